@@ -1,0 +1,175 @@
+/**
+ * Children in process groups of their own: what a child starts ends with it, and nothing else is ever killed.
+ */
+
+import { spawn } from "node:child_process";
+import { readdirSync, readFileSync } from "node:fs";
+
+/** The groups that are alive, by the id of their leader. */
+const groups = new Set();
+let ending = false;
+
+/**
+ * Runs a command to its end, or until the time is up.
+ *
+ * @param {string} file
+ * @param {readonly string[]} args
+ * @param {{ cwd?: string, env?: Record<string, string | undefined>, timeoutMs: number, maxOutputBytes?: number }} options
+ * @returns {Promise<{ code: number | null, signal: string | null, output: string, timedOut: boolean, leftBehind: string[], ms: number }>}
+ *   `output` is standard output and error in the order of arrival; `leftBehind` names processes that outlived the
+ *   child, which are ended too
+ */
+export function run(file, args, { cwd, env, timeoutMs, maxOutputBytes = 8 << 20 }) {
+  return new Promise((resolve) => {
+    const started = performance.now();
+    const child = spawn(file, args, { cwd, env, detached: true, stdio: ["ignore", "pipe", "pipe"] });
+    const chunks = [];
+    let size = 0;
+    let timedOut = false;
+    const take = (chunk) => {
+      if (size < maxOutputBytes) chunks.push(chunk);
+      size += chunk.length;
+    };
+    child.stdout.on("data", take);
+    child.stderr.on("data", take);
+    if (child.pid !== undefined) groups.add(child.pid);
+    const timer = setTimeout(() => {
+      timedOut = true;
+      endGroup(child.pid, "SIGTERM");
+      setTimeout(() => endGroup(child.pid, "SIGKILL"), 2000).unref();
+    }, timeoutMs);
+    const result = { code: null, signal: null, leftBehind: [] };
+    let closed = false;
+    let finished = false;
+    const finish = () => {
+      if (finished) return;
+      finished = true;
+      clearTimeout(timer);
+      const cut = size > maxOutputBytes ? `\n(${size - maxOutputBytes} more bytes of output are not shown)\n` : "";
+      const output = Buffer.concat(chunks).subarray(0, maxOutputBytes).toString() + cut;
+      resolve({ ...result, output, timedOut, ms: performance.now() - started });
+    };
+    child.on("error", (error) => {
+      take(Buffer.from(`${error.message}\n`));
+      finish();
+    });
+    child.on("exit", (code, signal) => {
+      result.code = code;
+      result.signal = signal;
+      // A moment for children that are just ending; then what is left is a leak, and may hold the pipes open.
+      setTimeout(() => {
+        result.leftBehind = members(child.pid);
+        endGroup(child.pid, "SIGKILL");
+        groups.delete(child.pid);
+        if (closed) finish();
+        else setTimeout(finish, 500);
+      }, members(child.pid).length === 0 ? 0 : 1000);
+    });
+    child.on("close", () => {
+      closed = true;
+      if (!groups.has(child.pid)) finish();
+    });
+  });
+}
+
+/**
+ * Starts a program that goes on running, and waits until it prints a line that matches.
+ *
+ * @param {string} file
+ * @param {readonly string[]} args
+ * @param {{ cwd?: string, env?: Record<string, string | undefined>, ready: RegExp, timeoutMs?: number }} options
+ * @returns {Promise<{ match: RegExpExecArray, pid: number, output(): string, stop(signal?: string): Promise<string | null> }>}
+ *   `stop` asks it to end with SIGTERM and gives null when it did so with exit code 0, else what went wrong
+ */
+export async function start(file, args, { cwd, env, ready, timeoutMs = 20_000 }) {
+  const child = spawn(file, args, { cwd, env, detached: true, stdio: ["ignore", "pipe", "pipe"] });
+  if (child.pid !== undefined) groups.add(child.pid);
+  let output = "";
+  let failure;
+  const ended = new Promise((resolve) => {
+    child.on("error", (error) => resolve(`could not be started: ${error.message}`));
+    child.on("exit", (code, signal) => {
+      endGroup(child.pid, "SIGKILL");
+      groups.delete(child.pid);
+      resolve(code === 0 ? null : `ended with ${signal ?? `exit code ${code}`}`);
+    });
+  });
+  const match = await new Promise((resolve) => {
+    const timer = setTimeout(() => {
+      failure = `printed nothing that matches ${ready} within ${timeoutMs / 1000} s`;
+      resolve(null);
+    }, timeoutMs);
+    const take = (chunk) => {
+      if (output.length < 65536) output += chunk;
+      const found = ready.exec(output);
+      if (found === null) return;
+      clearTimeout(timer);
+      resolve(found);
+    };
+    child.stdout.on("data", take);
+    child.stderr.on("data", take);
+    ended.then((how) => {
+      clearTimeout(timer);
+      failure ??= how ?? "ended with exit code 0";
+      resolve(null);
+    });
+  });
+  if (match === null) {
+    endGroup(child.pid, "SIGKILL");
+    throw new Error(`${[file, ...args].join(" ")} ${failure}\n${output}`.trimEnd());
+  }
+  const stop = async (signal = "SIGTERM") => {
+    endGroup(child.pid, signal);
+    const timer = setTimeout(() => endGroup(child.pid, "SIGKILL"), 10_000);
+    const how = await ended;
+    clearTimeout(timer);
+    return how === null ? null : `${how}\n${output}`.trimEnd();
+  };
+  return { match, pid: child.pid, output: () => output, stop };
+}
+
+/** Ends every group that is still alive. */
+export function endAll() {
+  for (const pid of groups) endGroup(pid, "SIGKILL");
+  groups.clear();
+}
+
+/** On Ctrl-C, a signal or an exception, ends the children first. */
+export function endAllOnExit() {
+  process.on("exit", endAll);
+  for (const [name, code] of [["SIGINT", 130], ["SIGTERM", 143], ["SIGHUP", 129]]) {
+    process.on(name, () => {
+      if (ending) return;
+      ending = true;
+      process.exit(code);
+    });
+  }
+}
+
+function endGroup(pid, signal) {
+  if (pid === undefined) return;
+  try {
+    process.kill(-pid, signal);
+  } catch {
+    // The group has ended.
+  }
+}
+
+/** The command lines of the processes of a group, where the host has `/proc`. */
+function members(group) {
+  if (process.platform !== "linux" || group === undefined) return [];
+  const found = [];
+  for (const pid of readdirSync("/proc")) {
+    if (!/^\d+$/.test(pid)) continue;
+    try {
+      // "pid (name) state ppid pgrp …": the name may hold anything, so look after its last parenthesis.
+      const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
+      const [state, , pgrp] = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+      if (Number(pgrp) !== group || state === "Z" || state === "X") continue;
+      found.push(readFileSync(`/proc/${pid}/cmdline`, "utf8").replaceAll("\0", " ").trim());
+    } catch {
+      // It ended while we looked.
+    }
+  }
+  return found;
+}
