@@ -1,0 +1,324 @@
+/**
+ * The seam: what a host gives the core, and nothing else. An adapter in `runtimes/` implements {@linkcode Runtime};
+ * the core never names a host. The laws stand beside the methods and are proved by `tests/conformance/`.
+ *
+ * @module
+ */
+
+import { EventError } from "./errors.ts";
+
+/** Where an IP endpoint is. */
+export interface InetAddress {
+  /** A numeric address, such as `127.0.0.1` or `::1`, or (only where one may connect or bind) a host name. */
+  readonly hostname: string;
+  /** The port, 0 to 65535. */
+  readonly port: number;
+  /** The address family. */
+  readonly family: "IPv4" | "IPv6";
+}
+
+/** Where a unix-domain endpoint is. The path is empty for the unnamed end of a client. */
+export interface UnixAddress {
+  /** The path in the file system; a path that begins with a zero byte is an abstract name (Linux). */
+  readonly path: string;
+}
+
+/** Where an endpoint is. libevent: `struct sockaddr`. */
+export type Address = InetAddress | UnixAddress;
+
+/** What is to be listened on: `hostname` and `port`, or `path`. */
+export interface ListenOptions {
+  /** The numeric address to bind; by default every IPv4 address. */
+  hostname?: string | undefined;
+  /** The port; 0 lets the system choose one. */
+  port?: number | undefined;
+  /** Binds the numeric address as this family; by default the one that it is written in. */
+  family?: "IPv4" | "IPv6" | undefined;
+  /** The path of a unix socket, in place of `hostname` and `port`. */
+  path?: string | undefined;
+  /** How many connections may wait to be accepted, where the host lets one choose. By default the host's own number. */
+  backlog?: number | undefined;
+  /** Several processes or threads may listen on the port. Needs {@linkcode Capabilities.reusePort}. */
+  reusePort?: boolean | undefined;
+  /** Whether a listener on `::` leaves IPv4 alone. Needs {@linkcode Capabilities.ipv6Only}. */
+  ipv6Only?: boolean | undefined;
+  /** Options of TLS. Needs {@linkcode Capabilities.tls}. */
+  tls?: object | undefined;
+}
+
+/** Where to connect: `hostname` and `port`, or `path`. */
+export interface ConnectOptions {
+  /** A numeric address or a host name; by default `127.0.0.1`. */
+  hostname?: string | undefined;
+  /** The port, 1 to 65535. */
+  port?: number | undefined;
+  /** Only addresses of this family are tried; by default both. */
+  family?: "IPv4" | "IPv6" | undefined;
+  /** The path of a unix socket, in place of `hostname` and `port`. */
+  path?: string | undefined;
+  /** How long the attempt may take in all, in milliseconds; it then fails with `ETIMEDOUT`. By default as long as the host allows. */
+  timeoutMs?: number | undefined;
+  /** Aborting it before the connection is there ends the attempt with `ECANCELED`, with the reason as the cause. */
+  signal?: AbortSignalLike | undefined;
+  /** The numeric local address to connect from. Needs {@linkcode Capabilities.localAddress}. */
+  localAddress?: string | undefined;
+  /** Options of TLS. Needs {@linkcode Capabilities.tls}. */
+  tls?: object | undefined;
+}
+
+/** As much of an `AbortSignal` as the core uses; every host's own fits. */
+export interface AbortSignalLike {
+  /** Whether it has been aborted. */
+  readonly aborted: boolean;
+  /** Why. */
+  readonly reason?: unknown;
+  /** Calls `listener` when it is aborted. */
+  addEventListener(type: "abort", listener: () => void): void;
+  /** Forgets `listener`. */
+  removeEventListener(type: "abort", listener: () => void): void;
+}
+
+/** What to open a datagram socket with. */
+export interface DatagramOptions {
+  /** The numeric address to bind; by default `0.0.0.0`. */
+  hostname?: string | undefined;
+  /** The port to bind; by default 0, one that the system chooses. */
+  port?: number | undefined;
+}
+
+/** What a host can do. Declared, not guessed: what is false here gives an error of code `EV_UNSUPPORTED`. */
+export interface Capabilities {
+  /** Several listeners may share a port ({@linkcode ListenOptions.reusePort}). */
+  readonly reusePort: boolean;
+  /** `reset()` sends a RST; where false it is a plain close. */
+  readonly reset: boolean;
+  /** One direction can be finished while the other goes on. */
+  readonly halfOpen: boolean;
+  /** {@linkcode ListenOptions.ipv6Only} can be had. */
+  readonly ipv6Only: boolean;
+  /** {@linkcode ListenOptions.backlog} has an effect; where false the host's own number holds. */
+  readonly backlog: boolean;
+  /** {@linkcode ConnectOptions.localAddress} can be had. */
+  readonly localAddress: boolean;
+  /** The idle time of `setKeepAlive()` can be chosen. */
+  readonly keepAliveDelay: boolean;
+  /** Connections that wait to be accepted can be left with the system ({@linkcode ListenerBinding.pauseAccept}). */
+  readonly pauseAccept: boolean;
+  /** Unix-domain sockets. */
+  readonly unix: boolean;
+  /** Abstract unix names (Linux). */
+  readonly abstractUnix: boolean;
+  /** Datagram sockets. */
+  readonly udp: boolean;
+  /** Signals can be caught. */
+  readonly signals: boolean;
+  /** Files can be read ({@linkcode Runtime.readFile}). */
+  readonly files: boolean;
+  /** TLS when listening and connecting. */
+  readonly tls: boolean;
+  /** A connected socket can be changed to TLS as the server. */
+  readonly startTlsServer: boolean;
+  /** A connected socket can be changed to TLS as the client. */
+  readonly startTlsClient: boolean;
+}
+
+/** What {@linkcode Runtime.setTimer} gives. Opaque to the core. */
+export type TimerToken = object | number;
+
+/**
+ * A host. The core owns everything but bytes in, bytes out and one clock.
+ *
+ * Implementer notes: no callback is ever called from inside a call of these methods (a failure that is known at once
+ * is reported later, through `defer` or a promise), but for what a method's own text says.
+ */
+export interface Runtime {
+  /** Which adapter this is. */
+  readonly name: "node" | "deno" | "bun" | "sim";
+  /** What the host can do. */
+  readonly capabilities: Readonly<Capabilities>;
+  /** How many listeners, connections and datagram sockets are open now: what a test of leaks looks at. */
+  readonly openHandles: number;
+  /** Monotonic milliseconds, with fractions. */
+  now(): number;
+  /**
+   * Calls `fn` once when `now()` has reached `deadlineMs`, or a little before (the core looks again). A deadline in
+   * the past means soon. The timer keeps the process alive, unless `background` is true. The core never asks for more
+   * than 2^30 ms ahead.
+   */
+  setTimer(deadlineMs: number, fn: () => void, background?: boolean): TimerToken;
+  /** Forgets a timer; one that has fired or was cleared is no error. */
+  clearTimer(token: TimerToken): void;
+  /** Calls `fn` once, after the I/O callbacks of the host's present poll. Never from inside this call. */
+  defer(fn: () => void): void;
+  /**
+   * Calls `fn` each time the signal is raised, until the function it returns is called.
+   *
+   * @throws {EventError} `EV_UNSUPPORTED` when the host can't catch it
+   */
+  onSignal(name: string, fn: () => void): () => void;
+  /**
+   * Binds and listens. The promise fails with `EADDRINUSE`, `EADDRNOTAVAIL`, `EACCES`, …; nothing is then left open.
+   * `hostname` is numeric.
+   */
+  listen(options: ListenOptions, sink: AcceptSink): Promise<ListenerBinding>;
+  /**
+   * Begins to connect and returns at once; reports `onConnect`, or `onClose` with the error, later and never from
+   * inside this call. `hostname` is numeric: names are resolved by the core, which also keeps the time and the signal.
+   */
+  connect(options: ConnectOptions, sink: TransportSink): TransportBinding;
+  /** Looks a host name up. Fails with `ENOTFOUND` where there is none. Both families, in the system's order. */
+  resolve(hostname: string, signal?: AbortSignalLike): Promise<InetAddress[]>;
+  /** Opens a datagram socket. Present where `capabilities.udp`. */
+  datagram?(options: DatagramOptions, sink: DatagramSink): Promise<DatagramBinding>;
+  /** Reads `length` bytes (or to the end) of a file from `offset`. Present where `capabilities.files`. */
+  readFile?(path: string, offset: number, length: number | undefined): Promise<Uint8Array>;
+}
+
+/** What an adapter does with one connection at the core's word. */
+export interface TransportBinding {
+  /**
+   * Takes bytes to send. Law 1: what it took is delivered in order unless the connection fails. Law 2: it takes a
+   * bounded number of bytes ahead of the peer, and then returns 0, and goes on to until `onWritable` follows, once, when
+   * it can take some again. It may hold the memory until it is sent: the core does not change bytes that it has given.
+   *
+   * It may be called before `onConnect` (it returns 0, and `onConnect` is the news) and after `shutdownWrite`, `close` or `onClose` (it returns 0
+   * and nothing follows). It never throws and never calls the sink: failures come through `onClose`.
+   *
+   * @returns How many bytes it took, 0 to `chunk.length`
+   */
+  write(chunk: Uint8Array): number;
+  /** As `write`, of several chunks in one call, where the host has one. @returns How many bytes it took of all */
+  writev?(chunks: readonly Uint8Array[]): number;
+  /** Asks the host to stop reading, so that the peer slows down. Advisory: data may still arrive. Idempotent. */
+  pauseRead(): void;
+  /** Asks the host to read again. Idempotent. */
+  resumeRead(): void;
+  /** Finishes our direction after all that was taken; the other direction goes on. Idempotent. */
+  shutdownWrite(): void;
+  /**
+   * Ends the connection and loses nothing: what was taken is delivered, our direction is finished, what still arrives
+   * is dropped, and the host lets go when the peer has finished too. From here on the sink hears only `onClose` (and
+   * `onWritable`, which it ignores). The core calls `release()` when it has waited long enough for the peer. Once our
+   * direction is finished, the connection does not keep the process alive. While connecting: gives the attempt up.
+   * Idempotent.
+   */
+  close(): void;
+  /**
+   * After `close()`: stops waiting for the peer and lets go, without a RST of ours where the host allows: what the system
+   * was given it goes on delivering, as after close(2). `onClose` follows. Idempotent.
+   */
+  release(): void;
+  /** Lets go at once, with a RST where `capabilities.reset`. Undelivered bytes are lost. `onClose` follows. Idempotent. */
+  reset(): void;
+  /** Switches Nagle's algorithm off (true, as every adapter begins) or on. */
+  setNoDelay(on: boolean): void;
+  /** Switches TCP keep-alive on or off; the idle time counts where `capabilities.keepAliveDelay`. */
+  setKeepAlive(on: boolean, delayMs: number): void;
+  /** Lets the connection keep the process alive, as it does at first. */
+  ref(): void;
+  /** Lets the process end although the connection is open. */
+  unref(): void;
+  /** Our end, once connected. Still there after the close. */
+  readonly local: Address | undefined;
+  /** The peer's end, once connected. Still there after the close. */
+  readonly remote: Address | undefined;
+}
+
+/**
+ * What the core hears of one connection. Law 4: after `onClose` nothing else is called; a call may write to, close or
+ * reset the binding from inside itself. Nothing is called from inside a method of the binding.
+ */
+export interface TransportSink {
+  /** The connection is there. Only for one that was begun with {@linkcode Runtime.connect}; before anything else. */
+  onConnect(): void;
+  /** Bytes have arrived, at least one. The core owns the memory from here on. */
+  onData(chunk: Uint8Array): void;
+  /** The peer has finished its direction; no data follows. */
+  onEnd(): void;
+  /** `write` returned 0 before, and can take bytes again. */
+  onWritable(): void;
+  /**
+   * The connection is gone: without an error when both directions were finished, or after `reset()` or `release()`;
+   * with one when it failed (`ECONNRESET`, `ECONNREFUSED`, `EPIPE`, `ETIMEDOUT`, `EHOSTUNREACH`, …), also after
+   * `close()`, so that the core knows that what was taken may not have been delivered. Data that arrived before the
+   * failure has been given before. Exactly once.
+   */
+  onClose(error?: EventError): void;
+}
+
+/** What an adapter does with one listening socket at the core's word. */
+export interface ListenerBinding {
+  /** Where it listens, the chosen port included. */
+  readonly address: Address;
+  /** Leaves new connections with the system, where `capabilities.pauseAccept`; elsewhere it does nothing. */
+  pauseAccept(): void;
+  /** Takes new connections again. */
+  resumeAccept(): void;
+  /** Stops listening and lets the port go; connections stay. Resolves when the port is free. Idempotent. */
+  close(): Promise<void>;
+  /** Lets the listener keep the process alive, as it does at first. */
+  ref(): void;
+  /** Lets the process end although the listener is open. */
+  unref(): void;
+}
+
+/** What the core hears of one listening socket. */
+export interface AcceptSink {
+  /** A connection was accepted. Returns the sink for what happens on it; nothing was called on it before. */
+  onAccept(binding: TransportBinding): TransportSink;
+  /** Accepting failed (`EMFILE`, …); the listener goes on. Retriable failures are not told. */
+  onError(error: EventError): void;
+}
+
+/** What an adapter does with one datagram socket at the core's word. */
+export interface DatagramBinding {
+  /** Where it is bound, the chosen port included. */
+  readonly address: InetAddress;
+  /** Sends one datagram, whole. False: no room now, `onWritable` follows once. It never throws. */
+  send(data: Uint8Array, to: InetAddress): boolean;
+  /** Closes the socket. Idempotent. */
+  close(): void;
+  /** Lets the socket keep the process alive, as it does at first. */
+  ref(): void;
+  /** Lets the process end although the socket is open. */
+  unref(): void;
+}
+
+/** What the core hears of one datagram socket. */
+export interface DatagramSink {
+  /** A datagram has arrived. The core owns the memory from here on. */
+  onMessage(data: Uint8Array, from: InetAddress): void;
+  /** `send` returned false before, and can take a datagram again. */
+  onWritable(): void;
+  /** Sending or receiving failed; the socket goes on. */
+  onError(error: EventError): void;
+}
+
+let installed: Runtime | (() => Runtime) | undefined;
+
+/**
+ * Says which runtime an `EventBase` without one gets. The package's main entry has done this; who imports only the
+ * core does it, or gives each base its runtime.
+ *
+ * @param runtime The runtime, or a function that makes it when it is first needed
+ */
+export function setDefaultRuntime(runtime: Runtime | (() => Runtime)): void {
+  installed = runtime;
+}
+
+/**
+ * Gives the runtime of an `EventBase` that was made without one.
+ *
+ * @returns The runtime
+ * @throws {EventError} `EV_UNSUPPORTED` when none has been set
+ */
+export function defaultRuntime(): Runtime {
+  if (installed === undefined) {
+    throw new EventError(
+      "Cannot choose a runtime: only the core was imported; give the base one, or call setDefaultRuntime()",
+      { code: "EV_UNSUPPORTED" },
+    );
+  }
+  if (typeof installed === "function") installed = installed();
+  return installed;
+}
