@@ -1,0 +1,141 @@
+/**
+ * Change callbacks of a buffer, immediate and deferred.
+ */
+
+import type { EventBase } from "../loop/event_base.ts";
+import { createDeferred } from "../loop/deferred.ts";
+import { type Chain, sideOf } from "./chain.ts";
+import type { EvBuffer } from "./evbuffer.ts";
+
+/** What happened to a buffer. libevent: `struct evbuffer_cb_info`. */
+export interface BufferChange {
+  /** How many bytes the buffer had before, in bytes. libevent: `orig_size`. */
+  readonly origSize: number;
+  /** How many bytes were added since. libevent: `n_added`. */
+  readonly added: number;
+  /** How many bytes were deleted since. libevent: `n_deleted`. */
+  readonly deleted: number;
+}
+
+/** Hears of the changes of a buffer. libevent: `evbuffer_cb_func`. */
+export type BufferCallback = (buffer: EvBuffer, info: BufferChange) => void;
+
+/** One registered callback. libevent: `struct evbuffer_cb_entry`. */
+export interface CallbackEntry {
+  /** Whether it is called; what changes while it is not is never told. libevent: `EVBUFFER_CB_ENABLED`. */
+  enabled: boolean;
+  /** Removes the callback; a second time does nothing. libevent: `evbuffer_remove_cb_entry`. */
+  remove(): void;
+}
+
+/** A notification that the loop will deliver. */
+interface Deferral {
+  readonly deferred: { schedule(): void; cancel(): void };
+  added: number;
+  deleted: number;
+}
+
+class Entry implements CallbackEntry {
+  enabled = true;
+  removed = false;
+  readonly fn: BufferCallback;
+  readonly #callbacks: Callbacks;
+
+  constructor(fn: BufferCallback, callbacks: Callbacks) {
+    this.fn = fn;
+    this.#callbacks = callbacks;
+  }
+
+  remove(): void {
+    if (this.removed) return;
+    this.removed = true;
+    this.#callbacks.entries = this.#callbacks.entries.filter((entry) => entry !== this);
+  }
+}
+
+/** The callbacks of one buffer, and whether the loop runs them. */
+export class Callbacks {
+  /** Oldest first. Replaced, never modified: a run goes on with what it began with. */
+  entries: readonly Entry[] = [];
+  deferral: Deferral | null = null;
+}
+
+function callbacksOf(chain: Chain): Callbacks {
+  return sideOf(chain).callbacks ??= new Callbacks();
+}
+
+/** Registers a callback. */
+export function addCallback(chain: Chain, fn: BufferCallback): CallbackEntry {
+  const callbacks = callbacksOf(chain);
+  const entry = new Entry(fn, callbacks);
+  callbacks.entries = [...callbacks.entries, entry];
+  return entry;
+}
+
+/** Whether anybody would be called now or later. */
+export function hasCallbacks(chain: Chain): boolean {
+  const callbacks = chain.side === null ? null : chain.side.callbacks;
+  return callbacks !== null && callbacks.entries.length > 0;
+}
+
+/** From now on the callbacks run from the loop of `base`, and hear of all changes of a pass in one. */
+export function defer(chain: Chain, base: EventBase): void {
+  const callbacks = callbacksOf(chain);
+  const waiting = callbacks.deferral;
+  const deferred = createDeferred(base, () => runDeferred(chain));
+  const deferral: Deferral = { deferred, added: waiting?.added ?? 0, deleted: waiting?.deleted ?? 0 };
+  waiting?.deferred.cancel();
+  callbacks.deferral = deferral;
+  if (deferral.added + deferral.deleted > 0) deferred.schedule();
+}
+
+/** Nothing runs any more. */
+export function cancelCallbacks(chain: Chain): void {
+  const callbacks = chain.side === null ? null : chain.side.callbacks;
+  if (callbacks === null) return;
+  callbacks.deferral?.deferred.cancel();
+  callbacks.deferral = null;
+  for (const entry of callbacks.entries) entry.removed = true;
+  callbacks.entries = [];
+}
+
+function runDeferred(chain: Chain): void {
+  const callbacks = chain.side === null ? null : chain.side.callbacks;
+  if (callbacks === null || callbacks.deferral === null) return;
+  const { added, deleted } = callbacks.deferral;
+  callbacks.deferral.added = 0;
+  callbacks.deferral.deleted = 0;
+  run(chain, callbacks, chain.length + deleted - added, added, deleted);
+}
+
+/** Tells the callbacks of a change, or notes it for the loop. */
+export function runCallbacks(chain: Chain, origSize: number, added: number, deleted: number): void {
+  const callbacks = (chain.side as NonNullable<Chain["side"]>).callbacks as Callbacks;
+  if (callbacks.entries.length === 0) return;
+  if (callbacks.deferral === null) {
+    run(chain, callbacks, origSize, added, deleted);
+    return;
+  }
+  callbacks.deferral.added += added;
+  callbacks.deferral.deleted += deleted;
+  callbacks.deferral.deferred.schedule();
+}
+
+/** The newest first, as in C. All are told, even if one throws: the change has happened. The first error is thrown. */
+function run(chain: Chain, callbacks: Callbacks, origSize: number, added: number, deleted: number): void {
+  const info: BufferChange = { origSize, added, deleted };
+  const entries = callbacks.entries;
+  let failed = false;
+  let failure: unknown;
+  for (let i = entries.length - 1; i >= 0; i--) {
+    const entry = entries[i] as Entry;
+    if (entry.removed || !entry.enabled) continue;
+    try {
+      entry.fn(chain.buffer, info);
+    } catch (error) {
+      if (!failed) failure = error;
+      failed = true;
+    }
+  }
+  if (failed) throw failure;
+}

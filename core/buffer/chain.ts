@@ -1,0 +1,382 @@
+/**
+ * The chain of chunks behind a buffer, and what may be done to it without asking: nothing in this room checks
+ * arguments, freezes or whether the buffer was freed. The primitives keep the chain whole but tell nobody; an operation
+ * ends with {@linkcode changed}, once the chains of all buffers in it are whole.
+ */
+
+import { Chunk, COUNTED, dropUser, LENT, releasesWait, runReleases, shareChunk } from "./chunk.ts";
+import { carve, LARGE_BYTES, pool, refill, type Slab } from "./slab.ts";
+import { plain, stateError } from "./checks.ts";
+import { encodeUtf8, writeUtf8 } from "./utf8.ts";
+import { appendToSpare, type Reservation } from "./reserve.ts";
+import { type Callbacks, runCallbacks } from "./callbacks.ts";
+import type { ScanMemo } from "./eol.ts";
+import type { EvBuffer } from "./evbuffer.ts";
+
+/** The front is frozen. */
+export const FRONT_FROZEN = 1;
+/** The back is frozen. */
+export const BACK_FROZEN = 2;
+/** The buffer was freed. */
+export const FREED = 4;
+/** Bytes can't be taken, or put at the front. */
+export const FRONT_CLOSED: number = FRONT_FROZEN | FREED;
+/** Bytes can't be put at the back. */
+export const BACK_CLOSED: number = BACK_FROZEN | FREED;
+
+/** Pieces under this size are copied when a chunk is split: cheaper than a chunk, and the rest is not pinned. */
+const SPLIT_COPY_BYTES = 512;
+
+/** Hears of each change of a buffer, before the user does. */
+export interface BufferOwner {
+  /**
+   * `added` bytes came and `deleted` bytes went. The buffer is whole and may be used.
+   */
+  onBufferChange(buffer: EvBuffer, added: number, deleted: number): void;
+}
+
+/** What only some buffers have. */
+export class Side {
+  callbacks: Callbacks | null = null;
+  /** Memory of this buffer alone, of `expand` and `reserveSpace`, filled before the shared slab. */
+  spare: Slab | null = null;
+  reservation: Reservation | null = null;
+}
+
+/** The bytes of one buffer. An idle connection has three, so that what is rare hangs off `side` and `memo`. */
+export class Chain {
+  first: Chunk | null = null;
+  last: Chunk | null = null;
+  length = 0;
+  /** Bits of the three states above. */
+  state = 0;
+  /** Goes on with every change of the bytes; a position of another version is stale. */
+  version = 0;
+  /** Goes on when chunks change and bytes do not; a position then looks up its chunk anew. */
+  layout = 0;
+  owner: BufferOwner | null = null;
+  side: Side | null = null;
+  memo: ScanMemo | null = null;
+  readonly buffer: EvBuffer;
+
+  constructor(buffer: EvBuffer) {
+    this.buffer = buffer;
+  }
+}
+
+/** The chain's side, made if it has none. */
+export function sideOf(chain: Chain): Side {
+  return chain.side ??= new Side();
+}
+
+/** Ends an operation: the bytes have changed, and whoever wants to know is told. */
+export function changed(chain: Chain, origSize: number, added: number, deleted: number): void {
+  chain.version = (chain.version + 1) | 0;
+  if (chain.owner !== null) chain.owner.onBufferChange(chain.buffer, added, deleted);
+  if (releasesWait() || (chain.side !== null && chain.side.callbacks !== null)) tell(chain, origSize, added, deleted);
+}
+
+/** Ends an operation that moved `n` bytes: the source is told first, then the destination, whatever was moved. */
+export function moved(source: Chain, destination: Chain, n: number): void {
+  source.version = (source.version + 1) | 0;
+  destination.version = (destination.version + 1) | 0;
+  const sourceSize = source.length + n;
+  const destinationSize = destination.length - n;
+  if (source.owner !== null) source.owner.onBufferChange(source.buffer, 0, n);
+  if (destination.owner !== null) destination.owner.onBufferChange(destination.buffer, n, 0);
+  try {
+    if (source.side !== null && source.side.callbacks !== null) runCallbacks(source, sourceSize, 0, n);
+  } finally {
+    if (releasesWait() || (destination.side !== null && destination.side.callbacks !== null)) {
+      tell(destination, destinationSize, n, 0);
+    }
+  }
+}
+
+function tell(chain: Chain, origSize: number, added: number, deleted: number): void {
+  try {
+    runReleases();
+  } finally {
+    if (chain.side !== null && chain.side.callbacks !== null) runCallbacks(chain, origSize, added, deleted);
+  }
+}
+
+/** Throws the error of an operation that the chain's state forbids. */
+export function refuse(chain: Chain, verb: string): never {
+  if ((chain.state & FREED) !== 0) throw stateError(verb, "the buffer was freed", "EV_FREED");
+  throw stateError(verb, "that end of the buffer is frozen", "EV_FROZEN");
+}
+
+// At the back.
+
+/** Links `chunk` at the back. */
+export function linkBack(chain: Chain, chunk: Chunk): void {
+  if (chain.last === null) chain.first = chunk;
+  else chain.last.next = chunk;
+  chain.last = chunk;
+  chain.length += chunk.end - chunk.start;
+}
+
+/** Copies `bytes` to the back. */
+export function appendCopy(chain: Chain, bytes: Uint8Array): void {
+  const n = bytes.length;
+  if (chain.side !== null) {
+    chain.side.reservation = null;
+    if (chain.side.spare !== null && appendToSpare(chain, chain.side.spare, bytes)) return;
+  }
+  if (n >= LARGE_BYTES) {
+    linkBack(chain, new Chunk(new Uint8Array(bytes), 0, n, 0, null));
+    return;
+  }
+  if (n > pool.memory.length - pool.fill) refill();
+  const at = pool.fill;
+  pool.memory.set(bytes, at);
+  pool.fill = at + n;
+  extendBack(chain, at, n);
+}
+
+/** Encodes `text` to the back; gives the number of bytes. */
+export function appendText(chain: Chain, text: string): number {
+  const most = text.length * 3;
+  const hasSpare = chain.side !== null && chain.side.spare !== null;
+  if (hasSpare || most >= LARGE_BYTES) {
+    const bytes = encodeUtf8(text);
+    if (hasSpare || bytes.length < LARGE_BYTES) appendCopy(chain, bytes);
+    else adoptBack(chain, bytes);
+    return bytes.length;
+  }
+  if (chain.side !== null) chain.side.reservation = null;
+  if (most > pool.memory.length - pool.fill) refill();
+  const at = pool.fill;
+  const n = writeUtf8(text, pool.memory, at);
+  pool.fill = at + n;
+  extendBack(chain, at, n);
+  return n;
+}
+
+/** Bytes of the shared slab, `n` from `at` on, have been written for this chain: its tail goes on, or a chunk begins. */
+function extendBack(chain: Chain, at: number, n: number): void {
+  const last = chain.last;
+  if (last !== null && last.end === at && last.data === pool.memory && last.flags === 0) {
+    last.end = at + n;
+    chain.length += n;
+  } else {
+    linkBack(chain, new Chunk(pool.memory, at, at + n, 0, null));
+  }
+}
+
+/** Adopts `bytes`, which are not empty and which nobody wants back, at the back. */
+export function adoptBack(chain: Chain, bytes: Uint8Array): void {
+  if (chain.side !== null) chain.side.reservation = null;
+  linkBack(chain, new Chunk(plain(bytes), 0, bytes.length, 0, null));
+}
+
+// At the front.
+
+/** Copies `bytes` to the front. Nothing is ever written before a chunk: its memory may be seen by others. */
+export function prependCopy(chain: Chain, bytes: Uint8Array): void {
+  const n = bytes.length;
+  let chunk: Chunk;
+  if (n >= LARGE_BYTES) {
+    chunk = new Chunk(new Uint8Array(bytes), 0, n, 0, null);
+  } else {
+    const at = carve(n);
+    pool.memory.set(bytes, at);
+    chunk = new Chunk(pool.memory, at, at + n, 0, null);
+  }
+  linkFront(chain, chunk);
+}
+
+/** Links `chunk` at the front. */
+export function linkFront(chain: Chain, chunk: Chunk): void {
+  chunk.next = chain.first;
+  chain.first = chunk;
+  if (chain.last === null) chain.last = chunk;
+  chain.length += chunk.end - chunk.start;
+  if (chain.memo !== null) forgetAll(chain.memo);
+}
+
+/** Drops `n` bytes, 1 to all, off the front. */
+export function dropFront(chain: Chain, n: number): void {
+  let chunk = chain.first as Chunk;
+  let left = n;
+  chain.length -= n;
+  if (chain.memo !== null) forget(chain.memo, n);
+  for (let size = chunk.end - chunk.start; left >= size; size = chunk.end - chunk.start) {
+    const next = chunk.next;
+    // A dead chunk that the collector has aged must not keep alive all that came after it.
+    chunk.next = null;
+    if (chunk.source !== null) dropUser(chunk.source);
+    left -= size;
+    if (next === null) {
+      chain.first = chain.last = null;
+      return;
+    }
+    chunk = next;
+  }
+  chunk.start += left;
+  chain.first = chunk;
+}
+
+/** `n` bytes have gone off the front: what a scan knew of the rest still holds. */
+function forget(memo: ScanMemo, n: number): void {
+  if (memo.pos > n) memo.pos -= n;
+  else forgetAll(memo);
+}
+
+function forgetAll(memo: ScanMemo): void {
+  memo.pos = 0;
+  memo.chunk = null;
+}
+
+/** Chunks have changed and bytes have not: what points at chunks looks them up anew. */
+export function relaid(chain: Chain): void {
+  chain.layout = (chain.layout + 1) | 0;
+  if (chain.memo !== null) forgetAll(chain.memo);
+}
+
+/** Drops everything. */
+export function dropAll(chain: Chain): void {
+  for (let chunk = chain.first; chunk !== null; chunk = chunk.next) {
+    if (chunk.source !== null) dropUser(chunk.source);
+  }
+  unlinkAll(chain);
+}
+
+function unlinkAll(chain: Chain): void {
+  chain.first = chain.last = null;
+  chain.length = 0;
+  if (chain.memo !== null) forgetAll(chain.memo);
+  if (chain.side !== null) chain.side.reservation = null;
+}
+
+// From chain to chain. The two are never the same.
+
+/** Relinks all chunks of `source`, which has some, behind those of `destination`. */
+export function moveAllBack(source: Chain, destination: Chain): void {
+  if (destination.side !== null) destination.side.reservation = null;
+  if (destination.last === null) destination.first = source.first;
+  else destination.last.next = source.first;
+  destination.last = source.last;
+  destination.length += source.length;
+  unlinkAll(source);
+}
+
+/** Relinks all chunks of `source`, which has some, before those of `destination`. */
+export function moveAllFront(source: Chain, destination: Chain): void {
+  (source.last as Chunk).next = destination.first;
+  destination.first = source.first;
+  destination.last ??= source.last;
+  destination.length += source.length;
+  if (destination.memo !== null) forgetAll(destination.memo);
+  unlinkAll(source);
+}
+
+/** Moves `n` bytes, 1 to all, of the front of `source` to the back of `destination`. */
+export function movePart(source: Chain, destination: Chain, n: number): void {
+  if (n >= source.length) {
+    moveAllBack(source, destination);
+    return;
+  }
+  if (destination.side !== null) destination.side.reservation = null;
+  if (source.memo !== null) forget(source.memo, n);
+  source.length -= n;
+  let left = n;
+  let chunk = source.first as Chunk;
+  for (let size = chunk.end - chunk.start; left >= size; size = chunk.end - chunk.start) {
+    const next = chunk.next as Chunk;
+    chunk.next = null;
+    linkBack(destination, chunk);
+    left -= size;
+    chunk = next;
+  }
+  source.first = chunk;
+  if (left === 0) return;
+  const middle = chunk.start + left;
+  if (left < SPLIT_COPY_BYTES) appendCopy(destination, view(chunk.data, chunk.start, middle));
+  else linkBack(destination, shareChunk(chunk, chunk.start, middle));
+  chunk.start = middle;
+}
+
+// Looking.
+
+/** The bytes of `data` from `start` to `end`: `data` itself when that is all of it. */
+export function view(data: Uint8Array, start: number, end: number): Uint8Array {
+  if (start === 0 && end === data.length) return data;
+  return new Uint8Array(data.buffer, data.byteOffset + start, end - start);
+}
+
+const NONE: Uint8Array = new Uint8Array(0);
+
+/** Takes `n` bytes, 0 to all, off the front as one array that stays what it is for as long as someone keeps it. */
+export function takeFront(chain: Chain, n: number): Uint8Array {
+  if (n === 0) return NONE;
+  const bytes = lookFront(chain, n);
+  dropFront(chain, n);
+  return bytes;
+}
+
+/** As {@linkcode takeFront}, but the bytes stay in the chain too. */
+export function lookFront(chain: Chain, n: number): Uint8Array {
+  if (n === 0) return NONE;
+  const chunk = chain.first as Chunk;
+  if (n <= chunk.end - chunk.start && (chunk.flags & LENT) === 0) {
+    return new Uint8Array(chunk.data.buffer, chunk.data.byteOffset + chunk.start, n);
+  }
+  return copyFront(chain, n);
+}
+
+/** A copy of the first `n` bytes, more than 0, in memory of ours. */
+export function copyFront(chain: Chain, n: number): Uint8Array {
+  let copy: Uint8Array;
+  if (n >= LARGE_BYTES) {
+    copy = new Uint8Array(n);
+  } else {
+    const at = carve(n);
+    copy = new Uint8Array(pool.memory.buffer, at, n);
+  }
+  copyTo(chain.first, (chain.first as Chunk).start, n, copy, 0);
+  return copy;
+}
+
+/** Copies `n` bytes, which there are, from `at` in `chunk` on. */
+export function copyTo(chunk: Chunk | null, at: number, n: number, into: Uint8Array, to: number): void {
+  let from = at;
+  let left = n;
+  let target = to;
+  while (left > 0) {
+    const { data, end, next } = chunk as Chunk;
+    const size = Math.min(left, end - from);
+    into.set(view(data, from, from + size), target);
+    target += size;
+    left -= size;
+    chunk = next;
+    if (next !== null) from = next.start;
+  }
+}
+
+/** Makes the first `n` bytes, 1 to all, lie in one chunk. Says whether chunks changed. */
+export function linearize(chain: Chain, n: number): boolean {
+  const first = chain.first as Chunk;
+  if (n <= first.end - first.start) return false;
+  let data: Uint8Array;
+  let at = 0;
+  if (n >= LARGE_BYTES) {
+    data = new Uint8Array(n);
+  } else {
+    at = carve(n);
+    data = pool.memory;
+  }
+  copyTo(first, first.start, n, data, at);
+  const length = chain.length;
+  dropFront(chain, n);
+  linkFront(chain, new Chunk(data, at, at + n, 0, null));
+  chain.length = length;
+  relaid(chain);
+  return true;
+}
+
+/** The flags of a chunk that is a copy of one with `flags`: it still counts, but its memory is ours. */
+export function copiedFlags(flags: number): number {
+  return flags & COUNTED;
+}

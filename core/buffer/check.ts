@@ -1,0 +1,46 @@
+/**
+ * The invariants of a chain, for tests: they are run after each operation.
+ */
+
+import { invariant } from "../errors.ts";
+import { COUNTED, LENT } from "./chunk.ts";
+import { type Chain, FREED } from "./chain.ts";
+
+/** Throws unless the chain is whole. O(chunks). */
+export function checkChain(chain: Chain): void {
+  let length = 0;
+  let last = null;
+  let memoHolds = chain.memo === null || chain.memo.pos === 0;
+  const seen = new Set<object>();
+  for (let chunk = chain.first; chunk !== null; chunk = chunk.next) {
+    invariant(!seen.has(chunk), "a chunk is linked twice");
+    seen.add(chunk);
+    const { data, start, end } = chunk;
+    invariant(data.constructor === Uint8Array, "a chunk's memory is not a plain Uint8Array");
+    invariant(Number.isInteger(start) && Number.isInteger(end), "a chunk's window is not whole");
+    invariant(start >= 0 && start < end && end <= data.length, "a chunk is empty or its window is out of its memory");
+    invariant(
+      (chunk.source !== null) === ((chunk.flags & COUNTED) !== 0),
+      "COUNTED does not say whether there is a source",
+    );
+    invariant((chunk.flags & LENT) === 0 || chunk.source !== null, "memory is lent and nobody wants it back");
+    invariant(chunk.source === null || chunk.source.users > 0, "a source in use was released");
+    if (chain.memo !== null && chain.memo.chunk === chunk) {
+      invariant(chain.memo.at >= start && chain.memo.at <= end, "the scan goes on outside its chunk");
+      invariant(chain.memo.pos === length + chain.memo.at - start, "the scan's position does not fit its chunk");
+      memoHolds = true;
+    }
+    length += end - start;
+    last = chunk;
+  }
+  invariant(last === chain.last, "the last chunk is not the last");
+  invariant(length === chain.length, "the chunks' lengths do not add up");
+  invariant(memoHolds, "the scan goes on in a chunk that is gone");
+  invariant(
+    chain.memo === null || (chain.memo.pos === 0) === (chain.memo.chunk === null),
+    "a scan that knows nothing keeps a chunk",
+  );
+  invariant((chain.state & FREED) === 0 || chain.length === 0, "a freed buffer holds bytes");
+  const spare = chain.side === null ? null : chain.side.spare;
+  invariant(spare === null || (spare.fill >= 0 && spare.fill <= spare.memory.length), "spare memory is overfull");
+}

@@ -1,0 +1,74 @@
+/**
+ * The checks of arguments that the buffer's methods share.
+ */
+
+import { EventError } from "../errors.ts";
+import { EVBUFFER_EOL_ANY, EVBUFFER_EOL_NUL } from "../flags.ts";
+
+/** Gives `value` if it is a whole number from 0 on. */
+export function checkCount(verb: string, what: string, value: number): number {
+  if (typeof value !== "number") {
+    throw new TypeError(`Cannot ${verb}: ${what} must be a number: received ${show(value)}`);
+  }
+  if (!Number.isInteger(value) || value < 0) {
+    throw new RangeError(`Cannot ${verb}: ${what} must be a whole number from 0 on: received ${value}`);
+  }
+  return value;
+}
+
+/** Gives `value` if it is a limit: a whole number from 0 on, or `Infinity`. */
+export function checkLimit(verb: string, what: string, value: number): number {
+  return value === Infinity ? value : checkCount(verb, what, value);
+}
+
+/** Gives `value` if it is one of the five end-of-line styles. */
+export function checkEol(verb: string, value: number): number {
+  if (typeof value !== "number") {
+    throw new TypeError(`Cannot ${verb}: the end-of-line style must be a number: received ${show(value)}`);
+  }
+  if (!Number.isInteger(value) || value < EVBUFFER_EOL_ANY || value > EVBUFFER_EOL_NUL) {
+    throw new RangeError(`Cannot ${verb}: the end-of-line style must be an EVBUFFER_EOL constant: received ${value}`);
+  }
+  return value;
+}
+
+/** Whether `value` is a `Uint8Array`, of this or another realm. */
+export function isBytes(value: unknown): value is Uint8Array {
+  if (value instanceof Uint8Array) return true;
+  return ArrayBuffer.isView(value) &&
+    (value as { [Symbol.toStringTag]?: unknown })[Symbol.toStringTag] === "Uint8Array";
+}
+
+/** Gives `value` if it is a `Uint8Array`. */
+export function checkBytes(verb: string, what: string, value: Uint8Array): Uint8Array {
+  if (!isBytes(value)) throw new TypeError(`Cannot ${verb}: ${what} must be a Uint8Array: received ${show(value)}`);
+  return value;
+}
+
+/** Gives `value` if it can be called. */
+export function checkFunction<F>(verb: string, what: string, value: F): F {
+  if (typeof value !== "function") {
+    throw new TypeError(`Cannot ${verb}: ${what} must be a function: received ${show(value)}`);
+  }
+  return value;
+}
+
+/** A plain view of the same memory: what a subclass (Node's `Buffer`) overrides is slower, and would leak out. */
+export function plain(bytes: Uint8Array): Uint8Array {
+  if (bytes.constructor === Uint8Array) return bytes;
+  return new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length);
+}
+
+/** The error of an operation that the buffer's state forbids. */
+export function stateError(verb: string, reason: string, code: string): EventError {
+  return new EventError(`Cannot ${verb}: ${reason}`, { code });
+}
+
+/** A value as an error message shows it. */
+export function show(value: unknown): string {
+  if (value === null) return "null";
+  if (typeof value === "object") return (value as object).constructor?.name ?? "an object";
+  if (typeof value === "function") return "a function";
+  if (typeof value === "string") return JSON.stringify(value.length > 40 ? `${value.slice(0, 40)}…` : value);
+  return String(value);
+}

@@ -1,0 +1,106 @@
+/**
+ * The links of a buffer's chain, and the count of who uses memory that must be given back.
+ *
+ * One law makes all sharing safe: a byte that is in a chunk is never written again, by any buffer. So chunks of several
+ * buffers may look at the same memory, and nothing need be marked as read-only.
+ */
+
+import { invariant } from "../errors.ts";
+
+/** The owner of the memory may use it again once it is released: what is kept for longer must be copied. */
+export const LENT = 1;
+/** The chunk came from another buffer by `addBufferReference`. */
+export const MULTICAST = 2;
+/** The chunk is a part of a file segment. */
+export const FILE = 4;
+/** The chunk counts as a user of a {@linkcode Source}. */
+export const COUNTED = 8;
+
+/** A window of memory in a chain. Never empty while it is linked. */
+export class Chunk {
+  /** A plain `Uint8Array`, never a subclass. */
+  data: Uint8Array;
+  /** The first byte of the window. */
+  start: number;
+  /** Past the last byte of the window. */
+  end: number;
+  /** What the memory is, of the bits above; 0 for memory that nobody wants back. */
+  flags: number;
+  /** Who wants it back; not null exactly when `COUNTED`. */
+  source: Source | null;
+  /** The chunk behind this one. */
+  next: Chunk | null = null;
+
+  constructor(data: Uint8Array, start: number, end: number, flags: number, source: Source | null) {
+    this.data = data;
+    this.start = start;
+    this.end = end;
+    this.flags = flags;
+    this.source = source;
+  }
+}
+
+/** Memory that someone wants to hear of when its last user is done. */
+export class Source {
+  /** How many chunks and handles use it. */
+  users = 1;
+  /** The source released after this one; see {@linkcode runReleases}. */
+  next: Source | null = null;
+  readonly bytes: Uint8Array;
+  readonly #onRelease: (bytes: Uint8Array) => void;
+
+  constructor(bytes: Uint8Array, onRelease: (bytes: Uint8Array) => void) {
+    this.bytes = bytes;
+    this.#onRelease = onRelease;
+  }
+
+  /** Tells the owner. */
+  tell(): void {
+    this.#onRelease(this.bytes);
+  }
+}
+
+/** Another window of the same memory. */
+export function shareChunk(chunk: Chunk, start: number, end: number): Chunk {
+  if (chunk.source !== null) chunk.source.users++;
+  return new Chunk(chunk.data, start, end, chunk.flags, chunk.source);
+}
+
+// Sources whose last user is gone, in that order, and not yet told. They are told at the end of the operation, when
+// every buffer is whole again, because their owners may use the buffers.
+let firstReleased: Source | null = null;
+let lastReleased: Source | null = null;
+
+/** One user of `source` is done. */
+export function dropUser(source: Source): void {
+  invariant(source.users > 0, "a source was released twice");
+  source.users--;
+  if (source.users > 0) return;
+  if (lastReleased === null) firstReleased = source;
+  else lastReleased.next = source;
+  lastReleased = source;
+}
+
+/** Whether {@linkcode runReleases} has something to do. */
+export function releasesWait(): boolean {
+  return firstReleased !== null;
+}
+
+/** Tells the owners of what was released. All are told, even if one throws; the first error is thrown then. */
+export function runReleases(): void {
+  let failed = false;
+  let failure: unknown;
+  while (firstReleased !== null) {
+    const source: Source = firstReleased;
+    firstReleased = source.next;
+    if (firstReleased === null) lastReleased = null;
+    source.next = null;
+    try {
+      source.tell();
+    } catch (error) {
+      if (!failed) failure = error;
+      failed = true;
+    }
+  }
+  if (failed) throw failure;
+}

@@ -1,0 +1,168 @@
+/**
+ * Where lines end: one scan for all five styles, over any number of chunks, and the note of how far a scan that found
+ * nothing has come, so that a line is looked at once however many pieces it comes in.
+ */
+
+import type { Chunk } from "./chunk.ts";
+import type { Chain } from "./chain.ts";
+import {
+  EVBUFFER_EOL_ANY,
+  EVBUFFER_EOL_CRLF,
+  EVBUFFER_EOL_CRLF_STRICT,
+  EVBUFFER_EOL_LF,
+  EVBUFFER_EOL_NUL,
+} from "../flags.ts";
+
+const CR = 13;
+const LF = 10;
+
+/** Less than this is looked at again rather than noted: most buffers then never need a memo. */
+const MEMO_BYTES = 256;
+
+/** How far a scan for `key` got. */
+export interface ScanMemo {
+  /** What was looked for: an end-of-line style, or the bytes. */
+  key: number | Uint8Array;
+  /** How many bytes at the front are known to hold none of it; 0 when nothing is known. */
+  pos: number;
+  /** Where the scan goes on. Null exactly when `pos` is 0. */
+  chunk: Chunk | null;
+  /** Where in the memory of that chunk. */
+  at: number;
+}
+
+/** What the last scan found or how far it came. One object for all scans: it is read before anything else runs. */
+export const scan: { eolLength: number; pos: number; chunk: Chunk | null; at: number } = {
+  eolLength: 0,
+  pos: 0,
+  chunk: null,
+  at: 0,
+};
+
+/** The byte that ends a line in a style that looks for one byte at least. Not for `EVBUFFER_EOL_ANY`. */
+export function lastByteOf(eol: number): number {
+  return eol === EVBUFFER_EOL_NUL ? 0 : LF;
+}
+
+/** Finds `byte` in `data` between `from` and `to`; −1 when it is not there. */
+export function findByte(data: Uint8Array, byte: number, from: number, to: number): number {
+  if (to === data.length) return data.indexOf(byte, from);
+  // The host's search has no end: what is beyond the window must not be paid for.
+  if (to - from > 64) {
+    const hit = new Uint8Array(data.buffer, data.byteOffset + from, to - from).indexOf(byte);
+    return hit < 0 ? -1 : from + hit;
+  }
+  for (let i = from; i < to; i++) if (data[i] === byte) return i;
+  return -1;
+}
+
+/**
+ * Finds the end of the first line from `at` in `chunk` on, which is `pos` bytes from the front. Bytes before `at` do not
+ * count, not even a CR.
+ *
+ * @returns How far from the front the terminator begins, and its length in `scan.eolLength`; −1 when there is none, and
+ * in `scan` where to go on when more bytes have come
+ */
+export function scanEol(chunk: Chunk, at: number, pos: number, eol: number): number {
+  if (eol === EVBUFFER_EOL_ANY) return scanAny(chunk, at, pos);
+  const byte = lastByteOf(eol);
+  const wantsCr = eol === EVBUFFER_EOL_CRLF_STRICT;
+  const takesCr = eol === EVBUFFER_EOL_CRLF || wantsCr;
+  let before = -1;
+  for (let here = chunk, start = at;;) {
+    const { data, end } = here;
+    for (let hit = findByte(data, byte, start, end); hit >= 0; hit = findByte(data, byte, hit + 1, end)) {
+      if (takesCr && (hit > start ? data[hit - 1] : before) === CR) {
+        scan.eolLength = 2;
+        return pos + hit - start - 1;
+      }
+      if (!wantsCr) {
+        scan.eolLength = 1;
+        return pos + hit - start;
+      }
+    }
+    if (end > start) before = data[end - 1] as number;
+    pos += end - start;
+    if (here.next === null) {
+      // A CR at the very end may be half of a terminator: it is looked at again.
+      const half = takesCr && before === CR ? 1 : 0;
+      scan.pos = pos - half;
+      scan.chunk = here;
+      scan.at = end - half;
+      return -1;
+    }
+    here = here.next;
+    start = here.start;
+  }
+}
+
+function scanAny(chunk: Chunk, at: number, pos: number): number {
+  for (let here = chunk, start = at;;) {
+    const { data, end } = here;
+    for (let i = start; i < end; i++) {
+      const byte = data[i];
+      if (byte === LF || byte === CR) {
+        scan.eolLength = runLength(here, i);
+        return pos + i - start;
+      }
+    }
+    pos += end - start;
+    if (here.next === null) {
+      scan.pos = pos;
+      scan.chunk = here;
+      scan.at = end;
+      return -1;
+    }
+    here = here.next;
+    start = here.start;
+  }
+}
+
+function runLength(chunk: Chunk, at: number): number {
+  let n = 0;
+  for (let here: Chunk | null = chunk, from = at; here !== null; here = here.next, from = here?.start ?? 0) {
+    const { data, end } = here;
+    for (let i = from; i < end; i++) {
+      if (data[i] !== LF && data[i] !== CR) return n;
+      n++;
+    }
+  }
+  return n;
+}
+
+/** {@linkcode scanEol} from the front of `chain`, which is not empty, or from where the last scan in that style ended. */
+export function scanFront(chain: Chain, eol: number): number {
+  const memo = chain.memo;
+  let pos: number;
+  if (memo !== null && memo.pos > 0 && memo.key === eol) {
+    pos = scanEol(memo.chunk as Chunk, memo.at, memo.pos, eol);
+  } else {
+    const first = chain.first as Chunk;
+    pos = scanEol(first, first.start, 0, eol);
+  }
+  if (pos < 0) note(chain, eol, scan.pos, scan.chunk as Chunk, scan.at);
+  return pos;
+}
+
+/** Whether something is known about the front of `chain`. */
+export function hasMemo(chain: Chain): boolean {
+  return chain.memo !== null && chain.memo.pos > 0;
+}
+
+/** Notes that the first `pos` bytes hold no `key`, and that a scan goes on at `at` in `chunk`. */
+export function note(chain: Chain, key: number | Uint8Array, pos: number, chunk: Chunk, at: number): void {
+  const memo = chain.memo;
+  if (memo !== null) {
+    memo.key = key;
+    memo.pos = pos;
+    memo.chunk = pos === 0 ? null : chunk;
+    memo.at = at;
+  } else if (pos >= MEMO_BYTES) {
+    chain.memo = { key, pos, chunk, at };
+  }
+}
+
+/** Whether `eol` is a style in which one byte decides: all but `ANY` and `CRLF_STRICT`. */
+export function isSimple(eol: number): boolean {
+  return eol === EVBUFFER_EOL_LF || eol === EVBUFFER_EOL_CRLF || eol === EVBUFFER_EOL_NUL;
+}

@@ -1,0 +1,161 @@
+/**
+ * A part of a file that several buffers can hold at once.
+ */
+
+import { EventError } from "../errors.ts";
+import { defaultRuntime } from "../runtime.ts";
+import { checkCount, checkFunction, plain, show, stateError } from "./checks.ts";
+import { dropUser, releasesWait, runReleases, Source } from "./chunk.ts";
+
+let sourceOf: (segment: FileSegment) => Source;
+
+/**
+ * The bytes of a file, or of a part of it, read once and shared by any number of buffers.
+ *
+ * A host gives no `mmap` and no `sendfile`, so the bytes are read whole. They are kept until {@linkcode FileSegment.free}
+ * was called and no buffer holds them any more.
+ *
+ * libevent: `struct evbuffer_file_segment`
+ *
+ * @example
+ * ```ts
+ * import { EvBuffer, FileSegment } from "@trivent/trivent";
+ *
+ * const segment = await FileSegment.open("README.md");
+ * const buffer = new EvBuffer();
+ * buffer.addFileSegment(segment);
+ * segment.free();
+ * if (buffer.length !== segment.length) throw new Error("unreachable");
+ * ```
+ */
+export class FileSegment {
+  /** How many bytes the segment has. */
+  readonly length: number;
+  readonly #source: Source;
+  #freed = false;
+  #cleanups: (() => void)[] = [];
+
+  static {
+    sourceOf = (segment) => segment.#source;
+  }
+
+  private constructor(bytes: Uint8Array) {
+    this.length = bytes.length;
+    this.#source = new Source(bytes, () => this.#cleanUp());
+  }
+
+  /**
+   * Reads a file, or a part of it. O(length).
+   *
+   * libevent: `evbuffer_file_segment_new`
+   *
+   * @param path The file's path
+   * @param offset Where the part begins, in bytes
+   * @param length How many bytes it has; by default all there are to the end of the file
+   * @returns The segment
+   * @throws {TypeError} When the path is not a string or a count is not a number
+   * @throws {RangeError} When a count is negative or fractional, or the file is shorter than `offset + length`
+   * @throws {EventError} `EV_UNSUPPORTED` when the host has no files, or the host's own code, such as `ENOENT`
+   * @example
+   * ```ts
+   * import { FileSegment } from "@trivent/trivent";
+   *
+   * const segment = await FileSegment.open("README.md", 2, 5);
+   * if (segment.length !== 5) throw new Error("unreachable");
+   * segment.free();
+   * ```
+   */
+  static async open(path: string, offset = 0, length?: number): Promise<FileSegment> {
+    if (typeof path !== "string") {
+      throw new TypeError(`Cannot open a file segment: the path must be a string: received ${show(path)}`);
+    }
+    checkCount("open a file segment", "the offset", offset);
+    if (length !== undefined) checkCount("open a file segment", "the length", length);
+    const runtime = defaultRuntime();
+    if (runtime.readFile === undefined) {
+      throw new EventError(`Cannot open a file segment: this host reads no files: received ${show(path)}`, {
+        code: "EV_UNSUPPORTED",
+      });
+    }
+    const bytes = await runtime.readFile(path, offset, length);
+    if (length !== undefined && bytes.length < length) {
+      throw new RangeError(
+        `Cannot open a file segment: ${show(path)} has no ${length} bytes from ${offset} on: received ${bytes.length}`,
+      );
+    }
+    return new FileSegment(plain(bytes));
+  }
+
+  /**
+   * Calls `fn` once, when the segment was freed and the last buffer has let go of its bytes. Several are called in the
+   * order in which they were given. O(1).
+   *
+   * libevent: `evbuffer_file_segment_add_cleanup_cb`
+   *
+   * @param fn What to call
+   * @throws {TypeError} When `fn` is no function
+   * @throws {EventError} `EV_FREED` when that has happened already
+   * @example
+   * ```ts
+   * import { FileSegment } from "@trivent/trivent";
+   *
+   * const segment = await FileSegment.open("README.md");
+   * let done = false;
+   * segment.onCleanup(() => done = true);
+   * segment.free();
+   * if (!done) throw new Error("unreachable");
+   * ```
+   */
+  onCleanup(fn: () => void): void {
+    checkFunction("watch a file segment", "the callback", fn);
+    if (this.#source.users === 0) throw stateError("watch a file segment", "it was cleaned up", "EV_FREED");
+    this.#cleanups.push(fn);
+  }
+
+  /**
+   * Gives up the segment: it can't be added any more. Buffers that hold a part of it keep it. A second time does
+   * nothing. O(1).
+   *
+   * libevent: `evbuffer_file_segment_free`
+   *
+   * @example
+   * ```ts
+   * import { FileSegment } from "@trivent/trivent";
+   *
+   * const segment = await FileSegment.open("README.md");
+   * segment.free();
+   * ```
+   */
+  free(): void {
+    if (this.#freed) return;
+    this.#freed = true;
+    dropUser(this.#source);
+    if (releasesWait()) runReleases();
+  }
+
+  /** Whether `free()` was called. */
+  get freed(): boolean {
+    return this.#freed;
+  }
+
+  #cleanUp(): void {
+    const cleanups = this.#cleanups;
+    this.#cleanups = [];
+    let failed = false;
+    let failure: unknown;
+    for (const fn of cleanups) {
+      try {
+        fn();
+      } catch (error) {
+        if (!failed) failure = error;
+        failed = true;
+      }
+    }
+    if (failed) throw failure;
+  }
+}
+
+/** The memory behind a segment, for the buffer. */
+export function segmentSource(segment: FileSegment): Source {
+  return sourceOf(segment);
+}

@@ -1,0 +1,72 @@
+/**
+ * Integers and floating-point numbers at both ends of a chain, through eight bytes of scratch memory.
+ */
+
+import type { Chunk } from "./chunk.ts";
+import { appendCopy, type Chain, changed, dropFront } from "./chain.ts";
+import { show } from "./checks.ts";
+
+const memory = new Uint8Array(8);
+
+/** The number taken last, or to be added next. Written and read with nothing in between. */
+export const scratch: DataView = new DataView(memory.buffer);
+
+const windows: Uint8Array[] = Array.from({ length: 9 }, (_, n) => memory.subarray(0, n));
+
+/** Takes `n` bytes, at most 8, into the scratch memory; false, and nothing is taken, when there are fewer. */
+export function takeNumber(chain: Chain, n: number): boolean {
+  const origSize = chain.length;
+  if (origSize < n) return false;
+  let chunk = chain.first as Chunk;
+  let at = chunk.start;
+  for (let i = 0; i < n; i++) {
+    if (at === chunk.end) {
+      chunk = chunk.next as Chunk;
+      at = chunk.start;
+    }
+    memory[i] = chunk.data[at++] as number;
+  }
+  const low = scratch.getUint32(0);
+  const high = scratch.getUint32(4);
+  dropFront(chain, n);
+  changed(chain, origSize, 0, n);
+  // A callback may have read numbers of its own.
+  scratch.setUint32(0, low);
+  scratch.setUint32(4, high);
+  return true;
+}
+
+/** Adds the first `n` bytes of the scratch memory. */
+export function putNumber(chain: Chain, n: number): void {
+  const origSize = chain.length;
+  appendCopy(chain, windows[n] as Uint8Array);
+  changed(chain, origSize, n, 0);
+}
+
+/** Gives `value` if it is a whole number that fits. */
+export function checkInteger(value: number, least: number, most: number): number {
+  if (typeof value !== "number") {
+    throw new TypeError(`Cannot add an integer: it must be a number: received ${show(value)}`);
+  }
+  if (!Number.isInteger(value) || value < least || value > most) {
+    throw new RangeError(`Cannot add an integer: it must be whole and from ${least} to ${most}: received ${value}`);
+  }
+  return value;
+}
+
+/** Gives `value` if it is a bigint that fits. */
+export function checkBigInteger(value: bigint, least: bigint, most: bigint): bigint {
+  if (typeof value !== "bigint") {
+    throw new TypeError(`Cannot add an integer: it must be a bigint: received ${show(value)}`);
+  }
+  if (value < least || value > most) {
+    throw new RangeError(`Cannot add an integer: it must be from ${least} to ${most}: received ${value}`);
+  }
+  return value;
+}
+
+/** Gives `value` if it is a number. */
+export function checkFloat(value: number): number {
+  if (typeof value !== "number") throw new TypeError(`Cannot add a number: received ${show(value)}`);
+  return value;
+}

@@ -1,0 +1,83 @@
+/**
+ * What the rest of the core may do with a buffer and users may not: hear of changes before they do, bring and take a
+ * host's bytes. None of it is exported by `mod.ts`.
+ *
+ * None of these asks whether an end is frozen; all of them tell the buffer's owner and its callbacks.
+ */
+
+import { type BufferOwner, FRONT_CLOSED, refuse } from "./chain.ts";
+import { checkChain } from "./check.ts";
+import { chainOf, type EvBuffer } from "./evbuffer.ts";
+import { consumeChain, extentsOf, feedChain, firstExtentOf, moveChain, takeChain } from "./flow.ts";
+import { searchFront } from "./search.ts";
+
+export type { BufferOwner } from "./chain.ts";
+
+/**
+ * Sets who hears of each change of `buffer` before its callbacks do; null for nobody. O(1).
+ */
+export function setBufferOwner(buffer: EvBuffer, owner: BufferOwner | null): void {
+  chainOf(buffer).owner = owner;
+}
+
+/**
+ * Appends a chunk that a host gave, without copying it; the core owns its memory from here on. O(1).
+ *
+ * A chunk of a few bytes behind others is copied, so that a peer that sends byte by byte does not cost a chunk a byte.
+ */
+export function feed(buffer: EvBuffer, chunk: Uint8Array): void {
+  feedChain(chainOf(buffer), chunk);
+}
+
+/** Moves up to `maxBytes` bytes of the front of `src` to the back of `dst`; gives how many. O(chunks moved). */
+export function moveBytes(src: EvBuffer, dst: EvBuffer, maxBytes: number): number {
+  return moveChain(chainOf(src), chainOf(dst), maxBytes);
+}
+
+/** Drops up to `n` bytes off the front. O(chunks dropped). */
+export function consume(buffer: EvBuffer, n: number): void {
+  consumeChain(chainOf(buffer), n);
+}
+
+/**
+ * Gives bytes at the front to hand to a transport in one write: at most `maxBytes`, in one piece, not dropped. The
+ * transport may hold the memory for as long as it likes: nobody writes to it. Empty when there are none.
+ *
+ * Small chunks are gathered into one first. O(1), or O(bytes gathered).
+ */
+export function firstExtent(buffer: EvBuffer, maxBytes: number): Uint8Array {
+  return firstExtentOf(chainOf(buffer), maxBytes);
+}
+
+/** As {@linkcode firstExtent}, in at most `maxVecs` pieces. */
+export function extents(buffer: EvBuffer, maxBytes: number, maxVecs: number): Uint8Array[] {
+  return extentsOf(chainOf(buffer), maxBytes, maxVecs);
+}
+
+/**
+ * Takes `n` bytes off the front, as one array that stays what it is for as long as someone keeps it, and drops `before`
+ * bytes before them and `after` behind them; null, and nothing is taken, when there are fewer in all. One notification.
+ * O(1) when they lie in one chunk, else O(n).
+ */
+export function take(buffer: EvBuffer, n: number, before = 0, after = 0): Uint8Array | null {
+  return takeChain(chainOf(buffer), n, before, after);
+}
+
+/**
+ * Finds `needle` from the front on; −1 when it is not there. A search for the same array that found nothing is gone on
+ * with, not repeated, when bytes have been added since. O(bytes that are new).
+ */
+export function findFront(buffer: EvBuffer, needle: Uint8Array): number {
+  return searchFront(chainOf(buffer), needle);
+}
+
+/** Throws, with `verb` in the message, when the user may not take bytes off the front. O(1). */
+export function checkFront(buffer: EvBuffer, verb: string): void {
+  const chain = chainOf(buffer);
+  if ((chain.state & FRONT_CLOSED) !== 0) refuse(chain, verb);
+}
+
+/** Throws unless the buffer's invariants hold. For tests. O(chunks). */
+export function checkBuffer(buffer: EvBuffer): void {
+  checkChain(chainOf(buffer));
+}

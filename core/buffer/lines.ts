@@ -1,0 +1,171 @@
+/**
+ * Taking lines off the front: `readln`, a view per line, and `eachLine`, no view at all.
+ */
+
+import { type Chunk, dropUser, LENT, type Source } from "./chunk.ts";
+import { type Chain, changed, copyFront, dropFront, FRONT_CLOSED, lookFront } from "./chain.ts";
+import { hasCallbacks } from "./callbacks.ts";
+import { checkEol, stateError } from "./checks.ts";
+import { findByte, hasMemo, isSimple, lastByteOf, scan, scanFront } from "./eol.ts";
+import { EVBUFFER_EOL_CRLF } from "../flags.ts";
+
+const CR = 13;
+
+/** Called with each line: its bytes are `bytes` from `start` up to `end`. `false` ends the run. */
+export type LineCallback = (bytes: Uint8Array, start: number, end: number) => void | boolean;
+
+/** Takes the first line; null when there is no whole one. */
+export function readLine(chain: Chain, eol: number, maxBytes: number): Uint8Array | null {
+  const chunk = chain.first;
+  if (chunk === null) {
+    checkEol("read a line", eol);
+    return null;
+  }
+  // The common case: a line that lies in the first chunk, in memory that stays as it is.
+  if (isSimple(eol) && (chunk.flags & LENT) === 0 && !hasMemo(chain)) {
+    const { data, start } = chunk;
+    const hit = findByte(data, lastByteOf(eol), start, chunk.end);
+    if (hit >= 0) {
+      const end = eol === EVBUFFER_EOL_CRLF && hit > start && data[hit - 1] === CR ? hit - 1 : hit;
+      if (end - start > maxBytes) throw tooLong(maxBytes, end - start);
+      const line = new Uint8Array(data.buffer, data.byteOffset + start, end - start);
+      dropLine(chain, end - start, hit + 1 - end);
+      return line;
+    }
+  }
+  checkEol("read a line", eol);
+  const length = scanFront(chain, eol);
+  if (length < 0) {
+    if (scan.pos > maxBytes) throw tooLong(maxBytes, scan.pos);
+    return null;
+  }
+  const eolLength = scan.eolLength;
+  if (length > maxBytes) throw tooLong(maxBytes, length);
+  const line = lookFront(chain, length);
+  dropLine(chain, length, eolLength);
+  return line;
+}
+
+/** Drops a line, then its terminator: two notifications, as in C, where there is someone to be notified (B12). */
+function dropLine(chain: Chain, length: number, eolLength: number): void {
+  const origSize = chain.length;
+  if (length === 0 || !hasCallbacks(chain)) {
+    dropFront(chain, length + eolLength);
+    changed(chain, origSize, 0, length + eolLength);
+    return;
+  }
+  dropFront(chain, length);
+  const front = chain.first as Chunk;
+  const at = front.start;
+  changed(chain, origSize, 0, length);
+  // A callback may have taken the terminator with what it took: then there is nothing left to drop.
+  if (chain.first !== front || front.start !== at) return;
+  const size = chain.length;
+  dropFront(chain, eolLength);
+  changed(chain, size, 0, eolLength);
+}
+
+function tooLong(maxBytes: number, length: number): Error {
+  return stateError("read a line", `it is longer than ${maxBytes} bytes: received ${length}`, "EV_LINE_TOO_LONG");
+}
+
+/** Calls `fn` with each whole line and drops it; gives their number. One notification for the whole run. */
+export function eachLine(chain: Chain, eol: number, fn: LineCallback, maxBytes: number): number {
+  checkEol("read lines", eol);
+  const run = { lines: 0, deleted: 0 };
+  try {
+    // `fn` may do what it likes to the buffer, so each step looks anew at what there is.
+    for (;;) {
+      if (isSimple(eol) && !hasMemo(chain) && chain.first !== null) {
+        if (!linesOfChunk(chain, chain.first, eol, fn, maxBytes, run)) break;
+      }
+      if (chain.first === null || (chain.state & FRONT_CLOSED) !== 0) break;
+      if (!oneLine(chain, chain.first, eol, fn, maxBytes, run)) break;
+    }
+  } finally {
+    if (run.deleted > 0) changed(chain, chain.length + run.deleted, 0, run.deleted);
+  }
+  return run.lines;
+}
+
+/**
+ * The lines that lie in the first chunk.
+ *
+ * @returns False when `fn` ended the run, true when the rest must be looked at anew
+ */
+function linesOfChunk(
+  chain: Chain,
+  chunk: Chunk,
+  eol: number,
+  fn: LineCallback,
+  maxBytes: number,
+  run: { lines: number; deleted: number },
+): boolean {
+  const byte = lastByteOf(eol);
+  const takesCr = eol === EVBUFFER_EOL_CRLF;
+  const { data, end: chunkEnd, source } = chunk;
+  // The host's search has no end of its own, so it gets a view that has one.
+  const bytes = chunkEnd === data.length ? data : data.subarray(0, chunkEnd);
+  let start = chunk.start;
+  for (let hit = bytes.indexOf(byte, start); hit >= 0; hit = bytes.indexOf(byte, start)) {
+    const end = takesCr && hit > start && bytes[hit - 1] === CR ? hit - 1 : hit;
+    if (end - start > maxBytes) throw tooLong(maxBytes, end - start);
+    const next = hit + 1;
+    // The line is gone before `fn` sees it, so that `fn` may use the buffer.
+    const version = chain.version = (chain.version + 1) | 0;
+    run.lines++;
+    run.deleted += next - start;
+    if (next === chunkEnd) return showLine(chain, next - start, source, fn, bytes, start, end);
+    chunk.start = next;
+    chain.length -= next - start;
+    if (fn(bytes, start, end) === false) return false;
+    if (chain.version !== version || (chain.state & FRONT_CLOSED) !== 0) return true;
+    start = next;
+  }
+  return true;
+}
+
+/** The first line, wherever it lies. */
+function oneLine(
+  chain: Chain,
+  chunk: Chunk,
+  eol: number,
+  fn: LineCallback,
+  maxBytes: number,
+  run: { lines: number; deleted: number },
+): boolean {
+  const length = scanFront(chain, eol);
+  if (length < 0) {
+    if (scan.pos > maxBytes) throw tooLong(maxBytes, scan.pos);
+    return false;
+  }
+  if (length > maxBytes) throw tooLong(maxBytes, length);
+  const eolLength = scan.eolLength;
+  const { data, start, end, source } = chunk;
+  chain.version = (chain.version + 1) | 0;
+  run.lines++;
+  run.deleted += length + eolLength;
+  if (length <= end - start) {
+    return showLine(chain, length + eolLength, source, fn, data, start, start + length);
+  }
+  return showLine(chain, length + eolLength, source, fn, copyFront(chain, length), 0, length);
+}
+
+/** Drops `n` bytes, then shows a line in memory that isn't given back before `fn` has returned. */
+function showLine(
+  chain: Chain,
+  n: number,
+  source: Source | null,
+  fn: LineCallback,
+  bytes: Uint8Array,
+  start: number,
+  end: number,
+): boolean {
+  if (source !== null) source.users++;
+  try {
+    dropFront(chain, n);
+    return fn(bytes, start, end) !== false;
+  } finally {
+    if (source !== null) dropUser(source);
+  }
+}

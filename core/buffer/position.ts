@@ -1,0 +1,114 @@
+/**
+ * Positions in a buffer, which know when they no longer hold.
+ */
+
+import type { Chunk } from "./chunk.ts";
+import type { Chain } from "./chain.ts";
+import { checkCount, show } from "./checks.ts";
+
+/** A position in a buffer. Any change of the buffer's bytes makes it stale. libevent: `struct evbuffer_ptr`. */
+export interface EvBufferPtr {
+  /** How far from the front it is, in bytes; −1 when it is out of range or stands for “not found”. */
+  readonly pos: number;
+  /**
+   * Moves it on by `n` bytes; O(1) within a chunk. libevent: `evbuffer_ptr_set` with `EVBUFFER_PTR_ADD`.
+   *
+   * @param n How many bytes, from 0 on
+   * @returns False, and `pos` is −1 from then on, when that is beyond the end or it was −1 before
+   * @throws {RangeError} When the position is stale, or `n` is negative or fractional
+   */
+  add(n: number): boolean;
+}
+
+/** Where a position is in the chain. One object for all look-ups: it is read before anything else runs. */
+export const cursor: { pos: number; chunk: Chunk | null; at: number } = { pos: 0, chunk: null, at: 0 };
+
+/** What `EvBuffer` gives out as {@linkcode EvBufferPtr}. */
+export class Position implements EvBufferPtr {
+  readonly #chain: Chain;
+  readonly #version: number;
+  #layout: number;
+  #pos: number;
+  /** The chunk of the byte at the position; null at the very end. */
+  #chunk: Chunk | null;
+  #at: number;
+
+  constructor(chain: Chain, pos: number, chunk: Chunk | null, at: number) {
+    this.#chain = chain;
+    this.#version = chain.version;
+    this.#layout = chain.layout;
+    this.#pos = pos;
+    this.#chunk = chunk;
+    this.#at = at;
+  }
+
+  get pos(): number {
+    return this.#pos;
+  }
+
+  add(n: number): boolean {
+    checkCount("move a position", "the count", n);
+    if (this.#pos < 0) return false;
+    if (this.#version !== this.#chain.version) throw stale("move a position");
+    if (n > this.#chain.length - this.#pos) {
+      this.#pos = -1;
+      this.#chunk = null;
+      return false;
+    }
+    this.#look();
+    walk(n);
+    this.#pos = cursor.pos;
+    this.#chunk = cursor.chunk;
+    this.#at = cursor.at;
+    return true;
+  }
+
+  /** Puts the cursor where this is. */
+  #look(): void {
+    if (this.#layout !== this.#chain.layout) {
+      locate(this.#chain, this.#pos);
+      this.#layout = this.#chain.layout;
+      this.#chunk = cursor.chunk;
+      this.#at = cursor.at;
+      return;
+    }
+    cursor.pos = this.#pos;
+    cursor.chunk = this.#chunk;
+    cursor.at = this.#at;
+  }
+
+  /** Puts the cursor where `ptr`, a position in `chain`, is. */
+  static resolve(verb: string, chain: Chain, ptr: EvBufferPtr): void {
+    if (typeof ptr !== "object" || ptr === null || !(#chain in ptr)) {
+      throw new TypeError(`Cannot ${verb}: the position must be one that the buffer gave: received ${show(ptr)}`);
+    }
+    if (ptr.#chain !== chain) throw new RangeError(`Cannot ${verb}: the position belongs to another buffer`);
+    if (ptr.#pos < 0) throw new RangeError(`Cannot ${verb}: the position is out of range: received ${ptr.#pos}`);
+    if (ptr.#version !== chain.version) throw stale(verb);
+    ptr.#look();
+  }
+}
+
+function stale(verb: string): RangeError {
+  return new RangeError(`Cannot ${verb}: the position is stale: the buffer has changed since it was taken`);
+}
+
+/** Puts the cursor `pos` bytes from the front of `chain`, 0 to its length. */
+export function locate(chain: Chain, pos: number): void {
+  cursor.pos = 0;
+  cursor.chunk = chain.first;
+  cursor.at = chain.first === null ? 0 : chain.first.start;
+  walk(pos);
+}
+
+/** Moves the cursor on by `n` bytes, which there are. */
+export function walk(n: number): void {
+  let left = n;
+  cursor.pos += n;
+  while (cursor.chunk !== null && left >= cursor.chunk.end - cursor.at) {
+    left -= cursor.chunk.end - cursor.at;
+    cursor.chunk = cursor.chunk.next;
+    cursor.at = cursor.chunk === null ? 0 : cursor.chunk.start;
+  }
+  cursor.at += left;
+}

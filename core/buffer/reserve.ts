@@ -1,0 +1,105 @@
+/**
+ * Room to write in place: `expand`, `reserveSpace`, `commitSpace`. What is reserved is the buffer's alone, so a late
+ * write into a reservation that was given up can hurt nobody else.
+ */
+
+import { Chunk } from "./chunk.ts";
+import { type Chain, changed, linkBack, sideOf } from "./chain.ts";
+import { stateError } from "./checks.ts";
+import { Slab } from "./slab.ts";
+
+/** The least that is set aside at once. */
+const LEAST_BYTES = 1024;
+
+/** What was reserved, until it is committed or something is added behind the buffer's bytes. */
+export interface Reservation {
+  /** The views that were given out, in order. */
+  readonly extents: readonly Uint8Array[];
+  /** The memory behind each. */
+  readonly slabs: readonly Slab[];
+}
+
+/** Makes sure that the next `n` bytes added lie in one piece. */
+export function expandSpare(chain: Chain, n: number): Slab {
+  const side = sideOf(chain);
+  if (side.spare === null || side.spare.room < n) {
+    side.spare = new Slab(Math.max(n, LEAST_BYTES));
+    side.reservation = null;
+  }
+  return side.spare;
+}
+
+/** Copies `bytes` behind the chain's own memory if they fit there. */
+export function appendToSpare(chain: Chain, spare: Slab, bytes: Uint8Array): boolean {
+  const n = bytes.length;
+  if (n > spare.room) return false;
+  spare.memory.set(bytes, spare.fill);
+  extendInto(chain, spare, n);
+  return true;
+}
+
+/** The next `n` bytes of the spare memory have been written for this chain. */
+function extendInto(chain: Chain, spare: Slab, n: number): void {
+  const at = spare.fill;
+  const last = chain.last;
+  spare.fill = at + n;
+  if (last !== null && last.data === spare.memory && last.end === at && last.flags === 0) {
+    last.end = at + n;
+    chain.length += n;
+  } else {
+    linkBack(chain, new Chunk(spare.memory, at, at + n, 0, null));
+  }
+  if (spare.room <= 0 && chain.side !== null && chain.side.spare === spare) chain.side.spare = null;
+}
+
+/** Gives writable room of at least `n` bytes in at most `maxVecs` pieces. */
+export function reserve(chain: Chain, n: number, maxVecs: number): Uint8Array[] {
+  const side = sideOf(chain);
+  if (n === 0 && maxVecs > 1) {
+    side.reservation = { extents: [], slabs: [] };
+    return [];
+  }
+  const slabs: Slab[] = [];
+  const spare = side.spare;
+  if (maxVecs > 1 && spare !== null && spare.room > 0 && spare.room < n) {
+    slabs.push(spare, new Slab(Math.max(n - spare.room, LEAST_BYTES)));
+  } else {
+    slabs.push(expandSpare(chain, n));
+  }
+  const extents = slabs.map((slab) => slab.memory.subarray(slab.fill));
+  side.reservation = { extents, slabs };
+  return extents.slice();
+}
+
+/** Adds what was written into the front of each reserved piece. */
+export function commit(chain: Chain, vecs: readonly Uint8Array[]): void {
+  if (vecs.length === 0) return;
+  const side = sideOf(chain);
+  const reservation = side.reservation;
+  if (reservation === null) throw stale("nothing is reserved, or something was added since");
+  let added = 0;
+  for (let i = 0; i < vecs.length; i++) {
+    const vec = vecs[i] as Uint8Array;
+    const extent = reservation.extents[i];
+    if (extent === undefined) throw stale("there are more pieces than were reserved");
+    if (vec.buffer !== extent.buffer || vec.byteOffset !== extent.byteOffset || vec.length > extent.length) {
+      throw stale(`piece ${i} is not a prefix of what was reserved`);
+    }
+    added += vec.length;
+  }
+  side.reservation = null;
+  if (added === 0) return;
+  const origSize = chain.length;
+  for (let i = 0; i < vecs.length; i++) {
+    const n = (vecs[i] as Uint8Array).length;
+    const slab = reservation.slabs[i] as Slab;
+    if (n === 0) continue;
+    side.spare = slab;
+    extendInto(chain, slab, n);
+  }
+  changed(chain, origSize, added, 0);
+}
+
+function stale(reason: string): Error {
+  return stateError("commit reserved space", reason, "EV_STALE");
+}

@@ -1,0 +1,48 @@
+/**
+ * Text to bytes and back. The one place of the core that names the encoders, which every host has and no language
+ * standard declares.
+ */
+
+declare const TextEncoder: new () => {
+  encode(text: string): Uint8Array;
+  encodeInto(text: string, into: Uint8Array): { read: number; written: number };
+};
+declare const TextDecoder: new (label: string, options: { ignoreBOM: boolean }) => {
+  decode(bytes: Uint8Array): string;
+};
+
+const encoder = new TextEncoder();
+// A byte order mark is a character like any other here: bytes that were added come back.
+const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
+
+/** Below this a loop in the language is faster than a call of the host's encoder, on all three. */
+const SHORT = 24;
+
+/** Encodes `text` into fresh memory. */
+export function encodeUtf8(text: string): Uint8Array {
+  return encoder.encode(text);
+}
+
+/** Decodes `bytes`; what is not UTF-8 becomes U+FFFD. */
+export function decodeUtf8(bytes: Uint8Array): string {
+  return decoder.decode(bytes);
+}
+
+/**
+ * Encodes `text` into `memory` from `at` on, where at least three bytes per UTF-16 unit must be free.
+ *
+ * @returns How many bytes were written
+ */
+export function writeUtf8(text: string, memory: Uint8Array, at: number): number {
+  const n = text.length;
+  if (n <= SHORT) {
+    let i = 0;
+    for (; i < n; i++) {
+      const unit = text.charCodeAt(i);
+      if (unit > 0x7f) break;
+      memory[at + i] = unit;
+    }
+    if (i === n) return n;
+  }
+  return encoder.encodeInto(text, memory.subarray(at, at + 3 * n)).written;
+}

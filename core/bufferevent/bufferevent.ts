@@ -1,0 +1,482 @@
+/** The public face of every bufferevent. */
+
+import { BEV_OPT_DEFER_CALLBACKS, BEV_OPT_UNLOCK_CALLBACKS, EV_READ, EV_WRITE } from "../flags.ts";
+import { EventError } from "../errors.ts";
+import type { EvBuffer } from "../buffer/evbuffer.ts";
+import type { EventBase } from "../loop/event_base.ts";
+import { type BevCore, DEFAULT_MAX_SINGLE } from "./core.ts";
+import { RateLimits } from "./rate_core.ts";
+import { checkConfig, checkDecrement, EV_RATE_LIMIT_MAX, groupCoreOf } from "./rate_limit.ts";
+import type { RateLimitGroup, TokenBucketConfig } from "./rate_limit.ts";
+
+/**
+ * What a bufferevent calls. One object can serve every connection: each call gets the bufferevent.
+ *
+ * libevent: the callbacks of `bufferevent_setcb`.
+ */
+export interface BufferEventCallbacks<Bev> {
+  /** There is input, at least as much as the low watermark of reading says. libevent: `bufferevent_data_cb`. */
+  read?(bev: Bev): void;
+  /** The output has drained to the low watermark of writing. libevent: `bufferevent_data_cb`. */
+  write?(bev: Bev): void;
+  /**
+   * Something else has happened: `what` has the `BEV_EVENT_` bits, `error` says why where there is a reason.
+   *
+   * libevent: `bufferevent_event_cb`.
+   */
+  event?(bev: Bev, what: number, error?: EventError): void;
+}
+
+/** A pair of watermarks in bytes. */
+export interface Watermarks {
+  /** The callback comes at this level. */
+  low: number;
+  /** Reading is suspended at this level; 0 for none. */
+  high: number;
+}
+
+/** For the core: what is behind a bufferevent. */
+export let coreOf: (bev: BufferEvent) => BevCore;
+
+/** How long `close()` waits for the peer unless it is told. */
+const CLOSE_TIMEOUT_MS = 30_000;
+
+/**
+ * A stream with an input buffer that fills and an output buffer that drains by themselves.
+ *
+ * Callbacks run in the loop of the base, never inside a call of yours. Written bytes leave at the end of the turn, so
+ * that many small writes become one.
+ *
+ * libevent: `struct bufferevent`.
+ */
+export abstract class BufferEvent<Ctx = unknown> {
+  readonly #core: BevCore;
+  /** Whatever you want to find here in a callback; undefined at first. libevent: the `cbarg` of `bufferevent_setcb`. */
+  context: Ctx = undefined as Ctx;
+
+  /** Made by the subclasses only. */
+  protected constructor(core: object) {
+    this.#core = core as BevCore;
+    this.#core.face = this as BufferEvent;
+  }
+
+  static {
+    coreOf = (bev: BufferEvent): BevCore => bev.#core;
+  }
+
+  /** The base. libevent: `bufferevent_get_base`. */
+  get base(): EventBase {
+    return this.#core.base;
+  }
+
+  /** What has arrived. Yours to drain; its end is frozen, since only the bufferevent adds to it. libevent: `bufferevent_get_input`. */
+  get input(): EvBuffer {
+    return this.#core.input;
+  }
+
+  /** What is to be sent. Yours to add to; its front is frozen, since only the bufferevent drains it. libevent: `bufferevent_get_output`. */
+  get output(): EvBuffer {
+    return this.#core.output;
+  }
+
+  /**
+   * Sets what is called from now on, null for nothing. libevent: `bufferevent_setcb`.
+   *
+   * @param cb The callbacks; the object is kept, not copied
+   */
+  setCallbacks(cb: BufferEventCallbacks<this> | null): void {
+    if (cb !== null && typeof cb !== "object" && typeof cb !== "function") {
+      throw new TypeError(`Cannot set callbacks: not an object: received ${typeof cb}`);
+    }
+    this.#core.live("set callbacks");
+    this.#core.setCallbacks(cb as BufferEventCallbacks<BufferEvent> | null);
+  }
+
+  /** The callbacks that are set. libevent: `bufferevent_getcb`. */
+  getCallbacks(): BufferEventCallbacks<this> | null {
+    return this.#core.callbacks as BufferEventCallbacks<this> | null;
+  }
+
+  /**
+   * Lets bytes flow in a direction, or both. Writing is enabled from the start.
+   *
+   * Enabling writing with nothing to send gives one write callback, when the transport is writable. Enabling reading
+   * with input waiting gives none: `trigger()` does. After an end of file or an error it tells that again.
+   *
+   * libevent: `bufferevent_enable`.
+   *
+   * @param what `EV_READ`, `EV_WRITE` or both
+   * @throws {RangeError} For other flags
+   * @throws {EventError} `EV_FREED` after `free()`
+   */
+  enable(what: number): void {
+    checkDirections("enable a bufferevent", what);
+    this.#core.enable(what);
+  }
+
+  /**
+   * Stops the flow in a direction, or both; output waits, and so does what the peer sends, bounded. libevent: `bufferevent_disable`.
+   *
+   * @param what `EV_READ`, `EV_WRITE` or both
+   * @throws {RangeError} For other flags
+   */
+  disable(what: number): void {
+    checkDirections("disable a bufferevent", what);
+    this.#core.disable(what);
+  }
+
+  /** The directions that are enabled. libevent: `bufferevent_get_enabled`. */
+  get enabled(): number {
+    return this.#core.enabled;
+  }
+
+  /**
+   * Sets watermarks, in bytes.
+   *
+   * Reading: the callback comes with at least `low` bytes of input; at `high` reading is suspended, so that the peer has
+   * to wait, and goes on when the input was drained below it; 0 is no limit. Writing: the callback comes when the output
+   * has drained to `low`; `high` limits what a filter moves.
+   *
+   * libevent: `bufferevent_setwatermark`.
+   *
+   * @param what `EV_READ`, `EV_WRITE` or both
+   * @param low The low watermark
+   * @param high The high watermark
+   * @throws {RangeError} For other flags, or what is no count
+   */
+  setWatermark(what: number, low: number, high: number): void {
+    checkDirections("set a watermark", what);
+    checkCount("set a watermark: low", low);
+    checkCount("set a watermark: high", high);
+    this.#core.live("set a watermark");
+    this.#core.setWatermark(what, low, high);
+  }
+
+  /**
+   * Gives the watermarks of one direction. libevent: `bufferevent_getwatermark`.
+   *
+   * @param what `EV_READ` or `EV_WRITE`
+   * @returns Both, in bytes
+   * @throws {RangeError} For both directions, or others
+   */
+  getWatermark(what: number): Watermarks {
+    const core = this.#core;
+    if (what === EV_READ) return { low: core.readLow, high: core.readHigh };
+    if (what === EV_WRITE) return { low: core.writeLow, high: core.writeHigh };
+    throw new RangeError(`Cannot get a watermark: not one direction: received ${what}`);
+  }
+
+  /**
+   * Sets timeouts, from now on; null or 0 for none. libevent: `bufferevent_set_timeouts`.
+   *
+   * Reading times out when nothing has arrived for so long while it is enabled and not suspended; writing when output
+   * waits and none of it could be sent for so long, or the connection is not there in time. That direction is then
+   * disabled, and the event callback gets `BEV_EVENT_TIMEOUT`.
+   *
+   * @param readMs Milliseconds, or null
+   * @param writeMs Milliseconds, or null
+   * @throws {RangeError} When negative or not finite
+   */
+  setTimeouts(readMs: number | null, writeMs: number | null): void {
+    const read = checkDuration("set timeouts: readMs", readMs);
+    const write = checkDuration("set timeouts: writeMs", writeMs);
+    const core = this.#core;
+    core.live("set timeouts");
+    core.readTimeoutMs = read;
+    core.writeTimeoutMs = write;
+    core.onTimeouts();
+  }
+
+  /**
+   * Appends bytes to the output; they leave at the end of the turn. The bytes are copied. libevent: `bufferevent_write`.
+   *
+   * @param data Bytes, or text that is sent as UTF-8
+   * @throws {EventError} `EV_FREED` after `free()`, `EPIPE` after `shutdown()`
+   */
+  write(data: Uint8Array | string): void {
+    this.#writable("write");
+    this.#core.output.add(data);
+  }
+
+  /**
+   * Moves all of a buffer to the output; nothing is copied. libevent: `bufferevent_write_buffer`.
+   *
+   * @param src What to send; empty afterwards
+   * @throws {EventError} As `write()`; `EV_FROZEN` when the front of `src` is frozen
+   */
+  writeBuffer(src: EvBuffer): void {
+    this.#writable("write a buffer");
+    this.#core.output.addBuffer(src);
+  }
+
+  #writable(doing: string): void {
+    const core = this.#core;
+    core.live(doing);
+    if (core.finishing) {
+      throw new EventError(`Cannot ${doing}: the sending direction was finished`, { code: "EPIPE", syscall: "write" });
+    }
+  }
+
+  /**
+   * Takes bytes from the input. The bytes are copied. libevent: `bufferevent_read`.
+   *
+   * @param into Where to put them
+   * @returns How many there were, 0 for none
+   */
+  read(into: Uint8Array): number {
+    return this.#core.freed ? 0 : this.#core.input.remove(into);
+  }
+
+  /**
+   * Moves all of the input to a buffer; nothing is copied. libevent: `bufferevent_read_buffer`.
+   *
+   * @param dst Gets the bytes at its end
+   */
+  readBuffer(dst: EvBuffer): void {
+    if (!this.#core.freed) dst.addBuffer(this.#core.input);
+  }
+
+  /**
+   * Pushes bytes through the layers: pairs and filters. A socket's bufferevent does not need it, and does nothing.
+   *
+   * libevent: `bufferevent_flush`.
+   *
+   * @param what `EV_READ`, `EV_WRITE` or both
+   * @param mode `BEV_NORMAL`, `BEV_FLUSH` or `BEV_FINISHED`
+   */
+  flush(what: number, mode: number): void {
+    checkDirections("flush a bufferevent", what);
+    if (mode !== 0 && mode !== 1 && mode !== 2) {
+      throw new RangeError(`Cannot flush a bufferevent: unknown mode: received ${mode}`);
+    }
+    this.#core.flush(what, mode);
+  }
+
+  /**
+   * Lets the read or write callback run in the loop, if the watermarks allow. libevent: `bufferevent_trigger`.
+   *
+   * @param what `EV_READ`, `EV_WRITE` or both
+   * @param options `BEV_TRIG_IGNORE_WATERMARKS`
+   */
+  trigger(what: number, options: number = 0): void {
+    checkDirections("trigger a bufferevent", what);
+    this.#core.trigger(what, options);
+  }
+
+  /**
+   * Lets the event callback run in the loop. libevent: `bufferevent_trigger_event`.
+   *
+   * @param what The `BEV_EVENT_` bits that it gets
+   * @param _options Accepted as in C; it always runs from the loop
+   */
+  triggerEvent(what: number, _options: number = 0): void {
+    if (!Number.isInteger(what)) throw new TypeError(`Cannot trigger an event: received ${what}`);
+    this.#core.triggerEvent(what);
+  }
+
+  /** Sets how many bytes one read takes at most; 0 for the default, 16384. libevent: `bufferevent_set_max_single_read`. */
+  setMaxSingleRead(n: number): void {
+    checkCount("set the largest read", n);
+    this.#core.maxSingleRead = n === 0 ? DEFAULT_MAX_SINGLE : n;
+  }
+
+  /** Sets how many bytes one write takes at most; 0 for the default: as much as the transport takes. libevent: `bufferevent_set_max_single_write`. */
+  setMaxSingleWrite(n: number): void {
+    checkCount("set the largest write", n);
+    this.#core.maxSingleWrite = n;
+  }
+
+  /**
+   * Limits how fast bytes flow, from now on. A limit that is changed cuts what is left in this tick at the new burst,
+   * and never raises it. A direction whose bytes are used up goes on at a tick.
+   *
+   * Bufferevents of sockets and pairs can have limits; a filter moves what those under it move.
+   *
+   * libevent: `bufferevent_set_rate_limit`.
+   *
+   * @param config The limits, null for none
+   * @throws {TypeError} When `config` is neither
+   * @throws {EventError} `EV_UNSUPPORTED` on a filter: limit the bufferevent under it; `EV_FREED` after `free()`
+   */
+  setRateLimit(config: TokenBucketConfig | null): void {
+    if (config !== null) checkConfig(config);
+    this.#core.live("set a rate limit");
+    if (config !== null || this.#core.rate !== null) this.#rate("set a rate limit").setConfig(config);
+  }
+
+  /** The limits of its own that are set, or null. libevent: `bufferevent_get_token_bucket_cfg`. */
+  get tokenBucketConfig(): TokenBucketConfig | null {
+    return this.#core.rate?.bucket?.config ?? null;
+  }
+
+  /**
+   * Joins a group that shares a rate limit, and leaves the one that it was in. It can have limits of its own besides.
+   *
+   * libevent: `bufferevent_add_to_rate_limit_group`.
+   *
+   * @param group The group
+   * @throws {EventError} `EV_UNSUPPORTED` on a filter; `EV_FREED` when the group or the bufferevent was freed
+   */
+  joinRateLimitGroup(group: RateLimitGroup): void {
+    this.#core.live("join a rate limit group");
+    this.#rate("join a rate limit group").join(groupCoreOf(group));
+  }
+
+  /** Leaves the group that it is in, if any. libevent: `bufferevent_remove_from_rate_limit_group`. */
+  leaveRateLimitGroup(): void {
+    this.#core.rate?.leave();
+  }
+
+  #rate(doing: string): RateLimits {
+    const core = this.#core;
+    if (!core.limitable) {
+      const message = `Cannot ${doing}: a filter has no rate limits, the bufferevent under it can`;
+      throw new EventError(message, { code: "EV_UNSUPPORTED" });
+    }
+    return core.rate ??= new RateLimits(core);
+  }
+
+  /**
+   * How many bytes its own limit allows to read in this tick: not positive when none, `EV_RATE_LIMIT_MAX` without a
+   * limit. libevent: `bufferevent_get_read_limit`.
+   */
+  get readLimit(): number {
+    return this.#core.rate?.level(EV_READ) ?? EV_RATE_LIMIT_MAX;
+  }
+
+  /** As `readLimit`, for writing. libevent: `bufferevent_get_write_limit`. */
+  get writeLimit(): number {
+    return this.#core.rate?.level(EV_WRITE) ?? EV_RATE_LIMIT_MAX;
+  }
+
+  /** How many bytes it reads at once now: the least of its largest read, its limit and its share of a group's. libevent: `bufferevent_get_max_to_read`. */
+  get maxToRead(): number {
+    const { maxSingleRead, rate } = this.#core;
+    return rate === null ? maxSingleRead : rate.allowance(EV_READ, maxSingleRead);
+  }
+
+  /** How many bytes it writes at once now. Without limits that is a step of 16384 by default, and the next follows at once. libevent: `bufferevent_get_max_to_write`. */
+  get maxToWrite(): number {
+    const { maxSingleWrite, rate } = this.#core;
+    const most = maxSingleWrite > 0 ? maxSingleWrite : DEFAULT_MAX_SINGLE;
+    return rate === null ? most : rate.allowance(EV_WRITE, most);
+  }
+
+  /**
+   * Takes bytes from what its own limit allows to read, as if they had been read. The level may become negative, so that
+   * several ticks pass before something is read again. libevent: `bufferevent_decrement_read_limit`.
+   *
+   * @param bytes How many; negative to give some, beyond the burst if need be until the next tick
+   * @throws {RangeError} When it is no integer
+   * @throws {EventError} `EV_UNSUPPORTED` when it has no limit of its own
+   */
+  decrementReadLimit(bytes: number): void {
+    this.#decrement(EV_READ, bytes);
+  }
+
+  /**
+   * Takes bytes from what its own limit allows to write, as `decrementReadLimit`. libevent: `bufferevent_decrement_write_limit`.
+   *
+   * @param bytes How many; negative to give some
+   * @throws {RangeError} When it is no integer
+   * @throws {EventError} `EV_UNSUPPORTED` when it has no limit of its own
+   */
+  decrementWriteLimit(bytes: number): void {
+    this.#decrement(EV_WRITE, bytes);
+  }
+
+  #decrement(what: number, bytes: number): void {
+    checkDecrement(bytes);
+    this.#core.live("decrement a rate limit");
+    this.#rate("decrement a rate limit").decrement(what, bytes);
+  }
+
+  /** The priority of its events, 0 the most urgent. libevent: `bufferevent_get_priority`, `bufferevent_priority_set`. */
+  get priority(): number {
+    return this.#core.priority;
+  }
+
+  /** Sets the priority. Throws `EV_ACTIVE` while its events are active, and a RangeError when the base has no such priority. */
+  set priority(priority: number) {
+    const { loop } = this.#core;
+    if (!Number.isInteger(priority) || priority < 0 || priority >= loop.queues.length) {
+      throw new RangeError(`Cannot set the priority: not between 0 and ${loop.queues.length - 1}: received ${priority}`);
+    }
+    this.#core.setPriority(priority);
+  }
+
+  /**
+   * Finishes our direction once the output has left; receiving goes on. Writing throws `EPIPE` from here on. A second
+   * call does nothing.
+   *
+   * @throws {EventError} `EV_FREED` after `free()`
+   */
+  shutdown(): void {
+    this.#core.shutdown();
+  }
+
+  /**
+   * Ends gracefully and loses nothing: sends what is queued, finishes our direction, drops what still arrives, waits for
+   * the peer to finish, and frees. Calls no callback any more. `dispatch()` goes on meanwhile, but is not needed.
+   *
+   * @param options `timeoutMs`: how long in all before the connection is cut by a reset; 30 s by default
+   * @returns True when all was delivered and the peer has finished; false when it was cut, or had failed. The same
+   * promise for every call
+   *
+   * A rate limit holds until the last byte of the output is sent: what takes longer than `timeoutMs` at that rate is
+   * cut, so give it the time. What still arrives is dropped without limit. No loop is needed for that either, but the
+   * changes of a limit have no effect any more.
+   * @throws {RangeError} When `timeoutMs` is negative or not finite
+   */
+  close(options: { timeoutMs?: number } = {}): Promise<boolean> {
+    const { timeoutMs = CLOSE_TIMEOUT_MS } = options;
+    checkDuration("close a bufferevent: timeoutMs", timeoutMs);
+    return this.#core.close(timeoutMs);
+  }
+
+  /**
+   * Ends at once: nothing is called any more, output that is queued is dropped, and with `BEV_OPT_CLOSE_ON_FREE` the
+   * transport is closed. Also from inside a callback. A second call does nothing. libevent: `bufferevent_free`.
+   */
+  free(): void {
+    this.#core.free();
+  }
+
+  /** As `free()`. */
+  [Symbol.dispose](): void {
+    this.free();
+  }
+
+  /** As `close()`. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+}
+
+/** Checks the options of a new bufferevent. */
+export function checkOptions(options: number): void {
+  if (!Number.isInteger(options) || options < 0 || options > 15) {
+    throw new RangeError(`Cannot make a bufferevent: unknown options: received ${options}`);
+  }
+  if ((options & BEV_OPT_UNLOCK_CALLBACKS) !== 0 && (options & BEV_OPT_DEFER_CALLBACKS) === 0) {
+    throw new RangeError("Cannot make a bufferevent: BEV_OPT_UNLOCK_CALLBACKS needs BEV_OPT_DEFER_CALLBACKS");
+  }
+}
+
+function checkDirections(doing: string, what: number): void {
+  if (!Number.isInteger(what) || (what & (EV_READ | EV_WRITE)) === 0 || (what & ~(EV_READ | EV_WRITE)) !== 0) {
+    throw new RangeError(`Cannot ${doing}: not EV_READ, EV_WRITE or both: received ${what}`);
+  }
+}
+
+function checkCount(doing: string, n: number): void {
+  if (typeof n !== "number") throw new TypeError(`Cannot ${doing}: not a number: received ${typeof n}`);
+  if (!Number.isInteger(n) || n < 0) throw new RangeError(`Cannot ${doing}: not a count of bytes: received ${n}`);
+}
+
+function checkDuration(doing: string, ms: number | null): number {
+  if (ms === null) return 0;
+  if (typeof ms !== "number") throw new TypeError(`Cannot ${doing}: not a number: received ${typeof ms}`);
+  if (!(ms >= 0 && Number.isFinite(ms))) throw new RangeError(`Cannot ${doing}: not a duration: received ${ms}`);
+  return ms;
+}

@@ -1,0 +1,98 @@
+/** Bufferevents on sockets. */
+
+import { EventError } from "../errors.ts";
+import type { EventBase } from "../loop/event_base.ts";
+import type { ConnectOptions } from "../runtime.ts";
+import { connectStream } from "../socket/connector.ts";
+import { type Socket, socketOf, streamOf } from "../socket/socket.ts";
+import { BufferEvent, checkOptions } from "./bufferevent.ts";
+import { SocketCore } from "./socket_core.ts";
+
+/**
+ * A bufferevent on a stream socket.
+ *
+ * libevent: `bufferevent_socket_new`.
+ *
+ * @example
+ * ```ts
+ * import { BEV_EVENT_CONNECTED, BEV_OPT_CLOSE_ON_FREE, EV_READ, EventBase, SocketBufferEvent } from "@trivent/trivent";
+ *
+ * const base = new EventBase();
+ * const bev = new SocketBufferEvent(base, null, BEV_OPT_CLOSE_ON_FREE);
+ * bev.setCallbacks({
+ *   read: (bev) => console.log(bev.input.toString()),
+ *   event: (bev, what, error) => {
+ *     if (what === BEV_EVENT_CONNECTED) return;
+ *     console.error(error?.code); // ECONNREFUSED
+ *     bev.free();
+ *   },
+ * });
+ * bev.enable(EV_READ);
+ * bev.write("hello\n");
+ * bev.connect({ hostname: "127.0.0.1", port: 9 });
+ * await base.dispatch();
+ * ```
+ */
+export class SocketBufferEvent<Ctx = unknown> extends BufferEvent<Ctx> {
+  readonly #core: SocketCore;
+
+  /**
+   * Makes a bufferevent, with writing enabled.
+   *
+   * @param base The base whose loop calls back
+   * @param socket A socket, connected or connecting; null to `connect()` or `setSocket()` later: writes wait until then
+   * @param options `BEV_OPT_` flags
+   * @throws {RangeError} For options that are none
+   */
+  constructor(base: EventBase, socket: Socket | null, options: number = 0) {
+    checkOptions(options);
+    const core = new SocketCore(base, socket === null ? null : streamOf(socket), options);
+    super(core);
+    this.#core = core;
+  }
+
+  /**
+   * Connects. `BEV_EVENT_CONNECTED` is told when it is through, then what was written flows; `BEV_EVENT_ERROR`, once and
+   * with the reason, when it failed. The write timeout, if one is set, ends the attempt with
+   * `BEV_EVENT_WRITING | BEV_EVENT_TIMEOUT`.
+   *
+   * libevent: `bufferevent_socket_connect`, `bufferevent_socket_connect_hostname`.
+   *
+   * @param address Where to: a numeric address or a host name with a port, or a path
+   * @param options More of the same, such as `timeoutMs` and `signal`
+   * @throws {RangeError} When the address is none
+   * @throws {EventError} `EISCONN` when there is a connection, `EALREADY` while one is being made, `EV_UNSUPPORTED` when
+   * the host can't do what an option asks for
+   */
+  connect(address: ConnectOptions, options?: ConnectOptions): void {
+    const core = this.#core;
+    core.live("connect");
+    if (core.connecting) {
+      throw new EventError("Cannot connect: an attempt is under way", { code: "EALREADY", syscall: "connect" });
+    }
+    if (core.stream !== null && !core.stream.gone) {
+      throw new EventError("Cannot connect: the bufferevent has a connection", { code: "EISCONN", syscall: "connect" });
+    }
+    core.setStream(connectStream(this.base.runtime, options === undefined ? address : { ...address, ...options }));
+  }
+
+  /** The socket, or null. libevent: `bufferevent_getfd`. */
+  get socket(): Socket | null {
+    const { stream } = this.#core;
+    return stream === null ? null : socketOf(stream);
+  }
+
+  /**
+   * Takes another socket in place of the present one, which is neither closed nor read any more. libevent: `bufferevent_setfd`.
+   *
+   * @param socket The socket, or null for none
+   */
+  setSocket(socket: Socket | null): void {
+    this.#core.setStream(socket === null ? null : streamOf(socket));
+  }
+
+  /** Ends at once, with a RST where `capabilities.reset`, and frees. What has not left is lost. */
+  reset(): void {
+    this.#core.reset();
+  }
+}

@@ -1,0 +1,357 @@
+/** A bufferevent on a connection: reads it as the watermarks allow, and sends its output once a turn. */
+
+import {
+  BEV_EVENT_CONNECTED,
+  BEV_EVENT_EOF,
+  BEV_EVENT_ERROR,
+  BEV_EVENT_READING,
+  BEV_EVENT_WRITING,
+  BEV_OPT_CLOSE_ON_FREE,
+  EV_PERSIST,
+  EV_READ,
+  EV_TIMEOUT,
+  EV_WRITE,
+} from "../flags.ts";
+import { EventError } from "../errors.ts";
+import type { EventBase } from "../loop/event_base.ts";
+import type { Flushable } from "../loop/loop.ts";
+import { LoopEvent } from "../loop/loop_event.ts";
+import type { Stream } from "../socket/stream.ts";
+import { BevCore } from "./core.ts";
+import { LastOutput } from "./last_output.ts";
+
+/** A reason for which the write event is active that is none of the user's: output was sent, and the user is to know. */
+const SENT = 0x1000;
+
+class ReadEvent extends LoopEvent {
+  readonly #core: SocketCore;
+
+  constructor(core: SocketCore) {
+    super(core.loop, null, EV_READ | EV_PERSIST, core.loop.queues.length >> 1);
+    this.#core = core;
+  }
+
+  override run(what: number): void {
+    this.#core.onReadEvent(what);
+  }
+}
+
+class WriteEvent extends LoopEvent {
+  readonly #core: SocketCore;
+
+  constructor(core: SocketCore) {
+    super(core.loop, null, EV_WRITE | EV_PERSIST, core.loop.queues.length >> 1);
+    this.#core = core;
+  }
+
+  override run(what: number): void {
+    this.#core.onWriteEvent(what);
+  }
+}
+
+/** The state behind a `SocketBufferEvent`. */
+export class SocketCore extends BevCore implements Flushable {
+  /** The connection, or null. */
+  stream: Stream | null = null;
+  flushQueued = false;
+  /** The connection that `close()` waits for. */
+  #last: Stream | null = null;
+  readonly #readEvent: ReadEvent = new ReadEvent(this);
+  readonly #writeEvent: WriteEvent = new WriteEvent(this);
+  /** Whether the end of the attempt to connect has yet to be told. */
+  #connecting = false;
+
+  constructor(base: EventBase, stream: Stream | null, options: number) {
+    super(base, options);
+    if (stream !== null) this.#attach(stream);
+  }
+
+  /** Takes a connection in place of the one it had, which is left alone (rule V13). */
+  setStream(stream: Stream | null): void {
+    this.live("set the socket of a bufferevent");
+    this.#detach();
+    if (stream === null) return;
+    this.#attach(stream);
+    this.onEnable(this.enabled);
+  }
+
+  #attach(stream: Stream): void {
+    this.stream = stream;
+    this.#readEvent.source = stream;
+    this.#writeEvent.source = stream;
+    this.#connecting = !stream.connected;
+    if (this.#connecting) this.#awaitConnection();
+  }
+
+  #detach(): void {
+    this.loop.del(this.#readEvent);
+    this.loop.del(this.#writeEvent);
+    this.#readEvent.source = this.#writeEvent.source = null;
+    this.stream = null;
+    this.#connecting = false;
+  }
+
+  /** While connecting the write event waits for the end of the attempt, with the write timeout as the time it may take. */
+  #awaitConnection(): void {
+    this.loop.add(this.#writeEvent, undefined, null);
+    if (this.writeTimeoutMs > 0 && (this.enabled & EV_WRITE) !== 0) this.loop.setDeadline(this.#writeEvent, this.writeTimeoutMs);
+  }
+
+  /** Whether a connection is being made. */
+  get connecting(): boolean {
+    return this.#connecting;
+  }
+
+  // ---- what the user and the watermarks want
+
+  protected override onEnable(what: number): void {
+    if ((what & EV_READ) !== 0 && this.reading) this.#startReading();
+    if ((what & EV_WRITE) === 0 || !this.writing || this.stream === null) return;
+    if (this.#connecting) {
+      this.#awaitConnection();
+      return;
+    }
+    // A writable socket with nothing to send is told once (rule V2).
+    if (this.output.length === 0 && !this.finishing) this.loop.activate(this.#writeEvent, SENT);
+    else this.loop.queueFlush(this);
+  }
+
+  protected override onDisable(what: number): void {
+    if ((what & EV_READ) !== 0) this.loop.del(this.#readEvent);
+    if ((what & EV_WRITE) !== 0 && !this.#connecting) this.loop.del(this.#writeEvent);
+  }
+
+  protected override onReadSuspension(): void {
+    if (this.reading) this.#startReading();
+    else this.loop.del(this.#readEvent);
+  }
+
+  protected override onWriteSuspension(): void {
+    if (this.#connecting || this.stream === null) return;
+    if (!this.writing) this.#stopWaiting();
+    else if (this.output.length > 0 || this.finishing) this.loop.queueFlush(this);
+  }
+
+  protected override onOutput(): void {
+    if (this.stream !== null && !this.#connecting && this.writing) this.loop.queueFlush(this);
+  }
+
+  override onTimeouts(): void {
+    const { loop } = this;
+    if (this.reading && this.stream !== null) {
+      if (this.readTimeoutMs > 0) loop.setDeadline(this.#readEvent, this.readTimeoutMs);
+      else loop.removeTimer(this.#readEvent);
+    }
+    if (this.writeTimeoutMs > 0 && (this.#connecting || this.#writeEvent.inserted)) {
+      loop.setDeadline(this.#writeEvent, this.writeTimeoutMs);
+    } else loop.removeTimer(this.#writeEvent);
+  }
+
+  #startReading(): void {
+    if (this.stream === null) return;
+    this.loop.add(this.#readEvent, undefined, null);
+    if (this.readTimeoutMs > 0) this.loop.setDeadline(this.#readEvent, this.readTimeoutMs);
+  }
+
+  // ---- reading
+
+  /** The read event has run. */
+  onReadEvent(what: number): void {
+    const stream = this.stream;
+    if (stream === null) return;
+    if ((what & EV_READ) === 0) {
+      if ((what & EV_TIMEOUT) !== 0) this.readTimedOut();
+      return;
+    }
+    if (this.#connecting) {
+      if (stream.connected || stream.gone) this.#onConnected(stream);
+      return;
+    }
+    const most = this.readHigh > 0
+      ? Math.min(this.maxSingleRead, this.readHigh - this.input.length)
+      : this.maxSingleRead;
+    if (most <= 0) {
+      this.checkHigh();
+      return;
+    }
+    const n = this.rate === null
+      ? stream.receiveInto(this.input, most)
+      : this.rate.receive(stream, this.input, most);
+    if (n > 0) {
+      if (this.readTimeoutMs > 0 && this.readSuspended === 0) this.loop.setDeadline(this.#readEvent, this.readTimeoutMs);
+      this.tellRead();
+      if (this.freed) return;
+      // Only now: as a rule the callback has drained the input, and nothing needs to be suspended.
+      if (this.readHigh > 0) this.checkHigh();
+      // More of what has arrived still belongs to this turn, behind what else is active.
+      if (stream.available > 0 && this.reading && this.stream === stream) this.loop.activate(this.#readEvent, EV_READ);
+      return;
+    }
+    // Less than nothing: the rate limit is used up, and the end is not there yet.
+    if (n < 0) return;
+    if (stream.error !== null) this.#onReadEnd(BEV_EVENT_ERROR, stream.error);
+    else if (stream.ended || stream.gone) this.#onReadEnd(BEV_EVENT_EOF, undefined);
+  }
+
+  #onReadEnd(what: number, error: EventError | undefined): void {
+    this.disable(EV_READ);
+    this.callEvent(BEV_EVENT_READING | what, error);
+  }
+
+  // ---- writing
+
+  /** The write event has run: the attempt to connect has ended, there is room again, or output has left. */
+  onWriteEvent(what: number): void {
+    const stream = this.stream;
+    if ((what & SENT) !== 0) {
+      if (this.output.length <= this.writeLow) this.callWrite();
+      if (this.freed || this.stream !== stream) return;
+    }
+    if (stream === null) return;
+    if ((what & EV_WRITE) !== 0) {
+      if (!this.#connecting) this.loop.queueFlush(this);
+      else if (stream.connected || stream.gone) this.#onConnected(stream);
+      return;
+    }
+    if ((what & EV_TIMEOUT) === 0) return;
+    if (!this.#connecting) {
+      this.writeTimedOut();
+      return;
+    }
+    // The attempt is given up, and told once (rule V11).
+    this.#detach();
+    stream.reset();
+    this.writeTimedOut(
+      new EventError(`Cannot connect: no answer within ${this.writeTimeoutMs} ms`, {
+        code: "ETIMEDOUT",
+        syscall: "connect",
+      }),
+    );
+  }
+
+  #onConnected(stream: Stream): void {
+    this.#connecting = false;
+    this.loop.del(this.#writeEvent);
+    if (stream.error !== null || stream.gone) {
+      this.loop.del(this.#readEvent);
+      this.callEvent(BEV_EVENT_ERROR, stream.error ?? undefined);
+      return;
+    }
+    this.callEvent(BEV_EVENT_CONNECTED);
+    if (this.freed || this.stream !== stream) return;
+    if (this.output.length > 0 || this.finishing) this.loop.queueFlush(this);
+  }
+
+  /** Sends what there is; the loop calls it at the end of a turn. Calls no user code. */
+  flushOutput(): void {
+    const { stream, output } = this;
+    if (stream === null || !this.writing || this.#connecting) return;
+    if (output.length > 0) {
+      if (stream.error !== null || stream.gone || stream.shut) return this.#onWriteError(stream);
+      // Steps are only seen where the user is told before all has left.
+      const step = this.maxSingleWrite > 0 ? this.maxSingleWrite : this.writeLow > 0 ? 16384 : output.length;
+      const most = Math.min(step, output.length);
+      const n = this.rate === null ? stream.writeFrom(output, most) : this.rate.send(stream, output, most);
+      if (n > 0 && output.length <= this.writeLow && this.callbacks?.write !== undefined) {
+        this.loop.activate(this.#writeEvent, SENT);
+      }
+      if (output.length > 0) {
+        // Its rate limit has suspended it: the rest leaves at a tick.
+        if (this.writeSuspended !== 0) return;
+        if (n > 0 && stream.writable) this.loop.queueFlush(this);
+        else if (!this.#writeEvent.inserted) this.loop.add(this.#writeEvent, undefined, null);
+        if (this.writeTimeoutMs > 0 && (n > 0 || !this.#writeEvent.timed)) {
+          this.loop.setDeadline(this.#writeEvent, this.writeTimeoutMs);
+        }
+        return;
+      }
+    }
+    this.#stopWaiting();
+    if (this.finishing) stream.shutdown();
+  }
+
+  /** Nothing is left to send: the write event waits no longer, but tells what it has to tell. */
+  #stopWaiting(): void {
+    const event = this.#writeEvent;
+    if (!event.inserted && !event.timed) return;
+    const tell = event.active && (event.result & SENT) !== 0;
+    this.loop.del(event);
+    if (tell) this.loop.activate(event, SENT);
+  }
+
+  #onWriteError(stream: Stream): void {
+    const error = stream.error ??
+      new EventError("Cannot write: the connection is closed", { code: "EPIPE", syscall: "write" });
+    this.disable(EV_WRITE);
+    this.triggerEvent(BEV_EVENT_WRITING | BEV_EVENT_ERROR, error);
+  }
+
+  // ---- the rest
+
+  override flush(): void {
+    this.live("flush a bufferevent");
+  }
+
+  override shutdown(): void {
+    this.live("shut down a bufferevent");
+    if (this.finishing) return;
+    this.finishing = true;
+    this.output.freeze(false);
+    if (this.stream !== null && !this.#connecting) this.loop.queueFlush(this);
+  }
+
+  override close(timeoutMs: number): Promise<boolean> {
+    if (this.closing !== null) return this.closing;
+    const { stream, loop } = this;
+    if (this.freed || stream === null || this.#connecting) {
+      const nothingLost = this.output.length === 0;
+      this.free();
+      return this.closing = Promise.resolve(nothingLost);
+    }
+    this.setCallbacks(null);
+    this.#detach();
+    this.#last = stream;
+    const { runtime } = loop;
+    loop.hold(1);
+    return this.closing = new Promise((resolve) => {
+      const deadline = runtime.now() + timeoutMs;
+      let timer = runtime.setTimer(deadline, function cut(): void {
+        if (runtime.now() < deadline) timer = runtime.setTimer(deadline, cut);
+        else stream.reset();
+      });
+      stream.finish(this.output, (delivered) => {
+        runtime.clearTimer(timer);
+        loop.hold(-1);
+        this.free();
+        resolve(delivered);
+      });
+    });
+  }
+
+  /** Cuts the connection, whether it is being closed or not, and frees. */
+  reset(): void {
+    const stream = this.stream ?? this.#last;
+    this.free();
+    stream?.reset();
+  }
+
+  override get priority(): number {
+    return this.#readEvent.priority;
+  }
+
+  override setPriority(priority: number): void {
+    for (const event of [this.#readEvent, this.#writeEvent]) {
+      if (event.active) {
+        throw new EventError("Cannot set the priority: the bufferevent's events are active", { code: "EV_ACTIVE" });
+      }
+    }
+    this.#readEvent.priority = this.#writeEvent.priority = priority;
+    this.setCallbackPriority(priority);
+  }
+
+  protected override onFree(): void {
+    const stream = this.stream;
+    this.#detach();
+    if (stream !== null && (this.options & BEV_OPT_CLOSE_ON_FREE) !== 0) stream.close();
+  }
+}

@@ -1,0 +1,57 @@
+/** The read and the write timeout of bufferevents that have no socket: pairs and filters (rule V9). */
+
+import { EV_WRITE } from "../flags.ts";
+import { LoopEvent } from "../loop/loop_event.ts";
+import type { BevCore } from "./core.ts";
+
+class Timer extends LoopEvent {
+  readonly #core: BevCore;
+
+  constructor(core: BevCore, what: number) {
+    super(core.loop, null, what, core.loop.queues.length >> 1);
+    this.#core = core;
+  }
+
+  override run(): void {
+    if (this.what === EV_WRITE) this.#core.writeTimedOut();
+    else this.#core.readTimedOut();
+  }
+}
+
+/** The two timers. They are made when a timeout is set. */
+export class InactivityTimers {
+  readonly #core: BevCore;
+  #read: Timer | null = null;
+  #write: Timer | null = null;
+
+  constructor(core: BevCore) {
+    this.#core = core;
+  }
+
+  /** Bytes have come, or reading was enabled or disabled, suspended or resumed: the read timer begins anew, or ends. */
+  restartRead(runs: boolean = this.#core.reading): void {
+    const { loop, readTimeoutMs } = this.#core;
+    if (runs && readTimeoutMs > 0) loop.setDeadline(this.#read ??= new Timer(this.#core, 0), readTimeoutMs);
+    else if (this.#read !== null) loop.del(this.#read);
+  }
+
+  /** Output has left, or writing was enabled or disabled: the write timer begins anew while output waits, or ends. */
+  restartWrite(): void {
+    const { loop, writeTimeoutMs, writing, output } = this.#core;
+    if (writing && writeTimeoutMs > 0 && output.length > 0) {
+      loop.setDeadline(this.#write ??= new Timer(this.#core, EV_WRITE), writeTimeoutMs);
+    } else if (this.#write !== null) loop.del(this.#write);
+  }
+
+  /** There is output: the write timer runs from now on, if it does not already. */
+  awaitWrite(): void {
+    if (this.#write === null || !this.#write.timed) this.restartWrite();
+  }
+
+  /** Both end. */
+  stop(): void {
+    const { loop } = this.#core;
+    if (this.#read !== null) loop.del(this.#read);
+    if (this.#write !== null) loop.del(this.#write);
+  }
+}

@@ -1,0 +1,304 @@
+/** The public face of an event. */
+
+import { EV_CLOSED, EV_ET, EV_FINALIZE, EV_PERSIST, EV_READ, EV_SIGNAL, EV_TIMEOUT, EV_WRITE } from "../flags.ts";
+import { EventError } from "../errors.ts";
+import { Pollable, sourceOf } from "../socket/pollable.ts";
+import { CommonTimeout, queueOf } from "./common_timeout.ts";
+import { type EventBase, loopOf } from "./event_base.ts";
+import type { Loop } from "./loop.ts";
+import { LoopEvent } from "./loop_event.ts";
+import { Source } from "./source.ts";
+
+/**
+ * What an event calls: its source (a signal's name, or null), why it is active, and the event.
+ *
+ * libevent: `event_callback_fn`.
+ */
+export type EventCallback = (source: Pollable | string | null, what: number, event: EventHandle) => void;
+
+const KNOWN = EV_TIMEOUT | EV_READ | EV_WRITE | EV_SIGNAL | EV_PERSIST | EV_ET | EV_FINALIZE | EV_CLOSED;
+
+/** What the loop runs for an `EventHandle`. */
+class UserEvent extends LoopEvent {
+  readonly #handle: EventHandle;
+  readonly #pollable: Pollable | string | null;
+  readonly #callback: EventCallback;
+
+  constructor(
+    handle: EventHandle,
+    loop: Loop,
+    pollable: Pollable | string | null,
+    what: number,
+    callback: EventCallback,
+  ) {
+    super(loop, pollable instanceof Pollable ? sourceOf(pollable) : pollable, what, loop.queues.length >> 1);
+    this.#handle = handle;
+    this.#pollable = pollable;
+    this.#callback = callback;
+  }
+
+  override get handle(): EventHandle {
+    return this.#handle;
+  }
+
+  override run(what: number): void {
+    // A signal that was raised several times is told as often, unless the event is deleted meanwhile.
+    if (this.raised > 0 && --this.raised > 0) {
+      if ((this.what & EV_PERSIST) !== 0) this.loop.activate(this, EV_SIGNAL);
+      else this.raised = 0;
+    }
+    this.#callback(this.#pollable, what, this.#handle);
+  }
+}
+
+/** For `EventBase`: the user's handle of a loop's event, if it has one. */
+export function handleOf(event: LoopEvent): EventHandle | null {
+  return event instanceof UserEvent ? event.handle : null;
+}
+
+/** Checks a timeout of the public API. */
+export function checkTimeout(doing: string, ms: number): void {
+  if (typeof ms !== "number") throw new TypeError(`Cannot ${doing}: timeoutMs is not a number: received ${typeof ms}`);
+  if (!Number.isFinite(ms)) throw new RangeError(`Cannot ${doing}: timeoutMs is not finite: received ${ms}`);
+}
+
+/**
+ * A condition and a callback: what `EventBase.event()`, `timer()` and `signal()` give. It does nothing until `add()`.
+ *
+ * libevent: `struct event`. (`Event` is a global of every runtime, hence the name.)
+ *
+ * @example
+ * ```ts
+ * import { EventBase } from "@trivent/trivent";
+ *
+ * const base = new EventBase();
+ * base.timer(() => console.log("tick")).add(10);
+ * await base.dispatch();
+ * ```
+ */
+export class EventHandle {
+  #event: UserEvent;
+  #base: EventBase;
+
+  /**
+   * Makes an event, as `EventBase.event()` does.
+   *
+   * @param base The base that it belongs to
+   * @param source A socket, the name of a signal (with `EV_SIGNAL`), or null
+   * @param what `EV_READ`, `EV_WRITE`, `EV_CLOSED` or `EV_SIGNAL`, with `EV_PERSIST` and `EV_ET`; 0 for a timer
+   * @param cb What to call
+   * @throws {RangeError} When the flags can't go together
+   * @throws {TypeError} When an argument is of the wrong type
+   */
+  constructor(base: EventBase, source: Pollable | string | null, what: number, cb: EventCallback) {
+    this.#base = base;
+    this.#event = this.#make(base, source, what, cb);
+  }
+
+  #make(base: EventBase, source: Pollable | string | null, what: number, cb: EventCallback): UserEvent {
+    if (typeof cb !== "function") {
+      throw new TypeError(`Cannot make an event: the callback is not a function: received ${typeof cb}`);
+    }
+    if (typeof what !== "number") {
+      throw new TypeError(`Cannot make an event: the flags are not a number: received ${typeof what}`);
+    }
+    if (source !== null && typeof source !== "string" && !(source instanceof Pollable)) {
+      throw new TypeError("Cannot make an event: the source is not a socket, a signal's name or null");
+    }
+    if (!Number.isInteger(what) || (what & ~KNOWN) !== 0) {
+      throw new RangeError(`Cannot make an event: unknown flags: received ${what}`);
+    }
+    const signal = (what & EV_SIGNAL) !== 0;
+    if (signal && (what & (EV_READ | EV_WRITE | EV_CLOSED | EV_ET)) !== 0) {
+      throw new RangeError(`Cannot make an event: EV_SIGNAL goes with no I/O flag: received ${what}`);
+    }
+    if (signal !== (typeof source === "string")) {
+      throw new RangeError("Cannot make an event: EV_SIGNAL goes with the name of a signal, and a name with EV_SIGNAL");
+    }
+    return new UserEvent(this, loopOf(base), source, what, cb);
+  }
+
+  /**
+   * Makes the event pending. O(log n) in the number of timers with a timeout, else O(1).
+   *
+   * Without a timeout an earlier one stays as it is, and an event that waits for time alone is not added. A negative
+   * timeout fires at once. A persistent event is re-armed with the timeout each time it fires; a timeout of 0 is not.
+   *
+   * libevent: `event_add`.
+   *
+   * @param timeout Milliseconds from the base's `now()`, or a common timeout of this base
+   * @throws {EventError} `EV_FINALIZED` after `finalize()`, `EV_FREED` after `free()`, `EV_UNSUPPORTED` for a signal
+   * that the host can't catch, `EV_BUSY` for a socket that has events of another base, `EBADF` for one that was closed
+   * @throws {RangeError} When the timeout is not finite, or is a common timeout of another base
+   */
+  add(timeout?: number | CommonTimeout): void {
+    const event = this.#event;
+    if (event.closed) {
+      const freed = !this.initialized;
+      throw new EventError(`Cannot add an event: it was ${freed ? "freed" : "finalized"}`, {
+        code: freed ? "EV_FREED" : "EV_FINALIZED",
+      });
+    }
+    if (event.loop.freed) throw new EventError("Cannot add an event: its base was freed", { code: "EV_FREED" });
+    if (timeout instanceof CommonTimeout) {
+      const queue = queueOf(timeout);
+      if (event.loop.commonQueues.get(queue.ms) !== queue) {
+        throw new RangeError("Cannot add an event: the common timeout is of another base");
+      }
+      event.loop.add(event, queue.ms, queue);
+      return;
+    }
+    if (timeout !== undefined) checkTimeout("add an event", timeout);
+    event.loop.add(event, timeout, null);
+  }
+
+  /**
+   * Makes the event neither pending nor active, and forgets its timeout. O(log n) with a timer, else O(1).
+   *
+   * libevent: `event_del`.
+   */
+  del(): void {
+    if (!this.#event.closed) this.#event.loop.del(this.#event);
+  }
+
+  /**
+   * Forgets the timeout and keeps the rest; a callback whose time has already come still runs.
+   *
+   * libevent: `event_remove_timer`.
+   */
+  removeTimer(): void {
+    if (!this.#event.closed) this.#event.loop.removeTimer(this.#event);
+  }
+
+  /**
+   * Makes the event active, pending or not: its callback runs in the loop, later. On an active event `what` is added to
+   * why it is. After `finalize()` or `free()` it does nothing.
+   *
+   * libevent: `event_active`.
+   *
+   * @param what What the callback is to be told, such as `EV_READ`
+   * @throws {TypeError} When `what` is not an integer
+   */
+  activate(what: number): void {
+    if (!Number.isInteger(what)) throw new TypeError(`Cannot activate an event: received ${what}`);
+    if (!this.#event.closed && !this.#event.loop.freed) this.#event.loop.activate(this.#event, what);
+  }
+
+  /**
+   * Gives the subset of `what` for which the event is pending or active.
+   *
+   * libevent: `event_pending`.
+   *
+   * @param what Such as `EV_READ | EV_TIMEOUT`
+   * @returns The flags that hold
+   */
+  pending(what: number): number {
+    return this.#event.loop.pending(this.#event, what);
+  }
+
+  /** When the timer is due, in milliseconds on the clock of `base.now()`; undefined without one. libevent: `event_pending`. */
+  get expiresAt(): number | undefined {
+    return this.#event.timed ? this.#event.deadline : undefined;
+  }
+
+  /**
+   * The active queue, 0 the most urgent; half of the base's number of priorities unless set.
+   *
+   * libevent: `event_get_priority`, `event_priority_set`.
+   */
+  get priority(): number {
+    return this.#event.priority;
+  }
+
+  /** Sets the priority. Throws `EV_ACTIVE` on an active event, and a RangeError when the base has no such priority. */
+  set priority(priority: number) {
+    const event = this.#event;
+    if (!Number.isInteger(priority) || priority < 0 || priority >= event.loop.queues.length) {
+      throw new RangeError(
+        `Cannot set the priority: not between 0 and ${event.loop.queues.length - 1}: received ${priority}`,
+      );
+    }
+    if (event.active) throw new EventError("Cannot set the priority: the event is active", { code: "EV_ACTIVE" });
+    event.priority = priority;
+  }
+
+  #freed = false;
+
+  /** True until `free()`. libevent: `event_initialized`. */
+  get initialized(): boolean {
+    return !this.#freed;
+  }
+
+  /** The base. libevent: `event_get_base`. */
+  get base(): EventBase {
+    return this.#base;
+  }
+
+  /** What the event was made for. libevent: `event_get_events`. */
+  get events(): number {
+    return this.#event.what;
+  }
+
+  /**
+   * Makes the object a new event.
+   *
+   * libevent: `event_assign`.
+   *
+   * @param base As in the constructor
+   * @param source As in the constructor
+   * @param what As in the constructor
+   * @param cb As in the constructor
+   * @throws {EventError} `EV_ACTIVE` when it is pending or active
+   * @throws {RangeError} When the flags can't go together
+   */
+  assign(base: EventBase, source: Pollable | string | null, what: number, cb: EventCallback): void {
+    const event = this.#event;
+    if (event.inserted || event.timed || event.active) {
+      throw new EventError("Cannot assign an event: it is pending or active", { code: "EV_ACTIVE" });
+    }
+    this.#event = this.#make(base, source, what, cb);
+    this.#base = base;
+    this.#freed = false;
+  }
+
+  /**
+   * Deletes the event for good; adding it throws from now on. Also from inside its callback. A second call does nothing.
+   *
+   * libevent: `event_free`.
+   */
+  free(): void {
+    if (this.#freed) return;
+    this.del();
+    this.#event.closed = true;
+    this.#freed = true;
+  }
+
+  /**
+   * Makes the event neither pending nor active, and calls `cb` once from the loop, at the event's priority, when its
+   * callback can no longer run. A base that is freed before calls it then.
+   *
+   * libevent: `event_finalize`.
+   *
+   * @param cb Gets the event
+   * @throws {EventError} `EV_FINALIZED` when it was finalized or freed before, `EV_FREED` when the base was
+   */
+  finalize(cb: (event: EventHandle) => void): void {
+    const event = this.#event;
+    if (event.closed) throw new EventError("Cannot finalize an event: it was already", { code: "EV_FINALIZED" });
+    if (event.loop.freed) throw new EventError("Cannot finalize an event: its base was freed", { code: "EV_FREED" });
+    event.loop.del(event);
+    event.closed = true;
+    event.finalizer = (): void => cb(this);
+    event.loop.activate(event, EV_FINALIZE);
+  }
+
+  /** As `free()`. */
+  [Symbol.dispose](): void {
+    this.free();
+  }
+}
+
+/** For `EventBase`: what an event waits for, by name. */
+export function sourceName(event: LoopEvent): string {
+  return event.source instanceof Source ? event.source.kind : event.source ?? "-";
+}

@@ -1,0 +1,716 @@
+/**
+ * The engine of an event base: what is active, what is due, and the turn that runs it. `EventBase` is its public face.
+ *
+ * One turn is: check watchers, sources looked at and expired timers made active, the most urgent level of active events
+ * run, output flushed, prepare watchers, the host's timer set. It runs inside the host's callback where it can (one
+ * priority), and is deferred behind the host's poll otherwise. The rules L, P, E and T are libevent's.
+ */
+
+import { EV_ET, EV_PERSIST, EV_SIGNAL, EV_TIMEOUT } from "../flags.ts";
+import { EVLOOP_NO_EXIT_ON_EMPTY, EVLOOP_NONBLOCK, EVLOOP_ONCE } from "../flags.ts";
+import { EventError } from "../errors.ts";
+import type { AbortSignalLike, Runtime, TimerToken } from "../runtime.ts";
+import { ActiveQueue } from "./active_queue.ts";
+import { CommonQueue } from "./common_timeout.ts";
+import { LoopEvent } from "./loop_event.ts";
+import { LoopStats } from "./stats.ts";
+import { Signals } from "./signals.ts";
+import { IO_CONDITIONS, Source } from "./source.ts";
+import { TimerHeap } from "./timer_heap.ts";
+import { Watchers } from "./watch.ts";
+
+/** Why a loop ended: no events left, `loopExit()`, `loopBreak()`, or a `EVLOOP_ONCE` or `EVLOOP_NONBLOCK` loop is done. */
+export type LoopResult = "empty" | "exit" | "break" | "done";
+
+/** Something with output to send at the end of a turn. */
+export interface Flushable {
+  /** Whether it is in the loop's list. Only the loop and the object itself write it. */
+  flushQueued: boolean;
+  /** Sends what it has. Calls no user code: that is activated, and runs later in the turn. */
+  flushOutput(): void;
+}
+
+/** How a loop is limited: `event_config_set_max_dispatch_interval`. */
+export interface DispatchLimits {
+  /** A level is left after this many milliseconds, so that the host can be polled. */
+  intervalMs: number;
+  /** A level is left after this many callbacks. */
+  callbacks: number;
+  /** The limits hold for this priority and the less urgent ones. */
+  minPriority: number;
+}
+
+/**
+ * How many callbacks one turn runs before the host gets its word: what activates itself for ever, or ten thousand
+ * timers due at once, stops neither the host's timers nor its I/O.
+ */
+const TURN_CALLBACKS = 1024;
+
+/** More deferred callbacks than this in one pass wait for the next one (rule O1). */
+const MAX_DEFERRED = 32;
+
+/** The longest sleep asked of a host: beyond 2^31 ms all of them fire at once. */
+const MAX_SLEEP_MS = 2 ** 30;
+
+/** The kinds that are counted: `EVENT_BASE_COUNT_ACTIVE`, `_VIRTUAL`, `_ADDED`. */
+class Counter {
+  now = 0;
+  peak = 0;
+  change(by: number): void {
+    this.now += by;
+    if (this.now > this.peak) this.peak = this.now;
+  }
+}
+
+/** The engine of one base. */
+export class Loop {
+  /** The host. */
+  readonly runtime: Runtime;
+  /** Sources that events of this base watch. */
+  readonly sources: Set<Source> = new Set();
+  /** Added I/O events without a source: nothing is polled, but they keep the loop alive (rule E13). */
+  readonly sourceless: Set<LoopEvent> = new Set();
+  /** The timers. */
+  readonly timers: TimerHeap = new TimerHeap();
+  /** The common timeouts, by duration. */
+  readonly commonQueues: Map<number, CommonQueue> = new Map();
+  /** The events on signals. */
+  readonly signals: Signals;
+  /** Prepare watchers. */
+  readonly prepare: Watchers = new Watchers();
+  /** Check watchers. */
+  readonly check: Watchers = new Watchers();
+  /** Counts of active events, internal keep-alives and added events. */
+  readonly active: Counter = new Counter();
+  readonly virtual: Counter = new Counter();
+  readonly added: Counter = new Counter();
+  /** What has happened so far. */
+  readonly stats: LoopStats = new LoopStats();
+  /** The active events by priority. */
+  queues: ActiveQueue[] = [];
+  /** The event whose callback runs. */
+  running: LoopEvent | null = null;
+  gotExit = false;
+  gotBreak = false;
+  freed = false;
+
+  readonly #limits: DispatchLimits;
+  #ready: Source[] = [];
+  #readySpare: Source[] = [];
+  #flushes: Flushable[] = [];
+  #flushesSpare: Flushable[] = [];
+  #later: LoopEvent[] = [];
+  #deferred = 0;
+
+  #dispatching = false;
+  #inTurn = false;
+  /** What the host was asked to defer: a turn, or the entry of a loop. A call of an earlier loop's is thus known. */
+  #scheduled: "none" | "turn" | "enter" = "none";
+  #continue = false;
+  #runningPriority = 0;
+  #flags = 0;
+  #holds = true;
+  #turnTime = 0;
+  #hostTimer: TimerToken | null = null;
+  #hostTimerAt = 0;
+  #resolve: ((result: LoopResult) => void) | null = null;
+  #reject: ((reason: unknown) => void) | null = null;
+  #signal: AbortSignalLike | null = null;
+  readonly #turnBound = (): void => {
+    if (this.#scheduled !== "turn" || this.#inTurn) return;
+    this.#scheduled = "none";
+    this.#turn();
+  };
+  readonly #timerBound = (): void => {
+    this.#hostTimer = null;
+    this.#wakeFromHost();
+  };
+  readonly #abortBound = (): void => {
+    if (this.#inTurn) return;
+    this.#fail(this.#signal?.reason);
+  };
+
+  constructor(runtime: Runtime, priorities: number, limits: DispatchLimits) {
+    this.runtime = runtime;
+    this.#limits = limits;
+    this.signals = new Signals(this);
+    this.setPriorities(priorities);
+  }
+
+  // ---- time
+
+  /** The time of the turn, or the host's clock outside of one. */
+  now(): number {
+    return this.#inTurn ? this.#turnTime : this.runtime.now();
+  }
+
+  /** Sets the time of the turn to the host's clock. */
+  updateCacheTime(): void {
+    if (this.#inTurn) this.#turnTime = this.runtime.now();
+  }
+
+  /** Whether a loop runs. */
+  get dispatching(): boolean {
+    return this.#dispatching;
+  }
+
+  // ---- events
+
+  /** Makes an event pending: its I/O or signal part, and its timer when a timeout is given (rules E7, E8, E12). */
+  add(event: LoopEvent, timeoutMs: number | undefined, common: CommonQueue | null): void {
+    const { what, source } = event;
+    if (!event.inserted && (what & (IO_CONDITIONS | EV_SIGNAL)) !== 0) {
+      if ((what & EV_SIGNAL) !== 0) this.signals.attach(event);
+      else if (source instanceof Source) source.attach(event);
+      else this.sourceless.add(event);
+      event.inserted = true;
+      this.added.change(1);
+    }
+    if (source instanceof Source && event.inserted) {
+      // An edge at add() if the condition holds; a level is simply looked at.
+      if ((what & EV_ET) !== 0) event.edge |= source.readiness & what;
+      if ((source.readiness & what) !== 0) this.queueSource(source);
+    }
+    if (timeoutMs !== undefined) {
+      if (event.active && (event.result & EV_TIMEOUT) !== 0) {
+        event.result &= ~EV_TIMEOUT;
+        if (event.result === 0) this.#deactivate(event);
+      }
+      event.interval = timeoutMs;
+      event.common = common;
+      this.#startTimer(event, this.now() + timeoutMs);
+    }
+    this.#wake();
+  }
+
+  /** Makes an event neither pending nor active, and forgets its timeout. */
+  del(event: LoopEvent): void {
+    this.#extract(event);
+    event.interval = -1;
+    event.common = null;
+    event.raised = 0;
+    if (event.active) this.#deactivate(event);
+    // The loop may have become empty.
+    this.#wake();
+  }
+
+  /** Forgets the timeout and keeps the rest. */
+  removeTimer(event: LoopEvent): void {
+    this.#stopTimer(event);
+    event.interval = -1;
+    event.common = null;
+    this.#wake();
+  }
+
+  /** Puts the deadline of an event `ms` from now, its timer running or not, without re-arming it later on. */
+  setDeadline(event: LoopEvent, ms: number): void {
+    this.#startTimer(event, this.now() + ms);
+    this.#wake();
+  }
+
+  /** Keeps the loop from being empty while something of the library's own goes on, or lets it be again. */
+  hold(by: 1 | -1): void {
+    this.virtual.change(by);
+    if (by < 0) this.#wake();
+  }
+
+  /** Makes an event active, or adds to why it is (rule E3). */
+  activate(event: LoopEvent, what: number): void {
+    if (event.active) {
+      event.result |= what;
+      return;
+    }
+    event.active = true;
+    event.result = what;
+    this.#count(event, 1);
+    this.#enqueue(event);
+    this.#wake();
+  }
+
+  /** Makes a deferred callback active: in this pass, or in the next when there are too many (rule O1). */
+  activateDeferred(event: LoopEvent): void {
+    if (event.active) return;
+    if (this.#deferred <= MAX_DEFERRED) {
+      this.#deferred++;
+      this.activate(event, 0);
+      return;
+    }
+    event.active = true;
+    this.#count(event, 1);
+    this.#later.push(event);
+  }
+
+  /** The subset of `what` for which the event is pending or active (rule E5). */
+  pending(event: LoopEvent, what: number): number {
+    let flags = 0;
+    if (event.inserted) flags |= event.what & (IO_CONDITIONS | EV_SIGNAL);
+    if (event.timed) flags |= EV_TIMEOUT;
+    if (event.active) flags |= event.result;
+    return flags & what;
+  }
+
+  /** Calls `fn` with every event that is added or active, once each. */
+  forEach(fn: (event: LoopEvent) => void): void {
+    const seen = new Set<LoopEvent>();
+    const visit = (event: LoopEvent): void => void seen.add(event);
+    for (const source of this.sources) source.events.forEach(visit);
+    this.sourceless.forEach(visit);
+    this.signals.forEach(visit);
+    this.timers.forEach((node) => {
+      if (node instanceof LoopEvent) visit(node);
+    });
+    for (const queue of this.commonQueues.values()) {
+      for (let event = queue.first; event !== null; event = event.timerNext) visit(event);
+    }
+    for (const queue of this.queues) { for (let event = queue.first; event !== null; event = event.next) visit(event); }
+    this.#later.forEach(visit);
+    seen.forEach(fn);
+  }
+
+  /** Makes `n` active queues. */
+  setPriorities(n: number): void {
+    if (this.active.now > 0) {
+      throw new EventError(`Cannot set ${n} priorities: events are active`, { code: "EV_ACTIVE" });
+    }
+    this.queues = Array.from({ length: n }, () => new ActiveQueue());
+  }
+
+  // ---- sources, flushes
+
+  /** A source has become ready, in a host's callback: a turn may run now. */
+  onSourceReady(source: Source): void {
+    this.#queueSource(source);
+    this.#wakeFromHost();
+  }
+
+  /** Lets the next turn look at a source. */
+  queueSource(source: Source): void {
+    this.#queueSource(source);
+    this.#wake();
+  }
+
+  /** Something happened in a host's callback: a turn may run now. */
+  #wakeFromHost(): void {
+    if (!this.#dispatching || this.#inTurn || this.#scheduled !== "none") return;
+    if (this.queues.length === 1) this.#turn();
+    else this.#scheduleTurn();
+  }
+
+  /** Something happened in a call of the user's: a turn runs, but not inside it. */
+  #wake(): void {
+    if (this.#dispatching && !this.#inTurn && this.#scheduled === "none") this.#scheduleTurn();
+  }
+
+  /** A signal was raised. */
+  onSignal(): void {
+    this.#wakeFromHost();
+  }
+
+  /** Lets the end of this turn, or the next turn, send an object's output. */
+  queueFlush(flushable: Flushable): void {
+    if (flushable.flushQueued) return;
+    flushable.flushQueued = true;
+    this.#flushes.push(flushable);
+    this.#wake();
+  }
+
+  // ---- the loop
+
+  /**
+   * Runs the loop.
+   *
+   * @param flags `EVLOOP_` flags
+   * @param signal Aborting it rejects with its reason
+   * @param holds Whether a loop that waits for nothing of the host's keeps the process alive
+   */
+  start(flags: number, signal: AbortSignalLike | undefined, holds: boolean): Promise<LoopResult> {
+    if (this.freed) return Promise.reject(new EventError("Cannot run a loop: the base was freed", { code: "EV_FREED" }));
+    if (this.#dispatching) {
+      return Promise.reject(new EventError("Cannot run a loop: the base is already dispatching", { code: "EV_BUSY" }));
+    }
+    if (signal?.aborted === true) return Promise.reject(signal.reason);
+    this.#dispatching = true;
+    this.gotExit = this.gotBreak = false;
+    this.#flags = flags;
+    this.#holds = holds;
+    if (signal !== undefined) {
+      this.#signal = signal;
+      signal.addEventListener("abort", this.#abortBound);
+    }
+    return new Promise((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+      // Not now: no callback runs inside a call of the user's, and a loop that does not block lets the host poll first.
+      this.#scheduled = "enter";
+      this.runtime.defer(this.#enterBound);
+    });
+  }
+
+  readonly #enterBound = (): void => {
+    if (this.#scheduled !== "enter") return;
+    this.#scheduled = "none";
+    this.#inTurn = true;
+    try {
+      this.#turnTime = this.runtime.now();
+      this.#head(true);
+    } catch (error) {
+      this.#fail(error);
+    } finally {
+      this.#inTurn = false;
+    }
+  };
+
+  /** Stops after what is active (rules L5, L6 are in `EventBase`). */
+  exit(): void {
+    this.gotExit = true;
+  }
+
+  /** Stops after the running callback (rule L4). */
+  break(): void {
+    if (!this.#dispatching) return;
+    this.gotBreak = true;
+    this.#wake();
+  }
+
+  /** Leaves this pass and begins another (rule L7). */
+  continue(): void {
+    if (this.#inTurn) this.#continue = true;
+  }
+
+  /** Takes all events and watchers off; finalizers run. */
+  free(): void {
+    if (this.freed) return;
+    this.freed = true;
+    const finalizers: (() => void)[] = [];
+    this.forEach((event) => {
+      if (event.finalizer !== null) finalizers.push(event.finalizer);
+      event.finalizer = null;
+      this.del(event);
+    });
+    this.prepare.clear();
+    this.check.clear();
+    this.#flushes.length = 0;
+    if (this.#dispatching && !this.#inTurn) this.#finish("empty");
+    // All of them, even if one throws: the first error is thrown then.
+    const failures: unknown[] = [];
+    for (const finalizer of finalizers) {
+      try {
+        finalizer();
+      } catch (error) {
+        failures.push(error);
+      }
+    }
+    if (failures.length > 0) throw failures[0];
+  }
+
+  // ---- the turn
+
+  #turn(): void {
+    this.#inTurn = true;
+    try {
+      this.stats.turns++;
+      this.#turnTime = this.runtime.now();
+      if (this.gotBreak) return this.#finish("break");
+      this.check.run(undefined);
+      if (this.#stopped) return this.#head(true);
+      this.#poll();
+      this.#expire();
+      const ran = this.#process();
+      const once = (this.#flags & EVLOOP_ONCE) !== 0 && ran > 0 && this.active.now === 0;
+      const idle = (this.#flags & EVLOOP_NONBLOCK) !== 0 && ran === 0 && this.active.now === 0;
+      this.#head(!once && !idle);
+    } catch (error) {
+      const event = this.running;
+      this.running = null;
+      if (event !== null) this.#lookAgain(event);
+      this.#fail(error);
+    } finally {
+      this.#inTurn = false;
+      this.#runningPriority = 0;
+    }
+  }
+
+  /** Whether the loop is to end before another callback runs. */
+  get #stopped(): boolean {
+    return this.gotBreak || this.#aborted;
+  }
+
+  get #aborted(): boolean {
+    return this.#signal !== null && this.#signal.aborted;
+  }
+
+  /** The end of a turn: end the loop, or see to it that the next turn comes. */
+  #head(goOn: boolean): void {
+    this.#continue = false;
+    this.#deferred = 0;
+    if (this.#aborted) return this.#fail(this.#signal?.reason);
+    if (this.gotBreak) return this.#finish("break");
+    if (this.freed) return this.#finish("empty");
+    if (this.gotExit) return this.#finish("exit");
+    if (!goOn) return this.#finish("done");
+    const empty = this.added.now === 0 && this.virtual.now === 0 && this.active.now === 0 && this.#flushes.length === 0;
+    if (empty && (this.#flags & EVLOOP_NO_EXIT_ON_EMPTY) === 0) return this.#finish("empty");
+    if (this.#later.length > 0) {
+      for (const event of this.#later.splice(0)) this.#enqueue(event);
+    }
+    if (this.prepare.size > 0) {
+      this.prepare.run(this.#timeout());
+      if (this.#aborted) return this.#fail(this.#signal?.reason);
+    }
+    const timeout = this.#timeout();
+    if (timeout === 0) this.#scheduleTurn();
+    else this.#sleep();
+  }
+
+  /** How long the host may wait: 0, the time to the first deadline, or undefined for ever. From the real clock (T8). */
+  #timeout(): number | undefined {
+    if (
+      this.active.now > 0 || this.#ready.length > 0 || this.#flushes.length > 0 || this.signals.waiting ||
+      this.gotBreak || (this.#flags & EVLOOP_NONBLOCK) !== 0
+    ) return 0;
+    const first = this.timers.first();
+    if (first === null) return undefined;
+    const ms = first.deadline - this.runtime.now();
+    return ms > 0 ? ms : 0;
+  }
+
+  #scheduleTurn(): void {
+    this.#scheduled = "turn";
+    this.runtime.defer(this.#turnBound);
+  }
+
+  /** Sets the host's timer, unless one that fires soon enough is set: that turn looks again. */
+  #sleep(): void {
+    const first = this.timers.first();
+    if (first === null && !this.#needsHold()) {
+      this.#clearHostTimer();
+      return;
+    }
+    const limit = this.#turnTime + MAX_SLEEP_MS;
+    const deadline = first === null || first.deadline > limit ? limit : first.deadline;
+    if (this.#hostTimer !== null) {
+      if (this.#hostTimerAt <= deadline) return;
+      this.runtime.clearTimer(this.#hostTimer);
+    }
+    this.#hostTimerAt = deadline;
+    this.#hostTimer = this.runtime.setTimer(deadline, this.#timerBound);
+  }
+
+  /** Whether the loop waits for something that does not keep the process alive by itself: a host's timer does it. */
+  #needsHold(): boolean {
+    return this.#holds && ((this.#flags & EVLOOP_NO_EXIT_ON_EMPTY) !== 0 || this.sourceless.size > 0 ||
+      this.signals.size > 0 || this.virtual.now > 0);
+  }
+
+  #clearHostTimer(): void {
+    if (this.#hostTimer === null) return;
+    this.runtime.clearTimer(this.#hostTimer);
+    this.#hostTimer = null;
+  }
+
+  #finish(result: LoopResult): void {
+    const resolve = this.#resolve;
+    this.#leave();
+    resolve?.(result);
+  }
+
+  #fail(reason: unknown): void {
+    const reject = this.#reject;
+    this.#leave();
+    reject?.(reason);
+  }
+
+  #leave(): void {
+    this.#dispatching = false;
+    this.#scheduled = "none";
+    this.#resolve = this.#reject = null;
+    this.#signal?.removeEventListener("abort", this.#abortBound);
+    this.#signal = null;
+    this.#clearHostTimer();
+  }
+
+  /** Makes active what the sources and signals are ready for. */
+  #poll(): void {
+    if (this.signals.waiting) this.signals.activate();
+    const ready = this.#ready;
+    if (ready.length === 0) return;
+    this.#ready = this.#readySpare;
+    for (const source of ready) {
+      if (source.queuedIn !== this) continue;
+      source.queuedIn = null;
+      for (const event of source.events) {
+        let what = source.readiness & event.what;
+        if ((event.what & EV_ET) !== 0) {
+          what &= event.edge;
+          event.edge = 0;
+        }
+        if (what !== 0) this.activate(event, what);
+      }
+    }
+    ready.length = 0;
+    this.#readySpare = ready;
+  }
+
+  /** Makes active whose deadline has come. All of them first: what a callback arms waits for the next turn. */
+  #expire(): void {
+    const now = this.#turnTime;
+    for (let node = this.timers.first(); node !== null && node.deadline <= now; node = this.timers.first()) {
+      const event = node instanceof CommonQueue ? node.first as LoopEvent : node as LoopEvent;
+      this.stats.lag(now - event.deadline);
+      if ((event.what & EV_PERSIST) !== 0) this.#stopTimer(event);
+      else this.#extract(event);
+      this.activate(event, EV_TIMEOUT);
+    }
+  }
+
+  /** Runs the most urgent level, and sends what it wrote. @returns How many callbacks ran */
+  #process(): number {
+    let ran = 0;
+    if (this.active.now > 0) {
+      const level = this.queues.findIndex((queue) => queue.first !== null);
+      if (level >= 0) {
+        this.#runningPriority = level;
+        const limited = level >= this.#limits.minPriority;
+        const most = limited ? Math.min(TURN_CALLBACKS, Math.max(1, this.#limits.callbacks)) : TURN_CALLBACKS;
+        const end = limited && this.#limits.intervalMs < Infinity ? this.#turnTime + this.#limits.intervalMs : Infinity;
+        const queue = this.queues[level] as ActiveQueue;
+        do {
+          ran = this.#runLevel(queue, ran, most, end);
+          if (this.#flushes.length === 0) break;
+          this.#flush();
+        } while (queue.first !== null && ran < most && !this.#passIsOver(end));
+        this.#runningPriority = 0;
+      }
+    }
+    if (this.#flushes.length > 0) {
+      this.#flush();
+      // What the flush alone has made active still belongs to this turn.
+      if (ran === 0 && this.active.now > 0) return this.#process();
+    }
+    return ran;
+  }
+
+  #runLevel(queue: ActiveQueue, ran: number, most: number, end: number): number {
+    for (let event = queue.first; event !== null; event = queue.first) {
+      this.#run(event);
+      ran++;
+      if (ran >= most || this.#passIsOver(end)) break;
+    }
+    return ran;
+  }
+
+  /** Whether no further callback of this pass is to run. */
+  #passIsOver(end: number): boolean {
+    return this.#continue || this.#stopped || (end !== Infinity && this.runtime.now() >= end);
+  }
+
+  /** Runs one active event: first made non-pending, or its timer re-armed, then called (rule E1). */
+  #run(event: LoopEvent): void {
+    const result = event.result;
+    this.#deactivate(event);
+    if (event.finalizer !== null) {
+      const finalizer = event.finalizer;
+      event.finalizer = null;
+      finalizer();
+      return;
+    }
+    if ((event.what & EV_PERSIST) === 0) this.#extract(event);
+    else if (event.interval > 0) this.#rearm(event, result);
+    this.stats.count(result);
+    this.running = event;
+    event.run(result);
+    this.running = null;
+    this.#lookAgain(event);
+  }
+
+  /** A level-triggered event whose condition still holds is active again in the next turn. */
+  #lookAgain(event: LoopEvent): void {
+    const source = event.source;
+    if (event.active || !event.inserted || source === null || typeof source === "string" || (event.what & EV_ET) !== 0) return;
+    if ((source.readiness & event.what) !== 0) this.#queueSource(source);
+  }
+
+  /** Re-arms a persistent event: from its deadline when it was the timer that fired, else from now (rule T2). */
+  #rearm(event: LoopEvent, result: number): void {
+    const now = this.#turnTime;
+    let deadline = ((result & EV_TIMEOUT) !== 0 ? event.deadline : now) + event.interval;
+    if (deadline < now) deadline = now + event.interval;
+    this.#startTimer(event, deadline);
+  }
+
+  #flush(): void {
+    const flushes = this.#flushes;
+    this.#flushes = this.#flushesSpare;
+    let done = 0;
+    try {
+      for (const flushable of flushes) {
+        done++;
+        flushable.flushQueued = false;
+        flushable.flushOutput();
+      }
+    } finally {
+      // A callback of a buffer may have thrown: the others keep their places.
+      if (done < flushes.length) this.#flushes.unshift(...flushes.slice(done));
+      flushes.length = 0;
+      this.#flushesSpare = flushes;
+    }
+  }
+
+  // ---- the state of an event
+
+  #queueSource(source: Source): void {
+    if (source.queuedIn === this) return;
+    source.queuedIn = this;
+    this.#ready.push(source);
+  }
+
+  #enqueue(event: LoopEvent): void {
+    const level = Math.min(event.priority, this.queues.length - 1);
+    event.priority = level;
+    (this.queues[level] as ActiveQueue).push(event);
+    // A more urgent event ends the pass (rule P4).
+    if (level < this.#runningPriority) this.#continue = true;
+  }
+
+  #deactivate(event: LoopEvent): void {
+    event.active = false;
+    event.result = 0;
+    this.#count(event, -1);
+    const later = this.#later.length === 0 ? -1 : this.#later.indexOf(event);
+    if (later >= 0) this.#later.splice(later, 1);
+    else (this.queues[event.priority] as ActiveQueue).remove(event);
+  }
+
+  #count(event: LoopEvent, by: number): void {
+    this.active.change(by);
+    this.added.change(by);
+  }
+
+  /** Takes away the I/O or signal part and the timer. */
+  #extract(event: LoopEvent): void {
+    if (event.inserted) {
+      event.inserted = false;
+      event.edge = 0;
+      this.added.change(-1);
+      if ((event.what & EV_SIGNAL) !== 0) this.signals.detach(event);
+      else if (event.source instanceof Source) event.source.detach(event);
+      else this.sourceless.delete(event);
+    }
+    this.#stopTimer(event);
+  }
+
+  #startTimer(event: LoopEvent, deadline: number): void {
+    if (!event.timed) this.added.change(1);
+    else if (event.commonIn !== null) event.commonIn.remove(event);
+    else if (event.common !== null) this.timers.remove(event);
+    if (event.common !== null) event.common.insert(event, deadline);
+    else this.timers.schedule(event, deadline);
+  }
+
+  #stopTimer(event: LoopEvent): void {
+    if (!event.timed) return;
+    this.added.change(-1);
+    if (event.commonIn !== null) event.commonIn.remove(event);
+    else this.timers.remove(event);
+  }
+}

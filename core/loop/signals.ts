@@ -1,0 +1,77 @@
+/** The signals of a base: one handler of the host's for each name, whatever the number of events. */
+
+import { EV_SIGNAL } from "../flags.ts";
+import type { Loop } from "./loop.ts";
+import type { LoopEvent } from "./loop_event.ts";
+
+interface Watched {
+  events: LoopEvent[];
+  stop: () => void;
+}
+
+/** The events on signals of one loop. */
+export class Signals {
+  readonly #loop: Loop;
+  readonly #watched: Map<string, Watched> = new Map();
+  /** How often each was raised and not told yet. */
+  #raised: Map<string, number> = new Map();
+
+  constructor(loop: Loop) {
+    this.#loop = loop;
+  }
+
+  /** How many signals are watched. */
+  get size(): number {
+    return this.#watched.size;
+  }
+
+  /** Whether a signal was raised that has not been told. */
+  get waiting(): boolean {
+    return this.#raised.size > 0;
+  }
+
+  /** Calls `fn` with each event. */
+  forEach(fn: (event: LoopEvent) => void): void {
+    for (const { events } of this.#watched.values()) events.forEach(fn);
+  }
+
+  /** Lets an event watch its signal. Throws what the host throws for one that it can't catch. */
+  attach(event: LoopEvent): void {
+    const name = event.source as string;
+    const watched = this.#watched.get(name);
+    if (watched !== undefined) {
+      watched.events.push(event);
+      return;
+    }
+    const stop = this.#loop.runtime.onSignal(name, () => this.#raise(name));
+    this.#watched.set(name, { events: [event], stop });
+  }
+
+  /** Takes back an event; with the last one the host's handler goes. */
+  detach(event: LoopEvent): void {
+    const name = event.source as string;
+    const watched = this.#watched.get(name);
+    if (watched === undefined) return;
+    watched.events = watched.events.filter((other) => other !== event);
+    if (watched.events.length > 0) return;
+    this.#watched.delete(name);
+    watched.stop();
+  }
+
+  /** Makes active the events of what was raised. */
+  activate(): void {
+    const raised = this.#raised;
+    this.#raised = new Map();
+    for (const [name, times] of raised) {
+      for (const event of this.#watched.get(name)?.events ?? []) {
+        event.raised += times;
+        this.#loop.activate(event, EV_SIGNAL);
+      }
+    }
+  }
+
+  #raise(name: string): void {
+    this.#raised.set(name, (this.#raised.get(name) ?? 0) + 1);
+    this.#loop.onSignal();
+  }
+}

@@ -1,0 +1,71 @@
+/** What a loop has done so far: plain counters, and how late its timers were, in buckets of powers of two. */
+
+import { EV_READ, EV_SIGNAL, EV_TIMEOUT, EV_WRITE } from "../flags.ts";
+
+/** What `EventBase.stats()` gives. */
+export interface BaseStats {
+  /** Turns of the loop. */
+  turns: number;
+  /** Callbacks run, of all kinds. */
+  callbacks: number;
+  /** Callbacks by what made their events active; one that was active for two reasons counts twice. */
+  byKind: { read: number; write: number; timeout: number; signal: number; other: number };
+  /** Events that are added, active and virtual now. */
+  events: { added: number; active: number; virtual: number };
+  /** How late timers fired, in milliseconds: upper bounds of the percentiles, exact to a factor of two. */
+  lagMs: { p50: number; p99: number; max: number };
+}
+
+const BUCKETS = 32;
+/** The upper bound of the first bucket: 1/64 ms. */
+const SMALLEST = 2 ** -6;
+
+/** The counters of one loop. */
+export class LoopStats {
+  turns = 0;
+  callbacks = 0;
+  read = 0;
+  write = 0;
+  timeout = 0;
+  signal = 0;
+  other = 0;
+  #lags: Uint32Array | null = null;
+  #lagCount = 0;
+  #lagMax = 0;
+
+  /** Counts a callback by why it runs. */
+  count(what: number): void {
+    this.callbacks++;
+    if ((what & EV_READ) !== 0) this.read++;
+    if ((what & EV_WRITE) !== 0) this.write++;
+    if ((what & EV_TIMEOUT) !== 0) this.timeout++;
+    if ((what & EV_SIGNAL) !== 0) this.signal++;
+    if ((what & (EV_READ | EV_WRITE | EV_TIMEOUT | EV_SIGNAL)) === 0) this.other++;
+  }
+
+  /** Notes how late a timer was. */
+  lag(ms: number): void {
+    const lags = this.#lags ??= new Uint32Array(BUCKETS);
+    const bucket = ms <= SMALLEST ? 0 : Math.min(BUCKETS - 1, Math.ceil(Math.log2(ms / SMALLEST)));
+    lags[bucket] = (lags[bucket] as number) + 1;
+    this.#lagCount++;
+    if (ms > this.#lagMax) this.#lagMax = ms;
+  }
+
+  /** The lag that a share of all timers did not exceed. */
+  percentile(share: number): number {
+    const lags = this.#lags;
+    if (lags === null) return 0;
+    let left = Math.ceil(this.#lagCount * share);
+    for (let bucket = 0; bucket < BUCKETS; bucket++) {
+      left -= lags[bucket] as number;
+      if (left <= 0) return Math.min(SMALLEST * 2 ** bucket, this.#lagMax);
+    }
+    return this.#lagMax;
+  }
+
+  /** The longest lag. */
+  get lagMax(): number {
+    return this.#lagMax;
+  }
+}

@@ -1,0 +1,68 @@
+/**
+ * The core of Trivent: everything but the hosts. It imports nothing but itself and names no runtime.
+ *
+ * Give each `EventBase` its `Runtime`, or call {@linkcode setDefaultRuntime} once.
+ *
+ * @example
+ * ```ts
+ * import { EventBase } from "@trivent/trivent/core";
+ * import { simRuntime } from "@trivent/trivent/sim";
+ *
+ * const sim = simRuntime();
+ * const base = new EventBase({ runtime: sim });
+ * base.timer(() => console.log("an hour later")).add(3_600_000);
+ * await sim.run(base.dispatch());
+ * ```
+ *
+ * @module
+ */
+
+export * from "./flags.ts";
+export { EventError, type EventErrorOptions } from "./errors.ts";
+export {
+  type AbortSignalLike,
+  type AcceptSink,
+  type Address,
+  type Capabilities,
+  type ConnectOptions,
+  type DatagramBinding,
+  type DatagramOptions,
+  type DatagramSink,
+  defaultRuntime,
+  type InetAddress,
+  type ListenerBinding,
+  type ListenOptions,
+  type Runtime,
+  setDefaultRuntime,
+  type TimerToken,
+  type TransportBinding,
+  type TransportSink,
+  type UnixAddress,
+} from "./runtime.ts";
+export { EventBase, type EventBaseOptions } from "./loop/event_base.ts";
+export { type EventCallback, EventHandle } from "./loop/event_handle.ts";
+export { CommonTimeout } from "./loop/common_timeout.ts";
+export type { LoopResult } from "./loop/loop.ts";
+export type { BaseStats } from "./loop/stats.ts";
+export type { CheckCallback, PrepareCallback, Watcher } from "./loop/watch.ts";
+export { Pollable } from "./socket/pollable.ts";
+export { Socket } from "./socket/socket.ts";
+export { ListeningSocket } from "./socket/listening_socket.ts";
+export { type Datagram, DatagramSocket } from "./socket/datagram_socket.ts";
+export { select, type SelectResult, type SelectSets } from "./poll/select.ts";
+export { Poller, type PollEvent } from "./poll/poller.ts";
+export { type Completion, CompletionPort } from "./poll/completion_port.ts";
+export { Overlapped, type OverlappedCallback } from "./poll/overlapped.ts";
+export type { WaitOptions } from "./poll/wait.ts";
+export * from "./buffer/mod.ts";
+export { BufferEvent, type BufferEventCallbacks, type Watermarks } from "./bufferevent/bufferevent.ts";
+export { SocketBufferEvent } from "./bufferevent/socket.ts";
+export { ConnListener, type ListenerCallback, type ListenerErrorCallback } from "./listener.ts";
+export {
+  connect,
+  type ConnectionOptions,
+  serve,
+  type ServeCallbacks,
+  type ServeOptions,
+  Server,
+} from "./stream/serve.ts";

@@ -1,0 +1,171 @@
+/** Waiting in the style of Windows' I/O completion ports: operations are begun first, and their completions taken. */
+
+import { EventError } from "../errors.ts";
+import type { EventBase } from "../loop/event_base.ts";
+import { defaultRuntime, type Runtime } from "../runtime.ts";
+import { Pollable, sourceOf } from "../socket/pollable.ts";
+import { type CompletionSink, operationsOn } from "./operations.ts";
+import type { Overlapped } from "./overlapped.ts";
+import { checkWait, type WaitOptions, WaitQueue } from "./wait.ts";
+
+/** An operation that has completed, or what was posted. Windows: what `GetQueuedCompletionStatus` gives. */
+export interface Completion<Key = unknown> {
+  /** What the socket was associated with, or what was posted. */
+  key: Key;
+  /** How many bytes were transferred; 0 for a receive when the peer has finished. */
+  bytes: number;
+  /** The status of the operation; null for what was posted. */
+  overlapped: Overlapped | null;
+  /** Why the operation failed, or null. */
+  error: EventError | null;
+}
+
+/**
+ * A queue of completions that any number of waiters take from, each completion once. It needs no loop, and keeps the
+ * process alive no longer than its sockets do.
+ *
+ * It holds what has completed and nobody has taken: as many completions as operations were begun, and what was posted.
+ *
+ * Windows: `CreateIoCompletionPort`.
+ *
+ * @example
+ * ```ts
+ * import { CompletionPort, EventBase, Overlapped } from "@trivent/trivent";
+ *
+ * const base = new EventBase();
+ * const listening = await base.listen({ hostname: "127.0.0.1", port: 0 });
+ * const port = new CompletionPort<string>(base);
+ * port.associate(listening, "listener");
+ * listening.acceptOverlapped(new Overlapped());
+ * base.connect({ port: (listening.address as { port: number }).port }).close();
+ * const completion = await port.wait(1000);
+ * console.log(completion?.key); // listener
+ * completion?.overlapped?.socket?.close();
+ * port.close();
+ * await listening.close();
+ * ```
+ */
+export class CompletionPort<Key = unknown> {
+  readonly #completions: Completions<Key>;
+
+  /**
+   * Makes a port. Windows: `CreateIoCompletionPort`.
+   *
+   * @param base Names the runtime; its loop is not needed. By default the runtime that the program runs on
+   */
+  constructor(base?: EventBase) {
+    this.#completions = new Completions(base?.runtime ?? defaultRuntime());
+  }
+
+  /**
+   * Lets the completions of a socket come here, as long as it and the port are open. Windows: `CreateIoCompletionPort`
+   * with a handle.
+   *
+   * @param source The socket
+   * @param key Comes back with each completion
+   * @throws {EventError} `EEXIST` when the socket has a port, `EBADF` when it or the port was closed
+   */
+  associate(source: Pollable, key: Key): void {
+    const doing = "associate a socket with a port";
+    this.#open(doing);
+    if (!(source instanceof Pollable)) throw new TypeError(`Cannot ${doing}: not a socket: received ${typeof source}`);
+    const behind = sourceOf(source);
+    if (behind.closed) throw new EventError(`Cannot ${doing}: it was closed`, { code: "EBADF" });
+    const operations = operationsOn(behind);
+    if (operations.sink?.closed === false) throw new EventError(`Cannot ${doing}: it has one`, { code: "EEXIST" });
+    operations.sink = new Association(this.#completions, key);
+  }
+
+  /**
+   * Puts a completion of your own into the queue. Windows: `PostQueuedCompletionStatus`.
+   *
+   * @param key Comes back
+   * @param bytes Comes back; 0 by default
+   * @throws {EventError} `EBADF` when the port was closed
+   */
+  post(key: Key, bytes: number = 0): void {
+    this.#open("post to a port");
+    this.#completions.push({ key, bytes, overlapped: null, error: null });
+  }
+
+  /**
+   * Waits for a completion and takes it. Several callers may wait: they are served in their order.
+   *
+   * Windows: `GetQueuedCompletionStatus`.
+   *
+   * @param timeoutMs How long to wait, in milliseconds; 0 only looks, undefined waits for ever
+   * @param options `signal`: aborting it rejects with its reason
+   * @returns The completion; null when the time is over
+   * @throws {EventError} `EBADF` when the port was closed, `ECANCELED` when it is closed meanwhile
+   * @throws {RangeError} When the timeout is negative or not finite
+   */
+  async wait(timeoutMs?: number, options: WaitOptions = {}): Promise<Completion<Key> | null> {
+    this.#open("wait for a port");
+    checkWait("wait for a port", timeoutMs);
+    return await this.#completions.wait(timeoutMs, options);
+  }
+
+  /**
+   * Ends the port and the waits for it, which reject with `ECANCELED`; completions that nobody took are dropped. The
+   * sockets stay open, and their operations go on. A second call does nothing.
+   */
+  close(): void {
+    this.#completions.close();
+  }
+
+  /** As `close()`. */
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  #open(doing: string): void {
+    if (this.#completions.closed) throw new EventError(`Cannot ${doing}: the port was closed`, { code: "EBADF" });
+  }
+}
+
+/** The queue of a port. */
+class Completions<Key> {
+  closed = false;
+  readonly #waiters: WaitQueue;
+  #queue: Completion<Key>[] = [];
+
+  constructor(runtime: Runtime) {
+    this.#waiters = new WaitQueue(runtime);
+  }
+
+  push(completion: Completion<Key>): void {
+    if (this.closed) return;
+    this.#queue.push(completion);
+    this.#waiters.wake();
+  }
+
+  wait(timeoutMs: number | undefined, options: WaitOptions): Promise<Completion<Key> | null> {
+    return this.#waiters.wait<Completion<Key> | null>(() => this.#queue.shift(), () => null, timeoutMs, options.signal);
+  }
+
+  close(): void {
+    if (this.closed) return;
+    this.closed = true;
+    this.#queue = [];
+    this.#waiters.fail(new EventError("Cannot wait for a port: it was closed", { code: "ECANCELED" }));
+  }
+}
+
+/** What brings the completions of one socket to its port. */
+class Association<Key> implements CompletionSink {
+  readonly #completions: Completions<Key>;
+  readonly #key: Key;
+
+  constructor(completions: Completions<Key>, key: Key) {
+    this.#completions = completions;
+    this.#key = key;
+  }
+
+  get closed(): boolean {
+    return this.#completions.closed;
+  }
+
+  complete(bytes: number, overlapped: Overlapped, error: EventError | null): void {
+    this.#completions.push({ key: this.#key, bytes, overlapped, error });
+  }
+}

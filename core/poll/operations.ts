@@ -1,0 +1,320 @@
+/**
+ * The overlapped operations of a socket: what was begun goes on by itself, in its order, as the socket becomes ready. A
+ * completion goes to the operation's own callback and to the port that the socket is associated with.
+ */
+
+import { EAGAIN, ENOTCONN, EV_READ, EV_WRITE } from "../flags.ts";
+import { EventError, toEventError } from "../errors.ts";
+import type { ReadinessObserver, Source } from "../loop/source.ts";
+import type { Acceptor } from "../socket/listening_socket.ts";
+import type { Socket } from "../socket/socket.ts";
+import type { Stream } from "../socket/stream.ts";
+import { type Operation, operationOf, type Overlapped } from "./overlapped.ts";
+
+/** Where the completions of a socket go, besides the callbacks. */
+export interface CompletionSink {
+  /** Whether nobody takes completions there any more. */
+  readonly closed: boolean;
+  /** Takes one. */
+  complete(bytes: number, overlapped: Overlapped, error: EventError | null): void;
+}
+
+/** One operation that waits for its socket. */
+interface Step {
+  readonly operation: Operation;
+  /**
+   * Tries to go on.
+   *
+   * @returns The number of bytes when it has completed, or `WAITING` or `HANDED_ON`
+   * @throws What it has failed with
+   */
+  attempt(): number;
+}
+
+/** The socket is not ready. */
+const WAITING = -1;
+/** Something else will complete it. */
+const HANDED_ON = -2;
+
+/** The operations of one source: what reads waits in one line, what writes in another. */
+export class Operations implements ReadinessObserver {
+  /** Where completions go, besides the callbacks. */
+  sink: CompletionSink | null = null;
+  /** Accepts that have their connection and wait for its first data: they do not hold up the next accept. */
+  readonly accepted: Set<FirstData> = new Set();
+  readonly #source: Source;
+  readonly #reads: Step[] = [];
+  readonly #writes: Step[] = [];
+
+  constructor(source: Source) {
+    this.#source = source;
+  }
+
+  /** Begins an operation behind those that wait for the same. It may complete at once. */
+  begin(condition: typeof EV_READ | typeof EV_WRITE, step: Step): void {
+    const line = condition === EV_READ ? this.#reads : this.#writes;
+    step.operation.begin();
+    line.push(step);
+    if (line.length === 1) this.#advance(line);
+  }
+
+  /** An operation has ended, exactly once: it is out of its line. */
+  complete(operation: Operation, bytes: number, error: EventError | null): void {
+    const { face, callback } = operation;
+    operation.end(bytes, error);
+    this.sink?.complete(bytes, face, error);
+    // Never inside the call that began the operation, and not inside the host's callback.
+    if (callback !== null) this.#source.runtime.defer(() => callback(face, bytes, error));
+  }
+
+  onReady(_source: Source, edges: number): void {
+    if ((edges & EV_READ) !== 0) this.#advance(this.#reads);
+    if ((edges & EV_WRITE) !== 0) this.#advance(this.#writes);
+  }
+
+  onSourceClosed(): void {
+    const error = new EventError("Cannot complete an overlapped operation: its socket was closed", {
+      code: "ECANCELED",
+    });
+    for (const { operation } of [...this.#reads.splice(0), ...this.#writes.splice(0)]) {
+      this.complete(operation, 0, error);
+    }
+    for (const first of this.accepted) first.cancel(error);
+  }
+
+  #advance(line: Step[]): void {
+    for (let step = line[0]; step !== undefined; step = line[0]) {
+      let bytes = 0;
+      let failure: EventError | null = null;
+      try {
+        bytes = step.attempt();
+      } catch (error) {
+        failure = toEventError("complete an overlapped operation", error);
+      }
+      if (bytes === WAITING) return;
+      line.shift();
+      if (bytes !== HANDED_ON) this.complete(step.operation, bytes, failure);
+    }
+  }
+}
+
+/** Gives the operations of a source that is open. */
+export function operationsOn(source: Source): Operations {
+  if (source.overlapped === null) {
+    source.overlapped = new Operations(source);
+    source.observe(source.overlapped);
+  }
+  return source.overlapped as Operations;
+}
+
+class ReceiveStep implements Step {
+  readonly operation: Operation;
+  readonly #stream: Stream;
+  readonly #buffer: Uint8Array;
+
+  constructor(operation: Operation, stream: Stream, buffer: Uint8Array) {
+    this.operation = operation;
+    this.#stream = stream;
+    this.#buffer = buffer;
+  }
+
+  attempt(): number {
+    return receive(this.#stream, this.#buffer);
+  }
+}
+
+/** Receives into a buffer that has room: 0 bytes would mean that the peer has finished. */
+function receive(stream: Stream, buffer: Uint8Array): number {
+  if (buffer.length === 0) throw takenAway();
+  const n = stream.receive(buffer);
+  return n === EAGAIN ? WAITING : n;
+}
+
+class SendStep implements Step {
+  readonly operation: Operation;
+  readonly #stream: Stream;
+  readonly #buffer: Uint8Array;
+  readonly #length: number;
+  #sent = 0;
+
+  constructor(operation: Operation, stream: Stream, buffer: Uint8Array) {
+    this.operation = operation;
+    this.#stream = stream;
+    this.#buffer = buffer;
+    this.#length = buffer.length;
+  }
+
+  attempt(): number {
+    if (this.#buffer.length !== this.#length) throw takenAway();
+    // Also of no bytes: it completes when the connection is there, or fails as that has.
+    do {
+      const n = this.#stream.send(this.#sent === 0 ? this.#buffer : this.#buffer.subarray(this.#sent));
+      if (n === EAGAIN || n === ENOTCONN) return WAITING;
+      this.#sent += n;
+    } while (this.#sent < this.#length);
+    return this.#sent;
+  }
+}
+
+class ConnectStep implements Step {
+  readonly operation: Operation;
+  readonly #stream: Stream;
+
+  constructor(operation: Operation, stream: Stream) {
+    this.operation = operation;
+    this.#stream = stream;
+  }
+
+  attempt(): number {
+    const { error, connected } = this.#stream;
+    if (error !== null) throw error;
+    return connected ? 0 : WAITING;
+  }
+}
+
+class AcceptStep implements Step {
+  readonly operation: Operation;
+  readonly #acceptor: Acceptor;
+  readonly #buffer: Uint8Array | undefined;
+  readonly #socketOf: (stream: Stream) => Socket;
+
+  constructor(
+    operation: Operation,
+    acceptor: Acceptor,
+    buffer: Uint8Array | undefined,
+    socketOf: (stream: Stream) => Socket,
+  ) {
+    this.operation = operation;
+    this.#acceptor = acceptor;
+    this.#buffer = buffer;
+    this.#socketOf = socketOf;
+  }
+
+  attempt(): number {
+    const stream = this.#acceptor.accept();
+    if (typeof stream === "number") return WAITING;
+    if (this.#buffer === undefined) {
+      this.operation.socket = this.#socketOf(stream);
+      return 0;
+    }
+    new FirstData(this.operation, operationsOn(this.#acceptor), stream, this.#buffer, this.#socketOf).onReady();
+    return HANDED_ON;
+  }
+}
+
+/** The second half of an accept with a buffer: the first data of the connection that was accepted. */
+class FirstData implements ReadinessObserver {
+  readonly #operation: Operation;
+  readonly #operations: Operations;
+  readonly #stream: Stream;
+  readonly #buffer: Uint8Array;
+  readonly #socketOf: (stream: Stream) => Socket;
+
+  constructor(
+    operation: Operation,
+    operations: Operations,
+    stream: Stream,
+    buffer: Uint8Array,
+    socketOf: (stream: Stream) => Socket,
+  ) {
+    this.#operation = operation;
+    this.#operations = operations;
+    this.#stream = stream;
+    this.#buffer = buffer;
+    this.#socketOf = socketOf;
+    operations.accepted.add(this);
+    stream.observe(this);
+  }
+
+  onReady(): void {
+    let n: number;
+    try {
+      n = receive(this.#stream, this.#buffer);
+    } catch (error) {
+      this.cancel(toEventError("complete an overlapped accept", error));
+      return;
+    }
+    if (n === WAITING) return;
+    this.#leave();
+    this.#operation.socket = this.#socketOf(this.#stream);
+    this.#operations.complete(this.#operation, n, null);
+  }
+
+  /** Nobody but us has the connection. */
+  onSourceClosed(): void {}
+
+  /** Gives the connection up. */
+  cancel(error: EventError): void {
+    this.#leave();
+    this.#stream.close();
+    this.#operations.complete(this.#operation, 0, error);
+  }
+
+  #leave(): void {
+    this.#operations.accepted.delete(this);
+    this.#stream.unobserve(this);
+  }
+}
+
+/** `Socket.recvOverlapped`. */
+export function recvOverlapped(stream: Stream, buffer: Uint8Array, overlapped: Overlapped): void {
+  const doing = "begin an overlapped receive";
+  checkRoom(doing, buffer);
+  const operation = take(doing, stream, overlapped);
+  operationsOn(stream).begin(EV_READ, new ReceiveStep(operation, stream, buffer));
+}
+
+/** `Socket.sendOverlapped`. */
+export function sendOverlapped(stream: Stream, buffer: Uint8Array, overlapped: Overlapped): void {
+  const doing = "begin an overlapped send";
+  checkBuffer(doing, buffer);
+  const operation = take(doing, stream, overlapped);
+  operationsOn(stream).begin(EV_WRITE, new SendStep(operation, stream, buffer));
+}
+
+/** `ListeningSocket.acceptOverlapped`. With a buffer it completes with the first data of the connection. */
+export function acceptOverlapped(
+  acceptor: Acceptor,
+  overlapped: Overlapped,
+  buffer: Uint8Array | undefined,
+  socketOf: (stream: Stream) => Socket,
+): void {
+  const doing = "begin an overlapped accept";
+  if (buffer !== undefined) checkRoom(doing, buffer);
+  const operation = take(doing, acceptor, overlapped);
+  operationsOn(acceptor).begin(EV_READ, new AcceptStep(operation, acceptor, buffer, socketOf));
+}
+
+/** `EventBase.connectOverlapped`: begins to connect, and completes with 0 bytes when the connection is there. */
+export function connectOverlapped(connect: () => Stream, overlapped: Overlapped): Stream {
+  const operation = operationOf(overlapped);
+  operation.checkFree("begin an overlapped connect");
+  const stream = connect();
+  operationsOn(stream).begin(EV_WRITE, new ConnectStep(operation, stream));
+  return stream;
+}
+
+/** Gives the operation of a status that is free, for a socket that is open. */
+function take(doing: string, source: Source, overlapped: Overlapped): Operation {
+  const operation = operationOf(overlapped);
+  if (source.closed) throw new EventError(`Cannot ${doing}: the socket was closed`, { code: "EBADF" });
+  operation.checkFree(doing);
+  return operation;
+}
+
+function checkBuffer(doing: string, buffer: Uint8Array): void {
+  if (!(buffer instanceof Uint8Array)) {
+    throw new TypeError(`Cannot ${doing}: the buffer is not a Uint8Array: received ${typeof buffer}`);
+  }
+}
+
+function checkRoom(doing: string, buffer: Uint8Array): void {
+  checkBuffer(doing, buffer);
+  if (buffer.length === 0) throw new RangeError(`Cannot ${doing}: no room: received an empty Uint8Array`);
+}
+
+function takenAway(): EventError {
+  return new EventError("Cannot complete an overlapped operation: its buffer was transferred or resized", {
+    code: "EFAULT",
+  });
+}

@@ -1,0 +1,133 @@
+/** The status of an overlapped operation: begun at once, completed later, exactly once. */
+
+import { EventError } from "../errors.ts";
+import type { Socket } from "../socket/socket.ts";
+
+/**
+ * Called when an operation has completed; `bytes` were transferred, `error` is null when it succeeded. Another operation
+ * may be begun with the same object. It is called from the host's loop, never inside a call of yours.
+ *
+ * Windows: a completion routine, `LPWSAOVERLAPPED_COMPLETION_ROUTINE`.
+ */
+export type OverlappedCallback = (overlapped: Overlapped, bytes: number, error: EventError | null) => void;
+
+/** For the core: the operation behind a status. Throws a TypeError for anything else. */
+export let operationOf: (overlapped: Overlapped) => Operation;
+
+/** What a status stands for. */
+export class Operation {
+  /** The user's object. */
+  readonly face: Overlapped;
+  /** The user's callback. */
+  readonly callback: OverlappedCallback | null;
+  state: "unused" | "pending" | "completed" = "unused";
+  bytes = 0;
+  error: EventError | null = null;
+  socket: Socket | null = null;
+
+  constructor(face: Overlapped, callback: OverlappedCallback | null) {
+    this.face = face;
+    this.callback = callback;
+  }
+
+  /** Throws unless an operation can be begun with it. */
+  checkFree(doing: string): void {
+    if (this.state === "pending") {
+      throw new EventError(`Cannot ${doing}: the Overlapped is in use by another operation`, { code: "EV_BUSY" });
+    }
+  }
+
+  /** An operation begins. */
+  begin(): void {
+    this.state = "pending";
+    this.bytes = 0;
+    this.error = null;
+    this.socket = null;
+  }
+
+  /** The operation has ended. */
+  end(bytes: number, error: EventError | null): void {
+    this.state = "completed";
+    this.bytes = bytes;
+    this.error = error;
+  }
+}
+
+/**
+ * The status of an operation that goes on by itself. It can be used again once it has completed.
+ *
+ * The buffer of the operation belongs to it until then: do not read or change it.
+ *
+ * Windows: `WSAOVERLAPPED`.
+ *
+ * @example
+ * ```ts
+ * import { EventBase, Overlapped } from "@trivent/trivent";
+ *
+ * const base = new EventBase();
+ * const listening = await base.listen({ hostname: "127.0.0.1", port: 0 });
+ * const { port } = listening.address as { port: number };
+ * await new Promise<void>((resolve) => {
+ *   const accepted = new Overlapped(({ socket }) => {
+ *     console.log("from", socket?.remoteAddress, "to", socket?.localAddress);
+ *     socket?.close();
+ *     resolve();
+ *   });
+ *   listening.acceptOverlapped(accepted);
+ *   base.connect({ port }).close();
+ * });
+ * await listening.close();
+ * ```
+ */
+export class Overlapped {
+  readonly #operation: Operation;
+
+  /**
+   * Makes a status for one operation at a time.
+   *
+   * @param callback Called at each completion, from the host's loop
+   */
+  constructor(callback?: OverlappedCallback) {
+    if (callback !== undefined && typeof callback !== "function") {
+      throw new TypeError(`Cannot make an Overlapped: the callback is not a function: received ${typeof callback}`);
+    }
+    this.#operation = new Operation(this, callback ?? null);
+  }
+
+  static {
+    operationOf = (overlapped: Overlapped): Operation => {
+      if (!(overlapped instanceof Overlapped)) {
+        throw new TypeError(`Cannot begin an overlapped operation: not an Overlapped: received ${typeof overlapped}`);
+      }
+      return overlapped.#operation;
+    };
+  }
+
+  /** Whether an operation is under way. Windows: the contrary of `HasOverlappedIoCompleted`. */
+  get pending(): boolean {
+    return this.#operation.state === "pending";
+  }
+
+  /** After an accept has completed: the socket of the connection, with both addresses; it is yours to close. Else null. */
+  get socket(): Socket | null {
+    return this.#operation.socket;
+  }
+
+  /**
+   * Gives the result of the last operation. Windows: `WSAGetOverlappedResult` without waiting.
+   *
+   * @returns How many bytes were transferred; 0 for a receive when the peer has finished
+   * @throws {EventError} `EINPROGRESS` while it is pending, the operation's error when it failed, `EINVAL` when none was begun
+   */
+  result(): { bytes: number } {
+    const { state, bytes, error } = this.#operation;
+    if (state === "pending") {
+      throw new EventError("Cannot give the result: the operation is pending", { code: "EINPROGRESS" });
+    }
+    if (state === "unused") {
+      throw new EventError("Cannot give the result: no operation was begun", { code: "EINVAL" });
+    }
+    if (error !== null) throw error;
+    return { bytes };
+  }
+}

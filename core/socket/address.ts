@@ -1,0 +1,72 @@
+/** Addresses: telling numeric ones from names, and checking what the user gives. */
+
+import type { Address, ConnectOptions, ListenOptions } from "../runtime.ts";
+
+/**
+ * Tells which family a numeric address is of.
+ *
+ * @param hostname What may be one
+ * @returns Its family, or undefined for a host name or nonsense
+ */
+export function familyOf(hostname: string): "IPv4" | "IPv6" | undefined {
+  if (isIPv4(hostname)) return "IPv4";
+  return isIPv6(hostname) ? "IPv6" : undefined;
+}
+
+/** Gives an address as text: `127.0.0.1:80`, `[::1]:80`, `unix:/run/x`. */
+export function formatAddress(address: Address | ListenOptions | ConnectOptions): string {
+  const { path, hostname = "", port = 0 } = address as ListenOptions;
+  if (path !== undefined) return `unix:${path.replace("\0", "@")}`;
+  return hostname.includes(":") ? `[${hostname}]:${port}` : `${hostname}:${port}`;
+}
+
+/** Checks where to listen or connect, and gives it as text. Throws a TypeError or RangeError. */
+export function checkTarget(doing: string, options: ListenOptions | ConnectOptions, minPort: number): void {
+  if (typeof options !== "object" || options === null) {
+    throw new TypeError(`Cannot ${doing}: the address is not an object: received ${options}`);
+  }
+  const { path, hostname, port } = options;
+  if (path !== undefined) {
+    if (typeof path !== "string" || path === "") {
+      throw new TypeError(`Cannot ${doing}: the path is not a non-empty string: received ${JSON.stringify(path)}`);
+    }
+    if (port !== undefined || hostname !== undefined) {
+      throw new TypeError(`Cannot ${doing}: both a path and a hostname or port were given: received ${path}`);
+    }
+    return;
+  }
+  if (hostname !== undefined && (typeof hostname !== "string" || hostname === "")) {
+    throw new TypeError(
+      `Cannot ${doing}: the hostname is not a non-empty string: received ${JSON.stringify(hostname)}`,
+    );
+  }
+  if (typeof port !== "number") {
+    throw new TypeError(`Cannot ${doing}: the port is not a number: received ${JSON.stringify(port)}`);
+  }
+  if (!Number.isInteger(port) || port < minPort || port > 65535) {
+    throw new RangeError(`Cannot ${doing}: the port is not between ${minPort} and 65535: received ${port}`);
+  }
+}
+
+function isIPv4(text: string): boolean {
+  const parts = text.split(".");
+  return parts.length === 4 && parts.every((part) => /^(0|[1-9][0-9]{0,2})$/.test(part) && Number(part) <= 255);
+}
+
+function isIPv6(text: string): boolean {
+  const zone = text.indexOf("%");
+  let body = zone < 0 ? text : text.slice(0, zone);
+  if (zone >= 0 && zone === text.length - 1) return false;
+  const lastColon = body.lastIndexOf(":");
+  if (lastColon < 0) return false;
+  if (body.includes(".")) {
+    if (!isIPv4(body.slice(lastColon + 1))) return false;
+    body = body.slice(0, lastColon + 1) + "0:0";
+  }
+  const halves = body.split("::");
+  if (halves.length > 2) return false;
+  const groups = halves.map((half) => half === "" ? [] : half.split(":"));
+  if (!groups.flat().every((group) => /^[0-9a-fA-F]{1,4}$/.test(group))) return false;
+  const count = groups.flat().length;
+  return halves.length === 2 ? count <= 7 : count === 8;
+}

@@ -1,0 +1,228 @@
+/** Datagram sockets (UDP): a bounded queue of what has arrived; what does not fit is lost, as in a system's own. */
+
+import { EAGAIN, EV_READ, EV_WRITE } from "../flags.ts";
+import { EventError } from "../errors.ts";
+import { encodeUtf8 } from "../buffer/utf8.ts";
+import { Source } from "../loop/source.ts";
+import type { DatagramBinding, DatagramOptions, DatagramSink, InetAddress, Runtime } from "../runtime.ts";
+import { checkTarget, familyOf } from "./address.ts";
+import { Pollable } from "./pollable.ts";
+
+/** The most bytes that wait to be received, as Linux has it, each datagram counted with what it costs to keep. */
+const RECEIVE_LIMIT = 208 * 1024;
+const DATAGRAM_COST = 64;
+/** The most bytes of one UDP datagram over IPv4. */
+const MAX_DATAGRAM = 65507;
+
+/** A datagram that was received. */
+export interface Datagram {
+  /** Its bytes; they are yours. */
+  data: Uint8Array;
+  /** Who sent it. */
+  address: InetAddress;
+}
+
+class DatagramSource extends Source implements DatagramSink {
+  readonly runtime: Runtime;
+  binding: DatagramBinding | null = null;
+  face: object | null = null;
+  closed = false;
+  dropped = 0;
+  #queue: Datagram[] = [];
+  #bytes = 0;
+  #error: EventError | null = null;
+
+  constructor(runtime: Runtime) {
+    super();
+    this.runtime = runtime;
+    this.readiness = EV_WRITE;
+  }
+
+  override get pollable(): object {
+    return this.face ?? this;
+  }
+
+  override get kind(): string {
+    return "DatagramSocket";
+  }
+
+  onMessage(data: Uint8Array, address: InetAddress): void {
+    if (this.closed) return;
+    if (this.#bytes + data.length + DATAGRAM_COST > RECEIVE_LIMIT && this.#queue.length > 0) {
+      this.dropped++;
+      return;
+    }
+    this.#bytes += data.length + DATAGRAM_COST;
+    this.#queue.push({ data, address });
+    this.notify(EV_READ);
+  }
+
+  onWritable(): void {
+    if (!this.closed) this.notify(EV_WRITE);
+  }
+
+  onError(error: EventError): void {
+    if (this.closed) return;
+    this.#error = error;
+    this.notify(EV_READ);
+  }
+
+  receive(): Datagram | typeof EAGAIN {
+    const error = this.#error;
+    const datagram = error === null ? this.#queue.shift() : undefined;
+    this.#error = null;
+    if (datagram !== undefined) this.#bytes -= datagram.data.length + DATAGRAM_COST;
+    if (this.#queue.length === 0) this.clear(EV_READ);
+    if (error !== null) throw error;
+    return datagram ?? EAGAIN;
+  }
+
+  /** Sends a datagram, unless an earlier one has found no room and there is still none. @returns Whether it was taken */
+  send(data: Uint8Array, to: InetAddress): boolean {
+    if ((this.readiness & EV_WRITE) !== 0 && this.binding?.send(data, to) === true) return true;
+    this.clear(EV_WRITE);
+    return false;
+  }
+
+  close(): void {
+    if (this.closed) return;
+    this.closed = true;
+    this.release();
+    this.#queue = [];
+    this.binding?.close();
+  }
+}
+
+/**
+ * A non-blocking datagram socket (UDP). Datagrams that have arrived wait in a queue of about 200 KiB; when nobody takes
+ * them, further ones are lost and counted.
+ *
+ * libevent: what a datagram `evutil_socket_t`, `sendto` and `recvfrom` are.
+ *
+ * @example
+ * ```ts
+ * import { EAGAIN, EV_READ, EventBase } from "@trivent/trivent";
+ *
+ * const base = new EventBase();
+ * if (base.runtime.capabilities.udp) {
+ *   const socket = await base.datagram({ hostname: "127.0.0.1" });
+ *   socket.sendTo("to myself", socket.address);
+ *   base.event(socket, EV_READ, () => {
+ *     const datagram = socket.recvFrom();
+ *     if (datagram !== EAGAIN) console.log(datagram.data.length, "bytes from", datagram.address);
+ *     socket.close();
+ *   }).add(1000);
+ *   await base.dispatch();
+ *   socket.close();
+ * }
+ * ```
+ */
+export class DatagramSocket extends Pollable {
+  readonly #source: DatagramSource;
+
+  private constructor(source: DatagramSource) {
+    super(source);
+    this.#source = source;
+    source.face = this;
+  }
+
+  /**
+   * Opens a socket, as `EventBase.datagram()` does.
+   *
+   * @param runtime The host
+   * @param options Where to bind it
+   * @returns The socket
+   * @throws {EventError} `EADDRINUSE`, `EACCES`, …; `EV_UNSUPPORTED` where `capabilities.udp` is false
+   */
+  static async open(runtime: Runtime, options: DatagramOptions = {}): Promise<DatagramSocket> {
+    const { hostname = "0.0.0.0", port = 0 } = options;
+    checkTarget("open a datagram socket", { hostname, port }, 0);
+    if (familyOf(hostname) === undefined) {
+      throw new RangeError(`Cannot open a datagram socket: not a numeric address: received ${hostname}`);
+    }
+    if (runtime.datagram === undefined) {
+      throw new EventError(`Cannot open a datagram socket: ${runtime.name} has none`, { code: "EV_UNSUPPORTED" });
+    }
+    // Where `capabilities.udp` is false, the adapter says what is missing.
+    const source = new DatagramSource(runtime);
+    source.binding = await runtime.datagram({ hostname, port }, source);
+    return new DatagramSocket(source);
+  }
+
+  /** Where it is bound, the port that the system chose included. Still there after `close()`. libevent: `getsockname`. */
+  get address(): InetAddress {
+    return (this.#source.binding as DatagramBinding).address;
+  }
+
+  /** How many datagrams were lost because nobody took them from the queue. Those that the system lost are not known. */
+  get dropped(): number {
+    return this.#source.dropped;
+  }
+
+  /**
+   * Sends one datagram, whole or not at all. The bytes are copied.
+   *
+   * libevent: `sendto`.
+   *
+   * @param data Its bytes, at most 65507; a string is sent as UTF-8
+   * @param to Where to: a numeric address
+   * @returns Its length, or `EAGAIN` when there is no room
+   * @throws {RangeError} When the datagram is too large, or the address is none
+   * @throws {EventError} `EBADF` once closed; `EAFNOSUPPORT` for an IPv6 address when the socket has an IPv4 one
+   */
+  sendTo(data: Uint8Array | string, to: { hostname: string; port: number }): number {
+    if (typeof data !== "string" && !(data instanceof Uint8Array)) {
+      throw new TypeError(`Cannot sendTo: not bytes or text: received ${typeof data}`);
+    }
+    // A copy in any case; not slice(), which on a Buffer makes a view.
+    const bytes = typeof data === "string" ? encodeUtf8(data) : new Uint8Array(data);
+    checkTarget("sendTo", to, 1);
+    const family = familyOf(to.hostname);
+    if (family === undefined) throw new RangeError(`Cannot sendTo: not a numeric address: received ${to.hostname}`);
+    if (bytes.length > MAX_DATAGRAM) {
+      throw new RangeError(`Cannot sendTo: more than ${MAX_DATAGRAM} bytes: received ${bytes.length}`);
+    }
+    const source = this.#source;
+    if (source.closed) throw new EventError("Cannot sendTo: the socket was closed", { code: "EBADF", syscall: "send" });
+    if (family === "IPv6" && this.address.family === "IPv4") {
+      const message = `Cannot sendTo: the socket has an IPv4 address: received ${to.hostname}`;
+      throw new EventError(message, { code: "EAFNOSUPPORT", syscall: "send" });
+    }
+    return source.send(bytes, { hostname: to.hostname, port: to.port, family }) ? bytes.length : EAGAIN;
+  }
+
+  /**
+   * Takes the first datagram that waits; nothing is copied.
+   *
+   * libevent: `recvfrom`.
+   *
+   * @returns The datagram, or `EAGAIN` when none waits
+   * @throws {EventError} What sending or receiving failed with, once; `EBADF` once closed
+   */
+  recvFrom(): Datagram | typeof EAGAIN {
+    if (this.#source.closed) {
+      throw new EventError("Cannot recvFrom: the socket was closed", { code: "EBADF", syscall: "recv" });
+    }
+    return this.#source.receive();
+  }
+
+  /** Closes the socket and deletes its events; what has not been received is dropped. A second call does nothing. */
+  close(): void {
+    this.#source.close();
+  }
+
+  /** Lets the socket keep the process alive, as it does at first. */
+  ref(): void {
+    this.#source.binding?.ref();
+  }
+
+  /** Lets the process end although the socket is open. */
+  unref(): void {
+    this.#source.binding?.unref();
+  }
+
+  /** As `close()`. */
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}

@@ -1,0 +1,231 @@
+/** The public face of a connection: a non-blocking stream socket. */
+
+import type { EventError } from "../errors.ts";
+import { EvBuffer } from "../buffer/evbuffer.ts";
+import { encodeUtf8 } from "../buffer/utf8.ts";
+import type { Address, ConnectOptions, Runtime } from "../runtime.ts";
+import { recvOverlapped, sendOverlapped } from "../poll/operations.ts";
+import type { Overlapped } from "../poll/overlapped.ts";
+import { connectStream } from "./connector.ts";
+import { Pollable } from "./pollable.ts";
+import type { Stream } from "./stream.ts";
+
+/** For the core: the connection behind a socket. */
+export let streamOf: (socket: Socket) => Stream;
+/** For the core: the socket of a connection. */
+export let socketOf: (stream: Stream) => Socket;
+
+/**
+ * A non-blocking stream socket, TCP or unix, with a bounded receive queue and a bounded send queue. It works without a
+ * loop; events on it tell when there is something to receive or room to send.
+ *
+ * libevent: what a non-blocking `evutil_socket_t` and `recv`, `send`, `shutdown` and `close` are.
+ *
+ * @example
+ * ```ts
+ * import { EAGAIN, EV_WRITE, EventBase } from "@trivent/trivent";
+ *
+ * const base = new EventBase();
+ * const socket = base.connect({ hostname: "127.0.0.1", port: 9 });
+ * base.event(socket, EV_WRITE, () => {
+ *   if (socket.error !== null) console.error(socket.error.code); // ECONNREFUSED
+ *   else if (socket.send(new Uint8Array([104, 105])) !== EAGAIN) socket.shutdown();
+ *   socket.close();
+ * }).add(1000);
+ * await base.dispatch();
+ * ```
+ */
+export class Socket extends Pollable {
+  readonly #stream: Stream;
+
+  private constructor(stream: Stream) {
+    super(stream);
+    this.#stream = stream;
+    stream.face = this;
+  }
+
+  static {
+    streamOf = (socket: Socket): Stream => socket.#stream;
+    socketOf = (stream: Stream): Socket => (stream.face as Socket | null) ?? new Socket(stream);
+  }
+
+  /**
+   * Begins to connect, as `EventBase.connect()` does.
+   *
+   * @param runtime The host
+   * @param options Where to
+   * @returns The socket; it becomes writable when it is connected, or when it has failed and `error` says why
+   * @throws {RangeError} When the address is none
+   * @throws {EventError} `EV_UNSUPPORTED` when the host can't do what an option asks for
+   */
+  static connect(runtime: Runtime, options: ConnectOptions): Socket {
+    return socketOf(connectStream(runtime, options));
+  }
+
+  /**
+   * Receives what has arrived. The bytes are copied.
+   *
+   * libevent: `recv`.
+   *
+   * @param into Where to put them, at least one byte long
+   * @returns How many bytes it put there; 0 when the peer has finished; `EAGAIN` when there is nothing yet
+   * @throws {EventError} The failure of the connection, when all that arrived before it was received; `EBADF` once closed
+   * @throws {RangeError} When `into` is empty, since 0 means that the peer has finished
+   */
+  recv(into: Uint8Array): number {
+    if (!(into instanceof Uint8Array)) throw new TypeError(`Cannot recv: not a Uint8Array: received ${typeof into}`);
+    if (into.length === 0) throw new RangeError("Cannot recv: no room: received an empty Uint8Array");
+    return this.#stream.receive(into);
+  }
+
+  /**
+   * Receives by moving whole chunks; nothing is copied.
+   *
+   * libevent: `evbuffer_read`.
+   *
+   * @param into The buffer to append to; the bytes are then its own
+   * @param maxBytes The most to move; by default all
+   * @returns As `recv()`
+   * @throws {EventError} As `recv()`; `EV_FROZEN` when the end of `into` is frozen
+   * @throws {RangeError} When `maxBytes` is not a positive integer
+   */
+  recvBuffer(into: EvBuffer, maxBytes: number = Number.MAX_SAFE_INTEGER): number {
+    checkBuffer("recvBuffer", into, maxBytes);
+    return this.#stream.receiveBuffer(into, maxBytes);
+  }
+
+  /**
+   * Sends as much as there is room for. The bytes are copied: they may be changed at once. They leave by themselves, no
+   * loop is needed.
+   *
+   * libevent: `send`.
+   *
+   * @param data What to send; a string is sent as UTF-8
+   * @returns How many bytes were taken; `EAGAIN` when there is no room, or while connecting. For no bytes at all: 0 when
+   * connected, `ENOTCONN` while connecting
+   * @throws {EventError} Why the connection failed; `EPIPE` when the direction was finished; `EBADF` once closed
+   */
+  send(data: Uint8Array | string): number {
+    const bytes = typeof data === "string" ? encodeUtf8(data) : data;
+    if (!(bytes instanceof Uint8Array)) throw new TypeError(`Cannot send: not bytes or text: received ${typeof data}`);
+    return this.#stream.send(bytes);
+  }
+
+  /**
+   * Sends by moving whole chunks; nothing is copied.
+   *
+   * libevent: `evbuffer_write_atmost`.
+   *
+   * @param from The buffer to take from; what was taken is no longer in it
+   * @param maxBytes The most to take; by default all
+   * @returns As `send()`
+   * @throws {EventError} As `send()`; `EV_FROZEN` when the front of `from` is frozen
+   * @throws {RangeError} When `maxBytes` is not a positive integer
+   */
+  sendBuffer(from: EvBuffer, maxBytes: number = Number.MAX_SAFE_INTEGER): number {
+    checkBuffer("sendBuffer", from, maxBytes);
+    return this.#stream.sendBuffer(from, maxBytes);
+  }
+
+  /**
+   * Begins to receive: completes when bytes have arrived, or with 0 bytes when the peer has finished.
+   *
+   * Windows: `WSARecv`.
+   *
+   * @param buffer Gets the bytes; it belongs to the operation until that has completed
+   * @param ov The status of the operation
+   * @throws {EventError} `EV_BUSY` when `ov` is in use, `EBADF` once closed. A failure of the connection is a completion
+   * @throws {RangeError} When the buffer is empty
+   */
+  recvOverlapped(buffer: Uint8Array, ov: Overlapped): void {
+    recvOverlapped(this.#stream, buffer, ov);
+  }
+
+  /**
+   * Begins to send: completes when all bytes were taken.
+   *
+   * Windows: `WSASend`.
+   *
+   * @param buffer What to send; it belongs to the operation until that has completed
+   * @param ov The status of the operation
+   * @throws {EventError} `EV_BUSY` when `ov` is in use, `EBADF` once closed. A failure of the connection is a completion
+   */
+  sendOverlapped(buffer: Uint8Array, ov: Overlapped): void {
+    sendOverlapped(this.#stream, buffer, ov);
+  }
+
+  /** Whether the connection is established, or was until it ended. */
+  get connected(): boolean {
+    return this.#stream.connected;
+  }
+
+  /** Why the connection failed, or null. */
+  get error(): EventError | null {
+    return this.#stream.error;
+  }
+
+  /** Our end; undefined until connected. libevent: `getsockname`. */
+  get localAddress(): Address | undefined {
+    return this.#stream.local;
+  }
+
+  /** The peer's end; undefined until connected. libevent: `getpeername`. */
+  get remoteAddress(): Address | undefined {
+    return this.#stream.remote;
+  }
+
+  /** Finishes our direction after all that was sent; receiving goes on. A second call does nothing. libevent: `shutdown(SHUT_WR)`. */
+  shutdown(): void {
+    this.#stream.shutdown();
+  }
+
+  /**
+   * Closes the socket: its events are deleted, what was sent still leaves, what has not been received is dropped. A
+   * second call does nothing. libevent: `evutil_closesocket`.
+   */
+  close(): void {
+    this.#stream.close();
+  }
+
+  /** Closes at once, with a RST where `capabilities.reset`: what has not left is lost. libevent: `close` with `SO_LINGER` 0. */
+  reset(): void {
+    this.#stream.reset();
+  }
+
+  /** Switches Nagle's algorithm off (true, as every socket begins) or on. Does nothing until connected. libevent: `TCP_NODELAY`. */
+  setNoDelay(on: boolean = true): void {
+    this.#stream.binding?.setNoDelay(on);
+  }
+
+  /**
+   * Switches TCP keep-alive on or off. Does nothing until connected. libevent: `evutil_set_tcp_keepalive`.
+   *
+   * @param on Whether to probe an idle peer
+   * @param delayMs Idle milliseconds before the first probe, where `capabilities.keepAliveDelay`
+   */
+  setKeepAlive(on: boolean, delayMs: number = 0): void {
+    this.#stream.binding?.setKeepAlive(on, delayMs);
+  }
+
+  /** Lets the socket keep the process alive, as it does at first. */
+  ref(): void {
+    this.#stream.binding?.ref();
+  }
+
+  /** Lets the process end although the socket is open. */
+  unref(): void {
+    this.#stream.binding?.unref();
+  }
+
+  /** As `close()`. */
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
+
+function checkBuffer(call: string, buffer: EvBuffer, maxBytes: number): void {
+  if (!(buffer instanceof EvBuffer)) throw new TypeError(`Cannot ${call}: not an EvBuffer: received ${typeof buffer}`);
+  if (!Number.isInteger(maxBytes) || maxBytes < 1) {
+    throw new RangeError(`Cannot ${call}: maxBytes is not a positive integer: received ${maxBytes}`);
+  }
+}

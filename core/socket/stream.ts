@@ -1,0 +1,359 @@
+/**
+ * One connection as the core sees it: what the host has delivered and nobody has read (the receive queue), what was
+ * sent and the host has not taken (the send queue), and the readiness that follows from both. `Socket` is its public
+ * face; a bufferevent works on it directly.
+ *
+ * Both queues are bounded. A full receive queue pauses the host's reading, so that TCP's window closes; a full send
+ * queue takes no more.
+ */
+
+import { EAGAIN, ENOTCONN, EV_CLOSED, EV_READ, EV_WRITE } from "../flags.ts";
+import { EventError } from "../errors.ts";
+import { EvBuffer } from "../buffer/evbuffer.ts";
+import { consume, extents, feed, firstExtent, moveBytes } from "../buffer/internal.ts";
+import { Source } from "../loop/source.ts";
+import type { Address, Runtime, TransportBinding, TransportSink } from "../runtime.ts";
+import { beginLinger, endLinger } from "./linger.ts";
+
+/** The receive queue asks the host to pause at this many bytes. One chunk of the host's may come on top. */
+export const RECEIVE_LIMIT: number = 64 * 1024;
+/** The send queue of `Socket.send()`. What a bufferevent sends stays in its output instead. */
+export const SEND_LIMIT: number = 64 * 1024;
+/** The most given to the host in one write. */
+const WRITE_CHUNK = 128 * 1024;
+const WRITE_VECTORS = 64;
+
+/** What follows a connection attempt that has failed: another address to try, or nothing. */
+export interface Connecting {
+  /** An attempt has failed. @returns True when another one was begun in its place */
+  onAttemptFailed(error: EventError): boolean;
+  /** The connection is there, was given up, or failed for good. */
+  onSettled(): void;
+}
+
+/** A connection. */
+export class Stream extends Source implements TransportSink {
+  /** The host. */
+  readonly runtime: Runtime;
+  /** The host's side; null until the first attempt to connect has begun. */
+  binding: TransportBinding | null;
+  /** The user's object. Set by `Socket`. */
+  face: object | null = null;
+  /** Why the connection failed. */
+  error: EventError | null = null;
+  /** Whether it is established, or was. */
+  connected: boolean;
+  /** Whether the peer has finished sending. */
+  ended = false;
+  /** Whether our direction was finished. */
+  shut = false;
+  /** Whether the host has let go. */
+  gone = false;
+  /** Whether the owner has closed it. */
+  closed = false;
+  /** Whether it waits to be accepted, and is not read. */
+  held = false;
+  /** The attempts to connect, while they go on. */
+  connecting: Connecting | null = null;
+  /** Told of the end of a graceful close. */
+  #onFinished: ((delivered: boolean) => void) | null = null;
+
+  readonly #received: EvBuffer = new EvBuffer();
+  #unsent: EvBuffer | null = null;
+  #paused = false;
+
+  constructor(runtime: Runtime, binding: TransportBinding | null) {
+    super();
+    this.runtime = runtime;
+    this.binding = binding;
+    this.connected = binding !== null;
+    if (binding !== null) this.readiness = EV_WRITE;
+  }
+
+  override get pollable(): object {
+    return this.face ?? this;
+  }
+
+  override get kind(): string {
+    return "Socket";
+  }
+
+  /** How many bytes can be read now. */
+  get available(): number {
+    return this.#received.length;
+  }
+
+  /** How many bytes the send queue holds. */
+  get unsent(): number {
+    return this.#unsent?.length ?? 0;
+  }
+
+  get local(): Address | undefined {
+    return this.binding?.local;
+  }
+
+  get remote(): Address | undefined {
+    return this.binding?.remote;
+  }
+
+  // ---- the host's callbacks
+
+  onConnect(): void {
+    this.connected = true;
+    this.#settle();
+    this.notify(EV_WRITE);
+  }
+
+  onData(chunk: Uint8Array): void {
+    if (this.closed) return;
+    feed(this.#received, chunk);
+    this.notify(EV_READ);
+    // After the turn that notify() may have run: in a busy connection the queue is empty again, and nothing is paused.
+    if (this.#received.length >= RECEIVE_LIMIT && !this.#paused && !this.gone) {
+      this.#paused = true;
+      this.binding?.pauseRead();
+    }
+  }
+
+  onEnd(): void {
+    this.ended = true;
+    if (!this.closed) this.notify(EV_READ | EV_CLOSED);
+  }
+
+  onWritable(): void {
+    const unsent = this.#unsent;
+    if (unsent !== null && unsent.length > 0) {
+      this.#writeFrom(unsent, unsent.length);
+      if (unsent.length === 0) {
+        if (this.closed) this.#closeBinding();
+        else if (this.shut) this.binding?.shutdownWrite();
+      }
+      if (unsent.length > SEND_LIMIT / 2) return;
+    }
+    if (!this.closed) this.notify(EV_WRITE);
+  }
+
+  onClose(error?: EventError): void {
+    // An attempt that was given up reports its end when the connection has long failed.
+    if (this.gone) return;
+    if (error !== undefined && this.connecting?.onAttemptFailed(error) === true) return;
+    this.gone = true;
+    endLinger(this.runtime, this);
+    this.#settle();
+    this.error = error ?? null;
+    if (!this.closed) this.notify(EV_READ | EV_WRITE | EV_CLOSED);
+    this.#finished(error === undefined && this.unsent === 0);
+  }
+
+  /** The connection failed before the host knew of it: no address, out of time, aborted. */
+  fail(error: EventError): void {
+    const binding = this.binding;
+    this.binding = null;
+    this.connecting = null;
+    binding?.reset();
+    this.onClose(error);
+  }
+
+  // ---- receiving
+
+  /** `recv()`: as `Socket.recv`. */
+  receive(into: Uint8Array): number {
+    const buffer = this.#received;
+    if (buffer.length === 0) return this.#nothing("recv");
+    const n = buffer.remove(into);
+    this.#afterReceive();
+    return n;
+  }
+
+  /** Moves up to `most` bytes into a buffer, whatever of it is frozen. @returns How many, 0 for none now */
+  receiveInto(into: EvBuffer, most: number): number {
+    const n = moveBytes(this.#received, into, most);
+    if (n > 0) this.#afterReceive();
+    return n;
+  }
+
+  /** `recvBuffer()`: as `Socket.recvBuffer`. */
+  receiveBuffer(into: EvBuffer, most: number): number {
+    if (this.#received.length === 0) return this.#nothing("recvBuffer");
+    const n = this.#received.removeBuffer(into, most);
+    this.#afterReceive();
+    return n;
+  }
+
+  #nothing(call: string): number {
+    if (this.closed) throw new EventError(`Cannot ${call}: the socket was closed`, { code: "EBADF", syscall: "recv" });
+    if (this.error !== null) throw this.error;
+    return this.ended || this.gone ? 0 : EAGAIN;
+  }
+
+  #afterReceive(): void {
+    const left = this.#received.length;
+    if (left === 0 && !this.ended && !this.gone) this.clear(EV_READ);
+    if (this.#paused && left <= RECEIVE_LIMIT / 2) {
+      this.#paused = false;
+      if (!this.gone) this.binding?.resumeRead();
+    }
+  }
+
+  // ---- sending
+
+  /** Whether bytes can be sent now, or an error is to be had by trying. */
+  get writable(): boolean {
+    return (this.readiness & EV_WRITE) !== 0;
+  }
+
+  /** Throws, or gives the code, when nothing can be sent. @returns 0 when something can */
+  #unsendable(call: string, length: number): number {
+    if (this.closed) throw new EventError(`Cannot ${call}: the socket was closed`, { code: "EBADF", syscall: "send" });
+    if (this.error !== null) throw this.error;
+    if (!this.connected) return length === 0 ? ENOTCONN : EAGAIN;
+    if (this.shut || this.gone) {
+      const why = this.shut ? "its sending direction was finished" : "the connection is closed";
+      throw new EventError(`Cannot ${call}: ${why}`, { code: "EPIPE", syscall: "send" });
+    }
+    return 0;
+  }
+
+  /** `send()`: as `Socket.send`. Copies what it takes: the caller may change its bytes at once. */
+  send(data: Uint8Array): number {
+    const code = this.#unsendable("send", data.length);
+    if (code !== 0 || data.length === 0) return code;
+    const unsent = this.#unsent ??= new EvBuffer();
+    const room = SEND_LIMIT - unsent.length;
+    if (room <= 0) return EAGAIN;
+    const taken = data.length <= room ? data.length : room;
+    unsent.add(taken === data.length ? data : data.subarray(0, taken));
+    this.#flushUnsent(unsent);
+    return taken;
+  }
+
+  /** `sendBuffer()`: as `Socket.sendBuffer`. */
+  sendBuffer(from: EvBuffer, most: number): number {
+    const wanted = Math.min(most, from.length);
+    const code = this.#unsendable("sendBuffer", wanted);
+    if (code !== 0 || wanted === 0) return code;
+    const unsent = this.#unsent ??= new EvBuffer();
+    const room = SEND_LIMIT - unsent.length;
+    if (room <= 0) return EAGAIN;
+    let taken = unsent.length === 0 ? this.#writeFrom(from, wanted) : 0;
+    if (taken < wanted) taken += from.removeBuffer(unsent, Math.min(wanted - taken, room));
+    this.#flushUnsent(unsent);
+    return taken;
+  }
+
+  #flushUnsent(unsent: EvBuffer): void {
+    if (unsent.length > 0 && this.writable) this.#writeFrom(unsent, unsent.length);
+    if (unsent.length < SEND_LIMIT && !this.gone) this.readiness |= EV_WRITE;
+    else this.clear(EV_WRITE);
+  }
+
+  /**
+   * Gives the host up to `most` bytes from the front of a buffer, frozen or not, and takes them off it. A short count
+   * means that the host takes no more for now: `EV_WRITE` is cleared, and comes back.
+   */
+  writeFrom(buffer: EvBuffer, most: number): number {
+    if (!this.connected || this.shut || this.gone || this.closed) return 0;
+    const unsent = this.#unsent;
+    if (unsent !== null && unsent.length > 0) {
+      this.#writeFrom(unsent, unsent.length);
+      if (unsent.length > 0) return 0;
+    }
+    return this.#writeFrom(buffer, most);
+  }
+
+  #writeFrom(buffer: EvBuffer, most: number): number {
+    const binding = this.binding;
+    if (binding === null) return 0;
+    let total = 0;
+    while (total < most && buffer.length > 0) {
+      const wanted = Math.min(most - total, WRITE_CHUNK);
+      const chunk = firstExtent(buffer, wanted);
+      const more = chunk.length < wanted && chunk.length < buffer.length;
+      const taken = more && binding.writev !== undefined
+        ? binding.writev(extents(buffer, wanted, WRITE_VECTORS))
+        : binding.write(chunk);
+      if (taken === 0) {
+        this.clear(EV_WRITE);
+        break;
+      }
+      consume(buffer, taken);
+      total += taken;
+    }
+    return total;
+  }
+
+  // ---- ending
+
+  /** Finishes our direction after all that was sent. */
+  shutdown(): void {
+    if (this.shut) return;
+    this.shut = true;
+    if (this.unsent === 0) this.binding?.shutdownWrite();
+  }
+
+  /** The owner is done with it: nothing is called any more, what was sent still leaves. */
+  close(): void {
+    if (this.closed) return;
+    this.closed = true;
+    this.release();
+    consume(this.#received, this.#received.length);
+    this.#settle();
+    if (this.gone) return;
+    if (this.unsent > 0 && this.connected) return;
+    this.#closeBinding();
+  }
+
+  /**
+   * Closes, and tells when all of `last` and what was sent before is delivered and the peer has finished too, or that
+   * the connection failed. `reset()` ends the wait. No loop is needed.
+   */
+  finish(last: EvBuffer, onFinished: (delivered: boolean) => void): void {
+    this.#onFinished = onFinished;
+    if (last.length > 0 && this.connected && !this.shut && !this.gone) {
+      const unsent = this.#unsent ??= new EvBuffer();
+      moveBytes(last, unsent, last.length);
+      this.#writeFrom(unsent, unsent.length);
+    }
+    if (this.gone) return this.#finished(this.error === null && last.length === 0);
+    this.#waits = true;
+    this.close();
+  }
+
+  #waits = false;
+
+  #finished(delivered: boolean): void {
+    const onFinished = this.#onFinished;
+    this.#onFinished = null;
+    onFinished?.(delivered);
+  }
+
+  #closeBinding(): void {
+    const binding = this.binding;
+    if (binding === null) {
+      this.onClose();
+      return;
+    }
+    binding.close();
+    if (this.connected && !this.#waits) beginLinger(this.runtime, this, binding);
+  }
+
+  /** Lets go at once, with a RST where the host can. */
+  reset(): void {
+    const wasClosed = this.closed;
+    this.closed = true;
+    if (!wasClosed) this.release();
+    consume(this.#received, this.#received.length);
+    this.#unsent?.drain(this.#unsent.length);
+    this.#settle();
+    this.#finished(false);
+    if (this.gone) return;
+    if (this.binding === null) this.onClose();
+    else this.binding.reset();
+  }
+
+  #settle(): void {
+    const connecting = this.connecting;
+    this.connecting = null;
+    connecting?.onSettled();
+  }
+}

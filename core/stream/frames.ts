@@ -1,0 +1,283 @@
+/**
+ * Messages out of a stream of bytes, and back: codecs for the usual ways to say where one ends. A codec keeps nothing of
+ * a stream, so that one object serves every connection.
+ *
+ * @module
+ */
+
+import type { EvBuffer } from "../buffer/evbuffer.ts";
+import { checkCount, checkLimit, isBytes, show } from "../buffer/checks.ts";
+import { checkFront, findFront, take } from "../buffer/internal.ts";
+import { findBytes } from "../buffer/search.ts";
+import { encodeUtf8 } from "../buffer/utf8.ts";
+import { EventError } from "../errors.ts";
+
+/** The largest frame that a codec takes unless it is told otherwise, in bytes: 1 MiB. */
+export const DEFAULT_MAX_FRAME_BYTES: number = 1024 * 1024;
+
+/** Tells frames apart in a stream of bytes. */
+export interface FrameCodec {
+  /**
+   * Takes the first frame off the front.
+   *
+   * @param input Where the bytes of the stream are
+   * @returns The frame without what marks its end, to be kept and used as a line of `readln`; `null` when it is not whole
+   * @throws {EventError} `EV_FRAME_TOO_LONG` (of lines `EV_LINE_TOO_LONG`) when it is over the limit, whole or not;
+   * `EV_FRAME_INVALID` when the bytes can't be a frame; nothing is taken then. `EV_FROZEN` and `EV_FREED` as `readln`
+   */
+  decode(input: EvBuffer): Uint8Array | null;
+  /**
+   * Adds a frame at the back, so that `decode` gives it back.
+   *
+   * @param output Where to add it
+   * @param frame The frame, or a text that means UTF-8; it is copied
+   * @throws {TypeError} When it is neither a `Uint8Array` nor a string
+   * @throws {RangeError} When it can't be told apart in this way: it is too long, or has a delimiter in it
+   * @throws {EventError} `EV_FROZEN` and `EV_FREED` as `add`
+   */
+  encode(output: EvBuffer, frame: Uint8Array | string): void;
+}
+
+/** A limit for frames. */
+export interface FrameOptions {
+  /**
+   * The largest frame, in bytes without what marks its end.
+   *
+   * @default {1_048_576}
+   */
+  maxBytes?: number | undefined;
+}
+
+/** How long a frame is said to be. */
+export interface LengthPrefixOptions extends FrameOptions {
+  /** How many bytes the length takes. */
+  prefixBytes: 1 | 2 | 4 | 8;
+  /**
+   * Whether the least significant byte comes first.
+   *
+   * @default {false}
+   */
+  littleEndian?: boolean | undefined;
+}
+
+/**
+ * Frames that end with a delimiter.
+ *
+ * A frame that comes in pieces is searched once. O(bytes) to encode: a frame may not have the delimiter in it.
+ *
+ * @param delimiter What ends each frame: bytes, or a text that means UTF-8
+ * @param options A limit
+ * @returns The codec
+ * @throws {TypeError} When the delimiter is neither a `Uint8Array` nor a string
+ * @throws {RangeError} When it is empty, or the limit is negative or fractional
+ * @example
+ * ```ts
+ * import { delimited, EvBuffer } from "@trivent/trivent";
+ *
+ * const codec = delimited("--");
+ * const buffer = new EvBuffer();
+ * buffer.add("one--two-");
+ * const frame = codec.decode(buffer);
+ * if (frame === null || new TextDecoder().decode(frame) !== "one") throw new Error("unreachable");
+ * if (codec.decode(buffer) !== null) throw new Error("unreachable");
+ * ```
+ */
+export function delimited(delimiter: Uint8Array | string, options: FrameOptions = {}): FrameCodec {
+  const mark = toFrame("make a codec", delimiter).slice();
+  if (mark.length === 0) throw new RangeError("Cannot make a codec: the delimiter must have a byte: received none");
+  const maxBytes = limitOf(options);
+  return {
+    decode(input) {
+      checkFront(input, "read a frame");
+      const length = findFront(input, mark);
+      // What can't be the beginning of a delimiter is a part of the frame.
+      const known = length < 0 ? input.length - mark.length + 1 : length;
+      if (known > maxBytes) throw tooLong(maxBytes, known);
+      return length < 0 ? null : take(input, length, 0, mark.length);
+    },
+    encode(output, frame) {
+      const bytes = toFrame("write a frame", frame);
+      if (bytes.length > maxBytes) throw tooLarge(maxBytes, bytes.length);
+      const whole = new Uint8Array(bytes.length + mark.length);
+      whole.set(bytes);
+      whole.set(mark, bytes.length);
+      // Not only inside: the end of a frame and the beginning of the delimiter can make one too.
+      if (findBytes(whole, mark, 0, whole.length) !== bytes.length) {
+        throw new RangeError(`Cannot write a frame: it has the delimiter in it: received ${bytes.length} bytes`);
+      }
+      output.add(whole);
+    },
+  };
+}
+
+/**
+ * Frames that all have the same length.
+ *
+ * @param bytes How long each frame is, in bytes
+ * @returns The codec
+ * @throws {TypeError} When it is no number
+ * @throws {RangeError} When it is negative, fractional or 0
+ * @example
+ * ```ts
+ * import { EvBuffer, fixedLength } from "@trivent/trivent";
+ *
+ * const codec = fixedLength(3);
+ * const buffer = new EvBuffer();
+ * buffer.add("abcde");
+ * if (codec.decode(buffer)?.length !== 3 || codec.decode(buffer) !== null) throw new Error("unreachable");
+ * ```
+ */
+export function fixedLength(bytes: number): FrameCodec {
+  if (checkCount("make a codec", "the length", bytes) === 0) {
+    throw new RangeError("Cannot make a codec: a frame must have a byte: received 0");
+  }
+  return {
+    decode(input) {
+      checkFront(input, "read a frame");
+      return take(input, bytes);
+    },
+    encode(output, frame) {
+      const content = toFrame("write a frame", frame);
+      if (content.length !== bytes) {
+        throw new RangeError(`Cannot write a frame: it must have ${bytes} bytes: received ${content.length}`);
+      }
+      output.add(content);
+    },
+  };
+}
+
+/**
+ * Frames with their length before them, as an unsigned integer of 1, 2, 4 or 8 bytes.
+ *
+ * @param options How the length is written, and a limit
+ * @returns The codec
+ * @throws {RangeError} When the prefix is not of 1, 2, 4 or 8 bytes, or the limit is negative or fractional
+ * @example
+ * ```ts
+ * import { EvBuffer, lengthPrefixed } from "@trivent/trivent";
+ *
+ * const codec = lengthPrefixed({ prefixBytes: 2 });
+ * const buffer = new EvBuffer();
+ * codec.encode(buffer, "abc");
+ * if (buffer.length !== 5 || codec.decode(buffer)?.length !== 3) throw new Error("unreachable");
+ * ```
+ */
+export function lengthPrefixed(options: LengthPrefixOptions): FrameCodec {
+  const { prefixBytes, littleEndian = false } = options;
+  if (![1, 2, 4, 8].includes(prefixBytes)) {
+    throw new RangeError(`Cannot make a codec: the prefix must have 1, 2, 4 or 8 bytes: received ${show(prefixBytes)}`);
+  }
+  // What the prefix can say is a limit too, and so is what a number can count.
+  const most = Math.min(256 ** prefixBytes - 1, Number.MAX_SAFE_INTEGER);
+  const maxBytes = Math.min(limitOf(options), most);
+  return {
+    decode(input) {
+      checkFront(input, "read a frame");
+      if (peekBytes(input, prefixBytes) < prefixBytes) return null;
+      const length = littleEndian ? numberLE(prefixBytes) : numberBE(prefixBytes);
+      if (length > maxBytes) throw tooLong(maxBytes, length);
+      return take(input, length, prefixBytes);
+    },
+    encode(output, frame) {
+      const bytes = toFrame("write a frame", frame);
+      let rest = bytes.length;
+      if (rest > maxBytes) throw tooLarge(maxBytes, rest);
+      const prefix = new Uint8Array(prefixBytes);
+      for (let i = 0; i < prefixBytes; i++) {
+        prefix[littleEndian ? i : prefixBytes - 1 - i] = rest % 256;
+        rest = Math.floor(rest / 256);
+      }
+      output.add(prefix);
+      output.add(bytes);
+    },
+  };
+}
+
+/**
+ * Frames with their length before them as a varint: seven bits in a byte, the least significant first, and the high bit
+ * set in all bytes but the last (as in Protocol Buffers).
+ *
+ * @param options A limit
+ * @returns The codec; its `decode` throws `EV_FRAME_INVALID` when a length takes more than ten bytes
+ * @throws {RangeError} When the limit is negative or fractional
+ * @example
+ * ```ts
+ * import { EvBuffer, varintPrefixed } from "@trivent/trivent";
+ *
+ * const codec = varintPrefixed();
+ * const buffer = new EvBuffer();
+ * codec.encode(buffer, new Uint8Array(300));
+ * if (buffer.length !== 302 || codec.decode(buffer)?.length !== 300) throw new Error("unreachable");
+ * ```
+ */
+export function varintPrefixed(options: FrameOptions = {}): FrameCodec {
+  const maxBytes = Math.min(limitOf(options), Number.MAX_SAFE_INTEGER);
+  return {
+    decode(input) {
+      checkFront(input, "read a frame");
+      const there = peekBytes(input, 10);
+      let length = 0;
+      for (let i = 0; i < there; i++) {
+        const byte = header[i] as number;
+        length += (byte & 0x7f) * 2 ** (7 * i);
+        if (length > maxBytes) throw tooLong(maxBytes, length);
+        if (byte < 0x80) return take(input, length, i + 1);
+      }
+      if (there < 10) return null;
+      throw new EventError("Cannot read a frame: its length takes more than ten bytes", { code: "EV_FRAME_INVALID" });
+    },
+    encode(output, frame) {
+      const bytes = toFrame("write a frame", frame);
+      let rest = bytes.length;
+      if (rest > maxBytes) throw tooLarge(maxBytes, rest);
+      const prefix: number[] = [];
+      for (; rest >= 0x80; rest = Math.floor(rest / 0x80)) prefix.push(rest % 0x80 | 0x80);
+      prefix.push(rest);
+      output.add(Uint8Array.from(prefix));
+      output.add(bytes);
+    },
+  };
+}
+
+/** The first bytes of a frame, while they are looked at. */
+const header = new Uint8Array(10);
+const headers: Uint8Array[] = Array.from({ length: 11 }, (_, n) => header.subarray(0, n));
+
+/** Copies the first `n` bytes into the header; gives how many there were. */
+function peekBytes(input: EvBuffer, n: number): number {
+  return input.copyout(headers[n] as Uint8Array);
+}
+
+function numberBE(n: number): number {
+  let value = 0;
+  for (let i = 0; i < n; i++) value = value * 256 + (header[i] as number);
+  return value;
+}
+
+function numberLE(n: number): number {
+  let value = 0;
+  for (let i = n - 1; i >= 0; i--) value = value * 256 + (header[i] as number);
+  return value;
+}
+
+function toFrame(verb: string, value: Uint8Array | string): Uint8Array {
+  if (typeof value === "string") return encodeUtf8(value);
+  if (isBytes(value)) return value;
+  throw new TypeError(`Cannot ${verb}: it must be a Uint8Array or a string: received ${show(value)}`);
+}
+
+function limitOf(options: FrameOptions): number {
+  return options.maxBytes === undefined
+    ? DEFAULT_MAX_FRAME_BYTES
+    : checkLimit("make a codec", "the limit", options.maxBytes);
+}
+
+function tooLong(maxBytes: number, length: number): EventError {
+  return new EventError(`Cannot read a frame: it is longer than ${maxBytes} bytes: received ${length}`, {
+    code: "EV_FRAME_TOO_LONG",
+  });
+}
+
+function tooLarge(maxBytes: number, length: number): RangeError {
+  return new RangeError(`Cannot write a frame: it is longer than ${maxBytes} bytes: received ${length}`);
+}

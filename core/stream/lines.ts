@@ -1,0 +1,83 @@
+/**
+ * Lines as frames.
+ *
+ * @module
+ */
+
+import { EvBuffer } from "../buffer/evbuffer.ts";
+import { checkEol, checkLimit } from "../buffer/checks.ts";
+import { EVBUFFER_EOL_ANY, EVBUFFER_EOL_CRLF, EVBUFFER_EOL_LF, EVBUFFER_EOL_NUL } from "../flags.ts";
+import type { FrameCodec } from "./frames.ts";
+
+/** The longest line that is taken unless something else is said, in bytes: 64 KiB. */
+export const DEFAULT_MAX_LINE_BYTES: number = 64 * 1024;
+
+/** What a line is. */
+export interface LineOptions {
+  /**
+   * The end-of-line style: one of the `EVBUFFER_EOL` constants. With `EVBUFFER_EOL_ANY` an empty line can't be told, and
+   * a CR LF that comes in two pieces ends two lines: that is what the style says.
+   *
+   * @default {EVBUFFER_EOL_CRLF}
+   */
+  eol?: number | undefined;
+  /**
+   * The longest line, in bytes without its terminator.
+   *
+   * @default {65_536}
+   */
+  maxBytes?: number | undefined;
+}
+
+/**
+ * Lines: each frame ends with a line terminator. What it writes is LF for `EVBUFFER_EOL_LF` and `EVBUFFER_EOL_ANY`, a
+ * zero byte for `EVBUFFER_EOL_NUL`, else CR LF.
+ *
+ * libevent: `evbuffer_readln`
+ *
+ * @param options The style, and a limit
+ * @returns The codec; its `decode` throws `EV_LINE_TOO_LONG`
+ * @throws {TypeError} When an option is no number
+ * @throws {RangeError} When the style is unknown, or the limit is negative or fractional
+ * @example
+ * ```ts
+ * import { EvBuffer, lineCodec } from "@trivent/trivent";
+ *
+ * const codec = lineCodec({ maxBytes: 1000 });
+ * const buffer = new EvBuffer();
+ * codec.encode(buffer, "QUIT");
+ * if (buffer.toString() !== "QUIT\r\n" || codec.decode(buffer)?.length !== 4) throw new Error("unreachable");
+ * ```
+ */
+export function lineCodec(options: LineOptions = {}): FrameCodec {
+  const eol = options.eol === undefined ? EVBUFFER_EOL_CRLF : checkEol("make a codec", options.eol);
+  const maxBytes = options.maxBytes === undefined
+    ? DEFAULT_MAX_LINE_BYTES
+    : checkLimit("make a codec", "the limit", options.maxBytes);
+  const limit = { maxBytes };
+  const terminator = terminatorOf(eol);
+  return {
+    decode(input) {
+      return input.readln(eol, limit);
+    },
+    encode(output, frame) {
+      const line = new EvBuffer();
+      line.add(frame);
+      const length = line.length;
+      if (length > maxBytes) {
+        throw new RangeError(`Cannot write a line: it is longer than ${maxBytes} bytes: received ${length}`);
+      }
+      line.add(terminator);
+      // Who may write a terminator into a line may write lines of his own: commands, headers.
+      if (line.searchEol(null, eol)?.pos !== length) {
+        throw new RangeError(`Cannot write a line: it has a terminator in it: received ${length} bytes`);
+      }
+      output.addBuffer(line);
+    },
+  };
+}
+
+function terminatorOf(eol: number): string {
+  if (eol === EVBUFFER_EOL_NUL) return "\0";
+  return eol === EVBUFFER_EOL_LF || eol === EVBUFFER_EOL_ANY ? "\n" : "\r\n";
+}
