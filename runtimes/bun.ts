@@ -1,0 +1,399 @@
+/**
+ * The adapter of Bun: `Bun.listen` and `Bun.connect`.
+ *
+ * What `socket.end()` does is not wanted on a connection that is alive: it closes at once in both directions, and what the kernel had taken is
+ * destroyed when the peer is still sending (oven-sh/bun#35947, oven-sh/bun#41785). `shutdown()` is the half-close, and
+ * Bun closes the socket by itself once both directions are finished.
+ *
+ * @module
+ */
+
+import type {
+  AcceptSink,
+  Address,
+  Capabilities,
+  ConnectOptions,
+  DatagramBinding,
+  DatagramOptions,
+  DatagramSink,
+  ListenerBinding,
+  ListenOptions,
+  Runtime,
+  TransportBinding,
+  TransportSink,
+} from "../core/runtime.ts";
+import { bunDatagram } from "./datagram_bun.ts";
+import { failure, host, HostRuntime, inet, keeping, show, SILENT, target } from "./shared.ts";
+import type { BunHandlers, BunListener, BunSocket } from "./types/bun.ts";
+
+/**
+ * JavaScriptCore keeps a small typed array without an ArrayBuffer until someone asks for its `buffer`, and making the
+ * first view of it does: about 1 us for each chunk of a server. A copy into memory that has its buffer already costs a
+ * tenth of that.
+ */
+const SMALL = 2048;
+const SLAB = 64 * 1024;
+let slab = new Uint8Array(0);
+let slabFill = 0;
+
+function settled(chunk: Uint8Array): Uint8Array {
+  if (chunk.length > slab.length - slabFill) {
+    slab = new Uint8Array(SLAB);
+    slabFill = 0;
+  }
+  const copy = new Uint8Array(slab.buffer, slabFill, chunk.length);
+  copy.set(chunk);
+  slabFill += chunk.length;
+  return copy;
+}
+
+class BunTransport implements TransportBinding {
+  readonly runtime: HostRuntime;
+  /** What a client connects to; undefined for what was accepted. */
+  readonly to: ConnectOptions | undefined;
+  readonly unixPath: string | undefined;
+  socket: BunSocket | undefined;
+  sink: TransportSink;
+  local: Address | undefined;
+  remote: Address | undefined;
+  /** Connected, and neither our FIN was asked for nor anything failed. */
+  writable = false;
+  /** The kernel has taken less than it was given: only `drain` helps. */
+  blocked = false;
+  /** `write` has returned 0. */
+  wanted = false;
+  paused = false;
+  /** Our FIN was asked for. */
+  finishing = false;
+  /** The peer's FIN was told. */
+  ended = false;
+  /** `write` has met a broken connection. */
+  broken = false;
+  /** After `close()`, `release()` or `reset()`: the sink hears only `onClose`. */
+  closing = false;
+  /** After `release()` or `reset()`: what fails now is no failure. */
+  dropped = false;
+  /** `onClose` is on its way, or was called. */
+  closed = false;
+  /** What is asked for while connecting. */
+  noDelay = true;
+  keepAlive: number | undefined;
+  referenced = true;
+
+  constructor(runtime: HostRuntime, sink: TransportSink, to: ConnectOptions | undefined, path: string | undefined) {
+    this.runtime = runtime;
+    this.sink = sink;
+    this.to = to;
+    this.unixPath = path;
+    runtime.openHandles++;
+  }
+
+  /** The addresses are asked for now, since Bun forgets them with the socket. */
+  opened(socket: BunSocket): void {
+    this.socket = socket;
+    socket.data = this;
+    if (this.unixPath === undefined) {
+      this.local = inet(socket.localAddress, socket.localPort);
+      this.remote = inet(socket.remoteAddress, socket.remotePort);
+    } else {
+      this.local = { path: this.to === undefined ? this.unixPath : "" };
+      this.remote = { path: this.to === undefined ? "" : this.unixPath };
+    }
+    this.writable = !this.finishing;
+  }
+
+  /**
+   * A connection attempt has succeeded. There is no way to end one early (oven-sh/bun#13126): what was given up in the
+   * meantime ends here.
+   */
+  connected(socket: BunSocket): void {
+    this.opened(socket);
+    if (this.closed) {
+      socket.terminate();
+      return;
+    }
+    if (!this.noDelay) socket.setNoDelay(false);
+    if (this.keepAlive !== undefined) socket.setKeepAlive(true, this.keepAlive);
+    if (!this.referenced) socket.unref();
+    if (this.paused) socket.pause();
+    if (this.finishing) socket.shutdown();
+    this.sink.onConnect();
+    HANDLERS.drain(socket);
+  }
+
+  /** The host has let go. Bun says so from inside `terminate()` and `write()` too, hence later. */
+  gone(reason: unknown): void {
+    this.runtime.openHandles--;
+    if (this.closed) return;
+    this.closed = true;
+    this.writable = false;
+    host.queueMicrotask(() => this.report(reason));
+  }
+
+  report(reason: unknown): void {
+    if (this.dropped) return this.sink.onClose();
+    if (reason === undefined && this.finishing && !this.broken) {
+      // After shutdown() the peer's FIN is told by `close` alone, not by `end`.
+      if (!this.ended && !this.closing) this.sink.onEnd();
+      return this.sink.onClose();
+    }
+    const code = reason !== undefined ? undefined : this.broken ? "EPIPE" : "ECONNRESET";
+    this.sink.onClose(failure(keeping(this.remote), reason, this.broken ? "write" : "read", code));
+  }
+
+  write(chunk: Uint8Array): number {
+    if (!this.writable) {
+      this.wanted ||= this.socket === undefined;
+      return 0;
+    }
+    if (this.blocked) {
+      this.wanted = true;
+      return 0;
+    }
+    const n = this.socket!.write(chunk);
+    if (n === chunk.length) return n;
+    if (n < 0) {
+      // `close` has been called, or will be.
+      this.broken = true;
+      this.writable = false;
+      return 0;
+    }
+    this.blocked = true;
+    this.wanted = n === 0;
+    return n;
+  }
+
+  pauseRead(): void {
+    if (this.paused || this.closing || this.closed) return;
+    this.paused = true;
+    this.socket?.pause();
+  }
+
+  resumeRead(): void {
+    if (!this.paused || this.closed) return;
+    this.paused = false;
+    this.socket?.resume();
+  }
+
+  shutdownWrite(): void {
+    if (this.finishing || this.closed) return;
+    this.finishing = true;
+    this.writable = false;
+    // Bun keeps no bytes back: all that was taken is the kernel's already.
+    this.socket?.shutdown();
+  }
+
+  close(): void {
+    if (this.closing || this.closed) return;
+    if (this.socket === undefined) return this.reset();
+    this.shutdownWrite();
+    this.closing = true;
+    if (this.closed) return;
+    this.resumeRead();
+    // A peer that does not finish shall not keep the process alive once it has all that we had to say.
+    this.socket.unref();
+  }
+
+  /** Here `end()` is what is wanted: close(2), after `shutdown()`, so that the kernel goes on delivering. */
+  release(): void {
+    if (this.socket === undefined) return this.reset();
+    this.closing = this.dropped = true;
+    this.shutdownWrite();
+    if (!this.closed) this.socket.end();
+  }
+
+  reset(): void {
+    this.closing = this.dropped = true;
+    this.writable = false;
+    if (this.closed) return;
+    if (this.socket !== undefined) return this.socket.terminate();
+    this.closed = true;
+    host.queueMicrotask(() => this.report(undefined));
+  }
+
+  setNoDelay(on: boolean): void {
+    this.noDelay = on;
+    if (this.unixPath === undefined && !this.closed) this.socket?.setNoDelay(on);
+  }
+
+  setKeepAlive(on: boolean, delayMs: number): void {
+    this.keepAlive = on ? delayMs : undefined;
+    if (this.unixPath === undefined && !this.closed) this.socket?.setKeepAlive(on, delayMs);
+  }
+
+  ref(): void {
+    this.referenced = true;
+    if (!this.closed) this.socket?.ref();
+  }
+
+  unref(): void {
+    this.referenced = false;
+    if (!this.closed) this.socket?.unref();
+  }
+}
+
+class BunListenerBinding implements ListenerBinding {
+  readonly runtime: HostRuntime;
+  readonly sink: AcceptSink;
+  readonly unixPath: string | undefined;
+  listener: BunListener | undefined;
+  address: Address = { path: "" };
+  closing: Promise<void> | undefined;
+
+  constructor(runtime: HostRuntime, sink: AcceptSink, unixPath: string | undefined) {
+    this.runtime = runtime;
+    this.sink = sink;
+    this.unixPath = unixPath;
+  }
+
+  pauseAccept(): void {}
+
+  resumeAccept(): void {}
+
+  close(): Promise<void> {
+    return this.closing ??= new Promise((resolve) => {
+      this.listener?.stop(false);
+      host.setImmediate(() => {
+        this.runtime.openHandles--;
+        resolve();
+      });
+    });
+  }
+
+  ref(): void {
+    this.listener?.ref();
+  }
+
+  unref(): void {
+    this.listener?.unref();
+  }
+}
+
+/** One table for all sockets: what a socket belongs to is its `data`, at first that of the listener. */
+const HANDLERS: BunHandlers = {
+  // Not Buffers: their subarray, slice and toString are other methods than those of the Uint8Array that we promise.
+  binaryType: "uint8array",
+  open(socket) {
+    const owner = socket.data as BunListenerBinding | BunTransport;
+    if (owner instanceof BunTransport) return owner.connected(socket);
+    const ours = new BunTransport(owner.runtime, SILENT, undefined, owner.unixPath);
+    ours.opened(socket);
+    ours.sink = owner.sink.onAccept(ours);
+  },
+  data(socket, chunk) {
+    const ours = socket.data as BunTransport;
+    if (!ours.closing) ours.sink.onData(chunk.length <= SMALL ? settled(chunk) : chunk);
+  },
+  drain(socket) {
+    const ours = socket.data as BunTransport;
+    // Also called when nothing was wanted, such as after `end`.
+    ours.blocked = false;
+    if (!ours.wanted || !ours.writable) return;
+    ours.wanted = false;
+    ours.sink.onWritable();
+  },
+  end(socket) {
+    const ours = socket.data as BunTransport;
+    ours.ended = true;
+    if (!ours.closing) ours.sink.onEnd();
+  },
+  close(socket, error) {
+    (socket.data as BunTransport).gone(error);
+  },
+  // What a handler throws comes here. It is a defect and shall be seen as one, as on the other hosts.
+  error(_socket, error) {
+    host.queueMicrotask(() => {
+      throw error;
+    });
+  },
+  // The promise of Bun.connect() says it too. This one may be called from inside Bun.connect().
+  connectError() {},
+};
+
+class BunRuntime extends HostRuntime {
+  readonly name = "bun";
+  readonly capabilities: Readonly<Capabilities>;
+
+  constructor() {
+    super();
+    const platform = host.process?.platform;
+    this.capabilities = {
+      reusePort: platform === "linux",
+      reset: true,
+      halfOpen: true,
+      ipv6Only: true,
+      backlog: false,
+      localAddress: true,
+      keepAliveDelay: true,
+      pauseAccept: false,
+      unix: platform !== "win32",
+      abstractUnix: platform === "linux",
+      udp: true,
+      signals: true,
+      files: true,
+      tls: false,
+      startTlsServer: false,
+      startTlsClient: false,
+    };
+  }
+
+  // deno-lint-ignore require-await -- what is thrown becomes the rejection
+  async listen(options: ListenOptions, sink: AcceptSink): Promise<ListenerBinding> {
+    const at = target("listen on", options, this.capabilities);
+    const ours = new BunListenerBinding(this, sink, at.path);
+    try {
+      // reusePort and ipv6Only are typed for connect() and work here (oven-sh/bun#41899).
+      const listener = host.Bun!.listen({
+        ...(at.path === undefined ? { hostname: at.hostname, port: at.port } : { unix: at.path }),
+        ...(options.ipv6Only === undefined ? undefined : { ipv6Only: options.ipv6Only }),
+        ...(options.reusePort === undefined ? undefined : { reusePort: options.reusePort }),
+        allowHalfOpen: true,
+        data: ours,
+        socket: HANDLERS,
+      });
+      ours.listener = listener;
+      ours.address = at.path === undefined ? inet(listener.hostname ?? at.hostname, listener.port)! : { path: at.path };
+    } catch (reason) {
+      throw failure(`listen on ${show(at)}`, reason, "listen");
+    }
+    this.openHandles++;
+    return ours;
+  }
+
+  connect(options: ConnectOptions, sink: TransportSink): TransportBinding {
+    const ours = new BunTransport(this, sink, options, options.path);
+    this.#connect(options, ours).catch((reason: unknown) => {
+      this.openHandles--;
+      if (ours.closed) return;
+      ours.closed = true;
+      sink.onClose(failure(`connect to ${show(options)}`, reason, "connect"));
+    });
+    return ours;
+  }
+
+  async #connect(options: ConnectOptions, ours: BunTransport): Promise<void> {
+    const at = target("connect to", options, this.capabilities);
+    await host.Bun!.connect({
+      ...(at.path === undefined ? { hostname: at.hostname, port: at.port } : { unix: at.path }),
+      ...(options.localAddress === undefined ? undefined : { localAddress: options.localAddress }),
+      allowHalfOpen: true,
+      data: ours,
+      socket: HANDLERS,
+    });
+  }
+
+  datagram(options: DatagramOptions, sink: DatagramSink): Promise<DatagramBinding> {
+    return bunDatagram(this, options, sink);
+  }
+}
+
+let runtime: Runtime | undefined;
+
+/**
+ * Gives the runtime of this Bun process.
+ *
+ * @returns The one instance
+ */
+export function bunRuntime(): Runtime {
+  return runtime ??= new BunRuntime();
+}

@@ -1,0 +1,136 @@
+/**
+ * Datagram sockets of Deno: `Deno.listenDatagram`, which is there with the flag `--unstable-net` only.
+ *
+ * @module
+ */
+
+import type { DatagramBinding, DatagramOptions, DatagramSink, InetAddress } from "../core/runtime.ts";
+import { DATAGRAM_COST, DEAF, receiver, SEND_QUEUE_BYTES, sender, sendingTo, using } from "./datagram.ts";
+import { failure, host, type HostRuntime, inet, show, unsupported } from "./shared.ts";
+import type { DenoDatagramConn, DenoDatagramHost, DenoUdpAddr } from "./types/datagram.ts";
+
+/** The largest datagram of all, so that none is cut. */
+const LARGEST = 64 * 1024;
+
+interface Outgoing {
+  readonly data: Uint8Array;
+  readonly to: InetAddress;
+}
+
+class DenoDatagram implements DatagramBinding {
+  readonly address: InetAddress;
+  readonly #runtime: HostRuntime;
+  readonly #conn: DenoDatagramConn;
+  #sink: DatagramSink;
+  readonly #buffer: Uint8Array = new Uint8Array(LARGEST);
+  /** Sends that overlap may overtake one another: one at a time is under way, and the first of these. */
+  readonly #queue: Outgoing[] = [];
+  #queued = 0;
+  /** `send` has returned false. */
+  #wanted = false;
+  #ended = false;
+
+  constructor(runtime: HostRuntime, conn: DenoDatagramConn, sink: DatagramSink) {
+    this.#runtime = runtime;
+    this.#conn = conn;
+    this.#sink = sink;
+    this.address = inet(conn.addr.hostname, conn.addr.port)!;
+    runtime.openHandles++;
+    this.#receive();
+  }
+
+  #receive(): void {
+    this.#conn.receive(this.#buffer).then(this.#received, this.#receiveFailed);
+  }
+
+  readonly #received = ([data, from]: [Uint8Array, DenoUdpAddr]): void => {
+    // A copy: the buffer belongs to the next receive.
+    this.#sink.onMessage(data.slice(), sender(from.hostname, from.port));
+    if (this.#ended) this.#gone();
+    else this.#receive();
+  };
+
+  readonly #receiveFailed = (reason: unknown): void => {
+    if (this.#ended) return this.#gone();
+    this.#sink.onError(failure(using(this.address), reason, "recv"));
+    // Not at once: the failure might come again.
+    host.setTimeout(() => this.#ended ? this.#gone() : this.#receive(), 10).unref();
+  };
+
+  send(data: Uint8Array, to: InetAddress): boolean {
+    const cost = data.length + DATAGRAM_COST;
+    if (this.#queue.length > 0 && this.#queued + cost > SEND_QUEUE_BYTES) {
+      this.#wanted = true;
+      return false;
+    }
+    this.#queued += cost;
+    this.#queue.push({ data, to });
+    if (this.#queue.length === 1) this.#sendFirst();
+    return true;
+  }
+
+  #sendFirst(): void {
+    const { data, to } = this.#queue[0]!;
+    const address: DenoUdpAddr = { transport: "udp", hostname: receiver(to, this.address), port: to.port };
+    this.#conn.send(data, address).then(this.#sent, this.#sendFailed);
+  }
+
+  readonly #sendFailed = (reason: unknown): void => {
+    this.#sink.onError(failure(sendingTo(this.#queue[0]!.to), reason, "send"));
+    this.#sent();
+  };
+
+  readonly #sent = (): void => {
+    this.#queued -= this.#queue.shift()!.data.length + DATAGRAM_COST;
+    if (this.#queue.length > 0) this.#sendFirst();
+    else if (this.#sink === DEAF) return this.#end();
+    if (!this.#wanted || this.#queued * 2 > SEND_QUEUE_BYTES) return;
+    this.#wanted = false;
+    this.#sink.onWritable();
+  };
+
+  close(): void {
+    if (this.#sink === DEAF) return;
+    this.#sink = DEAF;
+    // What waits to be sent would be dropped.
+    if (this.#queue.length === 0) this.#end();
+  }
+
+  #end(): void {
+    this.#ended = true;
+    this.#conn.close();
+  }
+
+  /** The port is free when the receive that was under way has been cancelled. */
+  #gone(): void {
+    this.#runtime.openHandles--;
+  }
+
+  ref(): void {
+    this.#conn.ref();
+  }
+
+  unref(): void {
+    this.#conn.unref();
+  }
+}
+
+/** `Runtime.datagram`. */
+// deno-lint-ignore require-await -- what is thrown becomes the rejection
+export async function denoDatagram(
+  runtime: HostRuntime,
+  options: DatagramOptions,
+  sink: DatagramSink,
+): Promise<DatagramBinding> {
+  const { hostname = "0.0.0.0", port = 0 } = options;
+  const tried = `bind ${show({ hostname, port })}`;
+  const deno = host.Deno as unknown as DenoDatagramHost;
+  if (deno.listenDatagram === undefined) {
+    throw unsupported(tried, "datagram sockets (udp) on Deno take the flag --unstable-net");
+  }
+  try {
+    return new DenoDatagram(runtime, deno.listenDatagram({ transport: "udp", hostname, port }), sink);
+  } catch (reason) {
+    throw failure(tried, reason, "bind");
+  }
+}

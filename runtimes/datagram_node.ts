@@ -1,0 +1,113 @@
+/**
+ * Datagram sockets of Node: `node:dgram`.
+ *
+ * @module
+ */
+
+import type { DatagramBinding, DatagramOptions, DatagramSink, InetAddress } from "../core/runtime.ts";
+import { DEAF, receiver, SEND_QUEUE_BYTES, sender, sendingTo, using } from "./datagram.ts";
+import { builtin, failure, familyOf, host, type HostRuntime, inet, show } from "./shared.ts";
+import type { NodeDgram, NodeDgramLookedUp, NodeDgramSocket } from "./types/datagram.ts";
+
+class NodeDatagram implements DatagramBinding {
+  readonly address: InetAddress;
+  readonly #runtime: HostRuntime;
+  readonly #socket: NodeDgramSocket;
+  #sink: DatagramSink;
+  /** `send` has returned false. */
+  #wanted = false;
+  #ended = false;
+
+  constructor(runtime: HostRuntime, socket: NodeDgramSocket, sink: DatagramSink) {
+    this.#runtime = runtime;
+    this.#socket = socket;
+    this.#sink = sink;
+    const bound = socket.address();
+    this.address = inet(bound.address, bound.port)!;
+    runtime.openHandles++;
+    socket.on("message", (data, from) => {
+      // Not the Buffer: its subarray, slice and toString are other methods than those of the Uint8Array that we promise.
+      const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+      this.#sink.onMessage(bytes, sender(from.address, from.port));
+    });
+  }
+
+  failed(reason: unknown): void {
+    this.#sink.onError(failure(using(this.address), reason, "recv"));
+  }
+
+  send(data: Uint8Array, to: InetAddress): boolean {
+    const queued = this.#socket.getSendQueueSize();
+    if (queued > 0 && queued + data.length > SEND_QUEUE_BYTES) {
+      this.#wanted = true;
+      return false;
+    }
+    const sent = (reason: unknown): void => {
+      if (reason) this.#sink.onError(failure(sendingTo(to), reason, "send"));
+      this.#drained();
+    };
+    try {
+      this.#socket.send(data, to.port, receiver(to, this.address), sent);
+    } catch (reason) {
+      host.setImmediate(() => sent(reason));
+    }
+    return true;
+  }
+
+  #drained(): void {
+    if (this.#ended) return;
+    if (this.#sink === DEAF) return this.#endWhenSent();
+    if (!this.#wanted || this.#socket.getSendQueueSize() * 2 > SEND_QUEUE_BYTES) return;
+    this.#wanted = false;
+    this.#sink.onWritable();
+  }
+
+  close(): void {
+    if (this.#sink === DEAF) return;
+    this.#sink = DEAF;
+    this.#endWhenSent();
+  }
+
+  #endWhenSent(): void {
+    // What the system had no room for would be dropped.
+    if (this.#socket.getSendQueueCount() > 0) return;
+    this.#ended = true;
+    this.#socket.once("close", () => void this.#runtime.openHandles--);
+    this.#socket.close();
+  }
+
+  ref(): void {
+    this.#socket.ref();
+  }
+
+  unref(): void {
+    this.#socket.unref();
+  }
+}
+
+/** All our addresses are numeric: looking them up would cost a turn of the loop for each datagram. */
+function numeric(hostname: string, _options: unknown, callback: NodeDgramLookedUp): void {
+  callback(null, hostname, familyOf(hostname) === "IPv6" ? 6 : 4);
+}
+
+/** `Runtime.datagram`. */
+export function nodeDatagram(
+  runtime: HostRuntime,
+  options: DatagramOptions,
+  sink: DatagramSink,
+): Promise<DatagramBinding> {
+  return new Promise((resolve, reject) => {
+    const { hostname = "0.0.0.0", port = 0 } = options;
+    const type = familyOf(hostname) === "IPv6" ? "udp6" : "udp4";
+    const socket = builtin<NodeDgram>("node:dgram").createSocket({ type, lookup: numeric });
+    let datagram: NodeDatagram | undefined;
+    socket.on("error", (reason) => {
+      if (datagram !== undefined) return datagram.failed(reason);
+      reject(failure(`bind ${show({ hostname, port })}`, reason, "bind"));
+      socket.close();
+    });
+    socket.once("listening", () => resolve(datagram = new NodeDatagram(runtime, socket, sink)));
+    // Exclusive, as everywhere else: a worker of a cluster would share the port with the others.
+    socket.bind({ address: hostname, port, exclusive: true });
+  });
+}

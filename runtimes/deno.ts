@@ -1,0 +1,480 @@
+/**
+ * The adapter of Deno: `Deno.listen`, `Deno.connect`, and `read` and `write` of a connection.
+ *
+ * Never `conn.readable` and `conn.writable`: the streams close the whole connection at EOF, so that nothing can be
+ * answered to a peer that has finished (denoland/deno#22258, denoland/deno#27510).
+ *
+ * @module
+ */
+
+import type { EventError } from "../core/errors.ts";
+import type {
+  AcceptSink,
+  Address,
+  Capabilities,
+  ConnectOptions,
+  DatagramBinding,
+  DatagramOptions,
+  DatagramSink,
+  ListenerBinding,
+  ListenOptions,
+  Runtime,
+  TransportBinding,
+  TransportSink,
+} from "../core/runtime.ts";
+import { denoDatagram } from "./datagram_deno.ts";
+import { failure, host, HostRuntime, inet, keeping, show, SILENT, target, WRITE_SLICE } from "./shared.ts";
+import type { DenoAddr, DenoConn, DenoConnectOptions, DenoListener } from "./types/deno.ts";
+import type { HostAbortController, HostTimer } from "./types/host.ts";
+
+/** What a connection reads into at first, and when it is idle. An idle connection costs its buffer: keep it small. */
+const READ_MIN = 4 * 1024;
+/** What a connection that brings much reads into. */
+const READ_MAX = 64 * 1024;
+
+/** Where connections that are closing put what they drop; that they overwrite one another's bytes is no harm. */
+let dropped: Uint8Array | undefined;
+
+function addressOf(addr: DenoAddr): Address | undefined {
+  return addr.hostname === undefined ? { path: addr.path ?? "" } : inet(addr.hostname, addr.port);
+}
+
+class DenoTransport implements TransportBinding {
+  readonly runtime: HostRuntime;
+  /** What a client connects to; undefined for what was accepted. */
+  readonly to: ConnectOptions | undefined;
+  conn: DenoConn | undefined;
+  sink: TransportSink;
+  local: Address | undefined;
+  remote: Address | undefined;
+  attempt: HostAbortController | undefined;
+
+  /** What the next bytes are read into: from `filled` on. Bytes before it belong to the core and are left alone. */
+  buffer: Uint8Array | undefined;
+  filled = 0;
+  size = READ_MIN;
+  reading = false;
+  paused = false;
+  /** The peer's FIN was seen. */
+  ended = false;
+
+  /** What is being written: one piece at a time. */
+  piece: Uint8Array | undefined;
+  /** Connected, and neither our FIN was asked for nor anything failed. */
+  writable = false;
+  /** `write` has returned 0. */
+  wanted = false;
+  /** Our FIN was asked for. */
+  finishing = false;
+  /** Our FIN is out. */
+  finished = false;
+
+  /** After `close()`, `release()` or `reset()`: the sink hears only `onClose`. */
+  closing = false;
+  /** After `release()` or `reset()`: what fails now is no failure. */
+  dropped = false;
+  /** `onClose` is on its way, or was called. */
+  closed = false;
+  /** Why writing failed, while what the peer has sent before is still being read. */
+  error: EventError | undefined;
+  /** What is asked for while connecting. */
+  noDelay = true;
+  keepAlive = false;
+  referenced = true;
+
+  constructor(runtime: HostRuntime, sink: TransportSink, to: ConnectOptions | undefined) {
+    this.runtime = runtime;
+    this.sink = sink;
+    this.to = to;
+    runtime.openHandles++;
+  }
+
+  opened(conn: DenoConn): void {
+    this.conn = conn;
+    this.local = addressOf(conn.localAddr);
+    this.remote = addressOf(conn.remoteAddr);
+    this.attempt = undefined;
+    this.writable = !this.finishing;
+    if (this.noDelay) conn.setNoDelay?.(true);
+    if (this.keepAlive) conn.setKeepAlive?.(true);
+    if (!this.referenced) conn.unref();
+    if (this.finishing) this.finish();
+  }
+
+  // Reading. The callbacks are made once for each connection, and not once for each read.
+
+  read(): void {
+    if (this.reading || this.ended || this.closed) return;
+    this.reading = true;
+    let into: Uint8Array;
+    if (this.closing) into = dropped ??= new Uint8Array(READ_MAX);
+    else {
+      const buffer = this.buffer ??= new Uint8Array(this.size);
+      into = this.filled === 0 ? buffer : buffer.subarray(this.filled);
+    }
+    this.conn!.read(into).then(this.arrived, this.readFailed);
+  }
+
+  arrived: (n: number | null) => void = (n) => {
+    this.reading = false;
+    if (this.closed) return;
+    if (n === null) return this.eof();
+    if (this.closing) {
+      // The buffer of the read that was pending goes with it.
+      this.buffer = undefined;
+      return this.read();
+    }
+    const buffer = this.buffer!;
+    const start = this.filled;
+    const end = this.filled = start + n;
+    // Forward, and never again over what the core has: a new buffer when this one is nearly full, a larger one when a
+    // whole one was filled at once, and a small one again when little comes.
+    if (buffer.length - end < READ_MIN / 4) {
+      if (start === 0 && end === buffer.length && this.size < READ_MAX) this.size *= 2;
+      this.buffer = undefined;
+      this.filled = 0;
+    } else if (buffer.length > READ_MIN && n < buffer.length / 8) {
+      this.size = READ_MIN;
+      this.buffer = undefined;
+      this.filled = 0;
+    }
+    this.sink.onData(buffer.subarray(start, end));
+    if (!this.paused || this.closing || this.error !== undefined) this.read();
+  };
+
+  readFailed: (reason: unknown) => void = (reason) => {
+    this.reading = false;
+    if (!this.closed) this.fail(reason, "read");
+  };
+
+  eof(): void {
+    this.ended = true;
+    this.buffer = undefined;
+    if (this.error !== undefined) return this.end(this.error);
+    if (!this.closing) this.sink.onEnd();
+    if (this.finished) this.end();
+  }
+
+  // Writing.
+
+  write(chunk: Uint8Array): number {
+    if (!this.writable || chunk.length === 0) {
+      this.wanted ||= this.conn === undefined;
+      return 0;
+    }
+    if (this.piece !== undefined) {
+      this.wanted = true;
+      return 0;
+    }
+    const piece = chunk.length > WRITE_SLICE ? chunk.subarray(0, WRITE_SLICE) : chunk;
+    this.piece = piece;
+    this.conn!.write(piece).then(this.wrote, this.writeFailed);
+    return piece.length;
+  }
+
+  wrote: (n: number) => void = (n) => {
+    if (this.closed) return;
+    const piece = this.piece!;
+    if (n < piece.length) {
+      this.piece = piece.subarray(n);
+      this.conn!.write(this.piece).then(this.wrote, this.writeFailed);
+      return;
+    }
+    this.piece = undefined;
+    if (this.finishing) return this.finish();
+    this.tellWritable();
+  };
+
+  tellWritable(): void {
+    if (!this.wanted || !this.writable || this.piece !== undefined) return;
+    this.wanted = false;
+    this.sink.onWritable();
+  }
+
+  writeFailed: (reason: unknown) => void = (reason) => {
+    if (this.closed) return;
+    this.piece = undefined;
+    this.writable = false;
+    if (this.ended || this.closing) return this.fail(reason, "write");
+    // What the peer had sent before it went is still there to be read; then comes the end, or the same failure.
+    this.error = failure(keeping(this.remote), reason, "write");
+    this.read();
+  };
+
+  finish(): void {
+    this.conn!.closeWrite().then(this.finWent, this.writeFailed);
+  }
+
+  finWent: () => void = () => {
+    if (this.closed) return;
+    this.finished = true;
+    if (this.ended) this.end();
+    // A peer that does not finish shall not keep the process alive once it has all that we had to say.
+    else if (this.closing) this.conn!.unref();
+  };
+
+  shutdownWrite(): void {
+    if (this.finishing || this.closed) return;
+    this.finishing = true;
+    this.writable = false;
+    if (this.conn !== undefined && this.piece === undefined) this.finish();
+  }
+
+  // The end.
+
+  fail(reason: unknown, syscall: string): void {
+    this.end(this.error ?? failure(keeping(this.remote), reason, syscall));
+  }
+
+  /** Lets go and says why. Only from callbacks of the host. */
+  end(error?: EventError): void {
+    this.letGo();
+    this.sink.onClose(this.dropped ? undefined : error);
+  }
+
+  letGo(): void {
+    this.closed = true;
+    this.writable = false;
+    this.buffer = undefined;
+    this.piece = undefined;
+    if (this.conn === undefined) return;
+    this.runtime.openHandles--;
+    this.conn.close();
+  }
+
+  close(): void {
+    if (this.closing || this.closed) return;
+    if (this.conn === undefined) return this.release();
+    this.shutdownWrite();
+    this.closing = true;
+    if (this.finished) this.conn.unref();
+    // What still arrives is dropped, and the peer's end must be seen.
+    this.read();
+  }
+
+  release(): void {
+    this.closing = this.dropped = true;
+    if (this.closed) return;
+    this.letGo();
+    this.attempt?.abort();
+    host.queueMicrotask(() => this.sink.onClose());
+  }
+
+  /** Deno has no way to send a RST. */
+  reset(): void {
+    this.release();
+  }
+
+  pauseRead(): void {
+    this.paused = true;
+  }
+
+  resumeRead(): void {
+    if (!this.paused) return;
+    this.paused = false;
+    if (this.conn !== undefined) this.read();
+  }
+
+  setNoDelay(on: boolean): void {
+    this.noDelay = on;
+    if (!this.closed) this.conn?.setNoDelay?.(on);
+  }
+
+  setKeepAlive(on: boolean, _delayMs: number): void {
+    this.keepAlive = on;
+    if (!this.closed) this.conn?.setKeepAlive?.(on);
+  }
+
+  ref(): void {
+    this.referenced = true;
+    if (!this.closed) this.conn?.ref();
+  }
+
+  unref(): void {
+    this.referenced = false;
+    if (!this.closed) this.conn?.unref();
+  }
+}
+
+/** What a failed `accept` says of one connection, and not of the listener. */
+const RETRIABLE: readonly string[] = ["ECONNABORTED", "ECONNRESET", "EINTR", "EPROTO"];
+
+class DenoListenerBinding implements ListenerBinding {
+  readonly runtime: HostRuntime;
+  readonly listener: DenoListener;
+  readonly sink: AcceptSink;
+  readonly address: Address;
+  accepting = false;
+  paused = false;
+  /** How long to wait after a failed `accept`: the failure would come again at once. */
+  backoffMs = 10;
+  timer: HostTimer | undefined;
+  closing: Promise<void> | undefined;
+  freed: (() => void) | undefined;
+
+  constructor(runtime: HostRuntime, listener: DenoListener, sink: AcceptSink) {
+    this.runtime = runtime;
+    this.listener = listener;
+    this.sink = sink;
+    this.address = addressOf(listener.addr)!;
+    runtime.openHandles++;
+  }
+
+  accept(): void {
+    if (this.accepting || this.paused || this.timer !== undefined || this.closing !== undefined) return;
+    this.accepting = true;
+    this.listener.accept().then(this.accepted, this.acceptFailed);
+  }
+
+  accepted: (conn: DenoConn) => void = (conn) => {
+    this.accepting = false;
+    this.backoffMs = 10;
+    if (this.closing !== undefined) {
+      conn.close();
+      return this.freed?.();
+    }
+    this.accept();
+    const ours = new DenoTransport(this.runtime, SILENT, undefined);
+    ours.opened(conn);
+    ours.sink = this.sink.onAccept(ours);
+    if (!ours.paused) ours.read();
+  };
+
+  acceptFailed: (reason: unknown) => void = (reason) => {
+    this.accepting = false;
+    if (this.closing !== undefined) return this.freed?.();
+    const error = failure(`accept on ${show(this.address as { path?: string })}`, reason, "accept");
+    if (RETRIABLE.includes(error.code)) return this.accept();
+    this.timer = host.setTimeout(() => {
+      this.timer = undefined;
+      this.accept();
+    }, this.backoffMs);
+    this.backoffMs = Math.min(this.backoffMs * 2, 1000);
+    this.sink.onError(error);
+  };
+
+  pauseAccept(): void {
+    this.paused = true;
+  }
+
+  resumeAccept(): void {
+    this.paused = false;
+    this.accept();
+  }
+
+  close(): Promise<void> {
+    return this.closing ??= new Promise((resolve) => {
+      this.freed = () => {
+        this.runtime.openHandles--;
+        resolve();
+      };
+      if (this.timer !== undefined) host.clearTimeout(this.timer);
+      this.listener.close();
+      // The port is free when the pending accept has gone.
+      if (!this.accepting) host.setImmediate(this.freed);
+    });
+  }
+
+  ref(): void {
+    this.listener.ref();
+  }
+
+  unref(): void {
+    this.listener.unref();
+  }
+}
+
+class DenoRuntime extends HostRuntime {
+  readonly name = "deno";
+  readonly capabilities: Readonly<Capabilities>;
+
+  constructor() {
+    super();
+    const os = host.Deno!.build.os;
+    this.capabilities = {
+      // Without --unstable-net the mere option ends the process (exit code 70); the flag also brings listenDatagram.
+      reusePort: os === "linux" && typeof host.Deno!.listenDatagram === "function",
+      reset: false,
+      halfOpen: true,
+      ipv6Only: false,
+      backlog: true,
+      localAddress: false,
+      keepAliveDelay: false,
+      pauseAccept: true,
+      unix: os !== "windows",
+      abstractUnix: os === "linux",
+      udp: typeof host.Deno!.listenDatagram === "function",
+      signals: true,
+      files: true,
+      tls: false,
+      startTlsServer: false,
+      startTlsClient: false,
+    };
+  }
+
+  // deno-lint-ignore require-await -- what is thrown becomes the rejection
+  async listen(options: ListenOptions, sink: AcceptSink): Promise<ListenerBinding> {
+    const at = target(
+      "listen on",
+      options,
+      this.capabilities,
+      "sharing a port (reusePort) on Deno takes Linux and the flag --unstable-net",
+    );
+    let listener: DenoListener;
+    try {
+      listener = host.Deno!.listen({
+        ...(at.path === undefined ? { hostname: at.hostname, port: at.port } : { transport: "unix", path: at.path }),
+        ...(options.backlog === undefined ? undefined : { tcpBacklog: options.backlog }),
+        ...(options.reusePort === true ? { reusePort: true } : undefined),
+      });
+    } catch (reason) {
+      throw failure(`listen on ${show(at)}`, reason, "listen");
+    }
+    const ours = new DenoListenerBinding(this, listener, sink);
+    ours.accept();
+    return ours;
+  }
+
+  connect(options: ConnectOptions, sink: TransportSink): TransportBinding {
+    const ours = new DenoTransport(this, sink, options);
+    this.#connect(options, ours).then((conn) => {
+      if (ours.closed) {
+        this.openHandles--;
+        return conn.close();
+      }
+      ours.opened(conn);
+      sink.onConnect();
+      ours.tellWritable();
+      if (!ours.paused) ours.read();
+    }, (reason: unknown) => {
+      this.openHandles--;
+      if (ours.closed) return;
+      ours.closed = true;
+      sink.onClose(failure(`connect to ${show(options)}`, reason, "connect"));
+    });
+    return ours;
+  }
+
+  // deno-lint-ignore require-await -- what is thrown becomes the rejection
+  async #connect(options: ConnectOptions, ours: DenoTransport): Promise<DenoConn> {
+    const at = target("connect to", options, this.capabilities);
+    if (at.path !== undefined) return host.Deno!.connect({ transport: "unix", path: at.path });
+    const attempt = ours.attempt = new host.AbortController();
+    return host.Deno!.connect({ hostname: at.hostname, port: at.port, signal: attempt.signal } as DenoConnectOptions);
+  }
+
+  datagram(options: DatagramOptions, sink: DatagramSink): Promise<DatagramBinding> {
+    return denoDatagram(this, options, sink);
+  }
+}
+
+let runtime: Runtime | undefined;
+
+/**
+ * Gives the runtime of this Deno process.
+ *
+ * @returns The one instance
+ */
+export function denoRuntime(): Runtime {
+  return runtime ??= new DenoRuntime();
+}

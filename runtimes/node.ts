@@ -1,0 +1,435 @@
+/**
+ * The adapter of Node: `net`.
+ *
+ * @module
+ */
+
+import type { EventError } from "../core/errors.ts";
+import type {
+  AcceptSink,
+  Address,
+  Capabilities,
+  ConnectOptions,
+  DatagramBinding,
+  DatagramOptions,
+  DatagramSink,
+  ListenerBinding,
+  ListenOptions,
+  Runtime,
+  TransportBinding,
+  TransportSink,
+} from "../core/runtime.ts";
+import { nodeDatagram } from "./datagram_node.ts";
+import {
+  builtin,
+  failure,
+  host,
+  HostRuntime,
+  inet,
+  keeping,
+  show,
+  SILENT,
+  target,
+  WRITE_AHEAD,
+  WRITE_SLICE,
+} from "./shared.ts";
+import type { NodeFsSync, NodeNet, NodeServer, NodeSocket } from "./types/node.ts";
+
+/** Where a host's object keeps ours: all connections share their listeners, which find theirs by it. */
+const OURS: unique symbol = Symbol("trivent");
+
+interface OurSocket extends NodeSocket {
+  [OURS]: NodeTransport;
+}
+
+interface OurServer extends NodeServer {
+  [OURS]: NodeListener;
+}
+
+class NodeTransport implements TransportBinding {
+  readonly runtime: HostRuntime;
+  /** What a client connects to; undefined for what was accepted. */
+  readonly to: ConnectOptions | undefined;
+  readonly unixPath: string | undefined;
+  socket: OurSocket | undefined;
+  sink: TransportSink = SILENT;
+  local: Address | undefined;
+  remote: Address | undefined;
+  /** Connected, and neither our FIN was asked for nor anything failed. */
+  writable = false;
+  /** Our FIN was asked for. */
+  finishing = false;
+  /** `write` has returned 0. */
+  wanted = false;
+  /** After `close()`, `release()` or `reset()`: the sink hears only `onClose`. */
+  closing = false;
+  /** After `release()` or `reset()`: what fails now is no failure. */
+  dropped = false;
+  connecting = false;
+  closed = false;
+  error: EventError | undefined;
+
+  constructor(runtime: HostRuntime, to: ConnectOptions | undefined, unixPath: string | undefined) {
+    this.runtime = runtime;
+    this.to = to;
+    this.unixPath = unixPath;
+    runtime.openHandles++;
+  }
+
+  adopt(socket: OurSocket): void {
+    this.socket = socket;
+    socket[OURS] = this;
+    socket.on("drain", onDrain).on("end", onEnd).on("error", onError).on("close", onClose);
+  }
+
+  /** The addresses are asked for now, since Node forgets them with the handle. */
+  connected(): void {
+    const socket = this.socket!;
+    this.connecting = false;
+    this.writable = !this.finishing;
+    if (this.unixPath === undefined) {
+      this.local = inet(socket.localAddress, socket.localPort);
+      this.remote = inet(socket.remoteAddress, socket.remotePort);
+    } else {
+      this.local = { path: this.to === undefined ? this.unixPath : "" };
+      this.remote = { path: this.to === undefined ? "" : this.unixPath };
+    }
+  }
+
+  failed(reason: unknown, syscall: string, code?: string): void {
+    this.writable = false;
+    this.error = failure(
+      this.connecting ? `connect to ${show(this.to!)}` : keeping(this.remote),
+      reason,
+      syscall,
+      code,
+    );
+  }
+
+  gone(): void {
+    this.closed = true;
+    this.writable = false;
+    this.runtime.openHandles--;
+    this.sink.onClose(this.dropped ? undefined : this.error);
+  }
+
+  write(chunk: Uint8Array): number {
+    if (!this.writable) {
+      this.wanted ||= this.connecting;
+      return 0;
+    }
+    const socket = this.socket!;
+    if (socket.writableLength >= WRITE_AHEAD) {
+      this.wanted = true;
+      return 0;
+    }
+    if (chunk.length <= WRITE_SLICE) {
+      socket.write(chunk);
+      return chunk.length;
+    }
+    socket.write(chunk.subarray(0, WRITE_SLICE));
+    return WRITE_SLICE;
+  }
+
+  writev(chunks: readonly Uint8Array[]): number {
+    if (!this.writable) return this.write(chunks[0]!);
+    const socket = this.socket!;
+    let taken = 0;
+    socket.cork();
+    for (const chunk of chunks) {
+      const n = this.write(chunk);
+      taken += n;
+      if (n < chunk.length) break;
+    }
+    socket.uncork();
+    // What was taken is in the host's hands, so that a 0 in the middle is no refusal of the whole.
+    if (taken > 0) this.wanted = false;
+    return taken;
+  }
+
+  pauseRead(): void {
+    if (!this.closing) this.socket?.pause();
+  }
+
+  resumeRead(): void {
+    if (!this.closing) this.socket?.resume();
+  }
+
+  shutdownWrite(): void {
+    if (this.finishing || this.closed) return;
+    this.finishing = true;
+    this.writable = false;
+    this.socket?.end();
+  }
+
+  close(): void {
+    if (this.closing || this.closed) return;
+    if (this.connecting || this.socket === undefined) return this.reset();
+    const socket = this.socket;
+    this.shutdownWrite();
+    this.closing = true;
+    // What still arrives is dropped: nobody but 'data' listeners would keep the bytes, and the peer's end must be seen.
+    socket.resume();
+    // A peer that does not finish shall not keep the process alive once it has all that we had to say.
+    if (socket.writableFinished) socket.unref();
+    else socket.once("finish", unrefThis);
+  }
+
+  release(): void {
+    this.closing = this.dropped = true;
+    this.writable = false;
+    this.socket?.destroy();
+  }
+
+  reset(): void {
+    this.closing = this.dropped = true;
+    this.writable = false;
+    const socket = this.socket;
+    if (socket === undefined) return;
+    if (this.connecting || this.unixPath !== undefined) socket.destroy();
+    else if (this.finishing && socket.writableLength === 0 && !socket.writableFinished) {
+      // Our FIN is just going out. libuv refuses a RST meanwhile, and then Node never emits 'close' (libuv/libuv#2425).
+      socket.once("finish", resetThis);
+    } else socket.resetAndDestroy();
+  }
+
+  setNoDelay(on: boolean): void {
+    if (this.unixPath === undefined) this.socket?.setNoDelay(on);
+  }
+
+  setKeepAlive(on: boolean, delayMs: number): void {
+    if (this.unixPath === undefined) this.socket?.setKeepAlive(on, delayMs);
+  }
+
+  ref(): void {
+    this.socket?.ref();
+  }
+
+  unref(): void {
+    this.socket?.unref();
+  }
+}
+
+function onData(this: OurSocket, chunk: Uint8Array): void {
+  const ours = this[OURS];
+  // Not the Buffer: its subarray, slice and toString are other methods than those of the Uint8Array that we promise.
+  if (!ours.closing) ours.sink.onData(new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.byteLength));
+}
+
+function onEnd(this: OurSocket): void {
+  const ours = this[OURS];
+  if (ours.closing) return;
+  if (ours.writable && wasReset(this)) {
+    ours.failed(undefined, "read", "ECONNRESET");
+    this.destroy();
+  } else ours.sink.onEnd();
+}
+
+/** Also after `onConnect`. */
+function onDrain(this: OurSocket): void {
+  const ours = this[OURS];
+  if (!ours.wanted || !ours.writable) return;
+  ours.wanted = false;
+  ours.sink.onWritable();
+}
+
+function onError(this: OurSocket, reason: unknown): void {
+  const ours = this[OURS];
+  ours.failed(reason, (reason as { syscall?: string }).syscall ?? "write");
+  // What was received before, and waits since reading is paused, would be gone with the socket.
+  for (let chunk = this.read(); chunk !== null; chunk = this.read()) onData.call(this, chunk);
+}
+
+function onClose(this: OurSocket): void {
+  this[OURS].gone();
+}
+
+function onConnect(this: OurSocket): void {
+  const ours = this[OURS];
+  ours.connected();
+  this.on("data", onData);
+  ours.sink.onConnect();
+  onDrain.call(this);
+}
+
+function resetThis(this: NodeSocket): void {
+  this.resetAndDestroy();
+}
+
+function unrefThis(this: NodeSocket): void {
+  this.unref();
+}
+
+/**
+ * Node 20 and 22 take a RST that comes together with data, or while reading is paused, for a clean end: libuv sees
+ * POLLHUP after a partial read and calls it EOF (libuv/libuv#2319, mended by libuv/libuv#4997). A socket that was reset
+ * has no peer any more; one whose peer has finished still has. Remove when Node 22 is out of support.
+ */
+function wasReset(socket: NodeSocket): boolean {
+  return (socket._handle?.getpeername?.({}) ?? 0) !== 0;
+}
+
+class NodeListener implements ListenerBinding {
+  readonly runtime: HostRuntime;
+  readonly server: NodeServer;
+  readonly sink: AcceptSink;
+  readonly address: Address;
+  closing: Promise<void> | undefined;
+
+  constructor(runtime: HostRuntime, server: NodeServer, sink: AcceptSink, address: Address) {
+    this.runtime = runtime;
+    this.server = server;
+    this.sink = sink;
+    this.address = address;
+    runtime.openHandles++;
+  }
+
+  pauseAccept(): void {}
+
+  resumeAccept(): void {}
+
+  close(): Promise<void> {
+    // The callback of server.close() waits for the connections too; the port is free as soon as the handle is closed.
+    return this.closing ??= new Promise((resolve) => {
+      this.server.close();
+      host.setImmediate(() => {
+        this.runtime.openHandles--;
+        resolve();
+      });
+    });
+  }
+
+  ref(): void {
+    this.server.ref();
+  }
+
+  unref(): void {
+    this.server.unref();
+  }
+}
+
+function onConnection(this: OurServer, socket: OurSocket): void {
+  const { runtime, address, sink } = this[OURS];
+  const path = "path" in address ? address.path : undefined;
+  const ours = new NodeTransport(runtime, undefined, path);
+  ours.adopt(socket);
+  ours.connected();
+  ours.sink = sink.onAccept(ours);
+  // Data flows from the moment that somebody listens.
+  socket.on("data", onData);
+}
+
+/** libuv says EACCES of a path whose directory is not there, as Windows does: see uv_pipe_bind2() in its pipe.c. */
+function missing(path: string | undefined, reason: unknown): string | undefined {
+  if (path === undefined || (reason as { code?: unknown }).code !== "EACCES") return undefined;
+  const directory = path.replace(/\/?[^/]*$/, "") || (path.startsWith("/") ? "/" : ".");
+  return builtin<NodeFsSync>("node:fs").existsSync(directory) ? undefined : "ENOENT";
+}
+
+class NodeRuntime extends HostRuntime {
+  readonly name = "node";
+  readonly capabilities: Readonly<Capabilities>;
+  #net: NodeNet | undefined;
+
+  constructor() {
+    super();
+    const platform = host.process?.platform;
+    const [major = 0, minor = 0] = (host.process?.versions.node ?? "").split(".").map(Number);
+    this.capabilities = {
+      // Node 20 takes the option and ignores it.
+      reusePort: platform === "linux" && (major > 23 || (major === 23 && minor >= 1) || (major === 22 && minor >= 12)),
+      reset: true,
+      halfOpen: true,
+      ipv6Only: true,
+      backlog: true,
+      localAddress: true,
+      keepAliveDelay: true,
+      pauseAccept: false,
+      unix: platform !== "win32",
+      abstractUnix: platform === "linux",
+      udp: true,
+      signals: true,
+      files: true,
+      tls: false,
+      startTlsServer: false,
+      startTlsClient: false,
+    };
+  }
+
+  get net(): NodeNet {
+    return this.#net ??= builtin<NodeNet>("node:net");
+  }
+
+  listen(options: ListenOptions, sink: AcceptSink): Promise<ListenerBinding> {
+    return new Promise((resolve, reject) => {
+      const at = target("listen on", options, this.capabilities);
+      const tried = `listen on ${show(at)}`;
+      const server = this.net.createServer({ allowHalfOpen: true, noDelay: true, highWaterMark: WRITE_AHEAD });
+      let listener: NodeListener | undefined;
+      server.on("error", (reason: unknown) => {
+        if (listener === undefined) reject(failure(tried, reason, "listen", missing(at.path, reason)));
+        else if (listener.closing === undefined) sink.onError(failure(`accept on ${show(at)}`, reason, "accept"));
+      });
+      server.once("listening", () => {
+        const bound = server.address();
+        const address = bound === null || typeof bound === "string"
+          ? { path: at.path ?? "" }
+          : inet(bound.address, bound.port)!;
+        listener = new NodeListener(this, server, sink, address);
+        (server as OurServer)[OURS] = listener;
+        server.on("connection", onConnection);
+        resolve(listener);
+      });
+      try {
+        server.listen({
+          ...(at.path === undefined ? { host: at.hostname, port: at.port } : { path: at.path }),
+          ...(options.backlog === undefined ? undefined : { backlog: options.backlog }),
+          ...(options.ipv6Only === undefined ? undefined : { ipv6Only: options.ipv6Only }),
+          ...(options.reusePort === undefined ? undefined : { reusePort: options.reusePort }),
+        });
+      } catch (reason) {
+        reject(failure(tried, reason, "listen"));
+      }
+    });
+  }
+
+  connect(options: ConnectOptions, sink: TransportSink): TransportBinding {
+    const ours = new NodeTransport(this, options, options.path);
+    ours.sink = sink;
+    ours.connecting = true;
+    try {
+      const at = target("connect to", options, this.capabilities);
+      const socket = this.net.connect({
+        ...(at.path === undefined ? { host: at.hostname, port: at.port } : { path: at.path }),
+        ...(options.localAddress === undefined ? undefined : { localAddress: options.localAddress }),
+        allowHalfOpen: true,
+        noDelay: true,
+        highWaterMark: WRITE_AHEAD,
+        autoSelectFamily: false,
+      });
+      ours.adopt(socket as OurSocket);
+      socket.once("connect", onConnect);
+    } catch (reason) {
+      host.setImmediate(() => {
+        ours.failed(reason, "connect");
+        ours.gone();
+      });
+    }
+    return ours;
+  }
+
+  datagram(options: DatagramOptions, sink: DatagramSink): Promise<DatagramBinding> {
+    return nodeDatagram(this, options, sink);
+  }
+}
+
+let runtime: Runtime | undefined;
+
+/**
+ * Gives the runtime of this Node process.
+ *
+ * @returns The one instance
+ */
+export function nodeRuntime(): Runtime {
+  return runtime ??= new NodeRuntime();
+}

@@ -1,0 +1,138 @@
+/**
+ * Numeric addresses as the simulated network reads them: one spelling for each, and which listener an address means.
+ *
+ * @module
+ */
+
+import type { Address } from "../../core/runtime.ts";
+
+/** A numeric address in its one spelling. */
+export interface Ip {
+  /** The address: four decimal numbers, or the shortest form of RFC 5952. */
+  readonly hostname: string;
+  /** Its family. */
+  readonly family: "IPv4" | "IPv6";
+}
+
+/** What a listener or a datagram socket has bound. */
+export interface Bound extends Ip {
+  /** The port, never 0. */
+  readonly port: number;
+  /** Whether `::` leaves IPv4 alone. */
+  readonly ipv6Only: boolean;
+}
+
+const OCTET = "(25[0-5]|2[0-4]\\d|1\\d\\d|[1-9]?\\d)";
+const IPV4 = new RegExp(`^${OCTET}\\.${OCTET}\\.${OCTET}\\.${OCTET}$`);
+const GROUP = /^[0-9a-f]{1,4}$/;
+
+/**
+ * Reads a numeric address. An IPv4 address written in IPv6 (`::ffff:127.0.0.1`) is the IPv4 address.
+ *
+ * @param text The address, in any spelling
+ * @returns The address in its one spelling, or undefined when it is none
+ */
+export function parseIp(text: string): Ip | undefined {
+  if (IPV4.test(text)) return { hostname: text, family: "IPv4" };
+  const groups = parseGroups(text.toLowerCase());
+  if (groups === undefined) return undefined;
+  const mapped = groups.slice(0, 5).every((group) => group === 0) && groups[5] === 0xffff;
+  if (mapped) {
+    const [high = 0, low = 0] = groups.slice(6);
+    return { hostname: `${high >> 8}.${high & 255}.${low >> 8}.${low & 255}`, family: "IPv4" };
+  }
+  return { hostname: formatGroups(groups), family: "IPv6" };
+}
+
+function parseGroups(text: string): number[] | undefined {
+  let source = text;
+  const dotted = source.slice(source.lastIndexOf(":") + 1);
+  const octets = IPV4.exec(dotted);
+  if (octets !== null) {
+    const [, a, b, c, d] = octets.map(Number);
+    const high = ((a ?? 0) << 8) | (b ?? 0);
+    const low = ((c ?? 0) << 8) | (d ?? 0);
+    source = `${source.slice(0, source.length - dotted.length)}${high.toString(16)}:${low.toString(16)}`;
+  }
+  const halves = source.split("::");
+  if (halves.length > 2 || !source.includes(":")) return undefined;
+  const [left = [], right = []] = halves.map((half) => half === "" ? [] : half.split(":"));
+  if (![...left, ...right].every((group) => GROUP.test(group))) return undefined;
+  const missing = 8 - left.length - right.length;
+  if (halves.length === 2 ? missing < 1 : missing !== 0) return undefined;
+  const zeros = Array.from({ length: missing }, () => "0");
+  return [...left, ...zeros, ...right].map((group) => parseInt(group, 16));
+}
+
+function formatGroups(groups: readonly number[]): string {
+  let best = -1;
+  let bestLength = 1;
+  for (let start = 0; start < groups.length; start++) {
+    let end = start;
+    while (end < groups.length && groups[end] === 0) end++;
+    if (end - start > bestLength) {
+      best = start;
+      bestLength = end - start;
+    }
+  }
+  const text = groups.map((group) => group.toString(16));
+  if (best < 0) return text.join(":");
+  return `${text.slice(0, best).join(":")}::${text.slice(best + bestLength).join(":")}`;
+}
+
+/**
+ * Tells whether an address means every address of a host.
+ *
+ * @param ip The address
+ * @returns True for `0.0.0.0` and `::`
+ */
+export function isWildcard(ip: Ip): boolean {
+  return ip.hostname === "0.0.0.0" || ip.hostname === "::";
+}
+
+/**
+ * Tells whether an address means the host itself.
+ *
+ * @param ip The address
+ * @returns True for `127.*` and `::1`
+ */
+export function isLoopback(ip: Ip): boolean {
+  return ip.hostname === "::1" || (ip.family === "IPv4" && ip.hostname.startsWith("127."));
+}
+
+/**
+ * Tells how well something bound fits an address; the best fit gets the connection, as on a real host.
+ *
+ * @param bound What is bound
+ * @param ip The address that is asked for
+ * @returns 3 for that very address, 2 for every address of its family, 1 for `::` that takes IPv4 too, 0 for no fit
+ */
+export function fit(bound: Bound, ip: Ip): number {
+  if (bound.hostname === ip.hostname) return 3;
+  if (!isWildcard(bound)) return 0;
+  if (bound.family === ip.family) return 2;
+  return bound.family === "IPv6" && !bound.ipv6Only ? 1 : 0;
+}
+
+/**
+ * Tells whether two bindings of one port would get in each other's way.
+ *
+ * @param a The one
+ * @param b The other
+ * @returns True when some address would reach both
+ */
+export function overlap(a: Bound, b: Bound): boolean {
+  return fit(a, b) > 0 || fit(b, a) > 0;
+}
+
+/**
+ * Writes an address for a message.
+ *
+ * @param address Where
+ * @returns `127.0.0.1:80`, `[::1]:80` or the path
+ */
+export function addressText(address: { hostname: string; port: number } | Address): string {
+  if ("path" in address) return address.path.replace("\0", "@");
+  const { hostname, port } = address;
+  return hostname.includes(":") ? `[${hostname}]:${port}` : `${hostname}:${port}`;
+}

@@ -1,0 +1,334 @@
+/**
+ * One host of a simulated network: what a {@linkcode Runtime} is there.
+ *
+ * @module
+ */
+
+import { EventError } from "../../core/errors.ts";
+import type {
+  AbortSignalLike,
+  AcceptSink,
+  Capabilities,
+  ConnectOptions,
+  DatagramBinding,
+  DatagramOptions,
+  DatagramSink,
+  InetAddress,
+  ListenerBinding,
+  ListenOptions,
+  Runtime,
+  TimerToken,
+  TransportBinding,
+  TransportSink,
+} from "../../core/runtime.ts";
+import { addressText, type Ip, isLoopback, isWildcard, parseIp } from "./addresses.ts";
+import { SimConnection } from "./connection.ts";
+import { SimDatagramSocket } from "./datagram.ts";
+import { type Attempt, DEFAULT_BACKLOG, SimListener } from "./listener.ts";
+import type { Network } from "./network.ts";
+import { PortTable } from "./port_table.ts";
+import type { Scheduled } from "./scheduler.ts";
+import { checkSignal } from "./signals.ts";
+
+/** The ports that connections leave from; none of them is ever chosen for who listens. */
+const FIRST_CLIENT_PORT = 32_768;
+const CLIENT_PORTS = 16_384;
+
+const CAPABILITIES: Readonly<Capabilities> = Object.freeze({
+  reusePort: true,
+  reset: true,
+  halfOpen: true,
+  ipv6Only: true,
+  backlog: true,
+  localAddress: true,
+  keepAliveDelay: true,
+  pauseAccept: true,
+  unix: true,
+  abstractUnix: true,
+  udp: true,
+  signals: true,
+  files: true,
+  tls: false,
+  startTlsServer: false,
+  startTlsClient: false,
+});
+
+/** One host. */
+export class SimHostRuntime implements Runtime {
+  readonly name = "sim" as const;
+  readonly capabilities: Readonly<Capabilities> = CAPABILITIES;
+  /** The network it belongs to. */
+  readonly network: Network;
+  /** Its addresses, without those of the loopback. */
+  readonly addresses: readonly string[];
+  /** What `readFile()` reads, by path. */
+  readonly files: Map<string, Uint8Array> = new Map();
+  /** Who has bound which port for datagrams. */
+  readonly datagrams: PortTable<SimDatagramSocket> = new PortTable();
+  /** How many listeners, connections and datagram sockets are open. */
+  handles = 0;
+  readonly #listeners: PortTable<SimListener> = new PortTable();
+  readonly #paths: Map<string, SimListener> = new Map();
+  readonly #signals: Map<string, Set<() => void>> = new Map();
+  #connects = 0;
+
+  /**
+   * Makes a host.
+   *
+   * @param network The network it belongs to
+   * @param addresses Its addresses, without those of the loopback
+   */
+  constructor(network: Network, addresses: readonly string[]) {
+    this.network = network;
+    this.addresses = addresses;
+  }
+
+  get openHandles(): number {
+    return this.handles;
+  }
+
+  now(): number {
+    return this.network.scheduler.now;
+  }
+
+  setTimer(deadlineMs: number, fn: () => void): TimerToken {
+    return this.network.scheduler.at(deadlineMs, fn);
+  }
+
+  clearTimer(token: TimerToken): void {
+    this.network.scheduler.cancel(token as Scheduled);
+  }
+
+  defer(fn: () => void): void {
+    this.network.scheduler.defer(fn);
+  }
+
+  onSignal(name: string, fn: () => void): () => void {
+    checkSignal(name);
+    const handler = (): void => fn();
+    const handlers = this.#signals.get(name) ?? new Set();
+    this.#signals.set(name, handlers.add(handler));
+    return () => void handlers.delete(handler);
+  }
+
+  /**
+   * Raises a signal: every handler that the host has for it is called, in the order in which they were set.
+   *
+   * @param name The signal: `SIGTERM`
+   * @throws {EventError} `EV_UNSUPPORTED` for what is no signal or can't be caught
+   */
+  raise(name: string): void {
+    checkSignal(name);
+    const handlers = this.#signals.get(name) ?? new Set();
+    for (const handler of handlers) {
+      this.network.soon(() => {
+        if (handlers.has(handler)) handler();
+      });
+    }
+  }
+
+  listen(options: ListenOptions, sink: AcceptSink): Promise<ListenerBinding> {
+    return new Promise((resolve) => resolve(this.#listen(options, sink)));
+  }
+
+  connect(options: ConnectOptions, sink: TransportSink): TransportBinding {
+    const client = new SimConnection(this, sink);
+    try {
+      if (options.tls !== undefined) throw noTls("connect");
+      if (options.path !== undefined) this.#connectPath(options.path, client);
+      else this.#connectInet(options, client);
+    } catch (error) {
+      if (!(error instanceof EventError)) throw error;
+      this.network.soon(() => client.refuse(error));
+    }
+    return client;
+  }
+
+  resolve(hostname: string, signal?: AbortSignalLike): Promise<InetAddress[]> {
+    this.network.scheduler.touch();
+    if (signal?.aborted) return Promise.reject(canceled(hostname, signal));
+    const ip = parseIp(hostname);
+    if (ip !== undefined) return Promise.resolve([{ ...ip, port: 0 }]);
+    if (hostname.toLowerCase() === "localhost") {
+      return Promise.resolve([
+        { hostname: "127.0.0.1", port: 0, family: "IPv4" },
+        { hostname: "::1", port: 0, family: "IPv6" },
+      ]);
+    }
+    return new Promise((resolve, reject) => {
+      const onAbort = (): void => {
+        this.network.scheduler.cancel(answer);
+        signal?.removeEventListener("abort", onAbort);
+        reject(canceled(hostname, signal));
+      };
+      const answer = this.network.after(() => {
+        signal?.removeEventListener("abort", onAbort);
+        const address = parseIp(this.network.named(hostname)?.addresses[0] ?? "");
+        if (address === undefined) reject(failure(`resolve ${hostname}`, "no such host", "ENOTFOUND", "resolve"));
+        else resolve([{ ...address, port: 0 }]);
+      });
+      signal?.addEventListener("abort", onAbort);
+    });
+  }
+
+  datagram(options: DatagramOptions, sink: DatagramSink): Promise<DatagramBinding> {
+    return new Promise((resolve) => resolve(this.#datagram(options, sink)));
+  }
+
+  readFile(path: string, offset: number, length: number | undefined): Promise<Uint8Array> {
+    return new Promise((resolve) => resolve(this.#readFile(path, offset, length)));
+  }
+
+  /**
+   * Gives the address that an address means on this host: a wildcard means the loopback.
+   *
+   * @param ip Where to
+   * @returns The address to look for
+   */
+  local(ip: Ip): Ip {
+    if (!isWildcard(ip)) return ip;
+    return ip.family === "IPv4" ? LOOPBACK_IPV4 : LOOPBACK_IPV6;
+  }
+
+  /**
+   * Gives the address that a packet leaves from.
+   *
+   * @param target The host it goes to
+   * @param ip The address it goes to
+   * @returns An address of this host, of the same family where it has one
+   */
+  sourceFor(target: SimHostRuntime, ip: Ip): Ip {
+    if (target === this) return isLoopback(ip) ? this.local({ ...ip, hostname: WILDCARD[ip.family] }) : ip;
+    const own = this.addresses.map(parseIp).find((address) => address?.family === ip.family);
+    return own ?? parseIp(this.addresses[0] ?? "") ?? LOOPBACK_IPV4;
+  }
+
+  /** Reads an address of this host. */
+  #own(hostname: string, family: "IPv4" | "IPv6" | undefined, syscall: string): Ip {
+    const ip = parseIp(hostname);
+    const tried = `${syscall} ${syscall === "connect" ? "from" : "on"} ${hostname}`;
+    if (ip === undefined || (family !== undefined && ip.family !== family)) {
+      throw failure(tried, `not a numeric ${family ?? "IP"} address`, "EINVAL", syscall);
+    }
+    if (isWildcard(ip) || isLoopback(ip) || this.addresses.includes(ip.hostname)) return ip;
+    throw failure(tried, "not an address of this host", "EADDRNOTAVAIL", syscall);
+  }
+
+  #listen(options: ListenOptions, sink: AcceptSink): ListenerBinding {
+    this.network.scheduler.touch();
+    if (options.tls !== undefined) throw noTls("listen");
+    const reusePort = options.reusePort ?? false;
+    const backlog = options.backlog ?? DEFAULT_BACKLOG;
+    const { path } = options;
+    if (path !== undefined) {
+      if (this.#paths.has(path)) {
+        throw failure(`listen on ${addressText({ path })}`, "address already in use", "EADDRINUSE", "listen");
+      }
+      const release = (): void => void this.#paths.delete(path);
+      const listener = new SimListener({
+        host: this,
+        sink,
+        address: { path },
+        bound: undefined,
+        reusePort,
+        backlog,
+        release,
+      });
+      this.#paths.set(path, listener);
+      return listener;
+    }
+    const ip = this.#own(options.hostname ?? (options.family === "IPv6" ? "::" : "0.0.0.0"), options.family, "listen");
+    const bound = this.#listeners.claim(ip, options.port ?? 0, options.ipv6Only ?? false, reusePort, "listen");
+    const address: InetAddress = { hostname: bound.hostname, port: bound.port, family: bound.family };
+    const release = (listener: SimListener): void => this.#listeners.delete(listener);
+    const listener = new SimListener({ host: this, sink, address, bound, reusePort, backlog, release });
+    this.#listeners.add(listener);
+    return listener;
+  }
+
+  #datagram(options: DatagramOptions, sink: DatagramSink): DatagramBinding {
+    this.network.scheduler.touch();
+    const ip = this.#own(options.hostname ?? "0.0.0.0", undefined, "bind");
+    const socket = new SimDatagramSocket(this, this.datagrams.claim(ip, options.port ?? 0, false, false, "bind"), sink);
+    this.datagrams.add(socket);
+    return socket;
+  }
+
+  #readFile(path: string, offset: number, length: number | undefined): Uint8Array {
+    this.network.scheduler.touch();
+    const bytes = this.files.get(path);
+    if (bytes === undefined) throw failure(`read ${path}`, "no such file", "ENOENT", "open");
+    const view = bytes.subarray(offset, length === undefined ? undefined : offset + length);
+    const copy = new Uint8Array(view.length);
+    copy.set(view);
+    return copy;
+  }
+
+  #connectPath(path: string, client: SimConnection): void {
+    const where = `connect to ${addressText({ path })}`;
+    const refuse = (code: string, why: string): void => {
+      this.network.after(() => client.gone || client.refuse(failure(where, why, code, "connect")));
+    };
+    const attempt: Attempt = {
+      client,
+      local: { path: "" },
+      remote: { path },
+      refuse: () => refuse("ECONNREFUSED", "connection refused"),
+    };
+    this.network.after(() => {
+      const listener = this.#paths.get(path);
+      if (listener !== undefined && !this.network.refusesConnection()) listener.admit(attempt);
+      else if (listener === undefined && !path.startsWith("\0")) refuse("ENOENT", "no such file or directory");
+      else attempt.refuse();
+    });
+  }
+
+  #connectInet(options: ConnectOptions, client: SimConnection): void {
+    const ip = parseIp(options.hostname ?? "127.0.0.1");
+    const port = options.port ?? 0;
+    const where = `connect to ${addressText({ hostname: options.hostname ?? "127.0.0.1", port })}`;
+    if (ip === undefined || (options.family !== undefined && ip.family !== options.family)) {
+      throw failure(where, `not a numeric ${options.family ?? "IP"} address`, "EINVAL", "connect");
+    }
+    const from = options.localAddress === undefined ? undefined : this.#own(options.localAddress, undefined, "connect");
+    const fromPort = FIRST_CLIENT_PORT + this.#connects++ % CLIENT_PORTS;
+    const refuse = (code: string, why: string): void => {
+      this.network.after(() => client.gone || client.refuse(failure(where, why, code, "connect")));
+    };
+    const there = this.local(ip);
+    this.network.after(() => {
+      const target = this.network.route(this, there, (host) => host.#listeners.has(there, port));
+      if (target === undefined) return refuse("EHOSTUNREACH", "no route to host");
+      const source = from === undefined || isWildcard(from) ? this.sourceFor(target, there) : from;
+      const attempt: Attempt = {
+        client,
+        local: { ...source, port: fromPort },
+        remote: { ...there, port },
+        refuse: () => refuse("ECONNREFUSED", "connection refused"),
+      };
+      const listener = target.#listeners.find(there, port);
+      if (listener === undefined || this.network.refusesConnection()) attempt.refuse();
+      else listener.admit(attempt);
+    });
+  }
+}
+
+const LOOPBACK_IPV4: Ip = { hostname: "127.0.0.1", family: "IPv4" };
+const LOOPBACK_IPV6: Ip = { hostname: "::1", family: "IPv6" };
+const WILDCARD = { IPv4: "0.0.0.0", IPv6: "::" } as const;
+
+function failure(tried: string, why: string, code: string, syscall: string): EventError {
+  return new EventError(`Cannot ${tried}: ${why}`, { code, syscall });
+}
+
+function noTls(syscall: string): EventError {
+  return failure(syscall, "the simulator has no TLS (capabilities.tls)", "EV_UNSUPPORTED", syscall);
+}
+
+function canceled(hostname: string, signal: AbortSignalLike | undefined): EventError {
+  return new EventError(`Cannot resolve ${hostname}: it was aborted`, {
+    code: "ECANCELED",
+    syscall: "resolve",
+    cause: signal?.reason,
+  });
+}

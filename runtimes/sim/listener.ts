@@ -1,0 +1,172 @@
+/**
+ * A simulated listening socket, and the handshake that leads to it.
+ *
+ * @module
+ */
+
+import type { AcceptSink, Address, ListenerBinding } from "../../core/runtime.ts";
+import type { Bound } from "./addresses.ts";
+import { type Ends, SimConnection } from "./connection.ts";
+import type { SimHostRuntime } from "./host.ts";
+
+/** How many connections may wait to be accepted unless a listener says otherwise, as on the real hosts. */
+export const DEFAULT_BACKLOG = 511;
+
+/** An attempt to connect, on its way. */
+export interface Attempt extends Ends {
+  /** The end that connects. */
+  readonly client: SimConnection;
+  /** Tells the client that nobody listens. */
+  refuse(): void;
+}
+
+/** What a listener is made from. */
+export interface ListenerOptions {
+  /** The host it belongs to. */
+  readonly host: SimHostRuntime;
+  /** Who hears of connections. */
+  readonly sink: AcceptSink;
+  /** Where it listens. */
+  readonly address: Address;
+  /** What it has bound; undefined for a path. */
+  readonly bound: Bound | undefined;
+  /** Whether the port is shared. */
+  readonly reusePort: boolean;
+  /** How many connections may wait. */
+  readonly backlog: number;
+  /** Lets the port or the path go. */
+  release(listener: SimListener): void;
+}
+
+/**
+ * A listening socket. While it is paused, as many connections as the backlog says, and one, are established and wait;
+ * further attempts stay attempts until there is room.
+ */
+export class SimListener implements ListenerBinding {
+  readonly #options: ListenerOptions;
+  #paused = false;
+  #closed = false;
+  #acceptScheduled = false;
+  /** Attempts that were answered and are not yet established. */
+  #answered = 0;
+  #established: SimConnection[] = [];
+  #attempts: Attempt[] = [];
+
+  /**
+   * Makes a listener and counts it among the open handles.
+   *
+   * @param options What it is made from
+   */
+  constructor(options: ListenerOptions) {
+    this.#options = options;
+    options.host.handles++;
+  }
+
+  get address(): Address {
+    return this.#options.address;
+  }
+
+  /** What it has bound; it is not asked for where a path is listened on. */
+  get bound(): Bound {
+    return this.#options.bound ?? NOTHING_BOUND;
+  }
+
+  /** Whether the port is shared. */
+  get reusePort(): boolean {
+    return this.#options.reusePort;
+  }
+
+  pauseAccept(): void {
+    this.#paused = true;
+  }
+
+  resumeAccept(): void {
+    this.#paused = false;
+    this.#scheduleAccept();
+  }
+
+  close(): Promise<void> {
+    if (!this.#closed) {
+      this.#closed = true;
+      const { host, release } = this.#options;
+      host.handles--;
+      release(this);
+      for (const waiting of this.#established) waiting.reset();
+      for (const attempt of this.#attempts) attempt.refuse();
+      this.#established = [];
+      this.#attempts = [];
+    }
+    return Promise.resolve();
+  }
+
+  ref(): void {}
+
+  unref(): void {}
+
+  /**
+   * Takes an attempt to connect that has arrived.
+   *
+   * @param attempt The attempt
+   */
+  admit(attempt: Attempt): void {
+    if (this.#paused && this.#established.length + this.#answered > this.#options.backlog) this.#attempts.push(attempt);
+    else this.#answer(attempt);
+  }
+
+  /** The answer arrives one latency later, where the client is then connected; its acknowledgement another one later. */
+  #answer(attempt: Attempt): void {
+    const { host } = this.#options;
+    const { client } = attempt;
+    this.#answered++;
+    host.network.after(() => {
+      if (client.gone) {
+        this.#answered--;
+        return;
+      }
+      const server = new SimConnection(host, undefined);
+      const acceptTime = host.network.arrival();
+      SimConnection.join(client, server, attempt, acceptTime);
+      host.network.scheduler.at(acceptTime, () => {
+        this.#answered--;
+        this.#establish(server);
+      });
+      client.announce();
+    });
+  }
+
+  #establish(server: SimConnection): void {
+    if (this.#closed) return server.reset();
+    if (this.#paused || this.#established.length > 0) {
+      this.#established.push(server);
+      return this.#scheduleAccept();
+    }
+    this.#accept(server);
+  }
+
+  #scheduleAccept(): void {
+    if (this.#acceptScheduled || this.#paused || this.#closed) return;
+    if (this.#established.length === 0 && this.#attempts.length === 0) return;
+    this.#acceptScheduled = true;
+    this.#options.host.network.soon(() => {
+      this.#acceptScheduled = false;
+      if (this.#paused || this.#closed) return;
+      const server = this.#established.shift();
+      for (const attempt of this.#attempts.splice(0)) this.#answer(attempt);
+      this.#scheduleAccept();
+      if (server !== undefined) this.#accept(server);
+    });
+  }
+
+  #accept(server: SimConnection): void {
+    server.count();
+    let attached = false;
+    try {
+      server.attach(this.#options.sink.onAccept(server));
+      attached = true;
+    } finally {
+      if (!attached) server.reset();
+    }
+  }
+}
+
+const NOTHING_BOUND: Bound = { hostname: "", family: "IPv4", port: 0, ipv6Only: false };

@@ -1,0 +1,123 @@
+/**
+ * What is bound on a host, by port.
+ *
+ * @module
+ */
+
+import { EventError } from "../../core/errors.ts";
+import { addressText, type Bound, fit, type Ip, overlap } from "./addresses.ts";
+
+/** The first port that the host chooses by itself for who listens. */
+const FIRST_PORT = 49_152;
+const LAST_PORT = 65_535;
+
+/** Something that has bound a port. */
+export interface Holder {
+  /** What it has bound. */
+  readonly bound: Bound;
+  /** Whether it lets others bind the same, if they let it too. */
+  readonly reusePort: boolean;
+}
+
+/** Who holds one port, and whose turn it is. */
+interface Port<T> {
+  holders: T[];
+  turn: number;
+}
+
+/** The ports of one host and one protocol. */
+export class PortTable<T extends Holder> {
+  readonly #ports: Map<number, Port<T>> = new Map();
+  #nextPort = FIRST_PORT;
+
+  /**
+   * Chooses or checks a port.
+   *
+   * @param ip The address to bind
+   * @param port The port, or 0 to choose one
+   * @param ipv6Only Whether `::` leaves IPv4 alone
+   * @param reusePort Whether the port may be shared
+   * @param syscall The call that binds
+   * @returns What may be bound
+   * @throws {EventError} `EADDRINUSE`
+   */
+  claim(ip: Ip, port: number, ipv6Only: boolean, reusePort: boolean, syscall: string): Bound {
+    if (port !== 0) {
+      const bound = { ...ip, port, ipv6Only };
+      if (this.#isFree(bound, reusePort)) return bound;
+      throw inUse(bound, syscall);
+    }
+    for (let tries = FIRST_PORT; tries <= LAST_PORT; tries++) {
+      const bound = { ...ip, port: this.#nextPort, ipv6Only };
+      this.#nextPort = this.#nextPort === LAST_PORT ? FIRST_PORT : this.#nextPort + 1;
+      if (this.#isFree(bound, false)) return bound;
+    }
+    throw inUse({ ...ip, port, ipv6Only }, syscall);
+  }
+
+  /**
+   * Takes the port that `claim()` gave.
+   *
+   * @param holder Who holds it from now on
+   */
+  add(holder: T): void {
+    const port = this.#ports.get(holder.bound.port);
+    if (port === undefined) this.#ports.set(holder.bound.port, { holders: [holder], turn: 0 });
+    else port.holders.push(holder);
+  }
+
+  /**
+   * Lets a port go.
+   *
+   * @param holder Who held it
+   */
+  delete(holder: T): void {
+    const port = this.#ports.get(holder.bound.port);
+    if (port === undefined) return;
+    port.holders = port.holders.filter((other) => other !== holder);
+    if (port.holders.length === 0) this.#ports.delete(holder.bound.port);
+  }
+
+  /**
+   * Tells whether somebody would get what is sent to an address.
+   *
+   * @param ip The address
+   * @param port The port
+   * @returns True if so
+   */
+  has(ip: Ip, port: number): boolean {
+    return this.#holders(port).some((holder) => fit(holder.bound, ip) > 0);
+  }
+
+  /**
+   * Finds who gets what is sent to an address: the best fit; of several, each in turn.
+   *
+   * @param ip The address
+   * @param port The port
+   * @returns Who gets it, or undefined
+   */
+  find(ip: Ip, port: number): T | undefined {
+    const entry = this.#ports.get(port);
+    if (entry === undefined) return undefined;
+    const best = Math.max(1, ...entry.holders.map((holder) => fit(holder.bound, ip)));
+    const fitting = entry.holders.filter((holder) => fit(holder.bound, ip) === best);
+    return fitting.length > 1 ? fitting[entry.turn++ % fitting.length] : fitting[0];
+  }
+
+  #holders(port: number): readonly T[] {
+    return this.#ports.get(port)?.holders ?? [];
+  }
+
+  #isFree(bound: Bound, reusePort: boolean): boolean {
+    return this.#holders(bound.port).every((holder) =>
+      (reusePort && holder.reusePort) || !overlap(holder.bound, bound)
+    );
+  }
+}
+
+function inUse(bound: Bound, syscall: string): EventError {
+  return new EventError(`Cannot ${syscall} on ${addressText(bound)}: address already in use`, {
+    code: "EADDRINUSE",
+    syscall,
+  });
+}

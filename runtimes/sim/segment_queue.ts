@@ -1,0 +1,106 @@
+/**
+ * What is on its way from one end of a simulated connection to the other, in order.
+ *
+ * @module
+ */
+
+import { invariant } from "../../core/errors.ts";
+
+/** Something on its way: bytes, or the end of a direction. */
+export interface Segment {
+  /** The bytes, the queue's own memory; undefined for the end. */
+  readonly bytes: Uint8Array | undefined;
+  /** When it arrives. */
+  time: number;
+  /** What comes after it. */
+  next: Segment | undefined;
+}
+
+/** A queue of segments. It is a list: an empty one, as almost all are, holds nothing. */
+export class SegmentQueue {
+  /** What comes first. */
+  head: Segment | undefined;
+  /** How many bytes are in it. */
+  bytes = 0;
+  #tail: Segment | undefined;
+
+  /**
+   * Puts a segment at the end.
+   *
+   * @param segment The segment, which is in no queue
+   */
+  push(segment: Segment): void {
+    invariant(segment.next === undefined, "a segment is in one queue");
+    if (this.#tail === undefined) this.head = segment;
+    else this.#tail.next = segment;
+    this.#tail = segment;
+    this.bytes += segment.bytes?.length ?? 0;
+  }
+
+  /** Takes the first segment out. */
+  shift(): void {
+    const segment = this.head;
+    if (segment === undefined) return;
+    this.head = segment.next;
+    if (this.head === undefined) this.#tail = undefined;
+    segment.next = undefined;
+    this.bytes -= segment.bytes?.length ?? 0;
+    invariant(this.bytes >= 0, "no more is taken out than was put in");
+  }
+
+  /** Takes everything out. */
+  clear(): void {
+    this.head = this.#tail = undefined;
+    this.bytes = 0;
+  }
+
+  /**
+   * Takes bytes that have arrived out of the queue.
+   *
+   * @param now The time
+   * @param join Whether to take all of them, as one chunk, or the first segment
+   * @returns The bytes; the caller owns the memory
+   */
+  takeArrived(now: number, join: boolean): Uint8Array {
+    const first = this.head?.bytes;
+    invariant(first !== undefined, "the first segment has bytes");
+    let total = 0;
+    for (let at = this.head; at?.bytes !== undefined && at.time <= now; at = at.next) {
+      total += at.bytes.length;
+      if (!join) break;
+    }
+    if (total === first.length) {
+      this.shift();
+      return first;
+    }
+    const joined = new Uint8Array(total);
+    for (let length = 0; length < total; this.shift()) {
+      const bytes = this.head?.bytes;
+      invariant(bytes !== undefined, "what was counted is what is copied");
+      joined.set(bytes, length);
+      length += bytes.length;
+    }
+    return joined;
+  }
+
+  /**
+   * Drops what has not arrived.
+   *
+   * @param now The time
+   * @returns Whether bytes were among it
+   */
+  dropInFlight(now: number): boolean {
+    let last: Segment | undefined;
+    let arrived = 0;
+    for (let at = this.head; at !== undefined && at.time <= now; at = at.next) {
+      last = at;
+      arrived += at.bytes?.length ?? 0;
+    }
+    const dropped = arrived < this.bytes;
+    if (last === undefined) this.head = undefined;
+    else last.next = undefined;
+    this.#tail = last;
+    this.bytes = arrived;
+    return dropped;
+  }
+}

@@ -1,0 +1,27 @@
+/**
+ * The signals that a simulated host knows.
+ *
+ * @module
+ */
+
+import { EventError } from "../../core/errors.ts";
+
+const CATCHABLE: ReadonlySet<string> = new Set(
+  ("SIGHUP SIGINT SIGQUIT SIGILL SIGTRAP SIGABRT SIGBUS SIGFPE SIGUSR1 SIGSEGV SIGUSR2 SIGPIPE SIGALRM SIGTERM " +
+    "SIGSTKFLT SIGCHLD SIGCONT SIGTSTP SIGTTIN SIGTTOU SIGURG SIGXCPU SIGXFSZ SIGVTALRM SIGPROF SIGWINCH SIGIO " +
+    "SIGPWR SIGSYS SIGBREAK SIGINFO").split(" "),
+);
+
+/**
+ * Throws unless a signal can be caught.
+ *
+ * @param name The signal
+ * @throws {EventError} `EV_UNSUPPORTED` for `SIGKILL`, `SIGSTOP` and what is no signal
+ */
+export function checkSignal(name: string): void {
+  if (CATCHABLE.has(name)) return;
+  throw new EventError(`Cannot catch the signal: only what a process can catch is there: received ${name}`, {
+    code: "EV_UNSUPPORTED",
+    syscall: "signal",
+  });
+}

@@ -1,0 +1,75 @@
+/**
+ * As much of Bun as the adapter uses.
+ *
+ * @module
+ */
+
+/** The global `Bun`. */
+export interface BunHost {
+  readonly version: string;
+  listen(options: BunListenOptions): BunListener;
+  connect(options: BunConnectOptions): Promise<BunSocket>;
+}
+
+/** What `Bun.listen()` takes. */
+export interface BunListenOptions {
+  hostname?: string;
+  port?: number;
+  unix?: string;
+  allowHalfOpen: boolean;
+  reusePort?: boolean;
+  ipv6Only?: boolean;
+  data: unknown;
+  socket: BunHandlers;
+}
+
+/** What `Bun.connect()` takes. */
+export interface BunConnectOptions {
+  hostname?: string;
+  port?: number;
+  unix?: string;
+  localAddress?: string;
+  allowHalfOpen: boolean;
+  data: unknown;
+  socket: BunHandlers;
+}
+
+/** The handlers that all sockets share. */
+export interface BunHandlers {
+  readonly binaryType: "uint8array";
+  open(socket: BunSocket): void;
+  data(socket: BunSocket, chunk: Uint8Array): void;
+  drain(socket: BunSocket): void;
+  end(socket: BunSocket): void;
+  close(socket: BunSocket, error?: unknown): void;
+  error(socket: BunSocket, error: unknown): void;
+  connectError(socket: BunSocket, error: unknown): void;
+}
+
+/** A listening socket. */
+export interface BunListener {
+  readonly hostname?: string;
+  readonly port?: number;
+  stop(closeActive?: boolean): void;
+  ref(): void;
+  unref(): void;
+}
+
+/** A connected socket. */
+export interface BunSocket {
+  data: unknown;
+  readonly localAddress?: string;
+  readonly localPort?: number;
+  readonly remoteAddress?: string;
+  readonly remotePort?: number;
+  write(chunk: Uint8Array): number;
+  shutdown(): void;
+  end(): void;
+  terminate(): void;
+  pause(): void;
+  resume(): void;
+  setNoDelay(on: boolean): boolean;
+  setKeepAlive(on: boolean, delayMs: number): boolean;
+  ref(): void;
+  unref(): void;
+}

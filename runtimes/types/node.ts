@@ -1,0 +1,125 @@
+/**
+ * As much of Node as the adapters use; `process`, `node:dns`, `node:os` and `node:fs/promises` are there on every host.
+ *
+ * @module
+ */
+
+/** The global `process`. */
+export interface NodeProcess {
+  readonly platform: string;
+  readonly versions: { readonly [name: string]: string | undefined };
+  getBuiltinModule?(name: string): unknown;
+  on(event: string, fn: () => void): unknown;
+  removeListener(event: string, fn: () => void): unknown;
+}
+
+/** `node:net`. */
+export interface NodeNet {
+  createServer(options: NodeServerOptions): NodeServer;
+  connect(options: NodeConnectOptions): NodeSocket;
+}
+
+/** What `net.createServer()` takes. */
+export interface NodeServerOptions {
+  allowHalfOpen: boolean;
+  noDelay: boolean;
+  highWaterMark: number;
+}
+
+/** What `net.connect()` takes. */
+export interface NodeConnectOptions {
+  host?: string;
+  port?: number;
+  path?: string;
+  localAddress?: string;
+  allowHalfOpen: boolean;
+  noDelay: boolean;
+  highWaterMark: number;
+  autoSelectFamily: boolean;
+}
+
+/** What `server.listen()` takes. */
+export interface NodeListenOptions {
+  host?: string;
+  port?: number;
+  path?: string;
+  backlog?: number;
+  ipv6Only?: boolean;
+  reusePort?: boolean;
+}
+
+/** An event emitter, with the listeners' `this` being the emitter. */
+export interface NodeEmitter {
+  on(event: string, fn: (this: never, ...args: never[]) => void): this;
+  once(event: string, fn: (this: never, ...args: never[]) => void): this;
+}
+
+/** `net.Server`. */
+export interface NodeServer extends NodeEmitter {
+  listen(options: NodeListenOptions): this;
+  address(): string | { address: string; port: number; family: string | number } | null;
+  close(): this;
+  ref(): this;
+  unref(): this;
+}
+
+/** `net.Socket`. */
+export interface NodeSocket extends NodeEmitter {
+  readonly localAddress?: string;
+  readonly localPort?: number;
+  readonly remoteAddress?: string;
+  readonly remotePort?: number;
+  readonly writableLength: number;
+  readonly writableFinished: boolean;
+  write(chunk: Uint8Array): boolean;
+  read(): Uint8Array | null;
+  cork(): void;
+  uncork(): void;
+  pause(): this;
+  resume(): this;
+  end(): this;
+  destroy(): this;
+  resetAndDestroy(): this;
+  setNoDelay(on: boolean): this;
+  setKeepAlive(on: boolean, delayMs: number): this;
+  ref(): this;
+  unref(): this;
+  /** Private to Node, which reads the address of the peer by it. See `wasReset` in the adapter. */
+  readonly _handle?: { getpeername?(out: object): number } | null;
+}
+
+/** `node:dns`. */
+export interface NodeDns {
+  lookup(
+    hostname: string,
+    options: { all: true; verbatim: true },
+    callback: (error: unknown, addresses?: readonly { address: string; family: number }[]) => void,
+  ): void;
+}
+
+/** `node:os`. */
+export interface NodeOs {
+  readonly constants: { readonly signals: { readonly [name: string]: number } };
+}
+
+/** `node:fs`. */
+export interface NodeFsSync {
+  existsSync(path: string): boolean;
+}
+
+/** `node:fs/promises`. */
+export interface NodeFs {
+  open(path: string): Promise<NodeFile>;
+}
+
+/** An open file. */
+export interface NodeFile {
+  stat(): Promise<{ size: number }>;
+  read(
+    into: Uint8Array,
+    offset: number,
+    length: number,
+    position: number,
+  ): Promise<{ bytesRead: number }>;
+  close(): Promise<void>;
+}
