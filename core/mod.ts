@@ -57,6 +57,14 @@ export type { WaitOptions } from "./poll/wait.ts";
 export * from "./buffer/mod.ts";
 export { BufferEvent, type BufferEventCallbacks, type Watermarks } from "./bufferevent/bufferevent.ts";
 export { SocketBufferEvent } from "./bufferevent/socket.ts";
+export { bufferEventPair, PairBufferEvent, type PairOptions } from "./bufferevent/pair.ts";
+export { type BufferEventFilter, FilterBufferEvent } from "./bufferevent/filter.ts";
+export {
+  EV_RATE_LIMIT_MAX,
+  RateLimitGroup,
+  TokenBucketConfig,
+  type TokenBucketOptions,
+} from "./bufferevent/rate_limit.ts";
 export { ConnListener, type ListenerCallback, type ListenerErrorCallback } from "./listener.ts";
 export {
   connect,

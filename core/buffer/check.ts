@@ -25,6 +25,11 @@ export function checkChain(chain: Chain): void {
     );
     invariant((chunk.flags & LENT) === 0 || chunk.source !== null, "memory is lent and nobody wants it back");
     invariant(chunk.source === null || chunk.source.users > 0, "a source in use was released");
+    invariant(
+      chunk.words === null || chunk.words.length === 0 ||
+        (chunk.words.buffer === data.buffer && chunk.words.byteOffset === data.byteOffset),
+      "a chunk's words are of other memory",
+    );
     if (chain.memo !== null && chain.memo.chunk === chunk) {
       invariant(chain.memo.at >= start && chain.memo.at <= end, "the scan goes on outside its chunk");
       invariant(chain.memo.pos === length + chain.memo.at - start, "the scan's position does not fit its chunk");

@@ -30,6 +30,8 @@ export class Chunk {
   source: Source | null;
   /** The chunk behind this one. */
   next: Chunk | null = null;
+  /** The memory four bytes at a time, from its first byte on; made by the first search that wants it. */
+  words: Int32Array | null = null;
 
   constructor(data: Uint8Array, start: number, end: number, flags: number, source: Source | null) {
     this.data = data;
@@ -58,6 +60,14 @@ export class Source {
   tell(): void {
     this.#onRelease(this.bytes);
   }
+}
+
+/** The same bytes lie elsewhere now. */
+export function replaceMemory(chunk: Chunk, data: Uint8Array, start: number, end: number): void {
+  chunk.data = data;
+  chunk.start = start;
+  chunk.end = end;
+  chunk.words = null;
 }
 
 /** Another window of the same memory. */

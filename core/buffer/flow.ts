@@ -3,7 +3,7 @@
  * is frozen: that is the user's word, and the owner of a buffer froze it against the user.
  */
 
-import { Chunk, LENT } from "./chunk.ts";
+import { Chunk, LENT, replaceMemory } from "./chunk.ts";
 import {
   adoptBack,
   appendCopy,
@@ -54,9 +54,7 @@ function gather(chain: Chain, last: Chunk, bytes: Uint8Array): void {
   pool.memory.set(view(last.data, last.start, last.end), at);
   pool.memory.set(bytes, at + size);
   if (chain.memo !== null && chain.memo.chunk === last) chain.memo.at += at - last.start;
-  last.data = pool.memory;
-  last.start = at;
-  last.end = at + size + n;
+  replaceMemory(last, pool.memory, at, at + size + n);
   chain.length += n;
 }
 
@@ -149,13 +147,10 @@ function copyLent(chain: Chain, chunk: Chunk, n: number): void {
   if (n < LARGE_BYTES) {
     const at = carve(n);
     pool.memory.set(view(data, start, middle), at);
-    chunk.data = pool.memory;
-    chunk.start = at;
+    replaceMemory(chunk, pool.memory, at, at + n);
   } else {
-    chunk.data = data.slice(start, middle);
-    chunk.start = 0;
+    replaceMemory(chunk, data.slice(start, middle), 0, n);
   }
-  chunk.end = chunk.start + n;
   chunk.flags = copiedFlags(chunk.flags);
   relaid(chain);
 }

@@ -24,12 +24,20 @@ export function readLine(chain: Chain, eol: number, maxBytes: number): Uint8Arra
   // The common case: a line that lies in the first chunk, in memory that stays as it is.
   if (isSimple(eol) && (chunk.flags & LENT) === 0 && !hasMemo(chain)) {
     const { data, start } = chunk;
-    const hit = findByte(data, lastByteOf(eol), start, chunk.end);
+    const hit = findByte(chunk, lastByteOf(eol), start, chunk.end);
     if (hit >= 0) {
       const end = eol === EVBUFFER_EOL_CRLF && hit > start && data[hit - 1] === CR ? hit - 1 : hit;
       if (end - start > maxBytes) throw tooLong(maxBytes, end - start);
       const line = new Uint8Array(data.buffer, data.byteOffset + start, end - start);
-      dropLine(chain, end - start, hit + 1 - end);
+      if (chain.side === null && hit + 1 < chunk.end) {
+        // As below, for one who only takes line after line: nothing is released, and no callback told.
+        chunk.start = hit + 1;
+        chain.length -= hit + 1 - start;
+        chain.version = (chain.version + 1) | 0;
+        if (chain.owner !== null) chain.owner.onBufferChange(chain.buffer, 0, hit + 1 - start);
+      } else {
+        dropLine(chain, end - start, hit + 1 - end);
+      }
       return line;
     }
   }
@@ -104,21 +112,19 @@ function linesOfChunk(
   const byte = lastByteOf(eol);
   const takesCr = eol === EVBUFFER_EOL_CRLF;
   const { data, end: chunkEnd, source } = chunk;
-  // The host's search has no end of its own, so it gets a view that has one.
-  const bytes = chunkEnd === data.length ? data : data.subarray(0, chunkEnd);
   let start = chunk.start;
-  for (let hit = bytes.indexOf(byte, start); hit >= 0; hit = bytes.indexOf(byte, start)) {
-    const end = takesCr && hit > start && bytes[hit - 1] === CR ? hit - 1 : hit;
+  for (let hit = findByte(chunk, byte, start, chunkEnd); hit >= 0; hit = findByte(chunk, byte, start, chunkEnd)) {
+    const end = takesCr && hit > start && data[hit - 1] === CR ? hit - 1 : hit;
     if (end - start > maxBytes) throw tooLong(maxBytes, end - start);
     const next = hit + 1;
     // The line is gone before `fn` sees it, so that `fn` may use the buffer.
     const version = chain.version = (chain.version + 1) | 0;
     run.lines++;
     run.deleted += next - start;
-    if (next === chunkEnd) return showLine(chain, next - start, source, fn, bytes, start, end);
+    if (next === chunkEnd) return showLine(chain, next - start, source, fn, data, start, end);
     chunk.start = next;
     chain.length -= next - start;
-    if (fn(bytes, start, end) === false) return false;
+    if (fn(data, start, end) === false) return false;
     if (chain.version !== version || (chain.state & FRONT_CLOSED) !== 0) return true;
     start = next;
   }

@@ -400,7 +400,9 @@ export abstract class BufferEvent<Ctx = unknown> {
   set priority(priority: number) {
     const { loop } = this.#core;
     if (!Number.isInteger(priority) || priority < 0 || priority >= loop.queues.length) {
-      throw new RangeError(`Cannot set the priority: not between 0 and ${loop.queues.length - 1}: received ${priority}`);
+      throw new RangeError(
+        `Cannot set the priority: not between 0 and ${loop.queues.length - 1}: received ${priority}`,
+      );
     }
     this.#core.setPriority(priority);
   }
@@ -424,8 +426,7 @@ export abstract class BufferEvent<Ctx = unknown> {
    * promise for every call
    *
    * A rate limit holds until the last byte of the output is sent: what takes longer than `timeoutMs` at that rate is
-   * cut, so give it the time. What still arrives is dropped without limit. No loop is needed for that either, but the
-   * changes of a limit have no effect any more.
+   * cut, so give it the time. What still arrives is dropped without limit.
    * @throws {RangeError} When `timeoutMs` is negative or not finite
    */
   close(options: { timeoutMs?: number } = {}): Promise<boolean> {

@@ -271,8 +271,17 @@ export abstract class BevCore implements BufferOwner {
     this.loop.activateDeferred(event);
   }
 
-  /** Runs what is pending: the connection first, then read, write, and the other events in one call (rule V19). */
+  /** Runs what is pending; what a callback that throws leaves keeps its place. */
   runPending(): void {
+    try {
+      this.#runPending();
+    } finally {
+      if (this.#pendingRead || this.#pendingWrite || this.#pendingEvents !== 0) this.#schedule();
+    }
+  }
+
+  /** The connection first, then read, write, and the other events in one call (rule V19). */
+  #runPending(): void {
     const face = this.face as BufferEvent;
     if ((this.#pendingEvents & BEV_EVENT_CONNECTED) !== 0) {
       this.#pendingEvents &= ~BEV_EVENT_CONNECTED;
@@ -307,9 +316,14 @@ export abstract class BevCore implements BufferOwner {
     if (this.#callbackEvent !== null) this.loop.del(this.#callbackEvent);
   }
 
+  /** Whether callbacks that are triggered or deferred wait to be run. */
+  protected get callbackActive(): boolean {
+    return this.#callbackEvent !== null && this.#callbackEvent.active;
+  }
+
   /** Sets the priority of the callbacks that are triggered. */
   protected setCallbackPriority(priority: number): void {
-    if (this.#callbackEvent !== null && !this.#callbackEvent.active) this.#callbackEvent.priority = priority;
+    if (this.#callbackEvent !== null) this.#callbackEvent.priority = priority;
   }
 
   // ---- timeouts
@@ -327,6 +341,12 @@ export abstract class BevCore implements BufferOwner {
   }
 
   // ---- the end
+
+  /** Nothing can be written any more. */
+  protected finishOutput(): void {
+    this.finishing = true;
+    this.output.freeze(false);
+  }
 
   free(): void {
     if (this.freed) return;

@@ -338,8 +338,8 @@ export class GroupCore {
     const writers = this.bucket.write >= least ? this.#writers : [];
     if (readers.length > 0) this.#readers = [];
     if (writers.length > 0) this.#writers = [];
-    for (const member of readers) { if (member.group === this) member.resume(EV_READ, SUSPEND_RATE_GROUP); }
-    for (const member of writers) { if (member.group === this) member.resume(EV_WRITE, SUSPEND_RATE_GROUP); }
+    for (const member of readers) if (member.group === this) member.resume(EV_READ, SUSPEND_RATE_GROUP);
+    for (const member of writers) if (member.group === this) member.resume(EV_WRITE, SUSPEND_RATE_GROUP);
     if (this.#waited) this.#refill.start(this.bucket);
     else this.#refill.stop();
   }

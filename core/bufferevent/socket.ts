@@ -66,7 +66,7 @@ export class SocketBufferEvent<Ctx = unknown> extends BufferEvent<Ctx> {
    */
   connect(address: ConnectOptions, options?: ConnectOptions): void {
     const core = this.#core;
-    core.live("connect");
+    core.unclosed("connect");
     if (core.connecting) {
       throw new EventError("Cannot connect: an attempt is under way", { code: "EALREADY", syscall: "connect" });
     }

@@ -18,7 +18,7 @@ import type { Flushable } from "../loop/loop.ts";
 import { LoopEvent } from "../loop/loop_event.ts";
 import type { Stream } from "../socket/stream.ts";
 import { BevCore } from "./core.ts";
-import { LastOutput } from "./last_output.ts";
+import { sendLast } from "./last_output.ts";
 
 /** A reason for which the write event is active that is none of the user's: output was sent, and the user is to know. */
 const SENT = 0x1000;
@@ -60,6 +60,8 @@ export class SocketCore extends BevCore implements Flushable {
   readonly #writeEvent: WriteEvent = new WriteEvent(this);
   /** Whether the end of the attempt to connect has yet to be told. */
   #connecting = false;
+  /** Whether the user is to be told that there is nothing to send. */
+  #tellWritable = false;
 
   constructor(base: EventBase, stream: Stream | null, options: number) {
     super(base, options);
@@ -68,7 +70,7 @@ export class SocketCore extends BevCore implements Flushable {
 
   /** Takes a connection in place of the one it had, which is left alone (rule V13). */
   setStream(stream: Stream | null): void {
-    this.live("set the socket of a bufferevent");
+    this.unclosed("set the socket of a bufferevent");
     this.#detach();
     if (stream === null) return;
     this.#attach(stream);
@@ -88,13 +90,23 @@ export class SocketCore extends BevCore implements Flushable {
     this.loop.del(this.#writeEvent);
     this.#readEvent.source = this.#writeEvent.source = null;
     this.stream = null;
-    this.#connecting = false;
+    this.#connecting = this.#tellWritable = false;
   }
 
   /** While connecting the write event waits for the end of the attempt, with the write timeout as the time it may take. */
   #awaitConnection(): void {
     this.loop.add(this.#writeEvent, undefined, null);
-    if (this.writeTimeoutMs > 0 && (this.enabled & EV_WRITE) !== 0) this.loop.setDeadline(this.#writeEvent, this.writeTimeoutMs);
+    if (this.writeTimeoutMs > 0 && (this.enabled & EV_WRITE) !== 0) {
+      this.loop.setDeadline(this.#writeEvent, this.writeTimeoutMs);
+    }
+  }
+
+  /** Throws when it was freed, or is being closed. */
+  unclosed(doing: string): void {
+    this.live(doing);
+    if (this.closing !== null) {
+      throw new EventError(`Cannot ${doing}: the bufferevent is being closed`, { code: "EV_FREED" });
+    }
   }
 
   /** Whether a connection is being made. */
@@ -111,14 +123,18 @@ export class SocketCore extends BevCore implements Flushable {
       this.#awaitConnection();
       return;
     }
-    // A writable socket with nothing to send is told once (rule V2).
-    if (this.output.length === 0 && !this.finishing) this.loop.activate(this.#writeEvent, SENT);
-    else this.loop.queueFlush(this);
+    // A writable socket with nothing to send is told once (rule V2), after what there is to read.
+    this.#tellWritable = this.output.length === 0 && !this.finishing;
+    this.loop.queueFlush(this);
   }
 
   protected override onDisable(what: number): void {
     if ((what & EV_READ) !== 0) this.loop.del(this.#readEvent);
-    if ((what & EV_WRITE) !== 0 && !this.#connecting) this.loop.del(this.#writeEvent);
+    if ((what & EV_WRITE) === 0) return;
+    this.#tellWritable = false;
+    // The end of an attempt to connect is told all the same.
+    if (this.#connecting) this.loop.removeTimer(this.#writeEvent);
+    else this.loop.del(this.#writeEvent);
   }
 
   protected override onReadSuspension(): void {
@@ -142,13 +158,13 @@ export class SocketCore extends BevCore implements Flushable {
       if (this.readTimeoutMs > 0) loop.setDeadline(this.#readEvent, this.readTimeoutMs);
       else loop.removeTimer(this.#readEvent);
     }
-    if (this.writeTimeoutMs > 0 && (this.#connecting || this.#writeEvent.inserted)) {
+    if (this.writeTimeoutMs > 0 && this.#writeEvent.inserted && (this.enabled & EV_WRITE) !== 0) {
       loop.setDeadline(this.#writeEvent, this.writeTimeoutMs);
     } else loop.removeTimer(this.#writeEvent);
   }
 
   #startReading(): void {
-    if (this.stream === null) return;
+    if (this.stream === null || this.stream.closed) return;
     this.loop.add(this.#readEvent, undefined, null);
     if (this.readTimeoutMs > 0) this.loop.setDeadline(this.#readEvent, this.readTimeoutMs);
   }
@@ -174,11 +190,11 @@ export class SocketCore extends BevCore implements Flushable {
       this.checkHigh();
       return;
     }
-    const n = this.rate === null
-      ? stream.receiveInto(this.input, most)
-      : this.rate.receive(stream, this.input, most);
+    const n = this.rate === null ? stream.receiveInto(this.input, most) : this.rate.receive(stream, this.input, most);
     if (n > 0) {
-      if (this.readTimeoutMs > 0 && this.readSuspended === 0) this.loop.setDeadline(this.#readEvent, this.readTimeoutMs);
+      if (this.readTimeoutMs > 0 && this.readSuspended === 0) {
+        this.loop.setDeadline(this.#readEvent, this.readTimeoutMs);
+      }
       this.tellRead();
       if (this.freed) return;
       // Only now: as a rule the callback has drained the input, and nothing needs to be suspended.
@@ -191,6 +207,8 @@ export class SocketCore extends BevCore implements Flushable {
     if (n < 0) return;
     if (stream.error !== null) this.#onReadEnd(BEV_EVENT_ERROR, stream.error);
     else if (stream.ended || stream.gone) this.#onReadEnd(BEV_EVENT_EOF, undefined);
+    // Somebody else has received what was there.
+    else if ((what & EV_TIMEOUT) !== 0) this.readTimedOut();
   }
 
   #onReadEnd(what: number, error: EventError | undefined): void {
@@ -237,17 +255,19 @@ export class SocketCore extends BevCore implements Flushable {
       this.callEvent(BEV_EVENT_ERROR, stream.error ?? undefined);
       return;
     }
-    this.callEvent(BEV_EVENT_CONNECTED);
-    if (this.freed || this.stream !== stream) return;
+    // What was written flows at the end of the turn, after the callback.
     if (this.output.length > 0 || this.finishing) this.loop.queueFlush(this);
+    this.callEvent(BEV_EVENT_CONNECTED);
   }
 
   /** Sends what there is; the loop calls it at the end of a turn. Calls no user code. */
   flushOutput(): void {
     const { stream, output } = this;
     if (stream === null || !this.writing || this.#connecting) return;
+    const tellWritable = this.#tellWritable;
+    this.#tellWritable = false;
     if (output.length > 0) {
-      if (stream.error !== null || stream.gone || stream.shut) return this.#onWriteError(stream);
+      if (stream.error !== null || stream.gone || stream.shut || stream.closed) return this.#onWriteError(stream);
       // Steps are only seen where the user is told before all has left.
       const step = this.maxSingleWrite > 0 ? this.maxSingleWrite : this.writeLow > 0 ? 16384 : output.length;
       const most = Math.min(step, output.length);
@@ -267,6 +287,7 @@ export class SocketCore extends BevCore implements Flushable {
       }
     }
     this.#stopWaiting();
+    if (tellWritable) this.loop.activate(this.#writeEvent, SENT);
     if (this.finishing) stream.shutdown();
   }
 
@@ -295,8 +316,7 @@ export class SocketCore extends BevCore implements Flushable {
   override shutdown(): void {
     this.live("shut down a bufferevent");
     if (this.finishing) return;
-    this.finishing = true;
-    this.output.freeze(false);
+    this.finishOutput();
     if (this.stream !== null && !this.#connecting) this.loop.queueFlush(this);
   }
 
@@ -306,9 +326,12 @@ export class SocketCore extends BevCore implements Flushable {
     if (this.freed || stream === null || this.#connecting) {
       const nothingLost = this.output.length === 0;
       this.free();
+      stream?.close();
       return this.closing = Promise.resolve(nothingLost);
     }
     this.setCallbacks(null);
+    // What was written after this would be lost silently.
+    this.finishOutput();
     this.#detach();
     this.#last = stream;
     const { runtime } = loop;
@@ -319,12 +342,14 @@ export class SocketCore extends BevCore implements Flushable {
         if (runtime.now() < deadline) timer = runtime.setTimer(deadline, cut);
         else stream.reset();
       });
-      stream.finish(this.output, (delivered) => {
+      const settle = (delivered: boolean): void => {
         runtime.clearTimer(timer);
         loop.hold(-1);
         this.free();
         resolve(delivered);
-      });
+      };
+      if (this.rate === null || this.output.length === 0) stream.finish(this.output, settle);
+      else sendLast(stream, this.rate, this.output, settle);
     });
   }
 
@@ -340,10 +365,8 @@ export class SocketCore extends BevCore implements Flushable {
   }
 
   override setPriority(priority: number): void {
-    for (const event of [this.#readEvent, this.#writeEvent]) {
-      if (event.active) {
-        throw new EventError("Cannot set the priority: the bufferevent's events are active", { code: "EV_ACTIVE" });
-      }
+    if (this.#readEvent.active || this.#writeEvent.active || this.callbackActive) {
+      throw new EventError("Cannot set the priority: the bufferevent's events are active", { code: "EV_ACTIVE" });
     }
     this.#readEvent.priority = this.#writeEvent.priority = priority;
     this.setCallbackPriority(priority);

@@ -110,7 +110,8 @@ export class Loop {
   #runningPriority = 0;
   #flags = 0;
   #holds = true;
-  #turnTime = 0;
+  /** When this turn began; negative while nobody has asked. */
+  #turnTime = -1;
   #hostTimer: TimerToken | null = null;
   #hostTimerAt = 0;
   #resolve: ((result: LoopResult) => void) | null = null;
@@ -139,9 +140,11 @@ export class Loop {
 
   // ---- time
 
-  /** The time of the turn, or the host's clock outside of one. */
+  /** The time of the turn, or the host's clock outside of one. A turn that needs no time does not ask the host for it. */
   now(): number {
-    return this.#inTurn ? this.#turnTime : this.runtime.now();
+    if (!this.#inTurn) return this.runtime.now();
+    if (this.#turnTime < 0) this.#turnTime = this.runtime.now();
+    return this.#turnTime;
   }
 
   /** Sets the time of the turn to the host's clock. */
@@ -350,8 +353,8 @@ export class Loop {
     if (this.#scheduled !== "enter") return;
     this.#scheduled = "none";
     this.#inTurn = true;
+    this.#turnTime = -1;
     try {
-      this.#turnTime = this.runtime.now();
       this.#head(true);
     } catch (error) {
       this.#fail(error);
@@ -407,14 +410,17 @@ export class Loop {
 
   #turn(): void {
     this.#inTurn = true;
+    this.#turnTime = -1;
     try {
       this.stats.turns++;
-      this.#turnTime = this.runtime.now();
       if (this.gotBreak) return this.#finish("break");
-      this.check.run(undefined);
-      if (this.#stopped) return this.#head(true);
+      if (this.check.size > 0) {
+        this.now();
+        this.check.run(undefined);
+        if (this.#stopped) return this.#head(true);
+      }
       this.#poll();
-      this.#expire();
+      if (this.timers.size > 0) this.#expire();
       const ran = this.#process();
       const once = (this.#flags & EVLOOP_ONCE) !== 0 && ran > 0 && this.active.now === 0;
       const idle = (this.#flags & EVLOOP_NONBLOCK) !== 0 && ran === 0 && this.active.now === 0;
@@ -457,17 +463,19 @@ export class Loop {
       this.prepare.run(this.#timeout());
       if (this.#aborted) return this.#fail(this.#signal?.reason);
     }
-    const timeout = this.#timeout();
-    if (timeout === 0) this.#scheduleTurn();
+    if (this.#hasWork()) this.#scheduleTurn();
     else this.#sleep();
+  }
+
+  /** Whether there is something to do that no one will tell of. */
+  #hasWork(): boolean {
+    return this.active.now > 0 || this.#ready.length > 0 || this.#flushes.length > 0 || this.signals.waiting ||
+      this.gotBreak || (this.#flags & EVLOOP_NONBLOCK) !== 0;
   }
 
   /** How long the host may wait: 0, the time to the first deadline, or undefined for ever. From the real clock (T8). */
   #timeout(): number | undefined {
-    if (
-      this.active.now > 0 || this.#ready.length > 0 || this.#flushes.length > 0 || this.signals.waiting ||
-      this.gotBreak || (this.#flags & EVLOOP_NONBLOCK) !== 0
-    ) return 0;
+    if (this.#hasWork()) return 0;
     const first = this.timers.first();
     if (first === null) return undefined;
     const ms = first.deadline - this.runtime.now();
@@ -486,12 +494,10 @@ export class Loop {
       this.#clearHostTimer();
       return;
     }
-    const limit = this.#turnTime + MAX_SLEEP_MS;
+    if (this.#hostTimer !== null && (first === null || this.#hostTimerAt <= first.deadline)) return;
+    const limit = this.runtime.now() + MAX_SLEEP_MS;
     const deadline = first === null || first.deadline > limit ? limit : first.deadline;
-    if (this.#hostTimer !== null) {
-      if (this.#hostTimerAt <= deadline) return;
-      this.runtime.clearTimer(this.#hostTimer);
-    }
+    if (this.#hostTimer !== null) this.runtime.clearTimer(this.#hostTimer);
     this.#hostTimerAt = deadline;
     this.#hostTimer = this.runtime.setTimer(deadline, this.#timerBound);
   }
@@ -553,7 +559,7 @@ export class Loop {
 
   /** Makes active whose deadline has come. All of them first: what a callback arms waits for the next turn. */
   #expire(): void {
-    const now = this.#turnTime;
+    const now = this.now();
     for (let node = this.timers.first(); node !== null && node.deadline <= now; node = this.timers.first()) {
       const event = node instanceof CommonQueue ? node.first as LoopEvent : node as LoopEvent;
       this.stats.lag(now - event.deadline);
@@ -567,12 +573,13 @@ export class Loop {
   #process(): number {
     let ran = 0;
     if (this.active.now > 0) {
-      const level = this.queues.findIndex((queue) => queue.first !== null);
-      if (level >= 0) {
+      let level = 0;
+      while (level < this.queues.length && (this.queues[level] as ActiveQueue).first === null) level++;
+      if (level < this.queues.length) {
         this.#runningPriority = level;
         const limited = level >= this.#limits.minPriority;
         const most = limited ? Math.min(TURN_CALLBACKS, Math.max(1, this.#limits.callbacks)) : TURN_CALLBACKS;
-        const end = limited && this.#limits.intervalMs < Infinity ? this.#turnTime + this.#limits.intervalMs : Infinity;
+        const end = limited && this.#limits.intervalMs < Infinity ? this.now() + this.#limits.intervalMs : Infinity;
         const queue = this.queues[level] as ActiveQueue;
         do {
           ran = this.#runLevel(queue, ran, most, end);
@@ -632,7 +639,7 @@ export class Loop {
 
   /** Re-arms a persistent event: from its deadline when it was the timer that fired, else from now (rule T2). */
   #rearm(event: LoopEvent, result: number): void {
-    const now = this.#turnTime;
+    const now = this.now();
     let deadline = ((result & EV_TIMEOUT) !== 0 ? event.deadline : now) + event.interval;
     if (deadline < now) deadline = now + event.interval;
     this.#startTimer(event, deadline);

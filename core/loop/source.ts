@@ -49,8 +49,11 @@ export abstract class Source {
   /** The name of its class. A builder may have changed the class's own. */
   abstract readonly kind: string;
 
-  /** Conditions have come true, or true anew. For the host's callbacks: a turn of the loop may run inside this call. */
-  notify(edges: number): void {
+  /**
+   * Conditions have come true, or true anew. In a host's callback a turn of the loop may run inside this call; in a call
+   * of the user's it runs later.
+   */
+  notify(edges: number, inHostCallback = true): void {
     this.readiness |= edges;
     const observers = this.#observers;
     if (observers !== null) {
@@ -62,7 +65,8 @@ export abstract class Source {
     for (const event of this.events) {
       if ((event.what & EV_ET) !== 0) event.edge |= edges & event.what;
     }
-    loop.onSourceReady(this);
+    if (inHostCallback) loop.onSourceReady(this);
+    else loop.queueSource(this);
   }
 
   /** Conditions have ceased to hold. */

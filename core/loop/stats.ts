@@ -1,7 +1,5 @@
 /** What a loop has done so far: plain counters, and how late its timers were, in buckets of powers of two. */
 
-import { EV_READ, EV_SIGNAL, EV_TIMEOUT, EV_WRITE } from "../flags.ts";
-
 /** What `EventBase.stats()` gives. */
 export interface BaseStats {
   /** Turns of the loop. */
@@ -24,11 +22,8 @@ const SMALLEST = 2 ** -6;
 export class LoopStats {
   turns = 0;
   callbacks = 0;
-  read = 0;
-  write = 0;
-  timeout = 0;
-  signal = 0;
-  other = 0;
+  /** Callbacks by the lowest four bits of why they ran: `EV_TIMEOUT`, `EV_READ`, `EV_WRITE`, `EV_SIGNAL`. */
+  readonly #byResult: Float64Array = new Float64Array(16);
   #lags: Uint32Array | null = null;
   #lagCount = 0;
   #lagMax = 0;
@@ -36,11 +31,13 @@ export class LoopStats {
   /** Counts a callback by why it runs. */
   count(what: number): void {
     this.callbacks++;
-    if ((what & EV_READ) !== 0) this.read++;
-    if ((what & EV_WRITE) !== 0) this.write++;
-    if ((what & EV_TIMEOUT) !== 0) this.timeout++;
-    if ((what & EV_SIGNAL) !== 0) this.signal++;
-    if ((what & (EV_READ | EV_WRITE | EV_TIMEOUT | EV_SIGNAL)) === 0) this.other++;
+    this.#byResult[what & 15] = (this.#byResult[what & 15] as number) + 1;
+  }
+
+  /** How many callbacks ran for a reason; 0 for none of the four. */
+  ran(reason: number): number {
+    if (reason === 0) return this.#byResult[0] as number;
+    return this.#byResult.reduce((sum, count, result) => (result & reason) !== 0 ? sum + count : sum, 0);
   }
 
   /** Notes how late a timer was. */

@@ -40,7 +40,8 @@ export interface SelectResult {
  * @param timeoutMs How long to wait, in milliseconds; 0 only looks, undefined waits for ever
  * @param options `signal`: aborting it rejects with its reason
  * @returns The ready sockets; none at all when the time is over, or when only a socket of the sets was closed meanwhile
- * @throws {EventError} `EBADF` when a socket was closed before
+ * @throws {EventError} `EBADF` when a socket was closed before; `EV_UNSUPPORTED` when the sets are empty and nothing else
+ * says which runtime to wait on
  * @throws {RangeError} When the timeout is negative or not finite
  *
  * @example

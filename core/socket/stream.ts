@@ -10,10 +10,11 @@
 import { EAGAIN, ENOTCONN, EV_CLOSED, EV_READ, EV_WRITE } from "../flags.ts";
 import { EventError } from "../errors.ts";
 import { EvBuffer } from "../buffer/evbuffer.ts";
-import { consume, extents, feed, firstExtent, moveBytes } from "../buffer/internal.ts";
+import { checkFront, consume, extents, firstExtent, moveBytes } from "../buffer/internal.ts";
 import { Source } from "../loop/source.ts";
 import type { Address, Runtime, TransportBinding, TransportSink } from "../runtime.ts";
 import { beginLinger, endLinger } from "./linger.ts";
+import { ReceiveQueue } from "./receive_queue.ts";
 
 /** The receive queue asks the host to pause at this many bytes. One chunk of the host's may come on top. */
 export const RECEIVE_LIMIT: number = 64 * 1024;
@@ -58,7 +59,7 @@ export class Stream extends Source implements TransportSink {
   /** Told of the end of a graceful close. */
   #onFinished: ((delivered: boolean) => void) | null = null;
 
-  readonly #received: EvBuffer = new EvBuffer();
+  readonly #received: ReceiveQueue = new ReceiveQueue();
   #unsent: EvBuffer | null = null;
   #paused = false;
 
@@ -101,12 +102,13 @@ export class Stream extends Source implements TransportSink {
   onConnect(): void {
     this.connected = true;
     this.#settle();
+    if (this.shut) this.binding?.shutdownWrite();
     this.notify(EV_WRITE);
   }
 
   onData(chunk: Uint8Array): void {
     if (this.closed) return;
-    feed(this.#received, chunk);
+    this.#received.push(chunk);
     this.notify(EV_READ);
     // After the turn that notify() may have run: in a busy connection the queue is empty again, and nothing is paused.
     if (this.#received.length >= RECEIVE_LIMIT && !this.#paused && !this.gone) {
@@ -137,37 +139,40 @@ export class Stream extends Source implements TransportSink {
     // An attempt that was given up reports its end when the connection has long failed.
     if (this.gone) return;
     if (error !== undefined && this.connecting?.onAttemptFailed(error) === true) return;
-    this.gone = true;
-    endLinger(this.runtime, this);
-    this.#settle();
-    this.error = error ?? null;
-    if (!this.closed) this.notify(EV_READ | EV_WRITE | EV_CLOSED);
-    this.#finished(error === undefined && this.unsent === 0);
+    this.#end(error, true);
   }
 
-  /** The connection failed before the host knew of it: no address, out of time, aborted. */
+  /** The connection failed before the host knew of it: no address, out of time, aborted. Also in a call of the user's. */
   fail(error: EventError): void {
     const binding = this.binding;
     this.binding = null;
     this.connecting = null;
     binding?.reset();
-    this.onClose(error);
+    if (!this.gone) this.#end(error, false);
+  }
+
+  #end(error: EventError | undefined, inHostCallback: boolean): void {
+    this.gone = true;
+    endLinger(this.runtime, this);
+    this.#settle();
+    this.error = error ?? null;
+    if (!this.closed) this.notify(EV_READ | EV_WRITE | EV_CLOSED, inHostCallback);
+    this.#finished(error === undefined && this.unsent === 0);
   }
 
   // ---- receiving
 
   /** `recv()`: as `Socket.recv`. */
   receive(into: Uint8Array): number {
-    const buffer = this.#received;
-    if (buffer.length === 0) return this.#nothing("recv");
-    const n = buffer.remove(into);
+    if (this.#received.length === 0) return this.#nothing("recv");
+    const n = this.#received.read(into);
     this.#afterReceive();
     return n;
   }
 
   /** Moves up to `most` bytes into a buffer, whatever of it is frozen. @returns How many, 0 for none now */
   receiveInto(into: EvBuffer, most: number): number {
-    const n = moveBytes(this.#received, into, most);
+    const n = this.#received.moveTo(into, most);
     if (n > 0) this.#afterReceive();
     return n;
   }
@@ -175,7 +180,7 @@ export class Stream extends Source implements TransportSink {
   /** `recvBuffer()`: as `Socket.recvBuffer`. */
   receiveBuffer(into: EvBuffer, most: number): number {
     if (this.#received.length === 0) return this.#nothing("recvBuffer");
-    const n = this.#received.removeBuffer(into, most);
+    const n = this.#received.removeTo(into, most);
     this.#afterReceive();
     return n;
   }
@@ -229,6 +234,7 @@ export class Stream extends Source implements TransportSink {
 
   /** `sendBuffer()`: as `Socket.sendBuffer`. */
   sendBuffer(from: EvBuffer, most: number): number {
+    checkFront(from, "send a buffer");
     const wanted = Math.min(most, from.length);
     const code = this.#unsendable("sendBuffer", wanted);
     if (code !== 0 || wanted === 0) return code;
@@ -288,7 +294,7 @@ export class Stream extends Source implements TransportSink {
   shutdown(): void {
     if (this.shut) return;
     this.shut = true;
-    if (this.unsent === 0) this.binding?.shutdownWrite();
+    if (this.connected && this.unsent === 0) this.binding?.shutdownWrite();
   }
 
   /** The owner is done with it: nothing is called any more, what was sent still leaves. */
@@ -296,10 +302,14 @@ export class Stream extends Source implements TransportSink {
     if (this.closed) return;
     this.closed = true;
     this.release();
-    consume(this.#received, this.#received.length);
+    this.#received.clear();
     this.#settle();
     if (this.gone) return;
-    if (this.unsent > 0 && this.connected) return;
+    if (this.unsent > 0 && this.connected) {
+      // What arrives meanwhile is dropped: a peer that has to be rid of it first is not held up.
+      if (this.#paused || this.held) this.binding?.resumeRead();
+      return;
+    }
     this.#closeBinding();
   }
 
@@ -314,9 +324,11 @@ export class Stream extends Source implements TransportSink {
       moveBytes(last, unsent, last.length);
       this.#writeFrom(unsent, unsent.length);
     }
-    if (this.gone) return this.#finished(this.error === null && last.length === 0);
+    const delivered = this.error === null && last.length === 0;
+    if (!delivered) this.#onFinished = (): void => onFinished(false);
     this.#waits = true;
     this.close();
+    if (this.gone) this.#finished(delivered);
   }
 
   #waits = false;
@@ -342,7 +354,7 @@ export class Stream extends Source implements TransportSink {
     const wasClosed = this.closed;
     this.closed = true;
     if (!wasClosed) this.release();
-    consume(this.#received, this.#received.length);
+    this.#received.clear();
     this.#unsent?.drain(this.#unsent.length);
     this.#settle();
     this.#finished(false);

@@ -1,0 +1,396 @@
+/**
+ * A layer over another bufferevent: what it reads goes through the input filter, what is written through the output
+ * filter (rules F1 to F9). Filters are the user's code, and run in the loop, but for those that `flush()` and `close()`
+ * ask for.
+ */
+
+import {
+  BEV_EVENT_EOF,
+  BEV_EVENT_ERROR,
+  BEV_EVENT_READING,
+  BEV_EVENT_WRITING,
+  BEV_FINISHED,
+  BEV_NORMAL,
+  BEV_OPT_CLOSE_ON_FREE,
+  EV_FINALIZE,
+  EV_READ,
+  EV_WRITE,
+} from "../flags.ts";
+import { EventError } from "../errors.ts";
+import { LoopEvent } from "../loop/loop_event.ts";
+import type { BufferEvent, BufferEventCallbacks } from "./bufferevent.ts";
+import { BevCore, SUSPEND_FILTER } from "./core.ts";
+import type { BufferEventFilter } from "./filter.ts";
+import { EXHAUSTED, FAILED, type FilterOwner, FilterRun, MADE, MORE, TAKEN } from "./filter_run.ts";
+import { InactivityTimers } from "./timers.ts";
+
+/**
+ * How much output of the bufferevent below a filter adds to, where no high watermark says it: a peer that does not read
+ * leaves the rest in the filter's own output, where its owner sees it.
+ */
+const HIGH_BELOW = 128 * 1024;
+
+/** Runs the filters in the loop. */
+class PumpEvent extends LoopEvent {
+  readonly #core: FilterCore;
+
+  constructor(core: FilterCore) {
+    super(core.loop, null, 0, core.loop.queues.length >> 1);
+    this.#core = core;
+  }
+
+  override run(what: number): void {
+    this.#core.pump(what);
+  }
+}
+
+/** What the bufferevent below calls. */
+class FromBelow implements BufferEventCallbacks<BufferEvent> {
+  readonly #core: FilterCore;
+
+  constructor(core: FilterCore) {
+    this.#core = core;
+  }
+
+  read(): void {
+    this.#core.onBytesBelow();
+  }
+
+  write(): void {
+    this.#core.pump(EV_WRITE);
+  }
+
+  event(_bev: BufferEvent, what: number, error?: EventError): void {
+    this.#core.onEventBelow(what, error);
+  }
+}
+
+/** The state behind a `FilterBufferEvent`. */
+export class FilterCore extends BevCore implements FilterOwner {
+  /** What is under it. */
+  readonly below: BevCore;
+  readonly #inward: FilterRun;
+  readonly #outward: FilterRun;
+  readonly #onFreed: (() => void) | null;
+  readonly #fromBelow: FromBelow = new FromBelow(this);
+  readonly #pumpEvent: PumpEvent = new PumpEvent(this);
+  readonly #timers: InactivityTimers = new InactivityTimers(this);
+  /** The end of what comes from below: told after all that came before. */
+  #end: { what: number; error: EventError | undefined } | null = null;
+  #endTold = false;
+  #shutDown = false;
+
+  constructor(
+    below: BevCore,
+    inputFilter: BufferEventFilter | null,
+    outputFilter: BufferEventFilter | null,
+    options: number,
+    onFreed: (() => void) | null,
+  ) {
+    below.live("make a filter");
+    if (below.closing !== null || below.callbacks instanceof FromBelow) {
+      const why = below.closing !== null ? "is being closed" : "has a filter already";
+      throw new EventError(`Cannot make a filter: the bufferevent under it ${why}`, { code: "EV_BUSY" });
+    }
+    super(below.base, options);
+    this.below = below;
+    this.#inward = new FilterRun(this, inputFilter, below.input, this.input, false);
+    this.#outward = new FilterRun(this, outputFilter, this.output, below.output, true);
+    this.#onFreed = onFreed;
+    below.suspendRead(SUSPEND_FILTER);
+    below.setCallbacks(this.#fromBelow);
+    below.enable(EV_READ | EV_WRITE);
+  }
+
+  override get limitable(): boolean {
+    return false;
+  }
+
+  // ---- what the user and the watermarks want
+
+  protected override onEnable(what: number): void {
+    if ((what & EV_READ) !== 0) this.#goOnReading();
+    if ((what & EV_WRITE) === 0) return;
+    this.#timers.restartWrite();
+    if (this.output.length > 0 || this.finishing) this.#schedule(EV_WRITE);
+  }
+
+  protected override onDisable(what: number): void {
+    if ((what & EV_READ) !== 0) {
+      this.#goOnReading();
+      // As with a socket, the end is told anew when reading is enabled anew.
+      this.#endTold = false;
+    }
+    if ((what & EV_WRITE) !== 0) this.#timers.restartWrite();
+  }
+
+  protected override onReadSuspension(): void {
+    this.#goOnReading();
+  }
+
+  /** Nothing suspends writing: it has no rate limit. */
+  protected override onWriteSuspension(): void {}
+
+  protected override onOutput(): void {
+    // What the filter puts back is no news for it.
+    if (this.#outward.running) return;
+    this.#outward.finished = false;
+    if (!this.writing) return;
+    this.#timers.awaitWrite();
+    this.#schedule(EV_WRITE);
+  }
+
+  protected override onInputDrained(): void {
+    // A filter that had too little room below the watermark has more now.
+    if (this.readHigh > 0 && this.reading && this.below.input.length > 0) this.#schedule(EV_READ);
+  }
+
+  override onTimeouts(): void {
+    this.#timers.restartRead(this.reading && !this.#endTold);
+    this.#timers.restartWrite();
+  }
+
+  /** Lets the bufferevent below read while we do, and sees to what it has read. */
+  #goOnReading(): void {
+    const { below, reading } = this;
+    this.#timers.restartRead(reading && !this.#endTold);
+    if (below.freed) return;
+    if (!reading) {
+      below.suspendRead(SUSPEND_FILTER);
+      return;
+    }
+    below.resumeRead(SUSPEND_FILTER);
+    if (below.input.length > 0 || (this.#end !== null && !this.#endTold)) this.#schedule(EV_READ);
+  }
+
+  #schedule(what: number): void {
+    if (this.closing === null) this.loop.activate(this.#pumpEvent, what);
+  }
+
+  // ---- the filters
+
+  /** For a filter: how much of its making is wanted now. */
+  room(run: FilterRun): number {
+    const { length } = run.destination;
+    if (run === this.#inward) {
+      if (!this.reading) return 0;
+      return this.readHigh === 0 ? -1 : Math.max(this.readHigh - length, 0);
+    }
+    if (!this.writing) return 0;
+    const { writeHigh } = this.below;
+    if (writeHigh > 0) return Math.max(writeHigh - length, 0);
+    return length < HIGH_BELOW ? -1 : 0;
+  }
+
+  /** Whether a callback or a filter has ended it, or what is below. */
+  get over(): boolean {
+    return this.freed || this.closing !== null || this.below.freed;
+  }
+
+  /** Runs the filters of the directions, and calls back. In the loop only. */
+  pump(what: number): void {
+    if ((what & EV_READ) !== 0) this.#pumpInput();
+    if ((what & EV_WRITE) !== 0) this.#pumpOutput();
+  }
+
+  #pumpInput(): void {
+    if (this.over) return;
+    const state = this.#inward.run(BEV_NORMAL);
+    if (!this.#tellInput(state) || this.#end === null || (state & EXHAUSTED) === 0 || !this.reading) return;
+    if ((this.#end.what & BEV_EVENT_EOF) !== 0 && !this.#inward.finished) {
+      if (!this.#tellInput(this.#inward.run(BEV_FINISHED))) return;
+    }
+    const end = this.#end;
+    if (end === null || this.#endTold || !this.reading) return;
+    this.#endTold = true;
+    this.#timers.restartRead(false);
+    this.callEvent(end.what, end.error);
+  }
+
+  /** Calls back what a run of the input filter has come to. @returns Whether there is more to be done */
+  #tellInput(state: number): boolean {
+    if (this.over) return false;
+    if ((state & MORE) !== 0) this.#schedule(EV_READ);
+    if ((state & MADE) !== 0) {
+      this.#timers.restartRead();
+      this.tellRead();
+      if (this.over) return false;
+      // Only now: as a rule the callback has drained the input.
+      this.checkHigh();
+    }
+    if ((state & FAILED) === 0) return true;
+    this.disable(EV_READ);
+    this.callEvent(BEV_EVENT_READING | BEV_EVENT_ERROR, filterError("read"));
+    return false;
+  }
+
+  #pumpOutput(): void {
+    if (this.freed || this.closing !== null) return;
+    const state = this.#runOutward(BEV_NORMAL);
+    if (this.freed || this.closing !== null) return;
+    if ((state & MORE) !== 0) this.#schedule(EV_WRITE);
+    if ((state & TAKEN) !== 0) {
+      this.#timers.restartWrite();
+      if (this.output.length <= this.writeLow) this.callWrite();
+      if (this.freed || this.closing !== null) return;
+    }
+    if ((state & FAILED) !== 0) this.#tellWriteError();
+    else if (this.finishing && this.writing && (state & EXHAUSTED) !== 0) this.#passOnShutdown();
+  }
+
+  /** As `FilterRun.run`; output fails when nobody below takes it any more. */
+  #runOutward(mode: number): number {
+    const { below } = this;
+    if (below.freed || below.finishing) return this.output.length > 0 ? FAILED : EXHAUSTED;
+    return this.#outward.run(mode);
+  }
+
+  /** All of the output has gone through: the filter gets its last call, and what is below finishes too. */
+  #passOnShutdown(): void {
+    if (this.#shutDown) return;
+    this.#shutDown = true;
+    const state = this.#outward.finished ? 0 : this.#runOutward(BEV_FINISHED);
+    if (this.freed || this.closing !== null) return;
+    if (!this.below.freed) this.below.shutdown();
+    if ((state & FAILED) !== 0) this.#tellWriteError();
+  }
+
+  #tellWriteError(): void {
+    this.disable(EV_WRITE);
+    this.callEvent(BEV_EVENT_WRITING | BEV_EVENT_ERROR, this.#writeError());
+  }
+
+  #writeError(): EventError {
+    if (!this.below.freed && !this.below.finishing) return filterError("write");
+    return new EventError("Cannot write: the bufferevent under the filter was finished", {
+      code: "EPIPE",
+      syscall: "write",
+    });
+  }
+
+  // ---- what comes from below
+
+  onBytesBelow(): void {
+    // A new connection of the socket below, for instance.
+    if (this.#endTold && this.below.input.length > 0) {
+      this.#end = null;
+      this.#endTold = false;
+      this.#inward.finished = false;
+    }
+    this.pump(EV_READ);
+  }
+
+  /** What ends reading waits for the bytes before it; everything else is passed on at once (rule F6). */
+  onEventBelow(what: number, error: EventError | undefined): void {
+    if ((what & BEV_EVENT_READING) === 0 || (what & (BEV_EVENT_EOF | BEV_EVENT_ERROR)) === 0) {
+      this.callEvent(what, error);
+      return;
+    }
+    this.#end = { what, error };
+    this.#endTold = false;
+    this.pump(EV_READ);
+  }
+
+  // ---- flush, shutdown, close
+
+  override flush(what: number, mode: number): void {
+    this.live("flush a bufferevent");
+    if ((what & EV_READ) !== 0 && !this.over) this.#flushInput(mode);
+    if ((what & EV_WRITE) !== 0 && !this.over) this.#flushOutput(mode);
+    if (!this.over) this.below.flush(what, mode);
+  }
+
+  /** In a call of the user's: what there is to tell is told from the loop. */
+  #flushInput(mode: number): void {
+    const state = this.#inward.run(mode);
+    if (this.over) return;
+    if ((state & MORE) !== 0) this.#schedule(EV_READ);
+    if ((state & MADE) !== 0) {
+      this.#timers.restartRead();
+      this.trigger(EV_READ, 0);
+      this.checkHigh();
+    }
+    if ((state & FAILED) === 0) return;
+    this.disable(EV_READ);
+    this.triggerEvent(BEV_EVENT_READING | BEV_EVENT_ERROR, filterError("read"));
+  }
+
+  #flushOutput(mode: number): void {
+    const state = this.#runOutward(mode);
+    if (this.over) return;
+    if ((state & MORE) !== 0) this.#schedule(EV_WRITE);
+    if ((state & TAKEN) !== 0) {
+      this.#timers.restartWrite();
+      this.trigger(EV_WRITE, 0);
+    }
+    if ((state & FAILED) === 0) return;
+    this.disable(EV_WRITE);
+    this.triggerEvent(BEV_EVENT_WRITING | BEV_EVENT_ERROR, this.#writeError());
+  }
+
+  override shutdown(): void {
+    this.live("shut down a bufferevent");
+    if (this.finishing) return;
+    this.finishOutput();
+    this.#schedule(EV_WRITE);
+  }
+
+  override close(timeoutMs: number): Promise<boolean> {
+    if (this.closing !== null) return this.closing;
+    const { below } = this;
+    if (this.freed || below.freed) {
+      const nothingLost = this.output.length === 0;
+      this.free();
+      return this.closing = Promise.resolve(nothingLost);
+    }
+    this.setCallbacks(null);
+    this.#timers.stop();
+    this.loop.del(this.#pumpEvent);
+    this.finishOutput();
+    let whole = true;
+    let thrown: { error: unknown } | null = null;
+    try {
+      // The last call, unless it was had and nothing has come since.
+      if (!this.#outward.finished || this.output.length > 0) whole = (this.#runOutward(BEV_FINISHED) & FAILED) === 0;
+    } catch (error) {
+      thrown = { error };
+    }
+    if (this.output.length > 0) whole = false;
+    return this.closing = below.close(timeoutMs).then((delivered) => {
+      this.free();
+      if (thrown !== null) throw thrown.error;
+      return delivered && whole;
+    });
+  }
+
+  override get priority(): number {
+    return this.loop.queues.length >> 1;
+  }
+
+  override setPriority(): void {
+    throw new EventError("Cannot set the priority: a filter has none of its own", { code: "EV_UNSUPPORTED" });
+  }
+
+  protected override onFree(): void {
+    const { below, loop } = this;
+    this.#timers.stop();
+    loop.del(this.#pumpEvent);
+    if (this.#onFreed !== null) {
+      // From the loop, when the filters can no longer run (rule F8).
+      const event = new PumpEvent(this);
+      event.finalizer = this.#onFreed;
+      if (loop.freed) this.#onFreed();
+      else loop.activate(event, EV_FINALIZE);
+    }
+    if ((this.options & BEV_OPT_CLOSE_ON_FREE) !== 0) below.free();
+    else if (!below.freed && below.callbacks === this.#fromBelow) {
+      below.setCallbacks(null);
+      below.resumeRead(SUSPEND_FILTER);
+    }
+  }
+}
+
+function filterError(syscall: "read" | "write"): EventError {
+  const what = syscall === "read" ? "input" : "output";
+  return new EventError(`Cannot ${syscall}: the ${what} filter has failed`, { code: "EV_FILTER", syscall });
+}

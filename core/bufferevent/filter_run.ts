@@ -1,0 +1,115 @@
+/** One direction of a filter: two buffers, the user's function between them, and when it is called (rules F1, F2, F7). */
+
+import { BEV_ERROR, BEV_FINISHED, BEV_NEED_MORE, BEV_NORMAL, BEV_OK } from "../flags.ts";
+import type { EvBuffer } from "../buffer/evbuffer.ts";
+import type { BufferEventFilter } from "./filter.ts";
+
+/** Bytes were taken from the source. */
+export const TAKEN = 0x01;
+/** Bytes were added to the destination. */
+export const MADE = 0x02;
+/** The filter has taken all there is, or can't go on without more. */
+export const EXHAUSTED = 0x04;
+/** The filter has met bytes that it can't process. */
+export const FAILED = 0x08;
+/** The filter could go on, but the loop is to get its word. */
+export const MORE = 0x10;
+
+/** How many calls of a filter in a row before the loop gets its word. */
+const MAX_CALLS = 1024;
+
+/** What one direction asks of the bufferevent that it belongs to. */
+export interface FilterOwner {
+  /** How many bytes the destination may get now: −1 for no limit, 0 for none. */
+  room(run: FilterRun): number;
+  /** Whether a callback, or the filter itself, has ended it. */
+  readonly over: boolean;
+  /** Whether its buffers are gone. */
+  readonly freed: boolean;
+}
+
+/** One direction. */
+export class FilterRun {
+  /** Whether the filter is running: it is never entered again. */
+  running = false;
+  /** Whether the filter has had its last call, and nothing has come since. */
+  finished = false;
+  readonly source: EvBuffer;
+  readonly destination: EvBuffer;
+  readonly #filter: BufferEventFilter;
+  /** Whether it is the source that belongs to the filter, with a front that is closed to the user. */
+  readonly #outward: boolean;
+  readonly #owner: FilterOwner;
+
+  constructor(
+    owner: FilterOwner,
+    filter: BufferEventFilter | null,
+    source: EvBuffer,
+    destination: EvBuffer,
+    outward: boolean,
+  ) {
+    this.#owner = owner;
+    this.#filter = filter ?? passThrough;
+    this.source = source;
+    this.destination = destination;
+    this.#outward = outward;
+  }
+
+  /**
+   * Calls the filter as long as it makes progress, there is something to take, and what it makes is wanted. With
+   * `BEV_FLUSH` and `BEV_FINISHED` it is wanted whatever is enabled and whatever the watermarks say, and the filter is
+   * called at least once.
+   *
+   * @returns What it has come to: bits of those above
+   */
+  run(mode: number): number {
+    if (this.running) return 0;
+    if (mode === BEV_FINISHED) this.finished = true;
+    const owner = this.#owner;
+    const { source, destination } = this;
+    let state = 0;
+    for (let calls = 0;; calls++) {
+      if (source.length === 0 && (mode === BEV_NORMAL || calls > 0)) return state | EXHAUSTED;
+      const limit = mode === BEV_NORMAL ? owner.room(this) : -1;
+      if (limit === 0) return state;
+      if (calls === MAX_CALLS && mode === BEV_NORMAL) return state | MORE;
+      const sourceLength = source.length;
+      const destinationLength = destination.length;
+      const result = this.#call(limit, mode);
+      if (owner.over) return state;
+      let change = 0;
+      if (source.length < sourceLength) change |= TAKEN;
+      if (destination.length > destinationLength) change |= MADE;
+      state |= change;
+      if (result === BEV_ERROR) return state | FAILED;
+      // One that says that it has made progress and has changed nothing would say so for ever.
+      if (result === BEV_NEED_MORE || change === 0) return state | EXHAUSTED;
+    }
+  }
+
+  /** Calls the filter: for it alone the end that is closed to the user is open. */
+  #call(limit: number, mode: number): number {
+    const { source, destination } = this;
+    const filter = this.#filter;
+    this.running = true;
+    if (this.#outward) source.unfreeze(true);
+    else destination.unfreeze(false);
+    try {
+      const result = filter(source, destination, limit, mode);
+      if (result === BEV_OK || result === BEV_NEED_MORE || result === BEV_ERROR) return result;
+      throw new TypeError(`Cannot filter: the result is not BEV_OK, BEV_NEED_MORE or BEV_ERROR: received ${result}`);
+    } finally {
+      this.running = false;
+      if (!this.#owner.freed) {
+        if (this.#outward) source.freeze(true);
+        else destination.freeze(false);
+      }
+    }
+  }
+}
+
+/** What stands in for a filter that is null. */
+function passThrough(source: EvBuffer, destination: EvBuffer, limit: number): number {
+  const n = source.removeBuffer(destination, limit < 0 ? source.length : limit);
+  return n > 0 ? BEV_OK : BEV_NEED_MORE;
+}

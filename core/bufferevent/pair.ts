@@ -1,0 +1,100 @@
+/** Two bufferevents that are each other's other end, in memory. */
+
+import type { EventBase } from "../loop/event_base.ts";
+import { BufferEvent, checkOptions } from "./bufferevent.ts";
+import { PairCore } from "./pair_core.ts";
+
+/** What {@linkcode bufferEventPair} takes besides flags. */
+export interface PairOptions {
+  /**
+   * Whether freeing one end is the end of file for the other. By default it is not, as in C: the other end is not told,
+   * and what it writes stays in its output.
+   */
+  eofOnFree?: boolean | undefined;
+}
+
+let make: (core: PairCore) => PairBufferEvent;
+
+/**
+ * One end of a pair. What is written to it is in the input of its partner at once, when writing is enabled here and
+ * reading there, up to the partner's high watermark; the callbacks come from the loop, the partner's read callback
+ * before the write callback here. {@linkcode bufferEventPair} makes both ends.
+ *
+ * How it differs from the bufferevent of a socket:
+ * - Its callbacks are always deferred: those of one pass come merged.
+ * - Enabling writing with nothing to send calls nothing back.
+ * - `flush()` has a meaning: `BEV_FLUSH` moves what waits, whatever is enabled and wherever the watermark stands;
+ *   `BEV_FINISHED` besides tells the partner `BEV_EVENT_EOF`, and leaves what is enabled. Without a partner it throws
+ *   `EV_UNSUPPORTED`.
+ * - Setting the priority throws `EV_UNSUPPORTED`.
+ * - An end that was freed takes with it what it had not sent. The other end is not told, unless `eofOnFree`;
+ *   `shutdown()` and `close()` do tell it. When the timeout of `close()` cuts off output, the partner gets
+ *   `BEV_EVENT_READING | BEV_EVENT_ERROR` with the code `ECONNRESET`.
+ *
+ * libevent: a `struct bufferevent` of `bufferevent_pair_new`.
+ */
+export class PairBufferEvent<Ctx = unknown> extends BufferEvent<Ctx> {
+  readonly #core: PairCore;
+
+  /** Made by {@linkcode bufferEventPair} only. */
+  private constructor(core: object) {
+    super(core);
+    this.#core = core as PairCore;
+  }
+
+  static {
+    make = (core: PairCore): PairBufferEvent => new PairBufferEvent(core);
+  }
+
+  /** The other end; null once it was freed, or this one. libevent: `bufferevent_pair_get_partner`. */
+  get partner(): PairBufferEvent | null {
+    return this.#core.partner?.face as PairBufferEvent | null ?? null;
+  }
+}
+
+/**
+ * Makes two bufferevents that are each other's other end. Both begin with writing enabled and reading not.
+ *
+ * The bytes are moved, not copied. With nobody reading they stay in the writer's output, without a limit: `enable()`
+ * reading, or look at `output.length`.
+ *
+ * libevent: `bufferevent_pair_new`.
+ *
+ * @param base The base whose loop calls back
+ * @param options `BEV_OPT_` flags, for both; callbacks are deferred in any case
+ * @param pairOptions What happens at the end
+ * @returns Both ends
+ * @throws {RangeError} For options that are none
+ * @throws {EventError} `EV_FREED` when the base was freed
+ *
+ * @example
+ * ```ts
+ * import { bufferEventPair, EV_READ, EventBase } from "@trivent/trivent";
+ *
+ * const base = new EventBase();
+ * const [near, far] = bufferEventPair(base);
+ * far.setCallbacks({
+ *   read: (bev) => {
+ *     console.log(bev.input.toString()); // hello
+ *     bev.free();
+ *     near.free();
+ *   },
+ * });
+ * far.enable(EV_READ);
+ * near.write("hello");
+ * await base.dispatch();
+ * ```
+ */
+export function bufferEventPair(
+  base: EventBase,
+  options: number = 0,
+  pairOptions: PairOptions = {},
+): [PairBufferEvent, PairBufferEvent] {
+  checkOptions(options);
+  const { eofOnFree = false } = pairOptions;
+  const near = new PairCore(base, options, eofOnFree);
+  const far = new PairCore(base, options, eofOnFree);
+  near.partner = far;
+  far.partner = near;
+  return [make(near), make(far)];
+}

@@ -1,0 +1,249 @@
+/** One end of a pair: its output goes into its partner's input, as far as both want (rules M1 to M6). */
+
+import {
+  BEV_EVENT_EOF,
+  BEV_EVENT_ERROR,
+  BEV_EVENT_READING,
+  BEV_EVENT_WRITING,
+  BEV_FINISHED,
+  BEV_NORMAL,
+  BEV_OPT_DEFER_CALLBACKS,
+  EV_READ,
+  EV_WRITE,
+} from "../flags.ts";
+import { EventError } from "../errors.ts";
+import { consume, moveBytes } from "../buffer/internal.ts";
+import type { EventBase } from "../loop/event_base.ts";
+import type { TimerToken } from "../runtime.ts";
+import { BevCore } from "./core.ts";
+import { InactivityTimers } from "./timers.ts";
+
+/** The longest that a host is asked to sleep: beyond 2^31 ms all of them wake at once. */
+const MAX_SLEEP_MS = 2 ** 30;
+
+/** The state behind a `PairBufferEvent`. */
+export class PairCore extends BevCore {
+  /** The other end; null once it was freed. */
+  partner: PairCore | null = null;
+  readonly #timers: InactivityTimers = new InactivityTimers(this);
+  readonly #eofOnFree: boolean;
+  /** Whether the partner has finished and all that it wrote is in our input. */
+  #ended = false;
+  /** Ends the wait of `close()`. */
+  #settle: ((delivered: boolean) => void) | null = null;
+
+  constructor(base: EventBase, options: number, eofOnFree: boolean) {
+    super(base, options | BEV_OPT_DEFER_CALLBACKS);
+    this.#eofOnFree = eofOnFree;
+  }
+
+  // ---- moving bytes
+
+  /**
+   * Moves output to the partner's input: at once, only the callbacks wait for the loop (rule M1). The partner's high
+   * watermark is the limit (rule M2), and the rate limits of both.
+   *
+   * @param push Whether it is moved even if one does not want it, or it goes beyond the watermark
+   */
+  #transfer(push = false): void {
+    const to = this.partner;
+    if (to === null || this.freed) return;
+    if (to.closing !== null) this.#dropOutput();
+    else this.#moveTo(to, push);
+    if (this.finishing && this.output.length === 0 && this.partner !== null) this.partner.#onPartnerFinished();
+  }
+
+  #moveTo(to: PairCore, push: boolean): void {
+    const { output } = this;
+    let moved = false;
+    while (output.length > 0 && !to.freed) {
+      if (!push && !(to.reading && (this.writing || this.closing !== null))) break;
+      let most = output.length;
+      if (!push) {
+        if (to.readHigh > 0) most = Math.min(most, to.readHigh - to.input.length);
+        if (most <= 0) break;
+        if (to.rate !== null) most = to.rate.budget(EV_READ, Math.min(most, to.maxSingleRead));
+        if (most > 0 && this.rate !== null) most = this.rate.budget(EV_WRITE, most);
+        if (most === 0) break;
+      }
+      const n = moveBytes(output, to.input, most);
+      moved = true;
+      if (to.rate !== null) to.rate.spent(EV_READ, n);
+      if (this.rate !== null) this.rate.spent(EV_WRITE, n);
+      // What listens to the buffers may have freed either.
+      if (this.freed || to.freed) return;
+      to.checkHigh();
+    }
+    if (!moved) return;
+    to.#timers.restartRead();
+    this.#timers.restartWrite();
+    to.trigger(EV_READ, 0);
+    this.trigger(EV_WRITE, 0);
+  }
+
+  /** The partner is being closed, and drops what arrives. */
+  #dropOutput(): void {
+    if (this.output.length === 0) return;
+    consume(this.output, this.output.length);
+    if (this.freed) return;
+    this.#timers.restartWrite();
+    this.trigger(EV_WRITE, 0);
+  }
+
+  // ---- what the user, the watermarks and the limits want
+
+  protected override onEnable(what: number): void {
+    if ((what & EV_READ) !== 0) this.#goOnReading();
+    if ((what & EV_WRITE) !== 0) {
+      this.#timers.restartWrite();
+      this.#transfer();
+    }
+  }
+
+  protected override onDisable(what: number): void {
+    if ((what & EV_READ) !== 0) this.#timers.restartRead();
+    if ((what & EV_WRITE) !== 0) this.#timers.restartWrite();
+  }
+
+  protected override onReadSuspension(): void {
+    this.#goOnReading();
+  }
+
+  protected override onWriteSuspension(): void {
+    this.#timers.restartWrite();
+    if (this.writing) this.#transfer();
+  }
+
+  protected override onOutput(): void {
+    this.#transfer();
+    if (!this.freed && this.output.length > 0) this.#timers.awaitWrite();
+  }
+
+  override onTimeouts(): void {
+    this.#timers.restartRead(this.reading && !this.#ended);
+    this.#timers.restartWrite();
+  }
+
+  #goOnReading(): void {
+    this.#timers.restartRead(this.reading && !this.#ended);
+    if (!this.reading) return;
+    if (this.#ended) this.#tellEnd();
+    else if (this.partner !== null) this.partner.#transfer();
+  }
+
+  // ---- the end of what the partner writes
+
+  #onPartnerFinished(): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.#timers.restartRead(false);
+    if (this.#settle !== null) this.#settleIfDone();
+    else if (this.reading) this.#tellEnd();
+  }
+
+  /** As a socket's: reading is disabled, and enabling it tells the end again (rule V5). */
+  #tellEnd(): void {
+    this.disable(EV_READ);
+    this.triggerEvent(BEV_EVENT_READING | BEV_EVENT_EOF);
+  }
+
+  #onPartnerFreed(): void {
+    this.partner = null;
+    if (this.#settle !== null) this.#settle(this.output.length === 0);
+    else if (this.#eofOnFree) this.#onPartnerFinished();
+  }
+
+  // ---- the rest
+
+  override flush(what: number, mode: number): void {
+    this.live("flush a bufferevent");
+    if (this.partner === null) {
+      throw new EventError("Cannot flush a pair: the partner was freed", { code: "EV_UNSUPPORTED" });
+    }
+    if (mode === BEV_NORMAL) return;
+    if ((what & EV_READ) !== 0) this.partner.#transfer(true);
+    if ((what & EV_WRITE) !== 0) this.#transfer(true);
+    if (mode !== BEV_FINISHED) return;
+    const reading = (what & EV_WRITE) !== 0 ? BEV_EVENT_READING : 0;
+    const writing = (what & EV_READ) !== 0 ? BEV_EVENT_WRITING : 0;
+    this.partner?.triggerEvent(BEV_EVENT_EOF | reading | writing);
+  }
+
+  override shutdown(): void {
+    this.live("shut down a bufferevent");
+    if (this.finishing) return;
+    this.finishOutput();
+    this.#transfer();
+  }
+
+  override close(timeoutMs: number): Promise<boolean> {
+    if (this.closing !== null) return this.closing;
+    const { partner } = this;
+    if (this.freed || partner === null) {
+      const nothingLost = this.output.length === 0;
+      this.free();
+      return this.closing = Promise.resolve(nothingLost);
+    }
+    this.setCallbacks(null);
+    this.#timers.stop();
+    this.finishOutput();
+    const { runtime } = this.loop;
+    const deadline = runtime.now() + timeoutMs;
+    const sleep = (): TimerToken => runtime.setTimer(Math.min(deadline, runtime.now() + MAX_SLEEP_MS), cut);
+    const cut = (): void => {
+      if (runtime.now() < deadline) timer = sleep();
+      else this.#cut();
+    };
+    let timer = sleep();
+    this.loop.hold(1);
+    this.closing = new Promise((resolve) => {
+      this.#settle = (delivered): void => {
+        this.#settle = null;
+        runtime.clearTimer(timer);
+        this.loop.hold(-1);
+        this.free();
+        resolve(delivered);
+      };
+    });
+    consume(this.input, this.input.length);
+    partner.#transfer();
+    this.#transfer();
+    this.#settleIfDone();
+    return this.closing;
+  }
+
+  #settleIfDone(): void {
+    if (this.#ended && this.output.length === 0) this.#settle?.(true);
+  }
+
+  /** `close()` is out of time: as after a reset, the partner hears of it if something was lost. */
+  #cut(): void {
+    const { partner } = this;
+    if (this.output.length > 0 && partner !== null) {
+      const error = new EventError("Cannot read: the partner was closed before all of its output was taken", {
+        code: "ECONNRESET",
+        syscall: "read",
+      });
+      partner.disable(EV_READ);
+      partner.triggerEvent(BEV_EVENT_READING | BEV_EVENT_ERROR, error);
+    }
+    this.#settle?.(false);
+  }
+
+  override get priority(): number {
+    return this.loop.queues.length >> 1;
+  }
+
+  override setPriority(): void {
+    throw new EventError("Cannot set the priority: a pair has none of its own", { code: "EV_UNSUPPORTED" });
+  }
+
+  protected override onFree(): void {
+    this.#timers.stop();
+    const { partner } = this;
+    this.partner = null;
+    if (partner !== null) partner.#onPartnerFreed();
+    // Freed by the user while it was being closed.
+    this.#settle?.(false);
+  }
+}

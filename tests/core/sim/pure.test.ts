@@ -1,0 +1,21 @@
+// The simulator runs anywhere: it names nothing that only some host has, and nothing that differs between two runs.
+
+import { readdirSync, readFileSync } from "node:fs";
+import { describe, it } from "node:test";
+import { assert, assertEquals } from "@std/assert";
+
+const HOST_NAMES =
+  /(?<![.#\w$])(?:process|Buffer|setTimeout|setInterval|setImmediate|clearTimeout|queueMicrotask|performance|Deno|Bun|require|global|globalThis|window|self|document|navigator|fetch|console|Date|TextEncoder|TextDecoder|WeakRef|FinalizationRegistry)(?![\w$]|\s*\??:)|\bMath\.random\b/g;
+
+describe("the simulator", () => {
+  it("names no host, no clock and no chance but its own", () => {
+    const files = ["sim.ts", ...readdirSync("runtimes/sim").map((name) => `sim/${name}`)];
+    assert(files.length > 8);
+    for (const file of files) {
+      const code = readFileSync(`runtimes/${file}`, "utf8").replace(/\/\*.*?\*\/|\/\/.*?$|"[^"\n]*"|`[^`]*`/gms, "");
+      assertEquals([...code.matchAll(HOST_NAMES)].map(([name]) => name), [], file);
+      const imports = [...readFileSync(`runtimes/${file}`, "utf8").matchAll(/^[^*\n]*from "([^"]+)";$/gm)];
+      assertEquals(imports.map(([, path]) => path).filter((path) => !path?.startsWith(".")), [], file);
+    }
+  });
+});
