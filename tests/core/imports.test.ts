@@ -1,0 +1,195 @@
+// What may import what: the core imports nothing but the core and knows no host; adapters import the core.
+// That the core compiles without any runtime's types is tests/packaging/types.test.ts.
+
+import { readdirSync, readFileSync } from "node:fs";
+import { posix } from "node:path";
+import { describe, it } from "node:test";
+import { assert, assertEquals } from "@std/assert";
+
+/** Names that only a host has, and the two of the language that would make a simulated run differ from the next. */
+const HOST_NAMES =
+  /(?<![.#\w$])(?:process|Buffer|setTimeout|setInterval|setImmediate|clearTimeout|clearInterval|clearImmediate|performance|Deno|Bun|require|global|window|document|navigator|fetch|console|Date)(?![\w$]|\s*\??:)|\bMath\.random\b/g;
+
+interface Import {
+  specifier: string;
+  typeOnly: boolean;
+}
+
+describe("the core", () => {
+  it("is there, so that the other tests are not empty", () => {
+    assert(sources("core").length > 3);
+    assert(sources("runtimes").length >= 5);
+  });
+
+  it("imports nothing from outside core/", () => {
+    for (const path of sources("core")) {
+      for (const { specifier } of importsOf(path)) {
+        const target = resolve(path, specifier);
+        assert(target.startsWith("core/") && target.endsWith(".ts"), `${path} imports ${specifier}`);
+      }
+    }
+  });
+
+  it("mentions no name of a host, no clock and no chance", () => {
+    for (const path of sources("core")) {
+      const found = [...bare(readFileSync(path, "utf8")).matchAll(HOST_NAMES)].map(([name]) => name);
+      assertEquals(found, [], path);
+    }
+  });
+});
+
+describe("the adapters", () => {
+  it("import the core and what they share, and only detect.ts imports adapters", () => {
+    for (const path of sources("runtimes")) {
+      for (const { specifier, typeOnly } of importsOf(path)) {
+        // A value from `node:` would be loaded, or be missing, on every host: they take it at run time.
+        if (typeOnly && specifier.startsWith("node:")) continue;
+        const target = resolve(path, specifier);
+        const allowed = path === "runtimes/detect.ts"
+          ? /^(core|runtimes)\//
+          : /^(core\/|runtimes\/(?!(node|deno|bun|sim|detect)\.ts))/;
+        assert(allowed.test(target) && target.endsWith(".ts"), `${path} imports ${specifier}`);
+      }
+    }
+  });
+
+  it("for Deno and Bun do not stand on Node's net", () => {
+    for (const path of ["runtimes/deno.ts", "runtimes/bun.ts"]) {
+      assert(!/["'`](node:)?net["'`]/.test(readFileSync(path, "utf8")), path);
+    }
+  });
+});
+
+describe("mod.ts", () => {
+  it("imports the core and the adapters only", () => {
+    for (const { specifier } of importsOf("mod.ts")) {
+      assert(/^(core|runtimes)\/.*\.ts$/.test(resolve("mod.ts", specifier)), `mod.ts imports ${specifier}`);
+    }
+  });
+});
+
+describe("the scanner of this test", () => {
+  it("sees imports of every form, and none in comments and strings", () => {
+    const text = [
+      'import { a } from "./a.ts";',
+      'import type { b } from "./b.ts";',
+      'export * from "./c.ts";',
+      'export type { d } from "./d.ts";',
+      'import "./e.ts";',
+      'const f = await import("./f.ts");',
+      '// import "./no.ts";',
+      '/* import "./no.ts"; */',
+      "const g = `import \"./no.ts\" ${await import('./h.ts')}`;",
+      "const h = 'from \"./no.ts\"';",
+      'const s = /["\'`]/; import "./i.ts";',
+      'import {\n  j,\n} from "./j.ts";',
+      'type K = import("./k.ts").K;',
+    ].join("\n");
+    assertEquals(
+      findImports(text).map(({ specifier, typeOnly }) => `${specifier}${typeOnly ? " type" : ""}`),
+      [
+        "./a.ts",
+        "./b.ts type",
+        "./c.ts",
+        "./d.ts type",
+        "./e.ts",
+        "./f.ts",
+        "./h.ts",
+        "./i.ts",
+        "./j.ts",
+        "./k.ts",
+      ],
+    );
+  });
+
+  it("sees host names in code, and none in comments, strings and member names", () => {
+    const code = bare("// process\nconst a = 'Deno' + `Bun ${setTimeout}`; b.process(); interface C { process: 1 }");
+    assertEquals([...code.matchAll(HOST_NAMES)].map(([name]) => name), ["setTimeout"]);
+  });
+});
+
+function sources(folder: string): string[] {
+  return readdirSync(folder, { recursive: true })
+    .map((path) => `${folder}/${String(path).replaceAll("\\", "/")}`)
+    .filter((path) => path.endsWith(".ts"))
+    .sort();
+}
+
+function resolve(from: string, specifier: string): string {
+  return specifier.startsWith(".") ? posix.join(posix.dirname(from), specifier) : specifier;
+}
+
+function importsOf(path: string): Import[] {
+  return findImports(readFileSync(path, "utf8"));
+}
+
+function findImports(text: string): Import[] {
+  const code = bare(text);
+  const found: Import[] = [];
+  const pattern = /\b(?:(import|export)\b([^;'"`=()]*?)\bfrom\s*|(import)\s*\(?\s*)(["'`])/g;
+  for (const match of code.matchAll(pattern)) {
+    // `bare` keeps positions, so the specifier is where the code has an empty string.
+    const start = match.index + match[0].length;
+    const quote = match[4] ?? '"';
+    found.push({
+      specifier: text.slice(start, text.indexOf(quote, start)),
+      typeOnly: /^\s*type\b/.test(match[2] ?? ""),
+    });
+  }
+  return found;
+}
+
+/** The code with comments and the contents of strings, templates and regular expressions blanked out, in place. */
+function bare(text: string): string {
+  const out = [...text.replaceAll(/[^\n\x20-\x7e]/g, " ")];
+  const blank = (from: number, to: number): void => {
+    for (let i = from; i < to && i < out.length; i++) if (out[i] !== "\n") out[i] = " ";
+  };
+  /** For each open `${`, the depth of braces at which it closes. */
+  const templates: number[] = [];
+  let depth = 0;
+  let at = 0;
+  const endOf = (pattern: RegExp, from: number): number => {
+    pattern.lastIndex = from;
+    const match = pattern.exec(text);
+    return match === null ? text.length : match.index + match[0].length;
+  };
+  const template = (from: number): number => {
+    const end = endOf(/(?<!\\)(?:\\\\)*(?:`|\$\{)/g, from);
+    const opens = text[end - 1] === "{";
+    blank(from, end - (opens ? 2 : 1));
+    if (opens) templates.push(depth++);
+    return end;
+  };
+  while (at < text.length) {
+    const char = text[at];
+    const two = text.slice(at, at + 2);
+    if (two === "//" || two === "/*") {
+      const end = two === "//" ? endOf(/$/gm, at) : endOf(/\*\//g, at);
+      blank(at, end);
+      at = end;
+    } else if (char === '"' || char === "'") {
+      const end = endOf(char === '"' ? /"(?:[^"\\\n]|\\.)*"/g : /'(?:[^'\\\n]|\\.)*'/g, at);
+      blank(at + 1, end - 1);
+      at = end;
+    } else if (char === "`") {
+      at = template(at + 1);
+    } else if (char === "}" && templates.at(-1) === depth - 1) {
+      templates.pop();
+      depth--;
+      at = template(at + 1);
+    } else if (
+      char === "/" &&
+      /(?:^|[=(,:;!&|?{}\[\n>]|\breturn|\btypeof)\s*$/.test(out.slice(Math.max(0, at - 20), at).join(""))
+    ) {
+      const end = endOf(/\/(?:[^\/\\\[\n]|\\.|\[(?:[^\]\\\n]|\\.)*\])+\//g, at);
+      blank(at + 1, end - 1);
+      at = end;
+    } else {
+      if (char === "{") depth++;
+      if (char === "}") depth--;
+      at++;
+    }
+  }
+  return out.join("");
+}

@@ -1,0 +1,109 @@
+// The package that JSR users get: published dry, then served from a registry on loopback and imported by its name.
+
+import { createHash } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { createServer, type Server } from "node:http";
+import type { AddressInfo } from "node:net";
+import { join } from "node:path";
+import { after, before, describe, it } from "node:test";
+import { assertArrayIncludes, assertEquals } from "@std/assert";
+import { start } from "../tools/processes.mjs";
+import { findRuntime, ROOT } from "../tools/runtimes.mjs";
+import { cleanEnvironment, echo, echoServer, json, LISTENING, must, temporaryFolder, writeFiles } from "./workshop.ts";
+
+describe("the JSR package", () => {
+  const manifest = json<{ name: string; version: string; exports: Record<string, string> }>("deno.json");
+  const deno = findRuntime("deno").path;
+  let files: string[] = [];
+  let registry: Server | undefined;
+  let project: string;
+  let env: Record<string, string>;
+
+  before(async () => {
+    // Fails on slow types, on a missing license, on imports that JSR does not take.
+    const output = await must(deno, ["publish", "--dry-run", "--allow-dirty"]);
+    files = [...output.matchAll(/file:\/\/(\S+)/g)].map(([, path]) => decodeURIComponent(path ?? ""))
+      .filter((path) => path.startsWith(ROOT)).map((path) => path.slice(ROOT.length + 1)).sort();
+    registry = await serveRegistry(manifest, files);
+    const { port } = registry.address() as AddressInfo;
+    project = temporaryFolder();
+    writeFiles(project, { "deno.json": "{}", "echo.ts": echoServer(`jsr:${manifest.name}@${manifest.version}`) });
+    env = { ...cleanEnvironment(), JSR_URL: `http://127.0.0.1:${port}/`, DENO_DIR: join(project, "cache") };
+  });
+
+  after(() => {
+    registry?.closeAllConnections();
+    registry?.close();
+  });
+
+  it("holds the library and its papers, and nothing else", () => {
+    assertArrayIncludes(files, ["CHANGELOG.md", "LICENSE", "README.md", "deno.json"]);
+    assertArrayIncludes(files, Object.values(manifest.exports).map((path) => path.slice(2)));
+    const others = files.filter((path) => !/^(core\/.*\.ts|runtimes\/.*\.ts|mod\.ts)$/.test(path));
+    assertEquals(others.length, 4, others.join());
+  });
+
+  it("serves an echo on Deno, type-checked, imported by its name", async () => {
+    await must(deno, ["check", "--allow-import", "echo.ts"], { cwd: project, env });
+    const server = await start(deno, ["run", "--allow-net=127.0.0.1", "--allow-import", "echo.ts"], {
+      cwd: project,
+      env,
+      ready: LISTENING,
+    });
+    try {
+      const bytes = new TextEncoder().encode("Zażółć gęślą jaźń\r\n".repeat(1000));
+      assertEquals(await echo(Number(server.match[1]), bytes), bytes);
+    } finally {
+      assertEquals(await server.stop(), null);
+    }
+  });
+
+  it("has every entry point", async () => {
+    const lines = Object.keys(manifest.exports).map((name) =>
+      `import * as ${name.replace(/\W/g, "") || "all"}_ from "jsr:${manifest.name}@${manifest.version}${
+        name.slice(1)
+      }";`
+    );
+    const names = lines.map((line) => line.split(" ")[3]).join(", ");
+    writeFiles(project, {
+      "all.ts": `${lines.join("\n")}\nconsole.log([${names}].every((m) => Object.keys(m).length > 0));\n`,
+    });
+    assertEquals(
+      (await must(deno, ["run", "--check", "--quiet", "--allow-import", "all.ts"], { cwd: project, env })).trim(),
+      "true",
+    );
+  });
+
+  it("documents every export", async () => {
+    await must(deno, ["doc", "--quiet", "--lint", ...Object.values(manifest.exports)]);
+  });
+});
+
+/** A registry of one package in one version. */
+function serveRegistry(
+  { name, version, exports }: { name: string; version: string; exports: Record<string, string> },
+  files: readonly string[],
+): Promise<Server> {
+  const answers = new Map<string, Uint8Array>();
+  const checksums: Record<string, { size: number; checksum: string }> = {};
+  for (const path of files) {
+    const bytes = readFileSync(join(ROOT, path));
+    const checksum = `sha256-${createHash("sha256").update(bytes).digest("hex")}`;
+    checksums[`/${path}`] = { size: bytes.length, checksum };
+    answers.set(`/${name}/${version}/${path}`, bytes);
+  }
+  const [scope, short] = name.slice(1).split("/");
+  const put = (path: string, value: unknown): void => {
+    answers.set(path, new TextEncoder().encode(JSON.stringify(value)));
+  };
+  put(`/${name}/meta.json`, { scope, name: short, latest: version, versions: { [version]: {} } });
+  put(`/${name}/${version}_meta.json`, { manifest: checksums, exports });
+  const server = createServer((request, response) => {
+    const path = request.url ?? "";
+    const body = answers.get(path);
+    const type = path.endsWith(".json") ? "application/json" : path.endsWith(".ts") ? "text/typescript" : "text/plain";
+    response.writeHead(body === undefined ? 404 : 200, { "content-type": type, connection: "close" });
+    response.end(body);
+  });
+  return new Promise((resolve) => server.listen(0, "127.0.0.1", () => resolve(server)));
+}

@@ -1,0 +1,87 @@
+// The manifests say the same to npm and to JSR.
+
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, it } from "node:test";
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import { ROOT } from "../tools/runtimes.mjs";
+import { json } from "./workshop.ts";
+
+interface NpmManifest {
+  name: string;
+  version: string;
+  license: string;
+  type: string;
+  sideEffects: string[];
+  engines: { node: string };
+  dependencies?: unknown;
+  peerDependencies?: unknown;
+  optionalDependencies?: unknown;
+  exports: Record<string, string | Record<string, string>>;
+}
+
+interface DenoManifest {
+  name: string;
+  version: string;
+  license: string;
+  exports: Record<string, string>;
+}
+
+const npm = json<NpmManifest>("package.json");
+const deno = json<DenoManifest>("deno.json");
+
+describe("the manifests", () => {
+  it("have one version and one license, and so have the lock file and the change log", () => {
+    assertEquals(deno.version, npm.version);
+    assertEquals(deno.license, npm.license);
+    const lock = json<{ version: string; packages: Record<string, { version: string }> }>("package-lock.json");
+    assertEquals([lock.version, lock.packages[""]?.version], [npm.version, npm.version]);
+    const [, latest] = /^## \[?(\d+\.\d+\.\d+[^\]\s]*)/m.exec(readFileSync(join(ROOT, "CHANGELOG.md"), "utf8")) ?? [];
+    assertEquals(latest ?? npm.version, npm.version);
+    const standIn = ["deno.json", "package.json"].map((file) => json<DenoManifest>(`tests/std_assert/${file}`).version);
+    assertEquals(standIn[0], standIn[1]);
+  });
+
+  it("have the same entry points, and each is there", () => {
+    const entries = Object.keys(npm.exports).filter((name) => name !== "./package.json");
+    assertEquals(entries, [".", "./core", "./node", "./deno", "./bun", "./sim"]);
+    assertEquals(entries, Object.keys(deno.exports));
+    for (const [name, source] of Object.entries(deno.exports)) {
+      assert(existsSync(join(ROOT, source)), source);
+      const conditions = npm.exports[name] as Record<string, string>;
+      // The first that matches wins: with `node` first, Deno and Bun would take it.
+      assertEquals(Object.keys(conditions), ["types", "deno", "bun", "node", "default"]);
+      const built = source.replace(/^\.\//, "./dist/").replace(/\.ts$/, "");
+      assertEquals(conditions["types"], `${built}.d.ts`);
+      for (const condition of ["deno", "bun", "node", "default"]) assertEquals(conditions[condition], `${built}.js`);
+    }
+  });
+
+  it("declare an ES module without dependencies, of which only the main entry does something when imported", () => {
+    assertEquals(npm.type, "module");
+    // It chooses the runtime. Were it not named here, a bundler would drop that when only classes are imported.
+    assertEquals(npm.sideEffects, ["./mod.ts", "./dist/mod.js"]);
+    assertEquals([npm.dependencies, npm.peerDependencies, npm.optionalDependencies], [undefined, undefined, undefined]);
+    assertEquals(npm.engines.node, ">=20.16");
+  });
+
+  it("lock the packages of every platform, or npm ci would fail", () => {
+    // npm leaves out of the lock file what the registry at hand does not have: put it back by hand.
+    const { packages } = json<{ packages: Record<string, { optionalDependencies?: object }> }>("package-lock.json");
+    for (const [path, { optionalDependencies = {} }] of Object.entries(packages)) {
+      for (const name of Object.keys(optionalDependencies)) {
+        assert(packages[`node_modules/${name}`] !== undefined, `${path} may need ${name}`);
+      }
+    }
+  });
+
+  it("lock packages by name and checksum, and name no host", () => {
+    const lock = readFileSync(join(ROOT, "package-lock.json"), "utf8");
+    assert(
+      !/https?:\/\/(?!(?:[\w-]+\.)*(?:github\.com|opencollective\.com|tidelift\.com|patreon\.com)\b)[^"]*\.tgz/.test(
+        lock,
+      ),
+    );
+    assertMatch(readFileSync(join(ROOT, ".npmrc"), "utf8"), /^omit-lockfile-registry-resolved=true$/m);
+  });
+});

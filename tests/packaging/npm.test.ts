@@ -1,0 +1,123 @@
+// The package that npm users get: packed, installed into an empty project, and used there on the three runtimes.
+
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { before, describe, it } from "node:test";
+import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import { build, transform } from "esbuild";
+import { start } from "../tools/processes.mjs";
+import { findRuntime, type RuntimeName, RUNTIMES } from "../tools/runtimes.mjs";
+import {
+  cleanEnvironment,
+  echo,
+  echoServer,
+  installTarball,
+  LISTENING,
+  must,
+  mustTool,
+  packTarball,
+  readmeProgram,
+  writeFiles,
+} from "./workshop.ts";
+
+const RUN: Record<RuntimeName, string[]> = {
+  node: [],
+  deno: ["run", "--allow-net=127.0.0.1"],
+  bun: ["run"],
+};
+
+describe("the npm package", () => {
+  let tarball: { path: string; files: string[] };
+  let project: string;
+
+  before(async () => {
+    tarball = await packTarball();
+    project = await installTarball(tarball.path);
+  });
+
+  it("holds what was built and its papers, and nothing else", () => {
+    const others = tarball.files.filter((path) => !/^dist\/.*\.(js|js\.map|d\.ts)$/.test(path));
+    assertEquals(others, ["CHANGELOG.md", "LICENSE", "README.md", "package.json"]);
+    for (const path of tarball.files) {
+      // Source maps carry their sources, under names relative to the package.
+      const text = readFileSync(join(project, "node_modules", "trivent", path), "utf8");
+      assert(!text.includes(process.cwd()), `${path} names a folder of this machine`);
+    }
+  });
+
+  it("has every file that its manifest names", () => {
+    const folder = join(project, "node_modules", "trivent");
+    const { exports } = JSON.parse(readFileSync(join(folder, "package.json"), "utf8")) as { exports: object };
+    const targets = JSON.stringify(exports).match(/\.\/[^"]+\.(js|d\.ts|json)(?=")/g) ?? [];
+    assert(targets.length >= 30);
+    for (const target of targets) assert(existsSync(join(folder, target)), target);
+  });
+
+  for (const name of RUNTIMES) {
+    it(`serves an echo in ten lines on ${name}`, async () => {
+      const program = echoServer("trivent");
+      assertEquals(program.trimEnd().split("\n").length, 10);
+      writeFiles(project, { "echo.mjs": program });
+      const server = await start(findRuntime(name).path, [...RUN[name], "echo.mjs"], {
+        cwd: project,
+        env: cleanEnvironment(),
+        ready: LISTENING,
+      });
+      try {
+        const bytes = Uint8Array.from({ length: 300_000 }, (_, i) => (i * 31) >> 3);
+        assertEquals(await echo(Number(server.match[1]), bytes), bytes);
+      } finally {
+        assertEquals(await server.stop(), null);
+      }
+    });
+
+    it(`serves the ROT13 of the README on ${name}`, async () => {
+      // Node runs no TypeScript before 22.18.
+      const { code } = await transform(readmeProgram().replace("40713", "0"), { loader: "ts", target: "es2022" });
+      writeFiles(project, { "rot13.mjs": code });
+      const server = await start(findRuntime(name).path, [...RUN[name], "rot13.mjs"], {
+        cwd: project,
+        env: cleanEnvironment(),
+        ready: LISTENING,
+      });
+      try {
+        const reply = await echo(Number(server.match[1]), new TextEncoder().encode("Hello, Ünïcode\r\n\n"));
+        assertEquals(new TextDecoder().decode(reply), "Uryyb, Üaïpbqr\r\n\n");
+      } finally {
+        await server.stop();
+      }
+    });
+
+    it(`has one copy of each class for all entry points on ${name}`, async () => {
+      writeFiles(project, {
+        "classes.mjs": `import * as all from "trivent";
+import * as core from "trivent/core";
+await Promise.all([import("trivent/node"), import("trivent/deno"), import("trivent/bun"), import("trivent/sim")]);
+const names = Object.keys(core);
+const other = names.filter((name) => all[name] !== core[name]);
+console.log(\`\${names.length > 2} \${other.join() || "same"} \${typeof new all.EvBuffer()}\`);
+`,
+      });
+      assertEquals(
+        (await must(findRuntime(name).path, [...RUN[name], "classes.mjs"], { cwd: project })).trim(),
+        "true same object",
+      );
+    });
+  }
+
+  it("works when a bundler has dropped what is not used", async () => {
+    const program = `import { EventBase } from "trivent";\nconsole.log(new EventBase().runtime.name);\n`;
+    writeFiles(project, { "bundle.mjs": program });
+    const options = { entryPoints: [join(project, "bundle.mjs")], outfile: join(project, "bundled.mjs") };
+    await build({ ...options, bundle: true, minify: true, format: "esm", platform: "neutral" });
+    assertEquals((await must(findRuntime("node").path, ["bundled.mjs"], { cwd: project })).trim(), "node");
+  });
+
+  it("passes publint", async () => {
+    assertStringIncludes(await mustTool("publint", "publint", ["run", tarball.path, "--strict"]), "All good!");
+  });
+
+  it("passes attw for ES modules", async () => {
+    await mustTool("@arethetypeswrong/cli", "attw", [tarball.path, "--profile", "esm-only"]);
+  });
+});

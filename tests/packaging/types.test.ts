@@ -1,0 +1,83 @@
+// The types: what the core may know, and what the declarations ask of those who use them.
+
+import { readFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { before, describe, it } from "node:test";
+import { assert } from "@std/assert";
+import { installTarball, mustTool, packTarball, readmeProgram, writeFiles } from "./workshop.ts";
+
+describe("the core", () => {
+  it("compiles without any runtime's types", async () => {
+    await mustTool("typescript", "tsc", ["-p", "tests/tsconfig.core.json"]);
+  });
+});
+
+describe("the declarations", () => {
+  let project: string;
+
+  before(async () => {
+    project = await installTarball((await packTarball()).path);
+    writeFiles(project, { "consumer.ts": CONSUMER, "readme.ts": readmeProgram() });
+  });
+
+  for (const [module, moduleResolution] of [["NodeNext", "NodeNext"], ["ESNext", "Bundler"]] as const) {
+    for (const lib of [["ES2022", "ESNext.Disposable"], ["ESNext", "DOM"]]) {
+      it(`need no types of a runtime with ${moduleResolution} and lib ${lib.join(", ")}`, async () => {
+        // The program of the README has a console, so it needs a host.
+        const files = lib.includes("DOM") ? ["consumer.ts", "readme.ts"] : ["consumer.ts"];
+        const compilerOptions = {
+          module,
+          moduleResolution,
+          lib,
+          target: "ES2022",
+          types: [],
+          strict: true,
+          exactOptionalPropertyTypes: true,
+          skipLibCheck: false,
+          noEmit: true,
+        };
+        writeFiles(project, { "tsconfig.json": JSON.stringify({ compilerOptions, files }) });
+        await mustTool("typescript", "tsc", ["-p", project]);
+      });
+    }
+  }
+
+  it("name no type of Node, Deno or Bun", () => {
+    const folder = join(project, "node_modules", "trivent", "dist");
+    const seen = new Set<string>();
+    const visit = (path: string): void => {
+      if (seen.has(path)) return;
+      seen.add(path);
+      const text = readFileSync(path, "utf8");
+      assert(!/["'](node|bun):|\breference (types|lib)=|\bNodeJS\./.test(text), `${path} asks for a runtime's types`);
+      for (const [, specifier] of text.matchAll(/(?:from |import\()"(\.[^"]+)\.js"/g)) {
+        visit(join(dirname(path), `${specifier}.d.ts`));
+      }
+    };
+    for (const entry of ["mod", "core/mod", "runtimes/node", "runtimes/deno", "runtimes/bun", "runtimes/sim"]) {
+      visit(join(folder, `${entry}.d.ts`));
+    }
+    assert(seen.size > 6);
+  });
+});
+
+const CONSUMER = `import { EvBuffer, EventError, serve } from "trivent";
+import * as core from "trivent/core";
+import type {} from "trivent/node";
+import type {} from "trivent/deno";
+import type {} from "trivent/bun";
+import type {} from "trivent/sim";
+
+const buffer: core.EvBuffer = new EvBuffer();
+const error: core.EventError = new EventError("no", { code: "ECONNRESET" });
+export const length: number = buffer.length + error.code.length;
+export async function main(): Promise<number> {
+  const server = await serve({ port: 0, hostname: "127.0.0.1" }, {
+    read(bev) {
+      bev.output.addBuffer(bev.input);
+    },
+  });
+  await server.close({ graceMs: 100 });
+  return buffer.length;
+}
+`;
