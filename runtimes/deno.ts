@@ -296,8 +296,11 @@ class DenoTransport implements TransportBinding {
   }
 }
 
-/** What a failed `accept` says of one connection, and not of the listener. */
-const RETRIABLE: readonly string[] = ["ECONNABORTED", "ECONNRESET", "EINTR", "EPROTO"];
+/**
+ * What a failed `accept` says of one connection, and not of the listener. Deno asks for the addresses before it gives the
+ * connection away: one that was reset meanwhile has none (ENOTCONN, EINVAL on macOS).
+ */
+const RETRIABLE: readonly string[] = ["ECONNABORTED", "ECONNRESET", "EINTR", "EINVAL", "ENOTCONN", "EPROTO"];
 
 class DenoListenerBinding implements ListenerBinding {
   readonly runtime: HostRuntime;

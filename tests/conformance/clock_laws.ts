@@ -1,0 +1,118 @@
+/** The clock, timers and deferred functions. */
+
+import { it } from "node:test";
+import { assert, assertEquals, assertGreaterOrEqual, assertLess } from "@std/assert";
+import { scene, type Subject } from "./scene.ts";
+
+/** How much too early a host's timer may be: the core looks again. */
+const EARLY_MS = 2;
+
+export function clockLaws(makeSubject: () => Subject): void {
+  it("never goes back", () =>
+    scene(makeSubject(), async (scene) => {
+      let last = scene.runtime.now();
+      for (let i = 0; i < 1000; i++) {
+        const now = scene.runtime.now();
+        assertGreaterOrEqual(now, last);
+        last = now;
+        if (i % 100 === 0) await scene.sleep(1);
+      }
+    }));
+
+  it("calls timers at their time, and in order", () =>
+    scene(makeSubject(), async (scene) => {
+      const { runtime } = scene;
+      const begin = runtime.now();
+      const fired: number[] = [];
+      await Promise.all([60, 5, 120, 30, 0.5].map((ms) =>
+        new Promise<void>((resolve) => {
+          runtime.setTimer(begin + ms, () => {
+            fired.push(ms);
+            assertGreaterOrEqual(runtime.now() - begin, ms - EARLY_MS);
+            resolve();
+          });
+        })
+      ));
+      assertEquals(fired, [0.5, 5, 30, 60, 120]);
+    }));
+
+  it("calls a timer of the past soon, and not at once", () =>
+    scene(makeSubject(), async (scene) => {
+      const { runtime } = scene;
+      let inside = true;
+      const begin = runtime.now();
+      await new Promise<void>((resolve) => {
+        runtime.setTimer(begin - 1000, () => {
+          assert(!inside);
+          resolve();
+        });
+        inside = false;
+      });
+      assertLess(runtime.now() - begin, 1000);
+    }));
+
+  it("forgets a timer that is cleared, also one that has fired", () =>
+    scene(makeSubject(), async (scene) => {
+      const { runtime } = scene;
+      const tokens = [5, 10, 15].map((ms) =>
+        runtime.setTimer(runtime.now() + ms, () => assert(false, "it was cleared"))
+      );
+      for (const token of tokens) runtime.clearTimer(token);
+      let fired = 0;
+      const token = runtime.setTimer(runtime.now(), () => fired++);
+      await scene.sleep(40);
+      assertEquals(fired, 1);
+      runtime.clearTimer(token);
+      runtime.clearTimer(token);
+    }));
+
+  it("clears a timer from inside another of the same time", () =>
+    scene(makeSubject(), async (scene) => {
+      const { runtime } = scene;
+      const fired: string[] = [];
+      const at = runtime.now() + 10;
+      const tokens = ["a", "b"].map((name, i): object | number =>
+        runtime.setTimer(at, () => {
+          fired.push(name);
+          runtime.clearTimer(tokens[1 - i]!);
+        })
+      );
+      await scene.sleep(40);
+      assertEquals(fired.length, 1);
+    }));
+
+  it("calls a timer in the background as others, while something else goes on", () =>
+    scene(makeSubject(), async (scene) => {
+      let fired = 0;
+      scene.runtime.setTimer(scene.runtime.now() + 5, () => fired++, true);
+      await scene.sleep(50);
+      assertEquals(fired, 1);
+    }));
+
+  it("keeps a timer of many days", () =>
+    scene(makeSubject(), async (scene) => {
+      const token = scene.runtime.setTimer(scene.runtime.now() + 2 ** 30, () => assert(false, "much too early"));
+      await scene.sleep(30);
+      scene.runtime.clearTimer(token);
+    }));
+
+  it("defers to after this call and its promises, once each, in order", () =>
+    scene(makeSubject(), async (scene) => {
+      const { runtime } = scene;
+      const ran: string[] = [];
+      await new Promise<void>((resolve) => {
+        runtime.defer(() => ran.push("first"));
+        runtime.defer(() => ran.push("second"));
+        Promise.resolve().then(() => ran.push("promise"));
+        runtime.defer(() => {
+          ran.push("third");
+          runtime.defer(() => {
+            ran.push("from inside");
+            resolve();
+          });
+        });
+        ran.push("call");
+      });
+      assertEquals(ran, ["call", "promise", "first", "second", "third", "from inside"]);
+    }));
+}

@@ -1,0 +1,291 @@
+/** Datagram sockets: the same bodies on every runtime that has them, and a clear refusal where there are none. */
+
+import { describe, it } from "node:test";
+import { assert, assertEquals, assertGreater, assertLessOrEqual, assertRejects, assertThrows } from "@std/assert";
+import {
+  type Datagram,
+  type DatagramSocket,
+  EAGAIN,
+  EV_ET,
+  EV_PERSIST,
+  EV_READ,
+  EV_TIMEOUT,
+  EV_WRITE,
+  EventError,
+  Poller,
+  select,
+} from "../../core/mod.ts";
+import { assertSame, bytes, pattern, type PollScene, pollScene, type PollSubject, text } from "./poll_scene.ts";
+
+/** How long nothing should happen. */
+const QUIET_MS = 40;
+/** The most that IPv4 leaves for one. */
+const LARGEST = 65_507;
+
+/** Waits for a datagram. */
+async function take(socket: DatagramSocket): Promise<Datagram> {
+  for (;;) {
+    await select({ read: [socket] });
+    const datagram = socket.recvFrom();
+    if (datagram !== EAGAIN) return datagram;
+  }
+}
+
+/** Sends it, waiting for room. */
+async function send(socket: DatagramSocket, data: Uint8Array | string, to: DatagramSocket): Promise<void> {
+  while (socket.sendTo(data, to.address) === EAGAIN) await select({ write: [socket] });
+}
+
+/** Tests one runtime. */
+export function datagramLaws(name: string, makeSubject: () => PollSubject): void {
+  const { udp } = makeSubject().runtime.capabilities;
+  const law = (what: string, body: (scene: PollScene) => Promise<void>, skip = !udp): void => {
+    it(what, { skip }, () => pollScene(makeSubject(), body));
+  };
+  const open = async (scene: PollScene, hostname = "127.0.0.1", port = 0): Promise<DatagramSocket> =>
+    scene.keep(await scene.base.datagram({ hostname, port }));
+
+  describe(`${name}: datagrams`, () => {
+    law("are refused with a reason where the host has none", async (scene) => {
+      const error = await assertRejects(() => scene.base.datagram(), EventError);
+      assertEquals(error.code, "EV_UNSUPPORTED");
+      if (name === "deno") assert(error.message.includes("--unstable-net"), error.message);
+    }, udp);
+
+    law("go to and fro, whole, with the address of who sent them", async (scene) => {
+      const [a, b] = [await open(scene), await open(scene)];
+      assertEquals([a.address.hostname, a.address.family], ["127.0.0.1", "IPv4"]);
+      assert(a.address.port > 0 && a.address.port !== b.address.port);
+      assertEquals(a.recvFrom(), EAGAIN);
+      assertEquals(a.sendTo("hêllo", b.address), 6);
+      const there = await take(b);
+      assertEquals([text(there.data), there.address], ["hêllo", a.address]);
+      assertEquals(Object.getPrototypeOf(there.data), Uint8Array.prototype);
+      b.sendTo(there.data.subarray(1), there.address);
+      const back = await take(a);
+      assertEquals([text(back.data), back.address], ["êllo", b.address]);
+      assertEquals([a.recvFrom(), b.recvFrom()], [EAGAIN, EAGAIN]);
+    });
+
+    law("of no bytes and of 65507 bytes arrive", async (scene) => {
+      const [a, b] = [await open(scene), await open(scene)];
+      assertEquals(a.sendTo(new Uint8Array(0), b.address), 0);
+      assertEquals((await take(b)).data.length, 0);
+      const data = pattern(LARGEST);
+      assertEquals(a.sendTo(data, b.address), LARGEST);
+      assertSame((await take(b)).data, data);
+    });
+
+    law("keep their bounds and their order on the way to the same machine", async (scene) => {
+      const [a, b] = [await open(scene), await open(scene)];
+      for (let i = 0; i < 100; i++) await send(a, pattern(i + 1, i), b);
+      for (let i = 0; i < 100; i++) assertSame((await take(b)).data, pattern(i + 1, i));
+    });
+
+    law("are copied when they are sent, and are the receiver's when they are received", async (scene) => {
+      const [a, b] = [await open(scene), await open(scene)];
+      const data = bytes("first");
+      a.sendTo(data, b.address);
+      data.set(bytes("other"));
+      a.sendTo(data, b.address);
+      const [one, two] = [await take(b), await take(b)];
+      assertEquals([text(one.data), text(two.data)], ["first", "other"]);
+      one.data.fill(0);
+      assertEquals(text(two.data), "other");
+    });
+
+    law("to where nobody is are lost in silence, and the next ones are not", async (scene) => {
+      const [a, b, gone] = [await open(scene), await open(scene), await open(scene)];
+      gone.close();
+      for (let i = 0; i < 5; i++) {
+        await send(a, "lost", gone);
+        await scene.sleep(i);
+        await send(a, `found ${i}`, b);
+      }
+      for (let i = 0; i < 5; i++) assertEquals(text((await take(b)).data), `found ${i}`);
+      await scene.sleep(QUIET_MS);
+      assertEquals(a.recvFrom(), EAGAIN);
+    });
+
+    law("are lost and counted when nobody receives, and held in bounded memory", async (scene) => {
+      const [a, b] = [await open(scene), await open(scene)];
+      const SENT = 1000;
+      for (let i = 0; i < SENT; i++) {
+        await send(a, pattern(1000, i), b);
+        // Else the system loses them, too, and does not say so.
+        if (i % 20 === 19) await scene.sleep(1);
+      }
+      await scene.until(() => b.dropped > 0, () => "nothing was dropped");
+      await scene.sleep(QUIET_MS);
+      let held = 0;
+      for (let datagram = b.recvFrom(); datagram !== EAGAIN; datagram = b.recvFrom()) {
+        assertSame(datagram.data, pattern(1000, held));
+        held++;
+      }
+      assertLessOrEqual(held, 213);
+      assertGreater(held, 100);
+      assertLessOrEqual(held + b.dropped, SENT);
+      // And it goes on.
+      await send(a, "again", b);
+      assertEquals(text((await take(b)).data), "again");
+    });
+
+    law("are taken as long as there is room, and room is told", async (scene) => {
+      const [a, b] = [await open(scene), await open(scene)];
+      const poller = scene.keep(new Poller(scene.base));
+      const data = new Uint8Array(1000);
+      let refused = false;
+      for (let i = 0; i < 2000 && !refused; i++) refused = a.sendTo(data, b.address) === EAGAIN;
+      poller.add(a, EV_WRITE);
+      // A kernel that sends faster than we can is never full.
+      if (refused) {
+        assertEquals(a.sendTo(data, b.address), EAGAIN);
+        assertEquals((await select({ write: [a] }, 0)).write.length, 0);
+      }
+      assertEquals((await poller.wait()).length, 1);
+      assertEquals(a.sendTo(data, b.address), 1000);
+    });
+
+    law("are told to events, level-triggered, edge-triggered, and with a timeout", async (scene) => {
+      const [a, b] = [await open(scene), await open(scene)];
+      const { base } = scene;
+      const heard: string[] = [];
+      const level = base.event(b, EV_READ | EV_PERSIST, (source, what) => {
+        assert(source === b);
+        assertEquals(what, EV_READ);
+        const datagram = b.recvFrom();
+        heard.push(datagram === EAGAIN ? "nothing" : text(datagram.data));
+        if (heard.length === 3) level.del();
+      });
+      level.add();
+      for (const word of ["one", "two", "three"]) a.sendTo(word, b.address);
+      await base.dispatch();
+      assertEquals(heard, ["one", "two", "three"]);
+
+      a.sendTo("four", b.address);
+      const edges: number[] = [];
+      const edge = base.event(b, EV_READ | EV_ET | EV_PERSIST, (_source, what) => edges.push(what));
+      edge.add();
+      base.loopExit(QUIET_MS);
+      await base.dispatch();
+      assertEquals(edges, [EV_READ]);
+      edge.free();
+      assertEquals(text((await take(b)).data), "four");
+
+      const late: number[] = [];
+      base.event(b, EV_READ, (_source, what) => late.push(what)).add(5);
+      base.event(a, EV_WRITE, (_source, what) => late.push(what)).add();
+      await base.dispatch();
+      assertEquals(late, [EV_WRITE, EV_TIMEOUT]);
+    });
+
+    law("echo through an event base: many clients, one socket", async (scene) => {
+      const server = await open(scene);
+      const { base } = scene;
+      const CLIENTS = 20;
+      const clients = await Promise.all(Array.from({ length: CLIENTS }, () => open(scene)));
+      base.event(server, EV_READ | EV_PERSIST, () => {
+        for (let datagram = server.recvFrom(); datagram !== EAGAIN; datagram = server.recvFrom()) {
+          server.sendTo(datagram.data, datagram.address);
+        }
+      }).add();
+      const dispatched = base.dispatch();
+      await Promise.all(clients.map(async (client, i) => {
+        for (let round = 0; round < 10; round++) {
+          client.sendTo(`client ${i} round ${round}`, server.address);
+          const { data, address } = await take(client);
+          assertEquals([text(data), address], [`client ${i} round ${round}`, server.address]);
+        }
+      }));
+      server.close();
+      assertEquals(await dispatched, "empty");
+    });
+
+    law("fail to open with EADDRINUSE and EADDRNOTAVAIL, and leave nothing", async (scene) => {
+      const a = await open(scene);
+      const again = await assertRejects(() => open(scene, "127.0.0.1", a.address.port), EventError);
+      assertEquals([again.code, again.syscall], ["EADDRINUSE", "bind"]);
+      assert(again.message.includes(`127.0.0.1:${a.address.port}`), again.message);
+      // RFC 5737: nobody's.
+      const foreign = await assertRejects(() => open(scene, "192.0.2.1"), EventError);
+      assertEquals([foreign.code, foreign.syscall], ["EADDRNOTAVAIL", "bind"]);
+      await scene.until(() => scene.runtime.openHandles === 1, () => "what failed to open is open");
+    });
+
+    law("give the port back when they are closed", async (scene) => {
+      const a = await open(scene);
+      const { port } = a.address;
+      a.close();
+      await scene.until(() => scene.runtime.openHandles === 0, () => "it is still open");
+      const b = await open(scene, "127.0.0.1", port);
+      assertEquals(b.address.port, port);
+    });
+
+    law("that were sent before close() still leave", async (scene) => {
+      const [a, b] = [await open(scene), await open(scene)];
+      let sent = 0;
+      while (sent < 20 && a.sendTo(String(sent), b.address) !== EAGAIN) sent++;
+      a.close();
+      for (let i = 0; i < sent; i++) assertEquals(text((await take(b)).data), String(i));
+    });
+
+    law("are no more after close(): no event, no error, no poller", async (scene) => {
+      const [a, b] = [await open(scene), await open(scene)];
+      const { base } = scene;
+      base.event(b, EV_READ | EV_PERSIST, () => assert(false)).add();
+      const poller = scene.keep(new Poller(base));
+      poller.add(b, EV_READ);
+      b.close();
+      b.close();
+      a.sendTo("x", b.address);
+      assertEquals([poller.size, await base.dispatch()], [0, "empty"]);
+      assertEquals(await poller.wait(QUIET_MS), []);
+      assertEquals(assertThrows(() => b.recvFrom(), EventError).code, "EBADF");
+      assertEquals(assertThrows(() => b.sendTo("x", a.address), EventError).code, "EBADF");
+      assertEquals((await assertRejects(() => select({ read: [b] }), EventError)).code, "EBADF");
+    });
+
+    law("that are too large, or go nowhere, are refused", async (scene) => {
+      const a = await open(scene);
+      const to = a.address;
+      assertThrows(() => a.sendTo(new Uint8Array(LARGEST + 1), to), RangeError);
+      for (const port of [0, 65_536, 1.5]) {
+        assertThrows(() => a.sendTo("x", { hostname: to.hostname, port }), RangeError);
+      }
+      assertThrows(() => a.sendTo("x", { hostname: "localhost", port: 9 }), RangeError);
+      assertThrows(() => a.sendTo(5 as never, to), TypeError);
+      const family = assertThrows(() => a.sendTo("x", { hostname: "::1", port: 9 }), EventError);
+      assertEquals(family.code, "EAFNOSUPPORT");
+      await assertRejects(() => open(scene, "localhost"), RangeError);
+      await assertRejects(() => open(scene, "127.0.0.1", -1), RangeError);
+      assertEquals(a.recvFrom(), EAGAIN);
+    });
+
+    law("go over IPv6", async (scene) => {
+      const [a, b] = [await open(scene, "::1"), await open(scene, "::1")];
+      assertEquals([a.address.hostname, a.address.family], ["::1", "IPv6"]);
+      a.sendTo("six", b.address);
+      const { data, address } = await take(b);
+      assertEquals([text(data), address], ["six", a.address]);
+    });
+
+    law("come to every address of the machine, of both families, and can be answered", async (scene) => {
+      const four = await open(scene, "0.0.0.0");
+      const both = await open(scene, "::");
+      const client4 = await open(scene);
+      const client6 = await open(scene, "::1");
+      client4.sendTo("a", { hostname: "127.0.0.1", port: four.address.port });
+      client4.sendTo("b", { hostname: "127.0.0.1", port: both.address.port });
+      assertEquals((await take(four)).address, client4.address);
+      const mapped = await take(both);
+      assertEquals(mapped.address, client4.address);
+      client6.sendTo("c", { hostname: "::1", port: both.address.port });
+      const own = await take(both);
+      assertEquals(own.address, client6.address);
+      both.sendTo("to four", mapped.address);
+      both.sendTo("to six", own.address);
+      assertEquals(text((await take(client4)).data), "to four");
+      assertEquals(text((await take(client6)).data), "to six");
+    });
+  });
+}

@@ -1,0 +1,42 @@
+/**
+ * The laws of the seam (core/runtime.ts), as tests that every runtime passes. One body for all; what a host declares not
+ * to be able to do is tested to be refused.
+ */
+
+import { describe } from "node:test";
+import { callbackLaws } from "./callback_laws.ts";
+import { clockLaws } from "./clock_laws.ts";
+import { connectLaws } from "./connect_laws.ts";
+import { endingLaws } from "./ending_laws.ts";
+import { hostLaws } from "./host_laws.ts";
+import { listenLaws } from "./listen_laws.ts";
+import { resetLaws } from "./reset_laws.ts";
+import type { Kind, Subject } from "./scene.ts";
+import { transferLaws } from "./transfer_laws.ts";
+
+/**
+ * Tests one runtime.
+ *
+ * @param name What it is called in the report
+ * @param makeSubject Gives the runtime, for each test anew or always the same
+ */
+export function conformance(name: string, makeSubject: () => Subject): void {
+  const can = makeSubject().runtime.capabilities;
+  const kinds: Kind[] = ["IPv4", "IPv6"];
+  if (can.unix) kinds.push("unix");
+  if (can.abstractUnix) kinds.push("abstract unix");
+  describe(name, () => {
+    for (const kind of kinds) describe(kind, () => transferLaws(makeSubject, kind));
+    for (const kind of kinds.filter((kind) => kind === "IPv4" || kind === "unix")) {
+      describe(kind, () => {
+        endingLaws(makeSubject, kind);
+        resetLaws(makeSubject, kind, can);
+        callbackLaws(makeSubject, kind);
+      });
+    }
+    describe("connect", () => connectLaws(makeSubject, can));
+    describe("listen", () => listenLaws(makeSubject, can, kinds));
+    describe("clock", () => clockLaws(makeSubject));
+    describe("host", () => hostLaws(makeSubject, can));
+  });
+}

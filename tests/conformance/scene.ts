@@ -1,0 +1,545 @@
+/**
+ * What the tests of the seam share: a runtime under test, peers that record and check what they hear, and the leak
+ * check. Bodies wait only for events of the seam and for the runtime's own timers, so that the simulator can drive them.
+ */
+
+import { assert, assertEquals } from "@std/assert";
+import type {
+  AcceptSink,
+  Address,
+  ConnectOptions,
+  ListenerBinding,
+  ListenOptions,
+  Runtime,
+  TransportBinding,
+  TransportSink,
+} from "../../core/runtime.ts";
+import type { EventError } from "../../core/mod.ts";
+
+/** What a conformance run is given. */
+export interface Subject {
+  /** The runtime under test. */
+  readonly runtime: Runtime;
+  /** Moves time on until the promise settles. By default the host's own time does. */
+  readonly run?: <T>(promise: Promise<T>) => Promise<T>;
+  /** Raises a signal. */
+  readonly raise: (signal: string) => void;
+  /** A file that can be read, and what is in it. */
+  readonly file: { readonly path: string; readonly bytes: Uint8Array };
+  /** A path in the file system for a unix socket, another one each time. */
+  readonly unixPath: () => string;
+}
+
+/** Where to listen: one of each kind that the host can do. */
+export type Kind = "IPv4" | "IPv6" | "unix" | "abstract unix";
+
+const LIMIT_MS = 20_000;
+
+/** Runs the body of one test, and then looks whether it has left anything open. */
+export async function scene(subject: Subject, body: (scene: Scene) => Promise<void>): Promise<void> {
+  const run = subject.run ?? (<T>(promise: Promise<T>): Promise<T> => promise);
+  await run(play(subject, body));
+}
+
+async function play(subject: Subject, body: (scene: Scene) => Promise<void>): Promise<void> {
+  const { runtime } = subject;
+  const here = new Scene(subject);
+  const before = runtime.openHandles;
+  const finished = body(here);
+  try {
+    await here.within(LIMIT_MS, finished, () => here.story());
+  } catch (error) {
+    await here.sweep();
+    throw error;
+  }
+  await here.end();
+  assertEquals(here.offences, [], here.story());
+  await here.until(
+    () => runtime.openHandles === 0,
+    () => `${runtime.openHandles} handles are left open: ${here.story()}`,
+  );
+}
+
+/** One test. */
+export class Scene {
+  readonly runtime: Runtime;
+  readonly subject: Subject;
+  /** What no adapter may do, and one has done. */
+  readonly offences: string[] = [];
+  readonly #peers: Peer[] = [];
+  readonly #listeners: Listener[] = [];
+
+  constructor(subject: Subject) {
+    this.subject = subject;
+    this.runtime = subject.runtime;
+  }
+
+  /** What all peers have heard, for the message of a failure. */
+  story(): string {
+    return this.#peers.map((peer) => `${peer.name}: ${peer.heard.slice(-12).join(" ")} (${peer.bytes} bytes)`).join(
+      "; ",
+    );
+  }
+
+  /** A peer that the scene watches over. */
+  peer(name: string, hooks?: Hooks): Peer {
+    const peer = new Peer(this, name, hooks);
+    this.#peers.push(peer);
+    return peer;
+  }
+
+  async listen(options: ListenOptions = { hostname: "127.0.0.1" }, hooks?: ListenHooks): Promise<Listener> {
+    const listener = new Listener(this, hooks);
+    this.#listeners.push(listener);
+    await listener.open(options);
+    return listener;
+  }
+
+  /** Listens on a new address of a kind. */
+  listenOn(kind: Kind, hooks?: ListenHooks): Promise<Listener> {
+    return this.listen(this.options(kind), hooks);
+  }
+
+  options(kind: Kind): ListenOptions {
+    if (kind === "unix") return { path: this.subject.unixPath() };
+    if (kind === "abstract unix") return { path: `\0${this.subject.unixPath()}` };
+    return { hostname: kind === "IPv4" ? "127.0.0.1" : "::1", port: 0 };
+  }
+
+  connect(to: Address | ConnectOptions, hooks?: Hooks): Peer {
+    const peer = this.peer("client", hooks);
+    peer.connect(to);
+    return peer;
+  }
+
+  /** A connected pair, and the listener that it came from. */
+  async pair(kind: Kind = "IPv4", hooks: { client?: Hooks; server?: Hooks } = {}): Promise<Pair> {
+    const listener = await this.listenOn(kind, { accepted: () => hooks.server });
+    const client = this.connect(listener.address, hooks.client);
+    const server = await listener.accept();
+    await client.connected;
+    return { client, server, listener };
+  }
+
+  sleep(ms: number): Promise<void> {
+    return new Promise((resolve) => this.runtime.setTimer(this.runtime.now() + ms, resolve));
+  }
+
+  /** Waits for the microtasks, the callbacks of the host's present poll, and whatever it does next. */
+  async settle(): Promise<void> {
+    for (let i = 0; i < 3; i++) await new Promise<void>((resolve) => this.runtime.defer(resolve));
+    await this.sleep(20);
+  }
+
+  /** Looks again and again whether something has come true. */
+  async until(condition: () => boolean, what: string | (() => string)): Promise<void> {
+    const deadline = this.runtime.now() + 10_000;
+    while (!condition()) {
+      const text = typeof what === "string" ? `not in time: ${what}` : what();
+      if (this.runtime.now() > deadline) throw new Error(`${text}; ${this.story()}`);
+      await this.sleep(5);
+    }
+  }
+
+  async within<T>(ms: number, promise: Promise<T>, what: () => string): Promise<T> {
+    let timer: unknown;
+    const late = new Promise<never>((_, reject) => {
+      timer = this.runtime.setTimer(this.runtime.now() + ms, () => reject(new Error(`Hangs: ${what()}`)));
+    });
+    try {
+      return await Promise.race([promise, late]);
+    } finally {
+      this.runtime.clearTimer(timer as object);
+    }
+  }
+
+  /** Ends what a test has left: resets the connections and closes the listeners. */
+  async end(): Promise<void> {
+    for (const listener of this.#listeners) await listener.close();
+    for (const peer of this.#peers) peer.reset();
+    for (const peer of this.#peers) {
+      if (peer.binding !== undefined) {
+        await this.within(5000, peer.closed, () => `no onClose after reset: ${this.story()}`);
+      }
+    }
+  }
+
+  async sweep(): Promise<void> {
+    try {
+      await this.end();
+    } catch {
+      // The first failure is the one to tell.
+    }
+    // Such as what is connected too late.
+    await this.sleep(100);
+  }
+}
+
+/** A connection with its two ends. */
+export interface Pair {
+  readonly client: Peer;
+  readonly server: Peer;
+  readonly listener: Listener;
+}
+
+/** What a test does from inside the callbacks of a connection. */
+export interface Hooks {
+  connect?: (peer: Peer) => void;
+  data?: (peer: Peer, chunk: Uint8Array) => void;
+  end?: (peer: Peer) => void;
+  writable?: (peer: Peer) => void;
+  close?: (peer: Peer, error: EventError | undefined) => void;
+}
+
+/** What a test does from inside the callbacks of a listener. */
+export interface ListenHooks {
+  /** Before `onAccept` has given the sink. */
+  accept?: (peer: Peer) => void;
+  /** Gives the hooks of each connection. */
+  accepted?: () => Hooks | undefined;
+}
+
+/** A promise and what settles it. */
+class Signal<T = void> {
+  settled = false;
+  readonly promise: Promise<T>;
+  #resolve: (value: T) => void = () => {};
+
+  constructor() {
+    this.promise = new Promise((resolve) => this.#resolve = resolve);
+  }
+
+  fire(value: T): void {
+    this.settled = true;
+    this.#resolve(value);
+  }
+}
+
+/** One end of a connection: keeps what it hears, and checks of each callback whether it may come. */
+export class Peer implements TransportSink {
+  readonly name: string;
+  /** The callbacks, in order: `connect`, `data`, `end`, `writable`, `close` or `close:ECONNRESET`. */
+  readonly heard: string[] = [];
+  /** What has arrived. */
+  readonly chunks: Uint8Array[] = [];
+  bytes = 0;
+  binding: TransportBinding | undefined;
+  error: EventError | undefined;
+  /** Whether the chunks are kept. */
+  keep = true;
+  readonly #scene: Scene;
+  readonly #hooks: Hooks;
+  readonly #connected: Signal = new Signal();
+  readonly #ended: Signal = new Signal();
+  readonly #closed: Signal<EventError | undefined> = new Signal();
+  #writable: Signal = new Signal();
+  #arrived: { readonly n: number; readonly signal: Signal } | undefined;
+  /** `write` has returned 0 and `onWritable` has not come. */
+  owed = false;
+  #inside = 0;
+  /** Closed, released or reset by ourselves: only `onClose` may come. */
+  left = false;
+  #shut = false;
+
+  constructor(scene: Scene, name: string, hooks: Hooks = {}) {
+    this.#scene = scene;
+    this.name = name;
+    this.#hooks = hooks;
+  }
+
+  // What the test waits for.
+
+  get connected(): Promise<void> {
+    return this.#connected.promise;
+  }
+
+  get ended(): Promise<void> {
+    return this.#ended.promise;
+  }
+
+  get closed(): Promise<EventError | undefined> {
+    return this.#closed.promise;
+  }
+
+  get isClosed(): boolean {
+    return this.#closed.settled;
+  }
+
+  get isEnded(): boolean {
+    return this.#ended.settled;
+  }
+
+  /** The next `onWritable`. */
+  get writable(): Promise<void> {
+    return this.#writable.promise;
+  }
+
+  /** Waits until so many bytes have arrived in all. */
+  atLeast(n: number): Promise<void> {
+    if (this.bytes >= n) return Promise.resolve();
+    this.#arrived = { n, signal: new Signal() };
+    return this.#arrived.signal.promise;
+  }
+
+  /** All that has arrived, in one piece. */
+  get received(): Uint8Array {
+    return join(this.chunks);
+  }
+
+  get text(): string {
+    return new TextDecoder().decode(this.received);
+  }
+
+  // What the test does.
+
+  connect(to: Address | ConnectOptions): void {
+    this.#inside++;
+    this.binding = this.#scene.runtime.connect({ ...to }, this);
+    this.#inside--;
+    assertEquals([this.binding.local, this.binding.remote], [undefined, undefined], "addresses before the connection");
+  }
+
+  #do<T>(what: (binding: TransportBinding) => T): T {
+    assert(this.binding !== undefined, "there is no binding yet");
+    this.#inside++;
+    try {
+      return what(this.binding);
+    } finally {
+      this.#inside--;
+    }
+  }
+
+  write(data: Uint8Array | string): number {
+    const chunk = typeof data === "string" ? bytesOf(data) : data;
+    const taken = this.#do((binding) => binding.write(chunk));
+    this.#took(taken, chunk.length);
+    return taken;
+  }
+
+  writev(chunks: readonly Uint8Array[]): number {
+    const taken = this.#do((binding) => binding.writev!(chunks));
+    this.#took(taken, chunks.reduce((sum, chunk) => sum + chunk.length, 0));
+    return taken;
+  }
+
+  #took(taken: number, length: number): void {
+    if (!Number.isInteger(taken) || taken < 0 || taken > length) this.#offend(`write took ${taken} of ${length}`);
+    if (taken > 0) this.owed = false;
+    if (taken > 0 && (this.left || this.#shut || this.isClosed)) this.#offend("write took bytes after the end");
+    if (taken === 0 && length > 0 && !this.owed) {
+      this.owed = true;
+      this.#writable = new Signal();
+    }
+  }
+
+  /** Writes all of it, waiting for room. Rejects when the connection goes. */
+  async send(data: Uint8Array): Promise<void> {
+    for (let at = 0; at < data.length;) {
+      const taken = this.write(data.subarray(at));
+      at += taken;
+      if (taken > 0) continue;
+      await Promise.race([this.writable, this.closed]);
+      if (this.isClosed) throw this.error ?? new Error(`the connection of ${this.name} was closed`);
+    }
+  }
+
+  /** Writes until nothing is taken any more. @returns How many bytes were taken */
+  fill(chunk: Uint8Array = new Uint8Array(65_536)): number {
+    let total = 0;
+    for (;;) {
+      const taken = this.write(chunk);
+      total += taken;
+      if (taken === 0 || total > 64 << 20) return total;
+    }
+  }
+
+  pauseRead(): void {
+    this.#do((binding) => binding.pauseRead());
+  }
+
+  resumeRead(): void {
+    this.#do((binding) => binding.resumeRead());
+  }
+
+  shutdown(): void {
+    this.#shut = true;
+    this.#do((binding) => binding.shutdownWrite());
+  }
+
+  close(): void {
+    this.left = true;
+    this.#do((binding) => binding.close());
+  }
+
+  release(): void {
+    this.left = true;
+    this.#do((binding) => binding.release());
+  }
+
+  reset(): void {
+    this.left = true;
+    if (this.binding !== undefined) this.#do((binding) => binding.reset());
+  }
+
+  // What the adapter tells.
+
+  #offend(what: string): void {
+    this.#scene.offences.push(`${this.name}: ${what}, after ${this.heard.slice(-6).join(" ") || "nothing"}`);
+  }
+
+  #hear(what: string): void {
+    if (this.#inside > 0) this.#offend(`${what} came from inside a method`);
+    if (this.isClosed) this.#offend(`${what} came after onClose`);
+    if (this.left && what !== "writable" && !what.startsWith("close")) {
+      this.#offend(`${what} came after close() or reset()`);
+    }
+    if (this.heard.at(-1) !== what || what !== "data") this.heard.push(what);
+  }
+
+  onConnect(): void {
+    if (this.heard.length > 0) this.#offend("onConnect was not the first");
+    this.#hear("connect");
+    this.#connected.fire();
+    this.#hooks.connect?.(this);
+  }
+
+  onData(chunk: Uint8Array): void {
+    this.#hear("data");
+    if (this.isEnded) this.#offend("data came after onEnd");
+    if (Object.getPrototypeOf(chunk) !== Uint8Array.prototype) this.#offend(`a ${chunk.constructor.name} came as data`);
+    if (chunk.length === 0) this.#offend("data came without a byte");
+    this.bytes += chunk.length;
+    if (this.keep) this.chunks.push(chunk);
+    if (this.#arrived !== undefined && this.bytes >= this.#arrived.n) this.#arrived.signal.fire();
+    this.#hooks.data?.(this, chunk);
+  }
+
+  onEnd(): void {
+    if (this.isEnded) this.#offend("onEnd came twice");
+    this.#hear("end");
+    this.#ended.fire();
+    this.#hooks.end?.(this);
+  }
+
+  onWritable(): void {
+    if (!this.owed) this.#offend("onWritable came although no write was refused");
+    this.#hear("writable");
+    this.owed = false;
+    this.#writable.fire();
+    this.#hooks.writable?.(this);
+  }
+
+  onClose(error?: EventError): void {
+    this.#hear(error === undefined ? "close" : `close:${error.code}`);
+    this.error = error;
+    this.#closed.fire(error);
+    this.#hooks.close?.(this, error);
+  }
+}
+
+/** A listening socket. */
+export class Listener implements AcceptSink {
+  readonly accepted: Peer[] = [];
+  readonly errors: EventError[] = [];
+  binding: ListenerBinding | undefined;
+  readonly #scene: Scene;
+  readonly #hooks: ListenHooks;
+  readonly #waiting: Signal<Peer>[] = [];
+  #given = 0;
+
+  constructor(scene: Scene, hooks: ListenHooks = {}) {
+    this.#scene = scene;
+    this.#hooks = hooks;
+  }
+
+  get address(): Address {
+    assert(this.binding !== undefined, "it does not listen");
+    return this.binding.address;
+  }
+
+  get port(): number {
+    assert("port" in this.address, "it is no port");
+    return this.address.port;
+  }
+
+  async open(options: ListenOptions): Promise<void> {
+    this.binding = await this.#scene.runtime.listen(options, this);
+  }
+
+  /** The next connection. */
+  accept(): Promise<Peer> {
+    const peer = this.accepted[this.#given];
+    const signal = new Signal<Peer>();
+    this.#given++;
+    if (peer !== undefined) return Promise.resolve(peer);
+    this.#waiting.push(signal);
+    return signal.promise;
+  }
+
+  onAccept(binding: TransportBinding): TransportSink {
+    const peer = this.#scene.peer(`server ${this.accepted.length}`, this.#hooks.accepted?.());
+    peer.binding = binding;
+    this.accepted.push(peer);
+    this.#hooks.accept?.(peer);
+    // As a real acceptor does: whoever waits goes on later, the sink is given now.
+    this.#waiting.shift()?.fire(peer);
+    return peer;
+  }
+
+  onError(error: EventError): void {
+    this.errors.push(error);
+  }
+
+  async close(): Promise<void> {
+    await this.binding?.close();
+  }
+}
+
+/** A text in UTF-8. */
+export function bytesOf(text: string): Uint8Array {
+  return new TextEncoder().encode(text);
+}
+
+/** Puts chunks together. */
+export function join(chunks: readonly Uint8Array[]): Uint8Array {
+  const all = new Uint8Array(chunks.reduce((sum, chunk) => sum + chunk.length, 0));
+  let at = 0;
+  for (const chunk of chunks) {
+    all.set(chunk, at);
+    at += chunk.length;
+  }
+  return all;
+}
+
+/** The same bytes for the same seed, and others for another. */
+export function noise(length: number, seed: number): Uint8Array {
+  const bytes = new Uint8Array(length);
+  const next = dice(seed);
+  for (let i = 0; i + 4 <= length; i += 4) {
+    const word = next();
+    bytes[i] = word;
+    bytes[i + 1] = word >>> 8;
+    bytes[i + 2] = word >>> 16;
+    bytes[i + 3] = word >>> 24;
+  }
+  return bytes;
+}
+
+/** Numbers of 32 bits, the same for the same seed. */
+export function dice(seed: number): () => number {
+  let x = (seed * 2654435761) >>> 0 || 1;
+  return () => {
+    x ^= x << 13;
+    x ^= x >>> 17;
+    x ^= x << 5;
+    return x >>> 0;
+  };
+}
+
+/** Compares without printing megabytes. */
+export function assertSameBytes(actual: Uint8Array, expected: Uint8Array, what: string): void {
+  assertEquals(actual.length, expected.length, `${what}: the number of bytes`);
+  for (let i = 0; i < actual.length; i++) {
+    if (actual[i] !== expected[i]) throw new Error(`${what}: byte ${i} is ${actual[i]} and not ${expected[i]}`);
+  }
+}

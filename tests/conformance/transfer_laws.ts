@@ -1,0 +1,218 @@
+/** Laws 1 and 2: nothing is lost or reordered, and memory is bounded. */
+
+import { it } from "node:test";
+import { assert, assertEquals, assertGreater, assertLess } from "@std/assert";
+import { assertSameBytes, dice, join, type Kind, noise, type Peer, scene, type Subject } from "./scene.ts";
+
+const MIB = 1 << 20;
+
+/** Sends all of it in pieces of random size, and then finishes. */
+async function sendInPieces(peer: Peer, bytes: Uint8Array, seed: number): Promise<void> {
+  const next = dice(seed);
+  for (let at = 0; at < bytes.length;) {
+    const length = 1 + next() % (next() % 4 === 0 ? 200_000 : 2000);
+    await peer.send(bytes.subarray(at, at + length));
+    at += length;
+  }
+  peer.shutdown();
+}
+
+export function transferLaws(makeSubject: () => Subject, kind: Kind): void {
+  it("gives both ends the addresses of both", () =>
+    scene(makeSubject(), async (scene) => {
+      const { client, server, listener } = await scene.pair(kind);
+      const [c, s] = [client.binding!, server.binding!];
+      assertEquals(c.remote, listener.address);
+      assertEquals(s.local, listener.address);
+      assertEquals(s.remote, c.local);
+      if (kind === "IPv4" || kind === "IPv6") {
+        assertEquals((c.remote as { family: string }).family, kind);
+        assertEquals((c.local as { family: string }).family, kind);
+        assert((c.local as { port: number }).port > 0);
+      } else assertEquals(c.local, { path: "" });
+      client.reset();
+      await client.closed;
+      server.reset();
+      await server.closed;
+      assertEquals(c.remote, listener.address);
+      assertEquals(s.remote, c.local);
+    }));
+
+  it("carries 5 MB each way at once, in pieces of random size, unchanged", () =>
+    scene(makeSubject(), async (scene) => {
+      const { client, server } = await scene.pair(kind);
+      const [up, down] = [noise(5_000_000, 1), noise(5_000_000, 2)];
+      await Promise.all([
+        sendInPieces(client, up, 3),
+        sendInPieces(server, down, 4),
+        client.ended,
+        server.ended,
+      ]);
+      assertSameBytes(server.received, up, "from the client");
+      assertSameBytes(client.received, down, "from the server");
+      assertEquals(await Promise.all([client.closed, server.closed]), [undefined, undefined]);
+    }));
+
+  it("keeps the order of thousands of small writes", () =>
+    scene(makeSubject(), async (scene) => {
+      const { client, server } = await scene.pair(kind);
+      const bytes = noise(40_000, 5);
+      for (let at = 0; at < bytes.length; at += 8) await client.send(bytes.subarray(at, at + 8));
+      await server.atLeast(bytes.length);
+      assertSameBytes(server.received, bytes, "small writes");
+    }));
+
+  it("takes several chunks at once with writev, where it has one", () =>
+    scene(makeSubject(), async (scene) => {
+      const { client, server } = await scene.pair(kind);
+      if (client.binding!.writev === undefined) return;
+      const bytes = noise(3_000_000, 6);
+      for (let at = 0; at < bytes.length;) {
+        let from = at;
+        const chunks = [1, 70_000, 3, 0, 300_000, 20].map((length) => bytes.subarray(from, from += length));
+        const taken = client.writev(chunks);
+        at += taken;
+        if (taken === 0) await client.writable;
+      }
+      await server.atLeast(bytes.length);
+      assertSameBytes(server.received, bytes, "chunks");
+    }));
+
+  it("takes a chunk of no bytes as nothing", () =>
+    scene(makeSubject(), async (scene) => {
+      const { client, server } = await scene.pair(kind);
+      assertEquals(client.write(new Uint8Array(0)), 0);
+      await client.send(new Uint8Array([1]));
+      assertEquals(client.write(new Uint8Array(0)), 0);
+      await client.send(new Uint8Array([2]));
+      await server.atLeast(2);
+      await scene.settle();
+      assertEquals(server.received, new Uint8Array([1, 2]));
+    }));
+
+  it("leaves alone what it has given, whatever arrives later", () =>
+    scene(makeSubject(), async (scene) => {
+      const { client, server } = await scene.pair(kind);
+      const bytes = noise(600_000, 7);
+      // One at a time, so that many small chunks are read.
+      for (let at = 0; at < bytes.length;) {
+        const length = at < 60_000 ? 600 : 60_000;
+        await client.send(bytes.subarray(at, at + length));
+        at += length;
+        await server.atLeast(at);
+      }
+      assertSameBytes(server.received, bytes, "kept chunks");
+      const before = join(server.chunks);
+      for (const chunk of server.chunks) chunk.fill(0);
+      assertEquals(before.length, bytes.length);
+      await client.send(bytes.subarray(0, 1000));
+      await server.atLeast(bytes.length + 1000);
+      assertSameBytes(join(server.chunks).subarray(bytes.length), bytes.subarray(0, 1000), "after the owner's writes");
+    }));
+
+  it("takes a bounded number of bytes ahead of a peer that does not read, and tells once when there is room", () =>
+    scene(makeSubject(), async (scene) => {
+      const { client, server } = await scene.pair(kind);
+      server.pauseRead();
+      const chunk = noise(65_536, 8);
+      let taken = client.fill(chunk);
+      // What the system holds may grow for a while.
+      for (let i = 0; i < 20; i++) {
+        await scene.settle();
+        if (!client.owed) taken += client.fill(chunk);
+      }
+      assert(client.owed, "write goes on taking bytes");
+      assertGreater(taken, 0);
+      assertLess(taken, 8 * MIB);
+      const told = client.heard.filter((what) => what === "writable").length;
+      server.resumeRead();
+      await client.writable;
+      await scene.settle();
+      assertEquals(client.heard.filter((what) => what === "writable").length, told + 1);
+      await server.atLeast(taken);
+      assertEquals(server.bytes, taken);
+    }));
+
+  it("takes a bounded part of a giant chunk", () =>
+    scene(makeSubject(), async (scene) => {
+      const { client, server } = await scene.pair(kind);
+      server.pauseRead();
+      const giant = noise(24 * MIB, 9);
+      let taken = 0;
+      for (let n = -1; n !== 0; taken += n) n = client.write(giant.subarray(taken));
+      assertLess(taken, 8 * MIB);
+      server.resumeRead();
+      await client.send(giant.subarray(taken));
+      await server.atLeast(giant.length);
+      assertSameBytes(server.received, giant, "a giant chunk");
+    }));
+
+  it("reads a bounded number of bytes while reading is paused, and loses none of them", () =>
+    scene(makeSubject(), async (scene) => {
+      const { client, server } = await scene.pair(kind);
+      const bytes = noise(12 * MIB, 10);
+      const sent = client.send(bytes);
+      await server.atLeast(MIB);
+      server.pauseRead();
+      const before = server.bytes;
+      for (let i = 0; i < 10; i++) await scene.settle();
+      assertLess(server.bytes - before, MIB);
+      const stopped = server.bytes;
+      for (let i = 0; i < 5; i++) await scene.settle();
+      assertEquals(server.bytes, stopped);
+      server.resumeRead();
+      await sent;
+      await server.atLeast(bytes.length);
+      assertSameBytes(server.received, bytes, "after a pause");
+    }));
+
+  it("pauses and resumes as often as it is told, from inside onData too", () =>
+    scene(makeSubject(), async (scene) => {
+      const { client, server } = await scene.pair(kind, {
+        server: {
+          data: (peer) => {
+            peer.pauseRead();
+            peer.pauseRead();
+            scene.runtime.defer(() => {
+              peer.resumeRead();
+              peer.resumeRead();
+            });
+          },
+        },
+      });
+      const bytes = noise(2 * MIB, 11);
+      await client.send(bytes);
+      client.shutdown();
+      await server.ended;
+      assertSameBytes(server.received, bytes, "paused after each chunk");
+    }));
+
+  it("reads nothing much before onAccept's reader resumes", () =>
+    scene(makeSubject(), async (scene) => {
+      const listener = await scene.listenOn(kind, { accept: (peer) => peer.pauseRead() });
+      const client = scene.connect(listener.address);
+      const server = await listener.accept();
+      await client.connected;
+      const bytes = noise(4 * MIB, 12);
+      const sent = client.send(bytes);
+      for (let i = 0; i < 5; i++) await scene.settle();
+      assertLess(server.bytes, MIB);
+      server.resumeRead();
+      await sent;
+      await server.atLeast(bytes.length);
+      assertSameBytes(server.received, bytes, "paused from the beginning");
+    }));
+
+  it("gives a line that is answered at once, ten thousand times", () =>
+    scene(makeSubject(), async (scene) => {
+      let rounds = 0;
+      const { client, server } = await scene.pair(kind, { server: { data: (peer, chunk) => void peer.write(chunk) } });
+      server.keep = client.keep = false;
+      const line = new TextEncoder().encode(`${"x".repeat(63)}\n`);
+      for (; rounds < (scene.subject.run === undefined ? 10_000 : 500); rounds++) {
+        client.write(line);
+        await client.atLeast((rounds + 1) * line.length);
+      }
+      assertEquals(client.bytes, rounds * line.length);
+    }));
+}
