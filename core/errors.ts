@@ -33,6 +33,7 @@ export interface EventErrorOptions {
  * ```
  */
 export class EventError extends Error {
+  /** `EventError`. */
   override readonly name: string = "EventError";
   /** The stable name of what went wrong. */
   readonly code: string;

@@ -132,6 +132,6 @@ export const EVBUFFER_EOL_NUL = 4;
 // Results of the non-blocking calls of a socket.
 
 /** Nothing can be received or sent now: wait for the event. The value is Linux's, negated. */
-export const EAGAIN = -11;
+export const EAGAIN: -11 = -11;
 /** The connection attempt is still under way. The value is Linux's, negated. */
-export const ENOTCONN = -107;
+export const ENOTCONN: -107 = -107;

@@ -55,33 +55,47 @@ const WORDS_BYTES = 512;
 
 /** Finds `byte` in the memory of `chunk` between `from` and `to`; −1 when it is not there. */
 export function findByte(chunk: Chunk, byte: number, from: number, to: number): number {
-  const { data } = chunk;
-  let start = from;
-  const words = chunk.words ?? (to - from < WORDS_BYTES ? NO_WORDS : wordsOf(chunk));
-  if (words !== NO_WORDS) {
-    const near = to - from > NEAR_BYTES ? from + NEAR_BYTES : to;
-    for (; (start & 3) !== 0 && start < near; start++) if (data[start] === byte) return start;
-    const pattern = byte * 0x01010101;
-    let w = start >> 2;
-    for (const end = near >> 2; w < end; w++) {
-      // A byte that was equal is 0 now, and is the lowest one to borrow: the well-known test for a zero byte in a word.
-      const word = words[w] as number ^ pattern;
-      if (((word - 0x01010101) & ~word & 0x80808080) !== 0) break;
-    }
-    // The word that has it, or what is behind the last whole one.
-    if (w << 2 > start) start = w << 2;
-    for (const end = Math.min(start + 4, near); start < end; start++) if (data[start] === byte) return start;
-    if (near === to) return -1;
-  }
-  return findFar(data, byte, start, to);
+  return findWith(chunk.data, chunk.words ?? wordsOf(chunk, to - from), byte, from, to);
 }
 
-/** Of memory that does not begin at a whole word. */
+/** Of memory that is too little, or does not begin at a whole word. */
 const NO_WORDS: Int32Array = new Int32Array(0);
 
-function wordsOf(chunk: Chunk): Int32Array {
+/** The memory of `chunk` by words, for a search through `n` bytes of it. */
+export function wordsOf(chunk: Chunk, n: number): Int32Array {
+  if (chunk.words !== null) return chunk.words;
+  // It may still grow.
+  if (n < WORDS_BYTES) return NO_WORDS;
   const { buffer, byteOffset, length } = chunk.data;
   return chunk.words = byteOffset % 4 === 0 ? new Int32Array(buffer, byteOffset, length >> 2) : NO_WORDS;
+}
+
+/** {@linkcode findByte}, for a loop that has the memory and its words at hand. */
+export function findWith(data: Uint8Array, words: Int32Array, byte: number, from: number, to: number): number {
+  if (words === NO_WORDS) return findFar(data, byte, from, to);
+  const near = to - from > NEAR_BYTES ? from + NEAR_BYTES : to;
+  let i = from;
+  while ((i & 3) !== 0) {
+    if (i >= near) return -1;
+    if (data[i] === byte) return i;
+    i++;
+  }
+  const pattern = byte * 0x01010101;
+  const end = near >> 2;
+  let w = i >> 2;
+  while (w < end) {
+    // Where the byte stands there is a zero now, and only a zero byte borrows from the bit above it.
+    const word = words[w] as number ^ pattern;
+    if (((word - 0x01010101) & ~word & 0x80808080) !== 0) break;
+    w++;
+  }
+  // The word that has it, or what is behind the last whole one.
+  i = w << 2;
+  while (i < near) {
+    if (data[i] === byte) return i;
+    i++;
+  }
+  return near === to ? -1 : findFar(data, byte, near, to);
 }
 
 function findFar(data: Uint8Array, byte: number, from: number, to: number): number {

@@ -6,7 +6,7 @@ import { type Chunk, dropUser, LENT, type Source } from "./chunk.ts";
 import { type Chain, changed, copyFront, dropFront, FRONT_CLOSED, lookFront } from "./chain.ts";
 import { hasCallbacks } from "./callbacks.ts";
 import { checkEol, stateError } from "./checks.ts";
-import { findByte, hasMemo, isSimple, lastByteOf, scan, scanFront } from "./eol.ts";
+import { findByte, findWith, hasMemo, isSimple, lastByteOf, scan, scanFront, wordsOf } from "./eol.ts";
 import { EVBUFFER_EOL_CRLF } from "../flags.ts";
 
 const CR = 13;
@@ -28,7 +28,7 @@ export function readLine(chain: Chain, eol: number, maxBytes: number): Uint8Arra
     if (hit >= 0) {
       const end = eol === EVBUFFER_EOL_CRLF && hit > start && data[hit - 1] === CR ? hit - 1 : hit;
       if (end - start > maxBytes) throw tooLong(maxBytes, end - start);
-      const line = new Uint8Array(data.buffer, data.byteOffset + start, end - start);
+      const line = data.subarray(start, end);
       if (chain.side === null && hit + 1 < chunk.end) {
         // As below, for one who only takes line after line: nothing is released, and no callback told.
         chunk.start = hit + 1;
@@ -113,7 +113,12 @@ function linesOfChunk(
   const takesCr = eol === EVBUFFER_EOL_CRLF;
   const { data, end: chunkEnd, source } = chunk;
   let start = chunk.start;
-  for (let hit = findByte(chunk, byte, start, chunkEnd); hit >= 0; hit = findByte(chunk, byte, start, chunkEnd)) {
+  const words = wordsOf(chunk, chunkEnd - start);
+  for (
+    let hit = findWith(data, words, byte, start, chunkEnd);
+    hit >= 0;
+    hit = findWith(data, words, byte, start, chunkEnd)
+  ) {
     const end = takesCr && hit > start && data[hit - 1] === CR ? hit - 1 : hit;
     if (end - start > maxBytes) throw tooLong(maxBytes, end - start);
     const next = hit + 1;

@@ -2,7 +2,7 @@
 
 import { EV_READ, EV_WRITE } from "../flags.ts";
 import { type EventBase, loopOf } from "../loop/event_base.ts";
-import { GroupCore } from "./rate_core.ts";
+import { GroupCore } from "./rate_group.ts";
 
 /**
  * The largest rate and burst, and what a limit reads as where there is none: 2^53 − 1. libevent: `EV_RATE_LIMIT_MAX`,
@@ -91,7 +91,7 @@ export let groupCoreOf: (group: RateLimitGroup) => GroupCore;
 
 /**
  * A rate limit that bufferevents share. Each of its members may move its part of what is left in the tick, over and
- * over while there is something left; who finds nothing waits, and is the first in the next tick.
+ * over while there is something left; who finds nothing waits for the next tick, in which who has had least goes first.
  *
  * The loop of its base refills it: members may belong to other bases of the same host, as long as this one dispatches.
  * It keeps a loop from being empty only while members wait.
@@ -219,13 +219,13 @@ export class RateLimitGroup {
 
   /** How many bytes the members have moved since the group was made or `resetTotals()`. libevent: `bufferevent_rate_limit_group_get_totals`. */
   get totals(): { read: number; written: number } {
-    const { totalRead, totalWritten } = this.#core;
-    return { read: totalRead, written: totalWritten };
+    const { readers, writers } = this.#core;
+    return { read: readers.total, written: writers.total };
   }
 
   /** Sets the totals to 0. libevent: `bufferevent_rate_limit_group_reset_totals`. */
   resetTotals(): void {
-    this.#core.totalRead = this.#core.totalWritten = 0;
+    this.#core.readers.total = this.#core.writers.total = 0;
   }
 
   /**

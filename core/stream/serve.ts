@@ -182,6 +182,8 @@ export async function serve<Ctx = unknown>(options: ServeOptions, callbacks: Ser
     throw new RangeError(`Cannot serve: maxConnections is not a positive number: received ${maxConnections}`);
   }
   const base = baseOf(options);
+  // What is out of range is told now, and not at the first connection.
+  setUp(base, null, options).free();
   const socket = await base.listen(options);
   const listener = new ConnListener(base, null, LEV_OPT_CLOSE_ON_FREE, 0, socket);
   const server = new Server(listener, maxConnections);
@@ -190,10 +192,16 @@ export async function serve<Ctx = unknown>(options: ServeOptions, callbacks: Ser
   listener.setCallback((_listener, accepted) => {
     const bev = setUp<Ctx>(base, accepted, options);
     server.add(bev as SocketBufferEvent, () => {
-      if (callbacks.close !== undefined) base.once(null, EV_TIMEOUT, () => callbacks.close?.(bev));
+      if (callbacks.close === undefined || loopOf(base).freed) return;
+      base.once(null, EV_TIMEOUT, () => callbacks.close?.(bev));
     });
     bev.setCallbacks(perConnection);
-    callbacks.open?.(bev);
+    try {
+      callbacks.open?.(bev);
+    } catch (error) {
+      bev.free();
+      throw error;
+    }
     if (!coreOf(bev as SocketBufferEvent<unknown>).freed) bev.enable(EV_READ | EV_WRITE);
   });
   return server;

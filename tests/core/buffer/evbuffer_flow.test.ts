@@ -1,0 +1,159 @@
+/** What the rest of the core does with buffers: bytes of a host in, bytes for a transport out. */
+
+import { describe, it } from "node:test";
+import { assert, assertEquals, assertStrictEquals } from "@std/assert";
+import { EvBuffer } from "../../../core/buffer/mod.ts";
+import { checkBuffer, consume, extents, feed, firstExtent, moveBytes, take } from "../../../core/buffer/internal.ts";
+import { assertHolds, bytes, chunked, chunkSizes, sharesMemory, text } from "./support.ts";
+
+describe("feed()", () => {
+  it("adopts a host's chunk", () => {
+    const buffer = new EvBuffer();
+    const chunk = bytes("x".repeat(1000));
+    feed(buffer, chunk);
+    feed(buffer, new Uint8Array(0));
+    assertStrictEquals(buffer.peek()[0], chunk);
+    assertHolds(buffer, "x".repeat(1000));
+  });
+
+  it("does not let a peer that sends byte by byte cost a chunk a byte", () => {
+    const buffers = [new EvBuffer(), new EvBuffer(), new EvBuffer()];
+    for (let i = 0; i < 5000; i++) {
+      for (const buffer of buffers) feed(buffer, Uint8Array.of(97 + i % 26));
+    }
+    for (const buffer of buffers) {
+      checkBuffer(buffer);
+      assertEquals(buffer.length, 5000);
+      assert(chunkSizes(buffer).length < 30, `${chunkSizes(buffer).length} chunks`);
+      buffer.toUint8Array().forEach((byte, i) => assertEquals(byte, 97 + i % 26));
+    }
+  });
+
+  it("never writes to what was handed out while it gathers bytes", () => {
+    const buffer = new EvBuffer();
+    const other = new EvBuffer();
+    const views: { view: Uint8Array; expected: string | null }[] = [];
+    for (let i = 0; i < 2000; i++) {
+      feed(buffer, bytes(String(i % 10)));
+      other.add("o");
+      if (i % 7 === 0) views.push(...buffer.peek().map((view) => ({ view, expected: text(view) })));
+    }
+    for (const { view, expected } of views) assertEquals(text(view), expected);
+  });
+
+  it("does nothing to a freed buffer", () => {
+    const buffer = new EvBuffer();
+    buffer.free();
+    feed(buffer, bytes("late"));
+    consume(buffer, 1);
+    assertEquals(moveBytes(chunked("x"), buffer, 1), 0);
+    assertEquals(moveBytes(buffer, new EvBuffer(), 1), 0);
+    assertEquals(firstExtent(buffer, 10).length, 0);
+    assertEquals(extents(buffer, 10, 10), []);
+    assertEquals(take(buffer, 1), null);
+    assertEquals(buffer.length, 0);
+  });
+});
+
+describe("firstExtent()", () => {
+  it("gives the very chunk when that is all there is to it", () => {
+    const chunk = bytes("x".repeat(5000));
+    const buffer = new EvBuffer();
+    feed(buffer, chunk);
+    assertStrictEquals(firstExtent(buffer, 5000), chunk);
+    assertStrictEquals(firstExtent(buffer, 10_000), chunk);
+    assertEquals(firstExtent(buffer, 10).length, 10);
+    assertEquals(firstExtent(buffer, 0).length, 0);
+    assertEquals(buffer.length, 5000);
+  });
+
+  it("gathers small chunks into one write, in order", () => {
+    const buffer = new EvBuffer();
+    for (let i = 0; i < 100; i++) buffer.addReference(bytes(`chunk ${i};`));
+    buffer.addReference(new Uint8Array(10_000).fill(120));
+    const expected = buffer.toString();
+    const first = firstExtent(buffer, 1_000_000);
+    assertEquals(first.length, expected.indexOf("xxx"));
+    assertHolds(buffer, expected);
+    consume(buffer, first.length);
+    assertEquals(firstExtent(buffer, 1_000_000).length, 10_000);
+  });
+
+  it("gathers no more than a write's worth at once", () => {
+    const buffer = new EvBuffer();
+    for (let i = 0; i < 200; i++) buffer.addReference(new Uint8Array(4000));
+    const first = firstExtent(buffer, 10_000_000);
+    assert(first.length > 32_000 && first.length <= 65_536);
+    checkBuffer(buffer);
+  });
+
+  it("does not release what it gathers around", () => {
+    const buffer = new EvBuffer();
+    let released = 0;
+    buffer.add("head");
+    buffer.addReference(bytes("lent"), () => released++);
+    buffer.add("tail");
+    assertEquals(text(firstExtent(buffer, 100)), "head");
+    consume(buffer, 4);
+    assertEquals(text(firstExtent(buffer, 100)), "lent");
+    assertEquals(released, 0);
+    consume(buffer, 4);
+    assertEquals(released, 1);
+    assertHolds(buffer, "tail");
+  });
+
+  it("gives memory that stays what it was, whatever is added and consumed afterwards", () => {
+    const buffer = new EvBuffer();
+    const written: { view: Uint8Array; copy: Uint8Array }[] = [];
+    for (let i = 0; i < 3000; i++) {
+      buffer.add(`message ${i}, `);
+      if (i % 3 === 0) buffer.addReference(bytes("lent "), (memory) => memory.fill(0));
+      if (i % 5 !== 0) continue;
+      const view = firstExtent(buffer, 40);
+      written.push({ view, copy: view.slice() });
+      consume(buffer, view.length);
+    }
+    for (const { view, copy } of written) assertEquals(view, copy);
+  });
+});
+
+describe("extents()", () => {
+  it("gives at most so many bytes in at most so many pieces", () => {
+    const buffer = new EvBuffer();
+    const sizes = [5000, 6000, 7000, 8000];
+    for (const size of sizes) feed(buffer, new Uint8Array(size));
+    assertEquals(extents(buffer, 1e9, 10).map((view) => view.length), sizes);
+    assertEquals(extents(buffer, 1e9, 2).map((view) => view.length), [5000, 6000]);
+    assertEquals(extents(buffer, 12_000, 10).map((view) => view.length), [5000, 6000, 1000]);
+    assertEquals(extents(buffer, 11_000, 10).map((view) => view.length), [5000, 6000]);
+    assertEquals(extents(new EvBuffer(), 10, 10), []);
+    assertEquals(buffer.length, 26_000);
+  });
+
+  it("copies what is lent, and gathers small chunks at the front", () => {
+    const buffer = new EvBuffer();
+    const lent = new Uint8Array(100_000).fill(97);
+    for (let i = 0; i < 10; i++) buffer.addReference(bytes("small"));
+    buffer.addReference(lent, (memory) => memory.fill(0));
+    const views = extents(buffer, 1e9, 10);
+    assertEquals(views.map((view) => view.length), [50, 65_536, 34_464]);
+    for (const view of views) assert(!sharesMemory(view, lent));
+    checkBuffer(buffer);
+    consume(buffer, buffer.length);
+    assertEquals(views[2]?.every((byte) => byte === 97), true);
+    assertEquals(lent[0], 0);
+  });
+});
+
+describe("take()", () => {
+  it("takes the bytes between others that it drops", () => {
+    const buffer = chunked("<<ab", "c>>rest");
+    assertEquals(take(buffer, 20), null);
+    assertEquals(take(buffer, 7, 2, 3), null);
+    assertEquals(text(take(buffer, 3, 2, 2)), "abc");
+    assertEquals(take(buffer, 0)?.length, 0);
+    assertHolds(buffer, "rest");
+    assertEquals(text(take(buffer, 0, 4)), "");
+    assertHolds(buffer, "");
+  });
+});

@@ -1,0 +1,383 @@
+// The graceful end: close(), shutdown(), reset().
+
+import { describe, it } from "node:test";
+import { assert, assertEquals, assertRejects, assertStrictEquals, assertThrows } from "@std/assert";
+import { SocketBufferEvent } from "../../../core/bufferevent/socket.ts";
+import { EventError } from "../../../core/errors.ts";
+import { BEV_EVENT_EOF, EV_READ, EV_WRITE } from "../../../core/flags.ts";
+import { nothingLeft, world } from "../loop/harness.ts";
+import { pattern } from "../socket/pairs.ts";
+import { isFreed, type Rig, rig } from "./rig.ts";
+
+/** Reads what comes until the end or an error, and closes as a good peer does. */
+async function goodPeer({ sim, peer }: Rig, bytesPerMs = Infinity): Promise<number> {
+  const into = new Uint8Array(Math.min(bytesPerMs, 65_536));
+  let received = 0;
+  for (;;) {
+    const n = peer.recv(into);
+    if (n === 0) break;
+    if (n > 0) received += n;
+    if (n < 0 || bytesPerMs < Infinity) await sim.advance(1);
+  }
+  peer.close();
+  return received;
+}
+
+/** What `close()` has come to so far. */
+function watch(promise: Promise<boolean>): { result: boolean | undefined } {
+  const state: { result: boolean | undefined } = { result: undefined };
+  promise.then((result) => state.result = result);
+  return state;
+}
+
+describe("close()", () => {
+  it("sends what is queued, finishes, waits for the peer and gives true; no loop is needed", async () => {
+    const made = await rig();
+    const { bev } = made;
+    bev.write(pattern(500_000));
+    const state = watch(bev.close());
+    assertEquals(await goodPeer(made), 500_000);
+    await made.still(10);
+    assertEquals([state.result, isFreed(bev)], [true, true]);
+    await made.end();
+  });
+
+  it("waits for a peer that goes on sending, and drops what it sends", async () => {
+    const made = await rig();
+    const { bev, peer } = made;
+    bev.enable(EV_READ);
+    bev.write("bye");
+    const state = watch(bev.close());
+    for (let i = 0; i < 200; i++) {
+      peer.send(pattern(10_000));
+      await made.still(1);
+    }
+    assertEquals([state.result, made.peerReceives()], [undefined, "bye"]);
+    peer.shutdown();
+    await made.still(50);
+    assertEquals(state.result, true);
+    await made.end();
+  });
+
+  it("keeps dispatch() going until it is through", async () => {
+    const made = await rig();
+    const state = watch(made.bev.close());
+    made.sim.setTimer(made.sim.now() + 20, () => made.peer.shutdown());
+    assertEquals([await made.sim.run(made.base.dispatch()), made.sim.now() - made.begin], ["empty", 21]);
+    await made.still(0);
+    assertEquals(state.result, true);
+    await made.end();
+  });
+
+  it("calls no callback back, whatever was active", async () => {
+    const made = await rig();
+    const { bev, peer } = made;
+    bev.enable(EV_READ);
+    bev.setTimeouts(5, 5);
+    peer.send("x");
+    await made.still(5);
+    bev.trigger(EV_READ | EV_WRITE);
+    bev.triggerEvent(BEV_EVENT_EOF);
+    bev.write("y");
+    const closing = bev.close();
+    peer.send("z");
+    assertEquals(await made.during(50), []);
+    assertEquals(bev.getCallbacks(), null);
+    peer.close();
+    assertEquals([await made.sim.run(closing), await made.during(5)], [true, []]);
+    await made.end();
+  });
+
+  it("cuts a peer that does not finish by a reset after timeoutMs, and gives false", async () => {
+    const made = await rig();
+    const { bev, peer } = made;
+    bev.write("bye");
+    const state = watch(bev.close({ timeoutMs: 100 }));
+    await made.still(99);
+    assertEquals([state.result, made.peerReceives()], [undefined, "bye"]);
+    await made.still(5);
+    assertEquals([state.result, peer.error?.code, isFreed(bev)], [false, "ECONNRESET", true]);
+    await made.end();
+  });
+
+  it("takes 30 seconds for that unless told", async () => {
+    const made = await rig();
+    const state = watch(made.bev.close());
+    await made.still(29_999);
+    assertEquals(state.result, undefined);
+    await made.still(2);
+    assertEquals(state.result, false);
+    await made.end();
+  });
+
+  it("cuts a peer that does not read", async () => {
+    const made = await rig();
+    made.bev.write(pattern(1_000_000));
+    await made.during(5);
+    const state = watch(made.bev.close({ timeoutMs: 50 }));
+    await made.still(49);
+    assertEquals(state.result, undefined);
+    await made.still(2);
+    assertEquals(state.result, false);
+    await made.end();
+  });
+
+  it("of 0 ms cuts at once", async () => {
+    const made = await rig();
+    made.bev.write("lost, maybe");
+    const state = watch(made.bev.close({ timeoutMs: 0 }));
+    await made.still(1);
+    assertEquals(state.result, false);
+    await made.end();
+  });
+
+  it("gives false when the connection had failed, or fails meanwhile", async () => {
+    const before = await rig();
+    before.peer.reset();
+    await before.still(5);
+    assertEquals(await before.sim.run(before.bev.close()), false);
+    await before.end();
+
+    const meanwhile = await rig();
+    meanwhile.bev.write(pattern(1_000_000));
+    const state = watch(meanwhile.bev.close());
+    await meanwhile.still(20);
+    meanwhile.peer.reset();
+    await meanwhile.still(20);
+    assertEquals(state.result, false);
+    await meanwhile.end();
+  });
+
+  it("gives false when output is left and the direction was finished under it", async () => {
+    const made = await rig();
+    made.bev.write("too late");
+    made.bev.socket?.shutdown();
+    made.peer.close();
+    assertEquals(await made.sim.run(made.bev.close()), false);
+    await made.end();
+  });
+
+  it("gives true when the peer has finished before", async () => {
+    const made = await rig();
+    const { bev, peer, record } = made;
+    record.on.event = (bev) => {
+      bev.write("last");
+      bev.close();
+    };
+    bev.enable(EV_READ);
+    peer.shutdown();
+    assertEquals(await made.during(10), ["event READING|EOF"]);
+    assertEquals([await made.sim.run(bev.close()), made.peerReceives()], [true, "last"]);
+    await made.end();
+  });
+
+  it("a second time gives the same promise, whatever its options", async () => {
+    const made = await rig();
+    const first = made.bev.close();
+    assertStrictEquals(made.bev.close({ timeoutMs: 1 }), first);
+    made.peer.close();
+    assertEquals(await made.sim.run(first), true);
+    assertStrictEquals(made.bev.close(), first);
+    await made.end();
+  });
+
+  it("unconnected frees: true when nothing was queued", async () => {
+    const { sim, base } = world();
+    for (const queued of ["", "queued"]) {
+      const bev = new SocketBufferEvent(base, null);
+      bev.write(queued);
+      assertEquals([await sim.run(bev.close()), isFreed(bev)], [queued === "", true]);
+    }
+    await nothingLeft({ sim, base });
+  });
+
+  it("refuses what is no duration", async () => {
+    const made = await rig();
+    for (const timeoutMs of [-1, NaN, Infinity]) assertThrows(() => made.bev.close({ timeoutMs }), RangeError);
+    assertThrows(() => made.bev.close({ timeoutMs: "1" as unknown as number }), TypeError);
+    assertEquals(isFreed(made.bev), false);
+    await made.end();
+  });
+
+  it("lets nothing be written any more: EPIPE, and EV_FREED when it is through", async () => {
+    const made = await rig();
+    const { bev, peer } = made;
+    bev.write("last");
+    const closing = bev.close();
+    const codeOf = (fn: () => unknown): string => (assertThrows(fn, EventError) as EventError).code;
+    assertEquals(codeOf(() => bev.write("more")), "EPIPE");
+    assertEquals(codeOf(() => bev.output.add("more")), "EV_FROZEN");
+    bev.enable(EV_READ | EV_WRITE);
+    bev.disable(EV_READ | EV_WRITE);
+    bev.shutdown();
+    assertEquals(bev.socket, null);
+    assertEquals(await made.during(5), []);
+    peer.close();
+    assertEquals(await made.sim.run(closing), true);
+    assertEquals(codeOf(() => bev.write("more")), "EV_FREED");
+    await made.end();
+  });
+
+  it("in each callback is safe, and free() or reset() may follow", async () => {
+    for (const then of ["", "free", "reset"] as const) {
+      for (const options of [0, 4]) {
+        const made = await rig({ options });
+        const { bev, peer, record } = made;
+        let closing: Promise<boolean> | undefined;
+        const close = (): void => {
+          closing = bev.close();
+          if (then !== "") bev[then]();
+        };
+        record.on = { read: close, write: close, event: close };
+        bev.enable(EV_READ);
+        peer.send("x");
+        bev.write("answer");
+        assertEquals((await made.during(5)).length, 1);
+        assert(closing !== undefined);
+        if (then !== "reset") {
+          await made.still(5);
+          assertEquals(made.peerReceives(), "answer");
+          peer.close();
+        }
+        assertEquals(await made.sim.run(closing), then !== "reset", then);
+        await made.end();
+      }
+    }
+  });
+
+  it("is what `await using` does", async () => {
+    const made = await rig();
+    const { bev, peer } = made;
+    const scope = async (): Promise<void> => {
+      await using inner = bev;
+      inner.write("x");
+      peer.shutdown();
+    };
+    await made.sim.run(scope());
+    assertEquals([made.peerReceives(), isFreed(bev)], ["x", true]);
+    await made.end();
+  });
+
+  it("sends what disable() held back", async () => {
+    const made = await rig();
+    made.bev.disable(EV_WRITE);
+    made.bev.write("held");
+    const closing = made.bev.close();
+    made.peer.shutdown();
+    assertEquals([await made.sim.run(closing), made.peerReceives()], [true, "held"]);
+    await made.end();
+  });
+
+  it("after base.free() works as before", async () => {
+    const made = await rig();
+    made.bev.write("x");
+    made.base.free();
+    const closing = made.bev.close();
+    made.peer.shutdown();
+    assertEquals([await made.sim.run(closing), made.peerReceives()], [true, "x"]);
+    made.peer.close();
+    await made.sim.advance(50);
+    assertEquals([made.sim.openHandles, made.sim.pending], [0, 0]);
+  });
+});
+
+describe("shutdown()", () => {
+  it("finishes our direction once the output has left; receiving goes on", async () => {
+    const made = await rig();
+    const { bev, peer, record } = made;
+    bev.enable(EV_READ);
+    bev.write(pattern(300_000));
+    bev.shutdown();
+    bev.shutdown();
+    let received = 0;
+    let ended = false;
+    const calls: string[] = [];
+    const into = new Uint8Array(65_536);
+    for (let ms = 0; ms < 100 && !ended; ms++) {
+      for (let n = peer.recv(into); n >= 0 && !ended; n = peer.recv(into)) {
+        received += n;
+        ended = n === 0;
+      }
+      calls.push(...await made.during(1));
+    }
+    assertEquals([received, ended, calls], [300_000, true, ["write 0"]]);
+    peer.send("answer");
+    peer.shutdown();
+    assertEquals(await made.during(10), ["read 6", "event READING|EOF"]);
+    assertEquals(record.received.toString(), "answer");
+    await made.end();
+  });
+
+  it("lets nothing be written after it: EPIPE", async () => {
+    const made = await rig();
+    made.bev.shutdown();
+    const error = assertThrows(() => made.bev.write("x"), EventError) as EventError;
+    assertEquals(error.code, "EPIPE");
+    assertThrows(() => made.bev.output.add("x"), EventError);
+    await made.during(5);
+    assertEquals(made.peer.recv(new Uint8Array(1)), 0);
+    await made.end();
+  });
+
+  it("before the connection is there finishes it then", async () => {
+    const { sim, base } = world();
+    const listening = await base.listen({ hostname: "127.0.0.1", port: 0 });
+    const bev = new SocketBufferEvent(base, null, 1);
+    bev.write("x");
+    bev.shutdown();
+    bev.connect(listening.address as { hostname: string; port: number });
+    base.loopExit(10);
+    await sim.run(base.dispatch());
+    const socket = listening.accept();
+    assert(typeof socket !== "number");
+    await sim.advance(5);
+    assertEquals([socket.recv(new Uint8Array(5)), socket.recv(new Uint8Array(5))], [1, 0]);
+    bev.free();
+    socket.close();
+    await listening.close();
+    await nothingLeft({ sim, base });
+  });
+
+  it("and then close() waits for the peer only", async () => {
+    const made = await rig();
+    made.bev.write("x");
+    made.bev.shutdown();
+    const closing = made.bev.close();
+    made.sim.setTimer(made.sim.now() + 20, () => made.peer.close());
+    assertEquals(await made.sim.run(closing), true);
+    await made.end();
+  });
+});
+
+describe("reset()", () => {
+  it("cuts at once: the peer gets ECONNRESET, and nothing is told", async () => {
+    const made = await rig();
+    const { bev, peer } = made;
+    bev.enable(EV_READ);
+    bev.write("lost");
+    bev.reset();
+    bev.reset();
+    assertEquals([await made.during(5), peer.error?.code, isFreed(bev)], [[], "ECONNRESET", true]);
+    await made.end();
+  });
+
+  it("ends a close() that waits, with false", async () => {
+    const made = await rig();
+    made.bev.write(pattern(1_000_000));
+    const state = watch(made.bev.close());
+    await made.still(20);
+    made.bev.reset();
+    await made.still(0);
+    assertEquals(state.result, false);
+    await made.end();
+  });
+
+  it("while connecting gives the attempt up", async () => {
+    const { sim, base } = world();
+    const bev = new SocketBufferEvent(base, null);
+    bev.connect({ hostname: "localhost", port: 9 });
+    bev.reset();
+    await nothingLeft({ sim, base });
+    await assertRejects(() => Promise.reject(new EventError("x", { code: "X" })), EventError);
+  });
+});

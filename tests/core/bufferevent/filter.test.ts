@@ -1,0 +1,975 @@
+// Filters. Rules F1 to F9, and section 5, items 2, 7, 8, 9.
+
+import { describe, it } from "node:test";
+import { assert, assertEquals, assertRejects, assertStrictEquals, assertThrows } from "@std/assert";
+import type { EvBuffer } from "../../../core/buffer/evbuffer.ts";
+import { type BufferEventFilter, FilterBufferEvent } from "../../../core/bufferevent/filter.ts";
+import type { PairBufferEvent } from "../../../core/bufferevent/pair.ts";
+import { RateLimitGroup, TokenBucketConfig } from "../../../core/bufferevent/rate_limit.ts";
+import { EventError } from "../../../core/errors.ts";
+import {
+  BEV_ERROR,
+  BEV_FINISHED,
+  BEV_FLUSH,
+  BEV_NEED_MORE,
+  BEV_NORMAL,
+  BEV_OK,
+  BEV_OPT_CLOSE_ON_FREE,
+  BEV_OPT_DEFER_CALLBACKS,
+  EV_READ,
+  EV_TIMEOUT,
+  EV_WRITE,
+} from "../../../core/flags.ts";
+import { ALL_COUNTS } from "../loop/harness.ts";
+import { framer, oneByOne, swapCase, unframe } from "./filters.ts";
+import { isFreed } from "./rig.ts";
+import { type Record, Stage } from "./stage.ts";
+
+const BOTH = EV_READ | EV_WRITE;
+
+function codeOf(fn: () => unknown): string {
+  return (assertThrows(fn, EventError) as EventError).code;
+}
+
+interface Set {
+  stage: Stage;
+  /** The filter, over one end of a pair. */
+  top: FilterBufferEvent;
+  under: PairBufferEvent;
+  /** The other end of the pair. */
+  far: PairBufferEvent;
+  log: Record;
+}
+
+/** A filter over one end of a pair. The other end reads, and its callbacks are not written down. */
+function set(
+  input: BufferEventFilter | null,
+  output: BufferEventFilter | null,
+  options: number = BEV_OPT_CLOSE_ON_FREE,
+): Set {
+  const stage = new Stage();
+  const { a: under, b: far, log } = stage.pair();
+  far.setCallbacks(null);
+  far.enable(EV_READ);
+  const top = new FilterBufferEvent(under, input, output, options);
+  top.setCallbacks(log.of("top"));
+  return { stage, top, under, far, log };
+}
+
+describe("a new filter (F3)", () => {
+  it("has writing enabled, takes over the one below and does not let it read yet", async () => {
+    const { stage, top, under, far, log } = set(null, null);
+    assertEquals([top.enabled, under.enabled], [EV_WRITE, BOTH]);
+    assertStrictEquals(top.underlying, under);
+    assertStrictEquals(top.base, stage.base);
+    far.write("waits");
+    await stage.settle();
+    assertEquals([under.input.length, top.input.length, log.take()], [0, 0, []]);
+    await stage.end(top, far);
+  });
+
+  it("refuses options and functions that are none, and a bufferevent that can't have one", async () => {
+    const { stage, top, under, far } = set(null, null);
+    assertThrows(() => new FilterBufferEvent(far, null, null, 16), RangeError);
+    assertThrows(() => new FilterBufferEvent(far, "x" as unknown as null, null), TypeError);
+    assertEquals(codeOf(() => new FilterBufferEvent(under, null, null)), "EV_BUSY");
+    far.free();
+    assertEquals(codeOf(() => new FilterBufferEvent(far, null, null)), "EV_FREED");
+    await stage.end(top);
+  });
+
+  it("has no priority and no rate limit of its own", async () => {
+    const { stage, top, far } = set(null, null);
+    const config = new TokenBucketConfig({ readRate: 1, readBurst: 1, writeRate: 1, writeBurst: 1 });
+    const group = new RateLimitGroup(stage.base, config);
+    assertEquals([top.priority, top.maxToRead, top.tokenBucketConfig], [0, 16384, null]);
+    assertEquals(codeOf(() => top.priority = 0), "EV_UNSUPPORTED");
+    assertEquals(codeOf(() => top.setRateLimit(config)), "EV_UNSUPPORTED");
+    assertEquals(codeOf(() => top.joinRateLimitGroup(group)), "EV_UNSUPPORTED");
+    assertEquals(codeOf(() => top.decrementReadLimit(1)), "EV_UNSUPPORTED");
+    top.setRateLimit(null);
+    top.leaveRateLimitGroup();
+    group.free();
+    await stage.end(top, far);
+  });
+});
+
+describe("a filter function (F1, F2)", () => {
+  it("makes the input of what is below, and what is below of the output", async () => {
+    const { stage, top, far, log } = set(swapCase, swapCase);
+    top.enable(EV_READ);
+    far.write("Question");
+    top.write("Answer");
+    await stage.settle();
+    assertEquals([log.received.toString(), far.input.toString()], ["qUESTION", "aNSWER"]);
+    assertEquals(log.take().sort(), ["top read 8", "top write 0"]);
+    await stage.end(top, far);
+  });
+
+  it("that is null moves bytes as they are, without a copy", async () => {
+    const { stage, top, far, log } = set(null, null);
+    log.drains = false;
+    top.enable(EV_READ);
+    const bytes = new Uint8Array(5000);
+    far.output.addReference(bytes);
+    top.write("there");
+    await stage.settle();
+    assertStrictEquals(top.input.peek()[0]?.buffer, bytes.buffer);
+    assertEquals(far.input.toString(), "there");
+    await stage.end(top, far);
+  });
+
+  it("gets its source, its destination, the limit, −1 for none, and the mode", async () => {
+    const calls: [EvBuffer, EvBuffer, number, number][] = [];
+    const note: BufferEventFilter = (source, destination, limit, mode) => {
+      calls.push([source, destination, limit, mode]);
+      source.removeBuffer(destination, limit < 0 ? source.length : limit);
+      return BEV_OK;
+    };
+    const { stage, top, under, far, log } = set(note, note);
+    log.drains = false;
+    top.enable(EV_READ);
+    top.write("abc");
+    await stage.settle();
+    far.write("abc");
+    await stage.settle();
+    far.disable(EV_READ);
+    under.setWatermark(EV_WRITE, 0, 2);
+    top.setWatermark(EV_READ, 0, 5);
+    top.write("def");
+    far.write("def");
+    await stage.settle();
+    const [out, inward] = [[top.output, under.output], [under.input, top.input]] as const;
+    assertEquals(calls.map(([, , limit]) => limit), [-1, -1, 2, 2]);
+    assertEquals(calls.map(([source]) => source === out[0]), [true, false, true, false]);
+    assertEquals(calls.map(([, destination]) => destination === inward[1]), [false, true, false, true]);
+    assertEquals(calls.map(([, , , mode]) => mode), [BEV_NORMAL, BEV_NORMAL, BEV_NORMAL, BEV_NORMAL]);
+    assertEquals([top.input.length, under.input.length, top.output.length, under.output.length], [5, 1, 1, 2]);
+    await stage.end(top, far);
+  });
+
+  it("is called again while it says BEV_OK, and what it made is told once", async () => {
+    const { stage, top, far, log } = set(oneByOne, oneByOne);
+    top.enable(EV_READ);
+    far.write("abcdef");
+    top.write("ghi");
+    await stage.settle();
+    assertEquals(log.take().sort(), ["top read 6", "top write 0"]);
+    assertEquals([log.received.toString(), far.input.toString()], ["abcdef", "ghi"]);
+    await stage.end(top, far);
+  });
+
+  it("that says BEV_OK without progress is not called for ever", async () => {
+    let calls = 0;
+    const lazy: BufferEventFilter = () => {
+      calls++;
+      return BEV_OK;
+    };
+    const { stage, top, far, log } = set(lazy, lazy);
+    top.enable(EV_READ);
+    far.write("a");
+    top.write("b");
+    await stage.settle();
+    assertEquals([calls, log.take()], [2, []]);
+    far.write("a");
+    top.write("b");
+    await stage.settle();
+    assertEquals([calls, log.take()], [4, []]);
+    await stage.end(top, far);
+  });
+
+  it("that makes bytes of nothing for ever lets the rest of the loop run", async () => {
+    const endless: BufferEventFilter = (_source, destination) => {
+      destination.add("x");
+      return BEV_OK;
+    };
+    const { stage, top, far } = set(endless, null);
+    top.enable(EV_READ);
+    far.write("a");
+    let fired = false;
+    // Armed in the turn in which the filter begins.
+    top.setCallbacks({
+      read: () =>
+        stage.base.once(null, EV_TIMEOUT, () => {
+          fired = true;
+          top.free();
+        }, 0),
+    });
+    await stage.settle();
+    assert(fired);
+    await stage.end(far);
+  });
+
+  it("that says BEV_NEED_MORE is called again with the next bytes", async () => {
+    const { stage, top, far, log } = set(unframe, framer(3));
+    top.enable(EV_READ);
+    far.write(Uint8Array.of(4, 65));
+    await stage.settle();
+    far.write("BCD");
+    top.write("12");
+    await stage.settle();
+    assertEquals([log.received.toString(), far.input.length], ["ABCD", 0]);
+    top.write("34");
+    await stage.settle();
+    assertEquals(far.input.toUint8Array(), Uint8Array.of(3, 49, 50, 51));
+    await stage.end(top, far);
+  });
+
+  it("may put bytes back without being called for that", async () => {
+    let calls = 0;
+    const hesitant: BufferEventFilter = (source) => {
+      calls++;
+      const head = new Uint8Array(2);
+      source.remove(head);
+      source.prepend(head);
+      return BEV_NEED_MORE;
+    };
+    const { stage, top, far } = set(hesitant, hesitant);
+    top.enable(EV_READ);
+    far.write("abc");
+    top.write("def");
+    await stage.settle();
+    assertEquals([calls, top.output.length], [2, 3]);
+    await stage.end(top, far);
+  });
+
+  it("finds the ends of its buffers open, which are closed to everybody else", async () => {
+    const { stage, top, far } = set(swapCase, swapCase);
+    top.enable(EV_READ);
+    far.write("a");
+    top.write("b");
+    await stage.settle();
+    assertEquals(codeOf(() => top.input.add("x")), "EV_FROZEN");
+    assertEquals(codeOf(() => top.output.prepend("x")), "EV_FROZEN");
+    await stage.end(top, far);
+  });
+
+  it("must say what it has done: anything else rejects the dispatch with a TypeError", async () => {
+    const { stage, top, far } = set(() => undefined as unknown as number, null);
+    top.enable(EV_READ);
+    far.write("a");
+    await assertRejects(() => stage.sim.run(stage.base.dispatch()), TypeError);
+    assertEquals(codeOf(() => top.input.add("x")), "EV_FROZEN");
+    await stage.end(top, far);
+  });
+
+  it("that throws rejects the dispatch with that very error; the bytes stay", async () => {
+    const thrown = new Error("mine");
+    let broken = true;
+    const { stage, top, far } = set(null, (source, destination) => {
+      if (broken) throw thrown;
+      destination.addBuffer(source);
+      return BEV_OK;
+    });
+    top.write("abc");
+    const caught = await assertRejects(() => stage.sim.run(stage.base.dispatch()));
+    assertStrictEquals(caught, thrown);
+    assertEquals(top.output.length, 3);
+    broken = false;
+    top.enable(EV_WRITE);
+    await stage.settle();
+    assertEquals(far.input.toString(), "abc");
+    await stage.end(top, far);
+  });
+});
+
+describe("the read direction (F3)", () => {
+  it("processes what waits below already when it is enabled (section 5, item 7)", async () => {
+    const stage = new Stage();
+    const { a: under, b: far, log } = stage.pair();
+    under.enable(EV_READ);
+    far.write("before");
+    const top = new FilterBufferEvent(under, swapCase, null, BEV_OPT_CLOSE_ON_FREE);
+    top.setCallbacks(log.of("top"));
+    await stage.settle();
+    log.take();
+    top.enable(EV_READ);
+    assertEquals(top.input.length, 0, "no filter runs in a call of the user's");
+    await stage.settle();
+    assertEquals([log.received.toString(), log.take()], ["BEFORE", ["top read 6"]]);
+    await stage.end(top, far);
+  });
+
+  it("stops what is below while it is disabled, and at its high watermark", async () => {
+    const { stage, top, under, far, log } = set(swapCase, null);
+    log.drains = false;
+    top.setWatermark(EV_READ, 0, 4);
+    under.setWatermark(EV_READ, 0, 6);
+    top.enable(EV_READ);
+    far.write("0123456789abcdef");
+    await stage.settle();
+    assertEquals([top.input.length, under.input.length, far.output.length], [4, 6, 6]);
+    assertEquals(log.take(), ["top read 4"]);
+    top.input.drain(3);
+    await stage.settle();
+    assertEquals([top.input.length, under.input.length, far.output.length], [4, 6, 3]);
+    top.disable(EV_READ);
+    top.input.drain(4);
+    await stage.settle();
+    assertEquals([top.input.length, under.input.length, far.output.length], [0, 6, 3]);
+    log.drains = true;
+    top.enable(EV_READ);
+    await stage.settle();
+    assertEquals(log.received.toString(), "789ABCDEF");
+    await stage.end(top, far);
+  });
+
+  it("goes on after a watermark that had left a filter too little room", async () => {
+    const { stage, top, far, log } = set((source, destination, limit) => {
+      if (source.length < 3 || (limit >= 0 && limit < 3)) return BEV_NEED_MORE;
+      source.removeBuffer(destination, 3);
+      return BEV_OK;
+    }, null);
+    log.drains = false;
+    top.setWatermark(EV_READ, 0, 4);
+    top.enable(EV_READ);
+    far.write("abcdef");
+    await stage.settle();
+    assertEquals(top.input.toString(), "abc");
+    top.input.drain(3);
+    await stage.settle();
+    assertEquals(top.input.toString(), "def");
+    await stage.end(top, far);
+  });
+
+  it("calls back with at least the low watermark", async () => {
+    const { stage, top, far, log } = set(null, null);
+    log.drains = false;
+    top.setWatermark(EV_READ, 4, 0);
+    top.enable(EV_READ);
+    for (const text of ["abc", "d", "e"]) {
+      far.write(text);
+      await stage.settle();
+    }
+    assertEquals(log.take(), ["top read 4", "top read 5"]);
+    await stage.end(top, far);
+  });
+
+  it("with deferred callbacks merges those of a pass", async () => {
+    const { stage, top, far, log } = set(null, null, BEV_OPT_CLOSE_ON_FREE | BEV_OPT_DEFER_CALLBACKS);
+    top.enable(EV_READ);
+    far.write("abc");
+    far.shutdown();
+    top.write("def");
+    await stage.settle();
+    assertEquals(log.take(), ["top read 3", "top write 0", "top event READING|EOF"]);
+    await stage.end(top, far);
+  });
+});
+
+describe("the write direction (F4, F5)", () => {
+  it("runs its filter once for all that was written in a turn, and not inside write()", async () => {
+    let calls = 0;
+    const { stage, top, under, far, log } = set(null, (source, destination) => {
+      calls++;
+      destination.addBuffer(source);
+      return BEV_OK;
+    });
+    for (let i = 0; i < 100; i++) top.write("x");
+    assertEquals([calls, under.output.length], [0, 0]);
+    await stage.settle();
+    assertEquals([calls, far.input.length, log.take()], [1, 100, ["top write 0"]]);
+    await stage.end(top, far);
+  });
+
+  it("is never entered again by a write inside itself; that write is processed all the same", async () => {
+    let depth = 0;
+    let deepest = 0;
+    const { stage, top, far } = set(null, (source, destination) => {
+      deepest = Math.max(deepest, ++depth);
+      if (source.toString() === "abc") {
+        top.write("def");
+        top.flush(EV_WRITE, BEV_FLUSH);
+      }
+      const bytes = new Uint8Array(3);
+      source.remove(bytes);
+      destination.add(bytes);
+      depth--;
+      return BEV_OK;
+    });
+    top.write("abc");
+    await stage.settle();
+    assertEquals([deepest, far.input.toString()], [1, "abcdef"]);
+    await stage.end(top, far);
+  });
+
+  it("calls back at the low watermark of writing", async () => {
+    const { stage, top, under, far, log } = set(null, null);
+    far.disable(EV_READ);
+    under.setWatermark(EV_WRITE, 0, 4);
+    top.setWatermark(EV_WRITE, 3, 0);
+    top.write("0123456789");
+    await stage.settle();
+    assertEquals([under.output.length, top.output.length, log.take()], [4, 6, []]);
+    far.setWatermark(EV_READ, 0, 4);
+    far.enable(EV_READ);
+    await stage.settle();
+    assertEquals([far.input.length, log.take()], [4, ["top write 2"]]);
+    far.input.drain(4);
+    await stage.settle();
+    assertEquals([far.input.length, log.take()], [4, ["top write 0"]]);
+    await stage.end(top, far);
+  });
+
+  it("waits while it is disabled, and goes on when it is enabled", async () => {
+    const { stage, top, far, log } = set(null, swapCase);
+    top.disable(EV_WRITE);
+    top.write("abc");
+    await stage.settle();
+    assertEquals([far.input.length, log.take()], [0, []]);
+    top.enable(EV_WRITE);
+    await stage.settle();
+    assertEquals([far.input.toString(), log.take()], ["ABC", ["top write 0"]]);
+    await stage.end(top, far);
+  });
+
+  it("leaves the rest in its own output when the one below can't get rid of it (section 5, item 6)", async () => {
+    const { stage, top, under, far, log } = set(null, swapCase);
+    far.disable(EV_READ);
+    const piece = new Uint8Array(50_000);
+    log.on.write = (bev) => bev.write(piece);
+    top.write(piece);
+    await stage.settle();
+    assert(under.output.length >= 128 * 1024 && under.output.length < 200_000, `${under.output.length} below`);
+    assertEquals(top.output.length, piece.length);
+    delete log.on.write;
+    far.enable(EV_READ);
+    await stage.settle();
+    assertEquals([top.output.length, under.output.length, far.input.length % piece.length], [0, 0, 0]);
+    await stage.end(top, far);
+  });
+});
+
+describe("an error of a filter (F2, section 5, item 8)", () => {
+  it("in reading is one ERROR|READING with the code EV_FILTER, after what it made, and disables reading", async () => {
+    const { stage, top, under, far, log } = set(unframe, null);
+    top.enable(EV_READ);
+    far.write(Uint8Array.of(1, 65, 0, 1, 66));
+    await stage.settle();
+    assertEquals(log.take(), ["top read 1", "top event READING|ERROR"]);
+    assertEquals([log.errors[0]?.code, log.errors[0]?.syscall, top.enabled], ["EV_FILTER", "read", EV_WRITE]);
+    assertEquals(under.input.length, 3);
+    far.write("more");
+    await stage.settle();
+    assertEquals([log.take(), under.input.length], [[], 3]);
+    top.enable(EV_READ);
+    await stage.settle();
+    assertEquals(log.take(), ["top event READING|ERROR"]);
+    under.input.drain(1);
+    top.enable(EV_READ);
+    await stage.settle();
+    assertEquals([log.take(), log.received.toString()], [["top read 1"], "AB"]);
+    await stage.end(top, far);
+  });
+
+  it("in writing is one ERROR|WRITING, and disables writing; the bytes stay", async () => {
+    let calls = 0;
+    const { stage, top, far, log } = set(null, (source, destination) => {
+      if (++calls === 1) {
+        source.removeBuffer(destination, 1);
+        return BEV_OK;
+      }
+      return BEV_ERROR;
+    });
+    top.write("abc");
+    await stage.settle();
+    assertEquals([log.take(), top.enabled, top.output.length], [["top event WRITING|ERROR"], 0, 2]);
+    assertEquals([log.errors[0]?.code, log.errors[0]?.syscall], ["EV_FILTER", "write"]);
+    top.write("d");
+    await stage.settle();
+    assertEquals([calls, log.take()], [2, []]);
+    await stage.end(top, far);
+  });
+
+  it("in flush() is told from the loop", async () => {
+    const { stage, top, far, log } = set(() => BEV_ERROR, () => BEV_ERROR);
+    top.enable(EV_READ);
+    top.flush(BOTH, BEV_FLUSH);
+    assertEquals([log.take(), top.enabled], [[], 0]);
+    await stage.settle();
+    assertEquals(log.take(), ["top event READING|WRITING|ERROR"]);
+    await stage.end(top, far);
+  });
+});
+
+describe("events of the one below (F6)", () => {
+  it("pass through; the end of file after all bytes, and leaves what is enabled", async () => {
+    const { stage, top, under, far, log } = set(oneByOne, null);
+    top.enable(EV_READ);
+    far.write("abc");
+    far.shutdown();
+    await stage.settle();
+    assertEquals(log.take(), ["top read 3", "top event READING|EOF"]);
+    assertEquals([top.enabled, under.enabled], [BOTH, EV_WRITE]);
+    top.enable(EV_READ);
+    await stage.settle();
+    assertEquals(log.take(), [], "it was enabled all the time");
+    top.disable(EV_READ);
+    top.enable(EV_READ);
+    await stage.settle();
+    assertEquals(log.take(), ["top event READING|EOF"]);
+    top.write("still");
+    await stage.settle();
+    assertEquals(far.input.toString(), "still");
+    await stage.end(top, far);
+  });
+
+  it("let the input filter have one last call with BEV_FINISHED before the end of file", async () => {
+    const modes: number[] = [];
+    let held = "";
+    const { stage, top, far, log } = set((source, destination, _limit, mode) => {
+      modes.push(mode);
+      held += source.toString();
+      source.drain(source.length);
+      if (mode === BEV_FINISHED) destination.add(`<${held}>`);
+      return BEV_NEED_MORE;
+    }, null);
+    top.enable(EV_READ);
+    far.write("abc");
+    await stage.settle();
+    far.write("def");
+    far.shutdown();
+    await stage.settle();
+    assertEquals(log.take(), ["top read 8", "top event READING|EOF"]);
+    assertEquals([log.received.toString(), modes], ["<abcdef>", [BEV_NORMAL, BEV_NORMAL, BEV_FINISHED]]);
+    for (let i = 0; i < 2; i++) {
+      top.disable(EV_READ);
+      top.enable(EV_READ);
+      await stage.settle();
+    }
+    assertEquals(log.take(), ["top event READING|EOF", "top event READING|EOF"]);
+    assertEquals(modes.length, 3);
+    await stage.end(top, far);
+  });
+
+  it("make a cut-off stream an error of the filter, and the end of file comes when reading is enabled again", async () => {
+    const { stage, top, far, log } = set(unframe, null);
+    top.enable(EV_READ);
+    far.write(Uint8Array.of(2, 65, 66, 3, 67));
+    far.shutdown();
+    await stage.settle();
+    assertEquals(log.take(), ["top read 2", "top event READING|ERROR"]);
+    top.enable(EV_READ);
+    await stage.settle();
+    assertEquals(log.take(), ["top event READING|EOF"]);
+    await stage.end(top, far);
+  });
+
+  it("hold the end of file back while reading is disabled or at the high watermark", async () => {
+    const { stage, top, far, log } = set(framer(4), null);
+    log.drains = false;
+    top.setWatermark(EV_READ, 0, 5);
+    top.enable(EV_READ);
+    far.write("abcdef");
+    far.flush(EV_WRITE, BEV_FINISHED);
+    await stage.settle();
+    assertEquals(log.take(), ["top read 5"]);
+    top.input.drain(5);
+    await stage.settle();
+    assertEquals([log.take(), top.input.length], [["top read 3", "top event READING|EOF"], 3]);
+    top.disable(EV_READ);
+    far.flush(EV_WRITE, BEV_FINISHED);
+    await stage.settle();
+    assertEquals(log.take(), []);
+    top.enable(EV_READ);
+    await stage.settle();
+    assertEquals(log.take(), ["top event READING|EOF"]);
+    await stage.end(top, far);
+  });
+
+  it("that are timeouts pass through", async () => {
+    const { stage, top, under, far, log } = set(null, null);
+    under.setTimeouts(50, null);
+    top.enable(EV_READ);
+    await stage.settle();
+    assertEquals([log.take(), stage.sim.now()], [["top event READING|TIMEOUT"], 50]);
+    await stage.end(top, far);
+  });
+});
+
+describe("timeouts of a filter (F9)", () => {
+  it("of reading run while it reads, and begin anew with what the filter makes", async () => {
+    const { stage, top, far, log } = set(unframe, null);
+    top.setTimeouts(100, null);
+    await stage.during(150);
+    top.enable(EV_READ);
+    await stage.during(60);
+    far.write(Uint8Array.of(1));
+    await stage.during(30);
+    far.write(Uint8Array.of(65));
+    await stage.during(90);
+    assertEquals(log.take(), ["top read 1"]);
+    await stage.during(20);
+    assertEquals([log.take(), top.enabled], [["top event READING|TIMEOUT"], EV_WRITE]);
+    await stage.end(top, far);
+  });
+
+  it("of reading end with the end of file", async () => {
+    const { stage, top, far, log } = set(null, null);
+    top.setTimeouts(100, null);
+    top.enable(EV_READ);
+    far.shutdown();
+    await stage.settle();
+    assertEquals(log.take(), ["top event READING|EOF"]);
+    await stage.end(top, far);
+  });
+
+  it("of writing run only while output waits (section 5, item 9)", async () => {
+    const { stage, top, under, far, log } = set(null, null);
+    top.setTimeouts(null, 100);
+    top.enable(EV_WRITE);
+    await stage.settle();
+    assertEquals([log.take(), stage.sim.now()], [[], 0]);
+    far.disable(EV_READ);
+    under.setWatermark(EV_WRITE, 0, 2);
+    top.write("abcdef");
+    await stage.during(60);
+    far.setWatermark(EV_READ, 0, 2);
+    far.enable(EV_READ);
+    await stage.during(99);
+    assertEquals([log.take(), top.output.length], [[], 2]);
+    await stage.during(2);
+    assertEquals([log.take(), top.enabled], [["top event WRITING|TIMEOUT"], 0]);
+    await stage.end(top, far);
+  });
+});
+
+describe("flush() (F7)", () => {
+  it("runs both filters at once in the given mode, watermarks or not, and flushes what is below", async () => {
+    const { stage, top, under, far, log } = set(swapCase, swapCase);
+    log.drains = false;
+    far.disable(EV_READ);
+    under.setWatermark(EV_WRITE, 0, 2);
+    top.setWatermark(EV_READ, 0, 2);
+    top.enable(EV_READ);
+    top.write("abcdef");
+    far.write("ghijkl");
+    await stage.settle();
+    assertEquals([top.input.length, under.input.length, top.output.length], [2, 4, 4]);
+    log.take();
+    top.flush(BOTH, BEV_FLUSH);
+    assertEquals([top.input.toString(), far.input.toString(), log.take()], ["GHIJKL", "ABCDEF", []]);
+    await stage.settle();
+    assertEquals(log.take(), ["top read 6", "top write 0"]);
+    await stage.end(top, far);
+  });
+
+  it("calls a filter once with nothing to process in BEV_FLUSH and BEV_FINISHED, and not in BEV_NORMAL", async () => {
+    const calls: string[] = [];
+    const note = (name: string): BufferEventFilter => (_source, _destination, limit, mode) => {
+      calls.push(`${name} ${limit} ${mode}`);
+      return BEV_OK;
+    };
+    const { stage, top, far } = set(note("in"), note("out"));
+    top.flush(BOTH, BEV_NORMAL);
+    assertEquals(calls, []);
+    top.flush(BOTH, BEV_FLUSH);
+    top.flush(EV_WRITE, BEV_FINISHED);
+    assertEquals(calls, ["in -1 1", "out -1 1", "out -1 2"]);
+    await stage.end(top, far);
+  });
+
+  it("with BEV_FINISHED is the last call: shutdown() and close() make no other, unless more was written", async () => {
+    for (const more of ["", "more"]) {
+      const modes: number[] = [];
+      const { stage, top, far } = set(null, (source, destination, _limit, mode) => {
+        modes.push(mode);
+        destination.addBuffer(source);
+        return BEV_OK;
+      });
+      top.flush(EV_WRITE, BEV_FINISHED);
+      top.write(more);
+      top.shutdown();
+      await stage.settle();
+      const closing = top.close();
+      far.free();
+      await closing;
+      assertEquals(modes, more === "" ? [BEV_FINISHED] : [BEV_FINISHED, BEV_NORMAL, BEV_FINISHED]);
+      await stage.end();
+    }
+  });
+
+  it("over a pair without a partner throws EV_UNSUPPORTED, after the filters ran", async () => {
+    const { stage, top, under, far } = set(null, swapCase);
+    far.free();
+    top.write("abc");
+    assertEquals(codeOf(() => top.flush(EV_WRITE, BEV_FLUSH)), "EV_UNSUPPORTED");
+    assertEquals(under.output.toString(), "ABC");
+    await stage.end(top);
+  });
+});
+
+describe("shutdown()", () => {
+  it("sends all through, gives the filter its last call, and shuts down what is below", async () => {
+    const { stage, top, far } = set(null, framer(4));
+    const ends: string[] = [];
+    far.setCallbacks({ event: (bev) => ends.push(`end with ${bev.input.length}`) });
+    top.write("abcdef");
+    top.shutdown();
+    top.shutdown();
+    assertEquals(codeOf(() => top.write("x")), "EPIPE");
+    await stage.settle();
+    assertEquals(far.input.toUint8Array(), Uint8Array.of(4, 97, 98, 99, 100, 2, 101, 102));
+    assertEquals(ends, ["end with 8"]);
+    await stage.end(top, far);
+  });
+
+  it("waits while writing is disabled, and for room below", async () => {
+    const { stage, top, under, far } = set(null, swapCase);
+    let ended = false;
+    far.setCallbacks({ event: () => ended = true });
+    top.disable(EV_WRITE);
+    under.setWatermark(EV_WRITE, 0, 2);
+    top.write("abcdef");
+    top.shutdown();
+    await stage.settle();
+    assertEquals(ended, false);
+    far.disable(EV_READ);
+    top.enable(EV_WRITE);
+    await stage.settle();
+    assertEquals([ended, under.output.length], [false, 2]);
+    far.enable(EV_READ);
+    await stage.settle();
+    assertEquals([ended, far.input.toString()], [true, "ABCDEF"]);
+    await stage.end(top, far);
+  });
+
+  it("of the one below alone makes what is written after it EPIPE", async () => {
+    const { stage, top, under, far, log } = set(null, null);
+    under.shutdown();
+    top.write("late");
+    await stage.settle();
+    assertEquals([log.take(), log.errors[0]?.code], [["top event WRITING|ERROR"], "EPIPE"]);
+    await stage.end(top, far);
+  });
+});
+
+/** Filters over both ends of a pair, `depth` layers each, that undo each other. */
+function stacks(
+  stage: Stage,
+  depth: number,
+): { near: FilterBufferEvent; far: FilterBufferEvent; all: FilterBufferEvent[] } {
+  const { a, b } = stage.pair();
+  const all: FilterBufferEvent[] = [];
+  const build = (bottom: PairBufferEvent): FilterBufferEvent => {
+    let top: FilterBufferEvent | PairBufferEvent = bottom;
+    for (let i = 0; i < depth; i++) {
+      top = i % 2 === 0
+        ? new FilterBufferEvent(top, unframe, framer(3 + i), BEV_OPT_CLOSE_ON_FREE)
+        : new FilterBufferEvent(top, swapCase, swapCase, BEV_OPT_CLOSE_ON_FREE);
+      all.push(top);
+    }
+    return top as FilterBufferEvent;
+  };
+  return { near: build(a), far: build(b), all };
+}
+
+describe("a stack of filters", () => {
+  it("carries bytes both ways through any number of layers", async () => {
+    for (const depth of [1, 2, 3, 8, 40]) {
+      const stage = new Stage();
+      const { near, far, all } = stacks(stage, depth);
+      near.enable(EV_READ);
+      far.enable(EV_READ);
+      near.write("a question of some length");
+      near.shutdown();
+      far.write("and the answer");
+      far.shutdown();
+      await stage.settle();
+      assertEquals([far.input.toString(), near.input.toString()], ["a question of some length", "and the answer"]);
+      near.free();
+      far.free();
+      assert(all.every((layer) => isFreed(layer) && isFreed(layer.underlying)));
+      await stage.end();
+    }
+  });
+
+  it("is flushed by close() at its top, layer by layer, and loses nothing (section 5, item 2)", async () => {
+    const stage = new Stage();
+    const { near, far, all } = stacks(stage, 4);
+    const bottom = all[0]?.underlying;
+    let text = "";
+    far.setCallbacks({
+      read: (bev) => {
+        text += bev.input.toString();
+        bev.input.drain(bev.input.length);
+      },
+      event: (bev) => void bev.close(),
+    });
+    near.write("x".repeat(300_000));
+    near.disable(EV_WRITE);
+    const closing = near.close();
+    assertStrictEquals(near.close(), closing);
+    assertEquals(codeOf(() => near.write("late")), "EPIPE");
+    far.enable(EV_READ);
+    assertEquals(await stage.sim.run(Promise.race([closing, stage.base.dispatch().then(() => closing)])), true);
+    assertEquals(text.length, 300_000);
+    assert(all.every(isFreed) && bottom !== undefined && isFreed(bottom));
+    await stage.settle();
+    await stage.end();
+  });
+
+  it("may be freed in a callback at any layer", async () => {
+    const stage = new Stage();
+    const { near, far } = stacks(stage, 3);
+    far.setCallbacks({ read: (bev) => bev.free() });
+    far.enable(EV_READ);
+    near.write("more than three");
+    near.write("more than six");
+    await stage.settle();
+    assert(isFreed(far));
+    await stage.end(near);
+  });
+});
+
+describe("close()", () => {
+  it("is false when the output filter has refused or left some of the output; what went through is delivered", async () => {
+    for (const result of [BEV_ERROR, BEV_NEED_MORE]) {
+      const { stage, top, far } = set(null, (source, destination) => {
+        source.removeBuffer(destination, 2);
+        return result;
+      });
+      top.write("abcd");
+      const closing = top.close();
+      far.shutdown();
+      assertEquals(await closing, false);
+      assertEquals(far.input.toString(), "ab");
+      await stage.end(far);
+    }
+  });
+
+  it("closes what is below also when freeing would not; it is false when that is cut", async () => {
+    const { stage, top, under, far } = set(null, null, 0);
+    top.write("abcd");
+    far.disable(EV_READ);
+    assertEquals(await stage.sim.run(top.close({ timeoutMs: 100 })), false);
+    assertEquals([stage.sim.now(), isFreed(top), isFreed(under)], [100, true, true]);
+    await stage.end(far);
+  });
+
+  it("calls nothing back any more, the filters of reading neither", async () => {
+    let calls = 0;
+    const { stage, top, far, log } = set(() => {
+      calls++;
+      return BEV_NEED_MORE;
+    }, null);
+    top.enable(EV_READ);
+    const closing = top.close();
+    far.write("abc");
+    far.shutdown();
+    await stage.settle();
+    assertEquals([await closing, calls, log.take()], [true, 0, []]);
+    await stage.end(far);
+  });
+
+  it("inside a callback is the end of that too", async () => {
+    const { stage, top, far, log } = set(oneByOne, oneByOne);
+    log.on.read = (bev) => void bev.close();
+    top.enable(EV_READ);
+    far.write("abc");
+    far.shutdown();
+    await stage.settle();
+    assertEquals([log.take(), isFreed(top)], [["top read 3"], true]);
+    await stage.end(far);
+  });
+
+  it("rejects with what a filter throws, after what is below was closed", async () => {
+    const thrown = new Error("mine");
+    const { stage, top, under, far } = set(null, () => {
+      throw thrown;
+    });
+    const closing = top.close();
+    far.shutdown();
+    assertStrictEquals(await assertRejects(() => closing), thrown);
+    assert(isFreed(top) && isFreed(under));
+    await stage.end(far);
+  });
+});
+
+describe("free() (F8)", () => {
+  it("frees what is below with BEV_OPT_CLOSE_ON_FREE, and calls onFree once from the loop", async () => {
+    const stage = new Stage();
+    const { a, b } = stage.pair();
+    let freed = 0;
+    const top = new FilterBufferEvent(a, null, null, BEV_OPT_CLOSE_ON_FREE, () => freed++);
+    top.free();
+    top.free();
+    assertEquals([isFreed(a), freed], [true, 0]);
+    await stage.settle();
+    assertEquals(freed, 1);
+    await stage.end(b);
+  });
+
+  it("leaves what is below without it: that reads on, and has no callbacks", async () => {
+    const { stage, top, under, far, log } = set(null, null, 0);
+    top.free();
+    assertEquals([isFreed(under), under.getCallbacks()], [false, null]);
+    far.write("abc");
+    assertEquals(under.input.toString(), "abc");
+    const again = new FilterBufferEvent(under, swapCase, null);
+    again.setCallbacks(log.of("again"));
+    again.enable(EV_READ);
+    await stage.settle();
+    assertEquals(log.received.toString(), "ABC");
+    again.free();
+    await stage.end(under, far);
+  });
+
+  it("calls onFree when the base is freed before its loop has run, or was", () => {
+    for (const before of [true, false]) {
+      const stage = new Stage();
+      const { a } = stage.pair();
+      let freed = 0;
+      const top = new FilterBufferEvent(a, null, null, BEV_OPT_CLOSE_ON_FREE, () => freed++);
+      if (before) stage.base.free();
+      top.free();
+      stage.base.free();
+      assertEquals([freed, stage.base.numEvents(ALL_COUNTS)], [1, 0]);
+    }
+  });
+
+  it("inside its own filters and callbacks is safe", async () => {
+    const freeing: BufferEventFilter = (source, destination) => {
+      destination.addBuffer(source);
+      current?.free();
+      return BEV_OK;
+    };
+    let current: FilterBufferEvent | undefined;
+    for (const [input, output] of [[freeing, null], [null, freeing]] as const) {
+      const { stage, top, far, log } = set(input, output);
+      current = top;
+      top.enable(EV_READ);
+      far.write("abc");
+      top.write("def");
+      await stage.settle();
+      assert(isFreed(top));
+      assertEquals(log.take(), input === null ? ["top read 3"] : []);
+      await stage.end(far);
+    }
+    current = undefined;
+    for (const callback of ["read", "write", "event"] as const) {
+      const { stage, top, far, log } = set(oneByOne, oneByOne);
+      log.on[callback] = (bev: { free(): void }) => bev.free();
+      top.enable(EV_READ);
+      far.write("abc");
+      far.shutdown();
+      top.write("def");
+      await stage.settle();
+      assert(isFreed(top), callback);
+      await stage.end(far);
+    }
+  });
+
+  it("of what is below leaves a filter that does nothing any more", async () => {
+    const { stage, top, under, far, log } = set(swapCase, swapCase);
+    top.enable(EV_READ);
+    under.free();
+    top.write("abc");
+    await stage.settle();
+    assertEquals([log.take(), log.errors[0]?.code], [["top event WRITING|ERROR"], "EPIPE"]);
+    top.enable(BOTH);
+    top.flush(BOTH, BEV_FINISHED);
+    assertEquals(await top.close(), false);
+    await stage.end(far);
+  });
+});

@@ -1,0 +1,564 @@
+// Pairs. Rules M1 to M6, and section 5, item 16.
+
+import { describe, it } from "node:test";
+import { assert, assertEquals, assertStrictEquals, assertThrows } from "@std/assert";
+import { EvBuffer } from "../../../core/buffer/evbuffer.ts";
+import { bufferEventPair, PairBufferEvent } from "../../../core/bufferevent/pair.ts";
+import { EventError } from "../../../core/errors.ts";
+import {
+  BEV_FINISHED,
+  BEV_FLUSH,
+  BEV_NORMAL,
+  BEV_OPT_CLOSE_ON_FREE,
+  BEV_OPT_UNLOCK_CALLBACKS,
+  EV_READ,
+  EV_WRITE,
+} from "../../../core/flags.ts";
+import { EventBase } from "../../../core/loop/event_base.ts";
+import { ALL_COUNTS } from "../loop/harness.ts";
+import { isFreed } from "./rig.ts";
+import { Stage } from "./stage.ts";
+
+const BOTH = EV_READ | EV_WRITE;
+
+function codeOf(fn: () => unknown): string {
+  return (assertThrows(fn, EventError) as EventError).code;
+}
+
+describe("a new pair (M1, M6)", () => {
+  it("has writing enabled at both ends, and each is the other's partner", async () => {
+    const stage = new Stage();
+    const [a, b] = bufferEventPair(stage.base);
+    assert(a instanceof PairBufferEvent && b instanceof PairBufferEvent);
+    assertEquals([a.enabled, b.enabled], [EV_WRITE, EV_WRITE]);
+    assertStrictEquals(a.partner, b);
+    assertStrictEquals(b.partner, a);
+    assertStrictEquals(a.base, stage.base);
+    await stage.end(a, b);
+    assertEquals([a.partner, b.partner], [null, null]);
+  });
+
+  it("refuses options that are none, and a base that was freed", () => {
+    const { base } = new Stage();
+    assertThrows(() => bufferEventPair(base, 16), RangeError);
+    assertThrows(() => bufferEventPair(base, BEV_OPT_UNLOCK_CALLBACKS), RangeError);
+    base.free();
+    assertEquals(codeOf(() => bufferEventPair(base)), "EV_FREED");
+  });
+
+  it("does not keep a loop from being empty", async () => {
+    const stage = new Stage();
+    const { a, b } = stage.pair();
+    a.enable(EV_READ);
+    b.enable(EV_READ);
+    await stage.settle();
+    await stage.end(a, b);
+  });
+
+  it("has the middle priority, and can't have another", () => {
+    const { base } = new Stage();
+    const wide = new EventBase({ runtime: base.runtime, priorities: 5 });
+    const [a] = bufferEventPair(wide);
+    assertEquals(a.priority, 2);
+    assertEquals(codeOf(() => a.priority = 1), "EV_UNSUPPORTED");
+  });
+});
+
+describe("a transfer (M1)", () => {
+  it("is immediate in write(), the callbacks wait: the reader's before the writer's", async () => {
+    const stage = new Stage();
+    const { a, b, log } = stage.pair();
+    b.enable(EV_READ);
+    a.write("hello");
+    assertEquals([a.output.length, b.input.toString(), log.take()], [0, "hello", []]);
+    await stage.settle();
+    assertEquals(log.take(), ["b read 5", "a write 0"]);
+    await stage.end(a, b);
+  });
+
+  it("is immediate in enable() of either direction", async () => {
+    const stage = new Stage();
+    const { a, b } = stage.pair();
+    a.disable(EV_WRITE);
+    a.write("one");
+    b.enable(EV_READ);
+    assertEquals(b.input.length, 0);
+    a.enable(EV_WRITE);
+    assertEquals(b.input.toString(), "one");
+    b.disable(EV_READ);
+    a.write("two");
+    assertEquals(b.input.toString(), "one");
+    b.enable(EV_READ);
+    assertEquals(b.input.toString(), "onetwo");
+    await stage.end(a, b);
+  });
+
+  it("merges the callbacks of one pass", async () => {
+    const stage = new Stage();
+    const { a, b, log } = stage.pair();
+    b.enable(EV_READ);
+    for (let i = 0; i < 10; i++) a.write("x");
+    await stage.settle();
+    assertEquals(log.take(), ["b read 10", "a write 0"]);
+    await stage.end(a, b);
+  });
+
+  it("moves chunks and copies nothing", async () => {
+    const stage = new Stage();
+    const [a, b] = bufferEventPair(stage.base);
+    b.enable(EV_READ);
+    const bytes = new Uint8Array(100_000);
+    a.output.addReference(bytes);
+    assertStrictEquals(b.input.peek()[0]?.buffer, bytes.buffer);
+    await stage.end(a, b);
+  });
+
+  it("moves both ways at the same time, through all that adds to an output", async () => {
+    const stage = new Stage();
+    const [a, b] = bufferEventPair(stage.base);
+    for (const bev of [a, b]) bev.enable(EV_READ);
+    const other = new EvBuffer();
+    other.add("4");
+    a.output.add("1");
+    b.write("A");
+    a.output.addIovec([Uint8Array.of(50), Uint8Array.of(51)]);
+    b.output.addBuffer(b.input);
+    a.writeBuffer(other);
+    const [space] = b.output.reserveSpace(1);
+    assert(space !== undefined);
+    space[0] = 66;
+    b.output.commitSpace([space.subarray(0, 1)]);
+    assertEquals([a.input.toString(), b.input.toString()], ["A123B", "4"]);
+    await stage.end(a, b);
+  });
+
+  it("calls the reader with at least the low watermark, and the writer at the low watermark of writing", async () => {
+    const stage = new Stage();
+    const { a, b, log } = stage.pair();
+    log.drains = false;
+    b.setWatermark(EV_READ, 4, 0);
+    a.setWatermark(EV_WRITE, 2, 0);
+    b.enable(EV_READ);
+    a.write("abc");
+    await stage.settle();
+    assertEquals(log.take(), ["a write 0"]);
+    a.write("d");
+    await stage.settle();
+    assertEquals(log.take(), ["b read 4", "a write 0"]);
+    b.setWatermark(EV_READ, 0, 5);
+    a.write("efgh");
+    await stage.settle();
+    assertEquals([b.input.length, a.output.length, log.take()], [5, 3, ["b read 5"]]);
+    b.input.drain(1);
+    await stage.settle();
+    assertEquals([b.input.length, a.output.length, log.take()], [5, 2, ["b read 5", "a write 2"]]);
+    await stage.end(a, b);
+  });
+
+  it("of a writer that writes in its write callback goes on for as long as it does", async () => {
+    const stage = new Stage();
+    const { a, b, log } = stage.pair();
+    let left = 100;
+    log.on.write = (bev) => {
+      if (bev === a && left-- > 0) bev.write("y");
+    };
+    b.enable(EV_READ);
+    a.write("x");
+    await stage.settle();
+    assertEquals(log.received.length, 101);
+    await stage.end(a, b);
+  });
+
+  it("may be read, answered and freed by what listens to the buffers", async () => {
+    const stage = new Stage();
+    const [a, b] = bufferEventPair(stage.base);
+    for (const bev of [a, b]) bev.enable(EV_READ);
+    b.input.addCallback((buffer, { added }) => {
+      if (added === 0) return;
+      if (buffer.toString().endsWith("!")) a.free();
+      else b.write(buffer.toString().toUpperCase());
+      buffer.drain(buffer.length);
+    });
+    a.write("abc");
+    assertEquals([a.input.toString(), b.input.length], ["ABC", 0]);
+    a.write("end!");
+    assert(isFreed(a));
+    b.write("left");
+    assertEquals(b.output.toString(), "left");
+    await stage.end(b);
+  });
+});
+
+describe("the receiver's high watermark (M2)", () => {
+  it("limits the transfer, and draining pulls more at once", async () => {
+    const stage = new Stage();
+    const { a, b, log } = stage.pair();
+    log.drains = false;
+    b.setWatermark(EV_READ, 0, 4);
+    b.enable(EV_READ);
+    a.write("0123456789");
+    assertEquals([b.input.length, a.output.length], [4, 6]);
+    await stage.settle();
+    assertEquals(log.take(), ["b read 4"]);
+    b.input.drain(3);
+    assertEquals([b.input.toString(), a.output.length], ["3456", 3]);
+    b.input.drain(4);
+    assertEquals([b.input.toString(), a.output.length], ["789", 0]);
+    await stage.settle();
+    assertEquals(log.take(), ["b read 3", "a write 0"]);
+    await stage.end(a, b);
+  });
+
+  it("that is raised or taken away pulls more at once", async () => {
+    const stage = new Stage();
+    const [a, b] = bufferEventPair(stage.base);
+    b.setWatermark(EV_READ, 0, 2);
+    b.enable(EV_READ);
+    a.write("0123456789");
+    b.setWatermark(EV_READ, 0, 5);
+    assertEquals(b.input.length, 5);
+    b.setWatermark(EV_READ, 0, 0);
+    assertEquals(b.input.length, 10);
+    await stage.end(a, b);
+  });
+
+  it("calls back once while nobody drains", async () => {
+    const stage = new Stage();
+    const { a, b, log } = stage.pair();
+    log.drains = false;
+    b.setWatermark(EV_READ, 0, 3);
+    b.enable(EV_READ);
+    a.write("0123456789");
+    await stage.during(50);
+    assertEquals(log.take(), ["b read 3"]);
+    await stage.end(a, b);
+  });
+});
+
+describe("timeouts (M3)", () => {
+  it("of reading run while it is enabled and not suspended, and begin anew with each transfer", async () => {
+    const stage = new Stage();
+    const { a, b, log } = stage.pair();
+    log.drains = false;
+    b.setTimeouts(100, null);
+    await stage.during(200);
+    b.enable(EV_READ);
+    await stage.during(80);
+    a.write("x");
+    await stage.during(80);
+    b.setWatermark(EV_READ, 0, 1);
+    await stage.during(200);
+    assertEquals(log.take(), ["b read 1", "a write 0"]);
+    b.input.drain(1);
+    await stage.during(99);
+    assertEquals(log.take(), []);
+    await stage.during(2);
+    assertEquals([log.take(), b.enabled], [["b event READING|TIMEOUT"], EV_WRITE]);
+    b.enable(EV_READ);
+    await stage.during(101);
+    assertEquals(log.take(), ["b event READING|TIMEOUT"]);
+    await stage.end(a, b);
+  });
+
+  it("of writing run only while output waits, and begin anew when some of it has left", async () => {
+    const stage = new Stage();
+    const { a, b, log } = stage.pair();
+    log.drains = false;
+    a.setTimeouts(null, 100);
+    a.enable(EV_WRITE);
+    await stage.during(200);
+    b.setWatermark(EV_READ, 0, 1);
+    b.enable(EV_READ);
+    a.write("xyz");
+    await stage.during(80);
+    assertEquals(log.take(), ["b read 1"]);
+    a.write("!");
+    b.input.drain(1);
+    await stage.during(99);
+    assertEquals(log.take(), ["b read 1"]);
+    await stage.during(2);
+    assertEquals([log.take(), a.enabled, a.output.length], [["a event WRITING|TIMEOUT"], 0, 2]);
+    b.input.drain(1);
+    await stage.during(200);
+    assertEquals([log.take(), a.output.length], [[], 2]);
+    a.enable(EV_WRITE);
+    assertEquals([b.input.toString(), a.output.length], ["z", 1]);
+    await stage.end(a, b);
+  });
+
+  it("that are set anew count from now; null takes them away", async () => {
+    const stage = new Stage();
+    const { a, b, log } = stage.pair();
+    b.enable(EV_READ);
+    b.setTimeouts(100, null);
+    await stage.during(90);
+    b.setTimeouts(100, 100);
+    await stage.during(90);
+    b.setTimeouts(null, null);
+    await stage.settle();
+    assertEquals(log.take(), []);
+    await stage.end(a, b);
+  });
+});
+
+describe("flush() (M4)", () => {
+  it("in the mode BEV_NORMAL does nothing", async () => {
+    const stage = new Stage();
+    const { a, b, log } = stage.pair();
+    a.write("abc");
+    a.flush(BOTH, BEV_NORMAL);
+    await stage.settle();
+    assertEquals([a.output.length, b.input.length, log.take()], [3, 0, []]);
+    await stage.end(a, b);
+  });
+
+  it("in the mode BEV_FLUSH moves whatever is enabled, and beyond the watermark", async () => {
+    const stage = new Stage();
+    const { a, b, log } = stage.pair();
+    log.drains = false;
+    b.setWatermark(EV_READ, 0, 2);
+    b.enable(EV_READ);
+    a.write("abcdef");
+    assertEquals(b.input.length, 2);
+    a.flush(EV_WRITE, BEV_FLUSH);
+    assertEquals([b.input.toString(), a.output.length], ["abcdef", 0]);
+    b.write("answer");
+    a.flush(EV_READ, BEV_FLUSH);
+    assertEquals(a.input.toString(), "answer");
+    await stage.settle();
+    assertEquals(log.take().sort(), ["a read 6", "a write 0", "b read 6", "b write 0"]);
+    await stage.end(a, b);
+  });
+
+  it("in the mode BEV_FINISHED besides tells the partner EOF, and leaves what is enabled", async () => {
+    const stage = new Stage();
+    const { a, b, log } = stage.pair();
+    b.enable(EV_READ);
+    a.write("last");
+    a.flush(EV_WRITE, BEV_FINISHED);
+    await stage.settle();
+    assertEquals([log.take(), b.enabled], [["b read 4", "b event READING|EOF", "a write 0"], BOTH]);
+    a.flush(BOTH, BEV_FINISHED);
+    await stage.settle();
+    assertEquals(log.take(), ["b event READING|WRITING|EOF"]);
+    a.flush(EV_READ, BEV_FINISHED);
+    await stage.settle();
+    assertEquals(log.take(), ["b event WRITING|EOF"]);
+    await stage.end(a, b);
+  });
+
+  it("without new bytes calls no read or write callback (section 5, item 16)", async () => {
+    const stage = new Stage();
+    const { a, b, log } = stage.pair();
+    for (const mode of [BEV_FLUSH, BEV_FINISHED]) a.flush(EV_WRITE, mode);
+    await stage.settle();
+    assertEquals(log.take(), ["b event READING|EOF"]);
+    await stage.end(a, b);
+  });
+
+  it("without a partner throws EV_UNSUPPORTED; a mode or direction that is none is a RangeError", async () => {
+    const stage = new Stage();
+    const { a, b } = stage.pair();
+    assertThrows(() => a.flush(BOTH, 3), RangeError);
+    assertThrows(() => a.flush(8, BEV_FLUSH), RangeError);
+    b.free();
+    for (const mode of [BEV_NORMAL, BEV_FLUSH, BEV_FINISHED]) {
+      assertEquals(codeOf(() => a.flush(EV_WRITE, mode)), "EV_UNSUPPORTED");
+    }
+    a.free();
+    assertEquals(codeOf(() => a.flush(EV_WRITE, BEV_FLUSH)), "EV_FREED");
+    await stage.end();
+  });
+});
+
+describe("free() of one end (M5, M6)", () => {
+  it("tells the other nothing; what it writes from then on stays in its output", async () => {
+    const stage = new Stage();
+    const { a, b, log } = stage.pair(BEV_OPT_CLOSE_ON_FREE);
+    b.enable(EV_READ);
+    a.enable(EV_READ);
+    b.free();
+    assertEquals([a.partner, isFreed(a)], [null, false]);
+    a.write("lost");
+    await stage.settle();
+    assertEquals([a.output.length, a.enabled, log.take()], [4, BOTH, []]);
+    await stage.end(a);
+  });
+
+  it("leaves what has arrived, and silences the callbacks that were due", async () => {
+    const stage = new Stage();
+    const { a, b, log } = stage.pair();
+    b.enable(EV_READ);
+    a.write("sent");
+    a.free();
+    assertEquals(b.input.toString(), "sent");
+    await stage.settle();
+    assertEquals(log.take(), ["b read 4"]);
+    await stage.end(b);
+  });
+
+  it("with eofOnFree is the end of file for the other, once reading is enabled", async () => {
+    const stage = new Stage();
+    const { a, b, log } = stage.pair(0, { eofOnFree: true });
+    a.enable(EV_READ);
+    b.write("last");
+    b.free();
+    await stage.settle();
+    assertEquals([log.take(), a.enabled], [["a read 4", "a event READING|EOF"], EV_WRITE]);
+    a.enable(EV_READ);
+    await stage.settle();
+    assertEquals(log.take(), ["a event READING|EOF"]);
+    await stage.end(a);
+  });
+
+  it("inside a callback of either end is safe", async () => {
+    const stage = new Stage();
+    for (const mine of [true, false]) {
+      const { a, b, log } = stage.pair();
+      log.on.read = () => (mine ? b : a).free();
+      b.enable(EV_READ);
+      a.write("x");
+      a.flush(EV_WRITE, BEV_FINISHED);
+      await stage.settle();
+      assertEquals(log.take(), mine ? ["b read 1", "a write 0"] : ["b read 1", "b event READING|EOF"]);
+      a.free();
+      b.free();
+    }
+    await stage.end();
+  });
+});
+
+describe("shutdown()", () => {
+  it("sends what waits, then is the end of file for the partner; writing throws EPIPE", async () => {
+    const stage = new Stage();
+    const { a, b, log } = stage.pair();
+    b.setWatermark(EV_READ, 0, 2);
+    a.write("abcd");
+    a.shutdown();
+    assertEquals(codeOf(() => a.write("e")), "EPIPE");
+    assertEquals(codeOf(() => a.output.add("e")), "EV_FROZEN");
+    await stage.settle();
+    assertEquals(log.take(), []);
+    b.enable(EV_READ);
+    await stage.settle();
+    assertEquals(log.take(), ["b read 2", "b read 2", "b event READING|EOF", "a write 0"]);
+    assertEquals([log.received.toString(), b.enabled], ["abcd", EV_WRITE]);
+    b.enable(EV_READ);
+    await stage.settle();
+    assertEquals(log.take(), ["b event READING|EOF"]);
+    b.write("still");
+    a.enable(EV_READ);
+    await stage.settle();
+    assertEquals(log.take(), ["a read 5", "b write 0"]);
+    a.shutdown();
+    await stage.end(a, b);
+  });
+
+  it("with nothing to send tells the end at once", async () => {
+    const stage = new Stage();
+    const { a, b, log } = stage.pair();
+    b.enable(EV_READ);
+    a.shutdown();
+    await stage.settle();
+    assertEquals(log.take(), ["b event READING|EOF"]);
+    await stage.end(a, b);
+  });
+});
+
+describe("close()", () => {
+  it("delivers all, waits for the partner to finish, and frees; a second call gives the same promise", async () => {
+    const stage = new Stage();
+    const { a, b, log } = stage.pair();
+    b.setWatermark(EV_READ, 0, 2);
+    a.disable(EV_WRITE);
+    a.write("abcd");
+    const closing = a.close();
+    assertStrictEquals(a.close(), closing);
+    assertEquals(codeOf(() => a.write("more")), "EPIPE");
+    b.enable(EV_READ);
+    await stage.during(10);
+    assertEquals(log.take(), ["b read 2", "b read 2", "b event READING|EOF"]);
+    assert(!isFreed(a));
+    b.write("dropped");
+    assertEquals(b.output.length, 0);
+    b.shutdown();
+    assertEquals(await closing, true);
+    assert(isFreed(a));
+    assertEquals(log.received.toString(), "abcd");
+    await stage.end(b);
+  });
+
+  it("of both ends needs nobody else, and no loop", async () => {
+    const stage = new Stage();
+    const { a, b } = stage.pair();
+    a.write("x");
+    b.write("y");
+    assertEquals(await Promise.all([a.close(), b.close()]), [true, true]);
+    assert(isFreed(a) && isFreed(b));
+    await stage.end();
+  });
+
+  it("is true when the partner is freed after all was delivered, false when before", async () => {
+    const stage = new Stage();
+    for (const reads of [true, false]) {
+      const { a, b } = stage.pair();
+      if (reads) b.enable(EV_READ);
+      a.write("x");
+      const closing = a.close();
+      b.free();
+      assertEquals(await closing, reads);
+      assert(isFreed(a));
+    }
+    await stage.end();
+  });
+
+  it("out of time is false, and ECONNRESET for a partner that has not taken all", async () => {
+    const stage = new Stage();
+    for (const reads of [true, false]) {
+      const { a, b, log } = stage.pair();
+      if (reads) b.enable(EV_READ);
+      a.write("x");
+      const begin = stage.sim.now();
+      const closing = a.close({ timeoutMs: 500 });
+      assertEquals(await stage.sim.run(closing), false);
+      assertEquals(stage.sim.now() - begin, 500);
+      assert(isFreed(a));
+      await stage.settle();
+      assertEquals(log.take(), reads ? ["b read 1", "b event READING|EOF"] : ["b event READING|ERROR"]);
+      if (!reads) assertEquals(log.errors.at(-1)?.code, "ECONNRESET");
+      b.free();
+    }
+    await stage.end();
+  });
+
+  it("keeps the loop going meanwhile", async () => {
+    const stage = new Stage();
+    const { a, b } = stage.pair();
+    const closing = a.close({ timeoutMs: 500 });
+    await stage.settle();
+    assertEquals([stage.sim.now(), await closing], [500, false]);
+    await stage.end(b);
+  });
+
+  it("without a partner frees: true when there was nothing to send", async () => {
+    const stage = new Stage();
+    for (const text of ["", "x"]) {
+      const { a, b } = stage.pair();
+      b.free();
+      a.write(text);
+      assertEquals(await a.close(), text === "");
+      assert(isFreed(a));
+    }
+    await stage.end();
+  });
+
+  it("and then free() ends it at once: false", async () => {
+    const stage = new Stage();
+    const { a, b } = stage.pair();
+    const closing = a.close();
+    a.free();
+    assertEquals(await closing, false);
+    assertEquals(stage.base.numEvents(ALL_COUNTS), 0);
+    await stage.end(b);
+  });
+});

@@ -1,0 +1,274 @@
+// Timeouts of reading and writing: rule V9, and V11 for connecting.
+
+import { describe, it } from "node:test";
+import { assertEquals } from "@std/assert";
+import { SocketBufferEvent } from "../../../core/bufferevent/socket.ts";
+import { EV_READ, EV_WRITE } from "../../../core/flags.ts";
+import type { InetAddress } from "../../../core/runtime.ts";
+import { Socket } from "../../../core/socket/socket.ts";
+import { nothingLeft, world } from "../loop/harness.ts";
+import { pattern } from "../socket/pairs.ts";
+import { Recorder, rig } from "./rig.ts";
+
+describe("the timeout of reading", () => {
+  it("runs while reading is enabled, is told once and disables it; enable() starts it anew", async () => {
+    const made = await rig({ times: true });
+    made.bev.setTimeouts(10, null);
+    assertEquals(await made.during(50), [], "not enabled");
+    made.bev.enable(EV_READ);
+    assertEquals(await made.during(50), ["event READING|TIMEOUT at 60"]);
+    assertEquals([made.bev.enabled, made.record.errors], [EV_WRITE, [undefined]]);
+    made.bev.enable(EV_READ);
+    assertEquals(await made.during(50), ["event READING|TIMEOUT at 110"]);
+    await made.end();
+  });
+
+  it("is restarted by every arrival, one below the low watermark too", async () => {
+    const made = await rig({ times: true });
+    const { bev, peer } = made;
+    bev.setWatermark(EV_READ, 100, 0);
+    bev.setTimeouts(10, null);
+    bev.enable(EV_READ);
+    for (let i = 0; i < 5; i++) {
+      assertEquals(await made.during(8), []);
+      peer.send("x");
+    }
+    // The last byte arrived at 41.
+    assertEquals(await made.during(20), ["event READING|TIMEOUT at 51"]);
+    await made.end();
+  });
+
+  it("does not run while reading is suspended, and starts afresh when it goes on", async () => {
+    const made = await rig({ times: true });
+    const { bev, peer, record } = made;
+    record.drains = false;
+    bev.setWatermark(EV_READ, 0, 4);
+    bev.setTimeouts(10, null);
+    bev.enable(EV_READ);
+    peer.send("1234");
+    assertEquals(await made.during(100), ["read 4 at 1"]);
+    bev.input.drain(1);
+    assertEquals(await made.during(100), ["event READING|TIMEOUT at 110"]);
+    await made.end();
+  });
+
+  it("stops with disable(), at the end of file, and with null or 0", async () => {
+    const made = await rig({ times: true });
+    const { bev, peer } = made;
+    bev.setTimeouts(10, 10);
+    bev.enable(EV_READ);
+    await made.during(5);
+    bev.disable(EV_READ);
+    assertEquals(await made.during(50), []);
+    bev.enable(EV_READ);
+    bev.setTimeouts(0, 0);
+    assertEquals(await made.during(50), []);
+    bev.setTimeouts(10, null);
+    await made.during(5);
+    bev.setTimeouts(null, null);
+    assertEquals(await made.during(50), []);
+    bev.setTimeouts(10, null);
+    peer.shutdown();
+    assertEquals(await made.during(50), ["event READING|EOF at 161"]);
+    await made.end();
+  });
+
+  it("set while it runs counts from now", async () => {
+    const made = await rig({ times: true });
+    made.bev.setTimeouts(10, null);
+    made.bev.enable(EV_READ);
+    await made.during(8);
+    made.bev.setTimeouts(20, null);
+    assertEquals(await made.during(50), ["event READING|TIMEOUT at 28"]);
+    await made.end();
+  });
+
+  it("is not told when bytes are found in the very turn in which it passes", async () => {
+    const made = await rig({ times: true });
+    const { bev, peer } = made;
+    bev.setTimeouts(10, null);
+    bev.enable(EV_READ);
+    peer.send("in time");
+    await made.still(12);
+    assertEquals(await made.during(5), ["read 7 at 12"]);
+    assertEquals(await made.during(15), ["event READING|TIMEOUT at 22"]);
+    await made.end();
+  });
+
+  it("is told when somebody else has received the bytes", async () => {
+    const made = await rig({ times: true });
+    const { base, bev, peer } = made;
+    const thief = new Uint8Array(8);
+    base.event(bev.socket, EV_READ, () => void bev.socket?.recv(thief)).add();
+    bev.setTimeouts(10, null);
+    bev.enable(EV_READ);
+    peer.send("stolen");
+    await made.still(12);
+    assertEquals(await made.during(5), ["event READING|TIMEOUT at 12"]);
+    await made.end();
+  });
+
+  it("of a fraction of a millisecond is kept", async () => {
+    const made = await rig({ times: true });
+    made.bev.setTimeouts(0.5, null);
+    made.bev.enable(EV_READ);
+    assertEquals(await made.during(5), ["event READING|TIMEOUT at 0.5"]);
+    await made.end();
+  });
+});
+
+describe("the timeout of writing", () => {
+  it("runs only while output waits: with nothing to send it never passes", async () => {
+    const made = await rig({ times: true });
+    made.bev.setTimeouts(null, 10);
+    made.bev.enable(EV_WRITE);
+    assertEquals(await made.during(100), ["write 0 at 0"]);
+    made.bev.write("leaves at once");
+    assertEquals(await made.during(100), ["write 0 at 100"]);
+    await made.end();
+  });
+
+  it("passes when none of it could be sent, is told once, and writing is disabled", async () => {
+    const made = await rig({ times: true });
+    const { bev } = made;
+    await made.block();
+    bev.setTimeouts(null, 10);
+    bev.write("waits");
+    assertEquals(await made.during(100), ["event WRITING|TIMEOUT at 30"]);
+    assertEquals([bev.enabled, bev.output.length], [0, 5]);
+    bev.enable(EV_WRITE);
+    assertEquals(await made.during(100), ["event WRITING|TIMEOUT at 130"]);
+    await made.end();
+  });
+
+  it("is restarted by each piece that leaves", async () => {
+    const made = await rig({ times: true });
+    const { bev, peer } = made;
+    await made.block();
+    const data = pattern(400_000);
+    // Room comes in pieces: the queues between the two have to drain by half before the sender hears of it.
+    bev.setTimeouts(null, 150);
+    bev.write(data);
+    const into = new Uint8Array(16_384);
+    const calls: string[] = [];
+    for (let i = 0; i < 60; i++) {
+      peer.recv(into);
+      calls.push(...await made.during(10));
+    }
+    assertEquals(calls.map((line) => line.replace(/ at .*/, "")), ["write 0"], "600 ms of slow progress");
+    await made.end();
+  });
+
+  it("stops with disable(), and when all has left", async () => {
+    const made = await rig({ times: true });
+    const { bev } = made;
+    await made.block();
+    bev.setTimeouts(null, 10);
+    bev.write("waits");
+    await made.during(5);
+    bev.disable(EV_WRITE);
+    assertEquals(await made.during(50), []);
+    bev.enable(EV_WRITE);
+    await made.during(5);
+    for (let ms = 0; ms < 20; ms++) {
+      made.peerCount();
+      await made.during(1);
+    }
+    assertEquals(bev.output.length, 0);
+    assertEquals(await made.during(100), []);
+    await made.end();
+  });
+
+  it("set while output waits counts from now", async () => {
+    const made = await rig({ times: true });
+    const { bev } = made;
+    await made.block();
+    bev.write("waits");
+    bev.setTimeouts(null, 10);
+    await made.during(8);
+    bev.setTimeouts(null, 20);
+    assertEquals(await made.during(50), ["event WRITING|TIMEOUT at 48"]);
+    await made.end();
+  });
+
+  it("and that of reading run apart", async () => {
+    const made = await rig({ times: true });
+    const { bev } = made;
+    await made.block();
+    bev.setTimeouts(15, 10);
+    bev.enable(EV_READ);
+    bev.write("waits");
+    assertEquals(await made.during(50), ["event WRITING|TIMEOUT at 30", "event READING|TIMEOUT at 35"]);
+    await made.end();
+  });
+});
+
+describe("timeouts of what is not connected", () => {
+  it("do not run without a socket: there is nothing to wait for", async () => {
+    const { sim, base } = world();
+    const record = new Recorder();
+    const bev = new SocketBufferEvent(base, null, 1);
+    bev.setCallbacks(record.callbacks);
+    bev.setTimeouts(10, 10);
+    bev.enable(EV_READ | EV_WRITE);
+    bev.write("waits");
+    assertEquals([await sim.run(base.dispatch()), record.take()], ["empty", []]);
+    bev.free();
+    await nothingLeft({ sim, base });
+  });
+
+  it("while connecting: that of writing gives the attempt up, once, with ETIMEDOUT (V11)", async () => {
+    const { sim, base } = world();
+    const listener = await sim.listen({ hostname: "127.0.0.1", port: 0, backlog: 1 }, {
+      onAccept: () => {
+        throw new Error("it is paused");
+      },
+      onError: () => {},
+    });
+    listener.pauseAccept();
+    const { port } = listener.address as InetAddress;
+    const fillers = [0, 1].map(() => Socket.connect(sim, { port }));
+    await sim.advance(5);
+
+    const record = new Recorder(() => sim.now() - 5);
+    const bev = new SocketBufferEvent(base, null, 1);
+    bev.setCallbacks(record.callbacks);
+    bev.setTimeouts(null, 20);
+    bev.write("queued");
+    bev.connect({ port });
+    assertEquals(await sim.run(base.dispatch()), "empty");
+    assertEquals(record.take(), ["event WRITING|TIMEOUT at 20"]);
+    assertEquals([record.errors[0]?.code, bev.enabled, bev.output.length, bev.socket], ["ETIMEDOUT", 0, 6, null]);
+
+    // Set while it goes on, it counts from then; that of reading runs as well where reading is enabled.
+    bev.enable(EV_READ | EV_WRITE);
+    bev.setTimeouts(15, null);
+    bev.connect({ port });
+    sim.setTimer(sim.now() + 5, () => bev.setTimeouts(15, 50));
+    base.loopExit(200);
+    await sim.run(base.dispatch());
+    assertEquals(record.take(), ["event READING|TIMEOUT at 40", "event WRITING|TIMEOUT at 75"]);
+
+    bev.free();
+    for (const filler of fillers) filler.reset();
+    await listener.close();
+    await nothingLeft({ sim, base });
+  });
+
+  it("while connecting: with writing disabled there is none, and the connection is told all the same", async () => {
+    const { sim, base } = world();
+    const listening = await base.listen({ hostname: "127.0.0.1", port: 0 });
+    const record = new Recorder();
+    const bev = new SocketBufferEvent(base, null, 1);
+    bev.setCallbacks(record.callbacks);
+    bev.setTimeouts(null, 1);
+    bev.connect({ port: (listening.address as InetAddress).port });
+    bev.disable(EV_WRITE);
+    base.loopExit(20);
+    await sim.run(base.dispatch());
+    assertEquals(record.take(), ["event CONNECTED"]);
+    bev.free();
+    await listening.close();
+    await nothingLeft({ sim, base });
+  });
+});

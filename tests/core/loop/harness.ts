@@ -1,0 +1,126 @@
+// What the tests of the loop share: a base on a simulator, a host that can be blocked, and the check that nothing is left.
+
+import { assertEquals } from "@std/assert";
+import { EVENT_BASE_COUNT_ACTIVE, EVENT_BASE_COUNT_ADDED, EVENT_BASE_COUNT_VIRTUAL } from "../../../core/flags.ts";
+import { EventBase, type EventBaseOptions } from "../../../core/loop/event_base.ts";
+import type { Runtime, TimerToken } from "../../../core/runtime.ts";
+import { type SimOptions, type SimRuntime, simRuntime } from "../../../runtimes/sim.ts";
+
+/** Every kind of count. */
+export const ALL_COUNTS: number = EVENT_BASE_COUNT_ACTIVE | EVENT_BASE_COUNT_VIRTUAL | EVENT_BASE_COUNT_ADDED;
+
+/** A simulated network and one base on it. */
+export interface World {
+  readonly sim: SimRuntime;
+  readonly base: EventBase;
+}
+
+/** Makes a network and a base. */
+export function world(options: EventBaseOptions = {}, simOptions: SimOptions = {}): World {
+  // A loop that never ends is to be found soon.
+  const sim = simRuntime({ maxSteps: 200_000, ...simOptions });
+  return { sim, base: new EventBase({ runtime: sim, ...options }) };
+}
+
+/** Fails unless no connection, listener, event or scheduled call is left, on any of the hosts. */
+export async function nothingLeft({ sim, base }: World, ...hosts: Runtime[]): Promise<void> {
+  // Long enough for a closed connection to stop waiting for its peer.
+  await sim.advance(6_000);
+  assertEquals(sim.openHandles, 0, "open handles");
+  for (const host of hosts) assertEquals(host.openHandles, 0, "open handles of another host");
+  assertEquals(base.numEvents(ALL_COUNTS), 0, "events");
+  assertEquals(sim.pending, 0, "scheduled calls");
+}
+
+/** Writes down the names of what is called, each with the time if asked for. */
+export class Log {
+  readonly lines: string[] = [];
+
+  /** A callback that writes a name down. */
+  note(name: string): () => void {
+    return () => void this.lines.push(name);
+  }
+
+  /** What was written since the last call. */
+  take(): string[] {
+    return this.lines.splice(0);
+  }
+}
+
+interface Timer {
+  readonly deadline: number;
+  readonly fn: () => void;
+  token: TimerToken;
+}
+
+/** The simulator as a host on which work takes time: `block()` moves its clock at once, as a busy callback does. */
+export class BusyHost implements Runtime {
+  readonly name = "sim" as const;
+  readonly #sim: SimRuntime;
+  readonly #timers: Set<Timer> = new Set();
+  #ahead = 0;
+
+  constructor(sim: SimRuntime) {
+    this.#sim = sim;
+  }
+
+  get capabilities(): Runtime["capabilities"] {
+    return this.#sim.capabilities;
+  }
+
+  get openHandles(): number {
+    return this.#sim.openHandles;
+  }
+
+  /** Uses up the processor for `ms` milliseconds. */
+  block(ms: number): void {
+    this.#ahead += ms;
+    for (const timer of this.#timers) {
+      this.#sim.clearTimer(timer.token);
+      this.#start(timer);
+    }
+  }
+
+  #start(timer: Timer): void {
+    timer.token = this.#sim.setTimer(timer.deadline - this.#ahead, () => {
+      this.#timers.delete(timer);
+      timer.fn();
+    });
+  }
+
+  now(): number {
+    return this.#sim.now() + this.#ahead;
+  }
+
+  setTimer(deadline: number, fn: () => void): TimerToken {
+    const timer: Timer = { deadline, fn, token: 0 };
+    this.#timers.add(timer);
+    this.#start(timer);
+    return timer;
+  }
+
+  clearTimer(token: TimerToken): void {
+    this.#timers.delete(token as Timer);
+    this.#sim.clearTimer((token as Timer).token);
+  }
+
+  defer(fn: () => void): void {
+    this.#sim.defer(fn);
+  }
+
+  onSignal(...args: Parameters<Runtime["onSignal"]>): ReturnType<Runtime["onSignal"]> {
+    return this.#sim.onSignal(...args);
+  }
+
+  listen(...args: Parameters<Runtime["listen"]>): ReturnType<Runtime["listen"]> {
+    return this.#sim.listen(...args);
+  }
+
+  connect(...args: Parameters<Runtime["connect"]>): ReturnType<Runtime["connect"]> {
+    return this.#sim.connect(...args);
+  }
+
+  resolve(...args: Parameters<Runtime["resolve"]>): ReturnType<Runtime["resolve"]> {
+    return this.#sim.resolve(...args);
+  }
+}

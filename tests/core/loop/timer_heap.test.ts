@@ -1,0 +1,165 @@
+// The timer heap, and the timers of a base, against a sorted array.
+
+import { describe, it } from "node:test";
+import { assertEquals } from "@std/assert";
+import fc from "fast-check";
+import { EV_PERSIST, EVENT_BASE_COUNT_ADDED } from "../../../core/flags.ts";
+import { TimerHeap, TimerNode } from "../../../core/loop/timer_heap.ts";
+import { world } from "./harness.ts";
+
+class Node extends TimerNode {
+  readonly name: number;
+
+  constructor(name: number) {
+    super();
+    this.name = name;
+  }
+}
+
+/** What is due when, in the order in which it is to fire. */
+class SortedArray {
+  #entries: { name: number; deadline: number; seq: number }[] = [];
+  #seq = 0;
+
+  schedule(name: number, deadline: number): void {
+    this.remove(name);
+    this.#entries.push({ name, deadline, seq: this.#seq++ });
+    this.#entries.sort((a, b) => a.deadline - b.deadline || a.seq - b.seq);
+  }
+
+  remove(name: number): void {
+    this.#entries = this.#entries.filter((entry) => entry.name !== name);
+  }
+
+  get first(): { name: number; deadline: number } | undefined {
+    return this.#entries[0];
+  }
+
+  get size(): number {
+    return this.#entries.length;
+  }
+}
+
+const NODES = 24;
+
+const operation = fc.oneof(
+  { weight: 6, arbitrary: fc.record({ kind: fc.constant("schedule" as const), name: name(), at: deadline() }) },
+  // The most frequent thing of all: a timeout that is restarted.
+  { weight: 4, arbitrary: fc.record({ kind: fc.constant("later" as const), name: name(), at: deadline() }) },
+  { weight: 2, arbitrary: fc.record({ kind: fc.constant("remove" as const), name: name(), at: fc.constant(0) }) },
+  { weight: 3, arbitrary: fc.record({ kind: fc.constant("take" as const), name: name(), at: fc.constant(0) }) },
+);
+
+function name(): fc.Arbitrary<number> {
+  return fc.nat(NODES - 1);
+}
+
+/** Few values, so that many are equal. */
+function deadline(): fc.Arbitrary<number> {
+  return fc.oneof(fc.nat(12), fc.constantFrom(-1, 0.5, 1e12));
+}
+
+describe("TimerHeap", () => {
+  it("does what a sorted array does, first in first out for equal deadlines", () => {
+    fc.assert(fc.property(fc.array(operation, { maxLength: 300 }), (operations) => {
+      const heap = new TimerHeap();
+      const model = new SortedArray();
+      const nodes = Array.from({ length: NODES }, (_, i) => new Node(i));
+      for (const { kind, name, at } of operations) {
+        const node = nodes[name] as Node;
+        if (kind === "remove") {
+          heap.remove(node);
+          model.remove(name);
+        } else if (kind === "take") {
+          const first = heap.first();
+          if (first !== null) heap.remove(first);
+          if (model.first !== undefined) model.remove(model.first.name);
+        } else {
+          const deadline = kind === "later" && node.index >= 0 ? node.deadline + Math.abs(at) : at;
+          heap.schedule(node, deadline);
+          model.schedule(name, deadline);
+        }
+        const first = heap.first() as Node | null;
+        assertEquals(first === null ? undefined : { name: first.name, deadline: first.deadline }, here(model.first));
+        assertEquals([heap.size, model.size], [nodes.filter((node) => node.index >= 0).length, heap.size]);
+      }
+      let left = 0;
+      heap.forEach(() => left++);
+      assertEquals(left, model.size);
+    }));
+  });
+});
+
+function here(entry: { name: number; deadline: number } | undefined): { name: number; deadline: number } | undefined {
+  return entry === undefined ? undefined : { name: entry.name, deadline: entry.deadline };
+}
+
+describe("the timers of a base", () => {
+  const step = fc.record({
+    /** When, and so before or after what is due then. */
+    after: fc.nat(6),
+    kind: fc.constantFrom("add" as const, "add" as const, "add" as const, "common" as const, "del" as const),
+    name: name(),
+    ms: fc.nat(20),
+  });
+
+  it("fire as those of a sorted array, however they are added, moved and deleted", async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.array(step, { maxLength: 60 }), async (steps) => {
+        const { sim, base } = world();
+        const fired: string[] = [];
+        const events = Array.from({ length: NODES }, (_, i) => base.timer(() => fired.push(`${i} at ${sim.now()}`)));
+
+        const model = new SortedArray();
+        const expected: string[] = [];
+        const expire = (now: number): void => {
+          for (let first = model.first; first !== undefined && first.deadline <= now; first = model.first) {
+            model.remove(first.name);
+            expected.push(`${first.name} at ${first.deadline}`);
+          }
+        };
+
+        // The steps are taken between turns, by the host's own timers.
+        const keepAlive = base.event(null, EV_PERSIST, () => {});
+        keepAlive.add(1e6);
+        const done = base.dispatch();
+        let now = 0;
+        for (const { after, kind, name, ms } of steps) {
+          await sim.advance(after);
+          now += after;
+          expire(now);
+          const event = events[name];
+          if (kind === "del") {
+            event?.del();
+            model.remove(name);
+          } else {
+            // Fewer durations than timers, so that queues grow.
+            const duration = kind === "common" ? ms - ms % 5 : ms;
+            event?.add(kind === "common" ? base.initCommonTimeout(duration) : duration);
+            model.schedule(name, now + duration);
+          }
+        }
+        await sim.advance(100);
+        expire(Infinity);
+        assertEquals(fired, expected);
+        keepAlive.del();
+        assertEquals(await sim.run(done), "empty");
+        assertEquals([base.numEvents(EVENT_BASE_COUNT_ADDED), sim.pending], [0, 0]);
+      }),
+      { numRuns: 60 },
+    );
+  });
+
+  it("can be a hundred thousand, each restarted at every message", async () => {
+    const { sim, base } = world();
+    let fired = 0;
+    const events = Array.from({ length: 100_000 }, () => base.timer(() => void fired++));
+    for (const event of events) event.add(1000);
+    for (let round = 0; round < 5; round++) {
+      await sim.advance(100);
+      for (const event of events) event.add(1000);
+    }
+    assertEquals(await sim.run(base.dispatch()), "empty");
+    assertEquals([fired, sim.now()], [100_000, 1500]);
+  });
+});
