@@ -1,0 +1,98 @@
+/**
+ * The EvBuffer benchmark: `npm run bench -- evbuffer [node] [deno] [bun] [--quick]`.
+ *
+ * Each row is one piece of work, done by EvBuffer and by something else in turn in one process; each round gives one
+ * ratio, so that what else the machine does hits both, and the median of the rounds is the result. The programs are in
+ * `evbuffer/`; all three runtimes run the same bundle.
+ */
+
+import { join } from "node:path";
+import { build } from "esbuild";
+import { run as execute } from "../tests/tools/processes.mjs";
+import { findRuntime, plainEnvironment, ROOT, RUNTIMES } from "../tests/tools/runtimes.mjs";
+
+const BUNDLE = join(ROOT, "build", "bench", "evbuffer.mjs");
+/** What a row's ratio must be: at least this many times as fast, or at most this many times the time. */
+const GOALS = {
+  "lines: readln / bl": { atLeast: 3 },
+  "lines: readln / split2": { atLeast: 3 },
+  "lines: readln / Buffer.concat, indexOf": { atLeast: 3 },
+  "lines: readln / the same by offset": { atLeast: 3 },
+  "lines: eachLine / by hand": { atMost: 1.1 },
+  "writes of 16 bytes / Buffer.concat": { atLeast: 2 },
+  "move 64 KiB chunks / 64 B chunks": { atMost: 1.1 },
+  "search random bytes / Buffer.indexOf": { atMost: 1.2 },
+  "search text / Buffer.indexOf": { atMost: 1.2 },
+};
+
+/** @param {{ quick: boolean, args: readonly string[] }} options */
+export async function run({ quick, args }) {
+  const unknown = args.find((word) => !RUNTIMES.includes(word));
+  if (unknown !== undefined) throw new Error(`no runtime is called "${unknown}": ${RUNTIMES.join(", ")}`);
+  await build({
+    absWorkingDir: ROOT,
+    entryPoints: ["bench/evbuffer/main.ts"],
+    outfile: BUNDLE,
+    bundle: true,
+    format: "esm",
+    platform: "node",
+    target: "es2022",
+    logLevel: "error",
+    // split2 is CommonJS, and asks for its modules in that way.
+    banner: { js: 'import { createRequire } from "node:module"; const require = createRequire(import.meta.url);' },
+  });
+  const columns = [];
+  for (const name of RUNTIMES.filter((each) => args.length === 0 || args.includes(each))) {
+    const { path, version } = findRuntime(name);
+    const command = name === "deno" ? ["run", "--quiet", "--no-check", "--allow-all", BUNDLE] : [BUNDLE];
+    console.log(`measuring on ${name} ${version}`);
+    const result = await execute(path, quick ? [...command, "--quick"] : command, {
+      env: plainEnvironment(),
+      timeoutMs: 600_000,
+    });
+    if (result.code !== 0) throw new Error(`the program failed on ${name}:\n${result.output}`);
+    const rows = result.output.split("\n").filter((line) => line.startsWith("{")).map((line) => JSON.parse(line));
+    columns.push({ name, version, rows });
+  }
+  report(columns);
+}
+
+function report(columns) {
+  const cells = [["work", "goal", ...columns.map(({ name, version }) => `${name} ${version}`)]];
+  const times = [["work", ...columns.flatMap(({ name }) => [`${name}: ours`, "theirs"])]];
+  let missed = 0;
+  for (const work of columns[0].rows.map((row) => row.work)) {
+    const goal = GOALS[work];
+    const cell = [work, goalText(goal)];
+    const time = [work];
+    for (const { rows } of columns) {
+      const row = rows.find((each) => each.work === work);
+      const factor = goal?.atMost === undefined ? 1 / row.ratio : row.ratio;
+      const met = goal === undefined || (goal.atMost === undefined ? factor >= goal.atLeast : factor <= goal.atMost);
+      if (!met) missed++;
+      cell.push(`${factor.toFixed(2)}${goal === undefined ? "" : met ? "  met" : "  MISSED"}`);
+      time.push(amount(row.ours, row.unit), amount(row.theirs, row.unit));
+    }
+    cells.push(cell);
+    times.push(time);
+  }
+  console.log("\nRatios: × is how many times as fast as the other; ≤ is our time divided by the other's\n");
+  console.log(layOut(cells));
+  console.log("\nMedian times\n");
+  console.log(layOut(times));
+  console.log(missed === 0 ? "\nall goals met" : `\n${missed} goals missed`);
+}
+
+function goalText(goal) {
+  if (goal === undefined) return "×";
+  return goal.atLeast === undefined ? `≤ ${goal.atMost}` : `× ${goal.atLeast}`;
+}
+
+function amount(value, unit) {
+  return `${value >= 100 ? value.toFixed(0) : value.toFixed(1)} ${unit}`;
+}
+
+function layOut(rows) {
+  const widths = rows[0].map((_, i) => Math.max(...rows.map((row) => row[i].length)));
+  return rows.map((row) => row.map((cell, i) => cell.padEnd(widths[i])).join("  ").trimEnd()).join("\n");
+}

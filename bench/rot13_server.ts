@@ -1,0 +1,105 @@
+/**
+ * The server that the benchmark measures: what `examples/rot13_bufferevent.ts` does, in the same way. A second argument
+ * of `eachLine` takes the lines without a view for each.
+ */
+
+import process from "node:process";
+import {
+  BEV_EVENT_EOF,
+  BEV_OPT_CLOSE_ON_FREE,
+  type BufferEventCallbacks,
+  ConnListener,
+  EV_READ,
+  EV_WRITE,
+  EVBUFFER_EOL_LF,
+  EventBase,
+  LEV_OPT_CLOSE_ON_FREE,
+  SocketBufferEvent,
+} from "../mod.ts";
+
+type Bev = SocketBufferEvent<unknown>;
+
+const MAX_LINE = 16384;
+const MAX_OUTPUT = 256 * 1024;
+
+const ROT13: Uint8Array = Uint8Array.from({ length: 256 }, (_, c) => {
+  const letter = c | 32;
+  return letter >= 97 && letter <= 122 ? (letter < 110 ? c + 13 : c - 13) : c;
+});
+const NEWLINE = new Uint8Array([10]);
+
+function rotate(bytes: Uint8Array): Uint8Array {
+  for (let i = 0; i < bytes.length; i++) bytes[i] = ROT13[bytes[i] as number] as number;
+  return bytes;
+}
+
+function afterLines(bev: Bev): void {
+  const { input, output } = bev;
+  if (input.length >= MAX_LINE) {
+    output.add(rotate(input.toUint8Array()));
+    output.add(NEWLINE);
+    input.drain(input.length);
+  }
+  // Only a connection whose peer does not read pays for a write callback.
+  if (output.length > MAX_OUTPUT) {
+    bev.disable(EV_READ);
+    bev.setCallbacks(waiting);
+  }
+}
+
+function readLines(bev: Bev): void {
+  const { input, output } = bev;
+  for (let line = input.readln(EVBUFFER_EOL_LF); line !== null; line = input.readln(EVBUFFER_EOL_LF)) {
+    output.add(rotate(line));
+    output.add(NEWLINE);
+  }
+  afterLines(bev);
+}
+
+const scratch = new Uint8Array(MAX_LINE + 1);
+
+function eachLine(bev: Bev): void {
+  const { input, output } = bev;
+  input.eachLine(EVBUFFER_EOL_LF, (bytes, start, end) => {
+    let n = 0;
+    for (let i = start; i < end; i++) scratch[n++] = ROT13[bytes[i] as number] as number;
+    scratch[n++] = 10;
+    output.add(scratch.subarray(0, n));
+  });
+  afterLines(bev);
+}
+
+const serving: BufferEventCallbacks<Bev> = {
+  read: process.argv[3] === "eachLine" ? eachLine : readLines,
+  event(bev, what) {
+    if ((what & BEV_EVENT_EOF) !== 0) bev.close();
+    else bev.free();
+  },
+};
+
+const waiting: BufferEventCallbacks<Bev> = {
+  ...serving,
+  write(bev) {
+    bev.setCallbacks(serving);
+    bev.enable(EV_READ);
+  },
+};
+
+const base = new EventBase();
+const listener = await ConnListener.bind(
+  base,
+  (_listener, socket) => {
+    const bev: Bev = new SocketBufferEvent(base, socket, BEV_OPT_CLOSE_ON_FREE);
+    bev.setCallbacks(serving);
+    bev.setWatermark(EV_READ, 0, MAX_LINE);
+    bev.enable(EV_READ | EV_WRITE);
+  },
+  LEV_OPT_CLOSE_ON_FREE,
+  -1,
+  { hostname: "127.0.0.1", port: Number(process.argv[2] ?? 0) },
+);
+for (const name of ["SIGINT", "SIGTERM"]) base.signal(name, () => base.loopExit()).add();
+const { address } = listener;
+if ("port" in address) console.log(`listening on ${address.hostname}:${address.port}`);
+await base.dispatch();
+process.exit(0);

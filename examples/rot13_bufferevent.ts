@@ -1,0 +1,80 @@
+/**
+ * A ROT13 server on bufferevents: `rot13_bufferevent [port]`.
+ *
+ * After the "simpler ROT13 server with Libevent" of the libevent book. The bufferevent reads and writes by itself; what is
+ * left to do is to take lines from its input and to put answers into its output.
+ */
+
+import {
+  BEV_EVENT_EOF,
+  BEV_OPT_CLOSE_ON_FREE,
+  type BufferEvent,
+  EAGAIN,
+  EV_PERSIST,
+  EV_READ,
+  EV_WRITE,
+  EVBUFFER_EOL_LF,
+  EventBase,
+  SocketBufferEvent,
+} from "../mod.ts";
+import { accept, announce, main, onlyPort, onStop } from "./_common.ts";
+import { rot13 } from "./_rot13.ts";
+
+const MAX_LINE = 16384;
+const MAX_OUTPUT = 65536;
+
+await main("rot13_bufferevent [port]", async (args) => {
+  const base = new EventBase();
+  const listening = await base.listen({ hostname: "127.0.0.1", port: onlyPort(args, 40713) });
+  const connections = new Set<BufferEvent>();
+
+  const accepting = base.event(listening, EV_READ | EV_PERSIST, () => {
+    for (let socket = accept(listening); socket !== EAGAIN; socket = accept(listening)) {
+      const bev = new SocketBufferEvent(base, socket, BEV_OPT_CLOSE_ON_FREE);
+      bev.setCallbacks({ read, write, event });
+      // Never more input than one line may have, nor more output than a few of them.
+      bev.setWatermark(EV_READ, 0, MAX_LINE);
+      bev.setWatermark(EV_WRITE, MAX_OUTPUT / 4, 0);
+      bev.enable(EV_READ | EV_WRITE);
+      connections.add(bev);
+    }
+  });
+  accepting.add();
+
+  function event(bev: BufferEvent, what: number): void {
+    connections.delete(bev);
+    // The peer has said all; it gets the answers that are on their way. After an error there is nobody to answer.
+    if ((what & BEV_EVENT_EOF) !== 0) bev.close();
+    else bev.free();
+  }
+
+  announce(listening.address);
+  onStop(base, () => {
+    accepting.free();
+    listening.close();
+    for (const bev of connections) bev.close({ timeoutMs: 1000 });
+  });
+  await base.dispatch();
+});
+
+/** There is input. */
+function read(bev: BufferEvent): void {
+  const { input, output } = bev;
+  for (let line = input.readln(EVBUFFER_EOL_LF); line !== null; line = input.readln(EVBUFFER_EOL_LF)) {
+    output.add(rot13(line));
+    output.add("\n");
+  }
+  if (input.length >= MAX_LINE) {
+    // Too long; process what there is, so that the buffer doesn't grow for ever.
+    output.add(rot13(input.toUint8Array()));
+    output.add("\n");
+    input.drain(input.length);
+  }
+  // A peer that sends and doesn't read its answers has to wait, too.
+  if (output.length > MAX_OUTPUT) bev.disable(EV_READ);
+}
+
+/** The output has drained to its low watermark. */
+function write(bev: BufferEvent): void {
+  bev.enable(EV_READ);
+}

@@ -1,0 +1,216 @@
+// What goes wrong with one client does not touch the others: after each fault the server answers, holds no memory and no
+// socket of it, and in the end it stops with exit code 0.
+
+import { after, before, describe, it } from "node:test";
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import { RUNTIMES } from "../tools/runtimes.mjs";
+import {
+  Client,
+  eventually,
+  openSockets,
+  quiet,
+  residentMiB,
+  rot13,
+  type RunningServer,
+  startServer,
+} from "./workshop.ts";
+
+const MAX_LINE = 16384;
+const MIB = 1 << 20;
+
+/** A server, and what it makes of a whole line. */
+const PROGRAMS: { name: string; answer(bytes: Buffer): Buffer }[] = [
+  { name: "rot13_bufferevent", answer: rot13 },
+  { name: "rot13_events", answer: rot13 },
+  { name: "echo_listener", answer: (bytes) => bytes },
+];
+
+for (const runtime of RUNTIMES) {
+  for (const { name, answer } of PROGRAMS) {
+    describe(`${name} on ${runtime}`, () => {
+      const echoes = name === "echo_listener";
+      let server: RunningServer;
+      let socketsBefore: number;
+
+      /** A client like any other is served. */
+      async function serves(): Promise<void> {
+        const client = await Client.open(server.port);
+        await client.send("Hello\n");
+        await client.untilReceived(6);
+        client.end("World\n");
+        await client.untilEnd();
+        assertEquals(client.bytes.toString(), answer(Buffer.from("Hello\nWorld\n")).toString());
+      }
+
+      before(async () => {
+        server = await startServer(runtime, name);
+        await serves();
+        await quiet(50);
+        socketsBefore = openSockets(server.pid);
+      });
+      after(async () => {
+        // Nothing is left of any of them, but what it had before.
+        await eventually("the sockets are closed", () => openSockets(server.pid) <= socketsBefore);
+        assertEquals(await server.stop(), null);
+        if (!echoes) assertEquals(server.printed(), "");
+        else for (const line of server.printed().split("\n")) assertMatch(line, /^(Error from bufferevent: .*)?$/);
+      });
+
+      it("survives a reset in the middle of a line", async () => {
+        for (let i = 0; i < 5; i++) {
+          const client = await Client.open(server.port);
+          await client.send("half a l");
+          if (i % 2 === 0) await quiet(20);
+          client.reset();
+        }
+        await serves();
+      });
+
+      it("survives a reset by a client that has not read its replies", async () => {
+        for (let i = 0; i < 5; i++) {
+          const client = await Client.open(server.port);
+          client.socket.pause();
+          await client.send("a line of which the answer is not read\n".repeat(1000));
+          if (i % 2 === 0) await quiet(20);
+          client.reset();
+        }
+        await serves();
+      });
+
+      it("survives a reset in the middle of what it sends", async () => {
+        const client = await Client.open(server.port);
+        client.socket.pause();
+        // More than fits anywhere, so that the server has output that waits.
+        for (let i = 0; i < 12; i++) client.socket.write(Buffer.alloc(MIB, "abcdefg\n"));
+        await quiet(200);
+        client.reset();
+        await serves();
+      });
+
+      it("answers a client that finishes at once, and one that finishes later", async () => {
+        for (const pause of [0, 30]) {
+          const client = await Client.open(server.port);
+          if (pause === 0) client.end("abc\n");
+          else {
+            await client.send("abc\n");
+            await client.untilReceived(4);
+            await quiet(pause);
+            client.end();
+          }
+          await client.untilEnd();
+          assertEquals(client.bytes.toString(), answer(Buffer.from("abc\n")).toString());
+        }
+      });
+
+      it("loses nothing of a large reply to a client that finishes at once and reads late", async () => {
+        const client = await Client.open(server.port);
+        client.socket.pause();
+        const text = Buffer.alloc(4 * MIB, "The quick brown fox jumps over the lazy dog\n");
+        text[text.length - 1] = 10;
+        client.end(text);
+        await quiet(300);
+        client.socket.resume();
+        await client.untilEnd();
+        assert(client.bytes.equals(answer(text)), `the reply differs: ${client.received} bytes for ${text.length}`);
+      });
+
+      it("makes a client wait that sends 64 MiB and does not read, serves others, and loses nothing", async () => {
+        const piece = Buffer.alloc(MIB, "The quick brown fox jumps over the lazy dog, again\n");
+        piece[MIB - 1] = 10;
+        const pieces = 64;
+        const before = residentMiB(server.pid);
+        const client = await Client.open(server.port);
+        client.socket.pause();
+        let taken = 0;
+        for (let i = 0; i < pieces; i++) client.socket.write(piece, () => taken++);
+        client.end();
+        // What both systems' buffers hold has gone, then nothing moves any more.
+        for (let last = -1; last !== taken; await quiet(500)) last = taken;
+        assert(taken < pieces, "the server has taken everything, though nobody reads what it answers");
+        await serves();
+        const held = residentMiB(server.pid) - before;
+        assert(held < 48, `the server holds ${held.toFixed(1)} MiB more than before`);
+        // Now it reads.
+        client.socket.resume();
+        await client.untilEnd();
+        assertEquals(client.received, pieces * MIB);
+        const expected = answer(piece);
+        const { bytes } = client;
+        for (let i = 0; i < pieces; i++) {
+          assert(bytes.subarray(i * MIB, (i + 1) * MIB).equals(expected), `the reply differs in MiB ${i}`);
+        }
+        await serves();
+      });
+
+      it("holds no more than 1 MiB for each of many clients that send and do not read", async () => {
+        const count = 40;
+        const before = residentMiB(server.pid);
+        const clients = await Promise.all(Array.from({ length: count }, () => Client.open(server.port)));
+        let taken = 0;
+        for (const client of clients) {
+          client.socket.pause();
+          for (let i = 0; i < 16; i++) client.socket.write(Buffer.alloc(MIB, "abcdefghijklmno\n"), () => taken++);
+        }
+        for (let last = -1; last !== taken; await quiet(500)) last = taken;
+        const each = (residentMiB(server.pid) - before) / count;
+        for (const client of clients) client.reset();
+        console.log(runtime, name, each);
+        assert(each <= 1, `each holds ${each.toFixed(2)} MiB`);
+        await serves();
+      });
+
+      it("answers a line of 100 MB without a newline, and does not hold it", async () => {
+        const before = residentMiB(server.pid);
+        let peak = before;
+        const watch = setInterval(() => peak = Math.max(peak, residentMiB(server.pid)), 20);
+        const client = await Client.open(server.port);
+        const total = 100_000_000;
+        // Counted and compared as it comes: this process does not hold it either.
+        let received = 0;
+        let wrong = -1;
+        const expected = (at: number): number => {
+          if (echoes) return at === total ? 10 : 97;
+          return at % (MAX_LINE + 1) === MAX_LINE || at === total + Math.floor(total / MAX_LINE) ? 10 : 110;
+        };
+        client.socket.removeAllListeners("data");
+        client.socket.on("data", (chunk: Buffer) => {
+          for (let i = 0; i < chunk.length && wrong < 0; i++) {
+            if (chunk[i] !== expected(received + i)) wrong = received + i;
+          }
+          received += chunk.length;
+        });
+        const piece = Buffer.alloc(1_000_000, "a");
+        for (let i = 0; i < 100; i++) await client.send(piece);
+        client.end("\n");
+        await client.untilEnd();
+        clearInterval(watch);
+        assertEquals(wrong, -1);
+        assertEquals(received, echoes ? total + 1 : total + Math.floor(total / MAX_LINE) + 1);
+        const held = peak - before;
+        console.log(runtime, name, "100MB", held);
+        assert(held < 64, `the server has held ${held.toFixed(1)} MiB more than before`);
+        await serves();
+      });
+
+      it("survives 1,000 connections that are opened and dropped at once", async () => {
+        const before = residentMiB(server.pid);
+        for (let round = 0; round < 3; round++) {
+          const clients = await Promise.all(Array.from({ length: 1000 }, () => Client.open(server.port)));
+          for (const [i, client] of clients.entries()) {
+            if (i % 3 === 0) client.reset();
+            else if (i % 3 === 1) client.socket.destroy();
+            else {
+              client.socket.write("a line, and a bit of ano");
+              client.reset();
+            }
+          }
+          await serves();
+        }
+        await eventually("the sockets are closed", () => openSockets(server.pid) <= socketsBefore);
+        const held = residentMiB(server.pid) - before;
+        console.log(runtime, name, "1000", held);
+        assert(held < 64, `the server holds ${held.toFixed(1)} MiB more than before`);
+      });
+    });
+  }
+}

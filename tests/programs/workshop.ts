@@ -1,0 +1,213 @@
+// What the tests of the programs share: servers under a runtime, clients of several kinds, and what a process holds.
+
+import { spawn } from "node:child_process";
+import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { connect, type Socket } from "node:net";
+import { fail } from "@std/assert";
+import { endAllOnExit, start } from "../tools/processes.mjs";
+import { exampleCommand, plainEnvironment, ROOT, type RuntimeName } from "../tools/runtimes.mjs";
+
+/** Nothing that is to come takes longer. Generous, since a test machine may be busy. */
+export const PATIENCE_MS = 20_000;
+
+// A test that fails may leave a server behind.
+endAllOnExit();
+
+/** A server of `examples/` that runs. */
+export interface RunningServer {
+  port: number;
+  pid: number;
+  /** All that it has printed, without the line that says where it listens. */
+  printed(): string;
+  /** Ends it with a signal; gives null when the exit code was 0, else what went wrong. */
+  stop(signal?: string): Promise<string | null>;
+}
+
+/** Starts a server of `examples/` on any port and waits until it listens. */
+export async function startServer(runtime: RuntimeName, name: string): Promise<RunningServer> {
+  const { file, args } = exampleCommand(runtime, name, ["0"]);
+  const ready = /^listening on 127\.0\.0\.1:(\d+)\n/m;
+  const server = await start(file, args, { cwd: ROOT, env: plainEnvironment(), ready });
+  return {
+    port: Number(server.match[1]),
+    pid: server.pid,
+    printed: () => server.output().replace(ready, ""),
+    stop: (signal) => server.stop(signal),
+  };
+}
+
+/** What a command that was given input has done. */
+export interface Fed {
+  code: number | null;
+  stdout: Buffer;
+  stderr: string;
+}
+
+/** Runs a command with `input` on its standard input until it ends. */
+export function feed(file: string, args: readonly string[], input: Uint8Array | string = ""): Promise<Fed> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(file, args, { cwd: ROOT, env: plainEnvironment(), stdio: "pipe" });
+    const out: Buffer[] = [];
+    let stderr = "";
+    const timer = setTimeout(() => child.kill("SIGKILL"), PATIENCE_MS);
+    child.stdout.on("data", (chunk: Buffer) => void out.push(chunk));
+    child.stderr.on("data", (chunk: Buffer) => void (stderr += chunk.toString()));
+    child.stdin.on("error", () => {});
+    child.on("error", reject);
+    child.on("close", (code) => {
+      clearTimeout(timer);
+      resolve({ code, stdout: Buffer.concat(out), stderr });
+    });
+    child.stdin.end(input);
+  });
+}
+
+/** Runs a program of `examples/` to its end. */
+export function runProgram(runtime: RuntimeName, name: string, programArgs: readonly string[]): Promise<Fed> {
+  const { file, args } = exampleCommand(runtime, name, programArgs);
+  return feed(file, args);
+}
+
+/** Fails unless standard error is one line, and gives it. */
+export function oneLine({ stderr }: Fed): string {
+  if (!/^[^\n]+\n$/.test(stderr)) fail(`not one line on standard error: ${JSON.stringify(stderr)}`);
+  return stderr.trimEnd();
+}
+
+/** A client that keeps all it gets. */
+export class Client {
+  readonly socket: Socket;
+  readonly #chunks: Buffer[] = [];
+  /** How many bytes have come. */
+  received = 0;
+  /** Whether the server has finished. */
+  ended = false;
+  /** Why the connection failed, if it did. */
+  error: (Error & { code?: string }) | undefined;
+  closed = false;
+  #changed: (() => void) | undefined;
+
+  private constructor(socket: Socket) {
+    this.socket = socket;
+    const told = (): void => this.#changed?.();
+    socket.on("data", (chunk: Buffer) => {
+      this.#chunks.push(chunk);
+      this.received += chunk.length;
+      told();
+    });
+    socket.on("end", () => {
+      this.ended = true;
+      told();
+    });
+    socket.on("error", (error) => {
+      this.error = error;
+    });
+    socket.on("close", () => {
+      this.closed = true;
+      told();
+    });
+  }
+
+  /** Connects to a server. */
+  static open(port: number): Promise<Client> {
+    return new Promise((resolve, reject) => {
+      const socket = connect({ port, host: "127.0.0.1", noDelay: true, allowHalfOpen: true });
+      socket.once("error", reject);
+      socket.once("connect", () => {
+        socket.off("error", reject);
+        resolve(new Client(socket));
+      });
+    });
+  }
+
+  /** What has come so far. */
+  get bytes(): Buffer {
+    return Buffer.concat(this.#chunks);
+  }
+
+  /** Sends, and waits until the system has taken it. */
+  send(bytes: Uint8Array | string): Promise<void> {
+    return new Promise((resolve) => void this.socket.write(Buffer.from(bytes as Uint8Array), () => resolve()));
+  }
+
+  /** Finishes sending. */
+  end(bytes: Uint8Array | string = ""): void {
+    this.socket.end(bytes);
+  }
+
+  /** Cuts the connection with a reset. */
+  reset(): void {
+    this.socket.resetAndDestroy();
+  }
+
+  /** Waits until something holds of this client. */
+  async until(what: string, holds: () => boolean, patienceMs: number = PATIENCE_MS): Promise<void> {
+    const timer = setTimeout(() => this.#changed?.(), patienceMs);
+    const deadline = performance.now() + patienceMs - 1;
+    try {
+      while (!holds()) {
+        if (performance.now() >= deadline) {
+          const state = `${this.received} bytes${this.ended ? ", end" : ""}${this.closed ? ", closed" : ""}`;
+          fail(`${what}: not within ${patienceMs} ms; came: ${state}${this.error ? `, ${this.error.message}` : ""}`);
+        }
+        await new Promise<void>((resolve) => this.#changed = resolve);
+      }
+    } finally {
+      this.#changed = undefined;
+      clearTimeout(timer);
+    }
+  }
+
+  /** Waits for so many bytes. */
+  untilReceived(count: number): Promise<void> {
+    return this.until(`${count} bytes`, () => this.received >= count);
+  }
+
+  /** Waits until the server has finished, and closes. */
+  async untilEnd(): Promise<void> {
+    await this.until("the end", () => this.ended || this.closed);
+    this.socket.destroy();
+    if (this.error !== undefined) fail(`the connection failed: ${this.error.message}`);
+  }
+}
+
+/** Gives the time for what should not happen to happen. */
+export function quiet(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}
+
+/** Waits until something holds, looking again and again. */
+export async function eventually(what: string, holds: () => boolean): Promise<void> {
+  const deadline = performance.now() + PATIENCE_MS;
+  while (!holds()) {
+    if (performance.now() > deadline) fail(`${what}: not within ${PATIENCE_MS} ms`);
+    await quiet(20);
+  }
+}
+
+/** The memory that a process has in RAM, in MiB. */
+export function residentMiB(pid: number): number {
+  const kib = /^VmRSS:\s*(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1];
+  return Number(kib) / 1024;
+}
+
+/** How many sockets a process holds. */
+export function openSockets(pid: number): number {
+  const folder = `/proc/${pid}/fd`;
+  return readdirSync(folder).filter((fd) => {
+    try {
+      return readlinkSync(`${folder}/${fd}`).startsWith("socket:");
+    } catch {
+      return false; // closed while we looked
+    }
+  }).length;
+}
+
+/** ROT13 as `tr` would do it: independent of the programs'. */
+export function rot13(bytes: Uint8Array | string): Buffer {
+  const from = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+  const to = "NOPQRSTUVWXYZABCDEFGHIJKLMnopqrstuvwxyzabcdefghijklm";
+  const table = Buffer.from(Array.from({ length: 256 }, (_, i) => i));
+  for (let i = 0; i < from.length; i++) table[from.charCodeAt(i)] = to.charCodeAt(i);
+  return Buffer.from(Buffer.from(bytes as Uint8Array).map((c) => table[c] as number));
+}
