@@ -133,7 +133,9 @@ export class ConnListener {
     checkFlags(flags);
     checkCallback(cb);
     if (!Number.isInteger(backlog) || backlog === 0) {
-      throw new RangeError(`Cannot bind a listener: the backlog is not a positive or negative integer: received ${backlog}`);
+      throw new RangeError(
+        `Cannot bind a listener: the backlog is not a positive or negative integer: received ${backlog}`,
+      );
     }
     const options: ListenOptions = { ...address, backlog: backlog < 0 ? DEFAULT_BACKLOG : backlog };
     if (address.path !== undefined && (flags & (LEV_OPT_REUSEABLE | LEV_OPT_REUSEABLE_PORT)) !== 0) {

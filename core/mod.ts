@@ -59,6 +59,7 @@ export { BufferEvent, type BufferEventCallbacks, type Watermarks } from "./buffe
 export { SocketBufferEvent } from "./bufferevent/socket.ts";
 export { bufferEventPair, PairBufferEvent, type PairOptions } from "./bufferevent/pair.ts";
 export { type BufferEventFilter, FilterBufferEvent } from "./bufferevent/filter.ts";
+export { crlfToLf, lfToCrlf } from "./bufferevent/filters/line_endings.ts";
 export {
   EV_RATE_LIMIT_MAX,
   RateLimitGroup,

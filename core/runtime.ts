@@ -204,8 +204,9 @@ export interface TransportBinding {
    */
   close(): void;
   /**
-   * After `close()`: stops waiting for the peer and lets go, without a RST of ours where the host allows: what the system
-   * was given it goes on delivering, as after close(2). `onClose` follows. Idempotent.
+   * After `close()`: stops waiting for the peer to finish, and lets go as soon as all that was taken is with the system,
+   * which goes on delivering it, as after close(2); without a RST of ours where the host allows. `onClose` follows then.
+   * Idempotent.
    */
   release(): void;
   /** Lets go at once, with a RST where `capabilities.reset`. Undelivered bytes are lost. `onClose` follows. Idempotent. */

@@ -154,7 +154,7 @@ export function appendText(chain: Chain, text: string): number {
   return n;
 }
 
-/** Bytes of the shared slab, `n` from `at` on, have been written for this chain: its tail goes on, or a chunk begins. */
+/** `n` bytes of the shared slab, from `at` on, were written for this chain: its tail goes on, or a chunk begins. */
 function extendBack(chain: Chain, at: number, n: number): void {
   const last = chain.last;
   if (last !== null && last.end === at && last.data === pool.memory && last.flags === 0) {

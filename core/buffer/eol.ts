@@ -110,8 +110,8 @@ function findFar(data: Uint8Array, byte: number, from: number, to: number): numb
 }
 
 /**
- * Finds the end of the first line from `at` in `chunk` on, which is `pos` bytes from the front. Bytes before `at` do not
- * count, not even a CR.
+ * Finds the end of the first line from `at` in `chunk` on, which is `pos` bytes from the front. Bytes before `at` do
+ * not count, not even a CR.
  *
  * @returns How far from the front the terminator begins, and its length in `scan.eolLength`; −1 when there is none, and
  * in `scan` where to go on when more bytes have come
@@ -183,7 +183,7 @@ function runLength(chunk: Chunk, at: number): number {
   return n;
 }
 
-/** {@linkcode scanEol} from the front of `chain`, which is not empty, or from where the last scan in that style ended. */
+/** {@linkcode scanEol} from the front of `chain`, which is not empty, or from where the last such scan ended. */
 export function scanFront(chain: Chain, eol: number): number {
   const memo = chain.memo;
   let pos: number;

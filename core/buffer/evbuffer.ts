@@ -1,6 +1,6 @@
 /**
- * `EvBuffer`: the public door. Each method checks its arguments and the buffer's state; what is done to the bytes stands
- * in the rooms beside (`chain.ts`, `lines.ts`, `search.ts`, …).
+ * `EvBuffer`: the public door. Each method checks its arguments and the buffer's state; what is done to the bytes
+ * stands in the rooms beside (`chain.ts`, `lines.ts`, `search.ts`, …).
  *
  * @module
  */
@@ -75,19 +75,20 @@ let chain: (buffer: EvBuffer) => Chain;
 /**
  * A queue of bytes: a chain of chunks, each a window of a `Uint8Array`.
  *
- * Adopting a chunk, moving a buffer into another and draining cost a step per chunk and copy no bytes. What is copied in
- * in small pieces is packed into shared memory, so that many small adds leave as one write.
+ * Adopting a chunk, moving a buffer into another and draining cost a step per chunk and copy no bytes. What is copied
+ * in in small pieces is packed into shared memory, so that many small adds leave as one write.
  *
  * Who owns which bytes:
  * - What `add`, `prepend` and `addIovec` take is copied: the caller keeps the array.
- * - What `addReference` takes is adopted: the caller does not change it until it is released. The buffer never writes to it.
- * - What the buffer hands out as lines stays what it is for as long as someone keeps it; the buffer never writes twice to
- *   the same memory. Other views (`peek`, `pullup`, `reserveSpace`) hold until the buffer changes. A view that is kept
- *   keeps the chunk around it: copy (`slice`) what is to live long. A view's `buffer` holds other bytes too, of other
- *   buffers maybe: never transfer it or give it away.
+ * - What `addReference` takes is adopted: the caller does not change it until it is released. The buffer never writes
+ *   to it.
+ * - What the buffer hands out as lines stays what it is for as long as someone keeps it; the buffer never writes twice
+ *   to the same memory. Other views (`peek`, `pullup`, `reserveSpace`) hold until the buffer changes. A view that is
+ *   kept keeps the chunk around it: copy (`slice`) what is to live long. A view's `buffer` holds other bytes too, of
+ *   other buffers maybe: never transfer it or give it away.
  *
- * Change callbacks and release callbacks run inside the call that brings them about, when the buffer is whole again; they
- * may use the buffer. Every method below costs O(1) unless it says otherwise.
+ * Change callbacks and release callbacks run inside the call that brings them about, when the buffer is whole again;
+ * they may use the buffer. Every method below costs O(1) unless it says otherwise.
  *
  * libevent: `struct evbuffer`
  *
@@ -250,9 +251,9 @@ export class EvBuffer {
    * Adopts memory at the back without copying it. The buffer never writes to it, and neither may the caller until it is
    * released.
    *
-   * `onRelease` is called once with that very array, when the last of its bytes has been drained, moved out, pulled up into
-   * other memory or freed, in this buffer and in all that share it. An empty array is released at once; one that was refused
-   * never. Without `onRelease` the memory is the buffer's for good.
+   * `onRelease` is called once with that very array, when the last of its bytes has been drained, moved out, pulled up
+   * into other memory or freed, in this buffer and in all that share it. An empty array is released at once; one that
+   * was refused never. Without `onRelease` the memory is the buffer's for good.
    *
    * Lines out of memory that has an `onRelease` are copied, since its owner may use it again.
    *
@@ -270,9 +271,9 @@ export class EvBuffer {
    * const pool: Uint8Array[] = [];
    * buffer.addReference(new Uint8Array(1024), (bytes) => pool.push(bytes));
    * buffer.drain(1000);
-   * if (pool.length !== 0) throw new Error("unreachable");
+   * if (pool.pop() !== undefined) throw new Error("unreachable");
    * buffer.drain(24);
-   * if (pool.length !== 1) throw new Error("unreachable");
+   * if (pool.pop() === undefined) throw new Error("unreachable");
    * ```
    */
   addReference(bytes: Uint8Array, onRelease?: (bytes: Uint8Array) => void): void {
@@ -366,8 +367,8 @@ export class EvBuffer {
   /**
    * Moves bytes off the front to the back of another buffer. O(chunks moved).
    *
-   * Whole chunks are linked over. A chunk that is cut is shared by both buffers, and released when both are done with it; or
-   * its part is copied, where that is small. Callbacks of this buffer, the source, run first.
+   * Whole chunks are linked over. A chunk that is cut is shared by both buffers, and released when both are done with
+   * it; or its part is copied, where that is small. Callbacks of this buffer, the source, run first.
    *
    * libevent: `evbuffer_remove_buffer(src, dst, n)`
    *
@@ -405,15 +406,15 @@ export class EvBuffer {
   }
 
   /**
-   * Adds the bytes of another buffer, which keeps them: both share the memory, and each may be drained and added to on its
-   * own, the source freed first if need be. O(chunks of the source); nothing is copied.
+   * Adds the bytes of another buffer, which keeps them: both share the memory, and each may be drained and added to on
+   * its own, the source freed first if need be. O(chunks of the source); nothing is copied.
    *
    * libevent: `evbuffer_add_buffer_reference`
    *
    * @param src What to share; it does not change
    * @throws {TypeError} When it is no `EvBuffer`
-   * @throws {EventError} `EV_MULTICAST` when it is this very buffer, or holds bytes that are shared in this way or part of a
-   * file segment; `EV_FROZEN` when the back is frozen; `EV_FREED` after `free()`
+   * @throws {EventError} `EV_MULTICAST` when it is this very buffer, or holds bytes that are shared in this way or part
+   * of a file segment; `EV_FROZEN` when the back is frozen; `EV_FREED` after `free()`
    * @example
    * ```ts
    * import { EvBuffer } from "@trivent/trivent";
@@ -511,7 +512,8 @@ export class EvBuffer {
    * const buffer = new EvBuffer();
    * buffer.add("abc");
    * const into = new Uint8Array(2);
-   * if (buffer.remove(into) !== 2 || buffer.remove(into) !== 1 || buffer.remove(into) !== 0) throw new Error("unreachable");
+   * if (buffer.remove(into) !== 2 || buffer.remove(into) !== 1) throw new Error("unreachable");
+   * if (buffer.remove(into) !== 0) throw new Error("unreachable");
    * ```
    */
   remove(into: Uint8Array): number {
@@ -628,8 +630,8 @@ export class EvBuffer {
   /**
    * Makes the first bytes lie in one piece, and gives a view of exactly those. O(1) when they do already, else O(n).
    *
-   * The view holds until the buffer changes and is not to be written to. A frozen front does not matter: the bytes stay what
-   * they are. Memory that was adopted is released when all of it has been copied together.
+   * The view holds until the buffer changes and is not to be written to. A frozen front does not matter: the bytes stay
+   * what they are. Memory that was adopted is released when all of it has been copied together.
    *
    * libevent: `evbuffer_pullup`
    *
@@ -670,7 +672,8 @@ export class EvBuffer {
    * @param from Where to begin; by default at the front
    * @returns Views of exactly so many bytes, or of all there are when there are fewer
    * @throws {TypeError} When the count is no number, or the position none
-   * @throws {RangeError} When the count is negative or fractional, or the position out of range, stale or another buffer's
+   * @throws {RangeError} When the count is negative or fractional, or the position out of range, stale or another
+   * buffer's
    * @example
    * ```ts
    * import { EvBuffer } from "@trivent/trivent";
@@ -702,7 +705,7 @@ export class EvBuffer {
    * Gives room behind the bytes to write into; `commitSpace` adds what was written. O(1), or new memory.
    *
    * The room is the buffer's own and its contents are arbitrary. It holds until something is added or other room is
-   * reserved; draining the front does not matter. Room that is not committed is given out again by the next call.
+   * reserved; draining the front does not matter. Room that is not committed is used by what is added next.
    *
    * libevent: `evbuffer_reserve_space`
    *
@@ -738,11 +741,11 @@ export class EvBuffer {
    *
    * libevent: `evbuffer_commit_space`
    *
-   * @param vecs For each piece that `reserveSpace` gave, in order, the front part that was written; the last ones may be
-   * left out
+   * @param vecs For each piece that `reserveSpace` gave, in order, the front part that was written; the last ones may
+   * be left out
    * @throws {TypeError} When it is no array of `Uint8Array`s
-   * @throws {EventError} `EV_STALE` when a piece is not the front of what was reserved, or something was added or committed
-   * since; `EV_FROZEN` when the back is frozen; `EV_FREED` after `free()`
+   * @throws {EventError} `EV_STALE` when a piece is not the front of what was reserved, or something was added or
+   * committed since; `EV_FROZEN` when the back is frozen; `EV_FREED` after `free()`
    * @example
    * ```ts
    * import { EvBuffer } from "@trivent/trivent";
@@ -766,8 +769,8 @@ export class EvBuffer {
   }
 
   /**
-   * Makes sure that the next `n` bytes that are copied in lie in one piece. The bytes do not change, so a frozen back does
-   * not matter. New memory, where the present one is too short.
+   * Makes sure that the next `n` bytes that are copied in lie in one piece. The bytes do not change, so a frozen back
+   * does not matter. New memory, where the present one is too short.
    *
    * libevent: `evbuffer_expand`
    *
@@ -795,9 +798,10 @@ export class EvBuffer {
   /**
    * Takes the first line off the front, and drops its terminator. O(length of the line).
    *
-   * The line is a view that stays what it is for as long as someone keeps it; it is a copy where the line lies in several
-   * chunks, or in memory that its owner may use again. A scan that finds no end is not repeated: a line that comes in
-   * pieces is looked at once. What is left at the end of a stream is not a line: take it with `remove` or `toUint8Array`.
+   * The line is a view that stays what it is for as long as someone keeps it; it is a copy where the line lies in
+   * several chunks, or in memory that its owner may use again. A scan that finds no end is not repeated: a line that
+   * comes in pieces is looked at once. What is left at the end of a stream is not a line: take it with `remove` or
+   * `toUint8Array`.
    *
    * libevent: `evbuffer_readln`
    *
@@ -833,9 +837,9 @@ export class EvBuffer {
   /**
    * Calls a function with each whole line, without making a view for each: the fastest way to read lines. O(bytes).
    *
-   * `fn` gets an array and where in it the line begins and ends, without its terminator. The array may be read until `fn`
-   * returns, and not be written to. The line is off the front before `fn` sees it, so `fn` may use the buffer: add to it,
-   * read a body off it, free it. `false` ends the run. Callbacks hear of all lines in one, when the run is over.
+   * `fn` gets an array and where in it the line begins and ends, without its terminator. The array may be read until
+   * `fn` returns, and not be written to. The line is off the front before `fn` sees it, so `fn` may use the buffer: add
+   * to it, read a body off it, free it. `false` ends the run. Callbacks hear of all lines in one, when the run is over.
    *
    * libevent: none; a loop of `evbuffer_readln`
    *
@@ -845,8 +849,8 @@ export class EvBuffer {
    * @returns How many lines there were
    * @throws {TypeError} When the style or the limit is no number, or `fn` is no function
    * @throws {RangeError} When the style is unknown, or the limit is negative or fractional
-   * @throws {EventError} `EV_LINE_TOO_LONG` when a line, whole or not, is over `maxBytes`: those before it were taken, it and
-   * what follows were not; `EV_FROZEN` when the front is frozen; `EV_FREED` after `free()`
+   * @throws {EventError} `EV_LINE_TOO_LONG` when a line, whole or not, is over `maxBytes`: those before it were taken,
+   * it and what follows were not; `EV_FROZEN` when the front is frozen; `EV_FREED` after `free()`
    * @throws What `fn` throws; the line that it was called with has been taken
    * @example
    * ```ts
@@ -906,8 +910,8 @@ export class EvBuffer {
   }
 
   /**
-   * Finds the first place at or after a position where bytes, or a text as UTF-8, stand, across chunks too. O(bytes looked
-   * at), but for needles that match almost everywhere.
+   * Finds the first place at or after a position where bytes, or a text as UTF-8, stand, across chunks too. O(bytes
+   * looked at), but for needles that match almost everywhere.
    *
    * libevent: `evbuffer_search`
    *
@@ -957,8 +961,8 @@ export class EvBuffer {
   }
 
   /**
-   * Makes a position. It holds until bytes are added or taken; after that every use of it is a `RangeError`. O(chunks before
-   * it).
+   * Makes a position. It holds until bytes are added or taken; after that every use of it is a `RangeError`. O(chunks
+   * before it).
    *
    * libevent: `evbuffer_ptr_set` with `EVBUFFER_PTR_SET`
    *
@@ -974,7 +978,8 @@ export class EvBuffer {
    * buffer.add("abc");
    * const ptr = buffer.ptrSet(1);
    * if (!ptr.add(2) || ptr.pos !== 3) throw new Error("unreachable");
-   * if (ptr.add(1) || ptr.pos !== -1) throw new Error("unreachable");
+   * // There is no fourth byte to go past.
+   * if (ptr.add(1)) throw new Error("unreachable");
    * if (buffer.ptrSet(4).pos !== -1) throw new Error("unreachable");
    * ```
    */
@@ -1044,9 +1049,9 @@ export class EvBuffer {
   /**
    * Has a function called after each change, inside the call that makes it. O(callbacks there are).
    *
-   * The newest callback runs first. A change inside a callback is told at once, to all; the outer ones then still see their
-   * own numbers. All callbacks run even if one throws; the first error is thrown by the call that made the change, which has
-   * happened.
+   * The newest callback runs first. A change inside a callback is told at once, to all; the outer ones then still see
+   * their own numbers. All callbacks run even if one throws; the first error is thrown by the call that made the
+   * change, which has happened.
    *
    * libevent: `evbuffer_add_cb`
    *
@@ -1078,8 +1083,8 @@ export class EvBuffer {
   }
 
   /**
-   * Has callbacks run from the loop of a base from here on: once in a pass, with the sum of what has changed since. After
-   * `free()` none runs.
+   * Has callbacks run from the loop of a base from here on: once in a pass, with the sum of what has changed since.
+   * After `free()` none runs.
    *
    * libevent: `evbuffer_defer_callbacks`
    *
@@ -1925,8 +1930,8 @@ export class EvBuffer {
   }
 
   /**
-   * Drops all bytes and callbacks, and releases what was adopted. The buffer is empty then and can't be changed any more;
-   * a second time does nothing. No change callback runs, none that was deferred either. O(chunks).
+   * Drops all bytes and callbacks, and releases what was adopted. The buffer is empty then and can't be changed any
+   * more; a second time does nothing. No change callback runs, none that was deferred either. O(chunks).
    *
    * A buffer that is just forgotten is collected like any object; only what has an `onRelease` needs this.
    *

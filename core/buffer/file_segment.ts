@@ -12,8 +12,8 @@ let sourceOf: (segment: FileSegment) => Source;
 /**
  * The bytes of a file, or of a part of it, read once and shared by any number of buffers.
  *
- * A host gives no `mmap` and no `sendfile`, so the bytes are read whole. They are kept until {@linkcode FileSegment.free}
- * was called and no buffer holds them any more.
+ * A host gives no `mmap` and no `sendfile`, so the bytes are read whole. They are kept until {@linkcode
+ * FileSegment.free} was called and no buffer holds them any more.
  *
  * libevent: `struct evbuffer_file_segment`
  *

@@ -34,6 +34,7 @@ export type BufferEventFilter = (source: EvBuffer, destination: EvBuffer, limit:
  * - Enabling reading processes what waits below already. `BEV_ERROR` gives one `BEV_EVENT_ERROR` with
  *   `BEV_EVENT_READING` or `BEV_EVENT_WRITING` and the code `EV_FILTER`, and disables that direction; enabling it tries
  *   again. What a filter throws rejects the `dispatch()` that runs it, or the promise of `close()`.
+ * - Enabling writing with nothing to send calls nothing back.
  * - The write callback comes when the output has drained to the low watermark into the one below. The high watermark of
  *   writing of the one below limits that; without one, no more is moved while 128 KiB wait there.
  * - `flush()` runs the filters in the given mode, watermarks or not, and then flushes the one below. `shutdown()` and

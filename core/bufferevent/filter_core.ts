@@ -17,10 +17,10 @@ import {
   EV_WRITE,
 } from "../flags.ts";
 import { EventError } from "../errors.ts";
-import { LoopEvent } from "../loop/loop_event.ts";
-import type { BufferEvent, BufferEventCallbacks } from "./bufferevent.ts";
+import type { CallbackEntry } from "../buffer/callbacks.ts";
 import { BevCore, SUSPEND_FILTER } from "./core.ts";
 import type { BufferEventFilter } from "./filter.ts";
+import { FromBelow, PumpEvent } from "./filter_links.ts";
 import { EXHAUSTED, FAILED, type FilterOwner, FilterRun, MADE, MORE, TAKEN } from "./filter_run.ts";
 import { InactivityTimers } from "./timers.ts";
 
@@ -29,41 +29,6 @@ import { InactivityTimers } from "./timers.ts";
  * leaves the rest in the filter's own output, where its owner sees it.
  */
 const HIGH_BELOW = 128 * 1024;
-
-/** Runs the filters in the loop. */
-class PumpEvent extends LoopEvent {
-  readonly #core: FilterCore;
-
-  constructor(core: FilterCore) {
-    super(core.loop, null, 0, core.loop.queues.length >> 1);
-    this.#core = core;
-  }
-
-  override run(what: number): void {
-    this.#core.pump(what);
-  }
-}
-
-/** What the bufferevent below calls. */
-class FromBelow implements BufferEventCallbacks<BufferEvent> {
-  readonly #core: FilterCore;
-
-  constructor(core: FilterCore) {
-    this.#core = core;
-  }
-
-  read(): void {
-    this.#core.onBytesBelow();
-  }
-
-  write(): void {
-    this.#core.pump(EV_WRITE);
-  }
-
-  event(_bev: BufferEvent, what: number, error?: EventError): void {
-    this.#core.onEventBelow(what, error);
-  }
-}
 
 /** The state behind a `FilterBufferEvent`. */
 export class FilterCore extends BevCore implements FilterOwner {
@@ -79,6 +44,8 @@ export class FilterCore extends BevCore implements FilterOwner {
   #end: { what: number; error: EventError | undefined } | null = null;
   #endTold = false;
   #shutDown = false;
+  /** Hears of room that is made below. */
+  #room: CallbackEntry | null = null;
 
   constructor(
     below: BevCore,
@@ -213,6 +180,8 @@ export class FilterCore extends BevCore implements FilterOwner {
     if ((state & MORE) !== 0) this.#schedule(EV_READ);
     if ((state & MADE) !== 0) {
       this.#timers.restartRead();
+      // A callback that throws must not cost the end that is still to be told.
+      if (this.#end !== null && !this.#endTold) this.#schedule(EV_READ);
       this.tellRead();
       if (this.over) return false;
       // Only now: as a rule the callback has drained the input.
@@ -231,6 +200,7 @@ export class FilterCore extends BevCore implements FilterOwner {
     if ((state & MORE) !== 0) this.#schedule(EV_WRITE);
     if ((state & TAKEN) !== 0) {
       this.#timers.restartWrite();
+      if (this.finishing && !this.#shutDown) this.#schedule(EV_WRITE);
       if (this.output.length <= this.writeLow) this.callWrite();
       if (this.freed || this.closing !== null) return;
     }
@@ -242,7 +212,24 @@ export class FilterCore extends BevCore implements FilterOwner {
   #runOutward(mode: number): number {
     const { below } = this;
     if (below.freed || below.finishing) return this.output.length > 0 ? FAILED : EXHAUSTED;
-    return this.#outward.run(mode);
+    const state = this.#outward.run(mode);
+    if (!this.over && this.output.length > 0 && (below.writeHigh > 0 || below.output.length >= HIGH_BELOW)) {
+      this.#awaitRoom();
+    }
+    return state;
+  }
+
+  /**
+   * The output may wait for room below: any that is made lets it go on. The write callback of the one below would come
+   * too late, or never where that is a filter that keeps a rest.
+   */
+  #awaitRoom(): void {
+    this.#room ??= this.below.output.addCallback((_output, { deleted }) => {
+      if (deleted === 0 || this.#room === null) return;
+      this.#room.enabled = false;
+      this.#schedule(EV_WRITE);
+    });
+    this.#room.enabled = true;
   }
 
   /** All of the output has gone through: the filter gets its last call, and what is below finishes too. */
@@ -375,6 +362,7 @@ export class FilterCore extends BevCore implements FilterOwner {
     const { below, loop } = this;
     this.#timers.stop();
     loop.del(this.#pumpEvent);
+    this.#room?.remove();
     if (this.#onFreed !== null) {
       // From the loop, when the filters can no longer run (rule F8).
       const event = new PumpEvent(this);

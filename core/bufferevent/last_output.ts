@@ -25,6 +25,7 @@ export function sendLast(
 ): void {
   const last = new LastOutput(stream, rate, settle);
   moveBytes(output, last.bytes, output.length);
+  rate.held = true;
   stream.observe(last);
   last.onReady();
 }
@@ -73,6 +74,8 @@ class LastOutput implements ReadinessObserver {
   #stop(): void {
     if (this.#timer !== null) this.#stream.runtime.clearTimer(this.#timer);
     this.#timer = null;
+    this.#rate.held = false;
+    this.#rate.release();
   }
 
   onReady(): void {
@@ -80,7 +83,7 @@ class LastOutput implements ReadinessObserver {
     // Nobody reads any more. Left where it is it would make the peer wait, who may have to write before it reads.
     stream.receiveInto(this.#dropped, stream.available);
     consume(this.#dropped, this.#dropped.length);
-    if (this.#timer === null || stream.gone) this.send();
+    this.send();
   }
 
   /** The connection was reset by us: out of time, or not wanted any more. */

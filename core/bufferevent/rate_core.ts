@@ -15,6 +15,8 @@ export class RateLimits {
   group: GroupCore | null = null;
   /** For the group: how many bytes it has had of it, counted from what the others had had when it came. */
   readonly had: { read: number; write: number } = { read: 0, write: 0 };
+  /** Whether the last output of a connection that is being closed needs them, though the bufferevent may be freed. */
+  held = false;
   readonly #core: BevCore;
   readonly #refill: Refill;
 
@@ -177,6 +179,7 @@ export class RateLimits {
 
   /** The bufferevent was freed. */
   release(): void {
+    if (this.held) return;
     this.leave();
     this.setConfig(null);
   }

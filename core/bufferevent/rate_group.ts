@@ -1,7 +1,7 @@
 /**
  * The rate limits that bufferevents share (rule K5). Whoever finds the level at 0 is suspended and waits. At a tick all
  * go on, who has had least first: the first have the largest shares, so that all come to have the same in a few ticks,
- * and nobody is passed over twice in a row. No chance is needed for that.
+ * without chance.
  */
 
 import { EV_READ, EV_WRITE } from "../flags.ts";

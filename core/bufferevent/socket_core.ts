@@ -145,7 +145,7 @@ export class SocketCore extends BevCore implements Flushable {
   protected override onWriteSuspension(): void {
     if (this.#connecting || this.stream === null) return;
     if (!this.writing) this.#stopWaiting();
-    else if (this.output.length > 0 || this.finishing) this.loop.queueFlush(this);
+    else if (this.output.length > 0 || this.finishing || this.#tellWritable) this.loop.queueFlush(this);
   }
 
   protected override onOutput(): void {
@@ -191,16 +191,21 @@ export class SocketCore extends BevCore implements Flushable {
       return;
     }
     const n = this.rate === null ? stream.receiveInto(this.input, most) : this.rate.receive(stream, this.input, most);
+    // A callback of the input may have freed it.
+    if (this.freed) return;
     if (n > 0) {
-      if (this.readTimeoutMs > 0 && this.readSuspended === 0) {
+      if (this.readTimeoutMs > 0 && this.reading) {
         this.loop.setDeadline(this.#readEvent, this.readTimeoutMs);
       }
       this.tellRead();
       if (this.freed) return;
       // Only now: as a rule the callback has drained the input, and nothing needs to be suspended.
       if (this.readHigh > 0) this.checkHigh();
-      // More of what has arrived still belongs to this turn, behind what else is active.
-      if (stream.available > 0 && this.reading && this.stream === stream) this.loop.activate(this.#readEvent, EV_READ);
+      // More of what has arrived still belongs to this turn, behind what else is active. With a rate limit it waits for
+      // the next: others of the group are to have their shares first.
+      if (stream.available > 0 && this.rate === null && this.reading && this.stream === stream) {
+        this.loop.activate(this.#readEvent, EV_READ);
+      }
       return;
     }
     // Less than nothing: the rate limit is used up, and the end is not there yet.
@@ -272,6 +277,8 @@ export class SocketCore extends BevCore implements Flushable {
       const step = this.maxSingleWrite > 0 ? this.maxSingleWrite : this.writeLow > 0 ? 16384 : output.length;
       const most = Math.min(step, output.length);
       const n = this.rate === null ? stream.writeFrom(output, most) : this.rate.send(stream, output, most);
+      // A callback of the output may have freed or stopped it.
+      if (this.freed || this.stream !== stream || (this.enabled & EV_WRITE) === 0) return;
       if (n > 0 && output.length <= this.writeLow && this.callbacks?.write !== undefined) {
         this.loop.activate(this.#writeEvent, SENT);
       }

@@ -11,7 +11,7 @@ import type { ListenOptions, Runtime } from "../runtime.ts";
 import { DatagramSocket } from "../socket/datagram_socket.ts";
 import { Socket, socketOf, streamOf } from "../socket/socket.ts";
 import { ListeningSocket } from "../socket/listening_socket.ts";
-import { Pollable, sourceOf } from "../socket/pollable.ts";
+import { type Pollable, sourceOf } from "../socket/pollable.ts";
 import { CommonQueue, type CommonTimeout, commonTimeoutOf } from "./common_timeout.ts";
 import { checkTimeout, type EventCallback, EventHandle, handleOf, sourceName } from "./event_handle.ts";
 import { Loop, type LoopResult } from "./loop.ts";
@@ -92,7 +92,9 @@ export class EventBase {
       throw new RangeError(`Cannot make a base: maxDispatchCallbacks is not a count: received ${maxDispatchCallbacks}`);
     }
     if (!Number.isInteger(minDispatchPriority) || minDispatchPriority < 0) {
-      throw new RangeError(`Cannot make a base: minDispatchPriority is not a priority: received ${minDispatchPriority}`);
+      throw new RangeError(
+        `Cannot make a base: minDispatchPriority is not a priority: received ${minDispatchPriority}`,
+      );
     }
     this.#loop = new Loop(options.runtime ?? defaultRuntime(), priorities, {
       intervalMs: maxDispatchIntervalMs,
@@ -230,7 +232,10 @@ export class EventBase {
     return this.#loop.gotBreak;
   }
 
-  /** Monotonic milliseconds: inside a turn the time at which it began, outside the host's clock. libevent: `event_base_gettimeofday_cached`. */
+  /**
+   * Monotonic milliseconds. Inside a turn always the same: the time at which it began, or, in a turn that no timer has
+   * made ask before, the time of the first call. Outside the host's clock. libevent: `event_base_gettimeofday_cached`.
+   */
   now(): number {
     return this.#loop.now();
   }

@@ -225,7 +225,7 @@ export class Loop {
     }
     event.active = true;
     event.result = what;
-    this.#count(event, 1);
+    this.#count(1);
     this.#enqueue(event);
     this.#wake();
   }
@@ -239,7 +239,7 @@ export class Loop {
       return;
     }
     event.active = true;
-    this.#count(event, 1);
+    this.#count(1);
     this.#later.push(event);
   }
 
@@ -265,7 +265,7 @@ export class Loop {
     for (const queue of this.commonQueues.values()) {
       for (let event = queue.first; event !== null; event = event.timerNext) visit(event);
     }
-    for (const queue of this.queues) { for (let event = queue.first; event !== null; event = event.next) visit(event); }
+    for (const queue of this.queues) for (let event = queue.first; event !== null; event = event.next) visit(event);
     this.#later.forEach(visit);
     seen.forEach(fn);
   }
@@ -327,7 +327,9 @@ export class Loop {
    * @param holds Whether a loop that waits for nothing of the host's keeps the process alive
    */
   start(flags: number, signal: AbortSignalLike | undefined, holds: boolean): Promise<LoopResult> {
-    if (this.freed) return Promise.reject(new EventError("Cannot run a loop: the base was freed", { code: "EV_FREED" }));
+    if (this.freed) {
+      return Promise.reject(new EventError("Cannot run a loop: the base was freed", { code: "EV_FREED" }));
+    }
     if (this.#dispatching) {
       return Promise.reject(new EventError("Cannot run a loop: the base is already dispatching", { code: "EV_BUSY" }));
     }
@@ -495,7 +497,10 @@ export class Loop {
       return;
     }
     if (this.#hostTimer !== null && (first === null || this.#hostTimerAt <= first.deadline)) return;
-    const limit = this.runtime.now() + MAX_SLEEP_MS;
+    const now = this.runtime.now();
+    // Already due: a host's timer would take a millisecond.
+    if (first !== null && first.deadline <= now) return this.#scheduleTurn();
+    const limit = now + MAX_SLEEP_MS;
     const deadline = first === null || first.deadline > limit ? limit : first.deadline;
     if (this.#hostTimer !== null) this.runtime.clearTimer(this.#hostTimer);
     this.#hostTimerAt = deadline;
@@ -633,7 +638,9 @@ export class Loop {
   /** A level-triggered event whose condition still holds is active again in the next turn. */
   #lookAgain(event: LoopEvent): void {
     const source = event.source;
-    if (event.active || !event.inserted || source === null || typeof source === "string" || (event.what & EV_ET) !== 0) return;
+    if (
+      event.active || !event.inserted || source === null || typeof source === "string" || (event.what & EV_ET) !== 0
+    ) return;
     if ((source.readiness & event.what) !== 0) this.#queueSource(source);
   }
 
@@ -682,13 +689,13 @@ export class Loop {
   #deactivate(event: LoopEvent): void {
     event.active = false;
     event.result = 0;
-    this.#count(event, -1);
+    this.#count(-1);
     const later = this.#later.length === 0 ? -1 : this.#later.indexOf(event);
     if (later >= 0) this.#later.splice(later, 1);
     else (this.queues[event.priority] as ActiveQueue).remove(event);
   }
 
-  #count(event: LoopEvent, by: number): void {
+  #count(by: number): void {
     this.active.change(by);
     this.added.change(by);
   }

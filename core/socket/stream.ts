@@ -13,7 +13,7 @@ import { EvBuffer } from "../buffer/evbuffer.ts";
 import { checkFront, consume, extents, firstExtent, moveBytes } from "../buffer/internal.ts";
 import { Source } from "../loop/source.ts";
 import type { Address, Runtime, TransportBinding, TransportSink } from "../runtime.ts";
-import { beginLinger, endLinger } from "./linger.ts";
+import { awaitPeer, awaitProgress, endWaits, type Lingering } from "./linger.ts";
 import { ReceiveQueue } from "./receive_queue.ts";
 
 /** The receive queue asks the host to pause at this many bytes. One chunk of the host's may come on top. */
@@ -33,7 +33,7 @@ export interface Connecting {
 }
 
 /** A connection. */
-export class Stream extends Source implements TransportSink {
+export class Stream extends Source implements TransportSink, Lingering {
   /** The host. */
   readonly runtime: Runtime;
   /** The host's side; null until the first attempt to connect has begun. */
@@ -125,7 +125,8 @@ export class Stream extends Source implements TransportSink {
   onWritable(): void {
     const unsent = this.#unsent;
     if (unsent !== null && unsent.length > 0) {
-      this.#writeFrom(unsent, unsent.length);
+      const n = this.#writeFrom(unsent, unsent.length);
+      if (n > 0 && this.closed && !this.#waits) awaitProgress(this.runtime, this);
       if (unsent.length === 0) {
         if (this.closed) this.#closeBinding();
         else if (this.shut) this.binding?.shutdownWrite();
@@ -153,7 +154,7 @@ export class Stream extends Source implements TransportSink {
 
   #end(error: EventError | undefined, inHostCallback: boolean): void {
     this.gone = true;
-    endLinger(this.runtime, this);
+    if (this.closed) endWaits(this.runtime, this);
     this.#settle();
     this.error = error ?? null;
     if (!this.closed) this.notify(EV_READ | EV_WRITE | EV_CLOSED, inHostCallback);
@@ -308,6 +309,7 @@ export class Stream extends Source implements TransportSink {
     if (this.unsent > 0 && this.connected) {
       // What arrives meanwhile is dropped: a peer that has to be rid of it first is not held up.
       if (this.#paused || this.held) this.binding?.resumeRead();
+      if (!this.#waits) awaitProgress(this.runtime, this);
       return;
     }
     this.#closeBinding();
@@ -346,7 +348,17 @@ export class Stream extends Source implements TransportSink {
       return;
     }
     binding.close();
-    if (this.connected && !this.#waits) beginLinger(this.runtime, this, binding);
+    if (this.connected && !this.#waits) awaitPeer(this.runtime, this);
+  }
+
+  onLingered(): void {
+    this.binding?.release();
+    // What the host has not got rid of yet still leaves.
+    if (!this.gone) awaitProgress(this.runtime, this);
+  }
+
+  onStalled(): void {
+    this.reset();
   }
 
   /** Lets go at once, with a RST where the host can. */

@@ -1,6 +1,6 @@
 /**
- * Messages out of a stream of bytes, and back: codecs for the usual ways to say where one ends. A codec keeps nothing of
- * a stream, so that one object serves every connection.
+ * Messages out of a stream of bytes, and back: codecs for the usual ways to say where one ends. A codec keeps nothing
+ * of a stream, so that one object serves every connection.
  *
  * @module
  */
@@ -21,7 +21,8 @@ export interface FrameCodec {
    * Takes the first frame off the front.
    *
    * @param input Where the bytes of the stream are
-   * @returns The frame without what marks its end, to be kept and used as a line of `readln`; `null` when it is not whole
+   * @returns The frame without what marks its end, to be kept and used as a line of `readln`; `null` when it is not
+   * whole
    * @throws {EventError} `EV_FRAME_TOO_LONG` (of lines `EV_LINE_TOO_LONG`) when it is over the limit, whole or not;
    * `EV_FRAME_INVALID` when the bytes can't be a frame; nothing is taken then. `EV_FROZEN` and `EV_FREED` as `readln`
    */

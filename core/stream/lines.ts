@@ -15,8 +15,8 @@ export const DEFAULT_MAX_LINE_BYTES: number = 64 * 1024;
 /** What a line is. */
 export interface LineOptions {
   /**
-   * The end-of-line style: one of the `EVBUFFER_EOL` constants. With `EVBUFFER_EOL_ANY` an empty line can't be told, and
-   * a CR LF that comes in two pieces ends two lines: that is what the style says.
+   * The end-of-line style: one of the `EVBUFFER_EOL` constants. With `EVBUFFER_EOL_ANY` an empty line can't be told,
+   * and a CR LF that comes in two pieces ends two lines: that is what the style says.
    *
    * @default {EVBUFFER_EOL_CRLF}
    */

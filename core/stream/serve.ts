@@ -17,7 +17,14 @@ import { type BufferEventCallbacks, coreOf } from "../bufferevent/bufferevent.ts
 import { SocketBufferEvent } from "../bufferevent/socket.ts";
 import { EventBase, loopOf } from "../loop/event_base.ts";
 import { ConnListener } from "../listener.ts";
-import { type Address, type ConnectOptions, defaultRuntime, type ListenOptions, type Runtime } from "../runtime.ts";
+import {
+  type Address,
+  type ConnectOptions,
+  defaultRuntime,
+  type ListenOptions,
+  type Runtime,
+  type TimerToken,
+} from "../runtime.ts";
 import type { Socket } from "../socket/socket.ts";
 
 /** What every connection of `serve()` or `connect()` gets. */
@@ -84,6 +91,8 @@ export class Server {
   readonly #max: number;
   #closing: Promise<void> | null = null;
   #onEmpty: (() => void) | null = null;
+  #cut: TimerToken | null = null;
+  #cutAt = Infinity;
 
   /** Made by `serve()`. */
   constructor(listener: ConnListener, maxConnections: number) {
@@ -120,31 +129,39 @@ export class Server {
 
   /**
    * Stops: no connection is accepted any more, those that are there may finish, and what is left after `graceMs` is cut.
+   * A second call can only bring the cut forward.
    *
    * @param options `graceMs`: how long connections may go on, 10 s by default; 0 cuts them at once
-   * @returns When no connection is left and the port is free; the same for every call
+   * @returns When no connection is left, the last `close` callback has run and the port is free; the same for every call
+   * @throws {RangeError} When `graceMs` is negative or no number
    */
   close(options: { graceMs?: number } = {}): Promise<void> {
     const { graceMs = DEFAULT_GRACE_MS } = options;
     if (!(graceMs >= 0)) throw new RangeError(`Cannot close a server: graceMs is not a duration: received ${graceMs}`);
-    return this.#closing ??= this.#close(graceMs);
-  }
-
-  async #close(graceMs: number): Promise<void> {
-    const freed = this.#listener.close();
-    if (this.#open.size > 0) {
-      const { runtime } = this.base;
-      await new Promise<void>((resolve) => {
-        const timer = runtime.setTimer(runtime.now() + Math.min(graceMs, 2 ** 30), () => {
-          for (const bev of this.#open) bev.reset();
-        });
-        this.#onEmpty = (): void => {
-          runtime.clearTimer(timer);
-          resolve();
-        };
+    const { runtime } = this.base;
+    const cutAt = runtime.now() + Math.min(graceMs, 2 ** 30);
+    const closing = this.#closing ??= this.#close();
+    if (this.#open.size > 0 && cutAt < this.#cutAt) {
+      if (this.#cut !== null) runtime.clearTimer(this.#cut);
+      this.#cutAt = cutAt;
+      this.#cut = runtime.setTimer(cutAt, () => {
+        this.#cut = null;
+        for (const bev of this.#open) bev.reset();
       });
     }
-    await freed;
+    return closing;
+  }
+
+  async #close(): Promise<void> {
+    const portFree = this.#listener.close();
+    if (this.#open.size > 0) {
+      await new Promise<void>((resolve) => this.#onEmpty = resolve);
+      if (this.#cut !== null) this.base.runtime.clearTimer(this.#cut);
+      // The `close` callbacks run in the loop, in their order; this is behind them.
+      const { dispatching } = loopOf(this.base);
+      if (dispatching) await new Promise<void>((resolve) => this.base.once(null, EV_TIMEOUT, () => resolve()));
+    }
+    await portFree;
   }
 
   /** As `close()`. */

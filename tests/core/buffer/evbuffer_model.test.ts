@@ -1,5 +1,6 @@
 /**
- * `EvBuffer` against a naive model, arrays of numbers, over random sequences of operations on buffers that share chunks.
+ * `EvBuffer` against a naive model, arrays of numbers, over random sequences of operations on buffers that share
+ * chunks.
  *
  * What is adopted with a release callback is overwritten as soon as it is released: a buffer that still used it, or a
  * line that was handed out of it, would show it.

@@ -19,6 +19,7 @@ import {
   EV_TIMEOUT,
   EV_WRITE,
   EVENT_BASE_COUNT_ACTIVE,
+  EVENT_BASE_COUNT_ADDED,
 } from "../../../core/flags.ts";
 import { pattern, socketPair } from "../socket/pairs.ts";
 import { isFreed, Recorder, rig } from "./rig.ts";
@@ -307,8 +308,54 @@ describe("the priority (V16)", () => {
   });
 });
 
+describe("a change callback of the buffers", () => {
+  it("may free() the bufferevent while bytes come or go", async () => {
+    for (const which of ["input", "output"] as const) {
+      const made = await rig();
+      const { bev, peer } = made;
+      bev.setTimeouts(50, 50);
+      bev[which].addCallback((_, { added, deleted }) => {
+        if (which === "input" ? added > 0 : deleted > 0) bev.free();
+      });
+      bev.enable(EV_READ);
+      peer.send("x");
+      bev.write("y");
+      const calls = await made.during(20);
+      assertEquals([calls, isFreed(bev)], [which === "input" ? ["write 0"] : [], true]);
+      assertEquals(made.base.numEvents(EVENT_BASE_COUNT_ACTIVE | EVENT_BASE_COUNT_ADDED), 0);
+      await made.end();
+    }
+  });
+
+  it("may disable() the direction: its timeout does not run, and nothing spins", async () => {
+    const made = await rig();
+    const { base, bev, peer } = made;
+    await made.block();
+    bev.setTimeouts(50, 50);
+    bev.input.addCallback((_, { added }) => added > 0 && bev.disable(EV_READ));
+    bev.output.addCallback((_, { deleted }) => deleted > 0 && bev.disable(EV_WRITE));
+    bev.enable(EV_READ);
+    bev.write(pattern(200_000));
+    assertEquals(await made.during(5), []);
+    peer.send("x");
+    const { turns } = base.stats();
+    for (let ms = 0; ms < 40; ms++) {
+      made.peerCount();
+      assertEquals((await made.during(1)).filter((line) => line !== "read 1"), []);
+    }
+    assertEquals(await made.during(500), []);
+    assert(base.stats().turns - turns < 150, `${base.stats().turns - turns} turns`);
+    assertEquals(bev.enabled, 0);
+    await made.end();
+  });
+});
+
 describe("free() (V14)", () => {
-  const ways: [name: string, options: number, cause: (made: Awaited<ReturnType<typeof rig>>) => Promise<void> | void][] = [
+  const ways: [
+    name: string,
+    options: number,
+    cause: (made: Awaited<ReturnType<typeof rig>>) => Promise<void> | void,
+  ][] = [
     ["read", 0, ({ bev, peer }) => {
       bev.enable(EV_READ);
       peer.send(pattern(40_000));

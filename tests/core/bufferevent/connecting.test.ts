@@ -8,7 +8,7 @@ import { EventError } from "../../../core/errors.ts";
 import { BEV_OPT_CLOSE_ON_FREE, BEV_OPT_DEFER_CALLBACKS, EAGAIN, EV_READ, EV_WRITE } from "../../../core/flags.ts";
 import type { EventBase } from "../../../core/loop/event_base.ts";
 import type { ListeningSocket } from "../../../core/socket/listening_socket.ts";
-import { Socket } from "../../../core/socket/socket.ts";
+import type { Socket } from "../../../core/socket/socket.ts";
 import { nothingLeft, type World, world } from "../loop/harness.ts";
 import { portOf, receiveAll, socketPair, text } from "../socket/pairs.ts";
 import { Recorder, rig } from "./rig.ts";
@@ -146,7 +146,11 @@ describe("connect() (V11)", () => {
     const made = await client();
     const { bev, record } = made;
     const controller = new AbortController();
-    bev.connect({ hostname: "10.1.1.1", port: 1 }, { hostname: "127.0.0.1", port: made.port, signal: controller.signal });
+    bev.connect({ hostname: "10.1.1.1", port: 1 }, {
+      hostname: "127.0.0.1",
+      port: made.port,
+      signal: controller.signal,
+    });
     await during(made, 1);
     controller.abort("changed my mind");
     assertEquals(record.lines, []);
@@ -378,7 +382,6 @@ describe("without BEV_OPT_CLOSE_ON_FREE", () => {
     socket.close();
     peer.close();
     await nothingLeft({ sim, base });
-    assertEquals(EV_WRITE, 4);
   });
 
   it("close() closes it all the same, while connecting too", async () => {

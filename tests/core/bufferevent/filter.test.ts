@@ -5,7 +5,9 @@ import { assert, assertEquals, assertRejects, assertStrictEquals, assertThrows }
 import type { EvBuffer } from "../../../core/buffer/evbuffer.ts";
 import { type BufferEventFilter, FilterBufferEvent } from "../../../core/bufferevent/filter.ts";
 import type { PairBufferEvent } from "../../../core/bufferevent/pair.ts";
+import type { BufferEvent } from "../../../core/bufferevent/bufferevent.ts";
 import { RateLimitGroup, TokenBucketConfig } from "../../../core/bufferevent/rate_limit.ts";
+import { SocketBufferEvent } from "../../../core/bufferevent/socket.ts";
 import { EventError } from "../../../core/errors.ts";
 import {
   BEV_ERROR,
@@ -21,6 +23,7 @@ import {
   EV_WRITE,
 } from "../../../core/flags.ts";
 import { ALL_COUNTS } from "../loop/harness.ts";
+import { pattern, socketPair } from "../socket/pairs.ts";
 import { framer, oneByOne, swapCase, unframe } from "./filters.ts";
 import { isFreed } from "./rig.ts";
 import { type Record, Stage } from "./stage.ts";
@@ -423,6 +426,25 @@ describe("the write direction (F4, F5)", () => {
     await stage.end(top, far);
   });
 
+  it("goes on whenever there is room below, also where the one below keeps a rest", async () => {
+    const { stage, top: middle, far, log } = set(null, (source, destination, _limit, mode) => {
+      const n = mode === BEV_FINISHED ? source.length : 2;
+      if (source.length < n || n === 0) return BEV_NEED_MORE;
+      source.removeBuffer(destination, n);
+      return BEV_OK;
+    });
+    middle.setWatermark(EV_WRITE, 0, 5);
+    const top = new FilterBufferEvent(middle, null, null, BEV_OPT_CLOSE_ON_FREE);
+    top.setCallbacks(log.of("top"));
+    top.write("0123456");
+    await stage.settle();
+    assertEquals([top.output.length, middle.output.length, far.input.length], [0, 1, 6]);
+    top.shutdown();
+    await stage.settle();
+    assertEquals(far.input.toString(), "0123456");
+    await stage.end(top, far);
+  });
+
   it("leaves the rest in its own output when the one below can't get rid of it (section 5, item 6)", async () => {
     const { stage, top, under, far, log } = set(null, swapCase);
     far.disable(EV_READ);
@@ -539,6 +561,21 @@ describe("events of the one below (F6)", () => {
     }
     assertEquals(log.take(), ["top event READING|EOF", "top event READING|EOF"]);
     assertEquals(modes.length, 3);
+    await stage.end(top, far);
+  });
+
+  it("give a filter that is slow all its calls before the last", async () => {
+    const modes: number[] = [];
+    const { stage, top, far, log } = set((source, destination, limit, mode) => {
+      modes.push(mode);
+      return oneByOne(source, destination, limit, mode);
+    }, null);
+    top.enable(EV_READ);
+    far.write("x".repeat(3000));
+    far.shutdown();
+    await stage.settle();
+    assertEquals([log.received.length, modes.length, modes.indexOf(BEV_FINISHED)], [3000, 3001, 3000]);
+    assertEquals(log.take().at(-1), "top event READING|EOF");
     await stage.end(top, far);
   });
 
@@ -765,6 +802,76 @@ function stacks(
 }
 
 describe("a stack of filters", () => {
+  it("over connections stops the sender while nobody reads, and carries megabytes both ways", async () => {
+    const stage = new Stage({}, { maxSteps: 2_000_000 });
+    const sockets = await socketPair(stage.sim);
+    const tops = sockets.map((socket) => {
+      let top: BufferEvent = new SocketBufferEvent(stage.base, socket, BEV_OPT_CLOSE_ON_FREE);
+      for (const size of [200, 100]) {
+        top = new FilterBufferEvent(top, unframe, framer(size), BEV_OPT_CLOSE_ON_FREE);
+        top = new FilterBufferEvent(top, swapCase, swapCase, BEV_OPT_CLOSE_ON_FREE);
+      }
+      return top;
+    });
+    const [near, far] = tops as [BufferEvent, BufferEvent];
+    const total = 3_000_000;
+    const written = new Map([[near, 0], [far, 0]]);
+    const fill = (bev: BufferEvent): void => {
+      const so = written.get(bev) as number;
+      const n = Math.min(total - so, 20_000);
+      written.set(bev, so + n);
+      if (n > 0) bev.write(pattern(n, so));
+      else bev.shutdown();
+    };
+    for (const bev of tops) {
+      bev.setCallbacks({ write: fill });
+      fill(bev);
+    }
+    await stage.during(200);
+    for (const bev of tops) {
+      const so = written.get(bev) as number;
+      assert(so > 100_000 && so < 1_200_000, `${so} written with nobody reading`);
+    }
+    let ended = 0;
+    for (const bev of tops) {
+      let received = 0;
+      bev.setWatermark(EV_READ, 0, 50_000);
+      bev.setCallbacks({
+        write: fill,
+        read: () => {
+          assert(bev.input.length <= 50_000 + 100);
+          const bytes = bev.input.toUint8Array();
+          assertEquals(bytes, pattern(bytes.length, received));
+          received += bytes.length;
+          bev.input.drain(bytes.length);
+        },
+        event: () => {
+          assertEquals(received, total);
+          ended++;
+        },
+      });
+      bev.enable(EV_READ);
+    }
+    await stage.during(60_000);
+    assertEquals(ended, 2);
+    await stage.end(...tops);
+  });
+
+  it("tells the end of file although a callback before it threw", async () => {
+    const { stage, top, far, log } = set(null, null);
+    const thrown = new Error("mine");
+    log.on.read = () => {
+      throw thrown;
+    };
+    top.enable(EV_READ);
+    far.write("abc");
+    far.shutdown();
+    assertStrictEquals(await assertRejects(() => stage.sim.run(stage.base.dispatch())), thrown);
+    await stage.settle();
+    assertEquals(log.take(), ["top read 3", "top event READING|EOF"]);
+    await stage.end(top, far);
+  });
+
   it("carries bytes both ways through any number of layers", async () => {
     for (const depth of [1, 2, 3, 8, 40]) {
       const stage = new Stage();

@@ -412,11 +412,13 @@ describe("close() of a limited bufferevent", () => {
     bev.write("x".repeat(250));
     const closing = bev.close();
     let left = 1_000_000;
-    while (left > 0) {
+    const begin = sim.now();
+    while (left > 0 && sim.now() - begin < 200) {
       const n = peer.send(new Uint8Array(Math.min(left, 10_000)));
       if (n > 0) left -= n;
       await sim.advance(1);
     }
+    assertEquals(left, 0, "all was taken before the last of the output left");
     await sim.advance(200);
     const { bytes, ended } = receiveAll(peer);
     assertEquals([bytes.length, ended], [250, true]);
@@ -451,6 +453,24 @@ describe("close() of a limited bufferevent", () => {
       assertEquals(await sim.run(closing), false);
       await made.end();
     }
+  });
+
+  it("goes on within the limit when the bufferevent is freed meanwhile", async () => {
+    const made = await alignedRig();
+    const { bev, base, sim } = made;
+    const group = new RateLimitGroup(base, limits(1000, 1000));
+    bev.joinRateLimitGroup(group);
+    bev.setRateLimit(limits(100, 100));
+    bev.write("x".repeat(250));
+    const closing = bev.close();
+    bev.free();
+    await sim.advance(150);
+    assertEquals([made.peerCount(), group.members], [200, 1]);
+    await sim.advance(100);
+    made.peer.close();
+    assertEquals([await sim.run(closing), group.members, group.totals.written], [true, 0, 250]);
+    group.free();
+    await made.end();
   });
 
   it("waits for room as well as for ticks", async () => {
@@ -595,21 +615,41 @@ describe("a group (K5)", () => {
       a.write("x".repeat(1000));
       return b;
     });
-    const counts = (): number[] => receivers.map((bev) => bev.input.length);
-    const seen = [counts()];
-    for (let i = 0; i < 5; i++) {
-      await stage.during(i === 0 ? 150 : 100);
-      seen.push(counts());
+    for (let total = 100; total <= 3000; total += 100) {
+      const counts = receivers.map((bev) => bev.input.length);
+      assertEquals(counts.reduce((sum, count) => sum + count), total);
+      assert(Math.max(...counts) - Math.min(...counts) <= 100, counts.join());
+      await stage.during(total === 100 ? 150 : 100);
     }
-    assertEquals(seen, [
-      [100, 0, 0, 0],
-      [100, 100, 0, 0],
-      [100, 100, 100, 0],
-      [100, 100, 100, 100],
-      [200, 100, 100, 100],
-      [200, 200, 100, 100],
-    ]);
     await stage.end(...receivers.flatMap((bev) => bev.partner ?? []), ...receivers);
+    group.free();
+  });
+
+  it("lets a member that found nothing hear of the end of file all the same", async () => {
+    const made = await alignedRig();
+    const { bev, peer, base } = made;
+    const group = new RateLimitGroup(base, limits(100, 100));
+    bev.joinRateLimitGroup(group);
+    bev.enable(EV_READ);
+    group.decrementRead(100);
+    peer.shutdown();
+    assertEquals(await made.during(20), ["event READING|EOF"]);
+    await made.end();
+    group.free();
+  });
+
+  it("does not wait for members that have left", async () => {
+    const stage = new Stage();
+    const group = new RateLimitGroup(stage.base, limits(100, 100, 60_000));
+    const [a, b] = bufferEventPair(stage.base);
+    b.joinRateLimitGroup(group);
+    b.enable(EV_READ);
+    a.write("x".repeat(1000));
+    assertEquals(stage.base.numEvents(EVENT_BASE_COUNT_ADDED) > 0, true);
+    b.leaveRateLimitGroup();
+    await stage.settle();
+    assertEquals([b.input.length, stage.sim.now()], [1000, 0]);
+    await stage.end(a, b);
     group.free();
   });
 

@@ -9,11 +9,13 @@ import { SocketBufferEvent } from "../../../core/bufferevent/socket.ts";
 import {
   BEV_EVENT_CONNECTED,
   BEV_OPT_CLOSE_ON_FREE,
+  EV_PERSIST,
   EV_READ,
   EV_WRITE,
   LEV_OPT_CLOSE_ON_FREE,
 } from "../../../core/flags.ts";
 import { ConnListener } from "../../../core/listener.ts";
+import type { EventHandle } from "../../../core/loop/event_handle.ts";
 import type { InetAddress } from "../../../core/runtime.ts";
 import type { SimOptions } from "../../../runtimes/sim.ts";
 import { Stage } from "./stage.ts";
@@ -104,18 +106,20 @@ async function measure(load: Load, simOptions: SimOptions = {}): Promise<Result>
     bev.enable(EV_READ | EV_WRITE);
     bev.connect(listener.address as InetAddress);
   }
+  const timers: EventHandle[] = [];
   if (group !== null && groupDrain > 0) {
-    const timer = base.event(null, 0x10, () => {
+    const timer = base.event(null, EV_PERSIST, () => {
       group.decrementRead(groupDrain);
       group.decrementWrite(groupDrain);
     });
     timer.add(TICK_MS);
+    timers.push(timer);
   }
   await stage.during(DURATION_MS - 5);
   assertEquals(echoes.length, CONNECTIONS);
   const rates = [...received.values()].map((bytes) => bytes / (DURATION_MS / 1000));
   const totals = group?.totals ?? { read: 0, written: 0 };
-  base.foreachEvent((event) => event.free());
+  for (const timer of timers) timer.free();
   listener.free();
   await stage.end(...echoes, ...received.keys());
   group?.free();
@@ -132,21 +136,20 @@ function near(what: string, actual: number, expected: number, tolerance: number)
 describe("30 connections that write as much as they can (test-ratelim)", () => {
   it("under a limit of the group share it evenly", async () => {
     const { total, deviation, read, written } = await measure({ groupLimit: 30_000 });
-    console.log({ total, deviation, read, written });
     near("total", total, 300_000, 1000);
     near("deviation", deviation, 0, 100);
+    near("read", read, 1_500_000, 1000);
+    near("written", written, 1_500_000, 1000);
   });
 
   it("under a limit of each have that", async () => {
     const { mean, deviation } = await measure({ connectionLimit: 1000 });
-    console.log({ mean, deviation });
     near("mean", mean, 10_000, 50);
     near("deviation", deviation, 0, 50);
   });
 
   it("under both have both", async () => {
     const { total, mean, deviation } = await measure({ connectionLimit: 1000, groupLimit: 30_000 });
-    console.log({ total, mean, deviation });
     near("total", total, 300_000, 1000);
     near("mean", mean, 10_000, 50);
     near("deviation", deviation, 0, 50);
@@ -154,20 +157,18 @@ describe("30 connections that write as much as they can (test-ratelim)", () => {
 
   it("under both, with something else that drains the group, have what is theirs", async () => {
     const { total, mean, deviation } = await measure({ connectionLimit: 1000, groupLimit: 35_000, groupDrain: 500 });
-    console.log({ total, mean, deviation });
     near("total", total, 300_000, 1000);
     near("mean", mean, 10_000, 50);
     near("deviation", deviation, 0, 50);
   });
 
   it("share evenly whatever the least share, the latency and its changes", async () => {
-    for (const minShare of [0, 1, 500, 30_000]) {
+    for (const minShare of [0, 1, 500]) {
       const { total, deviation } = await measure({ groupLimit: 30_000, minShare }, {
         latencyMs: 7,
         seed: minShare + 1,
         faults: { jitterMs: 20 },
       });
-      console.log({ minShare, total, deviation });
       near("total", total, 300_000, 6000);
       near("deviation", deviation, 0, 400);
     }

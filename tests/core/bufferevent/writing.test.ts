@@ -225,6 +225,28 @@ describe("flush() on a socket (V15)", () => {
 });
 
 describe("several bufferevents", () => {
+  it("one that gets more output before its write callback has run is told when that has left too", async () => {
+    const made = await rig();
+    const { base, bev, sim, record } = made;
+    const [socket, peer] = await socketPair(sim);
+    const first = new SocketBufferEvent(base, socket, 1);
+    let told = 0;
+    first.setCallbacks({
+      write() {
+        if (told++ === 0) bev.write("more");
+      },
+    });
+    base.timer(() => {
+      first.write("x");
+      bev.write("y");
+    }).activate(EV_TIMEOUT);
+    assertEquals([await made.during(5), told], [["write 0"], 1]);
+    assertEquals([made.peerReceives(), record.errors], ["ymore", []]);
+    first.free();
+    peer.close();
+    await made.end();
+  });
+
   it("in one turn all send, and a callback that throws leaves the others' output to the next dispatch", async () => {
     const made = await rig();
     const { base, bev, sim } = made;

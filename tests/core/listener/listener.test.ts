@@ -5,7 +5,6 @@ import { assert, assertEquals, assertRejects, assertStrictEquals, assertThrows }
 import { EventError } from "../../../core/errors.ts";
 import {
   EAGAIN,
-  EV_TIMEOUT,
   EVENT_BASE_COUNT_ADDED,
   LEV_OPT_BIND_IPV4_AND_IPV6,
   LEV_OPT_BIND_IPV6ONLY,
@@ -20,7 +19,14 @@ import {
 } from "../../../core/flags.ts";
 import { ConnListener, type ListenerCallback } from "../../../core/listener.ts";
 import { EventBase } from "../../../core/loop/event_base.ts";
-import type { AcceptSink, Address, Capabilities, ListenerBinding, ListenOptions, Runtime } from "../../../core/runtime.ts";
+import type {
+  AcceptSink,
+  Address,
+  Capabilities,
+  ListenerBinding,
+  ListenOptions,
+  Runtime,
+} from "../../../core/runtime.ts";
 import { ListeningSocket } from "../../../core/socket/listening_socket.ts";
 import { Socket } from "../../../core/socket/socket.ts";
 import type { SimRuntime } from "../../../runtimes/sim.ts";
@@ -368,7 +374,13 @@ describe("errors of accepting (N5)", () => {
     const base = new EventBase({ runtime: host });
     const errors: string[] = [];
     const accepted: Socket[] = [];
-    const listener = await ConnListener.bind(base, (_, socket) => accepted.push(socket), LEV_OPT_CLOSE_ON_FREE, -1, LOCAL);
+    const listener = await ConnListener.bind(
+      base,
+      (_, socket) => accepted.push(socket),
+      LEV_OPT_CLOSE_ON_FREE,
+      -1,
+      LOCAL,
+    );
     listener.setErrorCallback((each, error) => {
       assertStrictEquals(each, listener);
       errors.push(error.code);
@@ -415,7 +427,6 @@ describe("errors of accepting (N5)", () => {
       listener.free();
       await nothingLeft(made);
     }
-    assertEquals(EV_TIMEOUT, 1);
   });
 
   it("a callback that throws makes dispatch() reject, and the other connections come in the next", async () => {
@@ -449,7 +460,8 @@ describe("bind()", () => {
     const listener = await ConnListener.bind(made.base, () => {}, LEV_OPT_CLOSE_ON_FREE, -1, LOCAL);
     const taken = { ...LOCAL, port: portOf(listener) };
     const code = async (address: ListenOptions): Promise<string> =>
-      (await assertRejects(() => ConnListener.bind(made.base, () => {}, 0, -1, address), EventError) as EventError).code;
+      (await assertRejects(() => ConnListener.bind(made.base, () => {}, 0, -1, address), EventError) as EventError)
+        .code;
     assertEquals([await code(taken), await code({ hostname: "10.9.9.9", port: 0 })], ["EADDRINUSE", "EADDRNOTAVAIL"]);
     assertEquals(made.sim.openHandles, 1);
     listener.free();
@@ -526,7 +538,9 @@ describe("the flags", () => {
   it("LEV_OPT_BIND_IPV6ONLY leaves IPv4 alone; with LEV_OPT_BIND_IPV4_AND_IPV6 dual wins (N7)", async () => {
     const made = world();
     const both = LEV_OPT_BIND_IPV6ONLY | LEV_OPT_BIND_IPV4_AND_IPV6;
-    for (const [flags, v4] of [[LEV_OPT_BIND_IPV6ONLY, false], [LEV_OPT_BIND_IPV4_AND_IPV6, true], [both, true]] as const) {
+    for (
+      const [flags, v4] of [[LEV_OPT_BIND_IPV6ONLY, false], [LEV_OPT_BIND_IPV4_AND_IPV6, true], [both, true]] as const
+    ) {
       let accepted = 0;
       const listener = await ConnListener.bind(
         made.base,

@@ -2,7 +2,14 @@
 
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertFalse, assertStrictEquals } from "@std/assert";
-import { EV_PERSIST, EV_READ, EV_TIMEOUT, EV_WRITE, EVENT_BASE_COUNT_ACTIVE, EVLOOP_NO_EXIT_ON_EMPTY } from "../../../core/flags.ts";
+import {
+  EV_PERSIST,
+  EV_READ,
+  EV_TIMEOUT,
+  EV_WRITE,
+  EVENT_BASE_COUNT_ACTIVE,
+  EVLOOP_NO_EXIT_ON_EMPTY,
+} from "../../../core/flags.ts";
 import type { EventBase } from "../../../core/loop/event_base.ts";
 import { socketPair } from "../socket/pairs.ts";
 import { Log, nothingLeft, world } from "./harness.ts";

@@ -237,6 +237,22 @@ describe("EV_ET", () => {
     await made.end();
   });
 
+  it("for reading and writing at once tells each edge by itself", async () => {
+    const made = await rig();
+    const { base, client, server } = made;
+    const seen: number[] = [];
+    const event = base.event(server, EV_READ | EV_WRITE | EV_ET | EV_PERSIST, (_, what) => seen.push(what));
+    event.add();
+    await during(made, 5);
+    client.send("x");
+    await during(made, 5);
+    client.send("y");
+    await during(made, 5);
+    assertEquals(seen, [EV_WRITE, EV_READ, EV_READ]);
+    event.free();
+    await made.end();
+  });
+
   it("of EV_WRITE is told when there is room again, once", async () => {
     const made = await rig();
     const { base, client, server, log } = made;

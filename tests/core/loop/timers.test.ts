@@ -39,6 +39,23 @@ describe("a timer (T1)", () => {
     assertEquals([log.take(), sim.now()], [["negative", "zero"], 0]);
   });
 
+  it("of 0, added in a callback, needs no timer of the host, which would take a millisecond", async () => {
+    const sim = simRuntime();
+    const host = new BusyHost(sim);
+    let asked = 0;
+    host.setTimer = (): never => {
+      asked++;
+      throw new Error("not needed");
+    };
+    const base = new EventBase({ runtime: host });
+    let left = 10;
+    const timer = base.timer(() => {
+      if (--left > 0) timer.add(0);
+    });
+    timer.add(0);
+    assertEquals([await sim.run(base.dispatch()), left, asked], ["empty", 0, 0]);
+  });
+
   it("with a timeout that is no finite number is refused", () => {
     const { base } = world();
     const timer = base.timer(() => {});

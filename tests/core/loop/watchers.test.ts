@@ -2,7 +2,13 @@
 
 import { describe, it } from "node:test";
 import { assertEquals, assertStrictEquals } from "@std/assert";
-import { EV_READ, EV_TIMEOUT, EVENT_BASE_COUNT_ACTIVE, EVENT_BASE_COUNT_ADDED, EVLOOP_NONBLOCK } from "../../../core/flags.ts";
+import {
+  EV_READ,
+  EV_TIMEOUT,
+  EVENT_BASE_COUNT_ACTIVE,
+  EVENT_BASE_COUNT_ADDED,
+  EVLOOP_NONBLOCK,
+} from "../../../core/flags.ts";
 import { createDeferred } from "../../../core/loop/deferred.ts";
 import { EventBase } from "../../../core/loop/event_base.ts";
 import type { Watcher } from "../../../core/loop/watch.ts";

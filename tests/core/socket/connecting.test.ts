@@ -8,7 +8,7 @@ import { EventBase } from "../../../core/loop/event_base.ts";
 import type { ConnectOptions, InetAddress, Runtime, TransportSink } from "../../../core/runtime.ts";
 import { ListeningSocket } from "../../../core/socket/listening_socket.ts";
 import { Socket } from "../../../core/socket/socket.ts";
-import { type SimRuntime, simRuntime } from "../../../runtimes/sim.ts";
+import type { SimRuntime } from "../../../runtimes/sim.ts";
 import { BusyHost, nothingLeft, world } from "../loop/harness.ts";
 import { portOf } from "./pairs.ts";
 
@@ -70,7 +70,9 @@ describe("connect()", () => {
     const made = world();
     const connect = (options: unknown) => (): unknown => made.base.connect(options as ConnectOptions);
     for (const port of [0, -1, 65_536, 1.5, NaN]) assertThrows(connect({ port }), RangeError);
-    for (const options of [null, undefined, "a:1", {}, { port: "80" }, { hostname: "", port: 1 }, { hostname: 5, port: 1 }]) {
+    for (
+      const options of [null, undefined, "a:1", {}, { port: "80" }, { hostname: "", port: 1 }, { hostname: 5, port: 1 }]
+    ) {
       assertThrows(connect(options), TypeError);
     }
     for (const options of [{ path: "" }, { path: 5 }, { path: "/a", port: 1 }, { path: "/a", hostname: "b" }]) {
@@ -133,7 +135,10 @@ describe("connect() by name", () => {
     const made = world();
     const listening = await made.base.listen({ hostname: "::1", port: 80 });
     assertEquals(await outcome(made.sim, { hostname: "localhost", port: 80, family: "IPv6" }), "connected 4 at 2");
-    assertEquals(await outcome(made.sim, { hostname: "localhost", port: 80, family: "IPv4" }), `ECONNREFUSED ${FAILED} at 2`);
+    assertEquals(
+      await outcome(made.sim, { hostname: "localhost", port: 80, family: "IPv4" }),
+      `ECONNREFUSED ${FAILED} at 2`,
+    );
     const server = made.sim.host("10.7.7.7");
     assertEquals(server.addresses, ["10.7.7.7"]);
     const onlyV4 = new NamedHost(made.sim, [{ hostname: "10.7.7.7", port: 0, family: "IPv4" }]);
@@ -209,9 +214,29 @@ describe("timeoutMs", () => {
       Array.from({ length: 50 }, () => ({ hostname: "127.0.0.1", port: 0, family: "IPv4" as const })),
     );
     // Each refusal takes 2 ms.
-    assertEquals(await outcome(made.sim, { hostname: "many", port: 9, timeoutMs: 21 }, host), `ETIMEDOUT ${FAILED} at 21`);
+    assertEquals(
+      await outcome(made.sim, { hostname: "many", port: 9, timeoutMs: 21 }, host),
+      `ETIMEDOUT ${FAILED} at 21`,
+    );
     assertEquals(host.sinks.length, 11);
-    assertEquals(await outcome(made.sim, { hostname: "nobody", port: 9, timeoutMs: 0.5 }), `ETIMEDOUT ${FAILED} at 0.5`);
+    assertEquals(
+      await outcome(made.sim, { hostname: "nobody", port: 9, timeoutMs: 0.5 }),
+      `ETIMEDOUT ${FAILED} at 0.5`,
+    );
+    await nothingLeft(made);
+  });
+
+  it("is not cut short by a host whose timers fire early", async () => {
+    const made = world();
+    const silent = await silentListener(made.sim);
+    const host = new BusyHost(made.sim);
+    const setTimer = host.setTimer.bind(host);
+    host.setTimer = (deadline, fn) => setTimer(Math.max(host.now(), deadline - 3), fn);
+    const result = await outcome(made.sim, { port: silent.port, timeoutMs: 50 }, host);
+    const [code, , , at] = result.split(" ");
+    assertEquals(code, "ETIMEDOUT");
+    assert(Number(at) >= 50, result);
+    await silent.close();
     await nothingLeft(made);
   });
 

@@ -288,7 +288,9 @@ describe("connections that nobody takes", () => {
 
 describe("familyOf()", () => {
   it("knows numeric addresses of both families from names and nonsense", () => {
-    for (const text of ["0.0.0.0", "127.0.0.1", "255.255.255.255", "1.2.3.4"]) assertEquals(familyOf(text), "IPv4", text);
+    for (const text of ["0.0.0.0", "127.0.0.1", "255.255.255.255", "1.2.3.4"]) {
+      assertEquals(familyOf(text), "IPv4", text);
+    }
     for (
       const text of ["::", "::1", "1::", "fe80::1%eth0", "1:2:3:4:5:6:7:8", "::ffff:1.2.3.4", "1::8", "a:B:c:D:e:F:0:1"]
         .concat(["1:2:3:4:5:6:1.2.3.4", "::1.2.3.4", "1:2:3:4:5:6:7::"])

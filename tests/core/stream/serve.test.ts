@@ -201,7 +201,10 @@ describe("serve()", () => {
     const sim = simRuntime();
     const base = new EventBase({ runtime: sim });
     const log: string[] = [];
-    const server = await serve({ base, port: 0 }, { open: () => void log.push("open"), close: () => void log.push("close") });
+    const server = await serve({ base, port: 0 }, {
+      open: () => void log.push("open"),
+      close: () => void log.push("close"),
+    });
     assertStrictEquals(server.base, base);
     const socket = Socket.connect(sim, { port: portOf(server) });
     await sim.advance(10);

@@ -1,0 +1,42 @@
+/** What lets a filter run: an event in the loop, and the callbacks of the bufferevent below. */
+
+import { EV_WRITE } from "../flags.ts";
+import type { EventError } from "../errors.ts";
+import { LoopEvent } from "../loop/loop_event.ts";
+import type { BufferEvent, BufferEventCallbacks } from "./bufferevent.ts";
+import type { FilterCore } from "./filter_core.ts";
+
+/** Runs the filters in the loop. */
+export class PumpEvent extends LoopEvent {
+  readonly #core: FilterCore;
+
+  constructor(core: FilterCore) {
+    super(core.loop, null, 0, core.loop.queues.length >> 1);
+    this.#core = core;
+  }
+
+  override run(what: number): void {
+    this.#core.pump(what);
+  }
+}
+
+/** What the bufferevent below calls. */
+export class FromBelow implements BufferEventCallbacks<BufferEvent> {
+  readonly #core: FilterCore;
+
+  constructor(core: FilterCore) {
+    this.#core = core;
+  }
+
+  read(): void {
+    this.#core.onBytesBelow();
+  }
+
+  write(): void {
+    this.#core.pump(EV_WRITE);
+  }
+
+  event(_bev: BufferEvent, what: number, error?: EventError): void {
+    this.#core.onEventBelow(what, error);
+  }
+}
