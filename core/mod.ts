@@ -67,6 +67,8 @@ export {
   type TokenBucketOptions,
 } from "./bufferevent/rate_limit.ts";
 export { ConnListener, type ListenerCallback, type ListenerErrorCallback } from "./listener.ts";
+export * from "./stream/frames.ts";
+export * from "./stream/lines.ts";
 export {
   connect,
   type ConnectionOptions,

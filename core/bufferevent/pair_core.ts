@@ -120,12 +120,12 @@ export class PairCore extends BevCore {
   }
 
   override onTimeouts(): void {
-    this.#timers.restartRead(this.reading && !this.#ended);
+    this.#timers.restartRead();
     this.#timers.restartWrite();
   }
 
   #goOnReading(): void {
-    this.#timers.restartRead(this.reading && !this.#ended);
+    this.#timers.restartRead();
     if (!this.reading) return;
     if (this.#ended) this.#tellEnd();
     else if (this.partner !== null) this.partner.#transfer();

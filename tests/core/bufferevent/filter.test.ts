@@ -436,12 +436,12 @@ describe("the write direction (F4, F5)", () => {
     middle.setWatermark(EV_WRITE, 0, 5);
     const top = new FilterBufferEvent(middle, null, null, BEV_OPT_CLOSE_ON_FREE);
     top.setCallbacks(log.of("top"));
-    top.write("0123456");
+    top.write("0123456789abcdefg");
     await stage.settle();
-    assertEquals([top.output.length, middle.output.length, far.input.length], [0, 1, 6]);
+    assertEquals([top.output.length, middle.output.length, far.input.length], [0, 1, 16]);
     top.shutdown();
     await stage.settle();
-    assertEquals(far.input.toString(), "0123456");
+    assertEquals(far.input.toString(), "0123456789abcdefg");
     await stage.end(top, far);
   });
 
@@ -858,7 +858,7 @@ describe("a stack of filters", () => {
   });
 
   it("tells the end of file although a callback before it threw", async () => {
-    const { stage, top, far, log } = set(null, null);
+    const { stage, top, far, log } = set(framer(4), null);
     const thrown = new Error("mine");
     log.on.read = () => {
       throw thrown;
@@ -868,7 +868,7 @@ describe("a stack of filters", () => {
     far.shutdown();
     assertStrictEquals(await assertRejects(() => stage.sim.run(stage.base.dispatch())), thrown);
     await stage.settle();
-    assertEquals(log.take(), ["top read 3", "top event READING|EOF"]);
+    assertEquals(log.take(), ["top read 4", "top event READING|EOF"]);
     await stage.end(top, far);
   });
 

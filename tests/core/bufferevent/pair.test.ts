@@ -272,9 +272,10 @@ describe("timeouts (M3)", () => {
     a.write("xyz");
     await stage.during(80);
     assertEquals(log.take(), ["b read 1"]);
-    a.write("!");
     b.input.drain(1);
-    await stage.during(99);
+    await stage.during(60);
+    a.write("!");
+    await stage.during(39);
     assertEquals(log.take(), ["b read 1"]);
     await stage.during(2);
     assertEquals([log.take(), a.enabled, a.output.length], [["a event WRITING|TIMEOUT"], 0, 2]);

@@ -625,6 +625,26 @@ describe("a group (K5)", () => {
     group.free();
   });
 
+  it("gives a member that was idle no more than its share when it comes back", async () => {
+    const stage = new Stage();
+    const group = new RateLimitGroup(stage.base, limits(100, 100));
+    group.setMinShare(100);
+    const [a, b] = bufferEventPair(stage.base);
+    const [c, d] = bufferEventPair(stage.base);
+    for (const bev of [b, d]) {
+      bev.joinRateLimitGroup(group);
+      bev.enable(EV_READ);
+    }
+    a.write(new Uint8Array(100_000));
+    await stage.during(5050);
+    const before = b.input.length;
+    c.write(new Uint8Array(100_000));
+    await stage.during(2000);
+    assertEquals([b.input.length - before, d.input.length], [1000, 1000]);
+    await stage.end(a, b, c, d);
+    group.free();
+  });
+
   it("lets a member that found nothing hear of the end of file all the same", async () => {
     const made = await alignedRig();
     const { bev, peer, base } = made;
