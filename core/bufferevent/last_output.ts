@@ -4,13 +4,10 @@ import { EV_WRITE } from "../flags.ts";
 import { EvBuffer } from "../buffer/evbuffer.ts";
 import { consume, moveBytes } from "../buffer/internal.ts";
 import type { ReadinessObserver } from "../loop/source.ts";
-import type { TimerToken } from "../runtime.ts";
 import type { Stream } from "../socket/stream.ts";
 import { DEFAULT_MAX_SINGLE } from "./core.ts";
+import { atDeadline } from "./deadline.ts";
 import type { RateLimits } from "./rate_core.ts";
-
-/** What a host is asked to sleep at most: beyond 2^31 ms all of them wake at once. */
-const MAX_SLEEP_MS = 2 ** 30;
 
 /**
  * Takes all of a bufferevent's output and sends it as its rate limits allow, then finishes the connection.
@@ -36,7 +33,8 @@ class LastOutput implements ReadinessObserver {
   readonly #stream: Stream;
   readonly #rate: RateLimits;
   readonly #settle: (delivered: boolean) => void;
-  #timer: TimerToken | null = null;
+  /** Takes back the timer that runs. */
+  #cancelSleep: (() => void) | null = null;
 
   constructor(stream: Stream, rate: RateLimits, settle: (delivered: boolean) => void) {
     this.#stream = stream;
@@ -63,17 +61,15 @@ class LastOutput implements ReadinessObserver {
   }
 
   #sleep(until: number): void {
-    if (this.#timer !== null) return;
-    const { runtime } = this.#stream;
-    this.#timer = runtime.setTimer(Math.min(until, runtime.now() + MAX_SLEEP_MS), () => {
-      this.#timer = null;
+    this.#cancelSleep ??= atDeadline(this.#stream.runtime, until, () => {
+      this.#cancelSleep = null;
       this.send();
     });
   }
 
   #stop(): void {
-    if (this.#timer !== null) this.#stream.runtime.clearTimer(this.#timer);
-    this.#timer = null;
+    this.#cancelSleep?.();
+    this.#cancelSleep = null;
     this.#rate.held = false;
     this.#rate.release();
   }

@@ -14,12 +14,9 @@ import {
 import { EventError } from "../errors.ts";
 import { consume, moveBytes } from "../buffer/internal.ts";
 import type { EventBase } from "../loop/event_base.ts";
-import type { TimerToken } from "../runtime.ts";
 import { BevCore } from "./core.ts";
+import { atDeadline } from "./deadline.ts";
 import { InactivityTimers } from "./timers.ts";
-
-/** The longest that a host is asked to sleep: beyond 2^31 ms all of them wake at once. */
-const MAX_SLEEP_MS = 2 ** 30;
 
 /** The state behind a `PairBufferEvent`. */
 export class PairCore extends BevCore {
@@ -188,18 +185,12 @@ export class PairCore extends BevCore {
     this.#timers.stop();
     this.finishOutput();
     const { runtime } = this.loop;
-    const deadline = runtime.now() + timeoutMs;
-    const sleep = (): TimerToken => runtime.setTimer(Math.min(deadline, runtime.now() + MAX_SLEEP_MS), cut);
-    const cut = (): void => {
-      if (runtime.now() < deadline) timer = sleep();
-      else this.#cut();
-    };
-    let timer = sleep();
+    const cancel = atDeadline(runtime, runtime.now() + timeoutMs, () => this.#cut());
     this.loop.hold(1);
     this.closing = new Promise((resolve) => {
       this.#settle = (delivered): void => {
         this.#settle = null;
-        runtime.clearTimer(timer);
+        cancel();
         this.loop.hold(-1);
         this.free();
         resolve(delivered);

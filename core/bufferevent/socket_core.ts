@@ -18,6 +18,7 @@ import type { Flushable } from "../loop/loop.ts";
 import { LoopEvent } from "../loop/loop_event.ts";
 import type { Stream } from "../socket/stream.ts";
 import { BevCore } from "./core.ts";
+import { atDeadline } from "./deadline.ts";
 import { sendLast } from "./last_output.ts";
 
 /** A reason for which the write event is active that is none of the user's: output was sent, and the user is to know. */
@@ -344,13 +345,9 @@ export class SocketCore extends BevCore implements Flushable {
     const { runtime } = loop;
     loop.hold(1);
     return this.closing = new Promise((resolve) => {
-      const deadline = runtime.now() + timeoutMs;
-      let timer = runtime.setTimer(deadline, function cut(): void {
-        if (runtime.now() < deadline) timer = runtime.setTimer(deadline, cut);
-        else stream.reset();
-      });
+      const cancel = atDeadline(runtime, runtime.now() + timeoutMs, () => stream.reset());
       const settle = (delivered: boolean): void => {
-        runtime.clearTimer(timer);
+        cancel();
         loop.hold(-1);
         this.free();
         resolve(delivered);

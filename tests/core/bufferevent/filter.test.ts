@@ -872,6 +872,22 @@ describe("a stack of filters", () => {
     await stage.end(top, far);
   });
 
+  it("finishes although a write callback before it threw", async () => {
+    const { stage, top, far, log } = set(null, null);
+    const thrown = new Error("mine");
+    let ended = false;
+    far.setCallbacks({ event: () => ended = true });
+    log.on.write = () => {
+      throw thrown;
+    };
+    top.write("abc");
+    top.shutdown();
+    assertStrictEquals(await assertRejects(() => stage.sim.run(stage.base.dispatch())), thrown);
+    await stage.settle();
+    assertEquals([ended, far.input.toString()], [true, "abc"]);
+    await stage.end(top, far);
+  });
+
   it("carries bytes both ways through any number of layers", async () => {
     for (const depth of [1, 2, 3, 8, 40]) {
       const stage = new Stage();

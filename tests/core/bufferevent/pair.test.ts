@@ -532,6 +532,15 @@ describe("close()", () => {
     await stage.end();
   });
 
+  it("can have more time than a host can sleep", async () => {
+    const stage = new Stage();
+    const { a, b } = stage.pair();
+    const timeoutMs = 2 ** 32;
+    assertEquals(await stage.sim.run(a.close({ timeoutMs })), false);
+    assertEquals(stage.sim.now(), timeoutMs);
+    await stage.end(b);
+  });
+
   it("keeps the loop going meanwhile", async () => {
     const stage = new Stage();
     const { a, b } = stage.pair();

@@ -1,0 +1,21 @@
+/** A deadline on the host's clock that needs no loop: `close()` goes on without one. */
+
+import type { Runtime, TimerToken } from "../runtime.ts";
+
+/** The longest sleep asked of a host: beyond 2^31 ms all of them fire at once. */
+const MAX_SLEEP_MS = 2 ** 30;
+
+/**
+ * Calls `fn` once when the host's clock has reached `deadline`.
+ *
+ * @returns Takes it back
+ */
+export function atDeadline(runtime: Runtime, deadline: number, fn: () => void): () => void {
+  let timer: TimerToken;
+  const sleep = (): void => {
+    timer = runtime.setTimer(Math.min(deadline, runtime.now() + MAX_SLEEP_MS), wake);
+  };
+  const wake = (): void => runtime.now() < deadline ? sleep() : fn();
+  sleep();
+  return () => runtime.clearTimer(timer);
+}
