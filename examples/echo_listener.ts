@@ -64,10 +64,10 @@ await main("echo_listener [port]", async (args) => {
   const listener = await ConnListener.bind(base, acceptConnection, flags, -1, address);
   listener.setErrorCallback(acceptError);
 
-  announce(listener.address);
   onStop(base, () => {
     listener.free();
     for (const bev of connections) bev.close({ timeoutMs: 1000 });
   });
+  announce(listener.address);
   await base.dispatch();
 });

@@ -21,7 +21,7 @@ import { accept, announce, main, onlyPort, onStop } from "./_common.ts";
 import { rot13 } from "./_rot13.ts";
 
 const MAX_LINE = 16384;
-const MAX_OUTPUT = 65536;
+const MAX_OUTPUT = 32768;
 
 await main("rot13_bufferevent [port]", async (args) => {
   const base = new EventBase();
@@ -48,12 +48,12 @@ await main("rot13_bufferevent [port]", async (args) => {
     else bev.free();
   }
 
-  announce(listening.address);
   onStop(base, () => {
     accepting.free();
     listening.close();
     for (const bev of connections) bev.close({ timeoutMs: 1000 });
   });
+  announce(listening.address);
   await base.dispatch();
 });
 

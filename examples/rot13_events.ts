@@ -69,12 +69,12 @@ await main("rot13_events [port]", async (args) => {
     states.delete(state);
   }
 
-  announce(listening.address);
   onStop(base, () => {
     accepting.free();
     listening.close();
     for (const state of states) free(state);
   });
+  announce(listening.address);
   await base.dispatch();
 });
 

@@ -129,7 +129,7 @@ class DenoTransport implements TransportBinding {
     const end = this.filled = start + n;
     // Forward, and never again over what the core has: a new buffer when this one is nearly full, a larger one when a
     // whole one was filled at once, and a small one again when little comes.
-    if (buffer.length - end < READ_MIN / 4) {
+    if (buffer.length - end < buffer.length / 4) {
       if (start === 0 && end === buffer.length && this.size < READ_MAX) this.size *= 2;
       this.buffer = undefined;
       this.filled = 0;
@@ -158,10 +158,7 @@ class DenoTransport implements TransportBinding {
   // Writing.
 
   write(chunk: Uint8Array): number {
-    if (!this.writable || chunk.length === 0) {
-      this.wanted ||= this.conn === undefined;
-      return 0;
-    }
+    if (!this.writable || chunk.length === 0) return 0;
     if (this.piece !== undefined) {
       this.wanted = true;
       return 0;
@@ -182,14 +179,10 @@ class DenoTransport implements TransportBinding {
     }
     this.piece = undefined;
     if (this.finishing) return this.finish();
-    this.tellWritable();
-  };
-
-  tellWritable(): void {
-    if (!this.wanted || !this.writable || this.piece !== undefined) return;
+    if (!this.wanted) return;
     this.wanted = false;
     this.sink.onWritable();
-  }
+  };
 
   writeFailed: (reason: unknown) => void = (reason) => {
     if (this.closed) return;
@@ -447,7 +440,6 @@ class DenoRuntime extends HostRuntime {
       }
       ours.opened(conn);
       sink.onConnect();
-      ours.tellWritable();
       if (!ours.paused) ours.read();
     }, (reason: unknown) => {
       this.openHandles--;

@@ -23,6 +23,7 @@ import { nodeDatagram } from "./datagram_node.ts";
 import {
   builtin,
   failure,
+  fixedAddress,
   host,
   HostRuntime,
   inet,
@@ -82,13 +83,13 @@ class NodeTransport implements TransportBinding {
     socket.on("drain", onDrain).on("end", onEnd).on("error", onError).on("close", onClose);
   }
 
-  /** The addresses are asked for now, since Node forgets them with the handle. */
-  connected(): void {
+  /** The addresses are asked for now, since Node forgets them with the handle; `local` where it is known without. */
+  connected(local?: Address): void {
     const socket = this.socket!;
     this.connecting = false;
     this.writable = !this.finishing;
     if (this.unixPath === undefined) {
-      this.local = inet(socket.localAddress, socket.localPort);
+      this.local = local ?? inet(socket.localAddress, socket.localPort);
       this.remote = inet(socket.remoteAddress, socket.remotePort);
     } else {
       this.local = { path: this.to === undefined ? this.unixPath : "" };
@@ -114,10 +115,7 @@ class NodeTransport implements TransportBinding {
   }
 
   write(chunk: Uint8Array): number {
-    if (!this.writable) {
-      this.wanted ||= this.connecting;
-      return 0;
-    }
+    if (!this.writable || this.wanted) return 0;
     const socket = this.socket!;
     if (socket.writableLength >= WRITE_AHEAD) {
       this.wanted = true;
@@ -132,7 +130,7 @@ class NodeTransport implements TransportBinding {
   }
 
   writev(chunks: readonly Uint8Array[]): number {
-    if (!this.writable) return this.write(chunks[0]!);
+    if (!this.writable || this.wanted) return 0;
     const socket = this.socket!;
     let taken = 0;
     socket.cork();
@@ -225,7 +223,6 @@ function onEnd(this: OurSocket): void {
   } else ours.sink.onEnd();
 }
 
-/** Also after `onConnect`. */
 function onDrain(this: OurSocket): void {
   const ours = this[OURS];
   if (!ours.wanted || !ours.writable) return;
@@ -249,7 +246,6 @@ function onConnect(this: OurSocket): void {
   ours.connected();
   this.on("data", onData);
   ours.sink.onConnect();
-  onDrain.call(this);
 }
 
 function resetThis(this: NodeSocket): void {
@@ -274,6 +270,8 @@ class NodeListener implements ListenerBinding {
   readonly server: NodeServer;
   readonly sink: AcceptSink;
   readonly address: Address;
+  /** The local address of every connection, unless it is one of many. */
+  readonly fixed: Address | undefined;
   closing: Promise<void> | undefined;
 
   constructor(runtime: HostRuntime, server: NodeServer, sink: AcceptSink, address: Address) {
@@ -281,6 +279,7 @@ class NodeListener implements ListenerBinding {
     this.server = server;
     this.sink = sink;
     this.address = address;
+    this.fixed = fixedAddress(address);
     runtime.openHandles++;
   }
 
@@ -309,11 +308,11 @@ class NodeListener implements ListenerBinding {
 }
 
 function onConnection(this: OurServer, socket: OurSocket): void {
-  const { runtime, address, sink } = this[OURS];
+  const { runtime, address, fixed, sink } = this[OURS];
   const path = "path" in address ? address.path : undefined;
   const ours = new NodeTransport(runtime, undefined, path);
   ours.adopt(socket);
-  ours.connected();
+  ours.connected(fixed);
   ours.sink = sink.onAccept(ours);
   // Data flows from the moment that somebody listens.
   socket.on("data", onData);

@@ -122,6 +122,11 @@ export function inet(hostname: string | undefined, port: number | undefined): In
   return hostname === undefined || port === undefined ? undefined : { hostname, port, family: familyOf(hostname) };
 }
 
+/** The address that a listener on `address` gives each connection, or undefined where it has many. */
+export function fixedAddress(address: Address): Address | undefined {
+  return "port" in address && address.hostname !== "0.0.0.0" && address.hostname !== "::" ? address : undefined;
+}
+
 /** An address in the words of an error. */
 export function show(
   address: { hostname?: string | undefined; port?: number | undefined; path?: string | undefined },
@@ -176,12 +181,16 @@ export function target(
   return { hostname, port: options.port ?? 0 };
 }
 
-/** The code of a failed lookup, where the host's own is not the one to give. */
-function lookupCode(error: unknown): string | undefined {
-  const code = (error as { code?: unknown } | null | undefined)?.code;
-  if (!error || code === "EAI_NONAME" || code === "EAI_NODATA" || code === "ENODATA") return "ENOTFOUND";
-  // So Deno says that --allow-net is missing.
-  return code === "EPERM" ? "EACCES" : undefined;
+/** The error of a failed lookup; without a reason nothing was found. */
+function lookupFailure(tried: string, reason: unknown): EventError {
+  const code = (reason as { code?: unknown } | null | undefined)?.code;
+  if (!reason || code === "EAI_NONAME" || code === "EAI_NODATA" || code === "ENODATA") {
+    return failure(tried, reason ?? undefined, "getaddrinfo", "ENOTFOUND");
+  }
+  // So Deno's getaddrinfo says that the permission is missing.
+  if (code !== "EPERM") return failure(tried, reason, "getaddrinfo");
+  const text = `Cannot ${tried}: permission denied: on Deno it takes the --allow-net flag (EACCES)`;
+  return new EventError(text, { code: "EACCES", syscall: "getaddrinfo", cause: reason });
 }
 
 /** The sink of a connection whose owner has not said yet what should be called. */
@@ -251,7 +260,7 @@ export abstract class HostRuntime implements Runtime {
       const done = (error: unknown, found: readonly { address: string; family: number }[] = []) => {
         signal?.removeEventListener("abort", abort);
         if (error || found.length === 0) {
-          reject(failure(tried, error ?? undefined, "getaddrinfo", lookupCode(error)));
+          reject(lookupFailure(tried, error));
         } else {
           resolve(found.map(({ address }) => ({ hostname: address, port: 0, family: familyOf(address) })));
         }

@@ -18,7 +18,7 @@ import { findRuntime, plainEnvironment, ROOT, RUNTIMES } from "./tools/runtimes.
 const NODE_ONLY = ["tests/packaging/", "tests/programs/"];
 const TIMEOUT_MS = 120_000;
 /** A file of these starts the three runtimes in turn. */
-const NODE_ONLY_TIMEOUT_MS = 420_000;
+const NODE_ONLY_TIMEOUT_MS = 900_000;
 /** A test machine has two cores, and most tests wait more than they compute. */
 const JOBS = Number(process.env.TRIVENT_TEST_JOBS ?? 2);
 

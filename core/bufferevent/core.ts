@@ -357,8 +357,6 @@ export abstract class BevCore implements BufferOwner {
     this.onFree();
     setBufferOwner(this.input, null);
     setBufferOwner(this.output, null);
-    this.input.unfreeze(false);
-    this.output.unfreeze(true);
     this.output.free();
     this.input.free();
     const { onFreed } = this;

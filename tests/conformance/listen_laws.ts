@@ -173,6 +173,23 @@ export function listenLaws(makeSubject: () => Subject, can: Readonly<Capabilitie
       await scene.until(() => listener.accepted.every((server) => server.isClosed), "all connections to be gone");
     }));
 
+  it("says nothing of clients that are gone before it has accepted them", () =>
+    scene(makeSubject(), async (scene) => {
+      const listener = await scene.listen({ hostname: "127.0.0.1", port: 0 });
+      const clients = Array.from({ length: 100 }, () =>
+        scene.connect(listener.address, {
+          connect: (peer) => {
+            peer.write("gone");
+            peer.reset();
+          },
+        }));
+      await Promise.all(clients.map((client) => client.closed));
+      const next = scene.connect(listener.address);
+      await next.connected;
+      await scene.settle();
+      assertEquals(listener.errors, []);
+    }));
+
   it("serves 200 connections at once", () =>
     scene(makeSubject(), async (scene) => {
       const listener = await scene.listen({ hostname: "127.0.0.1", port: 0 }, { accepted: () => echo });

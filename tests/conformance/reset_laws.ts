@@ -75,9 +75,10 @@ export function resetLaws(makeSubject: () => Subject, kind: Kind, can: Readonly<
   it("ends both sides when one is reset in the middle of a transfer each way", () =>
     scene(makeSubject(), async (scene) => {
       const { client, server } = await scene.pair(kind);
-      const sending = [client.send(noise(8 * MIB, 42)), server.send(noise(8 * MIB, 43))].map((sent) =>
-        sent.catch(() => {})
-      );
+      const chunk = noise(MIB, 42);
+      const sending = [client, server].map(async (peer) => {
+        while (!peer.isClosed) await peer.send(chunk);
+      }).map((sent) => sent.catch(() => {}));
       await server.atLeast(MIB);
       client.reset();
       assertEquals(await client.closed, undefined);

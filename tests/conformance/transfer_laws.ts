@@ -38,6 +38,17 @@ export function transferLaws(makeSubject: () => Subject, kind: Kind): void {
       assertEquals(s.remote, c.local);
     }));
 
+  it("knows the local address of a connection to a listener on all addresses", () =>
+    scene(makeSubject(), async (scene) => {
+      if (kind !== "IPv4" && kind !== "IPv6") return;
+      const listener = await scene.listen({ family: kind });
+      const client = scene.connect({ hostname: kind === "IPv4" ? "127.0.0.1" : "::1", port: listener.port });
+      const server = await listener.accept();
+      await client.connected;
+      assertEquals(server.binding!.local, client.binding!.remote);
+      assertEquals(server.binding!.remote, client.binding!.local);
+    }));
+
   it("carries 5 MB each way at once, in pieces of random size, unchanged", () =>
     scene(makeSubject(), async (scene) => {
       const { client, server } = await scene.pair(kind);

@@ -5,7 +5,7 @@ import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { connect, type Socket } from "node:net";
 import { fail } from "@std/assert";
 import { endAllOnExit, start } from "../tools/processes.mjs";
-import { exampleCommand, plainEnvironment, ROOT, type RuntimeName } from "../tools/runtimes.mjs";
+import { collecting, exampleCommand, plainEnvironment, ROOT, type RuntimeName } from "../tools/runtimes.mjs";
 
 /** Nothing that is to come takes longer. Generous, since a test machine may be busy. */
 export const PATIENCE_MS = 20_000;
@@ -24,8 +24,15 @@ export interface RunningServer {
 }
 
 /** Starts a server of `examples/` on any port and waits until it listens. */
-export async function startServer(runtime: RuntimeName, name: string): Promise<RunningServer> {
-  const { file, args } = exampleCommand(runtime, name, ["0"]);
+export function startServer(
+  runtime: RuntimeName,
+  name: string,
+  moreArgs: readonly string[] = [],
+): Promise<RunningServer> {
+  return startCommand(exampleCommand(runtime, name, ["0", ...moreArgs]));
+}
+
+async function startCommand({ file, args }: { file: string; args: readonly string[] }): Promise<RunningServer> {
   const ready = /^listening on 127\.0\.0\.1:(\d+)\n/m;
   const server = await start(file, args, { cwd: ROOT, env: plainEnvironment(), ready });
   return {
@@ -33,6 +40,27 @@ export async function startServer(runtime: RuntimeName, name: string): Promise<R
     pid: server.pid,
     printed: () => server.output().replace(ready, ""),
     stop: (signal) => server.stop(signal),
+  };
+}
+
+/** A server that can tell what it holds from garbage that is not collected yet. */
+export interface MeasuredServer extends RunningServer {
+  /** The memory that it has in RAM when its garbage is collected, in MiB. */
+  heldMiB(): Promise<number>;
+}
+
+/** Starts a server of `examples/` of which the memory is to be measured. */
+export async function startMeasured(runtime: RuntimeName, name: string): Promise<MeasuredServer> {
+  const server = await startCommand(collecting(runtime, exampleCommand(runtime, name, ["0"])));
+  const times = (): number => server.printed().split("collected\n").length;
+  return {
+    ...server,
+    heldMiB: async () => {
+      const before = times();
+      process.kill(server.pid, "SIGUSR2");
+      await eventually("the garbage is collected", () => times() > before);
+      return residentMiB(server.pid);
+    },
   };
 }
 
@@ -189,6 +217,22 @@ export async function eventually(what: string, holds: () => boolean): Promise<vo
 export function residentMiB(pid: number): number {
   const kib = /^VmRSS:\s*(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1];
   return Number(kib) / 1024;
+}
+
+/** Waits until a process has nothing to do any more. */
+export async function untilIdle(pid: number): Promise<void> {
+  // "pid (name) state ppid …": user and system time are the 12th and 13th behind the name, in hundredths of a second.
+  const ticks = (): number => {
+    const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
+    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+    return Number(fields[11]) + Number(fields[12]);
+  };
+  const deadline = performance.now() + 3 * PATIENCE_MS;
+  for (let last = -Infinity, now = ticks(); now - last > 1; now = ticks()) {
+    if (performance.now() > deadline) fail(`the server works for more than ${3 * PATIENCE_MS} ms`);
+    last = now;
+    await quiet(500);
+  }
 }
 
 /** How many sockets a process holds. */

@@ -46,14 +46,15 @@ const OPTIONS = {
 /**
  * Builds `dist/`.
  *
- * @param {{ declarations?: boolean }} [options] Without declarations it is quick, and `dist/` is good to run, not to pack
+ * @param {{ declarations?: boolean, clean?: boolean }} [options] Without declarations it is quick, and `dist/` is good to
+ *   run, not to pack; `clean` removes what an earlier build has left
  */
-export async function buildDist({ declarations = true } = {}) {
+export async function buildDist({ declarations = true, clean = false } = {}) {
   const [bundles, types] = await Promise.all([
     bundle({ entryPoints: [...ENTRIES.keys()], outdir: join(ROOT, "dist") }),
     declarations ? buildDeclarations() : new Map(),
   ]);
-  await sync(join(ROOT, "dist"), new Map([...bundles, ...types]), (path) => declarations || !path.endsWith(".d.ts"));
+  await sync(join(ROOT, "dist"), new Map([...bundles, ...types]), clean);
 }
 
 /**
@@ -70,7 +71,7 @@ export async function buildExamples(names = exampleNames()) {
     splitting: false,
     plugins: [asUsers(["examples"])],
   });
-  await sync(join(ROOT, "build", "examples"), files, () => false);
+  await sync(join(ROOT, "build", "examples"), files);
 }
 
 /**
@@ -90,7 +91,7 @@ export async function buildTests(tests, outdir) {
     external: [...OPTIONS.external, "esbuild", "fast-check"],
     plugins: [asUsers(["examples", "bench", "tests/conformance", "tests/programs", "tests/packaging"])],
   });
-  await sync(outdir, files, () => true);
+  await sync(outdir, files);
 }
 
 /** @returns {Promise<Map<string, Uint8Array>>} contents by absolute path */
@@ -143,9 +144,15 @@ function asUsers(folders) {
   };
 }
 
-/** Makes the files of a folder these, and touches only what differs: a run that is under way keeps what it uses. */
-async function sync(folder, files, mayDelete) {
-  for (const [path, contents] of files) {
+/**
+ * Writes the files of a folder, and only what differs; what nothing names before what names it. So several runs may build
+ * at the same time, and none misses a file that it is about to load.
+ */
+async function sync(folder, files, clean = false) {
+  const isChunk = (path) => path.startsWith(join(folder, "chunks"));
+  const paths = [...files.keys()].sort((a, b) => Number(isChunk(b)) - Number(isChunk(a)));
+  for (const path of paths) {
+    const contents = files.get(path);
     const old = await readFile(path).catch(() => undefined);
     if (old !== undefined && old.equals(contents)) continue;
     await mkdir(dirname(path), { recursive: true });
@@ -153,8 +160,8 @@ async function sync(folder, files, mayDelete) {
     await writeFile(part, contents);
     await rename(part, path);
   }
-  for (const path of await list(folder)) {
-    if (!files.has(path) && !path.endsWith(".tmp") && mayDelete(path)) await rm(path, { force: true });
+  for (const path of clean ? await list(folder) : []) {
+    if (!files.has(path)) await rm(path, { force: true });
   }
 }
 
@@ -168,7 +175,7 @@ function posix(path) {
 }
 
 if (process.argv[1] !== undefined && import.meta.url === pathToFileURL(process.argv[1]).href) {
-  await buildDist().catch((error) => {
+  await buildDist({ clean: true }).catch((error) => {
     console.error(error.message);
     process.exitCode = 1;
   });

@@ -17,4 +17,8 @@ export declare function exampleCommand(
   example: string,
   args?: readonly string[],
 ): { file: string; args: string[] };
+export declare function collecting(
+  name: RuntimeName,
+  command: { file: string; args: readonly string[] },
+): { file: string; args: string[] };
 export declare function plainEnvironment(): Record<string, string>;

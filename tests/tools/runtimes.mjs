@@ -18,6 +18,8 @@ export const ROOT = findRoot(dirname(fileURLToPath(import.meta.url)));
 
 /** What the programs need on Deno, and no more. */
 const DENO_PROGRAM_FLAGS = ["--allow-net", "--unstable-net"];
+/** Some programs start threads, which read the program's file once more; one reads the file that it is given. */
+const DENO_READERS = ["board_client", "epoll_workers", "rot13_fork"];
 
 /** @type {Map<string, { name: string, path: string, version: string }>} */
 const found = new Map();
@@ -64,12 +66,34 @@ export function exampleCommand(name, example, args = []) {
   switch (name) {
     case "node":
       return { file: path, args: ["--enable-source-maps", built, ...args] };
-    case "deno":
-      return { file: path, args: ["run", "--quiet", "--no-check", ...DENO_PROGRAM_FLAGS, source, ...args] };
+    case "deno": {
+      const flags = [...DENO_PROGRAM_FLAGS, ...(DENO_READERS.includes(example) ? ["--allow-read"] : [])];
+      return { file: path, args: ["run", "--quiet", "--no-check", ...flags, source, ...args] };
+    }
     case "bun":
       return { file: path, args: ["run", source, ...args] };
   }
   throw new Error(`Cannot run ${example} on ${name}: no such runtime`);
+}
+
+/**
+ * The same command, but the program collects its garbage at SIGUSR2 and prints `collected`.
+ *
+ * @param {"node" | "deno" | "bun"} name
+ * @param {{ file: string, args: string[] }} command As `exampleCommand()` gives it, or alike
+ * @returns {{ file: string, args: string[] }}
+ */
+export function collecting(name, { file, args }) {
+  const collector = join(ROOT, "tests", "tools", "collector.mjs");
+  switch (name) {
+    case "node":
+      return { file, args: ["--expose-gc", "--import", collector, ...args] };
+    case "deno":
+      return { file, args: ["run", "--v8-flags=--expose-gc", "--preload", collector, ...args.slice(1)] };
+    case "bun":
+      return { file, args: ["run", "--preload", collector, ...args.slice(1)] };
+  }
+  throw new Error(`Cannot collect garbage on ${name}: no such runtime`);
 }
 
 /** The environment for a child whose output is read by a program: no colours, no update checks. */

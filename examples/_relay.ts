@@ -1,0 +1,22 @@
+/** Two sockets, one after the other: what comes from one goes to the other, and nothing piles up in between. */
+
+import { EAGAIN, select, type Socket } from "../mod.ts";
+
+/** Sends all of it; waits as long as there is no room. */
+export async function sendAll(socket: Socket, bytes: Uint8Array): Promise<void> {
+  for (let sent = 0; sent < bytes.length;) {
+    const n = socket.send(bytes.subarray(sent));
+    if (n === EAGAIN) await select({ write: [socket] });
+    else sent += n;
+  }
+}
+
+/** Passes on what comes until its end, which is passed on too. */
+export async function pump(from: Socket, to: Socket): Promise<void> {
+  const chunk = new Uint8Array(16384);
+  for (let n = from.recv(chunk); n !== 0; n = from.recv(chunk)) {
+    if (n === EAGAIN) await select({ read: [from] });
+    else await sendAll(to, chunk.subarray(0, n));
+  }
+  to.shutdown();
+}
