@@ -7,10 +7,10 @@
  * notice.
  */
 
-import { EventBase, type EventError, type InetAddress, type ListeningSocket, Overlapped, type Socket } from "../mod.ts";
+import { EventBase, type EventError, type ListeningSocket, Overlapped, type Socket } from "../mod.ts";
 import { COLUMNS, Link, PIECES, ROWS, STEPS } from "./_board.ts";
 import { announce, main, onlyPort } from "./_common.ts";
-import { stopped } from "./_poll.ts";
+import { peer, stopped } from "./_poll.ts";
 
 const PENDING_ACCEPTS = 4;
 /** So many messages a second are taken from a player, after as many at once. */
@@ -75,8 +75,7 @@ class Player {
 
   constructor(socket: Socket, piece: string) {
     this.piece = piece;
-    const { hostname, port } = socket.remoteAddress as InetAddress;
-    this.#from = `${hostname}:${port}`;
+    this.#from = peer(socket);
     this.#link = new Link(socket, {
       line: (text) => this.#line(text),
       chunk: () => this.#receiveWhenAllowed(),
@@ -90,7 +89,7 @@ class Player {
     while (!isFree(square % COLUMNS, Math.floor(square / COLUMNS) % ROWS)) square++;
     this.column = square % COLUMNS;
     this.row = Math.floor(square / COLUMNS) % ROWS;
-    console.log(`${this.piece} has come from ${this.#from}`);
+    console.log(`${this.piece} has come, ${this.#from}`);
     this.tell(`board ${COLUMNS} ${ROWS}`);
     this.tell(`you ${this.piece}`);
     for (const { piece, column, row } of players.values()) this.tell(`piece ${piece} ${column} ${row}`);

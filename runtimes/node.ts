@@ -233,7 +233,8 @@ function onDrain(this: OurSocket): void {
 function onError(this: OurSocket, reason: unknown): void {
   const ours = this[OURS];
   ours.failed(reason, (reason as { syscall?: string }).syscall ?? "write");
-  // What was received before, and waits since reading is paused, would be gone with the socket.
+  // What was received before, and waits since reading is paused, would be gone with the socket. (What the kernel still
+  // has is gone: when a write fails, Node closes the handle before it says so.)
   for (let chunk = this.read(); chunk !== null; chunk = this.read()) onData.call(this, chunk);
 }
 
