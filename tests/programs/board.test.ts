@@ -234,7 +234,9 @@ for (const runtime of RUNTIMES) {
 
     it("ends who sends a message that is too long, or garbage", async () => {
       const witness = await Player.join(server);
-      const garbage = Buffer.from(Array.from({ length: 100_000 }, (_, i) => (i * 7919) % 256)).filter((c) => c !== 10);
+      const garbage = Buffer.from(
+        Array.from({ length: 100_000 }, (_, i) => (i * 7919) % 256).filter((c) => c !== 10),
+      );
       for (
         const text of [
           "x".repeat(64),
@@ -317,15 +319,19 @@ for (const runtime of RUNTIMES) {
           worst = Math.max(worst, performance.now() - begun);
         }
       };
+      const witness = await Player.join(server);
       const all = Promise.all(players.map(play));
-      const [first] = players as [Player];
-      await first.until("the deaf one to be gone", () => first.lines.includes(`gone ${deaf.me}`));
-      playing = false;
+      try {
+        await witness.until("the deaf one to be gone", () => witness.lines.includes(`gone ${deaf.me}`));
+      } finally {
+        playing = false;
+      }
       await all;
+      players.push(witness);
       assert(worst < 2000, `the others had to wait ${worst.toFixed()} ms`);
       const made = Math.max(...players.map((player) => player.moves.length));
       for (const player of players) await player.until("every move", () => player.moves.length === made);
-      for (const player of players) assertEquals(player.moves, first.moves);
+      for (const player of players) assertEquals(player.moves, witness.moves);
       const more = residentMiB(server.pid) - held;
       assert(more < 48, `the server holds ${more.toFixed(1)} MiB more than before`);
       assertMatch(server.printed(), new RegExp(`^${deaf.me} is gone: does not read$`, "m"));
@@ -423,9 +429,9 @@ for (const runtime of RUNTIMES) {
     });
 
     it("10 players, on this and the other runtimes, see the same board", async () => {
-      // Each step of theirs is possible: everyone steps to the left or right and back, and no two are near each other.
+      // Each step of theirs is possible: everyone steps down and up again, and nobody stands below another.
       const count = 10;
-      const file = script("together.txt", `players ${count}`, "right", "left", "right", "left", `seen ${count * 4}`);
+      const file = script("together.txt", `players ${count}`, "down", "up", "down", "up", `seen ${count * 4}`);
       const players = await Promise.all(
         Array.from(
           { length: count },
@@ -490,11 +496,11 @@ for (const runtime of RUNTIMES) {
     });
 
     it("says in a line that the server has ended, or is full", async () => {
-      const file = script("long.txt", "up", "wait 60000");
+      const file = script("long.txt", "wait 60000");
       const players = await Player.joinAll(server, MAX_PLAYERS - 1);
       const waiting = client(runtime, "--script", file);
       const [first] = players as [Player];
-      await first.until("the client's step", () => first.pieces === MAX_PLAYERS && first.moves.length === 1);
+      await first.until("the client", () => first.pieces === MAX_PLAYERS);
       const full = await client(runtime, "--script", file);
       assertEquals(oneLine(full), "The game is over: the board is full");
       assertEquals(full.code, 1);
