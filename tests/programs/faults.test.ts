@@ -183,7 +183,12 @@ for (const runtime of RUNTIMES) {
       it("survives 1,000 connections that are opened and dropped at once", async () => {
         const before = residentMiB(server.pid);
         for (let round = 0; round < 3; round++) {
-          const clients = await Promise.all(Array.from({ length: 1000 }, () => Client.open(server.port)));
+          const clients: Client[] = [];
+          // Not more at a time than the backlog holds: when it overflows, Linux may leave a connection of which only the
+          // server's end is there, for whatever server (seen with bare node:net too).
+          while (clients.length < 1000) {
+            clients.push(...await Promise.all(Array.from({ length: 100 }, () => Client.open(server.port))));
+          }
           for (const [i, client] of clients.entries()) {
             if (i % 3 === 0) client.reset();
             else if (i % 3 === 1) client.socket.destroy();
