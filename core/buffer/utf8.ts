@@ -23,6 +23,21 @@ export function encodeUtf8(text: string): Uint8Array {
   return encoder.encode(text);
 }
 
+/** How many bytes `text` takes; a lone surrogate becomes U+FFFD, which takes three. */
+export function utf8Length(text: string): number {
+  let bytes = text.length;
+  for (let i = 0; i < text.length; i++) {
+    const unit = text.charCodeAt(i);
+    if (unit < 0x80) continue;
+    bytes++;
+    if (unit < 0x800) continue;
+    // Two units of a pair are four bytes together.
+    if (unit >= 0xd800 && unit < 0xdc00 && (text.charCodeAt(i + 1) & 0xfc00) === 0xdc00) i++;
+    bytes++;
+  }
+  return bytes;
+}
+
 /** Decodes `bytes`; what is not UTF-8 becomes U+FFFD. */
 export function decodeUtf8(bytes: Uint8Array): string {
   return decoder.decode(bytes);

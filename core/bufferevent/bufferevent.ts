@@ -3,6 +3,7 @@
 import { BEV_OPT_DEFER_CALLBACKS, BEV_OPT_UNLOCK_CALLBACKS, EV_READ, EV_WRITE } from "../flags.ts";
 import { EventError } from "../errors.ts";
 import type { EvBuffer } from "../buffer/evbuffer.ts";
+import { utf8Length } from "../buffer/utf8.ts";
 import type { EventBase } from "../loop/event_base.ts";
 import { type BevCore, DEFAULT_MAX_SINGLE } from "./core.ts";
 import { RateLimits } from "./rate_core.ts";
@@ -135,7 +136,8 @@ export abstract class BufferEvent<Ctx = unknown> {
    *
    * Reading: the callback comes with at least `low` bytes of input; at `high` reading is suspended, so that the peer has
    * to wait, and goes on when the input was drained below it; 0 is no limit. Writing: the callback comes when the output
-   * has drained to `low`; `high` limits what a filter moves.
+   * has drained to `low`; with `high` bytes of output, 64 KiB when it is 0, `write()` says stop; on what is under a filter
+   * it limits what the filter moves.
    *
    * libevent: `bufferevent_setwatermark`.
    *
@@ -190,31 +192,62 @@ export abstract class BufferEvent<Ctx = unknown> {
   /**
    * Appends bytes to the output; they leave at the end of the turn. The bytes are copied. libevent: `bufferevent_write`.
    *
+   * Heed what it returns, and memory stays bounded whatever the peer does. Who does not is stopped by `maxOutputBytes`.
+   *
    * @param data Bytes, or text that is sent as UTF-8
+   * @returns True: go on. False: stop until the write callback, which follows when the output has drained: there is as
+   * much output as the high watermark of writing says, or there was no room (then nothing of `data` is queued, and the
+   * event callback is told)
    * @throws {EventError} `EV_FREED` after `free()`, `EPIPE` after `shutdown()`
    */
-  write(data: Uint8Array | string): void {
-    this.#writable("write");
-    this.#core.output.add(data);
+  write(data: Uint8Array | string): boolean {
+    const core = this.#core;
+    if (core.freed || core.finishing) refuseWrite(core, "write");
+    const { output } = core;
+    // Text takes at most three bytes for each of its units.
+    if (output.length + 3 * data.length > core.maxOutput) {
+      if (core.overflows(typeof data === "string" ? utf8Length(data) : data.length)) return false;
+    }
+    output.add(data);
+    return output.length < core.stopAt;
   }
 
   /**
    * Moves all of a buffer to the output; nothing is copied. libevent: `bufferevent_write_buffer`.
    *
-   * @param src What to send; empty afterwards
+   * @param src What to send; empty afterwards, but where there was no room
+   * @returns As `write()`
    * @throws {EventError} As `write()`; `EV_FROZEN` when the front of `src` is frozen
    */
-  writeBuffer(src: EvBuffer): void {
-    this.#writable("write a buffer");
-    this.#core.output.addBuffer(src);
+  writeBuffer(src: EvBuffer): boolean {
+    const core = this.#core;
+    if (core.freed || core.finishing) refuseWrite(core, "write a buffer");
+    const { output } = core;
+    if (output.length + src.length > core.maxOutput && core.overflows(src.length)) return false;
+    output.addBuffer(src);
+    return output.length < core.stopAt;
   }
 
-  #writable(doing: string): void {
-    const core = this.#core;
-    core.live(doing);
-    if (core.finishing) {
-      throw new EventError(`Cannot ${doing}: the sending direction was finished`, { code: "EPIPE", syscall: "write" });
+  /**
+   * The most output that may be queued, in bytes: 64 MiB unless set. A `write()` or `writeBuffer()` that would go beyond it
+   * queues nothing and returns false: the bytes stay the caller's. The event callback gets
+   * `BEV_EVENT_WRITING | BEV_EVENT_ERROR` with the code `ENOBUFS` in the turn, once until the output has drained to the
+   * low watermark of writing; nothing is disabled, and what is queued is sent. A single write of more than this can never be
+   * queued: no write callback follows when there was no output to drain.
+   *
+   * What is added to `output` directly is not checked. Set lower than what is queued, it drops nothing.
+   *
+   * Setting it throws a RangeError when it is neither a positive integer nor Infinity.
+   */
+  get maxOutputBytes(): number {
+    return this.#core.maxOutput;
+  }
+
+  set maxOutputBytes(bytes: number) {
+    if (bytes !== Infinity && !(Number.isInteger(bytes) && bytes >= 1)) {
+      throw new RangeError(`Cannot set maxOutputBytes: not a positive count of bytes or Infinity: received ${bytes}`);
     }
+    this.#core.maxOutput = bytes;
   }
 
   /**
@@ -462,6 +495,11 @@ export function checkOptions(options: number): void {
   if ((options & BEV_OPT_UNLOCK_CALLBACKS) !== 0 && (options & BEV_OPT_DEFER_CALLBACKS) === 0) {
     throw new RangeError("Cannot make a bufferevent: BEV_OPT_UNLOCK_CALLBACKS needs BEV_OPT_DEFER_CALLBACKS");
   }
+}
+
+function refuseWrite(core: BevCore, doing: string): never {
+  core.live(doing);
+  throw new EventError(`Cannot ${doing}: the sending direction was finished`, { code: "EPIPE", syscall: "write" });
 }
 
 function checkDirections(doing: string, what: number): void {

@@ -5,6 +5,7 @@
 
 import {
   BEV_EVENT_CONNECTED,
+  BEV_EVENT_ERROR,
   BEV_EVENT_READING,
   BEV_EVENT_TIMEOUT,
   BEV_EVENT_WRITING,
@@ -34,6 +35,12 @@ export const SUSPEND_FILTER = 0x10;
 
 /** Bytes read or written at once unless set (rule V1). */
 export const DEFAULT_MAX_SINGLE = 16384;
+
+/** The most output that is queued unless set. */
+export const DEFAULT_MAX_OUTPUT: number = 64 * 1024 * 1024;
+
+/** With so much output `write()` says stop, where no high watermark of writing says it. */
+const DEFAULT_STOP = 64 * 1024;
 
 /** Runs the callbacks that were triggered or deferred, in the loop. */
 class CallbackEvent extends LoopEvent {
@@ -71,6 +78,11 @@ export abstract class BevCore implements BufferOwner {
   maxSingleRead: number = DEFAULT_MAX_SINGLE;
   /** 0: as much as the transport takes. */
   maxSingleWrite = 0;
+  /** With so much output `write()` says stop. */
+  stopAt: number = DEFAULT_STOP;
+  #maxOutput = DEFAULT_MAX_OUTPUT;
+  /** Whether it was told that the output is full, and has not drained since. */
+  #fullTold = false;
   /** Why reading is suspended, one bit a reason; it goes on when all are gone. */
   readSuspended = 0;
   writeSuspended = 0;
@@ -190,6 +202,7 @@ export abstract class BevCore implements BufferOwner {
     if ((what & EV_WRITE) !== 0) {
       this.writeLow = low;
       this.writeHigh = high;
+      this.#setStop();
     }
     if ((what & EV_READ) === 0) return;
     this.readLow = low;
@@ -208,6 +221,7 @@ export abstract class BevCore implements BufferOwner {
     if (this.freed) return;
     if (buffer === this.output) {
       if (added > 0) this.onOutput();
+      else if (this.#fullTold && buffer.length <= this.writeLow) this.#fullTold = false;
       return;
     }
     if (deleted === 0) return;
@@ -215,6 +229,38 @@ export abstract class BevCore implements BufferOwner {
       if (this.readHigh === 0 || this.input.length < this.readHigh) this.resumeRead(SUSPEND_WATERMARK);
     }
     this.onInputDrained();
+  }
+
+  // ---- the bound of the output
+
+  /** How many bytes may be queued. */
+  get maxOutput(): number {
+    return this.#maxOutput;
+  }
+
+  set maxOutput(bytes: number) {
+    this.#maxOutput = bytes;
+    this.#setStop();
+  }
+
+  #setStop(): void {
+    this.stopAt = Math.min(this.writeHigh > 0 ? this.writeHigh : DEFAULT_STOP, this.#maxOutput);
+  }
+
+  /** Whether there is no room for `bytes` more of output; if so it is told, once until the output has drained. */
+  overflows(bytes: number): boolean {
+    const { length } = this.output;
+    if (length + bytes <= this.#maxOutput) return false;
+    if (!this.#fullTold) {
+      // A write that is too long for an empty output is told each time: nothing drains afterwards.
+      this.#fullTold = length > this.writeLow;
+      const message = `Cannot write ${bytes} bytes: ${length} are queued, and maxOutputBytes is ${this.#maxOutput}`;
+      this.triggerEvent(
+        BEV_EVENT_WRITING | BEV_EVENT_ERROR,
+        new EventError(message, { code: "ENOBUFS", syscall: "write" }),
+      );
+    }
+    return true;
   }
 
   // ---- calling back

@@ -1,0 +1,148 @@
+// What write() returns, and the hard limit of queued output.
+
+import { describe, it } from "node:test";
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import { EvBuffer } from "../../../core/buffer/evbuffer.ts";
+import type { EventError } from "../../../core/errors.ts";
+import { EV_READ, EV_WRITE } from "../../../core/flags.ts";
+import { pattern } from "../socket/pairs.ts";
+import { isFreed, type Rig, rig } from "./rig.ts";
+import { Stage } from "./stage.ts";
+
+/** Lets the peer read for so many milliseconds; gives what was called, and how much came. */
+async function drain(made: Rig, ms: number): Promise<[string[], number]> {
+  const calls: string[] = [];
+  let count = 0;
+  for (let i = 0; i < ms; i++) {
+    count += made.peerCount();
+    calls.push(...await made.during(1));
+  }
+  return [calls, count + made.peerCount()];
+}
+
+describe("write() and writeBuffer()", () => {
+  it("give false from 64 KiB of output on, and the write callback follows when it has drained", async () => {
+    const made = await rig();
+    const { bev } = made;
+    assertEquals([bev.write(pattern(65_535)), bev.write("x"), bev.write("y")], [true, false, false]);
+    assertEquals([await drain(made, 20), bev.write("z")], [[["write 0"], 65_537], true]);
+    await made.end();
+  });
+
+  it("give false from the high watermark of writing on, where there is one", async () => {
+    const made = await rig();
+    const { bev } = made;
+    bev.setWatermark(EV_WRITE, 4, 10);
+    const src = new EvBuffer();
+    src.add("01234567");
+    assertEquals([bev.writeBuffer(src), bev.write("8"), bev.write("9"), src.length], [true, true, false, 0]);
+    bev.setWatermark(EV_WRITE, 0, 0);
+    assertEquals(bev.write("a"), true);
+    assertEquals(await drain(made, 5), [["write 0"], 11]);
+    await made.end();
+  });
+
+  it("give false to who writes to a peer that does not read, and the callback comes when it does", async () => {
+    const made = await rig();
+    const { bev } = made;
+    const before = await made.block();
+    let queued = 0;
+    for (let more = true; more; queued += 10_000) more = bev.write(pattern(10_000));
+    assertEquals([queued, await made.during(50)], [70_000, []]);
+    assertEquals(await drain(made, 200), [["write 0"], before + queued]);
+    await made.end();
+  });
+
+  it("of a pair count what the partner has not taken", async () => {
+    const stage = new Stage();
+    const { a, b, log } = stage.pair();
+    b.setWatermark(EV_READ, 0, 10);
+    b.enable(EV_READ);
+    a.setWatermark(EV_WRITE, 0, 5);
+    assertEquals([a.write(pattern(14)), a.write("x"), b.input.length], [true, false, 10]);
+    await stage.during(1);
+    assertEquals([log.take(), a.write("y")], [["b read 10", "b read 5", "a write 0"], true]);
+    await stage.end(a, b);
+  });
+});
+
+describe("maxOutputBytes", () => {
+  it("is 64 MiB, and can be any positive number of bytes or Infinity", async () => {
+    const made = await rig();
+    const { bev } = made;
+    assertEquals(bev.maxOutputBytes, 64 * 1024 * 1024);
+    bev.maxOutputBytes = 1;
+    bev.maxOutputBytes = Infinity;
+    for (const bytes of [0, -1, 1.5, NaN]) {
+      assertThrows(() => bev.maxOutputBytes = bytes, RangeError, "maxOutputBytes");
+    }
+    assertEquals(bev.maxOutputBytes, Infinity);
+    await made.end();
+  });
+
+  it("exceeded queues nothing, and tells WRITING|ERROR with ENOBUFS in the turn, once until the output has drained", async () => {
+    const made = await rig();
+    const { bev, record } = made;
+    const before = await made.block();
+    bev.maxOutputBytes = 1000;
+    const src = new EvBuffer();
+    src.add(pattern(501));
+    assertEquals([bev.write(pattern(500)), bev.write("é".repeat(250)), bev.output.length], [true, false, 1000]);
+    assertEquals([bev.write("x"), bev.writeBuffer(src), bev.output.length, src.length], [false, false, 1000, 501]);
+    assertEquals(record.lines, [], "not inside the call");
+    assertEquals(await made.during(1), ["event WRITING|ERROR"]);
+    const [error] = record.errors as [EventError];
+    assertEquals([error.code, error.syscall], ["ENOBUFS", "write"]);
+    assertEquals(error.message, "Cannot write 1 bytes: 1000 are queued, and maxOutputBytes is 1000");
+    assertEquals([bev.write("x"), await made.during(1), bev.enabled & EV_WRITE], [false, [], EV_WRITE]);
+    assertEquals(await drain(made, 200), [["write 0"], before + 1000], "what was queued is sent, and drains");
+    assertEquals([bev.writeBuffer(src), src.length], [true, 0]);
+    assertEquals([bev.write(pattern(500)), await made.during(1)], [false, ["event WRITING|ERROR", "write 0"]]);
+    await made.end();
+  });
+
+  it("counts the bytes of text as UTF-8", async () => {
+    const made = await rig();
+    const { bev } = made;
+    for (const [text, bytes] of [["abc", 3], ["äöü", 6], ["€", 3], ["😀", 4], ["\ud800", 3], ["\udc00x", 4]] as const) {
+      bev.maxOutputBytes = bytes - 1;
+      assertEquals([bev.write(text), bev.output.length], [false, 0], text);
+      bev.maxOutputBytes = bytes;
+      bev.write(text);
+      assertEquals(bev.output.length, bytes, text);
+      await made.during(5);
+    }
+    await made.end();
+  });
+
+  it("is told for a single write that is too long, each time, and no write callback follows", async () => {
+    const made = await rig();
+    const { bev } = made;
+    bev.maxOutputBytes = 10;
+    for (let i = 0; i < 2; i++) {
+      assertEquals([bev.write(pattern(11)), await made.during(5)], [false, ["event WRITING|ERROR"]]);
+    }
+    await made.end();
+  });
+
+  it("is not asked for what is added to the output directly", async () => {
+    const made = await rig();
+    const { bev } = made;
+    bev.maxOutputBytes = 10;
+    bev.output.add(pattern(100));
+    assertEquals([bev.output.length, bev.write("x")], [100, false]);
+    assertEquals(await drain(made, 5), [["event WRITING|ERROR", "write 0"], 100]);
+    await made.end();
+  });
+
+  it("may be followed by free() in the event callback", async () => {
+    const made = await rig();
+    const { bev, record } = made;
+    record.on = { event: (bev) => bev.free() };
+    bev.maxOutputBytes = 10;
+    bev.write(pattern(11));
+    assertEquals(await made.during(5), ["event WRITING|ERROR"]);
+    assert(isFreed(bev));
+    await made.end();
+  });
+});
