@@ -14,6 +14,8 @@ export interface EventErrorOptions {
   syscall?: string | undefined;
   /** The host's own error, or whatever else this one was made from. */
   cause?: unknown;
+  /** What has failed one after the other, where this stands for several failures. */
+  errors?: readonly EventError[] | undefined;
 }
 
 /**
@@ -39,6 +41,11 @@ export class EventError extends Error {
   readonly code: string;
   /** The call that failed, where there was one. */
   readonly syscall: string | undefined;
+  /**
+   * What has failed one after the other, where this stands for several failures: of each address of a name that could not
+   * be connected to. Else undefined.
+   */
+  readonly errors: readonly EventError[] | undefined;
 
   /**
    * Makes an error.
@@ -50,6 +57,7 @@ export class EventError extends Error {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.code = options.code;
     this.syscall = options.syscall;
+    this.errors = options.errors;
   }
 
   /**

@@ -58,6 +58,11 @@ export interface ConnectOptions {
   path?: string | undefined;
   /** How long the attempt may take in all, in milliseconds; it then fails with `ETIMEDOUT`. By default as long as the host allows. */
   timeoutMs?: number | undefined;
+  /**
+   * How long an address of a host name may take before the next one is tried beside it, in milliseconds, 10 or more. The
+   * families take turns, IPv6 first, and the first connection that is there is kept (RFC 8305). By default 250.
+   */
+  attemptDelayMs?: number | undefined;
   /** Aborting it before the connection is there ends the attempt with `ECANCELED`, with the reason as the cause. */
   signal?: AbortSignalLike | undefined;
   /** The numeric local address to connect from. Needs {@linkcode Capabilities.localAddress}. */

@@ -15,7 +15,7 @@ import { EventError } from "../errors.ts";
 import { consume, moveBytes } from "../buffer/internal.ts";
 import type { EventBase } from "../loop/event_base.ts";
 import { BevCore } from "./core.ts";
-import { atDeadline } from "./deadline.ts";
+import { atDeadline } from "../loop/deadline.ts";
 import { InactivityTimers } from "./timers.ts";
 
 /** The state behind a `PairBufferEvent`. */

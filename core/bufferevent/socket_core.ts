@@ -18,7 +18,7 @@ import type { Flushable } from "../loop/loop.ts";
 import { LoopEvent } from "../loop/loop_event.ts";
 import type { Stream } from "../socket/stream.ts";
 import { BevCore } from "./core.ts";
-import { atDeadline } from "./deadline.ts";
+import { atDeadline } from "../loop/deadline.ts";
 import { sendLast } from "./last_output.ts";
 
 /** A reason for which the write event is active that is none of the user's: output was sent, and the user is to know. */

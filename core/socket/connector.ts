@@ -1,16 +1,18 @@
-/** Connecting: the name is looked up, its addresses are tried one after the other, within the time that was given. */
+/** Connecting: the name is looked up and its addresses are raced, within the time that was given. */
 
 import { EventError, toEventError } from "../errors.ts";
-import type { ConnectOptions, InetAddress, Runtime, TimerToken } from "../runtime.ts";
+import { atDeadline } from "../loop/deadline.ts";
+import type { ConnectOptions, InetAddress, Runtime } from "../runtime.ts";
 import { checkTarget, familyOf, formatAddress } from "./address.ts";
+import { AddressRace, interleaved, MIN_ATTEMPT_DELAY_MS } from "./racing.ts";
 import { type Connecting, Stream } from "./stream.ts";
 
 /** The attempts of one connection. */
 class Connector implements Connecting {
   readonly #stream: Stream;
   readonly #options: ConnectOptions;
-  #addresses: InetAddress[] = [];
-  #timer: TimerToken | null = null;
+  #race: AddressRace | null = null;
+  #cancelTimeout: (() => void) | null = null;
   readonly #abort = (): void => {
     const cause = this.#options.signal?.reason;
     this.#fail(
@@ -32,7 +34,9 @@ class Connector implements Connecting {
       return;
     }
     signal?.addEventListener("abort", this.#abort);
-    if (timeoutMs !== undefined) this.#arm(runtime.now() + timeoutMs, timeoutMs);
+    if (timeoutMs !== undefined) {
+      this.#cancelTimeout = atDeadline(runtime, runtime.now() + timeoutMs, () => this.#timedOut(timeoutMs));
+    }
     if (path !== undefined || familyOf(hostname) !== undefined) {
       this.#stream.binding = runtime.connect(this.#options, this.#stream);
       return;
@@ -44,41 +48,41 @@ class Connector implements Connecting {
     );
   }
 
-  onAttemptFailed(_error: EventError): boolean {
-    return this.#next();
-  }
-
   onSettled(): void {
     this.#options.signal?.removeEventListener("abort", this.#abort);
-    if (this.#timer !== null) this.#stream.runtime.clearTimer(this.#timer);
-    this.#timer = null;
+    this.#cancelTimeout?.();
+    this.#cancelTimeout = null;
+    this.#race?.stop();
   }
 
   #resolved(hostname: string, addresses: InetAddress[]): void {
     if (this.#stream.connecting !== this) return;
-    const { family } = this.#options;
-    this.#addresses = addresses.filter((address) => family === undefined || address.family === family);
-    if (this.#next()) return;
-    const of = family === undefined ? "" : ` of family ${family}`;
-    this.#fail(new EventError(`Cannot connect to ${hostname}: it has no address${of}`, { code: "ENOTFOUND" }));
+    const { localAddress, family = localAddress === undefined ? undefined : familyOf(localAddress) } = this.#options;
+    const [first, ...others] = interleaved(addresses.filter((each) => family === undefined || each.family === family));
+    if (first === undefined) {
+      const of = family === undefined ? "" : ` of family ${family}`;
+      this.#fail(new EventError(`Cannot connect to ${hostname}: it has no address${of}`, { code: "ENOTFOUND" }));
+    } else if (others.length === 0) {
+      const options = { ...this.#options, hostname: first.hostname, family: first.family };
+      this.#stream.binding = this.#stream.runtime.connect(options, this.#stream);
+    } else {
+      this.#race = new AddressRace(this.#stream, [first, ...others], this.#options, () => this.#allFailed());
+    }
   }
 
-  #next(): boolean {
-    const address = this.#addresses.shift();
-    if (address === undefined) return false;
-    const options = { ...this.#options, hostname: address.hostname, family: address.family };
-    this.#stream.binding = this.#stream.runtime.connect(options, this.#stream);
-    return true;
+  #allFailed(): void {
+    const { errors = [] } = this.#race ?? {};
+    const last = errors.at(-1);
+    const message =
+      `Cannot connect to ${formatAddress(this.#options)}: none of its ${errors.length} addresses could be ` +
+      `reached, the last one: ${last?.message}`;
+    this.#fail(new EventError(message, { code: last?.code ?? "ECONNRESET", syscall: "connect", cause: last, errors }));
   }
 
-  #arm(deadline: number, timeoutMs: number): void {
-    const { runtime } = this.#stream;
-    this.#timer = runtime.setTimer(deadline, () => {
-      this.#timer = null;
-      if (runtime.now() < deadline) return this.#arm(deadline, timeoutMs);
-      const message = `Cannot connect to ${formatAddress(this.#options)}: no answer within ${timeoutMs} ms`;
-      this.#fail(new EventError(message, { code: "ETIMEDOUT", syscall: "connect" }));
-    });
+  #timedOut(timeoutMs: number): void {
+    this.#cancelTimeout = null;
+    const message = `Cannot connect to ${formatAddress(this.#options)}: no answer within ${timeoutMs} ms`;
+    this.#fail(new EventError(message, { code: "ETIMEDOUT", syscall: "connect", errors: this.#race?.errors }));
   }
 
   #fail(error: EventError): void {
@@ -97,9 +101,14 @@ class Connector implements Connecting {
  */
 export function connectStream(runtime: Runtime, options: ConnectOptions): Stream {
   checkTarget("connect", options, 1);
-  const { timeoutMs, family, localAddress, path, tls } = options;
+  const { timeoutMs, attemptDelayMs, family, localAddress, path, tls } = options;
   if (timeoutMs !== undefined && !(timeoutMs >= 0 && Number.isFinite(timeoutMs))) {
     throw new RangeError(`Cannot connect: timeoutMs is not a duration: received ${timeoutMs}`);
+  }
+  if (attemptDelayMs !== undefined && !(attemptDelayMs >= MIN_ATTEMPT_DELAY_MS && Number.isFinite(attemptDelayMs))) {
+    throw new RangeError(
+      `Cannot connect: attemptDelayMs is not a duration of ${MIN_ATTEMPT_DELAY_MS} ms or more: received ${attemptDelayMs}`,
+    );
   }
   if (family !== undefined && family !== "IPv4" && family !== "IPv6") {
     throw new RangeError(`Cannot connect: the family is not IPv4 or IPv6: received ${family}`);

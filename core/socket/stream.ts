@@ -24,10 +24,8 @@ export const SEND_LIMIT: number = 64 * 1024;
 const WRITE_CHUNK = 128 * 1024;
 const WRITE_VECTORS = 64;
 
-/** What follows a connection attempt that has failed: another address to try, or nothing. */
+/** The making of a connection. */
 export interface Connecting {
-  /** An attempt has failed. @returns True when another one was begun in its place */
-  onAttemptFailed(error: EventError): boolean;
   /** The connection is there, was given up, or failed for good. */
   onSettled(): void;
 }
@@ -139,7 +137,6 @@ export class Stream extends Source implements TransportSink, Lingering {
   onClose(error?: EventError): void {
     // An attempt that was given up reports its end when the connection has long failed.
     if (this.gone) return;
-    if (error !== undefined && this.connecting?.onAttemptFailed(error) === true) return;
     this.#end(error, true);
   }
 

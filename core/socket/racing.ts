@@ -1,0 +1,135 @@
+/**
+ * The addresses of a name, raced as RFC 8305 ("Happy Eyeballs") says: families in turn with IPv6 first, an attempt a
+ * quarter of a second after the one before it, or at once when one has failed; the first that is there is kept.
+ *
+ * A host's resolver gives both families in one answer, so there is no wait between the answers of two queries.
+ */
+
+import type { EventError } from "../errors.ts";
+import { atDeadline } from "../loop/deadline.ts";
+import type { ConnectOptions, InetAddress, TransportBinding, TransportSink } from "../runtime.ts";
+import type { Stream } from "./stream.ts";
+
+/** How long an attempt has before the next address is tried too, unless set: what RFC 8305 recommends. */
+export const DEFAULT_ATTEMPT_DELAY_MS = 250;
+/** The least that RFC 8305 allows. */
+export const MIN_ATTEMPT_DELAY_MS = 10;
+
+/** The families in turn, IPv6 first; within each the order of the system, which has sorted them (RFC 6724). */
+export function interleaved(addresses: readonly InetAddress[]): InetAddress[] {
+  const first = addresses.filter(({ family }) => family === "IPv6");
+  const second = addresses.filter(({ family }) => family !== "IPv6");
+  const all: InetAddress[] = [];
+  for (let i = 0; i < first.length || i < second.length; i++) {
+    all.push(...first.slice(i, i + 1), ...second.slice(i, i + 1));
+  }
+  return all;
+}
+
+/** One attempt. The one that wins goes on as what the host tells the connection. */
+class Attempt implements TransportSink {
+  readonly #stream: Stream;
+  /** Null once it has won. */
+  race: AddressRace | null;
+  binding: TransportBinding | null = null;
+
+  constructor(stream: Stream, race: AddressRace) {
+    this.#stream = stream;
+    this.race = race;
+  }
+
+  onConnect(): void {
+    this.race?.won(this);
+  }
+
+  onData(chunk: Uint8Array): void {
+    this.#stream.onData(chunk);
+  }
+
+  onEnd(): void {
+    this.#stream.onEnd();
+  }
+
+  onWritable(): void {
+    this.#stream.onWritable();
+  }
+
+  onClose(error?: EventError): void {
+    if (this.race === null) this.#stream.onClose(error);
+    else this.race.lost(this, error);
+  }
+}
+
+/** The attempts to reach one of several addresses. */
+export class AddressRace {
+  /** Why attempts have failed so far, in that order. */
+  readonly errors: EventError[] = [];
+  readonly #stream: Stream;
+  readonly #options: ConnectOptions;
+  readonly #delayMs: number;
+  readonly #left: InetAddress[];
+  readonly #running: Set<Attempt> = new Set();
+  readonly #onFailed: () => void;
+  #cancelNext: (() => void) | null = null;
+
+  /**
+   * Begins.
+   *
+   * @param stream The connection that is to be
+   * @param addresses Where to, at least one; in the order in which they are tried
+   * @param options What else the attempts have in common
+   * @param onFailed Told when none is left
+   */
+  constructor(stream: Stream, addresses: readonly InetAddress[], options: ConnectOptions, onFailed: () => void) {
+    this.#stream = stream;
+    this.#left = addresses.slice();
+    this.#options = options;
+    this.#delayMs = options.attemptDelayMs ?? DEFAULT_ATTEMPT_DELAY_MS;
+    this.#onFailed = onFailed;
+    this.#next();
+  }
+
+  #next(): void {
+    this.#cancelNext?.();
+    this.#cancelNext = null;
+    const address = this.#left.shift();
+    if (address === undefined) return;
+    const { runtime } = this.#stream;
+    const attempt = new Attempt(this.#stream, this);
+    this.#running.add(attempt);
+    const { hostname, family } = address;
+    attempt.binding = runtime.connect({ ...this.#options, hostname, family }, attempt);
+    if (this.#left.length === 0) return;
+    this.#cancelNext = atDeadline(runtime, runtime.now() + this.#delayMs, () => {
+      this.#cancelNext = null;
+      this.#next();
+    });
+  }
+
+  /** For an attempt: it is there. The others are given up. */
+  won(attempt: Attempt): void {
+    if (!this.#running.delete(attempt)) return;
+    attempt.race = null;
+    this.stop();
+    this.#stream.binding = attempt.binding;
+    this.#stream.onConnect();
+  }
+
+  /** For an attempt: it has failed. */
+  lost(attempt: Attempt, error: EventError | undefined): void {
+    if (!this.#running.delete(attempt)) return;
+    if (error !== undefined) this.errors.push(error);
+    if (this.#left.length > 0) this.#next();
+    else if (this.#running.size === 0) this.#onFailed();
+  }
+
+  /** Gives up what goes on. */
+  stop(): void {
+    this.#cancelNext?.();
+    this.#cancelNext = null;
+    this.#left.length = 0;
+    const given = [...this.#running];
+    this.#running.clear();
+    for (const { binding } of given) binding?.reset();
+  }
+}
