@@ -201,7 +201,7 @@ class DenoTransport implements TransportBinding {
   finWent: () => void = () => {
     if (this.closed) return;
     this.finished = true;
-    if (this.ended) this.end();
+    if (this.ended || this.dropped) this.end();
     // A peer that does not finish shall not keep the process alive once it has all that we had to say.
     else if (this.closing) this.conn!.unref();
   };
@@ -237,7 +237,7 @@ class DenoTransport implements TransportBinding {
 
   close(): void {
     if (this.closing || this.closed) return;
-    if (this.conn === undefined) return this.release();
+    if (this.conn === undefined) return this.reset();
     this.shutdownWrite();
     this.closing = true;
     if (this.finished) this.conn.unref();
@@ -246,16 +246,25 @@ class DenoTransport implements TransportBinding {
   }
 
   release(): void {
-    this.closing = this.dropped = true;
     if (this.closed) return;
-    this.letGo();
-    this.attempt?.abort();
-    host.queueMicrotask(() => this.sink.onClose());
+    this.close();
+    this.dropped = true;
+    // What is being written has to leave before: it goes with the connection.
+    if (this.finished) this.drop();
   }
 
   /** Deno has no way to send a RST. */
   reset(): void {
-    this.release();
+    this.closing = this.dropped = true;
+    if (this.closed) return;
+    this.drop();
+    this.attempt?.abort();
+  }
+
+  /** Lets go. From the core's calls, in which nothing is told. */
+  drop(): void {
+    this.letGo();
+    host.queueMicrotask(() => this.sink.onClose());
   }
 
   pauseRead(): void {

@@ -174,9 +174,14 @@ class NodeTransport implements TransportBinding {
   }
 
   release(): void {
-    this.closing = this.dropped = true;
-    this.writable = false;
-    this.socket?.destroy();
+    if (this.closed) return;
+    this.close();
+    this.dropped = true;
+    const socket = this.socket;
+    if (socket === undefined) return;
+    // Node's own queue goes with the socket: what is in it has to leave before.
+    if (socket.writableFinished) socket.destroy();
+    else socket.once("finish", destroyThis);
   }
 
   reset(): void {
@@ -247,6 +252,10 @@ function onConnect(this: OurSocket): void {
   ours.connected();
   this.on("data", onData);
   ours.sink.onConnect();
+}
+
+function destroyThis(this: NodeSocket): void {
+  this.destroy();
 }
 
 function resetThis(this: NodeSocket): void {

@@ -51,12 +51,10 @@ const ARMED = 1024;
 const FORCED = 2048;
 /** It is counted among the host's open handles. */
 const COUNTED = 4096;
-/** Bytes that were taken will not be delivered. */
-const LOST = 8192;
 /** A fault has cut the line: nothing arrives any more but the news of it. */
-const CUT = 16_384;
+const CUT = 8192;
 /** The send queue was full: `write()` takes nothing until `onWritable` has said so, as on the real hosts. */
-const FULL = 32_768;
+const FULL = 16_384;
 
 /** The addresses of a connection, as the end that connects sees them. */
 export interface Ends {
@@ -154,7 +152,7 @@ export class SimConnection implements TransportBinding {
     if (this.#is(GONE | CLOSING)) return;
     this.#flags |= CLOSING | FIN_WANTED;
     if (!this.#is(CONNECTED)) return this.#letGo(undefined);
-    if (this.#failure !== undefined) return this.#letGo(this.#is(LOST) ? this.#failure : undefined);
+    if (this.#failure !== undefined) return this.#letGo(this.#failure);
     this.#pump();
     this.#arm();
   }
@@ -171,10 +169,8 @@ export class SimConnection implements TransportBinding {
     this.#network.scheduler.touch();
     if (this.gone) return;
     const peer = this.#peer;
-    const lost = this.#inbox.dropInFlight(this.#network.scheduler.now);
     this.#letGo(undefined);
     if (peer === undefined || peer.gone) return;
-    if (lost) peer.#flags |= LOST;
     peer.#inbox.dropInFlight(this.#network.scheduler.now);
     this.#network.after(() => peer.#fail());
   }
@@ -288,7 +284,6 @@ export class SimConnection implements TransportBinding {
       const segment = this.#unsent.head;
       if (segment?.bytes === undefined || peer.#inbox.bytes + segment.bytes.length > WINDOW_BYTES) break;
       this.#unsent.shift();
-      if (peer.gone) this.#flags |= LOST;
       peer.#receive(segment);
       if (this.#network.cutsConnection()) return this.#cut(peer);
     }
@@ -378,8 +373,7 @@ export class SimConnection implements TransportBinding {
       `Cannot go on with the connection to ${peerText(this.#remote)}: connection reset by peer`,
       { code: "ECONNRESET", syscall: "read" },
     );
-    if (this.#unsent.head !== undefined) this.#flags |= LOST;
-    if (this.#is(CLOSING)) return this.#letGo(this.#is(LOST) ? error : undefined);
+    if (this.#is(CLOSING)) return this.#letGo(error);
     this.#inbox.dropInFlight(this.#network.scheduler.now);
     this.#unsent.clear();
     this.#failure = error;
@@ -390,7 +384,7 @@ export class SimConnection implements TransportBinding {
   #cut(peer: SimConnection): void {
     for (const end of [this, peer]) {
       end.#inbox.dropInFlight(this.#network.scheduler.now);
-      end.#flags |= CUT | LOST;
+      end.#flags |= CUT;
       this.#network.after(() => end.#fail());
     }
   }

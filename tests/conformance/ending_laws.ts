@@ -264,4 +264,31 @@ export function endingLaws(makeSubject: () => Subject, kind: Kind): void {
       assertEquals(await server.closed, undefined);
       assert(client.isEnded);
     }));
+
+  it("sends what was taken, when it is released at once, and then lets go without the peer", () =>
+    scene(makeSubject(), async (scene) => {
+      const { client, server } = await scene.pair(kind);
+      client.pauseRead();
+      const taken = server.fill(noise(65_536, 35));
+      server.close();
+      server.release();
+      await scene.settle();
+      client.resumeRead();
+      await client.ended;
+      assertEquals(client.bytes, taken);
+      assertEquals(await server.closed, undefined);
+      assertFalse(client.isClosed);
+    }));
+
+  it("closes first, when it is released without", () =>
+    scene(makeSubject(), async (scene) => {
+      const { client, server } = await scene.pair(kind);
+      client.pauseRead();
+      const taken = server.fill(noise(65_536, 36));
+      server.release();
+      client.resumeRead();
+      await client.ended;
+      assertEquals(client.bytes, taken);
+      assertEquals(await server.closed, undefined);
+    }));
 }

@@ -178,4 +178,41 @@ export function resetLaws(makeSubject: () => Subject, kind: Kind, can: Readonly<
         assertEquals(client.text, "half a line\n");
       }
     }));
+
+  it("tells, after close(), that a peer went which had not read what it was sent", () =>
+    scene(makeSubject(), async (scene) => {
+      // A plain close, where a host has no reset, begins with an orderly end.
+      if (!can.reset) return;
+      const { client, server } = await scene.pair(kind);
+      client.pauseRead();
+      server.fill();
+      await scene.settle();
+      server.close();
+      client.reset();
+      const error = await server.closed;
+      assertInstanceOf(error, EventError);
+      assertArrayIncludes(["EPIPE", "ECONNRESET"], [error.code]);
+    }));
+
+  it("tells, after close(), that the peer reset in place of finishing", () =>
+    scene(makeSubject(), async (scene) => {
+      if (!can.reset || kind === "unix") return;
+      const { client, server } = await scene.pair(kind);
+      await server.send(noise(1000, 45));
+      server.close();
+      await client.ended;
+      client.reset();
+      assertEquals((await server.closed)?.code, "ECONNRESET");
+    }));
+
+  it("tells nothing of a reset after release()", () =>
+    scene(makeSubject(), async (scene) => {
+      const { client, server } = await scene.pair(kind);
+      client.pauseRead();
+      server.fill();
+      server.close();
+      server.release();
+      client.reset();
+      assertEquals(await server.closed, undefined);
+    }));
 }
