@@ -77,3 +77,5 @@ export {
   type ServeOptions,
   Server,
 } from "./stream/serve.ts";
+export { type LineViewOptions, View, type ViewOptions } from "./stream/views.ts";
+export type { ByteReadable, ByteReadableStream, ByteWritable, ByteWritableStream } from "./stream/web_streams.ts";

@@ -5,6 +5,16 @@ import { EventError } from "../errors.ts";
 import type { EvBuffer } from "../buffer/evbuffer.ts";
 import { utf8Length } from "../buffer/utf8.ts";
 import type { EventBase } from "../loop/event_base.ts";
+import type { FrameCodec } from "../stream/frames.ts";
+import {
+  type LineViewOptions,
+  type View,
+  viewChunks,
+  viewFrames,
+  viewLines,
+  type ViewOptions,
+} from "../stream/views.ts";
+import { type ByteReadableStream, type ByteWritableStream, readableOf, writableOf } from "../stream/web_streams.ts";
 import { type BevCore, DEFAULT_MAX_SINGLE } from "./core.ts";
 import { RateLimits } from "./rate_core.ts";
 import { checkConfig, checkDecrement, EV_RATE_LIMIT_MAX, groupCoreOf } from "./rate_limit.ts";
@@ -81,7 +91,8 @@ export abstract class BufferEvent<Ctx = unknown> {
   }
 
   /**
-   * Sets what is called from now on, null for nothing. libevent: `bufferevent_setcb`.
+   * Sets what is called from now on, null for nothing; while a view is open (`lines()`, `readable`, …), what is called
+   * when it is over. libevent: `bufferevent_setcb`.
    *
    * @param cb The callbacks; the object is kept, not copied
    */
@@ -89,13 +100,16 @@ export abstract class BufferEvent<Ctx = unknown> {
     if (cb !== null && typeof cb !== "object" && typeof cb !== "function") {
       throw new TypeError(`Cannot set callbacks: not an object: received ${typeof cb}`);
     }
-    this.#core.live("set callbacks");
-    this.#core.setCallbacks(cb as BufferEventCallbacks<BufferEvent> | null);
+    const core = this.#core;
+    core.live("set callbacks");
+    if (core.views !== null) core.views.onCallbacks(cb as BufferEventCallbacks<BufferEvent> | null);
+    else core.setCallbacks(cb as BufferEventCallbacks<BufferEvent> | null);
   }
 
   /** The callbacks that are set. libevent: `bufferevent_getcb`. */
   getCallbacks(): BufferEventCallbacks<this> | null {
-    return this.#core.callbacks as BufferEventCallbacks<this> | null;
+    const { views, callbacks } = this.#core;
+    return (views !== null ? views.given : callbacks) as BufferEventCallbacks<this> | null;
   }
 
   /**
@@ -441,6 +455,115 @@ export abstract class BufferEvent<Ctx = unknown> {
   }
 
   /**
+   * The bytes that arrive, in pieces as they come: `for await (const chunk of bev)`. A chunk is yours, and stays what it
+   * is. What stands at `lines()` about the end, errors, leaving and waiting holds here too.
+   *
+   * @returns The view, which opens when the first chunk is asked for
+   *
+   * @example
+   * ```ts
+   * import { bufferEventPair, EventBase } from "@trivent/trivent";
+   *
+   * const base = new EventBase();
+   * const [near, far] = bufferEventPair(base);
+   * far.write("hello");
+   * far.shutdown();
+   * const done = base.dispatch();
+   * let text = "";
+   * for await (const chunk of near) text += new TextDecoder().decode(chunk);
+   * await done;
+   * if (text !== "hello") throw new Error(text);
+   * ```
+   */
+  [Symbol.asyncIterator](): View<Uint8Array> {
+    return viewChunks(this.#core);
+  }
+
+  /**
+   * The lines that arrive: `for await (const line of bev.lines())`.
+   *
+   * A view opens when it is asked for the first time, and is over when it has ended or is left. While it is open it has
+   * the read and event callbacks, reading is enabled, and the high watermark of reading, 64 KiB where none is set, holds:
+   * who does not ask makes the peer wait. The watermark rises while a single line needs it, up to `maxBytes`.
+   *
+   * - The end of file ends it. A last line without a terminator is given before.
+   * - An error or a timeout rejects with the `EventError`, after all lines that came before.
+   * - Leaving it (`break`, `return`, an error of yours) loses nothing: what was not given stays in `input`, and the
+   *   callbacks that were set are back. If reading was enabled before, it still is, and they are told what waits.
+   * - `close()` ends it at once; after `free()` and `reset()` it rejects with `EV_FREED`.
+   * - `EV_LINE_TOO_LONG` rejects and takes nothing.
+   *
+   * One view of `readable`, `lines()`, `frames()` and the bufferevent itself can be open at a time: another rejects with
+   * `EV_BUSY`. One call of `next()` costs a promise; `batches()` of the view gives all that is there in one.
+   *
+   * libevent: `evbuffer_readln` in a read callback.
+   *
+   * @param options What a line is, and a signal that ends the view with its reason; `text` gives strings
+   * @returns The view
+   * @throws {TypeError} When an option has the wrong type
+   * @throws {RangeError} When an option is out of range
+   *
+   * @example
+   * ```ts
+   * import { serve } from "@trivent/trivent";
+   *
+   * const server = await serve({ hostname: "127.0.0.1", port: 0 }, {
+   *   async open(bev) {
+   *     await using connection = bev;
+   *     for await (const line of connection.lines({ maxBytes: 1000, text: true })) {
+   *       if (line === "QUIT") break;
+   *       connection.write(`${line.toUpperCase()}!`);
+   *     }
+   *   },
+   * });
+   * await server.close();
+   * ```
+   */
+  lines(options: LineViewOptions & { text: true }): View<string>;
+  /** As above, giving bytes. */
+  lines(options?: LineViewOptions & { text?: false | undefined }): View<Uint8Array>;
+  lines(options: LineViewOptions = {}): View<Uint8Array> | View<string> {
+    return viewLines(this.#core, options);
+  }
+
+  /**
+   * The frames that arrive, as a codec tells them apart. What stands at `lines()` holds here too; what is left at the end
+   * of file is the codec's to take, and else rejects with `EV_FRAME_TRUNCATED` and stays in `input`.
+   *
+   * @param codec The codec, such as `lengthPrefixed({ prefixBytes: 4 })`
+   * @param options A signal
+   * @returns The view
+   * @throws {TypeError} When the codec is none
+   */
+  frames(codec: FrameCodec, options: ViewOptions = {}): View<Uint8Array> {
+    return viewFrames(this.#core, codec, options);
+  }
+
+  /**
+   * The bytes that arrive, as a web stream. It holds no chunk itself: nothing is taken before it is asked for. From the
+   * first read on until it ends or is cancelled it is the view that is open; what stands at `lines()` holds here too.
+   * Cancelling leaves the bufferevent as leaving a view does; afterwards this is another stream.
+   *
+   * @throws {EventError} `EV_UNSUPPORTED` where the host has no `ReadableStream`
+   */
+  get readable(): ByteReadableStream {
+    return readableOf(this.#core);
+  }
+
+  /**
+   * What is to be sent, as a web stream of bytes or texts. A write waits while the output is at the high watermark of
+   * writing, 64 KiB where none is set, until it has drained to the low one. Closing it is `shutdown()`, and waits until
+   * all was handed on; aborting it cuts the connection and frees, so that the peer does not take a part for the whole.
+   *
+   * From the first write on until it is closed, aborted or has failed it hears of the errors of writing.
+   *
+   * @throws {EventError} `EV_UNSUPPORTED` where the host has no `WritableStream`
+   */
+  get writable(): ByteWritableStream {
+    return writableOf(this.#core);
+  }
+
+  /**
    * Finishes our direction once the output has left; receiving goes on. Writing throws `EPIPE` from here on. A second
    * call does nothing.
    *
@@ -465,6 +588,7 @@ export abstract class BufferEvent<Ctx = unknown> {
   close(options: { timeoutMs?: number } = {}): Promise<boolean> {
     const { timeoutMs = CLOSE_TIMEOUT_MS } = options;
     checkDuration("close a bufferevent: timeoutMs", timeoutMs);
+    this.#core.views?.onClosing();
     return this.#core.close(timeoutMs);
   }
 

@@ -42,6 +42,18 @@ export const DEFAULT_MAX_OUTPUT: number = 64 * 1024 * 1024;
 /** With so much output `write()` says stop, where no high watermark of writing says it. */
 const DEFAULT_STOP = 64 * 1024;
 
+/** What is open on a bufferevent: it has taken the callbacks, and holds the user's. See `core/stream/views.ts`. */
+export interface OpenViews {
+  /** What is called once nothing is open. */
+  given: BufferEventCallbacks<BufferEvent> | null;
+  /** The user's callbacks were set. */
+  onCallbacks(callbacks: BufferEventCallbacks<BufferEvent> | null): void;
+  /** `close()` was called. */
+  onClosing(): void;
+  /** `free()` was called. */
+  onFreed(): void;
+}
+
 /** Runs the callbacks that were triggered or deferred, in the loop. */
 class CallbackEvent extends LoopEvent {
   readonly #core: BevCore;
@@ -66,6 +78,8 @@ export abstract class BevCore implements BufferOwner {
   /** The public object. */
   face: BufferEvent | null = null;
   callbacks: BufferEventCallbacks<BufferEvent> | null = null;
+  /** What is open on it, if anything. */
+  views: OpenViews | null = null;
   /** `EV_READ` and `EV_WRITE` as the user has set them. */
   enabled: number = EV_WRITE;
   readLow = 0;
@@ -405,9 +419,15 @@ export abstract class BevCore implements BufferOwner {
     setBufferOwner(this.output, null);
     this.output.free();
     this.input.free();
-    const { onFreed } = this;
+    const { onFreed, views } = this;
     this.onFreed = null;
+    views?.onFreed();
     onFreed?.();
+  }
+
+  /** Ends at once and frees; a connection is cut where there is one. */
+  reset(): void {
+    this.free();
   }
 
   /** Throws when it was freed. */

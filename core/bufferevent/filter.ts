@@ -87,7 +87,7 @@ export class FilterBufferEvent<Ctx = unknown> extends BufferEvent<Ctx> {
    * is below stays, has no callbacks and reads on
    * @param onFree Called once from the loop after the filter was freed: for what the filters hold
    * @throws {RangeError} For options that are none
-   * @throws {EventError} `EV_BUSY` when the one below has a filter or is being closed, `EV_FREED` when it was freed
+   * @throws {EventError} `EV_BUSY` when the one below has a filter or an open view, or is being closed, `EV_FREED` when it was freed
    */
   constructor(
     underlying: BufferEvent,

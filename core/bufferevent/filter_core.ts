@@ -55,8 +55,12 @@ export class FilterCore extends BevCore implements FilterOwner {
     onFreed: (() => void) | null,
   ) {
     below.live("make a filter");
-    if (below.closing !== null || below.callbacks instanceof FromBelow) {
-      const why = below.closing !== null ? "is being closed" : "has a filter already";
+    if (below.closing !== null || below.views !== null || below.callbacks instanceof FromBelow) {
+      const why = below.closing !== null
+        ? "is being closed"
+        : below.views !== null
+        ? "has an open view"
+        : "has a filter already";
       throw new EventError(`Cannot make a filter: the bufferevent under it ${why}`, { code: "EV_BUSY" });
     }
     super(below.base, options);
@@ -348,6 +352,12 @@ export class FilterCore extends BevCore implements FilterOwner {
       if (thrown !== null) throw thrown.error;
       return delivered && whole;
     });
+  }
+
+  /** Down to the bottom of the stack, whatever owns it. */
+  override reset(): void {
+    this.free();
+    this.below.reset();
   }
 
   override get priority(): number {

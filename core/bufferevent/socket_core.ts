@@ -358,7 +358,7 @@ export class SocketCore extends BevCore implements Flushable {
   }
 
   /** Cuts the connection, whether it is being closed or not, and frees. */
-  reset(): void {
+  override reset(): void {
     const stream = this.stream ?? this.#last;
     this.free();
     stream?.reset();

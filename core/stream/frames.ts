@@ -28,6 +28,16 @@ export interface FrameCodec {
    */
   decode(input: EvBuffer): Uint8Array | null;
   /**
+   * Takes what is left when the stream has ended as a last frame, for those whose last frame needs no end. It is called
+   * only when something is left and `decode` has given `null`. Without it, what is left is an error: see
+   * `BufferEvent.frames()`.
+   *
+   * @param input Where the bytes of the stream are
+   * @returns The frame, or `null` for none
+   * @throws {EventError} As `decode`
+   */
+  decodeEnd?(input: EvBuffer): Uint8Array | null;
+  /**
    * Adds a frame at the back, so that `decode` gives it back.
    *
    * @param output Where to add it

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { take } from "../buffer/internal.ts";
 import { EvBuffer } from "../buffer/evbuffer.ts";
 import { checkEol, checkLimit } from "../buffer/checks.ts";
 import { EVBUFFER_EOL_ANY, EVBUFFER_EOL_CRLF, EVBUFFER_EOL_LF, EVBUFFER_EOL_NUL } from "../flags.ts";
@@ -36,7 +37,7 @@ export interface LineOptions {
  * libevent: `evbuffer_readln`
  *
  * @param options The style, and a limit
- * @returns The codec; its `decode` throws `EV_LINE_TOO_LONG`
+ * @returns The codec; its `decode` throws `EV_LINE_TOO_LONG`. A last line without a terminator is a line
  * @throws {TypeError} When an option is no number
  * @throws {RangeError} When the style is unknown, or the limit is negative or fractional
  * @example
@@ -59,6 +60,10 @@ export function lineCodec(options: LineOptions = {}): FrameCodec {
   return {
     decode(input) {
       return input.readln(eol, limit);
+    },
+    // A last line needs no terminator, as in a text file; `decode` has seen to its length.
+    decodeEnd(input) {
+      return take(input, input.length);
     },
     encode(output, frame) {
       const line = new EvBuffer();

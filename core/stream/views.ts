@@ -1,0 +1,404 @@
+/**
+ * Views of what a bufferevent receives, for those who would rather wait than be called back: chunks, lines, frames.
+ *
+ * @module
+ */
+
+import { EV_READ } from "../flags.ts";
+import { EventError } from "../errors.ts";
+import { checkFunction } from "../buffer/checks.ts";
+import type { EvBuffer } from "../buffer/evbuffer.ts";
+import { checkFront, take } from "../buffer/internal.ts";
+import { decodeUtf8 } from "../buffer/utf8.ts";
+import type { BevCore } from "../bufferevent/core.ts";
+import type { AbortSignalLike } from "../runtime.ts";
+import type { FrameCodec } from "./frames.ts";
+import { lineCodec, type LineOptions } from "./lines.ts";
+import { type End, type Reader, takeOver } from "./takeover.ts";
+
+/** Options of every view. */
+export interface ViewOptions {
+  /** Aborting it ends the view, which rejects with the reason; the bytes stay in `input`. */
+  signal?: AbortSignalLike | undefined;
+}
+
+/** Options of `BufferEvent.lines()`. */
+export interface LineViewOptions extends LineOptions, ViewOptions {
+  /**
+   * Whether lines are strings, decoded as UTF-8, rather than bytes.
+   *
+   * @default {false}
+   */
+  text?: boolean | undefined;
+}
+
+/** The high watermark of reading while a view is open, where none is set. */
+const DEFAULT_HIGH = 64 * 1024;
+
+/** A way to look at what arrives: takes something off the front, or gives null when there is too little. */
+interface Lens<T> {
+  decode(input: EvBuffer): T | null;
+  /** At the end of file: what is left, or null. */
+  decodeEnd(input: EvBuffer): T | null;
+}
+
+/** What is called while a view is not open yet, open, and over. */
+const IDLE = 0;
+const OPEN = 1;
+const OVER = 2;
+
+/**
+ * What arrives on a bufferevent, one after the other. `BufferEvent.lines()` says what it does at the end and on errors,
+ * and what becomes of the callbacks meanwhile.
+ *
+ * It can be iterated once. `next()` may be called before the last one has settled; they settle in order.
+ */
+export class View<T> implements AsyncIterableIterator<T> {
+  readonly #core: BevCore;
+  readonly #lens: Lens<T>;
+  readonly #signal: AbortSignalLike | undefined;
+  #state = IDLE;
+  #end: End | null = null;
+  /** Whether there may be something to take: not after nothing was, until more has arrived. */
+  #ready = false;
+  /** Why it was aborted, until that is told. */
+  #aborted: { reason: unknown } | null = null;
+  /** What is waited for, and who is told. */
+  #pending: Promise<unknown> | null = null;
+  #wake: (() => void) | null = null;
+  /** Whether reading was enabled before. */
+  #wasReading = false;
+  /** The high watermark as the user has it, and as it is while one frame needs more. */
+  #high = 0;
+  #raised = 0;
+  readonly #reader: Reader = {
+    onReadable: () => {
+      this.#ready = true;
+      this.#wake?.();
+    },
+    onEnd: (end) => {
+      this.#end ??= end;
+      this.#ready = true;
+      this.#wake?.();
+    },
+    onClosing: () => {
+      this.#end = null;
+      this.#leave();
+      this.#wake?.();
+    },
+  };
+  readonly #onAbort = (): void => {
+    this.#aborted = { reason: this.#signal?.reason };
+    this.#leave();
+    this.#wake?.();
+  };
+
+  /** Made by the methods of `BufferEvent`. */
+  constructor(core: object, lens: object, signal: AbortSignalLike | undefined) {
+    this.#core = core as BevCore;
+    this.#lens = lens as Lens<T>;
+    this.#signal = signal;
+  }
+
+  /** Gives itself. */
+  [Symbol.asyncIterator](): this {
+    return this;
+  }
+
+  /**
+   * Gives the next one, and opens the view if it is the first.
+   *
+   * @returns What there is, or that it is over
+   * @throws {EventError} `EV_BUSY` when another view is open or there is a filter above; why it ended, once: see
+   * `BufferEvent.lines()`
+   */
+  next(): Promise<IteratorResult<T, undefined>> {
+    if (this.#pending !== null) return this.#pending.then(() => this.next(), () => this.next());
+    try {
+      const result = this.#step();
+      if (result !== null) return Promise.resolve(result);
+    } catch (error) {
+      return Promise.reject(error);
+    }
+    return this.#whenAwake(() => this.#step());
+  }
+
+  /**
+   * Leaves the view, as `break` does: what was not given stays in `input`, and the callbacks that were set are back.
+   *
+   * @returns That it is over
+   */
+  return(): Promise<IteratorResult<T, undefined>> {
+    this.#leave();
+    this.#aborted = null;
+    this.#wake?.();
+    return Promise.resolve({ done: true, value: undefined });
+  }
+
+  /** As `return()`. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.return();
+  }
+
+  /**
+   * The same in batches: all that is there when you look, without a promise for each.
+   *
+   * A batch takes from `input` while you iterate it, and is used up with the next. It may be empty, when what has arrived
+   * is no whole one yet. Use it up, or leave: a batch that nobody iterates is offered again at once.
+   *
+   * @returns The batches
+   * @example
+   * ```ts
+   * import { bufferEventPair, EventBase } from "@trivent/trivent";
+   *
+   * const base = new EventBase();
+   * const [near, far] = bufferEventPair(base);
+   * far.write("one\r\ntwo\r\nthree");
+   * far.shutdown();
+   * const done = base.dispatch();
+   * const all: string[] = [];
+   * for await (const lines of near.lines({ text: true }).batches()) all.push(...lines);
+   * await done;
+   * if (all.join() !== "one,two,three") throw new Error(all.join());
+   * ```
+   */
+  batches(): AsyncIterableIterator<Iterable<T>> {
+    const taken: IteratorResult<Iterable<T>> = { done: false, value: { [Symbol.iterator]: () => this.#batch() } };
+    const look = (): IteratorResult<Iterable<T>> | null => {
+      this.#open();
+      return this.#ready || this.#state === OVER ? (this.#tellAbort(), this.#state === OVER ? DONE : taken) : null;
+    };
+    const batches: AsyncIterableIterator<Iterable<T>> = {
+      [Symbol.asyncIterator]: () => batches,
+      next: () => {
+        if (this.#pending !== null) return this.#pending.then(() => batches.next(), () => batches.next());
+        try {
+          const result = look();
+          return result === null ? this.#whenAwake(look) : Promise.resolve(result);
+        } catch (error) {
+          return Promise.reject(error);
+        }
+      },
+      return: () => this.return() as Promise<IteratorResult<Iterable<T>>>,
+    };
+    return batches;
+  }
+
+  #batch(): Iterator<T, undefined> {
+    return {
+      next: () => {
+        // The end is told by the outer iteration, but what rejects there throws here.
+        const result = this.#state === OPEN && this.#ready ? this.#step() : null;
+        return result ?? DONE;
+      },
+    };
+  }
+
+  /** Waits until `look` gives something. */
+  #whenAwake<R>(look: () => R | null): Promise<R> {
+    const waiting = new Promise<R>((resolve, reject) => {
+      this.#wake = (): void => {
+        let result: R | null = null;
+        try {
+          result = look();
+          if (result === null) return;
+        } catch (error) {
+          this.#wake = this.#pending = null;
+          reject(error);
+          return;
+        }
+        this.#wake = this.#pending = null;
+        resolve(result);
+      };
+    });
+    this.#pending = waiting;
+    return waiting;
+  }
+
+  /** Takes one, if there is one. @throws What ends the view */
+  #step(): IteratorResult<T, undefined> | null {
+    this.#open();
+    this.#tellAbort();
+    if (this.#state === OVER) return DONE;
+    if (!this.#ready) return null;
+    try {
+      const value = this.#take();
+      if (value !== null) return { done: false, value };
+    } catch (error) {
+      this.#leave();
+      throw error;
+    }
+    return this.#over() ? DONE : null;
+  }
+
+  #tellAbort(): void {
+    const aborted = this.#aborted;
+    this.#aborted = null;
+    if (aborted !== null) throw aborted.reason;
+  }
+
+  #over(): boolean {
+    return this.#state === OVER;
+  }
+
+  #take(): T | null {
+    const { input } = this.#core;
+    if (input.length > 0) {
+      const value = this.#lens.decode(input);
+      if (value !== null) {
+        if (this.#raised > 0) this.#lower();
+        return value;
+      }
+    }
+    const end = this.#end;
+    if (end === null) {
+      this.#ready = false;
+      this.#raise();
+      return null;
+    }
+    // It is told once, whichever way it comes out.
+    this.#end = null;
+    if (end.error !== null) throw end.error;
+    if (input.length > 0) {
+      const last = this.#lens.decodeEnd(input);
+      if (last !== null) {
+        this.#end = end;
+        return last;
+      }
+    }
+    this.#leave();
+    return null;
+  }
+
+  // ---- opening and leaving
+
+  #open(): void {
+    if (this.#state !== IDLE) return;
+    const core = this.#core;
+    const views = takeOver(core, "read a bufferevent");
+    if (views.reader !== null) {
+      throw new EventError("Cannot read a bufferevent: a view of it is open already", { code: "EV_BUSY" });
+    }
+    const signal = this.#signal;
+    if (signal?.aborted === true) {
+      this.#state = OVER;
+      views.reader = null;
+      throw signal.reason;
+    }
+    signal?.addEventListener("abort", this.#onAbort);
+    this.#state = OPEN;
+    views.reader = this.#reader;
+    this.#wasReading = (core.enabled & EV_READ) !== 0;
+    this.#high = core.readHigh;
+    if (core.readHigh === 0) this.#setHigh(DEFAULT_HIGH);
+    this.#ready = core.input.length > 0 && core.input.length >= core.readLow;
+    // An end that was told before is told again.
+    core.disable(EV_READ);
+    core.enable(EV_READ);
+  }
+
+  #leave(): void {
+    if (this.#state !== OPEN) {
+      this.#state = OVER;
+      return;
+    }
+    this.#state = OVER;
+    const core = this.#core;
+    const views = takenOver(core);
+    this.#signal?.removeEventListener("abort", this.#onAbort);
+    if (!core.freed && core.closing === null) {
+      if (this.#raised > 0) this.#lower();
+      if (this.#high === 0 && core.readHigh === DEFAULT_HIGH) this.#setHigh(0);
+      if (!this.#wasReading) core.disable(EV_READ);
+    }
+    if (views?.reader === this.#reader) views.reader = null;
+    if (core.freed || core.closing !== null) return;
+    // What was not told here is told to the callbacks.
+    const end = this.#end;
+    const given = views === null ? core.callbacks : views.given;
+    if (this.#wasReading && core.input.length > 0 && given?.read !== undefined) core.trigger(EV_READ, 0);
+    if (end !== null && end.what !== 0) core.triggerEvent(end.what, end.error ?? undefined);
+  }
+
+  // ---- the high watermark
+
+  /** One frame may be larger than the watermark; it waits for room then, up to the codec's own limit. */
+  #raise(): void {
+    const core = this.#core;
+    const { readHigh } = core;
+    if (readHigh === 0 || core.input.length < readHigh || core.freed) return;
+    if (readHigh !== this.#raised && readHigh !== DEFAULT_HIGH) this.#high = readHigh;
+    this.#raised = 2 * readHigh;
+    this.#setHigh(this.#raised);
+  }
+
+  #lower(): void {
+    const core = this.#core;
+    // Unless the user has set another meanwhile.
+    if (!core.freed && core.readHigh === this.#raised) this.#setHigh(this.#high === 0 ? DEFAULT_HIGH : this.#high);
+    this.#raised = 0;
+  }
+
+  #setHigh(high: number): void {
+    const core = this.#core;
+    core.setWatermark(EV_READ, core.readLow, high);
+  }
+}
+
+const DONE: { done: true; value: undefined } = { done: true, value: undefined };
+
+function takenOver(core: BevCore): ReturnType<typeof takeOver> | null {
+  return core.views as ReturnType<typeof takeOver> | null;
+}
+
+const chunks: Lens<Uint8Array> = {
+  decode(input) {
+    checkFront(input, "read a chunk");
+    return take(input, input.contiguousSpace);
+  },
+  decodeEnd: () => null,
+};
+
+/** The bytes of a bufferevent, as they come. */
+export function viewChunks(core: BevCore): View<Uint8Array> {
+  return new View(core, chunks, undefined);
+}
+
+/** The lines of a bufferevent. */
+export function viewLines(core: BevCore, options: LineViewOptions): View<Uint8Array> | View<string> {
+  const codec = lineCodec(options);
+  return options.text === true
+    ? new View<string>(core, texts(codec), checkSignal(options))
+    : new View<Uint8Array>(core, lensOf(codec), checkSignal(options));
+}
+
+/** The frames of a bufferevent. */
+export function viewFrames(core: BevCore, codec: FrameCodec, options: ViewOptions): View<Uint8Array> {
+  checkFunction("read frames", "decode of the codec", (codec as FrameCodec | null | undefined)?.decode);
+  return new View(core, lensOf(codec), checkSignal(options));
+}
+
+function checkSignal({ signal }: ViewOptions): AbortSignalLike | undefined {
+  if (signal === undefined || typeof signal.addEventListener === "function") return signal;
+  throw new TypeError(`Cannot read a bufferevent: signal must be an AbortSignal: received ${typeof signal}`);
+}
+
+function texts(codec: FrameCodec): Lens<string> {
+  const textOf = (line: Uint8Array | null | undefined): string | null => line ? decodeUtf8(line) : null;
+  return {
+    decode: (input) => textOf(codec.decode(input)),
+    decodeEnd: (input) => textOf(codec.decodeEnd?.(input)),
+  };
+}
+
+function lensOf(codec: FrameCodec): Lens<Uint8Array> {
+  return {
+    decode: (input) => codec.decode(input),
+    decodeEnd(input) {
+      if (codec.decodeEnd !== undefined) return codec.decodeEnd(input);
+      throw new EventError(`Cannot read a frame: the stream ended inside it, after ${input.length} bytes`, {
+        code: "EV_FRAME_TRUNCATED",
+      });
+    },
+  };
+}
