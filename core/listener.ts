@@ -179,7 +179,9 @@ export class ConnListener {
   }
 
   /**
-   * Sets what is called when accepting fails; the listener stays enabled, and accepting is tried again after a pause.
+   * Sets what is called when accepting fails; the listener stays enabled. Without descriptors or memory (`EMFILE`,
+   * `ENFILE`, `ENOBUFS`, `ENOMEM`) accepting pauses, for longer and longer, and this is called once until a connection
+   * could be accepted again.
    *
    * libevent: `evconnlistener_set_error_cb`.
    *

@@ -45,6 +45,11 @@ export interface SimHost extends Runtime {
   /** Its files, by path: what a `FileSegment` is opened from. The map is the caller's to fill. */
   readonly files: Map<string, Uint8Array>;
   /**
+   * How many handles it can have open, as `ulimit -n` says on a real host; Infinity at first. With as many, accepting,
+   * connecting and listening fail with `EMFILE`; connections that could not be accepted wait.
+   */
+  handleLimit: number;
+  /**
    * Raises a signal on this host. Its handlers run in the next `advance()` or `run()`; without one nothing happens.
    *
    * @param name The signal: `SIGTERM`

@@ -7,6 +7,7 @@ import type { AcceptSink, Address, ListenerBinding, ListenOptions, Runtime } fro
 import type { TransportBinding, TransportSink } from "../runtime.ts";
 import { acceptOverlapped } from "../poll/operations.ts";
 import type { Overlapped } from "../poll/overlapped.ts";
+import { AcceptBackoff, isExhausted } from "./accept_backoff.ts";
 import { checkTarget, familyOf, formatAddress } from "./address.ts";
 import { Pollable } from "./pollable.ts";
 import { type Socket, socketOf } from "./socket.ts";
@@ -30,6 +31,7 @@ export class Acceptor extends Source implements AcceptSink {
   readonly runtime: Runtime;
   readonly #limit: number;
   readonly #queue: Stream[] = [];
+  readonly #backoff: AcceptBackoff;
   #error: EventError | null = null;
   #paused = false;
 
@@ -37,6 +39,9 @@ export class Acceptor extends Source implements AcceptSink {
     super();
     this.runtime = runtime;
     this.#limit = limit;
+    this.#backoff = new AcceptBackoff(runtime, () => {
+      if (!this.#paused) this.binding?.resumeAccept();
+    });
   }
 
   override get pollable(): object {
@@ -49,6 +54,7 @@ export class Acceptor extends Source implements AcceptSink {
 
   onAccept(binding: TransportBinding): TransportSink {
     const stream = new Stream(this.runtime, binding);
+    this.#backoff.succeeded();
     if (this.closed || this.#queue.length >= this.#limit && !this.runtime.capabilities.pauseAccept) {
       // Nobody will take it, or more wait than the backlog allows and the host can't leave them with the system.
       stream.close();
@@ -63,6 +69,11 @@ export class Acceptor extends Source implements AcceptSink {
 
   onError(error: EventError): void {
     if (this.closed) return;
+    if (isExhausted(error.code)) {
+      this.binding?.pauseAccept();
+      // Told once: it goes on until something is let go.
+      if (!this.#backoff.failed()) return;
+    }
     this.#error = error;
     this.notify(EV_READ);
   }
@@ -78,7 +89,7 @@ export class Acceptor extends Source implements AcceptSink {
     if (this.#queue.length === 0 && this.#error === null) this.clear(EV_READ);
     if (this.#paused && this.#queue.length < this.#limit) {
       this.#paused = false;
-      this.binding?.resumeAccept();
+      if (!this.#backoff.waiting) this.binding?.resumeAccept();
     }
     if (stream === undefined) {
       if (error !== null) throw error;
@@ -103,6 +114,7 @@ export class Acceptor extends Source implements AcceptSink {
   close(): Promise<void> {
     if (!this.closed) {
       this.closed = true;
+      this.#backoff.stop();
       this.release();
       for (const stream of this.#queue.splice(0)) stream.close();
     }
@@ -113,6 +125,10 @@ export class Acceptor extends Source implements AcceptSink {
 /**
  * A socket that takes connections. Those that the host has accepted wait in a queue of the length of the backlog until
  * `accept()` takes them; where the host can, further ones wait in the system.
+ *
+ * When the process or the system runs out of descriptors or memory (`EMFILE`, `ENFILE`, `ENOBUFS`, `ENOMEM`), accepting
+ * pauses for 10 ms, twice as long after each failure up to a second, and goes on by itself: the connections wait. It is
+ * told once, until a connection could be accepted again. Not every host tells: see `docs/design.md`.
  *
  * libevent: what a listening `evutil_socket_t` and `accept` are.
  *
@@ -176,7 +192,7 @@ export class ListeningSocket extends Pollable {
    * libevent: `accept`.
    *
    * @returns The socket of the connection, or `EAGAIN` when none waits
-   * @throws {EventError} Why accepting failed (`EMFILE`, …), once; `EBADF` once closed
+   * @throws {EventError} Why accepting failed (`EMFILE`, …), once an episode; `EBADF` once closed
    */
   accept(): Socket | typeof EAGAIN {
     const stream = this.#acceptor.accept();

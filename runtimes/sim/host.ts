@@ -67,6 +67,8 @@ export class SimHostRuntime implements Runtime {
   readonly datagrams: PortTable<SimDatagramSocket> = new PortTable();
   /** How many listeners, connections and datagram sockets are open. */
   handles = 0;
+  /** How many there can be. */
+  handleLimit: number = Infinity;
   readonly #listeners: PortTable<SimListener> = new PortTable();
   readonly #paths: Map<string, SimListener> = new Map();
   readonly #signals: Map<string, Set<() => void>> = new Map();
@@ -135,6 +137,7 @@ export class SimHostRuntime implements Runtime {
     const client = new SimConnection(this, sink);
     try {
       if (options.tls !== undefined) throw noTls("connect");
+      if (this.handles > this.handleLimit) throw this.exhausted("connect");
       if (options.path !== undefined) this.#connectPath(options.path, client);
       else this.#connectInet(options, client);
     } catch (error) {
@@ -203,6 +206,16 @@ export class SimHostRuntime implements Runtime {
     return own ?? parseIp(this.addresses[0] ?? "") ?? LOOPBACK_IPV4;
   }
 
+  /**
+   * Makes the error of a host that has no handle left.
+   *
+   * @param syscall What was tried
+   * @returns The error
+   */
+  exhausted(syscall: string): EventError {
+    return failure(syscall, `too many open handles, ${this.handles} of ${this.handleLimit}`, "EMFILE", syscall);
+  }
+
   /** Reads an address of this host. */
   #own(hostname: string, family: "IPv4" | "IPv6" | undefined, syscall: string): Ip {
     const ip = parseIp(hostname);
@@ -217,6 +230,7 @@ export class SimHostRuntime implements Runtime {
   #listen(options: ListenOptions, sink: AcceptSink): ListenerBinding {
     this.network.scheduler.touch();
     if (options.tls !== undefined) throw noTls("listen");
+    if (this.handles >= this.handleLimit) throw this.exhausted("listen");
     const reusePort = options.reusePort ?? false;
     const backlog = options.backlog ?? DEFAULT_BACKLOG;
     const { path } = options;

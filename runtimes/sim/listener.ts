@@ -12,6 +12,9 @@ import type { SimHostRuntime } from "./host.ts";
 /** How many connections may wait to be accepted unless a listener says otherwise, as on the real hosts. */
 export const DEFAULT_BACKLOG = 511;
 
+/** When accepting is tried again after it has failed, where nobody has paused it. */
+const RETRY_MS = 1;
+
 /** An attempt to connect, on its way. */
 export interface Attempt extends Ends {
   /** The end that connects. */
@@ -158,10 +161,17 @@ export class SimListener implements ListenerBinding {
   }
 
   #accept(server: SimConnection): void {
+    const { host, sink } = this.#options;
+    if (host.handles >= host.handleLimit) {
+      this.#established.unshift(server);
+      // A real host's poll would say the same again: it is tried again unless the owner pauses.
+      host.network.scheduler.at(host.network.scheduler.now + RETRY_MS, () => this.#scheduleAccept());
+      return sink.onError(host.exhausted("accept"));
+    }
     server.count();
     let attached = false;
     try {
-      server.attach(this.#options.sink.onAccept(server));
+      server.attach(sink.onAccept(server));
       attached = true;
     } finally {
       if (!attached) server.reset();
