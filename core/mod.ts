@@ -71,6 +71,7 @@ export * from "./stream/frames.ts";
 export * from "./stream/lines.ts";
 export {
   connect,
+  type ConnectionCallbacks,
   type ConnectionOptions,
   serve,
   type ServeCallbacks,

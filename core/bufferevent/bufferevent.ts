@@ -204,6 +204,21 @@ export abstract class BufferEvent<Ctx = unknown> {
   }
 
   /**
+   * Sets how long nothing may arrive and nothing leave, from now on; null or 0 for ever. Both directions are then
+   * disabled, and the event callback gets `BEV_EVENT_READING | BEV_EVENT_WRITING | BEV_EVENT_TIMEOUT` with the code
+   * `ETIMEDOUT`; it counts anew when a direction is enabled. Output that waits is no sign of life: what counts is that some
+   * of it leaves.
+   *
+   * @param ms Milliseconds, or null
+   * @throws {RangeError} When negative or not finite
+   */
+  setIdleTimeout(ms: number | null): void {
+    const idle = checkDuration("set the idle timeout", ms);
+    this.#core.live("set the idle timeout");
+    this.#core.setIdleTimeout(idle);
+  }
+
+  /**
    * Appends bytes to the output; they leave at the end of the turn. The bytes are copied. libevent: `bufferevent_write`.
    *
    * Heed what it returns, and memory stays bounded whatever the peer does. Who does not is stopped by `maxOutputBytes`.

@@ -22,6 +22,7 @@ import { loopOf } from "../loop/event_base.ts";
 import type { Loop } from "../loop/loop.ts";
 import { LoopEvent } from "../loop/loop_event.ts";
 import type { BufferEvent, BufferEventCallbacks } from "./bufferevent.ts";
+import { IdleTimer } from "./idle.ts";
 import type { RateLimits } from "./rate_core.ts";
 
 /** Suspended because the input has reached its high watermark (rule V7). */
@@ -92,6 +93,8 @@ export abstract class BevCore implements BufferOwner {
   maxSingleRead: number = DEFAULT_MAX_SINGLE;
   /** 0: as much as the transport takes. */
   maxSingleWrite = 0;
+  /** Where there is an idle timeout. */
+  #idle: IdleTimer | null = null;
   /** With so much output `write()` says stop. */
   stopAt: number = DEFAULT_STOP;
   #maxOutput = DEFAULT_MAX_OUTPUT;
@@ -161,6 +164,7 @@ export abstract class BevCore implements BufferOwner {
   enable(what: number): void {
     this.live("enable a bufferevent");
     this.enabled |= what & (EV_READ | EV_WRITE);
+    if (this.#idle !== null && !this.#idle.timed) this.#idle.restart();
     this.onEnable(what);
   }
 
@@ -235,10 +239,16 @@ export abstract class BevCore implements BufferOwner {
     if (this.freed) return;
     if (buffer === this.output) {
       if (added > 0) this.onOutput();
-      else if (this.#fullTold && buffer.length <= this.writeLow) this.#fullTold = false;
+      else {
+        if (this.#idle !== null) this.#idle.restart();
+        if (this.#fullTold && buffer.length <= this.writeLow) this.#fullTold = false;
+      }
       return;
     }
-    if (deleted === 0) return;
+    if (deleted === 0) {
+      if (this.#idle !== null) this.#idle.restart();
+      return;
+    }
     if (this.readSuspended !== 0) {
       if (this.readHigh === 0 || this.input.length < this.readHigh) this.resumeRead(SUSPEND_WATERMARK);
     }
@@ -400,6 +410,19 @@ export abstract class BevCore implements BufferOwner {
     this.callEvent(BEV_EVENT_WRITING | BEV_EVENT_TIMEOUT, error);
   }
 
+  setIdleTimeout(ms: number): void {
+    if (this.#idle !== null) this.loop.del(this.#idle);
+    this.#idle = ms > 0 ? new IdleTimer(this, ms) : null;
+  }
+
+  /** The idle timeout has passed: both directions are disabled, and it is told. */
+  idled(ms: number): void {
+    if (this.closing !== null) return;
+    this.disable(EV_READ | EV_WRITE);
+    const error = new EventError(`Nothing has arrived or left for ${ms} ms`, { code: "ETIMEDOUT" });
+    this.callEvent(BEV_EVENT_READING | BEV_EVENT_WRITING | BEV_EVENT_TIMEOUT, error);
+  }
+
   // ---- the end
 
   /** Nothing can be written any more. */
@@ -414,6 +437,7 @@ export abstract class BevCore implements BufferOwner {
     this.callbacks = null;
     this.#forgetPending();
     this.rate?.release();
+    this.setIdleTimeout(0);
     this.onFree();
     setBufferOwner(this.input, null);
     setBufferOwner(this.output, null);

@@ -1,7 +1,7 @@
 // Timeouts of reading and writing: rule V9, and V11 for connecting.
 
 import { describe, it } from "node:test";
-import { assertEquals } from "@std/assert";
+import { assertEquals, assertThrows } from "@std/assert";
 import { SocketBufferEvent } from "../../../core/bufferevent/socket.ts";
 import { EV_READ, EV_WRITE } from "../../../core/flags.ts";
 import type { InetAddress } from "../../../core/runtime.ts";
@@ -9,6 +9,7 @@ import { Socket } from "../../../core/socket/socket.ts";
 import { nothingLeft, world } from "../loop/harness.ts";
 import { pattern } from "../socket/pairs.ts";
 import { Recorder, rig } from "./rig.ts";
+import { Stage } from "./stage.ts";
 
 describe("the timeout of reading", () => {
   it("runs while reading is enabled, is told once and disables it; enable() starts it anew", async () => {
@@ -270,5 +271,88 @@ describe("timeouts of what is not connected", () => {
     bev.free();
     await listening.close();
     await nothingLeft({ sim, base });
+  });
+});
+
+describe("the idle timeout", () => {
+  it("passes when nothing has come or gone for so long; both directions are disabled, and ETIMEDOUT is told once", async () => {
+    const made = await rig({ times: true });
+    const { bev, record } = made;
+    bev.enable(EV_READ);
+    await made.during(1);
+    record.take();
+    bev.setIdleTimeout(100);
+    assertEquals(await made.during(1000), ["event READING|WRITING|TIMEOUT at 101"]);
+    assertEquals([bev.enabled, record.errors[0]?.code], [0, "ETIMEDOUT"]);
+    bev.enable(EV_READ);
+    assertEquals(await made.during(1000), ["event READING|WRITING|TIMEOUT at 1101"], "enable() starts it anew");
+    await made.end();
+  });
+
+  it("is restarted by each arrival and by what leaves, not by what is queued or taken from the input", async () => {
+    const made = await rig({ times: true });
+    const { bev, peer, record } = made;
+    record.drains = false;
+    bev.enable(EV_READ);
+    bev.setIdleTimeout(100);
+    await made.during(1);
+    peer.send("x");
+    await made.during(60);
+    bev.write("y");
+    await made.during(60);
+    record.take();
+    bev.input.drain(1);
+    assertEquals(await made.during(100), ["event READING|WRITING|TIMEOUT at 161"]);
+    await made.end();
+  });
+
+  it("passes while output waits that nobody takes, however much is added", async () => {
+    const made = await rig();
+    const { bev } = made;
+    await made.block();
+    bev.setIdleTimeout(100);
+    const calls: string[] = [];
+    for (let i = 0; i < 30 && calls.length === 0; i++) {
+      bev.write("more");
+      calls.push(...await made.during(10));
+    }
+    assertEquals([calls, bev.output.length], [["event READING|WRITING|TIMEOUT"], 40]);
+    await made.end();
+  });
+
+  it("can be taken back by null and 0, and by free() and close()", async () => {
+    const made = await rig();
+    const { bev } = made;
+    bev.setIdleTimeout(10);
+    bev.setIdleTimeout(null);
+    assertEquals(await made.during(100), []);
+    bev.setIdleTimeout(10);
+    bev.setIdleTimeout(0);
+    assertEquals(await made.during(100), []);
+    for (const ms of [-1, NaN, Infinity]) assertThrows(() => bev.setIdleTimeout(ms), RangeError);
+    bev.setIdleTimeout(10);
+    const closing = bev.close();
+    assertEquals(await made.during(100), []);
+    made.peer.shutdown();
+    assertEquals(await made.sim.run(closing), true);
+    await made.end();
+  });
+
+  it("of a pair is told by each end", async () => {
+    const stage = new Stage();
+    const { a, b, log } = stage.pair();
+    b.enable(EV_READ);
+    a.setIdleTimeout(50);
+    b.setIdleTimeout(70);
+    await stage.during(20);
+    a.write("x");
+    await stage.during(200);
+    assertEquals(log.take(), [
+      "b read 1",
+      "a write 0",
+      "a event READING|WRITING|TIMEOUT",
+      "b event READING|WRITING|TIMEOUT",
+    ]);
+    await stage.end(a, b);
   });
 });

@@ -1,0 +1,32 @@
+/** The idle timeout of a bufferevent: neither did bytes arrive nor did any leave for too long. */
+
+import { LoopEvent } from "../loop/loop_event.ts";
+import type { BevCore } from "./core.ts";
+
+/** The timer. There is one only where an idle timeout is set. */
+export class IdleTimer extends LoopEvent {
+  readonly #core: BevCore;
+  readonly #ms: number;
+
+  /**
+   * Begins to count.
+   *
+   * @param core What is idle or not
+   * @param ms How long it may be, more than 0
+   */
+  constructor(core: BevCore, ms: number) {
+    super(core.loop, null, 0, core.priority);
+    this.#core = core;
+    this.#ms = ms;
+    this.restart();
+  }
+
+  /** Something has arrived or left. */
+  restart(): void {
+    this.loop.setDeadline(this, this.#ms);
+  }
+
+  override run(): void {
+    this.#core.idled(this.#ms);
+  }
+}

@@ -1,0 +1,58 @@
+/** A server that `serve()` has made. */
+
+import type { SocketBufferEvent } from "../bufferevent/socket.ts";
+import type { EventBase } from "../loop/event_base.ts";
+import type { Address } from "../runtime.ts";
+import type { ServerCore } from "./server_core.ts";
+
+/** A running server. */
+export class Server {
+  readonly #core: ServerCore;
+
+  /** Made by `serve()`. */
+  constructor(core: object) {
+    this.#core = core as ServerCore;
+  }
+
+  /** Where it listens, the port that the system chose included. */
+  get address(): Address {
+    return this.#core.listener.address;
+  }
+
+  /** The base on which it runs. */
+  get base(): EventBase {
+    return this.#core.listener.base;
+  }
+
+  /** How many connections there are, those that are being closed too. */
+  get connections(): number {
+    return this.#core.open.size;
+  }
+
+  /** How many connections were reset at once since their address had as many as `maxConnectionsPerAddress` allows. */
+  get rejected(): number {
+    return this.#core.rejected;
+  }
+
+  /** The connections, in the order in which they came; those that are being closed too. */
+  [Symbol.iterator](): IterableIterator<SocketBufferEvent> {
+    return this.#core.open.values();
+  }
+
+  /**
+   * Stops: no connection is accepted any more, those that are there may finish, and what is left after `graceMs` is cut.
+   * A second call can only bring the cut forward.
+   *
+   * @param options `graceMs`: how long connections may go on, by default `drainTimeoutMs`, or 10 s; 0 cuts them at once
+   * @returns When no connection is left, the last `close` callback has run and the port is free; the same for every call
+   * @throws {RangeError} When `graceMs` is negative or no number
+   */
+  close(options: { graceMs?: number } = {}): Promise<void> {
+    return this.#core.close(options);
+  }
+
+  /** As `close()`. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}
