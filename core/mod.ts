@@ -24,6 +24,8 @@ export {
   type AcceptSink,
   type Address,
   type Capabilities,
+  type CompressionFormat,
+  type Compressor,
   type ConnectOptions,
   type DatagramBinding,
   type DatagramOptions,
@@ -59,6 +61,14 @@ export { BufferEvent, type BufferEventCallbacks, type Watermarks } from "./buffe
 export { SocketBufferEvent } from "./bufferevent/socket.ts";
 export { bufferEventPair, PairBufferEvent, type PairOptions } from "./bufferevent/pair.ts";
 export { type BufferEventFilter, FilterBufferEvent } from "./bufferevent/filter.ts";
+export {
+  compress,
+  compressionFilter,
+  type CompressionFilterOptions,
+  type CompressionOptions,
+  decompress,
+  type DecompressionOptions,
+} from "./bufferevent/filters/compression.ts";
 export { crlfToLf, lfToCrlf } from "./bufferevent/filters/line_endings.ts";
 export {
   EV_RATE_LIMIT_MAX,

@@ -127,6 +127,31 @@ export interface Capabilities {
   readonly startTlsClient: boolean;
 }
 
+/** The formats of compressed streams, by the names of the Compression Streams standard: RFC 1952, 1950, 1951 and 7932. */
+export type CompressionFormat = "gzip" | "deflate" | "deflate-raw" | "brotli";
+
+/** One stream that is compressed, or taken apart. It works at once, in the call. */
+export interface Compressor {
+  /**
+   * Takes bytes from the front of `input` and puts what becomes of them at the front of `output`, until the one is used
+   * up or the other is full. A full output may mean that there is more to come: call again, without input if need be.
+   * A decompressor whose stream has ended takes nothing and makes nothing; members of a gzip stream are one stream.
+   *
+   * @param mode `BEV_NORMAL`; or, of a compressor whose input is used up, `BEV_FLUSH`: all that was taken comes out, or
+   * `BEV_FINISHED`: and the stream ends. The last two until the output is not full.
+   * @throws {EventError} `EV_COMPRESSED_INVALID`
+   */
+  step(input: Uint8Array, output: Uint8Array, mode: number): void;
+  /** How many bytes the last step took. */
+  readonly taken: number;
+  /** How many bytes the last step made. */
+  readonly made: number;
+  /** Of a decompressor, as its last call: whether what it was given is a whole stream. */
+  finish(): boolean;
+  /** Lets its memory go. Idempotent. */
+  close(): void;
+}
+
 /** What {@linkcode Runtime.setTimer} gives. Opaque to the core. */
 export type TimerToken = object | number;
 
@@ -177,6 +202,13 @@ export interface Runtime {
   datagram?(options: DatagramOptions, sink: DatagramSink): Promise<DatagramBinding>;
   /** Reads `length` bytes (or to the end) of a file from `offset`. Present where `capabilities.files`. */
   readFile?(path: string, offset: number, length: number | undefined): Promise<Uint8Array>;
+  /**
+   * Makes a compressor, or a decompressor. Present where the host has them.
+   *
+   * @param level How hard it tries; undefined for the usual, and of a decompressor
+   * @throws {EventError} `EV_UNSUPPORTED` when the host has none of the format after all
+   */
+  compressor?(format: CompressionFormat, way: "compress" | "decompress", level: number | undefined): Compressor;
 }
 
 /** What an adapter does with one connection at the core's word. */

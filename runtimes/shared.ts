@@ -10,6 +10,8 @@ import type {
   AcceptSink,
   Address,
   Capabilities,
+  CompressionFormat,
+  Compressor,
   ConnectOptions,
   InetAddress,
   ListenerBinding,
@@ -19,6 +21,7 @@ import type {
   TransportBinding,
   TransportSink,
 } from "../core/runtime.ts";
+import { hostCompressor } from "./compression.ts";
 import type { HostGlobals, HostTimer } from "./types/host.ts";
 import type { NodeDns, NodeFs, NodeOs } from "./types/node.ts";
 
@@ -293,6 +296,10 @@ export abstract class HostRuntime implements Runtime {
     } catch (error) {
       throw failure(`read ${path}`, error, "read");
     }
+  }
+
+  compressor(format: CompressionFormat, way: "compress" | "decompress", level: number | undefined): Compressor {
+    return hostCompressor(format, way, level);
   }
 
   abstract listen(options: ListenOptions, sink: AcceptSink): Promise<ListenerBinding>;

@@ -1,6 +1,7 @@
 /** A bufferevent over another one, with a transformation in between. */
 
 import type { EvBuffer } from "../buffer/evbuffer.ts";
+import type { EventError } from "../errors.ts";
 import { BufferEvent, checkOptions, coreOf } from "./bufferevent.ts";
 import { FilterCore } from "./filter_core.ts";
 
@@ -20,7 +21,12 @@ import { FilterCore } from "./filter_core.ts";
  *
  * libevent: `bufferevent_filter_cb`.
  */
-export type BufferEventFilter = (source: EvBuffer, destination: EvBuffer, limit: number, mode: number) => number;
+export interface BufferEventFilter {
+  /** Transforms. */
+  (source: EvBuffer, destination: EvBuffer, limit: number, mode: number): number;
+  /** Why it has said `BEV_ERROR`, for the event callback: in place of an error of code `EV_FILTER`. */
+  error?: EventError | null;
+}
 
 /**
  * A layer over another bufferevent: the input filter makes its input of what arrives below, the output filter makes of
@@ -32,7 +38,7 @@ export type BufferEventFilter = (source: EvBuffer, destination: EvBuffer, limit:
  * - A filter function runs in the loop, at most once at a time, and never inside `write()`: what is written in a turn
  *   goes through in one call. `flush()` and `close()` call it at once.
  * - Enabling reading processes what waits below already. `BEV_ERROR` gives one `BEV_EVENT_ERROR` with
- *   `BEV_EVENT_READING` or `BEV_EVENT_WRITING` and the code `EV_FILTER`, and disables that direction; enabling it tries
+ *   `BEV_EVENT_READING` or `BEV_EVENT_WRITING` and the code `EV_FILTER`, or the filter's own `error`, and disables that direction; enabling it tries
  *   again. What a filter throws rejects the `dispatch()` that runs it, or the promise of `close()`.
  * - Enabling writing with nothing to send calls nothing back.
  * - The write callback comes when the output has drained to the low watermark into the one below. The high watermark of

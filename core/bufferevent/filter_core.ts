@@ -193,7 +193,7 @@ export class FilterCore extends BevCore implements FilterOwner {
     }
     if ((state & FAILED) === 0) return true;
     this.disable(EV_READ);
-    this.callEvent(BEV_EVENT_READING | BEV_EVENT_ERROR, filterError("read"));
+    this.callEvent(BEV_EVENT_READING | BEV_EVENT_ERROR, this.#inward.error ?? filterError("read"));
     return false;
   }
 
@@ -252,7 +252,7 @@ export class FilterCore extends BevCore implements FilterOwner {
   }
 
   #writeError(): EventError {
-    if (!this.below.freed && !this.below.finishing) return filterError("write");
+    if (!this.below.freed && !this.below.finishing) return this.#outward.error ?? filterError("write");
     return new EventError("Cannot write: the bufferevent under the filter was finished", {
       code: "EPIPE",
       syscall: "write",
@@ -303,7 +303,7 @@ export class FilterCore extends BevCore implements FilterOwner {
     }
     if ((state & FAILED) === 0) return;
     this.disable(EV_READ);
-    this.triggerEvent(BEV_EVENT_READING | BEV_EVENT_ERROR, filterError("read"));
+    this.triggerEvent(BEV_EVENT_READING | BEV_EVENT_ERROR, this.#inward.error ?? filterError("read"));
   }
 
   #flushOutput(mode: number): void {

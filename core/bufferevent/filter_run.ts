@@ -2,6 +2,7 @@
 
 import { BEV_ERROR, BEV_FINISHED, BEV_NEED_MORE, BEV_NORMAL, BEV_OK } from "../flags.ts";
 import type { EvBuffer } from "../buffer/evbuffer.ts";
+import type { EventError } from "../errors.ts";
 import type { BufferEventFilter } from "./filter.ts";
 
 /** Bytes were taken from the source. */
@@ -53,6 +54,11 @@ export class FilterRun {
     this.source = source;
     this.destination = destination;
     this.#outward = outward;
+  }
+
+  /** Why the filter has failed, if it says so. */
+  get error(): EventError | null {
+    return this.#filter.error ?? null;
   }
 
   /**

@@ -9,6 +9,8 @@ import type {
   AbortSignalLike,
   AcceptSink,
   Capabilities,
+  CompressionFormat,
+  Compressor,
   ConnectOptions,
   DatagramBinding,
   DatagramOptions,
@@ -21,6 +23,7 @@ import type {
   TransportBinding,
   TransportSink,
 } from "../../core/runtime.ts";
+import { hostCompressor } from "../compression.ts";
 import { addressText, type Ip, isLoopback, isWildcard, parseIp } from "./addresses.ts";
 import { SimConnection } from "./connection.ts";
 import { SimDatagramSocket } from "./datagram.ts";
@@ -180,6 +183,11 @@ export class SimHostRuntime implements Runtime {
 
   readFile(path: string, offset: number, length: number | undefined): Promise<Uint8Array> {
     return new Promise((resolve) => resolve(this.#readFile(path, offset, length)));
+  }
+
+  /** The real host's: what it makes depends on nothing but what it is given. */
+  compressor(format: CompressionFormat, way: "compress" | "decompress", level: number | undefined): Compressor {
+    return hostCompressor(format, way, level);
   }
 
   /**

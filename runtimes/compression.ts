@@ -1,0 +1,144 @@
+/**
+ * Compressed streams by the zlib that every host has as `node:zlib`.
+ *
+ * Its public interface is either for a whole message or asynchronous, and the asynchronous one neither says how much of
+ * its input it has taken nor can be driven on a simulator's clock. So the handle under a stream is used: its `writeSync`
+ * and the stream's `_writeState` are the same on Node, Deno and Bun. Remove when there is a public way, for which
+ * nodejs/node#35295 and nodejs/node#47709 have asked.
+ *
+ * @module
+ */
+
+import { EventError } from "../core/errors.ts";
+import { BEV_FINISHED, BEV_FLUSH } from "../core/flags.ts";
+import type { CompressionFormat, Compressor } from "../core/runtime.ts";
+
+/** As much of `node:zlib` as is used. */
+type Zlib = { readonly [make: string]: (options: ZlibOptions) => ZlibStream };
+
+interface ZlibOptions {
+  chunkSize: number;
+  level?: number;
+  params?: { [parameter: number]: number };
+}
+
+interface ZlibStream {
+  readonly _handle?: ZlibHandle;
+  readonly _writeState?: Uint32Array;
+  close(): void;
+}
+
+interface ZlibHandle {
+  onerror: (message: string) => void;
+  writeSync(
+    flush: number,
+    input: Uint8Array,
+    inputAt: number,
+    inputLength: number,
+    output: Uint8Array,
+    outputAt: number,
+    outputLength: number,
+  ): void;
+}
+
+const MAKERS: { readonly [format in CompressionFormat]: readonly [compress: string, decompress: string] } = {
+  "gzip": ["createGzip", "createGunzip"],
+  "deflate": ["createDeflate", "createInflate"],
+  "deflate-raw": ["createDeflateRaw", "createInflateRaw"],
+  "brotli": ["createBrotliCompress", "createBrotliDecompress"],
+};
+
+/** BROTLI_PARAM_QUALITY, and what is used unless told: its own default is for files, and takes a hundred times longer. */
+const BROTLI_QUALITY = 1;
+const BROTLI_USUAL_QUALITY = 5;
+/** What the streams' own output, which is not used, may have at least. */
+const UNUSED_CHUNK_BYTES = 64;
+
+const PROBE: Uint8Array = new Uint8Array(1);
+
+/**
+ * Makes a compressor of the running host.
+ *
+ * @throws {EventError} `EV_UNSUPPORTED` when it has none
+ */
+export function hostCompressor(
+  format: CompressionFormat,
+  way: "compress" | "decompress",
+  level: number | undefined,
+): Compressor {
+  const host = globalThis as { process?: { getBuiltinModule?(name: string): unknown } };
+  const zlib = host.process?.getBuiltinModule?.("node:zlib") as Zlib | undefined;
+  const make = zlib?.[MAKERS[format][way === "compress" ? 0 : 1]];
+  const options: ZlibOptions = { chunkSize: UNUSED_CHUNK_BYTES };
+  if (way === "compress") {
+    if (format === "brotli") options.params = { [BROTLI_QUALITY]: level ?? BROTLI_USUAL_QUALITY };
+    else if (level !== undefined) options.level = level;
+  }
+  const stream = make?.(options);
+  if (stream?._handle?.writeSync === undefined || stream._writeState === undefined) {
+    throw new EventError(`Cannot ${way} ${format}: this host has no zlib that works in the call`, {
+      code: "EV_UNSUPPORTED",
+    });
+  }
+  return new ZlibCompressor(stream, stream._handle, stream._writeState, format);
+}
+
+class ZlibCompressor implements Compressor {
+  taken = 0;
+  made = 0;
+  readonly #stream: ZlibStream;
+  readonly #handle: ZlibHandle;
+  /** How much of the output is free and of the input not taken, after a step. */
+  readonly #left: Uint32Array;
+  readonly #format: CompressionFormat;
+  #failure: string | null = null;
+  #closed = false;
+
+  constructor(stream: ZlibStream, handle: ZlibHandle, left: Uint32Array, format: CompressionFormat) {
+    this.#stream = stream;
+    this.#handle = handle;
+    this.#left = left;
+    this.#format = format;
+    // The stream's own would tell it as an event, later.
+    handle.onerror = (message) => this.#failure = message;
+  }
+
+  step(input: Uint8Array, output: Uint8Array, mode: number): void {
+    this.#write(input, output, this.#flushOf(mode));
+    if (this.#failure === null) return;
+    throw new EventError(`Cannot go on with a ${this.#format} stream: ${this.#failure}`, {
+      code: "EV_COMPRESSED_INVALID",
+    });
+  }
+
+  #write(input: Uint8Array, output: Uint8Array, flush: number): void {
+    this.taken = this.made = 0;
+    if (this.#failure !== null) return;
+    if (this.#closed) throw new Error("Cannot use a compressor: it was closed");
+    this.#handle.writeSync(flush, input, 0, input.length, output, 0, output.length);
+    // After a failure what is left was not counted.
+    if (this.#failure !== null) return;
+    this.made = output.length - (this.#left[0] as number);
+    this.taken = input.length - (this.#left[1] as number);
+  }
+
+  /** `Z_NO_FLUSH`, `Z_SYNC_FLUSH` and `Z_FINISH`, or the three operations of brotli. */
+  #flushOf(mode: number): number {
+    if (this.#format === "brotli") return mode;
+    return mode === BEV_FINISHED ? 4 : mode === BEV_FLUSH ? 2 : 0;
+  }
+
+  finish(): boolean {
+    // Not by Z_FINISH, which brotli on Deno does not heed: one that has ended takes nothing more, one that has not does.
+    this.#write(PROBE, new Uint8Array(UNUSED_CHUNK_BYTES), 0);
+    const whole = this.#failure === null && this.taken === 0;
+    this.close();
+    return whole;
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#stream.close();
+  }
+}
