@@ -69,6 +69,7 @@ export {
   decompress,
   type DecompressionOptions,
 } from "./bufferevent/filters/compression.ts";
+export { pipe, type PipeOptions, type PipeResult } from "./bufferevent/pipe.ts";
 export { crlfToLf, lfToCrlf } from "./bufferevent/filters/line_endings.ts";
 export {
   EV_RATE_LIMIT_MAX,

@@ -94,7 +94,7 @@ export abstract class BevCore implements BufferOwner {
   /** 0: as much as the transport takes. */
   maxSingleWrite = 0;
   /** Where there is an idle timeout. */
-  #idle: IdleTimer | null = null;
+  idle: IdleTimer | null = null;
   /** With so much output `write()` says stop. */
   stopAt: number = DEFAULT_STOP;
   #maxOutput = DEFAULT_MAX_OUTPUT;
@@ -164,7 +164,7 @@ export abstract class BevCore implements BufferOwner {
   enable(what: number): void {
     this.live("enable a bufferevent");
     this.enabled |= what & (EV_READ | EV_WRITE);
-    if (this.#idle !== null && !this.#idle.timed) this.#idle.restart();
+    if (this.idle !== null && !this.idle.timed) this.idle.restart();
     this.onEnable(what);
   }
 
@@ -240,13 +240,13 @@ export abstract class BevCore implements BufferOwner {
     if (buffer === this.output) {
       if (added > 0) this.onOutput();
       else {
-        if (this.#idle !== null) this.#idle.restart();
+        if (this.idle !== null) this.idle.restart();
         if (this.#fullTold && buffer.length <= this.writeLow) this.#fullTold = false;
       }
       return;
     }
     if (deleted === 0) {
-      if (this.#idle !== null) this.#idle.restart();
+      if (this.idle !== null) this.idle.restart();
       return;
     }
     if (this.readSuspended !== 0) {
@@ -411,8 +411,8 @@ export abstract class BevCore implements BufferOwner {
   }
 
   setIdleTimeout(ms: number): void {
-    if (this.#idle !== null) this.loop.del(this.#idle);
-    this.#idle = ms > 0 ? new IdleTimer(this, ms) : null;
+    if (this.idle !== null) this.loop.del(this.idle);
+    this.idle = ms > 0 ? new IdleTimer(this, ms) : null;
   }
 
   /** The idle timeout has passed: both directions are disabled, and it is told. */
