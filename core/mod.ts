@@ -89,5 +89,14 @@ export {
   type ServeOptions,
   Server,
 } from "./stream/serve.ts";
-export { type LineViewOptions, View, type ViewOptions } from "./stream/views.ts";
+export type { LineViewOptions } from "./stream/lenses.ts";
+export { View, type ViewOptions } from "./stream/views.ts";
 export type { ByteReadable, ByteReadableStream, ByteWritable, ByteWritableStream } from "./stream/web_streams.ts";
+export {
+  connect as socketsConnect,
+  SocketError,
+  type SocketsAddress,
+  type SocketsInfo,
+  type SocketsOptions,
+  StreamSocket,
+} from "./stream/sockets.ts";

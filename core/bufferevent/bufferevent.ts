@@ -6,14 +6,8 @@ import type { EvBuffer } from "../buffer/evbuffer.ts";
 import { utf8Length } from "../buffer/utf8.ts";
 import type { EventBase } from "../loop/event_base.ts";
 import type { FrameCodec } from "../stream/frames.ts";
-import {
-  type LineViewOptions,
-  type View,
-  viewChunks,
-  viewFrames,
-  viewLines,
-  type ViewOptions,
-} from "../stream/views.ts";
+import { type LineViewOptions, viewChunks, viewFrames, viewLines } from "../stream/lenses.ts";
+import type { View, ViewOptions } from "../stream/views.ts";
 import { type ByteReadableStream, type ByteWritableStream, readableOf, writableOf } from "../stream/web_streams.ts";
 import { type BevCore, DEFAULT_MAX_SINGLE } from "./core.ts";
 import { RateLimits } from "./rate_core.ts";

@@ -64,7 +64,7 @@ export interface ServeCallbacks<Ctx = unknown> extends ConnectionCallbacks<Ctx> 
 const bases: WeakMap<Runtime, EventBase> = new WeakMap();
 
 /** The base of a runtime that dispatches by itself. It keeps the process alive as long as its sockets and timers do. */
-function baseOf(options: ConnectionOptions): EventBase {
+export function baseOf(options: ConnectionOptions): EventBase {
   if (options.base !== undefined) return options.base;
   const runtime = options.runtime ?? defaultRuntime();
   let base = bases.get(runtime);

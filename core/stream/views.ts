@@ -6,14 +6,9 @@
 
 import { EV_READ } from "../flags.ts";
 import { EventError } from "../errors.ts";
-import { checkFunction } from "../buffer/checks.ts";
 import type { EvBuffer } from "../buffer/evbuffer.ts";
-import { checkFront, take } from "../buffer/internal.ts";
-import { decodeUtf8 } from "../buffer/utf8.ts";
 import type { BevCore } from "../bufferevent/core.ts";
 import type { AbortSignalLike } from "../runtime.ts";
-import type { FrameCodec } from "./frames.ts";
-import { lineCodec, type LineOptions } from "./lines.ts";
 import { type End, type Reader, takeOver } from "./takeover.ts";
 
 /** Options of every view. */
@@ -22,21 +17,11 @@ export interface ViewOptions {
   signal?: AbortSignalLike | undefined;
 }
 
-/** Options of `BufferEvent.lines()`. */
-export interface LineViewOptions extends LineOptions, ViewOptions {
-  /**
-   * Whether lines are strings, decoded as UTF-8, rather than bytes.
-   *
-   * @default {false}
-   */
-  text?: boolean | undefined;
-}
-
 /** The high watermark of reading while a view is open, where none is set. */
 const DEFAULT_HIGH = 64 * 1024;
 
 /** A way to look at what arrives: takes something off the front, or gives null when there is too little. */
-interface Lens<T> {
+export interface Lens<T> {
   decode(input: EvBuffer): T | null;
   /** At the end of file: what is left, or null. */
   decodeEnd(input: EvBuffer): T | null;
@@ -102,6 +87,18 @@ export class View<T> implements AsyncIterableIterator<T> {
 
   /** Gives itself. */
   [Symbol.asyncIterator](): this {
+    return this;
+  }
+
+  /**
+   * Opens the view now, and not when the first one is asked for: for who has to wait for something else before, while
+   * the end of the connection would go to the callbacks.
+   *
+   * @returns Itself
+   * @throws {EventError} `EV_BUSY` when another view is open or there is a filter above; `EV_FREED`
+   */
+  open(): this {
+    this.#open();
     return this;
   }
 
@@ -349,56 +346,4 @@ const DONE: { done: true; value: undefined } = { done: true, value: undefined };
 
 function takenOver(core: BevCore): ReturnType<typeof takeOver> | null {
   return core.views as ReturnType<typeof takeOver> | null;
-}
-
-const chunks: Lens<Uint8Array> = {
-  decode(input) {
-    checkFront(input, "read a chunk");
-    return take(input, input.contiguousSpace);
-  },
-  decodeEnd: () => null,
-};
-
-/** The bytes of a bufferevent, as they come. */
-export function viewChunks(core: BevCore): View<Uint8Array> {
-  return new View(core, chunks, undefined);
-}
-
-/** The lines of a bufferevent. */
-export function viewLines(core: BevCore, options: LineViewOptions): View<Uint8Array> | View<string> {
-  const codec = lineCodec(options);
-  return options.text === true
-    ? new View<string>(core, texts(codec), checkSignal(options))
-    : new View<Uint8Array>(core, lensOf(codec), checkSignal(options));
-}
-
-/** The frames of a bufferevent. */
-export function viewFrames(core: BevCore, codec: FrameCodec, options: ViewOptions): View<Uint8Array> {
-  checkFunction("read frames", "decode of the codec", (codec as FrameCodec | null | undefined)?.decode);
-  return new View(core, lensOf(codec), checkSignal(options));
-}
-
-function checkSignal({ signal }: ViewOptions): AbortSignalLike | undefined {
-  if (signal === undefined || typeof signal.addEventListener === "function") return signal;
-  throw new TypeError(`Cannot read a bufferevent: signal must be an AbortSignal: received ${typeof signal}`);
-}
-
-function texts(codec: FrameCodec): Lens<string> {
-  const textOf = (line: Uint8Array | null | undefined): string | null => line ? decodeUtf8(line) : null;
-  return {
-    decode: (input) => textOf(codec.decode(input)),
-    decodeEnd: (input) => textOf(codec.decodeEnd?.(input)),
-  };
-}
-
-function lensOf(codec: FrameCodec): Lens<Uint8Array> {
-  return {
-    decode: (input) => codec.decode(input),
-    decodeEnd(input) {
-      if (codec.decodeEnd !== undefined) return codec.decodeEnd(input);
-      throw new EventError(`Cannot read a frame: the stream ended inside it, after ${input.length} bytes`, {
-        code: "EV_FRAME_TRUNCATED",
-      });
-    },
-  };
 }

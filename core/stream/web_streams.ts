@@ -11,7 +11,8 @@ import { encodeUtf8 } from "../buffer/utf8.ts";
 import type { BufferEvent } from "../bufferevent/bufferevent.ts";
 import type { BevCore } from "../bufferevent/core.ts";
 import { type Takeover, takeOver, type Writer } from "./takeover.ts";
-import { viewChunks } from "./views.ts";
+import { viewChunks } from "./lenses.ts";
+import type { View } from "./views.ts";
 
 /** As much of a `ReadableStream` of bytes as everyone uses. */
 export interface ByteReadable {
@@ -102,26 +103,49 @@ export function writableOf(core: BevCore): ByteWritableStream {
 }
 
 function makeReadable(core: BevCore): ByteReadable {
+  return streamOfView(viewChunks(core), { onCancel: () => readables.delete(core) });
+}
+
+function makeWritable(core: BevCore): ByteWritable {
+  return streamOfSink(new Sink(core));
+}
+
+/** What happens to a readable stream. */
+interface ReadableHooks {
+  /** The stream was cancelled. */
+  onCancel?(): void;
+  /** What arrives has ended, by an error or not. */
+  onEnd?(error: unknown): void;
+}
+
+/** Makes a stream of a view. */
+export function streamOfView(view: View<Uint8Array>, hooks: ReadableHooks): ByteReadable {
   const Stream = hostStream("ReadableStream");
-  const view = viewChunks(core);
   // Not of the type "bytes": that would take the memory of each chunk away from those who share it. Nothing is held
   // in the stream, so that the watermark of the bufferevent is the only bound, and cancelling loses nothing.
   return new Stream({
     async pull(controller) {
-      const { done, value } = await view.next();
-      if (done === true) controller.close();
-      else controller.enqueue(value);
+      try {
+        const { done, value } = await view.next();
+        if (done !== true) return controller.enqueue(value);
+        controller.close();
+        hooks.onEnd?.(null);
+      } catch (error) {
+        hooks.onEnd?.(error);
+        throw error;
+      }
     },
     async cancel() {
-      readables.delete(core);
+      hooks.onCancel?.();
       await view.return();
     },
   }, { highWaterMark: 0 });
 }
 
-function makeWritable(core: BevCore): ByteWritable {
+/** Makes the stream of a sink. */
+export function streamOfSink(sink: Sink): ByteWritable {
   const Stream = hostStream("WritableStream");
-  return new Stream(new Sink(core));
+  return new Stream(sink);
 }
 
 function hostStream<Name extends keyof StreamGlobals>(name: Name): NonNullable<StreamGlobals[Name]> {
@@ -131,15 +155,17 @@ function hostStream<Name extends keyof StreamGlobals>(name: Name): NonNullable<S
 }
 
 /** What is under a writable stream. The stream sees to it that one call has settled before the next is made. */
-class Sink implements Writer {
+export class Sink implements Writer {
   readonly #core: BevCore;
+  readonly #onFailed: ((error: unknown) => void) | null;
   #controller: WriteController | null = null;
   #views: Takeover | null = null;
   /** Who waits for the output to drain: to the low watermark, or wholly. */
-  #waiter: { resolve: () => void; reject: (error: EventError) => void; wholly: boolean } | null = null;
+  #waiter: { resolve: () => void; reject: (reason: unknown) => void; wholly: boolean } | null = null;
 
-  constructor(core: BevCore) {
+  constructor(core: BevCore, onFailed: ((error: unknown) => void) | null = null) {
     this.#core = core;
+    this.#onFailed = onFailed;
   }
 
   get waiting(): boolean {
@@ -211,12 +237,12 @@ class Sink implements Writer {
     });
   }
 
-  #settle(error: EventError | null): void {
+  #settle(failed: { reason: unknown } | null): void {
     const waiter = this.#waiter;
     this.#waiter = null;
     this.#views?.listen();
-    if (error === null) waiter?.resolve();
-    else waiter?.reject(error);
+    if (failed === null) waiter?.resolve();
+    else waiter?.reject(failed.reason);
   }
 
   onDrained(): void {
@@ -224,9 +250,15 @@ class Sink implements Writer {
   }
 
   onError(error: EventError): void {
+    this.fail(error);
+    this.#onFailed?.(error);
+  }
+
+  /** Ends the stream with a reason, and leaves the bufferevent to itself. */
+  fail(reason: unknown): void {
     this.#leave();
-    this.#controller?.error(error);
-    this.#settle(error);
+    this.#controller?.error(reason);
+    this.#settle({ reason });
   }
 
   onClosing(): void {

@@ -294,6 +294,18 @@ describe("the end of a view", () => {
     await stage.end();
   });
 
+  it("is not told to the callbacks while the view is open, however late somebody asks", async () => {
+    const stage = await viewStage();
+    const { bev, peer, record } = stage.rig;
+    const view = bev.lines({ text: true }).open();
+    await stage.peerSends("one\ntwo");
+    peer.shutdown();
+    await stage.pass(100);
+    assertEquals(await stage.run(all(view)), ["one", "two"]);
+    assertEquals(record.take(), []);
+    await stage.end();
+  });
+
   it("comes at once with close(), and the rest is dropped", async () => {
     const stage = await viewStage();
     const { bev, peer } = stage.rig;
