@@ -24,6 +24,7 @@ import type {
 } from "../core/runtime.ts";
 import { bunDatagram } from "./datagram_bun.ts";
 import { failure, fixedAddress, host, HostRuntime, inet, keeping, show, SILENT, target } from "./shared.ts";
+import { copied } from "./slab.ts";
 import type { BunHandlers, BunListener, BunSocket } from "./types/bun.ts";
 
 /**
@@ -32,20 +33,6 @@ import type { BunHandlers, BunListener, BunSocket } from "./types/bun.ts";
  * tenth of that.
  */
 const SMALL = 2048;
-const SLAB = 64 * 1024;
-let slab = new Uint8Array(0);
-let slabFill = 0;
-
-function settled(chunk: Uint8Array): Uint8Array {
-  if (chunk.length > slab.length - slabFill) {
-    slab = new Uint8Array(SLAB);
-    slabFill = 0;
-  }
-  const copy = new Uint8Array(slab.buffer, slabFill, chunk.length);
-  copy.set(chunk);
-  slabFill += chunk.length;
-  return copy;
-}
 
 class BunTransport implements TransportBinding {
   readonly runtime: HostRuntime;
@@ -297,7 +284,7 @@ const HANDLERS: BunHandlers = {
       }
       ours.late = true;
     }
-    ours.sink.onData(chunk.length <= SMALL ? settled(chunk) : chunk);
+    ours.sink.onData(chunk.length <= SMALL ? copied(chunk, chunk.length) : chunk);
   },
   drain(socket) {
     const ours = socket.data as BunTransport;

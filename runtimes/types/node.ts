@@ -17,6 +17,31 @@ export interface NodeProcess {
 export interface NodeNet {
   createServer(options: NodeServerOptions): NodeServer;
   connect(options: NodeConnectOptions): NodeSocket;
+  readonly Socket: new (options: NodeSocketOptions) => NodeSocket;
+}
+
+/** The option `onread`: `net` reads into a buffer of ours. */
+export interface NodeOnread {
+  /** Gives the first buffer, and after each read the next one, if it is another. */
+  buffer(): Uint8Array | undefined;
+  /** So many bytes were read into the buffer. False stops reading. `this` is the socket. */
+  callback(this: never, length: number, buffer: Uint8Array): boolean;
+}
+
+/** What `new net.Socket()` takes; `handle` is private to Node. */
+export interface NodeSocketOptions {
+  handle: NodeHandle;
+  allowHalfOpen: boolean;
+  highWaterMark: number;
+  onread: NodeOnread;
+}
+
+/** What is behind a socket or a server. Private to Node: all of it may be missing. */
+export interface NodeHandle {
+  getpeername?(out: object): number;
+  setNoDelay?(on: boolean): number;
+  useUserBuffer?(buffer: Uint8Array): void;
+  onconnection?: ((this: NodeHandle, status: number, client?: NodeHandle) => void) | null;
 }
 
 /** What `net.createServer()` takes. */
@@ -36,6 +61,7 @@ export interface NodeConnectOptions {
   noDelay: boolean;
   highWaterMark: number;
   autoSelectFamily: boolean;
+  onread: NodeOnread;
 }
 
 /** What `server.listen()` takes. */
@@ -61,6 +87,7 @@ export interface NodeServer extends NodeEmitter {
   close(): this;
   ref(): this;
   unref(): this;
+  readonly _handle?: NodeHandle | null;
 }
 
 /** `net.Socket`. */
@@ -84,8 +111,7 @@ export interface NodeSocket extends NodeEmitter {
   setKeepAlive(on: boolean, delayMs: number): this;
   ref(): this;
   unref(): this;
-  /** Private to Node, which reads the address of the peer by it. See `wasReset` in the adapter. */
-  readonly _handle?: { getpeername?(out: object): number } | null;
+  readonly _handle?: NodeHandle | null;
 }
 
 /** `node:dns`. */
