@@ -50,6 +50,8 @@ export function lastByteOf(eol: number): number {
 
 /** How far from where it begins a search is near. */
 const NEAR_BYTES = 256;
+/** Where a plain loop is no slower than the call of the host's search. */
+const SHORT_BYTES = 80;
 /** Windows under this size are not worth a second view of their memory. */
 const WORDS_BYTES = 512;
 
@@ -99,9 +101,9 @@ export function findWith(data: Uint8Array, words: Int32Array, byte: number, from
 }
 
 function findFar(data: Uint8Array, byte: number, from: number, to: number): number {
-  if (to === data.length) return data.indexOf(byte, from);
-  // The host's search has no end: what is beyond the window must not be paid for.
-  if (to - from > 64) {
+  if (to - from > SHORT_BYTES) {
+    if (to === data.length) return data.indexOf(byte, from);
+    // The host's search has no end: what is beyond the window must not be paid for.
     const hit = new Uint8Array(data.buffer, data.byteOffset + from, to - from).indexOf(byte);
     return hit < 0 ? -1 : from + hit;
   }
