@@ -1,0 +1,77 @@
+/**
+ * The loop benchmark on one runtime: a line of JSON for each result. `bench/loop.mjs` builds it and runs it on all three.
+ *
+ *     main.ts PART… [--quick]      PART: memory, tcp, timers
+ */
+
+import { argv } from "node:process";
+import { detectRuntime, type Runtime } from "../../mod.ts";
+import { Bench, cascade, closePairs, makePairs } from "./hops.ts";
+import { MemoryRuntime } from "./memory_runtime.ts";
+import { type Churn, hostChurn, hostTestTime, ourChurn, ourTestTime } from "./timers.ts";
+
+const quick = argv.includes("--quick");
+const ROUNDS = quick ? 5 : 25;
+const WARM_UP = quick ? 3 : 25;
+
+function say(result: object): void {
+  console.log(JSON.stringify(result));
+}
+
+function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  return sorted[sorted.length >> 1] as number;
+}
+
+async function rounds(round: () => Promise<number>): Promise<number> {
+  for (let i = 0; i < WARM_UP; i++) await round();
+  const times: number[] = [];
+  for (let i = 0; i < ROUNDS; i++) times.push(await round());
+  return median(times) * 1000;
+}
+
+/** Both benchmarks of libevent's, and then the first among more and more idle connections. */
+async function hops(where: string, runtime: Runtime, idle: readonly number[]): Promise<void> {
+  const pairs = await makePairs(runtime, Math.max(1000, ...idle));
+  for (const [n, active, writes] of [[100, 1, 100], [1000, 100, 1000]] as const) {
+    const bench = new Bench(runtime, pairs.slice(0, n), active, writes);
+    say({ where, work: "bench", n, active, writes, us: await rounds(() => bench.round()), hops: bench.hops });
+    bench.end();
+  }
+  for (const n of [100, 1000]) {
+    const some = pairs.slice(0, n);
+    say({ where, work: "cascade", n, us: await rounds(() => cascade(runtime, some)), hops: n });
+  }
+  for (const n of idle) {
+    const bench = new Bench(runtime, pairs.slice(0, n), 1, 1000);
+    const us = await rounds(() => bench.round());
+    say({ where, work: "idle", n, usPerEvent: us / bench.hops });
+    bench.end();
+  }
+  closePairs(pairs);
+}
+
+async function timers(): Promise<void> {
+  const count = quick ? 50_000 : 1_000_000;
+  const measured: Record<"ours" | "host", Churn[]> = { ours: [], host: [] };
+  for (let round = 0; round < (quick ? 1 : 3); round++) {
+    measured.ours.push(ourChurn(count));
+    measured.host.push(hostChurn(count));
+  }
+  for (const step of ["add", "restart", "del"] as const) {
+    const [ours, host] = [measured.ours, measured.host].map((all) =>
+      median(all.map((each) => each[step])) * 1e6 / count
+    );
+    say({ where: "timers", work: step, count, ours, host, unit: "ns" });
+  }
+  const timers = quick ? 2_000 : 20_000;
+  const [ours, host] = [await ourTestTime(timers), await hostTestTime(timers)];
+  say({ where: "timers", work: "test-time", count: timers, ours: ours.ms, host: host.ms, unit: "ms of CPU" });
+}
+
+if (argv.includes("memory")) {
+  await hops("memory", new MemoryRuntime(), quick ? [10, 100, 1000] : [10, 100, 1000, 10_000, 100_000]);
+}
+// Both ends are in this process, and it may have 20,000 files on many systems.
+if (argv.includes("tcp")) await hops("tcp", detectRuntime(), quick ? [10, 100, 1000] : [10, 100, 1000, 3000, 9000]);
+if (argv.includes("timers")) await timers();

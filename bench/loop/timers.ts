@@ -1,0 +1,140 @@
+/** Timers: ours, of which the host has one, and the host's own. */
+
+import { cpuUsage } from "node:process";
+import { EventBase, type EventHandle } from "../../mod.ts";
+
+type HostTimer = ReturnType<typeof setTimeout>;
+
+/** The CPU time of this process so far, in milliseconds: most of a timer's life is waiting. */
+function cpuMs(): number {
+  const { user, system } = cpuUsage();
+  return (user + system) / 1000;
+}
+
+/** Pseudo-random whole numbers below `n`, the same each time. */
+function random(): (n: number) => number {
+  let state = 88_172_645;
+  return (n) => {
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    return (state >>> 0) % n;
+  };
+}
+
+/** Milliseconds for each of the three things that a timeout has done to it. */
+export interface Churn {
+  add: number;
+  restart: number;
+  del: number;
+}
+
+const nothing = (): void => {};
+
+/** Makes and adds `count` timers of up to a quarter of an hour, restarts each, and deletes them. */
+export function ourChurn(count: number): Churn {
+  const base = new EventBase();
+  const next = random();
+  const events: EventHandle[] = [];
+  const times = [performance.now()];
+  for (let i = 0; i < count; i++) {
+    const event = base.timer(nothing);
+    event.add(60_000 + next(900_000));
+    events.push(event);
+  }
+  times.push(performance.now());
+  for (const event of events) event.add(60_000 + next(900_000));
+  times.push(performance.now());
+  for (const event of events) event.del();
+  times.push(performance.now());
+  base.free();
+  return churn(times);
+}
+
+/** The same with the host's own. */
+export function hostChurn(count: number): Churn {
+  const next = random();
+  const timers: HostTimer[] = [];
+  const times = [performance.now()];
+  for (let i = 0; i < count; i++) timers.push(setTimeout(nothing, 60_000 + next(900_000)));
+  times.push(performance.now());
+  for (let i = 0; i < count; i++) {
+    clearTimeout(timers[i]);
+    timers[i] = setTimeout(nothing, 60_000 + next(900_000));
+  }
+  times.push(performance.now());
+  for (const timer of timers) clearTimeout(timer);
+  times.push(performance.now());
+  return churn(times);
+}
+
+function churn([a = 0, b = 0, c = 0, d = 0]: number[]): Churn {
+  return { add: b - a, restart: c - b, del: d - c };
+}
+
+/**
+ * As libevent's `test-time`: `count` timers; each that fires restarts or deletes ten others, until ten times as many have
+ * fired, and then all run out.
+ *
+ * @returns Milliseconds of the CPU, and how many fired
+ */
+export async function ourTestTime(count: number): Promise<{ ms: number; fired: number }> {
+  const base = new EventBase();
+  const next = random();
+  let fired = 0;
+  const events: EventHandle[] = [];
+  const callback = (): void => {
+    if (++fired >= 10 * count) return;
+    for (let i = 0; i < 10; i++) {
+      const event = events[next(count)] as EventHandle;
+      const microseconds = next(50_000);
+      if (microseconds % 2 === 0 || fired < count) event.add(microseconds / 1000);
+      else event.del();
+    }
+  };
+  const begun = cpuMs();
+  for (let i = 0; i < count; i++) {
+    const event = base.timer(callback);
+    events.push(event);
+    event.add(next(50_000) / 1000);
+  }
+  await base.dispatch();
+  const ms = cpuMs() - begun;
+  base.free();
+  return { ms, fired };
+}
+
+/** The same with the host's own timers. */
+export function hostTestTime(count: number): Promise<{ ms: number; fired: number }> {
+  const next = random();
+  let fired = 0;
+  let pending = 0;
+  const timers: (HostTimer | undefined)[] = new Array(count).fill(undefined);
+  return new Promise((resolve) => {
+    const begun = cpuMs();
+    const del = (j: number): void => {
+      if (timers[j] === undefined) return;
+      clearTimeout(timers[j]);
+      timers[j] = undefined;
+      pending--;
+    };
+    const add = (j: number): void => {
+      del(j);
+      pending++;
+      timers[j] = setTimeout(callback, next(50_000) / 1000, j);
+    };
+    const callback = (j: number): void => {
+      timers[j] = undefined;
+      pending--;
+      if (++fired < 10 * count) {
+        for (let i = 0; i < 10; i++) {
+          const other = next(count);
+          if (next(2) === 0 || fired < count) add(other);
+          else del(other);
+        }
+      }
+      if (pending === 0) resolve({ ms: cpuMs() - begun, fired });
+    };
+    for (let j = 0; j < count; j++) add(j);
+  });
+}
