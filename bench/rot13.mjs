@@ -113,7 +113,8 @@ function compile(name, libraries = []) {
   }
 }
 
-function buildLoad() {
+/** Builds the load. @returns {string[]} The command */
+export function buildLoad() {
   const binary = compile("load");
   if (binary !== undefined) return [binary];
   console.log("The load is bench/reference/load.mjs: there is no C compiler, and it is the slower one");
@@ -138,9 +139,9 @@ function pinned(cpu, command) {
 }
 
 /** Starts a server and gives its port and process id. `taskset` becomes the server, so that the id is the server's. */
-function startServer(command) {
+export function startServer(command, stderr = "inherit") {
   const [file, ...args] = pinned(0, command);
-  const child = spawn(file, args, { cwd: ROOT, env: plainEnvironment(), stdio: ["ignore", "pipe", "inherit"] });
+  const child = spawn(file, args, { cwd: ROOT, env: plainEnvironment(), stdio: ["ignore", "pipe", stderr] });
   const end = () => child.kill("SIGKILL");
   process.on("exit", end);
   return new Promise((resolve, reject) => {
@@ -167,9 +168,9 @@ function startServer(command) {
   });
 }
 
-async function measure(load, server, inFlight, warmupMs, measureMs) {
-  const numbers = [server.port, CONNECTIONS, inFlight, LINE_BYTES, warmupMs, measureMs, server.pid].map(String);
-  const [file, ...args] = pinned(1, [...load, ...numbers]);
+export async function measure(load, server, inFlight, warmupMs, measureMs, connections = CONNECTIONS, kind = "rot13") {
+  const numbers = [server.port, connections, inFlight, LINE_BYTES, warmupMs, measureMs, server.pid].map(String);
+  const [file, ...args] = pinned(1, [...load, ...numbers, kind]);
   const result = await execute(file, args, { cwd: ROOT, timeoutMs: warmupMs + measureMs + 20_000 });
   if (result.code !== 0) throw new Error(result.output.trim() || `the load ended with ${result.signal ?? result.code}`);
   const { lines, seconds, cpuSeconds, p50Us, p99Us } = JSON.parse(result.output);

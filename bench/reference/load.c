@@ -3,7 +3,7 @@
  * every reply compared. One thread and one epoll, so that the server is what is measured; C, so that the load needs a
  * fraction of the server's CPU.
  *
- *   load PORT CONNECTIONS LINES_IN_FLIGHT LINE_BYTES WARMUP_MS MEASURE_MS SERVER_PID
+ *   load PORT CONNECTIONS LINES_IN_FLIGHT LINE_BYTES WARMUP_MS MEASURE_MS SERVER_PID [rot13|echo]
  *
  * Prints one line of JSON. The server's CPU time is read from its process clock (user and system, all threads, exact to
  * the nanosecond) at both ends of the measured time: /proc/PID/stat counts in steps of 10 ms.
@@ -37,6 +37,7 @@ struct connection {
 
 static char *text, *expected;
 static size_t line_bytes, batch_bytes;
+static int echo; /* the reply is the line itself */
 static uint32_t latency[SLOTS];
 
 static void die(const char *what) {
@@ -69,7 +70,7 @@ static void make_text(size_t in_flight) {
     text[i] = i / line_bytes >= DISTINCT ? text[i - DISTINCT * line_bytes]
               : i % line_bytes == line_bytes - 1 ? '\n'
                                                  : letters[(state >> 16) % (sizeof letters - 1)];
-    expected[i] = rot13(text[i]);
+    expected[i] = echo ? text[i] : rot13(text[i]);
   }
 }
 
@@ -91,14 +92,16 @@ static double percentile(uint64_t count, double share) {
 }
 
 int main(int argc, char **argv) {
-  if (argc != 8) {
-    fprintf(stderr, "usage: load PORT CONNECTIONS LINES_IN_FLIGHT LINE_BYTES WARMUP_MS MEASURE_MS SERVER_PID\n");
+  if (argc != 8 && argc != 9) {
+    fprintf(stderr,
+            "usage: load PORT CONNECTIONS LINES_IN_FLIGHT LINE_BYTES WARMUP_MS MEASURE_MS SERVER_PID [rot13|echo]\n");
     return 2;
   }
   const size_t connections = strtoul(argv[2], NULL, 10), in_flight = strtoul(argv[3], NULL, 10);
   const uint64_t warmup = strtoull(argv[5], NULL, 10) * 1000000u, measure = strtoull(argv[6], NULL, 10) * 1000000u;
   line_bytes = strtoul(argv[4], NULL, 10);
   batch_bytes = line_bytes * in_flight;
+  echo = argc == 9 && strcmp(argv[8], "echo") == 0;
   make_text(in_flight);
 
   clockid_t server;

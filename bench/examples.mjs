@@ -1,0 +1,106 @@
+/**
+ * What each server of `examples/` costs: `npm run bench -- examples [node] [deno] [bun] [name of an example]… [--quick]`.
+ *
+ * The CPU time (user and system, all threads) of the server process for a 64-byte line, with 25 connections and 1 or 32
+ * lines of each in flight, under the load of `npm run bench -- rot13`. One server runs at a time, since one of them never
+ * rests. A whole run writes `results/examples.json`, from which the tour in `examples/README.md` has its numbers.
+ */
+
+import { mkdirSync, writeFileSync } from "node:fs";
+import { cpus } from "node:os";
+import { join } from "node:path";
+import { buildDist, buildExamples } from "../tests/tools/build.mjs";
+import { exampleCommand, findRuntime, ROOT, RUNTIMES } from "../tests/tools/runtimes.mjs";
+import { buildLoad, measure, startServer } from "./rot13.mjs";
+
+/** The servers in the order of the tour: their names, arguments behind the port, and what they answer. */
+const SERVERS = [
+  ["rot13_fork", [], "rot13"],
+  ["rot13_busypoll", [], "rot13"],
+  ["rot13_select", [], "rot13"],
+  ["rot13_events", [], "rot13"],
+  ["rot13_bufferevent", [], "rot13"],
+  ["echo_listener", [], "echo"],
+  ["echo_select", [], "echo"],
+  ["echo_epoll", [], "echo"],
+  ["echo_epoll", ["--edge"], "echo"],
+  ["epoll_workers", ["2"], "echo"],
+  ["echo_overlapped", [], "echo"],
+  ["echo_iocp", [], "echo"],
+];
+/** One of them takes 30 clients, one has 32 children. */
+const CONNECTIONS = 25;
+const IN_FLIGHT = [1, 32];
+
+/** @param {{ quick: boolean, args: readonly string[] }} options */
+export async function run({ quick, args }) {
+  const names = SERVERS.map(([name]) => name);
+  const unknown = args.find((word) => ![...RUNTIMES, ...names].includes(word));
+  if (unknown !== undefined) throw new Error(`no runtime or server is called "${unknown}"`);
+  const choose = (all) => all.some((word) => args.includes(word)) ? all.filter((word) => args.includes(word)) : all;
+  const runtimes = choose(RUNTIMES);
+  const servers = SERVERS.filter(([name]) => choose(names).includes(name));
+  const plan = quick
+    ? { rounds: 1, warmUpMs: 100, warmupMs: 20, measureMs: 50 }
+    : { rounds: 5, warmUpMs: 1500, warmupMs: 200, measureMs: 500 };
+
+  await buildDist({ declarations: false });
+  await buildExamples();
+  const load = buildLoad();
+  console.log(
+    `${cpus()[0].model}, ${cpus().length} CPUs; ${CONNECTIONS} connections, 64-byte lines, ` +
+      `medians of ${plan.rounds} rounds of ${plan.measureMs} ms\n`,
+  );
+  const results = [];
+  for (const [name, more, kind] of servers) {
+    for (const runtime of runtimes) {
+      const { file, args } = exampleCommand(runtime, name, ["0", ...more]);
+      const server = await startServer([file, ...args], "ignore");
+      try {
+        for (const inFlight of IN_FLIGHT) {
+          const cpuUs = await cost(server, load, inFlight, kind, plan);
+          results.push({ server: [name, ...more].join(" "), runtime, inFlight, cpuUs });
+        }
+      } finally {
+        await server.stop();
+      }
+    }
+  }
+  print(results, runtimes);
+  if (quick || args.length > 0) return;
+  const folder = join(ROOT, "bench", "results");
+  mkdirSync(folder, { recursive: true });
+  const versions = Object.fromEntries(RUNTIMES.map((name) => [name, findRuntime(name).version]));
+  writeFileSync(
+    join(folder, "examples.json"),
+    `${JSON.stringify({ cpu: cpus()[0].model, connections: CONNECTIONS, versions, results }, null, 1)}\n`,
+  );
+  console.log("\nWritten: bench/results/examples.json");
+}
+
+/** The median of several rounds, in microseconds of CPU for a line. */
+async function cost(server, load, inFlight, kind, { rounds, warmUpMs, warmupMs, measureMs }) {
+  // The compilers of the runtimes take their time.
+  await measure(load, server, inFlight, warmUpMs, 10, CONNECTIONS, kind);
+  const costs = [];
+  for (let round = 0; round < rounds; round++) {
+    costs.push((await measure(load, server, inFlight, warmupMs, measureMs, CONNECTIONS, kind)).cpuUs);
+  }
+  return costs.toSorted((a, b) => a - b)[costs.length >> 1];
+}
+
+function print(results, runtimes) {
+  const columns = runtimes.flatMap((runtime) => IN_FLIGHT.map((inFlight) => ({ runtime, inFlight })));
+  const rows = [["CPU us of a line", ...columns.map(({ runtime, inFlight }) => `${runtime} ${inFlight}`)]];
+  for (const server of new Set(results.map((each) => each.server))) {
+    const cell = ({ runtime, inFlight }) => {
+      const found = results.find((each) =>
+        each.server === server && each.runtime === runtime && each.inFlight === inFlight
+      );
+      return found.cpuUs.toFixed(found.cpuUs < 10 ? 2 : 0);
+    };
+    rows.push([server, ...columns.map(cell)]);
+  }
+  const widths = rows[0].map((_, i) => Math.max(...rows.map((row) => row[i].length)));
+  for (const row of rows) console.log(row.map((cell, i) => cell.padEnd(widths[i])).join("  ").trimEnd());
+}
