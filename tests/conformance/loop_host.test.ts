@@ -7,10 +7,13 @@ import { assert, assertEquals, assertRejects, assertStrictEquals, assertThrows }
 import {
   detectRuntime,
   EAGAIN,
+  EV_CLOSED,
+  EV_ET,
   EV_PERSIST,
   EV_READ,
   EV_SIGNAL,
   EV_TIMEOUT,
+  EV_WRITE,
   EVENT_BASE_COUNT_ACTIVE,
   EVENT_BASE_COUNT_ADDED,
   EventBase,
@@ -42,18 +45,59 @@ describe(`${name}: the flags of loop()`, () => {
     const base = new EventBase();
     const fired: number[] = [];
     assertEquals(await base.loop(), "empty");
-    for (const ms of [1, 40]) base.timer(() => fired.push(ms)).add(ms);
+    base.timer(() => fired.push(1)).add(1);
+    const far = base.timer(() => fired.push(2));
+    far.add(60_000);
     assertEquals(await base.loop(EVLOOP_NONBLOCK), "done");
-    assertEquals(await base.loop(EVLOOP_ONCE), "done");
+    while (fired.length === 0) assertEquals(await base.loop(EVLOOP_ONCE), "done");
     assertEquals(fired, [1]);
+    far.add(2);
     assertEquals(await base.dispatch(), "empty");
-    assertEquals(fired, [1, 40]);
+    assertEquals(fired, [1, 2]);
     const running = base.loop(EVLOOP_NO_EXIT_ON_EMPTY);
     assertEquals(await base.dispatch().catch((error) => error.code), "EV_BUSY");
     setTimeout(() => base.once(null, EV_TIMEOUT, () => fired.push(0)), 5);
     setTimeout(() => base.loopExit(), 20);
-    assertEquals([await running, base.gotExit, fired], ["exit", true, [1, 40, 0]]);
+    assertEquals([await running, base.gotExit, fired], ["exit", true, [1, 2, 0]]);
     assertEquals(base.numEvents(COUNTS), 0);
+  });
+});
+
+describe(`${name}: events on sockets`, () => {
+  it("are level-triggered while bytes wait, and edge-triggered once for an arrival", async () => {
+    const base = new EventBase();
+    const [client, server] = await socketPair(base);
+    let levels = 0;
+    let edges = 0;
+    const level = base.event(server, EV_READ | EV_PERSIST, () => {
+      if (++levels === 5) base.loopBreak();
+    });
+    const edge = base.event(server, EV_READ | EV_PERSIST | EV_ET, () => edges++);
+    for (const event of [edge, level]) event.add();
+    client.send("x");
+    assertEquals([await base.dispatch(), levels, edges], ["break", 5, 1]);
+    for (const event of [edge, level]) event.free();
+    client.close();
+    server.close();
+  });
+
+  it("tell of bytes or the time that is up, of room to write, and of the peer's end without reading", async () => {
+    const base = new EventBase();
+    const [client, server] = await socketPair(base);
+    const seen: number[] = [];
+    const idle = base.event(server, EV_READ, (_, what) => {
+      seen.push(what);
+      client.send("bytes");
+      client.close();
+    });
+    idle.add(10);
+    assertEquals([await base.dispatch(), seen], ["empty", [EV_TIMEOUT]]);
+    // The bytes stay: only the end is told.
+    base.event(server, EV_CLOSED, (_, what) => seen.push(what)).add(20_000);
+    base.event(server, EV_WRITE, (_, what) => seen.push(what)).add(20_000);
+    assertEquals([await base.dispatch(), seen.sort((a, b) => a - b)], ["empty", [EV_TIMEOUT, EV_WRITE, EV_CLOSED]]);
+    assertEquals([server.recv(new Uint8Array(8)), server.recv(new Uint8Array(8))], [5, 0]);
+    server.close();
   });
 });
 
