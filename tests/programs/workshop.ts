@@ -43,6 +43,18 @@ async function startCommand({ file, args }: { file: string; args: readonly strin
   };
 }
 
+/** The same, of a process that can have so many descriptors. */
+export function startLimited(
+  runtime: RuntimeName,
+  name: string,
+  descriptors: number,
+  moreArgs: readonly string[] = [],
+): Promise<RunningServer> {
+  const { file, args } = exampleCommand(runtime, name, ["0", ...moreArgs]);
+  const script = `ulimit -n ${descriptors}; exec "$@"`;
+  return startCommand({ file: "bash", args: ["-c", script, "bash", file, ...args] });
+}
+
 /** A server that can tell what it holds from garbage that is not collected yet. */
 export interface MeasuredServer extends RunningServer {
   /** The memory that it has in RAM when its garbage is collected, in MiB. */
@@ -151,6 +163,12 @@ export class Client {
   /** What has come so far. */
   get bytes(): Buffer {
     return Buffer.concat(this.#chunks);
+  }
+
+  /** Forgets what has come before the last so many bytes, but for how much it was. */
+  forget(keep = 0): void {
+    const rest = this.bytes.subarray(-keep || this.received);
+    this.#chunks.splice(0, this.#chunks.length, rest);
   }
 
   /** Sends, and waits until the system has taken it. */
