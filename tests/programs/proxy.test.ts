@@ -1,0 +1,300 @@
+// The proxy in the middle of programs that know nothing of it: redis-benchmark and a Redis server, curl and an HTTPS
+// server; and its limits.
+
+import { execFileSync, spawnSync } from "node:child_process";
+import { createHash, randomBytes } from "node:crypto";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createServer as createHttpsServer } from "node:https";
+import { type AddressInfo, createServer, type Server } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, it } from "node:test";
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import { start } from "../tools/processes.mjs";
+import { plainEnvironment, RUNTIMES } from "../tools/runtimes.mjs";
+import { Client, eventually, feed, quiet, type RunningServer, startServer } from "./workshop.ts";
+
+const MIB = 1 << 20;
+
+/** Says why a test is skipped that needs these programs, or false. */
+function without(...programs: string[]): string | false {
+  const missing = programs.filter((program) => spawnSync(program, ["--version"]).error !== undefined);
+  return missing.length > 0 && `${missing.join(" and ")} not installed`;
+}
+
+function portOf(server: { address(): unknown }): number {
+  return (server.address() as AddressInfo).port;
+}
+
+function listen<S extends Server>(server: S): Promise<S> {
+  return new Promise((resolve) => void server.listen(0, "127.0.0.1", () => resolve(server)));
+}
+
+/** A port that nobody has now. */
+async function freePort(): Promise<number> {
+  const server = await listen(createServer());
+  const port = portOf(server);
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
+
+function sha256(bytes: Uint8Array): string {
+  return createHash("sha256").update(bytes).digest("hex");
+}
+
+const withoutRedis = without("redis-server", "redis-benchmark", "redis-cli");
+const withoutCurl = without("curl", "openssl");
+
+for (const runtime of RUNTIMES) {
+  describe(`proxy on ${runtime}`, () => {
+    let directory: string;
+    before(() => {
+      directory = mkdtempSync(join(tmpdir(), "trivent-proxy-"));
+    });
+    after(() => rmSync(directory, { recursive: true }));
+
+    /** Runs `use` with a proxy to a port, which has to stop well. @returns What the proxy has printed */
+    async function proxied(
+      port: number,
+      args: readonly string[],
+      use: (proxy: RunningServer) => Promise<void>,
+    ): Promise<string> {
+      const proxy = await startServer(runtime, "proxy", [`127.0.0.1:${port}`, ...args]);
+      let outcome: string | null = "not stopped";
+      try {
+        await use(proxy);
+      } finally {
+        outcome = await proxy.stop();
+      }
+      assertEquals(outcome, null);
+      return proxy.printed();
+    }
+
+    it(
+      "carries redis-benchmark to a Redis server, pipelined and not, and 8 MiB in one value",
+      { skip: withoutRedis },
+      async () => {
+        const redisPort = await freePort();
+        const redis = await start("redis-server", [
+          ...[
+            "--port",
+            String(redisPort),
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+            "--dir",
+            directory,
+          ],
+        ], { ready: /Ready to accept connections/, env: plainEnvironment() });
+        try {
+          const printed = await proxied(redisPort, [], async ({ port }) => {
+            const at = ["-h", "127.0.0.1", "-p", String(port)];
+            for (const pipelined of ["1", "16"]) {
+              const tests = "ping,set,get,incr,lpush,lrange_100,mset";
+              const benchmark = ["-n", "3000", "-c", "50", "-d", "200", "-P", pipelined, "-t", tests, "--csv"];
+              const { code, stdout, stderr } = await feed("redis-benchmark", [...at, ...benchmark]);
+              assertEquals([code, stderr.includes("rror")], [0, false], stderr);
+              const names = stdout.toString().split("\n").slice(1, -1).map((line) => line.split(",")[0]);
+              // PING is measured in two ways, and LRANGE fills its list first.
+              assert(names.length >= 8, stdout.toString());
+            }
+            const value = randomBytes(8 * MIB);
+            const set = await feed("redis-cli", [...at, "-x", "SET", "big"], value);
+            assertEquals([set.code, set.stdout.toString()], [0, "OK\n"]);
+            const got = await feed("redis-cli", [...at, "--raw", "GET", "big"]);
+            assertEquals(sha256(got.stdout.subarray(0, -1)), sha256(value));
+            const info = (await feed("redis-cli", [...at, "INFO", "commandstats"])).stdout.toString();
+            // redis-benchmark rounds up to whole pipelines.
+            assertMatch(info, /cmdstat_mset:calls=60\d\d,.*failed_calls=0/);
+          });
+          assertEquals(printed, "");
+        } finally {
+          await redis.stop("SIGTERM");
+        }
+      },
+    );
+
+    it("carries curl to an HTTPS server: 20 MiB each way, unharmed", { skip: withoutCurl }, async () => {
+      const certificate = makeCertificate(directory);
+      const download = randomBytes(20 * MIB);
+      const server = await listen(createHttpsServer(certificate, (request, response) => {
+        if (request.method === "GET") return void response.end(download);
+        const hash = createHash("sha256");
+        request.on("data", (chunk: Uint8Array) => hash.update(chunk)).on("end", () => response.end(hash.digest("hex")));
+      }));
+      try {
+        await proxied(portOf(server), [], async ({ port }) => {
+          const curl = [
+            "-sS",
+            "--fail",
+            "--cacert",
+            join(directory, "ca.pem"),
+            "--resolve",
+            `localhost:${port}:127.0.0.1`,
+          ];
+          const url = `https://localhost:${port}/`;
+          const down = await feed("curl", [...curl, url]);
+          assertEquals([down.code, down.stderr, sha256(down.stdout)], [0, "", sha256(download)]);
+          const up = await feed("curl", [...curl, "--data-binary", "@-", url], download);
+          assertEquals([up.code, up.stderr, up.stdout.toString()], [0, "", sha256(download)]);
+          const many = await Promise.all(Array.from({ length: 10 }, () => feed("curl", [...curl, url])));
+          for (const each of many) assertEquals([each.code, sha256(each.stdout)], [0, sha256(download)]);
+        });
+      } finally {
+        server.closeAllConnections();
+        server.close();
+      }
+    });
+
+    it("passes an end of file on, and the other direction goes on", async () => {
+      const upstream = await listen(createServer({ allowHalfOpen: true }, (socket) => {
+        let all = "";
+        socket.on("data", (chunk) => all += chunk.toString()).on("end", () => socket.end(`you said ${all}`));
+      }));
+      await proxied(portOf(upstream), [], async ({ port }) => {
+        const client = await Client.open(port);
+        client.end("hello");
+        await client.untilEnd();
+        assertEquals(client.bytes.toString(), "you said hello");
+      });
+      upstream.close();
+    });
+
+    it("makes a sender wait whose receiver does not read", async () => {
+      let resume = (): void => {};
+      let received = 0;
+      const upstream = await listen(createServer((socket) => {
+        socket.pause();
+        resume = () => void socket.resume();
+        socket.on("data", (chunk) => received += chunk.length).on("end", () => socket.end());
+      }));
+      await proxied(portOf(upstream), [], async ({ port }) => {
+        const client = await Client.open(port);
+        const pieces = 64;
+        let taken = 0;
+        for (let i = 0; i < pieces; i++) client.socket.write(Buffer.alloc(MIB, i), () => taken++);
+        let last = -1;
+        while (taken !== last) {
+          last = taken;
+          await quiet(300);
+        }
+        assert(taken < pieces, "all was taken, though nobody reads");
+        resume();
+        client.end();
+        await client.untilEnd();
+        assertEquals(received, pieces * MIB);
+      });
+      upstream.close();
+    });
+
+    it("keeps to --rate", async () => {
+      const upstream = await listen(createServer((socket) => void socket.end(Buffer.alloc(MIB, "x"))));
+      await proxied(portOf(upstream), ["--rate", String(MIB)], async ({ port }) => {
+        const begin = performance.now();
+        const clients = await Promise.all([Client.open(port), Client.open(port)]);
+        for (const client of clients) client.end();
+        for (const client of clients) {
+          await client.untilEnd();
+          assertEquals(client.received, MIB);
+        }
+        // Two MiB at one a second, of which a tenth may leave at once. It can take longer, never shorter.
+        assert(performance.now() - begin > 1500, `${performance.now() - begin} ms`);
+      });
+      upstream.close();
+    });
+
+    it("lets no more than --max clients in at a time: others wait, and are served", async () => {
+      const upstream = await listen(createServer((socket) => {
+        socket.write("hello");
+        socket.on("error", () => {});
+      }));
+      await proxied(portOf(upstream), ["--max", "2"], async ({ port }) => {
+        const clients = await Promise.all([0, 1, 2].map(() => Client.open(port)));
+        const served = (): Client[] => clients.filter(({ received }) => received === 5);
+        await eventually("two are served", () => served().length === 2);
+        await quiet(100);
+        assertEquals(served().length, 2);
+        served()[0]?.socket.destroy();
+        await eventually("the third is served", () => served().length === 3);
+        for (const { socket } of clients) socket.destroy();
+      });
+      upstream.close();
+    });
+
+    it("at SIGTERM lets connections finish and takes no others; after --grace it cuts them", async () => {
+      const upstream = await listen(createServer({ allowHalfOpen: true }, (socket) => {
+        socket.on("data", (chunk) => socket.write(chunk)).on("end", () => socket.end()).on("error", () => {});
+      }));
+      for (const finishes of [true, false]) {
+        const proxy = await startServer(runtime, "proxy", [
+          `127.0.0.1:${portOf(upstream)}`,
+          ...["--grace", finishes ? "20" : "0"],
+        ]);
+        const client = await Client.open(proxy.port);
+        await client.send("one ");
+        await client.untilReceived(4);
+        const stopped = proxy.stop("SIGTERM");
+        if (finishes) {
+          await eventually("nobody else is let in", () => refused(proxy.port));
+          await client.send("two");
+          await client.untilReceived(7);
+          client.end();
+          await client.untilEnd();
+          assertEquals(client.bytes.toString(), "one two");
+        } else {
+          await client.until("it is cut", () => client.closed || client.ended);
+          client.socket.destroy();
+        }
+        assertEquals(await stopped, null);
+      }
+      upstream.close();
+    });
+
+    it("cuts a client whose server is not there, says why, and serves the next", async () => {
+      const printed = await proxied(await freePort(), [], async ({ port }) => {
+        for (let i = 0; i < 2; i++) {
+          const client = await Client.open(port);
+          await client.until("the end", () => client.ended || client.closed);
+          client.socket.destroy();
+        }
+      });
+      const told = printed.trimEnd().split("\n");
+      assertEquals(told.length, 2);
+      for (const line of told) assertMatch(line, /ECONNREFUSED|refused/);
+    });
+  });
+}
+
+/** Whether nobody listens on a port. */
+function refused(port: number): boolean {
+  return spawnSync("nc", ["-z", "127.0.0.1", String(port)]).status !== 0;
+}
+
+/** A certificate for localhost, and the authority that has signed it in `ca.pem`. */
+function makeCertificate(directory: string): { key: Buffer; cert: Buffer } {
+  const at = (name: string): string => join(directory, name);
+  const openssl = (...args: string[]): void => void execFileSync("openssl", args, { stdio: "pipe" });
+  const newKey = ["req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
+  openssl(
+    ...newKey,
+    "-x509",
+    "-keyout",
+    at("ca.key"),
+    "-out",
+    at("ca.pem"),
+    "-days",
+    "2",
+    "-subj",
+    "/CN=Test authority",
+  );
+  openssl(...newKey, "-keyout", at("leaf.key"), "-out", at("leaf.csr"), "-subj", "/CN=localhost");
+  writeFileSync(at("leaf.ext"), "subjectAltName=DNS:localhost,IP:127.0.0.1\n");
+  openssl(
+    ...["x509", "-req", "-in", at("leaf.csr"), "-CA", at("ca.pem"), "-CAkey", at("ca.key"), "-CAcreateserial"],
+    ...["-out", at("leaf.pem"), "-days", "2", "-extfile", at("leaf.ext")],
+  );
+  return { key: readFileSync(at("leaf.key")), cert: readFileSync(at("leaf.pem")) };
+}
