@@ -493,7 +493,8 @@ export abstract class BufferEvent<Ctx = unknown> {
    *
    * A view opens when it is asked for the first time, and is over when it has ended or is left. While it is open it has
    * the read and event callbacks, reading is enabled, and the high watermark of reading, 64 KiB where none is set, holds:
-   * who does not ask makes the peer wait. The watermark rises while a single line needs it, up to `maxBytes`.
+   * who does not ask makes the peer wait. The watermark rises while a single line needs it, up to `maxBytes`. `dispatch()`
+   * goes on as long as a view is open.
    *
    * - The end of file ends it. A last line without a terminator is given before.
    * - An error or a timeout rejects with the `EventError`, after all lines that came before.

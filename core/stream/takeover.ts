@@ -49,6 +49,8 @@ export class Takeover implements OpenViews {
   readonly #core: BevCore;
   #reader: Reader | null = null;
   #writer: Writer | null = null;
+  /** Whether the loop goes on for our sake. */
+  #held = false;
   readonly #onWrite = (): void => {
     this.#writer?.onDrained();
     this.given?.write?.(this.#core.face as BufferEvent);
@@ -70,6 +72,7 @@ export class Takeover implements OpenViews {
 
   set reader(reader: Reader | null) {
     this.#reader = reader;
+    this.#hold();
     this.#giveBack();
   }
 
@@ -87,6 +90,18 @@ export class Takeover implements OpenViews {
   listen(): void {
     const wanted = this.#writer?.waiting === true || this.given?.write !== undefined;
     this.write = wanted ? this.#onWrite : undefined;
+    this.#hold();
+  }
+
+  /**
+   * Who reads by a view may be busy elsewhere while nothing is pending here, at the high watermark for instance: the loop
+   * is to be there when they come back.
+   */
+  #hold(): void {
+    const held = !this.#core.freed && (this.#reader !== null || this.#writer?.waiting === true);
+    if (held === this.#held) return;
+    this.#held = held;
+    this.#core.loop.hold(held ? 1 : -1);
   }
 
   #giveBack(): void {
@@ -134,6 +149,7 @@ export class Takeover implements OpenViews {
   }
 
   onFreed(): void {
+    this.#hold();
     const error = new EventError("Cannot go on with a view: the bufferevent was freed", { code: "EV_FREED" });
     this.#reader?.onEnd({ error, what: 0 });
     this.#writer?.onError(error);

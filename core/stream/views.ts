@@ -185,8 +185,9 @@ export class View<T> implements AsyncIterableIterator<T> {
     return {
       next: () => {
         // The end is told by the outer iteration, but what rejects there throws here.
-        const result = this.#state === OPEN && this.#ready ? this.#step() : null;
-        return result ?? DONE;
+        if (this.#state !== OPEN || !this.#ready) return DONE;
+        const value = this.#takeOrLeave();
+        return value === null ? DONE : { done: false, value };
       },
     };
   }
@@ -218,14 +219,18 @@ export class View<T> implements AsyncIterableIterator<T> {
     this.#tellAbort();
     if (this.#state === OVER) return DONE;
     if (!this.#ready) return null;
+    const value = this.#takeOrLeave();
+    if (value !== null) return { done: false, value };
+    return this.#over() ? DONE : null;
+  }
+
+  #takeOrLeave(): T | null {
     try {
-      const value = this.#take();
-      if (value !== null) return { done: false, value };
+      return this.#take();
     } catch (error) {
       this.#leave();
       throw error;
     }
-    return this.#over() ? DONE : null;
   }
 
   #tellAbort(): void {

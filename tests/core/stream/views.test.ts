@@ -7,6 +7,7 @@ import { FilterBufferEvent } from "../../../core/bufferevent/filter.ts";
 import { EventError } from "../../../core/errors.ts";
 import { EV_READ, EV_WRITE, EVBUFFER_EOL_LF, EVBUFFER_EOL_NUL } from "../../../core/flags.ts";
 import { delimited, type FrameCodec, lengthPrefixed } from "../../../core/stream/frames.ts";
+import { world } from "../loop/harness.ts";
 import { pattern, text } from "../socket/pairs.ts";
 import { viewStage } from "./view_stage.ts";
 
@@ -237,6 +238,42 @@ describe("frames()", () => {
     const stage = await viewStage();
     assertThrows(() => stage.rig.bev.frames(null as unknown as FrameCodec), TypeError);
     await stage.end();
+  });
+});
+
+describe("an open view", () => {
+  it("keeps dispatch() going while nothing else does: its reader is busy, or a pair waits", async () => {
+    const { sim, base } = world();
+    const [near, far] = bufferEventPair(base);
+    const dispatched = base.dispatch();
+    const lines: string[] = [];
+    const read = (async () => {
+      for await (const line of near.lines({ text: true })) {
+        lines.push(line);
+        await new Promise<void>((resolve) => sim.setTimer(sim.now() + 100, resolve));
+      }
+    })();
+    await sim.advance(50);
+    far.write("one\ntwo\n");
+    await sim.advance(500);
+    far.write("three\n");
+    far.shutdown();
+    await sim.run(read);
+    assertEquals([lines, await sim.run(dispatched)], [["one", "two", "three"], "empty"]);
+    near.free();
+    far.free();
+  });
+
+  it("lets dispatch() end when the bufferevent was freed under it", async () => {
+    const { sim, base } = world();
+    const [near, far] = bufferEventPair(base);
+    const next = near.lines().next();
+    const dispatched = base.dispatch();
+    await sim.advance(50);
+    near.free();
+    far.free();
+    assertEquals(await sim.run(dispatched), "empty");
+    await assertRejects(() => next);
   });
 });
 
