@@ -41,6 +41,7 @@ export {
   type TransportSink,
   type UnixAddress,
 } from "./runtime.ts";
+export type { Pem, StartTlsOptions, TlsConnectOptions, TlsInfo, TlsListenOptions, TlsOptions, TlsRole } from "./tls.ts";
 export { EventBase, type EventBaseOptions } from "./loop/event_base.ts";
 export { type EventCallback, EventHandle } from "./loop/event_handle.ts";
 export { CommonTimeout } from "./loop/common_timeout.ts";

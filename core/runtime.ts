@@ -6,6 +6,7 @@
  */
 
 import { EventError } from "./errors.ts";
+import type { StartTlsOptions, TlsConnectOptions, TlsInfo, TlsListenOptions, TlsRole } from "./tls.ts";
 
 /** Where an IP endpoint is. */
 export interface InetAddress {
@@ -42,8 +43,8 @@ export interface ListenOptions {
   reusePort?: boolean | undefined;
   /** Whether a listener on `::` leaves IPv4 alone. Needs {@linkcode Capabilities.ipv6Only}. */
   ipv6Only?: boolean | undefined;
-  /** Options of TLS. Needs {@linkcode Capabilities.tls}. */
-  tls?: object | undefined;
+  /** TLS on every connection that is accepted. Needs {@linkcode Capabilities.tls}. */
+  tls?: TlsListenOptions | undefined;
 }
 
 /** Where to connect: `hostname` and `port`, or `path`. */
@@ -67,8 +68,8 @@ export interface ConnectOptions {
   signal?: AbortSignalLike | undefined;
   /** The numeric local address to connect from. Needs {@linkcode Capabilities.localAddress}. */
   localAddress?: string | undefined;
-  /** Options of TLS. Needs {@linkcode Capabilities.tls}. */
-  tls?: object | undefined;
+  /** TLS on the connection; `{}` for the usual. Needs {@linkcode Capabilities.tls}. */
+  tls?: TlsConnectOptions | undefined;
 }
 
 /** As much of an `AbortSignal` as the core uses; every host's own fits. */
@@ -125,6 +126,8 @@ export interface Capabilities {
   readonly startTlsServer: boolean;
   /** A connected socket can be changed to TLS as the client. */
   readonly startTlsClient: boolean;
+  /** A TLS stream that was cut, by a FIN without a close_notify, fails with `ERR_TLS_TRUNCATED`; where false it ends. */
+  readonly tlsTruncation: boolean;
 }
 
 /** The formats of compressed streams, by the names of the Compression Streams standard: RFC 1952, 1950, 1951 and 7932. */
@@ -188,12 +191,14 @@ export interface Runtime {
   onSignal(name: string, fn: () => void): () => void;
   /**
    * Binds and listens. The promise fails with `EADDRINUSE`, `EADDRNOTAVAIL`, `EACCES`, …; nothing is then left open.
-   * `hostname` is numeric.
+   * `hostname` is numeric. With `tls`, connections are given to `onAccept` before their handshake, which the host makes
+   * by itself: none waits for another. A certificate or key that can't be used is `ERR_TLS_OPTIONS`.
    */
   listen(options: ListenOptions, sink: AcceptSink): Promise<ListenerBinding>;
   /**
    * Begins to connect and returns at once; reports `onConnect`, or `onClose` with the error, later and never from
    * inside this call. `hostname` is numeric: names are resolved by the core, which also keeps the time and the signal.
+   * With `tls`, the core calls `startTls()` in `onConnect`.
    */
   connect(options: ConnectOptions, sink: TransportSink): TransportBinding;
   /** Looks a host name up. Fails with `ENOTFOUND` where there is none. Both families, in the system's order. */
@@ -256,6 +261,18 @@ export interface TransportBinding {
   ref(): void;
   /** Lets the process end although the connection is open. */
   unref(): void;
+  /**
+   * Changes to TLS, once: sends all that was taken in the clear, then makes the handshake. What has not been given to the
+   * sink by now is part of it. Until `onSecure`, the binding is as before `onConnect`: `write` returns 0 without an
+   * `onWritable`, `close` gives up. The core keeps the time. A handshake that fails ends by `onClose` with
+   * `ERR_TLS_CERT`, `ERR_TLS_HANDSHAKE` or `ERR_TLS_OPTIONS`. `serverName` is given for a client. Present where
+   * `capabilities.startTlsClient`; for the server where `capabilities.startTlsServer`.
+   */
+  startTls?(role: TlsRole, options: StartTlsOptions): void;
+  /** Whether it is a TLS connection that was accepted and is in its handshake: `onSecure` or `onClose` follow. */
+  readonly handshaking?: boolean;
+  /** What the handshake has found. Still there after the close. */
+  readonly tls?: TlsInfo | undefined;
   /** Our end, once connected. Still there after the close. */
   readonly local: Address | undefined;
   /** The peer's end, once connected. Still there after the close. */
@@ -269,6 +286,8 @@ export interface TransportBinding {
 export interface TransportSink {
   /** The connection is there. Only for one that was begun with {@linkcode Runtime.connect}; before anything else. */
   onConnect(): void;
+  /** The TLS handshake is through. Before any data. */
+  onSecure(): void;
   /** Bytes have arrived, at least one. The core owns the memory from here on. */
   onData(chunk: Uint8Array): void;
   /** The peer has finished its direction; no data follows. */
@@ -279,7 +298,8 @@ export interface TransportSink {
    * The connection is gone: without an error when both directions were finished, or after `reset()` or `release()`;
    * with one when it failed (`ECONNRESET`, `ECONNREFUSED`, `EPIPE`, `ETIMEDOUT`, `EHOSTUNREACH`, …), also after
    * `close()`, so that the core knows that what was taken may not have been delivered. Data that arrived before the
-   * failure has been given before. Exactly once.
+   * failure has been given before. Exactly once. A TLS stream fails with `ERR_TLS_TRUNCATED` where
+   * `capabilities.tlsTruncation`, and with `ERR_TLS_PROTOCOL` when the peer breaks it off by an alert or is no TLS.
    */
   onClose(error?: EventError): void;
 }

@@ -8,6 +8,7 @@
  * @module
  */
 
+import type { EventError } from "../core/errors.ts";
 import type {
   AcceptSink,
   Address,
@@ -22,6 +23,9 @@ import type {
   TransportBinding,
   TransportSink,
 } from "../core/runtime.ts";
+import type { StartTlsOptions, TlsInfo, TlsRole } from "../core/tls.ts";
+import { handshakeError, tlsError, type TlsSettings, tlsSettings } from "./tls/settings.ts";
+import { bunTls, infoOf, objection } from "./tls/bun_tls.ts";
 import { bunDatagram } from "./datagram_bun.ts";
 import { failure, fixedAddress, host, HostRuntime, inet, keeping, show, SILENT, target } from "./shared.ts";
 import { copied } from "./slab.ts";
@@ -66,6 +70,11 @@ class BunTransport implements TransportBinding {
   dropped = false;
   /** `onClose` is on its way, or was called. */
   closed = false;
+  /** The handshake of TLS that is under way. */
+  securing: { readonly role: TlsRole; readonly settings: TlsSettings } | undefined;
+  tls: TlsInfo | undefined;
+  /** Why the handshake failed. */
+  refused: EventError | undefined;
   /** What is asked for while connecting. */
   noDelay = true;
   keepAlive: number | undefined;
@@ -98,6 +107,8 @@ class BunTransport implements TransportBinding {
    * meantime ends here.
    */
   connected(socket: BunSocket): void {
+    // upgradeTLS() says `open` of the socket that it gives.
+    if (this.securing !== undefined) return;
     this.opened(socket);
     if (this.closed) {
       socket.terminate();
@@ -122,6 +133,11 @@ class BunTransport implements TransportBinding {
 
   report(reason: unknown): void {
     if (this.dropped) return this.sink.onClose();
+    if (this.securing !== undefined) {
+      return this.sink.onClose(
+        this.refused ?? handshakeError(this.doing, reason ?? "the peer has ended the connection"),
+      );
+    }
     if (reason === undefined && this.finishing && !this.broken && !this.cut) {
       // After shutdown() the peer's FIN is told by `close` alone, not by `end`.
       if (!this.ended && !this.closing) this.sink.onEnd();
@@ -156,7 +172,8 @@ class BunTransport implements TransportBinding {
   pauseRead(): void {
     if (this.paused || this.closing || this.closed || this.broken) return;
     this.paused = true;
-    this.socket?.pause();
+    // A handshake goes on.
+    if (this.securing === undefined) this.socket?.pause();
   }
 
   resumeRead(): void {
@@ -175,7 +192,7 @@ class BunTransport implements TransportBinding {
 
   close(): void {
     if (this.closing || this.closed) return;
-    if (this.socket === undefined) return this.reset();
+    if (this.socket === undefined || this.securing !== undefined) return this.reset();
     this.shutdownWrite();
     this.closing = true;
     if (this.closed) return;
@@ -186,7 +203,7 @@ class BunTransport implements TransportBinding {
 
   /** Here `end()` is what is wanted: close(2), after `shutdown()`, so that the kernel goes on delivering. */
   release(): void {
-    if (this.socket === undefined) return this.reset();
+    if (this.socket === undefined || this.securing !== undefined) return this.reset();
     this.closing = this.dropped = true;
     this.shutdownWrite();
     if (!this.closed) this.socket.end();
@@ -199,6 +216,61 @@ class BunTransport implements TransportBinding {
     if (this.socket !== undefined) return this.socket.terminate();
     this.closed = true;
     host.queueMicrotask(() => this.report(undefined));
+  }
+
+  get handshaking(): boolean {
+    return this.securing !== undefined;
+  }
+
+  get doing(): string {
+    return `make a TLS connection with ${show((this.remote ?? this.to ?? {}) as { path?: string })}`;
+  }
+
+  startTls(role: TlsRole, options: StartTlsOptions): void {
+    if (this.socket === undefined || this.closing || this.closed) return;
+    const settings = tlsSettings(options);
+    this.securing = { role, settings };
+    this.writable = false;
+    const plain = this.socket;
+    try {
+      const [raw, secure] = plain.upgradeTLS({
+        data: this,
+        tls: bunTls(settings),
+        isServer: role === "server",
+        socket: HANDLERS,
+      });
+      // The encrypted bytes are told too.
+      plain.data = raw.data = CIPHERTEXT;
+      this.socket = secure;
+      secure.data = this;
+    } catch (reason) {
+      this.refuse(tlsError("ERR_TLS_OPTIONS", this.doing, reason));
+    }
+  }
+
+  /** The handshake has ended. Bun closes by itself what it refuses. */
+  shook(success: boolean, reason: unknown): void {
+    const { role, settings } = this.securing!;
+    const socket = this.socket!;
+    if (!success) {
+      this.refused ??= handshakeError(this.doing, reason);
+      socket.terminate();
+      return;
+    }
+    const problem = objection(socket, role, settings, reason);
+    if (problem !== undefined && settings.rejectUnauthorized) {
+      return this.refuse(tlsError("ERR_TLS_CERT", this.doing, problem));
+    }
+    this.tls = infoOf(socket, role, settings, problem === undefined);
+    this.securing = undefined;
+    this.writable = !this.finishing;
+    if (this.paused) socket.pause();
+    this.sink.onSecure();
+  }
+
+  refuse(error: EventError): void {
+    this.refused = error;
+    this.socket!.terminate();
   }
 
   setNoDelay(on: boolean): void {
@@ -222,18 +294,31 @@ class BunTransport implements TransportBinding {
   }
 }
 
+/** What the socket under a TLS socket belongs to: nobody wants to hear of it. */
+class Ciphertext extends BunTransport {
+  override gone(): void {}
+}
+
 class BunListenerBinding implements ListenerBinding {
   readonly runtime: HostRuntime;
   readonly sink: AcceptSink;
   readonly unixPath: string | undefined;
+  /** With TLS. */
+  readonly settings: TlsSettings | undefined;
   listener: BunListener | undefined;
   address: Address = { path: "" };
   /** The local address of every connection, unless it is one of many. */
   fixed: Address | undefined;
   closing: Promise<void> | undefined;
 
-  constructor(runtime: HostRuntime, sink: AcceptSink, unixPath: string | undefined) {
+  constructor(
+    runtime: HostRuntime,
+    sink: AcceptSink,
+    unixPath: string | undefined,
+    settings: TlsSettings | undefined,
+  ) {
     this.runtime = runtime;
+    this.settings = settings;
     this.sink = sink;
     this.unixPath = unixPath;
   }
@@ -270,6 +355,10 @@ const HANDLERS: BunHandlers = {
     if (owner instanceof BunTransport) return owner.connected(socket);
     const ours = new BunTransport(owner.runtime, SILENT, undefined, owner.unixPath);
     ours.opened(socket, owner.fixed);
+    if (owner.settings !== undefined) {
+      ours.securing = { role: "server", settings: owner.settings };
+      ours.writable = false;
+    }
     ours.sink = owner.sink.onAccept(ours);
   },
   data(socket, chunk) {
@@ -310,6 +399,10 @@ const HANDLERS: BunHandlers = {
       throw error;
     });
   },
+  handshake(socket, success, reason) {
+    const ours = socket.data as BunTransport;
+    if (ours.securing !== undefined && !ours.closed) ours.shook(success, reason);
+  },
   // The promise of Bun.connect() says it too. This one may be called from inside Bun.connect().
   connectError() {},
 };
@@ -335,22 +428,26 @@ class BunRuntime extends HostRuntime {
       udp: true,
       signals: true,
       files: true,
-      tls: false,
-      startTlsServer: false,
-      startTlsClient: false,
+      tls: true,
+      startTlsServer: true,
+      startTlsClient: true,
+      // The end of TCP is told as the end, whether a close_notify came before or not.
+      tlsTruncation: false,
     };
   }
 
   // deno-lint-ignore require-await -- what is thrown becomes the rejection
   async listen(options: ListenOptions, sink: AcceptSink): Promise<ListenerBinding> {
     const at = target("listen on", options, this.capabilities);
-    const ours = new BunListenerBinding(this, sink, at.path);
+    const settings = options.tls === undefined ? undefined : tlsSettings(options.tls);
+    const ours = new BunListenerBinding(this, sink, at.path, settings);
     try {
       // reusePort and ipv6Only are typed for connect() and work here (oven-sh/bun#41899).
       const listener = host.Bun!.listen({
         ...(at.path === undefined ? { hostname: at.hostname, port: at.port } : { unix: at.path }),
         ...(options.ipv6Only === undefined ? undefined : { ipv6Only: options.ipv6Only }),
         ...(options.reusePort === undefined ? undefined : { reusePort: options.reusePort }),
+        ...(settings === undefined ? undefined : { tls: bunTls(settings) }),
         allowHalfOpen: true,
         data: ours,
         socket: HANDLERS,
@@ -359,6 +456,9 @@ class BunRuntime extends HostRuntime {
       ours.address = at.path === undefined ? inet(listener.hostname ?? at.hostname, listener.port)! : { path: at.path };
       ours.fixed = fixedAddress(ours.address);
     } catch (reason) {
+      if (settings !== undefined && !/^E[A-Z]+$/.test(String((reason as { code?: unknown }).code))) {
+        throw tlsError("ERR_TLS_OPTIONS", `listen on ${show(at)}`, reason);
+      }
       throw failure(`listen on ${show(at)}`, reason, "listen");
     }
     this.openHandles++;
@@ -393,6 +493,9 @@ class BunRuntime extends HostRuntime {
     return bunDatagram(this, options, sink);
   }
 }
+
+const CIPHERTEXT = new Ciphertext({ openHandles: 0 } as HostRuntime, SILENT, undefined, undefined);
+CIPHERTEXT.closing = CIPHERTEXT.closed = true;
 
 let runtime: Runtime | undefined;
 

@@ -22,6 +22,11 @@ import type {
   TransportBinding,
   TransportSink,
 } from "../core/runtime.ts";
+import type { StartTlsOptions, TlsInfo, TlsRole } from "../core/tls.ts";
+import { DenoTlsConn } from "./tls/deno_conn.ts";
+import { secureContext } from "./tls/node_tls.ts";
+import { handshakeError, type TlsSettings, tlsSettings } from "./tls/settings.ts";
+import type { NodeSecureContext } from "./types/node_tls.ts";
 import { denoDatagram } from "./datagram_deno.ts";
 import { failure, host, HostRuntime, inet, keeping, show, SILENT, target, WRITE_SLICE } from "./shared.ts";
 import type { DenoAddr, DenoConn, DenoConnectOptions, DenoListener } from "./types/deno.ts";
@@ -77,6 +82,13 @@ class DenoTransport implements TransportBinding {
   closed = false;
   /** Why writing failed, while what the peer has sent before is still being read. */
   error: EventError | undefined;
+  /** Of TLS: from `startTls()`, or for what was accepted with it from the beginning, to the end of the handshake. */
+  handshaking = false;
+  tls: TlsInfo | undefined;
+  /** What begins the handshake when the piece that is being written has left. */
+  secureThen: (() => void) | undefined;
+  /** Takes the bytes of the read that was under way when the handshake began. */
+  handOver: ((chunk: Uint8Array | null) => void) | undefined;
   /** What is asked for while connecting. */
   noDelay = true;
   keepAlive = false;
@@ -118,6 +130,7 @@ class DenoTransport implements TransportBinding {
   arrived: (n: number | null) => void = (n) => {
     this.reading = false;
     if (this.closed) return;
+    if (this.handOver !== undefined) return this.hand(n);
     if (n === null) return this.eof();
     if (this.closing) {
       // The buffer of the read that was pending goes with it.
@@ -178,7 +191,11 @@ class DenoTransport implements TransportBinding {
       return;
     }
     this.piece = undefined;
-    if (this.finishing) return this.finish();
+    if (!this.writable) {
+      if (this.secureThen !== undefined) this.secureThen();
+      else if (this.finishing) this.finish();
+      return;
+    }
     if (!this.wanted) return;
     this.wanted = false;
     this.sink.onWritable();
@@ -210,7 +227,61 @@ class DenoTransport implements TransportBinding {
     if (this.finishing || this.closed) return;
     this.finishing = true;
     this.writable = false;
-    if (this.conn !== undefined && this.piece === undefined) this.finish();
+    if (this.conn !== undefined && this.piece === undefined && !this.handshaking) this.finish();
+  }
+
+  // TLS.
+
+  get securing(): string {
+    return `make a TLS connection with ${show((this.remote ?? this.to ?? {}) as { path?: string })}`;
+  }
+
+  startTls(role: TlsRole, options: StartTlsOptions): void {
+    if (this.conn === undefined || this.closing || this.closed) return;
+    this.handshaking = true;
+    this.writable = false;
+    const pending = this.reading ? new Promise<Uint8Array | null>((resolve) => this.handOver = resolve) : undefined;
+    this.secureThen = () => {
+      this.secureThen = undefined;
+      try {
+        const settings = tlsSettings(options);
+        this.secure(role, settings, secureContext(settings, this.securing), pending);
+      } catch (reason) {
+        host.queueMicrotask(() => this.closed || this.end(handshakeError(this.securing, reason)));
+      }
+    };
+    if (this.piece === undefined) this.secureThen();
+  }
+
+  /** What the read has brought belongs to TLS. */
+  hand(n: number | null): void {
+    const chunk = n === null ? null : this.buffer!.subarray(this.filled, this.filled + n);
+    this.handOver!(chunk);
+    this.handOver = this.buffer = undefined;
+    this.filled = 0;
+    // The handshake reads.
+    this.reading = true;
+  }
+
+  /** Puts TLS over the connection, and has it in its place from here on. */
+  secure(
+    role: TlsRole,
+    settings: TlsSettings,
+    context: NodeSecureContext,
+    pending?: Promise<Uint8Array | null>,
+  ): void {
+    this.handshaking = this.reading = true;
+    this.writable = false;
+    const peer = show((this.remote ?? {}) as { path?: string });
+    const conn = this.conn = new DenoTlsConn(this.conn!, role, settings, context, pending, peer);
+    conn.secured.then((info) => {
+      if (this.closed) return;
+      this.tls = info;
+      this.handshaking = this.reading = false;
+      this.writable = !this.finishing;
+      this.sink.onSecure();
+      if (!this.paused) this.read();
+    }, (reason) => this.closed || this.end(handshakeError(this.securing, reason)));
   }
 
   // The end.
@@ -237,7 +308,7 @@ class DenoTransport implements TransportBinding {
 
   close(): void {
     if (this.closing || this.closed) return;
-    if (this.conn === undefined) return this.reset();
+    if (this.conn === undefined || this.handshaking) return this.reset();
     this.shutdownWrite();
     this.closing = true;
     if (this.finished) this.conn.unref();
@@ -309,6 +380,8 @@ class DenoListenerBinding implements ListenerBinding {
   readonly listener: DenoListener;
   readonly sink: AcceptSink;
   readonly address: Address;
+  /** With TLS: what every connection needs. */
+  readonly tls: { readonly settings: TlsSettings; readonly context: NodeSecureContext } | undefined;
   accepting = false;
   paused = false;
   /** How long to wait after a failed `accept`: the failure would come again at once. */
@@ -317,7 +390,8 @@ class DenoListenerBinding implements ListenerBinding {
   closing: Promise<void> | undefined;
   freed: (() => void) | undefined;
 
-  constructor(runtime: HostRuntime, listener: DenoListener, sink: AcceptSink) {
+  constructor(runtime: HostRuntime, listener: DenoListener, sink: AcceptSink, tls: DenoListenerBinding["tls"]) {
+    this.tls = tls;
     this.runtime = runtime;
     this.listener = listener;
     this.sink = sink;
@@ -341,6 +415,7 @@ class DenoListenerBinding implements ListenerBinding {
     this.accept();
     const ours = new DenoTransport(this.runtime, SILENT, undefined);
     ours.opened(conn);
+    if (this.tls !== undefined) ours.secure("server", this.tls.settings, this.tls.context);
     ours.sink = this.sink.onAccept(ours);
     if (!ours.paused) ours.read();
   };
@@ -411,9 +486,10 @@ class DenoRuntime extends HostRuntime {
       udp: typeof host.Deno!.listenDatagram === "function",
       signals: true,
       files: true,
-      tls: false,
-      startTlsServer: false,
-      startTlsClient: false,
+      tls: true,
+      startTlsServer: true,
+      startTlsClient: true,
+      tlsTruncation: true,
     };
   }
 
@@ -425,6 +501,10 @@ class DenoRuntime extends HostRuntime {
       this.capabilities,
       "sharing a port (reusePort) on Deno takes Linux and the flag --unstable-net",
     );
+    const settings = options.tls === undefined ? undefined : tlsSettings(options.tls);
+    const tls = settings === undefined
+      ? undefined
+      : { settings, context: secureContext(settings, `listen on ${show(at)}`) };
     let listener: DenoListener;
     try {
       listener = host.Deno!.listen({
@@ -435,7 +515,7 @@ class DenoRuntime extends HostRuntime {
     } catch (reason) {
       throw failure(`listen on ${show(at)}`, reason, "listen");
     }
-    const ours = new DenoListenerBinding(this, listener, sink);
+    const ours = new DenoListenerBinding(this, listener, sink, tls);
     ours.accept();
     return ours;
   }

@@ -5,6 +5,7 @@
  */
 
 import type { EventError } from "../core/errors.ts";
+import type { StartTlsOptions, TlsInfo, TlsRole } from "../core/tls.ts";
 import type {
   AcceptSink,
   Address,
@@ -36,6 +37,11 @@ import {
 } from "./shared.ts";
 import { copied } from "./slab.ts";
 import type { NodeFsSync, NodeNet, NodeOnread, NodeServer, NodeSocket } from "./types/node.ts";
+import { infoOf, objection, secureContext, secureEvent, secureOver } from "./tls/node_tls.ts";
+import { establishedCode, handshakeError, tlsError, type TlsSettings, tlsSettings } from "./tls/settings.ts";
+import type { NodeSecureContext, NodeTlsSocket } from "./types/node_tls.ts";
+
+const NOTHING = new Uint8Array(0);
 
 /** Where a host's object keeps ours: all connections share their listeners, which find theirs by it. */
 const OURS: unique symbol = Symbol("trivent");
@@ -104,7 +110,13 @@ class NodeTransport implements TransportBinding {
   /** What a client connects to; undefined for what was accepted. */
   readonly to: ConnectOptions | undefined;
   readonly unixPath: string | undefined;
+  /** What is read and written: with TLS, the socket over the other one. */
   socket: OurSocket | undefined;
+  /** With TLS: the socket of TCP. */
+  raw: OurSocket | undefined;
+  tls: TlsInfo | undefined;
+  /** From `startTls()`, or for what was accepted with TLS from the beginning, to the end of the handshake. */
+  handshaking = false;
   sink: TransportSink = SILENT;
   local: Address | undefined;
   remote: Address | undefined;
@@ -151,17 +163,25 @@ class NodeTransport implements TransportBinding {
 
   failed(reason: unknown, syscall: string, code?: string): void {
     this.writable = false;
-    this.error = failure(
-      this.connecting ? `connect to ${show(this.to!)}` : keeping(this.remote),
-      reason,
-      syscall,
-      code,
-    );
+    if (this.handshaking) this.error ??= handshakeError(this.securing, reason);
+    else if (this.raw !== undefined && establishedCode(reason) !== undefined) {
+      this.error = tlsError("ERR_TLS_PROTOCOL", keeping(this.remote), reason);
+    } else {this.error = failure(
+        this.connecting ? `connect to ${show(this.to!)}` : keeping(this.remote),
+        reason,
+        syscall,
+        code,
+      );}
+  }
+
+  get securing(): string {
+    return `make a TLS connection with ${show((this.remote ?? this.to ?? {}) as { path?: string })}`;
   }
 
   gone(): void {
+    if (this.handshaking && this.error === undefined) this.failed("the peer has ended the connection", "handshake");
     this.closed = true;
-    this.writable = false;
+    this.writable = this.handshaking = false;
     this.runtime.openHandles--;
     this.sink.onClose(this.dropped ? undefined : this.error);
   }
@@ -214,7 +234,7 @@ class NodeTransport implements TransportBinding {
 
   close(): void {
     if (this.closing || this.closed) return;
-    if (this.connecting || this.socket === undefined) return this.reset();
+    if (this.connecting || this.handshaking || this.socket === undefined) return this.reset();
     const socket = this.socket;
     this.shutdownWrite();
     this.closing = true;
@@ -241,11 +261,63 @@ class NodeTransport implements TransportBinding {
     this.writable = false;
     const socket = this.socket;
     if (socket === undefined) return;
-    if (this.connecting || this.unixPath !== undefined) socket.destroy();
+    if (this.connecting || this.unixPath !== undefined) (this.raw ?? socket).destroy();
     else if (this.finishing && socket.writableLength === 0 && !socket.writableFinished) {
       // Our FIN is just going out. libuv refuses a RST meanwhile, and then Node never emits 'close' (libuv/libuv#2425).
       socket.once("finish", resetThis);
-    } else socket.resetAndDestroy();
+    } else resetThis.call(socket);
+  }
+
+  startTls(role: TlsRole, options: StartTlsOptions): void {
+    const raw = this.socket;
+    if (raw === undefined || this.closing || this.closed) return;
+    this.handshaking = true;
+    this.writable = false;
+    // What arrives from here on stays in Node's queue, from which the TLS socket takes it.
+    raw.removeListener("data", onData).removeListener("end", onEnd).pause();
+    const begin = (): void => {
+      if (this.closing || this.closed) return;
+      try {
+        const settings = tlsSettings(options);
+        this.secure(role, settings, secureContext(settings, this.securing));
+      } catch (reason) {
+        this.error ??= tlsError("ERR_TLS_OPTIONS", this.securing, reason);
+        raw.destroy();
+      }
+    };
+    // Not from inside the callback of a read, whose socket it is to replace.
+    if (raw.writableLength === 0) host.setImmediate(begin);
+    else raw.write(NOTHING, begin);
+  }
+
+  /** Puts a TLS socket over the socket: it is the one from here on. */
+  secure(role: TlsRole, settings: TlsSettings, context: NodeSecureContext): void {
+    const raw = this.socket!;
+    this.handshaking = true;
+    this.writable = false;
+    const socket = secureOver(raw, role, settings, context, WRITE_AHEAD);
+    raw.removeListener("drain", onDrain).removeListener("end", onEnd);
+    raw.removeListener("error", onError).removeListener("close", onClose);
+    // What fails is told by the socket over it; nobody must hear it twice, but somebody must.
+    raw.on("error", ignore);
+    this.raw = raw;
+    this.adopt(socket as NodeTlsSocket & OurSocket);
+    socket.once(secureEvent(role), () => this.secured(role, settings, socket));
+  }
+
+  secured(role: TlsRole, settings: TlsSettings, socket: NodeTlsSocket): void {
+    if (this.closing || this.error !== undefined) return;
+    const problem = objection(socket, role, settings);
+    if (problem !== undefined && settings.rejectUnauthorized) {
+      this.error = tlsError("ERR_TLS_CERT", this.securing, problem);
+      socket.destroy();
+      return;
+    }
+    this.tls = infoOf(socket, role, settings, problem === undefined);
+    this.handshaking = false;
+    this.writable = !this.finishing;
+    socket.on("data", onData);
+    this.sink.onSecure();
   }
 
   setNoDelay(on: boolean): void {
@@ -274,7 +346,8 @@ function onData(this: OurSocket, chunk: Uint8Array): void {
 function onEnd(this: OurSocket): void {
   const ours = this[OURS];
   if (ours.closing) return;
-  if (ours.writable && wasReset(this)) {
+  if (ours.handshaking) this.destroy();
+  else if (ours.writable && wasReset(this)) {
     ours.failed(undefined, "read", "ECONNRESET");
     this.destroy();
   } else ours.sink.onEnd();
@@ -309,9 +382,12 @@ function destroyThis(this: NodeSocket): void {
   this.destroy();
 }
 
-function resetThis(this: NodeSocket): void {
-  this.resetAndDestroy();
+/** Only the socket of TCP can do it, and takes the one over it with it. */
+function resetThis(this: OurSocket): void {
+  (this[OURS].raw ?? this).resetAndDestroy();
 }
+
+function ignore(): void {}
 
 function unrefThis(this: NodeSocket): void {
   this.unref();
@@ -333,10 +409,13 @@ class NodeListener implements ListenerBinding {
   readonly address: Address;
   /** The local address of every connection, unless it is one of many. */
   readonly fixed: Address | undefined;
+  /** With TLS: what every connection needs. */
+  readonly tls: { readonly settings: TlsSettings; readonly context: NodeSecureContext } | undefined;
   closing: Promise<void> | undefined;
 
-  constructor(runtime: HostRuntime, server: NodeServer, sink: AcceptSink, address: Address) {
+  constructor(runtime: HostRuntime, server: NodeServer, sink: AcceptSink, address: Address, tls: NodeListener["tls"]) {
     this.runtime = runtime;
+    this.tls = tls;
     this.server = server;
     this.sink = sink;
     this.address = address;
@@ -371,8 +450,8 @@ class NodeListener implements ListenerBinding {
 /** A connection was accepted, by `net` itself. */
 function onConnection(this: OurServer, socket: OurSocket): void {
   accepted(this[OURS], socket);
-  // Data flows from the moment that somebody listens.
-  socket.on("data", onData);
+  // Data flows from the moment that somebody listens: with TLS, after the handshake.
+  if (this[OURS].tls === undefined) socket.on("data", onData);
 }
 
 /**
@@ -400,10 +479,11 @@ function acceptWithOnread(server: OurServer, net: NodeNet): void {
 }
 
 function accepted(listener: NodeListener, socket: OurSocket): void {
-  const { runtime, address, fixed, sink } = listener;
+  const { runtime, address, fixed, sink, tls } = listener;
   const ours = new NodeTransport(runtime, undefined, "path" in address ? address.path : undefined);
   ours.adopt(socket);
   ours.connected(fixed);
+  if (tls !== undefined) ours.secure("server", tls.settings, tls.context);
   ours.sink = sink.onAccept(ours);
 }
 
@@ -438,9 +518,11 @@ class NodeRuntime extends HostRuntime {
       udp: true,
       signals: true,
       files: true,
-      tls: false,
-      startTlsServer: false,
-      startTlsClient: false,
+      tls: true,
+      startTlsServer: true,
+      startTlsClient: true,
+      // TLSWrap gives the end of TCP on as the end, and nothing tells whether a close_notify came before.
+      tlsTruncation: false,
     };
   }
 
@@ -452,6 +534,8 @@ class NodeRuntime extends HostRuntime {
     return new Promise((resolve, reject) => {
       const at = target("listen on", options, this.capabilities);
       const tried = `listen on ${show(at)}`;
+      const settings = options.tls === undefined ? undefined : tlsSettings(options.tls);
+      const tls = settings === undefined ? undefined : { settings, context: secureContext(settings, tried) };
       const server = this.net.createServer({ allowHalfOpen: true, noDelay: true, highWaterMark: WRITE_AHEAD });
       let listener: NodeListener | undefined;
       server.on("error", (reason: unknown) => {
@@ -463,10 +547,10 @@ class NodeRuntime extends HostRuntime {
         const address = bound === null || typeof bound === "string"
           ? { path: at.path ?? "" }
           : inet(bound.address, bound.port)!;
-        listener = new NodeListener(this, server, sink, address);
+        listener = new NodeListener(this, server, sink, address, tls);
         (server as OurServer)[OURS] = listener;
         server.on("connection", onConnection);
-        acceptWithOnread(server as OurServer, this.net);
+        if (tls === undefined) acceptWithOnread(server as OurServer, this.net);
         resolve(listener);
       });
       try {
@@ -495,7 +579,8 @@ class NodeRuntime extends HostRuntime {
         noDelay: true,
         highWaterMark: WRITE_AHEAD,
         autoSelectFamily: false,
-        onread: onread(),
+        // What is to have TLS at once is not read before.
+        ...(options.tls === undefined ? { onread: onread() } : undefined),
       });
       ours.adopt(socket as OurSocket);
       socket.once("connect", onConnect);

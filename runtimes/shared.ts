@@ -156,7 +156,7 @@ export type Target = { path: string } | { path?: undefined; hostname: string; po
  */
 export function target(
   verb: "listen on" | "connect to",
-  options: ListenOptions & ConnectOptions,
+  options: Omit<ListenOptions, "tls"> & Omit<ConnectOptions, "tls"> & { tls?: object | undefined },
   can: Readonly<Capabilities>,
   reusePortHint: string = "this host or its version can't share a port (reusePort)",
 ): Target {
@@ -164,7 +164,7 @@ export function target(
   const [v6, v4] = verb === "listen on" ? ["::", "0.0.0.0"] : ["::1", "127.0.0.1"];
   const hostname = options.hostname ?? (six ? v6 : v4);
   const tried = `${verb} ${show({ hostname, port: options.port, path: options.path })}`;
-  if (options.tls !== undefined && !can.tls) throw unsupported(tried, "this host has no TLS here yet (tls)");
+  if (options.tls !== undefined && !can.tls) throw unsupported(tried, "this host has no TLS");
   if (options.reusePort === true && !can.reusePort) throw unsupported(tried, reusePortHint);
   if (options.ipv6Only === true && !can.ipv6Only) throw unsupported(tried, "this host has no ipv6Only");
   if (options.localAddress !== undefined && !can.localAddress) {
@@ -199,6 +199,7 @@ function lookupFailure(tried: string, reason: unknown): EventError {
 /** The sink of a connection whose owner has not said yet what should be called. */
 export const SILENT: TransportSink = {
   onConnect() {},
+  onSecure() {},
   onData() {},
   onEnd() {},
   onWritable() {},

@@ -20,7 +20,7 @@ import {
   type TransportSink,
 } from "../../mod.ts";
 
-const nobody: TransportSink = { onConnect() {}, onData() {}, onEnd() {}, onWritable() {}, onClose() {} };
+const nobody: TransportSink = { onConnect() {}, onSecure() {}, onData() {}, onEnd() {}, onWritable() {}, onClose() {} };
 
 /** One end of a connection. */
 class End implements TransportBinding {

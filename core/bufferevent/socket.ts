@@ -3,6 +3,7 @@
 import { EventError } from "../errors.ts";
 import type { EventBase } from "../loop/event_base.ts";
 import type { ConnectOptions } from "../runtime.ts";
+import type { StartTlsOptions, TlsInfo } from "../tls.ts";
 import { connectStream } from "../socket/connector.ts";
 import { type Socket, socketOf, streamOf } from "../socket/socket.ts";
 import { BufferEvent, checkOptions } from "./bufferevent.ts";
@@ -74,6 +75,32 @@ export class SocketBufferEvent<Ctx = unknown> extends BufferEvent<Ctx> {
       throw new EventError("Cannot connect: the bufferevent has a connection", { code: "EISCONN", syscall: "connect" });
     }
     core.setStream(connectStream(this.base.runtime, options === undefined ? address : { ...address, ...options }));
+  }
+
+  /**
+   * Changes the connection to TLS. What was written before leaves in the clear, what is written after is protected.
+   * `BEV_EVENT_CONNECTED` is told when the handshake is through; `BEV_EVENT_ERROR`, once and with the reason, when it has
+   * failed: `ERR_TLS_CERT` (the peer's certificate is not accepted), `ERR_TLS_HANDSHAKE` (anything else), `ETIMEDOUT`,
+   * `ERR_TLS_OPTIONS` (our certificate or key can't be used). Closing it meanwhile gives it up.
+   *
+   * Call it when all that came before has been read: bytes that an attacker has put behind the request would else be
+   * taken for protected ones (CVE-2011-0411). What arrives after the call belongs to the handshake.
+   *
+   * libevent: `bufferevent_openssl_filter_new`.
+   *
+   * @param options Certificate, key, authorities; the role, where it is not that of the one who has connected
+   * @throws {EventError} `ERR_TLS_PLAINTEXT` when input has not been read, `ENOTCONN` without a connection, `EALREADY`
+   * when it has TLS or is being made, `EV_UNSUPPORTED` when the host can't
+   * @throws {TypeError} For a value of a wrong type; without a certificate or key as the server
+   * @throws {RangeError} For one that is out of range
+   */
+  startTls(options: StartTlsOptions = {}): void {
+    this.#core.startTls(options);
+  }
+
+  /** What the TLS handshake has found; undefined without TLS and until the handshake is through. */
+  get tls(): TlsInfo | undefined {
+    return this.#core.stream?.binding?.tls;
   }
 
   /** The socket, or null. libevent: `bufferevent_getfd`. */

@@ -16,7 +16,9 @@ import { EventError } from "../errors.ts";
 import type { EventBase } from "../loop/event_base.ts";
 import type { Flushable } from "../loop/loop.ts";
 import { LoopEvent } from "../loop/loop_event.ts";
+import { Handshake } from "../socket/handshake.ts";
 import type { Stream } from "../socket/stream.ts";
+import { checkTls, type StartTlsOptions } from "../tls.ts";
 import { BevCore } from "./core.ts";
 import { atDeadline } from "../loop/deadline.ts";
 import { sendLast } from "./last_output.ts";
@@ -108,6 +110,45 @@ export class SocketCore extends BevCore implements Flushable {
     if (this.closing !== null) {
       throw new EventError(`Cannot ${doing}: the bufferevent is being closed`, { code: "EV_FREED" });
     }
+  }
+
+  /** Changes the connection to TLS, after what was written so far. */
+  startTls(options: StartTlsOptions): void {
+    const doing = "start TLS";
+    this.unclosed(doing);
+    const { stream, loop } = this;
+    if (this.#connecting) throw new EventError(`Cannot ${doing}: the connection is being made`, { code: "EALREADY" });
+    if (stream === null || stream.gone || stream.closed || stream.ended || stream.shut || this.finishing) {
+      throw new EventError(`Cannot ${doing}: there is no open connection`, { code: "ENOTCONN" });
+    }
+    const { binding, runtime, host } = stream;
+    if (binding === null || binding.tls !== undefined) {
+      throw new EventError(`Cannot ${doing}: the connection has it already`, { code: "EALREADY" });
+    }
+    const role = options?.role ?? (host === null ? "server" : "client");
+    if (role !== "client" && role !== "server") {
+      throw new TypeError(`Cannot ${doing}: the role is neither client nor server: received ${String(role)}`);
+    }
+    checkTls(doing, options, role);
+    const { startTlsClient, startTlsServer } = runtime.capabilities;
+    if (binding.startTls === undefined || !(role === "client" ? startTlsClient : startTlsServer)) {
+      throw new EventError(`Cannot ${doing} as the ${role}: ${runtime.name} can't`, { code: "EV_UNSUPPORTED" });
+    }
+    const unread = this.input.length + stream.available;
+    if (unread > 0) {
+      throw new EventError(
+        `Cannot ${doing}: ${unread} bytes that came in the clear have not been read, and would be taken for protected ones`,
+        { code: "ERR_TLS_PLAINTEXT" },
+      );
+    }
+    const { remote } = stream;
+    const peer = host ?? (remote !== undefined && "hostname" in remote ? remote.hostname : "localhost");
+    const all = role === "client" ? { ...options, serverName: options.serverName ?? peer } : options;
+    loop.del(this.#writeEvent);
+    this.#connecting = true;
+    this.#tellWritable = false;
+    stream.startTls(new Handshake(stream, role, all), this.output);
+    this.#awaitConnection();
   }
 
   /** Whether a connection is being made. */

@@ -3,7 +3,9 @@
 import { EventError, toEventError } from "../errors.ts";
 import { atDeadline } from "../loop/deadline.ts";
 import type { ConnectOptions, InetAddress, Runtime } from "../runtime.ts";
+import { checkTls } from "../tls.ts";
 import { checkTarget, familyOf, formatAddress } from "./address.ts";
+import { Handshake } from "./handshake.ts";
 import { AddressRace, interleaved, MIN_ATTEMPT_DELAY_MS } from "./racing.ts";
 import { type Connecting, Stream } from "./stream.ts";
 
@@ -119,7 +121,12 @@ export function connectStream(runtime: Runtime, options: ConnectOptions): Stream
   if (localAddress !== undefined && !runtime.capabilities.localAddress) unsupported(runtime, "a local address");
   if (path !== undefined && !runtime.capabilities.unix) unsupported(runtime, "a unix socket");
   if (tls !== undefined && !runtime.capabilities.tls) unsupported(runtime, "TLS");
+  if (tls !== undefined) checkTls("connect", tls, "client");
   const stream = new Stream(runtime, null);
+  stream.host = path === undefined ? options.hostname ?? "127.0.0.1" : "localhost";
+  if (tls !== undefined) {
+    stream.handshake = new Handshake(stream, "client", { ...tls, serverName: tls.serverName ?? stream.host });
+  }
   const connector = new Connector(stream, options);
   stream.connecting = connector;
   connector.start();

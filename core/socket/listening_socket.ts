@@ -8,7 +8,9 @@ import type { TransportBinding, TransportSink } from "../runtime.ts";
 import { acceptOverlapped } from "../poll/operations.ts";
 import type { Overlapped } from "../poll/overlapped.ts";
 import { AcceptBackoff, isExhausted } from "./accept_backoff.ts";
+import { checkTls, type TlsListenOptions } from "../tls.ts";
 import { checkTarget, familyOf, formatAddress } from "./address.ts";
+import { Handshake } from "./handshake.ts";
 import { Pollable } from "./pollable.ts";
 import { type Socket, socketOf } from "./socket.ts";
 import { Stream } from "./stream.ts";
@@ -30,14 +32,16 @@ export class Acceptor extends Source implements AcceptSink {
   /** The host. */
   readonly runtime: Runtime;
   readonly #limit: number;
+  readonly #tls: TlsListenOptions | undefined;
   readonly #queue: Stream[] = [];
   readonly #backoff: AcceptBackoff;
   #error: EventError | null = null;
   #paused = false;
 
-  constructor(runtime: Runtime, limit: number) {
+  constructor(runtime: Runtime, limit: number, tls?: TlsListenOptions) {
     super();
     this.runtime = runtime;
+    this.#tls = tls;
     this.#limit = limit;
     this.#backoff = new AcceptBackoff(runtime, () => {
       if (!this.#paused) this.binding?.resumeAccept();
@@ -55,6 +59,10 @@ export class Acceptor extends Source implements AcceptSink {
   onAccept(binding: TransportBinding): TransportSink {
     const stream = new Stream(this.runtime, binding);
     this.#backoff.succeeded();
+    if (binding.handshaking === true) {
+      stream.handshake = new Handshake(stream, "server", this.#tls ?? {});
+      stream.handshake.watch();
+    }
     if (this.closed || this.#queue.length >= this.#limit && !this.runtime.capabilities.pauseAccept) {
       // Nobody will take it, or more wait than the backlog allows and the host can't leave them with the system.
       stream.close();
@@ -171,7 +179,7 @@ export class ListeningSocket extends Pollable {
   static async listen(runtime: Runtime, options: ListenOptions): Promise<ListeningSocket> {
     checkListen(runtime, options);
     const backlog = options.backlog ?? DEFAULT_BACKLOG;
-    const acceptor = new Acceptor(runtime, backlog);
+    const acceptor = new Acceptor(runtime, backlog, options.tls);
     // The address of a host's name, as bind(2) has none.
     let { hostname } = options;
     if (hostname !== undefined && familyOf(hostname) === undefined) {
@@ -258,6 +266,7 @@ function checkListen(runtime: Runtime, options: ListenOptions): void {
   if (ipv6Only !== undefined && !capabilities.ipv6Only) unsupported(runtime, "ipv6Only");
   if (path !== undefined && !capabilities.unix) unsupported(runtime, "a unix socket");
   if (tls !== undefined && !capabilities.tls) unsupported(runtime, "TLS");
+  if (tls !== undefined) checkTls("listen", tls, "server");
 }
 
 function unsupported(runtime: Runtime, what: string): never {

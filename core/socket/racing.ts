@@ -42,6 +42,10 @@ class Attempt implements TransportSink {
     this.race?.won(this);
   }
 
+  onSecure(): void {
+    this.#stream.onSecure();
+  }
+
   onData(chunk: Uint8Array): void {
     this.#stream.onData(chunk);
   }

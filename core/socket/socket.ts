@@ -6,6 +6,7 @@ import { encodeUtf8 } from "../buffer/utf8.ts";
 import type { Address, ConnectOptions, Runtime } from "../runtime.ts";
 import { recvOverlapped, sendOverlapped } from "../poll/operations.ts";
 import type { Overlapped } from "../poll/overlapped.ts";
+import type { TlsInfo } from "../tls.ts";
 import { connectStream } from "./connector.ts";
 import { Pollable } from "./pollable.ts";
 import type { Stream } from "./stream.ts";
@@ -154,7 +155,7 @@ export class Socket extends Pollable {
     sendOverlapped(this.#stream, buffer, ov);
   }
 
-  /** Whether the connection is established, or was until it ended. */
+  /** Whether the connection is established, with TLS after its handshake, or was until it ended. */
   get connected(): boolean {
     return this.#stream.connected;
   }
@@ -172,6 +173,14 @@ export class Socket extends Pollable {
   /** The peer's end; undefined until connected. libevent: `getpeername`. */
   get remoteAddress(): Address | undefined {
     return this.#stream.remote;
+  }
+
+  /**
+   * What the TLS handshake has found; undefined without TLS and until the handshake is through. libevent:
+   * `bufferevent_openssl_get_ssl`, and what OpenSSL tells of it.
+   */
+  get tls(): TlsInfo | undefined {
+    return this.#stream.binding?.tls;
   }
 
   /** Finishes our direction after all that was sent; receiving goes on. A second call does nothing. libevent: `shutdown(SHUT_WR)`. */

@@ -13,6 +13,7 @@ import { EvBuffer } from "../buffer/evbuffer.ts";
 import { checkFront, consume, extents, firstExtent, moveBytes } from "../buffer/internal.ts";
 import { Source } from "../loop/source.ts";
 import type { Address, Runtime, TransportBinding, TransportSink } from "../runtime.ts";
+import type { Handshake } from "./handshake.ts";
 import { awaitPeer, awaitProgress, endWaits, type Lingering } from "./linger.ts";
 import { ReceiveQueue } from "./receive_queue.ts";
 
@@ -36,6 +37,8 @@ export class Stream extends Source implements TransportSink, Lingering {
   readonly runtime: Runtime;
   /** The host's side; null until the first attempt to connect has begun. */
   binding: TransportBinding | null;
+  /** What was connected to, as it was given; null for a connection that was accepted. */
+  host: string | null = null;
   /** The user's object. Set by `Socket`. */
   face: object | null = null;
   /** Why the connection failed. */
@@ -54,6 +57,8 @@ export class Stream extends Source implements TransportSink, Lingering {
   held = false;
   /** The attempts to connect, while they go on. */
   connecting: Connecting | null = null;
+  /** The TLS handshake, while it is to be made; until it is through, the connection is not established. */
+  handshake: Handshake | null = null;
   /** Told of the end of a graceful close. */
   #onFinished: ((delivered: boolean) => void) | null = null;
 
@@ -65,8 +70,8 @@ export class Stream extends Source implements TransportSink, Lingering {
     super();
     this.runtime = runtime;
     this.binding = binding;
-    this.connected = binding !== null;
-    if (binding !== null) this.readiness = EV_WRITE;
+    this.connected = binding !== null && binding.handshaking !== true;
+    if (this.connected) this.readiness = EV_WRITE;
   }
 
   override get pollable(): object {
@@ -98,6 +103,21 @@ export class Stream extends Source implements TransportSink, Lingering {
   // ---- the host's callbacks
 
   onConnect(): void {
+    if (this.handshake !== null) this.handshake.begin();
+    else this.#established();
+  }
+
+  onSecure(): void {
+    this.#endHandshake();
+    this.#established();
+  }
+
+  #endHandshake(): void {
+    this.handshake?.end();
+    this.handshake = null;
+  }
+
+  #established(): void {
     this.connected = true;
     this.#settle();
     if (this.shut) this.binding?.shutdownWrite();
@@ -127,11 +147,12 @@ export class Stream extends Source implements TransportSink, Lingering {
       if (n > 0 && this.closed && !this.#waits) awaitProgress(this.runtime, this);
       if (unsent.length === 0) {
         if (this.closed) this.#closeBinding();
+        else if (this.handshake !== null) this.handshake.begin();
         else if (this.shut) this.binding?.shutdownWrite();
       }
       if (unsent.length > SEND_LIMIT / 2) return;
     }
-    if (!this.closed) this.notify(EV_WRITE);
+    if (!this.closed && this.handshake === null) this.notify(EV_WRITE);
   }
 
   onClose(error?: EventError): void {
@@ -144,7 +165,6 @@ export class Stream extends Source implements TransportSink, Lingering {
   fail(error: EventError): void {
     const binding = this.binding;
     this.binding = null;
-    this.connecting = null;
     binding?.reset();
     if (!this.gone) this.#end(error, false);
   }
@@ -152,6 +172,7 @@ export class Stream extends Source implements TransportSink, Lingering {
   #end(error: EventError | undefined, inHostCallback: boolean): void {
     this.gone = true;
     if (this.closed) endWaits(this.runtime, this);
+    this.#endHandshake();
     this.#settle();
     this.error = error ?? null;
     if (!this.closed) this.notify(EV_READ | EV_WRITE | EV_CLOSED, inHostCallback);
@@ -286,6 +307,20 @@ export class Stream extends Source implements TransportSink, Lingering {
     return total;
   }
 
+  /**
+   * Changes to TLS after all of `last`, which leaves in the clear with what was sent before. Until the handshake is
+   * through, the connection is not established.
+   */
+  startTls(handshake: Handshake, last: EvBuffer): void {
+    const unsent = this.#unsent ??= new EvBuffer();
+    moveBytes(last, unsent, last.length);
+    this.handshake = handshake;
+    this.connected = false;
+    this.clear(EV_WRITE);
+    if (unsent.length > 0) this.#writeFrom(unsent, unsent.length);
+    if (unsent.length === 0) handshake.begin();
+  }
+
   // ---- ending
 
   /** Finishes our direction after all that was sent. */
@@ -301,6 +336,7 @@ export class Stream extends Source implements TransportSink, Lingering {
     this.closed = true;
     this.release();
     this.#received.clear();
+    this.#endHandshake();
     this.#settle();
     if (this.gone) return;
     if (this.unsent > 0 && this.connected) {
@@ -365,6 +401,7 @@ export class Stream extends Source implements TransportSink, Lingering {
     if (!wasClosed) this.release();
     this.#received.clear();
     this.#unsent?.drain(this.#unsent.length);
+    this.#endHandshake();
     this.#settle();
     this.#finished(false);
     if (this.gone) return;

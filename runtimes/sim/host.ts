@@ -54,6 +54,7 @@ const CAPABILITIES: Readonly<Capabilities> = Object.freeze({
   tls: false,
   startTlsServer: false,
   startTlsClient: false,
+  tlsTruncation: false,
 });
 
 /** One host. */

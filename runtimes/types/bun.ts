@@ -19,8 +19,21 @@ export interface BunListenOptions {
   allowHalfOpen: boolean;
   reusePort?: boolean;
   ipv6Only?: boolean;
+  tls?: BunTls;
   data: unknown;
   socket: BunHandlers;
+}
+
+/** Options of TLS. */
+export interface BunTls {
+  cert?: string;
+  key?: string;
+  ca?: string[];
+  serverName?: string;
+  /** As on the wire: each name behind its length. */
+  ALPNProtocols?: string;
+  requestCert?: boolean;
+  rejectUnauthorized?: boolean;
 }
 
 /** What `Bun.connect()` takes. */
@@ -43,6 +56,7 @@ export interface BunHandlers {
   end(socket: BunSocket): void;
   close(socket: BunSocket, error?: unknown): void;
   error(socket: BunSocket, error: unknown): void;
+  handshake(socket: BunSocket, success: boolean, error: unknown): void;
   connectError(socket: BunSocket, error: unknown): void;
 }
 
@@ -70,6 +84,17 @@ export interface BunSocket {
   resume(): void;
   setNoDelay(on: boolean): boolean;
   setKeepAlive(on: boolean, delayMs: number): boolean;
+  /** Gives the socket for the encrypted bytes and the one over it. */
+  upgradeTLS(options: {
+    data: unknown;
+    tls: BunTls;
+    isServer: boolean;
+    socket: BunHandlers;
+  }): readonly [raw: BunSocket, secure: BunSocket];
+  readonly authorized?: boolean;
+  readonly alpnProtocol?: string | false | null;
+  getTLSVersion?(): string | null;
+  getPeerCertificate?(): { raw?: Uint8Array } | null | undefined;
   ref(): void;
   unref(): void;
 }

@@ -33,7 +33,7 @@ export interface NodeSocketOptions {
   handle: NodeHandle;
   allowHalfOpen: boolean;
   highWaterMark: number;
-  onread: NodeOnread;
+  onread?: NodeOnread;
 }
 
 /** What is behind a socket or a server. Private to Node: all of it may be missing. */
@@ -61,7 +61,7 @@ export interface NodeConnectOptions {
   noDelay: boolean;
   highWaterMark: number;
   autoSelectFamily: boolean;
-  onread: NodeOnread;
+  onread?: NodeOnread;
 }
 
 /** What `server.listen()` takes. */
@@ -78,6 +78,7 @@ export interface NodeListenOptions {
 export interface NodeEmitter {
   on(event: string, fn: (this: never, ...args: never[]) => void): this;
   once(event: string, fn: (this: never, ...args: never[]) => void): this;
+  removeListener(event: string, fn: (this: never, ...args: never[]) => void): this;
 }
 
 /** `net.Server`. */
@@ -98,7 +99,7 @@ export interface NodeSocket extends NodeEmitter {
   readonly remotePort?: number;
   readonly writableLength: number;
   readonly writableFinished: boolean;
-  write(chunk: Uint8Array): boolean;
+  write(chunk: Uint8Array, done?: (error?: unknown) => void): boolean;
   read(): Uint8Array | null;
   cork(): void;
   uncork(): void;

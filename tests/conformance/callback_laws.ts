@@ -75,7 +75,9 @@ export function callbackLaws(makeSubject: () => Subject, kind: Kind): void {
       await client.atLeast("accepted data ".length);
       client.shutdown();
       await client.closed;
-      assertEquals(client.text.replaceAll("data data", "data"), "accepted data end");
+      // With TLS nothing can be written at once: the first data may come before.
+      const text = kind === "TLS" ? client.text.replace("data accepted", "accepted data") : client.text;
+      assertEquals(text.replaceAll("data data", "data"), "accepted data end");
       await listener.accepted[0]!.closed;
     }));
 

@@ -7,6 +7,7 @@ import process from "node:process";
 import { after } from "node:test";
 import { detectRuntime } from "../../mod.ts";
 import { conformance } from "./laws.ts";
+import { makeCertificates } from "./certificates.ts";
 import { noise, type Subject } from "./scene.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "trivent-"));
@@ -20,6 +21,7 @@ const subject: Subject = {
   raise: (signal) => void process.kill(process.pid, signal),
   file,
   unixPath: () => join(directory, `socket-${paths++}`),
+  tls: makeCertificates(directory),
 };
 
 conformance(subject.runtime.name, () => subject);

@@ -21,13 +21,19 @@ import { transferLaws } from "./transfer_laws.ts";
  * @param makeSubject Gives the runtime, for each test anew or always the same
  */
 export function conformance(name: string, makeSubject: () => Subject): void {
-  const can = makeSubject().runtime.capabilities;
+  const { runtime: { capabilities: can }, tls } = makeSubject();
   const kinds: Kind[] = ["IPv4", "IPv6"];
   if (can.unix) kinds.push("unix");
   if (can.abstractUnix) kinds.push("abstract unix");
+  const twoWays: Kind[] = kinds.filter((kind) => kind === "IPv4" || kind === "unix");
+  // The laws hold over TLS too.
+  if (can.tls && tls !== undefined) {
+    kinds.push("TLS");
+    twoWays.push("TLS");
+  }
   describe(name, () => {
     for (const kind of kinds) describe(kind, () => transferLaws(makeSubject, kind));
-    for (const kind of kinds.filter((kind) => kind === "IPv4" || kind === "unix")) {
+    for (const kind of twoWays) {
       describe(kind, () => {
         endingLaws(makeSubject, kind);
         resetLaws(makeSubject, kind, can);

@@ -74,7 +74,7 @@ export function listenLaws(makeSubject: () => Subject, can: Readonly<Capabilitie
 
   it("refuses what it declares not to be able to do", () =>
     scene(makeSubject(), async (scene) => {
-      if (!can.tls) await assertRefused(scene, { port: 0, tls: {} }, "EV_UNSUPPORTED");
+      if (!can.tls) await assertRefused(scene, { port: 0, tls: { cert: "", key: "" } }, "EV_UNSUPPORTED");
       if (!can.reusePort) await assertRefused(scene, { port: 0, reusePort: true }, "EV_UNSUPPORTED");
       if (!can.ipv6Only) await assertRefused(scene, { hostname: "::", port: 0, ipv6Only: true }, "EV_UNSUPPORTED");
     }));

@@ -19,6 +19,10 @@ async function assertWasReset(peer: Peer, can: Readonly<Capabilities>, kind: Kin
 }
 
 export function resetLaws(makeSubject: () => Subject, kind: Kind, can: Readonly<Capabilities>): void {
+  const cut = ["ECONNRESET", "EPIPE"];
+  // Where a host has no reset, the close in its place leaves the close_notify out.
+  if (kind === "TLS" && !can.reset) cut.push("ERR_TLS_TRUNCATED");
+
   it("tells the peer of a reset", () =>
     scene(makeSubject(), async (scene) => {
       const { client, server } = await scene.pair(kind);
@@ -83,7 +87,7 @@ export function resetLaws(makeSubject: () => Subject, kind: Kind, can: Readonly<
       client.reset();
       assertEquals(await client.closed, undefined);
       const error = await server.closed;
-      assertArrayIncludes(["ECONNRESET", "EPIPE"], [error?.code]);
+      assertArrayIncludes(cut, [error?.code]);
       await Promise.all(sending);
     }));
 
@@ -92,12 +96,13 @@ export function resetLaws(makeSubject: () => Subject, kind: Kind, can: Readonly<
       const { client, server } = await scene.pair(kind);
       client.close();
       client.release();
-      await server.ended;
+      // With TLS there may be what the peer has not read, such as a session ticket: the system then answers with a RST.
+      await Promise.race([server.ended, server.closed]);
       while (!server.isClosed) {
         server.write("is anybody there?");
         await scene.sleep(1);
       }
-      assertArrayIncludes(["EPIPE", "ECONNRESET"], [server.error?.code]);
+      assertArrayIncludes(cut, [server.error?.code]);
     }));
 
   it("ends by onClose when a peer goes that has not read what it was sent", () =>
@@ -113,7 +118,7 @@ export function resetLaws(makeSubject: () => Subject, kind: Kind, can: Readonly<
         server.fill();
         await scene.sleep(1);
       }
-      assertArrayIncludes(["EPIPE", "ECONNRESET"], [server.error?.code]);
+      assertArrayIncludes(cut, [server.error?.code]);
     }));
 
   it("gives the peer's last words although writing to it fails", () =>
@@ -191,7 +196,7 @@ export function resetLaws(makeSubject: () => Subject, kind: Kind, can: Readonly<
       client.reset();
       const error = await server.closed;
       assertInstanceOf(error, EventError);
-      assertArrayIncludes(["EPIPE", "ECONNRESET"], [error.code]);
+      assertArrayIncludes(cut, [error.code]);
     }));
 
   it("tells, after close(), that the peer reset in place of finishing", () =>

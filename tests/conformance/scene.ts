@@ -14,7 +14,7 @@ import type {
   TransportBinding,
   TransportSink,
 } from "../../core/runtime.ts";
-import type { EventError } from "../../core/mod.ts";
+import type { EventError, TlsConnectOptions } from "../../core/mod.ts";
 
 /** What a conformance run is given. */
 export interface Subject {
@@ -28,10 +28,19 @@ export interface Subject {
   readonly file: { readonly path: string; readonly bytes: Uint8Array };
   /** A path in the file system for a unix socket, another one each time. */
   readonly unixPath: () => string;
+  /** Certificates for `127.0.0.1` and `localhost`, and the authority that has signed them; undefined where none can be made. */
+  readonly tls?: Certificates | undefined;
+}
+
+/** What a test of TLS needs, in PEM. */
+export interface Certificates {
+  readonly ca: string;
+  readonly cert: string;
+  readonly key: string;
 }
 
 /** Where to listen: one of each kind that the host can do. */
-export type Kind = "IPv4" | "IPv6" | "unix" | "abstract unix";
+export type Kind = "IPv4" | "IPv6" | "unix" | "abstract unix" | "TLS";
 
 const LIMIT_MS = 20_000;
 
@@ -103,12 +112,23 @@ export class Scene {
   options(kind: Kind): ListenOptions {
     if (kind === "unix") return { path: this.subject.unixPath() };
     if (kind === "abstract unix") return { path: `\0${this.subject.unixPath()}` };
-    return { hostname: kind === "IPv4" ? "127.0.0.1" : "::1", port: 0 };
+    const tls = kind === "TLS" ? this.subject.tls : undefined;
+    return {
+      hostname: kind === "IPv6" ? "::1" : "127.0.0.1",
+      port: 0,
+      ...(tls === undefined ? undefined : { tls: { cert: tls.cert, key: tls.key } }),
+    };
   }
 
   connect(to: Address | ConnectOptions, hooks?: Hooks): Peer {
     const peer = this.peer("client", hooks);
-    peer.connect(to);
+    const { tls } = this.subject;
+    const there = this.#listeners.findLast(({ binding }) =>
+      binding !== undefined && "port" in binding.address && "port" in to && binding.address.port === to.port
+    );
+    peer.connect(
+      tls !== undefined && there?.secure === true ? { tls: { ca: tls.ca, serverName: "localhost" }, ...to } : to,
+    );
     return peer;
   }
 
@@ -230,6 +250,7 @@ export class Peer implements TransportSink {
   readonly #scene: Scene;
   readonly #hooks: Hooks;
   readonly #connected: Signal = new Signal();
+  readonly #secure: Signal = new Signal();
   readonly #ended: Signal = new Signal();
   readonly #closed: Signal<EventError | undefined> = new Signal();
   #writable: Signal = new Signal();
@@ -239,6 +260,8 @@ export class Peer implements TransportSink {
   /** That was before the connection: onConnect is the news, and onWritable may say so too. */
   #early = false;
   #inside = 0;
+  /** The handshake that belongs to connecting. */
+  #tls: TlsConnectOptions | undefined;
   /** Closed, released or reset by ourselves: only `onClose` may come. */
   left = false;
   #shut = false;
@@ -296,6 +319,7 @@ export class Peer implements TransportSink {
 
   connect(to: Address | ConnectOptions): void {
     this.#inside++;
+    this.#tls = (to as ConnectOptions).tls;
     this.binding = this.#scene.runtime.connect({ ...to }, this);
     this.#inside--;
     assertEquals([this.binding.local, this.binding.remote], [undefined, undefined], "addresses before the connection");
@@ -399,6 +423,23 @@ export class Peer implements TransportSink {
   }
 
   onConnect(): void {
+    if (this.#tls !== undefined) this.#do((binding) => binding.startTls!("client", this.#tls!));
+    else this.#connect();
+  }
+
+  /** An accepted connection is there for the test when its handshake is through. */
+  onSecure(): void {
+    if (this.#tls !== undefined) this.#connect();
+    this.owed = false;
+    this.#writable.fire();
+    this.#secure.fire();
+  }
+
+  get secure(): Promise<void> {
+    return this.#secure.promise;
+  }
+
+  #connect(): void {
     if (this.heard.length > 0) this.#offend("onConnect was not the first");
     this.#hear("connect");
     this.#early = this.owed;
@@ -467,12 +508,22 @@ export class Listener implements AcceptSink {
     return this.address.port;
   }
 
+  /** Whether its connections have TLS. */
+  secure = false;
+
   async open(options: ListenOptions): Promise<void> {
+    this.secure = options.tls !== undefined;
     this.binding = await this.#scene.runtime.listen(options, this);
   }
 
-  /** The next connection. */
-  accept(): Promise<Peer> {
+  /** The next connection, after its handshake where there is one. */
+  async accept(): Promise<Peer> {
+    const peer = await this.#accept();
+    if (peer.binding?.handshaking === true) await Promise.race([peer.secure, peer.closed]);
+    return peer;
+  }
+
+  #accept(): Promise<Peer> {
     const peer = this.accepted[this.#given];
     const signal = new Signal<Peer>();
     this.#given++;

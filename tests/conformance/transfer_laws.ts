@@ -25,9 +25,9 @@ export function transferLaws(makeSubject: () => Subject, kind: Kind): void {
       assertEquals(c.remote, listener.address);
       assertEquals(s.local, listener.address);
       assertEquals(s.remote, c.local);
-      if (kind === "IPv4" || kind === "IPv6") {
-        assertEquals((c.remote as { family: string }).family, kind);
-        assertEquals((c.local as { family: string }).family, kind);
+      if (kind === "IPv4" || kind === "IPv6" || kind === "TLS") {
+        assertEquals((c.remote as { family: string }).family, kind === "IPv6" ? kind : "IPv4");
+        assertEquals((c.local as { family: string }).family, kind === "IPv6" ? kind : "IPv4");
         assert((c.local as { port: number }).port > 0);
       } else assertEquals(c.local, { path: "" });
       client.reset();

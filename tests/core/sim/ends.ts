@@ -44,6 +44,8 @@ export class End implements TransportSink {
     return this.log.map((line) => line.slice(line.indexOf(" ") + 1));
   }
 
+  onSecure(): void {}
+
   onConnect(): void {
     this.#write("connect");
     this.on.onConnect?.();

@@ -58,6 +58,8 @@ class Player implements TransportSink {
     return this.#binding;
   }
 
+  onSecure(): void {}
+
   onConnect(): void {
     this.#check(!this.connected, "onConnect() once");
     this.connected = true;

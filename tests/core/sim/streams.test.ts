@@ -568,7 +568,14 @@ describe("a callback that throws", () => {
 describe("100,000 idle connections", () => {
   it("are made at once, have nothing scheduled, and are closed", async () => {
     const sim = simRuntime();
-    const open = { onConnect() {}, onData() {}, onEnd() {}, onWritable() {}, onClose: () => void closed++ };
+    const open = {
+      onConnect() {},
+      onSecure() {},
+      onData() {},
+      onEnd() {},
+      onWritable() {},
+      onClose: () => void closed++,
+    };
     let closed = 0;
     const accepted: { close(): void }[] = [];
     await sim.listen({ port: 80 }, {

@@ -96,7 +96,7 @@ describe("listen()", () => {
         { port: 0, reusePort: true },
         { hostname: "::", port: 0, ipv6Only: true },
         { path: "/run/app" },
-        { port: 0, tls: {} },
+        { port: 0, tls: { cert: "", key: "" } },
       ]
     ) assertEquals(await codeOf(ListeningSocket.listen(host, options)), "EV_UNSUPPORTED");
     assertEquals(sim.openHandles, 0);

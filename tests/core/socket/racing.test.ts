@@ -51,7 +51,7 @@ async function silent(sim: SimRuntime, hostname: string): Promise<ListenerBindin
   const sink = {
     onAccept(binding: { close(): void }): TransportSink {
       binding.close();
-      return { onConnect() {}, onData() {}, onEnd() {}, onWritable() {}, onClose() {} };
+      return { onConnect() {}, onSecure() {}, onData() {}, onEnd() {}, onWritable() {}, onClose() {} };
     },
     onError: () => {},
   };

@@ -1,0 +1,122 @@
+/** TLS as options and as news: what is asked for, and what a handshake has found. The protocol itself is the host's. */
+
+/**
+ * Certificates or keys in PEM, as text or as its bytes. Several certificates may stand one after the other.
+ */
+export type Pem = string | Uint8Array;
+
+/** What both roles of TLS take. */
+export interface TlsOptions {
+  /** Our certificate, followed by those between it and the authority. The server needs one. */
+  cert?: Pem | undefined;
+  /** The private key of `cert`, not encrypted. */
+  key?: Pem | undefined;
+  /** The authorities that may have signed the peer's certificate, in place of those that the host trusts. */
+  ca?: Pem | readonly Pem[] | undefined;
+  /** What is spoken inside, most wanted first: `["h2", "http/1.1"]`. */
+  alpnProtocols?: readonly string[] | undefined;
+  /** Whether a peer whose certificate can't be verified is refused. @default {true} */
+  rejectUnauthorized?: boolean | undefined;
+  /** How long the handshake may take, in milliseconds; it then fails with `ETIMEDOUT`. @default {10000} */
+  handshakeTimeoutMs?: number | undefined;
+}
+
+/**
+ * TLS on accepted connections.
+ *
+ * libevent: `bufferevent_openssl_socket_new` with `BUFFEREVENT_SSL_ACCEPTING`.
+ */
+export interface TlsListenOptions extends TlsOptions {
+  /** Our certificate, followed by those between it and the authority. */
+  cert: Pem;
+  /** The private key of `cert`, not encrypted. */
+  key: Pem;
+  /**
+   * Whether clients are asked for a certificate. One that has none, or none that can be verified, is refused, unless
+   * `rejectUnauthorized` is false; `authorized` then tells. @default {false}
+   */
+  requestCert?: boolean | undefined;
+}
+
+/**
+ * TLS on a connection that we make.
+ *
+ * libevent: `bufferevent_openssl_socket_new` with `BUFFEREVENT_SSL_CONNECTING`.
+ */
+export interface TlsConnectOptions extends TlsOptions {
+  /**
+   * The name that the server's certificate must have, and that the server is told (SNI). By default the host name or
+   * numeric address that is connected to; `localhost` for a path.
+   */
+  serverName?: string | undefined;
+}
+
+/** What `SocketBufferEvent.startTls()` takes: the options of the role that it plays. */
+export interface StartTlsOptions extends TlsConnectOptions {
+  /** Who answers the handshake. By default `client` for a connection that we made, `server` for one that we accepted. */
+  role?: TlsRole | undefined;
+  /** For the server: as {@linkcode TlsListenOptions.requestCert}. @default {false} */
+  requestCert?: boolean | undefined;
+}
+
+/** Who we are in the handshake. */
+export type TlsRole = "client" | "server";
+
+/** What a handshake has found. What a host does not tell is undefined. */
+export interface TlsInfo {
+  /** `TLSv1.3` or `TLSv1.2`. */
+  readonly protocol: string | undefined;
+  /** What is spoken inside, as the two have agreed; undefined when they have not. */
+  readonly alpnProtocol: string | undefined;
+  /** The peer's certificate in DER; undefined when it has shown none. */
+  readonly peerCertificate: Uint8Array | undefined;
+  /** Whether the peer's certificate was verified. False on a server that has asked for none. */
+  readonly authorized: boolean | undefined;
+}
+
+/** How long a handshake may take, unless set. */
+export const DEFAULT_HANDSHAKE_TIMEOUT_MS = 10_000;
+
+/**
+ * Checks options of TLS.
+ *
+ * @param doing What they are for, for the error
+ * @param options The options
+ * @param role The role that they are for
+ * @throws {TypeError} For a value of a wrong type, or a certificate or key that the role needs
+ * @throws {RangeError} For one that is out of range
+ */
+export function checkTls(doing: string, options: StartTlsOptions, role: TlsRole): void {
+  const wrong = (name: string, what: string, value: unknown): TypeError =>
+    new TypeError(`Cannot ${doing}: tls.${name} is not ${what}: received ${value === null ? "null" : typeof value}`);
+  if (typeof options !== "object" || options === null) {
+    throw new TypeError(`Cannot ${doing}: the TLS options are not an object: received ${options}`);
+  }
+  const { cert, key, ca, alpnProtocols, serverName, handshakeTimeoutMs } = options;
+  if (!isPem(cert) && (cert !== undefined || role === "server")) throw wrong("cert", "PEM text or bytes", cert);
+  if (!isPem(key) && (key !== undefined || cert !== undefined)) throw wrong("key", "PEM text or bytes", key);
+  if (ca !== undefined && !(Array.isArray(ca) ? ca.every(isPem) : isPem(ca))) throw wrong("ca", "PEM", ca);
+  for (const name of ["rejectUnauthorized", "requestCert"] as const) {
+    const value: unknown = options[name];
+    if (value !== undefined && typeof value !== "boolean") throw wrong(name, "a boolean", value);
+  }
+  if (serverName !== undefined && (typeof serverName !== "string" || serverName === "")) {
+    throw wrong("serverName", "a host name", serverName);
+  }
+  if (alpnProtocols !== undefined) {
+    if (!Array.isArray(alpnProtocols)) throw wrong("alpnProtocols", "a list of names", alpnProtocols);
+    for (const name of alpnProtocols as readonly unknown[]) {
+      if (typeof name === "string" && /^[\x20-\x7e]{1,255}$/.test(name)) continue;
+      throw new RangeError(`Cannot ${doing}: an ALPN protocol has 1 to 255 ASCII characters: received ${String(name)}`);
+    }
+  }
+  if (handshakeTimeoutMs !== undefined && !(handshakeTimeoutMs > 0 && Number.isFinite(handshakeTimeoutMs))) {
+    throw new RangeError(
+      `Cannot ${doing}: tls.handshakeTimeoutMs is not a positive duration: received ${handshakeTimeoutMs}`,
+    );
+  }
+}
+
+function isPem(value: unknown): value is Pem {
+  return typeof value === "string" || value instanceof Uint8Array;
+}

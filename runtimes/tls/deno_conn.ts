@@ -1,0 +1,221 @@
+/**
+ * TLS on a connection of Deno, which looks like one itself. `Deno.startTls()` is only for clients, refuses a connection
+ * that is being read (as ours always are), trusts its own authorities besides those that are given, and tells nothing of
+ * the peer's certificate; `Deno.listenTls()` can't ask a client for one. `node:tls` over a stream does it all.
+ *
+ * @module
+ */
+
+import type { TlsInfo, TlsRole } from "../../core/tls.ts";
+import { builtin, host } from "../shared.ts";
+import type { DenoAddr, DenoConn } from "../types/deno.ts";
+import type { NodeDuplex, NodeSecureContext, NodeStreams, NodeTlsSocket } from "../types/node_tls.ts";
+import { infoOf, objection, secureEvent, secureOver } from "./node_tls.ts";
+import { establishedCode, handshakeError, tlsError, type TlsSettings } from "./settings.ts";
+
+/** What both streams hold at most. */
+const HIGH_WATER = 64 * 1024;
+const NEVER_FULL = 2 ** 30;
+/** How much encrypted data is read at once: a record of TLS and its frame. */
+const READ_BYTES = 17 * 1024;
+
+/** A connection with TLS. */
+export class DenoTlsConn implements DenoConn {
+  readonly localAddr: DenoAddr;
+  readonly remoteAddr: DenoAddr;
+  readonly #raw: DenoConn;
+  readonly #stream: NodeDuplex;
+  readonly #socket: NodeTlsSocket;
+  readonly #peer: string;
+  /** A read of the connection in the clear that was under way. Its bytes belong to TLS. */
+  #pending: Promise<Uint8Array | null> | undefined;
+  #into: Uint8Array | undefined;
+  #onRead: ((n: number | null) => void) | undefined;
+  #onReadFailed: ((reason: unknown) => void) | undefined;
+  #readWanted = false;
+  #written: Promise<void> = Promise.resolve();
+  #onWriteFailed: ((reason: unknown) => void) | undefined;
+  #error: unknown;
+  /** The peer has finished, and all that it had sent was read. */
+  #ended = false;
+  /** The stream under this one has ended, without a close_notify. */
+  #cut = false;
+  #closed = false;
+
+  constructor(
+    raw: DenoConn,
+    role: TlsRole,
+    settings: TlsSettings,
+    context: NodeSecureContext,
+    pending: Promise<Uint8Array | null> | undefined,
+    peer: string,
+  ) {
+    this.#raw = raw;
+    this.localAddr = raw.localAddr;
+    this.remoteAddr = raw.remoteAddr;
+    this.#pending = pending;
+    this.#peer = peer;
+    const { Duplex } = builtin<NodeStreams>("node:stream");
+    this.#stream = new Duplex({
+      allowHalfOpen: true,
+      readableHighWaterMark: HIGH_WATER,
+      writableHighWaterMark: HIGH_WATER,
+      read: () => void this.#readRaw(),
+      write: (chunk, _encoding, done) => {
+        this.#written = this.#writeRaw(chunk).then(() => done(), (reason) => {
+          this.#fail(reason);
+          done(reason);
+        });
+      },
+      final: (done) => void raw.closeWrite().then(() => done(), done),
+      // The connection under it lives until close().
+      autoDestroy: false,
+      destroy: (reason, done) => done(reason),
+    });
+    this.#stream.on("error", (reason: unknown) => this.#fail(reason));
+    // It never pauses by itself: Deno 2.9 forgets a close_notify that comes meanwhile.
+    const socket = this.#socket = secureOver(this.#stream, role, settings, context, NEVER_FULL);
+    socket.on("error", (reason: unknown) => this.#fail(reason));
+    socket.on("readable", () => this.#give());
+    socket.on("end", () => this.#end());
+    socket.on("close", () => this.#end());
+    // The promise of the handshake is asked for by `secured()`.
+    this.secured = new Promise((resolve, reject) => {
+      this.#onSecured = resolve;
+      this.#onRefused = reject;
+    });
+    socket.once(secureEvent(role), () => {
+      const problem = objection(socket, role, settings);
+      if (problem !== undefined && settings.rejectUnauthorized) {
+        this.#fail(tlsError("ERR_TLS_CERT", this.#doing, problem));
+      } else {
+        this.#onRefused = undefined;
+        this.#onSecured?.(infoOf(socket, role, settings, problem === undefined));
+      }
+    });
+  }
+
+  /** Fulfilled when the handshake is through; rejected with why it failed. */
+  readonly secured: Promise<TlsInfo>;
+  #onSecured: ((info: TlsInfo) => void) | undefined;
+  #onRefused: ((reason: unknown) => void) | undefined;
+
+  get #doing(): string {
+    return `make a TLS connection with ${this.#peer}`;
+  }
+
+  /** Reads on, unless the bytes that were decrypted wait to be read: nothing else bounds them. */
+  async #readRaw(): Promise<void> {
+    const { readableLength = 0 } = (this.#socket ?? {}) as Partial<NodeTlsSocket>;
+    this.#readWanted = readableLength >= HIGH_WATER;
+    if (this.#readWanted) return;
+    try {
+      let chunk = await this.#pending;
+      if (chunk === undefined) {
+        const into = new Uint8Array(READ_BYTES);
+        const n = await this.#raw.read(into);
+        chunk = n === null ? null : into.subarray(0, n);
+      }
+      this.#pending = undefined;
+      // What came before has been decrypted by now: a close_notify would have ended the stream over this one.
+      if (chunk === null) this.#cut = this.#socket._readableState?.ended === false;
+      this.#stream.push(chunk);
+      // What has come last may have told why.
+      if (chunk === null) host.setImmediate(() => this.#onRefused === undefined || this.#end());
+    } catch (reason) {
+      this.#fail(reason);
+    }
+  }
+
+  async #writeRaw(chunk: Uint8Array): Promise<void> {
+    for (let at = 0; at < chunk.length;) at += await this.#raw.write(at === 0 ? chunk : chunk.subarray(at));
+  }
+
+  /** What has been decrypted before is still given. */
+  #fail(reason: unknown): void {
+    if (this.#closed || this.#error !== undefined) return;
+    if (this.#onRefused !== undefined) this.#error = handshakeError(this.#doing, reason);
+    else if (establishedCode(reason) === undefined) this.#error = reason;
+    else this.#error = tlsError("ERR_TLS_PROTOCOL", `keep the connection with ${this.#peer}`, reason);
+    this.#onRefused?.(this.#error);
+    this.#onWriteFailed?.(this.#error);
+    this.#give();
+  }
+
+  #end(): void {
+    if (this.#onRefused !== undefined) this.#fail("the peer has ended the connection");
+    else if (this.#cut) this.#fail(tlsError("ERR_TLS_TRUNCATED", `read on from ${this.#peer}`, undefined));
+    this.#ended = true;
+    this.#give();
+  }
+
+  read(into: Uint8Array): Promise<number | null> {
+    return new Promise((resolve, reject) => {
+      this.#into = into;
+      this.#onRead = resolve;
+      this.#onReadFailed = reject;
+      this.#give();
+    });
+  }
+
+  /** Answers the read that waits, if there is something to say. */
+  #give(): void {
+    const [into, resolve] = [this.#into, this.#onRead];
+    if (into === undefined || resolve === undefined) return;
+    const { readableLength } = this.#socket;
+    const chunk: Uint8Array | null = this.#socket.destroyed
+      ? null
+      : this.#socket.read(Math.min(into.length, readableLength));
+    if (chunk !== null && chunk.length > 0) into.set(chunk);
+    else if (this.#error !== undefined) return this.#settleRead(() => this.#onReadFailed?.(this.#error));
+    else if (!this.#ended) return;
+    this.#settleRead(() => resolve(chunk === null || chunk.length === 0 ? null : chunk.length));
+    if (this.#readWanted) this.#readRaw();
+  }
+
+  #settleRead(how: () => void): void {
+    how();
+    this.#into = this.#onRead = this.#onReadFailed = undefined;
+  }
+
+  write(chunk: Uint8Array): Promise<number> {
+    return new Promise((resolve, reject) => {
+      if (this.#error !== undefined) return reject(this.#error);
+      this.#onWriteFailed = reject;
+      this.#socket.write(chunk, (reason) => reason ? reject(this.#error ?? reason) : resolve(chunk.length));
+    });
+  }
+
+  closeWrite(): Promise<void> {
+    return new Promise((resolve, reject) => {
+      if (this.#error !== undefined) return reject(this.#error);
+      this.#onWriteFailed = reject;
+      // Deno sends the close_notify, and not always the FIN after it.
+      this.#socket.once("finish", () => void this.#written.then(() => this.#raw.closeWrite()).then(resolve, reject));
+      this.#socket.end();
+    });
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.#raw.close();
+    this.#socket.destroy();
+    this.#stream.destroy();
+  }
+
+  ref(): void {
+    if (!this.#closed) this.#raw.ref();
+  }
+
+  unref(): void {
+    if (!this.#closed) this.#raw.unref();
+  }
+
+  setNoDelay(on: boolean): void {
+    this.#raw.setNoDelay?.(on);
+  }
+
+  setKeepAlive(on: boolean): void {
+    this.#raw.setKeepAlive?.(on);
+  }
+}

@@ -1,0 +1,85 @@
+/**
+ * TLS by `node:tls`, as Node has it, and Deno too: over a socket of Node, or over any duplex stream.
+ *
+ * @module
+ */
+
+import type { TlsInfo, TlsRole } from "../../core/tls.ts";
+import { builtin } from "../shared.ts";
+import type { NodeSecureContext, NodeStream, NodeTls, NodeTlsSocket } from "../types/node_tls.ts";
+import { isNumeric, tlsError, type TlsSettings } from "./settings.ts";
+
+function nodeTls(): NodeTls {
+  return builtin<NodeTls>("node:tls");
+}
+
+/**
+ * Reads certificate, key and authorities: once for each listener.
+ *
+ * @throws {EventError} `ERR_TLS_OPTIONS`
+ */
+export function secureContext(settings: TlsSettings, tried: string): NodeSecureContext {
+  const { cert, key, ca } = settings;
+  try {
+    return nodeTls().createSecureContext({
+      ...(cert === undefined ? undefined : { cert }),
+      ...(key === undefined ? undefined : { key }),
+      ...(ca === undefined ? undefined : { ca }),
+      // Without it OpenSSL refuses to resume a session in which the client has shown a certificate.
+      sessionIdContext: "trivent",
+    });
+  } catch (reason) {
+    throw tlsError("ERR_TLS_OPTIONS", tried, reason);
+  }
+}
+
+/** Begins the handshake over a stream. {@linkcode secureEvent} tells its end. */
+export function secureOver(
+  raw: NodeStream,
+  role: TlsRole,
+  settings: TlsSettings,
+  context: NodeSecureContext,
+  highWaterMark: number,
+): NodeTlsSocket {
+  const { alpnProtocols, requestCert, rejectUnauthorized, serverName } = settings;
+  const shared = {
+    secureContext: context,
+    rejectUnauthorized,
+    allowHalfOpen: true,
+    highWaterMark,
+    ...(alpnProtocols.length === 0 ? undefined : { ALPNProtocols: alpnProtocols }),
+  };
+  const tls = nodeTls();
+  if (role === "server") return new tls.TLSSocket(raw, { ...shared, isServer: true, requestCert });
+  // A name is told to the server, and is then what its certificate must have; an address is only the latter.
+  const name = isNumeric(serverName) ? { host: serverName } : { host: serverName, servername: serverName };
+  return tls.connect({ ...shared, ...name, socket: raw });
+}
+
+/** The event that tells that the handshake is through: for a client, that the certificate was looked at too. */
+export function secureEvent(role: TlsRole): "secure" | "secureConnect" {
+  return role === "server" ? "secure" : "secureConnect";
+}
+
+/**
+ * What a server has against the client's certificate, where it has asked for one. `tls.Server` looks at it in this way;
+ * a TLSSocket that is made directly leaves it to who has made it.
+ */
+export function objection(socket: NodeTlsSocket, role: TlsRole, settings: TlsSettings): unknown {
+  if (role === "client") return socket.authorized ? undefined : socket.authorizationError ?? "not verified";
+  if (!settings.requestCert) return undefined;
+  const verifyError = socket._handle?.verifyError;
+  if (verifyError === undefined) return "this version of the host does not tell whether it is verified";
+  return verifyError.call(socket._handle) ?? undefined;
+}
+
+/** What the handshake has found. */
+export function infoOf(socket: NodeTlsSocket, role: TlsRole, settings: TlsSettings, verified: boolean): TlsInfo {
+  const raw = socket.getPeerCertificate()?.raw;
+  return {
+    protocol: socket.getProtocol() ?? undefined,
+    alpnProtocol: socket.alpnProtocol || undefined,
+    peerCertificate: raw === undefined ? undefined : new Uint8Array(raw),
+    authorized: role === "client" ? verified : settings.requestCert && verified && raw !== undefined,
+  };
+}

@@ -1,0 +1,85 @@
+/**
+ * Options of TLS as the hosts want them, and what fails in TLS in the words of all of them.
+ *
+ * @module
+ */
+
+import { EventError } from "../../core/errors.ts";
+import type { Pem, StartTlsOptions } from "../../core/tls.ts";
+
+/** Options of TLS with everything in its place. */
+export interface TlsSettings {
+  readonly cert: string | undefined;
+  readonly key: string | undefined;
+  readonly ca: string[] | undefined;
+  readonly alpnProtocols: string[];
+  readonly requestCert: boolean;
+  readonly rejectUnauthorized: boolean;
+  /** The name or numeric address that the server's certificate must have. */
+  readonly serverName: string;
+}
+
+/** Brings options in order. */
+export function tlsSettings(options: StartTlsOptions): TlsSettings {
+  const { cert, key, ca, alpnProtocols = [], requestCert = false, rejectUnauthorized = true, serverName } = options;
+  return {
+    cert: cert === undefined ? undefined : text(cert),
+    key: key === undefined ? undefined : text(key),
+    ca: ca === undefined ? undefined : (Array.isArray(ca) ? ca : [ca]).map(text),
+    alpnProtocols: [...alpnProtocols],
+    requestCert,
+    rejectUnauthorized,
+    serverName: serverName ?? "localhost",
+  };
+}
+
+/** PEM is ASCII. */
+function text(pem: Pem): string {
+  if (typeof pem === "string") return pem;
+  let all = "";
+  for (let at = 0; at < pem.length; at += 4096) all += String.fromCharCode(...pem.subarray(at, at + 4096));
+  return all;
+}
+
+/** Whether a name is a numeric address: such a one is not told by SNI, and stands in a certificate as an address. */
+export function isNumeric(name: string): boolean {
+  return name.includes(":") || /^\d+\.\d+\.\d+\.\d+$/.test(name);
+}
+
+/** OpenSSL's names of what is wrong with a certificate (X509_V_ERR_…), which all three hosts use, and Node's own. */
+const CERTIFICATE = /CERT|UNABLE_TO_|SELF_SIGNED|INVALID_(CA|PURPOSE|EXTENSION)|HOSTNAME_MISMATCH|PATH_LENGTH|CRL_/;
+/** What the peer says of ours is no failure of its certificate. */
+const ALERT = /ALERT/;
+
+const REASONS = {
+  ERR_TLS_CERT: "the peer's certificate is not accepted",
+  ERR_TLS_HANDSHAKE: "the handshake failed",
+  ERR_TLS_OPTIONS: "the certificate or key can't be used",
+  ERR_TLS_PROTOCOL: "the peer has broken TLS off",
+  ERR_TLS_TRUNCATED: "the peer's stream was cut: it ended without a close_notify",
+} as const;
+
+/** What can fail in TLS. */
+export type TlsCode = keyof typeof REASONS;
+
+/** The error of a failure in TLS. */
+export function tlsError(code: TlsCode, tried: string, reason: unknown): EventError {
+  const own = reason instanceof Error ? reason.message : reason === undefined ? "" : String(reason);
+  const why = own === "" ? REASONS[code] : `${REASONS[code]}: ${own}`;
+  return new EventError(`Cannot ${tried}: ${why} (${code})`, { code, syscall: "handshake", cause: reason });
+}
+
+/** The error of a handshake that failed. */
+export function handshakeError(tried: string, reason: unknown): EventError {
+  if (reason instanceof EventError) return reason as EventError;
+  const { code = "" } = (reason ?? {}) as { code?: unknown };
+  const bad = CERTIFICATE.test(String(code)) && !ALERT.test(String(code));
+  return tlsError(bad ? "ERR_TLS_CERT" : "ERR_TLS_HANDSHAKE", tried, reason);
+}
+
+/** The code of what fails on an established connection, or undefined where the host's own says it. */
+export function establishedCode(reason: unknown): TlsCode | undefined {
+  if (reason instanceof EventError) return undefined;
+  const { code = "" } = (reason ?? {}) as { code?: unknown };
+  return /^(ERR_SSL_|ERR_OSSL_|ERR_TLS_|EPROTO)/.test(String(code)) ? "ERR_TLS_PROTOCOL" : undefined;
+}

@@ -1,0 +1,76 @@
+/**
+ * As much of `node:tls` and `node:stream` as the adapters use.
+ *
+ * @module
+ */
+
+import type { NodeEmitter, NodeSocket } from "./node.ts";
+
+/** What `tls.createSecureContext()` gives. */
+export type NodeSecureContext = object;
+
+/** What a TLS socket is made over: a socket, or a duplex stream. */
+export type NodeStream = NodeEmitter;
+
+/** Options of both roles. */
+export interface NodeTlsShared {
+  secureContext: NodeSecureContext;
+  rejectUnauthorized: boolean;
+  allowHalfOpen: boolean;
+  highWaterMark: number;
+  ALPNProtocols?: string[];
+}
+
+/** `node:tls`. */
+export interface NodeTls {
+  createSecureContext(options: {
+    cert?: string;
+    key?: string;
+    ca?: string[];
+    sessionIdContext: string;
+  }): NodeSecureContext;
+  connect(options: NodeTlsShared & { socket: NodeStream; host: string; servername?: string }): NodeTlsSocket;
+  readonly TLSSocket: new (
+    raw: NodeStream,
+    options: NodeTlsShared & { isServer: true; requestCert: boolean },
+  ) => NodeTlsSocket;
+}
+
+/** `tls.TLSSocket`. */
+export interface NodeTlsSocket extends NodeSocket {
+  readonly authorized: boolean;
+  readonly authorizationError?: unknown;
+  readonly alpnProtocol: string | false | null;
+  readonly readableLength: number;
+  readonly destroyed: boolean;
+  getProtocol(): string | null;
+  getPeerCertificate(): { raw?: Uint8Array } | null;
+  write(chunk: Uint8Array, done?: (error?: unknown) => void): boolean;
+  read(n?: number): Uint8Array | null;
+  /** Private to Node, and on Deno too: whether the end is known, though what came before it has not been read. */
+  readonly _readableState?: { readonly ended: boolean };
+  readonly _handle?: { getpeername?(out: object): number; verifyError?(): unknown } | null;
+}
+
+/** `node:stream`. */
+export interface NodeStreams {
+  readonly Duplex: new (options: NodeDuplexOptions) => NodeDuplex;
+}
+
+/** What a duplex stream is made from. */
+export interface NodeDuplexOptions {
+  allowHalfOpen: boolean;
+  autoDestroy: boolean;
+  readableHighWaterMark: number;
+  writableHighWaterMark: number;
+  read(): void;
+  write(chunk: Uint8Array, encoding: string, done: (error?: unknown) => void): void;
+  final(done: (error?: unknown) => void): void;
+  destroy(reason: unknown, done: (error?: unknown) => void): void;
+}
+
+/** A duplex stream. */
+export interface NodeDuplex extends NodeEmitter {
+  push(chunk: Uint8Array | null): boolean;
+  destroy(reason?: unknown): this;
+}
