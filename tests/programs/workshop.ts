@@ -62,8 +62,16 @@ export interface MeasuredServer extends RunningServer {
 }
 
 /** Starts a server of `examples/` of which the memory is to be measured. */
-export async function startMeasured(runtime: RuntimeName, name: string): Promise<MeasuredServer> {
-  const server = await startCommand(collecting(runtime, exampleCommand(runtime, name, ["0"])));
+export function startMeasured(runtime: RuntimeName, name: string): Promise<MeasuredServer> {
+  return startMeasuredCommand(runtime, exampleCommand(runtime, name, ["0"]));
+}
+
+/** The same, of any program that says where it listens. */
+export async function startMeasuredCommand(
+  runtime: RuntimeName,
+  command: { file: string; args: string[] },
+): Promise<MeasuredServer> {
+  const server = await startCommand(collecting(runtime, command));
   const times = (): number => server.printed().split("collected\n").length;
   return {
     ...server,
