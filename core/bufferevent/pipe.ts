@@ -34,7 +34,7 @@ const READ_HIGH = 64 * 1024;
 const CLOSE_TIMEOUT_MS = 30_000;
 
 /** One end: it is in the place of the callbacks. */
-class End implements BufferEventCallbacks<BufferEvent> {
+export class End implements BufferEventCallbacks<BufferEvent> {
   readonly core: BevCore;
   readonly #pipe: Pipe;
   other!: End;

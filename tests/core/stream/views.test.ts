@@ -3,6 +3,7 @@
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertRejects, assertStrictEquals, assertThrows } from "@std/assert";
 import { bufferEventPair } from "../../../core/bufferevent/pair.ts";
+import { pipe } from "../../../core/bufferevent/pipe.ts";
 import { FilterBufferEvent } from "../../../core/bufferevent/filter.ts";
 import { EventError } from "../../../core/errors.ts";
 import { EV_READ, EV_WRITE, EVBUFFER_EOL_LF, EVBUFFER_EOL_NUL } from "../../../core/flags.ts";
@@ -542,6 +543,21 @@ describe("a view and callbacks", () => {
     const top = new FilterBufferEvent(bev, null, null);
     assertEquals(await stage.codeOf(bev.lines().next()), "EV_BUSY");
     top.free();
+    await stage.end();
+  });
+
+  it("can't be opened on an end of a pipe", async () => {
+    const stage = await viewStage();
+    const { bev, base } = stage.rig;
+    const [near, far] = bufferEventPair(base);
+    const piping = pipe(bev, near);
+    piping.catch(() => {});
+    assertEquals(await stage.codeOf(bev.lines().next()), "EV_BUSY");
+    assertEquals(await stage.codeOf(near.writable.getWriter().write("x")), "EV_BUSY");
+    far.free();
+    bev.free();
+    await stage.run(piping.catch(() => {}));
+    near.free();
     await stage.end();
   });
 
