@@ -56,16 +56,22 @@ function readLines(bev: Bev): void {
   afterLines(bev);
 }
 
-const scratch = new Uint8Array(MAX_LINE + 1);
+/** The replies of one turn, which leave together. A turn brings no more than the high watermark, and what waited. */
+const replies = new Uint8Array(4 * MAX_LINE);
+let filled = 0;
+
+function oneLine(bytes: Uint8Array, start: number, end: number): void {
+  let n = filled;
+  for (let i = start; i < end; i++) replies[n++] = ROT13[bytes[i] as number] as number;
+  replies[n++] = 10;
+  filled = n;
+}
 
 function eachLine(bev: Bev): void {
   const { input, output } = bev;
-  input.eachLine(EVBUFFER_EOL_LF, (bytes, start, end) => {
-    let n = 0;
-    for (let i = start; i < end; i++) scratch[n++] = ROT13[bytes[i] as number] as number;
-    scratch[n++] = 10;
-    output.add(scratch.subarray(0, n));
-  });
+  filled = 0;
+  input.eachLine(EVBUFFER_EOL_LF, oneLine);
+  if (filled > 0) output.add(replies.subarray(0, filled));
   afterLines(bev);
 }
 

@@ -7,9 +7,6 @@
  */
 
 const SLAB = 64 * 1024;
-/** Where a loop is quicker than the call of `set()` and the view that it needs. */
-const LOOP = 96;
-
 let slab = new Uint8Array(0);
 let buffer = slab.buffer;
 let fill = 0;
@@ -25,14 +22,8 @@ export function copied(bytes: Uint8Array, length: number): Uint8Array {
     buffer = slab.buffer;
     fill = 0;
   }
-  const start = fill;
-  fill = start + length;
-  if (length <= LOOP) {
-    const into = slab;
-    for (let i = 0; i < length; i++) into[start + i] = bytes[i] as number;
-    return new Uint8Array(buffer, start, length);
-  }
-  const copy = new Uint8Array(buffer, start, length);
+  const copy = new Uint8Array(buffer, fill, length);
+  fill += length;
   copy.set(length === bytes.length ? bytes : bytes.subarray(0, length));
   return copy;
 }

@@ -303,7 +303,7 @@ export function movePart(source: Chain, destination: Chain, n: number): void {
 /** The bytes of `data` from `start` to `end`: `data` itself when that is all of it. */
 export function view(data: Uint8Array, start: number, end: number): Uint8Array {
   if (start === 0 && end === data.length) return data;
-  return new Uint8Array(data.buffer, data.byteOffset + start, end - start);
+  return data.subarray(start, end);
 }
 
 const NONE: Uint8Array = new Uint8Array(0);
@@ -321,7 +321,7 @@ export function lookFront(chain: Chain, n: number): Uint8Array {
   if (n === 0) return NONE;
   const chunk = chain.first as Chunk;
   if (n <= chunk.end - chunk.start && (chunk.flags & LENT) === 0) {
-    return new Uint8Array(chunk.data.buffer, chunk.data.byteOffset + chunk.start, n);
+    return chunk.data.subarray(chunk.start, chunk.start + n);
   }
   return copyFront(chain, n);
 }

@@ -28,7 +28,7 @@ export function readLine(chain: Chain, eol: number, maxBytes: number): Uint8Arra
     if (hit >= 0) {
       const end = eol === EVBUFFER_EOL_CRLF && hit > start && data[hit - 1] === CR ? hit - 1 : hit;
       if (end - start > maxBytes) throw tooLong(maxBytes, end - start);
-      const line = new Uint8Array(data.buffer, data.byteOffset + start, end - start);
+      const line = data.subarray(start, end);
       if (chain.side === null && hit + 1 < chunk.end) {
         // As below, for one who only takes line after line: nothing is released, and no callback told.
         chunk.start = hit + 1;
