@@ -149,7 +149,7 @@ const scene = fc.record({
   backLayers: fc.array(layer, { minLength: 4, maxLength: 4 }),
   height: fc.integer({ min: 1, max: 4 }),
   deferred: fc.boolean(),
-  steps: fc.array(step, { maxLength: 40 }),
+  steps: fc.array(step, { maxLength: 40, size: "max" }),
   ending: fc.constantFrom("shutdown" as const, "close" as const),
 });
 

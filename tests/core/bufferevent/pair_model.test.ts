@@ -120,7 +120,7 @@ const step = fc.oneof(
 describe("a pair", () => {
   it("does what a naive model does", async () => {
     await fc.assert(
-      fc.asyncProperty(fc.array(step, { maxLength: 60 }), async (steps) => {
+      fc.asyncProperty(fc.array(step, { maxLength: 60, size: "max" }), async (steps) => {
         const stage = new Stage();
         const { a, b, log } = stage.pair();
         log.drains = false;

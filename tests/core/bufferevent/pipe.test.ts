@@ -347,7 +347,7 @@ describe("pipe()", () => {
       n: fc.oneof(fc.nat(40), fc.nat(100_000)),
     });
     await fc.assert(
-      fc.asyncProperty(fc.array(step, { maxLength: 40 }), fc.nat(), async (steps, seed) => {
+      fc.asyncProperty(fc.array(step, { maxLength: 40, size: "max" }), fc.nat(), async (steps, seed) => {
         const scene = (await Scene.make({ seed, faults: { segmentCut: 0.2, jitterMs: 1 } })).pipe();
         const { left, right } = scene;
         const sent = { left: 0, right: 0 };

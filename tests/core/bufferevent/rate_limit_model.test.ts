@@ -66,7 +66,7 @@ describe("a token bucket", () => {
       fc.asyncProperty(
         rates,
         fc.integer({ min: 0, max: 20 }),
-        fc.array(step, { maxLength: 40 }),
+        fc.array(step, { maxLength: 40, size: "max" }),
         async (first, at, steps) => {
           const stage = new Stage();
           await stage.sim.advance(at);
@@ -113,7 +113,7 @@ describe("a token bucket", () => {
   it("lets through what a naive model does, at the time when it does (K4)", async () => {
     const step = fc.record({ n: fc.integer({ min: 0, max: 300 }), ms: fc.integer({ min: 0, max: 30 }) });
     await fc.assert(
-      fc.asyncProperty(rates, fc.array(step, { maxLength: 30 }), async (first, steps) => {
+      fc.asyncProperty(rates, fc.array(step, { maxLength: 30, size: "max" }), async (first, steps) => {
         const stage = new Stage();
         const [a, b] = bufferEventPair(stage.base);
         b.setRateLimit(limits(first));

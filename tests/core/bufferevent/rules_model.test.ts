@@ -288,7 +288,7 @@ class Pair {
 describe("a bufferevent calls back exactly as the rules say", () => {
   it("whatever is done to it, and whatever its transport does", async () => {
     await fc.assert(
-      fc.asyncProperty(fc.array(step, { maxLength: 60 }), async (steps) => {
+      fc.asyncProperty(fc.array(step, { maxLength: 60, size: "max" }), async (steps) => {
         const sim = simRuntime({ maxSteps: 1_000_000 });
         const host = new Host(sim);
         const base = new EventBase({ runtime: host });

@@ -61,7 +61,7 @@ function deadline(): fc.Arbitrary<number> {
 
 describe("TimerHeap", () => {
   it("does what a sorted array does, first in first out for equal deadlines", () => {
-    fc.assert(fc.property(fc.array(operation, { maxLength: 300 }), (operations) => {
+    fc.assert(fc.property(fc.array(operation, { maxLength: 300, size: "max" }), (operations) => {
       const heap = new TimerHeap();
       const model = new SortedArray();
       const nodes = Array.from({ length: NODES }, (_, i) => new Node(i));
@@ -105,7 +105,7 @@ describe("the timers of a base", () => {
 
   it("fire as those of a sorted array, however they are added, moved and deleted", async () => {
     await fc.assert(
-      fc.asyncProperty(fc.array(step, { maxLength: 60 }), async (steps) => {
+      fc.asyncProperty(fc.array(step, { maxLength: 60, size: "max" }), async (steps) => {
         const { sim, base } = world();
         const fired: string[] = [];
         const events = Array.from({ length: NODES }, (_, i) => base.timer(() => fired.push(`${i} at ${sim.now()}`)));

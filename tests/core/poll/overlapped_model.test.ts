@@ -121,7 +121,7 @@ async function play(steps: readonly Step[], seed: number): Promise<void> {
 
 describe("overlapped operations", () => {
   it("complete exactly once, in their order, whatever happens", async () => {
-    const script = fc.array(step, { minLength: 3, maxLength: 30 });
+    const script = fc.array(step, { minLength: 3, maxLength: 30, size: "max" });
     await fc.assert(fc.asyncProperty(script, fc.nat({ max: 1000 }), play), { numRuns: 60 });
   });
 });

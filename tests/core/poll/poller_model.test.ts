@@ -154,6 +154,8 @@ async function play(steps: readonly Step[]): Promise<void> {
 
 describe("Poller and select()", () => {
   it("tell what a naive model of readiness tells, level and edge", async () => {
-    await fc.assert(fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 60 }), play), { numRuns: 150 });
+    await fc.assert(fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 60, size: "max" }), play), {
+      numRuns: 150,
+    });
   });
 });

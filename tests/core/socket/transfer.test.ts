@@ -320,7 +320,7 @@ describe("any interleaving of sends and receives", () => {
 
   it("delivers the bytes in order, once, both ways", async () => {
     await fc.assert(
-      fc.asyncProperty(fc.array(step, { maxLength: 60 }), fc.nat(), async (steps, seed) => {
+      fc.asyncProperty(fc.array(step, { maxLength: 60, size: "max" }), fc.nat(), async (steps, seed) => {
         const sim = simRuntime({ seed, faults: { segmentCut: 0.3, jitterMs: 2 } });
         const sockets = await socketPair(sim);
         const sent = [0, 0];

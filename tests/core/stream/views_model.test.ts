@@ -61,7 +61,7 @@ describe("views", () => {
       fc.asyncProperty(
         fc.constantFrom(...kinds),
         fc.array(message, { maxLength: 30 }),
-        fc.array(step, { maxLength: 40 }),
+        fc.array(step, { maxLength: 40, size: "max" }),
         async (kind, messages, steps) => {
           const stage = await viewStage();
           const { bev, peer, record } = stage.rig;
