@@ -241,6 +241,8 @@ class DenoTransport implements TransportBinding {
     this.handshaking = true;
     this.writable = false;
     const pending = this.reading ? new Promise<Uint8Array | null>((resolve) => this.handOver = resolve) : undefined;
+    // Nothing more is read in the clear, also not while the last piece is being written.
+    this.reading = true;
     this.secureThen = () => {
       this.secureThen = undefined;
       try {

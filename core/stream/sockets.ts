@@ -11,7 +11,8 @@ import { show } from "../buffer/checks.ts";
 import { coreOf } from "../bufferevent/bufferevent.ts";
 import { SocketBufferEvent } from "../bufferevent/socket.ts";
 import type { EventBase } from "../loop/event_base.ts";
-import type { AbortSignalLike, ConnectOptions, Runtime } from "../runtime.ts";
+import type { AbortSignalLike, Runtime } from "../runtime.ts";
+import type { TlsConnectOptions } from "../tls.ts";
 import { formatAddress } from "../socket/address.ts";
 import { baseOf } from "./serve.ts";
 import { viewChunks } from "./lenses.ts";
@@ -40,7 +41,7 @@ export interface SocketsOptions {
   /** What is spoken inside TLS, most wanted first. */
   alpn?: readonly string[] | undefined;
   /** More options of TLS, such as authorities. */
-  tls?: ConnectOptions["tls"];
+  tls?: TlsConnectOptions | undefined;
   /** How long the attempt to connect may take, in milliseconds. */
   timeoutMs?: number | undefined;
   /** Aborting it before the connection is there ends the attempt. */
@@ -199,7 +200,7 @@ export class StreamSocket {
    * @returns The new socket; its `opened` tells of the handshake
    * @throws {SocketError} When it has TLS already, is closed, or was not made with `secureTransport: "starttls"`
    */
-  startTls(options?: ConnectOptions["tls"]): StreamSocket {
+  startTls(options?: TlsConnectOptions): StreamSocket {
     if (this.secureTransport !== "starttls" || this.#over) {
       const why = this.#over
         ? "the socket is closed"
@@ -221,9 +222,9 @@ export class StreamSocket {
     return this.close();
   }
 
-  #startTls(options: object): void {
+  #startTls(options: TlsConnectOptions): void {
     try {
-      tlsSideOf(this.#bev).startTls(options);
+      this.#bev.startTls(options);
     } catch (error) {
       this.#failed(error);
     }
@@ -243,7 +244,7 @@ export class StreamSocket {
     this.#opened.resolve({
       remoteAddress: text(socket?.remoteAddress),
       localAddress: text(socket?.localAddress),
-      alpn: tlsSideOf(this.#bev).tls?.alpnProtocol ?? null,
+      alpn: this.#bev.tls?.alpnProtocol ?? null,
     });
   }
 
@@ -317,16 +318,7 @@ export function connect(address: SocketsAddress, options: SocketsOptions = {}): 
   }
 }
 
-interface TlsSide {
-  startTls(options: object): void;
-  readonly tls?: { readonly alpnProtocol: string | undefined } | undefined;
-}
-
-function tlsSideOf(bev: SocketBufferEvent): TlsSide {
-  return bev as unknown as TlsSide;
-}
-
-function tlsOf({ tls, sni, alpn }: SocketsOptions): NonNullable<ConnectOptions["tls"]> {
+function tlsOf({ tls, sni, alpn }: SocketsOptions): TlsConnectOptions {
   return {
     ...tls,
     ...(sni === undefined ? {} : { serverName: sni }),
