@@ -299,7 +299,11 @@ export abstract class BevCore implements BufferOwner {
     if ((this.options & BEV_OPT_DEFER_CALLBACKS) !== 0) {
       this.#pendingWrite = true;
       this.#schedule();
-    } else this.callbacks?.write?.(this.face as BufferEvent);
+      return;
+    }
+    // What was triggered before is told with it.
+    if (this.#pendingWrite) this.#pendingWrite = false;
+    this.callbacks?.write?.(this.face as BufferEvent);
   }
 
   /** Calls the read callback. In the loop only. */
@@ -307,7 +311,11 @@ export abstract class BevCore implements BufferOwner {
     if ((this.options & BEV_OPT_DEFER_CALLBACKS) !== 0) {
       this.#pendingRead = true;
       this.#schedule();
-    } else this.callbacks?.read?.(this.face as BufferEvent);
+      return;
+    }
+    // What was triggered before is told with it.
+    if (this.#pendingRead) this.#pendingRead = false;
+    this.callbacks?.read?.(this.face as BufferEvent);
   }
 
   /** Calls the event callback. In the loop only. */

@@ -4,6 +4,7 @@ import { describe, it } from "node:test";
 import { assert, assertEquals, assertStrictEquals, assertThrows } from "@std/assert";
 import { EvBuffer } from "../../../core/buffer/evbuffer.ts";
 import type { BufferEvent } from "../../../core/bufferevent/bufferevent.ts";
+import { FilterBufferEvent } from "../../../core/bufferevent/filter.ts";
 import { SocketBufferEvent } from "../../../core/bufferevent/socket.ts";
 import { EventError } from "../../../core/errors.ts";
 import {
@@ -12,6 +13,8 @@ import {
   BEV_EVENT_ERROR,
   BEV_EVENT_READING,
   BEV_EVENT_TIMEOUT,
+  BEV_FLUSH,
+  BEV_OPT_CLOSE_ON_FREE,
   BEV_OPT_DEFER_CALLBACKS,
   BEV_TRIG_DEFER_CALLBACKS,
   BEV_TRIG_IGNORE_WATERMARKS,
@@ -23,6 +26,7 @@ import {
 } from "../../../core/flags.ts";
 import { pattern, socketPair } from "../socket/pairs.ts";
 import { isFreed, Recorder, rig } from "./rig.ts";
+import { Record, Stage } from "./stage.ts";
 
 function codeOf(fn: () => unknown): string {
   return (assertThrows(fn, EventError) as EventError).code;
@@ -475,5 +479,22 @@ describe("free() (V14)", () => {
     made.peer.close();
     await made.sim.advance(50);
     assertEquals([made.sim.openHandles, made.sim.pending], [0, 0]);
+  });
+});
+
+describe("a callback that was triggered", () => {
+  it("does not come again when the same was told meanwhile", async () => {
+    const stage = new Stage();
+    const { a, b } = stage.pair();
+    const filter = new FilterBufferEvent(b, null, null, BEV_OPT_CLOSE_ON_FREE);
+    const log = new Record();
+    filter.setCallbacks(log.of("filter"));
+    filter.enable(EV_READ);
+    a.write("x");
+    filter.flush(EV_READ, BEV_FLUSH);
+    a.write("y");
+    await stage.during(1);
+    assertEquals(log.take(), ["filter read 2"]);
+    await stage.end(filter, a, b);
   });
 });
