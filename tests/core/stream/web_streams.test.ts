@@ -123,6 +123,28 @@ describe("writable", () => {
     await stage.end();
   });
 
+  it("is closed when all was handed on, and not before", async () => {
+    const stage = await viewStage();
+    const { bev, peer } = stage.rig;
+    const sent = await stage.rig.block();
+    const writer = bev.writable.getWriter();
+    await stage.run(writer.write("last word"));
+    let closed = false;
+    const closing = writer.close().then(() => closed = true);
+    await stage.pass(50);
+    assertEquals([closed, bev.output.length], [false, 9]);
+    let got = 0;
+    for (let ended = false; !ended;) {
+      const received = receiveAll(peer);
+      got += received.bytes.length;
+      ended = received.ended;
+      await stage.pass(5);
+    }
+    await stage.run(closing);
+    assertEquals(got, sent + 9);
+    await stage.end();
+  });
+
   it("takes a chunk of any length through a small output", async () => {
     const stage = await viewStage();
     const { bev, peer } = stage.rig;
