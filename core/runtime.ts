@@ -171,6 +171,11 @@ export interface Runtime {
   readonly capabilities: Readonly<Capabilities>;
   /** How many listeners, connections and datagram sockets are open now: what a test of leaks looks at. */
   readonly openHandles: number;
+  /**
+   * Copies of at most so many bytes cost less than views of them on the host's engine. By default 0: views are the
+   * cheaper ones.
+   */
+  readonly cheapCopyBytes?: number;
   /** Monotonic milliseconds, with fractions. */
   now(): number;
   /**

@@ -32,10 +32,12 @@ import { copied } from "./slab.ts";
 import type { BunHandlers, BunListener, BunSocket } from "./types/bun.ts";
 
 /**
- * JavaScriptCore keeps a small typed array without an ArrayBuffer until someone asks for its `buffer`, and making the
- * first view of it does: about 1 us for each chunk of a server. A copy into memory that has its buffer already costs a
- * tenth of that.
+ * JavaScriptCore keeps a typed array without an ArrayBuffer until someone asks for its `buffer`, and making the first view
+ * of it does: about 1 us for each chunk of a server. Of a chunk of at most so many bytes the core makes no views, but
+ * copies what it hands out.
  */
+const FEW = 512;
+/** A chunk of at most so many bytes is copied into memory that has its buffer already: a tenth of the cost. */
 const SMALL = 2048;
 
 class BunTransport implements TransportBinding {
@@ -373,7 +375,8 @@ const HANDLERS: BunHandlers = {
       }
       ours.late = true;
     }
-    ours.sink.onData(chunk.length <= SMALL ? copied(chunk, chunk.length) : chunk);
+    const n = chunk.length;
+    ours.sink.onData(n > FEW && n <= SMALL ? copied(chunk, n) : chunk);
   },
   drain(socket) {
     const ours = socket.data as BunTransport;
@@ -409,6 +412,7 @@ const HANDLERS: BunHandlers = {
 
 class BunRuntime extends HostRuntime {
   readonly name = "bun";
+  readonly cheapCopyBytes = FEW;
   readonly capabilities: Readonly<Capabilities>;
 
   constructor() {

@@ -8,6 +8,7 @@ import { Chunk, COUNTED, dropUser, LENT, releasesWait, runReleases, shareChunk }
 import { carve, LARGE_BYTES, pool, refill, type Slab } from "./slab.ts";
 import { plain, stateError } from "./checks.ts";
 import { encodeUtf8, writeUtf8 } from "./utf8.ts";
+import { part } from "./engine.ts";
 import { appendToSpare, type Reservation } from "./reserve.ts";
 import { type Callbacks, runCallbacks } from "./callbacks.ts";
 import type { ScanMemo } from "./eol.ts";
@@ -26,6 +27,9 @@ export const BACK_CLOSED: number = BACK_FROZEN | FREED;
 
 /** Pieces under this size are copied when a chunk is split: cheaper than a chunk, and the rest is not pinned. */
 const SPLIT_COPY_BYTES = 512;
+
+/** Where a loop is cheaper than the call of `set()`. */
+const FEW_BYTES = 16;
 
 /** Hears of each change of a buffer, before the user does. */
 export interface BufferOwner {
@@ -130,7 +134,9 @@ export function appendCopy(chain: Chain, bytes: Uint8Array): void {
   }
   if (n > pool.memory.length - pool.fill) refill();
   const at = pool.fill;
-  pool.memory.set(bytes, at);
+  const memory = pool.memory;
+  if (n > FEW_BYTES) memory.set(bytes, at);
+  else for (let i = 0; i < n; i++) memory[at + i] = bytes[i] as number;
   pool.fill = at + n;
   extendBack(chain, at, n);
 }
@@ -321,7 +327,7 @@ export function lookFront(chain: Chain, n: number): Uint8Array {
   if (n === 0) return NONE;
   const chunk = chain.first as Chunk;
   if (n <= chunk.end - chunk.start && (chunk.flags & LENT) === 0) {
-    return chunk.data.subarray(chunk.start, chunk.start + n);
+    return part(chunk.data, chunk.start, chunk.start + n);
   }
   return copyFront(chain, n);
 }

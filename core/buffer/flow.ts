@@ -19,6 +19,7 @@ import {
   relaid,
   view,
 } from "./chain.ts";
+import { part } from "./engine.ts";
 import { carve, LARGE_BYTES, pool } from "./slab.ts";
 
 /** A host chunk under this size is copied when bytes wait already: chunks must not outweigh their bytes. */
@@ -130,7 +131,7 @@ function gatherFront(chain: Chain, first: Chunk): void {
 function ownedExtent(chain: Chain, chunk: Chunk, maxBytes: number): Uint8Array {
   // No more than a write's worth is copied at once, and none of it twice, however little the transport takes.
   if ((chunk.flags & LENT) !== 0) copyLent(chain, chunk, Math.min(chunk.end - chunk.start, WRITE_BYTES));
-  return view(chunk.data, chunk.start, Math.min(chunk.end, chunk.start + maxBytes));
+  return part(chunk.data, chunk.start, Math.min(chunk.end, chunk.start + maxBytes));
 }
 
 /** Puts a copy in the place of the first `n` bytes of a lent chunk. The owner is still told when they are consumed. */

@@ -6,6 +6,7 @@ import { type Chunk, dropUser, LENT, type Source } from "./chunk.ts";
 import { type Chain, changed, copyFront, dropFront, FRONT_CLOSED, lookFront } from "./chain.ts";
 import { hasCallbacks } from "./callbacks.ts";
 import { checkEol, stateError } from "./checks.ts";
+import { part } from "./engine.ts";
 import { findByte, findWith, hasMemo, isSimple, lastByteOf, scan, scanFront, wordsOf } from "./eol.ts";
 import { EVBUFFER_EOL_CRLF } from "../flags.ts";
 
@@ -28,7 +29,7 @@ export function readLine(chain: Chain, eol: number, maxBytes: number): Uint8Arra
     if (hit >= 0) {
       const end = eol === EVBUFFER_EOL_CRLF && hit > start && data[hit - 1] === CR ? hit - 1 : hit;
       if (end - start > maxBytes) throw tooLong(maxBytes, end - start);
-      const line = data.subarray(start, end);
+      const line = part(data, start, end);
       if (chain.side === null && hit + 1 < chunk.end) {
         // As below, for one who only takes line after line: nothing is released, and no callback told.
         chunk.start = hit + 1;

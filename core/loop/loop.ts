@@ -9,6 +9,7 @@
 import { EV_ET, EV_PERSIST, EV_SIGNAL, EV_TIMEOUT } from "../flags.ts";
 import { EVLOOP_NO_EXIT_ON_EMPTY, EVLOOP_NONBLOCK, EVLOOP_ONCE } from "../flags.ts";
 import { EventError } from "../errors.ts";
+import { engine } from "../buffer/engine.ts";
 import type { AbortSignalLike, Runtime, TimerToken } from "../runtime.ts";
 import { ActiveQueue } from "./active_queue.ts";
 import { CommonQueue } from "./common_timeout.ts";
@@ -138,6 +139,7 @@ export class Loop {
 
   constructor(runtime: Runtime, priorities: number, limits: DispatchLimits) {
     this.runtime = runtime;
+    if (runtime.cheapCopyBytes !== undefined) engine.copyBytes = runtime.cheapCopyBytes;
     this.#limits = limits;
     this.signals = new Signals(this);
     this.setPriorities(priorities);
