@@ -1,5 +1,6 @@
 /**
- * A TCP proxy: `proxy PORT HOST:PORT [--max CONNECTIONS] [--rate BYTES] [--idle SECONDS] [--grace SECONDS]`.
+ * A TCP proxy, with TLS on either side if wanted: `proxy PORT HOST:PORT [--cert FILE --key FILE] [--tls yes]
+ * [--ca FILE] [--max CONNECTIONS] [--rate BYTES] [--idle SECONDS] [--grace SECONDS]`.
  *
  * What arrives on one side is sent on the other, both ways, until both have finished. A side that does not read makes the
  * other wait, and a failure of one cuts the other. At `kill` it accepts nobody any more, and lets connections finish.
@@ -8,8 +9,11 @@
 import {
   BEV_OPT_CLOSE_ON_FREE,
   type BufferEvent,
+  type ConnectOptions,
+  EvBuffer,
   EventBase,
   EventError,
+  FileSegment,
   pipe,
   RateLimitGroup,
   serve,
@@ -18,12 +22,20 @@ import {
 } from "../mod.ts";
 import { announce, main, onStop, port, refuse } from "./_common.ts";
 
-const USAGE = "proxy PORT HOST:PORT [--max CONNECTIONS] [--rate BYTES] [--idle SECONDS] [--grace SECONDS]";
+const USAGE = "proxy PORT HOST:PORT [--cert FILE --key FILE] [--tls yes] [--ca FILE] [--max CONNECTIONS] " +
+  "[--rate BYTES] [--idle SECONDS] [--grace SECONDS]";
 const CONNECT_TIMEOUT_MS = 10_000;
 const TICKS_PER_SECOND = 10;
 
-/** The arguments that are numbers, and what they are when not given. */
-const NUMBERS = {
+/** The arguments, and what they are when not given. */
+const DEFAULTS = {
+  /** The certificate, and the key, of a proxy that speaks TLS with its clients. */
+  "--cert": "",
+  "--key": "",
+  /** Whether it speaks TLS with the server. */
+  "--tls": "no",
+  /** The authorities that the server's certificate may be of; those of the system when not given. */
+  "--ca": "",
   /** How many clients there may be at a time; further ones wait. */
   "--max": 1000,
   /** How many bytes a second all clients together may send, and receive. */
@@ -33,28 +45,33 @@ const NUMBERS = {
   /** How many seconds connections may go on after `kill`. */
   "--grace": 10,
 };
+type Options = { [Name in keyof typeof DEFAULTS]: (typeof DEFAULTS)[Name] };
 
 await main(USAGE, async ([listenPort, target, ...args]) => {
   if (listenPort === undefined || target === undefined) refuse("Cannot do without a port and where to");
-  const upstream = endpoint(target);
-  const limits = numbers(args);
+  const options = parse(args);
+  const upstream: ConnectOptions = { ...endpoint(target), timeoutMs: CONNECT_TIMEOUT_MS };
+  if (options["--tls"] === "yes") upstream.tls = options["--ca"] === "" ? {} : { ca: await read(options["--ca"]) };
+  const tls = options["--cert"] === ""
+    ? undefined
+    : { cert: await read(options["--cert"]), key: await read(options["--key"]) };
   const base = new EventBase();
-  const group = limits["--rate"] === Infinity ? null : rateLimit(base, limits["--rate"]);
+  const group = options["--rate"] === Infinity ? null : rateLimit(base, options["--rate"]);
 
   const server = await serve(
-    { base, hostname: "127.0.0.1", port: port(listenPort, 0), maxConnections: limits["--max"] },
+    { base, hostname: "127.0.0.1", port: port(listenPort, 0), tls, maxConnections: options["--max"] },
     {
       open(client) {
         if (group !== null) client.joinRateLimitGroup(group);
         const there = new SocketBufferEvent(base, null, BEV_OPT_CLOSE_ON_FREE);
         there.connect(upstream);
-        carry(client, there, limits["--idle"] * 1000);
+        carry(client, there, options["--idle"] * 1000);
       },
       error: (error) => console.error(error.message),
     },
   );
 
-  onStop(base, () => void server.close({ graceMs: limits["--grace"] * 1000 }));
+  onStop(base, () => void server.close({ graceMs: options["--grace"] * 1000 }));
   announce(server.address);
   await base.dispatch();
 });
@@ -79,22 +96,31 @@ function rateLimit(base: EventBase, bytesPerSecond: number): RateLimitGroup {
 }
 
 /** Where a client is connected to. */
-function endpoint(text: string): { hostname: string; port: number; timeoutMs: number } {
+function endpoint(text: string): { hostname: string; port: number } {
   const colon = text.lastIndexOf(":");
   const hostname = text.slice(0, Math.max(colon, 0)).replace(/^\[(.*)\]$/, "$1");
   if (hostname === "") refuse(`Cannot take "${text}" for where to: it is no HOST:PORT`);
-  return { hostname, port: port(text.slice(colon + 1), 1), timeoutMs: CONNECT_TIMEOUT_MS };
+  return { hostname, port: port(text.slice(colon + 1), 1) };
 }
 
-function numbers(args: readonly string[]): typeof NUMBERS {
-  const all = { ...NUMBERS };
+function parse(args: readonly string[]): Options {
+  const all: { [name: string]: string | number } = { ...DEFAULTS };
   for (let i = 0; i < args.length; i += 2) {
-    const name = args[i] as keyof typeof NUMBERS;
-    const value = args[i + 1] ?? "";
-    if (!(name in all)) refuse(`Cannot take the argument "${name}"`);
-    if (!/^\d+$/.test(value)) refuse(`Cannot take "${value}" for ${name}: it is no number`);
-    all[name] = Number(value);
+    const [name = "", value = ""] = args.slice(i, i + 2);
+    if (!Object.hasOwn(all, name)) refuse(`Cannot take the argument "${name}"`);
+    const isNumber = typeof all[name] === "number";
+    if (value === "" || (isNumber && !/^\d+$/.test(value))) refuse(`Cannot take "${value}" for ${name}`);
+    all[name] = isNumber ? Number(value) : value;
   }
   if (all["--max"] === 0 || all["--rate"] === 0) refuse("Cannot serve nobody: --max and --rate are positive numbers");
-  return all;
+  if ((all["--cert"] === "") !== (all["--key"] === "")) refuse("Cannot speak TLS without both --cert and --key");
+  return all as Options;
+}
+
+async function read(file: string): Promise<Uint8Array> {
+  const buffer = new EvBuffer();
+  const segment = await FileSegment.open(file);
+  buffer.addFileSegment(segment);
+  segment.free();
+  return buffer.toUint8Array();
 }

@@ -18,8 +18,8 @@ export const ROOT = findRoot(dirname(fileURLToPath(import.meta.url)));
 
 /** What the programs need on Deno, and no more. */
 const DENO_PROGRAM_FLAGS = ["--allow-net", "--unstable-net"];
-/** Some programs start threads, which read the program's file once more; one reads the file that it is given. */
-const DENO_READERS = ["board_client", "epoll_workers", "rot13_fork"];
+/** Some programs start threads, which read the program's file once more; others read the files that they are given. */
+const DENO_READERS = ["board_client", "epoll_workers", "proxy", "rot13_fork"];
 
 /** @type {Map<string, { name: string, path: string, version: string }>} */
 const found = new Map();
