@@ -48,13 +48,34 @@ export function connectionCallbacks<Ctx>(
   return withLines(callbacks, all, lines);
 }
 
+/** Connections that someone asynchronous is still busy with, and how they end if the peer has finished meanwhile. */
+const held: WeakMap<object, (() => void) | null> = new WeakMap();
+
+/** Keeps a connection whose peer has finished until a promise settles. */
+export function holdWhile<Ctx>(bev: SocketBufferEvent<Ctx>, promise: PromiseLike<void>): void {
+  held.set(bev, null);
+  const settled = (): void => {
+    const end = held.get(bev);
+    held.delete(bev);
+    end?.();
+  };
+  promise.then(settled, (error: unknown) => {
+    settled();
+    bev.free();
+    throw error;
+  });
+}
+
 /** A connection is closed gracefully when its peer has finished, and freed when it has failed or timed out. */
 function withUsualEnd<Ctx>(callbacks: ConnectionCallbacks<Ctx>, timeoutMs: number | undefined): Callbacks<Ctx> {
   const all = Object.create(callbacks) as Callbacks<Ctx>;
   const options = timeoutMs === undefined ? {} : { timeoutMs };
   all.event = (bev, what): void => {
-    if ((what & (BEV_EVENT_ERROR | BEV_EVENT_TIMEOUT)) !== 0) bev.free();
-    else if ((what & BEV_EVENT_EOF) !== 0) bev.close(options);
+    if ((what & (BEV_EVENT_ERROR | BEV_EVENT_TIMEOUT)) !== 0) return bev.free();
+    if ((what & BEV_EVENT_EOF) === 0) return;
+    const end = (): void => void bev.close(options);
+    if (held.has(bev)) held.set(bev, end);
+    else end();
   };
   return all;
 }

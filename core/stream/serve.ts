@@ -20,7 +20,7 @@ import {
   type ListenOptions,
   type Runtime,
 } from "../runtime.ts";
-import { type ConnectionCallbacks, connectionCallbacks } from "./callbacks.ts";
+import { type ConnectionCallbacks, connectionCallbacks, holdWhile } from "./callbacks.ts";
 import { checkDrainTimeout, type ConnectionOptions, lineLimits, setUp } from "./connection_options.ts";
 import { Server } from "./server.ts";
 import { addressKey, ServerCore } from "./server_core.ts";
@@ -53,8 +53,14 @@ export interface ServeOptions extends ListenOptions, ConnectionOptions {
 
 /** What a server calls. */
 export interface ServeCallbacks<Ctx = unknown> extends ConnectionCallbacks<Ctx> {
-  /** A connection is there: the place to set `bev.context`. */
-  open?(bev: SocketBufferEvent<Ctx>): void;
+  /**
+   * A connection is there: the place to set `bev.context`.
+   *
+   * One that gives a promise, as an async function does, has the connection until that settles: a peer that finishes
+   * meanwhile ends it only then, unless you have an `event` callback. When it rejects, the connection is freed, and the
+   * rejection is not handled.
+   */
+  open?(bev: SocketBufferEvent<Ctx>): void | PromiseLike<void>;
   /** The connection was freed, by you or by the server. The bufferevent can't be used any more. */
   close?(bev: SocketBufferEvent<Ctx>): void;
   /** Accepting a connection failed; the server goes on. Out of descriptors, it is called once until there are some again. */
@@ -143,7 +149,8 @@ export async function serve<Ctx = unknown>(options: ServeOptions, callbacks: Ser
     });
     bev.setCallbacks(perConnection);
     try {
-      callbacks.open?.(bev);
+      const opened = callbacks.open?.(bev);
+      if (typeof opened?.then === "function") holdWhile(bev, opened);
     } catch (error) {
       bev.free();
       throw error;

@@ -107,6 +107,32 @@ describe("serve()", () => {
     await nothingOpen(sim);
   });
 
+  it("leaves a connection whose peer has finished to an asynchronous open() until that is done", async () => {
+    let goOn = (): void => {};
+    const wait = new Promise<void>((resolve) => goOn = resolve);
+    const lines: string[] = [];
+    const [sim, server, client] = await served({}, {
+      async open(bev) {
+        await wait;
+        for await (const line of bev.lines({ text: true })) {
+          lines.push(line);
+          bev.write(`${line}!\n`);
+        }
+      },
+    });
+    const socket = client();
+    await sim.advance(5);
+    socket.send("one\ntwo");
+    socket.shutdown();
+    await sim.advance(50);
+    assertEquals([lines, server.connections], [[], 1]);
+    goOn();
+    await sim.advance(50);
+    assertEquals([lines, text(receiveAll(socket).bytes), server.connections], [["one", "two"], "one!\ntwo!\n", 0]);
+    await sim.run(server.close());
+    await nothingOpen(sim);
+  });
+
   it("without an event callback frees what has failed or timed out", async () => {
     const [sim, server, client] = await served({ readTimeoutMs: 100 }, echo);
     const [reset, idle] = [client(), client()];
