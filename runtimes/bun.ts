@@ -25,7 +25,7 @@ import type {
 } from "../core/runtime.ts";
 import type { StartTlsOptions, TlsInfo, TlsRole } from "../core/tls.ts";
 import { handshakeError, tlsError, type TlsSettings, tlsSettings } from "./tls/settings.ts";
-import { bunTls, infoOf, objection } from "./tls/bun_tls.ts";
+import { bunTls, infoOf, isTlsFailure, objection } from "./tls/bun_tls.ts";
 import { bunDatagram } from "./datagram_bun.ts";
 import { failure, fixedAddress, host, HostRuntime, inet, keeping, show, SILENT, target } from "./shared.ts";
 import { copied } from "./slab.ts";
@@ -135,9 +135,10 @@ class BunTransport implements TransportBinding {
 
   report(reason: unknown): void {
     if (this.dropped) return this.sink.onClose();
+    if (this.refused !== undefined) return this.sink.onClose(this.refused);
     if (this.securing !== undefined) {
       return this.sink.onClose(
-        this.refused ?? handshakeError(this.doing, reason ?? "the peer has ended the connection"),
+        handshakeError(this.doing, reason ?? "the peer has ended the connection"),
       );
     }
     if (reason === undefined && this.finishing && !this.broken && !this.cut) {
@@ -255,9 +256,9 @@ class BunTransport implements TransportBinding {
     const { role, settings } = this.securing!;
     const socket = this.socket!;
     if (!success) {
-      this.refused ??= handshakeError(this.doing, reason);
-      socket.terminate();
-      return;
+      const error = handshakeError(this.doing, reason);
+      // A name that is another is a failure for Bun also where it is to be taken, and the connection goes on then.
+      if (settings.rejectUnauthorized || error.code !== "ERR_TLS_CERT") return this.refuse(error);
     }
     const problem = objection(socket, role, settings, reason);
     if (problem !== undefined && settings.rejectUnauthorized) {
@@ -397,7 +398,12 @@ const HANDLERS: BunHandlers = {
     (socket.data as BunTransport).gone(error);
   },
   // What a handler throws comes here. It is a defect and shall be seen as one, as on the other hosts.
-  error(_socket, error) {
+  error(socket, error) {
+    const ours = socket.data as BunTransport;
+    // An alert of the peer's, though, is one of the connection.
+    if ((ours.tls !== undefined || ours.securing !== undefined) && isTlsFailure(error)) {
+      return ours.refuse(tlsError("ERR_TLS_PROTOCOL", keeping(ours.remote), error));
+    }
     host.queueMicrotask(() => {
       throw error;
     });

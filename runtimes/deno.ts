@@ -261,7 +261,6 @@ class DenoTransport implements TransportBinding {
     this.handOver!(chunk);
     this.handOver = this.buffer = undefined;
     this.filled = 0;
-    // The handshake reads.
     this.reading = true;
   }
 

@@ -40,3 +40,9 @@ export function infoOf(socket: BunSocket, role: TlsRole, settings: TlsSettings, 
     authorized: role === "client" ? verified : settings.requestCert && verified,
   };
 }
+
+/** Whether it is OpenSSL that has failed. */
+export function isTlsFailure(reason: unknown): boolean {
+  return reason instanceof Error &&
+    /SSL routines|ERR_SSL/.test(`${(reason as { code?: string }).code}${reason.message}`);
+}

@@ -73,8 +73,10 @@ export class DenoTlsConn implements DenoConn {
       destroy: (reason, done) => done(reason),
     });
     this.#stream.on("error", (reason: unknown) => this.#fail(reason));
+    // A client that is refused by Deno itself leaves no reason.
+    const lenient = role === "server" ? { ...settings, rejectUnauthorized: false } : settings;
     // It never pauses by itself: Deno 2.9 forgets a close_notify that comes meanwhile.
-    const socket = this.#socket = secureOver(this.#stream, role, settings, context, NEVER_FULL);
+    const socket = this.#socket = secureOver(this.#stream, role, lenient, context, NEVER_FULL);
     socket.on("error", (reason: unknown) => this.#fail(reason));
     socket.on("readable", () => this.#give());
     socket.on("end", () => this.#end());
@@ -117,8 +119,11 @@ export class DenoTlsConn implements DenoConn {
         chunk = n === null ? null : into.subarray(0, n);
       }
       this.#pending = undefined;
-      // What came before has been decrypted by now: a close_notify would have ended the stream over this one.
-      if (chunk === null) this.#cut = this.#socket._readableState?.ended === false;
+      if (chunk === null) {
+        // When what came before has been decrypted, a close_notify has ended the stream over this one.
+        await new Promise<void>((resolve) => void host.setImmediate(resolve));
+        this.#cut = this.#socket._readableState?.ended === false;
+      }
       this.#stream.push(chunk);
       // What has come last may have told why.
       if (chunk === null) host.setImmediate(() => this.#onRefused === undefined || this.#end());

@@ -6,7 +6,7 @@
 
 import type { TlsInfo, TlsRole } from "../../core/tls.ts";
 import { builtin } from "../shared.ts";
-import type { NodeSecureContext, NodeStream, NodeTls, NodeTlsSocket } from "../types/node_tls.ts";
+import type { NodeCrypto, NodeSecureContext, NodeStream, NodeTls, NodeTlsSocket } from "../types/node_tls.ts";
 import { isNumeric, tlsError, type TlsSettings } from "./settings.ts";
 
 function nodeTls(): NodeTls {
@@ -21,6 +21,8 @@ function nodeTls(): NodeTls {
 export function secureContext(settings: TlsSettings, tried: string): NodeSecureContext {
   const { cert, key, ca } = settings;
   try {
+    // Deno looks at them in the handshake only, and says nothing then.
+    if (cert !== undefined && key !== undefined) checkPair(cert, key);
     return nodeTls().createSecureContext({
       ...(cert === undefined ? undefined : { cert }),
       ...(key === undefined ? undefined : { key }),
@@ -31,6 +33,11 @@ export function secureContext(settings: TlsSettings, tried: string): NodeSecureC
   } catch (reason) {
     throw tlsError("ERR_TLS_OPTIONS", tried, reason);
   }
+}
+
+function checkPair(cert: string, key: string): void {
+  const { X509Certificate, createPrivateKey } = builtin<NodeCrypto>("node:crypto");
+  if (!new X509Certificate(cert).checkPrivateKey(createPrivateKey(key))) throw new Error("the key is not that of cert");
 }
 
 /** Begins the handshake over a stream. {@linkcode secureEvent} tells its end. */
@@ -68,9 +75,10 @@ export function secureEvent(role: TlsRole): "secure" | "secureConnect" {
 export function objection(socket: NodeTlsSocket, role: TlsRole, settings: TlsSettings): unknown {
   if (role === "client") return socket.authorized ? undefined : socket.authorizationError ?? "not verified";
   if (!settings.requestCert) return undefined;
+  if (socket.getPeerCertificate()?.raw === undefined) return "the client has shown none";
   const verifyError = socket._handle?.verifyError;
   if (verifyError === undefined) return "this version of the host does not tell whether it is verified";
-  return verifyError.call(socket._handle) ?? undefined;
+  return verifyError.call(socket._handle) || undefined;
 }
 
 /** What the handshake has found. */

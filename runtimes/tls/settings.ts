@@ -48,6 +48,8 @@ export function isNumeric(name: string): boolean {
 
 /** OpenSSL's names of what is wrong with a certificate (X509_V_ERR_…), which all three hosts use, and Node's own. */
 const CERTIFICATE = /CERT|UNABLE_TO_|SELF_SIGNED|INVALID_(CA|PURPOSE|EXTENSION)|HOSTNAME_MISMATCH|PATH_LENGTH|CRL_/;
+/** Bun says it in the message alone. */
+const MISSING = /PEER_DID_NOT_RETURN_A_CERT/;
 /** What the peer says of ours is no failure of its certificate. */
 const ALERT = /ALERT/;
 
@@ -72,8 +74,8 @@ export function tlsError(code: TlsCode, tried: string, reason: unknown): EventEr
 /** The error of a handshake that failed. */
 export function handshakeError(tried: string, reason: unknown): EventError {
   if (reason instanceof EventError) return reason as EventError;
-  const { code = "" } = (reason ?? {}) as { code?: unknown };
-  const bad = CERTIFICATE.test(String(code)) && !ALERT.test(String(code));
+  const { code = "", message = "" } = (reason ?? {}) as { code?: unknown; message?: string };
+  const bad = CERTIFICATE.test(String(code)) && !ALERT.test(String(code)) || MISSING.test(message);
   return tlsError(bad ? "ERR_TLS_CERT" : "ERR_TLS_HANDSHAKE", tried, reason);
 }
 

@@ -52,6 +52,12 @@ export interface NodeTlsSocket extends NodeSocket {
   readonly _handle?: { getpeername?(out: object): number; verifyError?(): unknown } | null;
 }
 
+/** `node:crypto`. */
+export interface NodeCrypto {
+  readonly X509Certificate: new (pem: string) => { checkPrivateKey(key: object): boolean };
+  createPrivateKey(pem: string): object;
+}
+
 /** `node:stream`. */
 export interface NodeStreams {
   readonly Duplex: new (options: NodeDuplexOptions) => NodeDuplex;
