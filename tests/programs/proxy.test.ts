@@ -111,7 +111,8 @@ for (const runtime of RUNTIMES) {
             // redis-benchmark rounds up to whole pipelines.
             assertMatch(info, /cmdstat_mset:calls=60\d\d,.*failed_calls=0/);
           });
-          assertEquals(printed, "");
+          // redis-benchmark leaves as soon as it has counted enough, whatever it has not read.
+          assertOnlyGone(printed);
         } finally {
           await redis.stop("SIGTERM");
         }
@@ -182,9 +183,8 @@ for (const runtime of RUNTIMES) {
             const up = await feed("curl", [...curl, "--data-binary", "@-", url], body);
             assertEquals([up.code, up.stderr, up.stdout.toString()], [0, "", sha256(body)]);
           });
-          // curl has gone when we finish our direction of TLS; the reset that answers is told on Bun.
-          const told = printed.split("\n").filter((line) => line !== "");
-          assertEquals(told.filter((line) => runtime !== "bun" || !line.startsWith("Cannot end the pipe")), []);
+          // curl has gone when we finish our direction of TLS.
+          assertOnlyGone(printed);
         }
         // A server of which the certificate is of nobody that is known.
         const printed = await proxied(portOf(servers.https), ["--tls", "yes"], async ({ port }) => {
@@ -317,6 +317,13 @@ for (const runtime of RUNTIMES) {
       for (const line of told) assertMatch(line, /ECONNREFUSED|refused/);
     });
   });
+}
+
+/** Nothing was told but of peers that have gone without waiting for the end. */
+function assertOnlyGone(printed: string): void {
+  for (const line of printed.split("\n").filter((each) => each !== "")) {
+    assertMatch(line, /ECONNRESET|EPIPE|^Cannot end the pipe/);
+  }
 }
 
 /** Whether nobody listens on a port. */
