@@ -9,6 +9,7 @@ import type { ReadinessObserver, Source } from "../loop/source.ts";
 import type { Acceptor } from "../socket/listening_socket.ts";
 import type { Socket } from "../socket/socket.ts";
 import type { Stream } from "../socket/stream.ts";
+import { callLater } from "./completions.ts";
 import { type Operation, operationOf, type Overlapped } from "./overlapped.ts";
 
 /** Where the completions of a socket go, besides the callbacks. */
@@ -64,7 +65,7 @@ export class Operations implements ReadinessObserver {
     operation.end(bytes, error);
     this.sink?.complete(bytes, face, error);
     // Never inside the call that began the operation, and not inside the host's callback.
-    if (callback !== null) this.#source.runtime.defer(() => callback(face, bytes, error));
+    if (callback !== null) callLater(this.#source.runtime, () => callback(face, bytes, error));
   }
 
   onReady(_source: Source, edges: number): void {

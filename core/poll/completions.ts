@@ -1,0 +1,46 @@
+/**
+ * The callbacks of overlapped operations: they run behind the host's poll, all that have completed in it in one go. (To
+ * defer a single call costs some hosts as much as the rest of the operation.)
+ */
+
+import type { Runtime } from "../runtime.ts";
+
+/** What waits to be called on one runtime. */
+class Completions {
+  readonly #runtime: Runtime;
+  #waiting: (() => void)[] = [];
+  readonly #runBound = (): void => this.#run();
+
+  constructor(runtime: Runtime) {
+    this.#runtime = runtime;
+  }
+
+  push(callback: () => void): void {
+    this.#waiting.push(callback);
+    if (this.#waiting.length === 1) this.#runtime.defer(this.#runBound);
+  }
+
+  #run(): void {
+    const callbacks = this.#waiting;
+    this.#waiting = [];
+    let done = 0;
+    try {
+      while (done < callbacks.length) callbacks[done++]?.();
+    } finally {
+      // One has thrown: the others keep their places.
+      if (done < callbacks.length) {
+        if (this.#waiting.length === 0) this.#runtime.defer(this.#runBound);
+        this.#waiting.unshift(...callbacks.slice(done));
+      }
+    }
+  }
+}
+
+const all: WeakMap<Runtime, Completions> = new WeakMap();
+
+/** Calls `callback` behind the host's present poll, after those that were to be called before it. */
+export function callLater(runtime: Runtime, callback: () => void): void {
+  let completions = all.get(runtime);
+  if (completions === undefined) all.set(runtime, completions = new Completions(runtime));
+  completions.push(callback);
+}
