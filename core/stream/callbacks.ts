@@ -52,7 +52,7 @@ export function connectionCallbacks<Ctx>(
 const held: WeakMap<object, (() => void) | null> = new WeakMap();
 
 /** Keeps a connection whose peer has finished until a promise settles. */
-export function holdWhile<Ctx>(bev: SocketBufferEvent<Ctx>, promise: PromiseLike<void>): void {
+export function holdWhile<Ctx>(bev: SocketBufferEvent<Ctx>, promise: PromiseLike<unknown>): void {
   held.set(bev, null);
   const settled = (): void => {
     const end = held.get(bev);

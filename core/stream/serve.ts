@@ -58,9 +58,9 @@ export interface ServeCallbacks<Ctx = unknown> extends ConnectionCallbacks<Ctx> 
    *
    * One that gives a promise, as an async function does, has the connection until that settles: a peer that finishes
    * meanwhile ends it only then, unless you have an `event` callback. When it rejects, the connection is freed, and the
-   * rejection is not handled.
+   * rejection is not handled. Whatever else it gives is of no account: `open: (bev) => bev.write("hello\n")`.
    */
-  open?(bev: SocketBufferEvent<Ctx>): void | PromiseLike<void>;
+  open?(bev: SocketBufferEvent<Ctx>): unknown;
   /** The connection was freed, by you or by the server. The bufferevent can't be used any more. */
   close?(bev: SocketBufferEvent<Ctx>): void;
   /** Accepting a connection failed; the server goes on. Out of descriptors, it is called once until there are some again. */
@@ -149,7 +149,7 @@ export async function serve<Ctx = unknown>(options: ServeOptions, callbacks: Ser
     });
     bev.setCallbacks(perConnection);
     try {
-      const opened = callbacks.open?.(bev);
+      const opened = callbacks.open?.(bev) as PromiseLike<unknown> | null | undefined;
       if (typeof opened?.then === "function") holdWhile(bev, opened);
     } catch (error) {
       bev.free();
