@@ -105,6 +105,10 @@ export interface SimRuntime extends SimHost {
  * Connections have what TCP has: a handshake, segments of up to 16 KiB, windows of 64 KiB that open in steps of 16 KiB,
  * half-close, resets that discard what is in flight.
  *
+ * TLS is a stand-in without cryptography, for tests of what follows from a handshake. A certificate is a text with the
+ * names that it is for and who has signed it (`cert: "localhost signed by our CA"`), an authority is its name
+ * (`ca: "our CA"`), a key is any text.
+ *
  * @param options Seed, latency and faults
  * @returns The main host of the network, `127.0.0.1`
  * @throws {RangeError} When an option is out of range

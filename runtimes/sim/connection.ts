@@ -13,7 +13,9 @@ import { EventError, invariant } from "../../core/errors.ts";
 import type { Address, TransportBinding, TransportSink } from "../../core/runtime.ts";
 import { addressText } from "./addresses.ts";
 import type { SimHostRuntime } from "./host.ts";
+import type { StartTlsOptions, TlsInfo, TlsRole } from "../../core/tls.ts";
 import type { Network } from "./network.ts";
+import { type HandshakeOwner, SimHandshake } from "./tls.ts";
 import { type Segment, SegmentQueue } from "./segment_queue.ts";
 
 /** How many bytes one end takes ahead of the receiver's window. */
@@ -65,7 +67,7 @@ export interface Ends {
 }
 
 /** One end of a connection. */
-export class SimConnection implements TransportBinding {
+export class SimConnection implements TransportBinding, HandshakeOwner {
   readonly #host: SimHostRuntime;
   /** Taken and not yet sent. */
   readonly #unsent: SegmentQueue = new SegmentQueue();
@@ -80,6 +82,9 @@ export class SimConnection implements TransportBinding {
   #lastArrival = 0;
   /** Why the connection failed, until it is told: what arrived before is given first. */
   #failure: EventError | undefined;
+  /** The handshake of TLS that is under way. */
+  #handshake: SimHandshake | undefined;
+  #tls: TlsInfo | undefined;
 
   /**
    * Makes an end that is not connected.
@@ -99,6 +104,14 @@ export class SimConnection implements TransportBinding {
 
   get remote(): Address | undefined {
     return this.#remote;
+  }
+
+  get tls(): TlsInfo | undefined {
+    return this.#tls;
+  }
+
+  get handshaking(): boolean {
+    return this.#handshake !== undefined;
   }
 
   /** Whether nothing happens on it any more. */
@@ -152,6 +165,7 @@ export class SimConnection implements TransportBinding {
     if (this.#is(GONE | CLOSING)) return;
     this.#flags |= CLOSING | FIN_WANTED;
     if (!this.#is(CONNECTED)) return this.#letGo(undefined);
+    if (this.#handshake !== undefined) return this.reset();
     if (this.#failure !== undefined) return this.#letGo(this.#failure);
     this.#pump();
     this.#arm();
@@ -182,6 +196,52 @@ export class SimConnection implements TransportBinding {
   ref(): void {}
 
   unref(): void {}
+
+  startTls(role: TlsRole, options: StartTlsOptions): void {
+    if (this.#is(GONE | CLOSING)) return;
+    this.#flags &= ~(OWED | FULL);
+    this.expectTls(role, options);
+    this.#handshake?.start();
+    this.#arm();
+  }
+
+  /**
+   * Makes the handshake of TLS what comes first, also on an end that is going to be accepted.
+   *
+   * @param role Who it is
+   * @param options What it was given
+   */
+  expectTls(role: TlsRole, options: StartTlsOptions): void {
+    this.#handshake = new SimHandshake(this, role, options);
+  }
+
+  sendRecord(bytes: Uint8Array): void {
+    this.#unsent.push({ bytes, time: 0, next: undefined });
+    this.#pump();
+  }
+
+  secured(info: TlsInfo, rest: Uint8Array): void {
+    this.#handshake = undefined;
+    this.#tls = info;
+    const sink = this.#sink;
+    sink?.onSecure();
+    if (rest.length > 0 && !this.#is(GONE | CLOSING)) sink?.onData(rest);
+    this.#pump();
+    this.#arm();
+  }
+
+  refuseTls(code: string, why: string): void {
+    const error = new EventError(`Cannot make a TLS connection with ${peerText(this.#remote)}: ${why} (${code})`, {
+      code,
+      syscall: "handshake",
+    });
+    // The peer is told, as with release().
+    this.#handshake = undefined;
+    this.#flags |= CLOSING | FIN_WANTED | RELEASED;
+    this.#uncount();
+    this.#tellClose(error);
+    this.#pump();
+  }
 
   /**
    * Ends an attempt to connect that failed.
@@ -246,7 +306,7 @@ export class SimConnection implements TransportBinding {
   }
 
   #canTake(): boolean {
-    if (this.#is(GONE | FIN_WANTED)) return false;
+    if (this.#is(GONE | FIN_WANTED) || this.#handshake !== undefined) return false;
     if (this.#failure !== undefined) {
       this.#flags |= FORCED;
       this.#arm();
@@ -288,6 +348,7 @@ export class SimConnection implements TransportBinding {
       if (this.#network.cutsConnection()) return this.#cut(peer);
     }
     if (this.#unsent.head !== undefined || this.#is(FIN_SENT) || !this.#is(FIN_WANTED)) return;
+    if (this.#handshake !== undefined) return;
     this.#flags |= FIN_SENT;
     peer.#receive({ bytes: undefined, time: 0, next: undefined });
     if (this.#is(ENDED)) this.#letGo(undefined);
@@ -303,7 +364,7 @@ export class SimConnection implements TransportBinding {
 
   /** Whether what has arrived is to stay where it is. */
   get #held(): boolean {
-    return this.#is(PAUSED) && !this.#is(CLOSING | FORCED);
+    return this.#is(PAUSED) && !this.#is(CLOSING | FORCED) && this.#handshake === undefined;
   }
 
   /** Schedules the arrival of what comes next, if it may be given. */
@@ -333,6 +394,7 @@ export class SimConnection implements TransportBinding {
   #deliverEnd(): void {
     this.#inbox.shift();
     this.#flags |= ENDED;
+    if (this.#handshake !== undefined) return this.refuseTls("ERR_TLS_HANDSHAKE", "the peer has ended the connection");
     if (this.#is(FIN_SENT)) this.#letGo(undefined);
     else this.#arm();
     if (!this.#is(CLOSING)) this.#sink?.onEnd();
@@ -344,7 +406,8 @@ export class SimConnection implements TransportBinding {
     const bytes = this.#inbox.takeArrived(now, this.#network.joinsSegments);
     if (sender !== undefined) sender.#hearOfRoom(WINDOW_BYTES - this.#inbox.bytes);
     this.#arm();
-    if (!this.#is(CLOSING)) this.#sink?.onData(bytes);
+    if (this.#handshake !== undefined) this.#handshake.receive(bytes);
+    else if (!this.#is(CLOSING)) this.#sink?.onData(bytes);
   }
 
   /** The peer's inbox has room: when it is room for kilobytes, we hear of it one latency later. */
@@ -360,7 +423,9 @@ export class SimConnection implements TransportBinding {
   }
 
   #tellWritable(): void {
-    if (!this.#is(OWED) || this.#is(GONE | FIN_WANTED) || this.#failure !== undefined) return;
+    if (
+      !this.#is(OWED) || this.#is(GONE | FIN_WANTED) || this.#handshake !== undefined || this.#failure !== undefined
+    ) return;
     if (SEND_BUFFER_BYTES - this.#unsent.bytes < UPDATE_BYTES) return;
     this.#flags &= ~(FULL | OWED);
     this.#sink?.onWritable();
@@ -369,6 +434,7 @@ export class SimConnection implements TransportBinding {
   /** A reset has arrived. */
   #fail(): void {
     if (this.gone || this.#failure !== undefined) return;
+    if (this.#handshake !== undefined) return this.refuseTls("ERR_TLS_HANDSHAKE", "the peer has reset the connection");
     const error = new EventError(
       `Cannot go on with the connection to ${peerText(this.#remote)}: connection reset by peer`,
       { code: "ECONNRESET", syscall: "read" },

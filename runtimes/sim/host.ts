@@ -51,9 +51,9 @@ const CAPABILITIES: Readonly<Capabilities> = Object.freeze({
   udp: true,
   signals: true,
   files: true,
-  tls: false,
-  startTlsServer: false,
-  startTlsClient: false,
+  tls: true,
+  startTlsServer: true,
+  startTlsClient: true,
   tlsTruncation: false,
 });
 
@@ -140,7 +140,6 @@ export class SimHostRuntime implements Runtime {
   connect(options: ConnectOptions, sink: TransportSink): TransportBinding {
     const client = new SimConnection(this, sink);
     try {
-      if (options.tls !== undefined) throw noTls("connect");
       if (this.handles > this.handleLimit) throw this.exhausted("connect");
       if (options.path !== undefined) this.#connectPath(options.path, client);
       else this.#connectInet(options, client);
@@ -238,7 +237,6 @@ export class SimHostRuntime implements Runtime {
 
   #listen(options: ListenOptions, sink: AcceptSink): ListenerBinding {
     this.network.scheduler.touch();
-    if (options.tls !== undefined) throw noTls("listen");
     if (this.handles >= this.handleLimit) throw this.exhausted("listen");
     const reusePort = options.reusePort ?? false;
     const backlog = options.backlog ?? DEFAULT_BACKLOG;
@@ -256,6 +254,7 @@ export class SimHostRuntime implements Runtime {
         reusePort,
         backlog,
         release,
+        tls: options.tls,
       });
       this.#paths.set(path, listener);
       return listener;
@@ -264,7 +263,16 @@ export class SimHostRuntime implements Runtime {
     const bound = this.#listeners.claim(ip, options.port ?? 0, options.ipv6Only ?? false, reusePort, "listen");
     const address: InetAddress = { hostname: bound.hostname, port: bound.port, family: bound.family };
     const release = (listener: SimListener): void => this.#listeners.delete(listener);
-    const listener = new SimListener({ host: this, sink, address, bound, reusePort, backlog, release });
+    const listener = new SimListener({
+      host: this,
+      sink,
+      address,
+      bound,
+      reusePort,
+      backlog,
+      release,
+      tls: options.tls,
+    });
     this.#listeners.add(listener);
     return listener;
   }
@@ -342,10 +350,6 @@ const WILDCARD = { IPv4: "0.0.0.0", IPv6: "::" } as const;
 
 function failure(tried: string, why: string, code: string, syscall: string): EventError {
   return new EventError(`Cannot ${tried}: ${why}`, { code, syscall });
-}
-
-function noTls(syscall: string): EventError {
-  return failure(syscall, "the simulator has no TLS (capabilities.tls)", "EV_UNSUPPORTED", syscall);
 }
 
 function canceled(hostname: string, signal: AbortSignalLike | undefined): EventError {

@@ -7,6 +7,7 @@
 import type { AcceptSink, Address, ListenerBinding } from "../../core/runtime.ts";
 import type { Bound } from "./addresses.ts";
 import { type Ends, SimConnection } from "./connection.ts";
+import type { TlsListenOptions } from "../../core/tls.ts";
 import type { SimHostRuntime } from "./host.ts";
 
 /** How many connections may wait to be accepted unless a listener says otherwise, as on the real hosts. */
@@ -25,6 +26,8 @@ export interface Attempt extends Ends {
 
 /** What a listener is made from. */
 export interface ListenerOptions {
+  /** TLS on each connection. */
+  readonly tls: TlsListenOptions | undefined;
   /** The host it belongs to. */
   readonly host: SimHostRuntime;
   /** Who hears of connections. */
@@ -127,6 +130,7 @@ export class SimListener implements ListenerBinding {
         return;
       }
       const server = new SimConnection(host, undefined);
+      if (this.#options.tls !== undefined) server.expectTls("server", this.#options.tls);
       const acceptTime = host.network.arrival();
       SimConnection.join(client, server, attempt, acceptTime);
       host.network.scheduler.at(acceptTime, () => {

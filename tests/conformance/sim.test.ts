@@ -17,6 +17,8 @@ function subject(): Subject {
     raise: (signal) => sim.raise(signal),
     file,
     unixPath: () => `/run/socket-${paths++}`,
+    // The simulator's own kind.
+    tls: { ca: "a CA", cert: "localhost, 127.0.0.1 signed by a CA", key: "a key" },
   };
 }
 

@@ -77,13 +77,6 @@ describe("connecting", () => {
     assertEquals(wrong.closed, "EADDRNOTAVAIL");
   });
 
-  it("with TLS fails with EV_UNSUPPORTED", async () => {
-    const sim = simRuntime();
-    const client = connect(sim, { port: 1, tls: {} });
-    await sim.advance(1);
-    assertEquals(client.closed, "EV_UNSUPPORTED");
-  });
-
   it("is tried again by a program that waits for the server", async () => {
     const sim = simRuntime();
     const refused = connect(sim, { port: 80 });

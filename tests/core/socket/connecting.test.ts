@@ -85,8 +85,12 @@ describe("connect()", () => {
   });
 
   it("with what the host can't do throws EV_UNSUPPORTED", () => {
-    const { base } = world();
-    const error = assertThrows(() => base.connect({ port: 1, tls: {} }), EventError) as EventError;
+    const { sim } = world();
+    const host = new Proxy(sim, {
+      get: (target, name): unknown =>
+        name === "capabilities" ? { ...target.capabilities, tls: false } : Reflect.get(target, name),
+    });
+    const error = assertThrows(() => Socket.connect(host, { port: 1, tls: {} }), EventError) as EventError;
     assertEquals(error.code, "EV_UNSUPPORTED");
   });
 

@@ -90,7 +90,7 @@ describe("listen()", () => {
 
   it("rejects with EV_UNSUPPORTED for what the host can't do", async () => {
     const sim = simRuntime();
-    const host = new SimpleHost(sim, { reusePort: false, ipv6Only: false, unix: false });
+    const host = new SimpleHost(sim, { reusePort: false, ipv6Only: false, unix: false, tls: false });
     for (
       const options of [
         { port: 0, reusePort: true },

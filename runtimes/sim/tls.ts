@@ -1,0 +1,160 @@
+/**
+ * TLS in the simulator: a stand-in with no cryptography in it, for tests of what follows from a handshake. The two ends
+ * exchange who they are, over the simulated connection and in its time, and then go on in the clear.
+ *
+ * A certificate is a text: the names that it is for, and who has signed it (`"localhost, 127.0.0.1 signed by our CA"`). An
+ * authority is its name (`"our CA"`). A key is any text. Whatever else comes in a handshake makes it fail.
+ *
+ * @module
+ */
+
+import type { Pem, StartTlsOptions, TlsInfo, TlsRole } from "../../core/tls.ts";
+
+/** What a handshake tells the connection that it is made on. */
+export interface HandshakeOwner {
+  /** Sends a part of the handshake. */
+  sendRecord(bytes: Uint8Array): void;
+  /** It is through; `rest` is what came behind it. */
+  secured(info: TlsInfo, rest: Uint8Array): void;
+  /** It has failed. */
+  refuseTls(code: "ERR_TLS_CERT" | "ERR_TLS_HANDSHAKE", why: string): void;
+}
+
+/** What one end says to the other. */
+interface Hello {
+  readonly alpnProtocols?: readonly string[];
+  readonly alpnProtocol?: string | undefined;
+  readonly cert?: string | undefined;
+}
+
+const RECORD = 22;
+const ALERT = 21;
+/** The kind and the length of a record. */
+const HEAD = 3;
+
+/** One end's part of a handshake. */
+export class SimHandshake {
+  readonly #owner: HandshakeOwner;
+  readonly #role: TlsRole;
+  readonly #options: StartTlsOptions;
+  #received: Uint8Array = new Uint8Array(0);
+  #alpnProtocol: string | undefined;
+  /** The server has answered, and waits for the client's word. */
+  #answered = false;
+
+  /**
+   * Makes one end's part.
+   *
+   * @param owner The connection
+   * @param role Who this end is
+   * @param options What it was given
+   */
+  constructor(owner: HandshakeOwner, role: TlsRole, options: StartTlsOptions) {
+    this.#owner = owner;
+    this.#role = role;
+    this.#options = options;
+  }
+
+  /** Begins: the client speaks first. */
+  start(): void {
+    if (this.#role === "client") this.#send(RECORD, { alpnProtocols: this.#options.alpnProtocols ?? [] });
+  }
+
+  /**
+   * Takes what has arrived.
+   *
+   * @param bytes The bytes
+   */
+  receive(bytes: Uint8Array): void {
+    const all = new Uint8Array(this.#received.length + bytes.length);
+    all.set(this.#received);
+    all.set(bytes, this.#received.length);
+    this.#received = all;
+    const kind = all[0];
+    if (kind === ALERT) return this.#owner.refuseTls("ERR_TLS_HANDSHAKE", "the peer has broken it off");
+    const hello = kind === RECORD ? this.#record() : null;
+    if (hello === undefined) return;
+    if (hello === null) this.#owner.refuseTls("ERR_TLS_HANDSHAKE", "what came is no TLS");
+    else if (this.#role === "client") this.#onServer(hello);
+    else if (this.#answered) this.#onFinished(hello);
+    else this.#onClient(hello);
+  }
+
+  /** Takes a whole record. @returns Undefined when it is not all there, null when it is none */
+  #record(): Hello | null | undefined {
+    const all = this.#received;
+    const length = HEAD + (all[1] ?? 0) * 256 + (all[2] ?? 0);
+    if (all.length < HEAD || all.length < length) return undefined;
+    this.#received = all.subarray(length);
+    try {
+      return JSON.parse(String.fromCharCode(...all.subarray(HEAD, length))) as Hello;
+    } catch {
+      return null;
+    }
+  }
+
+  #send(kind: number, hello: Hello): void {
+    // Only ASCII leaves: JSON's own escapes stand for the rest.
+    const text = JSON.stringify(hello).replace(
+      /[^\x20-\x7e]/g,
+      (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`,
+    );
+    const bytes = new Uint8Array(HEAD + text.length);
+    bytes.set([kind, text.length >> 8, text.length & 255]);
+    for (let i = 0; i < text.length; i++) bytes[HEAD + i] = text.charCodeAt(i);
+    this.#owner.sendRecord(bytes);
+  }
+
+  #onClient({ alpnProtocols: offered = [] }: Hello): void {
+    const { alpnProtocols = [], cert } = this.#options;
+    this.#alpnProtocol = alpnProtocols.find((name) => offered.includes(name));
+    if (alpnProtocols.length > 0 && offered.length > 0 && this.#alpnProtocol === undefined) {
+      return this.#breakOff("ERR_TLS_HANDSHAKE", "the two have no protocol in common");
+    }
+    this.#answered = true;
+    this.#send(RECORD, { alpnProtocol: this.#alpnProtocol, cert: textOf(cert) });
+  }
+
+  #onServer({ cert, alpnProtocol }: Hello): void {
+    const { serverName = "localhost", rejectUnauthorized = true, cert: own } = this.#options;
+    const problem = this.#problem(cert, serverName);
+    if (problem !== undefined && rejectUnauthorized) return this.#breakOff("ERR_TLS_CERT", problem);
+    this.#alpnProtocol = alpnProtocol;
+    this.#send(RECORD, { cert: textOf(own) });
+    this.#secured(cert, problem === undefined);
+  }
+
+  #onFinished({ cert }: Hello): void {
+    const { requestCert = false, rejectUnauthorized = true } = this.#options;
+    if (!requestCert) return this.#secured(undefined, false);
+    const problem = this.#problem(cert, undefined);
+    if (problem !== undefined && rejectUnauthorized) this.#owner.refuseTls("ERR_TLS_CERT", problem);
+    else this.#secured(cert, problem === undefined);
+  }
+
+  #secured(cert: string | undefined, authorized: boolean): void {
+    const peerCertificate = cert === undefined ? undefined : Uint8Array.from(cert, (unit) => unit.charCodeAt(0));
+    const info = { protocol: "TLSv1.3", alpnProtocol: this.#alpnProtocol, peerCertificate, authorized };
+    this.#owner.secured(info, this.#received);
+  }
+
+  #breakOff(code: "ERR_TLS_CERT" | "ERR_TLS_HANDSHAKE", why: string): void {
+    this.#send(ALERT, {});
+    this.#owner.refuseTls(code, why);
+  }
+
+  /** What there is against a certificate. */
+  #problem(cert: string | undefined, name: string | undefined): string | undefined {
+    if (cert === undefined) return "the peer has shown no certificate";
+    const [, names = "", signer = ""] = /^(.*) signed by (.*)$/.exec(cert) ?? [];
+    const { ca = [] } = this.#options;
+    const trusted = (Array.isArray(ca) ? ca as readonly Pem[] : [ca as Pem]).map((each) => textOf(each)?.trim());
+    if (!trusted.includes(signer)) return `nobody trusts ${signer === "" ? `"${cert}"` : signer}`;
+    if (name === undefined || names.split(",").some((each) => each.trim() === name)) return undefined;
+    return `it is for ${names} and not for ${name}`;
+  }
+}
+
+function textOf(pem: Pem | undefined): string | undefined {
+  return pem === undefined || typeof pem === "string" ? pem?.trim() : String.fromCharCode(...pem).trim();
+}
