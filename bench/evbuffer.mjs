@@ -6,12 +6,13 @@
  * `evbuffer/`; all three runtimes run the same bundle.
  */
 
-import { join } from "node:path";
-import { build } from "esbuild";
 import { run as execute } from "../tests/tools/processes.mjs";
-import { findRuntime, plainEnvironment, ROOT, RUNTIMES } from "../tests/tools/runtimes.mjs";
+import { findRuntime, plainEnvironment, RUNTIMES } from "../tests/tools/runtimes.mjs";
+import { bundle } from "./shared/bundle.mjs";
+import { isMet, limitText } from "./shared/goals.mjs";
+import { step } from "./shared/progress.mjs";
+import { layOut } from "./shared/tables.mjs";
 
-const BUNDLE = join(ROOT, "build", "bench", "evbuffer.mjs");
 /** What a row's ratio must be: at least this many times as fast, or at most this many times the time. */
 const GOALS = {
   "lines: readln / bl": { atLeast: 3 },
@@ -46,23 +47,12 @@ const WHY = {
 export async function run({ quick, args }) {
   const unknown = args.find((word) => !RUNTIMES.includes(word));
   if (unknown !== undefined) throw new Error(`no runtime is called "${unknown}": ${RUNTIMES.join(", ")}`);
-  await build({
-    absWorkingDir: ROOT,
-    entryPoints: ["bench/evbuffer/main.ts"],
-    outfile: BUNDLE,
-    bundle: true,
-    format: "esm",
-    platform: "node",
-    target: "es2022",
-    logLevel: "error",
-    // split2 is CommonJS, and asks for its modules in that way.
-    banner: { js: 'import { createRequire } from "node:module"; const require = createRequire(import.meta.url);' },
-  });
+  const file = await bundle("bench/evbuffer/main.ts", "evbuffer.mjs");
   const columns = [];
   for (const name of RUNTIMES.filter((each) => args.length === 0 || args.includes(each))) {
     const { path, version } = findRuntime(name);
-    const command = name === "deno" ? ["run", "--quiet", "--no-check", "--allow-all", BUNDLE] : [BUNDLE];
-    console.log(`measuring on ${name} ${version}`);
+    const command = name === "deno" ? ["run", "--quiet", "--no-check", "--allow-all", file] : [file];
+    step(`${name} ${version}`);
     const result = await execute(path, quick ? [...command, "--quick"] : command, {
       env: plainEnvironment(),
       timeoutMs: 600_000,
@@ -72,6 +62,25 @@ export async function run({ quick, args }) {
     columns.push({ name, version, rows });
   }
   report(columns);
+  return { rows: columns.flatMap(({ name, rows }) => rows.map((each) => rowOf(name, each))) };
+}
+
+/** `ratio` is how many times as fast ours is where the goal says so, else our time by the other's. */
+function rowOf(runtime, { work, ratio, ours, theirs, unit }) {
+  const goal = GOALS[work];
+  const factor = goal?.atMost === undefined ? 1 / ratio : ratio;
+  const [workload, against] = work.split(" / ");
+  const met = goal === undefined ? null : isMet(goal, factor);
+  return {
+    workload,
+    against,
+    runtime,
+    goal: limitText(goal),
+    ratio: factor,
+    spread: null,
+    met,
+    details: { ours, theirs, unit },
+  };
 }
 
 function report(columns) {
@@ -108,9 +117,4 @@ function goalText(goal) {
 
 function amount(value, unit) {
   return `${value >= 100 ? value.toFixed(0) : value.toFixed(1)} ${unit}`;
-}
-
-function layOut(rows) {
-  const widths = rows[0].map((_, i) => Math.max(...rows.map((row) => row[i].length)));
-  return rows.map((row) => row.map((cell, i) => cell.padEnd(widths[i])).join("  ").trimEnd()).join("\n");
 }

@@ -3,15 +3,14 @@
  *
  * The CPU time (user and system, all threads) of the server process for a 64-byte line, with 25 connections and 1 or 32
  * lines of each in flight, under the load of `npm run bench -- rot13`. One server runs at a time, since one of them never
- * rests. What is measured goes to `results/examples.json`, from which the tour in `examples/README.md` has its numbers.
+ * rests. A whole run goes to `results/examples.json`, from which the tour in `examples/README.md` has its numbers.
  */
 
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { cpus } from "node:os";
-import { join } from "node:path";
 import { buildDist, buildExamples } from "../tests/tools/build.mjs";
-import { exampleCommand, findRuntime, ROOT, RUNTIMES } from "../tests/tools/runtimes.mjs";
-import { buildLoad, measure, startServer } from "./rot13.mjs";
+import { exampleCommand, RUNTIMES } from "../tests/tools/runtimes.mjs";
+import { step } from "./shared/progress.mjs";
+import { buildLoad, measure, startServer } from "./shared/servers.mjs";
 
 /** The servers in the order of the tour: their names, arguments behind the port, and what they answer. */
 const SERVERS = [
@@ -29,7 +28,7 @@ const SERVERS = [
   ["echo_iocp", [], "echo"],
 ];
 /** It starts a thread for each connection of each round, which must not be in what a line costs. */
-const SLOW_START = { rot13_fork: 6000 };
+const SLOW_START = { rot13_fork: 4000 };
 /** One of them takes 30 clients, one has 32 children. */
 const CONNECTIONS = 25;
 const IN_FLIGHT = [1, 32];
@@ -43,8 +42,8 @@ export async function run({ quick, args }) {
   const runtimes = choose(RUNTIMES);
   const servers = SERVERS.filter(([name]) => choose(names).includes(name));
   const plan = quick
-    ? { rounds: 1, warmUpMs: 100, warmupMs: 20, measureMs: 50 }
-    : { rounds: 5, warmUpMs: 1500, warmupMs: 200, measureMs: 500 };
+    ? { rounds: 1, warmUpMs: 0, warmupMs: 20, measureMs: 50 }
+    : { rounds: 3, warmUpMs: 700, warmupMs: 100, measureMs: 300 };
 
   await buildDist({ declarations: false });
   await buildExamples();
@@ -54,10 +53,12 @@ export async function run({ quick, args }) {
       `medians of ${plan.rounds} rounds of ${plan.measureMs} ms\n`,
   );
   const results = [];
-  for (const [name, more, kind] of servers) {
-    for (const runtime of runtimes) {
+  for (const [at, [name, more, kind]] of servers.entries()) {
+    // A short run shows each server on one of them.
+    for (const runtime of quick ? [runtimes[at % runtimes.length]] : runtimes) {
+      step(`${name} on ${runtime}`);
       const { file, args } = exampleCommand(runtime, name, ["0", ...more]);
-      const server = await startServer([file, ...args], "ignore");
+      const server = await startServer([file, ...args], { stderr: "ignore" });
       try {
         for (const inFlight of IN_FLIGHT) {
           const warmupMs = quick ? plan.warmupMs : SLOW_START[name] ?? plan.warmupMs;
@@ -70,30 +71,17 @@ export async function run({ quick, args }) {
     }
   }
   print(results, runtimes);
-  if (quick) return;
-  const folder = join(ROOT, "bench", "results");
-  mkdirSync(folder, { recursive: true });
-  const path = join(folder, "examples.json");
-  const same = (a, b) => a.server === b.server && a.runtime === b.runtime && a.inFlight === b.inFlight;
-  const all = existsSync(path) ? JSON.parse(readFileSync(path, "utf8")).results : [];
-  for (const result of results) {
-    const at = all.findIndex((each) => same(each, result));
-    if (at < 0) all.push(result);
-    else all[at] = result;
-  }
-  const versions = Object.fromEntries(RUNTIMES.map((name) => [name, findRuntime(name).version]));
-  const written = { cpu: cpus()[0].model, connections: CONNECTIONS, versions, results: all };
-  writeFileSync(path, `${JSON.stringify(written, null, 1)}\n`);
-  console.log("\nWritten: bench/results/examples.json");
+  return { rows: [], connections: CONNECTIONS, results };
 }
 
 /** The median of several rounds, in microseconds of CPU for a line. */
 async function cost(server, load, inFlight, kind, { rounds, warmUpMs, warmupMs, measureMs }) {
   // The compilers of the runtimes take their time.
-  await measure(load, server, inFlight, warmUpMs, 10, CONNECTIONS, kind);
+  const how = { connections: CONNECTIONS, inFlight, kind };
+  if (warmUpMs > 0) await measure(load, server, { ...how, warmupMs: warmUpMs, measureMs: 50 });
   const costs = [];
   for (let round = 0; round < rounds; round++) {
-    costs.push((await measure(load, server, inFlight, warmupMs, measureMs, CONNECTIONS, kind)).cpuUs);
+    costs.push((await measure(load, server, { ...how, warmupMs, measureMs })).cpuUs);
   }
   return costs.toSorted((a, b) => a - b)[costs.length >> 1];
 }
@@ -106,7 +94,7 @@ function print(results, runtimes) {
       const found = results.find((each) =>
         each.server === server && each.runtime === runtime && each.inFlight === inFlight
       );
-      return found.cpuUs.toFixed(found.cpuUs < 10 ? 2 : 0);
+      return found === undefined ? "" : found.cpuUs.toFixed(found.cpuUs < 10 ? 2 : 0);
     };
     rows.push([server, ...columns.map(cell)]);
   }

@@ -1,29 +1,28 @@
 /**
- * The loop benchmark: `npm run bench -- loop [node] [deno] [bun] [c] [memory] [tcp] [timers] [--quick]`; the words choose.
+ * The loop benchmark: `npm run bench -- loop [node] [deno] [bun] [c] [hops] [memory] [tcp] [--quick]`; the words choose.
  *
  * - libevent's `bench` and `bench_cascade`: a byte hops from connection to connection, in memory and over the loopback;
  *   in C over socket pairs and over the loopback, where there are libevent and a compiler.
+ *   `hops` is both in memory, against C over socket pairs, with each runtime and C in turn: the goals' rows.
  * - What an event costs among N idle connections: the table, and a plot, `results/loop_idle.svg`.
- * - Timers against the host's `setTimeout`.
  *
  * All results are medians of rounds behind a warm-up; a whole run writes them to `results/loop.json` too.
  */
 
-import { execFileSync } from "node:child_process";
-import { mkdirSync, writeFileSync } from "node:fs";
 import { cpus } from "node:os";
-import { join } from "node:path";
-import { build } from "esbuild";
 import { run as execute } from "../tests/tools/processes.mjs";
 import { findRuntime, plainEnvironment, ROOT, RUNTIMES } from "../tests/tools/runtimes.mjs";
-import { plot } from "./loop/plot.mjs";
+import { bundle } from "./shared/bundle.mjs";
+import { compileWithLibevent, HOW_TO_GET_C, libeventVersion } from "./shared/compile.mjs";
+import { row } from "./shared/goals.mjs";
 import { pinned, pinning } from "./shared/pinned.mjs";
+import { step } from "./shared/progress.mjs";
+import { compare, median } from "./shared/stats.mjs";
+import { layOut } from "./shared/tables.mjs";
 
-const BUILD = join(ROOT, "build", "bench");
-const RESULTS = join(ROOT, "bench", "results");
-const BUNDLE = join(BUILD, "loop.mjs");
 const CONTESTANTS = [...RUNTIMES, "c"];
-const PARTS = ["memory", "tcp", "timers"];
+const PARTS = ["hops", "memory", "tcp"];
+const STARTS = 3;
 const IN_C = [
   { where: "socket pairs", how: "pair" },
   { where: "tcp", how: "tcp" },
@@ -37,44 +36,78 @@ export async function run({ quick, args }) {
   }
   const choose = (all) => all.some((word) => args.includes(word)) ? all.filter((word) => args.includes(word)) : all;
   const parts = choose(PARTS);
+  const names = choose(CONTESTANTS);
   console.log(`${cpus()[0].model}, ${cpus().length} CPUs; ${pinning()}`);
+  const file = await bundle("bench/loop/main.ts", "loop.mjs");
+  const binary = names.includes("c") || parts.includes("hops") ? compileWithLibevent("loop_bench") : undefined;
+  if (binary === undefined && names.includes("c")) console.log(`C is left out: ${HOW_TO_GET_C}`);
+  const rows = parts.includes("hops") ? await inTurn(names.filter((name) => name !== "c"), file, binary, quick) : [];
   const results = [];
-  for (const name of choose(CONTESTANTS)) {
-    results.push(...name === "c" ? await inC(parts, quick) : await onRuntime(name, parts, quick));
+  const others = parts.filter((part) => part !== "hops");
+  for (const name of others.length === 0 ? [] : names) {
+    step(name);
+    results.push(...name === "c" ? await inC(binary, others, quick) : await onRuntime(name, file, others, quick));
   }
   reportHops(results);
-  reportTimers(results);
-  const idle = results.filter(({ work }) => work === "idle");
+  const idle = series(results.filter(({ work }) => work === "idle"));
   if (idle.length > 0) reportIdle(idle);
-  if (quick || args.length > 0) return;
-  mkdirSync(RESULTS, { recursive: true });
-  writeFileSync(
-    join(RESULTS, "loop.json"),
-    `${JSON.stringify({ cpu: cpus()[0].model, pinning: pinning(), results }, null, 1)}\n`,
-  );
-  writeFileSync(join(RESULTS, "loop_idle.svg"), plot(series(idle)));
-  console.log("\nWritten: bench/results/loop.json, bench/results/loop_idle.svg");
+  return { rows, results, idle };
 }
 
-async function onRuntime(name, parts, quick) {
-  mkdirSync(BUILD, { recursive: true });
-  await build({
-    absWorkingDir: ROOT,
-    entryPoints: ["bench/loop/main.ts"],
-    outfile: BUNDLE,
-    bundle: true,
-    format: "esm",
-    platform: "node",
-    target: "es2022",
-    logLevel: "error",
-  });
+/** The goals: `bench` and `bench_cascade` in memory, each process once in each round. */
+async function inTurn(names, file, binary, quick) {
+  const samples = new Map();
+  const keep = (name, all) => {
+    for (const each of all.filter(({ work }) => work !== "idle")) {
+      const id = `${name} ${workload(each)}`;
+      samples.set(id, [...samples.get(id) ?? [], each.us]);
+    }
+  };
+  const inMemory = binary === undefined ? [] : [["c", () => inC(binary, ["memory"], quick, false)]];
+  for (let start = 0; start < (quick ? 1 : STARTS); start++) {
+    for (const name of names) {
+      step(`in memory, ${name}, start ${start + 1}`);
+      keep(name, await onRuntime(name, file, ["hops"], quick));
+      for (const [c, measured] of inMemory) {
+        keep(
+          `${c} ${name}`,
+          (await measured()).filter(({ where }) => where !== "tcp"),
+        );
+      }
+    }
+  }
+  const works = [
+    { work: "bench", n: 100, active: 1, writes: 100 },
+    { work: "bench", n: 1000, active: 100, writes: 1000 },
+    { work: "cascade", n: 100 },
+    { work: "cascade", n: 1000 },
+  ];
+  return names.flatMap((name) =>
+    works.map((work) => {
+      const [ours, theirs] = [name, `c ${name}`].map((who) => samples.get(`${who} ${workload(work)}`));
+      if (theirs === undefined) return row("loop-c", name, { workload: workload(work), skipped: HOW_TO_GET_C });
+      return row("loop-c", name, {
+        workload: workload(work),
+        ...compare(ours, theirs),
+        details: { oursUs: median(ours), theirsUs: median(theirs) },
+      });
+    })
+  );
+}
+
+function workload({ work, n, active, writes }) {
+  const name = work === "bench" ? "bench.c" : "bench_cascade.c";
+  const how = active === undefined ? "" : `, ${active} active, ${writes.toLocaleString("en")} writes`;
+  return `\`${name}\` in memory: ${n.toLocaleString("en")} pairs${how}`;
+}
+
+async function onRuntime(name, file, parts, quick) {
   const { path, version } = findRuntime(name);
-  console.log(`measuring on ${name} ${version}`);
-  const before = name === "deno" ? ["run", "--quiet", "--no-check", "--allow-all", BUNDLE] : [BUNDLE];
+  const before = name === "deno" ? ["run", "--quiet", "--no-check", "--allow-all", file] : [file];
   const command = [path, ...before, ...parts, ...(quick ? ["--quick"] : [])];
   // Not every runtime takes the number of open files that it could have.
-  const [file, ...args] = pinned(0, ["sh", "-c", 'ulimit -n "$(ulimit -Hn)"; exec "$@"', "sh", ...command]);
-  const result = await execute(file, args, { cwd: ROOT, env: plainEnvironment(), timeoutMs: 600_000 });
+  const [first, ...args] = pinned(0, ["sh", "-c", 'ulimit -n "$(ulimit -Hn)"; exec "$@"', "sh", ...command]);
+  const result = await execute(first, args, { cwd: ROOT, env: plainEnvironment(), timeoutMs: 600_000 });
   if (result.code !== 0) throw new Error(`the program failed on ${name}:\n${result.output}`);
   return result.output.split("\n").filter((line) => line.startsWith("{")).map((line) => ({
     on: `${name} ${version}`,
@@ -84,11 +117,9 @@ async function onRuntime(name, parts, quick) {
 
 // ---- libevent
 
-async function inC(parts, quick) {
-  const binary = compile();
+async function inC(binary, parts, quick, idle = true) {
   if (binary === undefined) return [];
   const version = libeventVersion();
-  console.log(`measuring libevent ${version} in C`);
   const rounds = quick ? 5 : 25;
   const results = [];
   const measure = async (work, how, n, active, writes) => {
@@ -98,9 +129,8 @@ async function inC(parts, quick) {
     if (code !== 0) throw new Error(`${work} in C failed: ${output}`);
     return median(output.trim().split("\n").map(Number).slice(rounds));
   };
-  for (const { where, how } of IN_C) {
-    // In memory, C has socket pairs, which JavaScript has not: they stand beside both.
-    if (!parts.includes("tcp") && !parts.includes("memory")) break;
+  // In memory, C has socket pairs, which JavaScript has not: they stand beside both.
+  for (const { where, how } of IN_C.filter(({ where }) => where !== "tcp" || parts.includes("tcp"))) {
     const on = `C, libevent ${version}`;
     for (const [n, active, writes] of [[100, 1, 100], [1000, 100, 1000]]) {
       const us = await measure("bench", how, n, active, writes);
@@ -109,34 +139,11 @@ async function inC(parts, quick) {
     for (const n of [100, 1000]) {
       results.push({ on, where, work: "cascade", n, us: await measure("cascade", how, n, 1, 0), hops: n });
     }
-    for (const n of quick ? [10, 100, 1000] : [10, 100, 1000, 3000, 9000]) {
+    for (const n of !idle ? [] : quick ? [10, 100, 1000] : [10, 100, 1000, 3000, 9000]) {
       results.push({ on, where, work: "idle", n, usPerEvent: await measure("bench", how, n, 1, 1000) / 1001 });
     }
   }
   return results;
-}
-
-function compile() {
-  mkdirSync(BUILD, { recursive: true });
-  const binary = join(BUILD, "loop_bench");
-  const source = join(ROOT, "bench", "reference", "loop_bench.c");
-  try {
-    execFileSync("cc", ["-O2", "-o", binary, source, "-levent_core"], { stdio: ["ignore", "ignore", "pipe"] });
-    return binary;
-  } catch {
-    console.log(
-      "C is left out: it needs a C compiler and libevent (Debian: apt-get install gcc libc6-dev libevent-dev)",
-    );
-    return undefined;
-  }
-}
-
-function libeventVersion() {
-  try {
-    return execFileSync("pkg-config", ["--modversion", "libevent_core"], { encoding: "utf8" }).trim();
-  } catch {
-    return "(of this system)";
-  }
 }
 
 // ---- telling
@@ -158,24 +165,8 @@ function reportHops(results) {
   console.log(layOut([["bench", "over", "pairs", "active", "writes", "on", "us", "us/hop"], ...rows]));
 }
 
-function reportTimers(results) {
-  const rows = results.filter(({ where }) => where === "timers").map((row) => [
-    row.work === "test-time"
-      ? `test-time, ${row.count.toLocaleString("en")} timers`
-      : `${row.work} one of ${row.count.toLocaleString("en")}`,
-    row.on,
-    `${row.ours.toFixed(0)} ${row.unit}`,
-    `${row.host.toFixed(0)} ${row.unit}`,
-    (row.host / row.ours).toFixed(1),
-  ]);
-  if (rows.length === 0) return;
-  console.log("\nTimers\n");
-  console.log(layOut([["work", "on", "ours", "setTimeout", "times as fast"], ...rows]));
-}
-
-function reportIdle(idle) {
-  const all = series(idle);
-  const counts = [...new Set(idle.map(({ n }) => n))].sort((a, b) => a - b);
+function reportIdle(all) {
+  const counts = [...new Set(all.flatMap(({ points }) => points.map(({ x }) => x)))].sort((a, b) => a - b);
   console.log("\nAmong N idle connections: microseconds of an event\n");
   const cell = (points, n) => points.find((point) => point.x === n)?.y.toFixed(2) ?? "";
   console.log(layOut([
@@ -193,13 +184,4 @@ function series(idle) {
       y: usPerEvent,
     })),
   }));
-}
-
-function layOut(rows) {
-  const widths = rows[0].map((_, i) => Math.max(...rows.map((row) => row[i].length)));
-  return rows.map((row) => row.map((cell, i) => cell.padEnd(widths[i])).join("  ").trimEnd()).join("\n");
-}
-
-function median(values) {
-  return values.toSorted((a, b) => a - b)[values.length >> 1];
 }

@@ -1,40 +1,69 @@
 /**
  * Runs the benchmarks: `npm run bench` all of them, `npm run bench -- rot13` one; `--quick` is a short run that shows
- * that they work, not how fast things are.
+ * that they work, not how fast things are, and writes nothing.
  *
  * A benchmark is a file of this folder, `<name>.mjs`, that exports `run({ quick, args })`; `args` are the words behind the
- * name. Helpers and servers are `.ts` files or lie in folders.
+ * name. It gives `{ rows, … }`: rows of `shared/goals.mjs`, and what else should be kept. Without words and not in a short
+ * run, that goes to `results/<name>.json`, and the tables and plots of `docs/performance.md` are made from all of those.
  */
 
-import { readdirSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { endAllOnExit } from "../tests/tools/processes.mjs";
+import { writeDocument } from "./shared/document.mjs";
+import { goalsText } from "./shared/goals.mjs";
+import { enter, leave } from "./shared/progress.mjs";
+import { readResults, writeResults } from "./shared/results.mjs";
 
 const folder = dirname(fileURLToPath(import.meta.url));
-const names = readdirSync(folder)
-  .filter((file) => file.endsWith(".mjs") && file !== "run.mjs")
-  .map((file) => file.slice(0, -4))
-  .sort();
+/** First what the goals are about. */
+const NAMES = [
+  "rot13",
+  "echo",
+  "connections",
+  "memory",
+  "churn",
+  "timers",
+  "loop",
+  "size",
+  "workers",
+  "evbuffer",
+  "flood",
+  "examples",
+];
 
 const words = process.argv.slice(2);
 const quick = words.includes("--quick");
 const [name, ...args] = words.filter((word) => word !== "--quick");
+const begun = performance.now();
 
 endAllOnExit();
-if (name !== undefined && !names.includes(name)) {
+if (name !== undefined && !NAMES.includes(name)) {
   console.error(`Cannot run a benchmark: there is no "${name}"`);
-  console.error(`usage: npm run bench -- [${names.join("|")}] [--quick]`);
+  console.error(`usage: npm run bench -- [${NAMES.join("|")}] [--quick]`);
   process.exitCode = 2;
 } else {
-  for (const each of name === undefined ? names : [name]) {
+  const measured = [];
+  for (const each of name === undefined ? NAMES : [name]) {
     if (name === undefined) console.log(`\n# ${each}\n`);
+    enter(each);
     try {
       const { run } = await import(pathToFileURL(join(folder, `${each}.mjs`)).href);
-      await run({ quick, args });
+      const result = await run({ quick, args });
+      measured.push(...result.rows);
+      if (!quick && args.length === 0) writeResults(each, result);
     } catch (error) {
       console.error(`${each}: ${error.message}`);
       process.exitCode = 1;
     }
+    leave();
   }
+  if (!quick && args.length === 0) writeDocument(readResults());
+  if (name === undefined) {
+    const seconds = Math.round((performance.now() - begun) / 1000);
+    console.log(`\n# The goals, ${Math.floor(seconds / 60)} min ${seconds % 60} s\n`);
+  } else if (measured.length > 0) console.log("");
+  if (quick) {
+    console.log("This was a short run: it shows that all parts work. Its times mean nothing and are not judged.");
+  } else if (name === undefined || measured.length > 0) console.log(goalsText(measured, { all: name === undefined }));
 }

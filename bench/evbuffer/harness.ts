@@ -28,10 +28,9 @@ export interface Row {
 }
 
 /** Runs both in turn, first to warm up. */
-export async function measure(pair: Pair, rounds: number): Promise<Row> {
+export async function measure(pair: Pair, rounds: number, warmUp: number): Promise<Row> {
   const ours: number[] = [];
   const theirs: number[] = [];
-  const warmUp = 3;
   for (let round = 0; round < rounds + warmUp; round++) {
     const first = round % 2 === 0;
     let ourTime = 0;

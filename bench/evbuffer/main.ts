@@ -14,10 +14,15 @@ import { writePairs } from "./writes.ts";
 
 /** Runs all of it, or what has `only` in its name, and prints. */
 export async function main(quick: boolean, only: string): Promise<void> {
-  const groups: (() => Pair[])[] = [linePairs, writePairs, movePairs, searchPairs];
+  const groups: (() => Pair[])[] = [
+    linePairs,
+    writePairs,
+    movePairs,
+    () => searchPairs(quick ? 2_000_000 : 100_000_000),
+  ];
   for (const group of groups) {
     for (const pair of group().filter(({ work }) => work.includes(only))) {
-      const row: Row = await measure(pair, quick ? 3 : 15);
+      const row: Row = await measure(pair, quick ? 1 : 15, quick ? 0 : 3);
       console.log(JSON.stringify(row));
       console.error(
         `${row.work}: ${row.ours.toFixed(1)} and ${row.theirs.toFixed(1)} ${row.unit}, ratio ${row.ratio.toFixed(2)}`,

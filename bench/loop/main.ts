@@ -1,14 +1,13 @@
 /**
  * The loop benchmark on one runtime: a line of JSON for each result. `bench/loop.mjs` builds it and runs it on all three.
  *
- *     main.ts PART… [--quick]      PART: memory, tcp, timers
+ *     main.ts PART… [--quick]      PART: hops (in memory), memory, tcp: with idle connections
  */
 
 import { argv } from "node:process";
 import { detectRuntime, type Runtime } from "../../mod.ts";
 import { Bench, cascade, closePairs, makePairs } from "./hops.ts";
 import { MemoryRuntime } from "./memory_runtime.ts";
-import { type Churn, hostChurn, hostTestTime, ourChurn, ourTestTime } from "./timers.ts";
 
 const quick = argv.includes("--quick");
 const ROUNDS = quick ? 5 : 25;
@@ -59,27 +58,9 @@ async function hops(where: string, runtime: Runtime, idle: readonly number[]): P
   closePairs(pairs);
 }
 
-async function timers(): Promise<void> {
-  const count = quick ? 50_000 : 1_000_000;
-  const measured: Record<"ours" | "host", Churn[]> = { ours: [], host: [] };
-  for (let round = 0; round < (quick ? 1 : 3); round++) {
-    measured.ours.push(ourChurn(count));
-    measured.host.push(hostChurn(count));
-  }
-  for (const step of ["add", "restart", "del"] as const) {
-    const [ours, host] = [measured.ours, measured.host].map((all) =>
-      median(all.map((each) => each[step])) * 1e6 / count
-    );
-    say({ where: "timers", work: step, count, ours, host, unit: "ns" });
-  }
-  const timers = quick ? 2_000 : 20_000;
-  const [ours, host] = [await ourTestTime(timers), await hostTestTime(timers)];
-  say({ where: "timers", work: "test-time", count: timers, ours: ours.ms, host: host.ms, unit: "ms of CPU" });
-}
-
+if (argv.includes("hops")) await hops("memory", new MemoryRuntime(), []);
 if (argv.includes("memory")) {
   await hops("memory", new MemoryRuntime(), quick ? [10, 100, 1000] : [10, 100, 1000, 10_000, 100_000]);
 }
 // Both ends are in this process, and it may have 20,000 files on many systems.
 if (argv.includes("tcp")) await hops("tcp", detectRuntime(), quick ? [10, 100, 1000] : [10, 100, 1000, 3000, 9000]);
-if (argv.includes("timers")) await timers();

@@ -22,7 +22,7 @@ function random(): (n: number) => number {
   };
 }
 
-/** Milliseconds for each of the three things that a timeout has done to it. */
+/** Nanoseconds of one of each of the three things that a timeout has done to it. */
 export interface Churn {
   add: number;
   restart: number;
@@ -31,8 +31,8 @@ export interface Churn {
 
 const nothing = (): void => {};
 
-/** Makes and adds `count` timers of up to a quarter of an hour, restarts each, and deletes them. */
-export function ourChurn(count: number): Churn {
+/** Makes and adds `count` timers of up to a quarter of an hour, restarts the first of them, and deletes all. */
+export function ourChurn(count: number, restarts: number): Churn {
   const base = new EventBase();
   const next = random();
   const events: EventHandle[] = [];
@@ -43,33 +43,34 @@ export function ourChurn(count: number): Churn {
     events.push(event);
   }
   times.push(performance.now());
-  for (const event of events) event.add(60_000 + next(900_000));
+  for (let i = 0; i < restarts; i++) (events[i] as EventHandle).add(60_000 + next(900_000));
   times.push(performance.now());
   for (const event of events) event.del();
   times.push(performance.now());
   base.free();
-  return churn(times);
+  return churn(times, count, restarts);
 }
 
 /** The same with the host's own. */
-export function hostChurn(count: number): Churn {
+export function hostChurn(count: number, restarts: number): Churn {
   const next = random();
   const timers: HostTimer[] = [];
   const times = [performance.now()];
   for (let i = 0; i < count; i++) timers.push(setTimeout(nothing, 60_000 + next(900_000)));
   times.push(performance.now());
-  for (let i = 0; i < count; i++) {
+  for (let i = 0; i < restarts; i++) {
     clearTimeout(timers[i]);
     timers[i] = setTimeout(nothing, 60_000 + next(900_000));
   }
   times.push(performance.now());
   for (const timer of timers) clearTimeout(timer);
   times.push(performance.now());
-  return churn(times);
+  return churn(times, count, restarts);
 }
 
-function churn([a = 0, b = 0, c = 0, d = 0]: number[]): Churn {
-  return { add: b - a, restart: c - b, del: d - c };
+function churn([a = 0, b = 0, c = 0, d = 0]: number[], count: number, restarts: number): Churn {
+  const ns = 1e6;
+  return { add: (b - a) * ns / count, restart: (c - b) * ns / restarts, del: (d - c) * ns / count };
 }
 
 /**

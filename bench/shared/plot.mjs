@@ -1,4 +1,4 @@
-/** A plot with two logarithmic axes, as SVG. */
+/** Plots as SVG: curves over two logarithmic axes, and bars. */
 
 const WIDTH = 760;
 const HEIGHT = 440;
@@ -9,12 +9,13 @@ const BOTTOM = 50;
 const COLOURS = ["#3c873a", "#7fbf7b", "#1f6feb", "#79b8ff", "#c2410c", "#fdba74", "#444444", "#999999"];
 
 /**
- * Draws curves of the time of an event over the number of idle connections.
+ * Draws curves of microseconds over a number.
  *
  * @param {readonly { name: string, points: readonly { x: number, y: number }[] }[]} curves
+ * @param {{ title: string, below: string }} texts
  * @returns {string} The SVG
  */
-export function plot(curves) {
+export function plot(curves, { title, below }) {
   const xs = curves.flatMap(({ points }) => points.map(({ x }) => x));
   const ys = curves.flatMap(({ points }) => points.map(({ y }) => y));
   const [x0, x1] = decades(xs);
@@ -25,7 +26,7 @@ export function plot(curves) {
   const lines = [
     `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${HEIGHT}" font-family="sans-serif" font-size="12">`,
     `<rect width="${WIDTH}" height="${HEIGHT}" fill="white"/>`,
-    `<text x="${LEFT}" y="22" font-size="14">Time of one event among N idle connections</text>`,
+    `<text x="${LEFT}" y="22" font-size="14">${title}</text>`,
   ];
   for (let power = x0; power <= x1; power++) {
     const at = x(10 ** power);
@@ -41,7 +42,7 @@ export function plot(curves) {
       `<text x="${LEFT - 8}" y="${Number(at) + 4}" text-anchor="end">${10 ** power} µs</text>`,
     );
   }
-  lines.push(`<text x="${(LEFT + WIDTH - RIGHT) / 2}" y="${HEIGHT - 12}" text-anchor="middle">idle connections</text>`);
+  lines.push(`<text x="${(LEFT + WIDTH - RIGHT) / 2}" y="${HEIGHT - 12}" text-anchor="middle">${below}</text>`);
   curves.forEach(({ name, points }, i) => {
     const colour = COLOURS[i % COLOURS.length];
     const path = points.map((point) => `${x(point.x)},${y(point.y)}`).join(" ");
@@ -54,6 +55,36 @@ export function plot(curves) {
     );
   });
   return `${lines.join("\n")}\n</svg>\n`;
+}
+
+/**
+ * Draws a bar for each value, from zero.
+ *
+ * @param {readonly { name: string, value: number, ours: boolean }[]} bars
+ * @param {{ title: string }} texts
+ * @returns {string} The SVG
+ */
+export function plotBars(bars, { title }) {
+  const step = 24;
+  const left = 170;
+  const height = TOP + bars.length * step + 20;
+  const scale = (WIDTH - left - 80) / Math.max(...bars.map(({ value }) => value));
+  const rows = bars.flatMap(({ name, value, ours }, i) => {
+    const y = TOP + i * step;
+    const width = Math.max(1, value * scale);
+    return [
+      `<text x="${left - 8}" y="${y + 14}" text-anchor="end">${name}</text>`,
+      `<rect x="${left}" y="${y + 2}" width="${width.toFixed(1)}" height="16" fill="${ours ? "#1f6feb" : "#bbb"}"/>`,
+      `<text x="${(left + width + 6).toFixed(1)}" y="${y + 14}">${value.toFixed(value < 1 ? 3 : 2)}</text>`,
+    ];
+  });
+  return [
+    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${height}" font-family="sans-serif" font-size="12">`,
+    `<rect width="${WIDTH}" height="${height}" fill="white"/>`,
+    `<text x="12" y="22" font-size="14">${title}</text>`,
+    ...rows,
+    "</svg>\n",
+  ].join("\n");
 }
 
 /** The powers of ten around all values. */

@@ -1,0 +1,18 @@
+/** Tables of text, for the terminal and for Markdown. */
+
+/** @param {readonly (readonly string[])[]} rows The first is the head. @param {number} [left] How many columns begin at the left */
+export function layOut(rows, left = rows[0].length) {
+  const widths = rows[0].map((_, i) => Math.max(...rows.map((row) => row[i].length)));
+  const line = (row) =>
+    row.map((cell, i) => i < left ? cell.padEnd(widths[i]) : cell.padStart(widths[i])).join("  ").trimEnd();
+  return [line(rows[0]), widths.map((width) => "-".repeat(width)).join("  "), ...rows.slice(1).map(line)].join("\n");
+}
+
+/** As `deno fmt` lays it out. @param {readonly (readonly string[])[]} rows */
+export function markdown(rows) {
+  const cells = rows.map((row) => row.map((cell) => cell.replaceAll("|", "\\|")));
+  const widths = cells[0].map((_, i) => Math.max(3, ...cells.map((row) => [...row[i]].length)));
+  const line = (row) => `| ${row.map((cell, i) => cell + " ".repeat(widths[i] - [...cell].length)).join(" | ")} |`;
+  return [line(cells[0]), `| ${widths.map((width) => "-".repeat(width)).join(" | ")} |`, ...cells.slice(1).map(line)]
+    .join("\n");
+}

@@ -1,0 +1,103 @@
+/**
+ * What the library weighs: `npm run bench -- size [node] [deno] [bun] [--quick]`.
+ *
+ * The core and one adapter, bundled, minified and gzipped, in kB (1,000 bytes); and how long the import of the built
+ * package takes in a fresh process, less that of an empty module, in milliseconds: the median of many processes, in turn.
+ */
+
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { pathToFileURL } from "node:url";
+import { gzipSync } from "node:zlib";
+import { build } from "esbuild";
+import { buildDist } from "../tests/tools/build.mjs";
+import { run as execute } from "../tests/tools/processes.mjs";
+import { plainEnvironment, ROOT, RUNTIMES } from "../tests/tools/runtimes.mjs";
+import { BUILD } from "./shared/compile.mjs";
+import { row } from "./shared/goals.mjs";
+import { pinned } from "./shared/pinned.mjs";
+import { program } from "./shared/programs.mjs";
+import { step } from "./shared/progress.mjs";
+import { summarize } from "./shared/stats.mjs";
+
+/** @param {{ quick: boolean, args: readonly string[] }} options */
+export async function run({ quick, args }) {
+  const unknown = args.find((word) => !RUNTIMES.includes(word));
+  if (unknown !== undefined) throw new Error(`no runtime is called "${unknown}": ${RUNTIMES.join(", ")}`);
+  const runtimes = RUNTIMES.filter((name) => args.length === 0 || args.includes(name));
+  await buildDist({ declarations: false });
+  const rows = [];
+  for (const name of runtimes) {
+    const { minified, gzipped, heaviest } = await size(
+      `export * from "./core/mod.ts"; export * from "./runtimes/${name}.ts";`,
+    );
+    rows.push(
+      row("size", name, {
+        ratio: gzipped / 1000,
+        details: { unit: "kB", minifiedBytes: minified, gzippedBytes: gzipped, heaviest },
+      }),
+    );
+  }
+  for (const name of runtimes) {
+    step(`import on ${name}`);
+    const took = await importTimes(name, quick ? 1 : 15);
+    rows.push(row("import", name, { ...summarize(took), details: { unit: "ms", processes: took.length } }));
+  }
+  const parts = {
+    core: await size(`export * from "./core/mod.ts";`),
+    all: await size(`export * from "./mod.ts";`),
+  };
+  for (const [name, { gzipped }] of Object.entries(parts)) {
+    console.log(`${name}: ${(gzipped / 1000).toFixed(1)} kB gzipped`);
+  }
+  return { rows, parts };
+}
+
+async function size(contents) {
+  const { outputFiles, metafile } = await build({
+    stdin: { contents, resolveDir: ROOT, loader: "ts" },
+    bundle: true,
+    minify: true,
+    format: "esm",
+    platform: "neutral",
+    target: "es2022",
+    external: ["node:*"],
+    write: false,
+    metafile: true,
+    logLevel: "error",
+  });
+  const [file] = outputFiles;
+  const inputs = Object.entries(Object.values(metafile.outputs)[0].inputs)
+    .map(([path, { bytesInOutput }]) => [path, bytesInOutput])
+    .sort((a, b) => b[1] - a[1]);
+  return {
+    minified: file.contents.length,
+    gzipped: gzipSync(file.contents, { level: 9 }).length,
+    heaviest: Object.fromEntries(inputs.slice(0, 8)),
+  };
+}
+
+/** Milliseconds, one of each process. */
+async function importTimes(name, processes) {
+  const probe = join(BUILD, "import_time.mjs");
+  const empty = join(BUILD, "empty.mjs");
+  writeFileSync(empty, "export {};\n");
+  writeFileSync(
+    probe,
+    `const begun = performance.now();
+await import(${JSON.stringify(pathToFileURL(empty).href)});
+const between = performance.now();
+await import(${JSON.stringify(pathToFileURL(join(ROOT, "dist", "mod.js")).href)});
+console.log(performance.now() - between - (between - begun));
+process.exit(0);
+`,
+  );
+  const [file, ...args] = pinned(0, program(name, probe));
+  const took = [];
+  for (let i = 0; i < processes; i++) {
+    const { code, output } = await execute(file, args, { env: plainEnvironment(), timeoutMs: 20_000 });
+    if (code !== 0) throw new Error(`importing the package failed on ${name}:\n${output}`);
+    took.push(Number(output.trim()));
+  }
+  return took;
+}
