@@ -9,7 +9,7 @@ import type { Runtime } from "../core/runtime.ts";
 import { bunRuntime } from "./bun.ts";
 import { denoRuntime } from "./deno.ts";
 import { nodeRuntime } from "./node.ts";
-import { host } from "./shared.ts";
+import { host } from "./shared/host.ts";
 
 /**
  * Gives the runtime of the host that runs this. Bun and Deno have a `process` too, so they are asked for first.

@@ -23,7 +23,7 @@ import type {
   TransportBinding,
   TransportSink,
 } from "../../core/runtime.ts";
-import { hostCompressor } from "../compression.ts";
+import { hostCompressor } from "../shared/compression.ts";
 import { addressText, type Ip, isLoopback, isWildcard, parseIp } from "./addresses.ts";
 import { SimConnection } from "./connection.ts";
 import { SimDatagramSocket } from "./datagram.ts";

@@ -4,10 +4,10 @@
  * @module
  */
 
-import type { DatagramBinding, DatagramOptions, DatagramSink, InetAddress } from "../core/runtime.ts";
-import { DEAF, receiver, SEND_QUEUE_BYTES, sender, sendingTo, using } from "./datagram.ts";
-import { builtin, failure, familyOf, host, type HostRuntime, inet, show } from "./shared.ts";
-import type { NodeDgram, NodeDgramLookedUp, NodeDgramSocket } from "./types/datagram.ts";
+import type { DatagramBinding, DatagramOptions, DatagramSink, InetAddress } from "../../core/runtime.ts";
+import { DEAF, receiver, SEND_QUEUE_BYTES, sender, sendingTo, using } from "../shared/datagram.ts";
+import { builtin, failure, familyOf, host, type HostRuntime, inet, show } from "../shared/host.ts";
+import type { NodeDgram, NodeDgramLookedUp, NodeDgramSocket } from "../types/datagram.ts";
 
 class NodeDatagram implements DatagramBinding {
   readonly address: InetAddress;

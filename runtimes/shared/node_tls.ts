@@ -5,9 +5,9 @@
  */
 
 import type { TlsInfo, TlsRole } from "../../core/tls.ts";
-import { builtin } from "../shared.ts";
+import { builtin } from "./host.ts";
 import type { NodeCrypto, NodeSecureContext, NodeStream, NodeTls, NodeTlsSocket } from "../types/node_tls.ts";
-import { isNumeric, tlsError, type TlsSettings } from "./settings.ts";
+import { isNumeric, tlsError, type TlsSettings } from "./tls.ts";
 
 function nodeTls(): NodeTls {
   return builtin<NodeTls>("node:tls");

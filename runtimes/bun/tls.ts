@@ -6,7 +6,7 @@
 
 import type { TlsInfo, TlsRole } from "../../core/tls.ts";
 import type { BunSocket, BunTls } from "../types/bun.ts";
-import type { TlsSettings } from "./settings.ts";
+import type { TlsSettings } from "../shared/tls.ts";
 
 /** Options in Bun's words. */
 export function bunTls(settings: TlsSettings): BunTls {

@@ -4,8 +4,8 @@
  * @module
  */
 
-import type { DatagramSink, InetAddress } from "../core/runtime.ts";
-import { familyOf, show } from "./shared.ts";
+import type { DatagramSink, InetAddress } from "../../core/runtime.ts";
+import { familyOf, show } from "./host.ts";
 
 /** How many bytes of datagrams wait to be sent, where the host queues them: as much as Linux has for a socket. */
 export const SEND_QUEUE_BYTES: number = 208 * 1024;

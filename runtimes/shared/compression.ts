@@ -9,9 +9,9 @@
  * @module
  */
 
-import { EventError } from "../core/errors.ts";
-import { BEV_FINISHED, BEV_FLUSH } from "../core/flags.ts";
-import type { CompressionFormat, Compressor } from "../core/runtime.ts";
+import { EventError } from "../../core/errors.ts";
+import { BEV_FINISHED, BEV_FLUSH } from "../../core/flags.ts";
+import type { CompressionFormat, Compressor } from "../../core/runtime.ts";
 
 /** As much of `node:zlib` as is used. */
 type Zlib = { readonly [make: string]: (options: ZlibOptions) => ZlibStream };

@@ -4,10 +4,10 @@
  * @module
  */
 
-import type { DatagramBinding, DatagramOptions, DatagramSink, InetAddress } from "../core/runtime.ts";
-import { DEAF, receiver, sender, sendingTo, using } from "./datagram.ts";
-import { failure, host, type HostRuntime, inet, show } from "./shared.ts";
-import type { BunDatagramHost, BunUdpSocket } from "./types/datagram.ts";
+import type { DatagramBinding, DatagramOptions, DatagramSink, InetAddress } from "../../core/runtime.ts";
+import { DEAF, receiver, sender, sendingTo, using } from "../shared/datagram.ts";
+import { failure, host, type HostRuntime, inet, show } from "../shared/host.ts";
+import type { BunDatagramHost, BunUdpSocket } from "../types/datagram.ts";
 
 class BunDatagram implements DatagramBinding {
   socket: BunUdpSocket | undefined;

@@ -7,11 +7,11 @@
  */
 
 import type { TlsInfo, TlsRole } from "../../core/tls.ts";
-import { builtin, host } from "../shared.ts";
+import { builtin, host } from "../shared/host.ts";
 import type { DenoAddr, DenoConn } from "../types/deno.ts";
 import type { NodeDuplex, NodeSecureContext, NodeStreams, NodeTlsSocket } from "../types/node_tls.ts";
-import { infoOf, objection, secureEvent, secureOver } from "./node_tls.ts";
-import { establishedCode, handshakeError, tlsError, type TlsSettings } from "./settings.ts";
+import { infoOf, objection, secureEvent, secureOver } from "../shared/node_tls.ts";
+import { establishedCode, handshakeError, tlsError, type TlsSettings } from "../shared/tls.ts";
 
 /** What both streams hold at most. */
 const HIGH_WATER = 64 * 1024;

@@ -4,10 +4,10 @@
  * @module
  */
 
-import type { DatagramBinding, DatagramOptions, DatagramSink, InetAddress } from "../core/runtime.ts";
-import { DATAGRAM_COST, DEAF, receiver, SEND_QUEUE_BYTES, sender, sendingTo, using } from "./datagram.ts";
-import { failure, host, type HostRuntime, inet, show, unsupported } from "./shared.ts";
-import type { DenoDatagramConn, DenoDatagramHost, DenoUdpAddr } from "./types/datagram.ts";
+import type { DatagramBinding, DatagramOptions, DatagramSink, InetAddress } from "../../core/runtime.ts";
+import { DATAGRAM_COST, DEAF, receiver, SEND_QUEUE_BYTES, sender, sendingTo, using } from "../shared/datagram.ts";
+import { failure, host, type HostRuntime, inet, show, unsupported } from "../shared/host.ts";
+import type { DenoDatagramConn, DenoDatagramHost, DenoUdpAddr } from "../types/datagram.ts";
 
 /** The largest datagram of all, so that none is cut. */
 const LARGEST = 64 * 1024;

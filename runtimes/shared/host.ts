@@ -4,7 +4,7 @@
  * @module
  */
 
-import { EventError } from "../core/errors.ts";
+import { EventError } from "../../core/errors.ts";
 import type {
   AbortSignalLike,
   AcceptSink,
@@ -20,10 +20,10 @@ import type {
   TimerToken,
   TransportBinding,
   TransportSink,
-} from "../core/runtime.ts";
+} from "../../core/runtime.ts";
 import { hostCompressor } from "./compression.ts";
-import type { HostGlobals, HostTimer } from "./types/host.ts";
-import type { NodeDns, NodeFs, NodeOs } from "./types/node.ts";
+import type { HostGlobals, HostTimer } from "../types/host.ts";
+import type { NodeDns, NodeFs, NodeOs } from "../types/node.ts";
 
 /** The global object, as far as the adapters know it. */
 export const host: HostGlobals = globalThis as unknown as HostGlobals;

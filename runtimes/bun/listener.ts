@@ -1,0 +1,58 @@
+/**
+ * A listening socket of Bun.
+ *
+ * @module
+ */
+
+import type { AcceptSink, Address, ListenerBinding } from "../../core/runtime.ts";
+import { host, type HostRuntime } from "../shared/host.ts";
+import type { TlsSettings } from "../shared/tls.ts";
+import type { BunListener } from "../types/bun.ts";
+
+/** A listening socket. */
+export class BunListenerBinding implements ListenerBinding {
+  readonly runtime: HostRuntime;
+  readonly sink: AcceptSink;
+  readonly unixPath: string | undefined;
+  /** With TLS. */
+  readonly settings: TlsSettings | undefined;
+  listener: BunListener | undefined;
+  address: Address = { path: "" };
+  /** The local address of every connection, unless it is one of many. */
+  fixed: Address | undefined;
+  closing: Promise<void> | undefined;
+
+  constructor(
+    runtime: HostRuntime,
+    sink: AcceptSink,
+    unixPath: string | undefined,
+    settings: TlsSettings | undefined,
+  ) {
+    this.runtime = runtime;
+    this.settings = settings;
+    this.sink = sink;
+    this.unixPath = unixPath;
+  }
+
+  pauseAccept(): void {}
+
+  resumeAccept(): void {}
+
+  close(): Promise<void> {
+    return this.closing ??= new Promise((resolve) => {
+      this.listener?.stop(false);
+      host.setImmediate(() => {
+        this.runtime.openHandles--;
+        resolve();
+      });
+    });
+  }
+
+  ref(): void {
+    this.listener?.ref();
+  }
+
+  unref(): void {
+    this.listener?.unref();
+  }
+}

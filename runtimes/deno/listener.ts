@@ -1,0 +1,109 @@
+/**
+ * A listening socket of Deno: one `accept` at a time.
+ *
+ * @module
+ */
+
+import type { AcceptSink, Address, ListenerBinding } from "../../core/runtime.ts";
+import { failure, host, type HostRuntime, show, SILENT } from "../shared/host.ts";
+import type { TlsSettings } from "../shared/tls.ts";
+import type { DenoConn, DenoListener } from "../types/deno.ts";
+import type { HostTimer } from "../types/host.ts";
+import type { NodeSecureContext } from "../types/node_tls.ts";
+import { addressOf, DenoTransport } from "./transport.ts";
+
+/**
+ * What a failed `accept` says of one connection, and not of the listener. Deno asks for the addresses before it gives the
+ * connection away: one that was reset meanwhile has none (ENOTCONN, EINVAL on macOS).
+ */
+const RETRIABLE: readonly string[] = ["ECONNABORTED", "ECONNRESET", "EINTR", "EINVAL", "ENOTCONN", "EPROTO"];
+
+/** A listening socket. */
+export class DenoListenerBinding implements ListenerBinding {
+  readonly runtime: HostRuntime;
+  readonly listener: DenoListener;
+  readonly sink: AcceptSink;
+  readonly address: Address;
+  /** With TLS: what every connection needs. */
+  readonly tls: { readonly settings: TlsSettings; readonly context: NodeSecureContext } | undefined;
+  accepting = false;
+  paused = false;
+  /** How long to wait after a failed `accept`: the failure would come again at once. */
+  backoffMs = 10;
+  timer: HostTimer | undefined;
+  closing: Promise<void> | undefined;
+  freed: (() => void) | undefined;
+
+  constructor(runtime: HostRuntime, listener: DenoListener, sink: AcceptSink, tls: DenoListenerBinding["tls"]) {
+    this.tls = tls;
+    this.runtime = runtime;
+    this.listener = listener;
+    this.sink = sink;
+    this.address = addressOf(listener.addr)!;
+    runtime.openHandles++;
+  }
+
+  accept(): void {
+    if (this.accepting || this.paused || this.timer !== undefined || this.closing !== undefined) return;
+    this.accepting = true;
+    this.listener.accept().then(this.accepted, this.acceptFailed);
+  }
+
+  accepted: (conn: DenoConn) => void = (conn) => {
+    this.accepting = false;
+    this.backoffMs = 10;
+    if (this.closing !== undefined) {
+      conn.close();
+      return this.freed?.();
+    }
+    this.accept();
+    const ours = new DenoTransport(this.runtime, SILENT, undefined);
+    ours.opened(conn);
+    if (this.tls !== undefined) ours.secure("server", this.tls.settings, this.tls.context);
+    ours.sink = this.sink.onAccept(ours);
+    if (!ours.paused) ours.read();
+  };
+
+  acceptFailed: (reason: unknown) => void = (reason) => {
+    this.accepting = false;
+    if (this.closing !== undefined) return this.freed?.();
+    const error = failure(`accept on ${show(this.address as { path?: string })}`, reason, "accept");
+    if (RETRIABLE.includes(error.code)) return this.accept();
+    this.timer = host.setTimeout(() => {
+      this.timer = undefined;
+      this.accept();
+    }, this.backoffMs);
+    this.backoffMs = Math.min(this.backoffMs * 2, 1000);
+    this.sink.onError(error);
+  };
+
+  pauseAccept(): void {
+    this.paused = true;
+  }
+
+  resumeAccept(): void {
+    this.paused = false;
+    this.accept();
+  }
+
+  close(): Promise<void> {
+    return this.closing ??= new Promise((resolve) => {
+      this.freed = () => {
+        this.runtime.openHandles--;
+        resolve();
+      };
+      if (this.timer !== undefined) host.clearTimeout(this.timer);
+      this.listener.close();
+      // The port is free when the pending accept has gone.
+      if (!this.accepting) host.setImmediate(this.freed);
+    });
+  }
+
+  ref(): void {
+    this.listener.ref();
+  }
+
+  unref(): void {
+    this.listener.unref();
+  }
+}

@@ -1,0 +1,102 @@
+/**
+ * A listening socket of Node, and how its connections are made.
+ *
+ * @module
+ */
+
+import type { AcceptSink, Address, ListenerBinding } from "../../core/runtime.ts";
+import { fixedAddress, host, type HostRuntime, WRITE_AHEAD } from "../shared/host.ts";
+import type { TlsSettings } from "../shared/tls.ts";
+import type { NodeNet, NodeServer } from "../types/node.ts";
+import type { NodeSecureContext } from "../types/node_tls.ts";
+import { NodeTransport, onData, onread, OURS, type OurSocket } from "./transport.ts";
+
+/** A server, which is found by its listeners. */
+export interface OurServer extends NodeServer {
+  [OURS]: NodeListener;
+}
+
+export class NodeListener implements ListenerBinding {
+  readonly runtime: HostRuntime;
+  readonly server: NodeServer;
+  readonly sink: AcceptSink;
+  readonly address: Address;
+  /** The local address of every connection, unless it is one of many. */
+  readonly fixed: Address | undefined;
+  /** With TLS: what every connection needs. */
+  readonly tls: { readonly settings: TlsSettings; readonly context: NodeSecureContext } | undefined;
+  closing: Promise<void> | undefined;
+
+  constructor(runtime: HostRuntime, server: NodeServer, sink: AcceptSink, address: Address, tls: NodeListener["tls"]) {
+    this.runtime = runtime;
+    this.tls = tls;
+    this.server = server;
+    this.sink = sink;
+    this.address = address;
+    this.fixed = fixedAddress(address);
+    runtime.openHandles++;
+  }
+
+  pauseAccept(): void {}
+
+  resumeAccept(): void {}
+
+  close(): Promise<void> {
+    // The callback of server.close() waits for the connections too; the port is free as soon as the handle is closed.
+    return this.closing ??= new Promise((resolve) => {
+      this.server.close();
+      host.setImmediate(() => {
+        this.runtime.openHandles--;
+        resolve();
+      });
+    });
+  }
+
+  ref(): void {
+    this.server.ref();
+  }
+
+  unref(): void {
+    this.server.unref();
+  }
+}
+
+/** A connection was accepted, by `net` itself. */
+export function onConnection(this: OurServer, socket: OurSocket): void {
+  accepted(this[OURS], socket);
+  // Data flows from the moment that somebody listens: with TLS, after the handshake.
+  if (this[OURS].tls === undefined) socket.on("data", onData);
+}
+
+/**
+ * Makes the sockets of a server as `net` does, but for the option `onread`, which `net` has for clients alone. Where the
+ * private parts that this takes are not there, `net` makes the sockets, and all is as it was, only slower.
+ */
+export function acceptWithOnread(server: OurServer, net: NodeNet): void {
+  const handle = server._handle;
+  const onconnection = handle?.onconnection;
+  if (!handle || typeof onconnection !== "function") return;
+  handle.onconnection = function (status, client): void {
+    if (status !== 0 || client === undefined || typeof client.useUserBuffer !== "function") {
+      onconnection.call(this, status, client);
+      return;
+    }
+    client.setNoDelay?.(true);
+    const socket = new net.Socket({
+      handle: client,
+      allowHalfOpen: true,
+      highWaterMark: WRITE_AHEAD,
+      onread: onread(),
+    });
+    accepted(server[OURS], socket as OurSocket);
+  };
+}
+
+function accepted(listener: NodeListener, socket: OurSocket): void {
+  const { runtime, address, fixed, sink, tls } = listener;
+  const ours = new NodeTransport(runtime, undefined, "path" in address ? address.path : undefined);
+  ours.adopt(socket);
+  ours.connected(fixed);
+  if (tls !== undefined) ours.secure("server", tls.settings, tls.context);
+  ours.sink = sink.onAccept(ours);
+}

@@ -1,0 +1,382 @@
+/**
+ * A connection of Node: a socket of `net`, or with TLS the one over it.
+ *
+ * @module
+ */
+
+import type { EventError } from "../../core/errors.ts";
+import type { StartTlsOptions, TlsInfo, TlsRole } from "../../core/tls.ts";
+import type { Address, ConnectOptions, TransportBinding, TransportSink } from "../../core/runtime.ts";
+import {
+  failure,
+  host,
+  type HostRuntime,
+  inet,
+  keeping,
+  show,
+  SILENT,
+  WRITE_AHEAD,
+  WRITE_SLICE,
+} from "../shared/host.ts";
+import { infoOf, objection, secureContext, secureEvent, secureOver } from "../shared/node_tls.ts";
+import { copied } from "../shared/slab.ts";
+import { establishedCode, handshakeError, tlsError, type TlsSettings, tlsSettings } from "../shared/tls.ts";
+import type { NodeOnread, NodeSocket } from "../types/node.ts";
+import type { NodeSecureContext, NodeTlsSocket } from "../types/node_tls.ts";
+
+const NOTHING = new Uint8Array(0);
+
+/** Where a host's object keeps ours: all connections share their listeners, which find theirs by it. */
+export const OURS: unique symbol = Symbol("trivent");
+
+export interface OurSocket extends NodeSocket {
+  [OURS]: NodeTransport;
+}
+
+/** What a read brings at most. One buffer of this size serves all connections, so that an idle one holds none. */
+const READ_MAX = 64 * 1024;
+/** A chunk of at most so many bytes shares its memory with others. */
+const SMALL = 4 * 1024;
+/** A chunk of more than so many bytes of a connection's own buffer leaves with it, and need not be copied. */
+const LARGE = READ_MAX / 2;
+
+/** The buffer that all connections read into, but those that bring much. */
+let common: Uint8Array | undefined;
+/** What the connection whose read is being told reads into from now on, if it is another buffer. */
+let next: Uint8Array | undefined;
+
+/**
+ * The options that let Node read into our buffer. Otherwise it allocates 64 KiB for each read, makes an ArrayBuffer of
+ * what came, and pushes it through a Readable: together about as much as all that the core does with a line.
+ */
+export function onread(): NodeOnread {
+  next = common ??= new Uint8Array(READ_MAX);
+  return { buffer: nextBuffer, callback: onRead };
+}
+
+/** Node asks for the first buffer of a socket, and after each read, where `undefined` means the same again. */
+function nextBuffer(): Uint8Array | undefined {
+  const buffer = next;
+  next = undefined;
+  return buffer;
+}
+
+/**
+ * A read has come. What is small is copied, and the buffer is free again. When the common buffer was filled, much is
+ * coming: the connection gets a buffer of its own, and a new one for each that leaves full, so that the rest is not copied.
+ */
+function onRead(this: OurSocket, length: number, buffer: Uint8Array): boolean {
+  const ours = this[OURS];
+  if (ours.closing) return true;
+  const own = buffer !== common;
+  let chunk: Uint8Array;
+  if (own && length > LARGE) {
+    chunk = buffer.subarray(0, length);
+    next = new Uint8Array(READ_MAX);
+  } else {
+    chunk = length <= SMALL ? copied(buffer, length) : buffer.slice(0, length);
+    if (own) next = common;
+    else if (length === READ_MAX) next = new Uint8Array(READ_MAX);
+  }
+  const following = next;
+  ours.sink.onData(chunk);
+  next = following;
+  return true;
+}
+
+export class NodeTransport implements TransportBinding {
+  readonly runtime: HostRuntime;
+  /** What a client connects to; undefined for what was accepted. */
+  readonly to: ConnectOptions | undefined;
+  readonly unixPath: string | undefined;
+  /** What is read and written: with TLS, the socket over the other one. */
+  socket: OurSocket | undefined;
+  /** With TLS: the socket of TCP. */
+  raw: OurSocket | undefined;
+  tls: TlsInfo | undefined;
+  /** From `startTls()`, or for what was accepted with TLS from the beginning, to the end of the handshake. */
+  handshaking = false;
+  sink: TransportSink = SILENT;
+  local: Address | undefined;
+  remote: Address | undefined;
+  /** Connected, and neither our FIN was asked for nor anything failed. */
+  writable = false;
+  /** Our FIN was asked for. */
+  finishing = false;
+  /** `write` has returned 0. */
+  wanted = false;
+  /** After `close()`, `release()` or `reset()`: the sink hears only `onClose`. */
+  closing = false;
+  /** After `release()` or `reset()`: what fails now is no failure. */
+  dropped = false;
+  connecting = false;
+  closed = false;
+  error: EventError | undefined;
+
+  constructor(runtime: HostRuntime, to: ConnectOptions | undefined, unixPath: string | undefined) {
+    this.runtime = runtime;
+    this.to = to;
+    this.unixPath = unixPath;
+    runtime.openHandles++;
+  }
+
+  adopt(socket: OurSocket): void {
+    this.socket = socket;
+    socket[OURS] = this;
+    socket.on("drain", onDrain).on("end", onEnd).on("error", onError).on("close", onClose);
+  }
+
+  /** The addresses are asked for now, since Node forgets them with the handle; `local` where it is known without. */
+  connected(local?: Address): void {
+    const socket = this.socket!;
+    this.connecting = false;
+    this.writable = !this.finishing;
+    if (this.unixPath === undefined) {
+      this.local = local ?? inet(socket.localAddress, socket.localPort);
+      this.remote = inet(socket.remoteAddress, socket.remotePort);
+    } else {
+      this.local = { path: this.to === undefined ? this.unixPath : "" };
+      this.remote = { path: this.to === undefined ? "" : this.unixPath };
+    }
+  }
+
+  failed(reason: unknown, syscall: string, code?: string): void {
+    this.writable = false;
+    if (this.handshaking) this.error ??= handshakeError(this.securing, reason);
+    else if (this.raw !== undefined && establishedCode(reason) !== undefined) {
+      this.error = tlsError("ERR_TLS_PROTOCOL", keeping(this.remote), reason);
+    } else {this.error = failure(
+        this.connecting ? `connect to ${show(this.to!)}` : keeping(this.remote),
+        reason,
+        syscall,
+        code,
+      );}
+  }
+
+  get securing(): string {
+    return `make a TLS connection with ${show((this.remote ?? this.to ?? {}) as { path?: string })}`;
+  }
+
+  gone(): void {
+    if (this.handshaking && this.error === undefined) this.failed("the peer has ended the connection", "handshake");
+    this.closed = true;
+    this.writable = this.handshaking = false;
+    this.runtime.openHandles--;
+    this.sink.onClose(this.dropped ? undefined : this.error);
+  }
+
+  write(chunk: Uint8Array): number {
+    if (!this.writable || this.wanted) return 0;
+    const socket = this.socket!;
+    if (socket.writableLength >= WRITE_AHEAD) {
+      this.wanted = true;
+      return 0;
+    }
+    if (chunk.length <= WRITE_SLICE) {
+      socket.write(chunk);
+      return chunk.length;
+    }
+    socket.write(chunk.subarray(0, WRITE_SLICE));
+    return WRITE_SLICE;
+  }
+
+  writev(chunks: readonly Uint8Array[]): number {
+    if (!this.writable || this.wanted) return 0;
+    const socket = this.socket!;
+    let taken = 0;
+    socket.cork();
+    for (const chunk of chunks) {
+      const n = this.write(chunk);
+      taken += n;
+      if (n < chunk.length) break;
+    }
+    socket.uncork();
+    // What was taken is in the host's hands, so that a 0 in the middle is no refusal of the whole.
+    if (taken > 0) this.wanted = false;
+    return taken;
+  }
+
+  pauseRead(): void {
+    if (!this.closing) this.socket?.pause();
+  }
+
+  resumeRead(): void {
+    if (!this.closing) this.socket?.resume();
+  }
+
+  shutdownWrite(): void {
+    if (this.finishing || this.closed) return;
+    this.finishing = true;
+    this.writable = false;
+    this.socket?.end();
+  }
+
+  close(): void {
+    if (this.closing || this.closed) return;
+    if (this.connecting || this.handshaking || this.socket === undefined) return this.reset();
+    const socket = this.socket;
+    this.shutdownWrite();
+    this.closing = true;
+    // What still arrives is dropped: nobody but 'data' listeners would keep the bytes, and the peer's end must be seen.
+    socket.resume();
+    // A peer that does not finish shall not keep the process alive once it has all that we had to say.
+    if (socket.writableFinished) socket.unref();
+    else socket.once("finish", unrefThis);
+  }
+
+  release(): void {
+    if (this.closed) return;
+    this.close();
+    this.dropped = true;
+    const socket = this.socket;
+    if (socket === undefined) return;
+    // Node's own queue goes with the socket: what is in it has to leave before.
+    if (socket.writableFinished) socket.destroy();
+    else socket.once("finish", destroyThis);
+  }
+
+  reset(): void {
+    this.closing = this.dropped = true;
+    this.writable = false;
+    const socket = this.socket;
+    if (socket === undefined) return;
+    if (this.connecting || this.unixPath !== undefined) (this.raw ?? socket).destroy();
+    else if (this.finishing && socket.writableLength === 0 && !socket.writableFinished) {
+      // Our FIN is just going out. libuv refuses a RST meanwhile, and then Node never emits 'close' (libuv/libuv#2425).
+      socket.once("finish", resetThis);
+    } else resetThis.call(socket);
+  }
+
+  startTls(role: TlsRole, options: StartTlsOptions): void {
+    const raw = this.socket;
+    if (raw === undefined || this.closing || this.closed) return;
+    this.handshaking = true;
+    this.writable = false;
+    // What arrives from here on stays in Node's queue, from which the TLS socket takes it.
+    raw.removeListener("data", onData).removeListener("end", onEnd).pause();
+    const begin = (): void => {
+      if (this.closing || this.closed) return;
+      try {
+        const settings = tlsSettings(options);
+        this.secure(role, settings, secureContext(settings, this.securing));
+      } catch (reason) {
+        this.error ??= tlsError("ERR_TLS_OPTIONS", this.securing, reason);
+        raw.destroy();
+      }
+    };
+    // Not from inside the callback of a read, whose socket it is to replace.
+    if (raw.writableLength === 0) host.setImmediate(begin);
+    else raw.write(NOTHING, begin);
+  }
+
+  /** Puts a TLS socket over the socket: it is the one from here on. */
+  secure(role: TlsRole, settings: TlsSettings, context: NodeSecureContext): void {
+    const raw = this.socket!;
+    this.handshaking = true;
+    this.writable = false;
+    const socket = secureOver(raw, role, settings, context, WRITE_AHEAD);
+    raw.removeListener("drain", onDrain).removeListener("end", onEnd);
+    raw.removeListener("error", onError).removeListener("close", onClose);
+    // What fails is told by the socket over it; nobody must hear it twice, but somebody must.
+    raw.on("error", ignore);
+    this.raw = raw;
+    this.adopt(socket as NodeTlsSocket & OurSocket);
+    socket.once(secureEvent(role), () => this.secured(role, settings, socket));
+  }
+
+  secured(role: TlsRole, settings: TlsSettings, socket: NodeTlsSocket): void {
+    if (this.closing || this.error !== undefined) return;
+    const problem = objection(socket, role, settings);
+    if (problem !== undefined && settings.rejectUnauthorized) {
+      this.error = tlsError("ERR_TLS_CERT", this.securing, problem);
+      socket.destroy();
+      return;
+    }
+    this.tls = infoOf(socket, role, settings, problem === undefined);
+    this.handshaking = false;
+    this.writable = !this.finishing;
+    socket.on("data", onData);
+    this.sink.onSecure();
+  }
+
+  setNoDelay(on: boolean): void {
+    if (this.unixPath === undefined) this.socket?.setNoDelay(on);
+  }
+
+  setKeepAlive(on: boolean, delayMs: number): void {
+    if (this.unixPath === undefined) this.socket?.setKeepAlive(on, delayMs);
+  }
+
+  ref(): void {
+    this.socket?.ref();
+  }
+
+  unref(): void {
+    this.socket?.unref();
+  }
+}
+
+export function onData(this: OurSocket, chunk: Uint8Array): void {
+  const ours = this[OURS];
+  // Not the Buffer: its subarray, slice and toString are other methods than those of the Uint8Array that we promise.
+  if (!ours.closing) ours.sink.onData(new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.byteLength));
+}
+
+function onEnd(this: OurSocket): void {
+  const ours = this[OURS];
+  if (ours.closing) return;
+  if (ours.handshaking) this.destroy();
+  else if (ours.writable && wasReset(this)) {
+    ours.failed(undefined, "read", "ECONNRESET");
+    this.destroy();
+  } else ours.sink.onEnd();
+}
+
+function onDrain(this: OurSocket): void {
+  const ours = this[OURS];
+  if (!ours.wanted || !ours.writable) return;
+  ours.wanted = false;
+  ours.sink.onWritable();
+}
+
+function onError(this: OurSocket, reason: unknown): void {
+  const ours = this[OURS];
+  ours.failed(reason, (reason as { syscall?: string }).syscall ?? "write");
+  // What was received before, and waits since reading is paused, would be gone with the socket. (What the kernel still
+  // has is gone: when a write fails, Node closes the handle before it says so.)
+  for (let chunk = this.read(); chunk !== null; chunk = this.read()) onData.call(this, chunk);
+}
+
+function onClose(this: OurSocket): void {
+  this[OURS].gone();
+}
+
+export function onConnect(this: OurSocket): void {
+  const ours = this[OURS];
+  ours.connected();
+  ours.sink.onConnect();
+}
+
+function destroyThis(this: NodeSocket): void {
+  this.destroy();
+}
+
+/** Only the socket of TCP can do it, and takes the one over it with it. */
+function resetThis(this: OurSocket): void {
+  (this[OURS].raw ?? this).resetAndDestroy();
+}
+
+function ignore(): void {}
+
+function unrefThis(this: NodeSocket): void {
+  this.unref();
+}
+
+/**
+ * Node 20 and 22 take a RST that comes together with data, or while reading is paused, for a clean end: libuv sees
+ * POLLHUP after a partial read and calls it EOF (libuv/libuv#2319, mended by libuv/libuv#4997). A socket that was reset
+ * has no peer any more; one whose peer has finished still has. Remove when Node 22 is out of support.
+ */
+function wasReset(socket: NodeSocket): boolean {
+  return (socket._handle?.getpeername?.({}) ?? 0) !== 0;
+}
