@@ -24,7 +24,9 @@ export interface EventErrorOptions {
  * `instanceof` holds across several copies of the library in one process.
  *
  * Codes of the network are POSIX names and the same on every runtime (`ECONNREFUSED`, `ECONNRESET`, `EPIPE`,
- * `EADDRINUSE`, `EACCES`, `ETIMEDOUT`, `ENOTFOUND`, `ECANCELED`, …). Codes of the library begin with `EV_`.
+ * `EADDRINUSE`, `EACCES`, `ETIMEDOUT`, `ENOTFOUND`, `ECANCELED`, …). Codes of the library begin with `EV_`, those of TLS
+ * with `ERR_TLS_`: `CERT` (the peer's certificate is not accepted), `HANDSHAKE`, `OPTIONS` (ours can't be used), `PLAINTEXT`,
+ * `PROTOCOL` (the peer has broken it off) and `TRUNCATED`.
  *
  * @example
  * ```ts
