@@ -17,7 +17,7 @@ export async function run({ quick, args }) {
   if (unknown !== undefined) throw new Error(`no runtime is called "${unknown}": ${RUNTIMES.join(", ")}`);
   const runtimes = RUNTIMES.filter((name) => args.length === 0 || args.includes(name));
   const time = quick ? { warmupMs: 20, measureMs: 100 } : { warmupMs: 150, measureMs: 500 };
-  const plan = quick ? { starts: 1, rounds: 1, jitMs: 0 } : { starts: 2, rounds: 4, jitMs: 1000 };
+  const plan = quick ? { starts: 1, rounds: 1, jitMs: 0 } : { starts: 2, rounds: 3, jitMs: 1000 };
 
   await buildPrograms(["rot13_server"]);
   const contestants = runtimes.flatMap((name) => [
@@ -26,12 +26,14 @@ export async function run({ quick, args }) {
   ]);
   const samples = await measureAll(
     contestants,
-    [{ label: "", how: { ...time, kind: "churn" } }],
+    [{ label: "short connections", how: { ...time, kind: "churn" } }],
     plan,
     buildLoad("churn"),
   );
   const rows = runtimes.map((runtime) => {
-    const [mine, theirs] = ["trivent", "by hand"].map((name) => samples.get(key(`${runtime} ${name}`, "")));
+    const [mine, theirs] = ["trivent", "by hand"].map((name) =>
+      samples.get(key(`${runtime} ${name}`, "short connections"))
+    );
     const cpu = (all) => all.map(({ cpuUs }) => cpuUs);
     return row("churn", runtime, {
       ...compare(cpu(mine), cpu(theirs)),

@@ -26,8 +26,8 @@ export async function run({ quick, args }) {
   const wanted = CONTESTANTS.filter((name) => args.length === 0 || args.includes(name));
   const runtimes = wanted.filter((name) => name !== "c");
   const totals = quick ? [200, 400] : [1000, 10_000];
-  const time = quick ? { warmupMs: 20, measureMs: 60 } : { warmupMs: 100, measureMs: 400 };
-  const plan = { ...time, rounds: quick ? 1 : 5, jitMs: quick ? 0 : 800, totals };
+  const time = quick ? { warmupMs: 20, measureMs: 60 } : { warmupMs: 80, measureMs: 300 };
+  const plan = { ...time, withoutIdle: true, rounds: quick ? 1 : 4, jitMs: quick ? 0 : 600, totals };
   const workload = (total) => `${total.toLocaleString("en")} connections, 1 % active, CPU per line`;
 
   const why = whyNot(Math.max(...totals));
@@ -60,7 +60,9 @@ export async function run({ quick, args }) {
   }
   for (const [name, command] of rivals(wanted)) {
     step(name);
-    points.push(...pointsOf(name, await among(command, load, { ...plan, rounds: quick ? 1 : 2 }), totals));
+    points.push(
+      ...pointsOf(name, await among(command, load, { ...plan, withoutIdle: false, rounds: quick ? 1 : 2 }), totals),
+    );
   }
   return { rows, points };
 }
@@ -77,7 +79,7 @@ function rivals(wanted) {
 }
 
 /** One server with 50 connections, all active, and one for each number of connections in all. */
-async function among(command, load, { rounds, warmupMs, measureMs, jitMs, totals }) {
+async function among(command, load, { rounds, warmupMs, measureMs, jitMs, totals, withoutIdle }) {
   const servers = await Promise.all([FEW, ...totals].map(() => startServer(command)));
   const held = [];
   const few = [];
@@ -94,7 +96,7 @@ async function among(command, load, { rounds, warmupMs, measureMs, jitMs, totals
         const sample = await one(servers[i + 1], total / 100);
         samples[i].push(sample);
         active[i].push(sample.cpuUs);
-        alone[i].push((await one(servers[0], total / 100)).cpuUs);
+        if (withoutIdle) alone[i].push((await one(servers[0], total / 100)).cpuUs);
       }
     }
   } finally {

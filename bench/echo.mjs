@@ -23,8 +23,8 @@ export async function run({ quick, args }) {
   const unknown = args.find((word) => !RUNTIMES.includes(word));
   if (unknown !== undefined) throw new Error(`no runtime is called "${unknown}": ${RUNTIMES.join(", ")}`);
   const runtimes = RUNTIMES.filter((name) => args.length === 0 || args.includes(name));
-  const time = quick ? { warmupMs: 20, measureMs: 100 } : { warmupMs: 100, measureMs: 400 };
-  const plan = quick ? { starts: 1, rounds: 1, jitMs: 0 } : { starts: 2, rounds: 4, jitMs: 400 };
+  const time = quick ? { warmupMs: 20, measureMs: 100 } : { warmupMs: 80, measureMs: 300 };
+  const plan = quick ? { starts: 1, rounds: 1, jitMs: 0 } : { starts: 2, rounds: 3, jitMs: 300 };
 
   await buildPrograms(["echo_server"]);
   const contestants = runtimes.flatMap((name) => [

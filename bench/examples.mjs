@@ -28,7 +28,7 @@ const SERVERS = [
   ["echo_iocp", [], "echo"],
 ];
 /** It starts a thread for each connection of each round, which must not be in what a line costs. */
-const SLOW_START = { rot13_fork: 4000 };
+const SLOW_START = { rot13_fork: 3000 };
 /** One of them takes 30 clients, one has 32 children. */
 const CONNECTIONS = 25;
 const IN_FLIGHT = [1, 32];
@@ -43,7 +43,7 @@ export async function run({ quick, args }) {
   const servers = SERVERS.filter(([name]) => choose(names).includes(name));
   const plan = quick
     ? { rounds: 1, warmUpMs: 0, warmupMs: 20, measureMs: 50 }
-    : { rounds: 3, warmUpMs: 700, warmupMs: 100, measureMs: 300 };
+    : { rounds: 2, warmUpMs: 400, warmupMs: 100, measureMs: 300 };
 
   await buildDist({ declarations: false });
   await buildExamples();

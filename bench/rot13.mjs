@@ -26,7 +26,7 @@ export async function run({ quick, args }) {
   }
   const choose = (all) => all.some((word) => args.includes(word)) ? all.filter((word) => args.includes(word)) : all;
   const time = quick ? { warmupMs: 20, measureMs: 60 } : { warmupMs: 150, measureMs: 450 };
-  const plan = quick ? { starts: 1, rounds: 1, jitMs: 0 } : { starts: 2, rounds: 4, jitMs: 1000 };
+  const plan = quick ? { starts: 1, rounds: 1, jitMs: 0 } : { starts: 2, rounds: 3, jitMs: 800 };
 
   await buildPrograms(["rot13_server"]);
   const load = buildLoad();

@@ -13,7 +13,7 @@ import { endAllOnExit } from "../tests/tools/processes.mjs";
 import { writeDocument } from "./shared/document.mjs";
 import { goalsText } from "./shared/goals.mjs";
 import { enter, leave } from "./shared/progress.mjs";
-import { readResults, writeResults } from "./shared/results.mjs";
+import { circumstances, readResults, writeResults } from "./shared/results.mjs";
 
 const folder = dirname(fileURLToPath(import.meta.url));
 /** First what the goals are about. */
@@ -43,6 +43,7 @@ if (name !== undefined && !NAMES.includes(name)) {
   console.error(`usage: npm run bench -- [${NAMES.join("|")}] [--quick]`);
   process.exitCode = 2;
 } else {
+  const at = circumstances();
   const measured = [];
   for (const each of name === undefined ? NAMES : [name]) {
     if (name === undefined) console.log(`\n# ${each}\n`);
@@ -51,7 +52,7 @@ if (name !== undefined && !NAMES.includes(name)) {
       const { run } = await import(pathToFileURL(join(folder, `${each}.mjs`)).href);
       const result = await run({ quick, args });
       measured.push(...result.rows);
-      if (!quick && args.length === 0) writeResults(each, result);
+      if (!quick && args.length === 0) writeResults(each, result, at);
     } catch (error) {
       console.error(`${each}: ${error.message}`);
       process.exitCode = 1;

@@ -2,7 +2,7 @@
  * Connections that are open and idle. As a program: `hold.mjs PORT COUNT` connects, has one line answered on each,
  * prints `held`, and keeps them until it is ended.
  *
- * They come from several addresses of the loopback, so that ports do not run short.
+ * They come from several addresses of the loopback, other ones for each process, so that ports do not run short.
  */
 
 import { execFileSync, spawn } from "node:child_process";
@@ -13,7 +13,7 @@ import { pinned } from "./pinned.mjs";
 const self = fileURLToPath(import.meta.url);
 /** How many connect at the same time: within every backlog. */
 const AT_A_TIME = 100;
-const PER_ADDRESS = 5000;
+const PER_ADDRESS = 1000;
 /** What else a process needs. */
 const OTHER_FILES = 200;
 
@@ -57,7 +57,7 @@ export function hold(server, count) {
 
 /** One connection that has had its line. */
 function open(port, number) {
-  const localAddress = `127.0.0.${1 + Math.floor(number / PER_ADDRESS)}`;
+  const localAddress = `127.${1 + process.pid % 250}.0.${1 + Math.floor(number / PER_ADDRESS)}`;
   return new Promise((resolve, reject) => {
     const socket = connect({ port, host: "127.0.0.1", localAddress, noDelay: true });
     let reply = "";

@@ -29,10 +29,14 @@ export function circumstances() {
   };
 }
 
-/** @param {string} part @param {{ rows: readonly object[] }} measured And what else the part wants kept */
-export function writeResults(part, measured) {
+/**
+ * @param {string} part
+ * @param {{ rows: readonly object[] }} measured And what else the part wants kept
+ * @param {ReturnType<typeof circumstances>} at As they were when the run began
+ */
+export function writeResults(part, measured, at) {
   mkdirSync(RESULTS, { recursive: true });
-  const text = JSON.stringify({ part, ...circumstances(), ...measured }, rounded, 1);
+  const text = JSON.stringify({ part, ...at, ...measured }, rounded, 1);
   writeFileSync(join(RESULTS, `${part}.json`), `${text}\n`);
 }
 
