@@ -14,6 +14,7 @@ import { step } from "./shared/progress.mjs";
 import { buildLoad, measure, startServer } from "./shared/servers.mjs";
 import { compare, median } from "./shared/stats.mjs";
 
+const WORKLOAD = "two workers sharing a port, 0.2 ms of work a line";
 /** Odd: twice is not at all. */
 const TURNS = { work: 2001, bare: 1 };
 
@@ -31,14 +32,17 @@ export async function run({ quick, args }) {
     const work = why === undefined ? await rates(name, TURNS.work, load, plan) : undefined;
     if (work === undefined) {
       rows.push(
-        row("workers", name, { skipped: why ?? "this version can't share a port (reusePort): Node needs 22.12" }),
+        row("workers", name, {
+          workload: WORKLOAD,
+          skipped: why ?? "this version can't share a port (reusePort): Node needs 22.12",
+        }),
       );
       continue;
     }
     const bare = await rates(name, TURNS.bare, load, plan);
     const bareRatio = compare(bare.two, bare.one);
     rows.push(row("workers", name, {
-      workload: "two workers sharing a port, 0.2 ms of work a line",
+      workload: WORKLOAD,
       ...compare(work.two, work.one),
       details: {
         cpus: cpus().length,
