@@ -10,9 +10,11 @@ import {
   type Chain,
   changed,
   copiedFlags,
+  copyTo,
   dropFront,
   FREED,
   linearize,
+  linkBack,
   lookFront,
   moved,
   movePart,
@@ -87,6 +89,25 @@ export function takeChain(chain: Chain, n: number, before: number, after: number
   if (n + after > 0) dropFront(chain, n + after);
   if (all > 0) changed(chain, origSize, 0, all);
   return bytes;
+}
+
+/** What is copied at most when a transport takes no more. */
+const UNPIN_BYTES = 128 * 1024;
+
+/**
+ * A transport takes no more for now: few bytes that are left of a large piece of memory get memory of their own, so that
+ * they don't keep the whole of it. A host's chunk may have half a megabyte.
+ */
+export function unpinChain(chain: Chain): void {
+  const n = chain.length;
+  const first = chain.first;
+  if (first === null || n > UNPIN_BYTES || first.data.length < LARGE_BYTES || first.data.length < 4 * n) return;
+  for (let chunk: Chunk | null = first; chunk !== null; chunk = chunk.next) if (chunk.flags !== 0) return;
+  const copy = new Uint8Array(n);
+  copyTo(first, first.start, n, copy, 0);
+  dropFront(chain, n);
+  linkBack(chain, new Chunk(copy, 0, n, 0, null));
+  relaid(chain);
 }
 
 const NONE: Uint8Array = new Uint8Array(0);

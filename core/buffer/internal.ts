@@ -8,7 +8,7 @@
 import { type BufferOwner, FRONT_CLOSED, refuse } from "./chain.ts";
 import { checkChain } from "./check.ts";
 import { chainOf, type EvBuffer } from "./evbuffer.ts";
-import { consumeChain, extentsOf, feedChain, firstExtentOf, moveChain, takeChain } from "./flow.ts";
+import { consumeChain, extentsOf, feedChain, firstExtentOf, moveChain, takeChain, unpinChain } from "./flow.ts";
 import { searchFront } from "./search.ts";
 
 export type { BufferOwner } from "./chain.ts";
@@ -52,6 +52,11 @@ export function firstExtent(buffer: EvBuffer, maxBytes: number): Uint8Array {
 /** As {@linkcode firstExtent}, in at most `maxVecs` pieces. */
 export function extents(buffer: EvBuffer, maxBytes: number, maxVecs: number): Uint8Array[] {
   return extentsOf(chainOf(buffer), maxBytes, maxVecs);
+}
+
+/** The rest waits: few bytes of a large piece of memory are copied out of it. O(bytes copied), no more than 128 KiB. */
+export function unpin(buffer: EvBuffer): void {
+  unpinChain(chainOf(buffer));
 }
 
 /**

@@ -10,7 +10,7 @@
 import { EAGAIN, ENOTCONN, EV_CLOSED, EV_READ, EV_WRITE } from "../flags.ts";
 import { EventError } from "../errors.ts";
 import { EvBuffer } from "../buffer/evbuffer.ts";
-import { checkFront, consume, extents, firstExtent, moveBytes } from "../buffer/internal.ts";
+import { checkFront, consume, extents, firstExtent, moveBytes, unpin } from "../buffer/internal.ts";
 import { Source } from "../loop/source.ts";
 import type { Address, Runtime, TransportBinding, TransportSink } from "../runtime.ts";
 import type { Handshake } from "./handshake.ts";
@@ -299,6 +299,7 @@ export class Stream extends Source implements TransportSink, Lingering {
         : binding.write(chunk);
       if (taken === 0) {
         this.clear(EV_WRITE);
+        unpin(buffer);
         break;
       }
       consume(buffer, taken);

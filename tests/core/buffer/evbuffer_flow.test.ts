@@ -3,7 +3,16 @@
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertStrictEquals } from "@std/assert";
 import { EvBuffer } from "../../../core/buffer/mod.ts";
-import { checkBuffer, consume, extents, feed, firstExtent, moveBytes, take } from "../../../core/buffer/internal.ts";
+import {
+  checkBuffer,
+  consume,
+  extents,
+  feed,
+  firstExtent,
+  moveBytes,
+  take,
+  unpin,
+} from "../../../core/buffer/internal.ts";
 import { assertHolds, bytes, chunked, chunkSizes, sharesMemory, text } from "./support.ts";
 
 describe("feed()", () => {
@@ -155,5 +164,40 @@ describe("take()", () => {
     assertHolds(buffer, "rest");
     assertEquals(text(take(buffer, 0, 4)), "");
     assertHolds(buffer, "");
+  });
+});
+
+describe("unpin()", () => {
+  it("gives few bytes of a large chunk memory of their own, which they share with nobody", () => {
+    const memory = new Uint8Array(512 * 1024).fill(97);
+    const buffer = new EvBuffer();
+    feed(buffer, memory);
+    consume(buffer, memory.length - 30_000);
+    unpin(buffer);
+    checkBuffer(buffer);
+    assert(buffer.peek().every((view) => !sharesMemory(view, memory) && view.buffer.byteLength < 64 * 1024));
+    assertEquals(buffer.toString(), "a".repeat(30_000));
+    buffer.add("b");
+    consume(buffer, 29_999);
+    assertHolds(buffer, "ab");
+  });
+
+  it("leaves alone what is large itself, what is small, and what somebody waits for", () => {
+    const memory = new Uint8Array(512 * 1024);
+    const large = new EvBuffer();
+    feed(large, memory);
+    consume(large, 100_000);
+    const small = chunked("some", "thing");
+    let released = 0;
+    const lent = new EvBuffer();
+    lent.addReference(memory, () => released++);
+    consume(lent, memory.length - 10);
+    for (const buffer of [large, small, lent, new EvBuffer()]) {
+      const before = buffer.peek();
+      unpin(buffer);
+      checkBuffer(buffer);
+      assert(buffer.peek().every((view, i) => sharesMemory(view, before[i] as Uint8Array)));
+    }
+    assertEquals(released, 0);
   });
 });
