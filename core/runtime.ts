@@ -176,6 +176,11 @@ export interface Runtime {
    * cheaper ones.
    */
   readonly cheapCopyBytes?: number;
+  /**
+   * Whether the host's process ends when nothing is left to do: a loop that waits for something that does not keep it
+   * alive then does, with a timer. By default true.
+   */
+  readonly endsWhenIdle?: boolean;
   /** Monotonic milliseconds, with fractions. */
   now(): number;
   /**

@@ -63,6 +63,8 @@ export class SocketCore extends BevCore implements Flushable {
   readonly #writeEvent: WriteEvent = new WriteEvent(this);
   /** Whether the end of the attempt to connect has yet to be told. */
   #connecting = false;
+  /** Goes on with a `close()` that was called in the middle of a handshake. */
+  #afterHandshake: (() => void) | null = null;
   /** Whether the user is to be told that there is nothing to send. */
   #tellWritable = false;
 
@@ -296,6 +298,7 @@ export class SocketCore extends BevCore implements Flushable {
 
   #onConnected(stream: Stream): void {
     this.#connecting = false;
+    if (this.#afterHandshake !== null) return this.#afterHandshake();
     this.loop.del(this.#writeEvent);
     if (stream.error !== null || stream.gone) {
       this.loop.del(this.#readEvent);
@@ -371,13 +374,52 @@ export class SocketCore extends BevCore implements Flushable {
 
   override close(timeoutMs: number): Promise<boolean> {
     if (this.closing !== null) return this.closing;
-    const { stream, loop } = this;
+    const { stream } = this;
+    if (!this.freed && stream !== null && stream.handshake !== null && this.#connecting && this.output.length > 0) {
+      return this.closing = this.#closeAfterHandshake(stream, timeoutMs);
+    }
     if (this.freed || stream === null || this.#connecting) {
       const nothingLost = this.output.length === 0;
       this.free();
       stream?.close();
       return this.closing = Promise.resolve(nothingLost);
     }
+    return this.closing = this.#closeConnected(stream, timeoutMs);
+  }
+
+  /** What was written leaves when the handshake is through; a handshake that fails or takes too long delivers nothing. */
+  #closeAfterHandshake(stream: Stream, timeoutMs: number): Promise<boolean> {
+    const { loop } = this;
+    const { runtime } = loop;
+    const until = runtime.now() + timeoutMs;
+    this.setCallbacks(null);
+    this.finishOutput();
+    this.#awaitConnection();
+    loop.removeTimer(this.#writeEvent);
+    loop.hold(1);
+    return new Promise((resolve) => {
+      const goOn = (): void => {
+        cancel();
+        loop.hold(-1);
+        this.#afterHandshake = null;
+        if (this.freed) return resolve(false);
+        if (stream.connected && !stream.gone) {
+          return resolve(this.#closeConnected(stream, Math.max(0, until - runtime.now())));
+        }
+        this.free();
+        stream.close();
+        resolve(false);
+      };
+      const cancel = atDeadline(runtime, until, () => {
+        this.reset();
+        if (this.#afterHandshake !== null) goOn();
+      });
+      this.#afterHandshake = goOn;
+    });
+  }
+
+  #closeConnected(stream: Stream, timeoutMs: number): Promise<boolean> {
+    const { loop } = this;
     this.setCallbacks(null);
     // What was written after this would be lost silently.
     this.finishOutput();
@@ -385,7 +427,7 @@ export class SocketCore extends BevCore implements Flushable {
     this.#last = stream;
     const { runtime } = loop;
     loop.hold(1);
-    return this.closing = new Promise((resolve) => {
+    return new Promise((resolve) => {
       const cancel = atDeadline(runtime, runtime.now() + timeoutMs, () => stream.reset());
       const settle = (delivered: boolean): void => {
         cancel();
@@ -420,6 +462,7 @@ export class SocketCore extends BevCore implements Flushable {
   protected override onFree(): void {
     const stream = this.stream;
     this.#detach();
+    this.#afterHandshake?.();
     if (stream !== null && (this.options & BEV_OPT_CLOSE_ON_FREE) !== 0) stream.close();
   }
 }

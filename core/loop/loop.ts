@@ -6,7 +6,7 @@
  * priority), and is deferred behind the host's poll otherwise. The rules L, P, E and T are libevent's.
  */
 
-import { EV_ET, EV_PERSIST, EV_SIGNAL, EV_TIMEOUT } from "../flags.ts";
+import { EV_ET, EV_FINALIZE, EV_PERSIST, EV_SIGNAL, EV_TIMEOUT } from "../flags.ts";
 import { EVLOOP_NO_EXIT_ON_EMPTY, EVLOOP_NONBLOCK, EVLOOP_ONCE } from "../flags.ts";
 import { EventError } from "../errors.ts";
 import { engine } from "../buffer/engine.ts";
@@ -255,7 +255,7 @@ export class Loop {
     let flags = 0;
     if (event.inserted) flags |= event.what & (IO_CONDITIONS | EV_SIGNAL);
     if (event.timed) flags |= EV_TIMEOUT;
-    if (event.active) flags |= event.result;
+    if (event.active) flags |= event.result & ~EV_FINALIZE;
     return flags & what;
   }
 
@@ -556,8 +556,9 @@ export class Loop {
 
   /** Whether the loop waits for something that does not keep the process alive by itself: a host's timer does it. */
   #needsHold(): boolean {
-    return this.#holds && ((this.#flags & EVLOOP_NO_EXIT_ON_EMPTY) !== 0 || this.sourceless.size > 0 ||
-      this.signals.size > 0 || this.virtual.now > 0);
+    return this.#holds && this.runtime.endsWhenIdle !== false &&
+      ((this.#flags & EVLOOP_NO_EXIT_ON_EMPTY) !== 0 || this.sourceless.size > 0 ||
+        this.signals.size > 0 || this.virtual.now > 0);
   }
 
   #clearHostTimer(): void {

@@ -5,6 +5,7 @@ import { EventError } from "../errors.ts";
 import { take } from "../buffer/internal.ts";
 import { type BufferEvent, type BufferEventCallbacks, coreOf } from "../bufferevent/bufferevent.ts";
 import type { SocketBufferEvent } from "../bufferevent/socket.ts";
+import type { SocketCore } from "../bufferevent/socket_core.ts";
 
 /** What `serve()` and `connect()` call on a connection. */
 export interface ConnectionCallbacks<Ctx = unknown> extends BufferEventCallbacks<SocketBufferEvent<Ctx>> {
@@ -51,13 +52,19 @@ export function connectionCallbacks<Ctx>(
 /** Connections that someone asynchronous is still busy with, and how they end if the peer has finished meanwhile. */
 const held: WeakMap<object, (() => void) | null> = new WeakMap();
 
+/** The callbacks that end a connection by themselves. */
+const usualEnds: WeakSet<object> = new WeakSet();
+
 /** Keeps a connection whose peer has finished until a promise settles. */
 export function holdWhile<Ctx>(bev: SocketBufferEvent<Ctx>, promise: PromiseLike<unknown>): void {
   held.set(bev, null);
   const settled = (): void => {
     const end = held.get(bev);
     held.delete(bev);
-    end?.();
+    if (end) return end();
+    // A view has heard of it in our place.
+    const core = coreOf(bev as BufferEvent) as SocketCore;
+    if (!core.freed && usualEnds.has(core.callbacks ?? held) && core.stream?.ended === true) void bev.close();
   };
   promise.then(settled, (error: unknown) => {
     settled();
@@ -70,6 +77,7 @@ export function holdWhile<Ctx>(bev: SocketBufferEvent<Ctx>, promise: PromiseLike
 function withUsualEnd<Ctx>(callbacks: ConnectionCallbacks<Ctx>, timeoutMs: number | undefined): Callbacks<Ctx> {
   const all = Object.create(callbacks) as Callbacks<Ctx>;
   const options = timeoutMs === undefined ? {} : { timeoutMs };
+  usualEnds.add(all);
   all.event = (bev, what): void => {
     if ((what & (BEV_EVENT_ERROR | BEV_EVENT_TIMEOUT)) !== 0) return bev.free();
     if ((what & BEV_EVENT_EOF) === 0) return;

@@ -59,6 +59,7 @@ const CAPABILITIES: Readonly<Capabilities> = Object.freeze({
 
 /** One host. */
 export class SimHostRuntime implements Runtime {
+  readonly endsWhenIdle = false;
   readonly name = "sim" as const;
   readonly capabilities: Readonly<Capabilities> = CAPABILITIES;
   /** The network it belongs to. */

@@ -67,6 +67,53 @@ function codes(record: Recorder | undefined): (string | undefined)[] {
   return (record?.errors ?? []).map((error) => error?.code);
 }
 
+describe("close() in the middle of a handshake", () => {
+  it("delivers what was written when the handshake is through", async () => {
+    const sim = simRuntime();
+    let closed: Promise<boolean> | undefined;
+    const server = await serve({ runtime: sim, hostname: "127.0.0.1", port: 0, tls: TLS }, {
+      open(bev) {
+        bev.write(new Uint8Array(300_000));
+        closed = bev.close();
+      },
+    });
+    const { port } = server.address as { port: number };
+    const client = await sim.run(connect({ runtime: sim, hostname: "127.0.0.1", port, tls: TRUST }, {}));
+    let received = 0;
+    for (const chunks = client[Symbol.asyncIterator]();;) {
+      const { done, value } = await sim.run(chunks.next());
+      if (done === true) break;
+      received += value.length;
+    }
+    assertEquals(received, 300_000);
+    await sim.run(client.close());
+    assertEquals(await sim.run(closed as Promise<boolean>), true);
+    await sim.run(server.close());
+    await sim.advance(6000);
+    assertEquals(sim.openHandles, 0);
+  });
+
+  it("gives false when the handshake fails, or takes longer than close() may", async () => {
+    const sim = simRuntime();
+    const closed: Promise<boolean>[] = [];
+    const server = await serve({ runtime: sim, hostname: "127.0.0.1", port: 0, tls: TLS }, {
+      open(bev) {
+        bev.write("hello");
+        closed.push(bev.close({ timeoutMs: 1000 }));
+      },
+    });
+    const { port } = server.address as { port: number };
+    const silent = Socket.connect(sim, { hostname: "127.0.0.1", port });
+    await sim.advance(5);
+    assertEquals(closed.length, 1);
+    assertEquals(await sim.run(closed[0] as Promise<boolean>), false);
+    silent.close();
+    await sim.run(server.close());
+    await sim.advance(6000);
+    assertEquals(sim.openHandles, 0);
+  });
+});
+
 describe("connecting with TLS", () => {
   it("tells CONNECTED on either side when the handshake is through, and not when TCP is", async () => {
     const world = new World();

@@ -422,6 +422,15 @@ describe("counts (E9)", () => {
 });
 
 describe("finalize() (E10)", () => {
+  it("leaves the event neither pending nor active", () => {
+    const { base } = world();
+    const event = base.timer(() => {});
+    event.add(10);
+    event.finalize(() => {});
+    assertEquals(event.pending(0xff), 0);
+    base.free();
+  });
+
   it("calls the finalizer from the loop, at the event's priority, in place of the callback", async () => {
     const { sim, base } = world({ priorities: 3 });
     const log = new Log();

@@ -3,6 +3,8 @@
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { EventError } from "../../../core/errors.ts";
+import { EV_READ, EVLOOP_NO_EXIT_ON_EMPTY } from "../../../core/flags.ts";
+import { EventBase } from "../../../core/loop/event_base.ts";
 import { simRuntime } from "../../../runtimes/sim.ts";
 
 async function codeOf(promise: Promise<unknown>): Promise<string> {
@@ -234,6 +236,26 @@ describe("sim.run()", () => {
     assertEquals(await codeOf(sim.run(new Promise(() => {}))), "SIM_DEADLOCK");
     assertEquals([ran, sim.now()], [true, 9]);
     assertEquals(await sim.run(Promise.resolve("works again")), "works again");
+  });
+
+  it("rejects with SIM_DEADLOCK when a loop waits for what nothing in the simulator can bring", async () => {
+    for (
+      const wait of [
+        (base: EventBase) => base.loop(EVLOOP_NO_EXIT_ON_EMPTY),
+        (base: EventBase) => {
+          base.signal("SIGTERM", () => {}).add();
+          return base.dispatch();
+        },
+        (base: EventBase) => {
+          base.event(null, EV_READ, () => {}).add();
+          return base.dispatch();
+        },
+      ]
+    ) {
+      const sim = simRuntime();
+      assertEquals(await codeOf(sim.run(wait(new EventBase({ runtime: sim })))), "SIM_DEADLOCK");
+      assertEquals([sim.now(), sim.pending], [0, 0]);
+    }
   });
 
   it("rejects with what a callback threw, while the promise still waits", async () => {

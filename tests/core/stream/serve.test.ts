@@ -133,6 +133,22 @@ describe("serve()", () => {
     await nothingOpen(sim);
   });
 
+  it("closes the connection after an asynchronous open() whose view has seen the end", async () => {
+    const [sim, server, client] = await served({}, {
+      async open(bev) {
+        for await (const line of bev.lines({ text: true })) bev.write(`${line}!\n`);
+      },
+    });
+    const socket = client();
+    await sim.advance(5);
+    socket.send("one\n");
+    socket.shutdown();
+    await sim.advance(50);
+    assertEquals([text(receiveAll(socket).bytes), server.connections], ["one!\n", 0]);
+    await sim.run(server.close());
+    await nothingOpen(sim);
+  });
+
   it("without an event callback frees what has failed or timed out", async () => {
     const [sim, server, client] = await served({ readTimeoutMs: 100 }, echo);
     const [reset, idle] = [client(), client()];
