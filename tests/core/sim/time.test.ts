@@ -238,6 +238,12 @@ describe("sim.run()", () => {
     assertEquals(await sim.run(Promise.resolve("works again")), "works again");
   });
 
+  it("waits for a long chain of promises that needs nothing of the simulator", async () => {
+    const sim = simRuntime();
+    const value = turns(20_000).then(() => "there");
+    assertEquals(await sim.run(value), "there");
+  });
+
   it("rejects with SIM_DEADLOCK when a loop waits for what nothing in the simulator can bring", async () => {
     for (
       const wait of [
