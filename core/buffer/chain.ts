@@ -8,7 +8,7 @@ import { Chunk, COUNTED, dropUser, LENT, releasesWait, runReleases, shareChunk }
 import { carve, LARGE_BYTES, pool, refill, type Slab } from "./slab.ts";
 import { plain, stateError } from "./checks.ts";
 import { encodeUtf8, writeUtf8 } from "./utf8.ts";
-import { part } from "./engine.ts";
+import { part, view } from "./engine.ts";
 import { appendToSpare, type Reservation } from "./reserve.ts";
 import { type Callbacks, runCallbacks } from "./callbacks.ts";
 import type { ScanMemo } from "./eol.ts";
@@ -306,12 +306,6 @@ export function movePart(source: Chain, destination: Chain, n: number): void {
 
 // Looking.
 
-/** The bytes of `data` from `start` to `end`: `data` itself when that is all of it. */
-export function view(data: Uint8Array, start: number, end: number): Uint8Array {
-  if (start === 0 && end === data.length) return data;
-  return data.subarray(start, end);
-}
-
 const NONE: Uint8Array = new Uint8Array(0);
 
 /** Takes `n` bytes, 0 to all, off the front as one array that stays what it is for as long as someone keeps it. */
@@ -365,6 +359,13 @@ export function copyTo(chunk: Chunk | null, at: number, n: number, into: Uint8Ar
 export function linearize(chain: Chain, n: number): boolean {
   const first = chain.first as Chunk;
   if (n <= first.end - first.start) return false;
+  relocate(chain, n);
+  return true;
+}
+
+/** Copies the first `n` bytes, 1 to all, to a chunk in memory of ours, which takes their place. */
+export function relocate(chain: Chain, n: number): void {
+  const first = chain.first as Chunk;
   let data: Uint8Array;
   let at = 0;
   if (n >= LARGE_BYTES) {
@@ -379,7 +380,6 @@ export function linearize(chain: Chain, n: number): boolean {
   linkFront(chain, new Chunk(data, at, at + n, 0, null));
   chain.length = length;
   relaid(chain);
-  return true;
 }
 
 /** The flags of a chunk that is a copy of one with `flags`: it still counts, but its memory is ours. */

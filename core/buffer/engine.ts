@@ -12,8 +12,14 @@ export const engine: {
   copyBytes: number;
 } = { copyBytes: 0 };
 
-/** Bytes of an array to hand out, of which nobody will expect that a change of the array shows in them. */
-export function part(data: Uint8Array, start: number, end: number): Uint8Array {
+/** The bytes of `data` from `start` to `end`: `data` itself when that is all of it. */
+export function view(data: Uint8Array, start: number, end: number): Uint8Array {
   if (start === 0 && end === data.length) return data;
-  return end - start <= engine.copyBytes ? data.slice(start, end) : data.subarray(start, end);
+  return data.subarray(start, end);
+}
+
+/** As {@linkcode view}, for bytes to hand out, of which nobody will expect that a change of the array shows in them. */
+export function part(data: Uint8Array, start: number, end: number): Uint8Array {
+  if (end - start > engine.copyBytes || (start === 0 && end === data.length)) return view(data, start, end);
+  return data.slice(start, end);
 }

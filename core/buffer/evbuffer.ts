@@ -29,8 +29,8 @@ import {
   movePart,
   prependCopy,
   refuse,
-  view,
 } from "./chain.ts";
+import { view } from "./engine.ts";
 import {
   checkBytes,
   checkCount,

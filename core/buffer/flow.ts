@@ -10,18 +10,16 @@ import {
   type Chain,
   changed,
   copiedFlags,
-  copyTo,
   dropFront,
   FREED,
   linearize,
-  linkBack,
   lookFront,
   moved,
   movePart,
   relaid,
-  view,
+  relocate,
 } from "./chain.ts";
-import { part } from "./engine.ts";
+import { part, view } from "./engine.ts";
 import { carve, LARGE_BYTES, pool } from "./slab.ts";
 
 /** A host chunk under this size is copied when bytes wait already: chunks must not outweigh their bytes. */
@@ -103,11 +101,7 @@ export function unpinChain(chain: Chain): void {
   const first = chain.first;
   if (first === null || n > UNPIN_BYTES || first.data.length < LARGE_BYTES || first.data.length < 4 * n) return;
   for (let chunk: Chunk | null = first; chunk !== null; chunk = chunk.next) if (chunk.flags !== 0) return;
-  const copy = new Uint8Array(n);
-  copyTo(first, first.start, n, copy, 0);
-  dropFront(chain, n);
-  linkBack(chain, new Chunk(copy, 0, n, 0, null));
-  relaid(chain);
+  relocate(chain, n);
 }
 
 const NONE: Uint8Array = new Uint8Array(0);

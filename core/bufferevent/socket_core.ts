@@ -375,16 +375,20 @@ export class SocketCore extends BevCore implements Flushable {
   override close(timeoutMs: number): Promise<boolean> {
     if (this.closing !== null) return this.closing;
     const { stream } = this;
-    if (!this.freed && stream !== null && stream.handshake !== null && this.#connecting && this.output.length > 0) {
-      return this.closing = this.#closeAfterHandshake(stream, timeoutMs);
-    }
-    if (this.freed || stream === null || this.#connecting) {
+    // In the middle of a handshake what was written is waited for; while connecting there is nobody to have it.
+    const shakes = this.#connecting && stream !== null && stream.handshake !== null && this.output.length > 0;
+    if (this.freed || stream === null || (this.#connecting && !shakes)) {
       const nothingLost = this.output.length === 0;
       this.free();
       stream?.close();
       return this.closing = Promise.resolve(nothingLost);
     }
-    return this.closing = this.#closeConnected(stream, timeoutMs);
+    this.setCallbacks(null);
+    // What was written after this would be lost silently.
+    this.finishOutput();
+    return this.closing = shakes
+      ? this.#closeAfterHandshake(stream, timeoutMs)
+      : this.#closeConnected(stream, timeoutMs);
   }
 
   /** What was written leaves when the handshake is through; a handshake that fails or takes too long delivers nothing. */
@@ -392,9 +396,6 @@ export class SocketCore extends BevCore implements Flushable {
     const { loop } = this;
     const { runtime } = loop;
     const until = runtime.now() + timeoutMs;
-    this.setCallbacks(null);
-    this.finishOutput();
-    this.#awaitConnection();
     loop.removeTimer(this.#writeEvent);
     loop.hold(1);
     return new Promise((resolve) => {
@@ -410,19 +411,13 @@ export class SocketCore extends BevCore implements Flushable {
         stream.close();
         resolve(false);
       };
-      const cancel = atDeadline(runtime, until, () => {
-        this.reset();
-        if (this.#afterHandshake !== null) goOn();
-      });
+      const cancel = atDeadline(runtime, until, () => this.reset());
       this.#afterHandshake = goOn;
     });
   }
 
   #closeConnected(stream: Stream, timeoutMs: number): Promise<boolean> {
     const { loop } = this;
-    this.setCallbacks(null);
-    // What was written after this would be lost silently.
-    this.finishOutput();
     this.#detach();
     this.#last = stream;
     const { runtime } = loop;

@@ -52,8 +52,8 @@ export function connectionCallbacks<Ctx>(
 /** Connections that someone asynchronous is still busy with, and how they end if the peer has finished meanwhile. */
 const held: WeakMap<object, (() => void) | null> = new WeakMap();
 
-/** The callbacks that end a connection by themselves. */
-const usualEnds: WeakSet<object> = new WeakSet();
+/** How callbacks that end a connection by themselves do it. */
+const usualEnds: WeakMap<object, (bev: BufferEvent) => void> = new WeakMap();
 
 /** Keeps a connection whose peer has finished until a promise settles. */
 export function holdWhile<Ctx>(bev: SocketBufferEvent<Ctx>, promise: PromiseLike<unknown>): void {
@@ -64,7 +64,9 @@ export function holdWhile<Ctx>(bev: SocketBufferEvent<Ctx>, promise: PromiseLike
     if (end) return end();
     // A view has heard of it in our place.
     const core = coreOf(bev as BufferEvent) as SocketCore;
-    if (!core.freed && usualEnds.has(core.callbacks ?? held) && core.stream?.ended === true) void bev.close();
+    if (!core.freed && core.callbacks !== null && core.stream?.ended === true) {
+      usualEnds.get(core.callbacks)?.(bev as BufferEvent);
+    }
   };
   promise.then(settled, (error: unknown) => {
     settled();
@@ -77,13 +79,13 @@ export function holdWhile<Ctx>(bev: SocketBufferEvent<Ctx>, promise: PromiseLike
 function withUsualEnd<Ctx>(callbacks: ConnectionCallbacks<Ctx>, timeoutMs: number | undefined): Callbacks<Ctx> {
   const all = Object.create(callbacks) as Callbacks<Ctx>;
   const options = timeoutMs === undefined ? {} : { timeoutMs };
-  usualEnds.add(all);
+  const close = (bev: BufferEvent): void => void bev.close(options);
+  usualEnds.set(all, close);
   all.event = (bev, what): void => {
     if ((what & (BEV_EVENT_ERROR | BEV_EVENT_TIMEOUT)) !== 0) return bev.free();
     if ((what & BEV_EVENT_EOF) === 0) return;
-    const end = (): void => void bev.close(options);
-    if (held.has(bev)) held.set(bev, end);
-    else end();
+    if (held.has(bev)) held.set(bev, () => close(bev as BufferEvent));
+    else close(bev as BufferEvent);
   };
   return all;
 }
