@@ -22,17 +22,28 @@ export function clockLaws(makeSubject: () => Subject): void {
   it("calls timers at their time, and in order", () =>
     scene(makeSubject(), async (scene) => {
       const { runtime } = scene;
-      const begin = runtime.now();
-      const fired: number[] = [];
-      await Promise.all([60, 5, 120, 30, 0.5].map((ms) =>
-        new Promise<void>((resolve) => {
-          runtime.setTimer(begin + ms, () => {
-            fired.push(ms);
-            assertGreaterOrEqual(runtime.now() - begin, ms - EARLY_MS);
-            resolve();
-          });
-        })
-      ));
+      let fired: number[] = [];
+      for (;;) {
+        // Far enough ahead that none is late before all are set: a host puts those that are late in an order of its own.
+        const begin = runtime.now() + 20;
+        fired = [];
+        const tokens: (object | number)[] = [];
+        const all = Promise.all([60, 5, 120, 30, 0.5].map((ms) =>
+          new Promise<void>((resolve) => {
+            tokens.push(runtime.setTimer(begin + ms, () => {
+              fired.push(ms);
+              assertGreaterOrEqual(runtime.now() - begin, ms - EARLY_MS);
+              resolve();
+            }));
+          })
+        ));
+        if (runtime.now() < begin - 19) {
+          await all;
+          break;
+        }
+        // The process was held up in between: once more.
+        for (const token of tokens) runtime.clearTimer(token);
+      }
       assertEquals(fired, [0.5, 5, 30, 60, 120]);
     }));
 
