@@ -14,7 +14,7 @@ import { EventError, toEventError } from "./errors.ts";
 import { type EventBase, loopOf } from "./loop/event_base.ts";
 import { LoopEvent } from "./loop/loop_event.ts";
 import type { Address, ListenOptions } from "./runtime.ts";
-import { familyOf, formatAddress } from "./socket/address.ts";
+import { checkTarget, familyOf, formatAddress } from "./socket/address.ts";
 import { type Acceptor, acceptorOf, ListeningSocket } from "./socket/listening_socket.ts";
 import { type Socket, socketOf } from "./socket/socket.ts";
 
@@ -87,6 +87,7 @@ export class ConnListener {
    * @param socket The socket
    * @throws {RangeError} For unknown flags
    * @throws {TypeError} When an argument is of the wrong type
+   * @throws {EventError} `EV_FREED` when the base was freed
    */
   constructor(
     base: EventBase,
@@ -100,6 +101,7 @@ export class ConnListener {
     if (!(socket instanceof ListeningSocket)) {
       throw new TypeError("Cannot make a listener: the socket is not a ListeningSocket");
     }
+    if (loopOf(base).freed) throw baseFreed();
     this.#base = base;
     this.#socket = socket;
     this.#acceptor = acceptorOf(socket);
@@ -121,7 +123,8 @@ export class ConnListener {
    * @returns The listener; `listener.address` has the port
    * @throws {RangeError} For unknown flags, a backlog of 0, an IPv6 flag with an IPv4 address, `LEV_OPT_REUSEABLE` with
    * a path, or an address that is none
-   * @throws {EventError} `EADDRINUSE`, `EADDRNOTAVAIL`, `EACCES`, …; `EV_UNSUPPORTED` for what the host can't do
+   * @throws {EventError} `EADDRINUSE`, `EADDRNOTAVAIL`, `EACCES`, …; `EV_UNSUPPORTED` for what the host can't do;
+   * `EV_FREED` when the base was freed
    */
   static async bind(
     base: EventBase,
@@ -137,6 +140,8 @@ export class ConnListener {
         `Cannot bind a listener: the backlog is not a positive or negative integer: received ${backlog}`,
       );
     }
+    checkTarget("bind a listener", address, 0);
+    if (loopOf(base).freed) throw baseFreed();
     const options: ListenOptions = { ...address, backlog: backlog < 0 ? DEFAULT_BACKLOG : backlog };
     if (address.path !== undefined && (flags & (LEV_OPT_REUSEABLE | LEV_OPT_REUSEABLE_PORT)) !== 0) {
       throw new RangeError(`Cannot bind a listener: a path can't be reused: received ${formatAddress(address)}`);
@@ -150,7 +155,12 @@ export class ConnListener {
       // Both families is what every host does with `::` unless told otherwise; only a host that can be told is told.
       if (only || base.runtime.capabilities.ipv6Only) options.ipv6Only = only;
     }
-    return new ConnListener(base, cb, flags, backlog, await base.listen(options));
+    const socket = await base.listen(options);
+    if (loopOf(base).freed) {
+      await socket.close();
+      throw baseFreed();
+    }
+    return new ConnListener(base, cb, flags, backlog, socket);
   }
 
   /** Takes connections, those that have waited first. Enabled already, it does nothing. libevent: `evconnlistener_enable`. */
@@ -272,6 +282,10 @@ function checkFlags(flags: number): void {
   if ((flags & LEV_OPT_DEFERRED_ACCEPT) !== 0) {
     throw new EventError("Cannot make a listener: no host offers LEV_OPT_DEFERRED_ACCEPT", { code: "EV_UNSUPPORTED" });
   }
+}
+
+function baseFreed(): EventError {
+  return new EventError("Cannot make a listener: its base was freed", { code: "EV_FREED" });
 }
 
 function checkCallback(cb: unknown): void {

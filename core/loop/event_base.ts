@@ -11,7 +11,7 @@ import type { ListenOptions, Runtime } from "../runtime.ts";
 import { DatagramSocket } from "../socket/datagram_socket.ts";
 import { Socket, socketOf, streamOf } from "../socket/socket.ts";
 import { ListeningSocket } from "../socket/listening_socket.ts";
-import { type Pollable, sourceOf } from "../socket/pollable.ts";
+import { Pollable, sourceOf } from "../socket/pollable.ts";
 import { CommonQueue, type CommonTimeout, commonTimeoutOf } from "./common_timeout.ts";
 import { checkTimeout, type EventCallback, EventHandle, handleOf, sourceName } from "./event_handle.ts";
 import { Loop, type LoopResult } from "./loop.ts";
@@ -104,7 +104,12 @@ export class EventBase {
   }
 
   static {
-    loopOf = (base: EventBase): Loop => base.#loop;
+    loopOf = (base: EventBase): Loop => {
+      if (typeof base !== "object" || base === null || !(#loop in base)) {
+        throw new TypeError(`Cannot use a base: not an EventBase: received ${base === null ? "null" : typeof base}`);
+      }
+      return base.#loop;
+    };
   }
 
   /** The host. libevent: `event_base_get_method`. */
@@ -155,6 +160,9 @@ export class EventBase {
     const io = what & (EV_READ | EV_WRITE | EV_CLOSED);
     if ((what & ~(EV_TIMEOUT | EV_READ | EV_WRITE | EV_CLOSED)) !== 0 || what === 0 || !Number.isInteger(what)) {
       throw new RangeError(`Cannot call once: only EV_TIMEOUT, EV_READ, EV_WRITE and EV_CLOSED: received ${what}`);
+    }
+    if (source !== null && !(source instanceof Pollable)) {
+      throw new TypeError(`Cannot call once: the source is not a socket or null: received ${typeof source}`);
     }
     if (timeoutMs !== undefined) checkTimeout("call once", timeoutMs);
     this.#live("call once");
@@ -378,14 +386,39 @@ export class EventBase {
 
   readonly #commonTimeouts: Map<number, CommonTimeout> = new Map();
 
-  /** Calls `cb` just before each wait of the loop. Watchers do not keep the loop running. libevent: `evwatch_prepare_new`. */
+  /**
+   * Calls `cb` just before each wait of the loop. Watchers do not keep the loop running.
+   *
+   * libevent: `evwatch_prepare_new`.
+   *
+   * @param cb Gets the watcher, and how long the wait may be
+   * @returns The watcher
+   * @throws {EventError} `EV_FREED` after `free()`
+   */
   watchPrepare(cb: PrepareCallback): Watcher {
+    this.#watchable(cb);
     return this.#loop.prepare.add(cb);
   }
 
-  /** Calls `cb` just after each wait of the loop, before the events. libevent: `evwatch_check_new`. */
+  /**
+   * Calls `cb` just after each wait of the loop, before the events.
+   *
+   * libevent: `evwatch_check_new`.
+   *
+   * @param cb Gets the watcher
+   * @returns The watcher
+   * @throws {EventError} `EV_FREED` after `free()`
+   */
   watchCheck(cb: CheckCallback): Watcher {
-    return this.#loop.check.add(cb);
+    this.#watchable(cb);
+    return this.#loop.check.add((watcher) => cb(watcher));
+  }
+
+  #watchable(cb: unknown): void {
+    if (typeof cb !== "function") {
+      throw new TypeError(`Cannot watch a base: the callback is not a function: received ${typeof cb}`);
+    }
+    this.#live("watch a base");
   }
 
   /**

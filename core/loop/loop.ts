@@ -341,6 +341,9 @@ export class Loop {
     if (this.#dispatching) {
       return Promise.reject(new EventError("Cannot run a loop: the base is already dispatching", { code: "EV_BUSY" }));
     }
+    if (signal !== undefined && typeof signal?.addEventListener !== "function") {
+      return Promise.reject(new TypeError("Cannot run a loop: the signal is not an AbortSignal"));
+    }
     if (signal?.aborted === true) return Promise.reject(signal.reason);
     this.#dispatching = true;
     this.gotExit = this.gotBreak = false;
@@ -503,17 +506,24 @@ export class Loop {
     if (this.freed) return this.#finish("empty");
     if (this.gotExit) return this.#finish("exit");
     if (!goOn) return this.#finish("done");
-    const empty = this.added.now === 0 && this.virtual.now === 0 && this.active.now === 0 && this.#flushes.length === 0;
-    if (empty && (this.#flags & EVLOOP_NO_EXIT_ON_EMPTY) === 0) return this.#finish("empty");
+    if (this.#isEmpty()) return this.#finish("empty");
     if (this.#later.length > 0) {
       for (const event of this.#later.splice(0)) this.#enqueue(event);
     }
     if (this.prepare.size > 0) {
       this.prepare.run(this.#timeout());
       if (this.#aborted()) return this.#fail(this.#signal?.reason);
+      // A watcher may have taken away what was to be waited for.
+      if (this.freed || this.#isEmpty()) return this.#finish("empty");
     }
     if (this.#hasWork()) this.#scheduleTurn();
     else this.#sleep();
+  }
+
+  /** Whether nothing is left to run or to wait for, and that ends the loop. */
+  #isEmpty(): boolean {
+    return this.added.now === 0 && this.virtual.now === 0 && this.active.now === 0 && this.#flushes.length === 0 &&
+      (this.#flags & EVLOOP_NO_EXIT_ON_EMPTY) === 0;
   }
 
   /** Whether there is something to do that no one will tell of. */

@@ -82,9 +82,13 @@ export class CompletionPort<Key = unknown> {
    * @param key Comes back
    * @param bytes Comes back; 0 by default
    * @throws {EventError} `EBADF` when the port was closed
+   * @throws {RangeError} When `bytes` is not an integer, 0 or more
    */
   post(key: Key, bytes: number = 0): void {
     this.#open("post to a port");
+    if (!Number.isSafeInteger(bytes) || bytes < 0) {
+      throw new RangeError(`Cannot post to a port: bytes is not an integer, 0 or more: received ${String(bytes)}`);
+    }
     this.#completions.push({ key, bytes, overlapped: null, error: null });
   }
 

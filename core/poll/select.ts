@@ -56,9 +56,12 @@ export interface SelectResult {
  */
 export async function select(sets: SelectSets, timeoutMs?: number, options: WaitOptions = {}): Promise<SelectResult> {
   checkWait("select", timeoutMs);
-  const read = new Set(sets.read ?? []);
-  const write = new Set(sets.write ?? []);
-  const except = new Set(sets.except ?? []);
+  if (typeof sets !== "object" || sets === null) {
+    throw new TypeError(`Cannot select: the sets are not an object: received ${sets === null ? "null" : typeof sets}`);
+  }
+  const read = setOf("read", sets.read);
+  const write = setOf("write", sets.write);
+  const except = setOf("except", sets.except);
   const sources = new Set<Source>();
   for (const set of [read, write, except]) {
     for (const pollable of set) {
@@ -92,6 +95,15 @@ export async function select(sets: SelectSets, timeoutMs?: number, options: Wait
   } finally {
     for (const source of sources) source.unobserve(observer);
   }
+}
+
+function setOf(name: string, set: Iterable<Pollable> = []): Set<Pollable> {
+  if (typeof set?.[Symbol.iterator] !== "function") {
+    throw new TypeError(
+      `Cannot select: ${name} is not a list of sockets: received ${set === null ? "null" : typeof set}`,
+    );
+  }
+  return new Set(set);
 }
 
 function hasFailed(source: Source): boolean {

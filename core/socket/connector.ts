@@ -103,7 +103,7 @@ class Connector implements Connecting {
  */
 export function connectStream(runtime: Runtime, options: ConnectOptions): Stream {
   checkTarget("connect", options, 1);
-  const { timeoutMs, attemptDelayMs, family, localAddress, path, tls } = options;
+  const { timeoutMs, attemptDelayMs, family, localAddress, path, signal, tls } = options;
   if (timeoutMs !== undefined && !(timeoutMs >= 0 && Number.isFinite(timeoutMs))) {
     throw new RangeError(`Cannot connect: timeoutMs is not a duration: received ${timeoutMs}`);
   }
@@ -114,6 +114,9 @@ export function connectStream(runtime: Runtime, options: ConnectOptions): Stream
   }
   if (family !== undefined && family !== "IPv4" && family !== "IPv6") {
     throw new RangeError(`Cannot connect: the family is not IPv4 or IPv6: received ${family}`);
+  }
+  if (signal !== undefined && typeof signal?.addEventListener !== "function") {
+    throw new TypeError("Cannot connect: the signal is not an AbortSignal");
   }
   if (localAddress !== undefined && familyOf(localAddress) === undefined) {
     throw new RangeError(`Cannot connect: localAddress is not a numeric address: received ${localAddress}`);

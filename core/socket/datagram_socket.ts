@@ -177,6 +177,9 @@ export class DatagramSocket extends Pollable {
     // A copy in any case; not slice(), which on a Buffer makes a view.
     const bytes = typeof data === "string" ? encodeUtf8(data) : new Uint8Array(data);
     checkTarget("sendTo", to, 1);
+    if (typeof to.hostname !== "string") {
+      throw new TypeError(`Cannot sendTo: the hostname is not a string: received ${typeof to.hostname}`);
+    }
     const family = familyOf(to.hostname);
     if (family === undefined) throw new RangeError(`Cannot sendTo: not a numeric address: received ${to.hostname}`);
     if (bytes.length > MAX_DATAGRAM) {

@@ -472,11 +472,27 @@ describe("bind()", () => {
     const { base, sim } = world();
     const bind = (cb: unknown, flags: number, address: unknown) => (): Promise<unknown> =>
       ConnListener.bind(base, cb as ListenerCallback, flags, -1, address as ListenOptions);
-    await assertRejects(bind(() => {}, 0, null), TypeError);
+    await assertRejects(bind(() => {}, 0, null), TypeError, "received null");
+    await assertRejects(bind(() => {}, 0, "127.0.0.1:80"), TypeError, "received 127.0.0.1:80");
+    await assertRejects(() => ConnListener.bind({} as EventBase, null, 0, -1, LOCAL), TypeError, "not an EventBase");
     await assertRejects(bind(5, 0, LOCAL), TypeError);
     await assertRejects(bind(null, 1 << 10, LOCAL), RangeError);
     await assertRejects(bind(null, 0, { hostname: "127.0.0.1", port: -1 }), RangeError);
     assertEquals(sim.openHandles, 0);
+  });
+
+  it("rejects with EV_FREED on a base that was freed, before or meanwhile, and leaves nothing open", async () => {
+    const { base, sim } = world();
+    const meanwhile = ConnListener.bind(base, () => {}, 0, -1, LOCAL);
+    base.free();
+    const before = ConnListener.bind(base, () => {}, 0, -1, LOCAL);
+    for (const bound of [meanwhile, before]) {
+      assertEquals((await assertRejects(() => sim.run(bound), EventError)).code, "EV_FREED");
+    }
+    assertEquals(sim.openHandles, 0);
+    const socket = await sim.run(base.listen(LOCAL));
+    assertEquals(codeOf(() => new ConnListener(base, null, 0, -1, socket)), "EV_FREED");
+    await sim.run(socket.close());
   });
 });
 

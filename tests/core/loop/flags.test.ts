@@ -463,6 +463,12 @@ describe("base.free() (L9)", () => {
     assertEquals([await sim.run(other.dispatch()), log.take(), sim.pending], ["empty", [], 0]);
   });
 
+  it("refuses what is no signal, and can be run all the same", async () => {
+    const { sim, base } = world();
+    await assertRejects(() => base.dispatch({ signal: {} as AbortSignal }), TypeError, "not an AbortSignal");
+    assertEquals(await sim.run(base.dispatch()), "empty");
+  });
+
   it("lets a freed base be used for nothing: EV_FREED", async () => {
     const { base } = world();
     const timer = base.timer(() => {});

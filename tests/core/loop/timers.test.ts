@@ -325,6 +325,17 @@ describe("a host's timer that fires early (T9)", () => {
 });
 
 describe("base.once() (T10)", () => {
+  it("takes a socket or null", () => {
+    const { base } = world();
+    for (const source of [undefined, "SIGTERM", {}]) {
+      assertThrows(
+        () => base.once(source as unknown as null, EV_READ, () => {}),
+        TypeError,
+        `received ${typeof source}`,
+      );
+    }
+  });
+
   it("with EV_TIMEOUT and no time is active at once, in the order of the calls", async () => {
     const { sim, base } = world();
     const log = new Log();

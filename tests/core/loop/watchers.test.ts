@@ -1,7 +1,7 @@
 // Watchers and deferred callbacks: rules W1 to W3 and O1.
 
 import { describe, it } from "node:test";
-import { assertEquals, assertStrictEquals } from "@std/assert";
+import { assertEquals, assertStrictEquals, assertThrows } from "@std/assert";
 import {
   EV_READ,
   EV_TIMEOUT,
@@ -9,6 +9,7 @@ import {
   EVENT_BASE_COUNT_ADDED,
   EVLOOP_NONBLOCK,
 } from "../../../core/flags.ts";
+import { EventError } from "../../../core/errors.ts";
 import { createDeferred } from "../../../core/loop/deferred.ts";
 import { EventBase } from "../../../core/loop/event_base.ts";
 import type { Watcher } from "../../../core/loop/watch.ts";
@@ -16,6 +17,37 @@ import { BusyHost, Log, world } from "./harness.ts";
 import { simRuntime } from "../../../runtimes/sim.ts";
 
 describe("watchers (W1)", () => {
+  it("get themselves, prepare the time too, and check nothing else", async () => {
+    const { sim, base } = world();
+    const given: unknown[][] = [];
+    const check = base.watchCheck((...args: unknown[]) => void given.push(args));
+    const prepare = base.watchPrepare((...args: unknown[]) => void given.push(args));
+    base.timer(() => {}).add(10);
+    await sim.run(base.dispatch());
+    assertEquals(given, [[prepare, 10], [check]]);
+  });
+
+  it("that free the base, or take away what was to be waited for, end the loop", async () => {
+    const freed = world();
+    freed.base.timer(() => {}).add(100);
+    freed.base.watchPrepare(() => freed.base.free());
+    assertEquals(await freed.sim.run(freed.base.dispatch()), "empty");
+    const { sim, base } = world();
+    const event = base.event(null, EV_READ, () => {});
+    event.add();
+    base.watchPrepare(() => event.del());
+    assertEquals(await sim.run(base.dispatch()), "empty");
+  });
+
+  it("are functions, on a base that is not freed", () => {
+    const { base } = world();
+    assertThrows(() => base.watchPrepare(undefined as unknown as () => void), TypeError, "received undefined");
+    assertThrows(() => base.watchCheck({} as () => void), TypeError, "received object");
+    base.free();
+    assertEquals(assertThrows(() => base.watchPrepare(() => {}), EventError).code, "EV_FREED");
+    assertEquals(assertThrows(() => base.watchCheck(() => {}), EventError).code, "EV_FREED");
+  });
+
   it("run in the order of their registration, prepare just before each wait, check just after it", async () => {
     const { sim, base } = world();
     const log = new Log();

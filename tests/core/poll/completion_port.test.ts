@@ -115,6 +115,14 @@ describe("CompletionPort.wait()", () => {
     await stage.end();
   });
 
+  it("refuses to post what is no number of bytes", () => {
+    const port = new CompletionPort<string>(new Stage().base);
+    for (const bytes of [-1, 1.5, NaN, Infinity, "7", null] as number[]) {
+      assertThrows(() => port.post("k", bytes), RangeError, `received ${bytes}`);
+    }
+    port.close();
+  });
+
   it("keeps what completed while nobody waited", async () => {
     const { stage, port, client, server } = await rig();
     for (let i = 0; i < 3; i++) server.recvOverlapped(new Uint8Array(1), new Overlapped());

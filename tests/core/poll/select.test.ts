@@ -4,7 +4,7 @@ import { describe, it } from "node:test";
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { EventError } from "../../../core/errors.ts";
 import { EAGAIN } from "../../../core/flags.ts";
-import { select, type SelectResult } from "../../../core/poll/select.ts";
+import { select, type SelectResult, type SelectSets } from "../../../core/poll/select.ts";
 import { type Pollable, sourceOf } from "../../../core/socket/pollable.ts";
 import { drain, fill, received, Stage, Watched } from "./stage.ts";
 
@@ -236,6 +236,9 @@ describe("select()", () => {
     for (const ms of [-1, NaN, Infinity]) await assertRejects(() => select({ read: [server] }, ms), RangeError);
     await assertRejects(() => select({ read: [server] }, "1" as unknown as number), TypeError);
     await assertRejects(() => select({ read: [{} as Pollable] }), TypeError);
+    await assertRejects(() => select(null as unknown as SelectSets), TypeError, "received null");
+    const one = server as unknown as Iterable<Pollable>;
+    await assertRejects(() => select({ write: one }), TypeError, "write is not a list of sockets: received object");
     await assertRejects(() => select({ write: [null as unknown as Pollable] }), TypeError);
     await stage.end(client, server);
   });

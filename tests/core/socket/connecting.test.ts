@@ -81,6 +81,7 @@ describe("connect()", () => {
     for (const timeoutMs of [-1, NaN, Infinity]) assertThrows(connect({ port: 1, timeoutMs }), RangeError);
     assertThrows(connect({ port: 1, family: "IPv5" }), RangeError);
     assertThrows(connect({ port: 1, localAddress: "here" }), RangeError);
+    assertThrows(connect({ port: 1, signal: {} }), TypeError, "not an AbortSignal");
     await nothingLeft(made);
   });
 

@@ -186,6 +186,14 @@ describe("DatagramSocket.sendTo()", () => {
     assertEquals([...given as Uint8Array], [1, 2, 3]);
     assertEquals(Object.getPrototypeOf(given), Uint8Array.prototype);
   });
+
+  it("refuses an address without a hostname", async () => {
+    const { runtime } = madeUp();
+    const socket = await DatagramSocket.open(runtime, HERE);
+    for (const to of [{ port: 5 }, { path: "/a" }]) {
+      assertThrows(() => socket.sendTo("x", to as typeof PEER), TypeError, "the hostname is not a string");
+    }
+  });
 });
 
 describe("DatagramSocket", () => {
