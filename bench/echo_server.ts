@@ -16,6 +16,8 @@ import {
 type Bev = SocketBufferEvent<unknown>;
 
 const MAX_OUTPUT = 1024 * 1024;
+/** Without this a callback gets 16 KiB at most, as in libevent: for one that takes all there is, large is right. */
+const MAX_SINGLE_READ = 1024 * 1024;
 
 const serving: BufferEventCallbacks<Bev> = {
   read(bev) {
@@ -46,6 +48,7 @@ const listener = await ConnListener.bind(
   (_listener, socket) => {
     const bev: Bev = new SocketBufferEvent(base, socket, BEV_OPT_CLOSE_ON_FREE);
     bev.setCallbacks(serving);
+    bev.setMaxSingleRead(MAX_SINGLE_READ);
     bev.enable(EV_READ | EV_WRITE);
   },
   LEV_OPT_CLOSE_ON_FREE,

@@ -261,11 +261,45 @@ function unlinkAll(chain: Chain): void {
 /** Relinks all chunks of `source`, which has some, behind those of `destination`. */
 export function moveAllBack(source: Chain, destination: Chain): void {
   if (destination.side !== null) destination.side.reservation = null;
-  if (destination.last === null) destination.first = source.first;
-  else destination.last.next = source.first;
-  destination.last = source.last;
+  const first = source.first as Chunk;
+  const last = destination.last;
   destination.length += source.length;
+  if (last === null) {
+    destination.first = first;
+    destination.last = source.last;
+  } else if (goesOn(last, first, first.start, first.end)) {
+    last.end = first.end;
+    if (first.source !== null) dropUser(first.source);
+    if (first.next !== null) {
+      last.next = first.next;
+      destination.last = source.last;
+    }
+  } else {
+    last.next = first;
+    destination.last = source.last;
+  }
   unlinkAll(source);
+}
+
+/**
+ * Whether the memory of `chunk` from `start` to `end` follows on that of `last`: then `last` grows in place of a chunk of
+ * its own. What a large chunk was cut into comes together again, and leaves in one write.
+ */
+function goesOn(last: Chunk, chunk: Chunk, start: number, end: number): boolean {
+  return end - start >= SPLIT_COPY_BYTES && last.end === start && last.data === chunk.data &&
+    last.flags === chunk.flags && last.source === chunk.source;
+}
+
+/** Links `chunk` at the back, or lets the last one grow. */
+function joinBack(chain: Chain, chunk: Chunk): void {
+  const last = chain.last;
+  if (last === null || !goesOn(last, chunk, chunk.start, chunk.end)) {
+    linkBack(chain, chunk);
+    return;
+  }
+  chain.length += chunk.end - last.end;
+  last.end = chunk.end;
+  if (chunk.source !== null) dropUser(chunk.source);
 }
 
 /** Relinks all chunks of `source`, which has some, before those of `destination`. */
@@ -292,14 +326,18 @@ export function movePart(source: Chain, destination: Chain, n: number): void {
   for (let size = chunk.end - chunk.start; left >= size; size = chunk.end - chunk.start) {
     const next = chunk.next as Chunk;
     chunk.next = null;
-    linkBack(destination, chunk);
+    joinBack(destination, chunk);
     left -= size;
     chunk = next;
   }
   source.first = chunk;
   if (left === 0) return;
   const middle = chunk.start + left;
-  if (left < SPLIT_COPY_BYTES) appendCopy(destination, view(chunk.data, chunk.start, middle));
+  const last = destination.last;
+  if (last !== null && goesOn(last, chunk, chunk.start, middle)) {
+    last.end = middle;
+    destination.length += left;
+  } else if (left < SPLIT_COPY_BYTES) appendCopy(destination, view(chunk.data, chunk.start, middle));
   else linkBack(destination, shareChunk(chunk, chunk.start, middle));
   chunk.start = middle;
 }

@@ -21,8 +21,8 @@ import { ReceiveQueue } from "./receive_queue.ts";
 export const RECEIVE_LIMIT: number = 64 * 1024;
 /** The send queue of `Socket.send()`. What a bufferevent sends stays in its output instead. */
 export const SEND_LIMIT: number = 64 * 1024;
-/** The most given to the host in one write. */
-const WRITE_CHUNK = 128 * 1024;
+/** The most given to the host in one write: as much as the largest chunk that a host reads, which is Bun's. */
+const WRITE_CHUNK = 512 * 1024;
 const WRITE_VECTORS = 64;
 
 /** The making of a connection. */

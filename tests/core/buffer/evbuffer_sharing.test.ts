@@ -195,6 +195,25 @@ describe("Moving between buffers", () => {
     checkBuffer(b);
   });
 
+  it("puts together again what was cut out of one chunk, and releases it once", () => {
+    const { buffer, released } = referring("x".repeat(5000));
+    const middle = new EvBuffer();
+    const end = new EvBuffer();
+    while (buffer.length > 0) {
+      buffer.removeBuffer(middle, 1200);
+      checkBuffer(middle);
+      if (middle.length === 2400) end.addBuffer(middle);
+      checkBuffer(end);
+    }
+    end.addBuffer(middle);
+    checkBuffer(end);
+    assertEquals(chunkSizes(end), [4800, 200]);
+    end.drain(4999);
+    assertEquals(released.length, 0);
+    end.drain(1);
+    assertEquals(released.length, 1);
+  });
+
   it("takes as many steps for large chunks as for small ones", () => {
     // 256 MiB in 4 chunks: touching the bytes would take far more memory than views do.
     const a = new EvBuffer();
