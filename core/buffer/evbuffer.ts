@@ -70,7 +70,8 @@ export interface EolPosition {
   length: number;
 }
 
-let chain: (buffer: EvBuffer) => Chain;
+/** For the core: the chain behind a buffer. */
+export let chainOf: (buffer: EvBuffer) => Chain;
 
 /**
  * A queue of bytes: a chain of chunks, each a window of a `Uint8Array`.
@@ -105,10 +106,12 @@ let chain: (buffer: EvBuffer) => Chain;
  * ```
  */
 export class EvBuffer {
-  readonly #chain: Chain = new Chain(this);
+  readonly #chain: Chain;
 
-  static {
-    chain = (buffer) => buffer.#chain;
+  /** Makes an empty buffer. libevent: `evbuffer_new`. */
+  constructor() {
+    chainOf ??= (buffer: EvBuffer): Chain => buffer.#chain;
+    this.#chain = new Chain(this);
   }
 
   /**
@@ -1968,11 +1971,6 @@ export class EvBuffer {
   }
 }
 
-/** The chain behind a buffer, for the friends in `internal.ts`. */
-export function chainOf(buffer: EvBuffer): Chain {
-  return chain(buffer);
-}
-
 /** Takes `n` bytes of the front into the scratch memory. */
 function take(chain: Chain, n: number): boolean {
   if ((chain.state & FRONT_CLOSED) !== 0) refuse(chain, "read a number");
@@ -1996,7 +1994,7 @@ function checkBuffer(verb: string, value: EvBuffer): Chain {
   if (!(value instanceof EvBuffer)) {
     throw new TypeError(`Cannot ${verb}: it must be an EvBuffer: received ${show(value)}`);
   }
-  return chain(value);
+  return chainOf(value);
 }
 
 function toBytes(verb: string, what: string, data: Uint8Array | string): Uint8Array {

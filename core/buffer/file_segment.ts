@@ -7,7 +7,8 @@ import { defaultRuntime } from "../runtime.ts";
 import { checkCount, checkFunction, plain, show, stateError } from "./checks.ts";
 import { dropUser, releasesWait, runReleases, Source } from "./chunk.ts";
 
-let sourceOf: (segment: FileSegment) => Source;
+/** The memory behind a segment, for the buffer. */
+export let segmentSource: (segment: FileSegment) => Source;
 
 /**
  * The bytes of a file, or of a part of it, read once and shared by any number of buffers.
@@ -35,11 +36,8 @@ export class FileSegment {
   #freed = false;
   #cleanups: (() => void)[] = [];
 
-  static {
-    sourceOf = (segment) => segment.#source;
-  }
-
   private constructor(bytes: Uint8Array) {
+    segmentSource ??= (segment: FileSegment): Source => segment.#source;
     this.length = bytes.length;
     this.#source = new Source(bytes, () => this.#cleanUp());
   }
@@ -153,9 +151,4 @@ export class FileSegment {
     }
     if (failed) throw failure;
   }
-}
-
-/** The memory behind a segment, for the buffer. */
-export function segmentSource(segment: FileSegment): Source {
-  return sourceOf(segment);
 }

@@ -61,12 +61,9 @@ export abstract class BufferEvent<Ctx = unknown> {
 
   /** Made by the subclasses only. */
   protected constructor(core: object) {
+    coreOf ??= (bev: BufferEvent): BevCore => bev.#core;
     this.#core = core as BevCore;
     this.#core.face = this as BufferEvent;
-  }
-
-  static {
-    coreOf = (bev: BufferEvent): BevCore => bev.#core;
   }
 
   /** The base. libevent: `bufferevent_get_base`. */

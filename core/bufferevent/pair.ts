@@ -13,8 +13,6 @@ export interface PairOptions {
   eofOnFree?: boolean | undefined;
 }
 
-let make: (core: PairCore) => PairBufferEvent;
-
 /**
  * One end of a pair. What is written to it is in the input of its partner at once, when writing is enabled here and
  * reading there, up to the partner's high watermark; the callbacks come from the loop, the partner's read callback
@@ -40,10 +38,6 @@ export class PairBufferEvent<Ctx = unknown> extends BufferEvent<Ctx> {
   private constructor(core: object) {
     super(core);
     this.#core = core as PairCore;
-  }
-
-  static {
-    make = (core: PairCore): PairBufferEvent => new PairBufferEvent(core);
   }
 
   /** The other end; null once it was freed, or this one. libevent: `bufferevent_pair_get_partner`. */
@@ -96,5 +90,6 @@ export function bufferEventPair(
   const far = new PairCore(base, options, eofOnFree);
   near.partner = far;
   far.partner = near;
-  return [make(near), make(far)];
+  const Pair = PairBufferEvent as unknown as new (core: PairCore) => PairBufferEvent;
+  return [new Pair(near), new Pair(far)];
 }

@@ -129,12 +129,9 @@ export class RateLimitGroup {
    */
   constructor(base: EventBase, config: TokenBucketConfig) {
     checkConfig(config);
+    groupCoreOf ??= (group: RateLimitGroup): GroupCore => group.#core;
     this.#base = base;
     this.#core = new GroupCore(loopOf(base), config);
-  }
-
-  static {
-    groupCoreOf = (group: RateLimitGroup): GroupCore => group.#core;
   }
 
   /** The base whose loop refills it. */

@@ -55,8 +55,6 @@ export class CommonQueue extends TimerNode {
   }
 }
 
-/** For the loop: makes a common timeout for a queue. */
-export let commonTimeoutOf: (queue: CommonQueue) => CommonTimeout;
 /** For the loop: the queue behind a common timeout. */
 export let queueOf: (timeout: CommonTimeout) => CommonQueue;
 
@@ -71,12 +69,14 @@ export class CommonTimeout {
   readonly #queue: CommonQueue;
 
   private constructor(queue: CommonQueue) {
+    queueOf ??= (timeout: CommonTimeout): CommonQueue => timeout.#queue;
     this.#queue = queue;
     this.ms = queue.ms;
   }
+}
 
-  static {
-    commonTimeoutOf = (queue: CommonQueue): CommonTimeout => new CommonTimeout(queue);
-    queueOf = (timeout: CommonTimeout): CommonQueue => timeout.#queue;
-  }
+/** For the loop: makes a common timeout for a queue. */
+export function commonTimeoutOf(queue: CommonQueue): CommonTimeout {
+  const Face = CommonTimeout as unknown as new (queue: CommonQueue) => CommonTimeout;
+  return new Face(queue);
 }

@@ -20,7 +20,11 @@ import type { BaseStats } from "./stats.ts";
 import type { CheckCallback, PrepareCallback, Watcher } from "./watch.ts";
 
 /** For the core: the engine behind a base. */
-export let loopOf: (base: EventBase) => Loop;
+export let loopOf: (base: EventBase) => Loop = refuse;
+
+function refuse(base: unknown): never {
+  throw new TypeError(`Cannot use a base: not an EventBase: received ${base === null ? "null" : typeof base}`);
+}
 
 /** How to make an {@linkcode EventBase}. libevent: `struct event_config`. */
 export interface EventBaseOptions {
@@ -96,20 +100,15 @@ export class EventBase {
         `Cannot make a base: minDispatchPriority is not a priority: received ${minDispatchPriority}`,
       );
     }
+    if (loopOf === refuse) {
+      loopOf = (base: EventBase): Loop =>
+        typeof base === "object" && base !== null && #loop in base ? base.#loop : refuse(base);
+    }
     this.#loop = new Loop(options.runtime ?? defaultRuntime(), priorities, {
       intervalMs: maxDispatchIntervalMs,
       callbacks: maxDispatchCallbacks < 0 ? Infinity : maxDispatchCallbacks,
       minPriority: minDispatchPriority,
     });
-  }
-
-  static {
-    loopOf = (base: EventBase): Loop => {
-      if (typeof base !== "object" || base === null || !(#loop in base)) {
-        throw new TypeError(`Cannot use a base: not an EventBase: received ${base === null ? "null" : typeof base}`);
-      }
-      return base.#loop;
-    };
   }
 
   /** The host. libevent: `event_base_get_method`. */

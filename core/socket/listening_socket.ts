@@ -159,12 +159,9 @@ export class ListeningSocket extends Pollable {
 
   private constructor(acceptor: Acceptor) {
     super(acceptor);
+    acceptorOf ??= (socket: ListeningSocket): Acceptor => socket.#acceptor;
     this.#acceptor = acceptor;
     acceptor.face = this;
-  }
-
-  static {
-    acceptorOf = (socket: ListeningSocket): Acceptor => socket.#acceptor;
   }
 
   /**

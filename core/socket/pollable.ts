@@ -2,7 +2,12 @@
 
 import type { Source } from "../loop/source.ts";
 
-/** For the core: the source behind a pollable. */
+/**
+ * For the core: the source behind a pollable.
+ *
+ * It is set by the first pollable that is made, and the same is done wherever the core reaches behind a public class: a
+ * class with a `static` block would be in every bundle, and all that it needs with it.
+ */
 export let sourceOf: (pollable: Pollable) => Source;
 
 /**
@@ -15,10 +20,7 @@ export abstract class Pollable {
 
   /** Made by the socket classes only. */
   constructor(source: object) {
+    sourceOf ??= (pollable: Pollable): Source => pollable.#source;
     this.#source = source as Source;
-  }
-
-  static {
-    sourceOf = (pollable: Pollable): Source => pollable.#source;
   }
 }

@@ -13,8 +13,6 @@ import type { Stream } from "./stream.ts";
 
 /** For the core: the connection behind a socket. */
 export let streamOf: (socket: Socket) => Stream;
-/** For the core: the socket of a connection. */
-export let socketOf: (stream: Stream) => Socket;
 
 /**
  * A non-blocking stream socket, TCP or unix, with a bounded receive queue and a bounded send queue. It works without a
@@ -41,13 +39,9 @@ export class Socket extends Pollable {
 
   private constructor(stream: Stream) {
     super(stream);
+    streamOf ??= (socket: Socket): Stream => socket.#stream;
     this.#stream = stream;
     stream.face = this;
-  }
-
-  static {
-    streamOf = (socket: Socket): Stream => socket.#stream;
-    socketOf = (stream: Stream): Socket => (stream.face as Socket | null) ?? new Socket(stream);
   }
 
   /**
@@ -237,4 +231,10 @@ function checkBuffer(call: string, buffer: EvBuffer, maxBytes: number): void {
   if (!Number.isInteger(maxBytes) || maxBytes < 1) {
     throw new RangeError(`Cannot ${call}: maxBytes is not a positive integer: received ${maxBytes}`);
   }
+}
+
+/** For the core: the socket of a connection. */
+export function socketOf(stream: Stream): Socket {
+  const Face = Socket as unknown as new (stream: Stream) => Socket;
+  return (stream.face as Socket | null) ?? new Face(stream);
 }
