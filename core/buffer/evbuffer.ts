@@ -5,7 +5,7 @@
  * @module
  */
 
-import { EventBase } from "../loop/event_base.ts";
+import type { EventBase } from "../loop/event_base.ts";
 import { addCallback, type BufferCallback, type CallbackEntry, cancelCallbacks, defer } from "./callbacks.ts";
 import {
   adoptBack,
@@ -44,7 +44,7 @@ import {
 } from "./checks.ts";
 import { Chunk, COUNTED, FILE, LENT, MULTICAST, releasesWait, runReleases, shareChunk, Source } from "./chunk.ts";
 import { scan, scanEol } from "./eol.ts";
-import { FileSegment, segmentSource } from "./file_segment.ts";
+import { type FileSegment, segmentSource } from "./file_segment.ts";
 import { checkBigInteger, checkFloat, checkInteger, putNumber, scratch, takeNumber } from "./integers.ts";
 import { eachLine, type LineCallback, readLine } from "./lines.ts";
 import { cursor, type EvBufferPtr, locate, Position } from "./position.ts";
@@ -477,7 +477,8 @@ export class EvBuffer {
    */
   addFileSegment(segment: FileSegment, offset = 0, length?: number): void {
     const chain = this.#chain;
-    if (!(segment instanceof FileSegment)) {
+    const source = segmentSource?.(segment) ?? null;
+    if (source === null) {
       throw new TypeError(`Cannot add a file segment: it must be a FileSegment: received ${show(segment)}`);
     }
     checkCount("add a file segment", "the offset", offset);
@@ -492,7 +493,6 @@ export class EvBuffer {
     if (segment.freed) throw stateError("add a file segment", "it was freed", "EV_FREED");
     if (n === 0) return;
     const origSize = chain.length;
-    const source = segmentSource(segment);
     source.users++;
     if (chain.side !== null) chain.side.reservation = null;
     linkBack(chain, new Chunk(source.bytes, offset, offset + n, FILE | COUNTED, source));
@@ -1112,9 +1112,6 @@ export class EvBuffer {
    */
   deferCallbacks(base: EventBase): void {
     const chain = this.#chain;
-    if (!(base instanceof EventBase)) {
-      throw new TypeError(`Cannot defer callbacks: it must be an EventBase: received ${show(base)}`);
-    }
     if ((chain.state & FREED) !== 0) refuse(chain, "defer callbacks");
     defer(chain, base);
   }

@@ -7,8 +7,8 @@ import { defaultRuntime } from "../runtime.ts";
 import { checkCount, checkFunction, plain, show, stateError } from "./checks.ts";
 import { dropUser, releasesWait, runReleases, Source } from "./chunk.ts";
 
-/** The memory behind a segment, for the buffer. */
-export let segmentSource: (segment: FileSegment) => Source;
+/** For the buffer: the memory behind a segment; null for what is none. */
+export let segmentSource: ((segment: FileSegment) => Source | null) | null = null;
 
 /**
  * The bytes of a file, or of a part of it, read once and shared by any number of buffers.
@@ -37,7 +37,7 @@ export class FileSegment {
   #cleanups: (() => void)[] = [];
 
   private constructor(bytes: Uint8Array) {
-    segmentSource ??= (segment: FileSegment): Source => segment.#source;
+    segmentSource ??= (segment: FileSegment): Source | null => segment instanceof FileSegment ? segment.#source : null;
     this.length = bytes.length;
     this.#source = new Source(bytes, () => this.#cleanUp());
   }

@@ -10,8 +10,8 @@ import { type LineViewOptions, viewChunks, viewFrames, viewLines } from "../stre
 import type { View, ViewOptions } from "../stream/views.ts";
 import { type ByteReadableStream, type ByteWritableStream, readableOf, writableOf } from "../stream/web_streams.ts";
 import { type BevCore, DEFAULT_MAX_SINGLE } from "./core.ts";
-import { RateLimits } from "./rate_core.ts";
-import { checkConfig, checkDecrement, EV_RATE_LIMIT_MAX, groupCoreOf } from "./rate_limit.ts";
+import type { RateLimits } from "./rate_core.ts";
+import { checkConfig, checkDecrement, EV_RATE_LIMIT_MAX, groupCoreOf, makeRateLimits } from "./rate_limit.ts";
 import type { RateLimitGroup, TokenBucketConfig } from "./rate_limit.ts";
 
 /**
@@ -354,7 +354,8 @@ export abstract class BufferEvent<Ctx = unknown> {
   setRateLimit(config: TokenBucketConfig | null): void {
     if (config !== null) checkConfig(config);
     this.#core.live("set a rate limit");
-    if (config !== null || this.#core.rate !== null) this.#rate("set a rate limit").setConfig(config);
+    if (config !== null) this.#rate("set a rate limit").setConfig(config);
+    else this.#core.rate?.setConfig(null);
   }
 
   /** The limits of its own that are set, or null. libevent: `bufferevent_get_token_bucket_cfg`. */
@@ -372,7 +373,8 @@ export abstract class BufferEvent<Ctx = unknown> {
    */
   joinRateLimitGroup(group: RateLimitGroup): void {
     this.#core.live("join a rate limit group");
-    this.#rate("join a rate limit group").join(groupCoreOf(group));
+    const theirs = groupCoreOf(group);
+    this.#rate("join a rate limit group").join(theirs);
   }
 
   /** Leaves the group that it is in, if any. libevent: `bufferevent_remove_from_rate_limit_group`. */
@@ -386,7 +388,8 @@ export abstract class BufferEvent<Ctx = unknown> {
       const message = `Cannot ${doing}: a filter has no rate limits, the bufferevent under it can`;
       throw new EventError(message, { code: "EV_UNSUPPORTED" });
     }
-    return core.rate ??= new RateLimits(core);
+    // Whoever sets a limit has made a configuration.
+    return core.rate ??= makeRateLimits!(core);
   }
 
   /**
@@ -441,7 +444,11 @@ export abstract class BufferEvent<Ctx = unknown> {
   #decrement(what: number, bytes: number): void {
     checkDecrement(bytes);
     this.#core.live("decrement a rate limit");
-    this.#rate("decrement a rate limit").decrement(what, bytes);
+    const { rate } = this.#core;
+    if (rate === null || rate.bucket === null) {
+      throw new EventError("Cannot decrement a rate limit: the bufferevent has none", { code: "EV_UNSUPPORTED" });
+    }
+    rate.decrement(rate.bucket, what, bytes);
   }
 
   /** The priority of its events, 0 the most urgent. libevent: `bufferevent_get_priority`, `bufferevent_priority_set`. */

@@ -1,10 +1,10 @@
 /** The rate limits of one bufferevent: how much it may move, and when it is suspended (rules K3, K4, K6, K7). */
 
 import { EV_READ, EV_WRITE } from "../flags.ts";
-import { EventError } from "../errors.ts";
 import type { EvBuffer } from "../buffer/evbuffer.ts";
 import type { Stream } from "../socket/stream.ts";
 import { type BevCore, DEFAULT_MAX_SINGLE, SUSPEND_RATE, SUSPEND_RATE_GROUP } from "./core.ts";
+import { sendLast } from "./last_output.ts";
 import type { GroupCore } from "./rate_group.ts";
 import type { TokenBucketConfig } from "./rate_limit.ts";
 import { Refill, TokenBucket } from "./token_bucket.ts";
@@ -148,11 +148,7 @@ export class RateLimits {
   }
 
   /** The user takes from the own level, or adds to it (rule K6). */
-  decrement(what: number, n: number): void {
-    const { bucket } = this;
-    if (bucket === null) {
-      throw new EventError("Cannot decrement a rate limit: the bufferevent has none", { code: "EV_UNSUPPORTED" });
-    }
+  decrement(bucket: TokenBucket, what: number, n: number): void {
     bucket.update(this.#core.loop.now());
     bucket.spend(what, n);
     this.#checkOwn(what);
@@ -175,6 +171,11 @@ export class RateLimits {
     group.forget(this);
     this.resume(EV_READ, SUSPEND_RATE_GROUP);
     this.resume(EV_WRITE, SUSPEND_RATE_GROUP);
+  }
+
+  /** Sends what a connection that is being closed has left, and finishes it. */
+  sendLast(stream: Stream, output: EvBuffer, settle: (delivered: boolean) => void): void {
+    sendLast(stream, this, output, settle);
   }
 
   /** The bufferevent was freed. */

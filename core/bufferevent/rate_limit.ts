@@ -2,6 +2,8 @@
 
 import { EV_READ, EV_WRITE } from "../flags.ts";
 import { type EventBase, loopOf } from "../loop/event_base.ts";
+import type { BevCore } from "./core.ts";
+import { RateLimits } from "./rate_core.ts";
 import { GroupCore } from "./rate_group.ts";
 
 /**
@@ -26,6 +28,14 @@ export interface TokenBucketOptions {
   /** How long a tick is, in milliseconds; parts of one are cut off. By default 1000. */
   tickMs?: number | undefined;
 }
+
+/**
+ * For `BufferEvent`: makes its rate limits; null when there has been no configuration. So a program that limits nothing
+ * has none of it in its bundle.
+ */
+export let makeRateLimits: ((core: BevCore) => RateLimits) | null = null;
+/** What refuses anything but a configuration, by its class when there has been one. */
+let isConfig: (value: unknown) => boolean = () => false;
 
 /**
  * The limits of a token bucket: at each tick it gains `rate` bytes and never holds more than `burst`. It starts with
@@ -71,6 +81,10 @@ export class TokenBucketConfig {
    */
   constructor(options: TokenBucketOptions) {
     const { readRate, readBurst, writeRate, writeBurst, tickMs = 1000 } = options;
+    if (makeRateLimits === null) {
+      makeRateLimits = (core: BevCore): RateLimits => new RateLimits(core);
+      isConfig = (value: unknown): boolean => value instanceof TokenBucketConfig;
+    }
     checkRate("read", readRate, readBurst);
     checkRate("write", writeRate, writeBurst);
     checkNumber("tickMs", tickMs);
@@ -242,7 +256,7 @@ export class RateLimitGroup {
 
 /** Throws unless it is a configuration. */
 export function checkConfig(config: unknown): asserts config is TokenBucketConfig {
-  if (!(config instanceof TokenBucketConfig)) {
+  if (!isConfig(config)) {
     throw new TypeError(`Cannot limit a rate: not a TokenBucketConfig: received ${typeof config}`);
   }
 }

@@ -21,7 +21,6 @@ import type { Stream } from "../socket/stream.ts";
 import { checkTls, type StartTlsOptions } from "../tls.ts";
 import { BevCore } from "./core.ts";
 import { atDeadline } from "../loop/deadline.ts";
-import { sendLast } from "./last_output.ts";
 
 /** A reason for which the write event is active that is none of the user's: output was sent, and the user is to know. */
 const SENT = 0x1000;
@@ -431,7 +430,7 @@ export class SocketCore extends BevCore implements Flushable {
         resolve(delivered);
       };
       if (this.rate === null || this.output.length === 0) stream.finish(this.output, settle);
-      else sendLast(stream, this.rate, this.output, settle);
+      else this.rate.sendLast(stream, this.output, settle);
     });
   }
 

@@ -4,8 +4,7 @@ import { EV_CLOSED, EV_PERSIST, EV_READ, EV_SIGNAL, EV_TIMEOUT, EV_WRITE } from 
 import { EVENT_BASE_COUNT_ACTIVE, EVENT_BASE_COUNT_ADDED, EVENT_BASE_COUNT_VIRTUAL } from "../flags.ts";
 import { EVENT_MAX_PRIORITIES, EVLOOP_NO_EXIT_ON_EMPTY, EVLOOP_NONBLOCK, EVLOOP_ONCE } from "../flags.ts";
 import { EventError } from "../errors.ts";
-import { connectOverlapped } from "../poll/operations.ts";
-import type { Overlapped } from "../poll/overlapped.ts";
+import { operationOf, type Overlapped } from "../poll/overlapped.ts";
 import { type AbortSignalLike, type ConnectOptions, type DatagramOptions, defaultRuntime } from "../runtime.ts";
 import type { ListenOptions, Runtime } from "../runtime.ts";
 import { DatagramSocket } from "../socket/datagram_socket.ts";
@@ -454,7 +453,7 @@ export class EventBase {
    * @throws {RangeError} When the address is none
    */
   connectOverlapped(address: ConnectOptions, ov: Overlapped): Socket {
-    return socketOf(connectOverlapped(() => streamOf(this.connect(address)), ov));
+    return socketOf(operationOf(ov).connect(() => streamOf(this.connect(address))));
   }
 
   /**

@@ -7,10 +7,10 @@ import { EAGAIN, ENOTCONN, EV_READ, EV_WRITE } from "../flags.ts";
 import { EventError, toEventError } from "../errors.ts";
 import type { ReadinessObserver, Source } from "../loop/source.ts";
 import type { Acceptor } from "../socket/listening_socket.ts";
-import type { Socket } from "../socket/socket.ts";
+import { socketOf } from "../socket/socket.ts";
 import type { Stream } from "../socket/stream.ts";
 import { callLater } from "./completions.ts";
-import { type Operation, operationOf, type Overlapped } from "./overlapped.ts";
+import type { Operation, Overlapped } from "./overlapped.ts";
 
 /** Where the completions of a socket go, besides the callbacks. */
 export interface CompletionSink {
@@ -177,28 +177,21 @@ class AcceptStep implements Step {
   readonly operation: Operation;
   readonly #acceptor: Acceptor;
   readonly #buffer: Uint8Array | undefined;
-  readonly #socketOf: (stream: Stream) => Socket;
 
-  constructor(
-    operation: Operation,
-    acceptor: Acceptor,
-    buffer: Uint8Array | undefined,
-    socketOf: (stream: Stream) => Socket,
-  ) {
+  constructor(operation: Operation, acceptor: Acceptor, buffer: Uint8Array | undefined) {
     this.operation = operation;
     this.#acceptor = acceptor;
     this.#buffer = buffer;
-    this.#socketOf = socketOf;
   }
 
   attempt(): number {
     const stream = this.#acceptor.accept();
     if (typeof stream === "number") return WAITING;
     if (this.#buffer === undefined) {
-      this.operation.socket = this.#socketOf(stream);
+      this.operation.socket = socketOf(stream);
       return 0;
     }
-    new FirstData(this.operation, operationsOn(this.#acceptor), stream, this.#buffer, this.#socketOf).onReady();
+    new FirstData(this.operation, operationsOn(this.#acceptor), stream, this.#buffer).onReady();
     return HANDED_ON;
   }
 }
@@ -209,20 +202,12 @@ class FirstData implements ReadinessObserver {
   readonly #operations: Operations;
   readonly #stream: Stream;
   readonly #buffer: Uint8Array;
-  readonly #socketOf: (stream: Stream) => Socket;
 
-  constructor(
-    operation: Operation,
-    operations: Operations,
-    stream: Stream,
-    buffer: Uint8Array,
-    socketOf: (stream: Stream) => Socket,
-  ) {
+  constructor(operation: Operation, operations: Operations, stream: Stream, buffer: Uint8Array) {
     this.#operation = operation;
     this.#operations = operations;
     this.#stream = stream;
     this.#buffer = buffer;
-    this.#socketOf = socketOf;
     operations.accepted.add(this);
     stream.observe(this);
   }
@@ -237,7 +222,7 @@ class FirstData implements ReadinessObserver {
     }
     if (n === WAITING) return;
     this.#leave();
-    this.#operation.socket = this.#socketOf(this.#stream);
+    this.#operation.socket = socketOf(this.#stream);
     this.#operations.complete(this.#operation, n, null);
   }
 
@@ -257,50 +242,42 @@ class FirstData implements ReadinessObserver {
   }
 }
 
-/** `Socket.recvOverlapped`. */
-export function recvOverlapped(stream: Stream, buffer: Uint8Array, overlapped: Overlapped): void {
+/** Begins to receive. */
+export function beginReceive(operation: Operation, stream: Stream, buffer: Uint8Array): void {
   const doing = "begin an overlapped receive";
   checkRoom(doing, buffer);
-  const operation = take(doing, stream, overlapped);
+  checkFree(doing, stream, operation);
   operationsOn(stream).begin(EV_READ, new ReceiveStep(operation, stream, buffer));
 }
 
-/** `Socket.sendOverlapped`. */
-export function sendOverlapped(stream: Stream, buffer: Uint8Array, overlapped: Overlapped): void {
+/** Begins to send. */
+export function beginSend(operation: Operation, stream: Stream, buffer: Uint8Array): void {
   const doing = "begin an overlapped send";
   checkBuffer(doing, buffer);
-  const operation = take(doing, stream, overlapped);
+  checkFree(doing, stream, operation);
   operationsOn(stream).begin(EV_WRITE, new SendStep(operation, stream, buffer));
 }
 
-/** `ListeningSocket.acceptOverlapped`. With a buffer it completes with the first data of the connection. */
-export function acceptOverlapped(
-  acceptor: Acceptor,
-  overlapped: Overlapped,
-  buffer: Uint8Array | undefined,
-  socketOf: (stream: Stream) => Socket,
-): void {
+/** Begins to accept. */
+export function beginAccept(operation: Operation, acceptor: Acceptor, buffer: Uint8Array | undefined): void {
   const doing = "begin an overlapped accept";
   if (buffer !== undefined) checkRoom(doing, buffer);
-  const operation = take(doing, acceptor, overlapped);
-  operationsOn(acceptor).begin(EV_READ, new AcceptStep(operation, acceptor, buffer, socketOf));
+  checkFree(doing, acceptor, operation);
+  operationsOn(acceptor).begin(EV_READ, new AcceptStep(operation, acceptor, buffer));
 }
 
-/** `EventBase.connectOverlapped`: begins to connect, and completes with 0 bytes when the connection is there. */
-export function connectOverlapped(connect: () => Stream, overlapped: Overlapped): Stream {
-  const operation = operationOf(overlapped);
+/** Begins to connect. */
+export function beginConnect(operation: Operation, connect: () => Stream): Stream {
   operation.checkFree("begin an overlapped connect");
   const stream = connect();
   operationsOn(stream).begin(EV_WRITE, new ConnectStep(operation, stream));
   return stream;
 }
 
-/** Gives the operation of a status that is free, for a socket that is open. */
-function take(doing: string, source: Source, overlapped: Overlapped): Operation {
-  const operation = operationOf(overlapped);
+/** Throws unless the operation is free and the socket open. */
+function checkFree(doing: string, source: Source, operation: Operation): void {
   if (source.closed) throw new EventError(`Cannot ${doing}: the socket was closed`, { code: "EBADF" });
   operation.checkFree(doing);
-  return operation;
 }
 
 function checkBuffer(doing: string, buffer: Uint8Array): void {

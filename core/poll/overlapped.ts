@@ -1,7 +1,10 @@
 /** The status of an overlapped operation: begun at once, completed later, exactly once. */
 
 import { EventError } from "../errors.ts";
+import type { Acceptor } from "../socket/listening_socket.ts";
 import type { Socket } from "../socket/socket.ts";
+import type { Stream } from "../socket/stream.ts";
+import { beginAccept, beginConnect, beginReceive, beginSend } from "./operations.ts";
 
 /**
  * Called when an operation has completed; `bytes` were transferred, `error` is null when it succeeded. Another operation
@@ -12,7 +15,11 @@ import type { Socket } from "../socket/socket.ts";
 export type OverlappedCallback = (overlapped: Overlapped, bytes: number, error: EventError | null) => void;
 
 /** For the core: the operation behind a status. Throws a TypeError for anything else. */
-export let operationOf: (overlapped: Overlapped) => Operation;
+export let operationOf: (overlapped: Overlapped) => Operation = refuse;
+
+function refuse(overlapped: unknown): never {
+  throw new TypeError(`Cannot begin an overlapped operation: not an Overlapped: received ${typeof overlapped}`);
+}
 
 /** What a status stands for. */
 export class Operation {
@@ -36,6 +43,30 @@ export class Operation {
       throw new EventError(`Cannot ${doing}: the Overlapped is in use by another operation`, { code: "EV_BUSY" });
     }
   }
+
+  // ---- what the sockets begin; here, so that a program without an Overlapped has none of it in its bundle
+
+  /** `Socket.recvOverlapped`. */
+  receive(stream: Stream, buffer: Uint8Array): void {
+    beginReceive(this, stream, buffer);
+  }
+
+  /** `Socket.sendOverlapped`. */
+  send(stream: Stream, buffer: Uint8Array): void {
+    beginSend(this, stream, buffer);
+  }
+
+  /** `ListeningSocket.acceptOverlapped`. With a buffer it completes with the first data of the connection. */
+  accept(acceptor: Acceptor, buffer: Uint8Array | undefined): void {
+    beginAccept(this, acceptor, buffer);
+  }
+
+  /** `EventBase.connectOverlapped`: begins to connect, and completes with 0 bytes when the connection is there. */
+  connect(connect: () => Stream): Stream {
+    return beginConnect(this, connect);
+  }
+
+  // ---- how it goes on
 
   /** An operation begins. */
   begin(): void {
@@ -91,16 +122,11 @@ export class Overlapped {
     if (callback !== undefined && typeof callback !== "function") {
       throw new TypeError(`Cannot make an Overlapped: the callback is not a function: received ${typeof callback}`);
     }
+    if (operationOf === refuse) {
+      operationOf = (overlapped: Overlapped): Operation =>
+        overlapped instanceof Overlapped ? overlapped.#operation : refuse(overlapped);
+    }
     this.#operation = new Operation(this, callback ?? null);
-  }
-
-  static {
-    operationOf = (overlapped: Overlapped): Operation => {
-      if (!(overlapped instanceof Overlapped)) {
-        throw new TypeError(`Cannot begin an overlapped operation: not an Overlapped: received ${typeof overlapped}`);
-      }
-      return overlapped.#operation;
-    };
   }
 
   /** Whether an operation is under way. Windows: the contrary of `HasOverlappedIoCompleted`. */

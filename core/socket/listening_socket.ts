@@ -5,8 +5,7 @@ import { EventError } from "../errors.ts";
 import { Source } from "../loop/source.ts";
 import type { AcceptSink, Address, ListenerBinding, ListenOptions, Runtime } from "../runtime.ts";
 import type { TransportBinding, TransportSink } from "../runtime.ts";
-import { acceptOverlapped } from "../poll/operations.ts";
-import type { Overlapped } from "../poll/overlapped.ts";
+import { operationOf, type Overlapped } from "../poll/overlapped.ts";
 import { AcceptBackoff, isExhausted } from "./accept_backoff.ts";
 import { checkTls, type TlsListenOptions } from "../tls.ts";
 import { checkTarget, familyOf, formatAddress } from "./address.ts";
@@ -216,7 +215,7 @@ export class ListeningSocket extends Pollable {
    * @throws {RangeError} When the buffer is empty
    */
   acceptOverlapped(ov: Overlapped, buffer?: Uint8Array): void {
-    acceptOverlapped(this.#acceptor, ov, buffer, socketOf);
+    operationOf(ov).accept(this.#acceptor, buffer);
   }
 
   /** Where it listens, the port that the system chose included. Still there after `close()`. libevent: `getsockname`. */

@@ -4,8 +4,7 @@ import type { EventError } from "../errors.ts";
 import { EvBuffer } from "../buffer/evbuffer.ts";
 import { encodeUtf8 } from "../buffer/utf8.ts";
 import type { Address, ConnectOptions, Runtime } from "../runtime.ts";
-import { recvOverlapped, sendOverlapped } from "../poll/operations.ts";
-import type { Overlapped } from "../poll/overlapped.ts";
+import { operationOf, type Overlapped } from "../poll/overlapped.ts";
 import type { TlsInfo } from "../tls.ts";
 import { connectStream } from "./connector.ts";
 import { Pollable } from "./pollable.ts";
@@ -133,7 +132,7 @@ export class Socket extends Pollable {
    * @throws {RangeError} When the buffer is empty
    */
   recvOverlapped(buffer: Uint8Array, ov: Overlapped): void {
-    recvOverlapped(this.#stream, buffer, ov);
+    operationOf(ov).receive(this.#stream, buffer);
   }
 
   /**
@@ -146,7 +145,7 @@ export class Socket extends Pollable {
    * @throws {EventError} `EV_BUSY` when `ov` is in use, `EBADF` once closed. A failure of the connection is a completion
    */
   sendOverlapped(buffer: Uint8Array, ov: Overlapped): void {
-    sendOverlapped(this.#stream, buffer, ov);
+    operationOf(ov).send(this.#stream, buffer);
   }
 
   /** Whether the connection is established, with TLS after its handshake, or was until it ended. */
