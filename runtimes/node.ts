@@ -17,6 +17,8 @@ import type {
   TransportBinding,
   TransportSink,
 } from "../core/runtime.ts";
+import { encodeUtf8 } from "../core/buffer/utf8.ts";
+import { EventError } from "../core/errors.ts";
 import { nodeDatagram } from "./node/datagram.ts";
 import { builtin, failure, host, HostRuntime, inet, show, target, WRITE_AHEAD } from "./shared/host.ts";
 import type { NodeFsSync, NodeNet } from "./types/node.ts";
@@ -30,6 +32,16 @@ function missing(path: string | undefined, reason: unknown): string | undefined 
   if (path === undefined || (reason as { code?: unknown }).code !== "EACCES") return undefined;
   const directory = path.replace(/\/?[^/]*$/, "") || (path.startsWith("/") ? "/" : ".");
   return builtin<NodeFsSync>("node:fs").existsSync(directory) ? undefined : "ENOENT";
+}
+
+/** The most bytes of a unix socket's path, a NUL behind it not counted: `sun_path` of Linux and of the BSDs. */
+const LONGEST_PATH: Readonly<Record<string, number>> = { linux: 107, darwin: 103, freebsd: 103 };
+
+/** libuv cuts a longer path off, and what then listens there is not what was asked for: see uv_pipe_bind2() in its pipe.c. */
+function checkPath(tried: string, path: string | undefined, syscall: string): void {
+  const most = LONGEST_PATH[host.process?.platform ?? ""] ?? Infinity;
+  if (path === undefined || encodeUtf8(path).length <= most) return;
+  throw new EventError(`Cannot ${tried}: the path is longer than ${most} bytes`, { code: "EINVAL", syscall });
 }
 
 class NodeRuntime extends HostRuntime {
@@ -72,6 +84,7 @@ class NodeRuntime extends HostRuntime {
     return new Promise((resolve, reject) => {
       const at = target("listen on", options, this.capabilities);
       const tried = `listen on ${show(at)}`;
+      checkPath(tried, at.path, "listen");
       const settings = options.tls === undefined ? undefined : tlsSettings(options.tls);
       const tls = settings === undefined ? undefined : { settings, context: secureContext(settings, tried) };
       const server = this.net.createServer({ allowHalfOpen: true, noDelay: true, highWaterMark: WRITE_AHEAD });
@@ -110,6 +123,7 @@ class NodeRuntime extends HostRuntime {
     ours.connecting = true;
     try {
       const at = target("connect to", options, this.capabilities);
+      checkPath(`connect to ${show(at)}`, at.path, "connect");
       const socket = this.net.connect({
         ...(at.path === undefined ? { host: at.hostname, port: at.port } : { path: at.path }),
         ...(options.localAddress === undefined ? undefined : { localAddress: options.localAddress }),

@@ -18,13 +18,19 @@ class Connector implements Connecting {
   readonly #abort = (): void => {
     const cause = this.#options.signal?.reason;
     this.#fail(
-      new EventError(`Cannot connect to ${formatAddress(this.#options)}: aborted`, { code: "ECANCELED", cause }),
+      new EventError(`Cannot connect to ${this.#target}: aborted`, { code: "ECANCELED", syscall: "connect", cause }),
     );
   };
 
   constructor(stream: Stream, options: ConnectOptions) {
     this.#stream = stream;
     this.#options = options;
+  }
+
+  get #target(): string {
+    return formatAddress(
+      this.#options.path === undefined ? { hostname: "127.0.0.1", ...this.#options } : this.#options,
+    );
   }
 
   /** Begins. Nothing is reported from inside this call. */
@@ -37,7 +43,7 @@ class Connector implements Connecting {
     }
     signal?.addEventListener("abort", this.#abort);
     if (timeoutMs !== undefined) {
-      this.#cancelTimeout = atDeadline(runtime, runtime.now() + timeoutMs, () => this.#timedOut(timeoutMs));
+      this.#cancelTimeout = atDeadline(runtime, runtime.now() + timeoutMs, () => this.#timedOut(timeoutMs), true);
     }
     if (path !== undefined || familyOf(hostname) !== undefined) {
       this.#stream.binding = runtime.connect(this.#options, this.#stream);
@@ -45,9 +51,12 @@ class Connector implements Connecting {
     }
     runtime.resolve(hostname, signal).then(
       (addresses) => this.#resolved(hostname, addresses),
-      (reason) =>
-        this.#fail(toEventError(`connect to ${formatAddress(this.#options)}`, reason, undefined, "getaddrinfo")),
+      (reason) => this.#fail(toEventError(`connect to ${this.#target}`, reason, undefined, "getaddrinfo")),
     );
+  }
+
+  onHold(): void {
+    this.#race?.hold(this.#stream.holds);
   }
 
   onSettled(): void {
@@ -67,6 +76,7 @@ class Connector implements Connecting {
     } else if (others.length === 0) {
       const options = { ...this.#options, hostname: first.hostname, family: first.family };
       this.#stream.binding = this.#stream.runtime.connect(options, this.#stream);
+      if (!this.#stream.holds) this.#stream.binding.unref();
     } else {
       this.#race = new AddressRace(this.#stream, [first, ...others], this.#options, () => this.#allFailed());
     }
@@ -75,15 +85,14 @@ class Connector implements Connecting {
   #allFailed(): void {
     const { errors = [] } = this.#race ?? {};
     const last = errors.at(-1);
-    const message =
-      `Cannot connect to ${formatAddress(this.#options)}: none of its ${errors.length} addresses could be ` +
+    const message = `Cannot connect to ${this.#target}: none of its ${errors.length} addresses could be ` +
       `reached, the last one: ${last?.message}`;
     this.#fail(new EventError(message, { code: last?.code ?? "ECONNRESET", syscall: "connect", cause: last, errors }));
   }
 
   #timedOut(timeoutMs: number): void {
     this.#cancelTimeout = null;
-    const message = `Cannot connect to ${formatAddress(this.#options)}: no answer within ${timeoutMs} ms`;
+    const message = `Cannot connect to ${this.#target}: no answer within ${timeoutMs} ms`;
     this.#fail(new EventError(message, { code: "ETIMEDOUT", syscall: "connect", errors: this.#race?.errors }));
   }
 

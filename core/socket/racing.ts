@@ -103,11 +103,12 @@ export class AddressRace {
     this.#running.add(attempt);
     const { hostname, family } = address;
     attempt.binding = runtime.connect({ ...this.#options, hostname, family }, attempt);
+    if (!this.#stream.holds) attempt.binding.unref();
     if (this.#left.length === 0) return;
     this.#cancelNext = atDeadline(runtime, runtime.now() + this.#delayMs, () => {
       this.#cancelNext = null;
       this.#next();
-    });
+    }, true);
   }
 
   /** For an attempt: it is there. The others are given up. */
@@ -125,6 +126,14 @@ export class AddressRace {
     if (error !== undefined) this.errors.push(error);
     if (this.#left.length > 0) this.#next();
     else if (this.#running.size === 0) this.#onFailed();
+  }
+
+  /** Lets the attempts keep the process alive, or not. */
+  hold(on: boolean): void {
+    for (const { binding } of this.#running) {
+      if (on) binding?.ref();
+      else binding?.unref();
+    }
   }
 
   /** Gives up what goes on. */

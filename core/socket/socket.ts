@@ -211,12 +211,12 @@ export class Socket extends Pollable {
 
   /** Lets the socket keep the process alive, as it does at first. */
   ref(): void {
-    this.#stream.binding?.ref();
+    this.#stream.hold(true);
   }
 
   /** Lets the process end although the socket is open. */
   unref(): void {
-    this.#stream.binding?.unref();
+    this.#stream.hold(false);
   }
 
   /** As `close()`. */

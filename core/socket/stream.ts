@@ -29,6 +29,8 @@ const WRITE_VECTORS = 64;
 export interface Connecting {
   /** The connection is there, was given up, or failed for good. */
   onSettled(): void;
+  /** Whether it holds the process has changed. */
+  onHold(): void;
 }
 
 /** A connection. */
@@ -59,6 +61,8 @@ export class Stream extends Source implements TransportSink, Lingering {
   connecting: Connecting | null = null;
   /** The TLS handshake, while it is to be made; until it is through, the connection is not established. */
   handshake: Handshake | null = null;
+  /** Whether it keeps the process alive. */
+  holds = true;
   /** Told of the end of a graceful close. */
   #onFinished: ((delivered: boolean) => void) | null = null;
 
@@ -408,6 +412,14 @@ export class Stream extends Source implements TransportSink, Lingering {
     if (this.gone) return;
     if (this.binding === null) this.onClose();
     else this.binding.reset();
+  }
+
+  /** Lets it keep the process alive, or not; also while no binding is there yet. */
+  hold(on: boolean): void {
+    this.holds = on;
+    if (on) this.binding?.ref();
+    else this.binding?.unref();
+    this.connecting?.onHold();
   }
 
   #settle(): void {

@@ -72,6 +72,20 @@ export function listenLaws(makeSubject: () => Subject, can: Readonly<Capabilitie
       }),
   );
 
+  it(
+    "fails with EINVAL on a path that is longer than the system takes, in place of cutting it off",
+    { skip: !can.unix },
+    () =>
+      scene(makeSubject(), async (scene) => {
+        // The simulator takes any.
+        if (scene.runtime.name === "sim") return;
+        const path = `${scene.subject.unixPath()}${"x".repeat(110)}`;
+        await assertRefused(scene, { path }, "EINVAL");
+        const error = await scene.connect({ path }).closed;
+        assertEquals(error?.code, "EINVAL");
+      }),
+  );
+
   it("refuses what it declares not to be able to do", () =>
     scene(makeSubject(), async (scene) => {
       if (!can.tls) await assertRefused(scene, { port: 0, tls: { cert: "", key: "" } }, "EV_UNSUPPORTED");

@@ -66,6 +66,15 @@ describe("connect()", () => {
     await nothingLeft(made);
   });
 
+  it("names where it wanted to in what it fails with, and the call", async () => {
+    const made = world();
+    const aborted = made.base.connect({ port: 5, signal: AbortSignal.abort() });
+    await made.sim.advance(5);
+    const { message, syscall } = aborted.error as EventError;
+    assertEquals([message, syscall], ["Cannot connect to 127.0.0.1:5: aborted", "connect"]);
+    await nothingLeft(made);
+  });
+
   it("refuses addresses that are none", async () => {
     const made = world();
     const connect = (options: unknown) => (): unknown => made.base.connect(options as ConnectOptions);
@@ -178,9 +187,52 @@ class NamedHost extends BusyHost {
 
   override connect(options: ConnectOptions, sink: TransportSink): ReturnType<Runtime["connect"]> {
     this.sinks.push(sink);
-    return super.connect(options, sink);
+    const binding = super.connect(options, sink);
+    binding.ref = (): void => void this.held.push(`ref ${options.hostname}`);
+    binding.unref = (): void => void this.held.push(`unref ${options.hostname}`);
+    return binding;
   }
+
+  /** What was said about holding the process. */
+  readonly held: string[] = [];
 }
+
+describe("unref() of a socket that connects by name", () => {
+  const first: InetAddress = { hostname: "127.0.0.1", port: 0, family: "IPv4" };
+  const second: InetAddress = { hostname: "10.0.0.9", port: 0, family: "IPv4" };
+
+  it("holds from its only address on", async () => {
+    const made = world();
+    const listening = await made.base.listen({ port: 0 });
+    const host = new NamedHost(made.sim, [first]);
+    const socket = Socket.connect(host, { hostname: "name", port: portOf(listening) });
+    socket.unref();
+    await made.sim.advance(5);
+    assertEquals([socket.connected, host.held], [true, ["unref 127.0.0.1"]]);
+    socket.ref();
+    assertEquals(host.held, ["unref 127.0.0.1", "ref 127.0.0.1"]);
+    socket.close();
+    await listening.close();
+    await nothingLeft(made);
+  });
+
+  it("holds for each of several addresses, those that are tried and those that will be", async () => {
+    const made = world();
+    const silent = await silentListener(made.sim);
+    const host = new NamedHost(made.sim, [first, first, second]);
+    const socket = Socket.connect(host, { hostname: "name", port: silent.port });
+    await made.sim.advance(1);
+    socket.unref();
+    await made.sim.advance(300);
+    assertEquals(host.held, ["unref 127.0.0.1", "unref 127.0.0.1"]);
+    socket.ref();
+    await made.sim.advance(300);
+    assertEquals(host.held.slice(2), ["ref 127.0.0.1", "ref 127.0.0.1"]);
+    socket.reset();
+    await silent.close();
+    await nothingLeft(made);
+  });
+});
 
 /** A listener that answers nobody: its backlog of one is full, and it accepts no more. */
 async function silentListener(sim: SimRuntime): Promise<{ port: number; close(): Promise<void> }> {
