@@ -11,7 +11,11 @@ import { Pollable } from "./pollable.ts";
 import type { Stream } from "./stream.ts";
 
 /** For the core: the connection behind a socket. */
-export let streamOf: (socket: Socket) => Stream;
+export let streamOf: (socket: Socket) => Stream = refuse;
+
+function refuse(socket: unknown): never {
+  throw new TypeError(`Cannot use a socket: not a Socket: received ${socket === null ? "null" : typeof socket}`);
+}
 
 /**
  * A non-blocking stream socket, TCP or unix, with a bounded receive queue and a bounded send queue. It works without a
@@ -38,7 +42,10 @@ export class Socket extends Pollable {
 
   private constructor(stream: Stream) {
     super(stream);
-    streamOf ??= (socket: Socket): Stream => socket.#stream;
+    if (streamOf === refuse) {
+      streamOf = (socket: Socket): Stream =>
+        typeof socket === "object" && socket !== null && #stream in socket ? socket.#stream : refuse(socket);
+    }
     this.#stream = stream;
     stream.face = this;
   }

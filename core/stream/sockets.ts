@@ -117,6 +117,8 @@ export class StreamSocket {
   #isOpen = false;
   #over = false;
   #upgraded = false;
+  /** What is written waits for this where `startTls()` has made it: it would else leave in the clear. */
+  readonly #begun: Deferred<void> = new Deferred();
   /** What arrives. Nothing is taken from the connection before it is asked for. */
   readonly readable: ByteReadableStream;
   /**
@@ -125,7 +127,7 @@ export class StreamSocket {
   readonly writable: ByteWritableStream;
 
   /** Made by {@linkcode connect} of the Sockets API and `startTls()`. */
-  constructor(bev: object, options: SocketsOptions, secure: boolean) {
+  constructor(bev: object, options: SocketsOptions, secure: boolean, waits: boolean = false) {
     this.#bev = bev as SocketBufferEvent;
     this.#options = options;
     this.#secure = secure;
@@ -133,7 +135,13 @@ export class StreamSocket {
     this.#view = viewChunks(core);
     this.#sink = new Sink(core, (error) => this.#failed(error));
     this.readable = streamOfView(this.#view, { onEnd: (error) => this.#readEnded(error) }) as ByteReadableStream;
-    this.writable = streamOfSink(this.#sink) as ByteWritableStream;
+    this.writable = streamOfSink(this.#sink, waits ? this.#begun.promise : undefined) as ByteWritableStream;
+    if (!waits) this.#listen();
+  }
+
+  /** Hears of the connection from here on. */
+  #listen(): void {
+    this.#begun.resolve();
     this.#bev.setCallbacks({
       event: (_bev, what, error) => {
         if ((what & BEV_EVENT_CONNECTED) !== 0) this.#connected();
@@ -194,7 +202,8 @@ export class StreamSocket {
 
   /**
    * Changes the connection to TLS, after all that was written. This socket is closed by it, and its streams have ended; the
-   * connection goes on as the new one. All that came before must have been read.
+   * connection goes on as the new one. All that came before must have been read. Before the connection is there it is
+   * changed as soon as it is; what is written to the new socket waits until then.
    *
    * @param options More options of TLS, over those that `connect()` was given
    * @returns The new socket; its `opened` tells of the handshake
@@ -210,10 +219,20 @@ export class StreamSocket {
     this.#upgraded = this.#over = true;
     this.#letGo(new SocketError("the socket was upgraded: use the one that startTls() has given"));
     this.#closed.resolve();
-    const secure = new StreamSocket(this.#bev, this.#options, true);
-    const start = (): void => secure.#startTls({ ...tlsOf(this.#options), ...options });
-    if (this.#isOpen) start();
-    else this.#opened.promise.then(start, (error) => secure.#failed(error));
+    const all = { ...tlsOf(this.#options), ...options };
+    const secure = new StreamSocket(this.#bev, this.#options, true, true);
+    if (this.#isOpen) secure.#startTls(all);
+    else {
+      this.#bev.setCallbacks({
+        event: (_bev, what, error) => {
+          if ((what & BEV_EVENT_CONNECTED) !== 0) {
+            this.#connected();
+            secure.#startTls(all);
+          } else secure.#failed(error);
+        },
+      });
+      secure.#opened.promise.catch((error) => this.#opened.reject(error));
+    }
     return secure;
   }
 
@@ -223,8 +242,10 @@ export class StreamSocket {
   }
 
   #startTls(options: TlsConnectOptions): void {
+    if (this.#over) return;
     try {
       this.#bev.startTls(options);
+      this.#listen();
     } catch (error) {
       this.#failed(error);
     }
@@ -234,6 +255,7 @@ export class StreamSocket {
   #letGo(reason: unknown): void {
     this.#view.return();
     this.#sink.fail(reason);
+    this.#begun.resolve();
   }
 
   #connected(): void {

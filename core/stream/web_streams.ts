@@ -74,7 +74,7 @@ interface StreamGlobals {
   ) => ByteReadable;
   WritableStream?: new (
     sink: {
-      start(controller: WriteController): void;
+      start(controller: WriteController): Promise<void> | undefined;
       write(chunk: unknown): Promise<void> | undefined;
       close(): Promise<void>;
       abort(): void;
@@ -142,9 +142,10 @@ export function streamOfView(view: View<Uint8Array>, hooks: ReadableHooks): Byte
   }, { highWaterMark: 0 });
 }
 
-/** Makes the stream of a sink. */
-export function streamOfSink(sink: Sink): ByteWritable {
+/** Makes the stream of a sink. What is written waits for `begun`, if that is given. */
+export function streamOfSink(sink: Sink, begun?: Promise<void>): ByteWritable {
   const Stream = hostStream("WritableStream");
+  sink.begun = begun;
   return new Stream(sink);
 }
 
@@ -172,8 +173,12 @@ export class Sink implements Writer {
     return this.#waiter !== null;
   }
 
-  start(controller: WriteController): void {
+  /** What the first write waits for. */
+  begun: Promise<void> | undefined;
+
+  start(controller: WriteController): Promise<void> | undefined {
     this.#controller = controller;
+    return this.begun;
   }
 
   write(chunk: unknown): Promise<void> | undefined {

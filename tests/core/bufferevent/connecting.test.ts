@@ -239,6 +239,16 @@ describe("connect() by name (V12)", () => {
 });
 
 describe("setSocket() (V13)", () => {
+  it("takes a socket or null, as the constructor does", () => {
+    const { base } = world();
+    const bev = new SocketBufferEvent(base, null);
+    for (const socket of [undefined, {}, 5] as unknown as Socket[]) {
+      assertThrows(() => bev.setSocket(socket), TypeError, `not a Socket: received ${typeof socket}`);
+      assertThrows(() => new SocketBufferEvent(base, socket), TypeError, `not a Socket: received ${typeof socket}`);
+    }
+    bev.free();
+  });
+
   it("gives a bufferevent without one its socket: what was written flows", async () => {
     const { sim, base } = world();
     const [socket, peer] = await socketPair(sim);

@@ -243,6 +243,51 @@ describe("socketsConnect()", () => {
     await cut.end();
   });
 
+  it("changes to TLS as soon as it is connected when startTls() came before, and sends nothing in the clear", async () => {
+    const sim = simRuntime();
+    const log: string[] = [];
+    const server = await serve({ runtime: sim, hostname: "127.0.0.1", port: 0 }, {
+      open: (bev) => bev.startTls({ cert: "127.0.0.1 signed by CA", key: "k" }),
+      read(bev) {
+        log.push(`${bev.tls?.protocol}: ${bev.input.toString()}`);
+        bev.writeBuffer(bev.input);
+      },
+      event: (_bev, what, error) => void log.push(`${what} ${error}`),
+    });
+    const first = connect(`127.0.0.1:${portOf(server)}`, {
+      runtime: sim,
+      secureTransport: "starttls",
+      tls: { ca: "CA" },
+    });
+    const socket = first.startTls();
+    const writing = socket.writable.getWriter().write("secret");
+    await sim.run(first.opened);
+    assertEquals(log, []);
+    await sim.run(socket.opened);
+    await sim.run(writing);
+    const { value } = await sim.run(socket.readable.getReader().read());
+    assertEquals([text(value as Uint8Array), log], ["secret", ["TLSv1.3: secret"]]);
+    await sim.run(socket.close());
+    await sim.run(server.close({ graceMs: 0 }));
+  });
+
+  it("rejects all that wait when startTls() came before, and there is no connection or it is closed", async () => {
+    const sim = simRuntime();
+    for (const closes of [false, true]) {
+      const first = connect("127.0.0.1:9", { runtime: sim, secureTransport: "starttls" });
+      const socket = first.startTls();
+      const writer = socket.writable.getWriter();
+      const writing = writer.write("secret");
+      const waits = [first.opened, socket.opened, writing, writer.closed, ...(closes ? [] : [socket.closed])];
+      const settled = Promise.allSettled(waits);
+      if (closes) await sim.run(socket.close(new Error("enough")));
+      const reasons = (await sim.run(settled)).map((each) => each.status === "rejected" ? String(each.reason) : "");
+      assert(reasons.every((reason) => (closes ? /enough/ : /refused/).test(reason)), reasons.join("\n"));
+      await sim.advance(10);
+      assertEquals(sim.openHandles, 0);
+    }
+  });
+
   it("refuses startTls() where it was not asked for", async () => {
     const { sim, socket, end } = await scene();
     await sim.run(socket.opened);
