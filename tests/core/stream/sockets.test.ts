@@ -252,7 +252,7 @@ describe("socketsConnect()", () => {
         log.push(`${bev.tls?.protocol}: ${bev.input.toString()}`);
         bev.writeBuffer(bev.input);
       },
-      event: (_bev, what, error) => void log.push(`${what} ${error}`),
+      error: (error) => void log.push(String(error)),
     });
     const first = connect(`127.0.0.1:${portOf(server)}`, {
       runtime: sim,
