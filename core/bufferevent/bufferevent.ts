@@ -9,7 +9,8 @@ import type { FrameCodec } from "../stream/frames.ts";
 import { type LineViewOptions, viewChunks, viewFrames, viewLines } from "../stream/lenses.ts";
 import type { View, ViewOptions } from "../stream/views.ts";
 import { type ByteReadableStream, type ByteWritableStream, readableOf, writableOf } from "../stream/web_streams.ts";
-import { type BevCore, DEFAULT_MAX_SINGLE } from "./core.ts";
+import type { BevCore } from "./core.ts";
+import { DEFAULT_MAX_SINGLE } from "./limits.ts";
 import type { RateLimits } from "./rate_core.ts";
 import { checkConfig, checkDecrement, EV_RATE_LIMIT_MAX, groupCoreOf, makeRateLimits } from "./rate_limit.ts";
 import type { RateLimitGroup, TokenBucketConfig } from "./rate_limit.ts";
@@ -189,9 +190,7 @@ export abstract class BufferEvent<Ctx = unknown> {
     const write = checkDuration("set timeouts: writeMs", writeMs);
     const core = this.#core;
     core.live("set timeouts");
-    core.readTimeoutMs = read;
-    core.writeTimeoutMs = write;
-    core.onTimeouts();
+    core.setTimeouts(read, write);
   }
 
   /**
@@ -267,7 +266,7 @@ export abstract class BufferEvent<Ctx = unknown> {
     if (bytes !== Infinity && !(Number.isInteger(bytes) && bytes >= 1)) {
       throw new RangeError(`Cannot set maxOutputBytes: not a positive count of bytes or Infinity: received ${bytes}`);
     }
-    this.#core.maxOutput = bytes;
+    this.#core.setMaxOutput(bytes);
   }
 
   /**
@@ -330,13 +329,13 @@ export abstract class BufferEvent<Ctx = unknown> {
   /** Sets how many bytes one read takes at most; 0 for the default, 16384. libevent: `bufferevent_set_max_single_read`. */
   setMaxSingleRead(n: number): void {
     checkCount("set the largest read", n);
-    this.#core.maxSingleRead = n === 0 ? DEFAULT_MAX_SINGLE : n;
+    this.#core.setMaxSingle(n === 0 ? DEFAULT_MAX_SINGLE : n, this.#core.maxSingleWrite);
   }
 
   /** Sets how many bytes one write takes at most; 0 for the default: as much as the transport takes. libevent: `bufferevent_set_max_single_write`. */
   setMaxSingleWrite(n: number): void {
     checkCount("set the largest write", n);
-    this.#core.maxSingleWrite = n;
+    this.#core.setMaxSingle(this.#core.maxSingleRead, n);
   }
 
   /**

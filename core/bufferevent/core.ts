@@ -15,15 +15,14 @@ import {
   EV_WRITE,
 } from "../flags.ts";
 import { EventError } from "../errors.ts";
-import { EvBuffer } from "../buffer/evbuffer.ts";
+import type { EvBuffer } from "../buffer/evbuffer.ts";
 import { type BufferOwner, setBufferOwner } from "../buffer/internal.ts";
 import type { EventBase } from "../loop/event_base.ts";
-import { loopOf } from "../loop/event_base.ts";
-import type { Loop } from "../loop/loop.ts";
 import { LoopEvent } from "../loop/loop_event.ts";
 import type { BufferEvent, BufferEventCallbacks } from "./bufferevent.ts";
 import { IdleTimer } from "./idle.ts";
-import type { RateLimits } from "./rate_core.ts";
+import { FINISHING, FREED, FULL_TOLD, PENDING_READ, PENDING_WRITE, type Side } from "./state.ts";
+import { BevState } from "./state.ts";
 
 /** Suspended because the input has reached its high watermark (rule V7). */
 export const SUSPEND_WATERMARK = 0x01;
@@ -33,27 +32,6 @@ export const SUSPEND_RATE = 0x02;
 export const SUSPEND_RATE_GROUP = 0x04;
 /** Suspended by the filter above it. */
 export const SUSPEND_FILTER = 0x10;
-
-/** Bytes read or written at once unless set (rule V1). */
-export const DEFAULT_MAX_SINGLE = 16384;
-
-/** The most output that is queued unless set. */
-export const DEFAULT_MAX_OUTPUT: number = 64 * 1024 * 1024;
-
-/** With so much output `write()` says stop, where no high watermark of writing says it. */
-const DEFAULT_STOP = 64 * 1024;
-
-/** What is open on a bufferevent: it has taken the callbacks, and holds the user's. See `core/stream/views.ts`. */
-export interface OpenViews {
-  /** What is called once nothing is open. */
-  given: BufferEventCallbacks<BufferEvent> | null;
-  /** The user's callbacks were set. */
-  onCallbacks(callbacks: BufferEventCallbacks<BufferEvent> | null): void;
-  /** `close()` was called. */
-  onClosing(): void;
-  /** `free()` was called. */
-  onFreed(): void;
-}
 
 /** Runs the callbacks that were triggered or deferred, in the loop. */
 class CallbackEvent extends LoopEvent {
@@ -69,61 +47,13 @@ class CallbackEvent extends LoopEvent {
   }
 }
 
+/** What the callbacks are to be told and can be told by a bit. */
+const PENDING = PENDING_READ | PENDING_WRITE;
+
 /** The state behind a bufferevent. */
-export abstract class BevCore implements BufferOwner {
-  readonly base: EventBase;
-  readonly loop: Loop;
-  readonly options: number;
-  readonly input: EvBuffer = new EvBuffer();
-  readonly output: EvBuffer = new EvBuffer();
-  /** The public object. */
-  face: BufferEvent | null = null;
-  callbacks: BufferEventCallbacks<BufferEvent> | null = null;
-  /** What is open on it, if anything. */
-  views: OpenViews | null = null;
-  /** `EV_READ` and `EV_WRITE` as the user has set them. */
-  enabled: number = EV_WRITE;
-  readLow = 0;
-  readHigh = 0;
-  writeLow = 0;
-  writeHigh = 0;
-  /** In milliseconds; 0 for none. */
-  readTimeoutMs = 0;
-  writeTimeoutMs = 0;
-  maxSingleRead: number = DEFAULT_MAX_SINGLE;
-  /** 0: as much as the transport takes. */
-  maxSingleWrite = 0;
-  /** Where there is an idle timeout. */
-  idle: IdleTimer | null = null;
-  /** With so much output `write()` says stop. */
-  stopAt: number = DEFAULT_STOP;
-  #maxOutput = DEFAULT_MAX_OUTPUT;
-  /** Whether it was told that the output is full, and has not drained since. */
-  #fullTold = false;
-  /** Why reading is suspended, one bit a reason; it goes on when all are gone. */
-  readSuspended = 0;
-  writeSuspended = 0;
-  /** Its rate limits, once there have been any. */
-  rate: RateLimits | null = null;
-  freed = false;
-  /** Whether `shutdown()` was called: nothing can be written any more. */
-  finishing = false;
-  /** Told when it was freed: for the server that it belongs to. */
-  onFreed: (() => void) | null = null;
-  /** The promise of `close()`. */
-  closing: Promise<boolean> | null = null;
-
-  #pendingRead = false;
-  #pendingWrite = false;
-  #pendingEvents = 0;
-  #pendingError: EventError | undefined = undefined;
-  #callbackEvent: CallbackEvent | null = null;
-
+export abstract class BevCore extends BevState implements BufferOwner {
   constructor(base: EventBase, options: number) {
-    this.base = base;
-    this.loop = loopOf(base);
-    if (this.loop.freed) throw new EventError("Cannot make a bufferevent: the base was freed", { code: "EV_FREED" });
-    this.options = options;
+    super(base, options);
     this.input.freeze(false);
     this.output.freeze(true);
     setBufferOwner(this.input, this);
@@ -145,7 +75,7 @@ export abstract class BevCore implements BufferOwner {
   /** Bytes were taken from the input. */
   protected onInputDrained(): void {}
   /** The timeouts were set. */
-  abstract onTimeouts(): void;
+  protected abstract onTimeouts(): void;
   /** Lets go of what is under it. `free()` has silenced it before. */
   protected abstract onFree(): void;
   /** `bufferevent_flush`. */
@@ -164,7 +94,8 @@ export abstract class BevCore implements BufferOwner {
   enable(what: number): void {
     this.live("enable a bufferevent");
     this.enabled |= what & (EV_READ | EV_WRITE);
-    if (this.idle !== null && !this.idle.timed) this.idle.restart();
+    const { idle } = this;
+    if (idle !== null && !idle.timed) idle.restart();
     this.onEnable(what);
   }
 
@@ -217,15 +148,25 @@ export abstract class BevCore implements BufferOwner {
   // ---- watermarks
 
   setWatermark(what: number, low: number, high: number): void {
+    const limits = this.limits.copy();
     if ((what & EV_WRITE) !== 0) {
-      this.writeLow = low;
-      this.writeHigh = high;
-      this.#setStop();
+      limits.writeLow = low;
+      limits.writeHigh = high;
     }
-    if ((what & EV_READ) === 0) return;
-    this.readLow = low;
-    this.readHigh = high;
-    this.checkHigh();
+    if ((what & EV_READ) !== 0) {
+      limits.readLow = low;
+      limits.readHigh = high;
+    }
+    this.limits = this.limits.shared(limits);
+    if ((what & EV_READ) !== 0) this.checkHigh();
+  }
+
+  /** Sets how many bytes a read and a write take at most; a write of 0 is as much as the transport takes. */
+  setMaxSingle(read: number, write: number): void {
+    const limits = this.limits.copy();
+    limits.maxSingleRead = read;
+    limits.maxSingleWrite = write;
+    this.limits = this.limits.shared(limits);
   }
 
   /** Suspends reading at the high watermark, and resumes it below (rule V8). */
@@ -241,7 +182,7 @@ export abstract class BevCore implements BufferOwner {
       if (added > 0) this.onOutput();
       else {
         if (this.idle !== null) this.idle.restart();
-        if (this.#fullTold && buffer.length <= this.writeLow) this.#fullTold = false;
+        if ((this.state & FULL_TOLD) !== 0 && buffer.length <= this.writeLow) this.state &= ~FULL_TOLD;
       }
       return;
     }
@@ -257,28 +198,21 @@ export abstract class BevCore implements BufferOwner {
 
   // ---- the bound of the output
 
-  /** How many bytes may be queued. */
-  get maxOutput(): number {
-    return this.#maxOutput;
-  }
-
-  set maxOutput(bytes: number) {
-    this.#maxOutput = bytes;
-    this.#setStop();
-  }
-
-  #setStop(): void {
-    this.stopAt = Math.min(this.writeHigh > 0 ? this.writeHigh : DEFAULT_STOP, this.#maxOutput);
+  /** Sets how many bytes may be queued. */
+  setMaxOutput(bytes: number): void {
+    const limits = this.limits.copy();
+    limits.maxOutput = bytes;
+    this.limits = this.limits.shared(limits);
   }
 
   /** Whether there is no room for `bytes` more of output; if so it is told, once until the output has drained. */
   overflows(bytes: number): boolean {
     const { length } = this.output;
-    if (length + bytes <= this.#maxOutput) return false;
-    if (!this.#fullTold) {
+    if (length + bytes <= this.maxOutput) return false;
+    if ((this.state & FULL_TOLD) === 0) {
       // A write that is too long for an empty output is told each time: nothing drains afterwards.
-      this.#fullTold = length > this.writeLow;
-      const message = `Cannot write ${bytes} bytes: ${length} are queued, and maxOutputBytes is ${this.#maxOutput}`;
+      if (length > this.writeLow) this.state |= FULL_TOLD;
+      const message = `Cannot write ${bytes} bytes: ${length} are queued, and maxOutputBytes is ${this.maxOutput}`;
       this.triggerEvent(
         BEV_EVENT_WRITING | BEV_EVENT_ERROR,
         new EventError(message, { code: "ENOBUFS", syscall: "write" }),
@@ -297,33 +231,31 @@ export abstract class BevCore implements BufferOwner {
   /** Calls the write callback. In the loop only. */
   callWrite(): void {
     if ((this.options & BEV_OPT_DEFER_CALLBACKS) !== 0) {
-      this.#pendingWrite = true;
+      this.state |= PENDING_WRITE;
       this.#schedule();
       return;
     }
     // What was triggered before is told with it.
-    if (this.#pendingWrite) this.#pendingWrite = false;
+    if ((this.state & PENDING_WRITE) !== 0) this.state &= ~PENDING_WRITE;
     this.callbacks?.write?.(this.face as BufferEvent);
   }
 
   /** Calls the read callback. In the loop only. */
   callRead(): void {
     if ((this.options & BEV_OPT_DEFER_CALLBACKS) !== 0) {
-      this.#pendingRead = true;
+      this.state |= PENDING_READ;
       this.#schedule();
       return;
     }
     // What was triggered before is told with it.
-    if (this.#pendingRead) this.#pendingRead = false;
+    if ((this.state & PENDING_READ) !== 0) this.state &= ~PENDING_READ;
     this.callbacks?.read?.(this.face as BufferEvent);
   }
 
   /** Calls the event callback. In the loop only. */
   callEvent(what: number, error?: EventError): void {
     if ((this.options & BEV_OPT_DEFER_CALLBACKS) !== 0) {
-      this.#pendingEvents |= what;
-      this.#pendingError ??= error;
-      this.#schedule();
+      this.#pend(what, error);
     } else this.callbacks?.event?.(this.face as BufferEvent, what, error);
   }
 
@@ -331,53 +263,58 @@ export abstract class BevCore implements BufferOwner {
   trigger(what: number, options: number): void {
     if (this.freed) return;
     const always = (options & BEV_TRIG_IGNORE_WATERMARKS) !== 0;
-    if ((what & EV_READ) !== 0 && (always || this.input.length >= this.readLow)) this.#pendingRead = true;
-    if ((what & EV_WRITE) !== 0 && (always || this.output.length <= this.writeLow)) this.#pendingWrite = true;
-    if (this.#pendingRead || this.#pendingWrite) this.#schedule();
+    if ((what & EV_READ) !== 0 && (always || this.input.length >= this.readLow)) this.state |= PENDING_READ;
+    if ((what & EV_WRITE) !== 0 && (always || this.output.length <= this.writeLow)) this.state |= PENDING_WRITE;
+    if ((this.state & PENDING) !== 0) this.#schedule();
   }
 
   /** Lets the event callback run in the loop. */
   triggerEvent(what: number, error?: EventError): void {
-    if (this.freed) return;
-    this.#pendingEvents |= what;
-    this.#pendingError ??= error;
+    if (!this.freed) this.#pend(what, error);
+  }
+
+  #pend(what: number, error: EventError | undefined): void {
+    const side = this.rare;
+    side.pendingEvents |= what;
+    side.pendingError ??= error;
     this.#schedule();
   }
 
   #schedule(): void {
-    const event = this.#callbackEvent ??= new CallbackEvent(this, this.priority);
+    const event = this.rare.callbackEvent ??= new CallbackEvent(this, this.priority);
     this.loop.activateDeferred(event);
   }
 
   /** Runs what is pending; what a callback that throws leaves keeps its place. */
   runPending(): void {
+    const side = this.rare;
     try {
-      this.#runPending();
+      this.#runPending(side);
     } finally {
-      if (this.#pendingRead || this.#pendingWrite || this.#pendingEvents !== 0) this.#schedule();
+      if ((this.state & PENDING) !== 0 || side.pendingEvents !== 0) this.#schedule();
     }
   }
 
   /** The connection first, then read, write, and the other events in one call (rule V19). */
-  #runPending(): void {
+  #runPending(side: Side): void {
     const face = this.face as BufferEvent;
-    if ((this.#pendingEvents & BEV_EVENT_CONNECTED) !== 0) {
-      this.#pendingEvents &= ~BEV_EVENT_CONNECTED;
+    if ((side.pendingEvents & BEV_EVENT_CONNECTED) !== 0) {
+      side.pendingEvents &= ~BEV_EVENT_CONNECTED;
       this.callbacks?.event?.(face, BEV_EVENT_CONNECTED);
     }
-    if (this.#pendingRead) {
-      this.#pendingRead = false;
+    if ((this.state & PENDING_READ) !== 0) {
+      this.state &= ~PENDING_READ;
       this.callbacks?.read?.(face);
     }
-    if (this.#pendingWrite) {
-      this.#pendingWrite = false;
+    if ((this.state & PENDING_WRITE) !== 0) {
+      this.state &= ~PENDING_WRITE;
       this.callbacks?.write?.(face);
     }
-    const events = this.#pendingEvents;
+    const events = side.pendingEvents;
     if (events === 0) return;
-    const error = this.#pendingError;
-    this.#pendingEvents = 0;
-    this.#pendingError = undefined;
+    const error = side.pendingError;
+    side.pendingEvents = 0;
+    side.pendingError = undefined;
     this.callbacks?.event?.(face, events, error);
   }
 
@@ -388,23 +325,36 @@ export abstract class BevCore implements BufferOwner {
   }
 
   #forgetPending(): void {
-    this.#pendingRead = this.#pendingWrite = false;
-    this.#pendingEvents = 0;
-    this.#pendingError = undefined;
-    if (this.#callbackEvent !== null) this.loop.del(this.#callbackEvent);
+    this.state &= ~PENDING;
+    const { side } = this;
+    if (side === null) return;
+    side.pendingEvents = 0;
+    side.pendingError = undefined;
+    if (side.callbackEvent !== null) this.loop.del(side.callbackEvent);
   }
 
   /** Whether callbacks that are triggered or deferred wait to be run. */
   protected get callbackActive(): boolean {
-    return this.#callbackEvent !== null && this.#callbackEvent.active;
+    const { side } = this;
+    return side !== null && side.callbackEvent !== null && side.callbackEvent.active;
   }
 
   /** Sets the priority of the callbacks that are triggered. */
   protected setCallbackPriority(priority: number): void {
-    if (this.#callbackEvent !== null) this.#callbackEvent.priority = priority;
+    const { side } = this;
+    if (side !== null && side.callbackEvent !== null) side.callbackEvent.priority = priority;
   }
 
   // ---- timeouts
+
+  /** In milliseconds; 0 for none. */
+  setTimeouts(readMs: number, writeMs: number): void {
+    const limits = this.limits.copy();
+    limits.readTimeoutMs = readMs;
+    limits.writeTimeoutMs = writeMs;
+    this.limits = this.limits.shared(limits);
+    this.onTimeouts();
+  }
 
   /** The read timeout has passed: reading is disabled, and told (rule V9). */
   readTimedOut(): void {
@@ -419,8 +369,9 @@ export abstract class BevCore implements BufferOwner {
   }
 
   setIdleTimeout(ms: number): void {
-    if (this.idle !== null) this.loop.del(this.idle);
-    this.idle = ms > 0 ? new IdleTimer(this, ms) : null;
+    const { idle } = this;
+    if (idle !== null) this.loop.del(idle);
+    if (idle !== null || ms > 0) this.idle = ms > 0 ? new IdleTimer(this, ms) : null;
   }
 
   /** The idle timeout has passed: both directions are disabled, and it is told. */
@@ -435,13 +386,13 @@ export abstract class BevCore implements BufferOwner {
 
   /** Nothing can be written any more. */
   protected finishOutput(): void {
-    this.finishing = true;
+    this.state |= FINISHING;
     this.output.freeze(false);
   }
 
   free(): void {
     if (this.freed) return;
-    this.freed = true;
+    this.state |= FREED;
     this.callbacks = null;
     this.#forgetPending();
     this.rate?.release();

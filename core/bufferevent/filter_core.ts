@@ -116,7 +116,7 @@ export class FilterCore extends BevCore implements FilterOwner {
     if (this.readHigh > 0 && this.reading && this.below.input.length > 0) this.#schedule(EV_READ);
   }
 
-  override onTimeouts(): void {
+  protected override onTimeouts(): void {
     this.#timers.restartRead(this.reading && !this.#endTold);
     this.#timers.restartWrite();
   }

@@ -5,7 +5,7 @@ import { EvBuffer } from "../buffer/evbuffer.ts";
 import { consume, moveBytes } from "../buffer/internal.ts";
 import type { ReadinessObserver } from "../loop/source.ts";
 import type { Stream } from "../socket/stream.ts";
-import { DEFAULT_MAX_SINGLE } from "./core.ts";
+import { DEFAULT_MAX_SINGLE } from "./limits.ts";
 import { atDeadline } from "../loop/deadline.ts";
 import type { RateLimits } from "./rate_core.ts";
 

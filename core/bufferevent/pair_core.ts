@@ -116,7 +116,7 @@ export class PairCore extends BevCore {
     if (!this.freed && this.output.length > 0) this.#timers.awaitWrite();
   }
 
-  override onTimeouts(): void {
+  protected override onTimeouts(): void {
     this.#timers.restartRead();
     this.#timers.restartWrite();
   }

@@ -3,8 +3,9 @@
 import { EV_READ, EV_WRITE } from "../flags.ts";
 import type { EvBuffer } from "../buffer/evbuffer.ts";
 import type { Stream } from "../socket/stream.ts";
-import { type BevCore, DEFAULT_MAX_SINGLE, SUSPEND_RATE, SUSPEND_RATE_GROUP } from "./core.ts";
+import { type BevCore, SUSPEND_RATE, SUSPEND_RATE_GROUP } from "./core.ts";
 import { sendLast } from "./last_output.ts";
+import { DEFAULT_MAX_SINGLE } from "./limits.ts";
 import type { GroupCore } from "./rate_group.ts";
 import type { TokenBucketConfig } from "./rate_limit.ts";
 import { Refill, TokenBucket } from "./token_bucket.ts";

@@ -6,7 +6,7 @@ import type { ConnectOptions } from "../runtime.ts";
 import type { StartTlsOptions, TlsInfo } from "../tls.ts";
 import { connectStream } from "../socket/connector.ts";
 import { type Socket, socketOf, streamOf } from "../socket/socket.ts";
-import { BufferEvent, checkOptions } from "./bufferevent.ts";
+import { BufferEvent, checkOptions, coreOf } from "./bufferevent.ts";
 import { SocketCore } from "./socket_core.ts";
 
 /**
@@ -35,8 +35,6 @@ import { SocketCore } from "./socket_core.ts";
  * ```
  */
 export class SocketBufferEvent<Ctx = unknown> extends BufferEvent<Ctx> {
-  readonly #core: SocketCore;
-
   /**
    * Makes a bufferevent, with writing enabled.
    *
@@ -47,9 +45,7 @@ export class SocketBufferEvent<Ctx = unknown> extends BufferEvent<Ctx> {
    */
   constructor(base: EventBase, socket: Socket | null, options: number = 0) {
     checkOptions(options);
-    const core = new SocketCore(base, socket === null ? null : streamOf(socket), options);
-    super(core);
-    this.#core = core;
+    super(new SocketCore(base, socket === null ? null : streamOf(socket), options));
   }
 
   /**
@@ -66,7 +62,7 @@ export class SocketBufferEvent<Ctx = unknown> extends BufferEvent<Ctx> {
    * the host can't do what an option asks for
    */
   connect(address: ConnectOptions, options?: ConnectOptions): void {
-    const core = this.#core;
+    const core = socketCoreOf(this);
     core.unclosed("connect");
     if (core.connecting) {
       throw new EventError("Cannot connect: an attempt is under way", { code: "EALREADY", syscall: "connect" });
@@ -95,17 +91,17 @@ export class SocketBufferEvent<Ctx = unknown> extends BufferEvent<Ctx> {
    * @throws {RangeError} For one that is out of range
    */
   startTls(options: StartTlsOptions = {}): void {
-    this.#core.startTls(options);
+    socketCoreOf(this).startTls(options);
   }
 
   /** What the TLS handshake has found; undefined without TLS and until the handshake is through. */
   get tls(): TlsInfo | undefined {
-    return this.#core.stream?.binding?.tls;
+    return socketCoreOf(this).stream?.binding?.tls;
   }
 
   /** The socket, or null. libevent: `bufferevent_getfd`. */
   get socket(): Socket | null {
-    const { stream } = this.#core;
+    const { stream } = socketCoreOf(this);
     return stream === null ? null : socketOf(stream);
   }
 
@@ -115,11 +111,15 @@ export class SocketBufferEvent<Ctx = unknown> extends BufferEvent<Ctx> {
    * @param socket The socket, or null for none
    */
   setSocket(socket: Socket | null): void {
-    this.#core.setStream(socket === null ? null : streamOf(socket));
+    socketCoreOf(this).setStream(socket === null ? null : streamOf(socket));
   }
 
   /** Ends at once, with a RST where `capabilities.reset`, and frees. What has not left is lost. */
   reset(): void {
-    this.#core.reset();
+    socketCoreOf(this).reset();
   }
+}
+
+function socketCoreOf<Ctx>(bev: SocketBufferEvent<Ctx>): SocketCore {
+  return coreOf(bev as BufferEvent) as SocketCore;
 }

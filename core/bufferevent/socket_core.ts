@@ -21,6 +21,7 @@ import type { Stream } from "../socket/stream.ts";
 import { checkTls, type StartTlsOptions } from "../tls.ts";
 import { BevCore } from "./core.ts";
 import { atDeadline } from "../loop/deadline.ts";
+import { CONNECTING, FLUSH_QUEUED, TELL_WRITABLE } from "./state.ts";
 
 /** A reason for which the write event is active that is none of the user's: output was sent, and the user is to know. */
 const SENT = 0x1000;
@@ -42,7 +43,7 @@ class WriteEvent extends LoopEvent {
   readonly #core: SocketCore;
 
   constructor(core: SocketCore) {
-    super(core.loop, null, EV_WRITE | EV_PERSIST, core.loop.queues.length >> 1);
+    super(core.loop, core.stream, EV_WRITE | EV_PERSIST, core.priority);
     this.#core = core;
   }
 
@@ -55,17 +56,9 @@ class WriteEvent extends LoopEvent {
 export class SocketCore extends BevCore implements Flushable {
   /** The connection, or null. */
   stream: Stream | null = null;
-  flushQueued = false;
-  /** The connection that `close()` waits for. */
-  #last: Stream | null = null;
   readonly #readEvent: ReadEvent = new ReadEvent(this);
-  readonly #writeEvent: WriteEvent = new WriteEvent(this);
-  /** Whether the end of the attempt to connect has yet to be told. */
-  #connecting = false;
-  /** Goes on with a `close()` that was called in the middle of a handshake. */
-  #afterHandshake: (() => void) | null = null;
-  /** Whether the user is to be told that there is nothing to send. */
-  #tellWritable = false;
+  /** Made when there is something to wait for or to tell: a server that answers lines needs none. */
+  #writeEvent: WriteEvent | null = null;
 
   constructor(base: EventBase, stream: Stream | null, options: number) {
     super(base, options);
@@ -84,25 +77,43 @@ export class SocketCore extends BevCore implements Flushable {
   #attach(stream: Stream): void {
     this.stream = stream;
     this.#readEvent.source = stream;
-    this.#writeEvent.source = stream;
-    this.#connecting = !stream.connected;
-    if (this.#connecting) this.#awaitConnection();
+    if (this.#writeEvent !== null) this.#writeEvent.source = stream;
+    if (!stream.connected) this.#awaitConnection();
   }
 
   #detach(): void {
     this.loop.del(this.#readEvent);
-    this.loop.del(this.#writeEvent);
-    this.#readEvent.source = this.#writeEvent.source = null;
+    this.#readEvent.source = null;
+    this.#forgetWrite();
+    if (this.#writeEvent !== null) this.#writeEvent.source = null;
     this.stream = null;
-    this.#connecting = this.#tellWritable = false;
+    this.state &= ~(CONNECTING | TELL_WRITABLE);
   }
 
   /** While connecting the write event waits for the end of the attempt, with the write timeout as the time it may take. */
   #awaitConnection(): void {
-    this.loop.add(this.#writeEvent, undefined, null);
-    if (this.writeTimeoutMs > 0 && (this.enabled & EV_WRITE) !== 0) {
-      this.loop.setDeadline(this.#writeEvent, this.writeTimeoutMs);
-    }
+    this.state |= CONNECTING;
+    const event = this.#write;
+    this.loop.add(event, undefined, null);
+    if (this.writeTimeoutMs > 0 && (this.enabled & EV_WRITE) !== 0) this.loop.setDeadline(event, this.writeTimeoutMs);
+  }
+
+  get #write(): WriteEvent {
+    return this.#writeEvent ??= new WriteEvent(this);
+  }
+
+  /** The write event waits for nothing, and tells nothing. */
+  #forgetWrite(): void {
+    if (this.#writeEvent !== null) this.loop.del(this.#writeEvent);
+  }
+
+  get flushQueued(): boolean {
+    return (this.state & FLUSH_QUEUED) !== 0;
+  }
+
+  set flushQueued(queued: boolean) {
+    if (queued) this.state |= FLUSH_QUEUED;
+    else this.state &= ~FLUSH_QUEUED;
   }
 
   /** Throws when it was freed, or is being closed. */
@@ -117,8 +128,8 @@ export class SocketCore extends BevCore implements Flushable {
   startTls(options: StartTlsOptions): void {
     const doing = "start TLS";
     this.unclosed(doing);
-    const { stream, loop } = this;
-    if (this.#connecting) throw new EventError(`Cannot ${doing}: the connection is being made`, { code: "EALREADY" });
+    const { stream } = this;
+    if (this.connecting) throw new EventError(`Cannot ${doing}: the connection is being made`, { code: "EALREADY" });
     if (stream === null || stream.gone || stream.closed || stream.ended || stream.shut || this.finishing) {
       throw new EventError(`Cannot ${doing}: there is no open connection`, { code: "ENOTCONN" });
     }
@@ -145,16 +156,15 @@ export class SocketCore extends BevCore implements Flushable {
     const { remote } = stream;
     const peer = host ?? (remote !== undefined && "hostname" in remote ? remote.hostname : "localhost");
     const all = role === "client" ? { ...options, serverName: options.serverName ?? peer } : options;
-    loop.del(this.#writeEvent);
-    this.#connecting = true;
-    this.#tellWritable = false;
+    this.#forgetWrite();
+    this.state = this.state & ~TELL_WRITABLE | CONNECTING;
     stream.startTls(new Handshake(stream, role, all), this.output);
     this.#awaitConnection();
   }
 
-  /** Whether a connection is being made. */
+  /** Whether a connection is being made, the end of which has yet to be told. */
   get connecting(): boolean {
-    return this.#connecting;
+    return (this.state & CONNECTING) !== 0;
   }
 
   // ---- what the user and the watermarks want
@@ -162,22 +172,23 @@ export class SocketCore extends BevCore implements Flushable {
   protected override onEnable(what: number): void {
     if ((what & EV_READ) !== 0 && this.reading) this.#startReading();
     if ((what & EV_WRITE) === 0 || !this.writing || this.stream === null) return;
-    if (this.#connecting) {
+    if (this.connecting) {
       this.#awaitConnection();
       return;
     }
     // A writable socket with nothing to send is told once (rule V2), after what there is to read.
-    this.#tellWritable = this.output.length === 0 && !this.finishing;
+    if (this.output.length === 0 && !this.finishing) this.state |= TELL_WRITABLE;
+    else this.state &= ~TELL_WRITABLE;
     this.loop.queueFlush(this);
   }
 
   protected override onDisable(what: number): void {
     if ((what & EV_READ) !== 0) this.loop.del(this.#readEvent);
     if ((what & EV_WRITE) === 0) return;
-    this.#tellWritable = false;
+    this.state &= ~TELL_WRITABLE;
     // The end of an attempt to connect is told all the same.
-    if (this.#connecting) this.loop.removeTimer(this.#writeEvent);
-    else this.loop.del(this.#writeEvent);
+    if (this.connecting) this.loop.removeTimer(this.#write);
+    else this.#forgetWrite();
   }
 
   protected override onReadSuspension(): void {
@@ -186,24 +197,26 @@ export class SocketCore extends BevCore implements Flushable {
   }
 
   protected override onWriteSuspension(): void {
-    if (this.#connecting || this.stream === null) return;
+    if (this.connecting || this.stream === null) return;
     if (!this.writing) this.#stopWaiting();
-    else if (this.output.length > 0 || this.finishing || this.#tellWritable) this.loop.queueFlush(this);
+    else if (this.output.length > 0 || this.finishing || (this.state & TELL_WRITABLE) !== 0) this.loop.queueFlush(this);
   }
 
   protected override onOutput(): void {
-    if (this.stream !== null && !this.#connecting && this.writing) this.loop.queueFlush(this);
+    if (this.stream !== null && !this.connecting && this.writing) this.loop.queueFlush(this);
   }
 
-  override onTimeouts(): void {
+  protected override onTimeouts(): void {
     const { loop } = this;
     if (this.reading && this.stream !== null) {
       if (this.readTimeoutMs > 0) loop.setDeadline(this.#readEvent, this.readTimeoutMs);
       else loop.removeTimer(this.#readEvent);
     }
-    if (this.writeTimeoutMs > 0 && this.#writeEvent.inserted && (this.enabled & EV_WRITE) !== 0) {
-      loop.setDeadline(this.#writeEvent, this.writeTimeoutMs);
-    } else loop.removeTimer(this.#writeEvent);
+    const event = this.#writeEvent;
+    if (event === null) return;
+    if (this.writeTimeoutMs > 0 && event.inserted && (this.enabled & EV_WRITE) !== 0) {
+      loop.setDeadline(event, this.writeTimeoutMs);
+    } else loop.removeTimer(event);
   }
 
   #startReading(): void {
@@ -222,7 +235,7 @@ export class SocketCore extends BevCore implements Flushable {
       if ((what & EV_TIMEOUT) !== 0) this.readTimedOut();
       return;
     }
-    if (this.#connecting) {
+    if (this.connecting) {
       if (stream.connected || stream.gone) this.#onConnected(stream);
       return;
     }
@@ -275,12 +288,12 @@ export class SocketCore extends BevCore implements Flushable {
     }
     if (stream === null) return;
     if ((what & EV_WRITE) !== 0) {
-      if (!this.#connecting) this.loop.queueFlush(this);
+      if (!this.connecting) this.loop.queueFlush(this);
       else if (stream.connected || stream.gone) this.#onConnected(stream);
       return;
     }
     if ((what & EV_TIMEOUT) === 0) return;
-    if (!this.#connecting) {
+    if (!this.connecting) {
       this.writeTimedOut();
       return;
     }
@@ -296,9 +309,9 @@ export class SocketCore extends BevCore implements Flushable {
   }
 
   #onConnected(stream: Stream): void {
-    this.#connecting = false;
-    if (this.#afterHandshake !== null) return this.#afterHandshake();
-    this.loop.del(this.#writeEvent);
+    this.state &= ~CONNECTING;
+    if (this.side !== null && this.side.afterHandshake !== null) return this.side.afterHandshake();
+    this.#forgetWrite();
     if (stream.error !== null || stream.gone) {
       this.loop.del(this.#readEvent);
       this.callEvent(BEV_EVENT_ERROR, stream.error ?? undefined);
@@ -312,9 +325,9 @@ export class SocketCore extends BevCore implements Flushable {
   /** Sends what there is; the loop calls it at the end of a turn. Calls no user code. */
   flushOutput(): void {
     const { stream, output } = this;
-    if (stream === null || !this.writing || this.#connecting) return;
-    const tellWritable = this.#tellWritable;
-    this.#tellWritable = false;
+    if (stream === null || !this.writing || this.connecting) return;
+    const tellWritable = (this.state & TELL_WRITABLE) !== 0;
+    if (tellWritable) this.state &= ~TELL_WRITABLE;
     if (output.length > 0) {
       if (stream.error !== null || stream.gone || stream.shut || stream.closed) return this.#onWriteError(stream);
       // Steps are only seen where the user is told before all has left.
@@ -324,28 +337,28 @@ export class SocketCore extends BevCore implements Flushable {
       // A callback of the output may have freed or stopped it.
       if (this.freed || this.stream !== stream || (this.enabled & EV_WRITE) === 0) return;
       if (n > 0 && output.length <= this.writeLow && this.callbacks?.write !== undefined) {
-        this.loop.activate(this.#writeEvent, SENT);
+        this.loop.activate(this.#write, SENT);
       }
       if (output.length > 0) {
         // Its rate limit has suspended it: the rest leaves at a tick.
         if (this.writeSuspended !== 0) return;
         if (n > 0 && stream.writable) this.loop.queueFlush(this);
-        else if (!this.#writeEvent.inserted) this.loop.add(this.#writeEvent, undefined, null);
-        if (this.writeTimeoutMs > 0 && (n > 0 || !this.#writeEvent.timed)) {
-          this.loop.setDeadline(this.#writeEvent, this.writeTimeoutMs);
+        else if (!this.#write.inserted) this.loop.add(this.#write, undefined, null);
+        if (this.writeTimeoutMs > 0 && (n > 0 || !this.#write.timed)) {
+          this.loop.setDeadline(this.#write, this.writeTimeoutMs);
         }
         return;
       }
     }
     this.#stopWaiting();
-    if (tellWritable) this.loop.activate(this.#writeEvent, SENT);
+    if (tellWritable && this.callbacks?.write !== undefined) this.loop.activate(this.#write, SENT);
     if (this.finishing) stream.shutdown();
   }
 
   /** Nothing is left to send: the write event waits no longer, but tells what it has to tell. */
   #stopWaiting(): void {
     const event = this.#writeEvent;
-    if (!event.inserted && !event.timed) return;
+    if (event === null || (!event.inserted && !event.timed)) return;
     const tell = event.active && (event.result & SENT) !== 0;
     this.loop.del(event);
     if (tell) this.loop.activate(event, SENT);
@@ -368,15 +381,15 @@ export class SocketCore extends BevCore implements Flushable {
     this.live("shut down a bufferevent");
     if (this.finishing) return;
     this.finishOutput();
-    if (this.stream !== null && !this.#connecting) this.loop.queueFlush(this);
+    if (this.stream !== null && !this.connecting) this.loop.queueFlush(this);
   }
 
   override close(timeoutMs: number): Promise<boolean> {
     if (this.closing !== null) return this.closing;
     const { stream } = this;
     // In the middle of a handshake what was written is waited for; while connecting there is nobody to have it.
-    const shakes = this.#connecting && stream !== null && stream.handshake !== null && this.output.length > 0;
-    if (this.freed || stream === null || (this.#connecting && !shakes)) {
+    const shakes = this.connecting && stream !== null && stream.handshake !== null && this.output.length > 0;
+    if (this.freed || stream === null || (this.connecting && !shakes)) {
       const nothingLost = this.output.length === 0;
       this.free();
       stream?.close();
@@ -395,13 +408,13 @@ export class SocketCore extends BevCore implements Flushable {
     const { loop } = this;
     const { runtime } = loop;
     const until = runtime.now() + timeoutMs;
-    loop.removeTimer(this.#writeEvent);
+    loop.removeTimer(this.#write);
     loop.hold(1);
     return new Promise((resolve) => {
       const goOn = (): void => {
         cancel();
         loop.hold(-1);
-        this.#afterHandshake = null;
+        this.rare.afterHandshake = null;
         if (this.freed) return resolve(false);
         if (stream.connected && !stream.gone) {
           return resolve(this.#closeConnected(stream, Math.max(0, until - runtime.now())));
@@ -411,14 +424,14 @@ export class SocketCore extends BevCore implements Flushable {
         resolve(false);
       };
       const cancel = atDeadline(runtime, until, () => this.reset());
-      this.#afterHandshake = goOn;
+      this.rare.afterHandshake = goOn;
     });
   }
 
   #closeConnected(stream: Stream, timeoutMs: number): Promise<boolean> {
     const { loop } = this;
     this.#detach();
-    this.#last = stream;
+    this.rare.last = stream;
     const { runtime } = loop;
     loop.hold(1);
     return new Promise((resolve) => {
@@ -436,7 +449,7 @@ export class SocketCore extends BevCore implements Flushable {
 
   /** Cuts the connection, whether it is being closed or not, and frees. */
   override reset(): void {
-    const stream = this.stream ?? this.#last;
+    const stream = this.stream ?? (this.side === null ? null : this.side.last);
     this.free();
     stream?.reset();
   }
@@ -446,17 +459,19 @@ export class SocketCore extends BevCore implements Flushable {
   }
 
   override setPriority(priority: number): void {
-    if (this.#readEvent.active || this.#writeEvent.active || this.callbackActive) {
+    const write = this.#writeEvent;
+    if (this.#readEvent.active || (write !== null && write.active) || this.callbackActive) {
       throw new EventError("Cannot set the priority: the bufferevent's events are active", { code: "EV_ACTIVE" });
     }
-    this.#readEvent.priority = this.#writeEvent.priority = priority;
+    this.#readEvent.priority = priority;
+    if (write !== null) write.priority = priority;
     this.setCallbackPriority(priority);
   }
 
   protected override onFree(): void {
     const stream = this.stream;
     this.#detach();
-    this.#afterHandshake?.();
+    this.side?.afterHandshake?.();
     if (stream !== null && (this.options & BEV_OPT_CLOSE_ON_FREE) !== 0) stream.close();
   }
 }

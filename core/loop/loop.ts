@@ -16,7 +16,7 @@ import { CommonQueue } from "./common_timeout.ts";
 import { LoopEvent } from "./loop_event.ts";
 import { LoopStats } from "./stats.ts";
 import { Signals } from "./signals.ts";
-import { IO_CONDITIONS, Source } from "./source.ts";
+import { IO_CONDITIONS, Source, SourceList } from "./source.ts";
 import { TimerHeap } from "./timer_heap.ts";
 import { Watchers } from "./watch.ts";
 import { WorkList } from "./work_list.ts";
@@ -73,7 +73,7 @@ export class Loop {
   /** The host. */
   readonly runtime: Runtime;
   /** Sources that events of this base watch. */
-  readonly sources: Set<Source> = new Set();
+  readonly sources: SourceList = new SourceList();
   /** Added I/O events without a source: nothing is polled, but they keep the loop alive (rule E13). */
   readonly sourceless: Set<LoopEvent> = new Set();
   /** The timers. */
@@ -263,7 +263,9 @@ export class Loop {
   forEach(fn: (event: LoopEvent) => void): void {
     const seen = new Set<LoopEvent>();
     const visit = (event: LoopEvent): void => void seen.add(event);
-    for (const source of this.sources) source.events.forEach(visit);
+    for (let source = this.sources.first; source !== null; source = source.next) {
+      for (let event = source.firstEvent; event !== null; event = event.sibling) visit(event);
+    }
     this.sourceless.forEach(visit);
     this.signals.forEach(visit);
     this.timers.forEach((node) => {
@@ -289,7 +291,8 @@ export class Loop {
 
   /** A source has become ready, in a host's callback: a turn may run now. */
   onSourceReady(source: Source): void {
-    if (this.#nothingElse(source)) return this.#turnOf(source.events[0] as LoopEvent, source.readiness);
+    const event = source.firstEvent;
+    if (event !== null && this.#nothingElse(source, event)) return this.#turnOf(event, source.readiness);
     this.#queueSource(source);
     this.#wakeFromHost();
   }
@@ -425,9 +428,9 @@ export class Loop {
    * Whether a turn that begins now has one level-triggered event of one source to run, and nothing else to look at: the
    * common turn of a server.
    */
-  #nothingElse(source: Source): boolean {
+  #nothingElse(source: Source, event: LoopEvent): boolean {
     return this.#dispatching && !this.#inTurn && this.#scheduled === "none" && this.queues.length === 1 &&
-      source.events.length === 1 && source.queuedIn === null && ((source.events[0] as LoopEvent).what & EV_ET) === 0 &&
+      event.sibling === null && source.queuedIn === null && (event.what & EV_ET) === 0 &&
       this.active.now === 0 && this.#ready.length === 0 && this.#flushes.length === 0 && !this.gotBreak &&
       this.timers.size === 0 && this.check.size === 0 && !this.signals.waiting;
   }
@@ -608,7 +611,7 @@ export class Loop {
       const source = ready.at(i);
       if (source.queuedIn !== this) continue;
       source.queuedIn = null;
-      for (const event of source.events) {
+      for (let event = source.firstEvent; event !== null; event = event.sibling) {
         let what = source.readiness & event.what;
         if ((event.what & EV_ET) !== 0) {
           what &= event.edge;

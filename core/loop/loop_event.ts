@@ -40,6 +40,8 @@ export abstract class LoopEvent extends TimerNode {
   /** `finalize()` or `free()` was called: it can't be added any more. */
   closed = false;
 
+  /** The event behind it among those that watch its source. */
+  sibling: LoopEvent | null = null;
   // Links of the active queue and of a common timeout's queue.
   next: LoopEvent | null = null;
   prev: LoopEvent | null = null;

@@ -20,9 +20,13 @@ export interface ReadinessObserver {
   onSourceClosed(source: Source): void;
 }
 
-const NONE: LoopEvent[] = [];
+/** What only some sources have. */
+class Side {
+  observers: ReadinessObserver[] = [];
+  overlapped: ReadinessObserver | null = null;
+}
 
-/** A source of readiness. */
+/** A source of readiness. There is one for each connection, so that what is rare hangs off `#side`. */
 export abstract class Source {
   /** Which of `EV_READ`, `EV_WRITE` and `EV_CLOSED` hold now. */
   readiness = 0;
@@ -30,13 +34,12 @@ export abstract class Source {
   queuedIn: Loop | null = null;
   /** The loop whose events watch it; null when none does. */
   loop: Loop | null = null;
-  /** The events that watch it, in the order in which they were added. */
-  events: LoopEvent[] = NONE;
-  /** Whether the owner has closed it. */
-  #released = false;
-  #observers: ReadinessObserver[] | null = null;
-  /** The overlapped operations on it, where there have been any. */
-  overlapped: ReadinessObserver | null = null;
+  /** The events that watch it, in the order in which they were added; each has the one behind it as its `sibling`. */
+  firstEvent: LoopEvent | null = null;
+  // Links of the loop's list.
+  next: Source | null = null;
+  prev: Source | null = null;
+  #side: Side | null = null;
 
   /** The host. */
   abstract readonly runtime: Runtime;
@@ -55,14 +58,14 @@ export abstract class Source {
    */
   notify(edges: number, inHostCallback = true): void {
     this.readiness |= edges;
-    const observers = this.#observers;
-    if (observers !== null) {
+    if (this.#side !== null) {
+      const { observers } = this.#side;
       // Back to front: an observer that is content takes itself out.
       for (let i = observers.length - 1; i >= 0; i--) observers[i]?.onReady(this, edges);
     }
     const loop = this.loop;
     if (loop === null) return;
-    for (const event of this.events) {
+    for (let event = this.firstEvent; event !== null; event = event.sibling) {
       if ((event.what & EV_ET) !== 0) event.edge |= edges & event.what;
     }
     if (inHostCallback) loop.onSourceReady(this);
@@ -76,7 +79,7 @@ export abstract class Source {
 
   /** Lets an event watch it. */
   attach(event: LoopEvent): void {
-    if (this.#released) throw new EventError("Cannot add an event: its socket was closed", { code: "EBADF" });
+    if (this.closed) throw new EventError("Cannot add an event: its socket was closed", { code: "EBADF" });
     if (this.loop !== event.loop) {
       if (this.loop !== null) {
         throw new EventError("Cannot add an event: its socket has events of another base", { code: "EV_BUSY" });
@@ -84,41 +87,84 @@ export abstract class Source {
       this.loop = event.loop;
       event.loop.sources.add(this);
     }
-    if (this.events === NONE) this.events = [event];
-    else this.events.push(event);
+    let last = this.firstEvent;
+    if (last === null) {
+      this.firstEvent = event;
+      return;
+    }
+    while (last.sibling !== null) last = last.sibling;
+    last.sibling = event;
   }
 
   /** Takes back an event that watches it. */
   detach(event: LoopEvent): void {
-    const events = this.events;
-    const index = events.indexOf(event);
-    if (index >= 0) events.splice(index, 1);
-    if (events.length === 0) {
-      this.loop?.sources.delete(this);
+    if (this.firstEvent === event) this.firstEvent = event.sibling;
+    else {
+      let before = this.firstEvent;
+      while (before !== null && before.sibling !== event) before = before.sibling;
+      if (before !== null) before.sibling = event.sibling;
+    }
+    event.sibling = null;
+    if (this.firstEvent === null && this.loop !== null) {
+      this.loop.sources.remove(this);
       this.loop = null;
     }
   }
 
   /** Lets an observer watch it. */
   observe(observer: ReadinessObserver): void {
-    (this.#observers ??= []).push(observer);
+    (this.#side ??= new Side()).observers.push(observer);
   }
 
   /** Takes back an observer. */
   unobserve(observer: ReadinessObserver): void {
-    const observers = this.#observers;
-    const index = observers === null ? -1 : observers.indexOf(observer);
-    if (index >= 0) observers?.splice(index, 1);
+    const observers = this.#side?.observers ?? [];
+    const index = observers.indexOf(observer);
+    if (index >= 0) observers.splice(index, 1);
   }
 
-  /** The owner has closed it: nothing watches it any more. */
+  /** The overlapped operations on it, where there have been any. */
+  get overlapped(): ReadinessObserver | null {
+    return this.#side === null ? null : this.#side.overlapped;
+  }
+
+  set overlapped(operations: ReadinessObserver | null) {
+    (this.#side ??= new Side()).overlapped = operations;
+  }
+
+  /** The owner has closed it, as `closed` says: nothing watches it any more. */
   release(): void {
-    this.#released = true;
     this.readiness = 0;
     const loop = this.loop;
-    if (loop !== null) { for (const event of this.events.slice()) loop.del(event); }
-    const observers = this.#observers;
-    this.#observers = null;
-    if (observers !== null) { for (const observer of observers) observer.onSourceClosed(this); }
+    if (loop !== null) { while (this.firstEvent !== null) loop.del(this.firstEvent); }
+    if (this.#side === null) return;
+    const { observers } = this.#side;
+    this.#side.observers = [];
+    for (const observer of observers) observer.onSourceClosed(this);
+  }
+}
+
+/** The sources that a loop's events watch: a list through the sources themselves, half of what a place in a `Set` takes. */
+export class SourceList {
+  first: Source | null = null;
+  #last: Source | null = null;
+
+  /** Adds a source that is in no list. */
+  add(source: Source): void {
+    const last = this.#last;
+    source.prev = last;
+    if (last === null) this.first = source;
+    else last.next = source;
+    this.#last = source;
+  }
+
+  /** Takes out a source that is in. */
+  remove(source: Source): void {
+    const { prev, next } = source;
+    if (prev === null) this.first = next;
+    else prev.next = next;
+    if (next === null) this.#last = prev;
+    else next.prev = prev;
+    source.prev = source.next = null;
   }
 }

@@ -7,7 +7,8 @@ import { checkTls } from "../tls.ts";
 import { checkTarget, familyOf, formatAddress } from "./address.ts";
 import { Handshake } from "./handshake.ts";
 import { AddressRace, interleaved, MIN_ATTEMPT_DELAY_MS } from "./racing.ts";
-import { type Connecting, Stream } from "./stream.ts";
+import { Stream } from "./stream.ts";
+import type { Connecting } from "./stream_state.ts";
 
 /** The attempts of one connection. */
 class Connector implements Connecting {

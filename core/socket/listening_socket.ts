@@ -59,8 +59,9 @@ export class Acceptor extends Source implements AcceptSink {
     const stream = new Stream(this.runtime, binding);
     this.#backoff.succeeded();
     if (binding.handshaking === true) {
-      stream.handshake = new Handshake(stream, "server", this.#tls ?? {});
-      stream.handshake.watch();
+      const handshake = new Handshake(stream, "server", this.#tls ?? {});
+      stream.handshake = handshake;
+      handshake.watch();
     }
     if (this.closed || this.#queue.length >= this.#limit && !this.runtime.capabilities.pauseAccept) {
       // Nobody will take it, or more wait than the backlog allows and the host can't leave them with the system.
@@ -70,7 +71,7 @@ export class Acceptor extends Source implements AcceptSink {
     this.#queue.push(stream);
     this.notify(EV_READ);
     // The turn that notify() may have run has taken it, as a rule.
-    if (this.#queue[this.#queue.length - 1] === stream) this.#hold(stream, binding);
+    if (this.#queue[this.#queue.length - 1] === stream) this.#hold(stream);
     return stream;
   }
 
@@ -102,17 +103,13 @@ export class Acceptor extends Source implements AcceptSink {
       if (error !== null) throw error;
       return EAGAIN;
     }
-    if (stream.held) {
-      stream.held = false;
-      if (!stream.gone) stream.binding?.resumeRead();
-    }
+    stream.unpark();
     return stream;
   }
 
   /** A connection that waits is not read: it holds no memory but its own. */
-  #hold(stream: Stream, binding: TransportBinding): void {
-    stream.held = true;
-    binding.pauseRead();
+  #hold(stream: Stream): void {
+    stream.park();
     if (this.#paused || this.#queue.length < this.#limit) return;
     this.#paused = true;
     this.binding?.pauseAccept();

@@ -5,31 +5,32 @@
 
 import { EvBuffer } from "../buffer/evbuffer.ts";
 import { feed, moveBytes } from "../buffer/internal.ts";
+import { Source } from "../loop/source.ts";
 
-/** The received bytes of a connection. The limit is kept by its owner. */
-export class ReceiveQueue {
+/** A source with received bytes. The limit is kept by what it is a part of. */
+export abstract class Receiver extends Source {
   #only: Uint8Array | null = null;
   #buffer: EvBuffer | null = null;
 
-  /** How many bytes wait. */
-  get length(): number {
+  /** How many bytes can be read now. */
+  get available(): number {
     if (this.#only !== null) return this.#only.length;
     return this.#buffer === null ? 0 : this.#buffer.length;
   }
 
   /** Adds a host's chunk, which belongs to the queue from here on. */
-  push(chunk: Uint8Array): void {
-    if (this.length === 0) this.#only = chunk;
+  protected push(chunk: Uint8Array): void {
+    if (this.available === 0) this.#only = chunk;
     else feed(this.#gather(), chunk);
   }
 
   /** Copies bytes out. @returns How many */
-  read(into: Uint8Array): number {
+  protected read(into: Uint8Array): number {
     return this.#gather().remove(into);
   }
 
   /** Moves up to `most` bytes to the end of a buffer, frozen or not. @returns How many */
-  moveTo(buffer: EvBuffer, most: number): number {
+  protected moveTo(buffer: EvBuffer, most: number): number {
     const only = this.#only;
     if (only === null) return this.#buffer === null ? 0 : moveBytes(this.#buffer, buffer, most);
     if (only.length > most) return moveBytes(this.#gather(), buffer, most);
@@ -39,12 +40,12 @@ export class ReceiveQueue {
   }
 
   /** Moves up to `most` bytes to the end of a buffer, as the user may: throws when that end is frozen. @returns How many */
-  removeTo(buffer: EvBuffer, most: number): number {
+  protected removeTo(buffer: EvBuffer, most: number): number {
     return this.#gather().removeBuffer(buffer, most);
   }
 
   /** Drops all. */
-  clear(): void {
+  protected dropReceived(): void {
     this.#only = this.#buffer = null;
   }
 

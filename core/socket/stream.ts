@@ -11,11 +11,21 @@ import { EAGAIN, ENOTCONN, EV_CLOSED, EV_READ, EV_WRITE } from "../flags.ts";
 import { EventError } from "../errors.ts";
 import { EvBuffer } from "../buffer/evbuffer.ts";
 import { checkFront, consume, extents, firstExtent, moveBytes, unpin } from "../buffer/internal.ts";
-import { Source } from "../loop/source.ts";
 import type { Address, Runtime, TransportBinding, TransportSink } from "../runtime.ts";
 import type { Handshake } from "./handshake.ts";
 import { awaitPeer, awaitProgress, endWaits, type Lingering } from "./linger.ts";
-import { ReceiveQueue } from "./receive_queue.ts";
+import {
+  AWAITED,
+  CLOSED,
+  CONNECTED,
+  ENDED,
+  GONE,
+  HELD,
+  PAUSED,
+  SHUT,
+  StreamState,
+  UNREFERENCED,
+} from "./stream_state.ts";
 
 /** The receive queue asks the host to pause at this many bytes. One chunk of the host's may come on top. */
 export const RECEIVE_LIMIT: number = 64 * 1024;
@@ -25,57 +35,23 @@ export const SEND_LIMIT: number = 64 * 1024;
 const WRITE_CHUNK = 512 * 1024;
 const WRITE_VECTORS = 64;
 
-/** The making of a connection. */
-export interface Connecting {
-  /** The connection is there, was given up, or failed for good. */
-  onSettled(): void;
-  /** Whether it holds the process has changed. */
-  onHold(): void;
-}
-
 /** A connection. */
-export class Stream extends Source implements TransportSink, Lingering {
+export class Stream extends StreamState implements TransportSink, Lingering {
   /** The host. */
   readonly runtime: Runtime;
   /** The host's side; null until the first attempt to connect has begun. */
   binding: TransportBinding | null;
-  /** What was connected to, as it was given; null for a connection that was accepted. */
-  host: string | null = null;
   /** The user's object. Set by `Socket`. */
   face: object | null = null;
-  /** Why the connection failed. */
-  error: EventError | null = null;
-  /** Whether it is established, or was. */
-  connected: boolean;
-  /** Whether the peer has finished sending. */
-  ended = false;
-  /** Whether our direction was finished. */
-  shut = false;
-  /** Whether the host has let go. */
-  gone = false;
-  /** Whether the owner has closed it. */
-  closed = false;
-  /** Whether it waits to be accepted, and is not read. */
-  held = false;
-  /** The attempts to connect, while they go on. */
-  connecting: Connecting | null = null;
-  /** The TLS handshake, while it is to be made; until it is through, the connection is not established. */
-  handshake: Handshake | null = null;
-  /** Whether it keeps the process alive. */
-  holds = true;
-  /** Told of the end of a graceful close. */
-  #onFinished: ((delivered: boolean) => void) | null = null;
-
-  readonly #received: ReceiveQueue = new ReceiveQueue();
   #unsent: EvBuffer | null = null;
-  #paused = false;
 
   constructor(runtime: Runtime, binding: TransportBinding | null) {
     super();
     this.runtime = runtime;
     this.binding = binding;
-    this.connected = binding !== null && binding.handshaking !== true;
-    if (this.connected) this.readiness = EV_WRITE;
+    if (binding === null || binding.handshaking === true) return;
+    this.state = CONNECTED;
+    this.readiness = EV_WRITE;
   }
 
   override get pollable(): object {
@@ -84,11 +60,6 @@ export class Stream extends Source implements TransportSink, Lingering {
 
   override get kind(): string {
     return "Socket";
-  }
-
-  /** How many bytes can be read now. */
-  get available(): number {
-    return this.#received.length;
   }
 
   /** How many bytes the send queue holds. */
@@ -104,10 +75,24 @@ export class Stream extends Source implements TransportSink, Lingering {
     return this.binding?.remote;
   }
 
+  /** It waits to be accepted: until it is, the host is to read nothing. */
+  park(): void {
+    this.state |= HELD;
+    this.binding?.pauseRead();
+  }
+
+  /** It was accepted. */
+  unpark(): void {
+    if ((this.state & HELD) === 0) return;
+    this.state &= ~HELD;
+    if (!this.gone) this.binding?.resumeRead();
+  }
+
   // ---- the host's callbacks
 
   onConnect(): void {
-    if (this.handshake !== null) this.handshake.begin();
+    const { handshake } = this;
+    if (handshake !== null) handshake.begin();
     else this.#established();
   }
 
@@ -117,12 +102,13 @@ export class Stream extends Source implements TransportSink, Lingering {
   }
 
   #endHandshake(): void {
-    this.handshake?.end();
-    this.handshake = null;
+    if (this.side === null || this.side.handshake === null) return;
+    this.side.handshake.end();
+    this.side.handshake = null;
   }
 
   #established(): void {
-    this.connected = true;
+    this.state |= CONNECTED;
     this.#settle();
     if (this.shut) this.binding?.shutdownWrite();
     this.notify(EV_WRITE);
@@ -130,17 +116,17 @@ export class Stream extends Source implements TransportSink, Lingering {
 
   onData(chunk: Uint8Array): void {
     if (this.closed) return;
-    this.#received.push(chunk);
+    this.push(chunk);
     this.notify(EV_READ);
     // After the turn that notify() may have run: in a busy connection the queue is empty again, and nothing is paused.
-    if (this.#received.length >= RECEIVE_LIMIT && !this.#paused && !this.gone) {
-      this.#paused = true;
+    if (this.available >= RECEIVE_LIMIT && (this.state & (PAUSED | GONE)) === 0) {
+      this.state |= PAUSED;
       this.binding?.pauseRead();
     }
   }
 
   onEnd(): void {
-    this.ended = true;
+    this.state |= ENDED;
     if (!this.closed) this.notify(EV_READ | EV_CLOSED);
   }
 
@@ -148,7 +134,7 @@ export class Stream extends Source implements TransportSink, Lingering {
     const unsent = this.#unsent;
     if (unsent !== null && unsent.length > 0) {
       const n = this.#writeFrom(unsent, unsent.length);
-      if (n > 0 && this.closed && !this.#waits) awaitProgress(this.runtime, this);
+      if (n > 0 && this.closed && !this.awaited) awaitProgress(this.runtime, this);
       if (unsent.length === 0) {
         if (this.closed) this.#closeBinding();
         else if (this.handshake !== null) this.handshake.begin();
@@ -174,11 +160,11 @@ export class Stream extends Source implements TransportSink, Lingering {
   }
 
   #end(error: EventError | undefined, inHostCallback: boolean): void {
-    this.gone = true;
+    this.state |= GONE;
     if (this.closed) endWaits(this.runtime, this);
     this.#endHandshake();
     this.#settle();
-    this.error = error ?? null;
+    if (error !== undefined) this.rare.error = error;
     if (!this.closed) this.notify(EV_READ | EV_WRITE | EV_CLOSED, inHostCallback);
     this.#finished(error === undefined && this.unsent === 0);
   }
@@ -187,23 +173,23 @@ export class Stream extends Source implements TransportSink, Lingering {
 
   /** `recv()`: as `Socket.recv`. */
   receive(into: Uint8Array): number {
-    if (this.#received.length === 0) return this.#nothing("recv");
-    const n = this.#received.read(into);
+    if (this.available === 0) return this.#nothing("recv");
+    const n = this.read(into);
     this.#afterReceive();
     return n;
   }
 
   /** Moves up to `most` bytes into a buffer, whatever of it is frozen. @returns How many, 0 for none now */
   receiveInto(into: EvBuffer, most: number): number {
-    const n = this.#received.moveTo(into, most);
+    const n = this.moveTo(into, most);
     if (n > 0) this.#afterReceive();
     return n;
   }
 
   /** `recvBuffer()`: as `Socket.recvBuffer`. */
   receiveBuffer(into: EvBuffer, most: number): number {
-    if (this.#received.length === 0) return this.#nothing("recvBuffer");
-    const n = this.#received.removeTo(into, most);
+    if (this.available === 0) return this.#nothing("recvBuffer");
+    const n = this.removeTo(into, most);
     this.#afterReceive();
     return n;
   }
@@ -215,10 +201,10 @@ export class Stream extends Source implements TransportSink, Lingering {
   }
 
   #afterReceive(): void {
-    const left = this.#received.length;
-    if (left === 0 && !this.ended && !this.gone) this.clear(EV_READ);
-    if (this.#paused && left <= RECEIVE_LIMIT / 2) {
-      this.#paused = false;
+    const left = this.available;
+    if (left === 0 && (this.state & (ENDED | GONE)) === 0) this.clear(EV_READ);
+    if ((this.state & PAUSED) !== 0 && left <= RECEIVE_LIMIT / 2) {
+      this.state &= ~PAUSED;
       if (!this.gone) this.binding?.resumeRead();
     }
   }
@@ -281,7 +267,7 @@ export class Stream extends Source implements TransportSink, Lingering {
    * means that the host takes no more for now: `EV_WRITE` is cleared, and comes back.
    */
   writeFrom(buffer: EvBuffer, most: number): number {
-    if (!this.connected || this.shut || this.gone || this.closed) return 0;
+    if ((this.state & (CONNECTED | SHUT | GONE | CLOSED)) !== CONNECTED) return 0;
     const unsent = this.#unsent;
     if (unsent !== null && unsent.length > 0) {
       this.#writeFrom(unsent, unsent.length);
@@ -320,7 +306,7 @@ export class Stream extends Source implements TransportSink, Lingering {
     const unsent = this.#unsent ??= new EvBuffer();
     moveBytes(last, unsent, last.length);
     this.handshake = handshake;
-    this.connected = false;
+    this.state &= ~CONNECTED;
     this.clear(EV_WRITE);
     if (unsent.length > 0) this.#writeFrom(unsent, unsent.length);
     if (unsent.length === 0) handshake.begin();
@@ -331,23 +317,23 @@ export class Stream extends Source implements TransportSink, Lingering {
   /** Finishes our direction after all that was sent. */
   shutdown(): void {
     if (this.shut) return;
-    this.shut = true;
+    this.state |= SHUT;
     if (this.connected && this.unsent === 0) this.binding?.shutdownWrite();
   }
 
   /** The owner is done with it: nothing is called any more, what was sent still leaves. */
   close(): void {
     if (this.closed) return;
-    this.closed = true;
+    this.state |= CLOSED;
     this.release();
-    this.#received.clear();
+    this.dropReceived();
     this.#endHandshake();
     this.#settle();
     if (this.gone) return;
     if (this.unsent > 0 && this.connected) {
       // What arrives meanwhile is dropped: a peer that has to be rid of it first is not held up.
-      if (this.#paused || this.held) this.binding?.resumeRead();
-      if (!this.#waits) awaitProgress(this.runtime, this);
+      if ((this.state & (PAUSED | HELD)) !== 0) this.binding?.resumeRead();
+      if (!this.awaited) awaitProgress(this.runtime, this);
       return;
     }
     this.#closeBinding();
@@ -358,25 +344,25 @@ export class Stream extends Source implements TransportSink, Lingering {
    * the connection failed. `reset()` ends the wait. No loop is needed.
    */
   finish(last: EvBuffer, onFinished: (delivered: boolean) => void): void {
-    this.#onFinished = onFinished;
+    const side = this.rare;
+    side.onFinished = onFinished;
     if (last.length > 0 && this.connected && !this.shut && !this.gone) {
       const unsent = this.#unsent ??= new EvBuffer();
       moveBytes(last, unsent, last.length);
       this.#writeFrom(unsent, unsent.length);
     }
     const delivered = this.error === null && last.length === 0;
-    if (!delivered) this.#onFinished = (): void => onFinished(false);
-    this.#waits = true;
+    if (!delivered) side.onFinished = (): void => onFinished(false);
+    this.state |= AWAITED;
     this.close();
     if (this.gone) this.#finished(delivered);
   }
 
-  #waits = false;
-
   #finished(delivered: boolean): void {
-    const onFinished = this.#onFinished;
-    this.#onFinished = null;
-    onFinished?.(delivered);
+    if (this.side === null || this.side.onFinished === null) return;
+    const { onFinished } = this.side;
+    this.side.onFinished = null;
+    onFinished(delivered);
   }
 
   #closeBinding(): void {
@@ -386,7 +372,7 @@ export class Stream extends Source implements TransportSink, Lingering {
       return;
     }
     binding.close();
-    if (this.connected && !this.#waits) awaitPeer(this.runtime, this);
+    if (this.connected && !this.awaited) awaitPeer(this.runtime, this);
   }
 
   onLingered(): void {
@@ -402,9 +388,9 @@ export class Stream extends Source implements TransportSink, Lingering {
   /** Lets go at once, with a RST where the host can. */
   reset(): void {
     const wasClosed = this.closed;
-    this.closed = true;
+    this.state |= CLOSED;
     if (!wasClosed) this.release();
-    this.#received.clear();
+    this.dropReceived();
     this.#unsent?.drain(this.#unsent.length);
     this.#endHandshake();
     this.#settle();
@@ -416,15 +402,17 @@ export class Stream extends Source implements TransportSink, Lingering {
 
   /** Lets it keep the process alive, or not; also while no binding is there yet. */
   hold(on: boolean): void {
-    this.holds = on;
+    if (on) this.state &= ~UNREFERENCED;
+    else this.state |= UNREFERENCED;
     if (on) this.binding?.ref();
     else this.binding?.unref();
     this.connecting?.onHold();
   }
 
   #settle(): void {
-    const connecting = this.connecting;
-    this.connecting = null;
-    connecting?.onSettled();
+    if (this.side === null || this.side.connecting === null) return;
+    const { connecting } = this.side;
+    this.side.connecting = null;
+    connecting.onSettled();
   }
 }

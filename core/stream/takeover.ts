@@ -6,7 +6,8 @@
 import { BEV_EVENT_EOF, BEV_EVENT_ERROR, BEV_EVENT_READING, BEV_EVENT_TIMEOUT, BEV_EVENT_WRITING } from "../flags.ts";
 import { EventError } from "../errors.ts";
 import type { BufferEvent, BufferEventCallbacks } from "../bufferevent/bufferevent.ts";
-import type { BevCore, OpenViews } from "../bufferevent/core.ts";
+import type { BevCore } from "../bufferevent/core.ts";
+import type { OpenViews } from "../bufferevent/state.ts";
 import { FromBelow } from "../bufferevent/filter_links.ts";
 import { End as PipeEnd } from "../bufferevent/pipe.ts";
 

@@ -1,0 +1,188 @@
+/**
+ * What a bufferevent is, apart from what it does. One that is idle takes little memory and few of the processor's cache
+ * lines: yes or no is a bit, what most are set to is shared, and what is rare hangs off `side`.
+ */
+
+import { EV_WRITE } from "../flags.ts";
+import { EventError } from "../errors.ts";
+import { EvBuffer } from "../buffer/evbuffer.ts";
+import type { EventBase } from "../loop/event_base.ts";
+import { loopOf } from "../loop/event_base.ts";
+import type { Loop } from "../loop/loop.ts";
+import type { LoopEvent } from "../loop/loop_event.ts";
+import type { Stream } from "../socket/stream.ts";
+import type { BufferEvent, BufferEventCallbacks } from "./bufferevent.ts";
+import type { IdleTimer } from "./idle.ts";
+import { DEFAULT_LIMITS, type Limits } from "./limits.ts";
+import type { RateLimits } from "./rate_core.ts";
+
+// Bits of `BevState.state`.
+/** It was freed. */
+export const FREED = 0x01;
+/** `shutdown()` was called: nothing can be written any more. */
+export const FINISHING = 0x02;
+/** It was told that the output is full, and has not drained since. */
+export const FULL_TOLD = 0x04;
+/** The read callback is to run. */
+export const PENDING_READ = 0x08;
+/** The write callback is to run. */
+export const PENDING_WRITE = 0x10;
+/** Of a socket: the end of the attempt to connect has yet to be told. */
+export const CONNECTING = 0x20;
+/** Of a socket: the user is to be told that there is nothing to send. */
+export const TELL_WRITABLE = 0x40;
+/** It is in the loop's list of what is to be flushed. */
+export const FLUSH_QUEUED = 0x80;
+
+/** What is open on a bufferevent: it has taken the callbacks, and holds the user's. See `core/stream/views.ts`. */
+export interface OpenViews {
+  /** What is called once nothing is open. */
+  given: BufferEventCallbacks<BufferEvent> | null;
+  /** The user's callbacks were set. */
+  onCallbacks(callbacks: BufferEventCallbacks<BufferEvent> | null): void;
+  /** `close()` was called. */
+  onClosing(): void;
+  /** `free()` was called. */
+  onFreed(): void;
+}
+
+/** What only some bufferevents have, or have at their end only. */
+export class Side {
+  views: OpenViews | null = null;
+  idle: IdleTimer | null = null;
+  rate: RateLimits | null = null;
+  /** Runs the callbacks that were triggered or deferred. */
+  callbackEvent: LoopEvent | null = null;
+  /** What the event callback is to be told. */
+  pendingEvents = 0;
+  pendingError: EventError | undefined = undefined;
+  /** The promise of `close()`. */
+  closing: Promise<boolean> | null = null;
+  /** Of a socket: the connection that `close()` waits for. */
+  last: Stream | null = null;
+  /** Of a socket: goes on with a `close()` that was called in the middle of a handshake. */
+  afterHandshake: (() => void) | null = null;
+}
+
+/** The facts of a bufferevent. */
+export abstract class BevState {
+  readonly base: EventBase;
+  readonly loop: Loop;
+  readonly options: number;
+  readonly input: EvBuffer = new EvBuffer();
+  readonly output: EvBuffer = new EvBuffer();
+  /** The public object. */
+  face: BufferEvent | null = null;
+  callbacks: BufferEventCallbacks<BufferEvent> | null = null;
+  /** `EV_READ` and `EV_WRITE` as the user has set them. */
+  enabled: number = EV_WRITE;
+  /** Why reading is suspended, one bit a reason; it goes on when all are gone. */
+  readSuspended = 0;
+  writeSuspended = 0;
+  /** Told when it was freed: for the server that it belongs to. */
+  onFreed: (() => void) | null = null;
+  protected state = 0;
+  protected limits: Limits = DEFAULT_LIMITS;
+  protected side: Side | null = null;
+
+  constructor(base: EventBase, options: number) {
+    this.base = base;
+    this.loop = loopOf(base);
+    if (this.loop.freed) throw new EventError("Cannot make a bufferevent: the base was freed", { code: "EV_FREED" });
+    this.options = options;
+  }
+
+  get freed(): boolean {
+    return (this.state & FREED) !== 0;
+  }
+
+  /** Whether `shutdown()` was called: nothing can be written any more. */
+  get finishing(): boolean {
+    return (this.state & FINISHING) !== 0;
+  }
+
+  get readLow(): number {
+    return this.limits.readLow;
+  }
+
+  get readHigh(): number {
+    return this.limits.readHigh;
+  }
+
+  get writeLow(): number {
+    return this.limits.writeLow;
+  }
+
+  get writeHigh(): number {
+    return this.limits.writeHigh;
+  }
+
+  /** In milliseconds; 0 for none. */
+  get readTimeoutMs(): number {
+    return this.limits.readTimeoutMs;
+  }
+
+  get writeTimeoutMs(): number {
+    return this.limits.writeTimeoutMs;
+  }
+
+  get maxSingleRead(): number {
+    return this.limits.maxSingleRead;
+  }
+
+  /** 0: as much as the transport takes. */
+  get maxSingleWrite(): number {
+    return this.limits.maxSingleWrite;
+  }
+
+  /** How many bytes may be queued. */
+  get maxOutput(): number {
+    return this.limits.maxOutput;
+  }
+
+  /** With so much output `write()` says stop. */
+  get stopAt(): number {
+    return this.limits.stopAt;
+  }
+
+  /** What is open on it, if anything. */
+  get views(): OpenViews | null {
+    return this.side === null ? null : this.side.views;
+  }
+
+  set views(views: OpenViews | null) {
+    this.rare.views = views;
+  }
+
+  /** Where there is an idle timeout. */
+  get idle(): IdleTimer | null {
+    return this.side === null ? null : this.side.idle;
+  }
+
+  set idle(idle: IdleTimer | null) {
+    this.rare.idle = idle;
+  }
+
+  /** Its rate limits, once there have been any. */
+  get rate(): RateLimits | null {
+    return this.side === null ? null : this.side.rate;
+  }
+
+  set rate(rate: RateLimits | null) {
+    this.rare.rate = rate;
+  }
+
+  /** The promise of `close()`. */
+  get closing(): Promise<boolean> | null {
+    return this.side === null ? null : this.side.closing;
+  }
+
+  set closing(closing: Promise<boolean> | null) {
+    this.rare.closing = closing;
+  }
+
+  /** The side, made if there is none. */
+  protected get rare(): Side {
+    return this.side ??= new Side();
+  }
+}
