@@ -58,6 +58,7 @@ export { type Completion, CompletionPort } from "./poll/completion_port.ts";
 export { Overlapped, type OverlappedCallback } from "./poll/overlapped.ts";
 export type { WaitOptions } from "./poll/wait.ts";
 export * from "./buffer/mod.ts";
+export { Loan } from "./buffer/loan.ts";
 export { BufferEvent, type BufferEventCallbacks, type Watermarks } from "./bufferevent/bufferevent.ts";
 export { SocketBufferEvent } from "./bufferevent/socket.ts";
 export { bufferEventPair, PairBufferEvent, type PairOptions } from "./bufferevent/pair.ts";

@@ -5,6 +5,7 @@
  * @module
  */
 
+import type { Loan } from "./buffer/loan.ts";
 import { EventError } from "./errors.ts";
 import type { StartTlsOptions, TlsConnectOptions, TlsInfo, TlsListenOptions, TlsRole } from "./tls.ts";
 
@@ -236,9 +237,13 @@ export interface TransportBinding {
    * It may be called before `onConnect` (it returns 0, and `onConnect` is the news) and after `shutdownWrite`, `close` or `onClose` (it returns 0
    * and nothing follows). It never throws and never calls the sink: failures come through `onClose`.
    *
+   * @param loan What the bytes lie in, if they are on loan from an adapter. Whoever {@linkcode countsLoans} and holds them
+   * beyond this call is a user of it until they are sent.
    * @returns How many bytes it took, 0 to `chunk.length`
    */
-  write(chunk: Uint8Array): number;
+  write(chunk: Uint8Array, loan?: Loan): number;
+  /** Whether `write` heeds its `loan`. Where it does not, what it was given is not on loan any more. */
+  readonly countsLoans?: boolean;
   /** As `write`, of several chunks in one call, where the host has one. @returns How many bytes it took of all */
   writev?(chunks: readonly Uint8Array[]): number;
   /** Asks the host to stop reading, so that the peer slows down. Advisory: data may still arrive. Idempotent. */
@@ -298,8 +303,11 @@ export interface TransportSink {
   onConnect(): void;
   /** The TLS handshake is through. Before any data. */
   onSecure(): void;
-  /** Bytes have arrived, at least one. The core owns the memory from here on. */
-  onData(chunk: Uint8Array): void;
+  /**
+   * Bytes have arrived, at least one. The core owns the memory from here on; or, if it is on loan, until the loan's
+   * last user is done.
+   */
+  onData(chunk: Uint8Array, loan?: Loan): void;
   /** The peer has finished its direction; no data follows. */
   onEnd(): void;
   /** `write` returned 0 before, and can take bytes again. */

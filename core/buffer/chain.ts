@@ -4,7 +4,18 @@
  * ends with {@linkcode changed}, once the chains of all buffers in it are whole.
  */
 
-import { Chunk, COUNTED, dropUser, LENT, releasesWait, runReleases, shareChunk } from "./chunk.ts";
+import {
+  Chunk,
+  COUNTED,
+  dropUser,
+  expose,
+  HOSTS,
+  LENT,
+  ON_LOAN,
+  releasesWait,
+  runReleases,
+  shareChunk,
+} from "./chunk.ts";
 import { carve, LARGE_BYTES, pool, refill, type Slab } from "./slab.ts";
 import { plain, stateError } from "./checks.ts";
 import { encodeUtf8, writeUtf8 } from "./utf8.ts";
@@ -12,6 +23,7 @@ import { part, view } from "./engine.ts";
 import { appendToSpare, type Reservation } from "./reserve.ts";
 import { type Callbacks, runCallbacks } from "./callbacks.ts";
 import type { ScanMemo } from "./eol.ts";
+import type { Loan } from "./loan.ts";
 import type { EvBuffer } from "./evbuffer.ts";
 
 /** The front is frozen. */
@@ -171,10 +183,10 @@ function extendBack(chain: Chain, at: number, n: number): void {
   }
 }
 
-/** Adopts `bytes`, which are not empty and which nobody wants back, at the back. */
-export function adoptBack(chain: Chain, bytes: Uint8Array): void {
+/** Adopts `bytes`, which are not empty and which nobody wants back unless they are on loan, at the back. */
+export function adoptBack(chain: Chain, bytes: Uint8Array, loan: Loan | null = null): void {
   if (chain.side !== null) chain.side.reservation = null;
-  linkBack(chain, new Chunk(plain(bytes), 0, bytes.length, 0, null));
+  linkBack(chain, new Chunk(plain(bytes), 0, bytes.length, loan === null ? 0 : ON_LOAN, loan));
 }
 
 // At the front.
@@ -359,6 +371,7 @@ export function lookFront(chain: Chain, n: number): Uint8Array {
   if (n === 0) return NONE;
   const chunk = chain.first as Chunk;
   if (n <= chunk.end - chunk.start && (chunk.flags & LENT) === 0) {
+    expose(chunk);
     return part(chunk.data, chunk.start, chunk.start + n);
   }
   return copyFront(chain, n);
@@ -377,14 +390,18 @@ export function copyFront(chain: Chain, n: number): Uint8Array {
   return copy;
 }
 
+// A class of the user's may have one of its own, which then gets a view.
+const { set } = Uint8Array.prototype;
+
 /** Copies `n` bytes, which there are, from `at` in `chunk` on. */
 export function copyTo(chunk: Chunk | null, at: number, n: number, into: Uint8Array, to: number): void {
   let from = at;
   let left = n;
   let target = to;
   while (left > 0) {
-    const { data, end, next } = chunk as Chunk;
+    const { data, end, next, flags } = chunk as Chunk;
     const size = Math.min(left, end - from);
+    if ((flags & HOSTS) !== 0 && into.set !== set) expose(chunk as Chunk);
     into.set(view(data, from, from + size), target);
     target += size;
     left -= size;

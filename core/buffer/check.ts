@@ -3,8 +3,9 @@
  */
 
 import { invariant } from "../errors.ts";
-import { COUNTED, LENT } from "./chunk.ts";
+import { COUNTED, HOSTS, LENT } from "./chunk.ts";
 import { type Chain, FREED } from "./chain.ts";
+import { Loan } from "./loan.ts";
 
 /** Throws unless the chain is whole. O(chunks). */
 export function checkChain(chain: Chain): void {
@@ -24,6 +25,10 @@ export function checkChain(chain: Chain): void {
       "COUNTED does not say whether there is a source",
     );
     invariant((chunk.flags & LENT) === 0 || chunk.source !== null, "memory is lent and nobody wants it back");
+    invariant(
+      (chunk.source instanceof Loan) === ((chunk.flags & HOSTS) !== 0),
+      "HOSTS does not say whether the source is a loan",
+    );
     invariant(chunk.source === null || chunk.source.users > 0, "a source in use was released");
     invariant(
       chunk.words === null || chunk.words.length === 0 ||

@@ -2,10 +2,12 @@
  * The links of a buffer's chain, and the count of who uses memory that must be given back.
  *
  * One law makes all sharing safe: a byte that is in a chunk is never written again, by any buffer. So chunks of several
- * buffers may look at the same memory, and nothing need be marked as read-only.
+ * buffers may look at the same memory, and nothing need be marked as read-only. Memory that a host has lent (`loan.ts`)
+ * keeps it, too: it goes back when no chunk has it any more, and never when somebody outside has got a view.
  */
 
 import { invariant } from "../errors.ts";
+import { Loan } from "./loan.ts";
 
 /** The owner of the memory may use it again once it is released: what is kept for longer must be copied. */
 export const LENT = 1;
@@ -13,8 +15,12 @@ export const LENT = 1;
 export const MULTICAST = 2;
 /** The chunk is a part of a file segment. */
 export const FILE = 4;
-/** The chunk counts as a user of a {@linkcode Source}. */
+/** The chunk counts as a user of its source. */
 export const COUNTED = 8;
+/** The source is a {@linkcode Loan}: a host's memory, which it uses again unless somebody has got to see it. */
+export const HOSTS = 16;
+/** The flags of a chunk of a loan's that is in no other buffer. */
+export const ON_LOAN: number = COUNTED | HOSTS;
 
 /** A window of memory in a chain. Never empty while it is linked. */
 export class Chunk {
@@ -27,13 +33,13 @@ export class Chunk {
   /** What the memory is, of the bits above; 0 for memory that nobody wants back. */
   flags: number;
   /** Who wants it back; not null exactly when `COUNTED`. */
-  source: Source | null;
+  source: Source | Loan | null;
   /** The chunk behind this one. */
   next: Chunk | null = null;
   /** The memory four bytes at a time, from its first byte on; made by the first search that wants it. */
   words: Int32Array | null = null;
 
-  constructor(data: Uint8Array, start: number, end: number, flags: number, source: Source | null) {
+  constructor(data: Uint8Array, start: number, end: number, flags: number, source: Source | Loan | null) {
     this.data = data;
     this.start = start;
     this.end = end;
@@ -62,6 +68,14 @@ export class Source {
   }
 }
 
+/**
+ * The memory of `chunk` is shown to somebody who may keep a view of it, and then must not change any more. Every way out
+ * of the core calls this, or copies.
+ */
+export function expose(chunk: Chunk): void {
+  if ((chunk.flags & HOSTS) !== 0) (chunk.source as Loan).seen = true;
+}
+
 /** The same bytes lie elsewhere now. */
 export function replaceMemory(chunk: Chunk, data: Uint8Array, start: number, end: number): void {
   chunk.data = data;
@@ -82,7 +96,11 @@ let firstReleased: Source | null = null;
 let lastReleased: Source | null = null;
 
 /** One user of `source` is done. */
-export function dropUser(source: Source): void {
+export function dropUser(source: Source | Loan): void {
+  if (source instanceof Loan) {
+    source.drop();
+    return;
+  }
   invariant(source.users > 0, "a source was released twice");
   source.users--;
   if (source.users > 0) return;

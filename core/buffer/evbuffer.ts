@@ -42,7 +42,18 @@ import {
   show,
   stateError,
 } from "./checks.ts";
-import { Chunk, COUNTED, FILE, LENT, MULTICAST, releasesWait, runReleases, shareChunk, Source } from "./chunk.ts";
+import {
+  Chunk,
+  COUNTED,
+  expose,
+  FILE,
+  LENT,
+  MULTICAST,
+  releasesWait,
+  runReleases,
+  shareChunk,
+  Source,
+} from "./chunk.ts";
 import { scan, scanEol } from "./eol.ts";
 import { type FileSegment, segmentSource } from "./file_segment.ts";
 import { checkBigInteger, checkFloat, checkInteger, putNumber, scratch, takeNumber } from "./integers.ts";
@@ -659,6 +670,7 @@ export class EvBuffer {
     if (count === 0 || count > chain.length) return null;
     linearize(chain, count);
     const first = chain.first as Chunk;
+    expose(first);
     const bytes = view(first.data, first.start, first.start + count);
     if (releasesWait()) runReleases();
     return bytes;
@@ -698,6 +710,7 @@ export class EvBuffer {
     let start = cursor.at;
     for (let chunk = cursor.chunk; chunk !== null && left > 0; chunk = chunk.next, start = chunk?.start ?? 0) {
       const size = Math.min(left, chunk.end - start);
+      expose(chunk);
       vecs.push(view(chunk.data, start, start + size));
       left -= size;
     }

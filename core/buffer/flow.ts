@@ -3,7 +3,7 @@
  * is frozen: that is the user's word, and the owner of a buffer froze it against the user.
  */
 
-import { Chunk, LENT, replaceMemory } from "./chunk.ts";
+import { Chunk, expose, HOSTS, LENT, ON_LOAN, replaceMemory } from "./chunk.ts";
 import {
   adoptBack,
   appendCopy,
@@ -20,6 +20,7 @@ import {
   relocate,
 } from "./chain.ts";
 import { part, view } from "./engine.ts";
+import type { Loan } from "./loan.ts";
 import { carve, LARGE_BYTES, pool } from "./slab.ts";
 
 /** A host chunk under this size is copied when bytes wait already: chunks must not outweigh their bytes. */
@@ -31,14 +32,19 @@ const SMALL_BYTES = 4096;
 /** The most that is gathered into one write. */
 const WRITE_BYTES = 64 * 1024;
 
-/** Appends a host's chunk, which the core owns from here on. */
-export function feedChain(chain: Chain, bytes: Uint8Array): void {
+/** Appends a host's chunk, which the core owns from here on, or has on loan. */
+export function feedChain(chain: Chain, bytes: Uint8Array, loan: Loan | null): void {
   const n = bytes.length;
-  if (n === 0 || (chain.state & FREED) !== 0) return;
+  if (n === 0 || (chain.state & FREED) !== 0) {
+    if (loan !== null) loan.drop();
+    return;
+  }
   const origSize = chain.length;
   const last = chain.last;
-  if (last !== null && n < TINY_BYTES) gather(chain, last, bytes);
-  else adoptBack(chain, bytes);
+  if (last !== null && n < TINY_BYTES) {
+    gather(chain, last, bytes);
+    if (loan !== null) loan.drop();
+  } else adoptBack(chain, bytes, loan);
   changed(chain, origSize, n, 0);
 }
 
@@ -100,18 +106,29 @@ export function unpinChain(chain: Chain): void {
   const n = chain.length;
   const first = chain.first;
   if (first === null || n > UNPIN_BYTES || first.data.length < LARGE_BYTES || first.data.length < 4 * n) return;
-  for (let chunk: Chunk | null = first; chunk !== null; chunk = chunk.next) if (chunk.flags !== 0) return;
+  for (let chunk: Chunk | null = first; chunk !== null; chunk = chunk.next) {
+    if (chunk.flags !== 0 && chunk.flags !== ON_LOAN) return;
+  }
   relocate(chain, n);
 }
 
 const NONE: Uint8Array = new Uint8Array(0);
 
-/** The bytes for one write: at most `maxBytes`, in memory that stays as it is after they were consumed. */
+/**
+ * The bytes for one write: at most `maxBytes`, in memory that stays as it is after they were consumed, unless it is on
+ * {@linkcode loanOf | loan}.
+ */
 export function firstExtentOf(chain: Chain, maxBytes: number): Uint8Array {
   const first = chain.first;
   if (first === null || maxBytes <= 0) return NONE;
   if (first.next !== null && first.end - first.start < SMALL_BYTES) gatherFront(chain, first);
   return ownedExtent(chain, chain.first as Chunk, maxBytes);
+}
+
+/** The loan that the first chunk lies in, or null. */
+export function loanOf(chain: Chain): Loan | null {
+  const first = chain.first;
+  return first === null || (first.flags & HOSTS) === 0 ? null : first.source as Loan;
 }
 
 /** The bytes for one vectored write: at most `maxBytes` in at most `maxVecs` pieces. */
@@ -121,6 +138,7 @@ export function extentsOf(chain: Chain, maxBytes: number, maxVecs: number): Uint
   if (first !== null && first.next !== null && first.end - first.start < SMALL_BYTES) gatherFront(chain, first);
   let left = maxBytes;
   for (let chunk = chain.first; chunk !== null && left > 0 && vecs.length < maxVecs; chunk = chunk.next) {
+    expose(chunk);
     const extent = ownedExtent(chain, chunk, left);
     vecs.push(extent);
     left -= extent.length;
@@ -129,13 +147,13 @@ export function extentsOf(chain: Chain, maxBytes: number, maxVecs: number): Uint
   return vecs;
 }
 
-/** Makes one chunk of the small ones at the front. Those with a source are left alone: copying would release them. */
+/** Makes one chunk of the small ones at the front. Those that somebody is told of are left alone: copying would release them. */
 function gatherFront(chain: Chain, first: Chunk): void {
   let n = 0;
   let chunks = 0;
   for (let chunk: Chunk | null = first; chunk !== null; chunk = chunk.next) {
     const size = chunk.end - chunk.start;
-    if (size >= SMALL_BYTES || chunk.source !== null || n + size > WRITE_BYTES) break;
+    if (size >= SMALL_BYTES || (chunk.source !== null && (chunk.flags & HOSTS) === 0) || n + size > WRITE_BYTES) break;
     n += size;
     chunks++;
   }

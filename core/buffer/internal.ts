@@ -8,7 +8,8 @@
 import { type BufferOwner, FRONT_CLOSED, refuse } from "./chain.ts";
 import { checkChain } from "./check.ts";
 import { chainOf, type EvBuffer } from "./evbuffer.ts";
-import { consumeChain, extentsOf, feedChain, firstExtentOf, moveChain, takeChain, unpinChain } from "./flow.ts";
+import { consumeChain, extentsOf, feedChain, firstExtentOf, loanOf, moveChain, takeChain, unpinChain } from "./flow.ts";
+import type { Loan } from "./loan.ts";
 import { searchFront } from "./search.ts";
 
 export type { BufferOwner } from "./chain.ts";
@@ -21,12 +22,12 @@ export function setBufferOwner(buffer: EvBuffer, owner: BufferOwner | null): voi
 }
 
 /**
- * Appends a chunk that a host gave, without copying it; the core owns its memory from here on. O(1).
+ * Appends a chunk that a host gave, without copying it; the core owns its memory from here on, or has it on loan. O(1).
  *
  * A chunk of a few bytes behind others is copied, so that a peer that sends byte by byte does not cost a chunk a byte.
  */
-export function feed(buffer: EvBuffer, chunk: Uint8Array): void {
-  feedChain(chainOf(buffer), chunk);
+export function feed(buffer: EvBuffer, chunk: Uint8Array, loan: Loan | null = null): void {
+  feedChain(chainOf(buffer), chunk, loan);
 }
 
 /** Moves up to `maxBytes` bytes of the front of `src` to the back of `dst`; gives how many. O(chunks moved). */
@@ -41,7 +42,8 @@ export function consume(buffer: EvBuffer, n: number): void {
 
 /**
  * Gives bytes at the front to hand to a transport in one write: at most `maxBytes`, in one piece, not dropped. The
- * transport may hold the memory for as long as it likes: nobody writes to it. Empty when there are none.
+ * transport may hold the memory for as long as it likes: nobody writes to it, unless it is on loan. Empty when there are
+ * none.
  *
  * Small chunks are gathered into one first. O(1), or O(bytes gathered).
  */
@@ -49,7 +51,12 @@ export function firstExtent(buffer: EvBuffer, maxBytes: number): Uint8Array {
   return firstExtentOf(chainOf(buffer), maxBytes);
 }
 
-/** As {@linkcode firstExtent}, in at most `maxVecs` pieces. */
+/** The loan in which the bytes lie that {@linkcode firstExtent} has just given, or null. Who holds them counts. O(1). */
+export function extentLoan(buffer: EvBuffer): Loan | null {
+  return loanOf(chainOf(buffer));
+}
+
+/** As {@linkcode firstExtent}, but never to change, in at most `maxVecs` pieces. */
 export function extents(buffer: EvBuffer, maxBytes: number, maxVecs: number): Uint8Array[] {
   return extentsOf(chainOf(buffer), maxBytes, maxVecs);
 }

@@ -2,7 +2,7 @@
  * Taking lines off the front: `readln`, a view per line, and `eachLine`, no view at all.
  */
 
-import { type Chunk, dropUser, LENT, type Source } from "./chunk.ts";
+import { type Chunk, dropUser, expose, LENT } from "./chunk.ts";
 import { type Chain, changed, copyFront, dropFront, FRONT_CLOSED, lookFront } from "./chain.ts";
 import { hasCallbacks } from "./callbacks.ts";
 import { checkEol, stateError } from "./checks.ts";
@@ -29,6 +29,7 @@ export function readLine(chain: Chain, eol: number, maxBytes: number): Uint8Arra
     if (hit >= 0) {
       const end = eol === EVBUFFER_EOL_CRLF && hit > start && data[hit - 1] === CR ? hit - 1 : hit;
       if (end - start > maxBytes) throw tooLong(maxBytes, end - start);
+      expose(chunk);
       const line = part(data, start, end);
       if (chain.side === null && hit + 1 < chunk.end) {
         // As below, for one who only takes line after line: nothing is released, and no callback told.
@@ -114,6 +115,7 @@ function linesOfChunk(
   const takesCr = eol === EVBUFFER_EOL_CRLF;
   const { data, end: chunkEnd, source } = chunk;
   let start = chunk.start;
+  expose(chunk);
   const words = wordsOf(chunk, chunkEnd - start);
   for (
     let hit = findWith(data, words, byte, start, chunkEnd);
@@ -158,6 +160,7 @@ function oneLine(
   run.lines++;
   run.deleted += length + eolLength;
   if (length <= end - start) {
+    expose(chunk);
     return showLine(chain, length + eolLength, source, fn, data, start, start + length);
   }
   return showLine(chain, length + eolLength, source, fn, copyFront(chain, length), 0, length);
@@ -167,7 +170,7 @@ function oneLine(
 function showLine(
   chain: Chain,
   n: number,
-  source: Source | null,
+  source: Chunk["source"],
   fn: LineCallback,
   bytes: Uint8Array,
   start: number,

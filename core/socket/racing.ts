@@ -5,6 +5,7 @@
  * A host's resolver gives both families in one answer, so there is no wait between the answers of two queries.
  */
 
+import type { Loan } from "../buffer/loan.ts";
 import type { EventError } from "../errors.ts";
 import { atDeadline } from "../loop/deadline.ts";
 import type { ConnectOptions, InetAddress, TransportBinding, TransportSink } from "../runtime.ts";
@@ -46,8 +47,8 @@ class Attempt implements TransportSink {
     this.#stream.onSecure();
   }
 
-  onData(chunk: Uint8Array): void {
-    this.#stream.onData(chunk);
+  onData(chunk: Uint8Array, loan?: Loan): void {
+    this.#stream.onData(chunk, loan);
   }
 
   onEnd(): void {

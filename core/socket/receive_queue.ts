@@ -5,11 +5,14 @@
 
 import { EvBuffer } from "../buffer/evbuffer.ts";
 import { feed, moveBytes } from "../buffer/internal.ts";
+import type { Loan } from "../buffer/loan.ts";
 import { Source } from "../loop/source.ts";
 
 /** A source with received bytes. The limit is kept by what it is a part of. */
 export abstract class Receiver extends Source {
   #only: Uint8Array | null = null;
+  /** Where the only chunk lies, if that is on loan. */
+  #loan: Loan | null = null;
   #buffer: EvBuffer | null = null;
 
   /** How many bytes can be read now. */
@@ -18,10 +21,12 @@ export abstract class Receiver extends Source {
     return this.#buffer === null ? 0 : this.#buffer.length;
   }
 
-  /** Adds a host's chunk, which belongs to the queue from here on. */
-  protected push(chunk: Uint8Array): void {
-    if (this.available === 0) this.#only = chunk;
-    else feed(this.#gather(), chunk);
+  /** Adds a host's chunk, which belongs to the queue from here on, or is on loan. */
+  protected push(chunk: Uint8Array, loan: Loan | null): void {
+    if (this.available === 0) {
+      this.#only = chunk;
+      this.#loan = loan;
+    } else feed(this.#gather(), chunk, loan);
   }
 
   /** Copies bytes out. @returns How many */
@@ -34,8 +39,9 @@ export abstract class Receiver extends Source {
     const only = this.#only;
     if (only === null) return this.#buffer === null ? 0 : moveBytes(this.#buffer, buffer, most);
     if (only.length > most) return moveBytes(this.#gather(), buffer, most);
-    this.#only = null;
-    feed(buffer, only);
+    const loan = this.#loan;
+    this.#only = this.#loan = null;
+    feed(buffer, only, loan);
     return only.length;
   }
 
@@ -46,14 +52,16 @@ export abstract class Receiver extends Source {
 
   /** Drops all. */
   protected dropReceived(): void {
-    this.#only = this.#buffer = null;
+    if (this.#loan !== null) this.#loan.drop();
+    if (this.#buffer !== null) this.#buffer.free();
+    this.#only = this.#loan = this.#buffer = null;
   }
 
   #gather(): EvBuffer {
     const buffer = this.#buffer ??= new EvBuffer();
     if (this.#only !== null) {
-      feed(buffer, this.#only);
-      this.#only = null;
+      feed(buffer, this.#only, this.#loan);
+      this.#only = this.#loan = null;
     }
     return buffer;
   }

@@ -10,7 +10,8 @@
 import { EAGAIN, ENOTCONN, EV_CLOSED, EV_READ, EV_WRITE } from "../flags.ts";
 import { EventError } from "../errors.ts";
 import { EvBuffer } from "../buffer/evbuffer.ts";
-import { checkFront, consume, extents, firstExtent, moveBytes, unpin } from "../buffer/internal.ts";
+import { checkFront, consume, extentLoan, extents, firstExtent, moveBytes, unpin } from "../buffer/internal.ts";
+import type { Loan } from "../buffer/loan.ts";
 import type { Address, Runtime, TransportBinding, TransportSink } from "../runtime.ts";
 import type { Handshake } from "./handshake.ts";
 import { awaitPeer, awaitProgress, endWaits, type Lingering } from "./linger.ts";
@@ -114,9 +115,12 @@ export class Stream extends StreamState implements TransportSink, Lingering {
     this.notify(EV_WRITE);
   }
 
-  onData(chunk: Uint8Array): void {
-    if (this.closed) return;
-    this.push(chunk);
+  onData(chunk: Uint8Array, loan: Loan | null = null): void {
+    if (this.closed) {
+      if (loan !== null) loan.drop();
+      return;
+    }
+    this.push(chunk, loan);
     this.notify(EV_READ);
     // After the turn that notify() may have run: in a busy connection the queue is empty again, and nothing is paused.
     if (this.available >= RECEIVE_LIMIT && (this.state & (PAUSED | GONE)) === 0) {
@@ -284,9 +288,14 @@ export class Stream extends StreamState implements TransportSink, Lingering {
       const wanted = Math.min(most - total, WRITE_CHUNK);
       const chunk = firstExtent(buffer, wanted);
       const more = chunk.length < wanted && chunk.length < buffer.length;
+      const loan = extentLoan(buffer);
+      // Who does not count may hold the bytes for as long as it likes.
+      if (loan !== null && binding.countsLoans !== true) loan.seen = true;
       const taken = more && binding.writev !== undefined
         ? binding.writev(extents(buffer, wanted, WRITE_VECTORS))
-        : binding.write(chunk);
+        : loan === null
+        ? binding.write(chunk)
+        : binding.write(chunk, loan);
       if (taken === 0) {
         this.clear(EV_WRITE);
         unpin(buffer);

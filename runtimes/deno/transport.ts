@@ -4,21 +4,28 @@
  * @module
  */
 
+import type { Loan } from "../../core/buffer/loan.ts";
 import type { EventError } from "../../core/errors.ts";
 import type { StartTlsOptions, TlsInfo, TlsRole } from "../../core/tls.ts";
 import type { Address, ConnectOptions, TransportBinding, TransportSink } from "../../core/runtime.ts";
 import { failure, host, type HostRuntime, inet, keeping, show, WRITE_SLICE } from "../shared/host.ts";
 import { secureContext } from "../shared/node_tls.ts";
+import { copied } from "../shared/slab.ts";
 import { handshakeError, type TlsSettings, tlsSettings } from "../shared/tls.ts";
 import type { DenoAddr, DenoConn } from "../types/deno.ts";
 import type { HostAbortController } from "../types/host.ts";
 import type { NodeSecureContext } from "../types/node_tls.ts";
+import { borrow, giveBack } from "./memory.ts";
 import { DenoTlsConn } from "./tls_conn.ts";
 
 /** What a connection reads into at first, and when it is idle. An idle connection costs its buffer: keep it small. */
 const READ_MIN = 4 * 1024;
-/** What a connection that brings much reads into. */
-const READ_MAX = 64 * 1024;
+/** What a connection that has filled this reads into. */
+const READ_MORE = 64 * 1024;
+/** And one that has filled that, too. */
+const READ_MAX = 256 * 1024;
+/** After so many reads that a small buffer would have held, one after the other, a small one does. */
+const FEW_READS = 8;
 
 /** Where connections that are closing put what they drop; that they overwrite one another's bytes is no harm. */
 let dropped: Uint8Array | undefined;
@@ -39,10 +46,14 @@ export class DenoTransport implements TransportBinding {
   remote: Address | undefined;
   attempt: HostAbortController | undefined;
 
-  /** What the next bytes are read into: from `filled` on. Bytes before it belong to the core and are left alone. */
+  /** What few bytes are read into: from `filled` on. Bytes before it belong to the core and are left alone. */
   buffer: Uint8Array | undefined;
   filled = 0;
+  /** What much is read into. */
+  loan: Loan | undefined;
   size: number = READ_MIN;
+  /** How many reads in a row have brought little to a large buffer. */
+  few = 0;
   reading = false;
   paused = false;
   /** The peer's FIN was seen. */
@@ -50,6 +61,8 @@ export class DenoTransport implements TransportBinding {
 
   /** What is being written: one piece at a time. */
   piece: Uint8Array | undefined;
+  /** What it lies in, if that is on loan. */
+  pieceLoan: Loan | undefined;
   /** Connected, and neither our FIN was asked for nor anything failed. */
   writable = false;
   /** `write` has returned 0. */
@@ -105,10 +118,10 @@ export class DenoTransport implements TransportBinding {
     this.reading = true;
     let into: Uint8Array;
     if (this.closing) into = dropped ??= new Uint8Array(READ_MAX);
-    else {
-      const buffer = this.buffer ??= new Uint8Array(this.size);
+    else if (this.size === READ_MIN) {
+      const buffer = this.buffer ??= new Uint8Array(READ_MIN);
       into = this.filled === 0 ? buffer : buffer.subarray(this.filled);
-    }
+    } else into = (this.loan ??= borrow(this.size)).bytes;
     this.conn!.read(into).then(this.arrived, this.readFailed);
   }
 
@@ -119,26 +132,46 @@ export class DenoTransport implements TransportBinding {
     if (n === null) return this.eof();
     if (this.closing) {
       // The buffer of the read that was pending goes with it.
-      this.buffer = undefined;
+      this.buffer = this.loan = undefined;
       return this.read();
     }
-    const buffer = this.buffer!;
+    if (this.loan === undefined) this.give(this.buffer!, n);
+    else this.lend(this.loan, n);
+    if (!this.paused || this.closing || this.error !== undefined) this.read();
+  };
+
+  /** Forward, and never again over what the core has: a new buffer when this one is nearly full. */
+  give(buffer: Uint8Array, n: number): void {
     const start = this.filled;
     const end = this.filled = start + n;
-    // Forward, and never again over what the core has: a new buffer when this one is nearly full, a larger one when a
-    // whole one was filled at once, and a small one again when little comes.
-    if (buffer.length - end < buffer.length / 4) {
-      if (start === 0 && end === buffer.length && this.size < READ_MAX) this.size *= 2;
-      this.buffer = undefined;
-      this.filled = 0;
-    } else if (buffer.length > READ_MIN && n < buffer.length / 8) {
-      this.size = READ_MIN;
+    if (READ_MIN - end < READ_MIN / 4) {
+      if (n === READ_MIN) this.size = READ_MORE;
       this.buffer = undefined;
       this.filled = 0;
     }
     this.sink.onData(buffer.subarray(start, end));
-    if (!this.paused || this.closing || this.error !== undefined) this.read();
-  };
+  }
+
+  /** What fills a good part of the buffer leaves with it; what is little is copied, and the buffer is free again. */
+  lend(loan: Loan, n: number): void {
+    const { bytes } = loan;
+    const all = bytes.length;
+    if (n === all) this.size = READ_MAX;
+    if (n > READ_MIN) this.few = 0;
+    else if (++this.few === FEW_READS) {
+      this.few = 0;
+      this.size = READ_MIN;
+    }
+    const leaves = n >= all / 4;
+    if (leaves || this.size !== all) this.loan = undefined;
+    if (leaves) {
+      loan.users = 1;
+      return this.sink.onData(n === all ? bytes : bytes.subarray(0, n), loan);
+    }
+    const chunk = n <= READ_MIN ? copied(bytes, n) : bytes.slice(0, n);
+    if (this.loan === undefined) giveBack(loan);
+    this.sink.onData(chunk);
+  }
 
   readFailed: (reason: unknown) => void = (reason) => {
     this.reading = false;
@@ -147,15 +180,26 @@ export class DenoTransport implements TransportBinding {
 
   eof(): void {
     this.ended = true;
-    this.buffer = undefined;
+    this.forgetBuffers();
     if (this.error !== undefined) return this.end(this.error);
     if (!this.closing) this.sink.onEnd();
     if (this.finished) this.end();
   }
 
+  /** Of what was read into last; a read that is pending may still write to it, so it does not go to others. */
+  forgetBuffers(): void {
+    this.buffer = this.loan = undefined;
+    this.filled = 0;
+  }
+
   // Writing.
 
-  write(chunk: Uint8Array): number {
+  /** TLS is by streams, which may hold what was written for longer than they say. */
+  get countsLoans(): boolean {
+    return this.tls === undefined;
+  }
+
+  write(chunk: Uint8Array, loan?: Loan): number {
     if (!this.writable || chunk.length === 0) return 0;
     if (this.piece !== undefined) {
       this.wanted = true;
@@ -163,6 +207,10 @@ export class DenoTransport implements TransportBinding {
     }
     const piece = chunk.length > WRITE_SLICE ? chunk.subarray(0, WRITE_SLICE) : chunk;
     this.piece = piece;
+    if (loan !== undefined) {
+      loan.hold();
+      this.pieceLoan = loan;
+    }
     this.conn!.write(piece).then(this.wrote, this.writeFailed);
     return piece.length;
   }
@@ -176,6 +224,10 @@ export class DenoTransport implements TransportBinding {
       return;
     }
     this.piece = undefined;
+    if (this.pieceLoan !== undefined) {
+      this.pieceLoan.drop();
+      this.pieceLoan = undefined;
+    }
     if (!this.writable) {
       if (this.secureThen !== undefined) this.secureThen();
       else if (this.finishing) this.finish();
@@ -242,10 +294,11 @@ export class DenoTransport implements TransportBinding {
 
   /** What the read has brought belongs to TLS. */
   hand(n: number | null): void {
-    const chunk = n === null ? null : this.buffer!.subarray(this.filled, this.filled + n);
+    const from = this.loan === undefined ? this.filled : 0;
+    const chunk = n === null ? null : (this.loan?.bytes ?? this.buffer!).subarray(from, from + n);
     this.handOver!(chunk);
-    this.handOver = this.buffer = undefined;
-    this.filled = 0;
+    this.handOver = undefined;
+    this.forgetBuffers();
     this.reading = true;
   }
 
@@ -285,7 +338,7 @@ export class DenoTransport implements TransportBinding {
   letGo(): void {
     this.closed = true;
     this.writable = false;
-    this.buffer = undefined;
+    this.forgetBuffers();
     this.piece = undefined;
     if (this.conn === undefined) return;
     this.runtime.openHandles--;
