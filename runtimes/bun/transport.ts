@@ -61,6 +61,9 @@ export class BunTransport implements TransportBinding {
   tls: TlsInfo | undefined;
   /** Why the handshake failed. */
   refused: EventError | undefined;
+  /** How many bytes we had sent when the peer ended, and whether nothing but a close_notify came after them. */
+  writtenAtEnd = -1;
+  farewell = false;
   /** What is asked for while connecting. */
   noDelay = true;
   keepAlive: number | undefined;
@@ -125,7 +128,7 @@ export class BunTransport implements TransportBinding {
         handshakeError(this.doing, reason ?? "the peer has ended the connection"),
       );
     }
-    if (reason === undefined && this.finishing && !this.broken && !this.cut) {
+    if ((reason === undefined || this.farewell) && this.finishing && !this.broken && !this.cut) {
       // After shutdown() the peer's FIN is told by `close` alone, not by `end`.
       if (!this.ended && !this.closing) this.sink.onEnd();
       return this.sink.onClose();
@@ -173,6 +176,9 @@ export class BunTransport implements TransportBinding {
     if (this.finishing || this.closed) return;
     this.finishing = true;
     this.writable = false;
+    // Who has closed its end answers our close_notify with a reset, which is no word on what we had sent before its end.
+    // A reset that answers that itself is told before.
+    this.farewell = this.ended && this.tls !== undefined && this.socket?.bytesWritten === this.writtenAtEnd;
     // Bun keeps no bytes back: all that was taken is the kernel's already.
     this.socket?.shutdown();
   }
@@ -330,6 +336,7 @@ export const HANDLERS: BunHandlers = {
   end(socket) {
     const ours = socket.data as BunTransport;
     ours.ended = true;
+    ours.writtenAtEnd = socket.bytesWritten;
     // Never a clean end after bytes that were dropped.
     if (ours.cut) socket.terminate();
     else if (!ours.closing) ours.sink.onEnd();

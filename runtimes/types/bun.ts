@@ -76,6 +76,7 @@ export interface BunSocket {
   readonly localPort?: number;
   readonly remoteAddress?: string;
   readonly remotePort?: number;
+  readonly bytesWritten: number;
   write(chunk: Uint8Array): number;
   shutdown(): void;
   end(): void;

@@ -123,6 +123,22 @@ describe(`a TLS server on ${host.name}`, { skip }, () => {
     await assertNothingOpen();
   });
 
+  it("delivers with close() to a client that has finished and gone long ago", async () => {
+    const end = new End();
+    const server = await serve({ hostname: "127.0.0.1", port: 0, tls }, {
+      open: (bev) => void bev.write("welcome\n"),
+      event: (bev, what, error) => end.callbacks.event?.(bev, what, error),
+    });
+    const peer = sClient((server.address as InetAddress).port, "-CAfile", file("test-ca.pem"));
+    await peer.prints("welcome");
+    peer.end();
+    await peer.over();
+    await end.heard("eof");
+    assertEquals(await end.bev?.close(), true);
+    await server.close();
+    await assertNothingOpen();
+  });
+
   it("speaks TLS 1.2 too", async () => {
     const { server, port, ends } = await capitals();
     const peer = sClient(port, "-CAfile", file("test-ca.pem"), "-verify_return_error", "-tls1_2");
