@@ -43,7 +43,7 @@ export {
 } from "./runtime.ts";
 export type { Pem, StartTlsOptions, TlsConnectOptions, TlsInfo, TlsListenOptions, TlsOptions, TlsRole } from "./tls.ts";
 export { EventBase, type EventBaseOptions } from "./loop/event_base.ts";
-export { type EventCallback, EventHandle } from "./loop/event_handle.ts";
+export { type EventCallback, EventCore, EventHandle } from "./loop/event_handle.ts";
 export { CommonTimeout } from "./loop/common_timeout.ts";
 export type { LoopResult } from "./loop/loop.ts";
 export type { BaseStats } from "./loop/stats.ts";

@@ -1,7 +1,7 @@
 /** Common timeouts: one queue for all events with the same duration, in place of a heap entry for each. */
 
-import type { LoopEvent } from "./loop_event.ts";
-import { type TimerHeap, TimerNode } from "./timer_heap.ts";
+import { type EventExtra, IN_COMMON, type LoopEvent } from "./loop_event.ts";
+import { NO_TIMER, type TimerHeap, TimerNode } from "./timer_heap.ts";
 
 /**
  * The events of one duration, in order of their deadlines. The queue itself is a node of the heap, due when its first
@@ -23,36 +23,44 @@ export class CommonQueue extends TimerNode {
 
   /** Adds an event that is in no queue. */
   insert(event: LoopEvent, deadline: number): void {
-    event.deadline = deadline;
-    event.seq = this.#heap.nextSeq();
-    event.commonIn = this;
+    const place = event.more;
+    place.deadline = deadline;
+    place.seq = this.#heap.nextSeq();
+    place.queue = this;
+    event.slot = IN_COMMON;
     let after = this.#last;
-    while (after !== null && after.deadline > deadline) after = after.timerPrev;
-    event.timerPrev = after;
-    event.timerNext = after === null ? this.first : after.timerNext;
-    if (event.timerNext === null) this.#last = event;
-    else event.timerNext.timerPrev = event;
+    while (after !== null && placeOf(after).deadline > deadline) after = placeOf(after).prev;
+    place.prev = after;
+    place.next = after === null ? this.first : placeOf(after).next;
+    if (place.next === null) this.#last = event;
+    else placeOf(place.next).prev = event;
     if (after === null) {
       this.first = event;
-      this.#heap.schedule(this, deadline, event.seq);
-    } else after.timerNext = event;
+      this.#heap.schedule(this, deadline, place.seq);
+    } else placeOf(after).next = event;
   }
 
   /** Takes out an event that is in. */
   remove(event: LoopEvent): void {
-    const { timerPrev, timerNext } = event;
-    event.commonIn = null;
-    event.timerPrev = event.timerNext = null;
-    if (timerNext === null) this.#last = timerPrev;
-    else timerNext.timerPrev = timerPrev;
-    if (timerPrev !== null) {
-      timerPrev.timerNext = timerNext;
+    const place = placeOf(event);
+    const { prev, next } = place;
+    event.slot = NO_TIMER;
+    place.queue = place.prev = place.next = null;
+    if (next === null) this.#last = prev;
+    else placeOf(next).prev = prev;
+    if (prev !== null) {
+      placeOf(prev).next = next;
       return;
     }
-    this.first = timerNext;
+    this.first = next;
     this.#heap.remove(this);
-    if (timerNext !== null) this.#heap.schedule(this, timerNext.deadline, timerNext.seq);
+    if (next !== null) this.#heap.schedule(this, placeOf(next).deadline, placeOf(next).seq);
   }
+}
+
+/** Where an event of a queue keeps its links. */
+function placeOf(event: LoopEvent): EventExtra {
+  return event.extra as EventExtra;
 }
 
 /** For the loop: the queue behind a common timeout. */

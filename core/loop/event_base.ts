@@ -108,6 +108,7 @@ export class EventBase {
       callbacks: maxDispatchCallbacks < 0 ? Infinity : maxDispatchCallbacks,
       minPriority: minDispatchPriority,
     });
+    this.#loop.base = this;
   }
 
   /** The host. libevent: `event_base_get_method`. */
@@ -327,7 +328,7 @@ export class EventBase {
   dumpEvents(): string {
     const rows: string[][] = [["source", "waits for", "active for", "priority", "due in"]];
     this.#loop.forEach((event) => {
-      const due = event.timed ? `${(event.deadline - this.now()).toFixed(1)} ms` : "-";
+      const due = event.timed ? `${(this.#loop.deadlineOf(event) - this.now()).toFixed(1)} ms` : "-";
       const waits = flagNames(event.what | (event.timed ? EV_TIMEOUT : 0));
       rows.push([sourceName(event), waits, event.active ? flagNames(event.result) : "-", `${event.priority}`, due]);
     });

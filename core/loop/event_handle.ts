@@ -6,7 +6,7 @@ import { Pollable, sourceOf } from "../socket/pollable.ts";
 import { CommonTimeout, queueOf } from "./common_timeout.ts";
 import { type EventBase, loopOf } from "./event_base.ts";
 import type { Loop } from "./loop.ts";
-import { LoopEvent } from "./loop_event.ts";
+import { ACTIVE, CLOSED, FREED, INSERTED, LoopEvent } from "./loop_event.ts";
 import { Source } from "./source.ts";
 
 /**
@@ -18,42 +18,43 @@ export type EventCallback = (source: Pollable | string | null, what: number, eve
 
 const KNOWN = EV_TIMEOUT | EV_READ | EV_WRITE | EV_SIGNAL | EV_PERSIST | EV_ET | EV_FINALIZE | EV_CLOSED;
 
-/** What the loop runs for an `EventHandle`. */
+/** The engine's part of an `EventHandle`, which is the same object: what one timer costs is one allocation. */
 class UserEvent extends LoopEvent {
-  readonly #handle: EventHandle;
-  readonly #pollable: Pollable | string | null;
-  readonly #callback: EventCallback;
+  callback: EventCallback;
 
-  constructor(
-    handle: EventHandle,
-    loop: Loop,
-    pollable: Pollable | string | null,
-    what: number,
-    callback: EventCallback,
-  ) {
-    super(loop, pollable instanceof Pollable ? sourceOf(pollable) : pollable, what, loop.queues.length >> 1);
-    this.#handle = handle;
-    this.#pollable = pollable;
-    this.#callback = callback;
-  }
-
-  override get handle(): EventHandle {
-    return this.#handle;
+  constructor(loop: Loop, source: Source | string | null, what: number, callback: EventCallback) {
+    super(loop, source, what, loop.queues.length >> 1);
+    this.callback = callback;
   }
 
   override run(what: number): void {
+    const { source, extra, callback } = this;
     // A signal that was raised several times is told as often, unless the event is deleted meanwhile.
-    if (this.raised > 0 && --this.raised > 0) {
+    if (extra !== null && extra.raised > 0 && --extra.raised > 0) {
       if ((this.what & EV_PERSIST) !== 0) this.loop.activate(this, EV_SIGNAL);
-      else this.raised = 0;
+      else extra.raised = 0;
     }
-    this.#callback(this.#pollable, what, this.#handle);
+    const pollable = source === null || typeof source === "string" ? source : source.pollable as Pollable;
+    callback(pollable, what, this as unknown as EventHandle);
   }
+}
+
+/**
+ * What an {@linkcode EventHandle} is for the loop. It has nothing for programs, and is exported only because every class
+ * that a public one extends is.
+ */
+export const EventCore: new (...args: unknown[]) => object = UserEvent as unknown as new (
+  ...args: unknown[]
+) => object;
+
+/** The engine's part of an event of the user's. */
+function inner(handle: EventHandle): UserEvent {
+  return handle as unknown as UserEvent;
 }
 
 /** For `EventBase`: the user's handle of a loop's event, if it has one. */
 export function handleOf(event: LoopEvent): EventHandle | null {
-  return event instanceof UserEvent ? event.handle : null;
+  return event instanceof UserEvent ? event as unknown as EventHandle : null;
 }
 
 /** Checks a timeout of the public API. */
@@ -76,10 +77,7 @@ export function checkTimeout(doing: string, ms: number): void {
  * await base.dispatch();
  * ```
  */
-export class EventHandle {
-  #event: UserEvent;
-  #base: EventBase;
-
+export class EventHandle extends EventCore {
   /**
    * Makes an event, as `EventBase.event()` does.
    *
@@ -91,31 +89,8 @@ export class EventHandle {
    * @throws {TypeError} When an argument is of the wrong type
    */
   constructor(base: EventBase, source: Pollable | string | null, what: number, cb: EventCallback) {
-    this.#base = base;
-    this.#event = this.#make(base, source, what, cb);
-  }
-
-  #make(base: EventBase, source: Pollable | string | null, what: number, cb: EventCallback): UserEvent {
-    if (typeof cb !== "function") {
-      throw new TypeError(`Cannot make an event: the callback is not a function: received ${typeof cb}`);
-    }
-    if (typeof what !== "number") {
-      throw new TypeError(`Cannot make an event: the flags are not a number: received ${typeof what}`);
-    }
-    if (source !== null && typeof source !== "string" && !(source instanceof Pollable)) {
-      throw new TypeError("Cannot make an event: the source is not a socket, a signal's name or null");
-    }
-    if (!Number.isInteger(what) || (what & ~KNOWN) !== 0) {
-      throw new RangeError(`Cannot make an event: unknown flags: received ${what}`);
-    }
-    const signal = (what & EV_SIGNAL) !== 0;
-    if (signal && (what & (EV_READ | EV_WRITE | EV_CLOSED | EV_ET)) !== 0) {
-      throw new RangeError(`Cannot make an event: EV_SIGNAL goes with no I/O flag: received ${what}`);
-    }
-    if (signal !== (typeof source === "string")) {
-      throw new RangeError("Cannot make an event: EV_SIGNAL goes with the name of a signal, and a name with EV_SIGNAL");
-    }
-    return new UserEvent(this, loopOf(base), source, what, cb);
+    check(source, what, cb);
+    super(loopOf(base), source instanceof Pollable ? sourceOf(source) : source, what, cb);
   }
 
   /**
@@ -132,24 +107,24 @@ export class EventHandle {
    * @throws {RangeError} When the timeout is not finite, or is a common timeout of another base
    */
   add(timeout?: number | CommonTimeout): void {
-    const event = this.#event;
-    if (event.closed) {
-      const freed = !this.initialized;
+    const event = inner(this);
+    if ((event.state & CLOSED) !== 0) {
+      const freed = (event.state & FREED) !== 0;
       throw new EventError(`Cannot add an event: it was ${freed ? "freed" : "finalized"}`, {
         code: freed ? "EV_FREED" : "EV_FINALIZED",
       });
     }
     if (event.loop.freed) throw new EventError("Cannot add an event: its base was freed", { code: "EV_FREED" });
-    if (timeout instanceof CommonTimeout) {
-      const queue = queueOf(timeout);
-      if (event.loop.commonQueues.get(queue.ms) !== queue) {
-        throw new RangeError("Cannot add an event: the common timeout is of another base");
-      }
-      event.loop.add(event, queue.ms, queue);
+    if (timeout === undefined || typeof timeout === "number" || !(timeout instanceof CommonTimeout)) {
+      if (timeout !== undefined) checkTimeout("add an event", timeout);
+      event.loop.add(event, timeout, null);
       return;
     }
-    if (timeout !== undefined) checkTimeout("add an event", timeout);
-    event.loop.add(event, timeout, null);
+    const queue = queueOf(timeout);
+    if (event.loop.commonQueues.get(queue.ms) !== queue) {
+      throw new RangeError("Cannot add an event: the common timeout is of another base");
+    }
+    event.loop.add(event, queue.ms, queue);
   }
 
   /**
@@ -158,7 +133,8 @@ export class EventHandle {
    * libevent: `event_del`.
    */
   del(): void {
-    if (!this.#event.closed) this.#event.loop.del(this.#event);
+    const event = inner(this);
+    if ((event.state & CLOSED) === 0) event.loop.del(event);
   }
 
   /**
@@ -167,7 +143,8 @@ export class EventHandle {
    * libevent: `event_remove_timer`.
    */
   removeTimer(): void {
-    if (!this.#event.closed) this.#event.loop.removeTimer(this.#event);
+    const event = inner(this);
+    if ((event.state & CLOSED) === 0) event.loop.removeTimer(event);
   }
 
   /**
@@ -181,7 +158,8 @@ export class EventHandle {
    */
   activate(what: number): void {
     if (!Number.isInteger(what)) throw new TypeError(`Cannot activate an event: received ${what}`);
-    if (!this.#event.closed && !this.#event.loop.freed) this.#event.loop.activate(this.#event, what);
+    const event = inner(this);
+    if ((event.state & CLOSED) === 0 && !event.loop.freed) event.loop.activate(event, what);
   }
 
   /**
@@ -193,12 +171,14 @@ export class EventHandle {
    * @returns The flags that hold
    */
   pending(what: number): number {
-    return this.#event.loop.pending(this.#event, what);
+    const event = inner(this);
+    return event.loop.pending(event, what);
   }
 
   /** When the timer is due, in milliseconds on the clock of `base.now()`; undefined without one. libevent: `event_pending`. */
   get expiresAt(): number | undefined {
-    return this.#event.timed ? this.#event.deadline : undefined;
+    const event = inner(this);
+    return event.timed ? event.loop.deadlineOf(event) : undefined;
   }
 
   /**
@@ -207,36 +187,34 @@ export class EventHandle {
    * libevent: `event_get_priority`, `event_priority_set`.
    */
   get priority(): number {
-    return this.#event.priority;
+    return inner(this).level;
   }
 
   /** Sets the priority. Throws `EV_ACTIVE` on an active event, and a RangeError when the base has no such priority. */
   set priority(priority: number) {
-    const event = this.#event;
+    const event = inner(this);
     if (!Number.isInteger(priority) || priority < 0 || priority >= event.loop.queues.length) {
       throw new RangeError(
         `Cannot set the priority: not between 0 and ${event.loop.queues.length - 1}: received ${priority}`,
       );
     }
     if (event.active) throw new EventError("Cannot set the priority: the event is active", { code: "EV_ACTIVE" });
-    event.priority = priority;
+    event.level = priority;
   }
-
-  #freed = false;
 
   /** True until `free()`. libevent: `event_initialized`. */
   get initialized(): boolean {
-    return !this.#freed;
+    return (inner(this).state & FREED) === 0;
   }
 
   /** The base. libevent: `event_get_base`. */
   get base(): EventBase {
-    return this.#base;
+    return inner(this).loop.base as EventBase;
   }
 
   /** What the event was made for. libevent: `event_get_events`. */
   get events(): number {
-    return this.#event.what;
+    return inner(this).what;
   }
 
   /**
@@ -252,13 +230,18 @@ export class EventHandle {
    * @throws {RangeError} When the flags can't go together
    */
   assign(base: EventBase, source: Pollable | string | null, what: number, cb: EventCallback): void {
-    const event = this.#event;
-    if (event.inserted || event.timed || event.active) {
+    const event = inner(this);
+    if ((event.state & (INSERTED | ACTIVE)) !== 0 || event.timed) {
       throw new EventError("Cannot assign an event: it is pending or active", { code: "EV_ACTIVE" });
     }
-    this.#event = this.#make(base, source, what, cb);
-    this.#base = base;
-    this.#freed = false;
+    check(source, what, cb);
+    event.loop = loopOf(base);
+    event.source = source instanceof Pollable ? sourceOf(source) : source;
+    event.what = what;
+    event.callback = cb;
+    event.level = event.loop.queues.length >> 1;
+    event.state = 0;
+    event.extra = null;
   }
 
   /**
@@ -267,10 +250,9 @@ export class EventHandle {
    * libevent: `event_free`.
    */
   free(): void {
-    if (this.#freed) return;
+    if (!this.initialized) return;
     this.del();
-    this.#event.closed = true;
-    this.#freed = true;
+    inner(this).state |= CLOSED | FREED;
   }
 
   /**
@@ -283,11 +265,13 @@ export class EventHandle {
    * @throws {EventError} `EV_FINALIZED` when it was finalized or freed before, `EV_FREED` when the base was
    */
   finalize(cb: (event: EventHandle) => void): void {
-    const event = this.#event;
-    if (event.closed) throw new EventError("Cannot finalize an event: it was already", { code: "EV_FINALIZED" });
+    const event = inner(this);
+    if ((event.state & CLOSED) !== 0) {
+      throw new EventError("Cannot finalize an event: it was already", { code: "EV_FINALIZED" });
+    }
     if (event.loop.freed) throw new EventError("Cannot finalize an event: its base was freed", { code: "EV_FREED" });
     event.loop.del(event);
-    event.closed = true;
+    event.state |= CLOSED;
     event.finalizer = (): void => cb(this);
     event.loop.activate(event, EV_FINALIZE);
   }
@@ -295,6 +279,29 @@ export class EventHandle {
   /** As `free()`. */
   [Symbol.dispose](): void {
     this.free();
+  }
+}
+
+/** Checks what an event is to be made of. */
+function check(source: unknown, what: unknown, cb: unknown): void {
+  if (typeof cb !== "function") {
+    throw new TypeError(`Cannot make an event: the callback is not a function: received ${typeof cb}`);
+  }
+  if (typeof what !== "number") {
+    throw new TypeError(`Cannot make an event: the flags are not a number: received ${typeof what}`);
+  }
+  if (source !== null && typeof source !== "string" && !(source instanceof Pollable)) {
+    throw new TypeError("Cannot make an event: the source is not a socket, a signal's name or null");
+  }
+  if (!Number.isInteger(what) || (what & ~KNOWN) !== 0) {
+    throw new RangeError(`Cannot make an event: unknown flags: received ${what}`);
+  }
+  const signal = (what & EV_SIGNAL) !== 0;
+  if (signal && (what & (EV_READ | EV_WRITE | EV_CLOSED | EV_ET)) !== 0) {
+    throw new RangeError(`Cannot make an event: EV_SIGNAL goes with no I/O flag: received ${what}`);
+  }
+  if (signal !== (typeof source === "string")) {
+    throw new RangeError("Cannot make an event: EV_SIGNAL goes with the name of a signal, and a name with EV_SIGNAL");
   }
 }
 

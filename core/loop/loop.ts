@@ -13,11 +13,12 @@ import { engine } from "../buffer/engine.ts";
 import type { AbortSignalLike, Runtime, TimerToken } from "../runtime.ts";
 import { ActiveQueue } from "./active_queue.ts";
 import { CommonQueue } from "./common_timeout.ts";
-import { LoopEvent } from "./loop_event.ts";
+import type { EventBase } from "./event_base.ts";
+import { ACTIVE, type EventExtra, IN_COMMON, INSERTED, LoopEvent } from "./loop_event.ts";
 import { LoopStats } from "./stats.ts";
 import { Signals } from "./signals.ts";
 import { IO_CONDITIONS, Source, SourceList } from "./source.ts";
-import { TimerHeap } from "./timer_heap.ts";
+import { NO_TIMER, TimerHeap } from "./timer_heap.ts";
 import { Watchers } from "./watch.ts";
 import { WorkList } from "./work_list.ts";
 
@@ -72,6 +73,8 @@ class Counter {
 export class Loop {
   /** The host. */
   readonly runtime: Runtime;
+  /** The public face. */
+  base: EventBase | null = null;
   /** Sources that events of this base watch. */
   readonly sources: SourceList = new SourceList();
   /** Added I/O events without a source: nothing is polled, but they keep the loop alive (rule E13). */
@@ -169,26 +172,29 @@ export class Loop {
   /** Makes an event pending: its I/O or signal part, and its timer when a timeout is given (rules E7, E8, E12). */
   add(event: LoopEvent, timeoutMs: number | undefined, common: CommonQueue | null): void {
     const { what, source } = event;
-    if (!event.inserted && (what & (IO_CONDITIONS | EV_SIGNAL)) !== 0) {
+    if ((what & (IO_CONDITIONS | EV_SIGNAL)) !== 0 && (event.state & INSERTED) === 0) {
       if ((what & EV_SIGNAL) !== 0) this.signals.attach(event);
       else if (source instanceof Source) source.attach(event);
       else this.sourceless.add(event);
-      event.inserted = true;
+      event.state |= INSERTED;
       this.added.change(1);
     }
-    if (source instanceof Source && event.inserted) {
+    if (source !== null && typeof source !== "string" && (event.state & INSERTED) !== 0) {
       // An edge at add() if the condition holds; a level is simply looked at.
       if ((what & EV_ET) !== 0) event.edge |= source.readiness & what;
       if ((source.readiness & what) !== 0) this.queueSource(source);
     }
     if (timeoutMs !== undefined) {
-      if (event.active && (event.result & EV_TIMEOUT) !== 0) {
+      if ((event.state & ACTIVE) !== 0 && (event.result & EV_TIMEOUT) !== 0) {
         event.result &= ~EV_TIMEOUT;
         if (event.result === 0) this.#deactivate(event);
       }
-      event.interval = timeoutMs;
-      event.common = common;
-      this.#startTimer(event, this.now() + timeoutMs);
+      if ((what & EV_PERSIST) !== 0) {
+        const extra = event.more;
+        extra.interval = timeoutMs;
+        extra.common = common;
+      }
+      this.#startTimer(event, this.now() + timeoutMs, common);
     }
     this.#wake();
   }
@@ -196,10 +202,11 @@ export class Loop {
   /** Makes an event neither pending nor active, and forgets its timeout. */
   del(event: LoopEvent): void {
     this.#extract(event);
-    event.interval = -1;
-    event.common = null;
-    event.raised = 0;
-    if (event.active) this.#deactivate(event);
+    if (event.extra !== null) {
+      forgetInterval(event.extra);
+      event.extra.raised = 0;
+    }
+    if ((event.state & ACTIVE) !== 0) this.#deactivate(event);
     // The loop may have become empty.
     this.#wake();
   }
@@ -207,15 +214,19 @@ export class Loop {
   /** Forgets the timeout and keeps the rest. */
   removeTimer(event: LoopEvent): void {
     this.#stopTimer(event);
-    event.interval = -1;
-    event.common = null;
+    if (event.extra !== null) forgetInterval(event.extra);
     this.#wake();
   }
 
   /** Puts the deadline of an event `ms` from now, its timer running or not, without re-arming it later on. */
   setDeadline(event: LoopEvent, ms: number): void {
-    this.#startTimer(event, this.now() + ms);
+    this.#startTimer(event, this.now() + ms, null);
     this.#wake();
+  }
+
+  /** When an event whose timer runs is due. */
+  deadlineOf(event: LoopEvent): number {
+    return event.slot === IN_COMMON ? (event.extra as EventExtra).deadline : this.timers.deadlineOf(event);
   }
 
   /** Keeps the loop from being empty while something of the library's own goes on, or lets it be again. */
@@ -226,11 +237,11 @@ export class Loop {
 
   /** Makes an event active, or adds to why it is (rule E3). */
   activate(event: LoopEvent, what: number): void {
-    if (event.active) {
+    if ((event.state & ACTIVE) !== 0) {
       event.result |= what;
       return;
     }
-    event.active = true;
+    event.state |= ACTIVE;
     event.result = what;
     this.#count(1);
     this.#enqueue(event);
@@ -239,13 +250,13 @@ export class Loop {
 
   /** Makes a deferred callback active: in this pass, or in the next when there are too many (rule O1). */
   activateDeferred(event: LoopEvent): void {
-    if (event.active) return;
+    if ((event.state & ACTIVE) !== 0) return;
     if (this.#deferred <= MAX_DEFERRED) {
       this.#deferred++;
       this.activate(event, 0);
       return;
     }
-    event.active = true;
+    event.state |= ACTIVE;
     this.#count(1);
     this.#later.push(event);
   }
@@ -272,7 +283,7 @@ export class Loop {
       if (node instanceof LoopEvent) visit(node);
     });
     for (const queue of this.commonQueues.values()) {
-      for (let event = queue.first; event !== null; event = event.timerNext) visit(event);
+      for (let event = queue.first; event !== null; event = (event.extra as EventExtra).next) visit(event);
     }
     for (const queue of this.queues) for (let event = queue.first; event !== null; event = event.next) visit(event);
     this.#later.forEach(visit);
@@ -402,8 +413,8 @@ export class Loop {
     this.freed = true;
     const finalizers: (() => void)[] = [];
     this.forEach((event) => {
-      if (event.finalizer !== null) finalizers.push(event.finalizer);
-      event.finalizer = null;
+      const finalizer = takeFinalizer(event);
+      if (finalizer !== null) finalizers.push(finalizer);
       this.del(event);
     });
     this.prepare.clear();
@@ -437,7 +448,7 @@ export class Loop {
 
   /**
    * The common turn. It does what {@linkcode #turn} does, without the lists of what is ready and active in which there
-   * would be one event: a third of the loop's cost for a line.
+   * would be one event. Together with `WorkList`: user time of the core for a line 2.09 us in place of 2.37 (Node).
    */
   #turnOf(event: LoopEvent, readiness: number): void {
     const result = readiness & event.what;
@@ -540,7 +551,7 @@ export class Loop {
     if (this.#hasWork()) return 0;
     const first = this.timers.first();
     if (first === null) return undefined;
-    const ms = first.deadline - this.runtime.now();
+    const ms = this.timers.deadlineOf(first) - this.runtime.now();
     return ms > 0 ? ms : 0;
   }
 
@@ -556,12 +567,13 @@ export class Loop {
       this.#clearHostTimer();
       return;
     }
-    if (this.#hostTimer !== null && (first === null || this.#hostTimerAt <= first.deadline)) return;
+    const due = first === null ? Infinity : this.timers.deadlineOf(first);
+    if (this.#hostTimer !== null && this.#hostTimerAt <= due) return;
     const now = this.runtime.now();
     // Already due: a host's timer would take a millisecond.
-    if (first !== null && first.deadline <= now) return this.#scheduleTurn();
+    if (due <= now) return this.#scheduleTurn();
     const limit = now + MAX_SLEEP_MS;
-    const deadline = first === null || first.deadline > limit ? limit : first.deadline;
+    const deadline = due > limit ? limit : due;
     if (this.#hostTimer !== null) this.runtime.clearTimer(this.#hostTimer);
     this.#hostTimerAt = deadline;
     this.#hostTimer = this.runtime.setTimer(deadline, this.#timerBound);
@@ -627,11 +639,15 @@ export class Loop {
   /** Makes active whose deadline has come. All of them first: what a callback arms waits for the next turn. */
   #expire(): void {
     const now = this.now();
-    for (let node = this.timers.first(); node !== null && node.deadline <= now; node = this.timers.first()) {
+    for (let node = this.timers.first(); node !== null; node = this.timers.first()) {
+      const deadline = this.timers.deadlineOf(node);
+      if (deadline > now) break;
       const event = node instanceof CommonQueue ? node.first as LoopEvent : node as LoopEvent;
-      this.stats.lag(now - event.deadline);
-      if ((event.what & EV_PERSIST) !== 0) this.#stopTimer(event);
-      else this.#extract(event);
+      this.stats.lag(now - deadline);
+      if ((event.what & EV_PERSIST) !== 0) {
+        if (event.extra !== null) event.extra.deadline = deadline;
+        this.#stopTimer(event);
+      } else this.#extract(event);
       this.activate(event, EV_TIMEOUT);
     }
   }
@@ -687,14 +703,13 @@ export class Loop {
 
   /** Calls an event: first made non-pending, or its timer re-armed (rule E1). */
   #call(event: LoopEvent, result: number): void {
-    if (event.finalizer !== null) {
-      const finalizer = event.finalizer;
-      event.finalizer = null;
-      finalizer();
+    const extra = event.extra;
+    if (extra !== null && extra.finalizer !== null) {
+      takeFinalizer(event)?.();
       return;
     }
     if ((event.what & EV_PERSIST) === 0) this.#extract(event);
-    else if (event.interval > 0) this.#rearm(event, result);
+    else if (extra !== null && extra.interval > 0) this.#rearm(event, extra, result);
     this.stats.count(result);
     this.running = event;
     event.run(result);
@@ -706,17 +721,22 @@ export class Loop {
   #lookAgain(event: LoopEvent): void {
     const source = event.source;
     if (
-      event.active || !event.inserted || source === null || typeof source === "string" || (event.what & EV_ET) !== 0
+      (event.state & (ACTIVE | INSERTED)) !== INSERTED || source === null || typeof source === "string" ||
+      (event.what & EV_ET) !== 0 || event.loop !== this
     ) return;
     if ((source.readiness & event.what) !== 0) this.#queueSource(source);
   }
 
   /** Re-arms a persistent event: from its deadline when it was the timer that fired, else from now (rule T2). */
-  #rearm(event: LoopEvent, result: number): void {
+  #rearm(event: LoopEvent, extra: EventExtra, result: number): void {
     const now = this.now();
-    let deadline = ((result & EV_TIMEOUT) !== 0 ? event.deadline : now) + event.interval;
-    if (deadline < now) deadline = now + event.interval;
-    this.#startTimer(event, deadline);
+    const { interval } = extra;
+    let deadline = now + interval;
+    if ((result & EV_TIMEOUT) !== 0) {
+      const next = (event.timed ? this.deadlineOf(event) : extra.deadline) + interval;
+      if (next >= now) deadline = next;
+    }
+    this.#startTimer(event, deadline, extra.common);
   }
 
   #flush(): void {
@@ -746,20 +766,20 @@ export class Loop {
   }
 
   #enqueue(event: LoopEvent): void {
-    const level = Math.min(event.priority, this.queues.length - 1);
-    event.priority = level;
+    const level = Math.min(event.level, this.queues.length - 1);
+    event.level = level;
     (this.queues[level] as ActiveQueue).push(event);
     // A more urgent event ends the pass (rule P4).
     if (level < this.#runningPriority) this.#continue = true;
   }
 
   #deactivate(event: LoopEvent): void {
-    event.active = false;
+    event.state &= ~ACTIVE;
     event.result = 0;
     this.#count(-1);
     const later = this.#later.length === 0 ? -1 : this.#later.indexOf(event);
     if (later >= 0) this.#later.splice(later, 1);
-    else (this.queues[event.priority] as ActiveQueue).remove(event);
+    else (this.queues[event.level] as ActiveQueue).remove(event);
   }
 
   #count(by: number): void {
@@ -769,9 +789,9 @@ export class Loop {
 
   /** Takes away the I/O or signal part and the timer. */
   #extract(event: LoopEvent): void {
-    if (event.inserted) {
-      event.inserted = false;
-      event.edge = 0;
+    if ((event.state & INSERTED) !== 0) {
+      event.state &= ~INSERTED;
+      if (event.extra !== null) event.extra.edge = 0;
       this.added.change(-1);
       if ((event.what & EV_SIGNAL) !== 0) this.signals.detach(event);
       else if (event.source instanceof Source) event.source.detach(event);
@@ -780,18 +800,32 @@ export class Loop {
     this.#stopTimer(event);
   }
 
-  #startTimer(event: LoopEvent, deadline: number): void {
-    if (!event.timed) this.added.change(1);
-    else if (event.commonIn !== null) event.commonIn.remove(event);
-    else if (event.common !== null) this.timers.remove(event);
-    if (event.common !== null) event.common.insert(event, deadline);
+  #startTimer(event: LoopEvent, deadline: number, common: CommonQueue | null): void {
+    const slot = event.slot;
+    if (slot === NO_TIMER) this.added.change(1);
+    else if (slot === IN_COMMON) event.extra?.queue?.remove(event);
+    else if (common !== null) this.timers.remove(event);
+    if (common !== null) common.insert(event, deadline);
     else this.timers.schedule(event, deadline);
   }
 
   #stopTimer(event: LoopEvent): void {
-    if (!event.timed) return;
+    const slot = event.slot;
+    if (slot === NO_TIMER) return;
     this.added.change(-1);
-    if (event.commonIn !== null) event.commonIn.remove(event);
+    if (slot === IN_COMMON) event.extra?.queue?.remove(event);
     else this.timers.remove(event);
   }
+}
+
+function forgetInterval(extra: EventExtra): void {
+  extra.interval = -1;
+  extra.common = null;
+}
+
+function takeFinalizer({ extra }: LoopEvent): (() => void) | null {
+  if (extra === null) return null;
+  const { finalizer } = extra;
+  extra.finalizer = null;
+  return finalizer;
 }

@@ -43,7 +43,7 @@ export class LoopStats {
   /** Notes how late a timer was. */
   lag(ms: number): void {
     const lags = this.#lags ??= new Uint32Array(BUCKETS);
-    const bucket = ms <= SMALLEST ? 0 : Math.min(BUCKETS - 1, Math.ceil(Math.log2(ms / SMALLEST)));
+    const bucket = ms <= SMALLEST ? 0 : Math.min(BUCKETS - 1, 32 - Math.clz32(Math.ceil(ms / SMALLEST) - 1));
     lags[bucket] = (lags[bucket] as number) + 1;
     this.#lagCount++;
     if (ms > this.#lagMax) this.#lagMax = ms;

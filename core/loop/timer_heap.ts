@@ -1,32 +1,44 @@
 /**
  * The timers of a base: a 4-ary heap of deadlines, first in first out for equal ones.
  *
- * Moving a deadline later does not move the node: the heap keeps a key that is never later than the deadline, and puts
- * the node right when it reaches the top. So restarting a timeout at every message costs a few stores.
+ * The heap is numbers in typed arrays and not objects: a comparison reads keys that lie side by side, a timer makes
+ * nothing for the collector to copy and mark, and of the event itself only `slot` is written. A timer has a slot as long
+ * as it is in, and a place that changes.
+ *
+ * Moving a deadline later does not move the timer: the heap keeps a key that is never later than the deadline, and puts
+ * the timer right when it reaches the top. So restarting a timeout at every message costs a few stores.
  */
 
-/** Something with a deadline. Only the heap writes `key`, `keySeq` and `index`. */
+/** The `slot` of what has no timer. */
+export const NO_TIMER = -1;
+
+/** Something with a deadline. */
 export abstract class TimerNode {
-  /** When it is due, in milliseconds on the runtime's clock. Meaningful while `index >= 0`. */
-  deadline = 0;
-  /** The order among equal deadlines. */
-  seq = 0;
-  /** What the heap is ordered by: `key <= deadline`. */
-  key = 0;
-  /** The order among equal keys. */
-  keySeq = 0;
-  /** The node's place in the heap; -1 when it is not there. */
-  index = -1;
+  /** Where the heap keeps the deadline, written only by the heap; negative when it is not there. */
+  slot: number = NO_TIMER;
 }
+
+const SMALLEST = 16;
 
 /** A priority queue of {@linkcode TimerNode}s. */
 export class TimerHeap {
-  readonly #nodes: TimerNode[] = [];
+  #size = 0;
   #seq = 0;
+
+  // By place: the key and the order among equal keys (two numbers each), and the slot.
+  #keys: Float64Array = new Float64Array(2 * SMALLEST);
+  #slots: Int32Array = new Int32Array(SMALLEST);
+
+  // By slot: the deadline and the order among equal ones (two numbers each), the place, and the node. A free slot has
+  // the next free one for its place.
+  #dues: Float64Array = new Float64Array(2 * SMALLEST);
+  #places: Int32Array = new Int32Array(SMALLEST);
+  #nodes: (TimerNode | null)[] = [];
+  #free = -1;
 
   /** How many timers there are. */
   get size(): number {
-    return this.#nodes.length;
+    return this.#size;
   }
 
   /** Gives the place in the order of equal deadlines to a timer that is kept elsewhere. */
@@ -34,92 +46,174 @@ export class TimerHeap {
     return ++this.#seq;
   }
 
+  /** When a node that is in is due, in milliseconds on the runtime's clock. */
+  deadlineOf(node: TimerNode): number {
+    return this.#dues[2 * node.slot] as number;
+  }
+
   /**
    * Adds the node, or moves it to a new deadline, behind those that are due at the same time, unless its place among
    * them is given. O(log n); later: O(1).
    */
-  schedule(node: TimerNode, deadline: number, seq: number = this.nextSeq()): void {
-    node.deadline = deadline;
-    node.seq = seq;
-    if (node.index >= 0) {
-      if (deadline >= node.key) return;
-      node.key = deadline;
-      node.keySeq = node.seq;
-      this.#up(node);
-      return;
+  schedule(node: TimerNode, deadline: number, seq: number = ++this.#seq): void {
+    let slot = node.slot;
+    let place: number;
+    if (slot < 0) {
+      slot = this.#take(node);
+      place = this.#size++;
+    } else {
+      place = this.#places[slot] as number;
+      if (deadline >= (this.#keys[2 * place] as number)) place = -1;
     }
-    node.key = deadline;
-    node.keySeq = node.seq;
-    node.index = this.#nodes.length;
-    this.#nodes.push(node);
-    this.#up(node);
+    this.#dues[2 * slot] = deadline;
+    this.#dues[2 * slot + 1] = seq;
+    if (place >= 0) this.#up(place, deadline, seq, slot);
   }
 
   /** Takes the node out; one that is not in is left alone. O(log n). */
   remove(node: TimerNode): void {
-    const index = node.index;
-    if (index < 0) return;
-    node.index = -1;
-    const last = this.#nodes.pop() as TimerNode;
-    if (last === node) return;
-    last.index = index;
-    this.#nodes[index] = last;
-    this.#down(last);
-    if (last.index === index) this.#up(last);
+    const slot = node.slot;
+    if (slot < 0) return;
+    node.slot = NO_TIMER;
+    const place = this.#places[slot] as number;
+    this.#nodes[slot] = null;
+    this.#places[slot] = this.#free;
+    this.#free = slot;
+    const last = --this.#size;
+    if (last !== place) {
+      const keys = this.#keys;
+      const key = keys[2 * last] as number;
+      const seq = keys[2 * last + 1] as number;
+      const moved = this.#slots[last] as number;
+      // The last one takes the place, and goes up or down from there.
+      const parent = (place - 1) >> 2;
+      const above = place === 0 ? -Infinity : keys[2 * parent] as number;
+      if (key < above || (key === above && seq < (keys[2 * parent + 1] as number))) this.#up(place, key, seq, moved);
+      else this.#down(place, key, seq, moved);
+    }
+    if (last < this.#slots.length >> 3 && this.#slots.length > SMALLEST) this.#shrink();
   }
 
   /** The node that is due first, or null. */
   first(): TimerNode | null {
-    for (;;) {
-      const top = this.#nodes[0];
-      if (top === undefined) return null;
-      if (top.keySeq === top.seq) return top;
-      top.key = top.deadline;
-      top.keySeq = top.seq;
-      this.#down(top);
+    const dues = this.#dues;
+    while (this.#size > 0) {
+      const slot = this.#slots[0] as number;
+      const seq = dues[2 * slot + 1] as number;
+      if (this.#keys[1] === seq) return this.#nodes[slot] as TimerNode;
+      this.#down(0, dues[2 * slot] as number, seq, slot);
     }
+    return null;
   }
 
   /** Calls `fn` with each node, in no order. The heap must not change meanwhile. */
   forEach(fn: (node: TimerNode) => void): void {
-    for (const node of this.#nodes) fn(node);
+    for (const node of this.#nodes) if (node !== null) fn(node);
   }
 
-  #up(node: TimerNode): void {
-    const nodes = this.#nodes;
-    let index = node.index;
-    while (index > 0) {
-      const parentIndex = (index - 1) >> 2;
-      const parent = nodes[parentIndex] as TimerNode;
-      if (parent.key < node.key || (parent.key === node.key && parent.keySeq < node.keySeq)) break;
-      nodes[index] = parent;
-      parent.index = index;
-      index = parentIndex;
+  /** Gives the node a slot. */
+  #take(node: TimerNode): number {
+    if (this.#size === this.#slots.length) this.#grow();
+    let slot = this.#free;
+    if (slot < 0) slot = this.#nodes.push(node) - 1;
+    else {
+      this.#free = this.#places[slot] as number;
+      this.#nodes[slot] = node;
     }
-    nodes[index] = node;
-    node.index = index;
+    node.slot = slot;
+    return slot;
   }
 
-  #down(node: TimerNode): void {
-    const nodes = this.#nodes;
-    const length = nodes.length;
-    let index = node.index;
+  #grow(): void {
+    const room = 2 * this.#slots.length;
+    this.#keys = larger(this.#keys, new Float64Array(2 * room));
+    this.#dues = larger(this.#dues, new Float64Array(2 * room));
+    this.#slots = larger(this.#slots, new Int32Array(room));
+    this.#places = larger(this.#places, new Int32Array(room));
+  }
+
+  /** Gives memory back, and those that are left the first slots. */
+  #shrink(): void {
+    const size = this.#size;
+    const room = this.#slots.length >> 2;
+    const nodes: TimerNode[] = [];
+    const dues = new Float64Array(2 * room);
+    for (let place = 0; place < size; place++) {
+      const slot = this.#slots[place] as number;
+      const node = this.#nodes[slot] as TimerNode;
+      node.slot = place;
+      nodes.push(node);
+      dues[2 * place] = this.#dues[2 * slot] as number;
+      dues[2 * place + 1] = this.#dues[2 * slot + 1] as number;
+    }
+    this.#nodes = nodes;
+    this.#dues = dues;
+    this.#keys = this.#keys.slice(0, 2 * room);
+    this.#slots = new Int32Array(room).map((_, place) => place);
+    this.#places = this.#slots.slice();
+    this.#free = -1;
+  }
+
+  /** Puts a timer at a place or, where those above it are later, in theirs. */
+  #up(place: number, key: number, seq: number, slot: number): void {
+    const keys = this.#keys;
+    const slots = this.#slots;
+    const places = this.#places;
+    while (place > 0) {
+      const parent = (place - 1) >> 2;
+      const parentKey = keys[2 * parent] as number;
+      if (parentKey < key || (parentKey === key && (keys[2 * parent + 1] as number) < seq)) break;
+      const parentSlot = slots[parent] as number;
+      keys[2 * place] = parentKey;
+      keys[2 * place + 1] = keys[2 * parent + 1] as number;
+      slots[place] = parentSlot;
+      places[parentSlot] = place;
+      place = parent;
+    }
+    keys[2 * place] = key;
+    keys[2 * place + 1] = seq;
+    slots[place] = slot;
+    places[slot] = place;
+  }
+
+  /** Puts a timer at a place or, where those below it are earlier, in theirs. */
+  #down(place: number, key: number, seq: number, slot: number): void {
+    const keys = this.#keys;
+    const slots = this.#slots;
+    const places = this.#places;
+    const size = this.#size;
     for (;;) {
-      const firstChild = (index << 2) + 1;
-      if (firstChild >= length) break;
-      let best = nodes[firstChild] as TimerNode;
-      const end = firstChild + 4 < length ? firstChild + 4 : length;
-      for (let i = firstChild + 1; i < end; i++) {
-        const child = nodes[i] as TimerNode;
-        if (child.key < best.key || (child.key === best.key && child.keySeq < best.keySeq)) best = child;
+      let best = (place << 2) + 1;
+      if (best >= size) break;
+      const end = best + 4 < size ? best + 4 : size;
+      let bestKey = keys[2 * best] as number;
+      for (let child = best + 1; child < end; child++) {
+        const childKey = keys[2 * child] as number;
+        if (
+          childKey < bestKey ||
+          (childKey === bestKey && (keys[2 * child + 1] as number) < (keys[2 * best + 1] as number))
+        ) {
+          best = child;
+          bestKey = childKey;
+        }
       }
-      if (node.key < best.key || (node.key === best.key && node.keySeq < best.keySeq)) break;
-      const bestIndex = best.index;
-      nodes[index] = best;
-      best.index = index;
-      index = bestIndex;
+      const bestSeq = keys[2 * best + 1] as number;
+      if (key < bestKey || (key === bestKey && seq < bestSeq)) break;
+      const bestSlot = slots[best] as number;
+      keys[2 * place] = bestKey;
+      keys[2 * place + 1] = bestSeq;
+      slots[place] = bestSlot;
+      places[bestSlot] = place;
+      place = best;
     }
-    nodes[index] = node;
-    node.index = index;
+    keys[2 * place] = key;
+    keys[2 * place + 1] = seq;
+    slots[place] = slot;
+    places[slot] = place;
   }
+}
+
+function larger<T extends Float64Array | Int32Array>(from: T, to: T): T {
+  to.set(from);
+  return to;
 }
