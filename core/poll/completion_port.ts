@@ -37,10 +37,11 @@ export interface Completion<Key = unknown> {
  * const port = new CompletionPort<string>(base);
  * port.associate(listening, "listener");
  * listening.acceptOverlapped(new Overlapped());
- * base.connect({ port: (listening.address as { port: number }).port }).close();
+ * const client = base.connect({ port: (listening.address as { port: number }).port });
  * const completion = await port.wait(1000);
  * console.log(completion?.key); // listener
  * completion?.overlapped?.socket?.close();
+ * client.close();
  * port.close();
  * await listening.close();
  * ```

@@ -98,6 +98,7 @@ export class Operation {
  * const base = new EventBase();
  * const listening = await base.listen({ hostname: "127.0.0.1", port: 0 });
  * const { port } = listening.address as { port: number };
+ * const client = base.connect({ port });
  * await new Promise<void>((resolve) => {
  *   const accepted = new Overlapped(({ socket }) => {
  *     console.log("from", socket?.remoteAddress, "to", socket?.localAddress);
@@ -105,8 +106,8 @@ export class Operation {
  *     resolve();
  *   });
  *   listening.acceptOverlapped(accepted);
- *   base.connect({ port }).close();
  * });
+ * client.close();
  * await listening.close();
  * ```
  */
