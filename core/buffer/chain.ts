@@ -356,7 +356,7 @@ export function movePart(source: Chain, destination: Chain, n: number): void {
 
 // Looking.
 
-const NONE: Uint8Array = new Uint8Array(0);
+const NONE: Uint8Array = /* @__PURE__ */ new Uint8Array(0);
 
 /** Takes `n` bytes, 0 to all, off the front as one array that stays what it is for as long as someone keeps it. */
 export function takeFront(chain: Chain, n: number): Uint8Array {

@@ -61,7 +61,7 @@ export function findByte(chunk: Chunk, byte: number, from: number, to: number): 
 }
 
 /** Of memory that is too little, or does not begin at a whole word. */
-const NO_WORDS: Int32Array = new Int32Array(0);
+const NO_WORDS: Int32Array = /* @__PURE__ */ new Int32Array(0);
 
 /** The memory of `chunk` by words, for a search through `n` bytes of it. */
 export function wordsOf(chunk: Chunk, n: number): Int32Array {

@@ -112,7 +112,7 @@ export function unpinChain(chain: Chain): void {
   relocate(chain, n);
 }
 
-const NONE: Uint8Array = new Uint8Array(0);
+const NONE: Uint8Array = /* @__PURE__ */ new Uint8Array(0);
 
 /**
  * The bytes for one write: at most `maxBytes`, in memory that stays as it is after they were consumed, unless it is on

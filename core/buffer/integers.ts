@@ -6,12 +6,13 @@ import type { Chunk } from "./chunk.ts";
 import { appendCopy, type Chain, changed, dropFront } from "./chain.ts";
 import { show } from "./checks.ts";
 
-const memory = new Uint8Array(8);
+const eight = /* @__PURE__ */ new ArrayBuffer(8);
+const memory: Uint8Array = /* @__PURE__ */ new Uint8Array(eight);
 
 /** The number taken last, or to be added next. Written and read with nothing in between. */
-export const scratch: DataView = new DataView(memory.buffer);
+export const scratch: DataView = /* @__PURE__ */ new DataView(eight);
 
-const windows: Uint8Array[] = Array.from({ length: 9 }, (_, n) => memory.subarray(0, n));
+const windows: Uint8Array[] = /* @__PURE__ */ Array.from({ length: 9 }, (_, n) => memory.subarray(0, n));
 
 /** Takes `n` bytes, at most 8, into the scratch memory; false, and nothing is taken, when there are fewer. */
 export function takeNumber(chain: Chain, n: number): boolean {

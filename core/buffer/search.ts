@@ -87,7 +87,7 @@ function matches(chunk: Chunk, at: number, needle: Uint8Array): boolean {
 /** How the present search goes about it. */
 const plan = { anchor: 0, skipping: false, stops: 0, looked: 0 };
 /** How far to go on at each byte, when skipping. */
-const skips = new Int32Array(256);
+const skips = /* @__PURE__ */ new Int32Array(256);
 
 /** From this size on it is worth while to look for the rarest byte. */
 const SAMPLE_BYTES = 512;

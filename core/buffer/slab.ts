@@ -30,7 +30,7 @@ export class Slab {
 }
 
 /** The slab that all buffers share. Empty until the first use. */
-export const pool: Slab = new Slab(0);
+export const pool: Slab = /* @__PURE__ */ new Slab(0);
 
 /**
  * Takes `n` bytes, less than {@linkcode LARGE_BYTES}, of the shared slab: they are `pool.memory` from the returned

@@ -11,9 +11,9 @@ declare const TextDecoder: new (label: string, options: { ignoreBOM: boolean }) 
   decode(bytes: Uint8Array): string;
 };
 
-const encoder = new TextEncoder();
+const encoder = /* @__PURE__ */ new TextEncoder();
 // A byte order mark is a character like any other here: bytes that were added come back.
-const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
+const decoder = /* @__PURE__ */ new TextDecoder("utf-8", { ignoreBOM: true });
 
 /** Below this a loop in the language is faster than a call of the host's encoder, on all three. */
 const SHORT = 24;

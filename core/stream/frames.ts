@@ -251,8 +251,8 @@ export function varintPrefixed(options: FrameOptions = {}): FrameCodec {
 }
 
 /** The first bytes of a frame, while they are looked at. */
-const header = new Uint8Array(10);
-const headers: Uint8Array[] = Array.from({ length: 11 }, (_, n) => header.subarray(0, n));
+const header = /* @__PURE__ */ new Uint8Array(10);
+const headers: Uint8Array[] = /* @__PURE__ */ Array.from({ length: 11 }, (_, n) => header.subarray(0, n));
 
 /** Copies the first `n` bytes into the header; gives how many there were. */
 function peekBytes(input: EvBuffer, n: number): number {

@@ -289,11 +289,12 @@ export class BunTransport implements TransportBinding {
 
 /** What the socket under a TLS socket belongs to: nobody wants to hear of it. */
 class Ciphertext extends BunTransport {
+  override closing = true;
+  override closed = true;
   override gone(): void {}
 }
 
-const CIPHERTEXT = new Ciphertext({ openHandles: 0 } as HostRuntime, SILENT, undefined, undefined);
-CIPHERTEXT.closing = CIPHERTEXT.closed = true;
+const CIPHERTEXT = /* @__PURE__ */ new Ciphertext({ openHandles: 0 } as HostRuntime, SILENT, undefined, undefined);
 
 /** One table for all sockets: what a socket belongs to is its `data`, at first that of the listener. */
 export const HANDLERS: BunHandlers = {

@@ -24,7 +24,7 @@ import { establishedCode, handshakeError, tlsError, type TlsSettings, tlsSetting
 import type { NodeOnread, NodeSocket } from "../types/node.ts";
 import type { NodeSecureContext, NodeTlsSocket } from "../types/node_tls.ts";
 
-const NOTHING = new Uint8Array(0);
+const NOTHING = /* @__PURE__ */ new Uint8Array(0);
 
 /** Where a host's object keeps ours: all connections share their listeners, which find theirs by it. */
 export const OURS: unique symbol = Symbol("trivent");

@@ -54,7 +54,7 @@ const BROTLI_USUAL_QUALITY = 5;
 /** What the streams' own output, which is not used, may have at least. */
 const UNUSED_CHUNK_BYTES = 64;
 
-const PROBE: Uint8Array = new Uint8Array(1);
+const PROBE: Uint8Array = /* @__PURE__ */ new Uint8Array(1);
 
 /**
  * Makes a compressor of the running host.

@@ -7,8 +7,8 @@
  */
 
 const SLAB = 64 * 1024;
-let slab = new Uint8Array(0);
-let buffer = slab.buffer;
+let buffer = /* @__PURE__ */ new ArrayBuffer(0);
+let slab = /* @__PURE__ */ new Uint8Array(buffer);
 let fill = 0;
 
 /**

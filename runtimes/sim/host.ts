@@ -37,7 +37,7 @@ import { checkSignal } from "./signals.ts";
 const FIRST_CLIENT_PORT = 32_768;
 const CLIENT_PORTS = 16_384;
 
-const CAPABILITIES: Readonly<Capabilities> = Object.freeze({
+const CAPABILITIES: Readonly<Capabilities> = /* @__PURE__ */ Object.freeze({
   reusePort: true,
   reset: true,
   halfOpen: true,

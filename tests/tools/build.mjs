@@ -1,8 +1,8 @@
 /**
  * Builds what npm users import (`dist/`), and what Node needs here: it runs no TypeScript before version 22.18.
  *
- * `dist/` is one esbuild run with splitting, so that all entry points share the same chunks: a class is the same
- * class through "trivent" and through "trivent/core".
+ * `dist/` is one esbuild run with splitting, so that all entry points share one chunk: a class is the same class through
+ * "trivent" and through "trivent/core".
  *
  * As a program: `node tests/tools/build.mjs` builds `dist/` whole.
  */
@@ -38,7 +38,8 @@ const OPTIONS = {
   chunkNames: "chunks/[name]-[hash]",
   sourcemap: true,
   legalComments: "none",
-  charset: "utf8",
+  // V8 keeps a source with a single other letter in two bytes for each, and decodes it more slowly.
+  charset: "ascii",
   write: false,
   logLevel: "warning",
 };
@@ -51,7 +52,7 @@ const OPTIONS = {
  */
 export async function buildDist({ declarations = true, clean = false } = {}) {
   const [bundles, types] = await Promise.all([
-    bundle({ entryPoints: [...ENTRIES.keys()], outdir: join(ROOT, "dist") }),
+    bundle({ entryPoints: [...ENTRIES.keys()], outdir: join(ROOT, "dist"), plugins: [inOneChunk()] }),
     declarations ? buildDeclarations() : new Map(),
   ]);
   await sync(join(ROOT, "dist"), new Map([...bundles, ...types]), clean);
@@ -119,6 +120,35 @@ async function buildDeclarations() {
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
+}
+
+/**
+ * Has all of the library in one chunk: each file that it is loaded from costs 0.4 ms on Node. An entry point that imports
+ * all others, beside what it says itself, needs what they need, so that there is nothing to split.
+ *
+ * Docstrings are in the declarations; esbuild would leave those of methods in the code, a quarter of it.
+ */
+function inOneChunk() {
+  const entries = [...ENTRIES.keys()];
+  const all = entries.filter((path) => path !== "mod.ts");
+  return {
+    name: "in-one-chunk",
+    setup({ onLoad, onResolve }) {
+      onResolve({ filter: /^trivent:all$/ }, () => ({ path: "all", namespace: "trivent" }));
+      onLoad({ filter: /^all$/, namespace: "trivent" }, () => ({
+        contents: all.map((path) => `import {} from "./${path}";`).join("\n"),
+        resolveDir: ROOT,
+      }));
+      onLoad({ filter: /\.ts$/ }, async ({ path }) => {
+        const isEntry = entries.includes(posix(relative(ROOT, path)));
+        const text = (await readFile(path, "utf8")).replaceAll(
+          /^ *\/\*\*[^]*?\*\/$/gm,
+          (doc) => doc.replaceAll(/.+/g, ""),
+        );
+        return { contents: isEntry ? `${text}import "trivent:all";\n` : text, loader: "ts", resolveDir: dirname(path) };
+      });
+    },
+  };
 }
 
 /** In these folders an entry point is imported as users do, by the package's name, and other files of it not at all. */

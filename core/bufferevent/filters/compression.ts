@@ -46,9 +46,9 @@ const READ_HIGH = 64 * 1024;
 /** The most that is looked at in one step. */
 const INPUT_BYTES = 64 * 1024;
 
-const NOTHING: Uint8Array = new Uint8Array(0);
+const NOTHING: Uint8Array = /* @__PURE__ */ new Uint8Array(0);
 /** Where the output of a step lies until it is copied to its buffer, at once. */
-const scratch: Uint8Array = new Uint8Array(32 * 1024);
+const scratch: Uint8Array = /* @__PURE__ */ new Uint8Array(32 * 1024);
 
 /**
  * A layer that decompresses what arrives and compresses what is written, such as {@linkcode FilterBufferEvent} with

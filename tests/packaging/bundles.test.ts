@@ -1,0 +1,96 @@
+// What a program gets that uses a part of the package: in a bundle, and of the host's modules.
+
+import { before, describe, it } from "node:test";
+import { assert, assertEquals } from "@std/assert";
+import { build } from "esbuild";
+import { findRuntime, type RuntimeName, RUNTIMES } from "../tools/runtimes.mjs";
+import { cleanEnvironment, installTarball, must, packTarball, writeFiles } from "./workshop.ts";
+
+const RUN: Record<RuntimeName, string[]> = { node: [], deno: ["run", "--allow-net=127.0.0.1"], bun: ["run"] };
+
+let project: string;
+before(async () => {
+  project = await installTarball((await packTarball()).path);
+});
+
+/** The names of the classes that esbuild leaves in. */
+async function classesIn(program: string): Promise<Set<string>> {
+  const { outputFiles: [file] } = await build({
+    stdin: { contents: program, resolveDir: project },
+    bundle: true,
+    format: "esm",
+    platform: "neutral",
+    write: false,
+  });
+  return new Set([...file!.text.matchAll(/^(?:var|let|const) (\w+?)\d* = class\b/gm)].map(([, name]) => name!));
+}
+
+function assertNone(classes: Set<string>, names: string): void {
+  assertEquals(names.split(" ").filter((name) => classes.has(name)), []);
+}
+
+describe("a bundle", () => {
+  it("with a constant has no class but the error's", async () => {
+    assertEquals([...await classesIn(`export { EV_READ } from "trivent/core";`)], ["EventError"]);
+  });
+
+  it("with EvBuffer has buffers, and nothing of the loop, of sockets and of files", async () => {
+    const classes = await classesIn(`export { EvBuffer } from "trivent/core";`);
+    for (const name of ["EvBuffer", "Chain", "Position"]) assert(classes.has(name), name);
+    assertNone(classes, "Loop EventBase EventHandle TimerHeap Stream Socket Acceptor FileSegment Operation BevCore");
+  });
+
+  it("with a line server on Node has nothing of what it does not use", async () => {
+    const classes = await classesIn(
+      `export { ConnListener, EventBase, SocketBufferEvent } from "trivent/core";
+export { nodeRuntime } from "trivent/node";`,
+    );
+    for (const name of ["EventBase", "ConnListener", "SocketCore", "NodeTransport"]) assert(classes.has(name), name);
+    // Bundlers keep a class with a static block, with all that it needs; and what is made as a module begins.
+    assertNone(
+      classes,
+      "FileSegment Overlapped Operation Operations Completions TokenBucketConfig RateLimits RateLimitGroup GroupCore " +
+        "LastOutput FilterCore PairCore Poller CompletionPort Server StreamSocket DenoTransport BunTransport SimHostRuntime",
+    );
+  });
+
+  it("with an Overlapped, a limit or a file has what that needs", async () => {
+    const overlapped = await classesIn(`export { Overlapped } from "trivent/core";`);
+    assert(overlapped.has("Operations"));
+    const limit = await classesIn(`export { TokenBucketConfig } from "trivent/core";`);
+    assert(limit.has("RateLimits"));
+    assert((await classesIn(`export { FileSegment } from "trivent/core";`)).has("FileSegment"));
+  });
+});
+
+describe("importing the package", () => {
+  for (const name of RUNTIMES) {
+    it(`loads no module of the host on ${name}, and a line server no more than it needs`, async () => {
+      writeFiles(project, { "modules.mjs": MODULES });
+      const output = await must(findRuntime(name).path, [...RUN[name], "modules.mjs"], {
+        cwd: project,
+        env: cleanEnvironment(),
+      });
+      assertEquals(output.trim().split("\n"), ["import: ", `serve: ${name === "node" ? "node:net" : ""}`.trim()]);
+    });
+  }
+});
+
+/** Prints which modules of Node were asked for, and on Node also which were loaded. */
+const MODULES = `import process from "node:process";
+const asked = [];
+const original = process.getBuiltinModule;
+process.getBuiltinModule = (name) => {
+  asked.push(name);
+  return original.call(process, name);
+};
+const loaded = () => [...(process.moduleLoadList ?? [])].filter((name) => /^NativeModule \\w+$/.test(name));
+const before = loaded();
+const { serve } = await import("trivent");
+const news = loaded().filter((name) => !before.includes(name));
+const said = ["import: " + [...asked, ...news].join()];
+const server = await serve({ hostname: "127.0.0.1", port: 0 }, {});
+await server.close();
+said.push("serve: " + [...new Set(asked)].join());
+console.log(said.join("\\n"));
+`;
