@@ -61,6 +61,7 @@ export const GOALS = [
   { id: "timers-c", workload: "timers", against: "C libevent", limit: { atMost: 2 } },
   { id: "loop-c", workload: "`bench.c`, `bench_cascade.c`", against: "C over socket pairs", limit: { below: 1 } },
   { id: "size", workload: "core and adapter, minified and gzipped", against: "kB", limit: { atMost: 20 } },
+  { id: "size-line-server", workload: "of these, what a line server has in its bundle", against: "kB", limits: {} },
   { id: "import", workload: "import time of the built package", against: "ms", limit: { atMost: 10 } },
   {
     id: "workers",

@@ -70,4 +70,4 @@ export class Limits {
 }
 
 /** What a bufferevent has until something is set. */
-export const DEFAULT_LIMITS: Limits = new Limits();
+export const DEFAULT_LIMITS: Limits = /* @__PURE__ */ new Limits();
