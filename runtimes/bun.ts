@@ -21,6 +21,7 @@ import type {
   TransportBinding,
   TransportSink,
 } from "../core/runtime.ts";
+import { EventError } from "../core/errors.ts";
 import { tlsError, tlsSettings } from "./shared/tls.ts";
 import { bunTls } from "./bun/tls.ts";
 import { bunDatagram } from "./bun/datagram.ts";
@@ -122,7 +123,11 @@ let runtime: Runtime | undefined;
  * Gives the runtime of this Bun process.
  *
  * @returns The one instance
+ * @throws {EventError} `EV_UNSUPPORTED` where this is not Bun
  */
 export function bunRuntime(): Runtime {
+  if (host.Bun === undefined) {
+    throw new EventError("Cannot give the runtime of Bun: this is not Bun", { code: "EV_UNSUPPORTED" });
+  }
   return runtime ??= new BunRuntime();
 }

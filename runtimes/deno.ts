@@ -20,6 +20,7 @@ import type {
   TransportBinding,
   TransportSink,
 } from "../core/runtime.ts";
+import { EventError } from "../core/errors.ts";
 import { secureContext } from "./shared/node_tls.ts";
 import { tlsSettings } from "./shared/tls.ts";
 import { denoDatagram } from "./deno/datagram.ts";
@@ -122,7 +123,11 @@ let runtime: Runtime | undefined;
  * Gives the runtime of this Deno process.
  *
  * @returns The one instance
+ * @throws {EventError} `EV_UNSUPPORTED` where this is not Deno
  */
 export function denoRuntime(): Runtime {
+  if (host.Deno === undefined) {
+    throw new EventError("Cannot give the runtime of Deno: this is not Deno", { code: "EV_UNSUPPORTED" });
+  }
   return runtime ??= new DenoRuntime();
 }

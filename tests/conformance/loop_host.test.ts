@@ -24,6 +24,8 @@ import {
   type ListeningSocket,
   type Socket,
 } from "../../mod.ts";
+import { bunRuntime } from "../../runtimes/bun.ts";
+import { denoRuntime } from "../../runtimes/deno.ts";
 
 const { name } = detectRuntime();
 const COUNTS = EVENT_BASE_COUNT_ACTIVE | EVENT_BASE_COUNT_ADDED;
@@ -39,6 +41,15 @@ async function socketPair(base: EventBase): Promise<[client: Socket, server: Soc
   assert(server !== EAGAIN);
   return [client, server];
 }
+
+describe(`${name}: the adapters`, () => {
+  it("of other hosts say that this is none", () => {
+    for (const [other, runtimeOf] of [["deno", denoRuntime], ["bun", bunRuntime]] as const) {
+      if (other === name) assertStrictEquals(runtimeOf(), detectRuntime());
+      else assertEquals(assertThrows(runtimeOf, EventError).code, "EV_UNSUPPORTED");
+    }
+  });
+});
 
 describe(`${name}: the flags of loop()`, () => {
   it("end it when they say so", async () => {
