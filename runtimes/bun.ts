@@ -28,6 +28,7 @@ import { bunDatagram } from "./bun/datagram.ts";
 import { failure, fixedAddress, host, HostRuntime, inet, show, target } from "./shared/host.ts";
 import { BunListenerBinding } from "./bun/listener.ts";
 import { BunTransport, FEW, HANDLERS } from "./bun/transport.ts";
+import { CLOSED } from "./bun/transport_state.ts";
 
 class BunRuntime extends HostRuntime {
   readonly name = "bun";
@@ -89,13 +90,13 @@ class BunRuntime extends HostRuntime {
   }
 
   connect(options: ConnectOptions, sink: TransportSink): TransportBinding {
-    const ours = new BunTransport(this, sink, options, options.path);
+    const ours = new BunTransport({ runtime: this, to: options, unixPath: options.path }, sink);
     // Bun says ECONNREFUSED also of EHOSTUNREACH, ENETUNREACH and ETIMEDOUT, and nothing is left of what it really was
     // (oven-sh/bun#37093).
     this.#connect(options, ours).catch((reason: unknown) => {
       this.openHandles--;
       if (ours.closed) return;
-      ours.closed = true;
+      ours.state |= CLOSED;
       sink.onClose(failure(`connect to ${show(options)}`, reason, "connect"));
     });
     return ours;

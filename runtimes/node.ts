@@ -25,6 +25,7 @@ import type { NodeFsSync, NodeNet } from "./types/node.ts";
 import { secureContext } from "./shared/node_tls.ts";
 import { tlsSettings } from "./shared/tls.ts";
 import { acceptWithOnread, NodeListener, onConnection, type OurServer } from "./node/listener.ts";
+import { CONNECTING } from "./node/transport_state.ts";
 import { NodeTransport, onConnect, onread, OURS, type OurSocket } from "./node/transport.ts";
 
 /** libuv says EACCES of a path whose directory is not there, as Windows does: see uv_pipe_bind2() in its pipe.c. */
@@ -118,9 +119,9 @@ class NodeRuntime extends HostRuntime {
   }
 
   connect(options: ConnectOptions, sink: TransportSink): TransportBinding {
-    const ours = new NodeTransport(this, options, options.path);
+    const ours = new NodeTransport({ runtime: this, to: options, unixPath: options.path });
     ours.sink = sink;
-    ours.connecting = true;
+    ours.state |= CONNECTING;
     try {
       const at = target("connect to", options, this.capabilities);
       checkPath(`connect to ${show(at)}`, at.path, "connect");

@@ -8,10 +8,12 @@ import type { AcceptSink, Address, ListenerBinding } from "../../core/runtime.ts
 import { host, type HostRuntime } from "../shared/host.ts";
 import type { TlsSettings } from "../shared/tls.ts";
 import type { BunListener } from "../types/bun.ts";
+import type { Origin } from "./transport_state.ts";
 
 /** A listening socket. */
-export class BunListenerBinding implements ListenerBinding {
+export class BunListenerBinding implements ListenerBinding, Origin {
   readonly runtime: HostRuntime;
+  readonly to = undefined;
   readonly sink: AcceptSink;
   readonly unixPath: string | undefined;
   /** With TLS. */

@@ -5,13 +5,32 @@
  */
 
 import type { EventError } from "../../core/errors.ts";
-import type { StartTlsOptions, TlsInfo, TlsRole } from "../../core/tls.ts";
-import type { Address, ConnectOptions, TransportBinding, TransportSink } from "../../core/runtime.ts";
+import type { StartTlsOptions, TlsRole } from "../../core/tls.ts";
+import type { Address, TransportBinding, TransportSink } from "../../core/runtime.ts";
 import { failure, host, type HostRuntime, inet, keeping, show, SILENT } from "../shared/host.ts";
 import { copied } from "../shared/slab.ts";
-import { handshakeError, tlsError, type TlsSettings, tlsSettings } from "../shared/tls.ts";
+import { handshakeError, tlsError, tlsSettings } from "../shared/tls.ts";
 import type { BunHandlers, BunSocket } from "../types/bun.ts";
 import type { BunListenerBinding } from "./listener.ts";
+import {
+  BLOCKED,
+  BROKEN,
+  CLOSED,
+  CLOSING,
+  CUT,
+  DROPPED,
+  ENDED,
+  FAREWELL,
+  FINISHING,
+  LATE,
+  NAGLE,
+  type Origin,
+  PAUSED,
+  TransportState,
+  UNREFERENCED,
+  WANTED,
+  WRITABLE,
+} from "./transport_state.ts";
 import { bunTls, infoOf, isTlsFailure, objection } from "./tls.ts";
 
 /**
@@ -24,71 +43,31 @@ export const FEW: number = 512;
 const SMALL = 2048;
 
 /** A connection. */
-export class BunTransport implements TransportBinding {
-  readonly runtime: HostRuntime;
-  /** What a client connects to; undefined for what was accepted. */
-  readonly to: ConnectOptions | undefined;
-  readonly unixPath: string | undefined;
-  socket: BunSocket | undefined;
+export class BunTransport extends TransportState implements TransportBinding {
+  socket: BunSocket | undefined = undefined;
   sink: TransportSink;
-  local: Address | undefined;
-  remote: Address | undefined;
-  /** Connected, and neither our FIN was asked for nor anything failed. */
-  writable = false;
-  /** The kernel has taken less than it was given: only `drain` helps. */
-  blocked = false;
-  /** `write` has returned 0. */
-  wanted = false;
-  paused = false;
-  /** Bytes have come though reading is paused: the connection was reset. */
-  late = false;
-  /** Some of them were dropped. */
-  cut = false;
-  /** Our FIN was asked for. */
-  finishing = false;
-  /** The peer's FIN was told. */
-  ended = false;
-  /** `write` has met a broken connection. */
-  broken = false;
-  /** After `close()`, `release()` or `reset()`: the sink hears only `onClose`. */
-  closing = false;
-  /** After `release()` or `reset()`: what fails now is no failure. */
-  dropped = false;
-  /** `onClose` is on its way, or was called. */
-  closed = false;
-  /** The handshake of TLS that is under way. */
-  securing: { readonly role: TlsRole; readonly settings: TlsSettings } | undefined;
-  tls: TlsInfo | undefined;
-  /** Why the handshake failed. */
-  refused: EventError | undefined;
-  /** How many bytes we had sent when the peer ended, and whether nothing but a close_notify came after them. */
-  writtenAtEnd = -1;
-  farewell = false;
-  /** What is asked for while connecting. */
-  noDelay = true;
-  keepAlive: number | undefined;
-  referenced = true;
+  local: Address | undefined = undefined;
+  remote: Address | undefined = undefined;
 
-  constructor(runtime: HostRuntime, sink: TransportSink, to: ConnectOptions | undefined, path: string | undefined) {
-    this.runtime = runtime;
+  constructor(origin: Origin, sink: TransportSink) {
+    super(origin);
     this.sink = sink;
-    this.to = to;
-    this.unixPath = path;
-    runtime.openHandles++;
+    origin.runtime.openHandles++;
   }
 
   /** The addresses are asked for now, since Bun forgets them with the socket; `local` where it is known without. */
   opened(socket: BunSocket, local?: Address): void {
     this.socket = socket;
     socket.data = this;
-    if (this.unixPath === undefined) {
+    const { unixPath, to } = this.origin;
+    if (unixPath === undefined) {
       this.local = local ?? inet(socket.localAddress, socket.localPort);
       this.remote = inet(socket.remoteAddress, socket.remotePort);
     } else {
-      this.local = { path: this.to === undefined ? this.unixPath : "" };
-      this.remote = { path: this.to === undefined ? "" : this.unixPath };
+      this.local = { path: to === undefined ? unixPath : "" };
+      this.remote = { path: to === undefined ? "" : unixPath };
     }
-    this.writable = !this.finishing;
+    if (!this.finishing) this.state |= WRITABLE;
   }
 
   /**
@@ -103,9 +82,9 @@ export class BunTransport implements TransportBinding {
       socket.terminate();
       return;
     }
-    if (!this.noDelay) socket.setNoDelay(false);
+    if ((this.state & NAGLE) !== 0) socket.setNoDelay(false);
     if (this.keepAlive !== undefined) socket.setKeepAlive(true, this.keepAlive);
-    if (!this.referenced) socket.unref();
+    if ((this.state & UNREFERENCED) !== 0) socket.unref();
     if (this.paused) socket.pause();
     if (this.finishing) socket.shutdown();
     this.sink.onConnect();
@@ -113,10 +92,9 @@ export class BunTransport implements TransportBinding {
 
   /** The host has let go. Bun says so from inside `terminate()` and `write()` too, hence later. */
   gone(reason: unknown): void {
-    this.runtime.openHandles--;
+    this.origin.runtime.openHandles--;
     if (this.closed) return;
-    this.closed = true;
-    this.writable = false;
+    this.state = this.state & ~WRITABLE | CLOSED;
     host.queueMicrotask(() => this.report(reason));
   }
 
@@ -138,47 +116,43 @@ export class BunTransport implements TransportBinding {
   }
 
   write(chunk: Uint8Array): number {
-    if (!this.writable) return 0;
-    if (this.blocked) {
-      this.wanted = true;
+    if ((this.state & (WRITABLE | BLOCKED)) !== WRITABLE) {
+      if ((this.state & WRITABLE) !== 0) this.state |= WANTED;
       return 0;
     }
     const n = this.socket!.write(chunk);
     if (n === chunk.length) return n;
     if (n < 0) {
-      this.broken = true;
-      this.writable = false;
+      this.state = this.state & ~WRITABLE | BROKEN;
       // `close` has been called, or will be when the rest is read. But resume() after this leaves the descriptor open for
       // ever, though `close` is called (Bun 1.4.5): what waits behind a pause is given up. Remove when a reset in the
       // middle of many writes (tests/programs/faults.test.ts) leaves no sockets without it.
       if (this.paused) host.queueMicrotask(() => this.socket!.terminate());
       return 0;
     }
-    this.blocked = true;
-    this.wanted = n === 0;
+    this.state = this.state & ~WANTED | BLOCKED | (n === 0 ? WANTED : 0);
     return n;
   }
 
   pauseRead(): void {
     if (this.paused || this.closing || this.closed || this.broken) return;
-    this.paused = true;
+    this.state |= PAUSED;
     // A handshake goes on.
     if (this.securing === undefined) this.socket?.pause();
   }
 
   resumeRead(): void {
     if (!this.paused || this.closed || this.broken) return;
-    this.paused = this.late = false;
+    this.state &= ~(PAUSED | LATE);
     this.socket?.resume();
   }
 
   shutdownWrite(): void {
     if (this.finishing || this.closed) return;
-    this.finishing = true;
-    this.writable = false;
+    this.state = this.state & ~WRITABLE | FINISHING;
     // Who has closed its end answers our close_notify with a reset, which is no word on what we had sent before its end.
     // A reset that answers that itself is told before.
-    this.farewell = this.ended && this.tls !== undefined && this.socket?.bytesWritten === this.writtenAtEnd;
+    if (this.ended && this.tls !== undefined && this.socket?.bytesWritten === this.writtenAtEnd) this.state |= FAREWELL;
     // Bun keeps no bytes back: all that was taken is the kernel's already.
     this.socket?.shutdown();
   }
@@ -187,7 +161,7 @@ export class BunTransport implements TransportBinding {
     if (this.closing || this.closed) return;
     if (this.socket === undefined || this.securing !== undefined) return this.reset();
     this.shutdownWrite();
-    this.closing = true;
+    this.state |= CLOSING;
     if (this.closed) return;
     this.resumeRead();
     // A peer that does not finish shall not keep the process alive once it has all that we had to say.
@@ -197,17 +171,16 @@ export class BunTransport implements TransportBinding {
   /** Here `end()` is what is wanted: close(2), after `shutdown()`, so that the kernel goes on delivering. */
   release(): void {
     if (this.socket === undefined || this.securing !== undefined) return this.reset();
-    this.closing = this.dropped = true;
+    this.state |= CLOSING | DROPPED;
     this.shutdownWrite();
     if (!this.closed) this.socket.end();
   }
 
   reset(): void {
-    this.closing = this.dropped = true;
-    this.writable = false;
+    this.state = this.state & ~WRITABLE | CLOSING | DROPPED;
     if (this.closed) return;
     if (this.socket !== undefined) return this.socket.terminate();
-    this.closed = true;
+    this.state |= CLOSED;
     host.queueMicrotask(() => this.report(undefined));
   }
 
@@ -216,14 +189,14 @@ export class BunTransport implements TransportBinding {
   }
 
   get doing(): string {
-    return `make a TLS connection with ${show((this.remote ?? this.to ?? {}) as { path?: string })}`;
+    return `make a TLS connection with ${show((this.remote ?? this.origin.to ?? {}) as { path?: string })}`;
   }
 
   startTls(role: TlsRole, options: StartTlsOptions): void {
     if (this.socket === undefined || this.closing || this.closed) return;
     const settings = tlsSettings(options);
     this.securing = { role, settings };
-    this.writable = false;
+    this.state &= ~WRITABLE;
     const plain = this.socket;
     try {
       const [raw, secure] = plain.upgradeTLS({
@@ -256,7 +229,7 @@ export class BunTransport implements TransportBinding {
     }
     this.tls = infoOf(socket, role, settings, problem === undefined);
     this.securing = undefined;
-    this.writable = !this.finishing;
+    if (!this.finishing) this.state |= WRITABLE;
     if (this.paused) socket.pause();
     this.sink.onSecure();
   }
@@ -267,34 +240,37 @@ export class BunTransport implements TransportBinding {
   }
 
   setNoDelay(on: boolean): void {
-    this.noDelay = on;
-    if (this.unixPath === undefined && !this.closed) this.socket?.setNoDelay(on);
+    if (on) this.state &= ~NAGLE;
+    else this.state |= NAGLE;
+    if (this.origin.unixPath === undefined && !this.closed) this.socket?.setNoDelay(on);
   }
 
   setKeepAlive(on: boolean, delayMs: number): void {
     this.keepAlive = on ? delayMs : undefined;
-    if (this.unixPath === undefined && !this.closed) this.socket?.setKeepAlive(on, delayMs);
+    if (this.origin.unixPath === undefined && !this.closed) this.socket?.setKeepAlive(on, delayMs);
   }
 
   ref(): void {
-    this.referenced = true;
+    this.state &= ~UNREFERENCED;
     if (!this.closed) this.socket?.ref();
   }
 
   unref(): void {
-    this.referenced = false;
+    this.state |= UNREFERENCED;
     if (!this.closed) this.socket?.unref();
   }
 }
 
 /** What the socket under a TLS socket belongs to: nobody wants to hear of it. */
 class Ciphertext extends BunTransport {
-  override closing = true;
-  override closed = true;
+  override state = CLOSING | CLOSED;
   override gone(): void {}
 }
 
-const CIPHERTEXT = /* @__PURE__ */ new Ciphertext({ openHandles: 0 } as HostRuntime, SILENT, undefined, undefined);
+const CIPHERTEXT = /* @__PURE__ */ new Ciphertext(
+  { runtime: { openHandles: 0 } as HostRuntime, to: undefined, unixPath: undefined },
+  SILENT,
+);
 
 /** One table for all sockets: what a socket belongs to is its `data`, at first that of the listener. */
 export const HANDLERS: BunHandlers = {
@@ -303,25 +279,26 @@ export const HANDLERS: BunHandlers = {
   open(socket) {
     const owner = socket.data as BunListenerBinding | BunTransport;
     if (owner instanceof BunTransport) return owner.connected(socket);
-    const ours = new BunTransport(owner.runtime, SILENT, undefined, owner.unixPath);
+    const ours = new BunTransport(owner, SILENT);
     ours.opened(socket, owner.fixed);
     if (owner.settings !== undefined) {
       ours.securing = { role: "server", settings: owner.settings };
-      ours.writable = false;
+      ours.state &= ~WRITABLE;
     }
     ours.sink = owner.sink.onAccept(ours);
   },
   data(socket, chunk) {
     const ours = socket.data as BunTransport;
-    if (ours.closing) return;
-    if (ours.paused && !ours.finishing) {
+    const { state } = ours;
+    if ((state & CLOSING) !== 0) return;
+    if ((state & (PAUSED | FINISHING)) === PAUSED) {
       // The peer has reset the connection, and Bun empties the kernel's buffer before it says so: megabytes, which nobody
       // is to hold for a connection that has failed. (With our FIN out, the peer's FIN has the same effect.)
-      if (ours.late) {
-        ours.cut = true;
+      if ((state & LATE) !== 0) {
+        ours.state |= CUT;
         return;
       }
-      ours.late = true;
+      ours.state |= LATE;
     }
     const n = chunk.length;
     ours.sink.onData(n > FEW && n <= SMALL ? copied(chunk, n) : chunk);
@@ -329,15 +306,15 @@ export const HANDLERS: BunHandlers = {
   drain(socket) {
     const ours = socket.data as BunTransport;
     // Also called when nothing was wanted, such as after `end`.
-    ours.blocked = false;
-    if (!ours.wanted || !ours.writable) return;
-    ours.wanted = false;
+    ours.state &= ~BLOCKED;
+    if ((ours.state & (WANTED | WRITABLE)) !== (WANTED | WRITABLE)) return;
+    ours.state &= ~WANTED;
     ours.sink.onWritable();
   },
   end(socket) {
     const ours = socket.data as BunTransport;
-    ours.ended = true;
-    ours.writtenAtEnd = socket.bytesWritten;
+    ours.state |= ENDED;
+    if (ours.tls !== undefined) ours.writtenAtEnd = socket.bytesWritten;
     // Never a clean end after bytes that were dropped.
     if (ours.cut) socket.terminate();
     else if (!ours.closing) ours.sink.onEnd();

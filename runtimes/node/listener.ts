@@ -9,6 +9,7 @@ import { fixedAddress, host, type HostRuntime, WRITE_AHEAD } from "../shared/hos
 import type { TlsSettings } from "../shared/tls.ts";
 import type { NodeNet, NodeServer } from "../types/node.ts";
 import type { NodeSecureContext } from "../types/node_tls.ts";
+import type { Origin } from "./transport_state.ts";
 import { NodeTransport, onData, onread, OURS, type OurSocket } from "./transport.ts";
 
 /** A server, which is found by its listeners. */
@@ -16,9 +17,11 @@ export interface OurServer extends NodeServer {
   [OURS]: NodeListener;
 }
 
-export class NodeListener implements ListenerBinding {
+export class NodeListener implements ListenerBinding, Origin {
   readonly runtime: HostRuntime;
   readonly server: NodeServer;
+  readonly to = undefined;
+  readonly unixPath: string | undefined;
   readonly sink: AcceptSink;
   readonly address: Address;
   /** The local address of every connection, unless it is one of many. */
@@ -33,6 +36,7 @@ export class NodeListener implements ListenerBinding {
     this.server = server;
     this.sink = sink;
     this.address = address;
+    this.unixPath = "path" in address ? address.path : undefined;
     this.fixed = fixedAddress(address);
     runtime.openHandles++;
   }
@@ -93,8 +97,8 @@ export function acceptWithOnread(server: OurServer, net: NodeNet): void {
 }
 
 function accepted(listener: NodeListener, socket: OurSocket): void {
-  const { runtime, address, fixed, sink, tls } = listener;
-  const ours = new NodeTransport(runtime, undefined, "path" in address ? address.path : undefined);
+  const { fixed, sink, tls } = listener;
+  const ours = new NodeTransport(listener);
   ours.adopt(socket);
   ours.connected(fixed);
   if (tls !== undefined) ours.secure("server", tls.settings, tls.context);

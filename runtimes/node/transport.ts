@@ -4,23 +4,24 @@
  * @module
  */
 
-import type { EventError } from "../../core/errors.ts";
-import type { StartTlsOptions, TlsInfo, TlsRole } from "../../core/tls.ts";
-import type { Address, ConnectOptions, TransportBinding, TransportSink } from "../../core/runtime.ts";
-import {
-  failure,
-  host,
-  type HostRuntime,
-  inet,
-  keeping,
-  show,
-  SILENT,
-  WRITE_AHEAD,
-  WRITE_SLICE,
-} from "../shared/host.ts";
+import type { StartTlsOptions, TlsRole } from "../../core/tls.ts";
+import type { Address, TransportBinding, TransportSink } from "../../core/runtime.ts";
+import { failure, host, inet, keeping, show, SILENT, WRITE_AHEAD, WRITE_SLICE } from "../shared/host.ts";
 import { infoOf, objection, secureContext, secureEvent, secureOver } from "../shared/node_tls.ts";
 import { copied } from "../shared/slab.ts";
 import { establishedCode, handshakeError, tlsError, type TlsSettings, tlsSettings } from "../shared/tls.ts";
+import {
+  CLOSED,
+  CLOSING,
+  CONNECTING,
+  DROPPED,
+  FINISHING,
+  HANDSHAKING,
+  type Origin,
+  TransportState,
+  WANTED,
+  WRITABLE,
+} from "./transport_state.ts";
 import type { NodeOnread, NodeSocket } from "../types/node.ts";
 import type { NodeSecureContext, NodeTlsSocket } from "../types/node_tls.ts";
 
@@ -51,7 +52,7 @@ let next: Uint8Array | undefined;
  */
 export function onread(): NodeOnread {
   next = common ??= new Uint8Array(READ_MAX);
-  return { buffer: nextBuffer, callback: onRead };
+  return ONREAD;
 }
 
 /** Node asks for the first buffer of a socket, and after each read, where `undefined` means the same again. */
@@ -67,7 +68,7 @@ function nextBuffer(): Uint8Array | undefined {
  */
 function onRead(this: OurSocket, length: number, buffer: Uint8Array): boolean {
   const ours = this[OURS];
-  if (ours.closing) return true;
+  if ((ours.state & CLOSING) !== 0) return true;
   const own = buffer !== common;
   let chunk: Uint8Array;
   if (own && length > LARGE) {
@@ -84,40 +85,18 @@ function onRead(this: OurSocket, length: number, buffer: Uint8Array): boolean {
   return true;
 }
 
-export class NodeTransport implements TransportBinding {
-  readonly runtime: HostRuntime;
-  /** What a client connects to; undefined for what was accepted. */
-  readonly to: ConnectOptions | undefined;
-  readonly unixPath: string | undefined;
-  /** What is read and written: with TLS, the socket over the other one. */
-  socket: OurSocket | undefined;
-  /** With TLS: the socket of TCP. */
-  raw: OurSocket | undefined;
-  tls: TlsInfo | undefined;
-  /** From `startTls()`, or for what was accepted with TLS from the beginning, to the end of the handshake. */
-  handshaking = false;
-  sink: TransportSink = SILENT;
-  local: Address | undefined;
-  remote: Address | undefined;
-  /** Connected, and neither our FIN was asked for nor anything failed. */
-  writable = false;
-  /** Our FIN was asked for. */
-  finishing = false;
-  /** `write` has returned 0. */
-  wanted = false;
-  /** After `close()`, `release()` or `reset()`: the sink hears only `onClose`. */
-  closing = false;
-  /** After `release()` or `reset()`: what fails now is no failure. */
-  dropped = false;
-  connecting = false;
-  closed = false;
-  error: EventError | undefined;
+const ONREAD: NodeOnread = { buffer: nextBuffer, callback: onRead };
 
-  constructor(runtime: HostRuntime, to: ConnectOptions | undefined, unixPath: string | undefined) {
-    this.runtime = runtime;
-    this.to = to;
-    this.unixPath = unixPath;
-    runtime.openHandles++;
+export class NodeTransport extends TransportState implements TransportBinding {
+  /** What is read and written: with TLS, the socket over the other one. */
+  socket: OurSocket | undefined = undefined;
+  sink: TransportSink = SILENT;
+  local: Address | undefined = undefined;
+  remote: Address | undefined = undefined;
+
+  constructor(origin: Origin) {
+    super(origin);
+    origin.runtime.openHandles++;
   }
 
   adopt(socket: OurSocket): void {
@@ -129,24 +108,25 @@ export class NodeTransport implements TransportBinding {
   /** The addresses are asked for now, since Node forgets them with the handle; `local` where it is known without. */
   connected(local?: Address): void {
     const socket = this.socket!;
-    this.connecting = false;
-    this.writable = !this.finishing;
-    if (this.unixPath === undefined) {
+    this.state &= ~CONNECTING;
+    if (!this.finishing) this.state |= WRITABLE;
+    const { unixPath, to } = this.origin;
+    if (unixPath === undefined) {
       this.local = local ?? inet(socket.localAddress, socket.localPort);
-      this.remote = inet(socket.remoteAddress, socket.remotePort);
+      this.remote = peerOf(socket);
     } else {
-      this.local = { path: this.to === undefined ? this.unixPath : "" };
-      this.remote = { path: this.to === undefined ? "" : this.unixPath };
+      this.local = { path: to === undefined ? unixPath : "" };
+      this.remote = { path: to === undefined ? "" : unixPath };
     }
   }
 
   failed(reason: unknown, syscall: string, code?: string): void {
-    this.writable = false;
+    this.state &= ~WRITABLE;
     if (this.handshaking) this.error ??= handshakeError(this.securing, reason);
     else if (this.raw !== undefined && establishedCode(reason) !== undefined) {
       this.error = tlsError("ERR_TLS_PROTOCOL", keeping(this.remote), reason);
     } else {this.error = failure(
-        this.connecting ? `connect to ${show(this.to!)}` : keeping(this.remote),
+        this.connecting ? `connect to ${show(this.origin.to!)}` : keeping(this.remote),
         reason,
         syscall,
         code,
@@ -154,22 +134,21 @@ export class NodeTransport implements TransportBinding {
   }
 
   get securing(): string {
-    return `make a TLS connection with ${show((this.remote ?? this.to ?? {}) as { path?: string })}`;
+    return `make a TLS connection with ${show((this.remote ?? this.origin.to ?? {}) as { path?: string })}`;
   }
 
   gone(): void {
     if (this.handshaking && this.error === undefined) this.failed("the peer has ended the connection", "handshake");
-    this.closed = true;
-    this.writable = this.handshaking = false;
-    this.runtime.openHandles--;
+    this.state = this.state & ~(WRITABLE | HANDSHAKING) | CLOSED;
+    this.origin.runtime.openHandles--;
     this.sink.onClose(this.dropped ? undefined : this.error);
   }
 
   write(chunk: Uint8Array): number {
-    if (!this.writable || this.wanted) return 0;
+    if ((this.state & (WRITABLE | WANTED)) !== WRITABLE) return 0;
     const socket = this.socket!;
     if (socket.writableLength >= WRITE_AHEAD) {
-      this.wanted = true;
+      this.state |= WANTED;
       return 0;
     }
     if (chunk.length <= WRITE_SLICE) {
@@ -192,7 +171,7 @@ export class NodeTransport implements TransportBinding {
     }
     socket.uncork();
     // What was taken is in the host's hands, so that a 0 in the middle is no refusal of the whole.
-    if (taken > 0) this.wanted = false;
+    if (taken > 0) this.state &= ~WANTED;
     return taken;
   }
 
@@ -206,8 +185,7 @@ export class NodeTransport implements TransportBinding {
 
   shutdownWrite(): void {
     if (this.finishing || this.closed) return;
-    this.finishing = true;
-    this.writable = false;
+    this.state = this.state & ~WRITABLE | FINISHING;
     this.socket?.end();
   }
 
@@ -216,7 +194,7 @@ export class NodeTransport implements TransportBinding {
     if (this.connecting || this.handshaking || this.socket === undefined) return this.reset();
     const socket = this.socket;
     this.shutdownWrite();
-    this.closing = true;
+    this.state |= CLOSING;
     // What still arrives is dropped: nobody but 'data' listeners would keep the bytes, and the peer's end must be seen.
     socket.resume();
     // A peer that does not finish shall not keep the process alive once it has all that we had to say.
@@ -227,7 +205,7 @@ export class NodeTransport implements TransportBinding {
   release(): void {
     if (this.closed) return;
     this.close();
-    this.dropped = true;
+    this.state |= DROPPED;
     const socket = this.socket;
     if (socket === undefined) return;
     // Node's own queue goes with the socket: what is in it has to leave before.
@@ -236,11 +214,10 @@ export class NodeTransport implements TransportBinding {
   }
 
   reset(): void {
-    this.closing = this.dropped = true;
-    this.writable = false;
+    this.state = this.state & ~WRITABLE | CLOSING | DROPPED;
     const socket = this.socket;
     if (socket === undefined) return;
-    if (this.connecting || this.unixPath !== undefined) (this.raw ?? socket).destroy();
+    if (this.connecting || this.origin.unixPath !== undefined) (this.raw ?? socket).destroy();
     else if (this.finishing && socket.writableLength === 0 && !socket.writableFinished) {
       // Our FIN is just going out. libuv refuses a RST meanwhile, and then Node never emits 'close' (libuv/libuv#2425).
       socket.once("finish", resetThis);
@@ -250,8 +227,7 @@ export class NodeTransport implements TransportBinding {
   startTls(role: TlsRole, options: StartTlsOptions): void {
     const raw = this.socket;
     if (raw === undefined || this.closing || this.closed) return;
-    this.handshaking = true;
-    this.writable = false;
+    this.state = this.state & ~WRITABLE | HANDSHAKING;
     // What arrives from here on stays in Node's queue, from which the TLS socket takes it.
     raw.removeListener("data", onData).removeListener("end", onEnd).pause();
     const begin = (): void => {
@@ -272,8 +248,7 @@ export class NodeTransport implements TransportBinding {
   /** Puts a TLS socket over the socket: it is the one from here on. */
   secure(role: TlsRole, settings: TlsSettings, context: NodeSecureContext): void {
     const raw = this.socket!;
-    this.handshaking = true;
-    this.writable = false;
+    this.state = this.state & ~WRITABLE | HANDSHAKING;
     const socket = secureOver(raw, role, settings, context, WRITE_AHEAD);
     raw.removeListener("drain", onDrain).removeListener("end", onEnd);
     raw.removeListener("error", onError).removeListener("close", onClose);
@@ -293,18 +268,18 @@ export class NodeTransport implements TransportBinding {
       return;
     }
     this.tls = infoOf(socket, role, settings, problem === undefined);
-    this.handshaking = false;
-    this.writable = !this.finishing;
+    this.state &= ~HANDSHAKING;
+    if (!this.finishing) this.state |= WRITABLE;
     socket.on("data", onData);
     this.sink.onSecure();
   }
 
   setNoDelay(on: boolean): void {
-    if (this.unixPath === undefined) this.socket?.setNoDelay(on);
+    if (this.origin.unixPath === undefined) this.socket?.setNoDelay(on);
   }
 
   setKeepAlive(on: boolean, delayMs: number): void {
-    if (this.unixPath === undefined) this.socket?.setKeepAlive(on, delayMs);
+    if (this.origin.unixPath === undefined) this.socket?.setKeepAlive(on, delayMs);
   }
 
   ref(): void {
@@ -335,7 +310,7 @@ function onEnd(this: OurSocket): void {
 function onDrain(this: OurSocket): void {
   const ours = this[OURS];
   if (!ours.wanted || !ours.writable) return;
-  ours.wanted = false;
+  ours.state &= ~WANTED;
   ours.sink.onWritable();
 }
 
@@ -367,6 +342,15 @@ function resetThis(this: OurSocket): void {
 }
 
 function ignore(): void {}
+
+const peer: { address?: string; port?: number } = {};
+
+/** Asked of the handle: asked of the socket, Node keeps an object with the answer for each connection. */
+function peerOf(socket: NodeSocket): Address | undefined {
+  const handle = socket._handle;
+  if (handle?.getpeername?.(peer) === 0) return inet(peer.address, peer.port);
+  return inet(socket.remoteAddress, socket.remotePort);
+}
 
 function unrefThis(this: NodeSocket): void {
   this.unref();
