@@ -20,7 +20,7 @@ const KNOWN = EV_TIMEOUT | EV_READ | EV_WRITE | EV_SIGNAL | EV_PERSIST | EV_ET |
 
 /** The engine's part of an `EventHandle`, which is the same object: what one timer costs is one allocation. */
 class UserEvent extends LoopEvent {
-  callback: EventCallback;
+  declare callback: EventCallback;
 
   constructor(loop: Loop, source: Source | string | null, what: number, callback: EventCallback) {
     super(loop, source, what, loop.queues.length >> 1);
@@ -239,8 +239,8 @@ export class EventHandle extends EventCore {
     event.source = source instanceof Pollable ? sourceOf(source) : source;
     event.what = what;
     event.callback = cb;
-    event.level = event.loop.queues.length >> 1;
     event.state = 0;
+    event.level = event.loop.queues.length >> 1;
     event.extra = null;
   }
 

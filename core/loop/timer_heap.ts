@@ -15,7 +15,11 @@ export const NO_TIMER = -1;
 /** Something with a deadline. */
 export abstract class TimerNode {
   /** Where the heap keeps the deadline, written only by the heap; negative when it is not there. */
-  slot: number = NO_TIMER;
+  declare slot: number;
+
+  constructor() {
+    this.slot = NO_TIMER;
+  }
 }
 
 const SMALLEST = 16;
@@ -125,7 +129,8 @@ export class TimerHeap {
   }
 
   #grow(): void {
-    const room = 2 * this.#slots.length;
+    // By four: the pages of a large array that are not used are none, and less is copied.
+    const room = 4 * this.#slots.length;
     this.#keys = larger(this.#keys, new Float64Array(2 * room));
     this.#dues = larger(this.#dues, new Float64Array(2 * room));
     this.#slots = larger(this.#slots, new Int32Array(room));
