@@ -450,8 +450,9 @@ export class SocketCore extends BevCore implements Flushable {
   /** Cuts the connection, whether it is being closed or not, and frees. */
   override reset(): void {
     const stream = this.stream ?? (this.side === null ? null : this.side.last);
-    this.free();
+    // Before free(), which closes it: a FIN in front of the reset would be a clean end for the peer.
     stream?.reset();
+    this.free();
   }
 
   override get priority(): number {

@@ -72,6 +72,10 @@ export class Network {
    * @returns The host
    */
   host(name: string): SimHostRuntime {
+    if (typeof name !== "string") {
+      throw new TypeError(`Cannot give a host: the name is not a string: received ${typeof name}`);
+    }
+    if (name === "") throw new RangeError("Cannot give a host: the name is empty");
     const ip = parseIp(name);
     if (ip !== undefined) {
       if (isLoopback(ip) || isWildcard(ip)) return this.main;

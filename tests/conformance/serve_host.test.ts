@@ -1,6 +1,7 @@
 /** serve() over the real network of whichever of Node, Deno and Bun runs this: limits, lines, timeouts, and its end. */
 
 import { mkdtempSync, rmSync } from "node:fs";
+import { connect as netConnect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, describe, it } from "node:test";
@@ -101,6 +102,23 @@ describe(`serve() on ${host.name}`, () => {
       if (third instanceof Client) await until("its end", () => third.ended !== undefined);
       assertEquals(server.connections, 2);
     }));
+
+  it(
+    "tells a peer of reset() by a reset, and not by an end before it",
+    { skip: !host.capabilities.reset },
+    () =>
+      serving({}, { read: (bev) => bev.reset() }, async (_server, port) => {
+        const told: string[] = [];
+        const peer = netConnect({ port, host: "127.0.0.1", allowHalfOpen: true });
+        peer.on("end", () => told.push("end"));
+        peer.on("error", (error) => told.push((error as { code?: string }).code ?? "error"));
+        peer.resume();
+        const closed = new Promise((resolve) => peer.on("close", resolve));
+        peer.write("hello");
+        await closed;
+        assertEquals(told, ["ECONNRESET"]);
+      }),
+  );
 
   it("lets no more than maxConnections in at a time, and the others when there is room", () =>
     serving({ maxConnections: 1 }, { open: (bev) => void bev.write("hello") }, async (server, port) => {

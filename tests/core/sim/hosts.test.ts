@@ -11,6 +11,14 @@ async function codeOf(promise: Promise<unknown>): Promise<string> {
   return (await assertRejects(() => promise, EventError) as EventError).code;
 }
 
+describe("host()", () => {
+  it("takes a name", () => {
+    const sim = simRuntime();
+    for (const name of [undefined, 5, null] as unknown[] as string[]) assertThrows(() => sim.host(name), TypeError);
+    assertThrows(() => sim.host(""), RangeError);
+  });
+});
+
 describe("listen()", () => {
   it("needs no time, and chooses ports from 49152 up, never the same one twice in a row", async () => {
     const sim = simRuntime();
