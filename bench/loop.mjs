@@ -6,7 +6,8 @@
  *   `hops` is both in memory, against C over socket pairs, with each runtime and C in turn: the goals' rows.
  * - What an event costs among N idle connections: the table, and a plot, `results/loop_idle.svg`.
  *
- * All results are medians of rounds behind a warm-up; a whole run writes them to `results/loop.json` too.
+ * All results are medians of rounds behind a warm-up of 100,000 hops, in C as in JavaScript; a whole run writes them to
+ * `results/loop.json` too.
  */
 
 import { cpus } from "node:os";
@@ -123,11 +124,14 @@ async function inC(binary, parts, quick, idle = true) {
   const rounds = quick ? 5 : 25;
   const results = [];
   const measure = async (work, how, n, active, writes) => {
-    const numbers = [n, active, writes, rounds * 2].map(String);
+    // As warm as the others: see bench/loop/main.ts.
+    const hops = work === "cascade" ? n : active + writes;
+    const warmUp = quick ? rounds : Math.max(rounds, Math.ceil(100_000 / hops));
+    const numbers = [n, active, writes, warmUp + rounds].map(String);
     const [file, ...args] = pinned(0, [binary, work, how, ...numbers]);
     const { code, output } = await execute(file, args, { timeoutMs: 120_000 });
     if (code !== 0) throw new Error(`${work} in C failed: ${output}`);
-    return median(output.trim().split("\n").map(Number).slice(rounds));
+    return median(output.trim().split("\n").map(Number).slice(warmUp));
   };
   // In memory, C has socket pairs, which JavaScript has not: they stand beside both.
   for (const { where, how } of IN_C.filter(({ where }) => where !== "tcp" || parts.includes("tcp"))) {
