@@ -8,6 +8,7 @@ import {
   EVLOOP_NO_EXIT_ON_EMPTY,
   LEV_OPT_CLOSE_ON_FREE,
 } from "../flags.ts";
+import { show } from "../buffer/checks.ts";
 import { EventError } from "../errors.ts";
 import { coreOf } from "../bufferevent/bufferevent.ts";
 import type { SocketBufferEvent } from "../bufferevent/socket.ts";
@@ -109,7 +110,7 @@ function keepDispatching(base: EventBase): void {
  * @returns The server
  * @throws {TypeError} When there are both a `read` and a `line` callback
  * @throws {RangeError} When an option is out of range
- * @throws {EventError} `EADDRINUSE`, `EADDRNOTAVAIL`, `EACCES`, …
+ * @throws {EventError} `EADDRINUSE`, `EADDRNOTAVAIL`, `EACCES`, …; `EV_FREED` when the base was freed
  *
  * @example
  * ```ts
@@ -127,6 +128,12 @@ export async function serve<Ctx = unknown>(options: ServeOptions, callbacks: Ser
   checkCount("maxConnections", options.maxConnections);
   checkCount("maxConnectionsPerAddress", options.maxConnectionsPerAddress);
   checkDrainTimeout(options);
+  if (typeof callbacks !== "object" || callbacks === null) {
+    throw new TypeError(`Cannot serve: the callbacks are not an object: received ${show(callbacks)}`);
+  }
+  if (signal !== undefined && typeof signal?.addEventListener !== "function") {
+    throw new TypeError("Cannot serve: the signal is not an AbortSignal");
+  }
   const perConnection = connectionCallbacks(callbacks, lineLimits(options), drainTimeoutMs);
   const lines = callbacks.line !== undefined;
   const base = baseOf(options);
@@ -136,6 +143,7 @@ export async function serve<Ctx = unknown>(options: ServeOptions, callbacks: Ser
     throw new EventError("Cannot serve: aborted", { code: "ECANCELED", cause: signal.reason });
   }
   const socket = await base.listen(withHandshakeTimeout(options));
+  if (loopOf(base).freed) await socket.close();
   const listener = new ConnListener(base, null, LEV_OPT_CLOSE_ON_FREE, 0, socket);
   const server = new ServerCore(listener, options);
   listener.setErrorCallback((_listener, error) => callbacks.error?.(error));

@@ -31,6 +31,18 @@ async function served(options: ServeOptions, callbacks: ServeCallbacks): Promise
 }
 
 describe("serve()", () => {
+  it("leaves nothing open when it can't serve", async () => {
+    const sim = simRuntime();
+    const options = { runtime: sim, hostname: "127.0.0.1", port: 0 };
+    await assertRejects(() => serve({ ...options, signal: {} as AbortSignal }, echo), TypeError, "not an AbortSignal");
+    await assertRejects(() => serve(options, undefined as unknown as ServeCallbacks), TypeError, "received undefined");
+    const base = new EventBase({ runtime: sim });
+    const serving = serve({ ...options, base }, echo);
+    base.free();
+    assertEquals(await codeOf(sim.run(serving)), "EV_FREED");
+    await nothingOpen(sim);
+  });
+
   it("answers, without a loop of one's own", async () => {
     const [sim, server, client] = await served({}, echo);
     assertEquals([server.connections, server.address], [0, {
