@@ -6,7 +6,7 @@
  * less that of an empty module, in milliseconds: the median of many processes, in turn.
  */
 
-import { writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { gzipSync } from "node:zlib";
@@ -85,6 +85,7 @@ async function size(contents) {
 /** Milliseconds, one of each process. */
 async function importTimes(name, processes) {
   const probe = join(BUILD, "import_time.mjs");
+  const { exports } = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8"));
   const empty = join(BUILD, "empty.mjs");
   writeFileSync(empty, "export {};\n");
   writeFileSync(
@@ -92,7 +93,7 @@ async function importTimes(name, processes) {
     `const begun = performance.now();
 await import(${JSON.stringify(pathToFileURL(empty).href)});
 const between = performance.now();
-await import(${JSON.stringify(pathToFileURL(join(ROOT, "dist", "mod.js")).href)});
+await import(${JSON.stringify(pathToFileURL(join(ROOT, exports["."][name])).href)});
 console.log(performance.now() - between - (between - begun));
 process.exit(0);
 `,

@@ -53,14 +53,16 @@ describe("the manifests", () => {
       assertEquals(Object.keys(conditions), ["types", "deno", "bun", "node", "default"]);
       const built = source.replace(/^\.\//, "./dist/").replace(/\.ts$/, "");
       assertEquals(conditions["types"], `${built}.d.ts`);
-      for (const condition of ["deno", "bun", "node", "default"]) assertEquals(conditions[condition], `${built}.js`);
+      // A bundle made for Node may run on another host, what is loaded or bundled for Bun runs there.
+      for (const condition of ["deno", "node", "default"]) assertEquals(conditions[condition], `${built}.js`);
+      assertEquals(conditions["bun"], name === "." ? "./dist/mod.bun.js" : `${built}.js`);
     }
   });
 
   it("declare an ES module without dependencies, of which only the main entry does something when imported", () => {
     assertEquals(npm.type, "module");
     // It chooses the runtime. Were it not named here, a bundler would drop that when only classes are imported.
-    assertEquals(npm.sideEffects, ["./mod.ts", "./dist/mod.js"]);
+    assertEquals(npm.sideEffects, ["./mod.ts", "./dist/mod.js", "./dist/mod.bun.js"]);
     assertEquals([npm.dependencies, npm.peerDependencies, npm.optionalDependencies], [undefined, undefined, undefined]);
     assertEquals(npm.engines.node, ">=20.16");
   });

@@ -105,6 +105,17 @@ console.log(\`\${names.length > 2} \${other.join() || "same"} \${typeof new all.
     });
   }
 
+  it("gives the same on every host, but for the choice among the adapters", async () => {
+    writeFiles(project, {
+      "names.mjs": `import * as all from "./node_modules/trivent/dist/mod.js";
+import * as onBun from "./node_modules/trivent/dist/mod.bun.js";
+const names = new Set([...Object.keys(all), ...Object.keys(onBun)]);
+console.log([...names].filter((name) => all[name] !== onBun[name]).join());
+`,
+    });
+    assertEquals((await must(findRuntime("node").path, ["names.mjs"], { cwd: project })).trim(), "detectRuntime");
+  });
+
   it("works when a bundler has dropped what is not used", async () => {
     const program = `import { EventBase } from "trivent";\nconsole.log(new EventBase().runtime.name);\n`;
     writeFiles(project, { "bundle.mjs": program });

@@ -1,8 +1,8 @@
 /**
  * Builds what npm users import (`dist/`), and what Node needs here: it runs no TypeScript before version 22.18.
  *
- * `dist/` is one esbuild run with splitting, so that all entry points share one chunk: a class is the same class through
- * "trivent" and through "trivent/core".
+ * `dist/` is one esbuild run with splitting, so that all entry points share the same chunks: a class is the same class
+ * through "trivent" and through "trivent/core".
  *
  * As a program: `node tests/tools/build.mjs` builds `dist/` whole.
  */
@@ -13,6 +13,7 @@ import { dirname, join, relative, resolve, sep } from "node:path";
 import { pathToFileURL } from "node:url";
 import { promisify } from "node:util";
 import { build } from "esbuild";
+import { BUN_ENTRY, inTwoChunks } from "./chunks.mjs";
 import { exampleNames, ROOT } from "./runtimes.mjs";
 
 /** The entry points: the source file, and the specifier under which npm users import it. */
@@ -52,7 +53,11 @@ const OPTIONS = {
  */
 export async function buildDist({ declarations = true, clean = false } = {}) {
   const [bundles, types] = await Promise.all([
-    bundle({ entryPoints: [...ENTRIES.keys()], outdir: join(ROOT, "dist"), plugins: [inOneChunk()] }),
+    bundle({
+      entryPoints: [...[...ENTRIES.keys()].map((path) => ({ in: path, out: path.slice(0, -3) })), BUN_ENTRY],
+      outdir: join(ROOT, "dist"),
+      plugins: [inTwoChunks([...ENTRIES.keys()])],
+    }),
     declarations ? buildDeclarations() : new Map(),
   ]);
   await sync(join(ROOT, "dist"), new Map([...bundles, ...types]), clean);
@@ -120,35 +125,6 @@ async function buildDeclarations() {
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
-}
-
-/**
- * Has all of the library in one chunk: each file that it is loaded from costs 0.4 ms on Node. An entry point that imports
- * all others, beside what it says itself, needs what they need, so that there is nothing to split.
- *
- * Docstrings are in the declarations; esbuild would leave those of methods in the code, a quarter of it.
- */
-function inOneChunk() {
-  const entries = [...ENTRIES.keys()];
-  const all = entries.filter((path) => path !== "mod.ts");
-  return {
-    name: "in-one-chunk",
-    setup({ onLoad, onResolve }) {
-      onResolve({ filter: /^trivent:all$/ }, () => ({ path: "all", namespace: "trivent" }));
-      onLoad({ filter: /^all$/, namespace: "trivent" }, () => ({
-        contents: all.map((path) => `import {} from "./${path}";`).join("\n"),
-        resolveDir: ROOT,
-      }));
-      onLoad({ filter: /\.ts$/ }, async ({ path }) => {
-        const isEntry = entries.includes(posix(relative(ROOT, path)));
-        const text = (await readFile(path, "utf8")).replaceAll(
-          /^ *\/\*\*[^]*?\*\/$/gm,
-          (doc) => doc.replaceAll(/.+/g, ""),
-        );
-        return { contents: isEntry ? `${text}import "trivent:all";\n` : text, loader: "ts", resolveDir: dirname(path) };
-      });
-    },
-  };
 }
 
 /** In these folders an entry point is imported as users do, by the package's name, and other files of it not at all. */
