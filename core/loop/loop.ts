@@ -207,15 +207,14 @@ export class Loop {
       event.extra.raised = 0;
     }
     if ((event.state & ACTIVE) !== 0) this.#deactivate(event);
-    // The loop may have become empty.
-    this.#wake();
+    this.#wakeForLess();
   }
 
   /** Forgets the timeout and keeps the rest. */
   removeTimer(event: LoopEvent): void {
     this.#stopTimer(event);
     if (event.extra !== null) forgetInterval(event.extra);
-    this.#wake();
+    this.#wakeForLess();
   }
 
   /** Puts the deadline of an event `ms` from now, its timer running or not, without re-arming it later on. */
@@ -232,7 +231,7 @@ export class Loop {
   /** Keeps the loop from being empty while something of the library's own goes on, or lets it be again. */
   hold(by: 1 | -1): void {
     this.virtual.change(by);
-    if (by < 0) this.#wake();
+    if (by < 0) this.#wakeForLess();
   }
 
   /** Makes an event active, or adds to why it is (rule E3). */
@@ -302,6 +301,8 @@ export class Loop {
 
   /** A source has become ready, in a host's callback: a turn may run now. */
   onSourceReady(source: Source): void {
+    // A turn that is to come, but has nothing to do, is this one.
+    if (this.#scheduled === "turn" && !this.#hasWork()) this.#scheduled = "none";
     const event = source.firstEvent;
     if (event !== null && this.#nothingElse(source, event)) return this.#turnOf(event, source.readiness);
     this.#queueSource(source);
@@ -324,6 +325,14 @@ export class Loop {
   /** Something happened in a call of the user's: a turn runs, but not inside it. */
   #wake(): void {
     if (this.#dispatching && !this.#inTurn && this.#scheduled === "none") this.#scheduleTurn();
+  }
+
+  /**
+   * Something was taken away. That makes no work, but the loop may have become empty, or sleep for nothing. Each connection
+   * that ends takes something away, and a turn of its own would keep those that arrive in the same poll waiting.
+   */
+  #wakeForLess(): void {
+    if (this.#isEmpty() || (this.#hostTimer !== null && this.timers.size === 0)) this.#wake();
   }
 
   /** A signal was raised. */
