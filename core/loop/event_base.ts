@@ -316,6 +316,7 @@ export class EventBase {
 
   /** Calls `fn` with each event that is added or active, once. libevent: `event_base_foreach_event`. */
   foreachEvent(fn: (ev: EventHandle) => void): void {
+    if (typeof fn !== "function") throw new TypeError(`Cannot visit the events: not a function: received ${typeof fn}`);
     const handles: EventHandle[] = [];
     this.#loop.forEach((event) => {
       const handle = handleOf(event);

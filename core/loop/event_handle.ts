@@ -265,6 +265,9 @@ export class EventHandle extends EventCore {
    * @throws {EventError} `EV_FINALIZED` when it was finalized or freed before, `EV_FREED` when the base was
    */
   finalize(cb: (event: EventHandle) => void): void {
+    if (typeof cb !== "function") {
+      throw new TypeError(`Cannot finalize an event: the callback is not a function: received ${typeof cb}`);
+    }
     const event = inner(this);
     if ((event.state & CLOSED) !== 0) {
       throw new EventError("Cannot finalize an event: it was already", { code: "EV_FINALIZED" });

@@ -513,7 +513,7 @@ export class Loop {
 
   /** Whether the loop is to end before another callback runs. */
   #stopped(): boolean {
-    return this.gotBreak || this.#aborted();
+    return this.gotBreak || this.freed || this.#aborted();
   }
 
   #aborted(): boolean {
@@ -664,6 +664,7 @@ export class Loop {
   /** Runs the most urgent level, and sends what it wrote. @returns How many callbacks ran */
   #process(): number {
     let ran = 0;
+    if (this.freed) return ran;
     if (this.active.now > 0) {
       let level = 0;
       while (level < this.queues.length && (this.queues[level] as ActiveQueue).first === null) level++;
@@ -675,13 +676,14 @@ export class Loop {
         const queue = this.queues[level] as ActiveQueue;
         do {
           ran = this.#runLevel(queue, ran, most, end);
-          if (this.#flushes.length === 0) break;
+          // A callback may have freed the base: what was written after that waits for who owns it.
+          if (this.#flushes.length === 0 || this.freed) break;
           this.#flush();
         } while (queue.first !== null && ran < most && !this.#passIsOver(end));
         this.#runningPriority = 0;
       }
     }
-    if (this.#flushes.length > 0) {
+    if (this.#flushes.length > 0 && !this.freed) {
       this.#flush();
       // What the flush alone has made active still belongs to this turn.
       if (ran === 0 && this.active.now > 0) return this.#process();

@@ -482,6 +482,32 @@ describe("free() (V14)", () => {
   });
 });
 
+describe("base.free() in a callback", () => {
+  it("ends the turn: what was written is not told, and leaves with close()", async () => {
+    const made = await rig();
+    const log: string[] = [];
+    made.bev.setCallbacks({
+      read(bev) {
+        log.push("read");
+        made.base.free();
+        bev.write("answer");
+      },
+      write: () => void log.push("write"),
+      event: () => void log.push("event"),
+    });
+    made.bev.enable(EV_READ);
+    made.peer.send("ask");
+    assertEquals(await made.sim.run(made.base.dispatch()), "empty");
+    await made.sim.advance(10);
+    assertEquals(log, ["read"]);
+    const closed = made.bev.close();
+    await made.sim.advance(10);
+    assertEquals(made.peer.recv(new Uint8Array(10)), 6);
+    made.peer.close();
+    assertEquals(await made.sim.run(closed), true);
+  });
+});
+
 describe("a callback that was triggered", () => {
   it("does not come again when the same was told meanwhile", async () => {
     const stage = new Stage();

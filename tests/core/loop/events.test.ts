@@ -422,6 +422,14 @@ describe("counts (E9)", () => {
 });
 
 describe("finalize() (E10)", () => {
+  it("takes a function, as foreachEvent() does", () => {
+    const { base } = world();
+    const event = base.timer(() => {});
+    assertThrows(() => event.finalize(undefined as unknown as () => void), TypeError, "received undefined");
+    assertThrows(() => base.foreachEvent({} as () => void), TypeError, "received object");
+    event.add(1);
+  });
+
   it("leaves the event neither pending nor active", () => {
     const { base } = world();
     const event = base.timer(() => {});
