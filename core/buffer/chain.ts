@@ -9,6 +9,7 @@ import {
   COUNTED,
   dropUser,
   expose,
+  handOut,
   HOSTS,
   LENT,
   ON_LOAN,
@@ -19,7 +20,7 @@ import {
 import { carve, LARGE_BYTES, pool, refill, type Slab } from "./slab.ts";
 import { plain, stateError } from "./checks.ts";
 import { encodeUtf8, writeUtf8 } from "./utf8.ts";
-import { part, view } from "./engine.ts";
+import { view } from "./engine.ts";
 import { appendToSpare, type Reservation } from "./reserve.ts";
 import { type Callbacks, runCallbacks } from "./callbacks.ts";
 import type { ScanMemo } from "./eol.ts";
@@ -371,8 +372,7 @@ export function lookFront(chain: Chain, n: number): Uint8Array {
   if (n === 0) return NONE;
   const chunk = chain.first as Chunk;
   if (n <= chunk.end - chunk.start && (chunk.flags & LENT) === 0) {
-    expose(chunk);
-    return part(chunk.data, chunk.start, chunk.start + n);
+    return handOut(chunk, chunk.start, chunk.start + n);
   }
   return copyFront(chain, n);
 }

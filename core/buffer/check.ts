@@ -35,6 +35,7 @@ export function checkChain(chain: Chain): void {
         (chunk.words.buffer === data.buffer && chunk.words.byteOffset === data.byteOffset),
       "a chunk's words are of other memory",
     );
+    invariant(chunk.buffer === null || chunk.buffer === data.buffer, "a chunk's buffer is of other memory");
     if (chain.memo !== null && chain.memo.chunk === chunk) {
       invariant(chain.memo.at >= start && chain.memo.at <= end, "the scan goes on outside its chunk");
       invariant(chain.memo.pos === length + chain.memo.at - start, "the scan's position does not fit its chunk");

@@ -7,6 +7,7 @@
  */
 
 import { invariant } from "../errors.ts";
+import { engine, part } from "./engine.ts";
 import { Loan } from "./loan.ts";
 
 /** The owner of the memory may use it again once it is released: what is kept for longer must be copied. */
@@ -38,6 +39,8 @@ export class Chunk {
   next: Chunk | null = null;
   /** The memory four bytes at a time, from its first byte on; made by the first search that wants it. */
   words: Int32Array | null = null;
+  /** The memory's buffer, once asked for: that is a call into the runtime on V8. */
+  buffer: ArrayBufferLike | null = null;
 
   constructor(data: Uint8Array, start: number, end: number, flags: number, source: Source | Loan | null) {
     this.data = data;
@@ -68,6 +71,15 @@ export class Source {
   }
 }
 
+/** The bytes of `chunk` from `start` to `end`, in memory that stays as it is, to hand out. */
+export function handOut(chunk: Chunk, start: number, end: number): Uint8Array {
+  expose(chunk);
+  const { data, buffer } = chunk;
+  if (buffer === null || end - start <= engine.copyBytes) return part(data, start, end);
+  // On V8 half the cost of subarray().
+  return new Uint8Array(buffer, data.byteOffset + start, end - start);
+}
+
 /**
  * The memory of `chunk` is shown to somebody who may keep a view of it, and then must not change any more. Every way out
  * of the core calls this, or copies.
@@ -82,6 +94,7 @@ export function replaceMemory(chunk: Chunk, data: Uint8Array, start: number, end
   chunk.start = start;
   chunk.end = end;
   chunk.words = null;
+  chunk.buffer = null;
 }
 
 /** Another window of the same memory. */

@@ -68,7 +68,8 @@ export function wordsOf(chunk: Chunk, n: number): Int32Array {
   if (chunk.words !== null) return chunk.words;
   // It may still grow.
   if (n < WORDS_BYTES) return NO_WORDS;
-  const { buffer, byteOffset, length } = chunk.data;
+  const { byteOffset, length } = chunk.data;
+  const buffer = chunk.buffer ??= chunk.data.buffer;
   return chunk.words = byteOffset % 4 === 0 ? new Int32Array(buffer, byteOffset, length >> 2) : NO_WORDS;
 }
 

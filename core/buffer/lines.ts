@@ -2,11 +2,10 @@
  * Taking lines off the front: `readln`, a view per line, and `eachLine`, no view at all.
  */
 
-import { type Chunk, dropUser, expose, LENT } from "./chunk.ts";
+import { type Chunk, dropUser, expose, handOut, LENT } from "./chunk.ts";
 import { type Chain, changed, copyFront, dropFront, FRONT_CLOSED, lookFront } from "./chain.ts";
 import { hasCallbacks } from "./callbacks.ts";
 import { checkEol, stateError } from "./checks.ts";
-import { part } from "./engine.ts";
 import { findByte, findWith, hasMemo, isSimple, lastByteOf, scan, scanFront, wordsOf } from "./eol.ts";
 import { EVBUFFER_EOL_CRLF } from "../flags.ts";
 
@@ -29,8 +28,7 @@ export function readLine(chain: Chain, eol: number, maxBytes: number): Uint8Arra
     if (hit >= 0) {
       const end = eol === EVBUFFER_EOL_CRLF && hit > start && data[hit - 1] === CR ? hit - 1 : hit;
       if (end - start > maxBytes) throw tooLong(maxBytes, end - start);
-      expose(chunk);
-      const line = part(data, start, end);
+      const line = handOut(chunk, start, end);
       if (chain.side === null && hit + 1 < chunk.end) {
         // As below, for one who only takes line after line: nothing is released, and no callback told.
         chunk.start = hit + 1;

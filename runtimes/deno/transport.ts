@@ -46,9 +46,8 @@ export class DenoTransport implements TransportBinding {
   remote: Address | undefined;
   attempt: HostAbortController | undefined;
 
-  /** What few bytes are read into: from `filled` on. Bytes before it belong to the core and are left alone. */
+  /** What few bytes are read into, and copied out of. */
   buffer: Uint8Array | undefined;
-  filled = 0;
   /** What much is read into. */
   loan: Loan | undefined;
   size: number = READ_MIN;
@@ -118,10 +117,8 @@ export class DenoTransport implements TransportBinding {
     this.reading = true;
     let into: Uint8Array;
     if (this.closing) into = dropped ??= new Uint8Array(READ_MAX);
-    else if (this.size === READ_MIN) {
-      const buffer = this.buffer ??= new Uint8Array(READ_MIN);
-      into = this.filled === 0 ? buffer : buffer.subarray(this.filled);
-    } else into = (this.loan ??= borrow(this.size)).bytes;
+    else if (this.size === READ_MIN) into = this.buffer ??= new Uint8Array(READ_MIN);
+    else into = (this.loan ??= borrow(this.size)).bytes;
     this.conn!.read(into).then(this.arrived, this.readFailed);
   }
 
@@ -135,22 +132,18 @@ export class DenoTransport implements TransportBinding {
       this.buffer = this.loan = undefined;
       return this.read();
     }
-    if (this.loan === undefined) this.give(this.buffer!, n);
-    else this.lend(this.loan, n);
+    if (this.loan !== undefined) this.lend(this.loan, n);
+    else {
+      // Copied into memory that is shared: a buffer for each few reads is made dearer, and collected.
+      const chunk = copied(this.buffer!, n);
+      if (n === READ_MIN) {
+        this.size = READ_MORE;
+        this.buffer = undefined;
+      }
+      this.sink.onData(chunk);
+    }
     if (!this.paused || this.closing || this.error !== undefined) this.read();
   };
-
-  /** Forward, and never again over what the core has: a new buffer when this one is nearly full. */
-  give(buffer: Uint8Array, n: number): void {
-    const start = this.filled;
-    const end = this.filled = start + n;
-    if (READ_MIN - end < READ_MIN / 4) {
-      if (n === READ_MIN) this.size = READ_MORE;
-      this.buffer = undefined;
-      this.filled = 0;
-    }
-    this.sink.onData(buffer.subarray(start, end));
-  }
 
   /** What fills a good part of the buffer leaves with it; what is little is copied, and the buffer is free again. */
   lend(loan: Loan, n: number): void {
@@ -189,7 +182,6 @@ export class DenoTransport implements TransportBinding {
   /** Of what was read into last; a read that is pending may still write to it, so it does not go to others. */
   forgetBuffers(): void {
     this.buffer = this.loan = undefined;
-    this.filled = 0;
   }
 
   // Writing.
@@ -294,8 +286,7 @@ export class DenoTransport implements TransportBinding {
 
   /** What the read has brought belongs to TLS. */
   hand(n: number | null): void {
-    const from = this.loan === undefined ? this.filled : 0;
-    const chunk = n === null ? null : (this.loan?.bytes ?? this.buffer!).subarray(from, from + n);
+    const chunk = n === null ? null : (this.loan?.bytes ?? this.buffer!).subarray(0, n);
     this.handOver!(chunk);
     this.handOver = undefined;
     this.forgetBuffers();
