@@ -113,6 +113,8 @@ export class StreamSocket {
   readonly #closed: Deferred<void> = new Deferred();
   readonly #view: View<Uint8Array>;
   readonly #sink: Sink;
+  /** Ends `readable` with a reason: who reads on shall not take a failure for the end. */
+  #failReadable: ((reason: unknown) => void) | null = null;
   #secure: boolean;
   #isOpen = false;
   #over = false;
@@ -134,7 +136,10 @@ export class StreamSocket {
     const core = coreOf(this.#bev as SocketBufferEvent<unknown>);
     this.#view = viewChunks(core);
     this.#sink = new Sink(core, (error) => this.#failed(error));
-    this.readable = streamOfView(this.#view, { onEnd: (error) => this.#readEnded(error) }) as ByteReadableStream;
+    this.readable = streamOfView(this.#view, {
+      onStart: (fail) => void (this.#failReadable = fail),
+      onEnd: (error) => this.#readEnded(error),
+    }) as ByteReadableStream;
     this.writable = streamOfSink(this.#sink, waits ? this.#begun.promise : undefined) as ByteWritableStream;
     if (!waits) this.#listen();
   }
@@ -285,6 +290,7 @@ export class StreamSocket {
     // A connection that was there has ended, which its streams tell the reason of.
     if (this.#isOpen) this.#closed.resolve();
     else this.#closed.reject(reason);
+    this.#failReadable?.(reason);
     this.#letGo(reason);
     this.#bev.free();
   }

@@ -61,6 +61,7 @@ export type ByteWritableStream = typeof globalThis extends { WritableStream: { p
 interface ReadController {
   enqueue(chunk: Uint8Array): void;
   close(): void;
+  error(reason: unknown): void;
 }
 
 interface WriteController {
@@ -69,7 +70,11 @@ interface WriteController {
 
 interface StreamGlobals {
   ReadableStream?: new (
-    source: { pull(controller: ReadController): Promise<void>; cancel(): Promise<void> },
+    source: {
+      start(controller: ReadController): void;
+      pull(controller: ReadController): Promise<void>;
+      cancel(): Promise<void>;
+    },
     strategy: { highWaterMark: number },
   ) => ByteReadable;
   WritableStream?: new (
@@ -112,6 +117,8 @@ function makeWritable(core: BevCore): ByteWritable {
 
 /** What happens to a readable stream. */
 interface ReadableHooks {
+  /** The stream was made: what ends it with a reason. */
+  onStart?(fail: (reason: unknown) => void): void;
   /** The stream was cancelled. */
   onCancel?(): void;
   /** What arrives has ended, by an error or not. */
@@ -124,6 +131,9 @@ export function streamOfView(view: View<Uint8Array>, hooks: ReadableHooks): Byte
   // Not of the type "bytes": that would take the memory of each chunk away from those who share it. Nothing is held
   // in the stream, so that the watermark of the bufferevent is the only bound, and cancelling loses nothing.
   return new Stream({
+    start(controller) {
+      hooks.onStart?.((reason) => controller.error(reason));
+    },
     async pull(controller) {
       try {
         const { done, value } = await view.next();

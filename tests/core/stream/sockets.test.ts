@@ -174,6 +174,26 @@ describe("socketsConnect()", () => {
     await end();
   });
 
+  it("fails what is read after a failure too: it is no end", async () => {
+    const { sim, socket, peer, end } = await scene();
+    await sim.run(socket.opened);
+    await sim.advance(5);
+    const writer = socket.writable.getWriter();
+    writer.closed.catch(() => {});
+    const writing = writer.write(new Uint8Array(1_000_000));
+    writing.catch(() => {});
+    await sim.advance(5);
+    peer().reset();
+    await assertRejects(() => sim.run(writing));
+    const error = await assertRejects(() => sim.run(socket.readable.getReader().read()), SocketError);
+    assertEquals((error as SocketError).code, "ECONNRESET");
+    await end();
+
+    const refused = connect("127.0.0.1:9", { runtime: sim });
+    await assertRejects(() => sim.run(refused.opened));
+    await assertRejects(() => sim.run(refused.readable.getReader().read()), SocketError, "refused");
+  });
+
   it("delivers with close() what was written, and ends a read that waits", async () => {
     const { sim, socket, seen, end } = await scene();
     await sim.run(socket.opened);
