@@ -22,6 +22,7 @@ import { BevCore, SUSPEND_FILTER } from "./core.ts";
 import type { BufferEventFilter } from "./filter.ts";
 import { FromBelow, PumpEvent } from "./filter_links.ts";
 import { EXHAUSTED, FAILED, type FilterOwner, FilterRun, MADE, MORE, TAKEN } from "./filter_run.ts";
+import { Occupant } from "./occupant.ts";
 import { InactivityTimers } from "./timers.ts";
 
 /**
@@ -55,12 +56,12 @@ export class FilterCore extends BevCore implements FilterOwner {
     onFreed: (() => void) | null,
   ) {
     below.live("make a filter");
-    if (below.closing !== null || below.views !== null || below.callbacks instanceof FromBelow) {
+    if (below.closing !== null || below.views !== null || below.callbacks instanceof Occupant) {
       const why = below.closing !== null
         ? "is being closed"
         : below.views !== null
         ? "has an open view"
-        : "has a filter already";
+        : "is taken already";
       throw new EventError(`Cannot make a filter: the bufferevent under it ${why}`, { code: "EV_BUSY" });
     }
     super(below.base, options);

@@ -5,6 +5,7 @@ import type { EventError } from "../errors.ts";
 import { LoopEvent } from "../loop/loop_event.ts";
 import type { BufferEvent, BufferEventCallbacks } from "./bufferevent.ts";
 import type { FilterCore } from "./filter_core.ts";
+import { Occupant } from "./occupant.ts";
 
 /** Runs the filters in the loop. */
 export class PumpEvent extends LoopEvent {
@@ -21,10 +22,12 @@ export class PumpEvent extends LoopEvent {
 }
 
 /** What the bufferevent below calls. */
-export class FromBelow implements BufferEventCallbacks<BufferEvent> {
+export class FromBelow extends Occupant implements BufferEventCallbacks<BufferEvent> {
+  readonly what: string = "it has a filter, which has the bytes";
   readonly #core: FilterCore;
 
   constructor(core: FilterCore) {
+    super();
     this.#core = core;
   }
 

@@ -6,7 +6,7 @@ import { moveBytes } from "../buffer/internal.ts";
 import type { AbortSignalLike } from "../runtime.ts";
 import { type BufferEvent, type BufferEventCallbacks, coreOf } from "./bufferevent.ts";
 import type { BevCore } from "./core.ts";
-import { FromBelow } from "./filter_links.ts";
+import { Occupant } from "./occupant.ts";
 
 /** What {@linkcode pipe} takes. */
 export interface PipeOptions {
@@ -34,7 +34,8 @@ const READ_HIGH = 64 * 1024;
 const CLOSE_TIMEOUT_MS = 30_000;
 
 /** One end: it is in the place of the callbacks. */
-export class End implements BufferEventCallbacks<BufferEvent> {
+export class End extends Occupant implements BufferEventCallbacks<BufferEvent> {
+  readonly what: string = "it is piped, and the other end has the bytes";
   readonly core: BevCore;
   readonly #pipe: Pipe;
   other!: End;
@@ -44,6 +45,7 @@ export class End implements BufferEventCallbacks<BufferEvent> {
   ended = false;
 
   constructor(core: BevCore, pipe: Pipe) {
+    super();
     this.core = core;
     this.#pipe = pipe;
   }
@@ -190,8 +192,8 @@ class Pipe {
  * `EventError` of the end that failed, `ETIMEDOUT`, `EV_FREED`, or the signal's reason
  * @throws {TypeError} When they are one and the same
  * @throws {RangeError} When a timeout is no duration
- * @throws {EventError} `EV_FREED` when one was freed or is being closed, `EV_BUSY` when a view is open on one or a filter
- * is over it; both are left as they were
+ * @throws {EventError} `EV_FREED` when one was freed or is being closed, `EV_BUSY` when a view is open on one, a filter is
+ * over it, or it is piped already; both are left as they were
  *
  * @example
  * ```ts
@@ -225,8 +227,9 @@ export async function pipe(a: BufferEvent, b: BufferEvent, options: PipeOptions 
   for (const core of [first, second]) {
     core.live("pipe");
     if (core.closing !== null) throw new EventError("Cannot pipe: it is being closed", { code: "EV_FREED" });
-    if (core.views !== null || core.callbacks instanceof FromBelow) {
-      throw new EventError("Cannot pipe: a view is open on it, or a filter is over it", { code: "EV_BUSY" });
+    if (core.views !== null) throw new EventError("Cannot pipe: a view is open on it", { code: "EV_BUSY" });
+    if (core.callbacks instanceof Occupant) {
+      throw new EventError(`Cannot pipe: ${core.callbacks.what}`, { code: "EV_BUSY" });
     }
   }
   const made = new Pipe(first, second, options);

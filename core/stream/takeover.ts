@@ -8,8 +8,7 @@ import { EventError } from "../errors.ts";
 import type { BufferEvent, BufferEventCallbacks } from "../bufferevent/bufferevent.ts";
 import type { BevCore } from "../bufferevent/core.ts";
 import type { OpenViews } from "../bufferevent/state.ts";
-import { FromBelow } from "../bufferevent/filter_links.ts";
-import { End as PipeEnd } from "../bufferevent/pipe.ts";
+import { Occupant } from "../bufferevent/occupant.ts";
 
 type Callbacks = BufferEventCallbacks<BufferEvent>;
 
@@ -162,11 +161,8 @@ export class Takeover implements OpenViews {
 export function takeOver(core: BevCore, doing: string): Takeover {
   core.live(doing);
   if (core.closing !== null) throw new EventError(`Cannot ${doing}: it is being closed`, { code: "EV_FREED" });
-  if (core.callbacks instanceof FromBelow) {
-    throw new EventError(`Cannot ${doing}: it has a filter, which has the bytes`, { code: "EV_BUSY" });
-  }
-  if (core.callbacks instanceof PipeEnd) {
-    throw new EventError(`Cannot ${doing}: it is piped, and the other end has the bytes`, { code: "EV_BUSY" });
+  if (core.callbacks instanceof Occupant) {
+    throw new EventError(`Cannot ${doing}: ${core.callbacks.what}`, { code: "EV_BUSY" });
   }
   return core.views as Takeover | null ?? new Takeover(core);
 }

@@ -2,7 +2,7 @@
 
 import { describe, it } from "node:test";
 import fc from "fast-check";
-import { assert, assertEquals, assertRejects, assertStrictEquals } from "@std/assert";
+import { assert, assertEquals, assertRejects, assertStrictEquals, assertThrows } from "@std/assert";
 import { EvBuffer } from "../../../core/buffer/evbuffer.ts";
 import type { BufferEvent } from "../../../core/bufferevent/bufferevent.ts";
 import { FilterBufferEvent } from "../../../core/bufferevent/filter.ts";
@@ -336,6 +336,23 @@ describe("pipe()", () => {
     await lines.return?.();
     assertEquals([a.enabled, a.getWatermark(EV_READ), a.getCallbacks()], [EV_WRITE, { low: 0, high: 0 }, null]);
     a.free();
+    b.free();
+    await scene.end();
+  });
+
+  it("is the only one to take the bytes of its ends", async () => {
+    const scene = await Scene.make();
+    const { a, b } = scene;
+    const piped = assertRejects(() => pipe(a, b), EventError) as Promise<EventError>;
+    const [other] = bufferEventPair(scene.base);
+    for (const again of [() => pipe(a, b), () => pipe(other, a)]) {
+      assertEquals((await assertRejects(again, EventError) as EventError).code, "EV_BUSY");
+    }
+    const { code } = assertThrows(() => new FilterBufferEvent(b, null, null), EventError) as EventError;
+    assertEquals(code, "EV_BUSY");
+    a.free();
+    assertEquals((await piped).code, "EV_FREED");
+    other.free();
     b.free();
     await scene.end();
   });
