@@ -42,7 +42,11 @@ export interface Watermarks {
 }
 
 /** For the core: what is behind a bufferevent. */
-export let coreOf: (bev: BufferEvent) => BevCore;
+export let coreOf: (bev: BufferEvent) => BevCore = refuse;
+
+function refuse(bev: unknown): never {
+  throw new TypeError(`Cannot use a bufferevent: not a BufferEvent: received ${bev === null ? "null" : typeof bev}`);
+}
 
 /** How long `close()` waits for the peer unless it is told. */
 const CLOSE_TIMEOUT_MS = 30_000;
@@ -62,7 +66,10 @@ export abstract class BufferEvent<Ctx = unknown> {
 
   /** Made by the subclasses only. */
   protected constructor(core: object) {
-    coreOf ??= (bev: BufferEvent): BevCore => bev.#core;
+    if (coreOf === refuse) {
+      coreOf = (bev: BufferEvent): BevCore =>
+        typeof bev === "object" && bev !== null && #core in bev ? bev.#core : refuse(bev);
+    }
     this.#core = core as BevCore;
     this.#core.face = this as BufferEvent;
   }

@@ -224,6 +224,10 @@ export async function pipe(a: BufferEvent, b: BufferEvent, options: PipeOptions 
       throw new RangeError(`Cannot pipe: ${name}TimeoutMs is not a duration: received ${ms}`);
     }
   }
+  const { signal } = options;
+  if (signal !== undefined && typeof signal?.addEventListener !== "function") {
+    throw new TypeError("Cannot pipe: the signal is not an AbortSignal");
+  }
   for (const core of [first, second]) {
     core.live("pipe");
     if (core.closing !== null) throw new EventError("Cannot pipe: it is being closed", { code: "EV_FREED" });

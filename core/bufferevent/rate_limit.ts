@@ -101,7 +101,11 @@ export class TokenBucketConfig {
 }
 
 /** For `BufferEvent`: what is behind a group. */
-export let groupCoreOf: (group: RateLimitGroup) => GroupCore;
+export let groupCoreOf: (group: RateLimitGroup) => GroupCore = refuse;
+
+function refuse(group: unknown): never {
+  throw new TypeError(`Cannot use a group: not a RateLimitGroup: received ${group === null ? "null" : typeof group}`);
+}
 
 /**
  * A rate limit that bufferevents share. Each of its members may move its part of what is left in the tick, over and
@@ -143,7 +147,10 @@ export class RateLimitGroup {
    */
   constructor(base: EventBase, config: TokenBucketConfig) {
     checkConfig(config);
-    groupCoreOf ??= (group: RateLimitGroup): GroupCore => group.#core;
+    if (groupCoreOf === refuse) {
+      groupCoreOf = (group: RateLimitGroup): GroupCore =>
+        typeof group === "object" && group !== null && #core in group ? group.#core : refuse(group);
+    }
     this.#base = base;
     this.#core = new GroupCore(loopOf(base), config);
   }

@@ -151,6 +151,9 @@ export class Scheduler {
    * `SIM_LIVELOCK` after too many steps; what a callback threw
    */
   async run<T>(promise: Promise<T>): Promise<T> {
+    if (typeof promise?.then !== "function") {
+      throw new TypeError(`Cannot run until a promise settles: not a promise: received ${typeof promise}`);
+    }
     this.#begin("run");
     try {
       let settled = false;

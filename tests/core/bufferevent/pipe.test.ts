@@ -320,6 +320,11 @@ describe("pipe()", () => {
     const code = async (...args: Parameters<typeof pipe>): Promise<string> =>
       (await assertRejects(() => pipe(...args), EventError) as EventError).code;
     await assertRejects(() => pipe(a, a), TypeError);
+    for (const other of [null, {}] as unknown[] as (typeof a)[]) {
+      await assertRejects(() => pipe(a, other), TypeError, "not a BufferEvent");
+      await assertRejects(() => pipe(other, a), TypeError, "not a BufferEvent");
+    }
+    await assertRejects(() => pipe(a, b, { signal: {} as AbortSignal }), TypeError, "not an AbortSignal");
     for (const ms of [-1, NaN, Infinity]) {
       await assertRejects(() => pipe(a, b, { idleTimeoutMs: ms }), RangeError);
       await assertRejects(() => pipe(a, b, { closeTimeoutMs: ms }), RangeError);

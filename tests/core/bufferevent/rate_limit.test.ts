@@ -38,6 +38,15 @@ async function perTick(made: Rig, ticks: number, count: () => number): Promise<n
   return counts;
 }
 
+describe("joinRateLimitGroup()", () => {
+  it("takes a group, also where none was ever made", () => {
+    const [bev] = bufferEventPair(new Stage().base);
+    for (const group of [null, 5, {}] as unknown[] as RateLimitGroup[]) {
+      assertThrows(() => bev.joinRateLimitGroup(group), TypeError, "not a RateLimitGroup");
+    }
+  });
+});
+
 describe("TokenBucketConfig (K1)", () => {
   const good = { readRate: 1, readBurst: 1, writeRate: 1, writeBurst: 1 };
 

@@ -229,6 +229,12 @@ describe("sim.run()", () => {
     assertEquals([sim.now(), later], [40, false]);
   });
 
+  it("takes a promise, and can be called again", async () => {
+    const sim = simRuntime();
+    await assertRejects(() => sim.run(5 as unknown as Promise<void>), TypeError, "received number");
+    await sim.run(Promise.resolve());
+  });
+
   it("rejects with SIM_DEADLOCK when nothing is left that could settle it", async () => {
     const sim = simRuntime();
     let ran = false;
