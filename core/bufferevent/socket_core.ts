@@ -20,7 +20,7 @@ import { Handshake } from "../socket/handshake.ts";
 import type { Stream } from "../socket/stream.ts";
 import { checkTls, type StartTlsOptions } from "../tls.ts";
 import { BevCore } from "./core.ts";
-import { atDeadline } from "../loop/deadline.ts";
+import { atDeadline, atLateDeadline } from "../loop/deadline.ts";
 import { CONNECTING, FLUSH_QUEUED, TELL_WRITABLE } from "./state.ts";
 
 /** A reason for which the write event is active that is none of the user's: output was sent, and the user is to know. */
@@ -409,11 +409,11 @@ export class SocketCore extends BevCore implements Flushable {
     const { runtime } = loop;
     const until = runtime.now() + timeoutMs;
     loop.removeTimer(this.#write);
-    loop.hold(1);
+    loop.hold(1, true);
     return new Promise((resolve) => {
       const goOn = (): void => {
         cancel();
-        loop.hold(-1);
+        loop.hold(-1, true);
         this.rare.afterHandshake = null;
         if (this.freed) return resolve(false);
         if (stream.connected && !stream.gone) {
@@ -433,12 +433,12 @@ export class SocketCore extends BevCore implements Flushable {
     this.#detach();
     this.rare.last = stream;
     const { runtime } = loop;
-    loop.hold(1);
+    loop.hold(1, true);
     return new Promise((resolve) => {
-      const cancel = atDeadline(runtime, runtime.now() + timeoutMs, () => stream.reset());
+      const cancel = atLateDeadline(runtime, runtime.now() + timeoutMs, () => stream.reset());
       const settle = (delivered: boolean): void => {
         cancel();
-        loop.hold(-1);
+        loop.hold(-1, true);
         this.free();
         resolve(delivered);
       };

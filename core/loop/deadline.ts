@@ -20,3 +20,44 @@ export function atDeadline(runtime: Runtime, deadline: number, fn: () => void, b
   sleep();
   return () => runtime.clearTimer(timer);
 }
+
+/** A deadline of {@linkcode atLateDeadline}. */
+class Deadline {
+  readonly at: number;
+  readonly fn: () => void;
+  /** Takes back the timer, once there is one. */
+  cancel: (() => void) | null = null;
+  over = false;
+
+  constructor(at: number, fn: () => void) {
+    this.at = at;
+    this.fn = fn;
+  }
+}
+
+const fresh: WeakMap<Runtime, Deadline[]> = /* @__PURE__ */ new WeakMap();
+
+/**
+ * As {@linkcode atDeadline}, for what is over at once as a rule, such as the wait for a peer that has finished already: a
+ * timer is set only when it outlasts the host's poll, which all that begin in one poll are looked at behind. Setting and
+ * clearing one costs 1 us on Node and 8 us on Deno.
+ *
+ * @returns Takes it back
+ */
+export function atLateDeadline(runtime: Runtime, at: number, fn: () => void): () => void {
+  const deadline = new Deadline(at, fn);
+  const waiting = fresh.get(runtime);
+  if (waiting !== undefined) waiting.push(deadline);
+  else {
+    const list = [deadline];
+    fresh.set(runtime, list);
+    runtime.defer(() => {
+      fresh.delete(runtime);
+      for (const each of list) if (!each.over) each.cancel = atDeadline(runtime, each.at, each.fn);
+    });
+  }
+  return () => {
+    deadline.over = true;
+    deadline.cancel?.();
+  };
+}

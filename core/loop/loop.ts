@@ -119,6 +119,8 @@ export class Loop {
   #runningPriority = 0;
   #flags = 0;
   #holds = true;
+  /** How many of those that are counted in `virtual` keep the process alive by themselves. */
+  #alive = 0;
   /** When this turn began; negative while nobody has asked. */
   #turnTime = -1;
   #hostTimer: TimerToken | null = null;
@@ -228,9 +230,14 @@ export class Loop {
     return event.slot === IN_COMMON ? (event.extra as EventExtra).deadline : this.timers.deadlineOf(event);
   }
 
-  /** Keeps the loop from being empty while something of the library's own goes on, or lets it be again. */
-  hold(by: 1 | -1): void {
+  /**
+   * Keeps the loop from being empty while something of the library's own goes on, or lets it be again.
+   *
+   * @param alive Whether it keeps the process alive by itself
+   */
+  hold(by: 1 | -1, alive = false): void {
     this.virtual.change(by);
+    if (alive) this.#alive += by;
     if (by < 0) this.#wakeForLess();
   }
 
@@ -332,7 +339,8 @@ export class Loop {
    * that ends takes something away, and a turn of its own would keep those that arrive in the same poll waiting.
    */
   #wakeForLess(): void {
-    if (this.#isEmpty() || (this.#hostTimer !== null && this.timers.size === 0)) this.#wake();
+    const { size } = this.timers;
+    if (this.#isEmpty() || (this.#hostTimer !== null && size === 0 && !this.#needsHold())) this.#wake();
   }
 
   /** A signal was raised. */
@@ -592,7 +600,7 @@ export class Loop {
   #needsHold(): boolean {
     return this.#holds && this.runtime.endsWhenIdle !== false &&
       ((this.#flags & EVLOOP_NO_EXIT_ON_EMPTY) !== 0 || this.sourceless.size > 0 ||
-        this.signals.size > 0 || this.virtual.now > 0);
+        this.signals.size > 0 || this.virtual.now > this.#alive);
   }
 
   #clearHostTimer(): void {

@@ -343,11 +343,10 @@ function resetThis(this: OurSocket): void {
 
 function ignore(): void {}
 
-const peer: { address?: string; port?: number } = {};
-
 /** Asked of the handle: asked of the socket, Node keeps an object with the answer for each connection. */
 function peerOf(socket: NodeSocket): Address | undefined {
   const handle = socket._handle;
+  const peer: { address?: string; port?: number } = {};
   if (handle?.getpeername?.(peer) === 0) return inet(peer.address, peer.port);
   return inet(socket.remoteAddress, socket.remotePort);
 }
