@@ -22,7 +22,7 @@ import { DenoTlsConn } from "./tls_conn.ts";
 const READ_MIN = 4 * 1024;
 /** What a connection that has filled this reads into. */
 const READ_MORE = 64 * 1024;
-/** And one that has filled that, too. */
+/** And one that has just filled that, for which more is there: not one that waits. */
 const READ_MAX = 256 * 1024;
 /** After so many reads that a small buffer would have held, one after the other, a small one does. */
 const FEW_READS = 8;
@@ -149,7 +149,8 @@ export class DenoTransport implements TransportBinding {
   lend(loan: Loan, n: number): void {
     const { bytes } = loan;
     const all = bytes.length;
-    if (n === all) this.size = READ_MAX;
+    // What did not fill it was all there is: the next read waits, maybe for long, and gets no more than it has to.
+    this.size = n === all ? READ_MAX : READ_MORE;
     if (n > READ_MIN) this.few = 0;
     else if (++this.few === FEW_READS) {
       this.few = 0;
