@@ -157,6 +157,8 @@ const able: WeakMap<Runtime, Set<string>> = new WeakMap();
 abstract class Transformer {
   /** Why it can't go on. */
   error: EventError | null = null;
+  /** How many bytes the last step made. */
+  protected made = 0;
   readonly #make: () => Compressor;
   #compressor: Compressor | null = null;
   /**
@@ -210,21 +212,24 @@ abstract class Transformer {
    * Does one step with what lies at the front of the source, and moves what came of it.
    *
    * @param most How many bytes may come of it
+   * @param keep How many of those are moved
    * @returns How many were given to it
    */
-  protected step(source: EvBuffer, destination: EvBuffer, most: number): number {
+  protected step(source: EvBuffer, destination: EvBuffer, most: number, keep: number = Infinity): number {
     const front = source.pullup(Math.min(source.contiguousSpace, INPUT_BYTES)) ?? NOTHING;
     const input = this.#owed === 0 ? front : front.subarray(this.#owed);
     const output = most >= scratch.length ? scratch : scratch.subarray(0, most);
     const { compressor } = this;
     compressor.step(input, output, BEV_NORMAL);
     const { taken, made } = compressor;
+    this.made = made;
     const gone = this.#owed + taken;
     const more = made === output.length && gone === source.length;
     const given = input.length;
     this.#owed = more ? 1 : 0;
     source.drain(more ? gone - 1 : gone);
-    if (made > 0) destination.add(made === scratch.length ? scratch : scratch.subarray(0, made));
+    const kept = Math.min(made, keep);
+    if (kept > 0) destination.add(kept === scratch.length ? scratch : scratch.subarray(0, kept));
     return given;
   }
 }
@@ -291,17 +296,17 @@ class Decompressing extends Transformer {
 
   #decompress(source: EvBuffer, destination: EvBuffer, limit: number, mode: number): number {
     const sourceLength = source.length;
-    const destinationLength = destination.length;
+    const left = this.#maxBytes - this.#bytes;
     // One more than may come out, so that a stream of just the length is not too long.
-    const most = Math.min(limit < 0 ? Infinity : limit, this.#maxBytes - this.#bytes + 1);
+    const most = Math.min(limit < 0 ? Infinity : limit, left + 1);
     let given: number;
     try {
-      given = this.step(source, destination, most);
+      given = this.step(source, destination, most, left);
     } catch (error) {
       this.error = error as EventError;
       return BEV_ERROR;
     }
-    const made = destination.length - destinationLength;
+    const { made } = this;
     this.#bytes += made;
     if (this.#bytes > this.#maxBytes) {
       return this.fail("EV_DECOMPRESSED_TOO_LONG", `Cannot decompress: more than ${this.#maxBytes} bytes come out`);
