@@ -9,6 +9,7 @@ import { operationOf, type Overlapped } from "../poll/overlapped.ts";
 import { AcceptBackoff, isExhausted } from "./accept_backoff.ts";
 import { checkTls, type TlsListenOptions } from "../tls.ts";
 import { checkTarget, familyOf, formatAddress } from "./address.ts";
+import { Fifo } from "./fifo.ts";
 import { Handshake } from "./handshake.ts";
 import { Pollable } from "./pollable.ts";
 import { type Socket, socketOf } from "./socket.ts";
@@ -32,7 +33,7 @@ export class Acceptor extends Source implements AcceptSink {
   readonly runtime: Runtime;
   readonly #limit: number;
   readonly #tls: TlsListenOptions | undefined;
-  readonly #queue: Stream[] = [];
+  readonly #queue: Fifo<Stream> = new Fifo();
   readonly #backoff: AcceptBackoff;
   #error: EventError | null = null;
   #paused = false;
@@ -71,7 +72,7 @@ export class Acceptor extends Source implements AcceptSink {
     this.#queue.push(stream);
     this.notify(EV_READ);
     // The turn that notify() may have run has taken it, as a rule.
-    if (this.#queue[this.#queue.length - 1] === stream) this.#hold(stream);
+    if (this.#queue.last === stream) this.#hold(stream);
     return stream;
   }
 
@@ -120,7 +121,7 @@ export class Acceptor extends Source implements AcceptSink {
       this.closed = true;
       this.#backoff.stop();
       this.release();
-      for (const stream of this.#queue.splice(0)) stream.close();
+      for (let stream = this.#queue.shift(); stream !== undefined; stream = this.#queue.shift()) stream.close();
     }
     return this.binding?.close() ?? Promise.resolve();
   }

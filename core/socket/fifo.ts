@@ -1,0 +1,41 @@
+/** A queue that can be long: `Array.shift()` moves all that is behind, once an array is larger than what V8 can cut. */
+
+/** When the front of the array that has been taken is cut off, at the earliest. */
+const SPARE = 64;
+
+/** First in, first out; O(1). */
+export class Fifo<T> {
+  #items: (T | undefined)[] = [];
+  #head = 0;
+
+  /** How many there are. */
+  get length(): number {
+    return this.#items.length - this.#head;
+  }
+
+  /** What was put in last. */
+  get last(): T | undefined {
+    return this.#items[this.#items.length - 1];
+  }
+
+  /** Puts one at the end. */
+  push(item: T): void {
+    this.#items.push(item);
+  }
+
+  /** Takes the first one, if there is one. */
+  shift(): T | undefined {
+    const items = this.#items;
+    if (this.#head === items.length) return undefined;
+    const item = items[this.#head];
+    items[this.#head++] = undefined;
+    if (this.#head === items.length) {
+      items.length = 0;
+      this.#head = 0;
+    } else if (this.#head >= SPARE && this.#head * 2 > items.length) {
+      this.#items = items.slice(this.#head);
+      this.#head = 0;
+    }
+    return item;
+  }
+}
