@@ -54,6 +54,9 @@ export class SimDatagramSocket implements DatagramBinding {
     if (ip === undefined || ip.family !== this.bound.family && this.bound.family === "IPv4") {
       return this.#fail(to, "EINVAL", "not an address of the socket's family");
     }
+    if (ip.family !== this.bound.family && !isWildcard(this.bound)) {
+      return this.#fail(to, "ENETUNREACH", `no way leads there from ${this.bound.hostname}`);
+    }
     if (data.length > MAX_DATAGRAM_BYTES) {
       return this.#fail(to, "EMSGSIZE", `${data.length} bytes are more than ${MAX_DATAGRAM_BYTES}`);
     }

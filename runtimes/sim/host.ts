@@ -171,7 +171,7 @@ export class SimHostRuntime implements Runtime {
       const answer = this.network.after(() => {
         signal?.removeEventListener("abort", onAbort);
         const address = parseIp(this.network.named(hostname)?.addresses[0] ?? "");
-        if (address === undefined) reject(failure(`resolve ${hostname}`, "no such host", "ENOTFOUND", "resolve"));
+        if (address === undefined) reject(failure(`resolve ${hostname}`, "no such host", "ENOTFOUND", "getaddrinfo"));
         else resolve([{ ...address, port: 0 }]);
       });
       signal?.addEventListener("abort", onAbort);
@@ -356,7 +356,7 @@ function failure(tried: string, why: string, code: string, syscall: string): Eve
 function canceled(hostname: string, signal: AbortSignalLike | undefined): EventError {
   return new EventError(`Cannot resolve ${hostname}: it was aborted`, {
     code: "ECANCELED",
-    syscall: "resolve",
+    syscall: "getaddrinfo",
     cause: signal?.reason,
   });
 }

@@ -327,7 +327,8 @@ describe("resolve()", () => {
     assertEquals(sim.now(), 0);
     const found = await sim.run(sim.host("c").resolve("db.example"));
     assertEquals([found, sim.now()], [[{ hostname: "10.0.0.2", port: 0, family: "IPv4" }], 1]);
-    assertEquals(await codeOf(sim.run(sim.resolve("nobody"))), "ENOTFOUND");
+    const unknown = await assertRejects(() => sim.run(sim.resolve("nobody")), EventError);
+    assertEquals([unknown.code, unknown.syscall], ["ENOTFOUND", "getaddrinfo"]);
   });
 
   it("rejects with ECANCELED and the reason when it is aborted, and leaves nothing behind", async () => {
@@ -392,6 +393,17 @@ describe("datagrams", () => {
     b.socket.send(counting(1), a.socket.address);
     await sim.advance(10);
     assertEquals([a.box.got, b.box.got, a.box.errors], [[], [], []]);
+  });
+
+  it("to IPv4 from an IPv6 address of its own fail with ENETUNREACH, as on a system, and from :: arrive", async () => {
+    const sim = simRuntime();
+    const server = await open(sim, { hostname: "127.0.0.1" });
+    for (const [hostname, errors] of [["::1", ["ENETUNREACH"]], ["::", []]] as const) {
+      const client = await open(sim, { hostname });
+      client.socket.send(counting(1), server.socket.address);
+      await sim.advance(5);
+      assertEquals([client.box.errors, server.box.got.length], [[...errors], errors.length === 0 ? 1 : 0]);
+    }
   });
 
   it("have ports apart from those of connections", async () => {
