@@ -1,5 +1,6 @@
 /** The public face of every bufferevent. */
 
+import { checkFunction } from "../buffer/checks.ts";
 import { BEV_OPT_DEFER_CALLBACKS, BEV_OPT_UNLOCK_CALLBACKS, EV_READ, EV_WRITE } from "../flags.ts";
 import { EventError } from "../errors.ts";
 import type { EvBuffer } from "../buffer/evbuffer.ts";
@@ -98,6 +99,11 @@ export abstract class BufferEvent<Ctx = unknown> {
   setCallbacks(cb: BufferEventCallbacks<this> | null): void {
     if (cb !== null && typeof cb !== "object" && typeof cb !== "function") {
       throw new TypeError(`Cannot set callbacks: not an object: received ${typeof cb}`);
+    }
+    if (cb !== null) {
+      checkCallback("read", cb.read);
+      checkCallback("write", cb.write);
+      checkCallback("event", cb.event);
     }
     const core = this.#core;
     core.live("set callbacks");
@@ -662,4 +668,8 @@ function checkDuration(doing: string, ms: number | null): number {
   if (typeof ms !== "number") throw new TypeError(`Cannot ${doing}: not a number: received ${typeof ms}`);
   if (!(ms >= 0 && Number.isFinite(ms))) throw new RangeError(`Cannot ${doing}: not a duration: received ${ms}`);
   return ms;
+}
+
+function checkCallback(name: string, callback: unknown): void {
+  if (callback !== undefined && callback !== null) checkFunction("set callbacks", name, callback);
 }

@@ -1,5 +1,6 @@
 /** What `serve()` and `connect()` add to the callbacks of the user: lines, and the usual end of a connection. */
 
+import { checkFunction } from "../buffer/checks.ts";
 import { BEV_EVENT_EOF, BEV_EVENT_ERROR, BEV_EVENT_READING, BEV_EVENT_TIMEOUT, EV_READ } from "../flags.ts";
 import { EventError } from "../errors.ts";
 import { take } from "../buffer/internal.ts";
@@ -34,13 +35,17 @@ export interface LineLimits {
  * @param callbacks What the user has given
  * @param lines What a line is
  * @param closeTimeoutMs How long a connection may take that is closed since its peer has finished; undefined for the usual
- * @throws {TypeError} When there are both `read` and `line`
+ * @throws {TypeError} When there are both `read` and `line`, or one is no function
  */
 export function connectionCallbacks<Ctx>(
   callbacks: ConnectionCallbacks<Ctx>,
   lines: LineLimits,
   closeTimeoutMs: number | undefined,
 ): Callbacks<Ctx> {
+  for (const name of ["open", "read", "line", "write", "event", "close", "error"] as const) {
+    const callback = (callbacks as Readonly<Record<string, unknown>>)[name];
+    if (callback !== undefined && callback !== null) checkFunction("set callbacks", name, callback);
+  }
   const all: Callbacks<Ctx> = callbacks.event === undefined ? withUsualEnd(callbacks, closeTimeoutMs) : callbacks;
   if (callbacks.line === undefined) return all;
   if (callbacks.read !== undefined) {

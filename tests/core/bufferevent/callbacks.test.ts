@@ -193,6 +193,15 @@ describe("deferred callbacks (V19)", () => {
 });
 
 describe("setCallbacks() (V20)", () => {
+  it("takes functions", async () => {
+    const { bev } = await rig();
+    for (const name of ["read", "write", "event"]) {
+      const wrong = { [name]: 5 } as unknown as Parameters<typeof bev.setCallbacks>[0];
+      assertThrows(() => bev.setCallbacks(wrong), TypeError, `${name} must be a function: received 5`);
+    }
+    bev.free();
+  });
+
   it("inside a callback takes effect for the next call", async () => {
     const made = await rig();
     const { bev, peer, record } = made;

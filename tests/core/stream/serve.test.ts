@@ -36,6 +36,10 @@ describe("serve()", () => {
     const options = { runtime: sim, hostname: "127.0.0.1", port: 0 };
     await assertRejects(() => serve({ ...options, signal: {} as AbortSignal }, echo), TypeError, "not an AbortSignal");
     await assertRejects(() => serve(options, undefined as unknown as ServeCallbacks), TypeError, "received undefined");
+    for (const name of ["open", "read", "line", "write", "event", "close", "error"]) {
+      const wrong = { [name]: "x" } as unknown as ServeCallbacks;
+      await assertRejects(() => serve(options, wrong), TypeError, `${name} must be a function`);
+    }
     const base = new EventBase({ runtime: sim });
     const serving = serve({ ...options, base }, echo);
     base.free();
