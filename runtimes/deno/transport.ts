@@ -331,7 +331,8 @@ export class DenoTransport implements TransportBinding {
     this.closed = true;
     this.writable = false;
     this.forgetBuffers();
-    this.piece = undefined;
+    // Not dropped: what is being written may still be read by the host. The collector has it.
+    this.piece = this.pieceLoan = undefined;
     if (this.conn === undefined) return;
     this.runtime.openHandles--;
     this.conn.close();
