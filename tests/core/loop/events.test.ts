@@ -342,6 +342,26 @@ describe("making an event (E6)", () => {
     await sim.run(base.dispatch());
     assertEquals([log.take(), event.initialized], [["newest"], true]);
   });
+
+  it("can be taken to another base by its own callback, which calls it only while it dispatches", async () => {
+    const { sim, base } = world();
+    const other = world({ runtime: sim }).base;
+    const [client, server] = await socketPair(sim);
+    const log = new Log();
+    const event = base.event(server, EV_READ, () => {
+      log.lines.push("here");
+      event.assign(other, server, EV_READ, log.note("there"));
+      event.add();
+    });
+    event.add();
+    const keepAlive = base.timer(() => {});
+    keepAlive.add(10);
+    client.send(new Uint8Array(1));
+    assertEquals([await sim.run(base.dispatch()), log.take()], ["empty", ["here"]]);
+    assertEquals([await sim.run(other.dispatch()), log.take()], ["empty", ["there"]]);
+    client.close();
+    server.close();
+  });
 });
 
 describe("add() without a timeout (E7)", () => {
