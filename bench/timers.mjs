@@ -2,8 +2,8 @@
  * Timers: `npm run bench -- timers [node] [deno] [bun] [--quick]`.
  *
  * 1,000,000 timers are made and added, and deleted; and libevent's `test-time`: 20,000 timers, each of which restarts or
- * deletes ten others when it fires. Ours and the host's `setTimeout` take turns in one process; libevent in C does the same
- * in its own, right behind.
+ * deletes ten others when it fires. Ours, libevent in C and the host's `setTimeout` do the same in processes of their own,
+ * one right behind the other.
  */
 
 import { run as execute } from "../tests/tools/processes.mjs";
@@ -22,7 +22,7 @@ export async function run({ quick, args }) {
   if (unknown !== undefined) throw new Error(`no runtime is called "${unknown}": ${RUNTIMES.join(", ")}`);
   const plan = quick
     ? { count: 20_000, restarts: 2_000, rounds: 1, timers: 200, testTimeRounds: 1 }
-    : { count: 1_000_000, restarts: 100_000, rounds: 4, timers: 20_000, testTimeRounds: 3 };
+    : { count: 1_000_000, restarts: 100_000, rounds: 3, timers: 20_000, testTimeRounds: 3 };
   const file = await bundle("bench/loop/timers_main.ts", "timers_loop.mjs");
   const binary = compileWithLibevent("timers");
   if (binary === undefined) console.log(`C is left out: ${HOW_TO_GET_C}`);
@@ -30,15 +30,16 @@ export async function run({ quick, args }) {
   const rows = [];
   for (const name of RUNTIMES.filter((each) => args.length === 0 || args.includes(each))) {
     step(`${name} ${findRuntime(name).version}`);
-    const rounds = await onRuntime(name, file, plan);
+    const all = await onRuntime(name, file, "ours", plan);
     const c = binary === undefined ? undefined : await inC(binary, plan);
+    const host = await onRuntime(name, file, "host", plan);
     for (const [work, workload] of workloads(plan)) {
-      const of = (side) => rounds.filter((each) => each.work === work).map((each) => each[side]);
-      const [ours, theirs] = [of("ours"), of("theirs")];
-      const [mine, host] = [ours.map(cost), theirs.map(cost)];
+      const of = (rounds) => rounds.filter((each) => each.work === work).map(({ work: _, ...round }) => round);
+      const [ours, theirs] = [of(all), of(host)];
+      const mine = ours.map(cost);
       rows.push(row("timers-host", name, {
         workload,
-        ...compare(host, mine),
+        ...compare(theirs.map(cost), mine),
         details: { ours: medians(ours), theirs: medians(theirs) },
       }));
       rows.push(
@@ -65,9 +66,9 @@ function cost(round) {
   return round.ms ?? round.add + round.del;
 }
 
-async function onRuntime(name, file, { count, restarts, rounds, timers, testTimeRounds }) {
+async function onRuntime(name, file, side, { count, restarts, rounds, timers, testTimeRounds }) {
   const numbers = [count, restarts, rounds, timers, testTimeRounds].map(String);
-  const [path, ...args] = pinned(0, program(name, file, numbers));
+  const [path, ...args] = pinned(0, program(name, file, [side, ...numbers]));
   const { code, output } = await execute(path, args, { env: plainEnvironment(), timeoutMs: 300_000 });
   if (code !== 0) throw new Error(`the program failed on ${name}:\n${output}`);
   return output.split("\n").filter((line) => line.startsWith("{")).map((line) => JSON.parse(line));
