@@ -8,21 +8,23 @@
 
 import { Loan } from "../../core/buffer/loan.ts";
 
-/** What is kept at most, of each size, for reads to come. */
-const KEPT_BYTES = 4 * 1024 * 1024;
+/**
+ * How large a loan is. More would save a few calls for each megabyte, but what a stalled connection holds is a loan or two,
+ * and large pieces that come and go are what an allocator gives back late.
+ */
+export const LOAN_BYTES: number = 64 * 1024;
+/** How many are kept for reads to come. */
+const KEPT = 64;
 
-/** Loans by their size. What was used last is in the caches, and is used next. */
-const free = new Map<number, Loan[]>();
+/** What was used last is in the caches, and is used next. */
+const free: Loan[] = [];
 
 /** Memory to read into. Nobody uses it. */
-export function borrow(bytes: number): Loan {
-  return free.get(bytes)?.pop() ?? new Loan(new Uint8Array(bytes), giveBack);
+export function borrow(): Loan {
+  return free.pop() ?? new Loan(new Uint8Array(LOAN_BYTES), giveBack);
 }
 
 /** Keeps memory that nobody uses. */
 export function giveBack(loan: Loan): void {
-  const bytes = loan.bytes.length;
-  const loans = free.get(bytes);
-  if (loans === undefined) free.set(bytes, [loan]);
-  else if (loans.length * bytes < KEPT_BYTES) loans.push(loan);
+  if (free.length < KEPT) free.push(loan);
 }

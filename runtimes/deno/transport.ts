@@ -15,15 +15,11 @@ import { handshakeError, type TlsSettings, tlsSettings } from "../shared/tls.ts"
 import type { DenoAddr, DenoConn } from "../types/deno.ts";
 import type { HostAbortController } from "../types/host.ts";
 import type { NodeSecureContext } from "../types/node_tls.ts";
-import { borrow, giveBack } from "./memory.ts";
+import { borrow, giveBack, LOAN_BYTES } from "./memory.ts";
 import { DenoTlsConn } from "./tls_conn.ts";
 
 /** What a connection reads into at first, and when it is idle. An idle connection costs its buffer: keep it small. */
 const READ_MIN = 4 * 1024;
-/** What a connection that has filled this reads into. */
-const READ_MORE = 64 * 1024;
-/** And one that has just filled that, for which more is there: not one that waits. */
-const READ_MAX = 256 * 1024;
 /** After so many reads that a small buffer would have held, one after the other, a small one does. */
 const FEW_READS = 8;
 
@@ -50,7 +46,8 @@ export class DenoTransport implements TransportBinding {
   buffer: Uint8Array | undefined;
   /** What much is read into. */
   loan: Loan | undefined;
-  size: number = READ_MIN;
+  /** Whether the last reads have brought so much. */
+  much = false;
   /** How many reads in a row have brought little to a large buffer. */
   few = 0;
   reading = false;
@@ -116,9 +113,9 @@ export class DenoTransport implements TransportBinding {
     if (this.reading || this.ended || this.closed) return;
     this.reading = true;
     let into: Uint8Array;
-    if (this.closing) into = dropped ??= new Uint8Array(READ_MAX);
-    else if (this.size === READ_MIN) into = this.buffer ??= new Uint8Array(READ_MIN);
-    else into = (this.loan ??= borrow(this.size)).bytes;
+    if (this.closing) into = dropped ??= new Uint8Array(LOAN_BYTES);
+    else if (this.much) into = (this.loan ??= borrow()).bytes;
+    else into = this.buffer ??= new Uint8Array(READ_MIN);
     this.conn!.read(into).then(this.arrived, this.readFailed);
   }
 
@@ -137,7 +134,7 @@ export class DenoTransport implements TransportBinding {
       // Copied into memory that is shared: a buffer for each few reads is made dearer, and collected.
       const chunk = copied(this.buffer!, n);
       if (n === READ_MIN) {
-        this.size = READ_MORE;
+        this.much = true;
         this.buffer = undefined;
       }
       this.sink.onData(chunk);
@@ -148,22 +145,21 @@ export class DenoTransport implements TransportBinding {
   /** What fills a good part of the buffer leaves with it; what is little is copied, and the buffer is free again. */
   lend(loan: Loan, n: number): void {
     const { bytes } = loan;
-    const all = bytes.length;
-    // What did not fill it was all there is: the next read waits, maybe for long, and gets no more than it has to.
-    this.size = n === all ? READ_MAX : READ_MORE;
     if (n > READ_MIN) this.few = 0;
     else if (++this.few === FEW_READS) {
       this.few = 0;
-      this.size = READ_MIN;
+      this.much = false;
     }
-    const leaves = n >= all / 4;
-    if (leaves || this.size !== all) this.loan = undefined;
-    if (leaves) {
+    if (n >= LOAN_BYTES / 4) {
+      this.loan = undefined;
       loan.users = 1;
-      return this.sink.onData(n === all ? bytes : bytes.subarray(0, n), loan);
+      return this.sink.onData(n === LOAN_BYTES ? bytes : bytes.subarray(0, n), loan);
     }
     const chunk = n <= READ_MIN ? copied(bytes, n) : bytes.slice(0, n);
-    if (this.loan === undefined) giveBack(loan);
+    if (!this.much) {
+      this.loan = undefined;
+      giveBack(loan);
+    }
     this.sink.onData(chunk);
   }
 
