@@ -66,9 +66,10 @@ function texts(codec: FrameCodec): Lens<string> {
 
 function lensOf(codec: FrameCodec): Lens<Uint8Array> {
   return {
-    decode: (input) => codec.decode(input),
+    // A codec in JavaScript may give undefined for nothing.
+    decode: (input) => codec.decode(input) ?? null,
     decodeEnd(input) {
-      if (codec.decodeEnd !== undefined) return codec.decodeEnd(input);
+      if (codec.decodeEnd !== undefined) return codec.decodeEnd(input) ?? null;
       throw new EventError(`Cannot read a frame: the stream ended inside it, after ${input.length} bytes`, {
         code: "EV_FRAME_TRUNCATED",
       });

@@ -33,6 +33,12 @@ const OPEN = 1;
 const OVER = 2;
 
 /**
+ * For streams: asks a view for the next one, and gives it to `give` in the very call that takes it, so that it can't be
+ * left in between. False when the view is over.
+ */
+export let feedFrom: <T>(view: View<T>, give: (value: T) => void) => Promise<boolean>;
+
+/**
  * What arrives on a bufferevent, one after the other. `BufferEvent.lines()` says what it does at the end and on errors,
  * and what becomes of the callbacks meanwhile.
  *
@@ -83,6 +89,7 @@ export class View<T> implements AsyncIterableIterator<T> {
     this.#core = core as BevCore;
     this.#lens = lens as Lens<T>;
     this.#signal = signal;
+    feedFrom ??= (view, give) => view.#feed(give);
   }
 
   /** Gives itself. */
@@ -190,6 +197,16 @@ export class View<T> implements AsyncIterableIterator<T> {
         return value === null ? DONE : { done: false, value };
       },
     };
+  }
+
+  async #feed(give: (value: T) => void): Promise<boolean> {
+    const look = (): IteratorResult<T, undefined> | null => {
+      const result = this.#step();
+      if (result !== null && result.done !== true) give(result.value);
+      return result;
+    };
+    if (this.#pending !== null) return this.#pending.then(() => this.#feed(give), () => this.#feed(give));
+    return (look() ?? await this.#whenAwake(look)).done !== true;
   }
 
   /** Waits until `look` gives something. */

@@ -12,7 +12,7 @@ import type { BufferEvent } from "../bufferevent/bufferevent.ts";
 import type { BevCore } from "../bufferevent/core.ts";
 import { type Takeover, takeOver, type Writer } from "./takeover.ts";
 import { viewChunks } from "./lenses.ts";
-import type { View } from "./views.ts";
+import { feedFrom, type View } from "./views.ts";
 
 /** As much of a `ReadableStream` of bytes as everyone uses. */
 export interface ByteReadable {
@@ -130,22 +130,24 @@ export function streamOfView(view: View<Uint8Array>, hooks: ReadableHooks): Byte
   const Stream = hostStream("ReadableStream");
   // Not of the type "bytes": that would take the memory of each chunk away from those who share it. Nothing is held
   // in the stream, so that the watermark of the bufferevent is the only bound, and cancelling loses nothing.
+  let cancelled = false;
   return new Stream({
     start(controller) {
       hooks.onStart?.((reason) => controller.error(reason));
     },
     async pull(controller) {
       try {
-        const { done, value } = await view.next();
-        if (done !== true) return controller.enqueue(value);
+        if (await feedFrom(view, (chunk) => controller.enqueue(chunk)) || cancelled) return;
         controller.close();
         hooks.onEnd?.(null);
       } catch (error) {
+        if (cancelled) return;
         hooks.onEnd?.(error);
         throw error;
       }
     },
     async cancel() {
+      cancelled = true;
       hooks.onCancel?.();
       await view.return();
     },

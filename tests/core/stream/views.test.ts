@@ -235,6 +235,19 @@ describe("frames()", () => {
     await stage.end();
   });
 
+  it("takes undefined of a codec for nothing", async () => {
+    const stage = await viewStage();
+    const codec = lengthPrefixed({ prefixBytes: 1 });
+    const frames = all(stage.rig.bev.frames({
+      decode: (input) => codec.decode(input) ?? (undefined as unknown as null),
+      encode: codec.encode,
+    }));
+    await stage.peerSends("\x03on", "e");
+    stage.rig.peer.shutdown();
+    assertEquals(await stage.run(frames), ["one"]);
+    await stage.end();
+  });
+
   it("refuses what is no codec", async () => {
     const stage = await viewStage();
     assertThrows(() => stage.rig.bev.frames(null as unknown as FrameCodec), TypeError);

@@ -48,6 +48,20 @@ function given(kind: Kind, items: readonly Uint8Array[]): Uint8Array {
   return kind === "stream" ? join(items) : encode(kind, items);
 }
 
+/** A stream that is cancelled when what it was asked for has just been taken. */
+const cancelled: [Kind, ReturnType<typeof Uint8Array.of>[], { do: "send" | "ask" | "high" | "wait"; n: number }[]] = [
+  "stream",
+  [new Uint8Array(1)],
+  [
+    { do: "send", n: 1 },
+    { do: "send", n: 1 },
+    { do: "ask", n: 1 },
+    { do: "high", n: 1 },
+    { do: "wait", n: 1 },
+    { do: "ask", n: 1 },
+  ],
+];
+
 /** One view of a kind: asks for up to `n` items and keeps what it gets, and can be left. */
 interface Asker {
   ask(n: number): Promise<void>;
@@ -163,7 +177,7 @@ describe("views", () => {
           await stage.end();
         },
       ),
-      { numRuns: RUNS },
+      { numRuns: RUNS, examples: [cancelled] },
     );
   });
 
