@@ -80,6 +80,11 @@ export class TokenBucketConfig {
    * burst, or the tick is under 1 ms or not under 2147484 s
    */
   constructor(options: TokenBucketOptions) {
+    if (typeof options !== "object" || options === null) {
+      throw new TypeError(
+        `Cannot limit a rate: the options are not an object: received ${options === null ? "null" : typeof options}`,
+      );
+    }
     const { readRate, readBurst, writeRate, writeBurst, tickMs = 1000 } = options;
     if (makeRateLimits === null) {
       makeRateLimits = (core: BevCore): RateLimits => new RateLimits(core);

@@ -80,9 +80,15 @@ export class EventBase {
    *
    * @param options The host, the number of priorities, and limits for a pass
    * @throws {RangeError} When an option is out of range
+   * @throws {TypeError} When the options are not an object, or the runtime is none
    * @throws {EventError} `EV_UNSUPPORTED` when no runtime is given and none can be chosen
    */
   constructor(options: EventBaseOptions = {}) {
+    if (typeof options !== "object" || options === null) {
+      throw new TypeError(
+        `Cannot make a base: the options are not an object: received ${options === null ? "null" : typeof options}`,
+      );
+    }
     const { priorities = 1, maxDispatchIntervalMs = Infinity, maxDispatchCallbacks = -1, minDispatchPriority = 1 } =
       options;
     checkPriorities(priorities);
@@ -103,7 +109,11 @@ export class EventBase {
       loopOf = (base: EventBase): Loop =>
         typeof base === "object" && base !== null && #loop in base ? base.#loop : refuse(base);
     }
-    this.#loop = new Loop(options.runtime ?? defaultRuntime(), priorities, {
+    const runtime = options.runtime ?? defaultRuntime();
+    if (typeof runtime?.now !== "function" || typeof runtime.setTimer !== "function") {
+      throw new TypeError("Cannot make a base: the runtime is not a Runtime, such as nodeRuntime() gives");
+    }
+    this.#loop = new Loop(runtime, priorities, {
       intervalMs: maxDispatchIntervalMs,
       callbacks: maxDispatchCallbacks < 0 ? Infinity : maxDispatchCallbacks,
       minPriority: minDispatchPriority,

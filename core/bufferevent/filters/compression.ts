@@ -9,7 +9,7 @@ import { EventError } from "../../errors.ts";
 import { checkLimit, show } from "../../buffer/checks.ts";
 import type { EvBuffer } from "../../buffer/evbuffer.ts";
 import { type CompressionFormat, type Compressor, defaultRuntime, type Runtime } from "../../runtime.ts";
-import type { BufferEvent } from "../bufferevent.ts";
+import { type BufferEvent, coreOf } from "../bufferevent.ts";
 import { type BufferEventFilter, FilterBufferEvent } from "../filter.ts";
 
 /** Options of {@linkcode compress}. */
@@ -96,7 +96,7 @@ export function compressionFilter<Ctx = unknown>(
   options: CompressionFilterOptions = {},
 ): FilterBufferEvent<Ctx> {
   const { read, write } = typeof format === "object" && format !== null ? format : { read: format, write: format };
-  const all = { ...options, runtime: options.runtime ?? underlying.base.runtime };
+  const all = { ...options, runtime: options.runtime ?? coreOf(underlying).base.runtime };
   const inward = read === null ? null : new Decompressing(read, all);
   const outward = write === null ? null : new Compressing(write, all);
   const filter = new FilterBufferEvent<Ctx>(

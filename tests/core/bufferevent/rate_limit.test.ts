@@ -75,6 +75,7 @@ describe("TokenBucketConfig (K1)", () => {
     for (const tickMs of [0, 0.9, -5, NaN, 2_147_484_000, Infinity]) {
       assertThrows(() => new TokenBucketConfig({ ...good, tickMs }), RangeError);
     }
+    assertThrows(() => new TokenBucketConfig(undefined as never), TypeError, "the options are not an object");
   });
 });
 

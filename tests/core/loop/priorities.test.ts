@@ -250,6 +250,8 @@ describe("the limits of a dispatch (P6)", () => {
         { minDispatchPriority: 0.5 },
       ]
     ) assertThrows(() => new EventBase({ runtime: sim, ...wrong }), RangeError);
+    assertThrows(() => new EventBase(null as never), TypeError, "the options are not an object: received null");
+    assertThrows(() => new EventBase({ runtime: {} as never }), TypeError, "the runtime is not a Runtime");
   });
 });
 
