@@ -465,7 +465,13 @@ export class EventBase {
    * @throws {RangeError} When the address is none
    */
   connectOverlapped(address: ConnectOptions, ov: Overlapped): Socket {
-    return socketOf(operationOf(ov).connect(() => streamOf(this.connect(address))));
+    return socketOf(
+      operationOf(ov).connect(() => {
+        // Before `streamOf` is looked at: it may be the first socket of the program.
+        const socket = this.connect(address);
+        return streamOf(socket);
+      }),
+    );
   }
 
   /**

@@ -6,7 +6,8 @@ import type { Source } from "../loop/source.ts";
  * For the core: the source behind a pollable.
  *
  * It is set by the first pollable that is made, and the same is done wherever the core reaches behind a public class: a
- * class with a `static` block would be in every bundle, and all that it needs with it.
+ * class with a `static` block would be in every bundle, and all that it needs with it. So such a function must not be
+ * called on what its own argument makes: `sourceOf(make())` looks at `sourceOf` first.
  */
 export let sourceOf: (pollable: Pollable) => Source;
 
