@@ -9,10 +9,12 @@ import { join } from "node:path";
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { exampleCommand, plainEnvironment, ROOT, type RuntimeName, RUNTIMES } from "../tools/runtimes.mjs";
 import {
+  assertHeldLess,
   Client,
   eventually,
   type Fed,
   feed,
+  type MeasuredServer,
   oneLine,
   openSockets,
   PATIENCE_MS,
@@ -20,6 +22,7 @@ import {
   residentMiB,
   type RunningServer,
   runProgram,
+  startMeasured,
   startServer,
 } from "./workshop.ts";
 
@@ -141,17 +144,20 @@ const NONSENSE = [
 
 for (const runtime of RUNTIMES) {
   describe(`board_server on ${runtime}`, () => {
-    let server: RunningServer;
+    let server: MeasuredServer;
     let socketsBefore: number;
 
     before(async () => {
-      server = await startServer(runtime, "board_server");
+      server = await startMeasured(runtime, "board_server");
       await (await Player.join(server)).quit();
       socketsBefore = openSockets(server.pid);
     });
     after(async () => {
-      await eventually("the sockets are closed", () => openSockets(server.pid) <= socketsBefore);
-      assertEquals(await server.stop(), null);
+      try {
+        await eventually("the sockets are closed", () => openSockets(server.pid) <= socketsBefore);
+      } finally {
+        assertEquals(await server.stop(), null);
+      }
       // It never prints what a player has sent.
       for (const line of server.printed().trimEnd().split("\n")) {
         assertMatch(line, /^[A-Z] (has come, (ip 127\.0\.0\.1, port \d+|already gone)|is gone: [A-Za-z ]+)$/);
@@ -286,8 +292,7 @@ for (const runtime of RUNTIMES) {
       assert(flooder.answers > 0, "no move was taken");
       // One chunk may have brought more than there was leave for.
       assert(flooder.answers <= MESSAGES_PER_SECOND * (seconds + 1) + 200, `${flooder.answers} in ${seconds} s`);
-      const more = residentMiB(server.pid) - held;
-      assert(more < 64, `the server holds ${more.toFixed(1)} MiB more than before`);
+      await assertHeldLess(server, held, 64);
       flooder.client.reset();
       const newlines = await Player.join(server);
       newlines.say("\n".repeat(10 * MIB));
@@ -322,8 +327,7 @@ for (const runtime of RUNTIMES) {
       const made = Math.max(...players.map((player) => player.moves.length));
       for (const player of players) await player.until("every move", () => player.moves.length === made);
       for (const player of players) assertEquals(player.moves, witness.moves);
-      const more = residentMiB(server.pid) - held;
-      assert(more < 48, `the server holds ${more.toFixed(1)} MiB more than before`);
+      await assertHeldLess(server, held, 48);
       assertMatch(server.printed(), new RegExp(`^${deaf.me} is gone: does not read$`, "m"));
       deaf.client.socket.destroy();
       await Promise.all(players.map((player) => player.quit()));

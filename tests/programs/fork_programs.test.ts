@@ -6,16 +6,18 @@ import { readdirSync } from "node:fs";
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { RUNTIMES } from "../tools/runtimes.mjs";
 import {
+  assertHeldLess,
   Client,
   eventually,
   feed,
+  type MeasuredServer,
   oneLine,
   openSockets,
   quiet,
   residentMiB,
   rot13,
-  type RunningServer,
   runProgram,
+  startMeasured,
   startServer,
 } from "./workshop.ts";
 
@@ -30,7 +32,7 @@ function threads(pid: number): number {
 }
 
 /** Sends all that the server will take to a client that does not read, and fails if it takes everything or holds much. */
-async function refusesToRead(server: RunningServer, serves: () => Promise<void>): Promise<void> {
+async function refusesToRead(server: MeasuredServer, serves: () => Promise<void>): Promise<void> {
   const residentBefore = residentMiB(server.pid);
   const client = await Client.open(server.port);
   client.socket.pause();
@@ -39,15 +41,14 @@ async function refusesToRead(server: RunningServer, serves: () => Promise<void>)
   for (let last = -1; last !== taken; await quiet(500)) last = taken;
   assert(taken < 48, "the server has taken everything, though nobody reads what it answers");
   await serves();
-  const held = residentMiB(server.pid) - residentBefore;
-  assert(held < 64, `the server holds ${held.toFixed(1)} MiB more than before`);
+  await assertHeldLess(server, residentBefore, 64);
   client.reset();
   await serves();
 }
 
 for (const runtime of RUNTIMES) {
   describe(`rot13_fork on ${runtime}`, () => {
-    let server: RunningServer;
+    let server: MeasuredServer;
     let threadsBefore: number;
     let socketsBefore: number;
 
@@ -67,15 +68,18 @@ for (const runtime of RUNTIMES) {
     }
 
     before(async () => {
-      server = await startServer(runtime, "rot13_fork");
+      server = await startMeasured(runtime, "rot13_fork");
       threadsBefore = threads(server.pid);
       await serves();
       await quiet(50);
       socketsBefore = openSockets(server.pid);
     });
     after(async () => {
-      await reaped();
-      assertEquals(await server.stop(), null);
+      try {
+        await reaped();
+      } finally {
+        assertEquals(await server.stop(), null);
+      }
       assertEquals(server.printed(), "");
     });
 
@@ -143,8 +147,7 @@ for (const runtime of RUNTIMES) {
       const residentBefore = residentMiB(server.pid);
       for (let i = 0; i < 150; i += 5) await Promise.all(Array.from({ length: 5 }, serves));
       await reaped();
-      const held = residentMiB(server.pid) - residentBefore;
-      assert(held < 128, `the server holds ${held.toFixed(1)} MiB more than before`);
+      await assertHeldLess(server, residentBefore, 128);
     });
 
     it("ends with exit code 0 at SIGTERM and SIGINT, its children with it", async () => {
@@ -172,7 +175,7 @@ for (const runtime of RUNTIMES) {
 
   describe(`epoll_workers on ${runtime}`, () => {
     const count = 3;
-    let server: RunningServer;
+    let server: MeasuredServer;
     /** How many were served whole: it had no more, but for those that were reset before it accepted them. */
     let connections = 0;
 
@@ -187,7 +190,7 @@ for (const runtime of RUNTIMES) {
     }
 
     before(async () => {
-      server = await startServer(runtime, "epoll_workers", [String(count)]);
+      server = await startMeasured(runtime, "epoll_workers", [String(count)]);
     });
     after(async () => {
       const client = await Client.open(server.port);

@@ -39,10 +39,10 @@ for (const runtime of RUNTIMES) {
     try {
       // What the runtime takes for its compilers and its heap is none of a client's.
       await close(await open(WARM_UP));
-      const before = await server.heldMiB();
+      const before = (await server.collected()).resident;
       const clients = await open(CLIENTS);
       assertEquals(openSockets(server.pid), sockets + CLIENTS, "nobody was let go");
-      const each = (await server.heldMiB() - before) / CLIENTS;
+      const each = ((await server.collected()).resident - before) / CLIENTS;
       assert(each < 1, `each holds ${each.toFixed(2)} MiB`);
       await close(clients);
     } finally {

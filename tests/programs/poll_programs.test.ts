@@ -9,15 +9,17 @@ import { after, before, describe, it } from "node:test";
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { exampleCommand, findRuntime, plainEnvironment, ROOT, type RuntimeName, RUNTIMES } from "../tools/runtimes.mjs";
 import {
+  assertHeldLess,
   Client,
   eventually,
   feed,
+  type MeasuredServer,
   oneLine,
   openSockets,
   quiet,
   residentMiB,
-  type RunningServer,
   runProgram,
+  startMeasured,
   startServer,
 } from "./workshop.ts";
 
@@ -50,7 +52,7 @@ async function freePort(): Promise<number> {
 for (const runtime of RUNTIMES) {
   for (const { name, args } of ECHOES) {
     describe(`${[name, ...args].join(" ")} on ${runtime}`, () => {
-      let server: RunningServer;
+      let server: MeasuredServer;
       let socketsBefore: number;
 
       async function serves(): Promise<void> {
@@ -63,14 +65,17 @@ for (const runtime of RUNTIMES) {
       }
 
       before(async () => {
-        server = await startServer(runtime, name, args);
+        server = await startMeasured(runtime, name, args);
         await serves();
         await quiet(50);
         socketsBefore = openSockets(server.pid);
       });
       after(async () => {
-        await eventually("the sockets are closed", () => openSockets(server.pid) <= socketsBefore);
-        assertEquals(await server.stop(), null);
+        try {
+          await eventually("the sockets are closed", () => openSockets(server.pid) <= socketsBefore);
+        } finally {
+          assertEquals(await server.stop(), null);
+        }
       });
 
       it("answers nc and socat", async () => {
@@ -128,8 +133,7 @@ for (const runtime of RUNTIMES) {
         for (let last = -1; last !== taken; await quiet(300)) last = taken;
         assert(taken < 64, "the server has taken everything");
         await serves();
-        const held = residentMiB(server.pid) - before;
-        assert(held < 48, `the server holds ${held.toFixed(1)} MiB more than before`);
+        await assertHeldLess(server, before, 48);
         client.reset();
       });
 

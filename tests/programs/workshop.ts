@@ -3,7 +3,7 @@
 import { spawn } from "node:child_process";
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { connect, type Socket } from "node:net";
-import { fail } from "@std/assert";
+import { assert, fail } from "@std/assert";
 import { endAllOnExit, start } from "../tools/processes.mjs";
 import { collecting, exampleCommand, plainEnvironment, ROOT, type RuntimeName } from "../tools/runtimes.mjs";
 
@@ -57,13 +57,25 @@ export function startLimited(
 
 /** A server that can tell what it holds from garbage that is not collected yet. */
 export interface MeasuredServer extends RunningServer {
-  /** The memory that it has in RAM when its garbage is collected, in MiB. */
-  heldMiB(): Promise<number>;
+  /** Has it collect its garbage. */
+  collected(): Promise<Held>;
+}
+
+/** What a server has when its garbage is collected, in MiB. */
+export interface Held {
+  /** The memory that it has in RAM: with what its allocator keeps for later. */
+  resident: number;
+  /** What its objects and their bytes take. */
+  used: number;
 }
 
 /** Starts a server of `examples/` of which the memory is to be measured. */
-export function startMeasured(runtime: RuntimeName, name: string): Promise<MeasuredServer> {
-  return startMeasuredCommand(runtime, exampleCommand(runtime, name, ["0"]));
+export function startMeasured(
+  runtime: RuntimeName,
+  name: string,
+  moreArgs: readonly string[] = [],
+): Promise<MeasuredServer> {
+  return startMeasuredCommand(runtime, exampleCommand(runtime, name, ["0", ...moreArgs]));
 }
 
 /** The same, of any program that says where it listens. */
@@ -72,14 +84,16 @@ export async function startMeasuredCommand(
   command: { file: string; args: string[] },
 ): Promise<MeasuredServer> {
   const server = await startCommand(collecting(runtime, command));
-  const times = (): number => server.printed().split("collected\n").length;
+  const report = /^collected, (\d+) bytes are used\n/gm;
+  const reports = (): RegExpExecArray[] => [...server.printed().matchAll(report)];
   return {
     ...server,
-    heldMiB: async () => {
-      const before = times();
+    printed: () => server.printed().replaceAll(report, ""),
+    collected: async () => {
+      const before = reports().length;
       process.kill(server.pid, "SIGUSR2");
-      await eventually("the garbage is collected", () => times() > before);
-      return residentMiB(server.pid);
+      await eventually("the garbage is collected", () => reports().length > before);
+      return { resident: residentMiB(server.pid), used: Number(reports().at(-1)?.[1]) / 2 ** 20 };
     },
   };
 }
@@ -237,6 +251,13 @@ export async function eventually(what: string, holds: () => boolean): Promise<vo
     if (performance.now() > deadline) fail(`${what}: not within ${PATIENCE_MS} ms`);
     await quiet(20);
   }
+}
+
+/** Fails when a server has `limit` MiB more in RAM than `before`, and that is no garbage. */
+export async function assertHeldLess(server: MeasuredServer, before: number, limit: number): Promise<void> {
+  let held = residentMiB(server.pid) - before;
+  if (held >= limit) held = (await server.collected()).resident - before;
+  assert(held < limit, `the server holds ${held.toFixed(1)} MiB more than before`);
 }
 
 /** The memory that a process has in RAM, in MiB. */

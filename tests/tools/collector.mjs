@@ -1,6 +1,6 @@
 /**
  * Loaded into a server before its own program, to tell what it holds from garbage that is not collected yet: at SIGUSR2
- * it has all garbage collected, lets the allocator give pages back, and prints `collected` to standard error.
+ * it has all garbage collected, lets the allocator give pages back, and prints what is in use to standard error.
  */
 
 process.on("SIGUSR2", async () => {
@@ -9,5 +9,6 @@ process.on("SIGUSR2", async () => {
     else globalThis.gc();
     await new Promise((resolve) => setTimeout(resolve, 300));
   }
-  console.error("collected");
+  const { heapUsed, external } = process.memoryUsage();
+  console.error(`collected, ${heapUsed + external} bytes are used`);
 });

@@ -5,6 +5,9 @@
 import { spawn } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
 
+/** What a child prints is kept up to here. */
+const MAX_OUTPUT_BYTES = 8 << 20;
+
 /** The groups that are alive, by the id of their leader. */
 const groups = new Set();
 let ending = false;
@@ -19,7 +22,7 @@ let ending = false;
  *   `output` is standard output and error in the order of arrival; `leftBehind` names processes that outlived the
  *   child, which are ended too
  */
-export function run(file, args, { cwd, env, timeoutMs, maxOutputBytes = 8 << 20 }) {
+export function run(file, args, { cwd, env, timeoutMs, maxOutputBytes = MAX_OUTPUT_BYTES }) {
   return new Promise((resolve) => {
     const started = performance.now();
     const child = spawn(file, args, { cwd, env, detached: true, stdio: ["ignore", "pipe", "pipe"] });
@@ -85,6 +88,7 @@ export async function start(file, args, { cwd, env, ready, timeoutMs = 20_000 })
   const child = spawn(file, args, { cwd, env, detached: true, stdio: ["ignore", "pipe", "pipe"] });
   if (child.pid !== undefined) groups.add(child.pid);
   let output = "";
+  let found = null;
   let failure;
   const ended = new Promise((resolve) => {
     child.on("error", (error) => resolve(`could not be started: ${error.message}`));
@@ -100,8 +104,8 @@ export async function start(file, args, { cwd, env, ready, timeoutMs = 20_000 })
       resolve(null);
     }, timeoutMs);
     const take = (chunk) => {
-      if (output.length < 65536) output += chunk;
-      const found = ready.exec(output);
+      if (output.length < MAX_OUTPUT_BYTES) output += chunk;
+      found ??= ready.exec(output);
       if (found === null) return;
       clearTimeout(timer);
       resolve(found);

@@ -77,7 +77,7 @@ export function exampleCommand(name, example, args = []) {
 }
 
 /**
- * The same command, but the program collects its garbage at SIGUSR2 and prints `collected`.
+ * The same command, but the program collects its garbage at SIGUSR2 and prints `collected, N bytes are used`.
  *
  * @param {"node" | "deno" | "bun"} name
  * @param {{ file: string, args: string[] }} command As `exampleCommand()` gives it, or alike
