@@ -1,5 +1,6 @@
 /** Connection listeners: a callback for each connection that arrives. */
 
+import { show } from "./checks.ts";
 import { EAGAIN, EV_PERSIST, EV_READ } from "./flags.ts";
 import {
   LEV_OPT_BIND_IPV4_AND_IPV6,
@@ -290,6 +291,6 @@ function baseFreed(): EventError {
 
 function checkCallback(cb: unknown): void {
   if (cb !== null && typeof cb !== "function") {
-    throw new TypeError(`Cannot set the callback of a listener: not a function or null: received ${typeof cb}`);
+    throw new TypeError(`Cannot set the callback of a listener: not a function or null: received ${show(cb)}`);
   }
 }

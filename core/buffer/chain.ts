@@ -4,6 +4,7 @@
  * ends with {@linkcode changed}, once the chains of all buffers in it are whole.
  */
 
+import { plain, stateError } from "../checks.ts";
 import {
   Chunk,
   COUNTED,
@@ -18,7 +19,6 @@ import {
   shareChunk,
 } from "./chunk.ts";
 import { carve, LARGE_BYTES, pool, refill, type Slab } from "./slab.ts";
-import { plain, stateError } from "./checks.ts";
 import { encodeUtf8, writeUtf8 } from "./utf8.ts";
 import { view } from "./engine.ts";
 import { appendToSpare, type Reservation } from "./reserve.ts";

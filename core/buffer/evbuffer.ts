@@ -5,6 +5,17 @@
  * @module
  */
 
+import {
+  checkBytes,
+  checkCount,
+  checkEol,
+  checkFunction,
+  checkLimit,
+  isBytes,
+  plain,
+  show,
+  stateError,
+} from "../checks.ts";
 import type { EventBase } from "../loop/event_base.ts";
 import { addCallback, type BufferCallback, type CallbackEntry, cancelCallbacks, defer } from "./callbacks.ts";
 import {
@@ -31,17 +42,6 @@ import {
   refuse,
 } from "./chain.ts";
 import { view } from "./engine.ts";
-import {
-  checkBytes,
-  checkCount,
-  checkEol,
-  checkFunction,
-  checkLimit,
-  isBytes,
-  plain,
-  show,
-  stateError,
-} from "./checks.ts";
 import {
   Chunk,
   COUNTED,
@@ -81,7 +81,10 @@ export interface EolPosition {
   length: number;
 }
 
-/** For the core: the chain behind a buffer. */
+/**
+ * For the core: the chain behind a buffer. Set by the first buffer: see `Pollable`. It is called for each message, so it
+ * goes through no function: nobody may call it on what its own argument makes.
+ */
 export let chainOf: (buffer: EvBuffer) => Chain;
 
 /**

@@ -2,9 +2,9 @@
  * A part of a file that several buffers can hold at once.
  */
 
+import { checkCount, checkFunction, plain, show, stateError } from "../checks.ts";
 import { EventError } from "../errors.ts";
 import { defaultRuntime } from "../runtime.ts";
-import { checkCount, checkFunction, plain, show, stateError } from "./checks.ts";
 import { dropUser, releasesWait, runReleases, Source } from "./chunk.ts";
 
 /** For the buffer: the memory behind a segment; null for what is none. */

@@ -2,9 +2,9 @@
  * Integers and floating-point numbers at both ends of a chain, through eight bytes of scratch memory.
  */
 
+import { show } from "../checks.ts";
 import type { Chunk } from "./chunk.ts";
 import { appendCopy, type Chain, changed, dropFront } from "./chain.ts";
-import { show } from "./checks.ts";
 
 const eight = /* @__PURE__ */ new ArrayBuffer(8);
 const memory: Uint8Array = /* @__PURE__ */ new Uint8Array(eight);

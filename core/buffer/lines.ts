@@ -2,10 +2,10 @@
  * Taking lines off the front: `readln`, a view per line, and `eachLine`, no view at all.
  */
 
+import { checkEol, stateError } from "../checks.ts";
 import { type Chunk, dropUser, expose, handOut, LENT } from "./chunk.ts";
 import { type Chain, changed, copyFront, dropFront, FRONT_CLOSED, lookFront } from "./chain.ts";
 import { hasCallbacks } from "./callbacks.ts";
-import { checkEol, stateError } from "./checks.ts";
 import { findByte, findWith, hasMemo, isSimple, lastByteOf, scan, scanFront, wordsOf } from "./eol.ts";
 import { EVBUFFER_EOL_CRLF } from "../flags.ts";
 

@@ -2,9 +2,9 @@
  * Positions in a buffer, which know when they no longer hold.
  */
 
+import { checkCount, show } from "../checks.ts";
 import type { Chunk } from "./chunk.ts";
 import type { Chain } from "./chain.ts";
-import { checkCount, show } from "./checks.ts";
 
 /** A position in a buffer. Any change of the buffer's bytes makes it stale. libevent: `struct evbuffer_ptr`. */
 export interface EvBufferPtr {

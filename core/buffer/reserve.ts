@@ -3,9 +3,9 @@
  * write into a reservation that was given up can hurt nobody else.
  */
 
+import { stateError } from "../checks.ts";
 import { Chunk } from "./chunk.ts";
 import { type Chain, changed, linkBack, sideOf } from "./chain.ts";
-import { stateError } from "./checks.ts";
 import { Slab } from "./slab.ts";
 
 /** The least that is set aside at once. */

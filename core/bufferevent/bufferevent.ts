@@ -1,6 +1,6 @@
 /** The public face of every bufferevent. */
 
-import { checkFunction } from "../buffer/checks.ts";
+import { checkFunction, show } from "../checks.ts";
 import { BEV_OPT_DEFER_CALLBACKS, BEV_OPT_UNLOCK_CALLBACKS, EV_READ, EV_WRITE } from "../flags.ts";
 import { EventError } from "../errors.ts";
 import type { EvBuffer } from "../buffer/evbuffer.ts";
@@ -43,10 +43,15 @@ export interface Watermarks {
 }
 
 /** For the core: what is behind a bufferevent. */
-export let coreOf: (bev: BufferEvent) => BevCore = refuse;
+export function coreOf(bev: BufferEvent): BevCore {
+  return behind(bev);
+}
+
+/** Set by the first BufferEvent: see `Pollable`. */
+let behind: (bev: BufferEvent) => BevCore = refuse;
 
 function refuse(bev: unknown): never {
-  throw new TypeError(`Cannot use a bufferevent: not a BufferEvent: received ${bev === null ? "null" : typeof bev}`);
+  throw new TypeError(`Cannot use a bufferevent: not a BufferEvent: received ${show(bev)}`);
 }
 
 /** How long `close()` waits for the peer unless it is told. */
@@ -67,8 +72,8 @@ export abstract class BufferEvent<Ctx = unknown> {
 
   /** Made by the subclasses only. */
   protected constructor(core: object) {
-    if (coreOf === refuse) {
-      coreOf = (bev: BufferEvent): BevCore =>
+    if (behind === refuse) {
+      behind = (bev: BufferEvent): BevCore =>
         typeof bev === "object" && bev !== null && #core in bev ? bev.#core : refuse(bev);
     }
     this.#core = core as BevCore;
@@ -98,7 +103,7 @@ export abstract class BufferEvent<Ctx = unknown> {
    */
   setCallbacks(cb: BufferEventCallbacks<this> | null): void {
     if (cb !== null && typeof cb !== "object" && typeof cb !== "function") {
-      throw new TypeError(`Cannot set callbacks: not an object: received ${typeof cb}`);
+      throw new TypeError(`Cannot set callbacks: not an object: received ${show(cb)}`);
     }
     if (cb !== null) {
       checkCallback("read", cb.read);
@@ -659,13 +664,13 @@ function checkDirections(doing: string, what: number): void {
 }
 
 function checkCount(doing: string, n: number): void {
-  if (typeof n !== "number") throw new TypeError(`Cannot ${doing}: not a number: received ${typeof n}`);
+  if (typeof n !== "number") throw new TypeError(`Cannot ${doing}: not a number: received ${show(n)}`);
   if (!Number.isInteger(n) || n < 0) throw new RangeError(`Cannot ${doing}: not a count of bytes: received ${n}`);
 }
 
 function checkDuration(doing: string, ms: number | null): number {
   if (ms === null) return 0;
-  if (typeof ms !== "number") throw new TypeError(`Cannot ${doing}: not a number: received ${typeof ms}`);
+  if (typeof ms !== "number") throw new TypeError(`Cannot ${doing}: not a number: received ${show(ms)}`);
   if (!(ms >= 0 && Number.isFinite(ms))) throw new RangeError(`Cannot ${doing}: not a duration: received ${ms}`);
   return ms;
 }

@@ -1,6 +1,7 @@
 /** A bufferevent over another one, with a transformation in between. */
 
 import type { EvBuffer } from "../buffer/evbuffer.ts";
+import { show } from "../checks.ts";
 import type { EventError } from "../errors.ts";
 import { BufferEvent, checkOptions, coreOf } from "./bufferevent.ts";
 import { FilterCore } from "./filter_core.ts";
@@ -105,7 +106,7 @@ export class FilterBufferEvent<Ctx = unknown> extends BufferEvent<Ctx> {
     checkOptions(options);
     for (const fn of [inputFilter, outputFilter, onFree]) {
       if (fn !== null && typeof fn !== "function") {
-        throw new TypeError(`Cannot make a filter: not a function: received ${typeof fn}`);
+        throw new TypeError(`Cannot make a filter: not a function: received ${show(fn)}`);
       }
     }
     super(new FilterCore(coreOf(underlying), inputFilter, outputFilter, options, onFree));

@@ -1,5 +1,6 @@
 /** `pipe()`: what arrives on one bufferevent is sent on another, both ways, with backpressure. */
 
+import { checkSignal } from "../checks.ts";
 import { BEV_EVENT_EOF, BEV_EVENT_ERROR, BEV_EVENT_READING, BEV_EVENT_TIMEOUT, EV_READ, EV_WRITE } from "../flags.ts";
 import { EventError } from "../errors.ts";
 import { moveBytes } from "../buffer/internal.ts";
@@ -224,10 +225,7 @@ export async function pipe(a: BufferEvent, b: BufferEvent, options: PipeOptions 
       throw new RangeError(`Cannot pipe: ${name}TimeoutMs is not a duration: received ${ms}`);
     }
   }
-  const { signal } = options;
-  if (signal !== undefined && typeof signal?.addEventListener !== "function") {
-    throw new TypeError("Cannot pipe: the signal is not an AbortSignal");
-  }
+  checkSignal("pipe", options.signal);
   for (const core of [first, second]) {
     core.live("pipe");
     if (core.closing !== null) throw new EventError("Cannot pipe: it is being closed", { code: "EV_FREED" });

@@ -1,5 +1,6 @@
 /** Rate limits: how they are described, and the groups that share one. */
 
+import { checkOptions, show } from "../checks.ts";
 import { EV_READ, EV_WRITE } from "../flags.ts";
 import { type EventBase, loopOf } from "../loop/event_base.ts";
 import type { BevCore } from "./core.ts";
@@ -80,12 +81,7 @@ export class TokenBucketConfig {
    * burst, or the tick is under 1 ms or not under 2147484 s
    */
   constructor(options: TokenBucketOptions) {
-    if (typeof options !== "object" || options === null) {
-      throw new TypeError(
-        `Cannot limit a rate: the options are not an object: received ${options === null ? "null" : typeof options}`,
-      );
-    }
-    const { readRate, readBurst, writeRate, writeBurst, tickMs = 1000 } = options;
+    const { readRate, readBurst, writeRate, writeBurst, tickMs = 1000 } = checkOptions("limit a rate", options);
     if (makeRateLimits === null) {
       makeRateLimits = (core: BevCore): RateLimits => new RateLimits(core);
       isConfig = (value: unknown): boolean => value instanceof TokenBucketConfig;
@@ -106,10 +102,15 @@ export class TokenBucketConfig {
 }
 
 /** For `BufferEvent`: what is behind a group. */
-export let groupCoreOf: (group: RateLimitGroup) => GroupCore = refuse;
+export function groupCoreOf(group: RateLimitGroup): GroupCore {
+  return behind(group);
+}
+
+/** Set by the first RateLimitGroup: see `Pollable`. */
+let behind: (group: RateLimitGroup) => GroupCore = refuse;
 
 function refuse(group: unknown): never {
-  throw new TypeError(`Cannot use a group: not a RateLimitGroup: received ${group === null ? "null" : typeof group}`);
+  throw new TypeError(`Cannot use a group: not a RateLimitGroup: received ${show(group)}`);
 }
 
 /**
@@ -152,8 +153,8 @@ export class RateLimitGroup {
    */
   constructor(base: EventBase, config: TokenBucketConfig) {
     checkConfig(config);
-    if (groupCoreOf === refuse) {
-      groupCoreOf = (group: RateLimitGroup): GroupCore =>
+    if (behind === refuse) {
+      behind = (group: RateLimitGroup): GroupCore =>
         typeof group === "object" && group !== null && #core in group ? group.#core : refuse(group);
     }
     this.#base = base;
@@ -269,7 +270,7 @@ export class RateLimitGroup {
 /** Throws unless it is a configuration. */
 export function checkConfig(config: unknown): asserts config is TokenBucketConfig {
   if (!isConfig(config)) {
-    throw new TypeError(`Cannot limit a rate: not a TokenBucketConfig: received ${typeof config}`);
+    throw new TypeError(`Cannot limit a rate: not a TokenBucketConfig: received ${show(config)}`);
   }
 }
 
@@ -296,6 +297,6 @@ function checkRate(direction: string, rate: number, burst: number): void {
 
 function checkNumber(name: string, value: number): void {
   if (typeof value !== "number") {
-    throw new TypeError(`Cannot limit a rate: ${name} is not a number: received ${typeof value}`);
+    throw new TypeError(`Cannot limit a rate: ${name} is not a number: received ${show(value)}`);
   }
 }

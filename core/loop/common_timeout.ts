@@ -64,7 +64,12 @@ function placeOf(event: LoopEvent): EventExtra {
 }
 
 /** For the loop: the queue behind a common timeout. */
-export let queueOf: (timeout: CommonTimeout) => CommonQueue;
+export function queueOf(timeout: CommonTimeout): CommonQueue {
+  return behind(timeout);
+}
+
+/** Set by the first CommonTimeout: see `Pollable`. */
+let behind: (timeout: CommonTimeout) => CommonQueue;
 
 /**
  * A duration that many events of a base share; what `EventBase.initCommonTimeout()` gives and `EventHandle.add()` takes.
@@ -77,7 +82,7 @@ export class CommonTimeout {
   readonly #queue: CommonQueue;
 
   private constructor(queue: CommonQueue) {
-    queueOf ??= (timeout: CommonTimeout): CommonQueue => timeout.#queue;
+    behind ??= (timeout: CommonTimeout): CommonQueue => timeout.#queue;
     this.#queue = queue;
     this.ms = queue.ms;
   }

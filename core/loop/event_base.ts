@@ -1,5 +1,6 @@
 /** The event base: the public face of the loop. */
 
+import { checkOptions, show } from "../checks.ts";
 import { EV_CLOSED, EV_PERSIST, EV_READ, EV_SIGNAL, EV_TIMEOUT, EV_WRITE } from "../flags.ts";
 import { EVENT_BASE_COUNT_ACTIVE, EVENT_BASE_COUNT_ADDED, EVENT_BASE_COUNT_VIRTUAL } from "../flags.ts";
 import { EVENT_MAX_PRIORITIES, EVLOOP_NO_EXIT_ON_EMPTY, EVLOOP_NONBLOCK, EVLOOP_ONCE } from "../flags.ts";
@@ -19,10 +20,15 @@ import type { BaseStats } from "./stats.ts";
 import type { CheckCallback, PrepareCallback, Watcher } from "./watch.ts";
 
 /** For the core: the engine behind a base. */
-export let loopOf: (base: EventBase) => Loop = refuse;
+export function loopOf(base: EventBase): Loop {
+  return behind(base);
+}
+
+/** Set by the first EventBase: see `Pollable`. */
+let behind: (base: EventBase) => Loop = refuse;
 
 function refuse(base: unknown): never {
-  throw new TypeError(`Cannot use a base: not an EventBase: received ${base === null ? "null" : typeof base}`);
+  throw new TypeError(`Cannot use a base: not an EventBase: received ${show(base)}`);
 }
 
 /** How to make an {@linkcode EventBase}. libevent: `struct event_config`. */
@@ -84,11 +90,7 @@ export class EventBase {
    * @throws {EventError} `EV_UNSUPPORTED` when no runtime is given and none can be chosen
    */
   constructor(options: EventBaseOptions = {}) {
-    if (typeof options !== "object" || options === null) {
-      throw new TypeError(
-        `Cannot make a base: the options are not an object: received ${options === null ? "null" : typeof options}`,
-      );
-    }
+    checkOptions("make a base", options);
     const { priorities = 1, maxDispatchIntervalMs = Infinity, maxDispatchCallbacks = -1, minDispatchPriority = 1 } =
       options;
     checkPriorities(priorities);
@@ -105,8 +107,8 @@ export class EventBase {
         `Cannot make a base: minDispatchPriority is not a priority: received ${minDispatchPriority}`,
       );
     }
-    if (loopOf === refuse) {
-      loopOf = (base: EventBase): Loop =>
+    if (behind === refuse) {
+      behind = (base: EventBase): Loop =>
         typeof base === "object" && base !== null && #loop in base ? base.#loop : refuse(base);
     }
     const runtime = options.runtime ?? defaultRuntime();
@@ -165,13 +167,13 @@ export class EventBase {
    * @throws {RangeError} For other flags
    */
   once(source: Pollable | null, what: number, cb: EventCallback, timeoutMs?: number): void {
-    if (typeof cb !== "function") throw new TypeError(`Cannot call once: received ${typeof cb} for the callback`);
+    if (typeof cb !== "function") throw new TypeError(`Cannot call once: received ${show(cb)} for the callback`);
     const io = what & (EV_READ | EV_WRITE | EV_CLOSED);
     if ((what & ~(EV_TIMEOUT | EV_READ | EV_WRITE | EV_CLOSED)) !== 0 || what === 0 || !Number.isInteger(what)) {
       throw new RangeError(`Cannot call once: only EV_TIMEOUT, EV_READ, EV_WRITE and EV_CLOSED: received ${what}`);
     }
     if (source !== null && !(source instanceof Pollable)) {
-      throw new TypeError(`Cannot call once: the source is not a socket or null: received ${typeof source}`);
+      throw new TypeError(`Cannot call once: the source is not a socket or null: received ${show(source)}`);
     }
     if (timeoutMs !== undefined) checkTimeout("call once", timeoutMs);
     this.#live("call once");
@@ -326,7 +328,7 @@ export class EventBase {
 
   /** Calls `fn` with each event that is added or active, once. libevent: `event_base_foreach_event`. */
   foreachEvent(fn: (ev: EventHandle) => void): void {
-    if (typeof fn !== "function") throw new TypeError(`Cannot visit the events: not a function: received ${typeof fn}`);
+    if (typeof fn !== "function") throw new TypeError(`Cannot visit the events: not a function: received ${show(fn)}`);
     const handles: EventHandle[] = [];
     this.#loop.forEach((event) => {
       const handle = handleOf(event);
@@ -426,7 +428,7 @@ export class EventBase {
 
   #watchable(cb: unknown): void {
     if (typeof cb !== "function") {
-      throw new TypeError(`Cannot watch a base: the callback is not a function: received ${typeof cb}`);
+      throw new TypeError(`Cannot watch a base: the callback is not a function: received ${show(cb)}`);
     }
     this.#live("watch a base");
   }
@@ -465,13 +467,7 @@ export class EventBase {
    * @throws {RangeError} When the address is none
    */
   connectOverlapped(address: ConnectOptions, ov: Overlapped): Socket {
-    return socketOf(
-      operationOf(ov).connect(() => {
-        // Before `streamOf` is looked at: it may be the first socket of the program.
-        const socket = this.connect(address);
-        return streamOf(socket);
-      }),
-    );
+    return socketOf(operationOf(ov).connect(() => streamOf(this.connect(address))));
   }
 
   /**

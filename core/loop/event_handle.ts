@@ -1,5 +1,6 @@
 /** The public face of an event. */
 
+import { show } from "../checks.ts";
 import { EV_CLOSED, EV_ET, EV_FINALIZE, EV_PERSIST, EV_READ, EV_SIGNAL, EV_TIMEOUT, EV_WRITE } from "../flags.ts";
 import { EventError } from "../errors.ts";
 import { Pollable, sourceOf } from "../socket/pollable.ts";
@@ -59,7 +60,7 @@ export function handleOf(event: LoopEvent): EventHandle | null {
 
 /** Checks a timeout of the public API. */
 export function checkTimeout(doing: string, ms: number): void {
-  if (typeof ms !== "number") throw new TypeError(`Cannot ${doing}: timeoutMs is not a number: received ${typeof ms}`);
+  if (typeof ms !== "number") throw new TypeError(`Cannot ${doing}: timeoutMs is not a number: received ${show(ms)}`);
   if (!Number.isFinite(ms)) throw new RangeError(`Cannot ${doing}: timeoutMs is not finite: received ${ms}`);
 }
 
@@ -266,7 +267,7 @@ export class EventHandle extends EventCore {
    */
   finalize(cb: (event: EventHandle) => void): void {
     if (typeof cb !== "function") {
-      throw new TypeError(`Cannot finalize an event: the callback is not a function: received ${typeof cb}`);
+      throw new TypeError(`Cannot finalize an event: the callback is not a function: received ${show(cb)}`);
     }
     const event = inner(this);
     if ((event.state & CLOSED) !== 0) {
@@ -288,10 +289,10 @@ export class EventHandle extends EventCore {
 /** Checks what an event is to be made of. */
 function check(source: unknown, what: unknown, cb: unknown): void {
   if (typeof cb !== "function") {
-    throw new TypeError(`Cannot make an event: the callback is not a function: received ${typeof cb}`);
+    throw new TypeError(`Cannot make an event: the callback is not a function: received ${show(cb)}`);
   }
   if (typeof what !== "number") {
-    throw new TypeError(`Cannot make an event: the flags are not a number: received ${typeof what}`);
+    throw new TypeError(`Cannot make an event: the flags are not a number: received ${show(what)}`);
   }
   if (source !== null && typeof source !== "string" && !(source instanceof Pollable)) {
     throw new TypeError("Cannot make an event: the source is not a socket, a signal's name or null");

@@ -6,6 +6,7 @@
  * priority), and is deferred behind the host's poll otherwise. The rules L, P, E and T are libevent's.
  */
 
+import { checkSignal } from "../checks.ts";
 import { EV_ET, EV_FINALIZE, EV_PERSIST, EV_SIGNAL, EV_TIMEOUT } from "../flags.ts";
 import { EVLOOP_NO_EXIT_ON_EMPTY, EVLOOP_NONBLOCK, EVLOOP_ONCE } from "../flags.ts";
 import { EventError } from "../errors.ts";
@@ -372,8 +373,10 @@ export class Loop {
     if (this.#dispatching) {
       return Promise.reject(new EventError("Cannot run a loop: the base is already dispatching", { code: "EV_BUSY" }));
     }
-    if (signal !== undefined && typeof signal?.addEventListener !== "function") {
-      return Promise.reject(new TypeError("Cannot run a loop: the signal is not an AbortSignal"));
+    try {
+      checkSignal("run a loop", signal);
+    } catch (error) {
+      return Promise.reject(error);
     }
     if (signal?.aborted === true) return Promise.reject(signal.reason);
     this.#dispatching = true;

@@ -1,5 +1,6 @@
 /** Waiting in the style of Windows' I/O completion ports: operations are begun first, and their completions taken. */
 
+import { show } from "../checks.ts";
 import { EventError } from "../errors.ts";
 import type { EventBase } from "../loop/event_base.ts";
 import { defaultRuntime, type Runtime } from "../runtime.ts";
@@ -69,7 +70,7 @@ export class CompletionPort<Key = unknown> {
   associate(source: Pollable, key: Key): void {
     const doing = "associate a socket with a port";
     this.#open(doing);
-    if (!(source instanceof Pollable)) throw new TypeError(`Cannot ${doing}: not a socket: received ${typeof source}`);
+    if (!(source instanceof Pollable)) throw new TypeError(`Cannot ${doing}: not a socket: received ${show(source)}`);
     const behind = sourceOf(source);
     if (behind.closed) throw new EventError(`Cannot ${doing}: it was closed`, { code: "EBADF" });
     const operations = operationsOn(behind);
@@ -106,7 +107,7 @@ export class CompletionPort<Key = unknown> {
    */
   async wait(timeoutMs?: number, options: WaitOptions = {}): Promise<Completion<Key> | null> {
     this.#open("wait for a port");
-    checkWait("wait for a port", timeoutMs);
+    checkWait("wait for a port", timeoutMs, options);
     return await this.#completions.wait(timeoutMs, options);
   }
 

@@ -1,5 +1,6 @@
 /** The status of an overlapped operation: begun at once, completed later, exactly once. */
 
+import { show } from "../checks.ts";
 import { EventError } from "../errors.ts";
 import type { Acceptor } from "../socket/listening_socket.ts";
 import type { Socket } from "../socket/socket.ts";
@@ -15,10 +16,15 @@ import { beginAccept, beginConnect, beginReceive, beginSend } from "./operations
 export type OverlappedCallback = (overlapped: Overlapped, bytes: number, error: EventError | null) => void;
 
 /** For the core: the operation behind a status. Throws a TypeError for anything else. */
-export let operationOf: (overlapped: Overlapped) => Operation = refuse;
+export function operationOf(overlapped: Overlapped): Operation {
+  return behind(overlapped);
+}
+
+/** Set by the first Overlapped: see `Pollable`. */
+let behind: (overlapped: Overlapped) => Operation = refuse;
 
 function refuse(overlapped: unknown): never {
-  throw new TypeError(`Cannot begin an overlapped operation: not an Overlapped: received ${typeof overlapped}`);
+  throw new TypeError(`Cannot begin an overlapped operation: not an Overlapped: received ${show(overlapped)}`);
 }
 
 /** What a status stands for. */
@@ -121,10 +127,10 @@ export class Overlapped {
    */
   constructor(callback?: OverlappedCallback) {
     if (callback !== undefined && typeof callback !== "function") {
-      throw new TypeError(`Cannot make an Overlapped: the callback is not a function: received ${typeof callback}`);
+      throw new TypeError(`Cannot make an Overlapped: the callback is not a function: received ${show(callback)}`);
     }
-    if (operationOf === refuse) {
-      operationOf = (overlapped: Overlapped): Operation =>
+    if (behind === refuse) {
+      behind = (overlapped: Overlapped): Operation =>
         overlapped instanceof Overlapped ? overlapped.#operation : refuse(overlapped);
     }
     this.#operation = new Operation(this, callback ?? null);

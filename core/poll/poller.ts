@@ -1,5 +1,6 @@
 /** Waiting in the style of epoll: a set of interests that stays, and only the ready ones out. */
 
+import { show } from "../checks.ts";
 import { EV_CLOSED, EV_ET, EV_READ, EV_WRITE } from "../flags.ts";
 import { EventError } from "../errors.ts";
 import type { EventBase } from "../loop/event_base.ts";
@@ -193,7 +194,7 @@ export class Poller<Data = unknown> {
     options: WaitOptions = {},
   ): Promise<PollEvent<Data>[]> {
     this.#open("wait for a poller");
-    checkWait("wait for a poller", timeoutMs);
+    checkWait("wait for a poller", timeoutMs, options);
     if (!(maxEvents >= 1) || (maxEvents !== Infinity && !Number.isInteger(maxEvents))) {
       throw new RangeError(`Cannot wait for a poller: maxEvents is not a positive integer: received ${maxEvents}`);
     }
@@ -273,7 +274,7 @@ export class Poller<Data = unknown> {
 }
 
 function checkInterest(doing: string, source: Pollable, what: number): void {
-  if (!(source instanceof Pollable)) throw new TypeError(`Cannot ${doing}: not a socket: received ${typeof source}`);
+  if (!(source instanceof Pollable)) throw new TypeError(`Cannot ${doing}: not a socket: received ${show(source)}`);
   if (!Number.isInteger(what) || (what & CONDITIONS) === 0 || (what & ~(CONDITIONS | EV_ET)) !== 0) {
     throw new RangeError(`Cannot ${doing}: not EV_READ, EV_WRITE, EV_CLOSED, with EV_ET or not: received ${what}`);
   }

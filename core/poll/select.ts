@@ -1,5 +1,6 @@
 /** Waiting in the style of `select()`: sets of sockets in, the ready ones out. */
 
+import { show } from "../checks.ts";
 import { EV_READ, EV_WRITE } from "../flags.ts";
 import { EventError } from "../errors.ts";
 import type { ReadinessObserver, Source } from "../loop/source.ts";
@@ -55,9 +56,9 @@ export interface SelectResult {
  * ```
  */
 export async function select(sets: SelectSets, timeoutMs?: number, options: WaitOptions = {}): Promise<SelectResult> {
-  checkWait("select", timeoutMs);
+  checkWait("select", timeoutMs, options);
   if (typeof sets !== "object" || sets === null) {
-    throw new TypeError(`Cannot select: the sets are not an object: received ${sets === null ? "null" : typeof sets}`);
+    throw new TypeError(`Cannot select: the sets are not an object: received ${show(sets)}`);
   }
   const read = setOf("read", sets.read);
   const write = setOf("write", sets.write);
@@ -100,7 +101,7 @@ export async function select(sets: SelectSets, timeoutMs?: number, options: Wait
 function setOf(name: string, set: Iterable<Pollable> = []): Set<Pollable> {
   if (typeof set?.[Symbol.iterator] !== "function") {
     throw new TypeError(
-      `Cannot select: ${name} is not a list of sockets: received ${set === null ? "null" : typeof set}`,
+      `Cannot select: ${name} is not a list of sockets: received ${show(set)}`,
     );
   }
   return new Set(set);

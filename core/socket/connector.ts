@@ -1,5 +1,6 @@
 /** Connecting: the name is looked up and its addresses are raced, within the time that was given. */
 
+import { checkSignal } from "../checks.ts";
 import { EventError, toEventError } from "../errors.ts";
 import { atDeadline } from "../loop/deadline.ts";
 import type { ConnectOptions, InetAddress, Runtime } from "../runtime.ts";
@@ -125,9 +126,7 @@ export function connectStream(runtime: Runtime, options: ConnectOptions): Stream
   if (family !== undefined && family !== "IPv4" && family !== "IPv6") {
     throw new RangeError(`Cannot connect: the family is not IPv4 or IPv6: received ${family}`);
   }
-  if (signal !== undefined && typeof signal?.addEventListener !== "function") {
-    throw new TypeError("Cannot connect: the signal is not an AbortSignal");
-  }
+  checkSignal("connect", signal);
   if (localAddress !== undefined && familyOf(localAddress) === undefined) {
     throw new RangeError(`Cannot connect: localAddress is not a numeric address: received ${localAddress}`);
   }

@@ -1,5 +1,6 @@
 /** Datagram sockets (UDP): a bounded queue of what has arrived; what does not fit is lost, as in a system's own. */
 
+import { show } from "../checks.ts";
 import { EAGAIN, EV_READ, EV_WRITE } from "../flags.ts";
 import { EventError } from "../errors.ts";
 import { encodeUtf8 } from "../buffer/utf8.ts";
@@ -172,13 +173,13 @@ export class DatagramSocket extends Pollable {
    */
   sendTo(data: Uint8Array | string, to: { hostname: string; port: number }): number {
     if (typeof data !== "string" && !(data instanceof Uint8Array)) {
-      throw new TypeError(`Cannot sendTo: not bytes or text: received ${typeof data}`);
+      throw new TypeError(`Cannot sendTo: not bytes or text: received ${show(data)}`);
     }
     // A copy in any case; not slice(), which on a Buffer makes a view.
     const bytes = typeof data === "string" ? encodeUtf8(data) : new Uint8Array(data);
     checkTarget("sendTo", to, 1);
     if (typeof to.hostname !== "string") {
-      throw new TypeError(`Cannot sendTo: the hostname is not a string: received ${typeof to.hostname}`);
+      throw new TypeError(`Cannot sendTo: the hostname is not a string: received ${show(to.hostname)}`);
     }
     const family = familyOf(to.hostname);
     if (family === undefined) throw new RangeError(`Cannot sendTo: not a numeric address: received ${to.hostname}`);

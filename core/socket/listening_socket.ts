@@ -19,7 +19,12 @@ import { Stream } from "./stream.ts";
 const DEFAULT_BACKLOG = 128;
 
 /** For the core: what is behind a listening socket. */
-export let acceptorOf: (socket: ListeningSocket) => Acceptor;
+export function acceptorOf(socket: ListeningSocket): Acceptor {
+  return behind(socket);
+}
+
+/** Set by the first ListeningSocket: see `Pollable`. */
+let behind: (socket: ListeningSocket) => Acceptor;
 
 /** What a listening socket is for the loop and the host. */
 export class Acceptor extends Source implements AcceptSink {
@@ -156,7 +161,7 @@ export class ListeningSocket extends Pollable {
 
   private constructor(acceptor: Acceptor) {
     super(acceptor);
-    acceptorOf ??= (socket: ListeningSocket): Acceptor => socket.#acceptor;
+    behind ??= (socket: ListeningSocket): Acceptor => socket.#acceptor;
     this.#acceptor = acceptor;
     acceptor.face = this;
   }

@@ -2,14 +2,17 @@
 
 import type { Source } from "../loop/source.ts";
 
+/** For the core: the source behind a pollable. */
+export function sourceOf(pollable: Pollable): Source {
+  return behind(pollable);
+}
+
 /**
- * For the core: the source behind a pollable.
- *
- * It is set by the first pollable that is made, and the same is done wherever the core reaches behind a public class: a
- * class with a `static` block would be in every bundle, and all that it needs with it. So such a function must not be
- * called on what its own argument makes: `sourceOf(make())` looks at `sourceOf` first.
+ * Set by the first pollable that is made, and the same is done wherever the core reaches behind a public class: a class
+ * with a `static` block would be in every bundle, and all that it needs with it. Whoever calls goes through a function,
+ * since `behind(make())` would look at `behind` before there is a first.
  */
-export let sourceOf: (pollable: Pollable) => Source;
+let behind: (pollable: Pollable) => Source;
 
 /**
  * Something that becomes readable or writable: a `Socket`, a `ListeningSocket` or a `DatagramSocket`.
@@ -21,7 +24,7 @@ export abstract class Pollable {
 
   /** Made by the socket classes only. */
   constructor(source: object) {
-    sourceOf ??= (pollable: Pollable): Source => pollable.#source;
+    behind ??= (pollable: Pollable): Source => pollable.#source;
     this.#source = source as Source;
   }
 }

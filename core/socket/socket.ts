@@ -1,5 +1,6 @@
 /** The public face of a connection: a non-blocking stream socket. */
 
+import { show } from "../checks.ts";
 import type { EventError } from "../errors.ts";
 import { EvBuffer } from "../buffer/evbuffer.ts";
 import { encodeUtf8 } from "../buffer/utf8.ts";
@@ -11,10 +12,15 @@ import { Pollable } from "./pollable.ts";
 import type { Stream } from "./stream.ts";
 
 /** For the core: the connection behind a socket. */
-export let streamOf: (socket: Socket) => Stream = refuse;
+export function streamOf(socket: Socket): Stream {
+  return behind(socket);
+}
+
+/** Set by the first Socket: see `Pollable`. */
+let behind: (socket: Socket) => Stream = refuse;
 
 function refuse(socket: unknown): never {
-  throw new TypeError(`Cannot use a socket: not a Socket: received ${socket === null ? "null" : typeof socket}`);
+  throw new TypeError(`Cannot use a socket: not a Socket: received ${show(socket)}`);
 }
 
 /**
@@ -42,8 +48,8 @@ export class Socket extends Pollable {
 
   private constructor(stream: Stream) {
     super(stream);
-    if (streamOf === refuse) {
-      streamOf = (socket: Socket): Stream =>
+    if (behind === refuse) {
+      behind = (socket: Socket): Stream =>
         typeof socket === "object" && socket !== null && #stream in socket ? socket.#stream : refuse(socket);
     }
     this.#stream = stream;
@@ -74,7 +80,7 @@ export class Socket extends Pollable {
    * @throws {RangeError} When `into` is empty, since 0 means that the peer has finished
    */
   recv(into: Uint8Array): number {
-    if (!(into instanceof Uint8Array)) throw new TypeError(`Cannot recv: not a Uint8Array: received ${typeof into}`);
+    if (!(into instanceof Uint8Array)) throw new TypeError(`Cannot recv: not a Uint8Array: received ${show(into)}`);
     if (into.length === 0) throw new RangeError("Cannot recv: no room: received an empty Uint8Array");
     return this.#stream.receive(into);
   }
@@ -108,7 +114,7 @@ export class Socket extends Pollable {
    */
   send(data: Uint8Array | string): number {
     const bytes = typeof data === "string" ? encodeUtf8(data) : data;
-    if (!(bytes instanceof Uint8Array)) throw new TypeError(`Cannot send: not bytes or text: received ${typeof data}`);
+    if (!(bytes instanceof Uint8Array)) throw new TypeError(`Cannot send: not bytes or text: received ${show(data)}`);
     return this.#stream.send(bytes);
   }
 
@@ -233,7 +239,7 @@ export class Socket extends Pollable {
 }
 
 function checkBuffer(call: string, buffer: EvBuffer, maxBytes: number): void {
-  if (!(buffer instanceof EvBuffer)) throw new TypeError(`Cannot ${call}: not an EvBuffer: received ${typeof buffer}`);
+  if (!(buffer instanceof EvBuffer)) throw new TypeError(`Cannot ${call}: not an EvBuffer: received ${show(buffer)}`);
   if (!Number.isInteger(maxBytes) || maxBytes < 1) {
     throw new RangeError(`Cannot ${call}: maxBytes is not a positive integer: received ${maxBytes}`);
   }

@@ -1,6 +1,6 @@
 /** What `serve()` and `connect()` add to the callbacks of the user: lines, and the usual end of a connection. */
 
-import { checkFunction } from "../buffer/checks.ts";
+import { checkFunction } from "../checks.ts";
 import { BEV_EVENT_EOF, BEV_EVENT_ERROR, BEV_EVENT_READING, BEV_EVENT_TIMEOUT, EV_READ } from "../flags.ts";
 import { EventError } from "../errors.ts";
 import { take } from "../buffer/internal.ts";

@@ -1,7 +1,7 @@
 /** What every connection of `serve()` and `connect()` gets: limits and timeouts. */
 
+import { checkEol, checkLimit } from "../checks.ts";
 import { BEV_OPT_CLOSE_ON_FREE, EV_READ, EVBUFFER_EOL_CRLF } from "../flags.ts";
-import { checkEol, checkLimit } from "../buffer/checks.ts";
 import { SocketBufferEvent } from "../bufferevent/socket.ts";
 import type { EventBase } from "../loop/event_base.ts";
 import type { Runtime } from "../runtime.ts";

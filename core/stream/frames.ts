@@ -6,10 +6,10 @@
  */
 
 import type { EvBuffer } from "../buffer/evbuffer.ts";
-import { checkCount, checkLimit, isBytes, show } from "../buffer/checks.ts";
 import { checkFront, findFront, take } from "../buffer/internal.ts";
 import { findBytes } from "../buffer/search.ts";
 import { encodeUtf8 } from "../buffer/utf8.ts";
+import { checkCount, checkLimit, isBytes, show } from "../checks.ts";
 import { EventError } from "../errors.ts";
 
 /** The largest frame that a codec takes unless it is told otherwise, in bytes: 1 MiB. */

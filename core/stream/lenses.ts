@@ -4,12 +4,11 @@
  * @module
  */
 
+import { checkFunction, checkSignal } from "../checks.ts";
 import { EventError } from "../errors.ts";
-import { checkFunction } from "../buffer/checks.ts";
 import { checkFront, take } from "../buffer/internal.ts";
 import { decodeUtf8 } from "../buffer/utf8.ts";
 import type { BevCore } from "../bufferevent/core.ts";
-import type { AbortSignalLike } from "../runtime.ts";
 import type { FrameCodec } from "./frames.ts";
 import { lineCodec, type LineOptions } from "./lines.ts";
 import { type Lens, View, type ViewOptions } from "./views.ts";
@@ -41,19 +40,14 @@ export function viewChunks(core: BevCore): View<Uint8Array> {
 export function viewLines(core: BevCore, options: LineViewOptions): View<Uint8Array> | View<string> {
   const codec = lineCodec(options);
   return options.text === true
-    ? new View<string>(core, texts(codec), checkSignal(options))
-    : new View<Uint8Array>(core, lensOf(codec), checkSignal(options));
+    ? new View<string>(core, texts(codec), checkSignal("read a bufferevent", options.signal))
+    : new View<Uint8Array>(core, lensOf(codec), checkSignal("read a bufferevent", options.signal));
 }
 
 /** The frames of a bufferevent. */
 export function viewFrames(core: BevCore, codec: FrameCodec, options: ViewOptions): View<Uint8Array> {
   checkFunction("read frames", "decode of the codec", (codec as FrameCodec | null | undefined)?.decode);
-  return new View(core, lensOf(codec), checkSignal(options));
-}
-
-function checkSignal({ signal }: ViewOptions): AbortSignalLike | undefined {
-  if (signal === undefined || typeof signal.addEventListener === "function") return signal;
-  throw new TypeError(`Cannot read a bufferevent: signal must be an AbortSignal: received ${typeof signal}`);
+  return new View(core, lensOf(codec), checkSignal("read a bufferevent", options.signal));
 }
 
 function texts(codec: FrameCodec): Lens<string> {

@@ -6,7 +6,7 @@
 
 import { take } from "../buffer/internal.ts";
 import { EvBuffer } from "../buffer/evbuffer.ts";
-import { checkEol, checkLimit } from "../buffer/checks.ts";
+import { checkEol, checkLimit } from "../checks.ts";
 import { EVBUFFER_EOL_ANY, EVBUFFER_EOL_CRLF, EVBUFFER_EOL_LF, EVBUFFER_EOL_NUL } from "../flags.ts";
 import type { FrameCodec } from "./frames.ts";
 

@@ -1,5 +1,6 @@
 /** `serve()` and `connect()`: a server or a client in one call, on a base that dispatches by itself. */
 
+import { checkSignal, show } from "../checks.ts";
 import {
   BEV_EVENT_CONNECTED,
   EV_READ,
@@ -8,7 +9,6 @@ import {
   EVLOOP_NO_EXIT_ON_EMPTY,
   LEV_OPT_CLOSE_ON_FREE,
 } from "../flags.ts";
-import { show } from "../buffer/checks.ts";
 import { EventError } from "../errors.ts";
 import { coreOf } from "../bufferevent/bufferevent.ts";
 import type { SocketBufferEvent } from "../bufferevent/socket.ts";
@@ -131,9 +131,7 @@ export async function serve<Ctx = unknown>(options: ServeOptions, callbacks: Ser
   if (typeof callbacks !== "object" || callbacks === null) {
     throw new TypeError(`Cannot serve: the callbacks are not an object: received ${show(callbacks)}`);
   }
-  if (signal !== undefined && typeof signal?.addEventListener !== "function") {
-    throw new TypeError("Cannot serve: the signal is not an AbortSignal");
-  }
+  checkSignal("serve", signal);
   const perConnection = connectionCallbacks(callbacks, lineLimits(options), drainTimeoutMs);
   const lines = callbacks.line !== undefined;
   const base = baseOf(options);

@@ -5,9 +5,9 @@
  * @module
  */
 
+import { show } from "../checks.ts";
 import { BEV_EVENT_CONNECTED, BEV_OPT_CLOSE_ON_FREE, EV_READ } from "../flags.ts";
 import { EventError } from "../errors.ts";
-import { show } from "../buffer/checks.ts";
 import { coreOf } from "../bufferevent/bufferevent.ts";
 import { SocketBufferEvent } from "../bufferevent/socket.ts";
 import type { EventBase } from "../loop/event_base.ts";

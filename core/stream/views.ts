@@ -36,7 +36,12 @@ const OVER = 2;
  * For streams: asks a view for the next one, and gives it to `give` in the very call that takes it, so that it can't be
  * left in between. False when the view is over.
  */
-export let feedFrom: <T>(view: View<T>, give: (value: T) => void) => Promise<boolean>;
+export function feedFrom<T>(view: View<T>, give: (value: T) => void): Promise<boolean> {
+  return feed(view, give);
+}
+
+/** Set by the first view: see `Pollable`. */
+let feed: <T>(view: View<T>, give: (value: T) => void) => Promise<boolean>;
 
 /**
  * What arrives on a bufferevent, one after the other. `BufferEvent.lines()` says what it does at the end and on errors,
@@ -89,7 +94,7 @@ export class View<T> implements AsyncIterableIterator<T> {
     this.#core = core as BevCore;
     this.#lens = lens as Lens<T>;
     this.#signal = signal;
-    feedFrom ??= (view, give) => view.#feed(give);
+    feed ??= (view, give) => view.#feed(give);
   }
 
   /** Gives itself. */

@@ -5,8 +5,8 @@
  * @module
  */
 
+import { isBytes, show } from "../checks.ts";
 import { EventError } from "../errors.ts";
-import { isBytes, show } from "../buffer/checks.ts";
 import { encodeUtf8 } from "../buffer/utf8.ts";
 import type { BufferEvent } from "../bufferevent/bufferevent.ts";
 import type { BevCore } from "../bufferevent/core.ts";

@@ -5,10 +5,9 @@
  */
 
 import type { AcceptSink, Address, ListenerBinding } from "../../core/runtime.ts";
-import { host, type HostRuntime } from "../shared/host.ts";
+import { host, type HostRuntime, type Origin } from "../shared/host.ts";
 import type { TlsSettings } from "../shared/tls.ts";
 import type { BunListener } from "../types/bun.ts";
-import type { Origin } from "./transport_state.ts";
 
 /** A listening socket. */
 export class BunListenerBinding implements ListenerBinding, Origin {

@@ -7,7 +7,7 @@
 import type { EventError } from "../../core/errors.ts";
 import type { StartTlsOptions, TlsRole } from "../../core/tls.ts";
 import type { Address, TransportBinding, TransportSink } from "../../core/runtime.ts";
-import { failure, host, type HostRuntime, inet, keeping, show, SILENT } from "../shared/host.ts";
+import { failure, host, type HostRuntime, inet, keeping, type Origin, show, SILENT } from "../shared/host.ts";
 import { copied } from "../shared/slab.ts";
 import { handshakeError, tlsError, tlsSettings } from "../shared/tls.ts";
 import type { BunHandlers, BunSocket } from "../types/bun.ts";
@@ -24,7 +24,6 @@ import {
   FINISHING,
   LATE,
   NAGLE,
-  type Origin,
   PAUSED,
   TransportState,
   UNREFERENCED,

@@ -7,8 +7,7 @@
 
 import type { EventError } from "../../core/errors.ts";
 import type { TlsInfo, TlsRole } from "../../core/tls.ts";
-import type { ConnectOptions } from "../../core/runtime.ts";
-import type { HostRuntime } from "../shared/host.ts";
+import type { Origin } from "../shared/host.ts";
 import type { TlsSettings } from "../shared/tls.ts";
 
 /** Connected, and neither our FIN was asked for nor anything failed. */
@@ -41,14 +40,6 @@ export const NAGLE = 0x1000;
 export const UNREFERENCED = 0x2000;
 /** With TLS: the peer had ended when we did, and nothing but a close_notify came after its end. */
 export const FAREWELL = 0x4000;
-
-/** Where a connection is from. */
-export interface Origin {
-  readonly runtime: HostRuntime;
-  /** What a client connects to; undefined for what was accepted. */
-  readonly to: ConnectOptions | undefined;
-  readonly unixPath: string | undefined;
-}
 
 /** What only some connections have. */
 class Side {

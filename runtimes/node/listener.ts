@@ -5,11 +5,10 @@
  */
 
 import type { AcceptSink, Address, ListenerBinding } from "../../core/runtime.ts";
-import { fixedAddress, host, type HostRuntime, WRITE_AHEAD } from "../shared/host.ts";
+import { fixedAddress, host, type HostRuntime, type Origin, WRITE_AHEAD } from "../shared/host.ts";
 import type { TlsSettings } from "../shared/tls.ts";
 import type { NodeNet, NodeServer } from "../types/node.ts";
 import type { NodeSecureContext } from "../types/node_tls.ts";
-import type { Origin } from "./transport_state.ts";
 import { NodeTransport, onData, onread, OURS, type OurSocket } from "./transport.ts";
 
 /** A server, which is found by its listeners. */

@@ -6,7 +6,7 @@
 
 import type { StartTlsOptions, TlsRole } from "../../core/tls.ts";
 import type { Address, TransportBinding, TransportSink } from "../../core/runtime.ts";
-import { failure, host, inet, keeping, show, SILENT, WRITE_AHEAD, WRITE_SLICE } from "../shared/host.ts";
+import { failure, host, inet, keeping, type Origin, show, SILENT, WRITE_AHEAD, WRITE_SLICE } from "../shared/host.ts";
 import { infoOf, objection, secureContext, secureEvent, secureOver } from "../shared/node_tls.ts";
 import { copied } from "../shared/slab.ts";
 import { establishedCode, handshakeError, tlsError, type TlsSettings, tlsSettings } from "../shared/tls.ts";
@@ -17,7 +17,6 @@ import {
   DROPPED,
   FINISHING,
   HANDSHAKING,
-  type Origin,
   TransportState,
   WANTED,
   WRITABLE,

@@ -7,8 +7,7 @@
 
 import type { EventError } from "../../core/errors.ts";
 import type { TlsInfo } from "../../core/tls.ts";
-import type { ConnectOptions } from "../../core/runtime.ts";
-import type { HostRuntime } from "../shared/host.ts";
+import type { Origin } from "../shared/host.ts";
 import type { OurSocket } from "./transport.ts";
 
 /** Connected, and neither our FIN was asked for nor anything failed. */
@@ -27,14 +26,6 @@ export const CONNECTING = 0x20;
 export const CLOSED = 0x40;
 /** From `startTls()`, or for what was accepted with TLS from the beginning, to the end of the handshake. */
 export const HANDSHAKING = 0x80;
-
-/** Where a connection is from. */
-export interface Origin {
-  readonly runtime: HostRuntime;
-  /** What a client connects to; undefined for what was accepted. */
-  readonly to: ConnectOptions | undefined;
-  readonly unixPath: string | undefined;
-}
 
 /** What only some connections have. */
 class Side {

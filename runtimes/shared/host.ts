@@ -206,6 +206,14 @@ export const SILENT: TransportSink = {
   onClose() {},
 };
 
+/** Where a connection is from. */
+export interface Origin {
+  readonly runtime: HostRuntime;
+  /** What a client connects to; undefined for what was accepted. */
+  readonly to: ConnectOptions | undefined;
+  readonly unixPath: string | undefined;
+}
+
 /** What the three hosts share of {@linkcode Runtime}. */
 export abstract class HostRuntime implements Runtime {
   abstract readonly name: "node" | "deno" | "bun";

@@ -4,9 +4,9 @@
  * @module
  */
 
+import { checkLimit, show } from "../../checks.ts";
 import { BEV_ERROR, BEV_FINISHED, BEV_FLUSH, BEV_NEED_MORE, BEV_NORMAL, BEV_OK, EV_READ } from "../../flags.ts";
 import { EventError } from "../../errors.ts";
-import { checkLimit, show } from "../../buffer/checks.ts";
 import type { EvBuffer } from "../../buffer/evbuffer.ts";
 import { type CompressionFormat, type Compressor, defaultRuntime, type Runtime } from "../../runtime.ts";
 import { type BufferEvent, coreOf } from "../bufferevent.ts";

@@ -242,9 +242,10 @@ describe("setSocket() (V13)", () => {
   it("takes a socket or null, as the constructor does", () => {
     const { base } = world();
     const bev = new SocketBufferEvent(base, null);
-    for (const socket of [undefined, {}, 5] as unknown as Socket[]) {
-      assertThrows(() => bev.setSocket(socket), TypeError, `not a Socket: received ${typeof socket}`);
-      assertThrows(() => new SocketBufferEvent(base, socket), TypeError, `not a Socket: received ${typeof socket}`);
+    for (const [wrong, shown] of [[undefined, "undefined"], [{}, "Object"], [5, "5"]]) {
+      const socket = wrong as Socket;
+      assertThrows(() => bev.setSocket(socket), TypeError, `not a Socket: received ${shown}`);
+      assertThrows(() => new SocketBufferEvent(base, socket), TypeError, `not a Socket: received ${shown}`);
     }
     bev.free();
   });

@@ -324,7 +324,11 @@ describe("pipe()", () => {
       await assertRejects(() => pipe(a, other), TypeError, "not a BufferEvent");
       await assertRejects(() => pipe(other, a), TypeError, "not a BufferEvent");
     }
-    await assertRejects(() => pipe(a, b, { signal: {} as AbortSignal }), TypeError, "not an AbortSignal");
+    await assertRejects(
+      () => pipe(a, b, { signal: {} as AbortSignal }),
+      TypeError,
+      "not an AbortSignal: received Object",
+    );
     for (const ms of [-1, NaN, Infinity]) {
       await assertRejects(() => pipe(a, b, { idleTimeoutMs: ms }), RangeError);
       await assertRejects(() => pipe(a, b, { closeTimeoutMs: ms }), RangeError);

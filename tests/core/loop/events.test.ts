@@ -446,7 +446,7 @@ describe("finalize() (E10)", () => {
     const { base } = world();
     const event = base.timer(() => {});
     assertThrows(() => event.finalize(undefined as unknown as () => void), TypeError, "received undefined");
-    assertThrows(() => base.foreachEvent({} as () => void), TypeError, "received object");
+    assertThrows(() => base.foreachEvent({} as () => void), TypeError, "received Object");
     event.add(1);
   });
 

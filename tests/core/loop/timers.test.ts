@@ -327,11 +327,11 @@ describe("a host's timer that fires early (T9)", () => {
 describe("base.once() (T10)", () => {
   it("takes a socket or null", () => {
     const { base } = world();
-    for (const source of [undefined, "SIGTERM", {}]) {
+    for (const [source, shown] of [[undefined, "undefined"], ["SIGTERM", '"SIGTERM"'], [{}, "Object"]]) {
       assertThrows(
         () => base.once(source as unknown as null, EV_READ, () => {}),
         TypeError,
-        `received ${typeof source}`,
+        `received ${shown}`,
       );
     }
   });

@@ -42,7 +42,7 @@ describe("watchers (W1)", () => {
   it("are functions, on a base that is not freed", () => {
     const { base } = world();
     assertThrows(() => base.watchPrepare(undefined as unknown as () => void), TypeError, "received undefined");
-    assertThrows(() => base.watchCheck({} as () => void), TypeError, "received object");
+    assertThrows(() => base.watchCheck({} as () => void), TypeError, "received Object");
     base.free();
     assertEquals(assertThrows(() => base.watchPrepare(() => {}), EventError).code, "EV_FREED");
     assertEquals(assertThrows(() => base.watchCheck(() => {}), EventError).code, "EV_FREED");

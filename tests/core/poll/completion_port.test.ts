@@ -167,6 +167,7 @@ describe("CompletionPort.wait()", () => {
     const { stage, port, client, server } = await rig();
     for (const ms of [-1, NaN, Infinity]) await assertRejects(() => port.wait(ms), RangeError);
     await assertRejects(() => port.wait("1" as unknown as number), TypeError);
+    await assertRejects(() => port.wait(0, { signal: null as unknown as AbortSignal }), TypeError, "received null");
     await stage.end(client, server);
   });
 });

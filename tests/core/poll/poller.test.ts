@@ -208,6 +208,7 @@ describe("Poller.wait()", () => {
     for (const ms of [-1, NaN, Infinity]) await assertRejects(() => poller.wait(ms), RangeError);
     await assertRejects(() => poller.wait(null as unknown as number), TypeError);
     for (const max of [0, -1, NaN, 1.5]) await assertRejects(() => poller.wait(0, max), RangeError);
+    await assertRejects(() => poller.wait(0, 1, { signal: 1 as unknown as AbortSignal }), TypeError, "received 1");
     await stage.end(client, server);
   });
 });

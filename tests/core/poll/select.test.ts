@@ -5,6 +5,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { EventError } from "../../../core/errors.ts";
 import { EAGAIN } from "../../../core/flags.ts";
 import { select, type SelectResult, type SelectSets } from "../../../core/poll/select.ts";
+import type { WaitOptions } from "../../../core/poll/wait.ts";
 import { type Pollable, sourceOf } from "../../../core/socket/pollable.ts";
 import { drain, fill, received, Stage, Watched } from "./stage.ts";
 
@@ -238,8 +239,15 @@ describe("select()", () => {
     await assertRejects(() => select({ read: [{} as Pollable] }), TypeError);
     await assertRejects(() => select(null as unknown as SelectSets), TypeError, "received null");
     const one = server as unknown as Iterable<Pollable>;
-    await assertRejects(() => select({ write: one }), TypeError, "write is not a list of sockets: received object");
+    await assertRejects(() => select({ write: one }), TypeError, "write is not a list of sockets: received Socket");
     await assertRejects(() => select({ write: [null as unknown as Pollable] }), TypeError);
+    const wrong = "stop" as unknown as AbortSignal;
+    await assertRejects(() => select({ read: [server] }, 0, { signal: wrong }), TypeError, 'received "stop"');
+    await assertRejects(
+      () => select({ read: [server] }, 0, null as unknown as WaitOptions),
+      TypeError,
+      "received null",
+    );
     await stage.end(client, server);
   });
 

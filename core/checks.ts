@@ -1,9 +1,10 @@
 /**
- * The checks of arguments that the buffer's methods share.
+ * The checks of arguments that the parts of the core share, and how an error shows what was received.
  */
 
-import { EventError } from "../errors.ts";
-import { EVBUFFER_EOL_ANY, EVBUFFER_EOL_NUL } from "../flags.ts";
+import { EventError } from "./errors.ts";
+import type { AbortSignalLike } from "./runtime.ts";
+import { EVBUFFER_EOL_ANY, EVBUFFER_EOL_NUL } from "./flags.ts";
 
 /** Gives `value` if it is a whole number from 0 on. */
 export function checkCount(verb: string, what: string, value: number): number {
@@ -51,6 +52,22 @@ export function checkFunction<F>(verb: string, what: string, value: F): F {
     throw new TypeError(`Cannot ${verb}: ${what} must be a function: received ${show(value)}`);
   }
   return value;
+}
+
+/** Gives `options` if they are an object. */
+export function checkOptions<O extends object>(verb: string, options: O): O {
+  if (typeof options !== "object" || options === null) {
+    throw new TypeError(`Cannot ${verb}: the options are not an object: received ${show(options)}`);
+  }
+  return options;
+}
+
+/** Gives `signal` if it is an `AbortSignal`, of whatever host, or none was given. */
+export function checkSignal(verb: string, signal: AbortSignalLike | undefined): AbortSignalLike | undefined {
+  if (signal !== undefined && typeof signal?.addEventListener !== "function") {
+    throw new TypeError(`Cannot ${verb}: the signal is not an AbortSignal: received ${show(signal)}`);
+  }
+  return signal;
 }
 
 /** A plain view of the same memory: what a subclass (Node's `Buffer`) overrides is slower, and would leak out. */
