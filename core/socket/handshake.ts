@@ -22,11 +22,12 @@ export class Handshake {
   watch(): void {
     const { runtime } = this.#stream;
     const { handshakeTimeoutMs = DEFAULT_HANDSHAKE_TIMEOUT_MS } = this.#options;
-    this.#cancelTimeout = atDeadline(runtime, runtime.now() + handshakeTimeoutMs, () => {
+    const timedOut = (): void => {
       this.#cancelTimeout = null;
       const message = `Cannot make a TLS connection: the handshake took longer than ${handshakeTimeoutMs} ms`;
       this.#stream.fail(new EventError(message, { code: "ETIMEDOUT", syscall: "handshake" }));
-    });
+    };
+    this.#cancelTimeout = atDeadline(runtime, runtime.now() + handshakeTimeoutMs, timedOut, true);
   }
 
   /** All that was sent in the clear is with the host: from here on the bytes are those of TLS. */

@@ -71,6 +71,9 @@ describe(`${name}: a process`, () => {
   it("ends although a connection is open that was unref'd while it connected", async () => {
     assertEquals((await leave("early")).printed, "waited\n");
   });
+  it("ends although a connection is open that was unref'd before its TLS handshake", async () => {
+    assertEquals((await leave("handshake")).printed, "waited\n");
+  });
   it("ends when its connections are closed, whether or not the peer finishes, and loses nothing", async () => {
     heard = "";
     assertEquals((await leave("closed")).printed, "");
