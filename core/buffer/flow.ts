@@ -95,12 +95,12 @@ export function takeChain(chain: Chain, n: number, before: number, after: number
   return bytes;
 }
 
-/** What is copied at most when a transport takes no more. */
+/** What is copied at most. */
 const UNPIN_BYTES = 128 * 1024;
 
 /**
- * A transport takes no more for now: few bytes that are left of a large piece of memory get memory of their own, so that
- * they don't keep the whole of it. A host's chunk may have half a megabyte.
+ * A transport takes no more for now, or a slow reader is to get more: few bytes that are left of a large piece of memory
+ * get memory of their own, so that they don't keep the whole of it. A host's chunk may have half a megabyte.
  */
 export function unpinChain(chain: Chain): void {
   const n = chain.length;

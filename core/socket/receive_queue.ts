@@ -4,7 +4,7 @@
  */
 
 import { EvBuffer } from "../buffer/evbuffer.ts";
-import { feed, moveBytes } from "../buffer/internal.ts";
+import { feed, moveBytes, unpin } from "../buffer/internal.ts";
 import type { Loan } from "../buffer/loan.ts";
 import { Source } from "../loop/source.ts";
 
@@ -48,6 +48,11 @@ export abstract class Receiver extends Source {
   /** Moves up to `most` bytes to the end of a buffer, as the user may: throws when that end is frozen. @returns How many */
   protected removeTo(buffer: EvBuffer, most: number): number {
     return this.#gather().removeBuffer(buffer, most);
+  }
+
+  /** More is to come: few bytes of a large chunk no longer keep all of it. */
+  protected unpinReceived(): void {
+    if (this.#buffer !== null) unpin(this.#buffer);
   }
 
   /** Drops all. */

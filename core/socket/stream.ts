@@ -209,6 +209,7 @@ export class Stream extends StreamState implements TransportSink, Lingering {
     if (left === 0 && (this.state & (ENDED | GONE)) === 0) this.clear(EV_READ);
     if ((this.state & PAUSED) !== 0 && left <= RECEIVE_LIMIT / 2) {
       this.state &= ~PAUSED;
+      if (left > 0) this.unpinReceived();
       if (!this.gone) this.binding?.resumeRead();
     }
   }

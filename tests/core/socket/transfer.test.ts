@@ -281,6 +281,20 @@ describe("bounded queues", () => {
     await end(sim, client, server);
   });
 
+  it("few bytes that nobody has read of a large chunk do not keep all of it beside the next one", async () => {
+    const sim = simRuntime();
+    const [client, server] = await socketPair(sim);
+    const large = new Uint8Array(512 * 1024).fill(97);
+    streamOf(server).onData(large);
+    const into = new Uint8Array(16 * 1024);
+    for (let left = large.length; left > into.length;) left -= server.recv(into);
+    const rest = new EvBuffer();
+    assertEquals(server.recvBuffer(rest), into.length);
+    assert(rest.peek().every((view) => view.buffer !== large.buffer));
+    assertEquals(rest.toString(), "a".repeat(into.length));
+    await end(sim, client, server);
+  });
+
   it("a send of more than there is room for takes a part", async () => {
     const sim = simRuntime();
     const [client, server] = await socketPair(sim);
