@@ -54,12 +54,12 @@ export function checkFunction<F>(verb: string, what: string, value: F): F {
   return value;
 }
 
-/** Gives `options` if they are an object. */
-export function checkOptions<O extends object>(verb: string, options: O): O {
-  if (typeof options !== "object" || options === null) {
-    throw new TypeError(`Cannot ${verb}: the options are not an object: received ${show(options)}`);
+/** Gives `value` if it is an object. */
+export function checkObject<O extends object>(verb: string, what: string, value: O): O {
+  if (typeof value !== "object" || value === null) {
+    throw new TypeError(`Cannot ${verb}: ${what} are not an object: received ${show(value)}`);
   }
-  return options;
+  return value;
 }
 
 /** Gives `signal` if it is an `AbortSignal`, of whatever host, or none was given. */

@@ -1,6 +1,6 @@
 /** Rate limits: how they are described, and the groups that share one. */
 
-import { checkOptions, show } from "../checks.ts";
+import { checkObject, show } from "../checks.ts";
 import { EV_READ, EV_WRITE } from "../flags.ts";
 import { type EventBase, loopOf } from "../loop/event_base.ts";
 import type { BevCore } from "./core.ts";
@@ -81,7 +81,8 @@ export class TokenBucketConfig {
    * burst, or the tick is under 1 ms or not under 2147484 s
    */
   constructor(options: TokenBucketOptions) {
-    const { readRate, readBurst, writeRate, writeBurst, tickMs = 1000 } = checkOptions("limit a rate", options);
+    checkObject("limit a rate", "the options", options);
+    const { readRate, readBurst, writeRate, writeBurst, tickMs = 1000 } = options;
     if (makeRateLimits === null) {
       makeRateLimits = (core: BevCore): RateLimits => new RateLimits(core);
       isConfig = (value: unknown): boolean => value instanceof TokenBucketConfig;

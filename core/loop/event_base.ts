@@ -1,6 +1,6 @@
 /** The event base: the public face of the loop. */
 
-import { checkOptions, show } from "../checks.ts";
+import { checkObject, show } from "../checks.ts";
 import { EV_CLOSED, EV_PERSIST, EV_READ, EV_SIGNAL, EV_TIMEOUT, EV_WRITE } from "../flags.ts";
 import { EVENT_BASE_COUNT_ACTIVE, EVENT_BASE_COUNT_ADDED, EVENT_BASE_COUNT_VIRTUAL } from "../flags.ts";
 import { EVENT_MAX_PRIORITIES, EVLOOP_NO_EXIT_ON_EMPTY, EVLOOP_NONBLOCK, EVLOOP_ONCE } from "../flags.ts";
@@ -90,7 +90,7 @@ export class EventBase {
    * @throws {EventError} `EV_UNSUPPORTED` when no runtime is given and none can be chosen
    */
   constructor(options: EventBaseOptions = {}) {
-    checkOptions("make a base", options);
+    checkObject("make a base", "the options", options);
     const { priorities = 1, maxDispatchIntervalMs = Infinity, maxDispatchCallbacks = -1, minDispatchPriority = 1 } =
       options;
     checkPriorities(priorities);

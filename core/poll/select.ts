@@ -1,6 +1,6 @@
 /** Waiting in the style of `select()`: sets of sockets in, the ready ones out. */
 
-import { show } from "../checks.ts";
+import { checkObject, show } from "../checks.ts";
 import { EV_READ, EV_WRITE } from "../flags.ts";
 import { EventError } from "../errors.ts";
 import type { ReadinessObserver, Source } from "../loop/source.ts";
@@ -57,9 +57,7 @@ export interface SelectResult {
  */
 export async function select(sets: SelectSets, timeoutMs?: number, options: WaitOptions = {}): Promise<SelectResult> {
   checkWait("select", timeoutMs, options);
-  if (typeof sets !== "object" || sets === null) {
-    throw new TypeError(`Cannot select: the sets are not an object: received ${show(sets)}`);
-  }
+  checkObject("select", "the sets", sets);
   const read = setOf("read", sets.read);
   const write = setOf("write", sets.write);
   const except = setOf("except", sets.except);

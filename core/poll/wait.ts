@@ -4,7 +4,7 @@
  * that a program that waits in a circle does not keep the host from its work.
  */
 
-import { checkOptions, checkSignal, show } from "../checks.ts";
+import { checkObject, checkSignal, show } from "../checks.ts";
 import type { EventError } from "../errors.ts";
 import type { AbortSignalLike, Runtime, TimerToken } from "../runtime.ts";
 
@@ -141,7 +141,7 @@ export class WaitQueue {
 
 /** Checks a wait of the public API: its timeout in milliseconds, 0 not to wait, undefined to wait for ever, and its options. */
 export function checkWait(doing: string, timeoutMs: number | undefined, options: WaitOptions): void {
-  checkSignal(doing, checkOptions(doing, options).signal);
+  checkSignal(doing, checkObject(doing, "the options", options).signal);
   if (timeoutMs === undefined) return;
   if (typeof timeoutMs !== "number") {
     throw new TypeError(`Cannot ${doing}: timeoutMs is not a number: received ${show(timeoutMs)}`);

@@ -1,6 +1,6 @@
 /** `serve()` and `connect()`: a server or a client in one call, on a base that dispatches by itself. */
 
-import { checkSignal, show } from "../checks.ts";
+import { checkObject, checkSignal } from "../checks.ts";
 import {
   BEV_EVENT_CONNECTED,
   EV_READ,
@@ -128,9 +128,7 @@ export async function serve<Ctx = unknown>(options: ServeOptions, callbacks: Ser
   checkCount("maxConnections", options.maxConnections);
   checkCount("maxConnectionsPerAddress", options.maxConnectionsPerAddress);
   checkDrainTimeout(options);
-  if (typeof callbacks !== "object" || callbacks === null) {
-    throw new TypeError(`Cannot serve: the callbacks are not an object: received ${show(callbacks)}`);
-  }
+  checkObject("serve", "the callbacks", callbacks);
   checkSignal("serve", signal);
   const perConnection = connectionCallbacks(callbacks, lineLimits(options), drainTimeoutMs);
   const lines = callbacks.line !== undefined;

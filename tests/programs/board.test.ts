@@ -24,6 +24,7 @@ import {
   runProgram,
   startMeasured,
   startServer,
+  stopWhenClosed,
 } from "./workshop.ts";
 
 const MAX_PLAYERS = 26;
@@ -153,11 +154,7 @@ for (const runtime of RUNTIMES) {
       socketsBefore = openSockets(server.pid);
     });
     after(async () => {
-      try {
-        await eventually("the sockets are closed", () => openSockets(server.pid) <= socketsBefore);
-      } finally {
-        assertEquals(await server.stop(), null);
-      }
+      await stopWhenClosed(server, socketsBefore);
       // It never prints what a player has sent.
       for (const line of server.printed().trimEnd().split("\n")) {
         assertMatch(line, /^[A-Z] (has come, (ip 127\.0\.0\.1, port \d+|already gone)|is gone: [A-Za-z ]+)$/);

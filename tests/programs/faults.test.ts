@@ -7,13 +7,14 @@ import { RUNTIMES } from "../tools/runtimes.mjs";
 import {
   assertHeldLess,
   Client,
-  eventually,
   type MeasuredServer,
   openSockets,
   quiet,
   residentMiB,
   rot13,
   startMeasured,
+  stopWhenClosed,
+  untilClosed,
   untilIdle,
 } from "./workshop.ts";
 
@@ -51,12 +52,8 @@ for (const runtime of RUNTIMES) {
         socketsBefore = openSockets(server.pid);
       });
       after(async () => {
-        try {
-          // Nothing is left of any of them, but what it had before.
-          await eventually("the sockets are closed", () => openSockets(server.pid) <= socketsBefore);
-        } finally {
-          assertEquals(await server.stop(), null);
-        }
+        // Nothing is left of any of them, but what it had before.
+        await stopWhenClosed(server, socketsBefore);
         if (!echoes) assertEquals(server.printed(), "");
         else for (const line of server.printed().split("\n")) assertMatch(line, /^(Error from bufferevent: .*)?$/);
       });
@@ -197,7 +194,7 @@ for (const runtime of RUNTIMES) {
             }
           }
           await serves();
-          await eventually("the sockets are closed", () => openSockets(server.pid) <= socketsBefore);
+          await untilClosed(server.pid, socketsBefore);
           // Objects that serve all, and compiled code, are there after the first.
           if (round === 0) before = (await server.collected()).used;
         }
@@ -223,7 +220,7 @@ for (const runtime of RUNTIMES) {
           assert(taken < 16 * count, "the server has taken everything, though nobody reads what it answers");
           const during = (await server.collected()).resident;
           for (const client of clients) client.reset();
-          await eventually("the sockets are closed", () => openSockets(server.pid) <= sockets);
+          await untilClosed(server.pid, sockets);
           return { during, after: (await server.collected()).resident };
         }
 

@@ -19,6 +19,7 @@ import {
   runProgram,
   startMeasured,
   startServer,
+  untilClosed,
 } from "./workshop.ts";
 
 const MIB = 1 << 20;
@@ -64,7 +65,7 @@ for (const runtime of RUNTIMES) {
     /** No child is left, and no socket. */
     async function reaped(): Promise<void> {
       await eventually("the children are reaped", () => threads(server.pid) <= threadsBefore + OWN_THREADS);
-      await eventually("the sockets are closed", () => openSockets(server.pid) <= socketsBefore);
+      await untilClosed(server.pid, socketsBefore);
     }
 
     before(async () => {

@@ -5,7 +5,7 @@ import { it } from "node:test";
 import { pathToFileURL } from "node:url";
 import { assert, assertEquals } from "@std/assert";
 import { findRuntime, ROOT, type RuntimeName, RUNTIMES } from "../tools/runtimes.mjs";
-import { Client, eventually, openSockets, startMeasuredCommand, untilIdle } from "./workshop.ts";
+import { Client, openSockets, startMeasuredCommand, untilClosed, untilIdle } from "./workshop.ts";
 
 const CLIENTS = 1000;
 const WARM_UP = 50;
@@ -34,7 +34,7 @@ for (const runtime of RUNTIMES) {
     const sockets = openSockets(server.pid);
     const close = async (clients: readonly Client[]): Promise<void> => {
       for (const client of clients) client.reset();
-      await eventually("the sockets are closed", () => openSockets(server.pid) <= sockets);
+      await untilClosed(server.pid, sockets);
     };
     try {
       // What the runtime takes for its compilers and its heap is none of a client's.

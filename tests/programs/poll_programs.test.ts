@@ -21,6 +21,7 @@ import {
   runProgram,
   startMeasured,
   startServer,
+  stopWhenClosed,
 } from "./workshop.ts";
 
 const MIB = 1 << 20;
@@ -71,11 +72,7 @@ for (const runtime of RUNTIMES) {
         socketsBefore = openSockets(server.pid);
       });
       after(async () => {
-        try {
-          await eventually("the sockets are closed", () => openSockets(server.pid) <= socketsBefore);
-        } finally {
-          assertEquals(await server.stop(), null);
-        }
+        await stopWhenClosed(server, socketsBefore);
       });
 
       it("answers nc and socat", async () => {

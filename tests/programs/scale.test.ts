@@ -7,7 +7,7 @@ import { it } from "node:test";
 import { assert, assertEquals } from "@std/assert";
 import { start } from "../tools/processes.mjs";
 import { exampleCommand, plainEnvironment, ROOT, RUNTIMES } from "../tools/runtimes.mjs";
-import { eventually, openSockets, PATIENCE_MS, residentMiB } from "./workshop.ts";
+import { openSockets, PATIENCE_MS, residentMiB, untilClosed } from "./workshop.ts";
 
 const CONNECTIONS = 10_000;
 /** What each end needs beside its connections. */
@@ -100,7 +100,7 @@ for (const runtime of RUNTIMES) {
     await inWaves(CONNECTIONS, (index) => exchange(sockets[index] as Socket, `no ${index}\n`, `ab ${index}\n`));
 
     for (const socket of sockets) socket.resetAndDestroy();
-    await eventually("the sockets are closed", () => openSockets(server.pid) <= socketsBefore);
+    await untilClosed(server.pid, socketsBefore);
     assertEquals(await server.stop(), null);
   });
 }

@@ -3,7 +3,7 @@
 import { spawn } from "node:child_process";
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { connect, type Socket } from "node:net";
-import { assert, fail } from "@std/assert";
+import { assert, assertEquals, fail } from "@std/assert";
 import { endAllOnExit, start } from "../tools/processes.mjs";
 import { collecting, exampleCommand, plainEnvironment, ROOT, type RuntimeName } from "../tools/runtimes.mjs";
 
@@ -264,6 +264,20 @@ export async function assertHeldLess(server: MeasuredServer, before: number, lim
 export function residentMiB(pid: number): number {
   const kib = /^VmRSS:\s*(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1];
   return Number(kib) / 1024;
+}
+
+/** Waits until a process has no more than so many open sockets. */
+export function untilClosed(pid: number, sockets: number): Promise<void> {
+  return eventually("the sockets are closed", () => openSockets(pid) <= sockets);
+}
+
+/** Ends a server, which has to do well, when it has no more than so many open sockets; if that does not come, too. */
+export async function stopWhenClosed(server: RunningServer, sockets: number): Promise<void> {
+  try {
+    await untilClosed(server.pid, sockets);
+  } finally {
+    assertEquals(await server.stop(), null);
+  }
 }
 
 /** Waits until a process has nothing to do any more. */
