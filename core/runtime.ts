@@ -195,6 +195,12 @@ export interface Runtime {
   /** Calls `fn` once, after the I/O callbacks of the host's present poll. Never from inside this call. */
   defer(fn: () => void): void;
   /**
+   * Reports an error that no callback of the program takes: what a handler of a connection threw, without an `error`
+   * callback. Hosts print it with its stack (`console.error`); the simulator rejects the running `advance()` or `run()`
+   * with it, or else the next one. It never throws and ends nothing.
+   */
+  report(error: unknown): void;
+  /**
    * Calls `fn` each time the signal is raised, until the function it returns is called.
    *
    * @throws {EventError} `EV_UNSUPPORTED` when the host can't catch it

@@ -98,6 +98,10 @@ export class MemoryRuntime implements Runtime {
     this.#host.defer(fn);
   }
 
+  report(error: unknown): void {
+    this.#host.report(error);
+  }
+
   onSignal(name: string, fn: () => void): () => void {
     return this.#host.onSignal(name, fn);
   }

@@ -240,6 +240,14 @@ export abstract class HostRuntime implements Runtime {
     host.setImmediate(fn);
   }
 
+  report(error: unknown): void {
+    try {
+      host.console.error(error);
+    } catch {
+      // An inspector of the error's own threw: nothing is left to report it to.
+    }
+  }
+
   onSignal(name: string, fn: () => void): () => void {
     const process = host.process;
     const known = builtin<NodeOs>("node:os").constants.signals;

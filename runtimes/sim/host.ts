@@ -110,6 +110,10 @@ export class SimHostRuntime implements Runtime {
     this.network.scheduler.defer(fn);
   }
 
+  report(error: unknown): void {
+    this.network.scheduler.fail(error);
+  }
+
   onSignal(name: string, fn: () => void): () => void {
     checkSignal(name);
     const handler = (): void => fn();

@@ -59,6 +59,8 @@ export class Scheduler {
   #nextSequence = 0;
   #calls = 0;
   #busy: string | undefined;
+  /** What was reported, and has not rejected an `advance()` or `run()` yet. */
+  readonly #failures: unknown[] = [];
 
   /**
    * Makes a scheduler at 0 ms.
@@ -120,6 +122,20 @@ export class Scheduler {
   defer(fn: () => void): void {
     this.#calls++;
     this.#deferred.push(fn);
+  }
+
+  /**
+   * Rejects the `advance()` or `run()` that is in progress, or else the next one.
+   *
+   * @param error What it rejects with
+   */
+  fail(error: unknown): void {
+    this.#failures.push(error);
+  }
+
+  /** Throws the first failure that was reported, once. */
+  #throwFailure(): void {
+    if (this.#failures.length > 0) throw this.#failures.shift();
   }
 
   /**
@@ -185,7 +201,9 @@ export class Scheduler {
     this.#beginRound();
     this.#rounds = 0;
     this.#over = false;
-    for (let steps = 0; !done(); steps++) {
+    for (let steps = 0;; steps++) {
+      this.#throwFailure();
+      if (done()) return true;
       if (steps >= this.#maxSteps && this.pending > 0) {
         throw new EventError(
           `Cannot go on: ${this.#maxSteps} steps were taken without an end, the last at ${this.#now} ms`,
@@ -195,6 +213,7 @@ export class Scheduler {
       let fn = this.#takeDue(end);
       if (fn === undefined && !this.#over) {
         await this.#drain(QUIET_TICKS_BEFORE_TIME, done);
+        this.#throwFailure();
         if (done()) return true;
         fn = this.#takeDue(end) ?? this.#takeLater(end);
       }
@@ -202,6 +221,7 @@ export class Scheduler {
         if (done === never) return false;
         // Whoever has much to do in promises alone, such as a reader of many lines that are there, is not stuck.
         await this.#drain(QUIET_TICKS_BEFORE_END, done, QUIET_TICKS_BEFORE_END);
+        this.#throwFailure();
         if (done()) return true;
         fn = this.#takeDue(end) ?? this.#takeLater(end);
         if (fn === undefined) return false;
@@ -209,7 +229,6 @@ export class Scheduler {
       fn();
       await this.#drain(QUIET_TICKS, done);
     }
-    return true;
   }
 
   async #drain(quietTicks: number, done: () => boolean, most = MAX_TICKS): Promise<void> {

@@ -19,6 +19,7 @@ export interface HostGlobals {
   clearTimeout(timer: HostTimer): void;
   setImmediate(fn: () => void): unknown;
   queueMicrotask(fn: () => void): void;
+  readonly console: { error(...values: unknown[]): void };
   readonly AbortController: new () => HostAbortController;
 }
 

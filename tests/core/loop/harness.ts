@@ -108,6 +108,10 @@ export class BusyHost implements Runtime {
     this.#sim.defer(fn);
   }
 
+  report(error: unknown): void {
+    this.#sim.report(error);
+  }
+
   onSignal(...args: Parameters<Runtime["onSignal"]>): ReturnType<Runtime["onSignal"]> {
     return this.#sim.onSignal(...args);
   }
