@@ -81,11 +81,38 @@ export function stateError(verb: string, reason: string, code: string): EventErr
   return new EventError(`Cannot ${verb}: ${reason}`, { code });
 }
 
-/** A value as an error message shows it. */
+/** The most characters of a value that an error message shows. */
+const SHOWN_CHARACTERS = 40;
+
+/** A value as an error message shows it. It never throws, whatever the value's getters do, and is never long. */
 export function show(value: unknown): string {
-  if (value === null) return "null";
-  if (typeof value === "object") return (value as object).constructor?.name ?? "an object";
-  if (typeof value === "function") return "a function";
-  if (typeof value === "string") return JSON.stringify(value.length > 40 ? `${value.slice(0, 40)}…` : value);
-  return String(value);
+  switch (typeof value) {
+    case "string":
+      return JSON.stringify(shorten(value));
+    case "function":
+      return "a function";
+    case "symbol":
+      return shorten(String(value));
+    case "bigint":
+      // A large one takes long to be written down.
+      return BigInt.asIntN(128, value) === value ? `${value}n` : "a large bigint";
+    case "object":
+      return value === null ? "null" : nameOfClass(value);
+    default:
+      return String(value);
+  }
+}
+
+function nameOfClass(value: object): string {
+  try {
+    const name: unknown = value.constructor?.name;
+    if (typeof name === "string" && name !== "") return shorten(name);
+  } catch {
+    // A getter, or a proxy that was revoked: there is nothing to tell.
+  }
+  return "an object";
+}
+
+function shorten(text: string): string {
+  return text.length > SHOWN_CHARACTERS ? `${text.slice(0, SHOWN_CHARACTERS)}…` : text;
 }

@@ -1,0 +1,243 @@
+/**
+ * Objects of options and of callbacks: which names they may have, and what a user may have meant by another one. A wrong
+ * name is an error, because in JavaScript nothing else would tell.
+ */
+
+import { checkFunction, show } from "./checks.ts";
+
+/**
+ * The names that a `T` may have. A table of this type does not compile when it lacks a name or has another one, so an
+ * option that is added later is always in it.
+ */
+export type Names<T> = { readonly [Name in keyof T]-?: true };
+
+/**
+ * Reads options: each of them once, whatever its getter does, and without those that are undefined.
+ *
+ * A plain object with another name is refused. An instance of a class, or an object that inherits from another one, may
+ * have more names: programs keep their own settings there.
+ *
+ * @param verb What the options are for: `Cannot <verb>: …`
+ * @param given What the user has given
+ * @param names Which names there are
+ * @param within For an object inside the options: the name of its option
+ * @returns A copy that has the options that are there
+ * @throws {TypeError} When it is not an object or cannot be read, and for an unknown name
+ */
+export function readOptions<T extends object>(verb: string, given: T, names: Names<T>, within?: string): T {
+  const subject = within === undefined ? "the options are" : `${within} is`;
+  const options: Record<string, unknown> = {};
+  let unknown: string | undefined;
+  const isObject = guarded(verb, subject, () => {
+    if (typeof given !== "object" || given === null || Array.isArray(given)) return false;
+    const source = given as Readonly<Record<string, unknown>>;
+    for (const name of Object.keys(names)) {
+      const value = source[name];
+      if (value !== undefined) options[name] = value;
+    }
+    if (isPlain(given)) {
+      unknown = Object.keys(given).find((name) => !Object.hasOwn(names, name) && source[name] !== undefined);
+    }
+    return true;
+  });
+  if (!isObject) throw new TypeError(`Cannot ${verb}: ${subject} not an object: received ${show(given)}`);
+  if (unknown !== undefined) {
+    throw unknownName(verb, "option", unknown, names, within === undefined ? "" : `${within}.`);
+  }
+  return options as T;
+}
+
+/**
+ * Checks an object of callbacks. Each of them may be missing, undefined or null.
+ *
+ * A plain object that has a function by another name is refused; its other values are the program's own. An instance of a
+ * class may have more methods, but at least one that will be called.
+ *
+ * @param verb What the callbacks are for: `Cannot <verb>: …`
+ * @param given What the user has given
+ * @param names Which names there are
+ * @returns The same object
+ * @throws {TypeError} When it is not an object or cannot be read, when a callback is not a function, and for an unknown
+ * name
+ */
+export function checkCallbacks<T extends object>(verb: string, given: T, names: Names<T>): T {
+  const callbacks: [name: string, callback: unknown][] = [];
+  let unknown: string | undefined;
+  const isObject = guarded(verb, "the callbacks are", () => {
+    // A class whose static methods are the callbacks is a function.
+    if ((typeof given !== "object" && typeof given !== "function") || given === null) return false;
+    const source = given as Readonly<Record<string, unknown>>;
+    for (const name of Object.keys(names)) {
+      const callback = source[name];
+      if (callback !== undefined && callback !== null) callbacks.push([name, callback]);
+    }
+    if (isPlain(given)) unknown = ownFunctions(given).find((name) => !Object.hasOwn(names, name));
+    else if (callbacks.length === 0) {
+      for (
+        let each: object | null = given;
+        each !== null && unknown === undefined;
+        each = Object.getPrototypeOf(each)
+      ) {
+        unknown = ownFunctions(each)[0];
+      }
+    }
+    return typeof given === "object" || unknown !== undefined || callbacks.length > 0;
+  });
+  if (!isObject) throw new TypeError(`Cannot ${verb}: the callbacks are not an object: received ${show(given)}`);
+  if (unknown !== undefined) throw unknownName(verb, "callback", unknown, names, "");
+  for (const [name, callback] of callbacks) checkFunction(verb, name, callback);
+  return given;
+}
+
+/** Calls `read`. What a getter or a proxy throws there becomes the cause of an error that says what was read. */
+function guarded<T>(verb: string, subject: string, read: () => T): T {
+  try {
+    return read();
+  } catch (cause) {
+    throw new TypeError(`Cannot ${verb}: ${subject} not readable: a getter or a proxy has thrown`, { cause });
+  }
+}
+
+/** Whether an object is a literal, of this or another realm. */
+function isPlain(value: object): boolean {
+  const prototype = Object.getPrototypeOf(value);
+  return prototype === null || Object.getPrototypeOf(prototype) === null;
+}
+
+/** The names of an object's own functions, without those that every object or function has. Runs no getter. */
+function ownFunctions(value: object): string[] {
+  return Object.getOwnPropertyNames(value).filter((name) =>
+    !(name in Function.prototype) && typeof Object.getOwnPropertyDescriptor(value, name)?.value === "function"
+  );
+}
+
+function unknownName(verb: string, kind: string, name: string, names: object, prefix: string): TypeError {
+  const known = Object.keys(names);
+  const near = nearest(name, known);
+  const hint = near.length > 0
+    ? `: did you mean ${listed(near.map((each) => prefix + each))}?`
+    : known.length <= LISTED_NAMES
+    ? `: there ${known.length === 1 ? "is" : "are"} ${known.join(", ")}`
+    : "";
+  return new TypeError(`Cannot ${verb}: unknown ${kind} ${prefix}${shortName(name)}${hint}`);
+}
+
+/** So many names are told when none is near. */
+const LISTED_NAMES = 10;
+
+/** A name as an error shows it: bare, unless it is long or strange. */
+function shortName(name: string): string {
+  return /^[\w$]{1,40}$/.test(name) ? name : show(name);
+}
+
+function listed(names: readonly string[]): string {
+  return names.length === 1 ? names[0] as string : `${names.slice(0, -1).join(", ")} or ${names.at(-1)}`;
+}
+
+/** What other socket libraries (`node:net`, Bun, Deno, the web) call our options and callbacks, in lower case. */
+const WORDS: Readonly<Record<string, string>> = {
+  abort: "signal",
+  abortsignal: "signal",
+  addr: "hostname",
+  address: "hostname",
+  alpn: "alpnProtocols",
+  autoselectfamilyattemptdelay: "attemptDelayMs",
+  bytes: "prefixBytes maxBytes",
+  ca: "tls",
+  cacerts: "ca tls",
+  cert: "tls",
+  certchain: "cert tls",
+  certificate: "cert tls",
+  close: "event",
+  connect: "open accept",
+  connection: "open",
+  data: "read",
+  delay: "attemptDelayMs",
+  delimiter: "eol",
+  disconnect: "close event",
+  drain: "write",
+  encoding: "text",
+  end: "event",
+  error: "event",
+  grace: "graceMs",
+  handler: "read",
+  highwatermark: "readHigh",
+  host: "hostname",
+  idle: "idleTimeoutMs",
+  ip: "hostname",
+  key: "tls",
+  length: "prefixBytes maxBytes",
+  limit: "maxBytes maxConnections",
+  linebreak: "eol",
+  lines: "line",
+  lookup: "family",
+  maxbytes: "maxLine",
+  message: "line read",
+  name: "serverName",
+  newline: "eol",
+  open: "event",
+  privatekey: "key tls",
+  readable: "read",
+  secure: "tls",
+  separator: "eol",
+  servername: "serverName",
+  size: "prefixBytes maxBytes",
+  sni: "serverName",
+  socket: "path",
+  socketpath: "path",
+  ssl: "tls",
+  tcpbacklog: "backlog",
+  terminate: "close",
+  timeout: "idleTimeoutMs timeoutMs graceMs handshakeTimeoutMs event",
+  timeoutms: "idleTimeoutMs graceMs handshakeTimeoutMs",
+  unix: "path",
+  writable: "write",
+};
+
+/** The names that may have been meant: by what others call them, by their beginning, or by few wrong letters. */
+function nearest(given: string, known: readonly string[]): string[] {
+  const word = given.toLowerCase();
+  // Others write callbacks as `onData` or `ondata`.
+  const spellings = word.startsWith("on") && word.length > 3 ? [word, word.slice(2)] : [word];
+  for (const spelling of spellings) {
+    const same = known.find((name) => name.toLowerCase() === spelling);
+    if (same !== undefined) return [same];
+    const meant = Object.hasOwn(WORDS, spelling) ? (WORDS[spelling] as string).split(" ") : [];
+    const there = meant.filter((name) => known.includes(name));
+    if (there.length > 0) return there;
+  }
+  const [name = "", distance = Infinity] = spellings.flatMap((spelling) =>
+    known.map((name): [string, number] => [name, distanceOf(spelling, name.toLowerCase())])
+  ).reduce((best, each) => each[1] < best[1] ? each : best, ["", Infinity] as [string, number]);
+  return distance < 1 ? [name] : [];
+}
+
+/** How far a word is from a name: under 1 is near. The beginning of the other is nearer the more of it there is. */
+function distanceOf(word: string, name: string): number {
+  // Nobody spells one word in so many letters, and the table is as large as both are long.
+  if (word.length > 40) return Infinity;
+  const most = Math.max(word.length, name.length);
+  if (Math.min(word.length, name.length) >= 3 && (name.startsWith(word) || word.startsWith(name))) {
+    return (most - Math.min(word.length, name.length)) / (2 * most);
+  }
+  return edits(word, name) / Math.max(1.5, most / 2.5);
+}
+
+/** How many letters must be put in, taken out, changed or swapped with their neighbour. */
+function edits(a: string, b: string): number {
+  let last: number[] = [];
+  let row = Array.from({ length: b.length + 1 }, (_, i) => i);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) {
+      const changed = (row[j - 1] as number) + (a[i - 1] === b[j - 1] ? 0 : 1);
+      const swapped = i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1]
+        ? (last[j - 2] as number) + 1
+        : Infinity;
+      next.push(Math.min(changed, swapped, (row[j] as number) + 1, (next[j - 1] as number) + 1));
+    }
+    last = row;
+    row = next;
+  }
+  return row[b.length] as number;
+}
