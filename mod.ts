@@ -2,9 +2,12 @@
  * Trivent: libevent's model (event base, events, evbuffers, bufferevents, connection listeners) for TCP servers and
  * clients, the same code on Node, Deno and Bun.
  *
+ * All examples import from `trivent`, the package's name on npm. On JSR the name is `@trivent/trivent`: add it under the
+ * short name with `deno add trivent@jsr:@trivent/trivent`, or map it in the `imports` of `deno.json`.
+ *
  * @example A ROT13 server
  * ```ts
- * import { EVBUFFER_EOL_LF, serve } from "@trivent/trivent";
+ * import { EVBUFFER_EOL_LF, serve } from "trivent";
  *
  * const server = await serve({ hostname: "127.0.0.1", port: 0 }, {
  *   read(bev) {

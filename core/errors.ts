@@ -30,7 +30,7 @@ export interface EventErrorOptions {
  *
  * @example
  * ```ts
- * import { EventError } from "@trivent/trivent";
+ * import { EventError } from "trivent";
  *
  * const error = new EventError("Cannot connect to 127.0.0.1:9: connection refused", { code: "ECONNREFUSED" });
  * if (error.code !== "ECONNREFUSED") throw error;

@@ -54,7 +54,7 @@ class AcceptEvent extends LoopEvent {
  *
  * @example
  * ```ts
- * import { ConnListener, EventBase, LEV_OPT_CLOSE_ON_FREE, LEV_OPT_REUSEABLE } from "@trivent/trivent";
+ * import { ConnListener, EventBase, LEV_OPT_CLOSE_ON_FREE, LEV_OPT_REUSEABLE } from "trivent";
  *
  * const base = new EventBase();
  * const flags = LEV_OPT_CLOSE_ON_FREE | LEV_OPT_REUSEABLE;

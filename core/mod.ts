@@ -5,8 +5,8 @@
  *
  * @example
  * ```ts
- * import { EventBase } from "@trivent/trivent/core";
- * import { simRuntime } from "@trivent/trivent/sim";
+ * import { EventBase } from "trivent/core";
+ * import { simRuntime } from "trivent/sim";
  *
  * const sim = simRuntime();
  * const base = new EventBase({ runtime: sim });

@@ -22,7 +22,7 @@
  * megabytes that somebody does not read: so the server holds, and waits for, 64 KiB at most.
  */
 
-import { type EventError, Overlapped, type Socket } from "../mod.ts";
+import { type EventError, Overlapped, type Socket } from "trivent";
 
 export const COLUMNS = 8;
 export const ROWS = 8;

@@ -3,7 +3,7 @@
  * says where a server listens, the signals that stop it, and errors in one line.
  */
 
-import { type Address, EAGAIN, type EventBase, EventError, type ListeningSocket, type Socket } from "../mod.ts";
+import { type Address, EAGAIN, type EventBase, EventError, type ListeningSocket, type Socket } from "trivent";
 
 // All three runtimes have it, with the same arguments, standard output and exit code.
 const { process } = globalThis;

@@ -3,7 +3,7 @@
  * wait.
  */
 
-import type { EventBase, InetAddress, Socket } from "../mod.ts";
+import type { EventBase, InetAddress, Socket } from "trivent";
 
 /** Gives a signal that Ctrl-C and `kill` abort: with it, what waits rejects. */
 export function stopSignal(base: EventBase): AbortSignal {

@@ -1,6 +1,6 @@
 /** Two sockets, one after the other: what comes from one goes to the other, and nothing piles up in between. */
 
-import { EAGAIN, select, type Socket } from "../mod.ts";
+import { EAGAIN, select, type Socket } from "trivent";
 
 /** Sends all of it; waits as long as there is no room. */
 export async function sendAll(socket: Socket, bytes: Uint8Array): Promise<void> {

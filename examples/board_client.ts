@@ -10,7 +10,7 @@
  *     wait MILLISECONDS
  */
 
-import { EvBuffer, EventBase, FileSegment, Overlapped } from "../mod.ts";
+import { EvBuffer, EventBase, FileSegment, Overlapped } from "trivent";
 import { Board, Link, STEPS } from "./_board.ts";
 import { fail, main, port, refuse } from "./_common.ts";
 import { stopSignal } from "./_poll.ts";

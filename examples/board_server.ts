@@ -7,7 +7,7 @@
  * notice.
  */
 
-import { EventBase, type EventError, type ListeningSocket, Overlapped, type Socket } from "../mod.ts";
+import { EventBase, type EventError, type ListeningSocket, Overlapped, type Socket } from "trivent";
 import { COLUMNS, Link, PIECES, ROWS, STEPS } from "./_board.ts";
 import { announce, main, onlyPort } from "./_common.ts";
 import { peer, stopped } from "./_poll.ts";

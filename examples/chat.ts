@@ -13,7 +13,7 @@
  * said is told so, and dropped.
  */
 
-import { BEV_EVENT_EOF, EV_WRITE, EventBase, serve, type SocketBufferEvent } from "../mod.ts";
+import { BEV_EVENT_EOF, EV_WRITE, EventBase, serve, type SocketBufferEvent } from "trivent";
 import { announce, main, onStop, port, refuse } from "./_common.ts";
 
 const MAX_LINE = 512;

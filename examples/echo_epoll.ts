@@ -5,7 +5,7 @@
  * something has come: what is there has to be taken until EAGAIN, or nobody ever asks for the rest.
  */
 
-import { EAGAIN, EV_ET, EV_READ, EV_WRITE, EventBase, EventError, Poller, type Socket } from "../mod.ts";
+import { EAGAIN, EV_ET, EV_READ, EV_WRITE, EventBase, EventError, Poller, type Socket } from "trivent";
 import { accept, announce, main, onlyPort } from "./_common.ts";
 import { peer, untilStopped } from "./_poll.ts";
 

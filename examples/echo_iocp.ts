@@ -5,7 +5,7 @@
  * of; a socket has one operation under way, so that no two of them work on it at a time.
  */
 
-import { type Completion, CompletionPort, EventBase, Overlapped, type Socket } from "../mod.ts";
+import { type Completion, CompletionPort, EventBase, Overlapped, type Socket } from "trivent";
 import { announce, main, onlyPort } from "./_common.ts";
 import { peer, untilStopped } from "./_poll.ts";
 

@@ -16,7 +16,7 @@ import {
   LEV_OPT_REUSEABLE,
   type Socket,
   SocketBufferEvent,
-} from "../mod.ts";
+} from "trivent";
 import { announce, fail, main, onlyPort, onStop } from "./_common.ts";
 
 const MAX_OUTPUT = 65536;

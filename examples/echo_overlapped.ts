@@ -5,7 +5,7 @@
  * callback begins the next one. Nobody waits anywhere, and the buffer belongs to the operation until it has completed.
  */
 
-import { EventBase, type EventError, type ListeningSocket, Overlapped, type Socket } from "../mod.ts";
+import { EventBase, type EventError, type ListeningSocket, Overlapped, type Socket } from "trivent";
 import { announce, main, onlyPort } from "./_common.ts";
 import { stopped } from "./_poll.ts";
 

@@ -5,7 +5,7 @@
  * forgotten. What a client does not take at once is kept, and nothing more is read from it meanwhile.
  */
 
-import { EAGAIN, EventBase, EventError, select, type Socket } from "../mod.ts";
+import { EAGAIN, EventBase, EventError, select, type Socket } from "trivent";
 import { accept, announce, main, onlyPort } from "./_common.ts";
 import { peer, untilStopped } from "./_poll.ts";
 

@@ -23,7 +23,7 @@ import {
   type ListeningSocket,
   Poller,
   type Socket,
-} from "../mod.ts";
+} from "trivent";
 import { accept, announce, fail, main, onlyPort, onStop, refuse } from "./_common.ts";
 import { stopped } from "./_poll.ts";
 import { pump } from "./_relay.ts";

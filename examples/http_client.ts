@@ -6,7 +6,7 @@
  * loop and no callback; and as in the listing, nothing else happens in this program meanwhile.
  */
 
-import { EAGAIN, EventBase, type EventError, select, type Socket } from "../mod.ts";
+import { EAGAIN, EventBase, type EventError, select, type Socket } from "trivent";
 import { fail, main, port, print, refuse } from "./_common.ts";
 import { sendAll } from "./_relay.ts";
 

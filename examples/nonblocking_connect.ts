@@ -6,7 +6,7 @@
  * something else to do, `select()` on the socket spares the processor.
  */
 
-import { ENOTCONN, EventBase, select } from "../mod.ts";
+import { ENOTCONN, EventBase, select } from "trivent";
 import { main, port, refuse } from "./_common.ts";
 
 const EMPTY = new Uint8Array(0);

@@ -19,7 +19,7 @@ import {
   serve,
   SocketBufferEvent,
   TokenBucketConfig,
-} from "../mod.ts";
+} from "trivent";
 import { announce, main, onStop, port, refuse } from "./_common.ts";
 
 const USAGE = "proxy PORT HOST:PORT [--cert FILE --key FILE] [--tls yes] [--ca FILE] [--max CONNECTIONS] " +

@@ -16,7 +16,7 @@ import {
   EVBUFFER_EOL_LF,
   EventBase,
   SocketBufferEvent,
-} from "../mod.ts";
+} from "trivent";
 import { accept, announce, main, onlyPort, onStop } from "./_common.ts";
 import { rot13 } from "./_rot13.ts";
 

@@ -6,7 +6,7 @@
  * unforgivably bad." It answers byte for byte as `rot13_bufferevent.ts` does.
  */
 
-import { EAGAIN, EvBuffer, EVBUFFER_EOL_LF, EventBase, EventError, select, type Socket } from "../mod.ts";
+import { EAGAIN, EvBuffer, EVBUFFER_EOL_LF, EventBase, EventError, select, type Socket } from "trivent";
 import { accept, announce, main, onlyPort } from "./_common.ts";
 import { stopSignal } from "./_poll.ts";
 import { rot13 } from "./_rot13.ts";

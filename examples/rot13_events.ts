@@ -6,7 +6,7 @@
  * byte as `rot13_bufferevent.ts` does, which shows what a bufferevent takes off one's hands.
  */
 
-import { EAGAIN, EV_PERSIST, EV_READ, EV_WRITE, EventBase, EventError, type EventHandle, type Socket } from "../mod.ts";
+import { EAGAIN, EV_PERSIST, EV_READ, EV_WRITE, EventBase, EventError, type EventHandle, type Socket } from "trivent";
 import { accept, announce, main, onlyPort, onStop } from "./_common.ts";
 import { rot13 } from "./_rot13.ts";
 

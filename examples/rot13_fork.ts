@@ -11,7 +11,7 @@
  */
 
 import { isMainThread, parentPort, Worker } from "node:worker_threads";
-import { EAGAIN, EvBuffer, EventBase, EventError, select, type Socket } from "../mod.ts";
+import { EAGAIN, EvBuffer, EventBase, EventError, select, type Socket } from "trivent";
 import { accept, announce, main, onlyPort } from "./_common.ts";
 import { untilStopped } from "./_poll.ts";
 import { sendAll } from "./_relay.ts";

@@ -6,7 +6,7 @@
  * a peer that has finished are answered.
  */
 
-import { EAGAIN, EventBase, EventError, select, type Socket } from "../mod.ts";
+import { EAGAIN, EventBase, EventError, select, type Socket } from "trivent";
 import { accept, announce, main, onlyPort } from "./_common.ts";
 import { untilStopped } from "./_poll.ts";
 import { rot13 } from "./_rot13.ts";

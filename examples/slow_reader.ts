@@ -5,7 +5,7 @@
  * and nobody is disconnected, the sender is slowed down until it is as fast as the reader; over UDP datagrams are lost.
  */
 
-import { type DatagramSocket, EAGAIN, EventBase, EventError, type InetAddress, select, type Socket } from "../mod.ts";
+import { type DatagramSocket, EAGAIN, EventBase, EventError, type InetAddress, select, type Socket } from "trivent";
 import { main, refuse } from "./_common.ts";
 
 const STEPS = 16;

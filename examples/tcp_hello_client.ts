@@ -5,7 +5,7 @@
  * a buffer; `close()` lets them leave.
  */
 
-import { EventBase, select } from "../mod.ts";
+import { EventBase, select } from "trivent";
 import { main, port, refuse } from "./_common.ts";
 
 await main("tcp_hello_client port [host]", async ([portText, hostname = "127.0.0.1", ...more]) => {

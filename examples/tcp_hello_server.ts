@@ -5,7 +5,7 @@
  * here, one step after the other.
  */
 
-import { EventBase, select, type Socket } from "../mod.ts";
+import { EventBase, select, type Socket } from "trivent";
 import { announce, main, onlyPort, print } from "./_common.ts";
 import { peer, untilStopped } from "./_poll.ts";
 

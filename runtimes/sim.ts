@@ -115,7 +115,7 @@ export interface SimRuntime extends SimHost {
  *
  * @example
  * ```ts
- * import { simRuntime } from "@trivent/trivent";
+ * import { simRuntime } from "trivent";
  *
  * const sim = simRuntime({ seed: 7 });
  * let late = false;

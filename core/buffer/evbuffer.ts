@@ -109,7 +109,7 @@ export let chainOf: (buffer: EvBuffer) => Chain;
  *
  * @example
  * ```ts
- * import { EVBUFFER_EOL_CRLF, EvBuffer } from "@trivent/trivent";
+ * import { EVBUFFER_EOL_CRLF, EvBuffer } from "trivent";
  *
  * const buffer = new EvBuffer();
  * buffer.add("GET / HTTP/1.1\r\nHost: a");
@@ -135,7 +135,7 @@ export class EvBuffer {
    *
    * @example
    * ```ts
-   * import { EvBuffer } from "@trivent/trivent";
+   * import { EvBuffer } from "trivent";
    *
    * const buffer = new EvBuffer();
    * buffer.add("naïve");
@@ -153,7 +153,7 @@ export class EvBuffer {
    *
    * @example
    * ```ts
-   * import { EvBuffer } from "@trivent/trivent";
+   * import { EvBuffer } from "trivent";
    *
    * const buffer = new EvBuffer();
    * buffer.addReference(new Uint8Array(3));
@@ -178,7 +178,7 @@ export class EvBuffer {
    * @throws {EventError} `EV_FROZEN` when the back is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
-   * import { EvBuffer } from "@trivent/trivent";
+   * import { EvBuffer } from "trivent";
    *
    * const buffer = new EvBuffer();
    * buffer.add("over and ");
@@ -212,7 +212,7 @@ export class EvBuffer {
    * @throws {EventError} `EV_FROZEN` when the back is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
-   * import { EvBuffer } from "@trivent/trivent";
+   * import { EvBuffer } from "trivent";
    *
    * const buffer = new EvBuffer();
    * const added = buffer.addIovec([new Uint8Array(2), new Uint8Array(3)]);
@@ -244,7 +244,7 @@ export class EvBuffer {
    * @throws {EventError} `EV_FROZEN` when the front is frozen and there are bytes to add, `EV_FREED` after `free()`
    * @example
    * ```ts
-   * import { EvBuffer } from "@trivent/trivent";
+   * import { EvBuffer } from "trivent";
    *
    * const buffer = new EvBuffer();
    * buffer.add("body");
@@ -282,7 +282,7 @@ export class EvBuffer {
    * @throws {EventError} `EV_FROZEN` when the back is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
-   * import { EvBuffer } from "@trivent/trivent";
+   * import { EvBuffer } from "trivent";
    *
    * const buffer = new EvBuffer();
    * const pool: Uint8Array[] = [];
@@ -325,7 +325,7 @@ export class EvBuffer {
    * @throws {EventError} `EV_FROZEN` when this back or the source's front is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
-   * import { EvBuffer } from "@trivent/trivent";
+   * import { EvBuffer } from "trivent";
    *
    * const head = new EvBuffer();
    * const body = new EvBuffer();
@@ -359,7 +359,7 @@ export class EvBuffer {
    * @throws {EventError} `EV_FROZEN` when either front is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
-   * import { EvBuffer } from "@trivent/trivent";
+   * import { EvBuffer } from "trivent";
    *
    * const head = new EvBuffer();
    * const body = new EvBuffer();
@@ -397,7 +397,7 @@ export class EvBuffer {
    * @throws {EventError} `EV_FROZEN` when this front or the other back is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
-   * import { EvBuffer } from "@trivent/trivent";
+   * import { EvBuffer } from "trivent";
    *
    * const input = new EvBuffer();
    * const message = new EvBuffer();
@@ -434,7 +434,7 @@ export class EvBuffer {
    * of a file segment; `EV_FROZEN` when the back is frozen; `EV_FREED` after `free()`
    * @example
    * ```ts
-   * import { EvBuffer } from "@trivent/trivent";
+   * import { EvBuffer } from "trivent";
    *
    * const message = new EvBuffer();
    * message.add("to all");
@@ -480,7 +480,7 @@ export class EvBuffer {
    * @throws {EventError} `EV_FROZEN` when the back is frozen, `EV_FREED` after `free()` of the buffer or of the segment
    * @example
    * ```ts
-   * import { EvBuffer, FileSegment } from "@trivent/trivent";
+   * import { EvBuffer, FileSegment } from "trivent";
    *
    * const segment = await FileSegment.open("README.md");
    * const buffer = new EvBuffer();
@@ -524,7 +524,7 @@ export class EvBuffer {
    * @throws {EventError} `EV_FROZEN` when the front is frozen and there are bytes to take, `EV_FREED` after `free()`
    * @example
    * ```ts
-   * import { EvBuffer } from "@trivent/trivent";
+   * import { EvBuffer } from "trivent";
    *
    * const buffer = new EvBuffer();
    * buffer.add("abc");
@@ -558,7 +558,7 @@ export class EvBuffer {
    * @throws {EventError} `EV_FROZEN` when the front is frozen and there are bytes to copy
    * @example
    * ```ts
-   * import { EvBuffer } from "@trivent/trivent";
+   * import { EvBuffer } from "trivent";
    *
    * const buffer = new EvBuffer();
    * buffer.add("abc");
@@ -589,7 +589,7 @@ export class EvBuffer {
    * @throws {EventError} `EV_FROZEN` when the front is frozen and there are bytes to copy
    * @example
    * ```ts
-   * import { EvBuffer } from "@trivent/trivent";
+   * import { EvBuffer } from "trivent";
    *
    * const buffer = new EvBuffer();
    * buffer.add("key=value");
@@ -621,7 +621,7 @@ export class EvBuffer {
    * @throws {EventError} `EV_FROZEN` when the front is frozen and the buffer is not empty, `EV_FREED` after `free()`
    * @example
    * ```ts
-   * import { EvBuffer } from "@trivent/trivent";
+   * import { EvBuffer } from "trivent";
    *
    * const buffer = new EvBuffer();
    * buffer.add("abc");
@@ -658,7 +658,7 @@ export class EvBuffer {
    * @throws {RangeError} When it is fractional, or negative and not −1
    * @example
    * ```ts
-   * import { EvBuffer } from "@trivent/trivent";
+   * import { EvBuffer } from "trivent";
    *
    * const buffer = new EvBuffer();
    * buffer.addReference(new Uint8Array([1]));
@@ -694,7 +694,7 @@ export class EvBuffer {
    * buffer's
    * @example
    * ```ts
-   * import { EvBuffer } from "@trivent/trivent";
+   * import { EvBuffer } from "trivent";
    *
    * const buffer = new EvBuffer();
    * buffer.addReference(new Uint8Array(3));
@@ -736,7 +736,7 @@ export class EvBuffer {
    * @throws {EventError} `EV_FROZEN` when the back is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
-   * import { EvBuffer } from "@trivent/trivent";
+   * import { EvBuffer } from "trivent";
    *
    * const buffer = new EvBuffer();
    * const [room] = buffer.reserveSpace(1024);
@@ -767,7 +767,7 @@ export class EvBuffer {
    * committed since; `EV_FROZEN` when the back is frozen; `EV_FREED` after `free()`
    * @example
    * ```ts
-   * import { EvBuffer } from "@trivent/trivent";
+   * import { EvBuffer } from "trivent";
    *
    * const buffer = new EvBuffer();
    * const [room] = buffer.reserveSpace(2);
@@ -799,7 +799,7 @@ export class EvBuffer {
    * @throws {EventError} `EV_FREED` after `free()`
    * @example
    * ```ts
-   * import { EvBuffer } from "@trivent/trivent";
+   * import { EvBuffer } from "trivent";
    *
    * const buffer = new EvBuffer();
    * buffer.expand(100_000);
@@ -833,7 +833,7 @@ export class EvBuffer {
    * `EV_FROZEN` when the front is frozen; `EV_FREED` after `free()`
    * @example
    * ```ts
-   * import { EVBUFFER_EOL_LF, EvBuffer } from "@trivent/trivent";
+   * import { EVBUFFER_EOL_LF, EvBuffer } from "trivent";
    *
    * const buffer = new EvBuffer();
    * buffer.add("one\ntwo\nthr");
@@ -873,7 +873,7 @@ export class EvBuffer {
    * @throws What `fn` throws; the line that it was called with has been taken
    * @example
    * ```ts
-   * import { EVBUFFER_EOL_LF, EvBuffer } from "@trivent/trivent";
+   * import { EVBUFFER_EOL_LF, EvBuffer } from "trivent";
    *
    * const buffer = new EvBuffer();
    * buffer.add("3\n4\n");
@@ -908,7 +908,7 @@ export class EvBuffer {
    * @throws {RangeError} When the style is unknown, or the position out of range, stale or another buffer's
    * @example
    * ```ts
-   * import { EVBUFFER_EOL_CRLF, EvBuffer } from "@trivent/trivent";
+   * import { EVBUFFER_EOL_CRLF, EvBuffer } from "trivent";
    *
    * const buffer = new EvBuffer();
    * buffer.add("one\r\ntwo\n");
@@ -941,7 +941,7 @@ export class EvBuffer {
    * @throws {RangeError} When the position is out of range, stale or another buffer's
    * @example
    * ```ts
-   * import { EvBuffer } from "@trivent/trivent";
+   * import { EvBuffer } from "trivent";
    *
    * const buffer = new EvBuffer();
    * buffer.add("head\r\n\r\nbody");
@@ -966,7 +966,7 @@ export class EvBuffer {
    * @throws {RangeError} When a position is out of range, stale or another buffer's
    * @example
    * ```ts
-   * import { EvBuffer } from "@trivent/trivent";
+   * import { EvBuffer } from "trivent";
    *
    * const buffer = new EvBuffer();
    * buffer.add("a=1&b=2");
@@ -991,7 +991,7 @@ export class EvBuffer {
    * @throws {RangeError} When it is negative or fractional
    * @example
    * ```ts
-   * import { EvBuffer } from "@trivent/trivent";
+   * import { EvBuffer } from "trivent";
    *
    * const buffer = new EvBuffer();
    * buffer.add("abc");
@@ -1021,7 +1021,7 @@ export class EvBuffer {
    * @throws {EventError} `EV_FREED` after `free()`
    * @example
    * ```ts
-   * import { EvBuffer, EventError } from "@trivent/trivent";
+   * import { EvBuffer, EventError } from "trivent";
    *
    * const buffer = new EvBuffer();
    * buffer.freeze(false);
@@ -1050,7 +1050,7 @@ export class EvBuffer {
    * @throws {EventError} `EV_FREED` after `free()`
    * @example
    * ```ts
-   * import { EvBuffer } from "@trivent/trivent";
+   * import { EvBuffer } from "trivent";
    *
    * const buffer = new EvBuffer();
    * buffer.freeze(false);
@@ -1080,7 +1080,7 @@ export class EvBuffer {
    * @throws {EventError} `EV_FREED` after `free()`
    * @example
    * ```ts
-   * import { EvBuffer } from "@trivent/trivent";
+   * import { EvBuffer } from "trivent";
    *
    * const buffer = new EvBuffer();
    * let total = 0;
@@ -1112,7 +1112,7 @@ export class EvBuffer {
    * @throws {EventError} `EV_FREED` after `free()`
    * @example
    * ```ts
-   * import { EvBuffer, EventBase } from "@trivent/trivent";
+   * import { EvBuffer, EventBase } from "trivent";
    *
    * const base = new EventBase();
    * const buffer = new EvBuffer();
@@ -1140,7 +1140,7 @@ export class EvBuffer {
    * @returns The copy
    * @example
    * ```ts
-   * import { EvBuffer } from "@trivent/trivent";
+   * import { EvBuffer } from "trivent";
    *
    * const buffer = new EvBuffer();
    * buffer.add("abc");
@@ -1162,7 +1162,7 @@ export class EvBuffer {
    * @returns The text
    * @example
    * ```ts
-   * import { EvBuffer } from "@trivent/trivent";
+   * import { EvBuffer } from "trivent";
    *
    * const buffer = new EvBuffer();
    * buffer.add("Größe");
@@ -1184,7 +1184,7 @@ export class EvBuffer {
    * @throws {EventError} `EV_FROZEN` when the front is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
-   * import { EvBuffer } from "@trivent/trivent";
+   * import { EvBuffer } from "trivent";
    *
    * const buffer = new EvBuffer();
    * buffer.addUint8(200);
@@ -1204,7 +1204,7 @@ export class EvBuffer {
    * @throws {EventError} `EV_FROZEN` when the front is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
-   * import { EvBuffer } from "@trivent/trivent";
+   * import { EvBuffer } from "trivent";
    *
    * const buffer = new EvBuffer();
    * buffer.addInt8(-100);
@@ -1224,7 +1224,7 @@ export class EvBuffer {
    * @throws {EventError} `EV_FROZEN` when the front is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
-   * import { EvBuffer } from "@trivent/trivent";
+   * import { EvBuffer } from "trivent";
    *
    * const buffer = new EvBuffer();
    * buffer.addUint16BE(40_000);
@@ -1244,7 +1244,7 @@ export class EvBuffer {
    * @throws {EventError} `EV_FROZEN` when the front is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
-   * import { EvBuffer } from "@trivent/trivent";
+   * import { EvBuffer } from "trivent";
    *
    * const buffer = new EvBuffer();
    * buffer.addUint16LE(40_000);
@@ -1264,7 +1264,7 @@ export class EvBuffer {
    * @throws {EventError} `EV_FROZEN` when the front is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
-   * import { EvBuffer } from "@trivent/trivent";
+   * import { EvBuffer } from "trivent";
    *
    * const buffer = new EvBuffer();
    * buffer.addInt16BE(-20_000);
@@ -1284,7 +1284,7 @@ export class EvBuffer {
    * @throws {EventError} `EV_FROZEN` when the front is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
-   * import { EvBuffer } from "@trivent/trivent";
+   * import { EvBuffer } from "trivent";
    *
    * const buffer = new EvBuffer();
    * buffer.addInt16LE(-20_000);
@@ -1304,7 +1304,7 @@ export class EvBuffer {
    * @throws {EventError} `EV_FROZEN` when the front is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
-   * import { EvBuffer } from "@trivent/trivent";
+   * import { EvBuffer } from "trivent";
    *
    * const buffer = new EvBuffer();
    * buffer.addUint32BE(3_000_000_000);
@@ -1324,7 +1324,7 @@ export class EvBuffer {
    * @throws {EventError} `EV_FROZEN` when the front is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
-   * import { EvBuffer } from "@trivent/trivent";
+   * import { EvBuffer } from "trivent";
    *
    * const buffer = new EvBuffer();
    * buffer.addUint32LE(3_000_000_000);
@@ -1344,7 +1344,7 @@ export class EvBuffer {
    * @throws {EventError} `EV_FROZEN` when the front is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
-   * import { EvBuffer } from "@trivent/trivent";
+   * import { EvBuffer } from "trivent";
    *
    * const buffer = new EvBuffer();
    * buffer.addInt32BE(-2_000_000_000);
@@ -1364,7 +1364,7 @@ export class EvBuffer {
    * @throws {EventError} `EV_FROZEN` when the front is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
-   * import { EvBuffer } from "@trivent/trivent";
+   * import { EvBuffer } from "trivent";
    *
    * const buffer = new EvBuffer();
    * buffer.addInt32LE(-2_000_000_000);
@@ -1384,7 +1384,7 @@ export class EvBuffer {
    * @throws {EventError} `EV_FROZEN` when the front is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
-   * import { EvBuffer } from "@trivent/trivent";
+   * import { EvBuffer } from "trivent";
    *
    * const buffer = new EvBuffer();
    * buffer.addBigUint64BE(18_000_000_000_000_000_000n);
@@ -1404,7 +1404,7 @@ export class EvBuffer {
    * @throws {EventError} `EV_FROZEN` when the front is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
-   * import { EvBuffer } from "@trivent/trivent";
+   * import { EvBuffer } from "trivent";
    *
    * const buffer = new EvBuffer();
    * buffer.addBigUint64LE(18_000_000_000_000_000_000n);
@@ -1424,7 +1424,7 @@ export class EvBuffer {
    * @throws {EventError} `EV_FROZEN` when the front is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
-   * import { EvBuffer } from "@trivent/trivent";
+   * import { EvBuffer } from "trivent";
    *
    * const buffer = new EvBuffer();
    * buffer.addBigInt64BE(-9_000_000_000_000_000_000n);
@@ -1444,7 +1444,7 @@ export class EvBuffer {
    * @throws {EventError} `EV_FROZEN` when the front is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
-   * import { EvBuffer } from "@trivent/trivent";
+   * import { EvBuffer } from "trivent";
    *
    * const buffer = new EvBuffer();
    * buffer.addBigInt64LE(-9_000_000_000_000_000_000n);
@@ -1464,7 +1464,7 @@ export class EvBuffer {
    * @throws {EventError} `EV_FROZEN` when the front is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
-   * import { EvBuffer } from "@trivent/trivent";
+   * import { EvBuffer } from "trivent";
    *
    * const buffer = new EvBuffer();
    * buffer.addFloat32BE(0.5);
@@ -1484,7 +1484,7 @@ export class EvBuffer {
    * @throws {EventError} `EV_FROZEN` when the front is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
-   * import { EvBuffer } from "@trivent/trivent";
+   * import { EvBuffer } from "trivent";
    *
    * const buffer = new EvBuffer();
    * buffer.addFloat32LE(0.5);
@@ -1504,7 +1504,7 @@ export class EvBuffer {
    * @throws {EventError} `EV_FROZEN` when the front is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
-   * import { EvBuffer } from "@trivent/trivent";
+   * import { EvBuffer } from "trivent";
    *
    * const buffer = new EvBuffer();
    * buffer.addFloat64BE(0.1);
@@ -1524,7 +1524,7 @@ export class EvBuffer {
    * @throws {EventError} `EV_FROZEN` when the front is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
-   * import { EvBuffer } from "@trivent/trivent";
+   * import { EvBuffer } from "trivent";
    *
    * const buffer = new EvBuffer();
    * buffer.addFloat64LE(0.1);
@@ -1546,7 +1546,7 @@ export class EvBuffer {
    * @throws {EventError} `EV_FROZEN` when the back is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
-   * import { EvBuffer } from "@trivent/trivent";
+   * import { EvBuffer } from "trivent";
    *
    * const buffer = new EvBuffer();
    * buffer.addUint8(200);
@@ -1569,7 +1569,7 @@ export class EvBuffer {
    * @throws {EventError} `EV_FROZEN` when the back is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
-   * import { EvBuffer } from "@trivent/trivent";
+   * import { EvBuffer } from "trivent";
    *
    * const buffer = new EvBuffer();
    * buffer.addInt8(-100);
@@ -1592,7 +1592,7 @@ export class EvBuffer {
    * @throws {EventError} `EV_FROZEN` when the back is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
-   * import { EvBuffer } from "@trivent/trivent";
+   * import { EvBuffer } from "trivent";
    *
    * const buffer = new EvBuffer();
    * buffer.addUint16BE(40_000);
@@ -1615,7 +1615,7 @@ export class EvBuffer {
    * @throws {EventError} `EV_FROZEN` when the back is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
-   * import { EvBuffer } from "@trivent/trivent";
+   * import { EvBuffer } from "trivent";
    *
    * const buffer = new EvBuffer();
    * buffer.addUint16LE(40_000);
@@ -1638,7 +1638,7 @@ export class EvBuffer {
    * @throws {EventError} `EV_FROZEN` when the back is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
-   * import { EvBuffer } from "@trivent/trivent";
+   * import { EvBuffer } from "trivent";
    *
    * const buffer = new EvBuffer();
    * buffer.addInt16BE(-20_000);
@@ -1661,7 +1661,7 @@ export class EvBuffer {
    * @throws {EventError} `EV_FROZEN` when the back is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
-   * import { EvBuffer } from "@trivent/trivent";
+   * import { EvBuffer } from "trivent";
    *
    * const buffer = new EvBuffer();
    * buffer.addInt16LE(-20_000);
@@ -1684,7 +1684,7 @@ export class EvBuffer {
    * @throws {EventError} `EV_FROZEN` when the back is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
-   * import { EvBuffer } from "@trivent/trivent";
+   * import { EvBuffer } from "trivent";
    *
    * const buffer = new EvBuffer();
    * buffer.addUint32BE(3_000_000_000);
@@ -1707,7 +1707,7 @@ export class EvBuffer {
    * @throws {EventError} `EV_FROZEN` when the back is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
-   * import { EvBuffer } from "@trivent/trivent";
+   * import { EvBuffer } from "trivent";
    *
    * const buffer = new EvBuffer();
    * buffer.addUint32LE(3_000_000_000);
@@ -1730,7 +1730,7 @@ export class EvBuffer {
    * @throws {EventError} `EV_FROZEN` when the back is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
-   * import { EvBuffer } from "@trivent/trivent";
+   * import { EvBuffer } from "trivent";
    *
    * const buffer = new EvBuffer();
    * buffer.addInt32BE(-2_000_000_000);
@@ -1753,7 +1753,7 @@ export class EvBuffer {
    * @throws {EventError} `EV_FROZEN` when the back is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
-   * import { EvBuffer } from "@trivent/trivent";
+   * import { EvBuffer } from "trivent";
    *
    * const buffer = new EvBuffer();
    * buffer.addInt32LE(-2_000_000_000);
@@ -1776,7 +1776,7 @@ export class EvBuffer {
    * @throws {EventError} `EV_FROZEN` when the back is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
-   * import { EvBuffer } from "@trivent/trivent";
+   * import { EvBuffer } from "trivent";
    *
    * const buffer = new EvBuffer();
    * buffer.addBigUint64BE(18_000_000_000_000_000_000n);
@@ -1799,7 +1799,7 @@ export class EvBuffer {
    * @throws {EventError} `EV_FROZEN` when the back is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
-   * import { EvBuffer } from "@trivent/trivent";
+   * import { EvBuffer } from "trivent";
    *
    * const buffer = new EvBuffer();
    * buffer.addBigUint64LE(18_000_000_000_000_000_000n);
@@ -1822,7 +1822,7 @@ export class EvBuffer {
    * @throws {EventError} `EV_FROZEN` when the back is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
-   * import { EvBuffer } from "@trivent/trivent";
+   * import { EvBuffer } from "trivent";
    *
    * const buffer = new EvBuffer();
    * buffer.addBigInt64BE(-9_000_000_000_000_000_000n);
@@ -1845,7 +1845,7 @@ export class EvBuffer {
    * @throws {EventError} `EV_FROZEN` when the back is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
-   * import { EvBuffer } from "@trivent/trivent";
+   * import { EvBuffer } from "trivent";
    *
    * const buffer = new EvBuffer();
    * buffer.addBigInt64LE(-9_000_000_000_000_000_000n);
@@ -1867,7 +1867,7 @@ export class EvBuffer {
    * @throws {EventError} `EV_FROZEN` when the back is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
-   * import { EvBuffer } from "@trivent/trivent";
+   * import { EvBuffer } from "trivent";
    *
    * const buffer = new EvBuffer();
    * buffer.addFloat32BE(0.5);
@@ -1889,7 +1889,7 @@ export class EvBuffer {
    * @throws {EventError} `EV_FROZEN` when the back is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
-   * import { EvBuffer } from "@trivent/trivent";
+   * import { EvBuffer } from "trivent";
    *
    * const buffer = new EvBuffer();
    * buffer.addFloat32LE(0.5);
@@ -1911,7 +1911,7 @@ export class EvBuffer {
    * @throws {EventError} `EV_FROZEN` when the back is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
-   * import { EvBuffer } from "@trivent/trivent";
+   * import { EvBuffer } from "trivent";
    *
    * const buffer = new EvBuffer();
    * buffer.addFloat64BE(0.1);
@@ -1933,7 +1933,7 @@ export class EvBuffer {
    * @throws {EventError} `EV_FROZEN` when the back is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
-   * import { EvBuffer } from "@trivent/trivent";
+   * import { EvBuffer } from "trivent";
    *
    * const buffer = new EvBuffer();
    * buffer.addFloat64LE(0.1);
@@ -1955,7 +1955,7 @@ export class EvBuffer {
    *
    * @example
    * ```ts
-   * import { EvBuffer, EventError } from "@trivent/trivent";
+   * import { EvBuffer, EventError } from "trivent";
    *
    * const buffer = new EvBuffer();
    * let released = false;

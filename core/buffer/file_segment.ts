@@ -20,7 +20,7 @@ export let segmentSource: ((segment: FileSegment) => Source | null) | null = nul
  *
  * @example
  * ```ts
- * import { EvBuffer, FileSegment } from "@trivent/trivent";
+ * import { EvBuffer, FileSegment } from "trivent";
  *
  * const segment = await FileSegment.open("README.md");
  * const buffer = new EvBuffer();
@@ -56,7 +56,7 @@ export class FileSegment {
    * @throws {EventError} `EV_UNSUPPORTED` when the host has no files, or the host's own code, such as `ENOENT`
    * @example
    * ```ts
-   * import { FileSegment } from "@trivent/trivent";
+   * import { FileSegment } from "trivent";
    *
    * const segment = await FileSegment.open("README.md", 2, 5);
    * if (segment.length !== 5) throw new Error("unreachable");
@@ -95,7 +95,7 @@ export class FileSegment {
    * @throws {EventError} `EV_FREED` when that has happened already
    * @example
    * ```ts
-   * import { FileSegment } from "@trivent/trivent";
+   * import { FileSegment } from "trivent";
    *
    * const segment = await FileSegment.open("README.md");
    * let done = false;
@@ -118,7 +118,7 @@ export class FileSegment {
    *
    * @example
    * ```ts
-   * import { FileSegment } from "@trivent/trivent";
+   * import { FileSegment } from "trivent";
    *
    * const segment = await FileSegment.open("README.md");
    * segment.free();

@@ -492,7 +492,7 @@ export abstract class BufferEvent<Ctx = unknown> {
    *
    * @example
    * ```ts
-   * import { bufferEventPair, EventBase } from "@trivent/trivent";
+   * import { bufferEventPair, EventBase } from "trivent";
    *
    * const base = new EventBase();
    * const [near, far] = bufferEventPair(base);
@@ -536,7 +536,7 @@ export abstract class BufferEvent<Ctx = unknown> {
    *
    * @example
    * ```ts
-   * import { serve } from "@trivent/trivent";
+   * import { serve } from "trivent";
    *
    * const server = await serve({ hostname: "127.0.0.1", port: 0 }, {
    *   async open(bev) {

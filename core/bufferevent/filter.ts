@@ -54,8 +54,8 @@ export interface BufferEventFilter {
  *
  * @example
  * ```ts
- * import { BEV_OK, BEV_OPT_CLOSE_ON_FREE, bufferEventPair, EV_READ, EventBase, FilterBufferEvent } from "@trivent/trivent";
- * import type { BufferEventFilter } from "@trivent/trivent";
+ * import { BEV_OK, BEV_OPT_CLOSE_ON_FREE, bufferEventPair, EV_READ, EventBase, FilterBufferEvent } from "trivent";
+ * import type { BufferEventFilter } from "trivent";
  *
  * const invert: BufferEventFilter = (source, destination) => {
  *   const bytes = source.toUint8Array().map((byte) => byte ^ 0xff);

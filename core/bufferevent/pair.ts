@@ -63,7 +63,7 @@ export class PairBufferEvent<Ctx = unknown> extends BufferEvent<Ctx> {
  *
  * @example
  * ```ts
- * import { bufferEventPair, EV_READ, EventBase } from "@trivent/trivent";
+ * import { bufferEventPair, EV_READ, EventBase } from "trivent";
  *
  * const base = new EventBase();
  * const [near, far] = bufferEventPair(base);

@@ -198,7 +198,7 @@ class Pipe {
  *
  * @example
  * ```ts
- * import { BEV_OPT_CLOSE_ON_FREE, pipe, serve, SocketBufferEvent } from "@trivent/trivent";
+ * import { BEV_OPT_CLOSE_ON_FREE, pipe, serve, SocketBufferEvent } from "trivent";
  *
  * const echo = await serve({ hostname: "127.0.0.1", port: 0 }, { read: (bev) => void bev.writeBuffer(bev.input) });
  * const { port } = echo.address as { port: number };

@@ -48,7 +48,7 @@ let isConfig: (value: unknown) => boolean = () => false;
  *
  * @example
  * ```ts
- * import { EV_RATE_LIMIT_MAX, TokenBucketConfig } from "@trivent/trivent";
+ * import { EV_RATE_LIMIT_MAX, TokenBucketConfig } from "trivent";
  *
  * // 10 kB/s are sent, in ten portions a second; what is received is not limited.
  * const config = new TokenBucketConfig({
@@ -125,7 +125,7 @@ function refuse(group: unknown): never {
  *
  * @example
  * ```ts
- * import { bufferEventPair, EventBase, RateLimitGroup, TokenBucketConfig } from "@trivent/trivent";
+ * import { bufferEventPair, EventBase, RateLimitGroup, TokenBucketConfig } from "trivent";
  *
  * const base = new EventBase();
  * const config = new TokenBucketConfig({ readRate: 100, readBurst: 100, writeRate: 1000, writeBurst: 1000 });

@@ -16,7 +16,7 @@ import { SocketCore } from "./socket_core.ts";
  *
  * @example
  * ```ts
- * import { BEV_EVENT_CONNECTED, BEV_OPT_CLOSE_ON_FREE, EV_READ, EventBase, SocketBufferEvent } from "@trivent/trivent";
+ * import { BEV_EVENT_CONNECTED, BEV_OPT_CLOSE_ON_FREE, EV_READ, EventBase, SocketBufferEvent } from "trivent";
  *
  * const base = new EventBase();
  * const bev = new SocketBufferEvent(base, null, BEV_OPT_CLOSE_ON_FREE);

@@ -71,7 +71,7 @@ class OnceEvent extends LoopEvent {
  *
  * @example
  * ```ts
- * import { EventBase } from "@trivent/trivent";
+ * import { EventBase } from "trivent";
  *
  * const base = new EventBase();
  * base.timer(() => base.loopExit()).add(20);

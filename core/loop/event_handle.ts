@@ -71,7 +71,7 @@ export function checkTimeout(doing: string, ms: number): void {
  *
  * @example
  * ```ts
- * import { EventBase } from "@trivent/trivent";
+ * import { EventBase } from "trivent";
  *
  * const base = new EventBase();
  * base.timer(() => console.log("tick")).add(10);

@@ -31,7 +31,7 @@ export interface Completion<Key = unknown> {
  *
  * @example
  * ```ts
- * import { CompletionPort, EventBase, Overlapped } from "@trivent/trivent";
+ * import { CompletionPort, EventBase, Overlapped } from "trivent";
  *
  * const base = new EventBase();
  * const listening = await base.listen({ hostname: "127.0.0.1", port: 0 });

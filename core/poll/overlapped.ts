@@ -99,7 +99,7 @@ export class Operation {
  *
  * @example
  * ```ts
- * import { EventBase, Overlapped } from "@trivent/trivent";
+ * import { EventBase, Overlapped } from "trivent";
  *
  * const base = new EventBase();
  * const listening = await base.listen({ hostname: "127.0.0.1", port: 0 });

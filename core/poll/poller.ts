@@ -81,7 +81,7 @@ interface EntryOwner<Data> {
  *
  * @example
  * ```ts
- * import { EAGAIN, EV_READ, EventBase, Poller } from "@trivent/trivent";
+ * import { EAGAIN, EV_READ, EventBase, Poller } from "trivent";
  *
  * const listening = await new EventBase().listen({ hostname: "127.0.0.1", port: 0 });
  * const poller = new Poller<string>();

@@ -47,7 +47,7 @@ export interface SelectResult {
  *
  * @example
  * ```ts
- * import { EventBase, select } from "@trivent/trivent";
+ * import { EventBase, select } from "trivent";
  *
  * const listening = await new EventBase().listen({ hostname: "127.0.0.1", port: 0 });
  * const { read } = await select({ read: [listening] }, 10);

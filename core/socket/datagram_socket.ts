@@ -102,7 +102,7 @@ class DatagramSource extends Source implements DatagramSink {
  *
  * @example
  * ```ts
- * import { EAGAIN, EV_READ, EventBase } from "@trivent/trivent";
+ * import { EAGAIN, EV_READ, EventBase } from "trivent";
  *
  * const base = new EventBase();
  * if (base.runtime.capabilities.udp) {

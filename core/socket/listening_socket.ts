@@ -144,7 +144,7 @@ export class Acceptor extends Source implements AcceptSink {
  *
  * @example
  * ```ts
- * import { EAGAIN, EV_PERSIST, EV_READ, EventBase } from "@trivent/trivent";
+ * import { EAGAIN, EV_PERSIST, EV_READ, EventBase } from "trivent";
  *
  * const base = new EventBase();
  * const listening = await base.listen({ hostname: "127.0.0.1", port: 0 });

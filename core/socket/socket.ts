@@ -31,7 +31,7 @@ function refuse(socket: unknown): never {
  *
  * @example
  * ```ts
- * import { EAGAIN, EV_WRITE, EventBase } from "@trivent/trivent";
+ * import { EAGAIN, EV_WRITE, EventBase } from "trivent";
  *
  * const base = new EventBase();
  * const socket = base.connect({ hostname: "127.0.0.1", port: 9 });

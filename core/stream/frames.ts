@@ -83,7 +83,7 @@ export interface LengthPrefixOptions extends FrameOptions {
  * @throws {RangeError} When it is empty, or the limit is negative or fractional
  * @example
  * ```ts
- * import { delimited, EvBuffer } from "@trivent/trivent";
+ * import { delimited, EvBuffer } from "trivent";
  *
  * const codec = delimited("--");
  * const buffer = new EvBuffer();
@@ -130,7 +130,7 @@ export function delimited(delimiter: Uint8Array | string, options: FrameOptions 
  * @throws {RangeError} When it is negative, fractional or 0
  * @example
  * ```ts
- * import { EvBuffer, fixedLength } from "@trivent/trivent";
+ * import { EvBuffer, fixedLength } from "trivent";
  *
  * const codec = fixedLength(3);
  * const buffer = new EvBuffer();
@@ -165,7 +165,7 @@ export function fixedLength(bytes: number): FrameCodec {
  * @throws {RangeError} When the prefix is not of 1, 2, 4 or 8 bytes, or the limit is negative or fractional
  * @example
  * ```ts
- * import { EvBuffer, lengthPrefixed } from "@trivent/trivent";
+ * import { EvBuffer, lengthPrefixed } from "trivent";
  *
  * const codec = lengthPrefixed({ prefixBytes: 2 });
  * const buffer = new EvBuffer();
@@ -213,7 +213,7 @@ export function lengthPrefixed(options: LengthPrefixOptions): FrameCodec {
  * @throws {RangeError} When the limit is negative or fractional
  * @example
  * ```ts
- * import { EvBuffer, varintPrefixed } from "@trivent/trivent";
+ * import { EvBuffer, varintPrefixed } from "trivent";
  *
  * const codec = varintPrefixed();
  * const buffer = new EvBuffer();

@@ -42,7 +42,7 @@ export interface LineOptions {
  * @throws {RangeError} When the style is unknown, or the limit is negative or fractional
  * @example
  * ```ts
- * import { EvBuffer, lineCodec } from "@trivent/trivent";
+ * import { EvBuffer, lineCodec } from "trivent";
  *
  * const codec = lineCodec({ maxBytes: 1000 });
  * const buffer = new EvBuffer();

@@ -114,7 +114,7 @@ function keepDispatching(base: EventBase): void {
  *
  * @example
  * ```ts
- * import { serve } from "@trivent/trivent";
+ * import { serve } from "trivent";
  *
  * const server = await serve({ hostname: "127.0.0.1", port: 0 }, {
  *   read: (bev) => bev.output.addBuffer(bev.input),
@@ -188,7 +188,7 @@ function withHandshakeTimeout({ handshakeTimeoutMs, ...options }: ServeOptions):
  *
  * @example
  * ```ts
- * import { connect, serve } from "@trivent/trivent";
+ * import { connect, serve } from "trivent";
  *
  * const server = await serve({ hostname: "127.0.0.1", port: 0 }, { open: (bev) => bev.write("hello\n") });
  * const { port } = server.address as { port: number };

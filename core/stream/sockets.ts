@@ -306,7 +306,7 @@ export class StreamSocket {
  *
  * @example
  * ```ts
- * import { serve, socketsConnect as connect } from "@trivent/trivent";
+ * import { serve, socketsConnect as connect } from "trivent";
  *
  * const server = await serve({ hostname: "127.0.0.1", port: 0 }, {
  *   read: (bev) => bev.output.addBuffer(bev.input),

@@ -158,7 +158,7 @@ export class View<T> implements AsyncIterableIterator<T> {
    * @returns The batches
    * @example
    * ```ts
-   * import { bufferEventPair, EventBase } from "@trivent/trivent";
+   * import { bufferEventPair, EventBase } from "trivent";
    *
    * const base = new EventBase();
    * const [near, far] = bufferEventPair(base);

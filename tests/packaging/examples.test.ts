@@ -35,8 +35,8 @@ describe("every example", () => {
   const files: string[] = [];
 
   before(async () => {
-    mkdirSync(join(folder, "node_modules", "@trivent"), { recursive: true });
-    symlinkSync(ROOT, join(folder, "node_modules", "@trivent", "trivent"));
+    mkdirSync(join(folder, "node_modules"));
+    symlinkSync(ROOT, join(folder, "node_modules", "trivent"));
     writeFileSync(join(folder, "package.json"), JSON.stringify({ type: "module" }));
     // Some read it.
     writeFileSync(join(folder, "README.md"), readFileSync(join(ROOT, "README.md")));

@@ -58,6 +58,24 @@ describe("the JSR package", () => {
     }
   });
 
+  it("is added under the name that the examples have, by the command of the README", async () => {
+    const folder = temporaryFolder();
+    writeFiles(folder, {
+      "main.ts": `import { EvBuffer } from "trivent";
+import * as core from "trivent/core";
+import { simRuntime } from "trivent/sim";
+console.log(EvBuffer === core.EvBuffer, simRuntime().name);
+`,
+    });
+    const [, command = ""] = /`deno (add [^`]+)`/.exec(readFileSync(join(ROOT, "README.md"), "utf8")) ?? [];
+    await must(deno, [...command.split(" "), "--allow-import"], { cwd: folder, env });
+    assertEquals(JSON.parse(readFileSync(join(folder, "deno.json"), "utf8")), {
+      imports: { trivent: `jsr:${manifest.name}@^${manifest.version}` },
+    });
+    const output = await must(deno, ["run", "--check", "--quiet", "--allow-import", "main.ts"], { cwd: folder, env });
+    assertEquals(output.trim(), "true sim");
+  });
+
   it("has every entry point", async () => {
     const lines = Object.keys(manifest.exports).map((name) =>
       `import * as ${name.replace(/\W/g, "") || "all"}_ from "jsr:${manifest.name}@${manifest.version}${

@@ -133,6 +133,9 @@ function asUsers(folders) {
   return {
     name: "as-users",
     setup({ onResolve }) {
+      onResolve({ filter: /^trivent(\/|$)/ }, ({ path, importer }) => {
+        return isUser(posix(relative(ROOT, importer))) ? { path, external: true } : undefined;
+      });
       onResolve({ filter: /^\.\.?\// }, ({ path, resolveDir, importer }) => {
         const from = posix(relative(ROOT, importer));
         const to = posix(relative(ROOT, resolve(resolveDir, path)));

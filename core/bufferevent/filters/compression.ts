@@ -75,7 +75,7 @@ const scratch: Uint8Array = /* @__PURE__ */ new Uint8Array(32 * 1024);
  *
  * @example
  * ```ts
- * import { bufferEventPair, compressionFilter, EventBase } from "@trivent/trivent";
+ * import { bufferEventPair, compressionFilter, EventBase } from "trivent";
  *
  * const base = new EventBase();
  * const [near, far] = bufferEventPair(base);

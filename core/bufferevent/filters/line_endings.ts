@@ -20,7 +20,7 @@ const COPY_BYTES = 1024;
  *
  * @example
  * ```ts
- * import { bufferEventPair, crlfToLf, EventBase, FilterBufferEvent, lfToCrlf } from "@trivent/trivent";
+ * import { bufferEventPair, crlfToLf, EventBase, FilterBufferEvent, lfToCrlf } from "trivent";
  *
  * const [wire, peer] = bufferEventPair(new EventBase());
  * const lines = new FilterBufferEvent(wire, crlfToLf(), lfToCrlf());
