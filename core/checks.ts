@@ -62,6 +62,14 @@ export function checkObject<O extends object>(verb: string, what: string, value:
   return value;
 }
 
+/** Gives `value` unless it has a NUL: the calls of a system see only what stands before it. */
+export function checkNoNul(verb: string, what: string, value: string): string {
+  if (!value.includes("\0")) return value;
+  throw new EventError(`Cannot ${verb}: ${what} has a NUL character in it: received ${show(value)}`, {
+    code: "EINVAL",
+  });
+}
+
 /** Gives `signal` if it is an `AbortSignal`, of whatever host, or none was given. */
 export function checkSignal(verb: string, signal: AbortSignalLike | undefined): AbortSignalLike | undefined {
   if (signal !== undefined && typeof signal?.addEventListener !== "function") {

@@ -50,7 +50,7 @@ export interface ListenOptions {
 
 /** Where to connect: `hostname` and `port`, or `path`. */
 export interface ConnectOptions {
-  /** A numeric address or a host name; by default `127.0.0.1`. */
+  /** A numeric address or a host name; by default `127.0.0.1`, or `::1` where IPv6 is asked for. */
   hostname?: string | undefined;
   /** The port, 1 to 65535. */
   port?: number | undefined;

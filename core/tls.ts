@@ -1,5 +1,7 @@
 /** TLS as options and as news: what is asked for, and what a handshake has found. The protocol itself is the host's. */
 
+import { checkNoNul } from "./checks.ts";
+
 /**
  * Certificates or keys in PEM, as text or as its bytes. Several certificates may stand one after the other.
  */
@@ -85,6 +87,7 @@ export const DEFAULT_HANDSHAKE_TIMEOUT_MS = 10_000;
  * @param role The role that they are for
  * @throws {TypeError} For a value of a wrong type, or a certificate or key that the role needs
  * @throws {RangeError} For one that is out of range
+ * @throws {EventError} `EINVAL` for a NUL inside `serverName`
  */
 export function checkTls(doing: string, options: StartTlsOptions, role: TlsRole): void {
   const wrong = (name: string, what: string, value: unknown): TypeError =>
@@ -103,6 +106,7 @@ export function checkTls(doing: string, options: StartTlsOptions, role: TlsRole)
   if (serverName !== undefined && (typeof serverName !== "string" || serverName === "")) {
     throw wrong("serverName", "a host name", serverName);
   }
+  if (serverName !== undefined) checkNoNul(doing, "tls.serverName", serverName);
   if (alpnProtocols !== undefined) {
     if (!Array.isArray(alpnProtocols)) throw wrong("alpnProtocols", "a list of names", alpnProtocols);
     for (const name of alpnProtocols as readonly unknown[]) {

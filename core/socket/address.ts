@@ -1,5 +1,7 @@
 /** Addresses: telling numeric ones from names, and checking what the user gives. */
 
+import { checkNoNul, show } from "../checks.ts";
+import { EventError } from "../errors.ts";
 import type { Address, ConnectOptions, ListenOptions } from "../runtime.ts";
 
 /**
@@ -20,12 +22,18 @@ export function formatAddress(address: Address | ListenOptions | ConnectOptions)
   return hostname.includes(":") ? `[${hostname}]:${port}` : `${hostname}:${port}`;
 }
 
-/** Checks where to listen or connect, and gives it as text. Throws a TypeError or RangeError. */
+/**
+ * Checks where to listen or connect.
+ *
+ * @throws {TypeError} For a value of a wrong type
+ * @throws {RangeError} For a port that is out of range, or a family that does not exist
+ * @throws {EventError} `EINVAL` for a NUL inside a name, or a numeric address of another family than was asked for
+ */
 export function checkTarget(doing: string, options: ListenOptions | ConnectOptions, minPort: number): void {
   if (typeof options !== "object" || options === null) {
     throw new TypeError(`Cannot ${doing}: the address is not an object: received ${options}`);
   }
-  const { path, hostname, port } = options;
+  const { path, hostname, port, family } = options;
   if (path !== undefined) {
     if (typeof path !== "string" || path === "") {
       throw new TypeError(`Cannot ${doing}: the path is not a non-empty string: received ${JSON.stringify(path)}`);
@@ -33,6 +41,8 @@ export function checkTarget(doing: string, options: ListenOptions | ConnectOptio
     if (port !== undefined || hostname !== undefined) {
       throw new TypeError(`Cannot ${doing}: both a path and a hostname or port were given: received ${path}`);
     }
+    // An abstract name begins with one.
+    checkNoNul(doing, "the path", path.startsWith("\0") ? path.slice(1) : path);
     return;
   }
   if (hostname !== undefined && (typeof hostname !== "string" || hostname === "")) {
@@ -40,12 +50,33 @@ export function checkTarget(doing: string, options: ListenOptions | ConnectOptio
       `Cannot ${doing}: the hostname is not a non-empty string: received ${JSON.stringify(hostname)}`,
     );
   }
+  if (family !== undefined && family !== "IPv4" && family !== "IPv6") {
+    throw new RangeError(`Cannot ${doing}: the family is not IPv4 or IPv6: received ${show(family)}`);
+  }
+  if (hostname !== undefined) checkHostname(doing, hostname, family);
   if (typeof port !== "number") {
     throw new TypeError(`Cannot ${doing}: the port is not a number: received ${JSON.stringify(port)}`);
   }
   if (!Number.isInteger(port) || port < minPort || port > 65535) {
     throw new RangeError(`Cannot ${doing}: the port is not between ${minPort} and 65535: received ${port}`);
   }
+}
+
+/**
+ * Checks a host name or numeric address.
+ *
+ * @param doing What it is for
+ * @param hostname The name
+ * @param family The family that a numeric address must be of, or undefined for any
+ * @throws {EventError} `EINVAL` for a NUL inside it, or an address of another family
+ */
+export function checkHostname(doing: string, hostname: string, family?: "IPv4" | "IPv6"): void {
+  checkNoNul(doing, "the address", hostname);
+  const own = familyOf(hostname);
+  if (family === undefined || own === undefined || own === family) return;
+  throw new EventError(`Cannot ${doing}: ${hostname} is not an ${family} address`, {
+    code: "EINVAL",
+  });
 }
 
 function isIPv4(text: string): boolean {

@@ -5,7 +5,7 @@ import { EventError, toEventError } from "../errors.ts";
 import { atDeadline } from "../loop/deadline.ts";
 import type { ConnectOptions, InetAddress, Runtime } from "../runtime.ts";
 import { checkTls } from "../tls.ts";
-import { checkTarget, familyOf, formatAddress } from "./address.ts";
+import { checkHostname, checkTarget, familyOf, formatAddress } from "./address.ts";
 import { Handshake } from "./handshake.ts";
 import { AddressRace, interleaved, MIN_ATTEMPT_DELAY_MS } from "./racing.ts";
 import { Stream } from "./stream.ts";
@@ -24,21 +24,20 @@ class Connector implements Connecting {
     );
   };
 
+  /** `options` have a hostname or a path. */
   constructor(stream: Stream, options: ConnectOptions) {
     this.#stream = stream;
     this.#options = options;
   }
 
   get #target(): string {
-    return formatAddress(
-      this.#options.path === undefined ? { hostname: "127.0.0.1", ...this.#options } : this.#options,
-    );
+    return formatAddress(this.#options);
   }
 
   /** Begins. Nothing is reported from inside this call. */
   start(): void {
     const { runtime } = this.#stream;
-    const { signal, timeoutMs, path, hostname = "127.0.0.1" } = this.#options;
+    const { signal, timeoutMs, path, hostname = "" } = this.#options;
     if (signal?.aborted === true) {
       runtime.defer(this.#abort);
       return;
@@ -114,7 +113,7 @@ class Connector implements Connecting {
  */
 export function connectStream(runtime: Runtime, options: ConnectOptions): Stream {
   checkTarget("connect", options, 1);
-  const { timeoutMs, attemptDelayMs, family, localAddress, path, signal, tls } = options;
+  const { timeoutMs, attemptDelayMs, localAddress, path, signal, tls } = options;
   if (timeoutMs !== undefined && !(timeoutMs >= 0 && Number.isFinite(timeoutMs))) {
     throw new RangeError(`Cannot connect: timeoutMs is not a duration: received ${timeoutMs}`);
   }
@@ -123,26 +122,35 @@ export function connectStream(runtime: Runtime, options: ConnectOptions): Stream
       `Cannot connect: attemptDelayMs is not a duration of ${MIN_ATTEMPT_DELAY_MS} ms or more: received ${attemptDelayMs}`,
     );
   }
-  if (family !== undefined && family !== "IPv4" && family !== "IPv6") {
-    throw new RangeError(`Cannot connect: the family is not IPv4 or IPv6: received ${family}`);
-  }
   checkSignal("connect", signal);
+  if (localAddress !== undefined) checkHostname("connect", localAddress);
   if (localAddress !== undefined && familyOf(localAddress) === undefined) {
     throw new RangeError(`Cannot connect: localAddress is not a numeric address: received ${localAddress}`);
   }
+  const family = options.family ?? (localAddress === undefined ? undefined : familyOf(localAddress));
+  const hostname = options.hostname ?? (family === "IPv6" ? "::1" : "127.0.0.1");
+  if (localAddress !== undefined) checkLocalAddress(localAddress, familyOf(hostname) ?? family);
   if (localAddress !== undefined && !runtime.capabilities.localAddress) unsupported(runtime, "a local address");
   if (path !== undefined && !runtime.capabilities.unix) unsupported(runtime, "a unix socket");
   if (tls !== undefined && !runtime.capabilities.tls) unsupported(runtime, "TLS");
   if (tls !== undefined) checkTls("connect", tls, "client");
   const stream = new Stream(runtime, null);
-  stream.host = path === undefined ? options.hostname ?? "127.0.0.1" : "localhost";
+  stream.host = path === undefined ? hostname : "localhost";
   if (tls !== undefined) {
     stream.handshake = new Handshake(stream, "client", { ...tls, serverName: tls.serverName ?? stream.host });
   }
-  const connector = new Connector(stream, options);
+  const connector = new Connector(stream, path === undefined ? { ...options, hostname } : options);
   stream.connecting = connector;
   connector.start();
   return stream;
+}
+
+/** A socket has one family: a local address of another can't be bound to it. */
+function checkLocalAddress(localAddress: string, family: "IPv4" | "IPv6" | undefined): void {
+  if (familyOf(localAddress) === family) return;
+  throw new EventError(`Cannot connect: localAddress is not an ${family} address: received ${localAddress}`, {
+    code: "EINVAL",
+  });
 }
 
 function unsupported(runtime: Runtime, what: string): never {

@@ -21,6 +21,7 @@ import type {
   TransportBinding,
   TransportSink,
 } from "../../core/runtime.ts";
+import { checkHostname } from "../../core/socket/address.ts";
 import { hostCompressor } from "./compression.ts";
 import type { HostGlobals, HostTimer } from "../types/host.ts";
 import type { NodeDns, NodeFs, NodeOs } from "../types/node.ts";
@@ -137,8 +138,9 @@ export function show(
   if (address.path !== undefined) {
     return address.path === "" ? "an unnamed unix socket" : address.path.replace(/^\0/, "@");
   }
-  const hostname = address.hostname ?? "127.0.0.1";
-  return `${hostname.includes(":") ? `[${hostname}]` : hostname}:${address.port}`;
+  const { hostname = "127.0.0.1", port } = address;
+  const text = hostname.includes(":") ? `[${hostname}]` : hostname;
+  return port === undefined ? text : `${text}:${port}`;
 }
 
 /** What was tried when an established connection failed. */
@@ -175,9 +177,7 @@ export function target(
     if (options.path.startsWith("\0") && !can.abstractUnix) throw unsupported(tried, "abstract names are Linux's");
     return { path: options.path };
   }
-  if (options.family !== undefined && options.family !== familyOf(hostname)) {
-    throw failure(tried, undefined, verb === "listen on" ? "listen" : "connect", "EINVAL");
-  }
+  checkHostname(tried, hostname, options.family);
   if (options.port === undefined && verb === "connect to") {
     throw new EventError(`Cannot ${tried}: there is neither a port nor a path`, { code: "EINVAL" });
   }
@@ -187,7 +187,8 @@ export function target(
 /** The error of a failed lookup; without a reason nothing was found. */
 function lookupFailure(tried: string, reason: unknown): EventError {
   const code = (reason as { code?: unknown } | null | undefined)?.code;
-  if (!reason || code === "EAI_NONAME" || code === "EAI_NODATA" || code === "ENODATA") {
+  // Node says EINVAL of a name that is longer than names can be.
+  if (!reason || code === "EAI_NONAME" || code === "EAI_NODATA" || code === "ENODATA" || code === "EINVAL") {
     return failure(tried, reason ?? undefined, "getaddrinfo", "ENOTFOUND");
   }
   // So Deno's getaddrinfo says that the permission is missing.
@@ -273,6 +274,7 @@ export abstract class HostRuntime implements Runtime {
    */
   resolve(hostname: string, signal?: AbortSignalLike): Promise<InetAddress[]> {
     return new Promise((resolve, reject) => {
+      checkHostname("look up a host name", hostname);
       const tried = `look up ${hostname === "" ? "the empty host name" : hostname}`;
       const abort = () => reject(failure(tried, signal?.reason, "getaddrinfo", "ECANCELED"));
       if (signal?.aborted) return abort();

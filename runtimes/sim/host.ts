@@ -23,6 +23,7 @@ import type {
   TransportBinding,
   TransportSink,
 } from "../../core/runtime.ts";
+import { checkHostname } from "../../core/socket/address.ts";
 import { hostCompressor } from "../shared/compression.ts";
 import { addressText, type Ip, isLoopback, isWildcard, parseIp } from "./addresses.ts";
 import { SimConnection } from "./connection.ts";
@@ -158,6 +159,11 @@ export class SimHostRuntime implements Runtime {
   resolve(hostname: string, signal?: AbortSignalLike): Promise<InetAddress[]> {
     this.network.scheduler.touch();
     if (signal?.aborted) return Promise.reject(canceled(hostname, signal));
+    try {
+      checkHostname("look up a host name", hostname);
+    } catch (error) {
+      return Promise.reject(error);
+    }
     const ip = parseIp(hostname);
     if (ip !== undefined) return Promise.resolve([{ ...ip, port: 0 }]);
     if (hostname.toLowerCase() === "localhost") {

@@ -4,6 +4,7 @@
  */
 
 import { describe } from "node:test";
+import { addressLaws } from "./address_laws.ts";
 import { callbackLaws } from "./callback_laws.ts";
 import { clockLaws } from "./clock_laws.ts";
 import { connectLaws } from "./connect_laws.ts";
@@ -40,6 +41,7 @@ export function conformance(name: string, makeSubject: () => Subject): void {
         callbackLaws(makeSubject, kind);
       });
     }
+    describe("address", () => addressLaws(makeSubject, can));
     describe("connect", () => connectLaws(makeSubject, can));
     describe("listen", () => listenLaws(makeSubject, can, kinds));
     describe("clock", () => clockLaws(makeSubject));

@@ -1,7 +1,7 @@
 // Making a connection: by address, by name, with a timeout and a signal; and what is told when it fails.
 
 import { describe, it } from "node:test";
-import { assert, assertEquals, assertStrictEquals, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertStrictEquals, assertThrows } from "@std/assert";
 import { EventError } from "../../../core/errors.ts";
 import { EAGAIN, EV_PERSIST, EV_READ, EV_WRITE, EVLOOP_NO_EXIT_ON_EMPTY } from "../../../core/flags.ts";
 import { EventBase } from "../../../core/loop/event_base.ts";
@@ -91,6 +91,55 @@ describe("connect()", () => {
     assertThrows(connect({ port: 1, family: "IPv5" }), RangeError);
     assertThrows(connect({ port: 1, localAddress: "here" }), RangeError);
     assertThrows(connect({ port: 1, signal: {} }), TypeError, "not an AbortSignal");
+    await nothingLeft(made);
+  });
+
+  it("to a name with a NUL in it throws EINVAL: a system would see only what stands before it", async () => {
+    const made = world();
+    const cases: ConnectOptions[] = [
+      { hostname: "127.0.0.1\0.example", port: 1 },
+      { hostname: "server\0", port: 1 },
+      { hostname: "::1\0", port: 1, family: "IPv6" },
+      { path: "/run/a\0b" },
+      { path: "\0abstract\0name" },
+      { port: 1, localAddress: "127.0.0.1\0" },
+      { port: 1, tls: { serverName: "localhost\0.example" } },
+    ];
+    for (const options of cases) {
+      const error = assertThrows(() => made.base.connect(options), EventError) as EventError;
+      assertEquals(error.code, "EINVAL");
+      assertMatch(error.message, /^Cannot connect: .* has a NUL character in it: received ".*\\u0000/);
+    }
+    await nothingLeft(made);
+  });
+
+  it("to a numeric address of another family throws EINVAL, in words", async () => {
+    const made = world();
+    const messages = ([
+      { hostname: "127.0.0.1", port: 1, family: "IPv6" },
+      { hostname: "::1", port: 1, family: "IPv4" },
+      { hostname: "127.0.0.1", port: 1, localAddress: "::1" },
+      { hostname: "server", port: 1, family: "IPv4", localAddress: "::1" },
+    ] as const).map((options) => {
+      const error = assertThrows(() => made.base.connect(options), EventError) as EventError;
+      assertEquals(error.code, "EINVAL");
+      return error.message;
+    });
+    assertEquals(messages, [
+      "Cannot connect: 127.0.0.1 is not an IPv6 address",
+      "Cannot connect: ::1 is not an IPv4 address",
+      "Cannot connect: localAddress is not an IPv4 address: received ::1",
+      "Cannot connect: localAddress is not an IPv4 address: received ::1",
+    ]);
+    await nothingLeft(made);
+  });
+
+  it("without a hostname connects to the loopback address of the family", async () => {
+    const made = world();
+    const listening = await made.base.listen({ hostname: "::1", port: 80 });
+    assertEquals(await outcome(made.sim, { port: 80, family: "IPv6" }), "connected 4 at 2");
+    assertEquals(await outcome(made.sim, { port: 80, localAddress: "::1" }), "connected 4 at 2");
+    await listening.close();
     await nothingLeft(made);
   });
 

@@ -5,6 +5,7 @@ import { assert, assertEquals, assertRejects, assertStrictEquals, assertThrows }
 import { EventError } from "../../../core/errors.ts";
 import { EAGAIN } from "../../../core/flags.ts";
 import type { AcceptSink, Capabilities, ListenerBinding, ListenOptions, Runtime } from "../../../core/runtime.ts";
+import { ConnListener } from "../../../core/listener.ts";
 import { familyOf, formatAddress } from "../../../core/socket/address.ts";
 import { ListeningSocket } from "../../../core/socket/listening_socket.ts";
 import { Socket } from "../../../core/socket/socket.ts";
@@ -86,6 +87,26 @@ describe("listen()", () => {
     for (const options of [{ port: 0 }, { path: "/a" }, { hostname: "127.0.0.1", port: 0 }]) {
       await assertRejects(listen({ ...options, ipv6Only: true }), RangeError);
     }
+  });
+
+  it("rejects with EINVAL for a NUL inside a name, and for an address of another family", async () => {
+    const made = world();
+    for (
+      const options of [
+        { hostname: "127.0.0.1\0.example", port: 0 },
+        { hostname: "server\0", port: 0 },
+        { path: "/run/a\0b" },
+        { path: "\0abstract\0name" },
+        { hostname: "127.0.0.1", port: 0, family: "IPv6" },
+      ] as const
+    ) {
+      assertEquals(await codeOf(made.base.listen(options)), "EINVAL");
+      assertEquals(await codeOf(ConnListener.bind(made.base, null, 0, -1, options)), "EINVAL");
+    }
+    await assertRejects(() => made.base.listen({ port: 0, family: "IPv5" } as unknown as ListenOptions), RangeError);
+    const abstract = await made.base.listen({ path: "\0name" });
+    await abstract.close();
+    await nothingLeft(made);
   });
 
   it("rejects with EV_UNSUPPORTED for what the host can't do", async () => {
