@@ -608,9 +608,13 @@ export abstract class BufferEvent<Ctx = unknown> {
    * Ends gracefully and loses nothing: sends what is queued, finishes our direction, drops what still arrives, waits for
    * the peer to finish, and frees. Calls no callback any more. `dispatch()` goes on meanwhile, but is not needed.
    *
+   * While connecting, or during a TLS handshake, it first waits for the connection, and then sends what was written. The
+   * attempt may take as long as `timeoutMs` of `connect()` or the write timeout says. If nothing was written, the attempt
+   * is given up at once. A bufferevent without a connection is freed at once.
+   *
    * @param options `timeoutMs`: how long in all before the connection is cut by a reset; 30 s by default
-   * @returns True when all was delivered and the peer has finished; false when it was cut, or had failed. The same
-   * promise for every call
+   * @returns True when all was delivered and the peer has finished, or when there was no connection and nothing to send;
+   * false when it was cut, or had failed. The same promise for every call
    *
    * A rate limit holds until the last byte of the output is sent: what takes longer than `timeoutMs` at that rate is
    * cut, so give it the time. What still arrives is dropped without limit.

@@ -4,7 +4,6 @@ import { EV_READ, EV_WRITE } from "../flags.ts";
 import type { EvBuffer } from "../buffer/evbuffer.ts";
 import type { Stream } from "../socket/stream.ts";
 import { type BevCore, SUSPEND_RATE, SUSPEND_RATE_GROUP } from "./core.ts";
-import { sendLast } from "./last_output.ts";
 import { DEFAULT_MAX_SINGLE } from "./limits.ts";
 import type { GroupCore } from "./rate_group.ts";
 import type { TokenBucketConfig } from "./rate_limit.ts";
@@ -172,11 +171,6 @@ export class RateLimits {
     group.forget(this);
     this.resume(EV_READ, SUSPEND_RATE_GROUP);
     this.resume(EV_WRITE, SUSPEND_RATE_GROUP);
-  }
-
-  /** Sends what a connection that is being closed has left, and finishes it. */
-  sendLast(stream: Stream, output: EvBuffer, settle: (delivered: boolean) => void): void {
-    sendLast(stream, this, output, settle);
   }
 
   /** The bufferevent was freed. */

@@ -77,7 +77,8 @@ export class SocketBufferEvent<Ctx = unknown> extends BufferEvent<Ctx> {
    * Changes the connection to TLS. What was written before leaves in the clear, what is written after is protected.
    * `BEV_EVENT_CONNECTED` is told when the handshake is through; `BEV_EVENT_ERROR`, once and with the reason, when it has
    * failed: `ERR_TLS_CERT` (the peer's certificate is not accepted), `ERR_TLS_HANDSHAKE` (anything else), `ETIMEDOUT`,
-   * `ERR_TLS_OPTIONS` (our certificate or key can't be used). Closing it meanwhile gives it up.
+   * `ERR_TLS_OPTIONS` (our certificate or key can't be used). `close()` meanwhile waits for the handshake if something is
+   * to be sent; otherwise it gives the handshake up, as `free()` does.
    *
    * Call it when all that came before has been read: bytes that an attacker has put behind the request would else be
    * taken for protected ones (CVE-2011-0411). What arrives after the call belongs to the handshake.

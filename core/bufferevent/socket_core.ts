@@ -20,7 +20,8 @@ import { Handshake } from "../socket/handshake.ts";
 import type { Stream } from "../socket/stream.ts";
 import { checkTls, type StartTlsOptions } from "../tls.ts";
 import { BevCore } from "./core.ts";
-import { atDeadline, atLateDeadline } from "../loop/deadline.ts";
+import { atLateDeadline } from "../loop/deadline.ts";
+import { sendLast } from "./last_output.ts";
 import { CONNECTING, FLUSH_QUEUED, TELL_WRITABLE } from "./state.ts";
 
 /** A reason for which the write event is active that is none of the user's: output was sent, and the user is to know. */
@@ -310,7 +311,6 @@ export class SocketCore extends BevCore implements Flushable {
 
   #onConnected(stream: Stream): void {
     this.state &= ~CONNECTING;
-    if (this.side !== null && this.side.afterHandshake !== null) return this.side.afterHandshake();
     this.#forgetWrite();
     if (stream.error !== null || stream.gone) {
       this.loop.del(this.#readEvent);
@@ -386,10 +386,10 @@ export class SocketCore extends BevCore implements Flushable {
 
   override close(timeoutMs: number): Promise<boolean> {
     if (this.closing !== null) return this.closing;
-    const { stream } = this;
-    // In the middle of a handshake what was written is waited for; while connecting there is nobody to have it.
-    const shakes = this.connecting && stream !== null && stream.handshake !== null && this.output.length > 0;
-    if (this.freed || stream === null || (this.connecting && !shakes)) {
+    const { stream, loop, rate } = this;
+    const waits = stream !== null && !stream.connected && !stream.gone;
+    // An attempt to connect that nothing was written for is given up: nobody would get anything of the connection.
+    if (this.freed || stream === null || (waits && this.output.length === 0 && stream.unsent === 0)) {
       const nothingLost = this.output.length === 0;
       this.free();
       stream?.close();
@@ -398,43 +398,13 @@ export class SocketCore extends BevCore implements Flushable {
     this.setCallbacks(null);
     // What was written after this would be lost silently.
     this.finishOutput();
-    return this.closing = shakes
-      ? this.#closeAfterHandshake(stream, timeoutMs)
-      : this.#closeConnected(stream, timeoutMs);
-  }
-
-  /** What was written leaves when the handshake is through; a handshake that fails or takes too long delivers nothing. */
-  #closeAfterHandshake(stream: Stream, timeoutMs: number): Promise<boolean> {
-    const { loop } = this;
-    const { runtime } = loop;
-    const until = runtime.now() + timeoutMs;
-    loop.removeTimer(this.#write);
-    loop.hold(1, true);
-    return new Promise((resolve) => {
-      const goOn = (): void => {
-        cancel();
-        loop.hold(-1, true);
-        this.rare.afterHandshake = null;
-        if (this.freed) return resolve(false);
-        if (stream.connected && !stream.gone) {
-          return resolve(this.#closeConnected(stream, Math.max(0, until - runtime.now())));
-        }
-        this.free();
-        stream.close();
-        resolve(false);
-      };
-      const cancel = atDeadline(runtime, until, () => this.reset());
-      this.rare.afterHandshake = goOn;
-    });
-  }
-
-  #closeConnected(stream: Stream, timeoutMs: number): Promise<boolean> {
-    const { loop } = this;
+    // The write timeout is the time that the attempt may take.
+    const connectBy = waits && this.#write.timed ? loop.deadlineOf(this.#write) : Infinity;
     this.#detach();
     this.rare.last = stream;
     const { runtime } = loop;
     loop.hold(1, true);
-    return new Promise((resolve) => {
+    return this.closing = new Promise((resolve) => {
       const cancel = atLateDeadline(runtime, runtime.now() + timeoutMs, () => stream.reset());
       const settle = (delivered: boolean): void => {
         cancel();
@@ -442,8 +412,8 @@ export class SocketCore extends BevCore implements Flushable {
         this.free();
         resolve(delivered);
       };
-      if (this.rate === null || this.output.length === 0) stream.finish(this.output, settle);
-      else this.rate.sendLast(stream, this.output, settle);
+      if (!waits && (rate === null || this.output.length === 0)) stream.finish(this.output, settle);
+      else sendLast(stream, rate, this.output, connectBy, settle);
     });
   }
 
@@ -472,7 +442,6 @@ export class SocketCore extends BevCore implements Flushable {
   protected override onFree(): void {
     const stream = this.stream;
     this.#detach();
-    this.side?.afterHandshake?.();
     if (stream !== null && (this.options & BEV_OPT_CLOSE_ON_FREE) !== 0) stream.close();
   }
 }

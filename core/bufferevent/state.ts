@@ -60,8 +60,6 @@ export class Side {
   closing: Promise<boolean> | null = null;
   /** Of a socket: the connection that `close()` waits for. */
   last: Stream | null = null;
-  /** Of a socket: goes on with a `close()` that was called in the middle of a handshake. */
-  afterHandshake: (() => void) | null = null;
 }
 
 /** The facts of a bufferevent. */

@@ -4,8 +4,14 @@ import { describe, it } from "node:test";
 import { assert, assertEquals, assertStrictEquals, assertThrows } from "@std/assert";
 import { SocketBufferEvent } from "../../../core/bufferevent/socket.ts";
 import { EventError } from "../../../core/errors.ts";
-import { BEV_EVENT_EOF, EV_READ, EV_WRITE } from "../../../core/flags.ts";
-import { nothingLeft, world } from "../loop/harness.ts";
+import { TokenBucketConfig } from "../../../core/bufferevent/rate_limit.ts";
+import { BEV_EVENT_EOF, BEV_OPT_CLOSE_ON_FREE, EAGAIN, EV_READ, EV_WRITE } from "../../../core/flags.ts";
+import { EventBase } from "../../../core/loop/event_base.ts";
+import type { ConnectOptions, InetAddress, ListenerBinding } from "../../../core/runtime.ts";
+import { ListeningSocket } from "../../../core/socket/listening_socket.ts";
+import { Socket } from "../../../core/socket/socket.ts";
+import { type SimRuntime, simRuntime } from "../../../runtimes/sim.ts";
+import { BusyHost, nothingLeft, world } from "../loop/harness.ts";
 import { pattern } from "../socket/pairs.ts";
 import { isFreed, type Rig, rig } from "./rig.ts";
 
@@ -278,6 +284,237 @@ describe("close()", () => {
     made.peer.close();
     await made.sim.advance(50);
     assertEquals([made.sim.openHandles, made.sim.pending], [0, 0]);
+  });
+});
+
+/** A host that looks every name up in 20 ms, and finds the addresses that it was given. */
+class Resolving extends BusyHost {
+  readonly #sim: SimRuntime;
+  readonly #addresses: readonly string[];
+
+  constructor(sim: SimRuntime, addresses: readonly string[]) {
+    super(sim);
+    this.#sim = sim;
+    this.#addresses = addresses;
+  }
+
+  override resolve(): Promise<InetAddress[]> {
+    const found = this.#addresses.map((hostname): InetAddress => ({
+      hostname,
+      port: 0,
+      family: hostname.includes(":") ? "IPv6" : "IPv4",
+    }));
+    return new Promise((resolve) => this.#sim.setTimer(this.#sim.now() + 20, () => resolve(found)));
+  }
+}
+
+/** A listener that lets those who connect wait in vain. */
+async function deaf(sim: SimRuntime, hostname: string): Promise<ListenerBinding> {
+  const sink = {
+    onAccept: (): never => {
+      throw new Error("nothing was to be accepted");
+    },
+    onError: () => {},
+  };
+  const listener = await sim.host(hostname).listen({ hostname, port: 80, backlog: 1 }, sink);
+  listener.pauseAccept();
+  const fillers = [0, 1].map(() => Socket.connect(sim, { hostname, port: 80 }));
+  await sim.advance(10);
+  const close = listener.close.bind(listener);
+  return Object.assign(listener, {
+    close(): Promise<void> {
+      for (const socket of fillers) socket.reset();
+      return close();
+    },
+  });
+}
+
+describe("close() while connecting", () => {
+  /** A server that keeps what its one client sends, and a bufferevent that can connect to it. */
+  async function stage(addresses: readonly string[] = ["10.1.0.1"], hostname = "10.1.0.1") {
+    const sim = simRuntime({ maxSteps: 200_000 });
+    const base = new EventBase({ runtime: new Resolving(sim, addresses) });
+    const listening = await ListeningSocket.listen(sim.host(hostname), { hostname, port: 80 });
+    const bev = new SocketBufferEvent(base, null, BEV_OPT_CLOSE_ON_FREE);
+    bev.setCallbacks({
+      read: () => assert(false, "a read callback"),
+      write: () => assert(false, "a write callback"),
+      event: () => assert(false, "an event callback"),
+    });
+    let accepted: Socket | undefined;
+    const sleep = (): Promise<void> => new Promise((resolve) => sim.setTimer(sim.now() + 1, resolve));
+    const receives = async (): Promise<number> => {
+      while (accepted === undefined) {
+        const socket = listening.accept();
+        if (socket !== EAGAIN) accepted = socket;
+        else await sleep();
+      }
+      const into = new Uint8Array(65_536);
+      for (let total = 0;; await sleep()) {
+        let n = accepted.recv(into);
+        for (; n > 0; n = accepted.recv(into)) total += n;
+        if (n === 0) {
+          accepted.close();
+          return total;
+        }
+      }
+    };
+    const received = (): Promise<number> => sim.run(receives());
+    const end = async (): Promise<void> => {
+      assertEquals(isFreed(bev), true);
+      await listening.close();
+      await nothingLeft({ sim, base }, sim.host(hostname));
+    };
+    return { sim, base, bev, listening, receives, received, end };
+  }
+
+  for (
+    const [what, to, addresses] of [
+      ["to an address", { hostname: "10.1.0.1", port: 80 }, []],
+      ["to a name that has to be looked up", { hostname: "there", port: 80 }, ["10.1.0.1"]],
+      ["to the second address of a name", { hostname: "there", port: 80 }, ["fd00::dead", "10.1.0.1"]],
+      ["to the first of two that answers", { hostname: "there", port: 80 }, ["10.1.0.9", "10.1.0.1"]],
+    ] as const
+  ) {
+    it(`${what} waits for the connection, delivers what was written and gives true; no loop is needed`, async () => {
+      for (const ms of [0, 0.5, 15, 21]) {
+        const made = await stage(addresses);
+        const { sim, bev } = made;
+        const silent = await deaf(sim, "10.1.0.9");
+        bev.connect(to);
+        bev.write(pattern(300_000));
+        await sim.advance(ms);
+        const state = watch(bev.close());
+        assertEquals(await made.received(), 300_000, `closed after ${ms} ms`);
+        await sim.advance(10);
+        assertEquals(state.result, true);
+        await silent.close();
+        await made.end();
+      }
+    });
+  }
+
+  it("keeps dispatch() going until it is through", async () => {
+    const made = await stage();
+    made.bev.connect({ hostname: "10.1.0.1", port: 80 });
+    made.bev.write("x");
+    const state = watch(made.bev.close());
+    const received = made.receives();
+    assertEquals(await made.sim.run(made.base.dispatch()), "empty");
+    assertEquals([state.result, await received], [true, 1]);
+    await made.end();
+  });
+
+  it("is what `await using` does", async () => {
+    const made = await stage();
+    const scope = async (): Promise<void> => {
+      await using inner = made.bev;
+      inner.connect({ hostname: "10.1.0.1", port: 80 });
+      inner.write("hello");
+    };
+    const [received] = await made.sim.run(Promise.all([made.receives(), scope()]));
+    assertEquals(received, 5);
+    await made.end();
+  });
+
+  it("keeps to the rate limit when the connection is there", async () => {
+    const made = await stage();
+    const { sim, bev } = made;
+    bev.setRateLimit(
+      new TokenBucketConfig({ readRate: 1, readBurst: 1, writeRate: 100, writeBurst: 100, tickMs: 10 }),
+    );
+    bev.connect({ hostname: "10.1.0.1", port: 80 });
+    bev.write(pattern(1000));
+    const begin = sim.now();
+    const state = watch(bev.close());
+    assertEquals(await made.received(), 1000);
+    assert(sim.now() - begin >= 90, `it took ${sim.now() - begin} ms`);
+    await sim.advance(5);
+    assertEquals(state.result, true);
+    await made.end();
+  });
+
+  it("is not hurt by a free() that follows, and a reset() gives the attempt up: false", async () => {
+    for (const then of ["free", "reset"] as const) {
+      const made = await stage();
+      const { sim, bev } = made;
+      bev.connect({ hostname: "10.1.0.1", port: 80 });
+      bev.write("hello");
+      const state = watch(bev.close());
+      bev[then]();
+      if (then === "free") assertEquals(await made.received(), 5);
+      await sim.advance(10);
+      assertEquals(state.result, then === "free");
+      await made.end();
+    }
+  });
+
+  it("gives false when the attempt fails", async () => {
+    const attempts: [ConnectOptions, string[]][] = [
+      [{ hostname: "10.1.0.1", port: 81 }, []],
+      [{ hostname: "there", port: 80 }, []],
+      [{ hostname: "there", port: 81 }, ["10.1.0.1", "fd00::dead"]],
+      [{ hostname: "10.1.0.1", port: 80, signal: AbortSignal.abort() }, []],
+    ];
+    for (const [to, addresses] of attempts) {
+      for (const ms of [0, 50]) {
+        const made = await stage(addresses);
+        made.bev.connect(to);
+        made.bev.write("lost");
+        await made.sim.advance(ms);
+        assertEquals(await made.sim.run(made.bev.close()), false);
+        await made.end();
+      }
+    }
+  });
+
+  it("is bounded by the earliest of the time for connecting, the write timeout and its own", async () => {
+    const cases = [
+      { connect: 100, write: null, close: 30_000 },
+      { connect: 30_000, write: null, close: 100 },
+      { connect: undefined, write: 100, close: 30_000 },
+    ];
+    for (const { connect, write, close } of cases) {
+      const made = await stage();
+      const { sim, bev } = made;
+      const silent = await deaf(sim, "10.1.0.9");
+      bev.setTimeouts(null, write);
+      bev.connect({ hostname: "10.1.0.9", port: 80, timeoutMs: connect });
+      bev.write("lost");
+      const state = watch(bev.close({ timeoutMs: close }));
+      await sim.advance(99);
+      assertEquals(state.result, undefined);
+      await sim.advance(2);
+      assertEquals(state.result, false);
+      await silent.close();
+      await made.end();
+    }
+  });
+
+  it("does not count the time for connecting against what has to be sent", async () => {
+    const made = await stage();
+    const { sim, bev } = made;
+    bev.setTimeouts(null, 50);
+    bev.connect({ hostname: "10.1.0.1", port: 80 });
+    bev.write(pattern(1_000_000));
+    const state = watch(bev.close());
+    await sim.advance(500);
+    assertEquals([state.result, await made.received()], [undefined, 1_000_000]);
+    await sim.advance(10);
+    assertEquals(state.result, true);
+    await made.end();
+  });
+
+  it("with nothing written gives the attempt up at once", async () => {
+    const made = await stage();
+    const { sim, bev, listening } = made;
+    const silent = await deaf(sim, "10.1.0.9");
+    bev.connect({ hostname: "10.1.0.9", port: 80 });
+    const state = watch(bev.close());
+    await sim.advance(0);
+    assertEquals([state.result, listening.accept()], [true, EAGAIN]);
+    await silent.close();
+    await made.end();
   });
 });
 
