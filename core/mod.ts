@@ -93,7 +93,13 @@ export {
 } from "./stream/serve.ts";
 export type { LineViewOptions } from "./stream/lenses.ts";
 export { View, type ViewOptions } from "./stream/views.ts";
-export type { ByteReadable, ByteReadableStream, ByteWritable, ByteWritableStream } from "./stream/web_streams.ts";
+export type {
+  ByteChunk,
+  ByteReadable,
+  ByteReadableStream,
+  ByteWritable,
+  ByteWritableStream,
+} from "./stream/web_streams.ts";
 export {
   connect as socketsConnect,
   SocketError,

@@ -583,8 +583,12 @@ export abstract class BufferEvent<Ctx = unknown> {
 
   /**
    * What is to be sent, as a web stream of bytes or texts. A write waits while the output is at the high watermark of
-   * writing, 64 KiB where none is set, until it has drained to the low one. Closing it is `shutdown()`, and waits until
-   * all was handed on; aborting it cuts the connection and frees, so that the peer does not take a part for the whole.
+   * writing, 64 KiB where none is set, until it has drained to the low one. Bytes may be in any kind of view or buffer.
+   * Closing it is `shutdown()`, and waits until all was handed on.
+   *
+   * Aborting it ends the connection and frees at once, without waiting for the peer. Each chunk whose write has resolved
+   * still leaves, for which a slow peer gets 30 s; the rest is dropped. The peer then sees a plain end, as after `destroy()`
+   * of a socket of `node:net`: only your protocol can say that something is missing. If nothing was ever sent, it sees a reset.
    *
    * From the first write on until it is closed, aborted or has failed it hears of the errors of writing.
    *

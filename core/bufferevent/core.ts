@@ -413,6 +413,14 @@ export abstract class BevCore extends BevState implements BufferOwner {
     this.free();
   }
 
+  /**
+   * Ends and frees at once, as `free()`, but the output that is queued still leaves, within a bound. Nobody waits for the
+   * peer.
+   */
+  abandon(): void {
+    this.free();
+  }
+
   /** Throws when it was freed. */
   live(doing: string): void {
     if (this.freed) throw new EventError(`Cannot ${doing}: the bufferevent was freed`, { code: "EV_FREED" });

@@ -10,6 +10,7 @@ import {
   BEV_EVENT_READING,
   BEV_EVENT_WRITING,
   BEV_FINISHED,
+  BEV_FLUSH,
   BEV_NORMAL,
   BEV_OPT_CLOSE_ON_FREE,
   EV_FINALIZE,
@@ -357,8 +358,24 @@ export class FilterCore extends BevCore implements FilterOwner {
 
   /** Down to the bottom of the stack, whatever owns it. */
   override reset(): void {
-    this.free();
+    // Before free(), which may own it and would end it with a FIN.
     this.below.reset();
+    this.free();
+  }
+
+  /**
+   * Down to the bottom of the stack, as `reset()`. The output filter gives all that it has made, but not the end of a stream:
+   * the peer is not to take a part for the whole.
+   */
+  override abandon(): void {
+    if (this.freed || this.closing !== null) return;
+    try {
+      if (!this.over) this.#runOutward(BEV_FLUSH);
+    } finally {
+      // Before free(), which may own it and would drop its output.
+      this.below.abandon();
+      this.free();
+    }
   }
 
   override get priority(): number {

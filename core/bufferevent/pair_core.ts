@@ -221,6 +221,18 @@ export class PairCore extends BevCore {
     this.#settle?.(false);
   }
 
+  /**
+   * The partner gets all of the output now, beyond its high watermark if need be, since the bytes are only moved, and hears
+   * the end.
+   */
+  override abandon(): void {
+    if (this.freed || this.closing !== null) return;
+    this.#transfer(true);
+    const { partner } = this;
+    if (partner !== null) partner.#onPartnerFinished();
+    this.free();
+  }
+
   override get priority(): number {
     return this.loop.queues.length >> 1;
   }

@@ -20,12 +20,15 @@ import { Handshake } from "../socket/handshake.ts";
 import type { Stream } from "../socket/stream.ts";
 import { checkTls, type StartTlsOptions } from "../tls.ts";
 import { BevCore } from "./core.ts";
-import { atLateDeadline } from "../loop/deadline.ts";
+import { atDeadline, atLateDeadline } from "../loop/deadline.ts";
 import { sendLast } from "./last_output.ts";
 import { CONNECTING, FLUSH_QUEUED, TELL_WRITABLE } from "./state.ts";
 
 /** A reason for which the write event is active that is none of the user's: output was sent, and the user is to know. */
 const SENT = 0x1000;
+
+/** How long what an abandoned bufferevent has queued may take to leave. */
+const ABANDON_TIMEOUT_MS = 30_000;
 
 class ReadEvent extends LoopEvent {
   readonly #core: SocketCore;
@@ -422,6 +425,24 @@ export class SocketCore extends BevCore implements Flushable {
     const stream = this.stream ?? (this.side === null ? null : this.side.last);
     // Before free(), which closes it: a FIN in front of the reset would be a clean end for the peer.
     stream?.reset();
+    this.free();
+  }
+
+  /**
+   * A reset would destroy bytes that are still under way, so the peer gets a FIN behind them. Where nothing was ever sent,
+   * it gets the reset, which cannot be mistaken for the end of something.
+   */
+  override abandon(): void {
+    if (this.freed || this.closing !== null) return;
+    const { stream, output, rate, loop } = this;
+    if (stream === null) return this.free();
+    const waits = !stream.connected && !stream.gone;
+    if (output.length === 0 && stream.unsent === 0 && (waits || !stream.sent)) return this.reset();
+    const connectBy = waits && this.#write.timed ? loop.deadlineOf(this.#write) : Infinity;
+    this.#detach();
+    const until = loop.runtime.now() + ABANDON_TIMEOUT_MS;
+    if (!waits && (rate === null || output.length === 0)) stream.closeAfter(output, until);
+    else sendLast(stream, rate, output, connectBy, atDeadline(loop.runtime, until, () => stream.reset()));
     this.free();
   }
 

@@ -13,6 +13,7 @@ import { EvBuffer } from "../buffer/evbuffer.ts";
 import { checkFront, consume, extentLoan, extents, firstExtent, moveBytes, unpin } from "../buffer/internal.ts";
 import type { Loan } from "../buffer/loan.ts";
 import type { Address, Runtime, TransportBinding, TransportSink } from "../runtime.ts";
+import { atDeadline } from "../loop/deadline.ts";
 import type { Handshake } from "./handshake.ts";
 import { awaitPeer, awaitProgress, endWaits, type Lingering } from "./linger.ts";
 import {
@@ -23,6 +24,7 @@ import {
   GONE,
   HELD,
   PAUSED,
+  SENT,
   SHUT,
   StreamState,
   UNREFERENCED,
@@ -305,6 +307,7 @@ export class Stream extends StreamState implements TransportSink, Lingering {
       consume(buffer, taken);
       total += taken;
     }
+    if (total > 0) this.state |= SENT;
     return total;
   }
 
@@ -366,6 +369,24 @@ export class Stream extends StreamState implements TransportSink, Lingering {
     this.state |= AWAITED;
     this.close();
     if (this.gone) this.#finished(delivered);
+  }
+
+  /**
+   * Closes, and does not wait for the peer. What was sent before and all of `last` still leave.
+   *
+   * @param until The time on the host's clock after which the rest is dropped, and the connection is reset
+   */
+  closeAfter(last: EvBuffer, until: number): void {
+    if (last.length > 0 && this.connected && !this.shut && !this.gone) {
+      const unsent = this.#unsent ??= new EvBuffer();
+      moveBytes(last, unsent, last.length);
+      this.#writeFrom(unsent, unsent.length);
+    }
+    if (!this.gone && this.unsent > 0) {
+      // The connection itself keeps the process alive until all has left.
+      this.rare.onFinished = atDeadline(this.runtime, until, () => this.unsent > 0 && this.reset(), true);
+    }
+    this.close();
   }
 
   #finished(delivered: boolean): void {

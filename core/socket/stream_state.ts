@@ -26,6 +26,8 @@ export const PAUSED = 0x40;
 export const AWAITED = 0x80;
 /** It is not to keep the process alive. */
 export const UNREFERENCED = 0x100;
+/** The host has taken bytes of ours. Some may still be under way. */
+export const SENT = 0x200;
 
 /** The making of a connection. */
 export interface Connecting {
@@ -63,6 +65,11 @@ export abstract class StreamState extends Receiver {
   /** Whether our direction was finished. */
   get shut(): boolean {
     return (this.state & SHUT) !== 0;
+  }
+
+  /** Whether the host has taken bytes of ours, of which some may still be under way. */
+  get sent(): boolean {
+    return (this.state & SENT) !== 0;
   }
 
   /** Whether the host has let go. */

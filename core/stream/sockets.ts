@@ -135,7 +135,7 @@ export class StreamSocket {
     this.#secure = secure;
     const core = coreOf(this.#bev as SocketBufferEvent<unknown>);
     this.#view = viewChunks(core);
-    this.#sink = new Sink(core, (error) => this.#failed(error));
+    this.#sink = new Sink(core, { onFailed: (error) => this.#failed(error) });
     this.readable = streamOfView(this.#view, {
       onStart: (fail) => void (this.#failReadable = fail),
       onEnd: (error) => this.#readEnded(error),

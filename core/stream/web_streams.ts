@@ -7,9 +7,10 @@
 
 import { isBytes, show } from "../checks.ts";
 import { EventError } from "../errors.ts";
-import { encodeUtf8 } from "../buffer/utf8.ts";
+import { encodeUtf8, utf8Length } from "../buffer/utf8.ts";
 import type { BufferEvent } from "../bufferevent/bufferevent.ts";
 import type { BevCore } from "../bufferevent/core.ts";
+import type { AbortSignalLike } from "../runtime.ts";
 import { type Takeover, takeOver, type Writer } from "./takeover.ts";
 import { viewChunks } from "./lenses.ts";
 import { feedFrom, type View } from "./views.ts";
@@ -29,17 +30,20 @@ export interface ByteReadable {
   };
 }
 
+/** What a `ByteWritable` takes: text, which is sent as UTF-8, or bytes in any kind of view or buffer. */
+export type ByteChunk = string | ArrayBufferView | ArrayBufferLike;
+
 /** As much of a `WritableStream` of bytes and texts as everyone uses. */
 export interface ByteWritable {
   /** Whether a writer has it. */
   readonly locked: boolean;
-  /** Cuts the connection. */
+  /** Ends the connection at once, behind the chunks whose write has resolved. */
   abort(reason?: unknown): Promise<void>;
   /** Finishes our direction. */
   close(): Promise<void>;
   /** Gives a writer. */
   getWriter(): {
-    write(chunk: Uint8Array | string): Promise<void>;
+    write(chunk: ByteChunk): Promise<void>;
     close(): Promise<void>;
     abort(reason?: unknown): Promise<void>;
     releaseLock(): void;
@@ -53,7 +57,7 @@ export type ByteReadableStream = typeof globalThis extends { ReadableStream: { p
   ? ByteReadable & Stream
   : ByteReadable;
 
-/** A `WritableStream<Uint8Array | string>`: the host's own type where its types are known. */
+/** A `WritableStream<ByteChunk>`: the host's own type where its types are known. */
 export type ByteWritableStream = typeof globalThis extends { WritableStream: { prototype: infer Stream } }
   ? ByteWritable & Stream
   : ByteWritable;
@@ -66,6 +70,8 @@ interface ReadController {
 
 interface WriteController {
   error(reason: unknown): void;
+  /** Aborted by `abort()` of the stream, at once; the sink hears of it only when the write under way has settled. */
+  readonly signal?: AbortSignalLike | undefined;
 }
 
 interface StreamGlobals {
@@ -82,8 +88,9 @@ interface StreamGlobals {
       start(controller: WriteController): Promise<void> | undefined;
       write(chunk: unknown): Promise<void> | undefined;
       close(): Promise<void>;
-      abort(): void;
+      abort(reason: unknown): void;
     },
+    strategy?: { highWaterMark: number; size(chunk: unknown): number },
   ) => ByteWritable;
 }
 
@@ -154,11 +161,16 @@ export function streamOfView(view: View<Uint8Array>, hooks: ReadableHooks): Byte
   }, { highWaterMark: 0 });
 }
 
-/** Makes the stream of a sink. What is written waits for `begun`, if that is given. */
-export function streamOfSink(sink: Sink, begun?: Promise<void>): ByteWritable {
+/**
+ * Makes the stream of a sink.
+ *
+ * @param begun What the first write waits for
+ * @param highWaterMark How many bytes may wait in the stream before it is not ready for more; one chunk, if not given
+ */
+export function streamOfSink(sink: Sink, begun?: Promise<void>, highWaterMark?: number): ByteWritable {
   const Stream = hostStream("WritableStream");
   sink.begun = begun;
-  return new Stream(sink);
+  return highWaterMark === undefined ? new Stream(sink) : new Stream(sink, { highWaterMark, size: sizeOf });
 }
 
 function hostStream<Name extends keyof StreamGlobals>(name: Name): NonNullable<StreamGlobals[Name]> {
@@ -167,18 +179,61 @@ function hostStream<Name extends keyof StreamGlobals>(name: Name): NonNullable<S
   throw new EventError(`Cannot make a stream: this host has no ${name}`, { code: "EV_UNSUPPORTED" });
 }
 
+/**
+ * The bytes of a chunk that is not a string, where they are.
+ *
+ * @throws {TypeError} When there are none
+ */
+function bytesOf(chunk: unknown): Uint8Array {
+  if (isBytes(chunk)) return chunk;
+  try {
+    if (ArrayBuffer.isView(chunk)) return new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.byteLength);
+    // Only a buffer, of whatever realm, can have a view.
+    return new Uint8Array(new DataView(chunk as ArrayBuffer).buffer);
+  } catch (cause) {
+    const isMemory = ArrayBuffer.isView(chunk) || chunk instanceof ArrayBuffer;
+    const why = isMemory
+      ? "the chunk's memory was transferred"
+      : "the chunk is not a string, a buffer or a view of one";
+    throw new TypeError(`Cannot write to a stream: ${why}: received ${show(chunk)}`, { cause });
+  }
+}
+
+/** How many bytes a chunk has. Of one that cannot be written, the write tells. */
+function sizeOf(chunk: unknown): number {
+  if (typeof chunk === "string") return utf8Length(chunk);
+  const length: unknown = (chunk as { byteLength?: unknown } | null | undefined)?.byteLength;
+  return typeof length === "number" && length > 0 ? length : 0;
+}
+
+/** What happens to a writable stream. */
+interface WritableHooks {
+  /** Sending has failed. */
+  onFailed?(error: unknown): void;
+  /** Our direction was finished. */
+  onClosed?(): void;
+  /** `abort()` was called. It may still wait for a write or for the beginning. */
+  onAborting?(reason: unknown): void;
+  /** The connection was cut by `abort()`. */
+  onAborted?(reason: unknown): void;
+}
+
 /** What is under a writable stream. The stream sees to it that one call has settled before the next is made. */
 export class Sink implements Writer {
   readonly #core: BevCore;
-  readonly #onFailed: ((error: unknown) => void) | null;
+  readonly #hooks: WritableHooks;
   #controller: WriteController | null = null;
   #views: Takeover | null = null;
+  /** Whether `close()` of the stream waits for the output to leave. */
+  #closing = false;
+  /** Why nothing more is to be queued: the stream was aborted, or has failed. */
+  #ended: { reason: unknown } | null = null;
   /** Who waits for the output to drain: to the low watermark, or wholly. */
   #waiter: { resolve: () => void; reject: (reason: unknown) => void; wholly: boolean } | null = null;
 
-  constructor(core: BevCore, onFailed: ((error: unknown) => void) | null = null) {
+  constructor(core: BevCore, hooks: WritableHooks = {}) {
     this.#core = core;
-    this.#onFailed = onFailed;
+    this.#hooks = hooks;
   }
 
   get waiting(): boolean {
@@ -190,28 +245,45 @@ export class Sink implements Writer {
 
   start(controller: WriteController): Promise<void> | undefined {
     this.#controller = controller;
+    const { signal } = controller;
+    signal?.addEventListener("abort", () => this.#aborted(signal.reason));
     return this.begun;
+  }
+
+  /** `abort()` waits for the write or the close that is under way, which may wait for a peer that does not read. */
+  #aborted(reason: unknown): void {
+    this.#hooks.onAborting?.(reason);
+    if (!this.#closing) return this.#settle(this.#ended ??= { reason });
+    // Each chunk was accepted, so all of them leave.
+    this.#leave();
+    this.#core.abandon();
+    this.#settle(null);
   }
 
   write(chunk: unknown): Promise<void> | undefined {
     this.#open();
-    if (typeof chunk !== "string" && !isBytes(chunk)) {
+    let data: Uint8Array | string;
+    try {
+      data = typeof chunk === "string" ? chunk : bytesOf(chunk);
+    } catch (error) {
       this.#leave();
-      throw new TypeError(`Cannot write to a stream: not a Uint8Array or a string: received ${show(chunk)}`);
+      throw error;
     }
     const core = this.#core;
     // Text takes at most three bytes for each of its units.
-    if (chunk.length > PIECE_BYTES || core.output.length + 3 * chunk.length > core.maxOutput) {
-      return this.#writeInPieces(typeof chunk === "string" ? encodeUtf8(chunk) : chunk);
+    if (data.length > PIECE_BYTES || core.output.length + 3 * data.length > core.maxOutput) {
+      return this.#writeInPieces(typeof data === "string" ? encodeUtf8(data) : data);
     }
-    return this.#face.write(chunk) ? undefined : this.#drained(false);
+    return this.#face.write(data) ? undefined : this.#drained(false);
   }
 
   async #writeInPieces(bytes: Uint8Array): Promise<void> {
     const { output, maxOutput } = this.#core;
     for (let at = 0; at < bytes.length;) {
       const piece = bytes.subarray(at, at + Math.min(PIECE_BYTES, maxOutput));
-      if (output.length > 0 && output.length + piece.length > maxOutput) await this.#drained(true);
+      // Again, because a write callback may have taken the place that was waited for.
+      while (output.length > 0 && output.length + piece.length > maxOutput) await this.#drained(true);
+      if (this.#ended !== null) throw this.#ended.reason;
       if (!this.#face.write(piece)) await this.#drained(false);
       at += piece.length;
     }
@@ -220,14 +292,18 @@ export class Sink implements Writer {
   async close(): Promise<void> {
     this.#open();
     this.#face.shutdown();
+    this.#closing = true;
     if (this.#core.output.length > 0) await this.#drained(true);
+    this.#closing = false;
     this.#leave();
+    this.#hooks.onClosed?.();
   }
 
-  abort(): void {
+  abort(reason: unknown): void {
     this.#controller = null;
     this.#leave();
-    this.#core.reset();
+    this.#core.abandon();
+    this.#hooks.onAborted?.(reason);
   }
 
   get #face(): BufferEvent {
@@ -248,6 +324,7 @@ export class Sink implements Writer {
   }
 
   #drained(wholly: boolean): Promise<void> {
+    if (this.#ended !== null) return Promise.reject(this.#ended.reason);
     return new Promise((resolve, reject) => {
       this.#waiter = { resolve, reject, wholly };
       this.#views?.listen();
@@ -268,14 +345,14 @@ export class Sink implements Writer {
 
   onError(error: EventError): void {
     this.fail(error);
-    this.#onFailed?.(error);
+    this.#hooks.onFailed?.(error);
   }
 
   /** Ends the stream with a reason, and leaves the bufferevent to itself. */
   fail(reason: unknown): void {
     this.#leave();
     this.#controller?.error(reason);
-    this.#settle({ reason });
+    this.#settle(this.#ended ??= { reason });
   }
 
   onClosing(): void {

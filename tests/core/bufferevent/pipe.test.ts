@@ -239,6 +239,17 @@ describe("pipe()", () => {
     }
   });
 
+  it("is cut by a reset through a filter that owns what is below", async () => {
+    const scene = await Scene.make();
+    const filter = new FilterBufferEvent(scene.b, null, null, BEV_OPT_CLOSE_ON_FREE);
+    const piping = pipe(scene.a, filter).catch((error: unknown) => (error as EventError).code);
+    await scene.during(10);
+    scene.left.socket.reset();
+    await scene.during(10);
+    assertEquals([await piping, scene.right.socket.error?.code], ["ECONNRESET", "ECONNRESET"]);
+    await scene.end();
+  });
+
   it("is cut by a timeout that was set, by free(), and by a signal: it rejects with the reason", async () => {
     for (const how of ["timeout", "free a", "free b", "abort", "aborted"]) {
       const scene = await Scene.make();

@@ -2,10 +2,16 @@
 
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertRejects, assertStrictEquals, assertThrows } from "@std/assert";
+import { compressionFilter } from "../../../core/bufferevent/filters/compression.ts";
+import { bufferEventPair } from "../../../core/bufferevent/pair.ts";
+import { TokenBucketConfig } from "../../../core/bufferevent/rate_limit.ts";
+import { SocketBufferEvent } from "../../../core/bufferevent/socket.ts";
 import { EventError } from "../../../core/errors.ts";
-import { EV_READ, EV_WRITE } from "../../../core/flags.ts";
+import { BEV_OPT_CLOSE_ON_FREE, EAGAIN, EV_READ, EV_WRITE, EVLOOP_NO_EXIT_ON_EMPTY } from "../../../core/flags.ts";
+import { ListeningSocket } from "../../../core/socket/listening_socket.ts";
 import { isFreed } from "../bufferevent/rig.ts";
-import { join, pattern, receiveAll, text } from "../socket/pairs.ts";
+import { nothingLeft, world } from "../loop/harness.ts";
+import { join, pattern, portOf, receiveAll, text } from "../socket/pairs.ts";
 import { viewStage } from "./view_stage.ts";
 
 describe("readable", () => {
@@ -178,7 +184,31 @@ describe("writable", () => {
     await stage.end();
   });
 
-  it("cuts the connection and frees when it is aborted", async () => {
+  it("loses no piece of a long chunk when a write callback fills the output that it has waited for", async () => {
+    const stage = await viewStage();
+    const { bev, peer, record } = stage.rig;
+    bev.maxOutputBytes = 1000;
+    // So that what the callback writes does not leave before the stream goes on.
+    bev.setRateLimit(
+      new TokenBucketConfig({ readRate: 1000, readBurst: 1000, writeRate: 1000, writeBurst: 1000, tickMs: 10 }),
+    );
+    let filled = 0;
+    record.on.write = (bev) => {
+      if (filled < 20 && bev.write(".".repeat(999))) filled++;
+    };
+    const writer = bev.writable.getWriter();
+    const writing = writer.write("x".repeat(20_000));
+    let got = "";
+    for (let ms = 0; ms < 1000; ms++) {
+      await stage.pass(2);
+      got += text(receiveAll(peer).bytes);
+    }
+    await stage.run(writing);
+    assertEquals([got.replaceAll(".", "").length, filled], [20_000, 20]);
+    await stage.end();
+  });
+
+  it("resets the connection and frees when it is aborted before anything was written", async () => {
     const stage = await viewStage();
     const { bev, peer } = stage.rig;
     await stage.run(bev.writable.abort(new Error("enough")));
@@ -186,6 +216,166 @@ describe("writable", () => {
     assert(isFreed(bev));
     assertEquals((assertThrows(() => peer.recv(new Uint8Array(9)), EventError) as EventError).code, "ECONNRESET");
     await stage.end();
+  });
+
+  it("delivers, when it is aborted, each chunk whose write has resolved, and frees at once", async () => {
+    for (const pause of [0, 1, 50]) {
+      const stage = await viewStage();
+      const { bev, peer } = stage.rig;
+      const writer = bev.writable.getWriter();
+      await stage.run(writer.write("one "));
+      await stage.run(writer.write("two"));
+      await stage.pass(pause);
+      await stage.run(writer.abort(new Error("enough")));
+      assert(isFreed(bev));
+      await stage.pass(5);
+      const { bytes, ended } = receiveAll(peer);
+      assertEquals([text(bytes), ended], ["one two", true]);
+      // The peer is not waited for.
+      await stage.pass(5100);
+      assertEquals(stage.rig.sim.openHandles, 1);
+      await stage.end();
+    }
+  });
+
+  it("delivers when it is aborted what a slow peer takes, and drops what was not accepted", async () => {
+    const stage = await viewStage();
+    const { bev, peer } = stage.rig;
+    const sent = await stage.rig.block();
+    const writer = bev.writable.getWriter();
+    writer.closed.catch(() => {});
+    await stage.run(writer.write(new Uint8Array(1000).fill(1)));
+    const waiting = writer.write(new Uint8Array(500_000).fill(2));
+    const queued = writer.write("never");
+    const failed = Promise.allSettled([waiting, queued]);
+    await stage.pass(5);
+    const reason = new Error("enough");
+    await stage.run(writer.abort(reason));
+    for (const each of await failed) assertEquals(each, { status: "rejected", reason });
+    assert(isFreed(bev));
+    const got: Uint8Array[] = [];
+    for (let ended = false; !ended;) {
+      const received = receiveAll(peer);
+      got.push(received.bytes);
+      ended = received.ended;
+      await stage.pass(5);
+    }
+    const accepted = join(got).subarray(sent);
+    assertEquals(accepted.filter((byte) => byte === 1).length, 1000);
+    assert(accepted.length <= 1000 + 65_536, `${accepted.length} bytes`);
+    await stage.end();
+  });
+
+  it("waits no longer than 30 s, when it is aborted, for a peer that takes nothing", async () => {
+    for (const limited of [false, true]) {
+      const stage = await viewStage();
+      const { bev } = stage.rig;
+      await stage.rig.block();
+      if (limited) {
+        bev.setRateLimit(new TokenBucketConfig({ readRate: 10, readBurst: 10, writeRate: 10, writeBurst: 10 }));
+      }
+      const writer = bev.writable.getWriter();
+      await stage.run(writer.write("never read"));
+      await stage.run(writer.abort());
+      await stage.pass(29_000);
+      assertEquals(stage.rig.sim.openHandles, 2);
+      await stage.pass(1100);
+      assertEquals(stage.rig.sim.openHandles, 1);
+      await stage.end();
+    }
+  });
+
+  it("heeds a rate limit when it is aborted", async () => {
+    const stage = await viewStage();
+    const { bev, peer } = stage.rig;
+    bev.setRateLimit(
+      new TokenBucketConfig({ readRate: 10, readBurst: 10, writeRate: 10, writeBurst: 10, tickMs: 1000 }),
+    );
+    const writer = bev.writable.getWriter();
+    await stage.run(writer.write("0123456789abcdefghij"));
+    await stage.run(writer.abort());
+    assert(isFreed(bev));
+    await stage.pass(500);
+    assertEquals(text(receiveAll(peer).bytes), "0123456789");
+    await stage.pass(1000);
+    const { bytes, ended } = receiveAll(peer);
+    assertEquals([text(bytes), ended], ["abcdefghij", true]);
+    peer.close();
+    await stage.pass(10);
+    await stage.end();
+  });
+
+  it("delivers, when it is aborted while it is closed, all of it, and its close() resolves", async () => {
+    const stage = await viewStage();
+    const { bev, peer } = stage.rig;
+    const sent = await stage.rig.block();
+    const writer = bev.writable.getWriter();
+    await stage.run(writer.write("last word"));
+    const closing = writer.close();
+    await stage.pass(5);
+    await stage.run(writer.abort(new Error("can't wait")));
+    await stage.run(closing);
+    await stage.run(writer.closed);
+    assert(isFreed(bev));
+    let got = 0;
+    for (let ended = false; !ended;) {
+      const received = receiveAll(peer);
+      got += received.bytes.length;
+      ended = received.ended;
+      await stage.pass(5);
+    }
+    assertEquals(got, sent + 9);
+    await stage.end();
+  });
+
+  it("delivers, when it is aborted before there is a connection, what was accepted", async () => {
+    const { sim, base } = world();
+    const listening = await ListeningSocket.listen(sim, { hostname: "127.0.0.1", port: 0 });
+    const bev = new SocketBufferEvent(base, null, BEV_OPT_CLOSE_ON_FREE);
+    bev.connect({ hostname: "127.0.0.1", port: portOf(listening) });
+    const writer = bev.writable.getWriter();
+    await writer.write("early");
+    await writer.abort();
+    assert(isFreed(bev));
+    await sim.advance(10);
+    const peer = listening.accept();
+    assert(peer !== EAGAIN);
+    await sim.advance(10);
+    const { bytes, ended } = receiveAll(peer);
+    assertEquals([text(bytes), ended], ["early", true]);
+    peer.close();
+    await listening.close();
+    await nothingLeft({ sim, base });
+  });
+
+  it("of a pair and of a filter delivers when it is aborted, and is no whole stream of the filter's then", async () => {
+    const { sim, base } = world();
+    const [near, far] = bufferEventPair(base);
+    far.setWatermark(EV_READ, 0, 4);
+    far.enable(EV_READ);
+    const writer = near.writable.getWriter();
+    await writer.write("more than it wants");
+    await writer.abort();
+    assertEquals([far.input.toString(), isFreed(near)], ["more than it wants", true]);
+    far.free();
+
+    const [below, above] = bufferEventPair(base);
+    const filter = compressionFilter(below, "gzip", { flags: BEV_OPT_CLOSE_ON_FREE });
+    const packed = filter.writable.getWriter();
+    await packed.write("in the compressor");
+    await packed.abort();
+    assertEquals([isFreed(filter), isFreed(below)], [true, true]);
+    const unpacked = compressionFilter(above, "gzip", { flags: BEV_OPT_CLOSE_ON_FREE });
+    const looping = base.loop(EVLOOP_NO_EXIT_ON_EMPTY);
+    const chunks = unpacked[Symbol.asyncIterator]();
+    assertEquals(text((await sim.run(chunks.next())).value!), "in the compressor");
+    const error = await assertRejects(() => sim.run(chunks.next()), EventError) as EventError;
+    assertEquals(error.code, "EV_COMPRESSED_TRUNCATED");
+    unpacked.free();
+    await sim.advance(5);
+    base.loopBreak();
+    await sim.run(looping);
+    await nothingLeft({ sim, base });
   });
 
   it("fails when the bufferevent is freed or closed, and what was written before close() is delivered", async () => {
@@ -205,13 +395,74 @@ describe("writable", () => {
     }
   });
 
-  it("refuses other chunks, and goes on", async () => {
+  it("takes any kind of view and buffer", async () => {
     const stage = await viewStage();
-    const writer = stage.rig.bev.writable.getWriter();
-    writer.closed.catch(() => {});
-    await assertRejects(() => stage.run(writer.write(7 as unknown as string)), TypeError);
-    assertStrictEquals(stage.rig.bev.getCallbacks(), stage.rig.record.callbacks);
+    const { bev, peer } = stage.rig;
+    const writer = bev.writable.getWriter();
+    const memory = pattern(12).buffer;
+    const shared = new SharedArrayBuffer(3);
+    new Uint8Array(shared).set([1, 2, 3]);
+    const chunks = [
+      memory,
+      new DataView(memory, 1, 5),
+      new Uint16Array(memory, 2, 3),
+      new Float64Array(memory, 0, 1),
+      new Uint8ClampedArray([9, 8]),
+      shared,
+      new ArrayBuffer(0),
+    ];
+    for (const chunk of chunks) await stage.run(writer.write(chunk));
+    const long = pattern(200_000);
+    const writing = writer.write(long.buffer);
+    await stage.pass(20);
+    const bytes = pattern(12);
+    const expected = [
+      bytes,
+      bytes.subarray(1, 6),
+      bytes.subarray(2, 8),
+      bytes.subarray(0, 8),
+      new Uint8Array([9, 8, 1, 2, 3]),
+    ];
+    const got: Uint8Array[] = [];
+    for (let n = 0; n < 200_000; n = got.reduce((sum, each) => sum + each.length, 0)) {
+      got.push(receiveAll(peer).bytes);
+      await stage.pass(2);
+    }
+    await stage.run(writing);
+    got.push(receiveAll(peer).bytes);
+    assertEquals(join(got), join([...expected, long]));
     await stage.end();
+  });
+
+  it("refuses other chunks in words, fails with that, and the bufferevent goes on", async () => {
+    const gone = new ArrayBuffer(8);
+    structuredClone(gone, { transfer: [gone] });
+    const wrong: [chunk: unknown, words: string][] = [
+      [7, "the chunk is not a string, a buffer or a view of one: received 7"],
+      [null, "received null"],
+      [undefined, "received undefined"],
+      [[1, 2], "received Array"],
+      [{ byteLength: 3, length: 3 }, "received Object"],
+      [{ [Symbol.toStringTag]: "ArrayBuffer" }, "received Object"],
+      [Symbol("x"), "received Symbol(x)"],
+      [gone, "the chunk's memory was transferred: received ArrayBuffer"],
+    ];
+    for (const [chunk, words] of wrong) {
+      const stage = await viewStage();
+      const { bev, peer } = stage.rig;
+      const writer = bev.writable.getWriter();
+      await stage.run(writer.write("before"));
+      const closed = writer.closed.then(() => null, (error: unknown) => error);
+      const error = await assertRejects(() => stage.run(writer.write(chunk as string)), TypeError, words);
+      assert((error as Error).message.startsWith("Cannot write to a stream: "));
+      assertStrictEquals(await stage.run(closed), error);
+      await assertRejects(() => stage.run(writer.write("after")), TypeError, words);
+      assertStrictEquals(bev.getCallbacks(), stage.rig.record.callbacks);
+      bev.write(", by hand");
+      await stage.pass(5);
+      assertEquals(text(receiveAll(peer).bytes), "before, by hand");
+      await stage.end();
+    }
   });
 
   it("works with a view at the same time, in both directions", async () => {
