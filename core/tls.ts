@@ -48,7 +48,8 @@ export interface TlsListenOptions extends TlsOptions {
 export interface TlsConnectOptions extends TlsOptions {
   /**
    * The name that the server's certificate must have, and that the server is told (SNI). By default the host name or
-   * numeric address that is connected to; `localhost` for a path.
+   * numeric address that is connected to; `localhost` for a path. A numeric address is not told: the certificate must have it
+   * as an address.
    */
   serverName?: string | undefined;
 }

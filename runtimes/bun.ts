@@ -71,7 +71,7 @@ class BunRuntime extends HostRuntime {
         ...(at.path === undefined ? { hostname: at.hostname, port: at.port } : { unix: at.path }),
         ...(options.ipv6Only === undefined ? undefined : { ipv6Only: options.ipv6Only }),
         ...(options.reusePort === undefined ? undefined : { reusePort: options.reusePort }),
-        ...(settings === undefined ? undefined : { tls: bunTls(settings) }),
+        ...(settings === undefined ? undefined : { tls: bunTls("server", settings) }),
         allowHalfOpen: true,
         data: ours,
         socket: HANDLERS,

@@ -5,12 +5,21 @@
  */
 
 import type { TlsInfo, TlsRole } from "../../core/tls.ts";
+import { builtin } from "../shared/host.ts";
+import { isNumeric, type TlsSettings } from "../shared/tls.ts";
 import type { BunSocket, BunTls } from "../types/bun.ts";
-import type { TlsSettings } from "../shared/tls.ts";
+import type { NodeTls } from "../types/node_tls.ts";
 
-/** Options in Bun's words. */
-export function bunTls(settings: TlsSettings): BunTls {
-  const { cert, key, ca, alpnProtocols, requestCert, rejectUnauthorized, serverName } = settings;
+/**
+ * Options in Bun's words.
+ *
+ * Bun tells a server the name `::1` by SNI, where RFC 6066 allows no addresses: a GnuTLS server refuses that. Without a
+ * name Bun verifies the address that it has connected to, which need not be the one that was asked for. So an address is
+ * no name for Bun, and {@linkcode objection} looks for it in the certificate.
+ */
+export function bunTls(role: TlsRole, settings: TlsSettings): BunTls {
+  const { cert, key, ca, alpnProtocols, requestCert, serverName } = settings;
+  const numeric = role === "client" && isNumeric(serverName);
   return {
     ...(cert === undefined ? undefined : { cert }),
     ...(key === undefined ? undefined : { key }),
@@ -19,15 +28,38 @@ export function bunTls(settings: TlsSettings): BunTls {
       ? undefined
       : { ALPNProtocols: alpnProtocols.map((name) => String.fromCharCode(name.length) + name).join("") }),
     requestCert,
-    rejectUnauthorized,
-    serverName,
+    rejectUnauthorized: settings.rejectUnauthorized && !numeric,
+    serverName: numeric ? "" : serverName,
   };
 }
 
 /** What there is against the peer's certificate. Bun names a reason also on a server that has asked for none. */
-export function objection(socket: BunSocket, role: TlsRole, settings: TlsSettings, reason: unknown): unknown {
-  if (role === "server" && !settings.requestCert) return undefined;
-  return socket.authorized === true ? undefined : reason ?? "not verified";
+export function objection(
+  socket: BunSocket,
+  role: TlsRole,
+  settings: TlsSettings,
+  success: boolean,
+  reason: unknown,
+): unknown {
+  if (role === "client" && isNumeric(settings.serverName)) {
+    // Bun names a chain that can't be verified before a name that is another.
+    const verified = success ? socket.authorized === true : isOtherName(reason);
+    return verified ? otherAddress(socket, settings.serverName) : reason ?? "not verified";
+  }
+  if (success && role === "server" && !settings.requestCert) return undefined;
+  return success && socket.authorized === true ? undefined : reason ?? "not verified";
+}
+
+/** Whether the certificate can be verified, but is for another name. */
+function isOtherName(reason: unknown): boolean {
+  return (reason as { code?: unknown } | null | undefined)?.code === "ERR_TLS_CERT_ALTNAME_INVALID";
+}
+
+/** What there is against a certificate that must be for an address. */
+function otherAddress(socket: BunSocket, address: string): unknown {
+  const certificate = socket.getPeerCertificate?.();
+  if (!certificate?.raw) return "the peer has shown no certificate";
+  return builtin<NodeTls>("node:tls").checkServerIdentity(address, certificate);
 }
 
 /** What the handshake has found. */

@@ -200,7 +200,7 @@ export class BunTransport extends TransportState implements TransportBinding {
     try {
       const [raw, secure] = plain.upgradeTLS({
         data: this,
-        tls: bunTls(settings),
+        tls: bunTls(role, settings),
         isServer: role === "server",
         socket: HANDLERS,
       });
@@ -219,10 +219,10 @@ export class BunTransport extends TransportState implements TransportBinding {
     const socket = this.socket!;
     if (!success) {
       const error = handshakeError(this.doing, reason);
-      // A name that is another is a failure for Bun also where it is to be taken, and the connection goes on then.
-      if (settings.rejectUnauthorized || error.code !== "ERR_TLS_CERT") return this.refuse(error);
+      // A name that is another is a failure for Bun also where it was told not to refuse, and the connection goes on then.
+      if (error.code !== "ERR_TLS_CERT") return this.refuse(error);
     }
-    const problem = objection(socket, role, settings, reason);
+    const problem = objection(socket, role, settings, success, reason);
     if (problem !== undefined && settings.rejectUnauthorized) {
       return this.refuse(tlsError("ERR_TLS_CERT", this.doing, problem));
     }

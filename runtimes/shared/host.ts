@@ -24,7 +24,7 @@ import type {
 import { checkHostname } from "../../core/socket/address.ts";
 import { hostCompressor } from "./compression.ts";
 import type { HostGlobals, HostTimer } from "../types/host.ts";
-import type { NodeDns, NodeFs, NodeOs } from "../types/node.ts";
+import type { NodeDns, NodeFs, NodeOs, NodeUrl } from "../types/node.ts";
 
 /** The global object, as far as the adapters know it. */
 export const host: HostGlobals = globalThis as unknown as HostGlobals;
@@ -47,6 +47,13 @@ export function builtin<T>(name: string): T {
     );
   }
   return module as T;
+}
+
+/** A host name as the protocols have it: letters other than ASCII in the form of IDNA (`xn--…`). */
+export function asciiName(name: string): string {
+  // deno-lint-ignore no-control-regex
+  if (/^[\x00-\x7f]*$/.test(name)) return name;
+  return builtin<NodeUrl>("node:url").domainToASCII(name) || name;
 }
 
 /** What every host says in its own words; here it is the same text on each. */
@@ -289,7 +296,7 @@ export abstract class HostRuntime implements Runtime {
       };
       if (hostname === "") return done(undefined);
       try {
-        builtin<NodeDns>("node:dns").lookup(hostname, { all: true, verbatim: true }, done);
+        builtin<NodeDns>("node:dns").lookup(asciiName(hostname), { all: true, verbatim: true }, done);
       } catch (error) {
         done(error);
       }

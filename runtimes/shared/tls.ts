@@ -6,6 +6,7 @@
 
 import { EventError } from "../../core/errors.ts";
 import type { Pem, StartTlsOptions } from "../../core/tls.ts";
+import { asciiName } from "./host.ts";
 
 /** Options of TLS with everything in its place. */
 export interface TlsSettings {
@@ -29,8 +30,16 @@ export function tlsSettings(options: StartTlsOptions): TlsSettings {
     alpnProtocols: [...alpnProtocols],
     requestCert,
     rejectUnauthorized,
-    serverName: serverName ?? "localhost",
+    serverName: peerName(serverName),
   };
+}
+
+/**
+ * The name to ask for, and to look for in the certificate: as TLS has names, in ASCII and without a dot at the end (RFC
+ * 6066), and an address without its zone, which is a matter of this machine alone.
+ */
+function peerName(name: string = "localhost"): string {
+  return isNumeric(name) ? name.replace(/%.*$/, "") : asciiName(name).replace(/(?<=.)\.$/, "");
 }
 
 /** PEM is ASCII. */
@@ -41,9 +50,12 @@ function text(pem: Pem): string {
   return all;
 }
 
-/** Whether a name is a numeric address: such a one is not told by SNI, and stands in a certificate as an address. */
+/**
+ * Whether a name is a numeric address: such a one is not told by SNI, and stands in a certificate as an address. What has
+ * digits and dots alone is never the name of a host, but may be a short form of an address (`127.1`).
+ */
 export function isNumeric(name: string): boolean {
-  return name.includes(":") || /^\d+\.\d+\.\d+\.\d+$/.test(name);
+  return name.includes(":") || /^[\d.]+$/.test(name);
 }
 
 /** OpenSSL's names of what is wrong with a certificate (X509_V_ERR_…), which all three hosts use, and Node's own. */

@@ -129,6 +129,12 @@ export interface NodeOs {
   readonly constants: { readonly signals: { readonly [name: string]: number } };
 }
 
+/** `node:url`. */
+export interface NodeUrl {
+  /** Gives the form of IDNA of a host name, or nothing where it has none. */
+  domainToASCII(name: string): string;
+}
+
 /** `node:fs`. */
 export interface NodeFsSync {
   existsSync(path: string): boolean;

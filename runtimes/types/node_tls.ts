@@ -30,6 +30,8 @@ export interface NodeTls {
     sessionIdContext: string;
   }): NodeSecureContext;
   connect(options: NodeTlsShared & { socket: NodeStream; host: string; servername?: string }): NodeTlsSocket;
+  /** What there is against a certificate that must be for a name or a numeric address. */
+  checkServerIdentity(name: string, certificate: object): Error | undefined;
   readonly TLSSocket: new (
     raw: NodeStream,
     options: NodeTlsShared & { isServer: true; requestCert: boolean },
