@@ -4,7 +4,7 @@ import { readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { before, describe, it } from "node:test";
 import { assert } from "@std/assert";
-import { installTarball, mustTool, packTarball, readmeProgram, writeFiles } from "./workshop.ts";
+import { installTarball, json, mustTool, packTarball, readmeProgram, writeFiles } from "./workshop.ts";
 
 describe("the core", () => {
   it("compiles without any runtime's types", async () => {
@@ -20,25 +20,29 @@ describe("the declarations", () => {
     writeFiles(project, { "consumer.ts": CONSUMER, "readme.ts": readmeProgram() });
   });
 
-  for (const [module, moduleResolution] of [["NodeNext", "NodeNext"], ["ESNext", "Bundler"]] as const) {
-    for (const lib of [["ES2022", "ESNext.Disposable"], ["ESNext", "DOM"]]) {
-      it(`need no types of a runtime with ${moduleResolution} and lib ${lib.join(", ")}`, async () => {
-        // The program of the README has a console, so it needs a host.
-        const files = lib.includes("DOM") ? ["consumer.ts", "readme.ts"] : ["consumer.ts"];
-        const compilerOptions = {
-          module,
-          moduleResolution,
-          lib,
-          target: "ES2022",
-          types: [],
-          strict: true,
-          exactOptionalPropertyTypes: true,
-          skipLibCheck: false,
-          noEmit: true,
-        };
-        writeFiles(project, { "tsconfig.json": JSON.stringify({ compilerOptions, files }) });
-        await mustTool("typescript", "tsc", ["-p", project]);
-      });
+  // The oldest has `using`, which the declarations and the examples need.
+  for (const compiler of ["typescript-oldest", "typescript"]) {
+    const { version } = json<{ version: string }>(`node_modules/${compiler}/package.json`);
+    for (const [module, moduleResolution] of [["NodeNext", "NodeNext"], ["ESNext", "Bundler"]] as const) {
+      for (const lib of [["ES2022"], ["ES2022", "DOM"], ["ESNext", "DOM"]]) {
+        it(`need no other types in TypeScript ${version} with ${moduleResolution} and lib ${lib.join(", ")}`, async () => {
+          // The program of the README has a console, so it needs a host.
+          const files = lib.includes("DOM") ? ["consumer.ts", "readme.ts"] : ["consumer.ts"];
+          const compilerOptions = {
+            module,
+            moduleResolution,
+            lib,
+            target: "ES2022",
+            types: [],
+            strict: true,
+            exactOptionalPropertyTypes: true,
+            skipLibCheck: false,
+            noEmit: true,
+          };
+          writeFiles(project, { "tsconfig.json": JSON.stringify({ compilerOptions, files }) });
+          await mustTool(compiler, "tsc", ["-p", project]);
+        });
+      }
     }
   }
 
@@ -49,7 +53,8 @@ describe("the declarations", () => {
       if (seen.has(path)) return;
       seen.add(path);
       const text = readFileSync(path, "utf8");
-      assert(!/["'](node|bun):|\breference (types|lib)=|\bNodeJS\./.test(text), `${path} asks for a runtime's types`);
+      const others = text.replaceAll('/// <reference lib="esnext.disposable" />', "");
+      assert(!/["'](node|bun):|\breference (types|lib|path)=|\bNodeJS\./.test(others), `${path} asks for other types`);
       for (const [, specifier] of text.matchAll(/(?:from |import\()"(\.[^"]+)\.js"/g)) {
         visit(join(dirname(path), `${specifier}.d.ts`));
       }
@@ -61,22 +66,34 @@ describe("the declarations", () => {
   });
 });
 
-const CONSUMER = `import { EvBuffer, EventError, serve } from "trivent";
+/** Each entry point, and what the types of the library's own have to do with the newest parts of the language. */
+const CONSUMER = `import { bufferEventPair, connect, EvBuffer, EventBase, EventError, serve } from "trivent";
 import * as core from "trivent/core";
 import type {} from "trivent/node";
 import type {} from "trivent/deno";
 import type {} from "trivent/bun";
-import type {} from "trivent/sim";
+import { simRuntime } from "trivent/sim";
 
 const buffer: core.EvBuffer = new EvBuffer();
 const error: core.EventError = new EventError("no", { code: "ECONNRESET" });
 export const length: number = buffer.length + error.code.length;
 export async function main(): Promise<number> {
-  const server = await serve({ port: 0, hostname: "127.0.0.1" }, {
-    read(bev) {
-      bev.output.addBuffer(bev.input);
+  const runtime = simRuntime();
+  await using server = await serve({ runtime, port: 0, hostname: "127.0.0.1" }, {
+    async open(bev) {
+      await using connection = bev;
+      for await (const line of connection.lines({ text: true })) connection.write(line.toUpperCase());
+      for await (const chunk of connection) buffer.add(chunk);
     },
   });
+  const client = await connect({ runtime, port: 1, hostname: "127.0.0.1" }, {});
+  const writer = client.writable.getWriter();
+  await writer.write("hello");
+  await client.close();
+  using base = new EventBase({ runtime });
+  const [near, far] = bufferEventPair(base);
+  const { value } = await near.readable.getReader().read();
+  if (value !== undefined) await far.writable.getWriter().write(value);
   await server.close({ graceMs: 100 });
   return buffer.length;
 }

@@ -26,6 +26,9 @@ const ENTRIES = new Map([
   ["runtimes/sim.ts", "trivent/sim"],
 ]);
 
+/** The part of TypeScript's library that declares `Symbol.dispose`. The source may not ask for it: JSR refuses that. */
+const DISPOSABLE = '/// <reference lib="esnext.disposable" />\n';
+
 /** The same for all that is built, so that tests run what users get. */
 const OPTIONS = {
   absWorkingDir: ROOT,
@@ -119,7 +122,9 @@ async function buildDeclarations() {
     for (const path of await list(folder)) {
       // tsc keeps `.ts` in the specifiers of declarations; consumers find the declaration from `.js` in every mode.
       const text = (await readFile(path, "utf8")).replaceAll(/(from |import\()"(\.[^"]+)\.ts"/g, '$1"$2.js"');
-      files.set(join(ROOT, "dist", relative(folder, path)), Buffer.from(text));
+      // Symbol.dispose is in no year of the standard library yet, and few projects have it in their `lib`.
+      const head = /\bSymbol\.(asyncDispose|dispose)\b|\b(Async)?Disposable\b/.test(text) ? DISPOSABLE : "";
+      files.set(join(ROOT, "dist", relative(folder, path)), Buffer.from(head + text));
     }
     return files;
   } finally {
