@@ -176,12 +176,12 @@ export interface Runtime {
    * Copies of at most so many bytes cost less than views of them on the host's engine. By default 0: views are the
    * cheaper ones.
    */
-  readonly cheapCopyBytes?: number;
+  readonly cheapCopyBytes?: number | undefined;
   /**
    * Whether the host's process ends when nothing is left to do: a loop that waits for something that does not keep it
    * alive then does, with a timer. By default true.
    */
-  readonly endsWhenIdle?: boolean;
+  readonly endsWhenIdle?: boolean | undefined;
   /** Monotonic milliseconds, with fractions. */
   now(): number;
   /**
@@ -249,7 +249,7 @@ export interface TransportBinding {
    */
   write(chunk: Uint8Array, loan?: Loan): number;
   /** Whether `write` heeds its `loan`. Where it does not, what it was given is not on loan any more. */
-  readonly countsLoans?: boolean;
+  readonly countsLoans?: boolean | undefined;
   /** As `write`, of several chunks in one call, where the host has one. @returns How many bytes it took of all */
   writev?(chunks: readonly Uint8Array[]): number;
   /** Asks the host to stop reading, so that the peer slows down. Advisory: data may still arrive. Idempotent. */
@@ -291,7 +291,7 @@ export interface TransportBinding {
    */
   startTls?(role: TlsRole, options: StartTlsOptions): void;
   /** Whether it is a TLS connection that was accepted and is in its handshake: `onSecure` or `onClose` follow. */
-  readonly handshaking?: boolean;
+  readonly handshaking?: boolean | undefined;
   /** What the handshake has found. Still there after the close. */
   readonly tls?: TlsInfo | undefined;
   /** Our end, once connected. Still there after the close. */

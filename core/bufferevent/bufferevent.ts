@@ -553,6 +553,8 @@ export abstract class BufferEvent<Ctx = unknown> {
   lines(options: LineViewOptions & { text: true }): View<string>;
   /** As above, giving bytes. */
   lines(options?: LineViewOptions & { text?: false | undefined }): View<Uint8Array>;
+  /** The lines that arrive, as bytes or as texts: where that is decided at run time. */
+  lines(options: LineViewOptions): View<Uint8Array> | View<string>;
   lines(options: LineViewOptions = {}): View<Uint8Array> | View<string> {
     return viewLines(this.#core, options);
   }
@@ -624,7 +626,7 @@ export abstract class BufferEvent<Ctx = unknown> {
    * cut, so give it the time. What still arrives is dropped without limit.
    * @throws {RangeError} When `timeoutMs` is negative or not finite
    */
-  close(options: { timeoutMs?: number } = {}): Promise<boolean> {
+  close(options: { timeoutMs?: number | undefined } = {}): Promise<boolean> {
     const { timeoutMs = CLOSE_TIMEOUT_MS } = options;
     checkDuration("close a bufferevent: timeoutMs", timeoutMs);
     this.#core.views?.onClosing();

@@ -26,7 +26,7 @@ export interface BufferEventFilter {
   /** Transforms. */
   (source: EvBuffer, destination: EvBuffer, limit: number, mode: number): number;
   /** Why it has said `BEV_ERROR`, for the event callback: in place of an error of code `EV_FILTER`. */
-  error?: EventError | null;
+  error?: EventError | null | undefined;
 }
 
 /**

@@ -34,15 +34,15 @@ function refuse(base: unknown): never {
 /** How to make an {@linkcode EventBase}. libevent: `struct event_config`. */
 export interface EventBaseOptions {
   /** The host; by default the one that the program runs on. */
-  runtime?: Runtime;
+  runtime?: Runtime | undefined;
   /** The number of priorities, 1 to 255. @default {1} */
-  priorities?: number;
+  priorities?: number | undefined;
   /** A pass over the events leaves a priority after this many milliseconds. @default {Infinity} */
-  maxDispatchIntervalMs?: number;
+  maxDispatchIntervalMs?: number | undefined;
   /** A pass over the events leaves a priority after this many callbacks; negative for no limit, 0 is as 1. @default {-1} */
-  maxDispatchCallbacks?: number;
+  maxDispatchCallbacks?: number | undefined;
   /** The two limits hold for this priority and the less urgent ones. @default {1} */
-  minDispatchPriority?: number;
+  minDispatchPriority?: number | undefined;
 }
 
 /** The most distinct common timeouts that a base has, as in libevent. */
@@ -195,7 +195,7 @@ export class EventBase {
    * @throws {EventError} `EV_BUSY` when a loop already runs on the base, `EV_FREED` after `free()`
    * @throws What a callback throws, that very error; what was active keeps its place for the next `dispatch()`
    */
-  dispatch(options?: { signal?: AbortSignalLike }): Promise<LoopResult> {
+  dispatch(options?: { signal?: AbortSignalLike | undefined }): Promise<LoopResult> {
     return this.#loop.start(0, options?.signal, true);
   }
 
@@ -207,7 +207,7 @@ export class EventBase {
    * @returns As `dispatch()`, and `"done"` when `EVLOOP_ONCE` or `EVLOOP_NONBLOCK` ended it
    * @throws {RangeError} For other flags
    */
-  loop(flags: number = 0, options?: { signal?: AbortSignalLike }): Promise<LoopResult> {
+  loop(flags: number = 0, options?: { signal?: AbortSignalLike | undefined }): Promise<LoopResult> {
     if (!Number.isInteger(flags) || (flags & ~(EVLOOP_ONCE | EVLOOP_NONBLOCK | EVLOOP_NO_EXIT_ON_EMPTY)) !== 0) {
       return Promise.reject(new RangeError(`Cannot run a loop: unknown flags: received ${flags}`));
     }

@@ -47,7 +47,7 @@ export class Server {
    * @returns When no connection is left, the last `close` callback has run and the port is free; the same for every call
    * @throws {RangeError} When `graceMs` is negative or no number
    */
-  close(options: { graceMs?: number } = {}): Promise<void> {
+  close(options: { graceMs?: number | undefined } = {}): Promise<void> {
     return this.#core.close(options);
   }
 

@@ -89,7 +89,7 @@ export class ServerCore {
   }
 
   /** `Server.close()`. */
-  close(options: { graceMs?: number } = {}): Promise<void> {
+  close(options: { graceMs?: number | undefined } = {}): Promise<void> {
     const { graceMs = this.#graceMs } = options;
     if (!(graceMs >= 0)) throw new RangeError(`Cannot close a server: graceMs is not a duration: received ${graceMs}`);
     const { runtime } = this.listener.base;
