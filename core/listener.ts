@@ -14,9 +14,10 @@ import {
 import { EventError, toEventError } from "./errors.ts";
 import { type EventBase, loopOf } from "./loop/event_base.ts";
 import { LoopEvent } from "./loop/loop_event.ts";
+import { Deferred } from "./loop/deferred.ts";
 import type { Address, ListenOptions } from "./runtime.ts";
 import { checkTarget, familyOf, formatAddress } from "./socket/address.ts";
-import { type Acceptor, acceptorOf, ListeningSocket } from "./socket/listening_socket.ts";
+import { type Acceptor, acceptorOf, type ExcessSink, ListeningSocket } from "./socket/listening_socket.ts";
 import { type Socket, socketOf } from "./socket/socket.ts";
 
 /**
@@ -72,6 +73,9 @@ export class ConnListener {
   readonly #socket: ListeningSocket;
   readonly #acceptor: Acceptor;
   readonly #event: AcceptEvent;
+  /** Tells of a full queue. */
+  readonly #overflow: Deferred;
+  readonly #excess: ExcessSink;
   readonly #flags: number;
   #callback: ListenerCallback | null;
   #errorCallback: ListenerErrorCallback | null = null;
@@ -110,6 +114,14 @@ export class ConnListener {
     this.#callback = cb;
     this.#enabled = (flags & LEV_OPT_DISABLED) === 0;
     this.#event = new AcceptEvent(base, this.#acceptor, () => this.#accept());
+    this.#overflow = new Deferred(loopOf(base), () => this.#errorCallback?.(this, this.#acceptor.overflow()));
+    this.#excess = {
+      onExcess: (stream, first): void => {
+        stream.dismiss();
+        if (first && !loopOf(base).freed) this.#overflow.schedule();
+      },
+    };
+    this.#acceptor.excess = this.#excess;
     this.#update();
   }
 
@@ -171,7 +183,11 @@ export class ConnListener {
     this.#update();
   }
 
-  /** Leaves connections waiting. libevent: `evconnlistener_disable`. */
+  /**
+   * Leaves connections waiting: with the system where `capabilities.pauseAccept`. On any other host at most as many as the
+   * backlog says wait, besides those that had come before; further ones are closed, counted in `socket.rejected`, and told
+   * to the error callback once (`EV_BACKLOG_FULL`) until fewer wait. libevent: `evconnlistener_disable`.
+   */
   disable(): void {
     this.#enabled = false;
     this.#update();
@@ -192,7 +208,7 @@ export class ConnListener {
   /**
    * Sets what is called when accepting fails; the listener stays enabled. Without descriptors or memory (`EMFILE`,
    * `ENFILE`, `ENOBUFS`, `ENOMEM`) accepting pauses, for longer and longer, and this is called once until a connection
-   * could be accepted again.
+   * could be accepted again. It is also called with `EV_BACKLOG_FULL`: see `disable()`.
    *
    * libevent: `evconnlistener_set_error_cb`.
    *
@@ -224,6 +240,9 @@ export class ConnListener {
     this.#freed = true;
     this.#callback = this.#errorCallback = null;
     this.#event.loop.del(this.#event);
+    this.#overflow.cancel();
+    if (this.#acceptor.excess === this.#excess) this.#acceptor.excess = null;
+    this.#acceptor.taken = true;
     // A failure to close what was open has no one to be told to.
     if ((this.#flags & LEV_OPT_CLOSE_ON_FREE) !== 0) this.#socket.close().catch(() => {});
   }
@@ -251,9 +270,10 @@ export class ConnListener {
   #update(): void {
     if (this.#freed || this.#acceptor.closed) return;
     const { loop } = this.#event;
-    if (this.#enabled && this.#callback !== null) {
-      if (!this.#event.inserted) loop.add(this.#event, undefined, null);
-    } else loop.del(this.#event);
+    const takes = this.#enabled && this.#callback !== null;
+    if (!takes) loop.del(this.#event);
+    else if (!this.#event.inserted) loop.add(this.#event, undefined, null);
+    this.#acceptor.taken = takes;
   }
 
   /** Takes all that wait, one after the other (rule N3). */

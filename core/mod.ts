@@ -83,9 +83,11 @@ export { ConnListener, type ListenerCallback, type ListenerErrorCallback } from 
 export * from "./stream/frames.ts";
 export * from "./stream/lines.ts";
 export {
+  type AdmissionCallbacks,
   connect,
   type ConnectionCallbacks,
   type ConnectionOptions,
+  type RejectReason,
   serve,
   type ServeCallbacks,
   type ServeOptions,

@@ -83,7 +83,7 @@ await main("chat [port] [connections]", async (args) => {
         bev.free();
       }
     },
-    error: (error) => console.error(error.message),
+    error: (error) => console.error((error as Error).message),
   });
 
   onStop(base, () => {

@@ -67,7 +67,7 @@ await main(USAGE, async ([listenPort, target, ...args]) => {
         there.connect(upstream);
         carry(client, there, options["--idle"] * 1000);
       },
-      error: (error) => console.error(error.message),
+      error: (error) => console.error((error as Error).message),
     },
   );
 

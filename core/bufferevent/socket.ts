@@ -2,7 +2,7 @@
 
 import { EventError } from "../errors.ts";
 import type { EventBase } from "../loop/event_base.ts";
-import type { ConnectOptions } from "../runtime.ts";
+import type { Address, ConnectOptions } from "../runtime.ts";
 import type { StartTlsOptions, TlsInfo } from "../tls.ts";
 import { connectStream } from "../socket/connector.ts";
 import { type Socket, socketOf, streamOf } from "../socket/socket.ts";
@@ -98,6 +98,16 @@ export class SocketBufferEvent<Ctx = unknown> extends BufferEvent<Ctx> {
   /** What the TLS handshake has found; undefined without TLS and until the handshake is through. */
   get tls(): TlsInfo | undefined {
     return socketCoreOf(this).stream?.binding?.tls;
+  }
+
+  /** The peer's address; undefined until there is a connection. It stays when the connection has ended, and after `free()`. */
+  get remoteAddress(): Address | undefined {
+    return socketCoreOf(this).known?.remote;
+  }
+
+  /** Our own address; undefined until there is a connection. It stays when the connection has ended, and after `free()`. */
+  get localAddress(): Address | undefined {
+    return socketCoreOf(this).known?.local;
   }
 
   /** The socket, or null. libevent: `bufferevent_getfd`. */

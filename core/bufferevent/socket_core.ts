@@ -60,6 +60,8 @@ class WriteEvent extends LoopEvent {
 export class SocketCore extends BevCore implements Flushable {
   /** The connection, or null. */
   stream: Stream | null = null;
+  /** The connection that it last had: its addresses can still be asked for. */
+  #past: Stream | null = null;
   readonly #readEvent: ReadEvent = new ReadEvent(this);
   /** Made when there is something to wait for or to tell: a server that answers lines needs none. */
   #writeEvent: WriteEvent | null = null;
@@ -73,6 +75,7 @@ export class SocketCore extends BevCore implements Flushable {
   setStream(stream: Stream | null): void {
     this.unclosed("set the socket of a bufferevent");
     this.#detach();
+    this.#past = null;
     if (stream === null) return;
     this.#attach(stream);
     this.onEnable(this.enabled);
@@ -85,11 +88,17 @@ export class SocketCore extends BevCore implements Flushable {
     if (!stream.connected) this.#awaitConnection();
   }
 
+  /** The connection, or the last one. */
+  get known(): Stream | null {
+    return this.stream ?? this.#past;
+  }
+
   #detach(): void {
     this.loop.del(this.#readEvent);
     this.#readEvent.source = null;
     this.#forgetWrite();
     if (this.#writeEvent !== null) this.#writeEvent.source = null;
+    if (this.stream !== null) this.#past = this.stream;
     this.stream = null;
     this.state &= ~(CONNECTING | TELL_WRITABLE);
   }

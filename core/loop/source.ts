@@ -46,6 +46,11 @@ export abstract class Source {
   /** Whether the owner has closed it. */
   abstract readonly closed: boolean;
 
+  /** Whether an event or an observer waits for what happens to it. */
+  get watched(): boolean {
+    return this.firstEvent !== null || this.#side !== null && this.#side.observers.length > 0;
+  }
+
   /** The user's object that this source is behind. */
   abstract get pollable(): object;
 

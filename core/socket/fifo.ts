@@ -38,4 +38,27 @@ export class Fifo<T> {
     }
     return item;
   }
+
+  /** Takes the last one, if there is one. */
+  pop(): T | undefined {
+    if (this.length === 0) return undefined;
+    const item = this.#items.pop();
+    if (this.#head === this.#items.length) this.#items.length = this.#head = 0;
+    return item;
+  }
+
+  /** Takes out all that a predicate chooses; the others keep their order. O(n). */
+  takeAll(chosen: (item: T) => boolean): T[] {
+    const taken: T[] = [];
+    const left: T[] = [];
+    for (let i = this.#head; i < this.#items.length; i++) {
+      const item = this.#items[i] as T;
+      (chosen(item) ? taken : left).push(item);
+    }
+    if (taken.length > 0) {
+      this.#items = left;
+      this.#head = 0;
+    }
+    return taken;
+  }
 }

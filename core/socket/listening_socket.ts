@@ -1,4 +1,4 @@
-/** A listening socket: connections that the host has accepted, and nobody has taken, in a bounded queue. */
+/** A listening socket, and the queue of the connections that the host has accepted and nobody has taken. */
 
 import { EAGAIN, EV_READ } from "../flags.ts";
 import { EventError } from "../errors.ts";
@@ -26,6 +26,23 @@ export function acceptorOf(socket: ListeningSocket): Acceptor {
 /** Set by the first ListeningSocket: see `Pollable`. */
 let behind: (socket: ListeningSocket) => Acceptor;
 
+/**
+ * A host that cannot pause accepts what nobody takes. A program that has asked for connections less than this ago is
+ * only busy, and loses none of them.
+ */
+const PATIENCE_MS = 10_000;
+
+/** Gets the connections that a host has accepted, nobody takes, and the queue has no place for. */
+export interface ExcessSink {
+  /**
+   * A connection is more than the backlog allows. The sink must close it.
+   *
+   * @param stream The connection
+   * @param first Whether it is the first one since the queue was last below its limit
+   */
+  onExcess(stream: Stream, first: boolean): void;
+}
+
 /** What a listening socket is for the loop and the host. */
 export class Acceptor extends Source implements AcceptSink {
   /** The host's side. */
@@ -36,18 +53,30 @@ export class Acceptor extends Source implements AcceptSink {
   closed = false;
   /** The host. */
   readonly runtime: Runtime;
+  /** How many connections were closed because more than the backlog were waiting. */
+  rejected = 0;
+  /** Gets what is beyond the backlog; null: it is closed. */
+  excess: ExcessSink | null = null;
   readonly #limit: number;
   readonly #tls: TlsListenOptions | undefined;
   readonly #queue: Fifo<Stream> = new Fifo();
   readonly #backoff: AcceptBackoff;
+  readonly #canPause: boolean;
+  #taken = true;
+  #room = Infinity;
   #error: EventError | null = null;
   #paused = false;
+  /** When somebody last asked for a connection, or waited for one. Kept only where the host cannot pause. */
+  #askedAt = -Infinity;
+  /** Whether the queue was full, and has not been below its limit since. */
+  #overflown = false;
 
   constructor(runtime: Runtime, limit: number, tls?: TlsListenOptions) {
     super();
     this.runtime = runtime;
     this.#tls = tls;
     this.#limit = limit;
+    this.#canPause = runtime.capabilities.pauseAccept;
     this.#backoff = new AcceptBackoff(runtime, () => {
       if (!this.#paused) this.binding?.resumeAccept();
     });
@@ -61,23 +90,49 @@ export class Acceptor extends Source implements AcceptSink {
     return "ListeningSocket";
   }
 
+  /**
+   * Whether connections are taken, as at first. If not, the host leaves them with the system, or at most the backlog
+   * waits here.
+   */
+  set taken(taken: boolean) {
+    // Another listener on the same socket may still take them.
+    this.#taken = taken || this.watched;
+    this.#regulate();
+  }
+
+  /** How many more connections are taken for now: the host leaves others with the system, where it can. */
+  set room(room: number) {
+    this.#room = room;
+    this.#regulate();
+  }
+
   onAccept(binding: TransportBinding): TransportSink {
     const stream = new Stream(this.runtime, binding);
     this.#backoff.succeeded();
+    // Nobody will take it; or its client is gone, so that nobody can say any more who it was.
+    if (this.closed || binding.remote === undefined || binding.local === undefined) {
+      stream.reset();
+      return stream;
+    }
     if (binding.handshaking === true) {
       const handshake = new Handshake(stream, "server", this.#tls ?? {});
       stream.handshake = handshake;
       handshake.watch();
     }
-    if (this.closed || this.#queue.length >= this.#limit && !this.runtime.capabilities.pauseAccept) {
-      // Nobody will take it, or more wait than the backlog allows and the host can't leave them with the system.
-      stream.close();
+    const { watched } = this;
+    if (!this.#canPause && this.#queue.length >= this.#limit && !this.#taking(watched)) {
+      this.#refuse(stream);
       return stream;
     }
     this.#queue.push(stream);
     this.notify(EV_READ);
     // The turn that notify() may have run has taken it, as a rule.
-    if (this.#queue.last === stream) this.#hold(stream);
+    if (this.#queue.last === stream) {
+      // A connection that waits is not read: it holds no memory but its own.
+      stream.park();
+      if (watched && !this.#canPause) this.#askedAt = this.runtime.now();
+    }
+    this.#regulate();
     return stream;
   }
 
@@ -97,14 +152,18 @@ export class Acceptor extends Source implements AcceptSink {
     if (this.closed) {
       throw new EventError("Cannot accept: the listening socket was closed", { code: "EBADF", syscall: "accept" });
     }
-    const stream = this.#queue.shift();
+    if (!this.#canPause) this.#askedAt = this.runtime.now();
+    let stream = this.#queue.shift();
+    // A TLS handshake that has failed meanwhile has made no connection.
+    while (stream !== undefined && isLost(stream)) {
+      stream.close();
+      stream = this.#queue.shift();
+    }
     const error = this.#error;
     if (stream === undefined && error !== null) this.#error = null;
     if (this.#queue.length === 0 && this.#error === null) this.clear(EV_READ);
-    if (this.#paused && this.#queue.length < this.#limit) {
-      this.#paused = false;
-      if (!this.#backoff.waiting) this.binding?.resumeAccept();
-    }
+    if (this.#queue.length < this.#limit) this.#overflown = false;
+    this.#regulate();
     if (stream === undefined) {
       if (error !== null) throw error;
       return EAGAIN;
@@ -113,12 +172,11 @@ export class Acceptor extends Source implements AcceptSink {
     return stream;
   }
 
-  /** A connection that waits is not read: it holds no memory but its own. */
-  #hold(stream: Stream): void {
-    stream.park();
-    if (this.#paused || this.#queue.length < this.#limit) return;
-    this.#paused = true;
-    this.binding?.pauseAccept();
+  /** Refuses what waits beyond the backlog, the last ones first: the owner takes none for now. */
+  trim(): void {
+    if (this.#canPause) return;
+    this.#forgetLost();
+    while (this.#queue.length > this.#limit) this.#refuse(this.#queue.pop() as Stream);
   }
 
   close(): Promise<void> {
@@ -130,11 +188,58 @@ export class Acceptor extends Source implements AcceptSink {
     }
     return this.binding?.close() ?? Promise.resolve();
   }
+
+  /** Whether somebody takes what waits, as soon as the program gets to it. */
+  #taking(watched: boolean): boolean {
+    if (this.#tls !== undefined) this.#forgetLost();
+    if (this.#queue.length < this.#limit) return true;
+    if (!this.#taken) return false;
+    return watched || this.runtime.now() - this.#askedAt < PATIENCE_MS;
+  }
+
+  /** Takes out the connections whose handshake has failed: they are not to fill the queue. */
+  #forgetLost(): void {
+    for (const stream of this.#queue.takeAll(isLost)) stream.close();
+  }
+
+  #refuse(stream: Stream): void {
+    const first = !this.#overflown;
+    this.#overflown = true;
+    this.rejected++;
+    if (this.excess !== null) this.excess.onExcess(stream, first);
+    else stream.dismiss();
+  }
+
+  /** The error of a queue that is full. */
+  overflow(): EventError {
+    const where = this.binding === null ? "" : ` on ${formatAddress(this.binding.address)}`;
+    const message =
+      `Cannot let more connections wait${where}: ${this.#limit} wait already, which is the backlog, and ` +
+      `${this.runtime.name} cannot leave others with the system`;
+    return new EventError(message, { code: "EV_BACKLOG_FULL", syscall: "accept" });
+  }
+
+  /** Pauses the host's accepting while as many wait as may, and resumes it. */
+  #regulate(): void {
+    const full = !this.#taken || this.#queue.length >= Math.min(this.#limit, this.#room);
+    if (full === this.#paused || this.closed) return;
+    this.#paused = full;
+    if (full) this.binding?.pauseAccept();
+    else if (!this.#backoff.waiting) this.binding?.resumeAccept();
+  }
+}
+
+/** Whether a connection was lost before it was established: its TLS handshake has failed. */
+function isLost(stream: Stream): boolean {
+  return stream.gone && !stream.connected;
 }
 
 /**
- * A socket that takes connections. Those that the host has accepted wait in a queue of the length of the backlog until
- * `accept()` takes them; where the host can, further ones wait in the system.
+ * A socket that takes connections. Those that the host has accepted wait in a queue until `accept()` takes them. A host
+ * that can (`capabilities.pauseAccept`) leaves what is beyond the backlog with the system. Any other host accepts all,
+ * and they wait here, up to the process's descriptors, as long as somebody takes them: an event, a poller or a
+ * `select()` waits for the socket, or `accept()` was called within the last 10 s. If nobody does, what is beyond the
+ * backlog is closed and counted in `rejected`. A client that is gone before it was accepted is not given.
  *
  * When the process or the system runs out of descriptors or memory (`EMFILE`, `ENFILE`, `ENOBUFS`, `ENOMEM`), accepting
  * pauses for 10 ms, twice as long after each failure up to a second, and goes on by itself: the connections wait. It is
@@ -219,6 +324,11 @@ export class ListeningSocket extends Pollable {
    */
   acceptOverlapped(ov: Overlapped, buffer?: Uint8Array): void {
     operationOf(ov).accept(this.#acceptor, buffer);
+  }
+
+  /** How many connections were closed since nobody took them and as many as the backlog waited. 0 where `capabilities.pauseAccept`. */
+  get rejected(): number {
+    return this.#acceptor.rejected;
   }
 
   /** Where it listens, the port that the system chose included. Still there after `close()`. libevent: `getsockname`. */

@@ -160,7 +160,8 @@ export class Stream extends StreamState implements TransportSink, Lingering {
   /** The connection failed before the host knew of it: no address, out of time, aborted. Also in a call of the user's. */
   fail(error: EventError): void {
     const binding = this.binding;
-    this.binding = null;
+    // Of a connection, the addresses can still be asked for.
+    if (binding?.remote === undefined) this.binding = null;
     binding?.reset();
     if (!this.gone) this.#end(error, false);
   }
@@ -414,6 +415,12 @@ export class Stream extends StreamState implements TransportSink, Lingering {
 
   onStalled(): void {
     this.reset();
+  }
+
+  /** Closes without waiting for the peer to finish, as close(2) does: the descriptor is free at once. */
+  dismiss(): void {
+    this.close();
+    if (!this.gone) this.onLingered();
   }
 
   /** Lets go at once, with a RST where the host can. */

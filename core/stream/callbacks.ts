@@ -42,7 +42,7 @@ export function connectionCallbacks<Ctx>(
   lines: LineLimits,
   closeTimeoutMs: number | undefined,
 ): Callbacks<Ctx> {
-  for (const name of ["open", "read", "line", "write", "event", "close", "error"] as const) {
+  for (const name of ["accept", "reject", "open", "read", "line", "write", "event", "close", "error"] as const) {
     const callback = (callbacks as Readonly<Record<string, unknown>>)[name];
     if (callback !== undefined && callback !== null) checkFunction("set callbacks", name, callback);
   }

@@ -13,6 +13,7 @@ import { EventError } from "../errors.ts";
 import { coreOf } from "../bufferevent/bufferevent.ts";
 import type { SocketBufferEvent } from "../bufferevent/socket.ts";
 import { EventBase, loopOf } from "../loop/event_base.ts";
+import { streamOf } from "../socket/socket.ts";
 import { ConnListener } from "../listener.ts";
 import {
   type AbortSignalLike,
@@ -24,8 +25,10 @@ import {
 import { type ConnectionCallbacks, connectionCallbacks, holdWhile } from "./callbacks.ts";
 import { checkDrainTimeout, type ConnectionOptions, lineLimits, setUp } from "./connection_options.ts";
 import { Server } from "./server.ts";
-import { addressKey, ServerCore } from "./server_core.ts";
+import { addressKey, type AdmissionCallbacks, checkWhenFull } from "./admission.ts";
+import { ServerCore } from "./server_core.ts";
 
+export type { AdmissionCallbacks, RejectReason } from "./admission.ts";
 export type { ConnectionCallbacks } from "./callbacks.ts";
 export type { ConnectionOptions } from "./connection_options.ts";
 export { Server } from "./server.ts";
@@ -33,19 +36,26 @@ export { Server } from "./server.ts";
 /** Options of `serve()`. */
 export interface ServeOptions extends ListenOptions, ConnectionOptions {
   /**
-   * How many connections there may be; further ones wait to be accepted: with the system where
-   * `capabilities.pauseAccept`, else held, as many as the backlog says.
+   * How many connections there may be, those in their TLS handshake included. `whenFull` says what becomes of others.
    *
    * @default {Infinity}
    */
-  maxConnections?: number;
+  maxConnections?: number | undefined;
   /**
-   * How many connections there may be from one numeric address; further ones are reset at once, and counted in
-   * `Server.rejected`. Not for unix sockets, whose clients have no address.
+   * What becomes of a client when there are `maxConnections`. `"wait"`: it waits until there is room, with the system
+   * where `capabilities.pauseAccept`. On any other host the server holds as many as the backlog says, and refuses
+   * further ones; `error` gets `EV_BACKLOG_FULL` once, until fewer wait again. `"reject"`: it is refused.
+   *
+   * @default {"wait"}
+   */
+  whenFull?: "wait" | "reject" | undefined;
+  /**
+   * How many connections there may be from one numeric address; further ones are refused. An IPv4 client that a listener
+   * on `::` sees as `::ffff:192.0.2.1` counts as 192.0.2.1. Not for unix sockets, whose clients have no address.
    *
    * @default {Infinity}
    */
-  maxConnectionsPerAddress?: number;
+  maxConnectionsPerAddress?: number | undefined;
   /** How long a client may take for the handshake of TLS, where `tls` does not say it. */
   handshakeTimeoutMs?: number;
   /** Aborting it closes the server, as `Server.close()` does. */
@@ -53,7 +63,7 @@ export interface ServeOptions extends ListenOptions, ConnectionOptions {
 }
 
 /** What a server calls. */
-export interface ServeCallbacks<Ctx = unknown> extends ConnectionCallbacks<Ctx> {
+export interface ServeCallbacks<Ctx = unknown> extends ConnectionCallbacks<Ctx>, AdmissionCallbacks {
   /**
    * A connection is there: the place to set `bev.context`.
    *
@@ -64,8 +74,12 @@ export interface ServeCallbacks<Ctx = unknown> extends ConnectionCallbacks<Ctx> 
   open?(bev: SocketBufferEvent<Ctx>): unknown;
   /** The connection was freed, by you or by the server. The bufferevent can't be used any more. */
   close?(bev: SocketBufferEvent<Ctx>): void;
-  /** Accepting a connection failed; the server goes on. Out of descriptors, it is called once until there are some again. */
-  error?(error: EventError): void;
+  /**
+   * Accepting a connection failed, or `accept` or `reject` has thrown; the server goes on, and `bev` is null. Out of
+   * descriptors, or when further clients cannot wait (`EV_BACKLOG_FULL`), it is called once until that is over. Without
+   * this callback the error is reported by `Runtime.report()`.
+   */
+  error?(error: unknown, bev: SocketBufferEvent<Ctx> | null): void;
 }
 
 const bases: WeakMap<Runtime, EventBase> = new WeakMap();
@@ -96,14 +110,17 @@ function keepDispatching(base: EventBase): void {
  *
  * | limit | and beyond it |
  * | --- | --- |
- * | `maxConnections` | further clients wait |
- * | `maxConnectionsPerAddress` | further clients are reset, and counted |
+ * | `maxConnections` | further clients wait, or are refused: `whenFull` |
+ * | `maxConnectionsPerAddress` | further clients are refused |
  * | `readHigh` | reading is suspended, and the peer waits |
  * | `maxLine` | `EV_LINE_TOO_LONG` is told to `event` |
  * | `maxOutputBytes` | the write is not queued, and `ENOBUFS` is told to `event` |
  * | `idleTimeoutMs`, `readTimeoutMs`, `writeTimeoutMs` | `BEV_EVENT_TIMEOUT` is told to `event` |
  * | `handshakeTimeoutMs` | the client is let go |
  * | descriptors | accepting pauses and is tried again; told to `error` once |
+ *
+ * A client that is refused gets the last word that the `reject` callback gives, or else is reset. All are counted in
+ * `Server.rejected`. A client that is gone before it could be accepted is none: nothing is called.
  *
  * @param options Where to listen, limits and timeouts
  * @param callbacks What to call, one object for all connections
@@ -127,6 +144,7 @@ export async function serve<Ctx = unknown>(options: ServeOptions, callbacks: Ser
   const { signal, drainTimeoutMs } = options;
   checkCount("maxConnections", options.maxConnections);
   checkCount("maxConnectionsPerAddress", options.maxConnectionsPerAddress);
+  checkWhenFull(options.whenFull);
   checkDrainTimeout(options);
   checkObject("serve", "the callbacks", callbacks);
   checkSignal("serve", signal);
@@ -141,11 +159,12 @@ export async function serve<Ctx = unknown>(options: ServeOptions, callbacks: Ser
   const socket = await base.listen(withHandshakeTimeout(options));
   if (loopOf(base).freed) await socket.close();
   const listener = new ConnListener(base, null, LEV_OPT_CLOSE_ON_FREE, 0, socket);
-  const server = new ServerCore(listener, options);
-  listener.setErrorCallback((_listener, error) => callbacks.error?.(error));
+  const failed = (error: unknown): void => tellFailure(base.runtime, callbacks, error);
+  const server = new ServerCore(listener, options, callbacks, failed);
+  listener.setErrorCallback((_listener, error) => failed(error));
   listener.setCallback((_listener, accepted, address) => {
+    if (!server.admission.admits(streamOf(accepted), address)) return;
     const key = addressKey(address);
-    if (!server.admits(key)) return accepted.reset();
     const bev = setUp<Ctx>(base, accepted, options, lines);
     server.add(bev as SocketBufferEvent, key, () => {
       if (callbacks.close === undefined || loopOf(base).freed) return;
@@ -163,6 +182,16 @@ export async function serve<Ctx = unknown>(options: ServeOptions, callbacks: Ser
   });
   server.closeOn(signal);
   return new Server(server);
+}
+
+/** Accepting has failed, or what decides about clients: no connection has anything to do with it. */
+function tellFailure<Ctx>(runtime: Runtime, callbacks: ServeCallbacks<Ctx>, error: unknown): void {
+  try {
+    if (callbacks.error) callbacks.error(error, null);
+    else runtime.report(error);
+  } catch (thrown) {
+    runtime.report(thrown);
+  }
 }
 
 function checkCount(name: string, count = Infinity): void {

@@ -29,7 +29,10 @@ export class Server {
     return this.#core.open.size;
   }
 
-  /** How many connections were reset at once since their address had as many as `maxConnectionsPerAddress` allows. */
+  /**
+   * How many clients were refused: by the `accept` callback, by `maxConnectionsPerAddress`, by `maxConnections` with
+   * `whenFull: "reject"`, or because more than the backlog would have waited on a host that cannot pause accepting.
+   */
   get rejected(): number {
     return this.#core.rejected;
   }

@@ -5,24 +5,16 @@ import { coreOf } from "../bufferevent/bufferevent.ts";
 import type { SocketBufferEvent } from "../bufferevent/socket.ts";
 import { loopOf } from "../loop/event_base.ts";
 import type { ConnListener } from "../listener.ts";
-import type { AbortSignalLike, Address, TimerToken } from "../runtime.ts";
+import type { AbortSignalLike, TimerToken } from "../runtime.ts";
+import { Admission, type AdmissionCallbacks, type AdmissionLimits } from "./admission.ts";
 
 /** How long `Server.close()` lets connections finish, unless told. */
 const DEFAULT_GRACE_MS = 10_000;
 
 /** The limits of a server, as in `ServeOptions`. */
-export interface ServerLimits {
-  /** How many connections there may be. */
-  maxConnections?: number;
-  /** How many from one address. */
-  maxConnectionsPerAddress?: number;
+export interface ServerLimits extends AdmissionLimits {
   /** How long `close()` waits by default. */
-  drainTimeoutMs?: number;
-}
-
-/** What connections are counted by: the numeric address; null for a unix socket. */
-export function addressKey(address: Address): string | null {
-  return "hostname" in address ? address.hostname : null;
+  drainTimeoutMs?: number | undefined;
 }
 
 /** The state behind a `Server`. */
@@ -30,52 +22,43 @@ export class ServerCore {
   readonly listener: ConnListener;
   /** The connections. */
   readonly open: Set<SocketBufferEvent> = new Set();
-  /** How many were reset at once. */
-  rejected = 0;
-  readonly #max: number;
-  readonly #maxPerAddress: number;
+  /** Which clients may come in. */
+  readonly admission: Admission;
   readonly #graceMs: number;
-  /** How many connections there are from each address; kept only where they are limited. */
-  readonly #perAddress: Map<string, number> = new Map();
   #forget: (() => void) | null = null;
   #closing: Promise<void> | null = null;
   #onEmpty: (() => void) | null = null;
   #cut: TimerToken | null = null;
   #cutAt = Infinity;
 
-  constructor(listener: ConnListener, limits: ServerLimits) {
+  constructor(
+    listener: ConnListener,
+    limits: ServerLimits,
+    callbacks: AdmissionCallbacks,
+    failed: (error: unknown) => void,
+  ) {
     this.listener = listener;
-    this.#max = limits.maxConnections ?? Infinity;
-    this.#maxPerAddress = limits.maxConnectionsPerAddress ?? Infinity;
+    this.admission = new Admission(listener, limits, callbacks, failed);
     this.#graceMs = limits.drainTimeoutMs ?? DEFAULT_GRACE_MS;
   }
 
-  /** Whether an address may have one connection more; one that may not is counted. */
-  admits(key: string | null): boolean {
-    if (key === null || (this.#perAddress.get(key) ?? 0) < this.#maxPerAddress) return true;
-    this.rejected++;
-    return false;
+  /** How many clients were refused. */
+  get rejected(): number {
+    let all = 0;
+    for (const count of this.admission.rejected.values()) all += count;
+    return all;
   }
 
   /** A connection has come. */
   add(bev: SocketBufferEvent, key: string | null, onFreed: () => void): void {
     this.open.add(bev);
-    if (this.open.size >= this.#max) this.listener.disable();
-    const limited = key !== null && this.#maxPerAddress < Infinity;
-    if (limited) this.#count(key, 1);
+    this.admission.entered(key);
     coreOf(bev as SocketBufferEvent<unknown>).onFreed = (): void => {
       this.open.delete(bev);
-      if (limited) this.#count(key, -1);
-      if (this.#closing === null && this.open.size < this.#max) this.listener.enable();
+      this.admission.left(key);
       onFreed();
       if (this.open.size === 0) this.#onEmpty?.();
     };
-  }
-
-  #count(key: string, change: number): void {
-    const count = (this.#perAddress.get(key) ?? 0) + change;
-    if (count > 0) this.#perAddress.set(key, count);
-    else this.#perAddress.delete(key);
   }
 
   /** Closes when the signal is aborted. */
@@ -108,6 +91,7 @@ export class ServerCore {
 
   async #close(): Promise<void> {
     this.#forget?.();
+    this.admission.close();
     const portFree = this.listener.close();
     if (this.open.size > 0) {
       await new Promise<void>((resolve) => this.#onEmpty = resolve);

@@ -56,13 +56,21 @@ export class DenoListenerBinding implements ListenerBinding {
       conn.close();
       return this.freed?.();
     }
-    this.accept();
+    try {
+      this.give(conn);
+    } finally {
+      // Not before: who is told may want no more connections, and an accept that has begun cannot be taken back.
+      this.accept();
+    }
+  };
+
+  give(conn: DenoConn): void {
     const ours = new DenoTransport(this.runtime, SILENT, undefined);
     ours.opened(conn);
     if (this.tls !== undefined) ours.secure("server", this.tls.settings, this.tls.context);
     ours.sink = this.sink.onAccept(ours);
     if (!ours.paused) ours.read();
-  };
+  }
 
   acceptFailed: (reason: unknown) => void = (reason) => {
     this.accepting = false;

@@ -143,7 +143,7 @@ describe("a server whose host has a limit of handles", () => {
     const errors: string[] = [];
     const server = await serve({ runtime: host, hostname: "0.0.0.0", port: 0 }, {
       read: (bev) => bev.writeBuffer(bev.input),
-      error: (error) => errors.push(error.code),
+      error: (error) => errors.push((error as EventError).code),
     });
     const clients = Array.from({ length: 6 }, () => connect(portOf(server)));
     await sim.advance(3000);

@@ -31,7 +31,7 @@ import { ListeningSocket } from "../../../core/socket/listening_socket.ts";
 import { Socket } from "../../../core/socket/socket.ts";
 import type { SimRuntime } from "../../../runtimes/sim.ts";
 import { BusyHost, nothingLeft, type World, world } from "../loop/harness.ts";
-import { portOf, receiveAll } from "../socket/pairs.ts";
+import { isOver, portOf, receiveAll } from "../socket/pairs.ts";
 
 const LOCAL: ListenOptions = { hostname: "127.0.0.1", port: 0 };
 
@@ -317,7 +317,7 @@ describe("free() and close()", () => {
     listener.free();
     listener[Symbol.dispose]();
     await made.sim.advance(5);
-    assertEquals(sockets.map((socket) => receiveAll(socket).ended), [true, true]);
+    assertEquals(sockets.map(isOver), [true, true]);
     const again = await ConnListener.bind(made.base, () => {}, LEV_OPT_CLOSE_ON_FREE, -1, { ...LOCAL, port });
     await again.close();
     for (const socket of sockets) socket.close();

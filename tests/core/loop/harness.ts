@@ -128,3 +128,16 @@ export class BusyHost implements Runtime {
     return this.#sim.resolve(...args);
   }
 }
+
+/** A host that accepts every connection at once, as Node and Bun do: it cannot leave them with the system. */
+export class GreedyHost extends BusyHost {
+  override get capabilities(): Runtime["capabilities"] {
+    return { ...super.capabilities, pauseAccept: false };
+  }
+
+  override async listen(...args: Parameters<Runtime["listen"]>): ReturnType<Runtime["listen"]> {
+    const binding = await super.listen(...args);
+    binding.pauseAccept = (): void => {};
+    return binding;
+  }
+}

@@ -44,6 +44,11 @@ export function receiveAll(socket: Socket): { bytes: Uint8Array; ended: boolean 
   }
 }
 
+/** Whether the connection is over: the peer has finished, or has reset it. */
+export function isOver(socket: Socket): boolean {
+  return socket.error?.code === "ECONNRESET" || receiveAll(socket).ended;
+}
+
 /** One array of several. */
 export function join(chunks: readonly Uint8Array[]): Uint8Array {
   const all = new Uint8Array(chunks.reduce((sum, chunk) => sum + chunk.length, 0));

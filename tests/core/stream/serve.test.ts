@@ -10,7 +10,7 @@ import { EventBase } from "../../../core/loop/event_base.ts";
 import { Socket } from "../../../core/socket/socket.ts";
 import { connect, serve, type ServeCallbacks, type ServeOptions, type Server } from "../../../core/stream/serve.ts";
 import { type SimRuntime, simRuntime } from "../../../runtimes/sim.ts";
-import { pattern, portOf, receiveAll, text } from "../socket/pairs.ts";
+import { isOver, pattern, portOf, receiveAll, text } from "../socket/pairs.ts";
 
 const echo: ServeCallbacks = { read: (bev) => bev.output.addBuffer(bev.input) };
 
@@ -92,6 +92,36 @@ describe("serve()", () => {
     await sim.advance(5);
     assertEquals(log, ["open", "write 0", "read 3 of Ada", `event ${BEV_EVENT_READING | BEV_EVENT_EOF}`, "close Ada"]);
     socket.close();
+    await sim.run(server.close());
+    await nothingOpen(sim);
+  });
+
+  it("gives the addresses of both ends in every callback, the last one too", async () => {
+    const seen: [string, unknown, unknown][] = [];
+    const note = (name: string) => (bev: SocketBufferEvent): void => {
+      seen.push([name, bev.remoteAddress, bev.localAddress]);
+    };
+    const [sim, server, client] = await served({}, {
+      open: note("open"),
+      read: note("read"),
+      event: (bev) => {
+        note("event")(bev);
+        bev.free();
+        note("freed")(bev);
+      },
+      close: note("close"),
+    });
+    const socket = client();
+    await sim.advance(5);
+    const { localAddress, remoteAddress } = socket;
+    socket.send("x");
+    await sim.advance(5);
+    socket.reset();
+    await sim.advance(5);
+    assertEquals(
+      seen,
+      ["open", "read", "event", "freed", "close"].map((name) => [name, localAddress, remoteAddress]),
+    );
     await sim.run(server.close());
     await nothingOpen(sim);
   });
@@ -462,7 +492,7 @@ describe("server.close()", () => {
     sockets[0]?.close();
     await sim.run(closing);
     await sim.advance(10);
-    assertEquals(receiveAll(sockets[1] as Socket).ended, true);
+    assertEquals(isOver(sockets[1] as Socket), true);
     sockets[1]?.close();
     await nothingOpen(sim);
   });
