@@ -208,16 +208,22 @@ export interface Runtime {
   onSignal(name: string, fn: () => void): () => void;
   /**
    * Binds and listens. The promise fails with `EADDRINUSE`, `EADDRNOTAVAIL`, `EACCES`, …; nothing is then left open.
-   * `hostname` is numeric. With `tls`, connections are given to `onAccept` before their handshake, which the host makes
+   * `hostname` is numeric, unless {@linkcode takesName}. With `tls`, connections are given to `onAccept` before their handshake, which the host makes
    * by itself: none waits for another. A certificate or key that can't be used is `ERR_TLS_OPTIONS`.
    */
   listen(options: ListenOptions, sink: AcceptSink): Promise<ListenerBinding>;
   /**
    * Begins to connect and returns at once; reports `onConnect`, or `onClose` with the error, later and never from
-   * inside this call. `hostname` is numeric: names are resolved by the core, which also keeps the time and the signal.
+   * inside this call. `hostname` is numeric, unless {@linkcode takesName}: names are resolved by the core, which also
+   * keeps the time and the signal.
    * With `tls`, the core calls `startTls()` in `onConnect`.
    */
   connect(options: ConnectOptions, sink: TransportSink): TransportBinding;
+  /**
+   * Whether `listen()` or `connect()` is to be given these options with their host name, which the host then looks up; it
+   * races the addresses as the core does. Where it is missing, never.
+   */
+  takesName?(options: ListenOptions | ConnectOptions): boolean;
   /** Looks a host name up. Fails with `ENOTFOUND` where there is none. Both families, in the system's order. */
   resolve(hostname: string, signal?: AbortSignalLike): Promise<InetAddress[]>;
   /** Opens a datagram socket. Present where `capabilities.udp`. */

@@ -25,7 +25,7 @@ import { secureContext } from "./shared/node_tls.ts";
 import { tlsSettings } from "./shared/tls.ts";
 import { denoDatagram } from "./deno/datagram.ts";
 import { failure, host, HostRuntime, show, target } from "./shared/host.ts";
-import type { DenoConn, DenoConnectOptions, DenoListener } from "./types/deno.ts";
+import type { DenoConn, DenoListener } from "./types/deno.ts";
 import { DenoListenerBinding } from "./deno/listener.ts";
 import { DenoTransport } from "./deno/transport.ts";
 
@@ -85,6 +85,19 @@ class DenoRuntime extends HostRuntime {
     return ours;
   }
 
+  /**
+   * A permission may be for a name alone (`--allow-net=localhost:80`) or may except one (`--deny-net=localhost`), and Deno
+   * looks at the name that it is given: unless all is allowed, it must get the name and not an address.
+   */
+  takesName({ hostname, port, family }: ListenOptions | ConnectOptions): boolean {
+    const { permissions } = host.Deno!;
+    const { state, partial } = permissions.querySync({ name: "net" });
+    if (state === "granted" && !partial) return false;
+    // Deno can't be told a family. If the name is permitted, the core finds an address, which must be permitted too.
+    return family === undefined ||
+      permissions.requestSync({ name: "net", host: `${hostname}:${port}` }).state !== "granted";
+  }
+
   connect(options: ConnectOptions, sink: TransportSink): TransportBinding {
     const ours = new DenoTransport(this, sink, options);
     this.#connect(options, ours).then((conn) => {
@@ -109,7 +122,12 @@ class DenoRuntime extends HostRuntime {
     const at = target("connect to", options, this.capabilities);
     if (at.path !== undefined) return host.Deno!.connect({ transport: "unix", path: at.path });
     const attempt = ours.attempt = new host.AbortController();
-    return host.Deno!.connect({ hostname: at.hostname, port: at.port, signal: attempt.signal } as DenoConnectOptions);
+    return host.Deno!.connect({
+      hostname: at.hostname,
+      port: at.port,
+      signal: attempt.signal,
+      ...(options.attemptDelayMs === undefined ? undefined : { autoSelectFamilyAttemptDelay: options.attemptDelayMs }),
+    });
   }
 
   datagram(options: DatagramOptions, sink: DatagramSink): Promise<DatagramBinding> {

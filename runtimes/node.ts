@@ -45,6 +45,19 @@ function checkPath(tried: string, path: string | undefined, syscall: string): vo
   throw new EventError(`Cannot ${tried}: the path is longer than ${most} bytes`, { code: "EINVAL", syscall });
 }
 
+/**
+ * `server.listen()` asks for the permission (nodejs/node#58517) in a later turn, and what it then throws nobody can catch: it
+ * would end the process. Before Node 25 there is no such permission, and `has()` says false of it.
+ */
+function checkPermission(tried: string): void {
+  const { permission, allowedNodeEnvironmentFlags: flags } = host.process ?? {};
+  if (permission === undefined || permission.has("net") || flags?.has("--allow-net") !== true) return;
+  throw new EventError(`Cannot ${tried}: permission denied: it takes the flag --allow-net (EACCES)`, {
+    code: "EACCES",
+    syscall: "listen",
+  });
+}
+
 class NodeRuntime extends HostRuntime {
   readonly name = "node";
   readonly capabilities: Readonly<Capabilities>;
@@ -86,6 +99,7 @@ class NodeRuntime extends HostRuntime {
       const at = target("listen on", options, this.capabilities);
       const tried = `listen on ${show(at)}`;
       checkPath(tried, at.path, "listen");
+      checkPermission(tried);
       const settings = options.tls === undefined ? undefined : tlsSettings(options.tls);
       const tls = settings === undefined ? undefined : { settings, context: secureContext(settings, tried) };
       const server = this.net.createServer({ allowHalfOpen: true, noDelay: true, highWaterMark: WRITE_AHEAD });

@@ -46,7 +46,7 @@ class Connector implements Connecting {
     if (timeoutMs !== undefined) {
       this.#cancelTimeout = atDeadline(runtime, runtime.now() + timeoutMs, () => this.#timedOut(timeoutMs), true);
     }
-    if (path !== undefined || familyOf(hostname) !== undefined) {
+    if (path !== undefined || familyOf(hostname) !== undefined || runtime.takesName?.(this.#options) === true) {
       this.#stream.binding = runtime.connect(this.#options, this.#stream);
       return;
     }

@@ -286,7 +286,7 @@ export class ListeningSocket extends Pollable {
     const acceptor = new Acceptor(runtime, backlog, options.tls);
     // The address of a host's name, as bind(2) has none.
     let { hostname } = options;
-    if (hostname !== undefined && familyOf(hostname) === undefined) {
+    if (hostname !== undefined && familyOf(hostname) === undefined && runtime.takesName?.(options) !== true) {
       const addresses = await runtime.resolve(hostname);
       const address = addresses.find(({ family }) => family === (options.family ?? "IPv4")) ?? addresses[0];
       hostname = address?.hostname ?? hostname;

@@ -93,8 +93,12 @@ const NAMES: { readonly [name: string]: string } = {
   TypeError: "EINVAL",
 };
 
+/** What Node says where the process was not started with the permission. */
+const DENIED = "ERR_ACCESS_DENIED";
+
 function codeOf(reason: unknown): string {
   const { code, name } = (reason ?? {}) as { code?: unknown; name?: unknown };
+  if (code === DENIED) return "EACCES";
   // Node's own argument checks have codes such as ERR_SOCKET_BAD_PORT.
   if (typeof code === "string" && code !== "") return code.startsWith("ERR_") ? "EINVAL" : code;
   return (typeof name === "string" ? NAMES[name] : undefined) ?? "EIO";
@@ -111,10 +115,9 @@ function codeOf(reason: unknown): string {
 export function failure(tried: string, reason: unknown, syscall: string, code: string = codeOf(reason)): EventError {
   if (reason instanceof EventError) return reason as EventError;
   const own = reason instanceof Error ? reason.message : String(reason);
-  // Deno's own text names the flag that is missing.
-  const text = (reason as Error | undefined)?.name === "NotCapable"
-    ? `permission denied: ${own}`
-    : REASONS[code] ?? own;
+  // The texts of Deno and Node name the flag that is missing.
+  const { name, code: hostCode } = (reason ?? {}) as { name?: unknown; code?: unknown };
+  const text = name === "NotCapable" || hostCode === DENIED ? `permission denied: ${own}` : REASONS[code] ?? own;
   return new EventError(`Cannot ${tried}: ${text} (${code})`, { code, syscall, cause: reason });
 }
 
@@ -198,9 +201,9 @@ function lookupFailure(tried: string, reason: unknown): EventError {
   if (!reason || code === "EAI_NONAME" || code === "EAI_NODATA" || code === "ENODATA" || code === "EINVAL") {
     return failure(tried, reason ?? undefined, "getaddrinfo", "ENOTFOUND");
   }
-  // So Deno's getaddrinfo says that the permission is missing.
-  if (code !== "EPERM") return failure(tried, reason, "getaddrinfo");
-  const text = `Cannot ${tried}: permission denied: on Deno it takes the --allow-net flag (EACCES)`;
+  // So the getaddrinfo of Deno and of Node says that the permission is missing.
+  if (code !== "EPERM" && code !== DENIED) return failure(tried, reason, "getaddrinfo");
+  const text = `Cannot ${tried}: permission denied: it takes the flag --allow-net (EACCES)`;
   return new EventError(text, { code: "EACCES", syscall: "getaddrinfo", cause: reason });
 }
 

@@ -11,8 +11,26 @@ export interface DenoHost {
   readonly build: { readonly os: string };
   /** Only there with `--unstable-net`. */
   readonly listenDatagram?: unknown;
+  readonly version: { readonly deno: string };
+  readonly permissions: {
+    querySync(permission: DenoNetPermission): DenoPermissionStatus;
+    requestSync(permission: DenoNetPermission): DenoPermissionStatus;
+  };
   listen(options: DenoListenOptions): DenoListener;
   connect(options: DenoConnectOptions): Promise<DenoConn>;
+}
+
+/** A permission of the network: all of it, or one host with or without a port. */
+export interface DenoNetPermission {
+  name: "net";
+  host?: string;
+}
+
+/** What may be done. */
+export interface DenoPermissionStatus {
+  readonly state: "granted" | "denied" | "prompt";
+  /** Granted, but with exceptions. */
+  readonly partial: boolean;
 }
 
 /** What `Deno.listen()` takes. */
@@ -32,6 +50,8 @@ export interface DenoConnectOptions {
   port?: number;
   path?: string;
   signal?: AbortSignalLike;
+  /** Of a name with several addresses, in milliseconds. */
+  autoSelectFamilyAttemptDelay?: number;
 }
 
 /** An address. */

@@ -9,6 +9,9 @@ export interface NodeProcess {
   readonly platform: string;
   readonly versions: { readonly [name: string]: string | undefined };
   getBuiltinModule?(name: string): unknown;
+  /** Only there where the process was started with permissions. */
+  readonly permission?: { has(scope: string): boolean };
+  readonly allowedNodeEnvironmentFlags: { has(flag: string): boolean };
   on(event: string, fn: () => void): unknown;
   removeListener(event: string, fn: () => void): unknown;
 }
