@@ -5,6 +5,7 @@
 
 import {
   BEV_EVENT_CONNECTED,
+  BEV_EVENT_EOF,
   BEV_EVENT_ERROR,
   BEV_EVENT_READING,
   BEV_EVENT_TIMEOUT,
@@ -47,6 +48,9 @@ class CallbackEvent extends LoopEvent {
   }
 }
 
+const DIRECTIONS = BEV_EVENT_READING | BEV_EVENT_WRITING;
+const FAILURES = BEV_EVENT_ERROR | BEV_EVENT_TIMEOUT;
+
 /** What the callbacks are to be told and can be told by a bit. */
 const PENDING = PENDING_READ | PENDING_WRITE;
 
@@ -74,6 +78,8 @@ export abstract class BevCore extends BevState implements BufferOwner {
   protected abstract onOutput(): void;
   /** Bytes were taken from the input. */
   protected onInputDrained(): void {}
+  /** Of a filter: output of a layer below it has left that layer. Calls no user code. */
+  onOutputBelow(): void {}
   /** The timeouts were set. */
   protected abstract onTimeouts(): void;
   /** Lets go of what is under it. `free()` has silenced it before. */
@@ -109,6 +115,11 @@ export abstract class BevCore extends BevState implements BufferOwner {
   /** Whether it can have rate limits. */
   get limitable(): boolean {
     return true;
+  }
+
+  /** How many bytes wait to be sent, in the layers below too. */
+  get queued(): number {
+    return this.output.length;
   }
 
   /** Whether bytes are to be read now. */
@@ -181,7 +192,11 @@ export abstract class BevCore extends BevState implements BufferOwner {
     if (buffer === this.output) {
       if (added > 0) this.onOutput();
       else {
-        if (this.idle !== null) this.idle.restart();
+        const { side } = this;
+        if (side !== null) {
+          if (side.idle !== null) side.idle.restart();
+          if (side.above !== null) side.above.onOutputBelow();
+        }
         if ((this.state & FULL_TOLD) !== 0 && buffer.length <= this.writeLow) this.state &= ~FULL_TOLD;
       }
       return;
@@ -264,7 +279,7 @@ export abstract class BevCore extends BevState implements BufferOwner {
     if (this.freed) return;
     const always = (options & BEV_TRIG_IGNORE_WATERMARKS) !== 0;
     if ((what & EV_READ) !== 0 && (always || this.input.length >= this.readLow)) this.state |= PENDING_READ;
-    if ((what & EV_WRITE) !== 0 && (always || this.output.length <= this.writeLow)) this.state |= PENDING_WRITE;
+    if ((what & EV_WRITE) !== 0 && (always || this.queued <= this.writeLow)) this.state |= PENDING_WRITE;
     if ((this.state & PENDING) !== 0) this.#schedule();
   }
 
@@ -275,8 +290,13 @@ export abstract class BevCore extends BevState implements BufferOwner {
 
   #pend(what: number, error: EventError | undefined): void {
     const side = this.rare;
-    side.pendingEvents |= what;
-    side.pendingError ??= error;
+    if ((what & DIRECTIONS) === BEV_EVENT_WRITING && (what & FAILURES) !== 0) {
+      side.pendingFailure |= what;
+      side.failure ??= error;
+    } else {
+      side.pendingEvents |= what;
+      side.pendingError ??= error;
+    }
     this.#schedule();
   }
 
@@ -291,7 +311,7 @@ export abstract class BevCore extends BevState implements BufferOwner {
     try {
       this.#runPending(side);
     } finally {
-      if ((this.state & PENDING) !== 0 || side.pendingEvents !== 0) this.#schedule();
+      if ((this.state & PENDING) !== 0 || (side.pendingEvents | side.pendingFailure) !== 0) this.#schedule();
     }
   }
 
@@ -310,11 +330,19 @@ export abstract class BevCore extends BevState implements BufferOwner {
       this.state &= ~PENDING_WRITE;
       this.callbacks?.write?.(face);
     }
-    const events = side.pendingEvents;
-    if (events === 0) return;
-    const error = side.pendingError;
+    const { pendingEvents, pendingError } = side;
     side.pendingEvents = 0;
     side.pendingError = undefined;
+    // A clean end of file does not become a failure of reading because writing has failed in the same pass.
+    if ((pendingEvents & BEV_EVENT_EOF) !== 0 && (pendingEvents & FAILURES) === 0 && side.pendingFailure !== 0) {
+      this.callbacks?.event?.(face, pendingEvents, pendingError);
+      return;
+    }
+    const events = pendingEvents | side.pendingFailure;
+    if (events === 0) return;
+    const error = pendingError ?? side.failure;
+    side.pendingFailure = 0;
+    side.failure = undefined;
     this.callbacks?.event?.(face, events, error);
   }
 
@@ -328,8 +356,8 @@ export abstract class BevCore extends BevState implements BufferOwner {
     this.state &= ~PENDING;
     const { side } = this;
     if (side === null) return;
-    side.pendingEvents = 0;
-    side.pendingError = undefined;
+    side.pendingEvents = side.pendingFailure = 0;
+    side.pendingError = side.failure = undefined;
     if (side.callbackEvent !== null) this.loop.del(side.callbackEvent);
   }
 

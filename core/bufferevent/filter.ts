@@ -42,8 +42,10 @@ export interface BufferEventFilter {
  *   `BEV_EVENT_READING` or `BEV_EVENT_WRITING` and the code `EV_FILTER`, or the filter's own `error`, and disables that direction; enabling it tries
  *   again. What a filter throws rejects the `dispatch()` that runs it, or the promise of `close()`.
  * - Enabling writing with nothing to send calls nothing back.
- * - The write callback comes when the output has drained to the low watermark into the one below. The high watermark of
- *   writing of the one below limits that; without one, no more is moved while 128 KiB wait there.
+ * - The write callback comes when the output, and that of all layers below together, has drained to the low watermark:
+ *   `free()` in it loses no more than without a filter. Bytes that a filter function keeps to itself are not counted: flush
+ *   it (`BEV_FLUSH`), or call `shutdown()`, whose last bytes are waited for. The high watermark of writing of the one below
+ *   limits how much is moved there; without one, no more is moved while 128 KiB wait there.
  * - `flush()` runs the filters in the given mode, watermarks or not, and then flushes the one below. `shutdown()` and
  *   `close()` send all of the output through, with a last call in the mode `BEV_FINISHED`, and then shut down or close
  *   the one below, down to the bottom of the stack, whatever owns it. `close()` gives false when a filter has left or

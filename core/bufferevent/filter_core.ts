@@ -18,7 +18,6 @@ import {
   EV_WRITE,
 } from "../flags.ts";
 import { EventError } from "../errors.ts";
-import type { CallbackEntry } from "../buffer/callbacks.ts";
 import { BevCore, SUSPEND_FILTER } from "./core.ts";
 import type { BufferEventFilter } from "./filter.ts";
 import { FromBelow, PumpEvent } from "./filter_links.ts";
@@ -46,8 +45,8 @@ export class FilterCore extends BevCore implements FilterOwner {
   #end: { what: number; error: EventError | undefined } | null = null;
   #endTold = false;
   #shutDown = false;
-  /** Hears of room that is made below. */
-  #room: CallbackEntry | null = null;
+  /** Whether the write callback is to come once little enough waits, here and below. */
+  #owesWrite = false;
 
   constructor(
     below: BevCore,
@@ -71,12 +70,19 @@ export class FilterCore extends BevCore implements FilterOwner {
     this.#outward = new FilterRun(this, outputFilter, this.output, below.output, true);
     this.#onFreed = onFreed;
     below.suspendRead(SUSPEND_FILTER);
+    below.above = this;
     below.setCallbacks(this.#fromBelow);
     below.enable(EV_READ | EV_WRITE);
   }
 
   override get limitable(): boolean {
     return false;
+  }
+
+  /** An end that has yet to be passed on counts as more than any watermark: the filter may add something with it. */
+  override get queued(): number {
+    if (this.finishing && !this.#shutDown) return Infinity;
+    return this.output.length + this.below.queued;
   }
 
   // ---- what the user and the watermarks want
@@ -204,38 +210,33 @@ export class FilterCore extends BevCore implements FilterOwner {
     const state = this.#runOutward(BEV_NORMAL);
     if (this.freed || this.closing !== null) return;
     if ((state & MORE) !== 0) this.#schedule(EV_WRITE);
-    if ((state & TAKEN) !== 0) {
-      this.#timers.restartWrite();
-      if (this.finishing && !this.#shutDown) this.#schedule(EV_WRITE);
-      if (this.output.length <= this.writeLow) this.callWrite();
-      if (this.freed || this.closing !== null) return;
-    }
+    if ((state & TAKEN) !== 0) this.#tookOutput();
     if ((state & FAILED) !== 0) this.#tellWriteError();
     else if (this.finishing && this.writing && (state & EXHAUSTED) !== 0) this.#passOnShutdown();
+    if (!this.#owesWrite || this.over || this.queued > this.writeLow) return;
+    this.#owesWrite = false;
+    this.callWrite();
+  }
+
+  #tookOutput(): void {
+    this.#timers.restartWrite();
+    this.#owesWrite = true;
   }
 
   /** As `FilterRun.run`; output fails when nobody below takes it any more. */
   #runOutward(mode: number): number {
     const { below } = this;
     if (below.freed || below.finishing) return this.output.length > 0 ? FAILED : EXHAUSTED;
-    const state = this.#outward.run(mode);
-    if (!this.over && this.output.length > 0 && (below.writeHigh > 0 || below.output.length >= HIGH_BELOW)) {
-      this.#awaitRoom();
-    }
-    return state;
+    return this.#outward.run(mode);
   }
 
   /**
-   * The output may wait for room below: any that is made lets it go on. The write callback of the one below would come
-   * too late, or never where that is a filter that keeps a rest.
+   * A layer below has sent some of its output: there is room for more, and the write callback may be due. The write
+   * callback of the layer below would come too late, or never where that is a filter that keeps a rest.
    */
-  #awaitRoom(): void {
-    this.#room ??= this.below.output.addCallback((_output, { deleted }) => {
-      if (deleted === 0 || this.#room === null) return;
-      this.#room.enabled = false;
-      this.#schedule(EV_WRITE);
-    });
-    this.#room.enabled = true;
+  override onOutputBelow(): void {
+    if (this.output.length > 0 || (this.#owesWrite && this.queued <= this.writeLow)) this.#schedule(EV_WRITE);
+    this.above?.onOutputBelow();
   }
 
   /** All of the output has gone through: the filter gets its last call, and what is below finishes too. */
@@ -245,6 +246,7 @@ export class FilterCore extends BevCore implements FilterOwner {
     const state = this.#outward.finished ? 0 : this.#runOutward(BEV_FINISHED);
     if (this.freed || this.closing !== null) return;
     if (!this.below.freed) this.below.shutdown();
+    this.above?.onOutputBelow();
     if ((state & FAILED) !== 0) this.#tellWriteError();
   }
 
@@ -313,8 +315,8 @@ export class FilterCore extends BevCore implements FilterOwner {
     if (this.over) return;
     if ((state & MORE) !== 0) this.#schedule(EV_WRITE);
     if ((state & TAKEN) !== 0) {
-      this.#timers.restartWrite();
-      this.trigger(EV_WRITE, 0);
+      this.#tookOutput();
+      this.#schedule(EV_WRITE);
     }
     if ((state & FAILED) === 0) return;
     this.disable(EV_WRITE);
@@ -390,7 +392,7 @@ export class FilterCore extends BevCore implements FilterOwner {
     const { below, loop } = this;
     this.#timers.stop();
     loop.del(this.#pumpEvent);
-    this.#room?.remove();
+    below.above = null;
     if (this.#onFreed !== null) {
       // From the loop, when the filters can no longer run (rule F8).
       const event = new PumpEvent(this);

@@ -1,6 +1,5 @@
 /** What lets a filter run: an event in the loop, and the callbacks of the bufferevent below. */
 
-import { EV_WRITE } from "../flags.ts";
 import type { EventError } from "../errors.ts";
 import { LoopEvent } from "../loop/loop_event.ts";
 import type { BufferEvent, BufferEventCallbacks } from "./bufferevent.ts";
@@ -33,10 +32,6 @@ export class FromBelow extends Occupant implements BufferEventCallbacks<BufferEv
 
   read(): void {
     this.#core.onBytesBelow();
-  }
-
-  write(): void {
-    this.#core.pump(EV_WRITE);
   }
 
   event(_bev: BufferEvent, what: number, error?: EventError): void {

@@ -7,8 +7,10 @@ import { PairCore } from "./pair_core.ts";
 /** What {@linkcode bufferEventPair} takes besides flags. */
 export interface PairOptions {
   /**
-   * Whether freeing one end is the end of file for the other. By default it is not, as in C: the other end is not told,
-   * and what it writes stays in its output.
+   * Whether freeing one end is the end for the other. With false the other end is not told, as in C, and what it writes
+   * stays in its output.
+   *
+   * @default {true}
    */
   eofOnFree?: boolean | undefined;
 }
@@ -25,8 +27,11 @@ export interface PairOptions {
  *   `BEV_FINISHED` besides tells the partner `BEV_EVENT_EOF`, and leaves what is enabled. Without a partner it throws
  *   `EV_UNSUPPORTED`.
  * - Setting the priority throws `EV_UNSUPPORTED`.
- * - An end that was freed takes with it what it had not sent. The other end is not told, unless `eofOnFree`;
- *   `shutdown()` and `close()` do tell it. When the timeout of `close()` cuts off output, the partner gets
+ * - Freeing one end is the end for the other, as when a peer closes its socket. The other end gets `BEV_EVENT_EOF` after
+ *   all that has arrived; what it has in its output, or writes later, gives `BEV_EVENT_WRITING | BEV_EVENT_ERROR` with the
+ *   code `EPIPE`. Output of the freed end that the other had no room for is lost: `close()` loses nothing. In C the other
+ *   end is not told; the option `eofOnFree: false` gives that.
+ * - When the timeout of `close()` cuts off output, or `pipe()` resets the end, the partner gets
  *   `BEV_EVENT_READING | BEV_EVENT_ERROR` with the code `ECONNRESET`.
  *
  * libevent: a `struct bufferevent` of `bufferevent_pair_new`.
@@ -85,7 +90,7 @@ export function bufferEventPair(
   pairOptions: PairOptions = {},
 ): [PairBufferEvent, PairBufferEvent] {
   checkOptions(options);
-  const { eofOnFree = false } = pairOptions;
+  const { eofOnFree = true } = pairOptions;
   const near = new PairCore(base, options, eofOnFree);
   const far = new PairCore(base, options, eofOnFree);
   near.partner = far;

@@ -20,12 +20,16 @@ import { InactivityTimers } from "./timers.ts";
 
 /** The state behind a `PairBufferEvent`. */
 export class PairCore extends BevCore {
-  /** The other end; null once it was freed. */
+  /** The other end; null once it was freed, or this one. */
   partner: PairCore | null = null;
   readonly #timers: InactivityTimers = new InactivityTimers(this);
   readonly #eofOnFree: boolean;
-  /** Whether the partner has finished and all that it wrote is in our input. */
+  /** Whether the partner has finished and all that it wrote is in our input, or it was cut. */
   #ended = false;
+  /** Why the partner was cut. */
+  #endError: EventError | undefined = undefined;
+  /** Whether the partner is to hear of our end as of a reset. */
+  #cutOff = false;
   /** Ends the wait of `close()`. */
   #settle: ((delivered: boolean) => void) | null = null;
 
@@ -44,7 +48,8 @@ export class PairCore extends BevCore {
    */
   #transfer(push = false): void {
     const to = this.partner;
-    if (to === null || this.freed) return;
+    if (this.freed) return;
+    if (to === null) return this.#failOutput();
     if (to.closing !== null) this.#dropOutput();
     else this.#moveTo(to, push);
     if (this.finishing && this.output.length === 0 && this.partner !== null) this.partner.#onPartnerFinished();
@@ -141,13 +146,28 @@ export class PairCore extends BevCore {
   /** As a socket's: reading is disabled, and enabling it tells the end again (rule V5). */
   #tellEnd(): void {
     this.disable(EV_READ);
-    this.triggerEvent(BEV_EVENT_READING | BEV_EVENT_EOF);
+    const error = this.#endError;
+    this.triggerEvent(BEV_EVENT_READING | (error === undefined ? BEV_EVENT_EOF : BEV_EVENT_ERROR), error);
   }
 
-  #onPartnerFreed(): void {
+  #onPartnerFreed(cutOff: boolean): void {
     this.partner = null;
-    if (this.#settle !== null) this.#settle(this.output.length === 0);
-    else if (this.#eofOnFree) this.#onPartnerFinished();
+    if (this.#settle !== null) return this.#settle(!cutOff && this.output.length === 0);
+    if (cutOff && !this.#ended) {
+      this.#ended = true;
+      this.#endError = new EventError("Cannot read: the partner was cut off", { code: "ECONNRESET", syscall: "read" });
+      this.#timers.restartRead(false);
+      this.#tellEnd();
+    } else if (this.#eofOnFree) this.#onPartnerFinished();
+    this.#failOutput();
+  }
+
+  /** Output that waits for a partner that was freed is told once, as a socket does. */
+  #failOutput(): void {
+    if (!this.#eofOnFree || this.output.length === 0 || !this.writing || this.closing !== null) return;
+    this.disable(EV_WRITE);
+    const error = new EventError("Cannot write: the partner was freed", { code: "EPIPE", syscall: "write" });
+    this.triggerEvent(BEV_EVENT_WRITING | BEV_EVENT_ERROR, error);
   }
 
   // ---- the rest
@@ -207,18 +227,15 @@ export class PairCore extends BevCore {
     if (this.#ended && this.output.length === 0) this.#settle?.(true);
   }
 
-  /** `close()` is out of time: as after a reset, the partner hears of it if something was lost. */
+  /** `close()` is out of time: the partner hears of it if something was lost. */
   #cut(): void {
-    const { partner } = this;
-    if (this.output.length > 0 && partner !== null) {
-      const error = new EventError("Cannot read: the partner was closed before all of its output was taken", {
-        code: "ECONNRESET",
-        syscall: "read",
-      });
-      partner.disable(EV_READ);
-      partner.triggerEvent(BEV_EVENT_READING | BEV_EVENT_ERROR, error);
-    }
+    this.#cutOff = this.output.length > 0;
     this.#settle?.(false);
+  }
+
+  override reset(): void {
+    this.#cutOff = true;
+    this.free();
   }
 
   /**
@@ -245,7 +262,7 @@ export class PairCore extends BevCore {
     this.#timers.stop();
     const { partner } = this;
     this.partner = null;
-    if (partner !== null) partner.#onPartnerFreed();
+    if (partner !== null) partner.#onPartnerFreed(this.#cutOff);
     // Freed by the user while it was being closed.
     this.#settle?.(false);
   }

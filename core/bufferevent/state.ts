@@ -12,6 +12,7 @@ import type { Loop } from "../loop/loop.ts";
 import type { LoopEvent } from "../loop/loop_event.ts";
 import type { Stream } from "../socket/stream.ts";
 import type { BufferEvent, BufferEventCallbacks } from "./bufferevent.ts";
+import type { BevCore } from "./core.ts";
 import type { IdleTimer } from "./idle.ts";
 import { DEFAULT_LIMITS, type Limits } from "./limits.ts";
 import type { RateLimits } from "./rate_core.ts";
@@ -56,6 +57,11 @@ export class Side {
   /** What the event callback is to be told. */
   pendingEvents = 0;
   pendingError: EventError | undefined = undefined;
+  /** A failure of writing that it is to be told. */
+  pendingFailure = 0;
+  failure: EventError | undefined = undefined;
+  /** The filter above it. */
+  above: BevCore | null = null;
   /** The promise of `close()`. */
   closing: Promise<boolean> | null = null;
   /** Of a socket: the connection that `close()` waits for. */
@@ -159,6 +165,15 @@ export abstract class BevState {
 
   set idle(idle: IdleTimer | null) {
     this.rare.idle = idle;
+  }
+
+  /** The filter above it, if there is one. */
+  get above(): BevCore | null {
+    return this.side === null ? null : this.side.above;
+  }
+
+  set above(above: BevCore | null) {
+    this.rare.above = above;
   }
 
   /** Its rate limits, once there have been any. */

@@ -3,7 +3,9 @@
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertStrictEquals, assertThrows } from "@std/assert";
 import { EvBuffer } from "../../../core/buffer/evbuffer.ts";
+import { FilterBufferEvent } from "../../../core/bufferevent/filter.ts";
 import { bufferEventPair, PairBufferEvent } from "../../../core/bufferevent/pair.ts";
+import { pipe } from "../../../core/bufferevent/pipe.ts";
 import { EventError } from "../../../core/errors.ts";
 import {
   BEV_FINISHED,
@@ -373,20 +375,24 @@ describe("flush() (M4)", () => {
 });
 
 describe("free() of one end (M5, M6)", () => {
-  it("tells the other nothing; what it writes from then on stays in its output", async () => {
+  it("is the end of file for the other after what has arrived, once reading is enabled; silences its own callbacks", async () => {
     const stage = new Stage();
     const { a, b, log } = stage.pair(BEV_OPT_CLOSE_ON_FREE);
-    b.enable(EV_READ);
-    a.enable(EV_READ);
+    b.write("last");
     b.free();
     assertEquals([a.partner, isFreed(a)], [null, false]);
-    a.write("lost");
     await stage.settle();
-    assertEquals([a.output.length, a.enabled, log.take()], [4, BOTH, []]);
+    assertEquals(log.take(), []);
+    a.enable(EV_READ);
+    await stage.settle();
+    assertEquals([log.take(), a.enabled], [["a event READING|EOF"], EV_WRITE]);
+    a.enable(EV_READ);
+    await stage.settle();
+    assertEquals(log.take(), ["a event READING|EOF"]);
     await stage.end(a);
   });
 
-  it("leaves what has arrived, and silences the callbacks that were due", async () => {
+  it("leaves what has arrived, which is told before the end", async () => {
     const stage = new Stage();
     const { a, b, log } = stage.pair();
     b.enable(EV_READ);
@@ -394,22 +400,131 @@ describe("free() of one end (M5, M6)", () => {
     a.free();
     assertEquals(b.input.toString(), "sent");
     await stage.settle();
-    assertEquals(log.take(), ["b read 4"]);
+    assertEquals([log.take(), log.received.toString()], [["b read 4", "b event READING|EOF"], "sent"]);
     await stage.end(b);
   });
 
-  it("with eofOnFree is the end of file for the other, once reading is enabled", async () => {
+  it("makes what the other writes later an EPIPE, told once, and disables writing there", async () => {
     const stage = new Stage();
-    const { a, b, log } = stage.pair(0, { eofOnFree: true });
-    a.enable(EV_READ);
-    b.write("last");
+    const { a, b, log } = stage.pair();
     b.free();
     await stage.settle();
-    assertEquals([log.take(), a.enabled], [["a read 4", "a event READING|EOF"], EV_WRITE]);
-    a.enable(EV_READ);
+    assertEquals(log.take(), []);
+    for (const text of ["lost", ", too"]) a.write(text);
     await stage.settle();
-    assertEquals(log.take(), ["a event READING|EOF"]);
+    assertEquals([log.take(), log.errors[0]?.code, a.enabled], [["a event WRITING|ERROR"], "EPIPE", 0]);
+    assertEquals(a.output.toString(), "lost, too");
+    a.write("!");
+    await stage.settle();
+    assertEquals(log.take(), []);
+    a.enable(EV_WRITE);
+    await stage.settle();
+    assertEquals(log.take(), ["a event WRITING|ERROR"]);
     await stage.end(a);
+  });
+
+  it("makes what waits to be sent an EPIPE, told apart from the end of file", async () => {
+    const stage = new Stage();
+    const { a, b, log } = stage.pair();
+    a.enable(EV_READ);
+    a.write("nobody reads it");
+    b.free();
+    await stage.settle();
+    assertEquals(log.take(), ["a event READING|EOF", "a event WRITING|ERROR"]);
+    assertEquals([log.errors[0], log.errors[1]?.code], [undefined, "EPIPE"]);
+    await stage.end(a);
+  });
+
+  it("does not tell an end of file that was told twice", async () => {
+    const stage = new Stage();
+    const { a, b, log } = stage.pair();
+    b.enable(EV_READ);
+    a.shutdown();
+    await stage.settle();
+    a.free();
+    await stage.settle();
+    assertEquals(log.take(), ["b event READING|EOF"]);
+    await stage.end(b);
+  });
+
+  it("with eofOnFree false tells the other nothing; what it writes from then on stays in its output", async () => {
+    const stage = new Stage();
+    const { a, b, log } = stage.pair(0, { eofOnFree: false });
+    a.enable(EV_READ);
+    b.free();
+    a.write("lost");
+    await stage.settle();
+    assertEquals([a.output.length, a.enabled, log.take()], [4, BOTH, []]);
+    await stage.end(a);
+  });
+
+  for (const filtered of [false, true]) {
+    const where = filtered ? "over a filter at the other end" : "at the other end";
+
+    it(`ends a view that waits ${where}, after what has arrived`, async () => {
+      for (const when of ["before", "while"]) {
+        const stage = new Stage();
+        const { a, b } = stage.pair();
+        const top = filtered ? new FilterBufferEvent(a, null, null, BEV_OPT_CLOSE_ON_FREE) : a;
+        const lines: string[] = [];
+        const read = async (): Promise<void> => {
+          for await (const line of top.lines({ text: true })) lines.push(line);
+        };
+        if (filtered) top.enable(EV_READ);
+        else a.enable(EV_READ);
+        b.write("one\ntwo\nthree");
+        if (when === "before") b.free();
+        const reading = read();
+        await stage.during(5);
+        if (when === "while") b.free();
+        await stage.during(5);
+        await stage.sim.run(reading);
+        assertEquals(lines, ["one", "two", "three"]);
+        await stage.end(top);
+      }
+    });
+
+    it(`rejects a write that waits ${where} with EPIPE, and leaves the view of reading its clean end`, async () => {
+      const stage = new Stage();
+      const { a, b } = stage.pair();
+      const top = filtered ? new FilterBufferEvent(a, null, null, BEV_OPT_CLOSE_ON_FREE) : a;
+      const writer = top.writable.getWriter();
+      const outcomes: string[] = [];
+      const note = (name: string) => (reason: unknown): void => {
+        outcomes.push(`${name} ${reason instanceof EventError ? (reason as EventError).code : String(reason)}`);
+      };
+      writer.closed.catch(() => {});
+      const writing = (async () => {
+        for (;;) await writer.write(new Uint8Array(50_000));
+      })().catch(note("write"));
+      const reading = (async () => {
+        for await (const chunk of top) note("chunk")(chunk.length);
+        note("read")("end");
+      })().catch(note("read"));
+      b.write("x");
+      await stage.during(5);
+      b.free();
+      await stage.during(5);
+      await stage.sim.run(Promise.all([writing, reading]));
+      assertEquals(outcomes.sort(), ["chunk 1", "read end", "write EPIPE"]);
+      await stage.end(top);
+    });
+  }
+
+  it("that a pipe cuts is ECONNRESET for the other, after what has arrived", async () => {
+    const stage = new Stage();
+    const { a, b, log } = stage.pair();
+    const [c, d] = bufferEventPair(stage.base);
+    b.enable(EV_READ);
+    a.write("part");
+    const piping = pipe(a, c).catch((error) => (error as EventError).code);
+    await stage.during(1);
+    c.free();
+    assertEquals(await piping, "EV_FREED");
+    await stage.settle();
+    assertEquals([log.take(), log.errors.at(-1)?.code], [["b read 4", "b event READING|ERROR"], "ECONNRESET"]);
+    assertEquals(log.received.toString(), "part");
+    await stage.end(b, d);
   });
 
   it("inside a callback of either end is safe", async () => {
