@@ -108,5 +108,6 @@ export {
   type SocketsAddress,
   type SocketsInfo,
   type SocketsOptions,
+  type SocketsTlsOptions,
   StreamSocket,
 } from "./stream/sockets.ts";

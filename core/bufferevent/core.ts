@@ -441,6 +441,11 @@ export abstract class BevCore extends BevState implements BufferOwner {
     this.free();
   }
 
+  /** Why nothing can be sent or received any more, where the connection has failed. */
+  get failure(): EventError | null {
+    return null;
+  }
+
   /**
    * Ends and frees at once, as `free()`, but the output that is queued still leaves, within a bound. Nobody waits for the
    * peer.

@@ -365,6 +365,10 @@ export class FilterCore extends BevCore implements FilterOwner {
     this.free();
   }
 
+  override get failure(): EventError | null {
+    return this.below.failure;
+  }
+
   /**
    * Down to the bottom of the stack, as `reset()`. The output filter gives all that it has made, but not the end of a stream:
    * the peer is not to take a part for the whole.

@@ -437,6 +437,10 @@ export class SocketCore extends BevCore implements Flushable {
     this.free();
   }
 
+  override get failure(): EventError | null {
+    return this.stream === null ? null : this.stream.error;
+  }
+
   /**
    * A reset would destroy bytes that are still under way, so the peer gets a FIN behind them. Where nothing was ever sent,
    * it gets the reset, which cannot be mistaken for the end of something.

@@ -5,22 +5,45 @@
  * @module
  */
 
-import { show } from "../checks.ts";
-import { BEV_EVENT_CONNECTED, BEV_OPT_CLOSE_ON_FREE, EV_READ } from "../flags.ts";
-import { EventError } from "../errors.ts";
+import { checkSignal, show } from "../checks.ts";
+import {
+  BEV_EVENT_CONNECTED,
+  BEV_EVENT_EOF,
+  BEV_EVENT_ERROR,
+  BEV_OPT_CLOSE_ON_FREE,
+  EV_READ,
+  EV_WRITE,
+} from "../flags.ts";
 import { coreOf } from "../bufferevent/bufferevent.ts";
 import { SocketBufferEvent } from "../bufferevent/socket.ts";
+import type { SocketCore } from "../bufferevent/socket_core.ts";
+import { type Names, readOptions } from "../names.ts";
 import type { EventBase } from "../loop/event_base.ts";
 import type { AbortSignalLike, Runtime } from "../runtime.ts";
-import type { TlsConnectOptions } from "../tls.ts";
+import { checkTls, type TlsConnectOptions } from "../tls.ts";
 import { formatAddress } from "../socket/address.ts";
 import { baseOf } from "./serve.ts";
 import { viewChunks } from "./lenses.ts";
 import type { View } from "./views.ts";
 import { type ByteReadableStream, type ByteWritableStream, Sink, streamOfSink, streamOfView } from "./web_streams.ts";
 
-/** Where to connect: `example.com:80`, `[::1]:80`, or its parts. */
-export type SocketsAddress = string | { hostname: string; port: number };
+/** Where to connect: `example.com:80`, `[::1]:80`, or its parts. A port may be text, as in a `URL`. */
+export type SocketsAddress = string | {
+  /** A host name or a numeric address. */
+  hostname: string;
+  /** From 1 to 65535. */
+  port: number | string;
+  /** Which kind of address a host name is looked up for; by default both. */
+  family?: "IPv4" | "IPv6" | undefined;
+};
+
+/** Options of TLS, with the names that other libraries have for `serverName`. */
+export interface SocketsTlsOptions extends TlsConnectOptions {
+  /** `serverName`, as `cloudflare:sockets` calls it. */
+  expectedServerHostname?: string | undefined;
+  /** `serverName`, as `node:tls` calls it. */
+  servername?: string | undefined;
+}
 
 /** Options of {@linkcode connect} of the Sockets API. The first four are the draft's, the others ours. */
 export interface SocketsOptions {
@@ -37,20 +60,53 @@ export interface SocketsOptions {
    */
   allowHalfOpen?: boolean | undefined;
   /** The name that the server's certificate must have, and that it is told. By default the host name. */
-  sni?: string | undefined;
+  sni?: string | null | undefined;
   /** What is spoken inside TLS, most wanted first. */
   alpn?: readonly string[] | undefined;
+  /**
+   * How many bytes wait on our side each way, as `cloudflare:sockets` has it: `writable` is ready for more below it, and so
+   * much is received ahead of the reader. By default one chunk waits in `writable` and 64 KiB behind it, and 64 KiB are
+   * received ahead.
+   */
+  highWaterMark?: number | bigint | undefined;
   /** More options of TLS, such as authorities. */
-  tls?: TlsConnectOptions | undefined;
+  tls?: SocketsTlsOptions | undefined;
   /** How long the attempt to connect may take, in milliseconds. */
   timeoutMs?: number | undefined;
   /** Aborting it before the connection is there ends the attempt. */
   signal?: AbortSignalLike | undefined;
   /** The base; by default one for each runtime, which dispatches by itself. */
-  base?: EventBase;
+  base?: EventBase | undefined;
   /** The host, when no base is given; by default the one that the program runs on. */
-  runtime?: Runtime;
+  runtime?: Runtime | undefined;
 }
+
+const OPTIONS: Names<SocketsOptions> = {
+  secureTransport: true,
+  allowHalfOpen: true,
+  sni: true,
+  alpn: true,
+  highWaterMark: true,
+  tls: true,
+  timeoutMs: true,
+  signal: true,
+  base: true,
+  runtime: true,
+};
+
+const ADDRESS: Names<Exclude<SocketsAddress, string>> = { hostname: true, port: true, family: true };
+
+const TLS: Names<SocketsTlsOptions> = {
+  cert: true,
+  key: true,
+  ca: true,
+  alpnProtocols: true,
+  rejectUnauthorized: true,
+  handshakeTimeoutMs: true,
+  serverName: true,
+  expectedServerHostname: true,
+  servername: true,
+};
 
 /** What `opened` gives. */
 export interface SocketsInfo {
@@ -98,49 +154,66 @@ class Deferred<T> {
 
 /** How long the last output may wait for a peer that takes none of it. */
 const CLOSE_TIMEOUT_MS = 30_000;
-/** The high watermark of reading. */
+/** The high watermark of reading, unless set. */
 const READ_HIGH = 64 * 1024;
 
 /**
  * A connection as two web streams. {@linkcode connect} of the Sockets API makes it.
  *
- * Nobody who does not read or write is hurt by it: what arrives waits with the peer, and a write waits for room.
+ * Nothing is lost if you do not read or write: what arrives waits with the peer, and a write waits while the peer does not
+ * read.
  */
 export class StreamSocket {
   readonly #bev: SocketBufferEvent;
+  readonly #core: SocketCore;
   readonly #options: SocketsOptions;
   readonly #opened: Deferred<SocketsInfo> = new Deferred();
   readonly #closed: Deferred<void> = new Deferred();
   readonly #view: View<Uint8Array>;
   readonly #sink: Sink;
-  /** Ends `readable` with a reason: who reads on shall not take a failure for the end. */
+  /** Ends `readable` with a reason: a later read must not take a failure for the end. */
   #failReadable: ((reason: unknown) => void) | null = null;
   #secure: boolean;
   #isOpen = false;
   #over = false;
   #upgraded = false;
-  /** What is written waits for this where `startTls()` has made it: it would else leave in the clear. */
+  /** Whether the end of what arrives was read. */
+  #readOver = false;
+  /** Whether `writable` was closed. */
+  #writeOver = false;
+  /** Whether `readable` was cancelled: what arrives is dropped. */
+  #drops = false;
+  /** The first write waits for this where `startTls()` has made the socket: it would else leave in the clear. */
   readonly #begun: Deferred<void> = new Deferred();
-  /** What arrives. Nothing is taken from the connection before it is asked for. */
+  /** What arrives. Nothing is taken from the connection before it is asked for. Cancelling it drops what still arrives. */
   readonly readable: ByteReadableStream;
   /**
-   * What is sent: bytes or texts. Closing it finishes our direction; aborting it cuts the connection.
+   * What is sent: bytes or texts. Closing it finishes our direction. Aborting it closes the socket; each chunk whose write
+   * has resolved is delivered, as after `close()`.
    */
   readonly writable: ByteWritableStream;
 
   /** Made by {@linkcode connect} of the Sockets API and `startTls()`. */
   constructor(bev: object, options: SocketsOptions, secure: boolean, waits: boolean = false) {
     this.#bev = bev as SocketBufferEvent;
+    this.#core = coreOf(this.#bev as SocketBufferEvent<unknown>) as SocketCore;
     this.#options = options;
     this.#secure = secure;
-    const core = coreOf(this.#bev as SocketBufferEvent<unknown>);
-    this.#view = viewChunks(core);
-    this.#sink = new Sink(core, { onFailed: (error) => this.#failed(error) });
+    this.#view = viewChunks(this.#core);
+    this.#sink = new Sink(this.#core, {
+      onFailed: (error) => this.#lost(error),
+      onClosed: () => this.#directionOver("write"),
+      // Before the beginning the sink would hear of it only then.
+      onAborting: () => this.#begun.resolve(),
+      onAborted: (reason) => this.#aborted(reason),
+    });
     this.readable = streamOfView(this.#view, {
       onStart: (fail) => void (this.#failReadable = fail),
+      onCancelled: () => this.#drop(),
       onEnd: (error) => this.#readEnded(error),
     }) as ByteReadableStream;
-    this.writable = streamOfSink(this.#sink, waits ? this.#begun.promise : undefined) as ByteWritableStream;
+    const begun = waits ? this.#begun.promise : undefined;
+    this.writable = streamOfSink(this.#sink, begun, options.highWaterMark as number | undefined) as ByteWritableStream;
     if (!waits) this.#listen();
   }
 
@@ -148,9 +221,13 @@ export class StreamSocket {
   #listen(): void {
     this.#begun.resolve();
     this.#bev.setCallbacks({
+      read: (bev) => {
+        if (this.#drops) bev.input.drain(bev.input.length);
+      },
       event: (_bev, what, error) => {
         if ((what & BEV_EVENT_CONNECTED) !== 0) this.#connected();
-        else if (!this.#isOpen) this.#failed(error);
+        else if (!this.#isOpen || (what & BEV_EVENT_ERROR) !== 0) this.#failed(error);
+        else if ((what & BEV_EVENT_EOF) !== 0) this.#readEnded(null);
       },
     });
   }
@@ -161,8 +238,9 @@ export class StreamSocket {
   }
 
   /**
-   * Resolves when the socket is closed: by `close()`, or, without `allowHalfOpen`, when the end of what arrives was read,
-   * or that it was reset. Rejects with a `SocketError` when there was no connection.
+   * Resolves when the socket is closed: by `close()`, by aborting `writable`, when it was reset, or when both directions are
+   * over, which without `allowHalfOpen` is when the end of what arrives was read. Resolves after `startTls()`, too. Rejects
+   * with a `SocketError` when there was no connection.
    */
   get closed(): Promise<void> {
     return this.#closed.promise;
@@ -179,8 +257,9 @@ export class StreamSocket {
   }
 
   /**
-   * Closes the socket. What was written, as far as the promise of the write has resolved, is delivered; what has not been
-   * read is dropped. A read that waits has ended, a write that waits rejects with the reason.
+   * Closes the socket. Each chunk whose write has resolved is delivered, for which an attempt to connect goes on and a slow
+   * peer gets 30 s. What has not been read is dropped. A read that waits has ended, a write that waits rejects with the
+   * reason.
    *
    * @param reason What `opened` rejects with, if it has not settled, and `writable`
    * @returns `closed`
@@ -196,11 +275,22 @@ export class StreamSocket {
       bev.free();
       this.#closed.resolve();
     };
-    if (!this.#isOpen || bev.output.length === 0 || coreOf(bev as SocketBufferEvent<unknown>).freed) done();
+    if (this.#core.freed || this.#core.failure !== null || bev.output.length === 0) done();
     else {
       // Once the system has all of it, it is delivered whether we wait for the peer or not.
       bev.setTimeouts(null, CLOSE_TIMEOUT_MS);
-      bev.setCallbacks({ write: () => bev.output.length === 0 && done(), event: done });
+      bev.setCallbacks({
+        write: () => bev.output.length === 0 && done(),
+        event: (_bev, what, error) => {
+          if ((what & BEV_EVENT_CONNECTED) !== 0) {
+            this.#isOpen = true;
+            return;
+          }
+          // The attempt has failed, and what was written was lost.
+          if (!this.#isOpen) this.#closed.reject(socketError(error));
+          done();
+        },
+      });
     }
     return this.closed;
   }
@@ -210,21 +300,32 @@ export class StreamSocket {
    * connection goes on as the new one. All that came before must have been read. Before the connection is there it is
    * changed as soon as it is; what is written to the new socket waits until then.
    *
+   * `closed` of this socket resolves soon after the call, when you have had the time to wait for the new one.
+   *
    * @param options More options of TLS, over those that `connect()` was given
    * @returns The new socket; its `opened` tells of the handshake
-   * @throws {SocketError} When it has TLS already, is closed, or was not made with `secureTransport: "starttls"`
+   * @throws {SocketError} When it has TLS already, is closed, or was not made with `secureTransport: "starttls"`, and when an
+   * option is wrong
    */
-  startTls(options?: TlsConnectOptions): StreamSocket {
+  startTls(options: SocketsTlsOptions = {}): StreamSocket {
+    const doing = "start TLS";
     if (this.secureTransport !== "starttls" || this.#over) {
       const why = this.#over
         ? "the socket is closed"
         : `secureTransport is not "starttls" but "${this.secureTransport}"`;
-      throw new SocketError(`cannot start TLS: ${why}`);
+      throw new SocketError(`Cannot ${doing}: ${why}`);
     }
+    const all = said(() => {
+      const all = { ...tlsOf(this.#options), ...namedOnce(readOptions(doing, options, TLS)) };
+      checkTls(doing, all, "client");
+      return all;
+    });
     this.#upgraded = this.#over = true;
     this.#letGo(new SocketError("the socket was upgraded: use the one that startTls() has given"));
-    this.#closed.resolve();
-    const all = { ...tlsOf(this.#options), ...options };
+    if (!this.#core.freed) this.#bev.disable(EV_READ);
+    // Not inside the call, nor in a microtask behind it: libraries that hear of it here would take the connection for closed
+    // before they know of the new socket.
+    this.#core.loop.runtime.defer(() => this.#closed.resolve());
     const secure = new StreamSocket(this.#bev, this.#options, true, true);
     if (this.#isOpen) secure.#startTls(all);
     else {
@@ -273,19 +374,64 @@ export class StreamSocket {
       localAddress: text(socket?.localAddress),
       alpn: this.#bev.tls?.alpnProtocol ?? null,
     });
+    this.#watch();
+  }
+
+  /** Hears of a reset while nobody reads or writes. */
+  #watch(): void {
+    const { stream, loop } = this.#core;
+    stream?.observe({
+      // Inside the host's callback.
+      onReady: () => {
+        if (stream.gone && stream.error !== null) loop.runtime.defer(() => this.#lost(stream.error));
+      },
+      onSourceClosed() {},
+    });
+  }
+
+  /** The connection has failed. What came before can still be read. */
+  #lost(error: unknown): void {
+    if (this.#over) return;
+    const { failure, input, stream } = this.#core;
+    if (!this.#isOpen || failure === null || input.length + (stream?.available ?? 0) === 0) return this.#failed(error);
+    this.#sink.fail(socketError(failure));
+    this.#closed.resolve();
   }
 
   #readEnded(error: unknown): void {
     if (error !== null) this.#failed(error);
-    else if (this.#options.allowHalfOpen !== true) this.close();
+    else this.#directionOver("read");
+  }
+
+  #directionOver(direction: "read" | "write"): void {
+    if (direction === "read") this.#readOver = true;
+    else this.#writeOver = true;
+    if (this.#readOver && (this.#writeOver || this.#options.allowHalfOpen !== true)) this.close();
+  }
+
+  /** Nobody can read any more. Dropping lets the peer go on, and its end be seen. */
+  #drop(): void {
+    if (this.#over) return;
+    this.#drops = true;
+    this.#bev.input.drain(this.#bev.input.length);
+    this.#bev.enable(EV_READ);
+  }
+
+  /** `writable` was aborted, and the connection ends behind what was written. */
+  #aborted(reason: unknown): void {
+    if (this.#over) return;
+    this.#over = true;
+    const why = reason ?? new SocketError("the socket was closed: its writable was aborted");
+    this.#opened.reject(why);
+    this.#failReadable?.(why);
+    this.#letGo(why);
+    this.#closed.resolve();
   }
 
   #failed(error: unknown): void {
     if (this.#over) return;
     this.#over = true;
-    const reason = error instanceof SocketError
-      ? error
-      : new SocketError(error instanceof EventError ? error.message : "the connection has failed", error);
+    const reason = socketError(error);
     this.#opened.reject(reason);
     // A connection that was there has ended, which its streams tell the reason of.
     if (this.#isOpen) this.#closed.resolve();
@@ -323,41 +469,99 @@ export class StreamSocket {
  * ```
  */
 export function connect(address: SocketsAddress, options: SocketsOptions = {}): StreamSocket {
-  const target = targetOf(address);
-  const { secureTransport = "off", sni, alpn, tls, timeoutMs, signal } = options;
-  if (secureTransport !== "off" && secureTransport !== "on" && secureTransport !== "starttls") {
-    throw new SocketError(
-      `cannot connect: secureTransport is "off", "on" or "starttls": received ${show(secureTransport)}`,
+  return said(() => {
+    const checked = checkOptions(readOptions(DOING, options, OPTIONS));
+    const { secureTransport = "off", highWaterMark, timeoutMs, signal } = checked;
+    const target = { ...targetOf(address), timeoutMs, signal };
+    const bev = new SocketBufferEvent(
+      baseOf(checked as { base?: EventBase; runtime?: Runtime }),
+      null,
+      BEV_OPT_CLOSE_ON_FREE,
     );
-  }
-  if (secureTransport === "off" && (sni !== undefined || alpn !== undefined || tls !== undefined)) {
-    throw new SocketError(`cannot connect: sni, alpn and tls have no meaning with secureTransport "off"`);
-  }
-  const bev = new SocketBufferEvent(baseOf(options), null, BEV_OPT_CLOSE_ON_FREE);
+    try {
+      bev.setWatermark(EV_READ, 0, Number(highWaterMark ?? READ_HIGH));
+      if (highWaterMark !== undefined) bev.setWatermark(EV_WRITE, 0, Number(highWaterMark));
+      const socket = new StreamSocket(bev, checked, secureTransport === "on");
+      bev.connect(secureTransport === "on" ? { ...target, tls: tlsOf(checked) } : target);
+      return socket;
+    } catch (error) {
+      bev.free();
+      throw error;
+    }
+  });
+}
+
+const DOING = "connect";
+
+/** What `make` gives; what it throws as a `SocketError`. */
+function said<T>(make: () => T): T {
   try {
-    bev.setWatermark(EV_READ, 0, READ_HIGH);
-    const socket = new StreamSocket(bev, options, secureTransport === "on");
-    const secure = secureTransport === "on" ? { tls: tlsOf(options) } : {};
-    bev.connect({ ...target, timeoutMs, signal, ...secure });
-    return socket;
+    return make();
   } catch (error) {
-    bev.free();
-    throw new SocketError((error as Error).message, error);
+    throw socketError(error);
   }
 }
 
+function socketError(error: unknown): SocketError {
+  if (error instanceof SocketError) return error;
+  return new SocketError(error instanceof Error ? error.message : "the connection has failed", error);
+}
+
+/** @throws {TypeError} When an option is wrong */
+function checkOptions(options: SocketsOptions): SocketsOptions {
+  const wrong = (name: keyof SocketsOptions, what: string): TypeError =>
+    new TypeError(`Cannot ${DOING}: ${name} is not ${what}: received ${show(options[name])}`);
+  const { secureTransport = "off", allowHalfOpen = false, sni, alpn, tls, highWaterMark } = options;
+  if (!["off", "on", "starttls"].includes(secureTransport)) throw wrong("secureTransport", `"off", "on" or "starttls"`);
+  if (typeof allowHalfOpen !== "boolean") throw wrong("allowHalfOpen", "a boolean");
+  if (sni !== undefined && sni !== null && (typeof sni !== "string" || sni === "")) throw wrong("sni", "a host name");
+  if (alpn !== undefined && !Array.isArray(alpn)) throw wrong("alpn", "a list of names");
+  const bytes = typeof highWaterMark === "bigint" ? Number(highWaterMark) : highWaterMark;
+  if (bytes !== undefined && !(Number.isSafeInteger(bytes) && bytes >= 1)) {
+    throw wrong("highWaterMark", "a whole number of bytes from 1 on");
+  }
+  checkSignal(DOING, options.signal);
+  const checked = tls === undefined ? options : { ...options, tls: namedOnce(readOptions(DOING, tls, TLS, "tls")) };
+  if (secureTransport !== "off") checkTls(DOING, tlsOf(checked), "client");
+  // Their defaults in the draft are null and an empty list.
+  else if ((sni ?? undefined) !== undefined || (alpn !== undefined && alpn.length > 0) || tls !== undefined) {
+    throw new TypeError(`Cannot ${DOING}: sni, alpn and tls have no meaning with secureTransport "off"`);
+  }
+  return bytes === undefined ? checked : { ...checked, highWaterMark: bytes };
+}
+
+/** The name of the server under one name. */
+function namedOnce({ expectedServerHostname, servername, ...tls }: SocketsTlsOptions): TlsConnectOptions {
+  const serverName = tls.serverName ?? expectedServerHostname ?? servername;
+  return serverName === undefined ? tls : { ...tls, serverName };
+}
+
+/** What `connect()` was told of TLS. */
 function tlsOf({ tls, sni, alpn }: SocketsOptions): TlsConnectOptions {
   return {
     ...tls,
-    ...(sni === undefined ? {} : { serverName: sni }),
-    ...(alpn === undefined ? {} : { alpnProtocols: alpn }),
+    ...((sni ?? undefined) === undefined ? {} : { serverName: sni as string }),
+    ...(alpn === undefined || alpn.length === 0 ? {} : { alpnProtocols: alpn }),
   };
 }
 
-/** The port is what stands behind the last colon. */
-function targetOf(address: SocketsAddress): { hostname: string; port: number } {
-  if (typeof address === "object" && address !== null) return { hostname: address.hostname, port: address.port };
-  const match = /^(?:\[(.+)\]|([^:]+)):(\d{1,5})$/.exec(address);
-  if (match === null) throw new SocketError(`cannot connect: the address is not host:port: received ${show(address)}`);
-  return { hostname: (match[1] ?? match[2]) as string, port: Number(match[3]) };
+/** The parts of an address. As text, the port is what stands behind the last colon. */
+function targetOf(address: SocketsAddress): { hostname: string; port: number; family?: "IPv4" | "IPv6" | undefined } {
+  if (typeof address === "string") {
+    const match = /^(\[[^\]]+\]|[^:]+):(\d+)$/.exec(address);
+    if (match === null) throw new TypeError(`Cannot ${DOING}: the address is not host:port: received ${show(address)}`);
+    address = { hostname: match[1] as string, port: match[2] as string };
+  } else if (typeof address !== "object" || address === null) {
+    throw new TypeError(`Cannot ${DOING}: the address is not host:port or an object: received ${show(address)}`);
+  }
+  const { hostname, port, ...others } = readOptions(DOING, address, ADDRESS, "address");
+  if (typeof hostname !== "string" || hostname === "") {
+    throw new TypeError(`Cannot ${DOING}: the hostname is not a non-empty string: received ${show(hostname)}`);
+  }
+  const number = typeof port === "string" && /^\d+$/.test(port) ? Number(port) : port;
+  if (typeof number !== "number" || !Number.isInteger(number) || number < 1 || number > 65_535) {
+    throw new TypeError(`Cannot ${DOING}: the port is not a whole number from 1 to 65535: received ${show(port)}`);
+  }
+  // A URL has the brackets in its hostname.
+  return { ...others, hostname: /^\[(.+)\]$/.exec(hostname)?.[1] ?? hostname, port: number };
 }

@@ -47,6 +47,7 @@ export interface ByteWritable {
     close(): Promise<void>;
     abort(reason?: unknown): Promise<void>;
     releaseLock(): void;
+    readonly desiredSize: number | null;
     readonly ready: Promise<unknown>;
     readonly closed: Promise<unknown>;
   };
@@ -126,8 +127,10 @@ function makeWritable(core: BevCore): ByteWritable {
 interface ReadableHooks {
   /** The stream was made: what ends it with a reason. */
   onStart?(fail: (reason: unknown) => void): void;
-  /** The stream was cancelled. */
+  /** The stream is being cancelled. */
   onCancel?(): void;
+  /** The stream was cancelled, and the view is left. */
+  onCancelled?(): void;
   /** What arrives has ended, by an error or not. */
   onEnd?(error: unknown): void;
 }
@@ -156,7 +159,9 @@ export function streamOfView(view: View<Uint8Array>, hooks: ReadableHooks): Byte
     async cancel() {
       cancelled = true;
       hooks.onCancel?.();
-      await view.return();
+      const left = view.return();
+      hooks.onCancelled?.();
+      await left;
     },
   }, { highWaterMark: 0 });
 }
@@ -261,6 +266,11 @@ export class Sink implements Writer {
   }
 
   write(chunk: unknown): Promise<void> | undefined {
+    const { failure } = this.#core;
+    if (failure !== null) {
+      this.onError(failure);
+      throw this.#ended?.reason;
+    }
     this.#open();
     let data: Uint8Array | string;
     try {
@@ -344,8 +354,9 @@ export class Sink implements Writer {
   }
 
   onError(error: EventError): void {
-    this.fail(error);
+    // It may have a reason of its own for the stream.
     this.#hooks.onFailed?.(error);
+    this.fail(error);
   }
 
   /** Ends the stream with a reason, and leaves the bufferevent to itself. */

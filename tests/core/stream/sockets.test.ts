@@ -3,7 +3,7 @@
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertRejects, assertStrictEquals, assertThrows } from "@std/assert";
 import type { SocketBufferEvent } from "../../../core/bufferevent/socket.ts";
-import { BEV_EVENT_EOF } from "../../../core/flags.ts";
+import { BEV_EVENT_EOF, BEV_EVENT_READING, EV_READ } from "../../../core/flags.ts";
 import { serve, type Server } from "../../../core/stream/serve.ts";
 import {
   connect,
@@ -65,6 +65,12 @@ async function stateOf(sim: SimRuntime, promise: Promise<unknown>): Promise<stri
   return state;
 }
 
+/** Fails unless `act` throws a SocketError whose message has the words. */
+function refused(act: () => unknown, words: string): void {
+  const error = assertThrows(act, SocketError, words) as Error;
+  assert(error instanceof TypeError && error.message.startsWith("SocketError: Cannot "), error.message);
+}
+
 describe("socketsConnect()", () => {
   it("tells where it is connected, and carries bytes both ways", async () => {
     const { sim, server, socket, peer, seen, end } = await scene();
@@ -99,14 +105,120 @@ describe("socketsConnect()", () => {
       await sim.run(other.opened);
       await sim.run(other.close());
     }
-    const wrong: unknown[] = ["nohost", "a:b", "::1:80", "[::1]", ":80", 7, null, { hostname: "x" }, "x:99999"];
-    for (const address of wrong) {
-      const error = assertThrows(() => connect(address as SocketsAddress, { runtime: sim }), SocketError) as Error;
-      assert(error instanceof TypeError && error.message.startsWith("SocketError: "), String(address));
-    }
-    assertThrows(() => connect("a:1", { secureTransport: "maybe" as "on", runtime: sim }), SocketError);
-    assertThrows(() => connect("a:1", { sni: "b", runtime: sim }), SocketError);
     void socket;
+    await end();
+  });
+
+  it("takes the parts of an address as a URL and a server have them", async () => {
+    const { sim, server, end } = await scene();
+    const port = portOf(server);
+    const parts: SocketsAddress[] = [
+      { hostname: "127.0.0.1", port: String(port) },
+      new URL(`tcp://127.0.0.1:${port}/x`),
+      server.address as { hostname: string; port: number; family: "IPv4" },
+      { hostname: "localhost", port, family: "IPv4" },
+    ];
+    for (const address of parts) {
+      const other = connect(address, { runtime: sim });
+      assertEquals((await sim.run(other.opened)).remoteAddress, `127.0.0.1:${port}`);
+      await sim.run(other.close());
+    }
+    const ipv6 = connect(new URL("tcp://[::1]:9"), { runtime: sim });
+    const error = await assertRejects(() => sim.run(ipv6.opened), SocketError, "[::1]:9") as SocketError;
+    assertEquals(error.code, "ECONNREFUSED");
+    await end();
+  });
+
+  it("refuses wrong addresses and options in words", async () => {
+    const { sim, end } = await scene();
+    const hostPort = "the address is not host:port";
+    const range = "the port is not a whole number from 1 to 65535: received";
+    const addresses: [address: unknown, words: string][] = [
+      ["nohost", `${hostPort}: received "nohost"`],
+      ["a:b", hostPort],
+      ["::1:80", hostPort],
+      ["[::1]", hostPort],
+      [":80", hostPort],
+      ["", hostPort],
+      ["x:99999", `${range} "99999"`],
+      ["x:0", `${range} "0"`],
+      [7, "the address is not host:port or an object: received 7"],
+      [null, "received null"],
+      [undefined, "received undefined"],
+      [Symbol("x"), "received Symbol(x)"],
+      [{ hostname: "x" }, `${range} undefined`],
+      [{ hostname: "x", port: "http" }, `${range} "http"`],
+      [{ hostname: "x", port: "-1" }, `${range} "-1"`],
+      [{ hostname: "x", port: "" }, `${range} ""`],
+      [{ hostname: "x", port: 1.5 }, `${range} 1.5`],
+      [{ hostname: "x", port: 65536 }, `${range} 65536`],
+      [{ hostname: "x", port: NaN }, `${range} NaN`],
+      [{ port: 1 }, "the hostname is not a non-empty string: received undefined"],
+      [{ hostname: 5, port: 1 }, "the hostname is not a non-empty string: received 5"],
+      [{ hostname: "127.0.0.1\0.example", port: 1 }, "NUL"],
+      [{ host: "x", port: 1 }, "unknown option address.host: did you mean address.hostname?"],
+      [{ hostname: "x", port: 1, family: 4 }, "the family is not IPv4 or IPv6: received 4"],
+    ];
+    for (const [address, words] of addresses) {
+      refused(() => connect(address as SocketsAddress, { runtime: sim }), words);
+    }
+
+    const options: [options: unknown, words: string][] = [
+      [null, "the options are not an object: received null"],
+      [7, "the options are not an object: received 7"],
+      [{ secureTransport: "maybe" }, 'secureTransport is not "off", "on" or "starttls": received "maybe"'],
+      [{ secureTransport: null }, 'secureTransport is not "off", "on" or "starttls": received null'],
+      [{ allowHalfOpen: "no" }, 'allowHalfOpen is not a boolean: received "no"'],
+      [{ sni: "b" }, 'sni, alpn and tls have no meaning with secureTransport "off"'],
+      [{ alpn: ["h2"] }, 'sni, alpn and tls have no meaning with secureTransport "off"'],
+      [{ tls: {} }, 'sni, alpn and tls have no meaning with secureTransport "off"'],
+      [{ secureTransport: "on", sni: 7 }, "sni is not a host name: received 7"],
+      [{ secureTransport: "starttls", alpn: "h2" }, 'alpn is not a list of names: received "h2"'],
+      [{ secureTransport: "starttls", alpn: [""] }, "an ALPN protocol has 1 to 255 ASCII characters"],
+      [{ secureTransport: "on", tls: { ca: 7 } }, "tls.ca is not PEM"],
+      [
+        { secureTransport: "on", tls: { serverNam: "x" } },
+        "unknown option tls.serverNam: did you mean tls.serverName?",
+      ],
+      [{ highWaterMark: 0 }, "highWaterMark is not a whole number of bytes from 1 on: received 0"],
+      [{ highWaterMark: 1.5 }, "received 1.5"],
+      [{ highWaterMark: "64" }, 'received "64"'],
+      [{ highWaterMark: -1n }, "received -1n"],
+      [{ timeoutMs: -1 }, "timeoutMs"],
+      [{ signal: {} }, "the signal is not an AbortSignal: received Object"],
+      [{ halfOpen: true }, "unknown option halfOpen: did you mean allowHalfOpen?"],
+      [{ secure: "on" }, "unknown option secure: did you mean"],
+      [{
+        get secureTransport() {
+          throw new Error("no");
+        },
+      }, "a getter or a proxy has thrown"],
+    ];
+    for (const [option, words] of options) {
+      const given = typeof option === "object" && option !== null
+        ? Object.defineProperties({ runtime: sim }, Object.getOwnPropertyDescriptors(option))
+        : option;
+      refused(() => connect("127.0.0.1:9", given as SocketsOptions), words);
+    }
+    // The defaults of the draft are no options.
+    const socket = connect("127.0.0.1:9", { sni: null, alpn: [], tls: undefined, runtime: sim });
+    await sim.run(socket.opened.catch(() => {}));
+    await end();
+  });
+
+  it("refuses wrong options of startTls() in words, and is not used up by it", async () => {
+    const { sim, socket, end } = await scene({ secureTransport: "starttls" });
+    await sim.run(socket.opened);
+    const wrong: [options: unknown, words: string][] = [
+      [null, "Cannot start TLS: the options are not an object: received null"],
+      ["x", "the options are not an object"],
+      [{ hostname: "x" }, "unknown option hostname"],
+      [{ serverName: 7 }, "tls.serverName is not a host name"],
+      [{ expectedServerHostname: "" }, "tls.serverName is not a host name"],
+    ];
+    for (const [options, words] of wrong) refused(() => socket.startTls(options as { servername: string }), words);
+    assertEquals(socket.upgraded, false);
+    await sim.run(socket.writable.getWriter().write("still usable"));
     await end();
   });
 
@@ -162,6 +274,36 @@ describe("socketsConnect()", () => {
     await end();
   });
 
+  it("is closed when both directions are over, half-open or not, whichever is the first", async () => {
+    for (const order of ["read, write", "write, read", "write and read at once"]) {
+      const { sim, server, socket, peer, seen, end } = await scene({ allowHalfOpen: true });
+      await sim.run(socket.opened);
+      await sim.advance(5);
+      const reader = socket.readable.getReader();
+      const writer = socket.writable.getWriter();
+      await sim.run(writer.write("last"));
+      if (order === "write, read") {
+        await sim.run(writer.close());
+        assertEquals(await stateOf(sim, socket.closed), "pending");
+      }
+      peer().shutdown();
+      if (order === "write and read at once") await sim.run(Promise.all([writer.close(), reader.read()]));
+      else assertEquals((await sim.run(reader.read())).done, true);
+      if (order === "read, write") {
+        assertEquals(await stateOf(sim, socket.closed), "pending");
+        await sim.run(writer.close());
+      }
+      assertEquals(await stateOf(sim, socket.closed), "resolved", order);
+      await sim.run(Promise.all([reader.closed, writer.closed]));
+      await sim.advance(5);
+      assertEquals(seen.text, "last");
+      peer().free();
+      await sim.advance(5);
+      assertEquals([server.connections, sim.openHandles], [0, 1]);
+      await end();
+    }
+  });
+
   it("resolves closed after a reset, which the streams tell", async () => {
     const { sim, socket, peer, end } = await scene();
     await sim.run(socket.opened);
@@ -172,6 +314,49 @@ describe("socketsConnect()", () => {
     await sim.run(socket.closed);
     assertEquals((await assertRejects(() => reading) as { code?: string }).code, "ECONNRESET");
     await end();
+  });
+
+  it("hears of a reset though nobody reads or writes, and the next write rejects", async () => {
+    for (const allowHalfOpen of [false, true]) {
+      const { sim, socket, peer, end } = await scene({ allowHalfOpen });
+      await sim.run(socket.opened);
+      await sim.advance(5);
+      const reader = socket.readable.getReader();
+      const writer = socket.writable.getWriter();
+      await sim.run(writer.write("fine"));
+      await sim.advance(5);
+      peer().reset();
+      await sim.run(socket.closed);
+      for (const promise of [writer.closed, writer.ready, writer.write("x"), reader.closed, reader.read()]) {
+        assertEquals((await assertRejects(() => sim.run(promise), SocketError) as SocketError).code, "ECONNRESET");
+      }
+      await end();
+    }
+  });
+
+  it("gives what came before a reset, while writing fails at once", async () => {
+    const { sim, socket, peer, end } = await scene();
+    await sim.run(socket.opened);
+    await sim.advance(5);
+    peer().write("before");
+    await sim.advance(5);
+    peer().reset();
+    await sim.run(socket.closed);
+    const writing = socket.writable.getWriter().write("x");
+    assertEquals((await assertRejects(() => sim.run(writing), SocketError) as SocketError).code, "ECONNRESET");
+    const reader = socket.readable.getReader();
+    assertEquals(text((await sim.run(reader.read())).value!), "before");
+    assertEquals((await assertRejects(() => sim.run(reader.read()), SocketError) as SocketError).code, "ECONNRESET");
+    await end();
+
+    const unread = await scene();
+    await unread.sim.run(unread.socket.opened);
+    await unread.sim.advance(5);
+    unread.peer().write("before");
+    await unread.sim.advance(5);
+    unread.peer().reset();
+    await unread.sim.advance(5);
+    await unread.end();
   });
 
   it("fails what is read after a failure too: it is no end", async () => {
@@ -212,6 +397,35 @@ describe("socketsConnect()", () => {
     assertEquals(seen.text, long);
     assertStrictEquals(socket.close(), closed);
     await end();
+  });
+
+  it("delivers with close() what was written before there is a connection", async () => {
+    for (const length of [7, 1_000_000]) {
+      const { sim, socket, seen, end } = await scene();
+      const writer = socket.writable.getWriter();
+      const opened = assertRejects(() => socket.opened, SocketError);
+      await writer.write("x".repeat(7));
+      const long = writer.write(new Uint8Array(length - 7));
+      long.catch(() => {});
+      const closed = socket.close();
+      assertEquals(await stateOf(sim, closed), "pending");
+      await opened;
+      await sim.run(closed);
+      await sim.advance(20);
+      assert(seen.text.length >= 7 && seen.text.startsWith("x".repeat(7)), `${seen.text.length} bytes`);
+      assertEquals(seen.events, [BEV_EVENT_EOF | BEV_EVENT_READING]);
+      await end();
+    }
+  });
+
+  it("rejects closed when close() was to deliver something, and there is no connection", async () => {
+    const sim = simRuntime();
+    const socket = connect("127.0.0.1:9", { runtime: sim });
+    await socket.writable.getWriter().write("lost");
+    const error = await assertRejects(() => sim.run(socket.close()), SocketError) as SocketError;
+    assertEquals(error.code, "ECONNREFUSED");
+    await sim.advance(10);
+    assertEquals([sim.openHandles, sim.pending], [0, 0]);
   });
 
   it("rejects opened with the reason of close()", async () => {
@@ -263,6 +477,89 @@ describe("socketsConnect()", () => {
     await cut.end();
   });
 
+  it("is closed when its writable is aborted, and delivers what was written", async () => {
+    for (const when of ["opened", "early", "upgrading"]) {
+      const { sim, socket: first, seen, end } = await scene({ secureTransport: "starttls" });
+      if (when === "opened") {
+        await sim.run(first.opened);
+        await sim.advance(5);
+      }
+      const socket = when === "upgrading" ? first.startTls() : first;
+      const reader = socket.readable.getReader();
+      const reading = assertRejects(() => reader.read());
+      const writer = socket.writable.getWriter();
+      if (when !== "upgrading") await sim.run(writer.write("delivered"));
+      const reason = new Error("enough");
+      await sim.run(writer.abort(reason));
+      await sim.run(socket.closed);
+      assertStrictEquals(await sim.run(reading), reason);
+      assertStrictEquals(await sim.run(assertRejects(() => reader.closed)), reason);
+      assertStrictEquals(await sim.run(assertRejects(() => writer.closed)), reason);
+      if (when !== "opened") assertStrictEquals(await sim.run(assertRejects(() => socket.opened)), reason);
+      await sim.advance(20);
+      assertEquals(seen.text, when === "upgrading" ? "" : "delivered");
+      await end();
+    }
+  });
+
+  it("drops what arrives once its readable was cancelled, and hears the end", async () => {
+    for (const allowHalfOpen of [false, true]) {
+      const { sim, socket, peer, end } = await scene({ allowHalfOpen });
+      await sim.run(socket.opened);
+      await sim.advance(5);
+      peer().write(new Uint8Array(300_000));
+      await sim.advance(5);
+      await sim.run(socket.readable.cancel());
+      await sim.advance(100);
+      assertEquals(peer().output.length, 0, "the peer is not held up");
+      await sim.run(socket.writable.getWriter().write("still writable"));
+      assertEquals(await stateOf(sim, socket.closed), "pending");
+      peer().shutdown();
+      await sim.advance(10);
+      if (allowHalfOpen) {
+        assertEquals(await stateOf(sim, socket.closed), "pending");
+        await end();
+        continue;
+      }
+      assertEquals(await stateOf(sim, socket.closed), "resolved");
+      await end();
+    }
+  });
+
+  it("hears of a reset once its readable was cancelled", async () => {
+    const { sim, socket, peer, end } = await scene({ allowHalfOpen: true });
+    await sim.run(socket.opened);
+    await sim.advance(5);
+    await sim.run(socket.readable.cancel());
+    peer().reset();
+    await sim.run(socket.closed);
+    await end();
+  });
+
+  it("heeds highWaterMark both ways", async () => {
+    const { sim, socket, peer, end } = await scene({ highWaterMark: 1000n });
+    const writer = socket.writable.getWriter();
+    assertEquals(writer.desiredSize, 1000);
+    void writer.write(new Uint16Array(100));
+    void writer.write("grüße");
+    assertEquals(writer.desiredSize, 1000 - 200 - 7);
+    await sim.run(socket.opened);
+    await sim.advance(5);
+    assertEquals(writer.desiredSize, 1000);
+    peer().disable(EV_READ);
+    let settled = 0;
+    for (let i = 0; i < 1000; i++) writer.write(new Uint8Array(1000)).then(() => settled++, () => {});
+    await sim.advance(100);
+    assert(settled > 100 && settled < 400, `${settled} kB`);
+    assertEquals(await stateOf(sim, writer.ready), "pending");
+
+    peer().write(new Uint8Array(300_000));
+    const reader = socket.readable.getReader();
+    const { value } = await sim.run(reader.read());
+    assert(value!.length <= 1000, `${value!.length} bytes`);
+    await end();
+  });
+
   it("changes to TLS as soon as it is connected when startTls() came before, and sends nothing in the clear", async () => {
     const sim = simRuntime();
     const log: string[] = [];
@@ -306,6 +603,63 @@ describe("socketsConnect()", () => {
       await sim.advance(10);
       assertEquals(sim.openHandles, 0);
     }
+  });
+
+  it("resolves closed of the first socket when the caller of startTls() has had time to turn to the new one", async () => {
+    for (const opens of [false, true]) {
+      const sim = simRuntime();
+      const server = await serve({ runtime: sim, hostname: "127.0.0.1", port: 0 }, {
+        open: (bev) => bev.startTls({ cert: "127.0.0.1 signed by CA", key: "k" }),
+        read: (bev) => bev.writeBuffer(bev.input),
+      });
+      const address = `127.0.0.1:${portOf(server)}`;
+      const first = connect(address, { runtime: sim, secureTransport: "starttls", tls: { ca: "CA" } });
+      if (opens) await sim.run(first.opened);
+      // A library that gives up when the socket is closed before it has said that it upgrades.
+      let state = "open";
+      let outcome = "";
+      first.closed.then(() => outcome = state === "upgraded" ? "goes on" : "gives up");
+      const socket = first.startTls();
+      assertEquals([first.upgraded, outcome], [true, ""]);
+      const writer = socket.writable.getWriter();
+      writer.ready.then(() => Promise.resolve()).then(() => Promise.resolve()).then(() => state = "upgraded");
+      await sim.run(first.closed);
+      assertEquals(outcome, "goes on");
+      await sim.run(writer.write("secret"));
+      assertEquals(text((await sim.run(socket.readable.getReader().read())).value!), "secret");
+      await sim.run(socket.close());
+      await sim.run(server.close({ graceMs: 0 }));
+    }
+  });
+
+  it("takes the name of the server by the names that other libraries have for it", async () => {
+    const sim = simRuntime();
+    const server = await serve({ runtime: sim, hostname: "127.0.0.1", port: 0 }, {
+      open: (bev) => bev.startTls({ cert: "db.example signed by CA", key: "k" }),
+    });
+    const address = `127.0.0.1:${portOf(server)}`;
+    const names: [options: { [name: string]: string }, code: string | undefined][] = [
+      [{}, "ERR_TLS_CERT"],
+      [{ serverName: "db.example" }, undefined],
+      [{ expectedServerHostname: "db.example" }, undefined],
+      [{ servername: "db.example" }, undefined],
+      [{ serverName: "db.example", servername: "other.example" }, undefined],
+      [{ servername: "other.example" }, "ERR_TLS_CERT"],
+    ];
+    for (const [options, code] of names) {
+      const opened = [
+        connect(address, { runtime: sim, secureTransport: "starttls", tls: { ca: "CA" } }).startTls(options),
+        connect(address, { runtime: sim, secureTransport: "starttls", tls: { ca: "CA", ...options } }).startTls(),
+        connect(address, { runtime: sim, secureTransport: "starttls", sni: "first.example", tls: { ca: "CA" } })
+          .startTls({ serverName: "127.0.0.1", ...options }),
+      ];
+      for (const socket of options.serverName === undefined ? opened.slice(0, 2) : opened) {
+        const outcome = await sim.run(socket.opened.then(() => undefined, (error: SocketError) => error.code));
+        assertEquals(outcome, code, JSON.stringify(options));
+        await sim.run(socket.close().catch(() => {}));
+      }
+    }
+    await sim.run(server.close({ graceMs: 0 }));
   });
 
   it("refuses startTls() where it was not asked for", async () => {
