@@ -59,6 +59,7 @@ export { Overlapped, type OverlappedCallback } from "./poll/overlapped.ts";
 export type { WaitOptions } from "./poll/wait.ts";
 export * from "./buffer/mod.ts";
 export { Loan } from "./buffer/loan.ts";
+export type { HostAbortSignal } from "./bufferevent/abort.ts";
 export { BufferEvent, type BufferEventCallbacks, type Watermarks } from "./bufferevent/bufferevent.ts";
 export { SocketBufferEvent } from "./bufferevent/socket.ts";
 export { bufferEventPair, PairBufferEvent, type PairOptions } from "./bufferevent/pair.ts";
@@ -93,7 +94,7 @@ export {
   type ServeOptions,
   Server,
 } from "./stream/serve.ts";
-export type { LineViewOptions } from "./stream/lenses.ts";
+export type { FrameViewOptions, LineViewOptions } from "./stream/lenses.ts";
 export { View, type ViewOptions } from "./stream/views.ts";
 export type {
   ByteChunk,

@@ -105,7 +105,11 @@ function runDeferred(chain: Chain): void {
   const { added, deleted } = callbacks.deferral;
   callbacks.deferral.added = 0;
   callbacks.deferral.deleted = 0;
-  run(chain, callbacks, chain.length + deleted - added, added, deleted);
+  try {
+    run(chain, callbacks, chain.length + deleted - added, added, deleted);
+  } catch (error) {
+    if (chain.owner === null || !chain.owner.caught(error)) throw error;
+  }
 }
 
 /** Tells the callbacks of a change, or notes it for the loop. */

@@ -5,6 +5,7 @@
  */
 
 import { plain, stateError } from "../checks.ts";
+import type { EventError } from "../errors.ts";
 import {
   Chunk,
   COUNTED,
@@ -50,6 +51,12 @@ export interface BufferOwner {
    * `added` bytes came and `deleted` bytes went. The buffer is whole and may be used.
    */
   onBufferChange(buffer: EvBuffer, added: number, deleted: number): void;
+  /** An operation of the user's has failed, for what is in the buffer or for its state. */
+  onBufferError(error: EventError): void;
+  /** A release callback has thrown. Returns whether that is seen to: else it is thrown on. */
+  onReleaseError(error: unknown): boolean;
+  /** A deferred change callback has thrown, in the loop. Returns whether that is seen to. */
+  caught(error: unknown): boolean;
 }
 
 /** What only some buffers have. */
@@ -113,6 +120,8 @@ export function moved(source: Chain, destination: Chain, n: number): void {
 function tell(chain: Chain, origSize: number, added: number, deleted: number): void {
   try {
     runReleases();
+  } catch (error) {
+    if (chain.owner === null || !chain.owner.onReleaseError(error)) throw error;
   } finally {
     if (chain.side !== null && chain.side.callbacks !== null) runCallbacks(chain, origSize, added, deleted);
   }
@@ -120,8 +129,14 @@ function tell(chain: Chain, origSize: number, added: number, deleted: number): v
 
 /** Throws the error of an operation that the chain's state forbids. */
 export function refuse(chain: Chain, verb: string): never {
-  if ((chain.state & FREED) !== 0) throw stateError(verb, "the buffer was freed", "EV_FREED");
-  throw stateError(verb, "that end of the buffer is frozen", "EV_FROZEN");
+  if ((chain.state & FREED) !== 0) throw blame(chain, stateError(verb, "the buffer was freed", "EV_FREED"));
+  throw blame(chain, stateError(verb, "that end of the buffer is frozen", "EV_FROZEN"));
+}
+
+/** Tells the owner of the buffer of an error that an operation of the user's is about to throw. */
+export function blame(chain: Chain, error: EventError): EventError {
+  if (chain.owner !== null) chain.owner.onBufferError(error);
+  return error;
 }
 
 // At the back.

@@ -5,7 +5,8 @@
  * None of these asks whether an end is frozen; all of them tell the buffer's owner and its callbacks.
  */
 
-import { type BufferOwner, FRONT_CLOSED, refuse } from "./chain.ts";
+import { blame, type BufferOwner, FRONT_CLOSED, refuse } from "./chain.ts";
+import type { EventError } from "../errors.ts";
 import { checkChain } from "./check.ts";
 import { chainOf, type EvBuffer } from "./evbuffer.ts";
 import { consumeChain, extentsOf, feedChain, firstExtentOf, loanOf, moveChain, takeChain, unpinChain } from "./flow.ts";
@@ -81,6 +82,11 @@ export function take(buffer: EvBuffer, n: number, before = 0, after = 0): Uint8A
  */
 export function findFront(buffer: EvBuffer, needle: Uint8Array): number {
   return searchFront(chainOf(buffer), needle);
+}
+
+/** Says that an error is about what is in `buffer`, and gives the error. */
+export function blameBuffer(buffer: EvBuffer, error: EventError): EventError {
+  return blame(chainOf(buffer), error);
 }
 
 /** Throws, with `verb` in the message, when the user may not take bytes off the front. O(1). */

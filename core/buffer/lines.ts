@@ -4,7 +4,7 @@
 
 import { checkEol, stateError } from "../checks.ts";
 import { type Chunk, dropUser, expose, handOut, LENT } from "./chunk.ts";
-import { type Chain, changed, copyFront, dropFront, FRONT_CLOSED, lookFront } from "./chain.ts";
+import { blame, type Chain, changed, copyFront, dropFront, FRONT_CLOSED, lookFront } from "./chain.ts";
 import { hasCallbacks } from "./callbacks.ts";
 import { findByte, findWith, hasMemo, isSimple, lastByteOf, scan, scanFront, wordsOf } from "./eol.ts";
 import { EVBUFFER_EOL_CRLF } from "../flags.ts";
@@ -27,7 +27,7 @@ export function readLine(chain: Chain, eol: number, maxBytes: number): Uint8Arra
     const hit = findByte(chunk, lastByteOf(eol), start, chunk.end);
     if (hit >= 0) {
       const end = eol === EVBUFFER_EOL_CRLF && hit > start && data[hit - 1] === CR ? hit - 1 : hit;
-      if (end - start > maxBytes) throw tooLong(maxBytes, end - start);
+      if (end - start > maxBytes) throw tooLong(chain, maxBytes, end - start);
       const line = handOut(chunk, start, end);
       if (chain.side === null && hit + 1 < chunk.end) {
         // As below, for one who only takes line after line: nothing is released, and no callback told.
@@ -44,11 +44,11 @@ export function readLine(chain: Chain, eol: number, maxBytes: number): Uint8Arra
   checkEol("read a line", eol);
   const length = scanFront(chain, eol);
   if (length < 0) {
-    if (scan.pos > maxBytes) throw tooLong(maxBytes, scan.pos);
+    if (scan.pos > maxBytes) throw tooLong(chain, maxBytes, scan.pos);
     return null;
   }
   const eolLength = scan.eolLength;
-  if (length > maxBytes) throw tooLong(maxBytes, length);
+  if (length > maxBytes) throw tooLong(chain, maxBytes, length);
   const line = lookFront(chain, length);
   dropLine(chain, length, eolLength);
   return line;
@@ -73,8 +73,9 @@ function dropLine(chain: Chain, length: number, eolLength: number): void {
   changed(chain, size, 0, eolLength);
 }
 
-function tooLong(maxBytes: number, length: number): Error {
-  return stateError("read a line", `it is longer than ${maxBytes} bytes: received ${length}`, "EV_LINE_TOO_LONG");
+function tooLong(chain: Chain, maxBytes: number, length: number): Error {
+  const why = `it is longer than ${maxBytes} bytes: received ${length}`;
+  return blame(chain, stateError("read a line", why, "EV_LINE_TOO_LONG"));
 }
 
 /** Calls `fn` with each whole line and drops it; gives their number. One notification for the whole run. */
@@ -121,7 +122,7 @@ function linesOfChunk(
     hit = findWith(data, words, byte, start, chunkEnd)
   ) {
     const end = takesCr && hit > start && data[hit - 1] === CR ? hit - 1 : hit;
-    if (end - start > maxBytes) throw tooLong(maxBytes, end - start);
+    if (end - start > maxBytes) throw tooLong(chain, maxBytes, end - start);
     const next = hit + 1;
     // The line is gone before `fn` sees it, so that `fn` may use the buffer.
     const version = chain.version = (chain.version + 1) | 0;
@@ -148,10 +149,10 @@ function oneLine(
 ): boolean {
   const length = scanFront(chain, eol);
   if (length < 0) {
-    if (scan.pos > maxBytes) throw tooLong(maxBytes, scan.pos);
+    if (scan.pos > maxBytes) throw tooLong(chain, maxBytes, scan.pos);
     return false;
   }
-  if (length > maxBytes) throw tooLong(maxBytes, length);
+  if (length > maxBytes) throw tooLong(chain, maxBytes, length);
   const eolLength = scan.eolLength;
   const { data, start, end, source } = chunk;
   chain.version = (chain.version + 1) | 0;

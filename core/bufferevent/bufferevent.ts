@@ -1,15 +1,17 @@
 /** The public face of every bufferevent. */
 
-import { checkFunction, show } from "../checks.ts";
+import { checkFunction, checkSignal, show } from "../checks.ts";
 import { BEV_OPT_DEFER_CALLBACKS, BEV_OPT_UNLOCK_CALLBACKS, EV_READ, EV_WRITE } from "../flags.ts";
 import { EventError } from "../errors.ts";
 import type { EvBuffer } from "../buffer/evbuffer.ts";
 import { utf8Length } from "../buffer/utf8.ts";
 import type { EventBase } from "../loop/event_base.ts";
 import type { FrameCodec } from "../stream/frames.ts";
-import { type LineViewOptions, viewChunks, viewFrames, viewLines } from "../stream/lenses.ts";
-import type { View, ViewOptions } from "../stream/views.ts";
+import { type FrameViewOptions, type LineViewOptions, viewChunks, viewFrames, viewLines } from "../stream/lenses.ts";
+import type { View } from "../stream/views.ts";
 import { type ByteReadableStream, type ByteWritableStream, readableOf, writableOf } from "../stream/web_streams.ts";
+import type { AbortSignalLike } from "../runtime.ts";
+import type { HostAbortSignal } from "./abort.ts";
 import type { BevCore } from "./core.ts";
 import { DEFAULT_MAX_SINGLE } from "./limits.ts";
 import type { RateLimits } from "./rate_core.ts";
@@ -112,14 +114,12 @@ export abstract class BufferEvent<Ctx = unknown> {
     }
     const core = this.#core;
     core.live("set callbacks");
-    if (core.views !== null) core.views.onCallbacks(cb as BufferEventCallbacks<BufferEvent> | null);
-    else core.setCallbacks(cb as BufferEventCallbacks<BufferEvent> | null);
+    if (core.closing === null) core.setCallbacks(cb as BufferEventCallbacks<BufferEvent> | null);
   }
 
   /** The callbacks that are set. libevent: `bufferevent_getcb`. */
   getCallbacks(): BufferEventCallbacks<this> | null {
-    const { views, callbacks } = this.#core;
-    return (views !== null ? views.given : callbacks) as BufferEventCallbacks<this> | null;
+    return this.#core.callbacks as BufferEventCallbacks<this> | null;
   }
 
   /**
@@ -160,8 +160,8 @@ export abstract class BufferEvent<Ctx = unknown> {
    *
    * Reading: the callback comes with at least `low` bytes of input; at `high` reading is suspended, so that the peer has
    * to wait, and goes on when the input was drained below it; 0 is no limit. Writing: the callback comes when the output
-   * has drained to `low`; with `high` bytes of output, 64 KiB when it is 0, `write()` says stop; on what is under a filter
-   * it limits what the filter moves.
+   * has drained to `low`; from `high` bytes of output on `write()` gives false, until the output has drained to `low`. With
+   * a `high` of 0 it gives false at 64 KiB and more. On what is under a filter it limits what the filter moves.
    *
    * libevent: `bufferevent_setwatermark`.
    *
@@ -241,12 +241,12 @@ export abstract class BufferEvent<Ctx = unknown> {
     const core = this.#core;
     if (core.freed || core.finishing) refuseWrite(core, "write");
     const { output } = core;
-    // Text takes at most three bytes for each of its units.
-    if (output.length + 3 * data.length > core.maxOutput) {
-      if (core.overflows(typeof data === "string" ? utf8Length(data) : data.length)) return false;
+    if (output.length >= core.maxOutput) {
+      core.refuseOutput(typeof data === "string" ? utf8Length(data) : data.length);
+      return false;
     }
     output.add(data);
-    return output.length < core.stopAt;
+    return !core.full;
   }
 
   /**
@@ -260,17 +260,65 @@ export abstract class BufferEvent<Ctx = unknown> {
     const core = this.#core;
     if (core.freed || core.finishing) refuseWrite(core, "write a buffer");
     const { output } = core;
-    if (output.length + src.length > core.maxOutput && core.overflows(src.length)) return false;
+    if (output.length >= core.maxOutput && src.length > 0) {
+      core.refuseOutput(src.length);
+      return false;
+    }
     output.addBuffer(src);
-    return output.length < core.stopAt;
+    return !core.full;
   }
 
   /**
-   * The most output that may be queued, in bytes: 64 MiB unless set. A `write()` or `writeBuffer()` that would go beyond it
-   * queues nothing and returns false: the bytes stay the caller's. The event callback gets
-   * `BEV_EVENT_WRITING | BEV_EVENT_ERROR` with the code `ENOBUFS` in the turn, once until the output has drained to the
-   * low watermark of writing; nothing is disabled, and what is queued is sent. A single write of more than this can never be
-   * queued: no write callback follows when there was no output to drain.
+   * Waits until there is room for more output: `if (!bev.write(data)) await bev.drained();`.
+   *
+   * It resolves at once while `write()` would give true, else when the output has drained to the low watermark of
+   * writing; without a high watermark, when it is empty.
+   *
+   * @param options `signal`: aborting it ends the wait, which rejects with the reason
+   * @throws {EventError} What the connection has ended with; `EV_FREED` when it was freed or is being closed
+   *
+   * @example
+   * ```ts
+   * import { bufferEventPair, EventBase } from "trivent";
+   *
+   * const base = new EventBase();
+   * const [near, far] = bufferEventPair(base);
+   * const done = base.dispatch();
+   * let received = 0;
+   * const reading = (async () => {
+   *   for await (const chunk of far) received += chunk.length;
+   * })();
+   * for (let i = 0; i < 100; i++) {
+   *   if (!near.write(new Uint8Array(10_000))) await near.drained();
+   * }
+   * near.shutdown();
+   * await reading;
+   * near.free();
+   * far.free();
+   * await done;
+   * if (received !== 1_000_000) throw new Error(`${received}`);
+   * ```
+   */
+  drained(options: { signal?: AbortSignalLike | undefined } = {}): Promise<void> {
+    return this.#core.drained(checkSignal("wait for the output to drain", options.signal));
+  }
+
+  /**
+   * Aborted when the connection is over: it has failed, is being closed, or was freed. For what a handler waits for
+   * besides: `await fetch(url, { signal: bev.signal })`. Its reason is the `EventError` that says why.
+   *
+   * @throws {EventError} `EV_UNSUPPORTED` where the host has no `AbortController`
+   */
+  get signal(): HostAbortSignal {
+    return this.#core.signal;
+  }
+
+  /**
+   * The last bound of the output, in bytes: 64 MiB unless set, 16 MiB on connections of `serve()` and `connect()`. With
+   * so much queued already, `write()` and `writeBuffer()` queue nothing and return false: the bytes stay the caller's. A
+   * single write is taken whole, however large. The event callback gets `BEV_EVENT_WRITING | BEV_EVENT_ERROR` with the
+   * code `ENOBUFS` in the turn, once until the output has drained to the low watermark of writing; nothing is disabled,
+   * and what is queued is sent.
    *
    * What is added to `output` directly is not checked. Set lower than what is queued, it drops nothing.
    *
@@ -564,11 +612,12 @@ export abstract class BufferEvent<Ctx = unknown> {
    * of file is the codec's to take, and else rejects with `EV_FRAME_TRUNCATED` and stays in `input`.
    *
    * @param codec The codec, such as `lengthPrefixed({ prefixBytes: 4 })`
-   * @param options A signal
+   * @param options A signal, and a bound for codecs of your own: `EV_FRAME_TOO_LONG` when more waits and is no whole frame.
+   * What such a codec throws becomes `EV_FRAME_INVALID`, with it as the cause
    * @returns The view
    * @throws {TypeError} When the codec is none
    */
-  frames(codec: FrameCodec, options: ViewOptions = {}): View<Uint8Array> {
+  frames(codec: FrameCodec, options: FrameViewOptions = {}): View<Uint8Array> {
     return viewFrames(this.#core, codec, options);
   }
 
@@ -629,8 +678,7 @@ export abstract class BufferEvent<Ctx = unknown> {
   close(options: { timeoutMs?: number | undefined } = {}): Promise<boolean> {
     const { timeoutMs = CLOSE_TIMEOUT_MS } = options;
     checkDuration("close a bufferevent: timeoutMs", timeoutMs);
-    this.#core.views?.onClosing();
-    return this.#core.close(timeoutMs);
+    return this.#core.endGracefully(timeoutMs);
   }
 
   /**
@@ -664,7 +712,12 @@ export function checkOptions(options: number): void {
 
 function refuseWrite(core: BevCore, doing: string): never {
   core.live(doing);
-  throw new EventError(`Cannot ${doing}: the sending direction was finished`, { code: "EPIPE", syscall: "write" });
+  const error = new EventError(`Cannot ${doing}: the sending direction was finished`, {
+    code: "EPIPE",
+    syscall: "write",
+  });
+  // Who was not told yet that the connection is being closed has made no mistake.
+  throw core.closing === null ? error : core.raised(error);
 }
 
 function checkDirections(doing: string, what: number): void {

@@ -19,11 +19,24 @@ import { EventError } from "../errors.ts";
 import type { EvBuffer } from "../buffer/evbuffer.ts";
 import { type BufferOwner, setBufferOwner } from "../buffer/internal.ts";
 import type { EventBase } from "../loop/event_base.ts";
-import { LoopEvent } from "../loop/loop_event.ts";
+import type { AbortSignalLike } from "../runtime.ts";
+import { BevEvent } from "./bev_event.ts";
+import { AbortSource, type HostAbortSignal } from "./abort.ts";
 import type { BufferEvent, BufferEventCallbacks } from "./bufferevent.ts";
+import { Drains } from "./drains.ts";
 import { IdleTimer } from "./idle.ts";
-import { FINISHING, FREED, FULL_TOLD, PENDING_READ, PENDING_WRITE, type Side } from "./state.ts";
-import { BevState } from "./state.ts";
+import type { Occupant } from "./occupant.ts";
+import {
+  BevState,
+  FINISHING,
+  FREED,
+  FULL,
+  FULL_TOLD,
+  PENDING_READ,
+  PENDING_WRITE,
+  type Side,
+  WAITS_WHILE_FULL,
+} from "./state.ts";
 
 /** Suspended because the input has reached its high watermark (rule V7). */
 export const SUSPEND_WATERMARK = 0x01;
@@ -33,18 +46,17 @@ export const SUSPEND_RATE = 0x02;
 export const SUSPEND_RATE_GROUP = 0x04;
 /** Suspended by the filter above it. */
 export const SUSPEND_FILTER = 0x10;
+/** Suspended because the output is full: a peer that does not read its answers waits with its questions. */
+export const SUSPEND_OUTPUT = 0x20;
 
 /** Runs the callbacks that were triggered or deferred, in the loop. */
-class CallbackEvent extends LoopEvent {
-  readonly #core: BevCore;
-
+class CallbackEvent extends BevEvent {
   constructor(core: BevCore, priority: number) {
-    super(core.loop, null, 0, priority);
-    this.#core = core;
+    super(core, null, 0, priority);
   }
 
   override run(): void {
-    this.#core.runPending();
+    this.core.runPending();
   }
 }
 
@@ -82,6 +94,8 @@ export abstract class BevCore extends BevState implements BufferOwner {
   onOutputBelow(): void {}
   /** The timeouts were set. */
   protected abstract onTimeouts(): void;
+  /** The read timeout, if one is set, counts from now on. */
+  abstract restartRead(): void;
   /** Lets go of what is under it. `free()` has silenced it before. */
   protected abstract onFree(): void;
   /** `bufferevent_flush`. */
@@ -103,6 +117,7 @@ export abstract class BevCore extends BevState implements BufferOwner {
     const { idle } = this;
     if (idle !== null && !idle.timed) idle.restart();
     this.onEnable(what);
+    if (this.owner !== null) this.owner.onProgress();
   }
 
   disable(what: number): void {
@@ -141,7 +156,12 @@ export abstract class BevCore extends BevState implements BufferOwner {
   resumeRead(reason: number): void {
     if ((this.readSuspended & reason) === 0) return;
     this.readSuspended &= ~reason;
-    if (this.readSuspended === 0) this.onReadSuspension();
+    if (this.readSuspended === 0) {
+      // An idle timeout that passed meanwhile did not count.
+      if (this.idle !== null && !this.idle.timed) this.idle.restart();
+      this.onReadSuspension();
+    }
+    if (this.owner !== null) this.owner.onProgress();
   }
 
   suspendWrite(reason: number): void {
@@ -154,6 +174,12 @@ export abstract class BevCore extends BevState implements BufferOwner {
     if ((this.writeSuspended & reason) === 0) return;
     this.writeSuspended &= ~reason;
     if (this.writeSuspended === 0) this.onWriteSuspension();
+  }
+
+  /** Takes watermarks, timeouts and sizes as another bufferevent has them. For one that is new. */
+  adoptLimits(other: BevCore): void {
+    this.limits = other.limits;
+    this.state |= other.state & WAITS_WHILE_FULL;
   }
 
   // ---- watermarks
@@ -170,6 +196,7 @@ export abstract class BevCore extends BevState implements BufferOwner {
     }
     this.limits = this.limits.shared(limits);
     if ((what & EV_READ) !== 0) this.checkHigh();
+    if ((what & EV_WRITE) !== 0) this.#checkFull();
   }
 
   /** Sets how many bytes a read and a write take at most; a write of 0 is as much as the transport takes. */
@@ -182,22 +209,29 @@ export abstract class BevCore extends BevState implements BufferOwner {
 
   /** Suspends reading at the high watermark, and resumes it below (rule V8). */
   checkHigh(): void {
-    if (this.readHigh > 0 && this.input.length >= this.readHigh) this.suspendRead(SUSPEND_WATERMARK);
-    else this.resumeRead(SUSPEND_WATERMARK);
+    if (this.readHigh > 0 && this.input.length >= this.readHigh) {
+      if ((this.readSuspended & SUSPEND_WATERMARK) !== 0) return;
+      this.suspendRead(SUSPEND_WATERMARK);
+      if (this.owner !== null && this.owner.root === this) this.owner.onInputFull();
+    } else this.resumeRead(SUSPEND_WATERMARK);
   }
 
   /** Every change of the two buffers comes here first. Calls no user code. */
   onBufferChange(buffer: EvBuffer, added: number, deleted: number): void {
     if (this.freed) return;
     if (buffer === this.output) {
-      if (added > 0) this.onOutput();
-      else {
+      if (added > 0) {
+        this.onOutput();
+        // Only what has not left at once counts: a pair moves its bytes in the call.
+        if (buffer.length >= this.limits.stopAt && (this.state & FULL) === 0) this.#becomeFull();
+      } else {
+        if ((this.state & (FULL | FULL_TOLD)) !== 0) this.#checkFull();
         const { side } = this;
         if (side !== null) {
           if (side.idle !== null) side.idle.restart();
           if (side.above !== null) side.above.onOutputBelow();
+          if (side.drains !== null) this.#tellDrained(side.drains);
         }
-        if ((this.state & FULL_TOLD) !== 0 && buffer.length <= this.writeLow) this.state &= ~FULL_TOLD;
       }
       return;
     }
@@ -220,19 +254,138 @@ export abstract class BevCore extends BevState implements BufferOwner {
     this.limits = this.limits.shared(limits);
   }
 
-  /** Whether there is no room for `bytes` more of output; if so it is told, once until the output has drained. */
-  overflows(bytes: number): boolean {
+  /** A write is refused since so much is queued already; it is told, once until the output has drained. */
+  refuseOutput(bytes: number): void {
     const { length } = this.output;
-    if (length + bytes <= this.maxOutput) return false;
-    if ((this.state & FULL_TOLD) === 0) {
-      // A write that is too long for an empty output is told each time: nothing drains afterwards.
-      if (length > this.writeLow) this.state |= FULL_TOLD;
-      const message = `Cannot write ${bytes} bytes: ${length} are queued, and maxOutputBytes is ${this.maxOutput}`;
-      this.triggerEvent(
-        BEV_EVENT_WRITING | BEV_EVENT_ERROR,
-        new EventError(message, { code: "ENOBUFS", syscall: "write" }),
-      );
+    if ((this.state & FULL_TOLD) !== 0) return;
+    this.state |= FULL_TOLD;
+    const message = `Cannot write ${bytes} bytes: ${length} are queued, and maxOutputBytes is ${this.maxOutput}`;
+    this.triggerEvent(
+      BEV_EVENT_WRITING | BEV_EVENT_ERROR,
+      this.raised(new EventError(message, { code: "ENOBUFS", syscall: "write" })),
+    );
+  }
+
+  #becomeFull(): void {
+    this.state |= FULL;
+    if ((this.state & WAITS_WHILE_FULL) !== 0) this.suspendRead(SUSPEND_OUTPUT);
+  }
+
+  /** The output or its watermarks have changed: looks again at whether it is full. */
+  #checkFull(): void {
+    const { length } = this.output;
+    if ((this.state & FULL_TOLD) !== 0 && length <= this.writeLow) this.state &= ~FULL_TOLD;
+    if ((this.state & FULL) === 0) {
+      if (length >= this.limits.stopAt) this.#becomeFull();
+      return;
     }
+    if (length > this.limits.goAt) return;
+    this.state &= ~FULL;
+    if ((this.readSuspended & SUSPEND_OUTPUT) === 0) return;
+    this.resumeRead(SUSPEND_OUTPUT);
+    if (this.owner !== null) this.owner.onDrained(this);
+  }
+
+  /** Whether reading goes on while the output is full. */
+  get readsWhileFull(): boolean {
+    return (this.state & WAITS_WHILE_FULL) === 0;
+  }
+
+  set readsWhileFull(reads: boolean) {
+    if (reads) {
+      this.state &= ~WAITS_WHILE_FULL;
+      this.resumeRead(SUSPEND_OUTPUT);
+    } else {
+      this.state |= WAITS_WHILE_FULL;
+      if (this.full) this.suspendRead(SUSPEND_OUTPUT);
+    }
+  }
+
+  /** `drained()`. */
+  drained(signal: AbortSignalLike | undefined): Promise<void> {
+    if (this.freed || this.closing !== null) return Promise.reject(this.ending("wait for the output to drain"));
+    if (!this.full) return signal?.aborted === true ? Promise.reject(signal.reason) : Promise.resolve();
+    const { failure } = this;
+    if (failure !== null) return Promise.reject(failure);
+    const drains = this.rare.drains ??= new Drains();
+    // Whoever waits may be all that keeps the loop going.
+    this.loop.hold(1);
+    const waiting = drains.wait(signal, () => {
+      this.loop.hold(-1);
+      this.owner?.onBack();
+    });
+    this.owner?.onWaiting();
+    return waiting;
+  }
+
+  /** Whether somebody waits in `drained()`. */
+  get awaitsDrain(): boolean {
+    return this.side !== null && this.side.drains !== null && this.side.drains.size > 0;
+  }
+
+  #tellDrained(drains: Drains): void {
+    // Without a high watermark it is wholly drained.
+    const low = this.writeHigh > 0 ? this.limits.goAt : 0;
+    if (!this.full && this.output.length <= low) drains.resolve();
+  }
+
+  // ---- the errors of this connection
+
+  /** Says that an error is this connection's own: a handler that passes it on has not failed. */
+  raised<E extends Error>(error: E): E {
+    (this.rare.raised ??= new WeakSet()).add(error);
+    return error;
+  }
+
+  /** Whether an error is this connection's own. */
+  hasRaised(error: unknown): boolean {
+    return typeof error === "object" && error !== null && this.side?.raised?.has(error) === true;
+  }
+
+  /** The connection has failed. */
+  fail(error: EventError): void {
+    const side = this.rare;
+    side.failure ??= error;
+    this.raised(error);
+    side.drains?.reject(error);
+    side.abort?.abort(error);
+  }
+
+  /** Why something can't be done any more: what the connection has failed with, or else that it was freed. */
+  ending(doing: string): EventError {
+    if (this.failure !== null) return this.failure;
+    const why = this.freed ? "was freed" : "is being closed";
+    return this.raised(new EventError(`Cannot ${doing}: the bufferevent ${why}`, { code: "EV_FREED" }));
+  }
+
+  /** The signal that is aborted when the connection is over. */
+  get signal(): HostAbortSignal {
+    const side = this.rare;
+    if (side.abort === null) {
+      side.abort = new AbortSource();
+      if (this.freed || this.closing !== null || side.failure !== null) side.abort.abort(this.ending("go on"));
+    }
+    return side.abort.signal;
+  }
+
+  /** Code of the program threw in the loop. @returns Whether that is seen to, so that the loop goes on */
+  caught(error: unknown): boolean {
+    const { owner } = this;
+    if (owner === null) return false;
+    owner.failed(error);
+    return true;
+  }
+
+  /** For the buffers: an operation of the user's on the input or output has failed. */
+  onBufferError(error: EventError): void {
+    // A frozen end is the program's own doing, unless the connection is being closed.
+    if (error.code !== "EV_FROZEN" || this.closing !== null) this.raised(error);
+  }
+
+  /** For the buffers: a release callback has thrown. @returns Whether that is seen to */
+  onReleaseError(error: unknown): boolean {
+    if (this.owner === null) return false;
+    this.owner.released(error);
     return true;
   }
 
@@ -252,7 +405,7 @@ export abstract class BevCore extends BevState implements BufferOwner {
     }
     // What was triggered before is told with it.
     if ((this.state & PENDING_WRITE) !== 0) this.state &= ~PENDING_WRITE;
-    this.callbacks?.write?.(this.face as BufferEvent);
+    this.#tellWrite();
   }
 
   /** Calls the read callback. In the loop only. */
@@ -264,14 +417,58 @@ export abstract class BevCore extends BevState implements BufferOwner {
     }
     // What was triggered before is told with it.
     if ((this.state & PENDING_READ) !== 0) this.state &= ~PENDING_READ;
-    this.callbacks?.read?.(this.face as BufferEvent);
+    this.#tellReadable();
   }
 
   /** Calls the event callback. In the loop only. */
   callEvent(what: number, error?: EventError): void {
     if ((this.options & BEV_OPT_DEFER_CALLBACKS) !== 0) {
       this.#pend(what, error);
-    } else this.callbacks?.event?.(this.face as BufferEvent, what, error);
+    } else this.#tellEvent(what, error);
+  }
+
+  /** Whether anybody wants to hear that the output has drained. */
+  get wantsWrite(): boolean {
+    const { occupant, callbacks } = this;
+    if (occupant !== null) return occupant.write !== undefined;
+    return callbacks !== null && callbacks.write !== undefined && callbacks.write !== null;
+  }
+
+  #tellReadable(): void {
+    const { side } = this;
+    if (side !== null && side.occupant !== null) side.occupant.read();
+    else this.userRead();
+  }
+
+  #tellWrite(): void {
+    const { side } = this;
+    if (side !== null && side.occupant !== null) side.occupant.write?.();
+    else this.userWrite();
+  }
+
+  #tellEvent(what: number, error: EventError | undefined): void {
+    if (error !== undefined) this.raised(error);
+    const { side } = this;
+    if (side !== null && side.occupant !== null) side.occupant.event(what, error);
+    else this.userEvent(what, error);
+  }
+
+  /** Calls the user's read callback. */
+  userRead(): void {
+    if (this.owner !== null) this.owner.read(this, this.callbacks);
+    else this.callbacks?.read?.(this.face as BufferEvent);
+  }
+
+  /** Calls the user's write callback. */
+  userWrite(): void {
+    if (this.owner !== null) this.owner.write(this, this.callbacks);
+    else this.callbacks?.write?.(this.face as BufferEvent);
+  }
+
+  /** Calls the user's event callback. */
+  userEvent(what: number, error: EventError | undefined): void {
+    if (this.owner !== null) this.owner.event(this, this.callbacks, what, error);
+    else this.callbacks?.event?.(this.face as BufferEvent, what, error);
   }
 
   /** Lets the callbacks of `what` run in the loop, if the watermarks allow (rule V18). */
@@ -292,7 +489,7 @@ export abstract class BevCore extends BevState implements BufferOwner {
     const side = this.rare;
     if ((what & DIRECTIONS) === BEV_EVENT_WRITING && (what & FAILURES) !== 0) {
       side.pendingFailure |= what;
-      side.failure ??= error;
+      side.pendingWriteError ??= error;
     } else {
       side.pendingEvents |= what;
       side.pendingError ??= error;
@@ -317,39 +514,62 @@ export abstract class BevCore extends BevState implements BufferOwner {
 
   /** The connection first, then read, write, and the other events in one call (rule V19). */
   #runPending(side: Side): void {
-    const face = this.face as BufferEvent;
     if ((side.pendingEvents & BEV_EVENT_CONNECTED) !== 0) {
       side.pendingEvents &= ~BEV_EVENT_CONNECTED;
-      this.callbacks?.event?.(face, BEV_EVENT_CONNECTED);
+      this.#tellEvent(BEV_EVENT_CONNECTED, undefined);
     }
     if ((this.state & PENDING_READ) !== 0) {
       this.state &= ~PENDING_READ;
-      this.callbacks?.read?.(face);
+      this.#tellReadable();
     }
     if ((this.state & PENDING_WRITE) !== 0) {
       this.state &= ~PENDING_WRITE;
-      this.callbacks?.write?.(face);
+      this.#tellWrite();
     }
     const { pendingEvents, pendingError } = side;
     side.pendingEvents = 0;
     side.pendingError = undefined;
     // A clean end of file does not become a failure of reading because writing has failed in the same pass.
     if ((pendingEvents & BEV_EVENT_EOF) !== 0 && (pendingEvents & FAILURES) === 0 && side.pendingFailure !== 0) {
-      this.callbacks?.event?.(face, pendingEvents, pendingError);
+      this.#tellEvent(pendingEvents, pendingError);
       return;
     }
     const events = pendingEvents | side.pendingFailure;
     if (events === 0) return;
-    const error = pendingError ?? side.failure;
+    const error = pendingError ?? side.pendingWriteError;
     side.pendingFailure = 0;
-    side.failure = undefined;
-    this.callbacks?.event?.(face, events, error);
+    side.pendingWriteError = undefined;
+    this.#tellEvent(events, error);
   }
 
   setCallbacks(callbacks: BufferEventCallbacks<BufferEvent> | null): void {
     this.callbacks = callbacks;
+    const { occupant } = this;
+    if (occupant !== null) occupant.onCallbacks?.();
     // What was pending for callbacks that are gone is not told to later ones.
-    if (callbacks === null) this.#forgetPending();
+    else if (callbacks === null) this.#forgetPending();
+  }
+
+  /** Gives the bytes to a filter or a pipe, in place of the callbacks. */
+  occupy(occupant: Occupant): void {
+    this.callbacks = null;
+    this.occupant = occupant;
+  }
+
+  /** Takes them back. What was pending for the occupant is not told to later callbacks. */
+  vacate(): void {
+    this.occupant = null;
+    this.#forgetPending();
+  }
+
+  /** No callback is called any more. What has the bytes still hears that it was freed. */
+  protected silence(): void {
+    this.callbacks = null;
+    this.#forgetPending();
+    const { side } = this;
+    if (side === null || side.occupant === null) return;
+    side.departed = side.occupant;
+    side.occupant = null;
   }
 
   #forgetPending(): void {
@@ -357,7 +577,7 @@ export abstract class BevCore extends BevState implements BufferOwner {
     const { side } = this;
     if (side === null) return;
     side.pendingEvents = side.pendingFailure = 0;
-    side.pendingError = side.failure = undefined;
+    side.pendingError = side.pendingWriteError = undefined;
     if (side.callbackEvent !== null) this.loop.del(side.callbackEvent);
   }
 
@@ -386,6 +606,7 @@ export abstract class BevCore extends BevState implements BufferOwner {
 
   /** The read timeout has passed: reading is disabled, and told (rule V9). */
   readTimedOut(): void {
+    if (this.owner !== null && this.owner.excuses(this)) return;
     this.disable(EV_READ);
     this.callEvent(BEV_EVENT_READING | BEV_EVENT_TIMEOUT);
   }
@@ -404,13 +625,29 @@ export abstract class BevCore extends BevState implements BufferOwner {
 
   /** The idle timeout has passed: both directions are disabled, and it is told. */
   idled(ms: number): void {
-    if (this.closing !== null) return;
+    // While reading is suspended by us it is no fault of the peer's that nothing arrives: it counts anew then.
+    if (this.closing !== null || this.readSuspended !== 0) return;
+    if (this.owner !== null && this.owner.excuses(this)) return;
     this.disable(EV_READ | EV_WRITE);
     const error = new EventError(`Nothing has arrived or left for ${ms} ms`, { code: "ETIMEDOUT" });
     this.callEvent(BEV_EVENT_READING | BEV_EVENT_WRITING | BEV_EVENT_TIMEOUT, error);
   }
 
   // ---- the end
+
+  /** As `close()` of the public object: who waits for the connection hears of it first. */
+  endGracefully(timeoutMs: number): Promise<boolean> {
+    if (this.closing !== null) return this.closing;
+    const { side } = this;
+    side?.occupant?.onClosing?.();
+    const closing = this.close(timeoutMs);
+    // From here on it is known to be over.
+    if (!this.freed && side !== null) {
+      side.drains?.reject(this.ending("wait for the output to drain"));
+      side.abort?.abort(this.ending("go on"));
+    }
+    return closing;
+  }
 
   /** Nothing can be written any more. */
   protected finishOutput(): void {
@@ -426,24 +663,29 @@ export abstract class BevCore extends BevState implements BufferOwner {
     this.rate?.release();
     this.setIdleTimeout(0);
     this.onFree();
-    setBufferOwner(this.input, null);
-    setBufferOwner(this.output, null);
-    this.output.free();
-    this.input.free();
-    const { onFreed, views } = this;
-    this.onFreed = null;
-    views?.onFreed();
-    onFreed?.();
+    this.#freeBuffer(this.output);
+    this.#freeBuffer(this.input);
+    const { side, owner } = this;
+    if (side !== null) {
+      (side.occupant ?? side.departed)?.onFreed?.();
+      side.drains?.reject(this.ending("wait for the output to drain"));
+      side.abort?.abort(this.ending("go on"));
+    }
+    if (owner !== null && owner.root === this) owner.onFreed();
+  }
+
+  /** Freeing gives back what was added by reference: that may throw. */
+  #freeBuffer(buffer: EvBuffer): void {
+    try {
+      buffer.free();
+    } catch (error) {
+      if (!this.onReleaseError(error)) throw error;
+    }
   }
 
   /** Ends at once and frees; a connection is cut where there is one. */
   reset(): void {
     this.free();
-  }
-
-  /** Why nothing can be sent or received any more, where the connection has failed. */
-  get failure(): EventError | null {
-    return null;
   }
 
   /**
@@ -456,6 +698,8 @@ export abstract class BevCore extends BevState implements BufferOwner {
 
   /** Throws when it was freed. */
   live(doing: string): void {
-    if (this.freed) throw new EventError(`Cannot ${doing}: the bufferevent was freed`, { code: "EV_FREED" });
+    if (this.freed) {
+      throw this.raised(new EventError(`Cannot ${doing}: the bufferevent was freed`, { code: "EV_FREED" }));
+    }
   }
 }

@@ -22,7 +22,6 @@ import { BevCore, SUSPEND_FILTER } from "./core.ts";
 import type { BufferEventFilter } from "./filter.ts";
 import { FromBelow, PumpEvent } from "./filter_links.ts";
 import { EXHAUSTED, FAILED, type FilterOwner, FilterRun, MADE, MORE, TAKEN } from "./filter_run.ts";
-import { Occupant } from "./occupant.ts";
 import { InactivityTimers } from "./timers.ts";
 
 /**
@@ -56,22 +55,20 @@ export class FilterCore extends BevCore implements FilterOwner {
     onFreed: (() => void) | null,
   ) {
     below.live("make a filter");
-    if (below.closing !== null || below.views !== null || below.callbacks instanceof Occupant) {
-      const why = below.closing !== null
-        ? "is being closed"
-        : below.views !== null
-        ? "has an open view"
-        : "is taken already";
-      throw new EventError(`Cannot make a filter: the bufferevent under it ${why}`, { code: "EV_BUSY" });
+    const why = below.closing !== null ? "it is being closed" : below.occupant?.what;
+    if (why !== undefined) {
+      throw new EventError(`Cannot make a filter over a bufferevent: ${why}`, { code: "EV_BUSY" });
     }
     super(below.base, options);
     this.below = below;
+    this.owner = below.owner;
+    if (!below.readsWhileFull) this.readsWhileFull = false;
     this.#inward = new FilterRun(this, inputFilter, below.input, this.input, false);
     this.#outward = new FilterRun(this, outputFilter, this.output, below.output, true);
     this.#onFreed = onFreed;
     below.suspendRead(SUSPEND_FILTER);
     below.above = this;
-    below.setCallbacks(this.#fromBelow);
+    below.occupy(this.#fromBelow);
     below.enable(EV_READ | EV_WRITE);
   }
 
@@ -127,6 +124,18 @@ export class FilterCore extends BevCore implements FilterOwner {
   protected override onTimeouts(): void {
     this.#timers.restartRead(this.reading && !this.#endTold);
     this.#timers.restartWrite();
+  }
+
+  override restartRead(): void {
+    this.#timers.restartRead(this.reading && !this.#endTold);
+  }
+
+  override raised<E extends Error>(error: E): E {
+    return this.below.raised(error);
+  }
+
+  override hasRaised(error: unknown): boolean {
+    return this.below.hasRaised(error);
   }
 
   /** Lets the bufferevent below read while we do, and sees to what it has read. */
@@ -338,7 +347,7 @@ export class FilterCore extends BevCore implements FilterOwner {
       this.free();
       return this.closing = Promise.resolve(nothingLost);
     }
-    this.setCallbacks(null);
+    this.silence();
     this.#timers.stop();
     this.loop.del(this.#pumpEvent);
     this.finishOutput();
@@ -405,8 +414,8 @@ export class FilterCore extends BevCore implements FilterOwner {
       else loop.activate(event, EV_FINALIZE);
     }
     if ((this.options & BEV_OPT_CLOSE_ON_FREE) !== 0) below.free();
-    else if (!below.freed && below.callbacks === this.#fromBelow) {
-      below.setCallbacks(null);
+    else if (!below.freed && below.occupant === this.#fromBelow) {
+      below.vacate();
       below.resumeRead(SUSPEND_FILTER);
     }
   }

@@ -1,32 +1,27 @@
 /** What lets a filter run: an event in the loop, and the callbacks of the bufferevent below. */
 
 import type { EventError } from "../errors.ts";
-import { LoopEvent } from "../loop/loop_event.ts";
-import type { BufferEvent, BufferEventCallbacks } from "./bufferevent.ts";
+import { BevEvent } from "./bev_event.ts";
 import type { FilterCore } from "./filter_core.ts";
-import { Occupant } from "./occupant.ts";
+import type { Occupant } from "./occupant.ts";
 
 /** Runs the filters in the loop. */
-export class PumpEvent extends LoopEvent {
-  readonly #core: FilterCore;
-
+export class PumpEvent extends BevEvent<FilterCore> {
   constructor(core: FilterCore) {
-    super(core.loop, null, 0, core.loop.queues.length >> 1);
-    this.#core = core;
+    super(core, null, 0, core.loop.queues.length >> 1);
   }
 
   override run(what: number): void {
-    this.#core.pump(what);
+    this.core.pump(what);
   }
 }
 
 /** What the bufferevent below calls. */
-export class FromBelow extends Occupant implements BufferEventCallbacks<BufferEvent> {
+export class FromBelow implements Occupant {
   readonly what: string = "it has a filter, which has the bytes";
   readonly #core: FilterCore;
 
   constructor(core: FilterCore) {
-    super();
     this.#core = core;
   }
 
@@ -34,7 +29,12 @@ export class FromBelow extends Occupant implements BufferEventCallbacks<BufferEv
     this.#core.onBytesBelow();
   }
 
-  event(_bev: BufferEvent, what: number, error?: EventError): void {
+  onFreed(): void {
+    // A connection that ends takes the filters over it with it, where nobody else would free them.
+    if (this.#core.owner !== null) this.#core.free();
+  }
+
+  event(what: number, error: EventError | undefined): void {
     this.#core.onEventBelow(what, error);
   }
 }

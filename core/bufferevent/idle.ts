@@ -1,11 +1,10 @@
 /** The idle timeout of a bufferevent: neither did bytes arrive nor did any leave for too long. */
 
-import { LoopEvent } from "../loop/loop_event.ts";
+import { BevEvent } from "./bev_event.ts";
 import type { BevCore } from "./core.ts";
 
 /** The timer. There is one only where an idle timeout is set. */
-export class IdleTimer extends LoopEvent {
-  readonly #core: BevCore;
+export class IdleTimer extends BevEvent {
   readonly #ms: number;
 
   /**
@@ -15,8 +14,7 @@ export class IdleTimer extends LoopEvent {
    * @param ms How long it may be, more than 0
    */
   constructor(core: BevCore, ms: number) {
-    super(core.loop, null, 0, core.priority);
-    this.#core = core;
+    super(core, null, 0, core.priority);
     this.#ms = ms;
     this.restart();
   }
@@ -27,6 +25,6 @@ export class IdleTimer extends LoopEvent {
   }
 
   override run(): void {
-    this.#core.idled(this.#ms);
+    this.core.idled(this.#ms);
   }
 }

@@ -6,7 +6,7 @@
 /** Bytes read or written at once unless set (rule V1). */
 export const DEFAULT_MAX_SINGLE = 16384;
 
-/** The most output that is queued unless set. */
+/** With so much output queued a write is refused, unless set. */
 const DEFAULT_MAX_OUTPUT = 64 * 1024 * 1024;
 
 /** With so much output `write()` says stop, where no high watermark of writing says it. */
@@ -30,6 +30,8 @@ export class Limits {
   maxOutput: number = DEFAULT_MAX_OUTPUT;
   /** With so much output `write()` says stop. */
   stopAt: number = DEFAULT_STOP;
+  /** With no more output than this `write()` says go on again. */
+  goAt: number = DEFAULT_STOP - 1;
   #changes = 0;
   /** The last that were made of these. */
   #next: Limits | null = null;
@@ -63,6 +65,8 @@ export class Limits {
       next.maxOutput === changed.maxOutput
     ) return next;
     changed.stopAt = Math.min(changed.writeHigh > 0 ? changed.writeHigh : DEFAULT_STOP, changed.maxOutput);
+    // Without a high watermark there is no low one to wait for, as in libevent.
+    changed.goAt = Math.min(changed.writeHigh > 0 ? changed.writeLow : Infinity, changed.stopAt - 1);
     changed.#changes = this.#changes + 1;
     if (this.#changes < MAX_CHANGES) this.#next = changed;
     return changed;

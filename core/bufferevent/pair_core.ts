@@ -126,6 +126,10 @@ export class PairCore extends BevCore {
     this.#timers.restartWrite();
   }
 
+  override restartRead(): void {
+    this.#timers.restartRead();
+  }
+
   #goOnReading(): void {
     this.#timers.restartRead();
     if (!this.reading) return;
@@ -201,7 +205,7 @@ export class PairCore extends BevCore {
       this.free();
       return this.closing = Promise.resolve(nothingLost);
     }
-    this.setCallbacks(null);
+    this.silence();
     this.#timers.stop();
     this.finishOutput();
     const { runtime } = this.loop;

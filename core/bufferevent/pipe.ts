@@ -5,9 +5,9 @@ import { BEV_EVENT_EOF, BEV_EVENT_ERROR, BEV_EVENT_READING, BEV_EVENT_TIMEOUT, E
 import { EventError } from "../errors.ts";
 import { moveBytes } from "../buffer/internal.ts";
 import type { AbortSignalLike } from "../runtime.ts";
-import { type BufferEvent, type BufferEventCallbacks, coreOf } from "./bufferevent.ts";
+import { type BufferEvent, coreOf } from "./bufferevent.ts";
 import type { BevCore } from "./core.ts";
-import { Occupant } from "./occupant.ts";
+import type { Occupant } from "./occupant.ts";
 
 /** What {@linkcode pipe} takes. */
 export interface PipeOptions {
@@ -35,7 +35,7 @@ const READ_HIGH = 64 * 1024;
 const CLOSE_TIMEOUT_MS = 30_000;
 
 /** One end: it is in the place of the callbacks. */
-export class End extends Occupant implements BufferEventCallbacks<BufferEvent> {
+export class End implements Occupant {
   readonly what: string = "it is piped, and the other end has the bytes";
   readonly core: BevCore;
   readonly #pipe: Pipe;
@@ -46,7 +46,6 @@ export class End extends Occupant implements BufferEventCallbacks<BufferEvent> {
   ended = false;
 
   constructor(core: BevCore, pipe: Pipe) {
-    super();
     this.core = core;
     this.#pipe = pipe;
   }
@@ -71,7 +70,7 @@ export class End extends Occupant implements BufferEventCallbacks<BufferEvent> {
     this.#pipe.endIfDone();
   }
 
-  event(_bev: BufferEvent, what: number, error?: EventError): void {
+  event(what: number, error: EventError | undefined): void {
     if ((what & (BEV_EVENT_ERROR | BEV_EVENT_TIMEOUT)) !== 0) {
       this.#pipe.cut(error ?? reasonOf(what));
       return;
@@ -84,15 +83,18 @@ export class End extends Occupant implements BufferEventCallbacks<BufferEvent> {
     this.#pipe.endIfDone();
   }
 
+  onFreed(): void {
+    this.#pipe.cut(this.core.raised(
+      new EventError("Cannot go on with the pipe: a bufferevent was freed", { code: "EV_FREED" }),
+    ));
+  }
+
   /** Begins: it belongs to the pipe from here on. */
   start(): void {
     const { core } = this;
-    const freed = core.onFreed;
-    core.onFreed = (): void => {
-      freed?.();
-      this.#pipe.cut(new EventError("Cannot go on with the pipe: a bufferevent was freed", { code: "EV_FREED" }));
-    };
-    core.setCallbacks(this);
+    core.occupy(this);
+    // What waits for the other end is bounded by that end's output.
+    core.readsWhileFull = true;
     core.setWatermark(EV_READ, 0, core.readHigh === 0 ? READ_HIGH : core.readHigh);
     // A filter may keep a rest of what it is given.
     core.setWatermark(EV_WRITE, core.limitable ? 0 : core.stopAt >> 1, core.writeHigh);
@@ -162,7 +164,11 @@ class Pipe {
   cut(reason: unknown): void {
     if (this.over) return;
     this.#end();
-    for (const { core } of [this.#a, this.#b]) if (!core.freed) core.reset();
+    for (const { core } of [this.#a, this.#b]) {
+      // Both end with this: a handler that waits for the pipe has not failed.
+      if (reason instanceof EventError) core.fail(reason as EventError);
+      if (!core.freed) core.reset();
+    }
     this.#reject(reason);
   }
 
@@ -229,10 +235,7 @@ export async function pipe(a: BufferEvent, b: BufferEvent, options: PipeOptions 
   for (const core of [first, second]) {
     core.live("pipe");
     if (core.closing !== null) throw new EventError("Cannot pipe: it is being closed", { code: "EV_FREED" });
-    if (core.views !== null) throw new EventError("Cannot pipe: a view is open on it", { code: "EV_BUSY" });
-    if (core.callbacks instanceof Occupant) {
-      throw new EventError(`Cannot pipe: ${core.callbacks.what}`, { code: "EV_BUSY" });
-    }
+    if (core.occupant !== null) throw new EventError(`Cannot pipe: ${core.occupant.what}`, { code: "EV_BUSY" });
   }
   const made = new Pipe(first, second, options);
   made.start();

@@ -97,7 +97,7 @@ export class SocketBufferEvent<Ctx = unknown> extends BufferEvent<Ctx> {
 
   /** What the TLS handshake has found; undefined without TLS and until the handshake is through. */
   get tls(): TlsInfo | undefined {
-    return socketCoreOf(this).stream?.binding?.tls;
+    return socketCoreOf(this).known?.binding?.tls;
   }
 
   /** The peer's address; undefined until there is a connection. It stays when the connection has ended, and after `free()`. */

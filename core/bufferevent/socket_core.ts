@@ -15,10 +15,10 @@ import {
 import { EventError } from "../errors.ts";
 import type { EventBase } from "../loop/event_base.ts";
 import type { Flushable } from "../loop/loop.ts";
-import { LoopEvent } from "../loop/loop_event.ts";
 import { Handshake } from "../socket/handshake.ts";
 import type { Stream } from "../socket/stream.ts";
 import { checkTls, type StartTlsOptions } from "../tls.ts";
+import { BevEvent } from "./bev_event.ts";
 import { BevCore } from "./core.ts";
 import { atDeadline, atLateDeadline } from "../loop/deadline.ts";
 import { sendLast } from "./last_output.ts";
@@ -30,29 +30,23 @@ const SENT = 0x1000;
 /** How long what an abandoned bufferevent has queued may take to leave. */
 const ABANDON_TIMEOUT_MS = 30_000;
 
-class ReadEvent extends LoopEvent {
-  readonly #core: SocketCore;
-
+class ReadEvent extends BevEvent<SocketCore> {
   constructor(core: SocketCore) {
-    super(core.loop, null, EV_READ | EV_PERSIST, core.loop.queues.length >> 1);
-    this.#core = core;
+    super(core, null, EV_READ | EV_PERSIST, core.loop.queues.length >> 1);
   }
 
   override run(what: number): void {
-    this.#core.onReadEvent(what);
+    this.core.onReadEvent(what);
   }
 }
 
-class WriteEvent extends LoopEvent {
-  readonly #core: SocketCore;
-
+class WriteEvent extends BevEvent<SocketCore> {
   constructor(core: SocketCore) {
-    super(core.loop, core.stream, EV_WRITE | EV_PERSIST, core.priority);
-    this.#core = core;
+    super(core, core.stream, EV_WRITE | EV_PERSIST, core.priority);
   }
 
   override run(what: number): void {
-    this.#core.onWriteEvent(what);
+    this.core.onWriteEvent(what);
   }
 }
 
@@ -88,7 +82,7 @@ export class SocketCore extends BevCore implements Flushable {
     if (!stream.connected) this.#awaitConnection();
   }
 
-  /** The connection, or the last one. */
+  /** The connection, or the one that it had when it was closed or freed: its addresses are still asked for. */
   get known(): Stream | null {
     return this.stream ?? this.#past;
   }
@@ -232,6 +226,12 @@ export class SocketCore extends BevCore implements Flushable {
     } else loop.removeTimer(event);
   }
 
+  override restartRead(): void {
+    if (this.readTimeoutMs > 0 && this.reading && this.stream !== null && this.#readEvent.inserted) {
+      this.loop.setDeadline(this.#readEvent, this.readTimeoutMs);
+    }
+  }
+
   #startReading(): void {
     if (this.stream === null || this.stream.closed) return;
     this.loop.add(this.#readEvent, undefined, null);
@@ -287,6 +287,7 @@ export class SocketCore extends BevCore implements Flushable {
 
   #onReadEnd(what: number, error: EventError | undefined): void {
     this.disable(EV_READ);
+    if (error !== undefined) this.fail(error);
     this.callEvent(BEV_EVENT_READING | what, error);
   }
 
@@ -326,6 +327,7 @@ export class SocketCore extends BevCore implements Flushable {
     this.#forgetWrite();
     if (stream.error !== null || stream.gone) {
       this.loop.del(this.#readEvent);
+      if (stream.error !== null) this.fail(stream.error);
       this.callEvent(BEV_EVENT_ERROR, stream.error ?? undefined);
       return;
     }
@@ -348,7 +350,7 @@ export class SocketCore extends BevCore implements Flushable {
       const n = this.rate === null ? stream.writeFrom(output, most) : this.rate.send(stream, output, most);
       // A callback of the output may have freed or stopped it.
       if (this.freed || this.stream !== stream || (this.enabled & EV_WRITE) === 0) return;
-      if (n > 0 && output.length <= this.writeLow && this.callbacks?.write !== undefined) {
+      if (n > 0 && output.length <= this.writeLow && this.wantsWrite) {
         this.loop.activate(this.#write, SENT);
       }
       if (output.length > 0) {
@@ -363,8 +365,10 @@ export class SocketCore extends BevCore implements Flushable {
       }
     }
     this.#stopWaiting();
-    if (tellWritable && this.callbacks?.write !== undefined) this.loop.activate(this.#write, SENT);
-    if (this.finishing) stream.shutdown();
+    if (tellWritable && this.wantsWrite) this.loop.activate(this.#write, SENT);
+    if (!this.finishing) return;
+    stream.shutdown();
+    if (this.owner !== null) this.owner.onDirectionOver();
   }
 
   /** Nothing is left to send: the write event waits no longer, but tells what it has to tell. */
@@ -380,6 +384,7 @@ export class SocketCore extends BevCore implements Flushable {
     const error = stream.error ??
       new EventError("Cannot write: the connection is closed", { code: "EPIPE", syscall: "write" });
     this.disable(EV_WRITE);
+    this.fail(error);
     this.triggerEvent(BEV_EVENT_WRITING | BEV_EVENT_ERROR, error);
   }
 
@@ -407,13 +412,12 @@ export class SocketCore extends BevCore implements Flushable {
       stream?.close();
       return this.closing = Promise.resolve(nothingLost);
     }
-    this.setCallbacks(null);
+    this.silence();
     // What was written after this would be lost silently.
     this.finishOutput();
     // The write timeout is the time that the attempt may take.
     const connectBy = waits && this.#write.timed ? loop.deadlineOf(this.#write) : Infinity;
     this.#detach();
-    this.rare.last = stream;
     const { runtime } = loop;
     loop.hold(1, true);
     return this.closing = new Promise((resolve) => {
@@ -421,6 +425,7 @@ export class SocketCore extends BevCore implements Flushable {
       const settle = (delivered: boolean): void => {
         cancel();
         loop.hold(-1, true);
+        if (!delivered) this.owner?.onUndelivered(stream.error);
         this.free();
         resolve(delivered);
       };
@@ -431,14 +436,14 @@ export class SocketCore extends BevCore implements Flushable {
 
   /** Cuts the connection, whether it is being closed or not, and frees. */
   override reset(): void {
-    const stream = this.stream ?? (this.side === null ? null : this.side.last);
+    const stream = this.known;
     // Before free(), which closes it: a FIN in front of the reset would be a clean end for the peer.
     stream?.reset();
     this.free();
   }
 
   override get failure(): EventError | null {
-    return this.stream === null ? null : this.stream.error;
+    return super.failure ?? (this.stream === null ? null : this.stream.error);
   }
 
   /**
@@ -474,7 +479,7 @@ export class SocketCore extends BevCore implements Flushable {
   }
 
   protected override onFree(): void {
-    const stream = this.stream;
+    const { stream } = this;
     this.#detach();
     if (stream !== null && (this.options & BEV_OPT_CLOSE_ON_FREE) !== 0) stream.close();
   }

@@ -10,11 +10,14 @@ import type { EventBase } from "../loop/event_base.ts";
 import { loopOf } from "../loop/event_base.ts";
 import type { Loop } from "../loop/loop.ts";
 import type { LoopEvent } from "../loop/loop_event.ts";
-import type { Stream } from "../socket/stream.ts";
 import type { BufferEvent, BufferEventCallbacks } from "./bufferevent.ts";
+import type { AbortSource } from "./abort.ts";
 import type { BevCore } from "./core.ts";
+import type { Drains } from "./drains.ts";
 import type { IdleTimer } from "./idle.ts";
 import { DEFAULT_LIMITS, type Limits } from "./limits.ts";
+import type { Occupant } from "./occupant.ts";
+import type { CallbackOwner } from "./owner.ts";
 import type { RateLimits } from "./rate_core.ts";
 
 // Bits of `BevState.state`.
@@ -34,22 +37,24 @@ export const CONNECTING = 0x20;
 export const TELL_WRITABLE = 0x40;
 /** It is in the loop's list of what is to be flushed. */
 export const FLUSH_QUEUED = 0x80;
-
-/** What is open on a bufferevent: it has taken the callbacks, and holds the user's. See `core/stream/views.ts`. */
-export interface OpenViews {
-  /** What is called once nothing is open. */
-  given: BufferEventCallbacks<BufferEvent> | null;
-  /** The user's callbacks were set. */
-  onCallbacks(callbacks: BufferEventCallbacks<BufferEvent> | null): void;
-  /** `close()` was called. */
-  onClosing(): void;
-  /** `free()` was called. */
-  onFreed(): void;
-}
+/** The output has reached its high watermark, and has not drained since: `write()` gives false. */
+export const FULL = 0x100;
+/** Reading is suspended while the output is full. */
+export const WAITS_WHILE_FULL = 0x200;
 
 /** What only some bufferevents have, or have at their end only. */
 export class Side {
-  views: OpenViews | null = null;
+  occupant: Occupant | null = null;
+  /** What had the bytes when `close()` was called. */
+  departed: Occupant | null = null;
+  /** Those who wait for the output to drain. */
+  drains: Drains | null = null;
+  /** Makes and aborts `signal`. */
+  abort: AbortSource | null = null;
+  /** The errors that this connection itself has given. */
+  raised: WeakSet<object> | null = null;
+  /** What the connection has failed with. */
+  failure: EventError | null = null;
   idle: IdleTimer | null = null;
   rate: RateLimits | null = null;
   /** Runs the callbacks that were triggered or deferred. */
@@ -59,13 +64,11 @@ export class Side {
   pendingError: EventError | undefined = undefined;
   /** A failure of writing that it is to be told. */
   pendingFailure = 0;
-  failure: EventError | undefined = undefined;
+  pendingWriteError: EventError | undefined = undefined;
   /** The filter above it. */
   above: BevCore | null = null;
   /** The promise of `close()`. */
   closing: Promise<boolean> | null = null;
-  /** Of a socket: the connection that `close()` waits for. */
-  last: Stream | null = null;
 }
 
 /** The facts of a bufferevent. */
@@ -83,8 +86,8 @@ export abstract class BevState {
   /** Why reading is suspended, one bit a reason; it goes on when all are gone. */
   readSuspended = 0;
   writeSuspended = 0;
-  /** Told when it was freed: for the server that it belongs to. */
-  onFreed: (() => void) | null = null;
+  /** Calls the user's callbacks in its place: for a connection of `serve()` or `connect()`, and the filters over it. */
+  owner: CallbackOwner | null = null;
   protected state = 0;
   protected limits: Limits = DEFAULT_LIMITS;
   protected side: Side | null = null;
@@ -149,13 +152,28 @@ export abstract class BevState {
     return this.limits.stopAt;
   }
 
-  /** What is open on it, if anything. */
-  get views(): OpenViews | null {
-    return this.side === null ? null : this.side.views;
+  /** What has the bytes in place of the user's callbacks, if anything. */
+  get occupant(): Occupant | null {
+    return this.side === null ? null : this.side.occupant;
   }
 
-  set views(views: OpenViews | null) {
-    this.rare.views = views;
+  set occupant(occupant: Occupant | null) {
+    if (this.side !== null || occupant !== null) this.rare.occupant = occupant;
+  }
+
+  /** Whether the output has reached its high watermark and not drained since. */
+  get full(): boolean {
+    return (this.state & FULL) !== 0;
+  }
+
+  /** Whether the program is to get no more input until the output has drained. */
+  get holdsBack(): boolean {
+    return (this.state & (FULL | WAITS_WHILE_FULL)) === (FULL | WAITS_WHILE_FULL);
+  }
+
+  /** Why nothing can be sent or received any more, where the connection has failed. */
+  get failure(): EventError | null {
+    return this.side === null ? null : this.side.failure;
   }
 
   /** Where there is an idle timeout. */

@@ -1,20 +1,17 @@
 /** The read and the write timeout of bufferevents that have no socket: pairs and filters (rule V9). */
 
 import { EV_WRITE } from "../flags.ts";
-import { LoopEvent } from "../loop/loop_event.ts";
+import { BevEvent } from "./bev_event.ts";
 import type { BevCore } from "./core.ts";
 
-class Timer extends LoopEvent {
-  readonly #core: BevCore;
-
+class Timer extends BevEvent {
   constructor(core: BevCore, what: number) {
-    super(core.loop, null, what, core.loop.queues.length >> 1);
-    this.#core = core;
+    super(core, null, what, core.loop.queues.length >> 1);
   }
 
   override run(): void {
-    if (this.what === EV_WRITE) this.#core.writeTimedOut();
-    else this.#core.readTimedOut();
+    if (this.what === EV_WRITE) this.core.writeTimedOut();
+    else this.core.readTimedOut();
   }
 }
 

@@ -32,6 +32,8 @@ export interface Flushable {
   flushQueued: boolean;
   /** Sends what it has. Calls no user code: that is activated, and runs later in the turn. */
   flushOutput(): void;
+  /** What `flushOutput` has thrown, as of an event. */
+  caught(error: unknown): boolean;
 }
 
 /** How a loop is limited: `event_config_set_max_dispatch_interval`. */
@@ -734,7 +736,11 @@ export class Loop {
     else if (extra !== null && extra.interval > 0) this.#rearm(event, extra, result);
     this.stats.count(result);
     this.running = event;
-    event.run(result);
+    try {
+      event.run(result);
+    } catch (error) {
+      if (!event.caught(error)) throw error;
+    }
     this.running = null;
     this.#lookAgain(event);
   }
@@ -769,7 +775,11 @@ export class Loop {
       while (done < flushes.length) {
         const flushable = flushes.at(done++);
         flushable.flushQueued = false;
-        flushable.flushOutput();
+        try {
+          flushable.flushOutput();
+        } catch (error) {
+          if (!flushable.caught(error)) throw error;
+        }
       }
     } finally {
       // A callback of a buffer may have thrown: the others keep their places.

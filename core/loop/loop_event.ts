@@ -86,6 +86,15 @@ export abstract class LoopEvent extends TimerNode {
   /** Runs what the event is for. May throw what the user's callback throws. */
   abstract run(what: number): void;
 
+  /**
+   * What `run` has thrown.
+   *
+   * @returns Whether somebody has seen to it, so that the loop goes on; else the loop ends with it
+   */
+  caught(_error: unknown): boolean {
+    return false;
+  }
+
   /** Its active queue: 0 is the most urgent. */
   get level(): number {
     return this.state >> LEVEL_SHIFT;

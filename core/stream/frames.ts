@@ -6,9 +6,10 @@
  */
 
 import type { EvBuffer } from "../buffer/evbuffer.ts";
-import { checkFront, findFront, take } from "../buffer/internal.ts";
+import { blameBuffer, checkFront, findFront, take } from "../buffer/internal.ts";
 import { findBytes } from "../buffer/search.ts";
 import { encodeUtf8 } from "../buffer/utf8.ts";
+import { bounded } from "./bounded.ts";
 import { checkCount, checkLimit, isBytes, show } from "../checks.ts";
 import { EventError } from "../errors.ts";
 
@@ -97,13 +98,13 @@ export function delimited(delimiter: Uint8Array | string, options: FrameOptions 
   const mark = toFrame("make a codec", delimiter).slice();
   if (mark.length === 0) throw new RangeError("Cannot make a codec: the delimiter must have a byte: received none");
   const maxBytes = limitOf(options);
-  return {
+  return bounded({
     decode(input) {
       checkFront(input, "read a frame");
       const length = findFront(input, mark);
       // What can't be the beginning of a delimiter is a part of the frame.
       const known = length < 0 ? input.length - mark.length + 1 : length;
-      if (known > maxBytes) throw tooLong(maxBytes, known);
+      if (known > maxBytes) throw tooLong(input, maxBytes, known);
       return length < 0 ? null : take(input, length, 0, mark.length);
     },
     encode(output, frame) {
@@ -118,7 +119,7 @@ export function delimited(delimiter: Uint8Array | string, options: FrameOptions 
       }
       output.add(whole);
     },
-  };
+  });
 }
 
 /**
@@ -142,7 +143,7 @@ export function fixedLength(bytes: number): FrameCodec {
   if (checkCount("make a codec", "the length", bytes) === 0) {
     throw new RangeError("Cannot make a codec: a frame must have a byte: received 0");
   }
-  return {
+  return bounded({
     decode(input) {
       checkFront(input, "read a frame");
       return take(input, bytes);
@@ -154,7 +155,7 @@ export function fixedLength(bytes: number): FrameCodec {
       }
       output.add(content);
     },
-  };
+  });
 }
 
 /**
@@ -181,12 +182,12 @@ export function lengthPrefixed(options: LengthPrefixOptions): FrameCodec {
   // What the prefix can say is a limit too, and so is what a number can count.
   const most = Math.min(256 ** prefixBytes - 1, Number.MAX_SAFE_INTEGER);
   const maxBytes = Math.min(limitOf(options), most);
-  return {
+  return bounded({
     decode(input) {
       checkFront(input, "read a frame");
       if (peekBytes(input, prefixBytes) < prefixBytes) return null;
       const length = littleEndian ? numberLE(prefixBytes) : numberBE(prefixBytes);
-      if (length > maxBytes) throw tooLong(maxBytes, length);
+      if (length > maxBytes) throw tooLong(input, maxBytes, length);
       return take(input, length, prefixBytes);
     },
     encode(output, frame) {
@@ -201,7 +202,7 @@ export function lengthPrefixed(options: LengthPrefixOptions): FrameCodec {
       output.add(prefix);
       output.add(bytes);
     },
-  };
+  });
 }
 
 /**
@@ -223,7 +224,7 @@ export function lengthPrefixed(options: LengthPrefixOptions): FrameCodec {
  */
 export function varintPrefixed(options: FrameOptions = {}): FrameCodec {
   const maxBytes = Math.min(limitOf(options), Number.MAX_SAFE_INTEGER);
-  return {
+  return bounded({
     decode(input) {
       checkFront(input, "read a frame");
       const there = peekBytes(input, 10);
@@ -231,11 +232,14 @@ export function varintPrefixed(options: FrameOptions = {}): FrameCodec {
       for (let i = 0; i < there; i++) {
         const byte = header[i] as number;
         length += (byte & 0x7f) * 2 ** (7 * i);
-        if (length > maxBytes) throw tooLong(maxBytes, length);
+        if (length > maxBytes) throw tooLong(input, maxBytes, length);
         if (byte < 0x80) return take(input, length, i + 1);
       }
       if (there < 10) return null;
-      throw new EventError("Cannot read a frame: its length takes more than ten bytes", { code: "EV_FRAME_INVALID" });
+      throw blameBuffer(
+        input,
+        new EventError("Cannot read a frame: its length takes more than ten bytes", { code: "EV_FRAME_INVALID" }),
+      );
     },
     encode(output, frame) {
       const bytes = toFrame("write a frame", frame);
@@ -247,7 +251,7 @@ export function varintPrefixed(options: FrameOptions = {}): FrameCodec {
       output.add(Uint8Array.from(prefix));
       output.add(bytes);
     },
-  };
+  });
 }
 
 /** The first bytes of a frame, while they are looked at. */
@@ -283,10 +287,9 @@ function limitOf(options: FrameOptions): number {
     : checkLimit("make a codec", "the limit", options.maxBytes);
 }
 
-function tooLong(maxBytes: number, length: number): EventError {
-  return new EventError(`Cannot read a frame: it is longer than ${maxBytes} bytes: received ${length}`, {
-    code: "EV_FRAME_TOO_LONG",
-  });
+function tooLong(input: EvBuffer, maxBytes: number, length: number): EventError {
+  const message = `Cannot read a frame: it is longer than ${maxBytes} bytes: received ${length}`;
+  return blameBuffer(input, new EventError(message, { code: "EV_FRAME_TOO_LONG" }));
 }
 
 function tooLarge(maxBytes: number, length: number): RangeError {

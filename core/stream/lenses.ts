@@ -4,12 +4,13 @@
  * @module
  */
 
-import { checkFunction, checkSignal } from "../checks.ts";
+import { checkFunction, checkLimit, checkSignal } from "../checks.ts";
 import { EventError } from "../errors.ts";
 import { checkFront, take } from "../buffer/internal.ts";
 import { decodeUtf8 } from "../buffer/utf8.ts";
 import type { BevCore } from "../bufferevent/core.ts";
-import type { FrameCodec } from "./frames.ts";
+import { isBounded } from "./bounded.ts";
+import { DEFAULT_MAX_FRAME_BYTES, type FrameCodec } from "./frames.ts";
 import { lineCodec, type LineOptions } from "./lines.ts";
 import { type Lens, View, type ViewOptions } from "./views.ts";
 
@@ -24,6 +25,7 @@ export interface LineViewOptions extends LineOptions, ViewOptions {
 }
 
 const chunks: Lens<Uint8Array> = {
+  maxBytes: Infinity,
   decode(input) {
     checkFront(input, "read a chunk");
     return take(input, input.contiguousSpace);
@@ -41,25 +43,40 @@ export function viewLines(core: BevCore, options: LineViewOptions): View<Uint8Ar
   const codec = lineCodec(options);
   return options.text === true
     ? new View<string>(core, texts(codec), checkSignal("read a bufferevent", options.signal))
-    : new View<Uint8Array>(core, lensOf(codec), checkSignal("read a bufferevent", options.signal));
+    : new View<Uint8Array>(core, lensOf(codec, Infinity), checkSignal("read a bufferevent", options.signal));
+}
+
+/** Options of `BufferEvent.frames()`. */
+export interface FrameViewOptions extends ViewOptions {
+  /**
+   * How many bytes may wait without making a frame, in bytes; then the view rejects with `EV_FRAME_TOO_LONG`. The codecs of
+   * this library have limits of their own, and this one only when it is given.
+   *
+   * @default {1_048_576}
+   */
+  maxBytes?: number | undefined;
 }
 
 /** The frames of a bufferevent. */
-export function viewFrames(core: BevCore, codec: FrameCodec, options: ViewOptions): View<Uint8Array> {
+export function viewFrames(core: BevCore, codec: FrameCodec, options: FrameViewOptions): View<Uint8Array> {
   checkFunction("read frames", "decode of the codec", (codec as FrameCodec | null | undefined)?.decode);
-  return new View(core, lensOf(codec), checkSignal("read a bufferevent", options.signal));
+  const { maxBytes = isBounded(codec) ? Infinity : DEFAULT_MAX_FRAME_BYTES } = options;
+  const lens = lensOf(codec, checkLimit("read frames", "maxBytes", maxBytes));
+  return new View(core, lens, checkSignal("read a bufferevent", options.signal));
 }
 
 function texts(codec: FrameCodec): Lens<string> {
   const textOf = (line: Uint8Array | null | undefined): string | null => line ? decodeUtf8(line) : null;
   return {
+    maxBytes: Infinity,
     decode: (input) => textOf(codec.decode(input)),
     decodeEnd: (input) => textOf(codec.decodeEnd?.(input)),
   };
 }
 
-function lensOf(codec: FrameCodec): Lens<Uint8Array> {
+function lensOf(codec: FrameCodec, maxBytes: number): Lens<Uint8Array> {
   return {
+    maxBytes,
     // A codec in JavaScript may give undefined for nothing.
     decode: (input) => codec.decode(input) ?? null,
     decodeEnd(input) {

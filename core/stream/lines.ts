@@ -8,6 +8,7 @@ import { take } from "../buffer/internal.ts";
 import { EvBuffer } from "../buffer/evbuffer.ts";
 import { checkEol, checkLimit } from "../checks.ts";
 import { EVBUFFER_EOL_ANY, EVBUFFER_EOL_CRLF, EVBUFFER_EOL_LF, EVBUFFER_EOL_NUL } from "../flags.ts";
+import { bounded } from "./bounded.ts";
 import type { FrameCodec } from "./frames.ts";
 
 /** The longest line that is taken unless something else is said, in bytes: 64 KiB. */
@@ -57,7 +58,7 @@ export function lineCodec(options: LineOptions = {}): FrameCodec {
     : checkLimit("make a codec", "the limit", options.maxBytes);
   const limit = { maxBytes };
   const terminator = terminatorOf(eol);
-  return {
+  return bounded({
     decode(input) {
       return input.readln(eol, limit);
     },
@@ -79,7 +80,7 @@ export function lineCodec(options: LineOptions = {}): FrameCodec {
       }
       output.addBuffer(line);
     },
-  };
+  });
 }
 
 function terminatorOf(eol: number): string {

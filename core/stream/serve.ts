@@ -1,20 +1,20 @@
 /** `serve()` and `connect()`: a server or a client in one call, on a base that dispatches by itself. */
 
-import { checkObject, checkSignal } from "../checks.ts";
+import { checkSignal } from "../checks.ts";
 import {
   BEV_EVENT_CONNECTED,
-  EV_READ,
-  EV_TIMEOUT,
-  EV_WRITE,
+  BEV_OPT_CLOSE_ON_FREE,
   EVLOOP_NO_EXIT_ON_EMPTY,
   LEV_OPT_CLOSE_ON_FREE,
 } from "../flags.ts";
 import { EventError } from "../errors.ts";
 import { coreOf } from "../bufferevent/bufferevent.ts";
-import type { SocketBufferEvent } from "../bufferevent/socket.ts";
+import { SocketBufferEvent } from "../bufferevent/socket.ts";
+import type { SocketCore } from "../bufferevent/socket_core.ts";
 import { EventBase, loopOf } from "../loop/event_base.ts";
 import { streamOf } from "../socket/socket.ts";
 import { ConnListener } from "../listener.ts";
+import type { Names } from "../names.ts";
 import {
   type AbortSignalLike,
   type ConnectOptions,
@@ -22,14 +22,15 @@ import {
   type ListenOptions,
   type Runtime,
 } from "../runtime.ts";
-import { type ConnectionCallbacks, connectionCallbacks, holdWhile } from "./callbacks.ts";
-import { checkDrainTimeout, type ConnectionOptions, lineLimits, setUp } from "./connection_options.ts";
+import { type ConnectionOptions, protocolOf, setUp } from "./connection_options.ts";
+import { ConnectionOwner, reportTo } from "./owner.ts";
+import { checkConnectionCallbacks, CONNECTION_CALLBACKS, type ConnectionCallbacks, type Protocol } from "./protocol.ts";
 import { Server } from "./server.ts";
 import { addressKey, type AdmissionCallbacks, checkWhenFull } from "./admission.ts";
 import { ServerCore } from "./server_core.ts";
 
 export type { AdmissionCallbacks, RejectReason } from "./admission.ts";
-export type { ConnectionCallbacks } from "./callbacks.ts";
+export type { ConnectionCallbacks } from "./protocol.ts";
 export type { ConnectionOptions } from "./connection_options.ts";
 export { Server } from "./server.ts";
 
@@ -57,30 +58,15 @@ export interface ServeOptions extends ListenOptions, ConnectionOptions {
    */
   maxConnectionsPerAddress?: number | undefined;
   /** How long a client may take for the handshake of TLS, where `tls` does not say it. */
-  handshakeTimeoutMs?: number;
+  handshakeTimeoutMs?: number | undefined;
   /** Aborting it closes the server, as `Server.close()` does. */
-  signal?: AbortSignalLike;
+  signal?: AbortSignalLike | undefined;
 }
 
-/** What a server calls. */
-export interface ServeCallbacks<Ctx = unknown> extends ConnectionCallbacks<Ctx>, AdmissionCallbacks {
-  /**
-   * A connection is there: the place to set `bev.context`.
-   *
-   * One that gives a promise, as an async function does, has the connection until that settles: a peer that finishes
-   * meanwhile ends it only then, unless you have an `event` callback. When it rejects, the connection is freed, and the
-   * rejection is not handled. Whatever else it gives is of no account: `open: (bev) => bev.write("hello\n")`.
-   */
-  open?(bev: SocketBufferEvent<Ctx>): unknown;
-  /** The connection was freed, by you or by the server. The bufferevent can't be used any more. */
-  close?(bev: SocketBufferEvent<Ctx>): void;
-  /**
-   * Accepting a connection failed, or `accept` or `reject` has thrown; the server goes on, and `bev` is null. Out of
-   * descriptors, or when further clients cannot wait (`EV_BACKLOG_FULL`), it is called once until that is over. Without
-   * this callback the error is reported by `Runtime.report()`.
-   */
-  error?(error: unknown, bev: SocketBufferEvent<Ctx> | null): void;
-}
+/** What a server calls. Every callback but `accept` and `reject` may be an async function, and no failure of one ends the server. */
+export interface ServeCallbacks<Ctx = unknown> extends ConnectionCallbacks<Ctx>, AdmissionCallbacks {}
+
+const SERVE_CALLBACKS: Names<ServeCallbacks> = { ...CONNECTION_CALLBACKS, accept: true, reject: true };
 
 const bases: WeakMap<Runtime, EventBase> = new WeakMap();
 
@@ -108,13 +94,20 @@ function keepDispatching(base: EventBase): void {
  * Without an `event` callback a connection is closed gracefully when its peer has finished, and freed when it has failed,
  * timed out, or gone beyond `maxLine` or `maxOutputBytes`. With one, ending the connection is yours.
  *
+ * A callback that throws, or whose promise rejects, costs its own connection and no other: that one is reset, and `error`
+ * is told. What the peer did, and what `readln`, a view or a codec throws for its bytes, is no failure of a callback: it
+ * ends the connection, and `close` gets it as the reason.
+ *
  * | limit | and beyond it |
  * | --- | --- |
  * | `maxConnections` | further clients wait, or are refused: `whenFull` |
  * | `maxConnectionsPerAddress` | further clients are refused |
  * | `readHigh` | reading is suspended, and the peer waits |
+ * | `stallTimeoutMs` | of an input that stays at `readHigh`: `EV_INPUT_FULL` is told to `event` |
+ * | `messageTimeoutMs` | `BEV_EVENT_TIMEOUT` is told to `event`, or to the view |
+ * | `writeHigh` | `write()` gives false, and reading is suspended until the output has drained |
  * | `maxLine` | `EV_LINE_TOO_LONG` is told to `event` |
- * | `maxOutputBytes` | the write is not queued, and `ENOBUFS` is told to `event` |
+ * | `maxOutputBytes` | the next write is not queued, and `ENOBUFS` is told to `event` |
  * | `idleTimeoutMs`, `readTimeoutMs`, `writeTimeoutMs` | `BEV_EVENT_TIMEOUT` is told to `event` |
  * | `handshakeTimeoutMs` | the client is let go |
  * | descriptors | accepting pauses and is tried again; told to `error` once |
@@ -140,58 +133,55 @@ function keepDispatching(base: EventBase): void {
  * await server.close();
  * ```
  */
-export async function serve<Ctx = unknown>(options: ServeOptions, callbacks: ServeCallbacks<Ctx>): Promise<Server> {
-  const { signal, drainTimeoutMs } = options;
+export async function serve<Ctx = unknown>(
+  options: ServeOptions,
+  callbacks: ServeCallbacks<Ctx>,
+): Promise<Server<Ctx>> {
+  const verb = "serve";
+  const { signal } = options;
   checkCount("maxConnections", options.maxConnections);
   checkCount("maxConnectionsPerAddress", options.maxConnectionsPerAddress);
   checkWhenFull(options.whenFull);
-  checkDrainTimeout(options);
-  checkObject("serve", "the callbacks", callbacks);
-  checkSignal("serve", signal);
-  const perConnection = connectionCallbacks(callbacks, lineLimits(options), drainTimeoutMs);
-  const lines = callbacks.line !== undefined;
+  checkConnectionCallbacks(verb, callbacks, SERVE_CALLBACKS);
+  checkSignal(verb, signal);
+  const shared = protocolOf(verb, options, callbacks);
   const base = baseOf(options);
-  // What is out of range is told now, and not at the first connection.
-  setUp(base, null, options, lines).free();
+  // What is out of range is told now, and not at the first connection. Each connection is set as this one.
+  const model = setUp<Ctx>(verb, base, options, shared.lines);
+  model.free();
   if (signal?.aborted === true) {
     throw new EventError("Cannot serve: aborted", { code: "ECANCELED", cause: signal.reason });
   }
   const socket = await base.listen(withHandshakeTimeout(options));
   if (loopOf(base).freed) await socket.close();
   const listener = new ConnListener(base, null, LEV_OPT_CLOSE_ON_FREE, 0, socket);
-  const failed = (error: unknown): void => tellFailure(base.runtime, callbacks, error);
+  // The server is made with them, and they call the server.
+  const protocol: Protocol<Ctx> = {
+    ...shared,
+    onOpened: () => void server.opened++,
+    onFreed: (owner) => server.remove(owner),
+  };
+  const failed = (error: unknown): void => reportTo(protocol, base, error, null);
   const server = new ServerCore(listener, options, callbacks, failed);
+  const idleTimeoutMs = options.idleTimeoutMs ?? null;
   listener.setErrorCallback((_listener, error) => failed(error));
   listener.setCallback((_listener, accepted, address) => {
     if (!server.admission.admits(streamOf(accepted), address)) return;
     const key = addressKey(address);
-    const bev = setUp<Ctx>(base, accepted, options, lines);
-    server.add(bev as SocketBufferEvent, key, () => {
-      if (callbacks.close === undefined || loopOf(base).freed) return;
-      base.once(null, EV_TIMEOUT, () => callbacks.close?.(bev));
-    });
-    bev.setCallbacks(perConnection);
-    try {
-      const opened = callbacks.open?.(bev) as PromiseLike<unknown> | null | undefined;
-      if (typeof opened?.then === "function") holdWhile(bev, opened);
-    } catch (error) {
-      bev.free();
-      throw error;
-    }
-    if (!coreOf(bev as SocketBufferEvent<unknown>).freed) bev.enable(EV_READ | EV_WRITE);
+    const bev = new SocketBufferEvent<Ctx>(base, accepted, BEV_OPT_CLOSE_ON_FREE);
+    const core = socketCoreOf(bev);
+    core.adoptLimits(socketCoreOf(model));
+    if (idleTimeoutMs !== null) bev.setIdleTimeout(idleTimeoutMs);
+    const owner = new ConnectionOwner<Ctx>(core, protocol);
+    server.add(owner as ConnectionOwner<unknown>, key);
+    if (!core.connecting) owner.open();
   });
   server.closeOn(signal);
-  return new Server(server);
+  return new Server<Ctx>(server);
 }
 
-/** Accepting has failed, or what decides about clients: no connection has anything to do with it. */
-function tellFailure<Ctx>(runtime: Runtime, callbacks: ServeCallbacks<Ctx>, error: unknown): void {
-  try {
-    if (callbacks.error) callbacks.error(error, null);
-    else runtime.report(error);
-  } catch (thrown) {
-    runtime.report(thrown);
-  }
+function socketCoreOf<Ctx>(bev: SocketBufferEvent<Ctx>): SocketCore {
+  return coreOf(bev as SocketBufferEvent<unknown>) as SocketCore;
 }
 
 function checkCount(name: string, count = Infinity): void {
@@ -207,13 +197,15 @@ function withHandshakeTimeout({ handshakeTimeoutMs, ...options }: ServeOptions):
  * Connects: a bufferevent with both directions enabled.
  *
  * Without an `event` callback the connection is closed gracefully when its peer has finished, and freed when it has
- * failed or timed out. With one, ending it is yours; it does not get `BEV_EVENT_CONNECTED`.
+ * failed or timed out. With one, ending it is yours; it does not get `BEV_EVENT_CONNECTED`. What becomes of exceptions
+ * stands at `serve()`.
  *
- * @param options Where to, and timeouts
- * @param callbacks What to call
+ * @param options Where to, limits and timeouts
+ * @param callbacks What to call. `open` is called before the promise resolves, which does not wait for a promise of it
  * @returns The connection, once it is there
+ * @throws {TypeError} When an option or a callback is of the wrong type or has an unknown name
  * @throws {RangeError} When an option is out of range
- * @throws {EventError} `ECONNREFUSED`, `ENOTFOUND`, `ETIMEDOUT`, `ECANCELED`, …
+ * @throws {EventError} `ECONNREFUSED`, `ENOTFOUND`, `ETIMEDOUT`, `ECANCELED`, …; what `open` throws at once
  *
  * @example
  * ```ts
@@ -230,24 +222,26 @@ function withHandshakeTimeout({ handshakeTimeoutMs, ...options }: ServeOptions):
  */
 export function connect<Ctx = unknown>(
   options: ConnectOptions & ConnectionOptions,
-  callbacks: ConnectionCallbacks<Ctx>,
+  callbacks: ConnectionCallbacks<Ctx> = {},
 ): Promise<SocketBufferEvent<Ctx>> {
   return new Promise((resolve, reject) => {
-    checkDrainTimeout(options);
-    const perConnection = connectionCallbacks(callbacks, lineLimits(options), options.drainTimeoutMs);
+    const verb = "connect";
+    checkConnectionCallbacks(verb, callbacks, CONNECTION_CALLBACKS);
+    const protocol = protocolOf(verb, options, callbacks);
     const { idleTimeoutMs = null, ...others } = options;
-    const bev = setUp<Ctx>(baseOf(options), null, { ...others, idleTimeoutMs: null }, callbacks.line !== undefined);
+    const bev = setUp<Ctx>(verb, baseOf(options), { ...others, idleTimeoutMs: null }, protocol.lines);
     bev.setCallbacks({
       event(bev, what, error) {
-        if ((what & BEV_EVENT_CONNECTED) !== 0) {
-          bev.setCallbacks(perConnection);
-          bev.setIdleTimeout(idleTimeoutMs);
-          bev.enable(EV_READ | EV_WRITE);
-          resolve(bev);
+        if ((what & BEV_EVENT_CONNECTED) === 0) {
+          bev.free();
+          reject(error ?? new EventError("Cannot connect: the connection ended", { code: "ECONNRESET" }));
           return;
         }
-        bev.free();
-        reject(error ?? new EventError("Cannot connect: the connection ended", { code: "ECONNRESET" }));
+        const owner = new ConnectionOwner<Ctx>(socketCoreOf(bev), protocol);
+        bev.setIdleTimeout(idleTimeoutMs);
+        // What it throws at once has rejected the promise before.
+        owner.open(reject);
+        resolve(bev);
       },
     });
     try {

@@ -6,7 +6,7 @@ import type { Address } from "../runtime.ts";
 import type { ServerCore } from "./server_core.ts";
 
 /** A running server. */
-export class Server {
+export class Server<Ctx = unknown> {
   readonly #core: ServerCore;
 
   /** Made by `serve()`. */
@@ -19,14 +19,20 @@ export class Server {
     return this.#core.listener.address;
   }
 
+  /** The port on which it listens; undefined on a path. */
+  get port(): number | undefined {
+    const { address } = this.#core.listener;
+    return "port" in address ? address.port : undefined;
+  }
+
   /** The base on which it runs. */
   get base(): EventBase {
     return this.#core.listener.base;
   }
 
-  /** How many connections there are, those that are being closed too. */
+  /** How many connections there are, those that are being closed too, and not those in the middle of their handshake. */
   get connections(): number {
-    return this.#core.open.size;
+    return this.#core.opened;
   }
 
   /**
@@ -38,8 +44,8 @@ export class Server {
   }
 
   /** The connections, in the order in which they came; those that are being closed too. */
-  [Symbol.iterator](): IterableIterator<SocketBufferEvent> {
-    return this.#core.open.values();
+  [Symbol.iterator](): IterableIterator<SocketBufferEvent<Ctx>> {
+    return this.#core.connections() as IterableIterator<SocketBufferEvent<Ctx>>;
   }
 
   /**

@@ -1,10 +1,10 @@
 /** What is behind a `Server`: its connections, how many there may be, and its end. */
 
 import { EV_TIMEOUT } from "../flags.ts";
-import { coreOf } from "../bufferevent/bufferevent.ts";
 import type { SocketBufferEvent } from "../bufferevent/socket.ts";
 import { loopOf } from "../loop/event_base.ts";
 import type { ConnListener } from "../listener.ts";
+import type { ConnectionOwner } from "./owner.ts";
 import type { AbortSignalLike, TimerToken } from "../runtime.ts";
 import { Admission, type AdmissionCallbacks, type AdmissionLimits } from "./admission.ts";
 
@@ -20,8 +20,10 @@ export interface ServerLimits extends AdmissionLimits {
 /** The state behind a `Server`. */
 export class ServerCore {
   readonly listener: ConnListener;
-  /** The connections. */
-  readonly open: Set<SocketBufferEvent> = new Set();
+  /** The owners of the connections, those in the middle of their handshake too. */
+  readonly open: Map<ConnectionOwner<unknown>, string | null> = new Map();
+  /** How many connections were opened and are not over. */
+  opened = 0;
   /** Which clients may come in. */
   readonly admission: Admission;
   readonly #graceMs: number;
@@ -50,15 +52,24 @@ export class ServerCore {
   }
 
   /** A connection has come. */
-  add(bev: SocketBufferEvent, key: string | null, onFreed: () => void): void {
-    this.open.add(bev);
+  add(owner: ConnectionOwner<unknown>, key: string | null): void {
+    this.open.set(owner, key);
     this.admission.entered(key);
-    coreOf(bev as SocketBufferEvent<unknown>).onFreed = (): void => {
-      this.open.delete(bev);
-      this.admission.left(key);
-      onFreed();
-      if (this.open.size === 0) this.#onEmpty?.();
-    };
+  }
+
+  /** A connection was freed. */
+  remove(owner: ConnectionOwner<unknown>): void {
+    const key = this.open.get(owner) ?? null;
+    this.open.delete(owner);
+    if (owner.opened) this.opened--;
+    this.admission.left(key);
+    // The last one's `close` callback comes before this is looked at: see `#close`.
+    if (this.open.size === 0) this.#onEmpty?.();
+  }
+
+  /** The connections, in the order in which they came. */
+  *connections(): IterableIterator<SocketBufferEvent> {
+    for (const owner of this.open.keys()) if (owner.opened) yield owner.bev;
   }
 
   /** Closes when the signal is aborted. */
@@ -83,7 +94,7 @@ export class ServerCore {
       this.#cutAt = cutAt;
       this.#cut = runtime.setTimer(cutAt, () => {
         this.#cut = null;
-        for (const bev of this.open) bev.reset();
+        for (const owner of [...this.open.keys()]) owner.cancel();
       });
     }
     return closing;

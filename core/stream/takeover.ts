@@ -5,12 +5,8 @@
 
 import { BEV_EVENT_EOF, BEV_EVENT_ERROR, BEV_EVENT_READING, BEV_EVENT_TIMEOUT, BEV_EVENT_WRITING } from "../flags.ts";
 import { EventError } from "../errors.ts";
-import type { BufferEvent, BufferEventCallbacks } from "../bufferevent/bufferevent.ts";
 import type { BevCore } from "../bufferevent/core.ts";
-import type { OpenViews } from "../bufferevent/state.ts";
-import { Occupant } from "../bufferevent/occupant.ts";
-
-type Callbacks = BufferEventCallbacks<BufferEvent>;
+import type { Occupant } from "../bufferevent/occupant.ts";
 
 /** The end of what arrives. */
 export interface End {
@@ -22,6 +18,8 @@ export interface End {
 
 /** The open view of what arrives. */
 export interface Reader {
+  /** Whether its consumer waits for something to arrive. */
+  readonly waiting: boolean;
   /** There is input. In the loop. */
   onReadable(): void;
   /** Nothing more will arrive. */
@@ -42,9 +40,9 @@ export interface Writer {
   onClosing(): void;
 }
 
-/** What is open on one bufferevent. It is in the place of the callbacks. */
-export class Takeover implements OpenViews {
-  given: Callbacks | null;
+/** The views that are open on one bufferevent. They are in the place of the user's callbacks. */
+export class Takeover implements Occupant {
+  readonly what: string = "a view is open on it";
   /** Only there when somebody listens: a bufferevent without a write callback need not say that it has drained. */
   write: (() => void) | undefined = undefined;
   readonly #core: BevCore;
@@ -54,17 +52,14 @@ export class Takeover implements OpenViews {
   #held = false;
   readonly #onWrite = (): void => {
     this.#writer?.onDrained();
-    this.given?.write?.(this.#core.face as BufferEvent);
+    if (!this.#core.freed) this.#core.userWrite();
   };
 
-  /** Takes the callbacks. */
+  /** Takes the place of the callbacks. */
   constructor(core: BevCore) {
     this.#core = core;
-    this.given = core.callbacks;
-    core.views = this;
-    // Not through `setCallbacks`: what is pending is ours to hear.
-    core.callbacks = this as unknown as Callbacks;
-    this.listen();
+    core.occupant = this;
+    this.onCallbacks();
   }
 
   get reader(): Reader | null {
@@ -83,13 +78,19 @@ export class Takeover implements OpenViews {
 
   set writer(writer: Writer | null) {
     this.#writer = writer;
-    this.listen();
+    this.onCallbacks();
     this.#giveBack();
   }
 
+  /** Whether a consumer waits for what arrives, or for room for what is sent. */
+  get waiting(): boolean {
+    return this.#reader?.waiting === true || this.#writer?.waiting === true;
+  }
+
   /** Looks again at who wants to hear that the output has drained. */
-  listen(): void {
-    const wanted = this.#writer?.waiting === true || this.given?.write !== undefined;
+  onCallbacks(): void {
+    const given = this.#core.callbacks?.write;
+    const wanted = this.#writer?.waiting === true || (given !== undefined && given !== null);
     this.write = wanted ? this.#onWrite : undefined;
     this.#hold();
   }
@@ -107,19 +108,19 @@ export class Takeover implements OpenViews {
 
   #giveBack(): void {
     const core = this.#core;
-    if (this.#reader !== null || this.#writer !== null || core.views !== this) return;
-    core.views = null;
-    if (!core.freed && core.closing === null) core.callbacks = this.given;
+    if (this.#reader !== null || this.#writer !== null || core.occupant !== this) return;
+    core.occupant = null;
+    if (core.owner !== null) core.owner.onProgress();
   }
 
-  // ---- as the callbacks
+  // ---- as an occupant
 
-  read(bev: BufferEvent): void {
+  read(): void {
     if (this.#reader !== null) this.#reader.onReadable();
-    else this.given?.read?.(bev);
+    else this.#core.userRead();
   }
 
-  event(bev: BufferEvent, what: number, error?: EventError): void {
+  event(what: number, error: EventError | undefined): void {
     const failed = (what & (BEV_EVENT_ERROR | BEV_EVENT_TIMEOUT)) !== 0;
     const writing = (what & (BEV_EVENT_READING | BEV_EVENT_WRITING)) === BEV_EVENT_WRITING;
     const ends = failed || ((what & BEV_EVENT_EOF) !== 0 && !writing);
@@ -129,19 +130,13 @@ export class Takeover implements OpenViews {
     // connect, to both.
     const toReader = ends && !(writing && writer !== null) ? reader : null;
     if (writer === null && toReader === null) {
-      this.given?.event?.(bev, what, error);
+      this.#core.userEvent(what, error);
       return;
     }
-    const reason = failed ? error ?? reasonOf(what) : null;
+    const reason = failed ? this.#core.raised(error ?? reasonOf(what)) : null;
     toReader?.onEnd({ error: reason, what });
     if (reason !== null) writer?.onError(reason);
-  }
-
-  // ---- what happens to the bufferevent
-
-  onCallbacks(callbacks: Callbacks | null): void {
-    this.given = callbacks;
-    this.listen();
+    if (this.#core.owner !== null) this.#core.owner.onViewEnd(what, reason);
   }
 
   onClosing(): void {
@@ -151,7 +146,7 @@ export class Takeover implements OpenViews {
 
   onFreed(): void {
     this.#hold();
-    const error = new EventError("Cannot go on with a view: the bufferevent was freed", { code: "EV_FREED" });
+    const error = this.#core.ending("go on with a view");
     this.#reader?.onEnd({ error, what: 0 });
     this.#writer?.onError(error);
   }
@@ -160,14 +155,21 @@ export class Takeover implements OpenViews {
 /** Opens a view. @throws {EventError} When it can't be opened */
 export function takeOver(core: BevCore, doing: string): Takeover {
   core.live(doing);
-  if (core.closing !== null) throw new EventError(`Cannot ${doing}: it is being closed`, { code: "EV_FREED" });
-  if (core.callbacks instanceof Occupant) {
-    throw new EventError(`Cannot ${doing}: ${core.callbacks.what}`, { code: "EV_BUSY" });
-  }
-  return core.views as Takeover | null ?? new Takeover(core);
+  if (core.closing !== null) throw core.ending(doing);
+  const { occupant } = core;
+  if (occupant === null) return new Takeover(core);
+  if (occupant instanceof Takeover) return occupant;
+  throw new EventError(`Cannot ${doing}: ${occupant.what}`, { code: "EV_BUSY" });
 }
 
-function reasonOf(what: number): EventError {
+/** What is open on a bufferevent, if anything. */
+export function viewsOf(core: BevCore): Takeover | null {
+  const { occupant } = core;
+  return occupant instanceof Takeover ? occupant : null;
+}
+
+/** Why a direction has ended, where the event does not say it. */
+export function reasonOf(what: number): EventError {
   const syscall = (what & BEV_EVENT_READING) !== 0 ? "read" : "write";
   if ((what & BEV_EVENT_TIMEOUT) === 0) {
     return new EventError(`Cannot ${syscall}: the connection has failed`, { code: "EIO", syscall });

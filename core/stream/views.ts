@@ -9,7 +9,7 @@ import { EventError } from "../errors.ts";
 import type { EvBuffer } from "../buffer/evbuffer.ts";
 import type { BevCore } from "../bufferevent/core.ts";
 import type { AbortSignalLike } from "../runtime.ts";
-import { type End, type Reader, takeOver } from "./takeover.ts";
+import { type End, type Reader, takeOver, viewsOf } from "./takeover.ts";
 
 /** Options of every view. */
 export interface ViewOptions {
@@ -22,6 +22,8 @@ const DEFAULT_HIGH = 64 * 1024;
 
 /** A way to look at what arrives: takes something off the front, or gives null when there is too little. */
 export interface Lens<T> {
+  /** The most bytes that may wait while there is too little, where `decode` has no limit of its own. */
+  readonly maxBytes: number;
   decode(input: EvBuffer): T | null;
   /** At the end of file: what is left, or null. */
   decodeEnd(input: EvBuffer): T | null;
@@ -67,7 +69,11 @@ export class View<T> implements AsyncIterableIterator<T> {
   /** The high watermark as the user has it, and as it is while one frame needs more. */
   #high = 0;
   #raised = 0;
-  readonly #reader: Reader = {
+  readonly #reader: Reader & { view: View<T> } = {
+    view: this,
+    get waiting(): boolean {
+      return this.view.#pending !== null;
+    },
     onReadable: () => {
       this.#ready = true;
       this.#wake?.();
@@ -175,7 +181,9 @@ export class View<T> implements AsyncIterableIterator<T> {
     const taken: IteratorResult<Iterable<T>> = { done: false, value: { [Symbol.iterator]: () => this.#batch() } };
     const look = (): IteratorResult<Iterable<T>> | null => {
       this.#open();
-      return this.#ready || this.#state === OVER ? (this.#tellAbort(), this.#state === OVER ? DONE : taken) : null;
+      return (this.#ready && !this.#core.holdsBack) || this.#state === OVER
+        ? (this.#tellAbort(), this.#state === OVER ? DONE : taken)
+        : null;
     };
     const batches: AsyncIterableIterator<Iterable<T>> = {
       [Symbol.asyncIterator]: () => batches,
@@ -197,7 +205,7 @@ export class View<T> implements AsyncIterableIterator<T> {
     return {
       next: () => {
         // The end is told by the outer iteration, but what rejects there throws here.
-        if (this.#state !== OPEN || !this.#ready) return DONE;
+        if (this.#state !== OPEN || !this.#ready || this.#core.holdsBack) return DONE;
         const value = this.#takeOrLeave();
         return value === null ? DONE : { done: false, value };
       },
@@ -223,16 +231,22 @@ export class View<T> implements AsyncIterableIterator<T> {
           result = look();
           if (result === null) return;
         } catch (error) {
-          this.#wake = this.#pending = null;
+          this.#stopWaiting();
           reject(error);
           return;
         }
-        this.#wake = this.#pending = null;
+        this.#stopWaiting();
         resolve(result);
       };
     });
     this.#pending = waiting;
+    this.#core.owner?.onWaiting();
     return waiting;
+  }
+
+  #stopWaiting(): void {
+    this.#wake = this.#pending = null;
+    this.#core.owner?.onBack();
   }
 
   /** Takes one, if there is one. @throws What ends the view */
@@ -240,7 +254,8 @@ export class View<T> implements AsyncIterableIterator<T> {
     this.#open();
     this.#tellAbort();
     if (this.#state === OVER) return DONE;
-    if (!this.#ready) return null;
+    // While the output is full the peer is to read its answers first.
+    if (!this.#ready || (this.#core.holdsBack && this.#end?.error == null)) return null;
     const value = this.#takeOrLeave();
     if (value !== null) return { done: false, value };
     return this.#over() ? DONE : null;
@@ -251,6 +266,7 @@ export class View<T> implements AsyncIterableIterator<T> {
       return this.#take();
     } catch (error) {
       this.#leave();
+      this.#core.owner?.onViewOver(true);
       throw error;
     }
   }
@@ -268,15 +284,18 @@ export class View<T> implements AsyncIterableIterator<T> {
   #take(): T | null {
     const { input } = this.#core;
     if (input.length > 0) {
-      const value = this.#lens.decode(input);
+      const value = this.#decode(input);
       if (value !== null) {
         if (this.#raised > 0) this.#lower();
+        this.#core.owner?.onMessage(false);
         return value;
       }
     }
     const end = this.#end;
     if (end === null) {
       this.#ready = false;
+      if (input.length > this.#lens.maxBytes) throw this.#core.raised(tooLong(this.#lens.maxBytes, input.length));
+      this.#core.owner?.onMessage(input.length > 0);
       this.#raise();
       return null;
     }
@@ -284,14 +303,32 @@ export class View<T> implements AsyncIterableIterator<T> {
     this.#end = null;
     if (end.error !== null) throw end.error;
     if (input.length > 0) {
-      const last = this.#lens.decodeEnd(input);
+      const last = this.#decodeEnd(input);
       if (last !== null) {
         this.#end = end;
         return last;
       }
     }
     this.#leave();
+    this.#core.owner?.onViewOver(false);
     return null;
+  }
+
+  /** What a codec of the program's own throws is about the bytes that the peer has sent. */
+  #decode(input: EvBuffer): T | null {
+    try {
+      return this.#lens.decode(input);
+    } catch (error) {
+      throw invalid(this.#core, error);
+    }
+  }
+
+  #decodeEnd(input: EvBuffer): T | null {
+    try {
+      return this.#lens.decodeEnd(input);
+    } catch (error) {
+      throw invalid(this.#core, error);
+    }
   }
 
   // ---- opening and leaving
@@ -312,6 +349,7 @@ export class View<T> implements AsyncIterableIterator<T> {
     signal?.addEventListener("abort", this.#onAbort);
     this.#state = OPEN;
     views.reader = this.#reader;
+    core.owner?.onViewOpened();
     this.#wasReading = (core.enabled & EV_READ) !== 0;
     this.#high = core.readHigh;
     if (core.readHigh === 0) this.#setHigh(DEFAULT_HIGH);
@@ -328,7 +366,7 @@ export class View<T> implements AsyncIterableIterator<T> {
     }
     this.#state = OVER;
     const core = this.#core;
-    const views = takenOver(core);
+    const views = viewsOf(core);
     this.#signal?.removeEventListener("abort", this.#onAbort);
     if (!core.freed && core.closing === null) {
       if (this.#raised > 0) this.#lower();
@@ -339,8 +377,8 @@ export class View<T> implements AsyncIterableIterator<T> {
     if (core.freed || core.closing !== null) return;
     // What was not told here is told to the callbacks.
     const end = this.#end;
-    const given = views === null ? core.callbacks : views.given;
-    if (this.#wasReading && core.input.length > 0 && given?.read !== undefined) core.trigger(EV_READ, 0);
+    core.owner?.onMessage(false);
+    if (this.#wasReading && core.input.length > 0) core.trigger(EV_READ, 0);
     if (end !== null && end.what !== 0) core.triggerEvent(end.what, end.error ?? undefined);
   }
 
@@ -371,6 +409,17 @@ export class View<T> implements AsyncIterableIterator<T> {
 
 const DONE: { done: true; value: undefined } = { done: true, value: undefined };
 
-function takenOver(core: BevCore): ReturnType<typeof takeOver> | null {
-  return core.views as ReturnType<typeof takeOver> | null;
+function tooLong(maxBytes: number, length: number): EventError {
+  const message = `Cannot read a frame: it is longer than ${maxBytes} bytes: received ${length} without a whole one`;
+  return new EventError(message, { code: "EV_FRAME_TOO_LONG" });
+}
+
+function invalid(core: BevCore, error: unknown): EventError {
+  if (!(error instanceof EventError)) {
+    const message = "Cannot read a frame: the codec has refused the bytes";
+    return core.raised(new EventError(message, { code: "EV_FRAME_INVALID", cause: error }));
+  }
+  const own = error as EventError;
+  // A frozen front is the program's own doing.
+  return own.code === "EV_FROZEN" ? own : core.raised(own);
 }

@@ -337,14 +337,16 @@ export class Sink implements Writer {
     if (this.#ended !== null) return Promise.reject(this.#ended.reason);
     return new Promise((resolve, reject) => {
       this.#waiter = { resolve, reject, wholly };
-      this.#views?.listen();
+      this.#core.owner?.onWaiting();
+      this.#views?.onCallbacks();
     });
   }
 
   #settle(failed: { reason: unknown } | null): void {
     const waiter = this.#waiter;
+    if (waiter !== null) this.#core.owner?.onBack();
     this.#waiter = null;
-    this.#views?.listen();
+    this.#views?.onCallbacks();
     if (failed === null) waiter?.resolve();
     else waiter?.reject(failed.reason);
   }

@@ -9,6 +9,7 @@ import { assert, assertArrayIncludes, assertEquals, assertRejects, assertThrows 
 import {
   BEV_OPT_CLOSE_ON_FREE,
   type ConnectOptions,
+  ConnListener,
   detectRuntime,
   EV_READ,
   EV_WRITE,
@@ -18,8 +19,9 @@ import {
   EventError,
   EVLOOP_NO_EXIT_ON_EMPTY,
   type InetAddress,
+  LEV_OPT_CLOSE_ON_FREE,
+  type ListenerCallback,
   serve,
-  type Server,
   SocketBufferEvent,
   type StartTlsOptions,
   type TlsInfo,
@@ -45,29 +47,47 @@ const der = (name: string): string => {
 const hex = (bytes: Uint8Array | undefined): string | undefined =>
   bytes === undefined ? undefined : [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 
-/** A server of lines, which says what was said in capitals, and an end for each of its connections in turn. */
+/**
+ * A listener whose bufferevents say in capitals what was said, and an end for each of them in turn. They are there
+ * before their handshake, as in libevent.
+ */
 async function capitals(
   options: Partial<TlsListenOptions> = {},
-): Promise<{ server: Server; port: number; ends: End[] }> {
+): Promise<{ server: { close(): Promise<void> }; port: number; ends: End[] }> {
   const ends: End[] = [];
-  const server = await serve<End>({ hostname: "127.0.0.1", port: 0, tls: { ...tls, ...options } }, {
-    open: (bev) => {
-      bev.context = new End();
-      ends.push(bev.context);
-      // Written before the handshake is through, and sent after it.
-      bev.write("welcome\n");
-    },
-    read: (bev) => {
-      bev.write(bev.input.toString().toUpperCase());
-      bev.context.callbacks.read?.(bev as SocketBufferEvent);
-    },
-    event: (bev, what, error) => {
-      bev.context.callbacks.event?.(bev as SocketBufferEvent, what, error);
-      if (error !== undefined) bev.free();
-      else if (bev.context.events.includes("eof")) void bev.close();
-    },
-  });
-  return { server, port: (server.address as InetAddress).port, ends };
+  const all: SocketBufferEvent<End>[] = [];
+  const base = new EventBase();
+  const take: ListenerCallback = (_listener, socket) => {
+    const bev = new SocketBufferEvent<End>(base, socket, BEV_OPT_CLOSE_ON_FREE);
+    bev.context = new End();
+    ends.push(bev.context);
+    all.push(bev);
+    bev.setCallbacks({
+      read: (bev) => {
+        bev.write(bev.input.toString().toUpperCase());
+        bev.context.callbacks.read?.(bev as SocketBufferEvent);
+      },
+      event: (bev, what, error) => {
+        bev.context.callbacks.event?.(bev as SocketBufferEvent, what, error);
+        if (error !== undefined) bev.free();
+        else if (bev.context.events.includes("eof")) void bev.close();
+      },
+    });
+    bev.enable(EV_READ | EV_WRITE);
+    // Written before the handshake is through, and sent after it.
+    bev.write("welcome\n");
+  };
+  const address = { hostname: "127.0.0.1", port: 0, tls: { ...tls, ...options } };
+  const listener = await ConnListener.bind(base, take, LEV_OPT_CLOSE_ON_FREE, -1, address);
+  const done = base.loop(EVLOOP_NO_EXIT_ON_EMPTY);
+  const close = async (): Promise<void> => {
+    await Promise.all(all.map((bev) => bev.close()));
+    await listener.close();
+    base.loopBreak();
+    await done;
+    base.free();
+  };
+  return { server: { close }, port: (listener.address as InetAddress).port, ends };
 }
 
 const sClient = (port: number, ...args: string[]): Program =>

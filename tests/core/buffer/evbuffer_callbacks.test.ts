@@ -3,7 +3,14 @@
 import { describe, it } from "node:test";
 import { assertEquals, assertThrows } from "@std/assert";
 import { type BufferChange, EvBuffer } from "../../../core/buffer/mod.ts";
-import { checkBuffer, consume, feed, moveBytes, setBufferOwner } from "../../../core/buffer/internal.ts";
+import {
+  type BufferOwner,
+  checkBuffer,
+  consume,
+  feed,
+  moveBytes,
+  setBufferOwner,
+} from "../../../core/buffer/internal.ts";
 import { EVBUFFER_EOL_CRLF, EVBUFFER_EOL_LF } from "../../../core/flags.ts";
 import { chunked } from "./support.ts";
 
@@ -210,15 +217,18 @@ describe("EvBuffer.addCallback()", () => {
   });
 });
 
+/** Sets an owner that hears of changes only. */
+function setOwner(buffer: EvBuffer, onBufferChange: BufferOwner["onBufferChange"]): void {
+  setBufferOwner(buffer, { onBufferChange, onBufferError: () => {}, onReleaseError: () => false, caught: () => false });
+}
+
 describe("A buffer's owner", () => {
   it("hears of each change before releases and callbacks do, whatever is frozen", () => {
     const buffer = new EvBuffer();
     const order: string[] = [];
-    setBufferOwner(buffer, {
-      onBufferChange(it, added, deleted) {
-        checkBuffer(it);
-        order.push(`owner +${added} -${deleted} of ${it.length}`);
-      },
+    setOwner(buffer, (it, added, deleted) => {
+      checkBuffer(it);
+      order.push(`owner +${added} -${deleted} of ${it.length}`);
     });
     buffer.addCallback((_it, info) => order.push(`callback +${info.added} -${info.deleted}`));
     buffer.addReference(new Uint8Array(2), () => order.push("released"));
@@ -245,8 +255,8 @@ describe("A buffer's owner", () => {
     const a = chunked("abc");
     const b = new EvBuffer();
     const order: string[] = [];
-    setBufferOwner(a, { onBufferChange: (_it, added, deleted) => order.push(`a +${added} -${deleted} b=${b.length}`) });
-    setBufferOwner(b, { onBufferChange: (_it, added, deleted) => order.push(`b +${added} -${deleted} a=${a.length}`) });
+    setOwner(a, (_it, added, deleted) => order.push(`a +${added} -${deleted} b=${b.length}`));
+    setOwner(b, (_it, added, deleted) => order.push(`b +${added} -${deleted} a=${a.length}`));
     a.addCallback(() => order.push("callback of a"));
     moveBytes(a, b, 2);
     assertEquals(order, ["a +0 -2 b=2", "b +2 -0 a=1", "callback of a"]);
@@ -255,7 +265,7 @@ describe("A buffer's owner", () => {
   it("hears of one change for a line, and nothing after free()", () => {
     const buffer = chunked("abc\nd\n");
     const told: number[] = [];
-    setBufferOwner(buffer, { onBufferChange: (_it, _added, deleted) => told.push(deleted) });
+    setOwner(buffer, (_it, _added, deleted) => told.push(deleted));
     buffer.readln(EVBUFFER_EOL_LF);
     assertEquals(told, [4]);
     buffer.free();

@@ -12,7 +12,6 @@ import {
   BEV_EVENT_WRITING,
   EVBUFFER_EOL_LF,
 } from "../../../core/flags.ts";
-import { EventBase } from "../../../core/loop/event_base.ts";
 import { Socket } from "../../../core/socket/socket.ts";
 import { connect, serve, type ServeCallbacks, type ServeOptions, type Server } from "../../../core/stream/serve.ts";
 import { type SimRuntime, simRuntime } from "../../../runtimes/sim.ts";
@@ -159,29 +158,24 @@ describe("the line callback", () => {
     }
   });
 
-  it("that throws loses no line", async () => {
+  it("that throws costs its own connection, and no other line", async () => {
     const lines: string[] = [];
-    const sim = simRuntime();
-    const base = new EventBase({ runtime: sim });
-    const server = await serve({ base, hostname: "127.0.0.1", port: 0 }, {
+    const errors: unknown[] = [];
+    const failure = new Error("in the callback");
+    const made = await scene({}, {
       line: (_, line) => {
         lines.push(text(line));
-        if (lines.length === 1) throw new Error("in the callback");
+        if (lines.length === 1) throw failure;
       },
+      error: (error) => void errors.push(error),
     });
-    const client = Socket.connect(sim, { port: portOf(server) });
-    await sim.advance(5);
-    client.send("one\ntwo\n");
-    await assertRejects(() => sim.run(base.dispatch()), Error, "in the callback");
-    client.send("three\n");
-    base.loopExit(10);
-    await sim.run(base.dispatch());
-    assertEquals(lines, ["one", "two", "three"]);
-    client.close();
-    for (const bev of server) bev.free();
-    await sim.run(server.close());
-    await sim.advance(6000);
-    assertEquals([sim.openHandles, sim.pending], [0, 0]);
+    const [first, second] = [await made.client(), await made.client()];
+    first.send("one\ntwo\n");
+    await made.sim.advance(5);
+    second.send("three\nfour\n");
+    await made.sim.advance(5);
+    assertEquals([lines, errors, first.error?.code], [["one", "three", "four"], [failure], "ECONNRESET"]);
+    await made.end(first, second);
   });
 
   it("serves clients too", async () => {
@@ -361,7 +355,8 @@ describe("timeouts of connections", () => {
     assertEquals(client.error?.code, "ECONNRESET");
     await made.end(client);
     // A peer that has finished but does not read what is queued.
-    const other = await scene({ drainTimeoutMs: 50 }, { open: (bev) => void bev.write(pattern(1_000_000)) });
+    const options = { drainTimeoutMs: 50, readWhileFull: true };
+    const other = await scene(options, { open: (bev) => void bev.write(pattern(1_000_000)) });
     const deaf = await other.client();
     deaf.shutdown();
     await other.sim.advance(40);

@@ -1,0 +1,37 @@
+/** The signal of a bufferevent: aborted when the connection is over. */
+
+import { EventError } from "../errors.ts";
+import type { AbortSignalLike } from "../runtime.ts";
+
+/** An `AbortSignal`: the host's own type where its types are known. */
+export type HostAbortSignal = typeof globalThis extends { AbortSignal: { prototype: infer Signal } }
+  ? AbortSignalLike & Signal
+  : AbortSignalLike;
+
+interface AbortGlobals {
+  AbortController?: new () => { readonly signal: HostAbortSignal; abort(reason: unknown): void };
+}
+
+/** Makes the signal, and aborts it. */
+export class AbortSource {
+  readonly #controller: InstanceType<NonNullable<AbortGlobals["AbortController"]>>;
+
+  /** @throws {EventError} `EV_UNSUPPORTED` where the host has no `AbortController` */
+  constructor() {
+    const { AbortController } = globalThis as AbortGlobals;
+    if (AbortController === undefined) {
+      throw new EventError("Cannot give a signal: the host has no AbortController", { code: "EV_UNSUPPORTED" });
+    }
+    this.#controller = new AbortController();
+  }
+
+  /** The signal. */
+  get signal(): HostAbortSignal {
+    return this.#controller.signal;
+  }
+
+  /** Aborts it; a second time does nothing. */
+  abort(reason: EventError): void {
+    this.#controller.abort(reason);
+  }
+}

@@ -1,0 +1,20 @@
+/** The events of a bufferevent in the loop. What the program throws in one goes to the owner of the connection, if it has one. */
+
+import { LoopEvent } from "../loop/loop_event.ts";
+import type { Source } from "../loop/source.ts";
+import type { BevCore } from "./core.ts";
+
+/** An event of a bufferevent. */
+export abstract class BevEvent<Core extends BevCore = BevCore> extends LoopEvent {
+  /** The bufferevent. */
+  declare readonly core: Core;
+
+  constructor(core: Core, source: Source | null, what: number, level: number) {
+    super(core.loop, source, what, level);
+    this.core = core;
+  }
+
+  override caught(error: unknown): boolean {
+    return this.core.caught(error);
+  }
+}
