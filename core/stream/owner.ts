@@ -119,7 +119,6 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
   open(onThrown?: (error: unknown) => void): void {
     const { root } = this;
     this.#bits |= OPENED;
-    this.#protocol.onOpened?.();
     root.enable(EV_READ | EV_WRITE);
     try {
       this.#watch(this.#protocol.callbacks.open?.(this.bev));

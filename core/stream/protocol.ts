@@ -82,8 +82,6 @@ export interface Protocol<Ctx> {
   readonly stallTimeoutMs: number;
   /** How long a message may take from its first byte to its last; 0 for ever. */
   readonly messageTimeoutMs: number;
-  /** Told when a connection is opened. */
-  onOpened?(): void;
   /** Told of each connection that was freed. */
   onFreed?(owner: ConnectionOwner<unknown>): void;
 }

@@ -158,7 +158,6 @@ export async function serve<Ctx = unknown>(
   // The server is made with them, and they call the server.
   const protocol: Protocol<Ctx> = {
     ...shared,
-    onOpened: () => void server.opened++,
     onFreed: (owner) => server.remove(owner),
   };
   const failed = (error: unknown): void => reportTo(protocol, base, error, null);

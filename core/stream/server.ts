@@ -30,9 +30,9 @@ export class Server<Ctx = unknown> {
     return this.#core.listener.base;
   }
 
-  /** How many connections there are, those that are being closed too, and not those in the middle of their handshake. */
+  /** How many connections there are, those that are being closed and those in their TLS handshake too. */
   get connections(): number {
-    return this.#core.opened;
+    return this.#core.open.size;
   }
 
   /**
@@ -43,7 +43,7 @@ export class Server<Ctx = unknown> {
     return this.#core.rejected;
   }
 
-  /** The connections, in the order in which they came; those that are being closed too. */
+  /** The connections that were opened, in the order in which they came; those that are being closed too. */
   [Symbol.iterator](): IterableIterator<SocketBufferEvent<Ctx>> {
     return this.#core.connections() as IterableIterator<SocketBufferEvent<Ctx>>;
   }

@@ -22,8 +22,6 @@ export class ServerCore {
   readonly listener: ConnListener;
   /** The owners of the connections, those in the middle of their handshake too. */
   readonly open: Map<ConnectionOwner<unknown>, string | null> = new Map();
-  /** How many connections were opened and are not over. */
-  opened = 0;
   /** Which clients may come in. */
   readonly admission: Admission;
   readonly #graceMs: number;
@@ -61,7 +59,6 @@ export class ServerCore {
   remove(owner: ConnectionOwner<unknown>): void {
     const key = this.open.get(owner) ?? null;
     this.open.delete(owner);
-    if (owner.opened) this.opened--;
     this.admission.left(key);
     // The last one's `close` callback comes before this is looked at: see `#close`.
     if (this.open.size === 0) this.#onEmpty?.();

@@ -22,6 +22,7 @@ import {
   LEV_OPT_CLOSE_ON_FREE,
   type ListenerCallback,
   serve,
+  type Server,
   SocketBufferEvent,
   type StartTlsOptions,
   type TlsInfo,
