@@ -348,6 +348,7 @@ export abstract class BevCore extends BevState implements BufferOwner {
     side.failure ??= error;
     this.raised(error);
     side.drains?.reject(error);
+    if (side.streams !== null) { for (const stream of side.streams) stream.onFailed(error); }
     side.abort?.abort(error);
   }
 
@@ -639,7 +640,10 @@ export abstract class BevCore extends BevState implements BufferOwner {
   endGracefully(timeoutMs: number): Promise<boolean> {
     if (this.closing !== null) return this.closing;
     const { side } = this;
-    side?.occupant?.onClosing?.();
+    if (side !== null) {
+      side.occupant?.onClosing?.();
+      if (side.streams !== null) { for (const stream of side.streams) stream.onClosing(); }
+    }
     const closing = this.close(timeoutMs);
     // From here on it is known to be over.
     if (!this.freed && side !== null) {
@@ -668,6 +672,9 @@ export abstract class BevCore extends BevState implements BufferOwner {
     const { side, owner } = this;
     if (side !== null) {
       (side.occupant ?? side.departed)?.onFreed?.();
+      if (side.streams !== null) {
+        for (const stream of side.streams) stream.onFreed(this.ending("go on with a stream"));
+      }
       side.drains?.reject(this.ending("wait for the output to drain"));
       side.abort?.abort(this.ending("go on"));
     }

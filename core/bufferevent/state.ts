@@ -42,6 +42,18 @@ export const FULL = 0x100;
 /** Reading is suspended while the output is full. */
 export const WAITS_WHILE_FULL = 0x200;
 
+/** A web stream of a bufferevent. It hears of the end even while nobody reads or writes, so that its promises settle. */
+export interface StreamEnd {
+  /** The open view of what arrives was told that nothing more will. */
+  onReadEnd(): void;
+  /** The connection has failed. */
+  onFailed(error: EventError): void;
+  /** `close()` was called. */
+  onClosing(): void;
+  /** It was freed. The error is that of the connection, or `EV_FREED`. */
+  onFreed(error: EventError): void;
+}
+
 /** What only some bufferevents have, or have at their end only. */
 export class Side {
   occupant: Occupant | null = null;
@@ -55,6 +67,8 @@ export class Side {
   raised: WeakSet<object> | null = null;
   /** What the connection has failed with. */
   failure: EventError | null = null;
+  /** The web streams that are to hear of the end. */
+  streams: Set<StreamEnd> | null = null;
   idle: IdleTimer | null = null;
   rate: RateLimits | null = null;
   /** Runs the callbacks that were triggered or deferred. */
@@ -174,6 +188,15 @@ export abstract class BevState {
   /** Why nothing can be sent or received any more, where the connection has failed. */
   get failure(): EventError | null {
     return this.side === null ? null : this.side.failure;
+  }
+
+  /** The web streams that are to hear of the end. */
+  get streams(): Set<StreamEnd> | null {
+    return this.side === null ? null : this.side.streams;
+  }
+
+  set streams(streams: Set<StreamEnd> | null) {
+    this.rare.streams = streams;
   }
 
   /** Where there is an idle timeout. */

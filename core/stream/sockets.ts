@@ -25,7 +25,14 @@ import { formatAddress } from "../socket/address.ts";
 import { baseOf } from "./serve.ts";
 import { viewChunks } from "./lenses.ts";
 import type { View } from "./views.ts";
-import { type ByteReadableStream, type ByteWritableStream, Sink, streamOfSink, streamOfView } from "./web_streams.ts";
+import {
+  type ByteReadableStream,
+  type ByteWritableStream,
+  Sink,
+  streamOfSink,
+  streamOfView,
+  type ViewStream,
+} from "./web_streams.ts";
 
 /** Where to connect: `example.com:80`, `[::1]:80`, or its parts. A port may be text, as in a `URL`. */
 export type SocketsAddress = string | {
@@ -171,8 +178,8 @@ export class StreamSocket {
   readonly #closed: Deferred<void> = new Deferred();
   readonly #view: View<Uint8Array>;
   readonly #sink: Sink;
-  /** Ends `readable` with a reason: a later read must not take a failure for the end. */
-  #failReadable: ((reason: unknown) => void) | null = null;
+  /** Ends `readable`, with a reason or not: a later read must not take a failure for the end. */
+  readonly #endReadable: ViewStream["end"];
   #secure: boolean;
   #isOpen = false;
   #over = false;
@@ -207,11 +214,12 @@ export class StreamSocket {
       onAborting: () => this.#begun.resolve(),
       onAborted: (reason) => this.#aborted(reason),
     });
-    this.readable = streamOfView(this.#view, {
-      onStart: (fail) => void (this.#failReadable = fail),
+    const { stream, end } = streamOfView(this.#view, {
       onCancelled: () => this.#drop(),
       onEnd: (error) => this.#readEnded(error),
-    }) as ByteReadableStream;
+    });
+    this.readable = stream as ByteReadableStream;
+    this.#endReadable = end;
     const begun = waits ? this.#begun.promise : undefined;
     this.writable = streamOfSink(this.#sink, begun, options.highWaterMark as number | undefined) as ByteWritableStream;
     if (!waits) this.#listen();
@@ -360,6 +368,7 @@ export class StreamSocket {
   /** The streams end, and the bufferevent belongs to nobody. */
   #letGo(reason: unknown): void {
     this.#view.return();
+    this.#endReadable(null);
     this.#sink.fail(reason);
     this.#begun.resolve();
   }
@@ -423,7 +432,7 @@ export class StreamSocket {
     this.#over = true;
     const why = reason ?? new SocketError("the socket was closed: its writable was aborted");
     this.#opened.reject(why);
-    this.#failReadable?.(why);
+    this.#endReadable({ reason: why });
     this.#letGo(why);
     this.#closed.resolve();
   }
@@ -436,7 +445,7 @@ export class StreamSocket {
     // A connection that was there has ended, which its streams tell the reason of.
     if (this.#isOpen) this.#closed.resolve();
     else this.#closed.reject(reason);
-    this.#failReadable?.(reason);
+    this.#endReadable({ reason });
     this.#letGo(reason);
     this.#bev.free();
   }

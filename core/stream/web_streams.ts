@@ -10,6 +10,7 @@ import { EventError } from "../errors.ts";
 import { encodeUtf8, utf8Length } from "../buffer/utf8.ts";
 import type { BufferEvent } from "../bufferevent/bufferevent.ts";
 import type { BevCore } from "../bufferevent/core.ts";
+import type { StreamEnd } from "../bufferevent/state.ts";
 import type { AbortSignalLike } from "../runtime.ts";
 import { type Takeover, takeOver, type Writer } from "./takeover.ts";
 import { viewChunks } from "./lenses.ts";
@@ -116,17 +117,38 @@ export function writableOf(core: BevCore): ByteWritableStream {
 }
 
 function makeReadable(core: BevCore): ByteReadable {
-  return streamOfView(viewChunks(core), { onCancel: () => readables.delete(core) });
+  const { stream, end, look } = streamOfView(viewChunks(core), {
+    onCancel: () => {
+      readables.delete(core);
+      core.streams?.delete(ends);
+    },
+  });
+  const ends: StreamEnd = {
+    // What came before the end is given first, when it is asked for.
+    onReadEnd: () => {
+      if (core.input.length === 0) void look();
+    },
+    onFailed() {},
+    onClosing: () => end(null),
+    onFreed: (reason) => end({ reason }),
+  };
+  hearEnd(core, ends);
+  return stream;
 }
 
 function makeWritable(core: BevCore): ByteWritable {
-  return streamOfSink(new Sink(core));
+  const sink = new Sink(core);
+  hearEnd(core, sink);
+  return streamOfSink(sink);
+}
+
+function hearEnd(core: BevCore, end: StreamEnd): void {
+  const streams = core.streams ??= new Set();
+  if (!core.freed) streams.add(end);
 }
 
 /** What happens to a readable stream. */
 interface ReadableHooks {
-  /** The stream was made: what ends it with a reason. */
-  onStart?(fail: (reason: unknown) => void): void;
   /** The stream is being cancelled. */
   onCancel?(): void;
   /** The stream was cancelled, and the view is left. */
@@ -135,35 +157,59 @@ interface ReadableHooks {
   onEnd?(error: unknown): void;
 }
 
+/** A readable stream. */
+export interface ViewStream {
+  readonly stream: ByteReadable;
+  /** Ends it at once, with a reason or not. */
+  end(failed: { reason: unknown } | null): void;
+  /** Takes the next chunk, or the end, off the view. Never rejects. */
+  look(): Promise<void>;
+}
+
 /** Makes a stream of a view. */
-export function streamOfView(view: View<Uint8Array>, hooks: ReadableHooks): ByteReadable {
+export function streamOfView(view: View<Uint8Array>, hooks: ReadableHooks): ViewStream {
   const Stream = hostStream("ReadableStream");
+  let controller: ReadController | null = null;
+  let over = false;
+  const end = (failed: { reason: unknown } | null): void => {
+    if (over) return;
+    over = true;
+    if (failed === null) controller?.close();
+    else controller?.error(failed.reason);
+  };
+  let looking = false;
+  const look = async (): Promise<void> => {
+    if (looking) return;
+    looking = true;
+    try {
+      if (await feedFrom(view, (chunk) => controller?.enqueue(chunk)) || over) return;
+      end(null);
+      hooks.onEnd?.(null);
+    } catch (reason) {
+      if (over) return;
+      // It may have a reason of its own for the stream.
+      hooks.onEnd?.(reason);
+      end({ reason });
+    } finally {
+      looking = false;
+    }
+  };
   // Not of the type "bytes": that would take the memory of each chunk away from those who share it. Nothing is held
   // in the stream, so that the watermark of the bufferevent is the only bound, and cancelling loses nothing.
-  let cancelled = false;
-  return new Stream({
-    start(controller) {
-      hooks.onStart?.((reason) => controller.error(reason));
+  const stream = new Stream({
+    start(given) {
+      controller = given;
     },
-    async pull(controller) {
-      try {
-        if (await feedFrom(view, (chunk) => controller.enqueue(chunk)) || cancelled) return;
-        controller.close();
-        hooks.onEnd?.(null);
-      } catch (error) {
-        if (cancelled) return;
-        hooks.onEnd?.(error);
-        throw error;
-      }
-    },
+    pull: look,
     async cancel() {
-      cancelled = true;
+      over = true;
       hooks.onCancel?.();
       const left = view.return();
       hooks.onCancelled?.();
       await left;
     },
   }, { highWaterMark: 0 });
+  return { stream, end, look };
 }
 
 /**
@@ -224,7 +270,7 @@ interface WritableHooks {
 }
 
 /** What is under a writable stream. The stream sees to it that one call has settled before the next is made. */
-export class Sink implements Writer {
+export class Sink implements Writer, StreamEnd {
   readonly #core: BevCore;
   readonly #hooks: WritableHooks;
   #controller: WriteController | null = null;
@@ -233,6 +279,8 @@ export class Sink implements Writer {
   #closing = false;
   /** Why nothing more is to be queued: the stream was aborted, or has failed. */
   #ended: { reason: unknown } | null = null;
+  /** Whether the stream was closed or aborted, so that what happens to the bufferevent is no news for it. */
+  #finished = false;
   /** Who waits for the output to drain: to the low watermark, or wholly. */
   #waiter: { resolve: () => void; reject: (reason: unknown) => void; wholly: boolean } | null = null;
 
@@ -260,17 +308,17 @@ export class Sink implements Writer {
     this.#hooks.onAborting?.(reason);
     if (!this.#closing) return this.#settle(this.#ended ??= { reason });
     // Each chunk was accepted, so all of them leave.
-    this.#leave();
-    this.#core.abandon();
+    this.#abandon();
     this.#settle(null);
   }
 
+  #abandon(): void {
+    this.#finished = true;
+    this.#leave();
+    this.#core.abandon();
+  }
+
   write(chunk: unknown): Promise<void> | undefined {
-    const { failure } = this.#core;
-    if (failure !== null) {
-      this.onError(failure);
-      throw this.#ended?.reason;
-    }
     this.#open();
     let data: Uint8Array | string;
     try {
@@ -304,15 +352,13 @@ export class Sink implements Writer {
     this.#face.shutdown();
     this.#closing = true;
     if (this.#core.output.length > 0) await this.#drained(true);
-    this.#closing = false;
+    this.#finished = true;
     this.#leave();
     this.#hooks.onClosed?.();
   }
 
   abort(reason: unknown): void {
-    this.#controller = null;
-    this.#leave();
-    this.#core.abandon();
+    this.#abandon();
     this.#hooks.onAborted?.(reason);
   }
 
@@ -321,6 +367,11 @@ export class Sink implements Writer {
   }
 
   #open(): void {
+    const { failure } = this.#core;
+    if (failure !== null) {
+      this.onError(failure);
+      throw this.#ended?.reason;
+    }
     if (this.#views !== null) return;
     const views = takeOver(this.#core, "write to a bufferevent");
     this.#views = views;
@@ -356,9 +407,20 @@ export class Sink implements Writer {
   }
 
   onError(error: EventError): void {
+    if (this.#finished || this.#ended !== null) return;
     // It may have a reason of its own for the stream.
     this.#hooks.onFailed?.(error);
     this.fail(error);
+  }
+
+  onReadEnd(): void {}
+
+  onFailed(error: EventError): void {
+    this.onError(error);
+  }
+
+  onFreed(error: EventError): void {
+    this.onError(error);
   }
 
   /** Ends the stream with a reason, and leaves the bufferevent to itself. */
@@ -373,8 +435,8 @@ export class Sink implements Writer {
     if (this.#waiter !== null && this.#core.finishing) {
       this.#leave();
       this.#settle(null);
-      return;
     }
+    if (this.#closing) return;
     this.onError(new EventError("Cannot write: the bufferevent is being closed", { code: "EPIPE", syscall: "write" }));
   }
 }

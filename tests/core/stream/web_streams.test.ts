@@ -69,6 +69,47 @@ describe("readable", () => {
     await stage.end();
   });
 
+  it("settles closed without another read once nothing is left to read, and not before", async () => {
+    for (const how of ["finishes", "resets"]) {
+      for (const unread of [false, true]) {
+        const stage = await viewStage();
+        const { bev, peer } = stage.rig;
+        const reader = bev.readable.getReader();
+        await stage.peerSends("first");
+        await stage.run(reader.read());
+        if (unread) await stage.peerSends("second");
+        let closed = "pending";
+        reader.closed.then(() => closed = "finishes", (error: EventError) => closed = error.code);
+        if (how === "finishes") peer.shutdown();
+        else peer.reset();
+        await stage.pass(10);
+        if (unread) {
+          assertEquals(closed, "pending");
+          assertEquals(text((await stage.run(reader.read())).value!), "second");
+          await stage.run(reader.read().catch(() => {}));
+        }
+        assertEquals(closed, how === "finishes" ? "finishes" : "ECONNRESET");
+        // Nobody but the view has heard of the end.
+        assertEquals(stage.rig.record.take(), []);
+        await stage.end();
+      }
+    }
+  });
+
+  it("fails, when it is not read, with what the connection has failed with", async () => {
+    const stage = await viewStage();
+    const { bev, peer, record } = stage.rig;
+    record.on.event = (bev): void => bev.free();
+    bev.enable(EV_READ);
+    const reader = bev.readable.getReader();
+    const writer = bev.writable.getWriter();
+    peer.reset();
+    assertEquals(await stage.codeOf(reader.closed), "ECONNRESET");
+    assertEquals(await stage.codeOf(writer.closed), "ECONNRESET");
+    assertEquals(await stage.codeOf(writer.ready), "ECONNRESET");
+    await stage.end();
+  });
+
   it("goes where streams go", async () => {
     const stage = await viewStage();
     const { bev, peer } = stage.rig;

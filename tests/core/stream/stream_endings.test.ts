@@ -1,0 +1,162 @@
+// Each promise of the web streams settles in every ending of a connection of serve(), however far its streams had got, and
+// nothing rejects without somebody who hears it.
+
+import process from "node:process";
+import { describe, it } from "node:test";
+import { assert, assertEquals } from "@std/assert";
+import type { SocketBufferEvent } from "../../../core/bufferevent/socket.ts";
+import type { EventError } from "../../../core/errors.ts";
+import { Socket } from "../../../core/socket/socket.ts";
+import { serve, type Server } from "../../../core/stream/serve.ts";
+import { type SimRuntime, simRuntime } from "../../../runtimes/sim.ts";
+import { portOf } from "../socket/pairs.ts";
+
+/** What the streams of the connection are at when it ends. */
+const STATES = ["untouched", "used", "reading", "writing", "reading and writing", "closing"] as const;
+type State = (typeof STATES)[number];
+
+/** What ends the connection, and with which code its streams fail; "" for no failure. */
+const ENDINGS = {
+  "a reset of the peer": { reading: "ECONNRESET", writing: "ECONNRESET" },
+  "free()": { reading: "EV_FREED", writing: "EV_FREED" },
+  "reset()": { reading: "EV_FREED", writing: "EV_FREED" },
+  "close()": { reading: "", writing: "EPIPE" },
+  "server.close() without grace": { reading: "EV_FREED", writing: "EV_FREED" },
+} as const;
+type Ending = keyof typeof ENDINGS;
+
+interface Scene {
+  readonly sim: SimRuntime;
+  readonly server: Server;
+  readonly bev: SocketBufferEvent;
+  readonly peer: Socket;
+  /** How many times `close` was called. */
+  readonly closed: () => number;
+  end(): Promise<void>;
+}
+
+async function scene(): Promise<Scene> {
+  const sim = simRuntime({ maxSteps: 500_000 });
+  let bev: SocketBufferEvent | null = null;
+  let closed = 0;
+  const server = await serve({ runtime: sim, hostname: "127.0.0.1", port: 0 }, {
+    open: (opened) => void (bev = opened),
+    close: () => void closed++,
+  });
+  const peer = Socket.connect(sim, { hostname: "127.0.0.1", port: portOf(server) });
+  await sim.advance(10);
+  assert(bev !== null);
+  return {
+    sim,
+    server,
+    bev,
+    peer,
+    closed: () => closed,
+    async end() {
+      peer.close();
+      await sim.run(server.close({ graceMs: 0 }));
+      await sim.advance(40_000);
+      assertEquals([server.connections, closed, sim.openHandles, sim.pending], [0, 1, 0, 0]);
+    },
+  };
+}
+
+/** How a promise has settled: "" or the code; undefined as long as it has not. */
+function outcomeOf(promise: Promise<unknown>): () => string | undefined {
+  let outcome: string | undefined;
+  promise.then(() => outcome = "", (error) => outcome = (error as EventError | undefined)?.code ?? String(error));
+  return () => outcome;
+}
+
+function end(ending: Ending, { bev, peer, server }: Scene): void {
+  switch (ending) {
+    case "a reset of the peer":
+      return peer.reset();
+    case "free()":
+      return bev.free();
+    case "reset()":
+      return bev.reset();
+    case "close()":
+      void bev.close({ timeoutMs: 1000 });
+      return;
+    case "server.close() without grace":
+      void server.close({ graceMs: 0 });
+  }
+}
+
+/** Counts the rejections that nobody hears while `act` runs. */
+async function unheard(act: () => Promise<void>): Promise<unknown[]> {
+  const reasons: unknown[] = [];
+  const listener = (reason: unknown): void => void reasons.push(reason);
+  process.on("unhandledRejection", listener);
+  try {
+    await act();
+    // The host tells it behind all microtasks.
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  } finally {
+    process.removeListener("unhandledRejection", listener);
+  }
+  return reasons;
+}
+
+describe("the streams of a connection", () => {
+  for (const ending of Object.keys(ENDINGS) as Ending[]) {
+    it(`settle all they have promised after ${ending}`, async () => {
+      for (const state of STATES) {
+        let told: unknown;
+        const reasons = await unheard(async () => {
+          const stage = await scene();
+          told = await settledAfter(ending, state, stage);
+          await stage.end();
+        });
+        assertEquals(reasons, [], state);
+        const { reading, writing } = ENDINGS[ending];
+        const expected: { [name: string]: string } = { "reader.closed": reading, "writer.closed": writing };
+        if (state.includes("reading")) expected["read()"] = reading;
+        if (state.includes("writing")) expected["write()"] = writing;
+        if (state !== "closing") expected["writer.ready"] = writing;
+        else {
+          // What was written before is delivered by bev.close(), which settles this at once.
+          expected["writer.closed"] = expected["writer.close()"] = ending === "close()" ? "" : writing;
+        }
+        assertEquals(told, expected, state);
+      }
+    });
+  }
+});
+
+/** Brings the streams to a state, ends the connection, and gives how each promise has settled. */
+async function settledAfter(
+  ending: Ending,
+  state: State,
+  stage: Scene,
+): Promise<{ [name: string]: string | undefined }> {
+  const { sim, bev, peer } = stage;
+  const reader = bev.readable.getReader();
+  const writer = bev.writable.getWriter();
+  if (state === "used") {
+    await sim.run(writer.write("out"));
+    assertEquals(peer.send(new Uint8Array(2)), 2);
+    await sim.run(reader.read());
+  }
+  const outcomes: { [name: string]: () => string | undefined } = {
+    "reader.closed": outcomeOf(reader.closed),
+    "writer.closed": outcomeOf(writer.closed),
+  };
+  if (state.includes("reading")) outcomes["read()"] = outcomeOf(reader.read());
+  if (state.includes("writing")) outcomes["write()"] = outcomeOf(writer.write(new Uint8Array(1_000_000)));
+  if (state === "closing") {
+    while (bev.output.length < 1000) {
+      bev.write(new Uint8Array(200_000));
+      await sim.advance(2);
+    }
+    outcomes["writer.close()"] = outcomeOf(writer.close());
+  }
+  await sim.advance(10);
+  assertEquals(Object.values(outcomes).map((outcome) => outcome()), Object.values(outcomes).map(() => undefined));
+  end(ending, stage);
+  await sim.advance(20);
+  if (state !== "closing") outcomes["writer.ready"] = outcomeOf(writer.ready);
+  await sim.advance(1);
+  return Object.fromEntries(Object.entries(outcomes).map(([name, outcome]) => [name, outcome()]));
+}
