@@ -104,11 +104,11 @@ export class ServerCore {
     if (this.open.size > 0) {
       await new Promise<void>((resolve) => this.#onEmpty = resolve);
       if (this.#cut !== null) this.listener.base.runtime.clearTimer(this.#cut);
-      // The `close` callbacks run in the loop, in their order; this is behind them.
-      const { base } = this.listener;
-      const { dispatching } = loopOf(base);
-      if (dispatching) await new Promise<void>((resolve) => base.once(null, EV_TIMEOUT, () => resolve()));
     }
+    // The `close` callbacks run in the loop, in their order; this is behind them.
+    const { base } = this.listener;
+    const { dispatching } = loopOf(base);
+    if (dispatching) await new Promise<void>((resolve) => base.once(null, EV_TIMEOUT, () => resolve()));
     await portFree;
   }
 }

@@ -1,0 +1,840 @@
+/**
+ * The laws of what people write against, `serve()`, `connect()` and the views: the same bodies on the simulator and on
+ * every runtime. The numbers are those of the laws in docs/design.md.
+ */
+
+import { describe, it } from "node:test";
+import { assert, assertEquals, assertStrictEquals } from "@std/assert";
+import {
+  BEV_EVENT_EOF,
+  BEV_EVENT_ERROR,
+  BEV_EVENT_READING,
+  BEV_EVENT_TIMEOUT,
+  connect,
+  EV_READ,
+  EV_WRITE,
+  type EvBuffer,
+  EVBUFFER_EOL_LF,
+  type EventError,
+  FilterBufferEvent,
+  type FrameCodec,
+  lengthPrefixed,
+  type ServeCallbacks,
+  type Socket,
+  type SocketBufferEvent,
+} from "../../core/mod.ts";
+import { bytes, pattern, receive, sendAll, text } from "./poll_scene.ts";
+import { isCut, receiveText, type ServeScene, serveScene, type ServeSubject, trust } from "./serve_scene.ts";
+
+type Law = (what: string, body: (here: ServeScene) => Promise<void>) => void;
+
+/** Tests one runtime. */
+export function serveLaws(name: string, makeSubject: () => ServeSubject): void {
+  const law: Law = (what, body) => void it(what, () => serveScene(makeSubject(), body));
+  describe(`${name}: law 1, no peer ends the process`, () => peerLaws(law));
+  describe(`${name}: law 2, no handler ends the server`, () => handlerLaws(law));
+  describe(`${name}: law 3, an async callback is waited for`, () => asyncLaws(law));
+  describe(`${name}: law 4, memory is bounded both ways`, () => memoryLaws(law));
+  describe(`${name}: law 5, no silent hang`, () => stallLaws(law));
+  describe(`${name}: law 7, open comes when there is a connection`, () => openLaws(law));
+  describe(`${name}: law 11, what is over is freed`, () => endLaws(law));
+}
+
+/** A server that others than the one at hand are still served by. */
+async function assertServes(client: () => Socket): Promise<void> {
+  const socket = client();
+  await sendAll(socket, bytes("still there\n"));
+  assertEquals(text(await receive(socket, 12)), "STILL THERE\n");
+  socket.reset();
+}
+
+const shouting: ServeCallbacks = {
+  async open(bev) {
+    for await (const line of bev.lines({ maxBytes: 1000, text: true })) bev.write(`${line.toUpperCase()}\n`);
+  },
+};
+
+function peerLaws(law: Law): void {
+  law(
+    "a line that is too long, a reset and a cut end their own connection, for an async open() with a view",
+    async (here) => {
+      const { server, opened, closed, client } = await here.serve({}, shouting);
+      const [long, reset] = [client(), client()];
+      await sendAll(long, pattern(1001).map((byte) => byte % 26 + 97));
+      await here.until(() => closed.length === 1, () => `${closed}`);
+      await sendAll(reset, bytes("half a li"));
+      await here.until(() => opened.length === 2, () => `${opened.length} opened`);
+      await here.sleep(20);
+      reset.reset();
+      await here.until(() => closed.length === 2, () => `${closed}`);
+      const cutCode = here.scene.runtime.capabilities.reset ? "ECONNRESET" : undefined;
+      assertEquals(closed, ["EV_LINE_TOO_LONG", cutCode]);
+      await assertServes(client);
+      await here.until(() => server.connections === 0, () => `${server.connections} connections`);
+      assertEquals(here.reported, []);
+    },
+  );
+
+  law("a frame that is cut by the end ends its connection with EV_FRAME_TRUNCATED", async (here) => {
+    const { closed, client } = await here.serve({}, {
+      async open(bev) {
+        for await (const frame of bev.frames(lengthPrefixed({ prefixBytes: 2 }))) bev.write(frame);
+      },
+    });
+    const socket = client();
+    await sendAll(socket, Uint8Array.of(0, 3, 65, 66, 67, 0, 9, 68));
+    assertEquals(text(await receive(socket, 3)), "ABC");
+    socket.shutdown();
+    await here.until(() => closed.length === 1, () => "not closed");
+    assertEquals([closed, here.reported], [["EV_FRAME_TRUNCATED"], []]);
+  });
+
+  law(
+    "what readln() and a codec of one's own throw for the peer's bytes is no failure of the program",
+    async (here) => {
+      const garbage: FrameCodec = {
+        decode(input: EvBuffer): Uint8Array | null {
+          if (input.length === 0) return null;
+          throw new SyntaxError("not a frame of ours");
+        },
+        encode() {},
+      };
+      const lines = await here.serve({}, {
+        read(bev) {
+          while (bev.input.readln(EVBUFFER_EOL_LF, { maxBytes: 10 }) !== null);
+        },
+        error: () => {},
+      });
+      const frames = await here.serve({}, {
+        async open(bev) {
+          for await (const _ of bev.frames(garbage));
+        },
+        error: () => {},
+      });
+      await sendAll(lines.client(), bytes("hello, world!"));
+      await sendAll(frames.client(), bytes("?"));
+      await here.until(() => lines.closed.length + frames.closed.length === 2, () => "not closed");
+      assertEquals([lines.closed, frames.closed], [["EV_LINE_TOO_LONG"], ["EV_FRAME_INVALID"]]);
+      assert(frames.reasons[0]?.cause instanceof SyntaxError);
+      assertEquals([lines.errors, frames.errors, here.reported], [[], [], []]);
+    },
+  );
+
+  law(
+    "a client that stays while the server stops is cut when the grace is over, and nothing is reported",
+    async (here) => {
+      const { server, closed, client } = await here.serve({}, shouting);
+      const socket = client();
+      await sendAll(socket, bytes("hello\n"));
+      assertEquals(text(await receive(socket, 6)), "HELLO\n");
+      await server.close({ graceMs: 100 });
+      assertEquals([closed, here.reported], [["ECANCELED"], []]);
+    },
+  );
+
+  law("clients that are gone at once are not opened without an address, and are counted right", async (here) => {
+    const { server, opened, closed, client } = await here.serve({ maxConnectionsPerAddress: 1000 }, shouting);
+    for (let i = 0; i < 200; i++) {
+      const socket = client();
+      if (i % 2 === 0) socket.reset();
+      else {
+        await here.until(() => socket.connected || socket.error !== null, () => "not connected");
+        socket.reset();
+      }
+    }
+    await here.until(() => server.connections === 0, () => `${server.connections} connections`);
+    await here.until(() => closed.length === opened.length, () => `${opened.length} opened, ${closed.length} closed`);
+    await assertServes(client);
+    assertEquals(here.reported, []);
+  });
+}
+
+function handlerLaws(law: Law): void {
+  const failures: [where: string, callbacks: (error: Error) => ServeCallbacks][] = [
+    ["open", (error) => ({
+      open() {
+        throw error;
+      },
+    })],
+    ["read", (error) => ({
+      read() {
+        throw error;
+      },
+    })],
+    ["line", (error) => ({
+      line() {
+        throw error;
+      },
+    })],
+    ["write", (error) => ({
+      write() {
+        throw error;
+      },
+    })],
+    ["event", (error) => ({
+      event() {
+        throw error;
+      },
+    })],
+    ["an async open", (error) => ({ open: () => Promise.reject(error) })],
+    ["an async read", (error) => ({ read: () => Promise.reject(error) })],
+    ["an async line", (error) => ({ line: () => Promise.reject(error) })],
+    ["an async write", (error) => ({ write: () => Promise.reject(error) })],
+    ["an async event", (error) => ({ event: () => Promise.reject(error) })],
+    ["a change callback of the input", (error) => ({
+      open(bev) {
+        bev.input.addCallback(() => {
+          throw error;
+        });
+      },
+    })],
+    ["a deferred change callback", (error) => ({
+      open(bev) {
+        bev.input.addCallback(() => {
+          throw error;
+        });
+        bev.input.deferCallbacks(bev.base);
+      },
+    })],
+    ["a filter", (error) => ({
+      open(bev) {
+        new FilterBufferEvent(bev, () => {
+          throw error;
+        }, null).enable(EV_READ);
+      },
+    })],
+    ["a callback of a filter", (error) => ({
+      open(bev) {
+        const filter = new FilterBufferEvent(bev, null, null);
+        filter.setCallbacks({
+          read() {
+            throw error;
+          },
+        });
+        filter.enable(EV_READ);
+      },
+    })],
+    ["callbacks that were set later", (error) => ({
+      open(bev) {
+        bev.setCallbacks({ read: () => Promise.reject(error) });
+      },
+    })],
+  ];
+  for (const [where, callbacksOf] of failures) {
+    law(`what ${where} throws resets that connection, goes to error once, and no other is touched`, async (here) => {
+      const failure = new Error(`in ${where}`);
+      const callbacks = callbacksOf(failure);
+      let count = 0;
+      // The first connection fails, the others echo.
+      const { closed, reasons, errors, opened, client } = await here.serve({}, {
+        ...callbacks,
+        open(bev) {
+          if (count++ === 0) return callbacks.open?.(bev);
+          return bev.setCallbacks({ read: (bev) => bev.write(bev.input.toString().toUpperCase()) });
+        },
+        error: () => {},
+      });
+      const socket = client();
+      // It may be cut before it has said anything.
+      await sendAll(socket, bytes("hello\n")).catch(() => {});
+      if (where.endsWith("event")) socket.shutdown();
+      const answer = await receiveText(socket);
+      assert(isCut(answer, here.scene.runtime.capabilities.reset), `not cut: ${answer}`);
+      await here.until(() => closed.length === 1 && errors.length > 0, () => `${closed.length} closed`);
+      assertEquals([closed, errors.length, here.reported], [["EV_HANDLER_FAILED"], 1, []]);
+      assertStrictEquals(reasons[0]?.cause, failure);
+      assertStrictEquals(errors[0]?.[0], failure);
+      assertStrictEquals(errors[0]?.[1], opened[0]);
+      await assertServes(client);
+    });
+  }
+
+  law("without an error callback it is reported once to the host", async (here) => {
+    const failure = new Error("in read");
+    const { closed, client } = await here.serve({}, {
+      read() {
+        throw failure;
+      },
+    });
+    await sendAll(client(), bytes("x"));
+    await here.until(() => closed.length === 1, () => "not closed");
+    assertEquals(here.reported, [failure]);
+  });
+
+  law("what close and error throw is told and reported, and the server goes on", async (here) => {
+    const [inRead, inClose, inError] = [new Error("in read"), new Error("in close"), new Error("in error")];
+    const told: unknown[] = [];
+    const { client, server } = await here.serve({}, {
+      read() {
+        throw inRead;
+      },
+      close() {
+        throw inClose;
+      },
+      error(error) {
+        told.push(error);
+        throw inError;
+      },
+    });
+    await sendAll(client(), bytes("x"));
+    await here.until(() => told.length === 2 && here.reported.length === 2, () => `${told} ${here.reported}`);
+    assertEquals([told, here.reported, server.connections], [[inRead, inClose], [inError, inError], 0]);
+  });
+
+  law("what a release callback throws is only reported: the connection goes on", async (here) => {
+    const failure = new Error("in a release callback");
+    const { errors, client } = await here.serve({}, {
+      read(bev) {
+        bev.output.addReference(bytes(bev.input.toString().toUpperCase()), () => {
+          throw failure;
+        });
+        bev.input.drain(bev.input.length);
+      },
+      error: () => {},
+    });
+    const socket = client();
+    for (let i = 0; i < 3; i++) {
+      await sendAll(socket, bytes("hello\n"));
+      assertEquals(text(await receive(socket, 6)), "HELLO\n");
+    }
+    assertEquals([errors, here.reported], [[], [failure, failure, failure]]);
+  });
+
+  law("connect() has open, error and close too, and rejects with what open() throws at once", async (here) => {
+    const { server } = await here.serve({}, { read: (bev) => void bev.writeBuffer(bev.input) });
+    const to = { runtime: here.scene.runtime, hostname: "127.0.0.1", port: server.port };
+    const failure = new Error("in a callback");
+    const log: unknown[] = [];
+    const bev = await connect(to, {
+      open: (bev) => void log.push("open", bev.remoteAddress !== undefined),
+      read() {
+        throw failure;
+      },
+      close: (_bev, reason) => void log.push("close", reason?.code),
+      error: (error, bev) => void log.push(error, bev !== null),
+    });
+    bev.write("x");
+    await here.until(() => log.length === 6, () => `${log}`);
+    assertEquals(log, ["open", true, failure, true, "close", "EV_HANDLER_FAILED"]);
+    const thrown = await connect(to, {
+      open() {
+        throw failure;
+      },
+      error: () => void log.push("told twice"),
+    }).catch((error) => error);
+    assertStrictEquals(thrown, failure);
+    // A promise of open() is not waited for.
+    let settled = false;
+    const waiting = await connect(to, { open: () => here.sleep(50).then(() => void (settled = true)) });
+    assertEquals(settled, false);
+    await waiting.close();
+    assertEquals([log.length, here.reported], [6, []]);
+  });
+}
+
+function asyncLaws(law: Law): void {
+  law("line gets one line after the other, and a client that half-closes gets every answer", async (here) => {
+    let now = 0;
+    let most = 0;
+    const { closed, client } = await here.serve({}, {
+      async line(bev, line) {
+        most = Math.max(most, ++now);
+        await here.sleep(30);
+        now--;
+        bev.write(`${text(line)}!\n`);
+      },
+    });
+    const socket = client();
+    await sendAll(socket, bytes("one\ntwo\nthree"));
+    socket.shutdown();
+    assertEquals(await receiveText(socket), "one!\ntwo!\nthree!\n");
+    await here.until(() => closed.length === 1, () => "not closed");
+    assertEquals([closed, most, here.reported], [[undefined], 1, []]);
+  });
+
+  law("read is not called again while its promise is pending, and then for what came meanwhile", async (here) => {
+    const reads: string[] = [];
+    let goOn = (): void => {};
+    const { opened, client } = await here.serve({}, {
+      async read(bev) {
+        const part = bev.input.toString();
+        bev.input.drain(bev.input.length);
+        reads.push(part);
+        if (reads.length === 1) await new Promise<void>((resolve) => goOn = resolve);
+        bev.write(part.toUpperCase());
+      },
+    });
+    const socket = client();
+    await sendAll(socket, bytes("a"));
+    await here.until(() => reads.length === 1, () => "not read");
+    await sendAll(socket, bytes("b"));
+    await here.until(() => opened[0]!.input.length === 1, () => "b did not come");
+    await sendAll(socket, bytes("c"));
+    socket.shutdown();
+    await here.until(() => opened[0]!.input.length === 2, () => "c did not come");
+    goOn();
+    assertEquals(await receiveText(socket), "ABC");
+    assertEquals(reads, ["a", "bc"]);
+  });
+
+  /** A handler that never reads: it sends a tick now and then, until the signal is aborted. */
+  function ticking(here: ServeScene, log: string[]): ServeCallbacks {
+    return {
+      async open(bev) {
+        bev.signal.addEventListener("abort", () => log.push(`aborted ${(bev.signal.reason as EventError).code}`));
+        while (!bev.signal.aborted) {
+          bev.write("tick\n");
+          await here.sleep(20);
+        }
+        // The server has ended the connection: that is no failure of this handler.
+        bev.write("too late\n");
+      },
+      line: () => void log.push("line"),
+    };
+  }
+
+  law("a pending open() never delays a reset, and the signal is aborted", async (here) => {
+    if (!here.scene.runtime.capabilities.reset) return;
+    const log: string[] = [];
+    const { closed, client } = await here.serve({ handlerTimeoutMs: null }, ticking(here, log));
+    const socket = client();
+    await receive(socket, 5);
+    socket.reset();
+    await here.until(() => closed.length === 1, () => "not closed");
+    // What was being sent may tell first.
+    assert(closed[0] === "ECONNRESET" || closed[0] === "EPIPE", `${closed}`);
+    assertEquals(log, [`aborted ${closed[0]}`]);
+    await here.sleep(60);
+    assertEquals(here.reported, []);
+  });
+
+  law("a pending open() holds back line, and the half-close for handlerTimeoutMs at most", async (here) => {
+    const log: string[] = [];
+    const { closed, client } = await here.serve({ handlerTimeoutMs: 150 }, ticking(here, log));
+    const socket = client();
+    await sendAll(socket, bytes("hello\n"));
+    socket.shutdown();
+    const ticks = await receiveText(socket);
+    assert(/^(tick\n){2,}$/.test(ticks), ticks);
+    await here.until(() => closed.length === 1, () => "not closed");
+    assertEquals([closed, log.length], [[undefined], 1]);
+    await here.sleep(60);
+    assertEquals(here.reported, []);
+  });
+
+  law(
+    "timeouts of reading and idleness do not run while a handler is busy, and do while it waits in a view",
+    async (here) => {
+      const busy = await here.serve({ readTimeoutMs: 80, idleTimeoutMs: 80 }, {
+        async line(bev, line) {
+          await here.sleep(250);
+          bev.write(`${text(line)}!\n`);
+        },
+      });
+      const waits = await here.serve({ readTimeoutMs: 80 }, shouting);
+      const [patient, silent] = [busy.client(), waits.client()];
+      await sendAll(patient, bytes("one\n"));
+      assertEquals(text(await receive(patient, 5)), "one!\n");
+      assertEquals(await receiveText(silent), "");
+      await here.until(() => busy.closed.length + waits.closed.length === 2, () => `${busy.closed} ${waits.closed}`);
+      assertEquals([busy.closed, waits.closed, here.reported], [["ETIMEDOUT"], ["ETIMEDOUT"], []]);
+    },
+  );
+
+  law("when open() settles after its view gave the end, the connection is closed gracefully", async (here) => {
+    const { closed, client } = await here.serve({}, {
+      async open(bev) {
+        let all = "";
+        for await (const chunk of bev) all += text(chunk);
+        await here.sleep(20);
+        bev.write(all.toUpperCase());
+      },
+    });
+    const socket = client();
+    await sendAll(socket, bytes("hello"));
+    socket.shutdown();
+    assertEquals(await receiveText(socket), "HELLO");
+    await here.until(() => closed.length === 1, () => "not closed");
+    assertEquals(closed, [undefined]);
+  });
+}
+
+function memoryLaws(law: Law): void {
+  // More than the kernels hold in both directions.
+  const LINES = 5000;
+  const flood = bytes("0123456789".repeat(800) + "\n");
+
+  /** Sends lines as long as the server takes some, and reads nothing. */
+  async function sendUnread(here: ServeScene, socket: Socket): Promise<number> {
+    let sent = 0;
+    let quiet = here.scene.runtime.now();
+    while (sent < LINES * flood.length && here.scene.runtime.now() - quiet < 300) {
+      const at = sent % flood.length;
+      const n = socket.send(at === 0 ? flood : flood.subarray(at));
+      if (n > 0) {
+        sent += n;
+        quiet = here.scene.runtime.now();
+      } else await here.sleep(5);
+    }
+    return sent;
+  }
+
+  for (const kind of ["a view", "line"] as const) {
+    law(`a client that reads no answers waits with its questions: ${kind}`, async (here) => {
+      const answer = "x".repeat(8000);
+      let most = 0;
+      const note = (bev: SocketBufferEvent): void => void (most = Math.max(most, bev.output.length));
+      const { closed, client } = await here.serve(
+        {},
+        kind === "line"
+          ? {
+            line(bev) {
+              bev.write(answer);
+              note(bev);
+            },
+          }
+          : {
+            async open(bev) {
+              for await (const _ of bev.lines()) {
+                bev.write(answer);
+                note(bev);
+              }
+            },
+          },
+      );
+      const socket = client();
+      const sent = await sendUnread(here, socket);
+      assert(sent < LINES * flood.length, "the client never had to wait");
+      assert(most <= 256 * 1024 + answer.length, `${most} bytes of output`);
+      assertEquals(closed, [], "nothing ends that is slow");
+      // Every answer arrives when it reads.
+      socket.shutdown();
+      const whole = Math.floor(sent / flood.length) + (sent % flood.length > 0 ? 1 : 0);
+      const all = await receive(socket, whole * answer.length + 1);
+      assertEquals(all.length, whole * answer.length);
+      await here.until(() => closed.length === 1, () => "not closed");
+      assertEquals([closed, here.reported], [[undefined], []]);
+    });
+  }
+
+  law("a client's own output does not stop its reading: both go on", async (here) => {
+    const { server } = await here.serve({}, { line: (bev, line) => void (bev.write(line), bev.write("\n")) });
+    const line = `${"y".repeat(99)}\n`;
+    const count = 20_000;
+    let received = 0;
+    const bev = await connect({ runtime: here.scene.runtime, port: server.port, hostname: "127.0.0.1" }, {
+      read(bev) {
+        received += bev.input.length;
+        bev.input.drain(bev.input.length);
+      },
+    });
+    for (let i = 0; i < count; i++) bev.write(line);
+    await here.until(() => received === count * line.length, () => `${received} bytes came`);
+    await bev.close();
+  });
+
+  law("a header and then a 20 MB body in one write() are taken whole", async (here) => {
+    const body = new Uint8Array(20_000_000);
+    const { client } = await here.serve({}, {
+      open(bev) {
+        bev.write("header\n");
+        assertEquals(bev.write(body), false);
+        void bev.close();
+      },
+      error: () => {},
+    });
+    const socket = client();
+    const all = await receive(socket, body.length + 100);
+    assertEquals(all.length, body.length + 7);
+  });
+
+  law(
+    "drained() resolves when the output is at its low mark, and rejects with what the connection ended with",
+    async (here) => {
+      const log: string[] = [];
+      const { closed, client } = await here.serve({ writeHigh: 50_000, writeLow: 10_000 }, {
+        async open(bev) {
+          await bev.drained();
+          for (let i = 0; i < 200; i++) {
+            if (!bev.write(pattern(20_000, i))) await bev.drained();
+            assert(bev.output.length <= 50_000, `${bev.output.length} bytes of output`);
+          }
+          log.push("written");
+          const abort = new AbortController();
+          while (bev.write(pattern(20_000)));
+          const aborted = bev.drained({ signal: abort.signal });
+          abort.abort("enough");
+          log.push(await aborted.catch((reason) => `aborted: ${reason}`) as string);
+          while (bev.write(pattern(20_000)));
+          await bev.drained();
+        },
+      });
+      const socket = client();
+      assertEquals((await receive(socket, 4_000_000)).length, 4_000_000);
+      await here.until(() => log.length === 2, () => `${log}`);
+      socket.reset();
+      await here.until(() => closed.length === 1, () => "not closed");
+      assertEquals([log, here.reported], [["written", "aborted: enough"], []]);
+      assert(
+        closed[0] === "ECONNRESET" || closed[0] === "EPIPE" || !here.scene.runtime.capabilities.reset,
+        `${closed}`,
+      );
+    },
+  );
+}
+
+function stallLaws(law: Law): void {
+  law(
+    "input that stays full with nobody busy ends after stallTimeoutMs, whether its peer left or not",
+    async (here) => {
+      const { server, opened, closed, reasons, client } = await here.serve({ stallTimeoutMs: 150 }, {
+        read(bev) {
+          while (bev.input.readln(EVBUFFER_EOL_LF) !== null);
+        },
+      });
+      const sockets = [client(), client(), client()];
+      // One that is reset before it could be given is not opened.
+      await here.until(() => opened.length === 3, () => "not opened");
+      const block = new Uint8Array(70_000).fill(97);
+      for (const socket of sockets) await sendAll(socket, block);
+      sockets[0]!.shutdown();
+      sockets[1]!.reset();
+      await here.until(() => server.connections === 0, () => `${server.connections} connections`);
+      await here.until(() => closed.length === 3, () => `${closed}`);
+      assert(closed.filter((code) => code === "EV_INPUT_FULL").length >= 2, `${closed}`);
+      const reason = reasons.find((reason) => reason?.code === "EV_INPUT_FULL");
+      assert(/65536 bytes of input wait, readHigh is 65536/.test(reason?.message ?? ""), reason?.message);
+      assertEquals(here.reported, []);
+    },
+  );
+
+  law("EV_INPUT_FULL is told to event, and what that leaves open is reset after as long again", async (here) => {
+    const told: [number, string | undefined][] = [];
+    const { closed, client } = await here.serve({ stallTimeoutMs: 100 }, {
+      read() {},
+      event: (_bev, what, error) => void told.push([what, error?.code]),
+    });
+    const socket = client();
+    await sendAll(socket, new Uint8Array(100_000));
+    await here.until(() => closed.length === 1, () => "not closed");
+    assertEquals([told, closed], [[[BEV_EVENT_READING | BEV_EVENT_ERROR, "EV_INPUT_FULL"]], ["EV_INPUT_FULL"]]);
+  });
+
+  law("a program that is busy with the input, or waits for a slow reader, is no hang", async (here) => {
+    const slowView = await here.serve({ stallTimeoutMs: 60 }, {
+      async open(bev) {
+        for await (const _ of bev) await here.sleep(250);
+      },
+    });
+    const slowReader = await here.serve({ stallTimeoutMs: 60, writeHigh: 100_000 }, {
+      read(bev) {
+        while (bev.input.length >= 1000 && bev.write(new Uint8Array(10_000))) bev.input.drain(1000);
+      },
+    });
+    const disabled = await here.serve({ stallTimeoutMs: 60, readHigh: 1000 }, { read: (bev) => bev.disable(EV_READ) });
+    const sockets = [slowView.client(), slowReader.client(), disabled.client()];
+    for (const socket of sockets) socket.send(new Uint8Array(60_000));
+    for (let i = 0; i < 40; i++) {
+      fill(sockets[0]!);
+      fill(sockets[1]!);
+      await here.sleep(20);
+    }
+    assertEquals([slowView.closed, slowReader.closed, disabled.closed], [[], [], []]);
+    // The slow reader gets all of its answers in the end, without another byte of its own.
+    const reader = sockets[1]!;
+    let silent = 0;
+    const into = new Uint8Array(100_000);
+    while (silent < 20) {
+      const n = reader.recv(into);
+      if (n > 0) silent = 0;
+      else {
+        silent++;
+        await here.sleep(5);
+      }
+    }
+    await here.until(
+      () => slowReader.opened[0]!.input.length < 1000,
+      () => `${slowReader.opened[0]!.input.length} wait`,
+    );
+    for (const socket of sockets) socket.reset();
+    disabled.opened[0]!.free();
+  });
+
+  law("messageTimeoutMs ends who sends a byte at a time, for line and for views, and nobody else", async (here) => {
+    const servers = [
+      await here.serve({ messageTimeoutMs: 150 }, { line: (bev, line) => void bev.write(line) }),
+      await here.serve({ messageTimeoutMs: 150 }, shouting),
+    ];
+    for (const { client, closed } of servers) {
+      const [slow, quick] = [client(), client()];
+      for (let i = 0; i < 30 && closed.length === 0; i++) {
+        slow.send(bytes("x"));
+        quick.send(bytes("a line\n"));
+        await here.sleep(15);
+      }
+      assertEquals(closed, ["ETIMEDOUT"]);
+      quick.reset();
+      await here.until(() => closed.length === 2, () => `${closed}`);
+    }
+    assertEquals(here.reported, []);
+  });
+
+  law("messageTimeoutMs is told to event as READING|TIMEOUT", async (here) => {
+    const told: [number, string | undefined][] = [];
+    const { client } = await here.serve({ messageTimeoutMs: 60 }, {
+      line() {},
+      event(bev, what, error) {
+        told.push([what, error?.code]);
+        bev.free();
+      },
+    });
+    await sendAll(client(), bytes("half"));
+    await here.until(() => told.length === 1, () => "not told");
+    assertEquals(told, [[BEV_EVENT_READING | BEV_EVENT_TIMEOUT, "ETIMEDOUT"]]);
+  });
+
+  law("a codec of one's own that never finds a frame is stopped at 1 MiB, or where one says", async (here) => {
+    const never: FrameCodec = { decode: () => null, encode() {} };
+    for (const [options, limit] of [[{}, 1024 * 1024], [{ maxBytes: 10_000 }, 10_000]] as const) {
+      let most = 0;
+      const { closed, client } = await here.serve({}, {
+        async open(bev) {
+          bev.input.addCallback((input) => void (most = Math.max(most, input.length)));
+          for await (const _ of bev.frames(never, options));
+        },
+      });
+      const socket = client();
+      const block = new Uint8Array(50_000);
+      for (let i = 0; i < 100_000 && closed.length === 0; i++) {
+        if (socket.error !== null) break;
+        try {
+          if (socket.send(block) < 0) await here.sleep(1);
+        } catch {
+          break;
+        }
+      }
+      await here.until(() => closed.length === 1, () => "not closed");
+      assertEquals(closed, ["EV_FRAME_TOO_LONG"]);
+      assert(most <= limit + 2 * 65_536, `${most} bytes of input`);
+    }
+    assertEquals(here.reported, []);
+  });
+}
+
+function fill(socket: Socket): void {
+  try {
+    socket.send(new Uint8Array(20_000));
+  } catch {
+    // It was ended, which the test sees elsewhere.
+  }
+}
+
+function openLaws(law: Law): void {
+  law("what open() disables or enables stays so", async (here) => {
+    let reads = 0;
+    const { opened, client } = await here.serve({}, {
+      open(bev) {
+        assertEquals(bev.enabled, EV_READ | EV_WRITE);
+        bev.disable(EV_READ);
+      },
+      read: (bev) => {
+        reads++;
+        bev.input.drain(bev.input.length);
+      },
+    });
+    const socket = client();
+    await sendAll(socket, bytes("hello"));
+    await here.until(() => opened.length === 1, () => "not opened");
+    await here.sleep(50);
+    assertEquals([reads, opened[0]!.enabled], [0, EV_WRITE]);
+    opened[0]!.enable(EV_READ);
+    await here.until(() => reads === 1, () => "not read");
+  });
+
+  law("with TLS, after the handshake: bev.tls is there, and event gets no CONNECTED", async (here) => {
+    const { tls, scene: { runtime } } = here;
+    if (tls === undefined) return;
+    const events: number[] = [];
+    const { server, opened, closed, client } = await here.serve({
+      tls: { cert: tls.cert, key: tls.key },
+      handshakeTimeoutMs: 2000,
+    }, {
+      open: (bev) => void assert(bev.tls?.protocol?.startsWith("TLS")),
+      read: (bev) => void bev.writeBuffer(bev.input),
+      event(bev, what) {
+        events.push(what);
+        bev.free();
+      },
+    });
+    // One that speaks no TLS is heard of by nobody.
+    const garbage = client();
+    await sendAll(garbage, bytes("GET / HTTP/1.1\r\n\r\n"));
+    const bev = await connect({ runtime, hostname: "127.0.0.1", port: server.port, tls: trust(tls) });
+    bev.write("hello");
+    await here.until(() => bev.input.length === 5, () => "no echo");
+    assertEquals([opened.length, events], [1, []]);
+    await bev.close();
+    await here.until(() => closed.length === 1, () => "not closed");
+    assertEquals(events, [BEV_EVENT_READING | BEV_EVENT_EOF]);
+    await here.until(() => server.connections === 0, () => `${server.connections} connections`);
+    assertEquals(here.reported, []);
+  });
+}
+
+function endLaws(law: Law): void {
+  law("both directions over by a view and shutdown(): closed and freed by itself", async (here) => {
+    const { server, closed, client } = await here.serve({}, {
+      open(bev) {
+        // Nobody waits for it.
+        void (async () => {
+          for await (const chunk of bev) bev.write(chunk);
+          bev.shutdown();
+        })();
+      },
+    });
+    const sockets = Array.from({ length: 20 }, client);
+    for (const socket of sockets) {
+      await sendAll(socket, bytes("hello"));
+      socket.shutdown();
+    }
+    for (const socket of sockets) assertEquals(await receiveText(socket), "hello");
+    await here.until(() => closed.length === 20, () => `${closed.length} closed`);
+    assertEquals([server.connections, new Set(closed)], [0, new Set([undefined])]);
+  });
+
+  law("not one whose event callback was called with that end", async (here) => {
+    const events: number[] = [];
+    const { server, opened, client } = await here.serve({}, {
+      open: (bev) => bev.shutdown(),
+      event: (_bev, what) => void events.push(what),
+    });
+    const socket = client();
+    assertEquals(await receiveText(socket), "");
+    socket.shutdown();
+    await here.until(() => events.length === 1, () => `${events}`);
+    await here.sleep(50);
+    assertEquals([server.connections, events], [1, [BEV_EVENT_READING | BEV_EVENT_EOF]]);
+    opened[0]!.free();
+  });
+
+  law("a failure that a view tells frees the connection, whatever becomes of the error", async (here) => {
+    if (!here.scene.runtime.capabilities.reset) return;
+    const caught: unknown[] = [];
+    const { server, closed, client } = await here.serve({}, {
+      async open(bev) {
+        try {
+          for await (const _ of bev);
+        } catch (error) {
+          caught.push((error as EventError).code);
+        }
+        await here.sleep(10_000).then(() => caught.push("late"));
+      },
+    });
+    const socket = client();
+    await here.until(() => server.connections === 1, () => "not opened");
+    await here.sleep(20);
+    socket.reset();
+    await here.until(() => closed.length === 1, () => "not closed");
+    assertEquals([closed, caught, server.connections], [["ECONNRESET"], ["ECONNRESET"], 0]);
+  });
+}
