@@ -110,7 +110,8 @@ export class BunTransport extends TransportState implements TransportBinding {
       if (!this.ended && !this.closing) this.sink.onEnd();
       return this.sink.onClose();
     }
-    const code = reason !== undefined ? undefined : this.broken ? "EPIPE" : "ECONNRESET";
+    // Bun does not say why a write has failed. If the peer had not finished before, it has reset the connection.
+    const code = reason !== undefined ? undefined : this.broken && this.ended ? "EPIPE" : "ECONNRESET";
     this.sink.onClose(failure(keeping(this.remote), reason, this.broken ? "write" : "read", code));
   }
 
@@ -312,6 +313,8 @@ export const HANDLERS: BunHandlers = {
   },
   end(socket) {
     const ours = socket.data as BunTransport;
+    // The kernel tells of a reset once: the write that has failed was told, and this is no end of the peer's.
+    if (ours.broken) return;
     ours.state |= ENDED;
     if (ours.tls !== undefined) ours.writtenAtEnd = socket.bytesWritten;
     // Never a clean end after bytes that were dropped.

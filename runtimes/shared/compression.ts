@@ -48,6 +48,12 @@ const MAKERS: { readonly [format in CompressionFormat]: readonly [compress: stri
   "brotli": ["createBrotliCompress", "createBrotliDecompress"],
 };
 
+/**
+ * `Z_BLOCK`: a step of a decompressor ends with each block of the stream. After a failure zlib does not say how much a step
+ * has made, so bytes behind the end, or a wrong checksum, would cost what was made in front of them in the same step.
+ */
+const Z_BLOCK = 5;
+
 /** BROTLI_PARAM_QUALITY, and what is used unless told: its own default is for files, and takes a hundred times longer. */
 const BROTLI_QUALITY = 1;
 const BROTLI_USUAL_QUALITY = 5;
@@ -80,7 +86,7 @@ export function hostCompressor(
       code: "EV_UNSUPPORTED",
     });
   }
-  return new ZlibCompressor(stream, stream._handle, stream._writeState, format);
+  return new ZlibCompressor(stream, stream._handle, stream._writeState, format, way);
 }
 
 class ZlibCompressor implements Compressor {
@@ -91,10 +97,19 @@ class ZlibCompressor implements Compressor {
   /** How much of the output is free and of the input not taken, after a step. */
   readonly #left: Uint32Array;
   readonly #format: CompressionFormat;
+  /** The flush of an ordinary step. */
+  readonly #ordinary: number;
   #failure: string | null = null;
   #closed = false;
 
-  constructor(stream: ZlibStream, handle: ZlibHandle, left: Uint32Array, format: CompressionFormat) {
+  constructor(
+    stream: ZlibStream,
+    handle: ZlibHandle,
+    left: Uint32Array,
+    format: CompressionFormat,
+    way: "compress" | "decompress",
+  ) {
+    this.#ordinary = way === "decompress" && format !== "brotli" ? Z_BLOCK : 0;
     this.#stream = stream;
     this.#handle = handle;
     this.#left = left;
@@ -122,10 +137,10 @@ class ZlibCompressor implements Compressor {
     this.taken = input.length - (this.#left[1] as number);
   }
 
-  /** `Z_NO_FLUSH`, `Z_SYNC_FLUSH` and `Z_FINISH`, or the three operations of brotli. */
+  /** `Z_NO_FLUSH` or `Z_BLOCK`, `Z_SYNC_FLUSH` and `Z_FINISH`, or the three operations of brotli. */
   #flushOf(mode: number): number {
     if (this.#format === "brotli") return mode;
-    return mode === BEV_FINISHED ? 4 : mode === BEV_FLUSH ? 2 : 0;
+    return mode === BEV_FINISHED ? 4 : mode === BEV_FLUSH ? 2 : this.#ordinary;
   }
 
   finish(): boolean {

@@ -58,7 +58,8 @@ const scratch: Uint8Array = /* @__PURE__ */ new Uint8Array(32 * 1024);
  *   all of it leave, as `autoFlush` does in every turn. `shutdown()` and `close()` end the compressed stream and lose
  *   nothing.
  * - A compressed stream that is corrupt is told as `BEV_EVENT_READING | BEV_EVENT_ERROR` with the code
- *   `EV_COMPRESSED_INVALID`, after all that came out before; so are bytes behind its end, but for zeros after gzip. When
+ *   `EV_COMPRESSED_INVALID`, after all that came out before; so are bytes behind its end, but for zeros after gzip. If the
+ *   fault is inside a block, up to 32 KiB that were made of this block may be missing before the error. When
  *   the end of file comes inside it, that is told in place of the end of file, as `EV_COMPRESSED_TRUNCATED`. No byte at
  *   all is no stream, and not an error.
  * - However much a few bytes become, no more of it is in memory than the high watermark says, and 32 KiB.
