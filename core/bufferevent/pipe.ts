@@ -156,8 +156,17 @@ class Pipe {
     Promise.all([a.core.close(closeTimeoutMs), b.core.close(closeTimeoutMs)]).then(([left, right]) => {
       if (left && right) return this.#resolve(result);
       const message = "Cannot end the pipe: the connection failed, or its peer did not take what was sent in time";
-      this.#reject(new EventError(message, { code: "ECONNRESET", syscall: "close" }));
+      this.#fail(new EventError(message, { code: "ECONNRESET", syscall: "close" }));
     }, this.#reject);
+  }
+
+  /** Rejects. What either end has failed with is both ends' own: a handler that waits for the pipe has not failed. */
+  #fail(reason: unknown): void {
+    if (reason instanceof EventError) {
+      this.#a.core.raised(reason);
+      this.#b.core.raised(reason);
+    }
+    this.#reject(reason);
   }
 
   /** Cuts both. */
@@ -165,11 +174,10 @@ class Pipe {
     if (this.over) return;
     this.#end();
     for (const { core } of [this.#a, this.#b]) {
-      // Both end with this: a handler that waits for the pipe has not failed.
-      if (reason instanceof EventError) core.fail(reason as EventError);
+      if (reason instanceof EventError && (reason as EventError).code !== "EV_FREED") core.fail(reason as EventError);
       if (!core.freed) core.reset();
     }
-    this.#reject(reason);
+    this.#fail(reason);
   }
 
   #end(): void {

@@ -437,6 +437,7 @@ export class Sink implements Writer, StreamEnd {
       this.#settle(null);
     }
     if (this.#closing) return;
-    this.onError(new EventError("Cannot write: the bufferevent is being closed", { code: "EPIPE", syscall: "write" }));
+    const message = "Cannot write: the bufferevent is being closed";
+    this.onError(this.#core.raised(new EventError(message, { code: "EPIPE", syscall: "write" })));
   }
 }
