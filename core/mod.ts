@@ -18,6 +18,7 @@
  */
 
 export * from "./flags.ts";
+export type { Callback } from "./callback.ts";
 export { EventError, type EventErrorOptions } from "./errors.ts";
 export {
   type AbortSignalLike,

@@ -1,5 +1,6 @@
 /** The public face of every bufferevent. */
 
+import type { Callback } from "../callback.ts";
 import { checkFunction, checkSignal, show } from "../checks.ts";
 import { BEV_OPT_DEFER_CALLBACKS, BEV_OPT_UNLOCK_CALLBACKS, EV_READ, EV_WRITE } from "../flags.ts";
 import { EventError } from "../errors.ts";
@@ -25,15 +26,15 @@ import type { RateLimitGroup, TokenBucketConfig } from "./rate_limit.ts";
  */
 export interface BufferEventCallbacks<Bev> {
   /** There is input, at least as much as the low watermark of reading says. libevent: `bufferevent_data_cb`. */
-  read?(bev: Bev): void;
+  read?: Callback<[bev: Bev], void> | undefined;
   /** The output has drained to the low watermark of writing. libevent: `bufferevent_data_cb`. */
-  write?(bev: Bev): void;
+  write?: Callback<[bev: Bev], void> | undefined;
   /**
    * Something else has happened: `what` has the `BEV_EVENT_` bits, `error` says why where there is a reason.
    *
    * libevent: `bufferevent_event_cb`.
    */
-  event?(bev: Bev, what: number, error?: EventError): void;
+  event?: Callback<[bev: Bev, what: number, error?: EventError], void> | undefined;
 }
 
 /** A pair of watermarks in bytes. */

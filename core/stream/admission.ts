@@ -1,5 +1,6 @@
 /** Which clients a server takes, what becomes of the others, and how many there were of these. */
 
+import type { Callback } from "../callback.ts";
 import { isBytes, show } from "../checks.ts";
 import { encodeUtf8 } from "../buffer/utf8.ts";
 import type { ConnListener } from "../listener.ts";
@@ -33,12 +34,12 @@ export interface AdmissionCallbacks {
    * that the limits let in. When it throws, or returns anything but true or false, the client is refused too, and
    * `error` gets the reason.
    */
-  accept?(address: Address): boolean;
+  accept?: Callback<[address: Address], boolean> | undefined;
   /**
    * A client is refused. Return a last word for it, at most 64 KiB, such as `"421 too many connections\r\n"`: the server
    * sends it, finishes and closes. Without one the connection is reset. A client of a server with `tls` gets no last word.
    */
-  reject?(address: Address, reason: RejectReason): Uint8Array | string | void;
+  reject?: Callback<[address: Address, reason: RejectReason], Uint8Array | string | void> | undefined;
 }
 
 /** So many refused clients may take their time to read their last word; the next one lets the oldest of them go. */

@@ -1,5 +1,6 @@
 /** What all connections of one `serve()` or `connect()` share: what is called, and the limits that the owner keeps. */
 
+import type { Callback } from "../callback.ts";
 import type { BufferEventCallbacks } from "../bufferevent/bufferevent.ts";
 import type { SocketBufferEvent } from "../bufferevent/socket.ts";
 import type { EventError } from "../errors.ts";
@@ -16,12 +17,12 @@ export interface ConnectionCallbacks<Ctx = unknown> extends BufferEventCallbacks
    * While the promise of an async `open` is pending, neither `read` nor `line` is called, and the end of the peer waits.
    * Views go on. When it settles after its view has given the end, the connection is closed gracefully.
    */
-  open?(bev: SocketBufferEvent<Ctx>): unknown;
+  open?: Callback<[bev: SocketBufferEvent<Ctx>]> | undefined;
   /**
    * There is input, at least as much as the low watermark of reading says. While a promise of it is pending, it is not
    * called again. libevent: `bufferevent_data_cb`.
    */
-  read?(bev: SocketBufferEvent<Ctx>): unknown;
+  read?: Callback<[bev: SocketBufferEvent<Ctx>]> | undefined;
   /**
    * A line has come; in place of `read`. It has no terminator, is yours to keep, and may not be changed. What follows the
    * last terminator is a line too when the peer has finished. While a promise of it is pending, it gets no other line.
@@ -29,17 +30,17 @@ export interface ConnectionCallbacks<Ctx = unknown> extends BufferEventCallbacks
    * A line longer than `maxLine` is told to `event` as `BEV_EVENT_READING | BEV_EVENT_ERROR` with the code
    * `EV_LINE_TOO_LONG`; reading is disabled then, and what has come is in the input.
    */
-  line?(bev: SocketBufferEvent<Ctx>, line: Uint8Array): unknown;
+  line?: Callback<[bev: SocketBufferEvent<Ctx>, line: Uint8Array]> | undefined;
   /**
    * The output has drained to the low watermark of writing. A promise of it is not waited for, but what it rejects with is
    * a failure as any other. libevent: `bufferevent_data_cb`.
    */
-  write?(bev: SocketBufferEvent<Ctx>): unknown;
+  write?: Callback<[bev: SocketBufferEvent<Ctx>]> | undefined;
   /**
    * Something else has happened: `what` has the `BEV_EVENT_` bits, `error` says why where there is a reason. With this
    * callback, ending the connection after an end of file, an error or a timeout is yours. libevent: `bufferevent_event_cb`.
    */
-  event?(bev: SocketBufferEvent<Ctx>, what: number, error?: EventError): unknown;
+  event?: Callback<[bev: SocketBufferEvent<Ctx>, what: number, error?: EventError]> | undefined;
   /**
    * The connection is over: the bufferevent was freed, by you or by itself. Its addresses are still there.
    *
@@ -48,14 +49,14 @@ export interface ConnectionCallbacks<Ctx = unknown> extends BufferEventCallbacks
    * `ECANCELED` when the grace of `Server.close()` was over. It is undefined after a clean end, and after `close()`,
    * `free()` or `reset()` of your own.
    */
-  close?(bev: SocketBufferEvent<Ctx>, reason?: EventError): unknown;
+  close?: Callback<[bev: SocketBufferEvent<Ctx>, reason?: EventError]> | undefined;
   /**
    * A callback threw, or its promise rejected with, something that is not about the connection itself. That connection was
    * reset; the others go on. `bev` is null when accepting a connection failed.
    *
    * Without this callback the host reports it once (`Runtime.report`: `console.error`), and the others go on as well.
    */
-  error?(error: unknown, bev: SocketBufferEvent<Ctx> | null): unknown;
+  error?: Callback<[error: unknown, bev: SocketBufferEvent<Ctx> | null]> | undefined;
 }
 
 /** The names of the callbacks that `connect()` takes. */

@@ -35,9 +35,12 @@ describe("the npm package", () => {
     project = await installTarball(tarball.path);
   });
 
-  it("holds what was built and its papers, and nothing else", () => {
-    const others = tarball.files.filter((path) => !/^dist\/.*\.(js|js\.map|d\.ts)$/.test(path));
-    assertEquals(others, ["CHANGELOG.md", "LICENSE", "README.md", "package.json"]);
+  it("holds what was built, its documents and the tests that the README links to, and nothing else", () => {
+    const others = tarball.files.filter((path) =>
+      !/^(dist\/.*\.(js|js\.map|d\.ts)|docs\/\w[\w-]*\.md|tests\/.*(\.test|_laws)\.ts)$/.test(path)
+    );
+    const documents = ["CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "README.md", "SECURITY.md"];
+    assertEquals(others, [...documents, "examples/README.md", "package.json"]);
     for (const path of tarball.files) {
       // Source maps carry their sources, under names relative to the package.
       const text = readFileSync(join(project, "node_modules", "trivent", path), "utf8");
@@ -82,7 +85,7 @@ describe("the npm package", () => {
       });
       try {
         const reply = await echo(Number(server.match[1]), new TextEncoder().encode("Hello, Ünïcode\r\n\n"));
-        assertEquals(new TextDecoder().decode(reply), "Uryyb, Üaïpbqr\r\n\n");
+        assertEquals(new TextDecoder().decode(reply), "Uryyb, Üaïpbqr\n\n");
       } finally {
         await server.stop();
       }

@@ -66,7 +66,7 @@ describe("the declarations", () => {
   });
 });
 
-/** Each entry point, and what the types of the library's own have to do with the newest parts of the language. */
+/** A program that needs every entry point, `using`, and options that may be undefined. */
 const CONSUMER = `import { bufferEventPair, connect, EvBuffer, EventBase, EventError, serve } from "trivent";
 import * as core from "trivent/core";
 import type {} from "trivent/node";
@@ -77,16 +77,41 @@ import { simRuntime } from "trivent/sim";
 const buffer: core.EvBuffer = new EvBuffer();
 const error: core.EventError = new EventError("no", { code: "ECONNRESET" });
 export const length: number = buffer.length + error.code.length;
-export async function main(): Promise<number> {
+
+interface Session {
+  name: string;
+}
+
+export async function main(text: boolean, maxLine?: number, onWrite?: (bev: core.BufferEvent) => void): Promise<void> {
   const runtime = simRuntime();
-  await using server = await serve({ runtime, port: 0, hostname: "127.0.0.1" }, {
+  await using server = await serve<Session>({ runtime, hostname: "127.0.0.1", port: 0, maxLine, tls: undefined }, {
     async open(bev) {
+      bev.context = { name: "new" };
       await using connection = bev;
       for await (const line of connection.lines({ text: true })) connection.write(line.toUpperCase());
+      for await (const line of connection.lines({ text })) buffer.add(line);
       for await (const chunk of connection) buffer.add(chunk);
     },
+    write: onWrite,
+    line: undefined,
+    event: undefined,
+    close(bev, reason) {
+      const code: string | undefined = reason?.code;
+      buffer.add(\`\${bev.context.name}: \${code}\`);
+    },
+    error(failure, bev) {
+      // @ts-expect-error: anything can be thrown
+      failure.message;
+      // @ts-expect-error: null when accepting failed
+      bev.context;
+    },
   });
-  const client = await connect({ runtime, port: 1, hostname: "127.0.0.1" }, {});
+  for (const bev of server) buffer.add(bev.context.name);
+  // @ts-expect-error: a session has no such thing
+  for (const bev of server) buffer.add(bev.context.names);
+  const port: number | undefined = server.port;
+
+  const client = await connect({ runtime, hostname: "127.0.0.1", port, timeoutMs: maxLine });
   const writer = client.writable.getWriter();
   await writer.write("hello");
   await client.close();
@@ -94,7 +119,6 @@ export async function main(): Promise<number> {
   const [near, far] = bufferEventPair(base);
   const { value } = await near.readable.getReader().read();
   if (value !== undefined) await far.writable.getWriter().write(value);
-  await server.close({ graceMs: 100 });
-  return buffer.length;
+  await server.close({ graceMs: maxLine });
 }
 `;

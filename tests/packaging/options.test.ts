@@ -1,0 +1,212 @@
+// What may be left out may be undefined: for those who compile with `exactOptionalPropertyTypes`, and at run time. The
+// types are those that are exported, so one that is added later is in it.
+
+import { before, describe, it } from "node:test";
+import { assert, assertEquals } from "@std/assert";
+import {
+  bufferEventPair,
+  compress,
+  compressionFilter,
+  connect,
+  DatagramSocket,
+  decompress,
+  EvBuffer,
+  EVBUFFER_EOL_LF,
+  EventBase,
+  EventError,
+  lengthPrefixed,
+  lineCodec,
+  pipe,
+  select,
+  serve,
+  type SimRuntime,
+  simRuntime,
+  socketsConnect,
+  TokenBucketConfig,
+} from "../../mod.ts";
+import { findRuntime } from "../tools/runtimes.mjs";
+import { json, must } from "./workshop.ts";
+
+/** What an adapter or a codec supplies. Its methods are there or not. */
+const SEAM = /^(Runtime|TransportBinding|FrameCodec)\./;
+
+/** As much as we need of what `deno doc --json` prints. */
+interface DocNode {
+  name?: unknown;
+  extends?: { repr?: string }[];
+  properties?: { name: string; optional: boolean; tsType?: DocType }[];
+  methods?: { name: string; optional: boolean }[];
+}
+
+interface DocSymbol {
+  name: string;
+  declarations: { kind: string; def: DocNode }[];
+}
+
+interface DocType {
+  repr?: string;
+  kind?: string;
+  value?: unknown;
+}
+
+describe("the optional properties of every exported type", () => {
+  const found: { path: string; takesUndefined: boolean }[] = [];
+  const methods: string[] = [];
+  const interfaces: Map<string, DocNode> = new Map();
+
+  before(async () => {
+    const files = Object.values(json<{ exports: Record<string, string> }>("deno.json").exports);
+    const { nodes } = JSON.parse(await must(findRuntime("deno").path, ["doc", "--quiet", "--json", ...files])) as {
+      nodes: Record<string, { symbols?: DocSymbol[] }>;
+    };
+    for (const { symbols = [] } of Object.values(nodes)) {
+      visit(symbols, "");
+      for (const { name, declarations: [declaration] } of symbols) {
+        // The others refer to it.
+        if (declaration?.kind === "interface") interfaces.set(name, declaration.def);
+      }
+    }
+  });
+
+  /** Object types may be anywhere: in an interface, a type alias, a parameter. */
+  function visit(node: unknown, path: string): void {
+    if (Array.isArray(node)) return node.forEach((each) => visit(each, path));
+    if (typeof node !== "object" || node === null) return;
+    const { name, properties = [], methods: functions = [] } = node as DocNode;
+    const here = typeof name === "string" ? `${path}.${name}`.replace(/^\./, "") : path;
+    for (const { name, optional, tsType } of properties) {
+      if (optional) found.push({ path: `${here}.${name}`, takesUndefined: takesUndefined(tsType) });
+    }
+    for (const { name, optional } of functions) if (optional) methods.push(`${here}.${name}`);
+    for (const value of Object.values(node)) visit(value, here);
+  }
+
+  function takesUndefined(type: DocType | undefined): boolean {
+    if (type?.repr === "unknown" || type?.repr === "undefined") return true;
+    return type?.kind === "union" && (type.value as DocType[]).some(takesUndefined);
+  }
+
+  /** The names of what may be left out of an interface. */
+  function optionalOf(name: string): string[] {
+    const { extends: parents = [], properties = [] } = interfaces.get(name) ?? {};
+    return [
+      ...parents.flatMap(({ repr = "" }) => optionalOf(repr)),
+      ...properties.filter(({ optional }) => optional).map(({ name }) => name),
+    ];
+  }
+
+  it("take undefined", () => {
+    assert(found.length > 80, `${found.length} properties`);
+    const paths = found.filter(({ takesUndefined }) => !takesUndefined).map(({ path }) => path);
+    assertEquals([...new Set(paths)], []);
+  });
+
+  it("are no methods where a user supplies them, since a method can't be undefined", () => {
+    assertEquals([...new Set(methods)].filter((path) => !SEAM.test(path)), []);
+  });
+
+  it("can all be undefined at run time", async () => {
+    const names = [...interfaces.keys()].filter((name) => /Options$/.test(name)).sort();
+    assertEquals(Object.keys(CALLS).sort(), names);
+    for (const name of names) {
+      const sim = simRuntime();
+      const undefinedOnes = Object.fromEntries(optionalOf(name).map((each) => [each, undefined]));
+      assert(Object.keys(undefinedOnes).length > 0, name);
+      try {
+        await sim.run(Promise.resolve(CALLS[name]?.(undefinedOnes, sim)));
+      } catch (error) {
+        throw new Error(`${name}: ${error}`, { cause: error });
+      }
+    }
+  });
+});
+
+const HERE = { hostname: "127.0.0.1", port: 0 };
+const PEM = { cert: "localhost, 127.0.0.1 signed by us", key: "key" };
+
+/** Serves and connects, with the options of the one or the other, and closes both. */
+async function meet(sim: SimRuntime, serving: object, connecting: object): Promise<void> {
+  const server = await serve({ ...serving, runtime: sim, ...HERE }, {});
+  const client = await connect({ ...connecting, runtime: sim, hostname: "127.0.0.1", port: server.port });
+  await client.close();
+  await server.close();
+}
+
+/** A call that takes the options of each interface; those without which it is nothing are added. */
+const CALLS: Record<string, (options: object, sim: SimRuntime) => unknown> = {
+  CompressionFilterOptions: (options, runtime) => {
+    const [near] = bufferEventPair(new EventBase({ runtime }));
+    compressionFilter(near, "gzip", options).free();
+  },
+  CompressionOptions: (options) => compress("gzip", options),
+  ConnectionOptions: (options, sim) => meet(sim, options, options),
+  ConnectOptions: (options, sim) => meet(sim, {}, options),
+  DatagramOptions: async (options, sim) => (await DatagramSocket.open(sim, options)).close(),
+  DecompressionOptions: (options) => decompress("gzip", options),
+  EventBaseOptions: (options, runtime) => new EventBase({ ...options, runtime }).free(),
+  EventErrorOptions: (options) => new EventError("no", { ...options, code: "EINVAL" }),
+  FrameOptions: (options) => lengthPrefixed({ ...options, prefixBytes: 2 }),
+  FrameViewOptions: (options, runtime) => {
+    const [near] = bufferEventPair(new EventBase({ runtime }));
+    near.frames(lengthPrefixed({ prefixBytes: 2 }), options);
+    near.free();
+  },
+  LengthPrefixOptions: (options) => lengthPrefixed({ ...options, prefixBytes: 4 }),
+  LineOptions: (options) => lineCodec(options),
+  LineViewOptions: (options, runtime) => {
+    const [near] = bufferEventPair(new EventBase({ runtime }));
+    near.lines(options);
+    near.free();
+  },
+  ListenOptions: (options, sim) => meet(sim, options, {}),
+  PairOptions: (options, runtime) => bufferEventPair(new EventBase({ runtime }), 0, options)[0].free(),
+  PipeOptions: async (options, runtime) => {
+    const base = new EventBase({ runtime });
+    const [[near, a], [b, far]] = [bufferEventPair(base), bufferEventPair(base)];
+    const done = pipe(a, b, options);
+    near.shutdown();
+    far.shutdown();
+    await Promise.all([done, base.dispatch()]);
+  },
+  ReadlnOptions: (options) => new EvBuffer().readln(EVBUFFER_EOL_LF, options),
+  ServeOptions: (options, sim) => meet(sim, options, {}),
+  SimOptions: (options) => simRuntime(options),
+  SocketsOptions: async (options, sim) => {
+    const server = await serve({ runtime: sim, ...HERE }, {});
+    const socket = socketsConnect({ hostname: "127.0.0.1", port: server.port ?? 0 }, { ...options, runtime: sim });
+    await socket.opened;
+    await socket.close();
+    await server.close();
+  },
+  SocketsTlsOptions: async (options, sim) => {
+    const server = await serve({ runtime: sim, ...HERE, tls: PEM }, {});
+    const address = { hostname: "127.0.0.1", port: server.port ?? 0 };
+    const tls = { ...options, ca: "us" };
+    const socket = socketsConnect(address, { runtime: sim, secureTransport: "on", tls });
+    await socket.opened;
+    await socket.close();
+    await server.close();
+  },
+  StartTlsOptions: async (options, sim) => {
+    const server = await serve({ runtime: sim, ...HERE, tls: PEM }, {});
+    const client = await connect({ runtime: sim, hostname: "127.0.0.1", port: server.port });
+    client.startTls({ ...options, ca: "us" });
+    await client.close();
+    await server.close();
+  },
+  TlsConnectOptions: (options, sim) => meet(sim, { tls: PEM }, { tls: { ...options, ca: "us" } }),
+  TlsListenOptions: (options, sim) => meet(sim, { tls: { ...options, ...PEM } }, { tls: { ca: "us" } }),
+  TlsOptions: (options, sim) => meet(sim, { tls: PEM }, { tls: { ...options, ca: "us" } }),
+  TokenBucketOptions: (options) =>
+    new TokenBucketConfig({ ...options, readRate: 1, readBurst: 1, writeRate: 1, writeBurst: 1 }),
+  ViewOptions: (options, runtime) => {
+    const [near] = bufferEventPair(new EventBase({ runtime }));
+    near.lines(options);
+    near.free();
+  },
+  WaitOptions: async (options, runtime) => {
+    const listening = await new EventBase({ runtime }).listen(HERE);
+    await select({ read: [listening] }, 0, options);
+    await listening.close();
+  },
+};
