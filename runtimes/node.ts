@@ -17,7 +17,6 @@ import type {
   TransportBinding,
   TransportSink,
 } from "../core/runtime.ts";
-import { encodeUtf8 } from "../core/buffer/utf8.ts";
 import { EventError } from "../core/errors.ts";
 import { nodeDatagram } from "./node/datagram.ts";
 import { builtin, failure, host, HostRuntime, inet, show, target, WRITE_AHEAD } from "./shared/host.ts";
@@ -33,16 +32,6 @@ function missing(path: string | undefined, reason: unknown): string | undefined 
   if (path === undefined || (reason as { code?: unknown }).code !== "EACCES") return undefined;
   const directory = path.replace(/\/?[^/]*$/, "") || (path.startsWith("/") ? "/" : ".");
   return builtin<NodeFsSync>("node:fs").existsSync(directory) ? undefined : "ENOENT";
-}
-
-/** The most bytes of a unix socket's path, a NUL behind it not counted: `sun_path` of Linux and of the BSDs. */
-const LONGEST_PATH: Readonly<Record<string, number>> = { linux: 107, darwin: 103, freebsd: 103 };
-
-/** libuv cuts a longer path off, and what then listens there is not what was asked for: see uv_pipe_bind2() in its pipe.c. */
-function checkPath(tried: string, path: string | undefined, syscall: string): void {
-  const most = LONGEST_PATH[host.process?.platform ?? ""] ?? Infinity;
-  if (path === undefined || encodeUtf8(path).length <= most) return;
-  throw new EventError(`Cannot ${tried}: the path is longer than ${most} bytes`, { code: "EINVAL", syscall });
 }
 
 /**
@@ -98,7 +87,6 @@ class NodeRuntime extends HostRuntime {
     return new Promise((resolve, reject) => {
       const at = target("listen on", options, this.capabilities);
       const tried = `listen on ${show(at)}`;
-      checkPath(tried, at.path, "listen");
       checkPermission(tried);
       const settings = options.tls === undefined ? undefined : tlsSettings(options.tls);
       const tls = settings === undefined ? undefined : { settings, context: secureContext(settings, tried) };
@@ -138,7 +126,6 @@ class NodeRuntime extends HostRuntime {
     ours.state |= CONNECTING;
     try {
       const at = target("connect to", options, this.capabilities);
-      checkPath(`connect to ${show(at)}`, at.path, "connect");
       const socket = this.net.connect({
         ...(at.path === undefined ? { host: at.hostname, port: at.port } : { path: at.path }),
         ...(options.localAddress === undefined ? undefined : { localAddress: options.localAddress }),

@@ -45,10 +45,22 @@ export interface SimHost extends Runtime {
   /** Its files, by path: what a `FileSegment` is opened from. The map is the caller's to fill. */
   readonly files: Map<string, Uint8Array>;
   /**
+   * Its directories, in which a unix socket can be bound: at first the usual ones, such as `/run`, `/tmp` and `/var/lib`.
+   * The set is the caller's to change. The directories of `files` and the working directory are there, too.
+   */
+  readonly directories: Set<string>;
+  /**
    * How many handles it can have open, as `ulimit -n` says on a real host; Infinity at first. With as many, accepting,
    * connecting and listening fail with `EMFILE`; connections that could not be accepted wait.
    */
   handleLimit: number;
+  /**
+   * Removes a file, or the file of a unix socket, as another process may do. Who listens there is not reached by it any
+   * more, and the path can be bound anew.
+   *
+   * @param path Its path
+   */
+  unlink(path: string): void;
   /**
    * Raises a signal on this host. Its handlers run in the next `advance()` or `run()`; without one nothing happens.
    *

@@ -23,8 +23,11 @@ import type {
 } from "../../core/runtime.ts";
 import { checkHostname } from "../../core/socket/address.ts";
 import { hostCompressor } from "./compression.ts";
+import { checkPath, DENIED, failure, longestPath, show } from "./errors.ts";
 import type { HostGlobals, HostTimer } from "../types/host.ts";
 import type { NodeDns, NodeFs, NodeOs, NodeUrl } from "../types/node.ts";
+
+export { failure, keeping, show } from "./errors.ts";
 
 /** The global object, as far as the adapters know it. */
 export const host: HostGlobals = globalThis as unknown as HostGlobals;
@@ -56,71 +59,6 @@ export function asciiName(name: string): string {
   return builtin<NodeUrl>("node:url").domainToASCII(name) || name;
 }
 
-/** What every host says in its own words; here it is the same text on each. */
-const REASONS: { readonly [code: string]: string } = {
-  EACCES: "permission denied",
-  EADDRINUSE: "the address is in use",
-  EADDRNOTAVAIL: "the address is not one of this machine",
-  EAFNOSUPPORT: "the address is of another family",
-  EAI_AGAIN: "the name server did not answer",
-  ECANCELED: "the operation was cancelled",
-  ECONNABORTED: "the connection was aborted",
-  ECONNREFUSED: "connection refused",
-  ECONNRESET: "connection reset by the peer",
-  EHOSTUNREACH: "no route to the host",
-  EMFILE: "too many open files",
-  ENETUNREACH: "the network is unreachable",
-  ENOENT: "no such file or directory",
-  ENOTFOUND: "there is no such host name",
-  EPIPE: "the peer has closed the connection",
-  ETIMEDOUT: "timed out",
-};
-
-/** Where a host has no `code`, its error has a name that says it. */
-const NAMES: { readonly [name: string]: string } = {
-  NotCapable: "EACCES",
-  PermissionDenied: "EACCES",
-  NotFound: "ENOENT",
-  AddrInUse: "EADDRINUSE",
-  AddrNotAvailable: "EADDRNOTAVAIL",
-  ConnectionRefused: "ECONNREFUSED",
-  ConnectionReset: "ECONNRESET",
-  ConnectionAborted: "ECONNABORTED",
-  BrokenPipe: "EPIPE",
-  TimedOut: "ETIMEDOUT",
-  BadResource: "EBADF",
-  RangeError: "EINVAL",
-  TypeError: "EINVAL",
-};
-
-/** What Node says where the process was not started with the permission. */
-const DENIED = "ERR_ACCESS_DENIED";
-
-function codeOf(reason: unknown): string {
-  const { code, name } = (reason ?? {}) as { code?: unknown; name?: unknown };
-  if (code === DENIED) return "EACCES";
-  // Node's own argument checks have codes such as ERR_SOCKET_BAD_PORT.
-  if (typeof code === "string" && code !== "") return code.startsWith("ERR_") ? "EINVAL" : code;
-  return (typeof name === "string" ? NAMES[name] : undefined) ?? "EIO";
-}
-
-/**
- * Makes the error to report from what the host threw or reported.
- *
- * @param tried What was tried: "connect to 127.0.0.1:80"
- * @param reason The host's error
- * @param syscall The call that failed
- * @param code The code, where it is known better than the host says it
- */
-export function failure(tried: string, reason: unknown, syscall: string, code: string = codeOf(reason)): EventError {
-  if (reason instanceof EventError) return reason as EventError;
-  const own = reason instanceof Error ? reason.message : String(reason);
-  // The texts of Deno and Node name the flag that is missing.
-  const { name, code: hostCode } = (reason ?? {}) as { name?: unknown; code?: unknown };
-  const text = name === "NotCapable" || hostCode === DENIED ? `permission denied: ${own}` : REASONS[code] ?? own;
-  return new EventError(`Cannot ${tried}: ${text} (${code})`, { code, syscall, cause: reason });
-}
-
 /** The error of what a capability says to be absent. */
 export function unsupported(tried: string, reason: string): EventError {
   return new EventError(`Cannot ${tried}: ${reason}`, { code: "EV_UNSUPPORTED" });
@@ -138,24 +76,9 @@ export function inet(hostname: string | undefined, port: number | undefined): In
 
 /** The address that a listener on `address` gives each connection, or undefined where it has many. */
 export function fixedAddress(address: Address): Address | undefined {
-  return "port" in address && address.hostname !== "0.0.0.0" && address.hostname !== "::" ? address : undefined;
-}
-
-/** An address in the words of an error. */
-export function show(
-  address: { hostname?: string | undefined; port?: number | undefined; path?: string | undefined },
-): string {
-  if (address.path !== undefined) {
-    return address.path === "" ? "an unnamed unix socket" : address.path.replace(/^\0/, "@");
-  }
-  const { hostname = "127.0.0.1", port } = address;
-  const text = hostname.includes(":") ? `[${hostname}]` : hostname;
-  return port === undefined ? text : `${text}:${port}`;
-}
-
-/** What was tried when an established connection failed. */
-export function keeping(remote: Address | undefined): string {
-  return `keep the connection with ${remote === undefined ? "an unknown peer" : show(remote as { path?: string })}`;
+  if (!("port" in address)) return undefined;
+  // The last is IPv4 by way of IPv6, which has a wildcard, and more than one spelling.
+  return /^(0\.0\.0\.0$|::$|::ffff:)/i.test(address.hostname) ? undefined : address;
 }
 
 /** What is to be listened on or connected to, with the defaults filled in. */
@@ -185,6 +108,9 @@ export function target(
   if (options.path !== undefined) {
     if (!can.unix) throw unsupported(tried, "this host has no unix sockets");
     if (options.path.startsWith("\0") && !can.abstractUnix) throw unsupported(tried, "abstract names are Linux's");
+    // Node cuts a longer path off, and what then listens there is not what was asked for: uv_pipe_bind2() in libuv's pipe.c.
+    const syscall = verb === "listen on" ? "listen" : "connect";
+    checkPath(tried, options.path, syscall, longestPath(host.process?.platform));
     return { path: options.path };
   }
   checkHostname(tried, hostname, options.family);

@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { Address } from "../../core/runtime.ts";
+import type { InetAddress } from "../../core/runtime.ts";
 
 /** A numeric address in its one spelling. */
 export interface Ip {
@@ -12,6 +12,8 @@ export interface Ip {
   readonly hostname: string;
   /** Its family. */
   readonly family: "IPv4" | "IPv6";
+  /** Whether it is an IPv4 address that was written as one of IPv6, so that a socket of IPv6 has to do with it. */
+  readonly mapped?: boolean;
 }
 
 /** What a listener or a datagram socket has bound. */
@@ -27,7 +29,7 @@ const IPV4 = new RegExp(`^${OCTET}\\.${OCTET}\\.${OCTET}\\.${OCTET}$`);
 const GROUP = /^[0-9a-f]{1,4}$/;
 
 /**
- * Reads a numeric address. An IPv4 address written in IPv6 (`::ffff:127.0.0.1`) is the IPv4 address.
+ * Reads a numeric address. An IPv4 address written in IPv6 (`::ffff:127.0.0.1`) is the IPv4 address, and `mapped`.
  *
  * @param text The address, in any spelling
  * @returns The address in its one spelling, or undefined when it is none
@@ -39,7 +41,7 @@ export function parseIp(text: string): Ip | undefined {
   const mapped = groups.slice(0, 5).every((group) => group === 0) && groups[5] === 0xffff;
   if (mapped) {
     const [high = 0, low = 0] = groups.slice(6);
-    return { hostname: `${high >> 8}.${high & 255}.${low >> 8}.${low & 255}`, family: "IPv4" };
+    return { hostname: `${high >> 8}.${high & 255}.${low >> 8}.${low & 255}`, family: "IPv4", mapped: true };
   }
   return { hostname: formatGroups(groups), family: "IPv6" };
 }
@@ -126,13 +128,15 @@ export function overlap(a: Bound, b: Bound): boolean {
 }
 
 /**
- * Writes an address for a message.
+ * Gives an address as a socket sees it: one of IPv6 sees an IPv4 address as `::ffff:127.0.0.1`, as on every real host.
  *
- * @param address Where
- * @returns `127.0.0.1:80`, `[::1]:80` or the path
+ * @param ip The address
+ * @param port The port
+ * @param socket What the socket is bound or connected to
+ * @returns The address that the socket tells
  */
-export function addressText(address: { hostname: string; port: number } | Address): string {
-  if ("path" in address) return address.path.replace("\0", "@");
-  const { hostname, port } = address;
-  return hostname.includes(":") ? `[${hostname}]:${port}` : `${hostname}:${port}`;
+export function seenBy(socket: Ip, ip: Ip, port: number): InetAddress {
+  const { hostname, family } = ip;
+  if (family === "IPv6" || (socket.family === "IPv4" && socket.mapped !== true)) return { hostname, port, family };
+  return { hostname: `::ffff:${hostname}`, port, family: "IPv6" };
 }

@@ -9,11 +9,12 @@
  * @module
  */
 
-import { EventError, invariant } from "../../core/errors.ts";
+import { type EventError, invariant } from "../../core/errors.ts";
 import type { Address, TransportBinding, TransportSink } from "../../core/runtime.ts";
-import { addressText } from "./addresses.ts";
-import type { SimHostRuntime } from "./host.ts";
 import type { StartTlsOptions, TlsInfo, TlsRole } from "../../core/tls.ts";
+import { keeping, refusal, show } from "../shared/errors.ts";
+import { tlsError } from "../shared/tls.ts";
+import type { SimHostRuntime } from "./host.ts";
 import type { Network } from "./network.ts";
 import { type HandshakeOwner, SimHandshake } from "./tls.ts";
 import { type Segment, SegmentQueue } from "./segment_queue.ts";
@@ -58,7 +59,7 @@ const CUT = 8192;
 /** The send queue was full: `write()` takes nothing until `onWritable` has said so, as on the real hosts. */
 const FULL = 16_384;
 
-/** The addresses of a connection, as the end that connects sees them. */
+/** The addresses of a connection, as one of its ends sees them. */
 export interface Ends {
   /** Its own. */
   readonly local: Address;
@@ -117,6 +118,11 @@ export class SimConnection implements TransportBinding, HandshakeOwner {
   /** Whether nothing happens on it any more. */
   get gone(): boolean {
     return (this.#flags & GONE) !== 0;
+  }
+
+  /** Whether nobody is given it any more: it waited to be accepted, and was reset before it said a word. */
+  get lost(): boolean {
+    return this.#is(GONE | RELEASED) || (this.#failure !== undefined && this.#inbox.head === undefined);
   }
 
   get #network(): Network {
@@ -230,11 +236,9 @@ export class SimConnection implements TransportBinding, HandshakeOwner {
     this.#arm();
   }
 
-  refuseTls(code: string, why: string): void {
-    const error = new EventError(`Cannot make a TLS connection with ${peerText(this.#remote)}: ${why} (${code})`, {
-      code,
-      syscall: "handshake",
-    });
+  refuseTls(code: "ERR_TLS_CERT" | "ERR_TLS_HANDSHAKE", why: string): void {
+    const tried = `make a TLS connection with ${show((this.#remote ?? {}) as { path?: string })}`;
+    const error = tlsError(code, tried, why);
     // The peer is told, as with release().
     this.#handshake = undefined;
     this.#flags |= CLOSING | FIN_WANTED | RELEASED;
@@ -259,13 +263,16 @@ export class SimConnection implements TransportBinding, HandshakeOwner {
    * @param client The end that connected
    * @param server The end that is going to be accepted
    * @param ends The addresses, as the client sees them
+   * @param there The addresses, as the accepting end sees them
    * @param acceptTime When the accepting host learns that the connection is there; no data arrives before it
    */
-  static join(client: SimConnection, server: SimConnection, ends: Ends, acceptTime: number): void {
+  static join(client: SimConnection, server: SimConnection, ends: Ends, there: Ends, acceptTime: number): void {
     invariant(!client.#is(CONNECTED | GONE), "an attempt connects once");
     client.#peer = server;
-    client.#local = server.#remote = ends.local;
-    client.#remote = server.#local = ends.remote;
+    client.#local = ends.local;
+    client.#remote = ends.remote;
+    server.#local = there.local;
+    server.#remote = there.remote;
     server.#peer = client;
     server.#lastArrival = acceptTime;
     client.#flags |= CONNECTED;
@@ -435,10 +442,7 @@ export class SimConnection implements TransportBinding, HandshakeOwner {
   #fail(): void {
     if (this.gone || this.#failure !== undefined) return;
     if (this.#handshake !== undefined) return this.refuseTls("ERR_TLS_HANDSHAKE", "the peer has reset the connection");
-    const error = new EventError(
-      `Cannot go on with the connection to ${peerText(this.#remote)}: connection reset by peer`,
-      { code: "ECONNRESET", syscall: "read" },
-    );
+    const error = refusal(keeping(this.#remote), "ECONNRESET", "read");
     if (this.#is(CLOSING)) return this.#letGo(error);
     this.#inbox.dropInFlight(this.#network.scheduler.now);
     this.#unsent.clear();
@@ -473,9 +477,4 @@ export class SimConnection implements TransportBinding, HandshakeOwner {
       sink?.onClose(error);
     });
   }
-}
-
-function peerText(address: Address | undefined): string {
-  const text = address === undefined ? "" : addressText(address);
-  return text === "" ? "the peer" : text;
 }

@@ -4,9 +4,10 @@
  * @module
  */
 
-import { EventError } from "../../core/errors.ts";
 import type { DatagramBinding, DatagramSink, InetAddress } from "../../core/runtime.ts";
-import { addressText, type Bound, type Ip, isWildcard, parseIp } from "./addresses.ts";
+import { sendingTo } from "../shared/datagram.ts";
+import { refusal } from "../shared/errors.ts";
+import { type Bound, type Ip, isWildcard, parseIp, seenBy } from "./addresses.ts";
 import type { SimHostRuntime } from "./host.ts";
 
 /** The longest datagram: what IPv4 leaves for it. */
@@ -42,8 +43,7 @@ export class SimDatagramSocket implements DatagramBinding {
   }
 
   get address(): InetAddress {
-    const { hostname, port, family } = this.bound;
-    return { hostname, port, family };
+    return seenBy(this.bound, this.bound, this.bound.port);
   }
 
   send(data: Uint8Array, to: InetAddress): boolean {
@@ -52,13 +52,13 @@ export class SimDatagramSocket implements DatagramBinding {
     if (this.#closed) return true;
     const ip = parseIp(to.hostname);
     if (ip === undefined || ip.family !== this.bound.family && this.bound.family === "IPv4") {
-      return this.#fail(to, "EINVAL", "not an address of the socket's family");
+      return this.#fail(to, "EINVAL", "the address is of another family than the socket");
     }
     if (ip.family !== this.bound.family && !isWildcard(this.bound)) {
-      return this.#fail(to, "ENETUNREACH", `no way leads there from ${this.bound.hostname}`);
+      return this.#fail(to, "ENETUNREACH");
     }
     if (data.length > MAX_DATAGRAM_BYTES) {
-      return this.#fail(to, "EMSGSIZE", `${data.length} bytes are more than ${MAX_DATAGRAM_BYTES}`);
+      return this.#fail(to, "EMSGSIZE");
     }
     if (this.#onTheWay + data.length > DATAGRAM_BUFFER_BYTES) {
       this.#blocked = true;
@@ -105,12 +105,9 @@ export class SimDatagramSocket implements DatagramBinding {
   }
 
   /** The datagram counts as sent; the failure is told later. */
-  #fail(to: InetAddress, code: string, why: string): true {
+  #fail(to: InetAddress, code: string, why?: string): true {
     this.#host.network.soon(() => {
-      if (this.#closed) return;
-      this.#sink.onError(
-        new EventError(`Cannot send a datagram to ${addressText(to)}: ${why}`, { code, syscall: "send" }),
-      );
+      if (!this.#closed) this.#sink.onError(refusal(sendingTo(to), code, "send", why));
     });
     return true;
   }

@@ -25,11 +25,13 @@ import type {
 } from "../../core/runtime.ts";
 import { checkHostname } from "../../core/socket/address.ts";
 import { hostCompressor } from "../shared/compression.ts";
-import { addressText, type Ip, isLoopback, isWildcard, parseIp } from "./addresses.ts";
+import { checkPath, failure, longestPath, refusal, show } from "../shared/errors.ts";
+import { type Ip, isLoopback, isWildcard, parseIp, seenBy } from "./addresses.ts";
 import { SimConnection } from "./connection.ts";
 import { SimDatagramSocket } from "./datagram.ts";
 import { type Attempt, DEFAULT_BACKLOG, SimListener } from "./listener.ts";
 import type { Network } from "./network.ts";
+import { PathTable } from "./path_table.ts";
 import { PortTable } from "./port_table.ts";
 import type { Scheduled } from "./scheduler.ts";
 import { checkSignal } from "./signals.ts";
@@ -76,7 +78,7 @@ export class SimHostRuntime implements Runtime {
   /** How many there can be. */
   handleLimit: number = Infinity;
   readonly #listeners: PortTable<SimListener> = new PortTable();
-  readonly #paths: Map<string, SimListener> = new Map();
+  readonly #paths: PathTable<SimListener> = new PathTable(this.files);
   readonly #signals: Map<string, Set<() => void>> = new Map();
   #connects = 0;
 
@@ -139,6 +141,21 @@ export class SimHostRuntime implements Runtime {
     }
   }
 
+  /** The directories in which a unix socket may be bound. */
+  get directories(): Set<string> {
+    return this.#paths.directories;
+  }
+
+  /**
+   * Removes a file, or the file of a unix socket, as another process may.
+   *
+   * @param path Its path
+   */
+  unlink(path: string): void {
+    this.files.delete(path);
+    this.#paths.unlink(path);
+  }
+
   listen(options: ListenOptions, sink: AcceptSink): Promise<ListenerBinding> {
     return new Promise((resolve) => resolve(this.#listen(options, sink)));
   }
@@ -146,7 +163,7 @@ export class SimHostRuntime implements Runtime {
   connect(options: ConnectOptions, sink: TransportSink): TransportBinding {
     const client = new SimConnection(this, sink);
     try {
-      if (this.handles > this.handleLimit) throw this.exhausted("connect");
+      if (this.handles > this.handleLimit) throw this.exhausted(`connect to ${show(options)}`, "connect");
       if (options.path !== undefined) this.#connectPath(options.path, client);
       else this.#connectInet(options, client);
     } catch (error) {
@@ -165,7 +182,7 @@ export class SimHostRuntime implements Runtime {
       return Promise.reject(error);
     }
     const ip = parseIp(hostname);
-    if (ip !== undefined) return Promise.resolve([{ ...ip, port: 0 }]);
+    if (ip !== undefined) return Promise.resolve([seenBy(ip, ip, 0)]);
     if (hostname.toLowerCase() === "localhost") {
       return Promise.resolve([
         { hostname: "127.0.0.1", port: 0, family: "IPv4" },
@@ -181,7 +198,7 @@ export class SimHostRuntime implements Runtime {
       const answer = this.network.after(() => {
         signal?.removeEventListener("abort", onAbort);
         const address = parseIp(this.network.named(hostname)?.addresses[0] ?? "");
-        if (address === undefined) reject(failure(`resolve ${hostname}`, "no such host", "ENOTFOUND", "getaddrinfo"));
+        if (address === undefined) reject(refusal(`look up ${hostname}`, "ENOTFOUND", "getaddrinfo"));
         else resolve([{ ...address, port: 0 }]);
       });
       signal?.addEventListener("abort", onAbort);
@@ -228,35 +245,33 @@ export class SimHostRuntime implements Runtime {
   /**
    * Makes the error of a host that has no handle left.
    *
-   * @param syscall What was tried
+   * @param tried What was tried
+   * @param syscall The call that failed
    * @returns The error
    */
-  exhausted(syscall: string): EventError {
-    return failure(syscall, `too many open handles, ${this.handles} of ${this.handleLimit}`, "EMFILE", syscall);
+  exhausted(tried: string, syscall: string): EventError {
+    return refusal(tried, "EMFILE", syscall);
   }
 
   /** Reads an address of this host. */
-  #own(hostname: string, family: "IPv4" | "IPv6" | undefined, syscall: string): Ip {
+  #own(hostname: string, tried: string, syscall: string): Ip {
     const ip = parseIp(hostname);
-    const tried = `${syscall} ${syscall === "connect" ? "from" : "on"} ${hostname}`;
-    if (ip === undefined || (family !== undefined && ip.family !== family)) {
-      throw failure(tried, `not a numeric ${family ?? "IP"} address`, "EINVAL", syscall);
-    }
+    if (ip === undefined) throw refusal(tried, "EINVAL", syscall, `${hostname} is not a numeric address`);
     if (isWildcard(ip) || isLoopback(ip) || this.addresses.includes(ip.hostname)) return ip;
-    throw failure(tried, "not an address of this host", "EADDRNOTAVAIL", syscall);
+    throw refusal(tried, "EADDRNOTAVAIL", syscall);
   }
 
   #listen(options: ListenOptions, sink: AcceptSink): ListenerBinding {
     this.network.scheduler.touch();
-    if (this.handles >= this.handleLimit) throw this.exhausted("listen");
     const reusePort = options.reusePort ?? false;
     const backlog = options.backlog ?? DEFAULT_BACKLOG;
-    const { path } = options;
+    const { path, port = 0, family } = options;
+    const hostname = options.hostname ?? (family === "IPv6" ? "::" : "0.0.0.0");
+    const tried = `listen on ${show({ path, hostname, port })}`;
+    if (this.handles >= this.handleLimit) throw this.exhausted(tried, "listen");
     if (path !== undefined) {
-      if (this.#paths.has(path)) {
-        throw failure(`listen on ${addressText({ path })}`, "address already in use", "EADDRINUSE", "listen");
-      }
-      const release = (): void => void this.#paths.delete(path);
+      this.#paths.claim(path);
+      const release = (listener: SimListener): void => this.#paths.delete(path, listener);
       const listener = new SimListener({
         host: this,
         sink,
@@ -267,12 +282,13 @@ export class SimHostRuntime implements Runtime {
         release,
         tls: options.tls,
       });
-      this.#paths.set(path, listener);
+      this.#paths.add(path, listener);
       return listener;
     }
-    const ip = this.#own(options.hostname ?? (options.family === "IPv6" ? "::" : "0.0.0.0"), options.family, "listen");
-    const bound = this.#listeners.claim(ip, options.port ?? 0, options.ipv6Only ?? false, reusePort, "listen");
-    const address: InetAddress = { hostname: bound.hostname, port: bound.port, family: bound.family };
+    checkHostname(tried, hostname, family);
+    const ip = this.#own(hostname, tried, "listen");
+    const bound = this.#listeners.claim(ip, port, options.ipv6Only ?? false, reusePort, "listen");
+    const address = seenBy(bound, bound, bound.port);
     const release = (listener: SimListener): void => this.#listeners.delete(listener);
     const listener = new SimListener({
       host: this,
@@ -290,8 +306,9 @@ export class SimHostRuntime implements Runtime {
 
   #datagram(options: DatagramOptions, sink: DatagramSink): DatagramBinding {
     this.network.scheduler.touch();
-    const ip = this.#own(options.hostname ?? "0.0.0.0", undefined, "bind");
-    const socket = new SimDatagramSocket(this, this.datagrams.claim(ip, options.port ?? 0, false, false, "bind"), sink);
+    const { hostname = "0.0.0.0", port = 0 } = options;
+    const ip = this.#own(hostname, `bind ${show({ hostname, port })}`, "bind");
+    const socket = new SimDatagramSocket(this, this.datagrams.claim(ip, port, false, false, "bind"), sink);
     this.datagrams.add(socket);
     return socket;
   }
@@ -299,7 +316,7 @@ export class SimHostRuntime implements Runtime {
   #readFile(path: string, offset: number, length: number | undefined): Uint8Array {
     this.network.scheduler.touch();
     const bytes = this.files.get(path);
-    if (bytes === undefined) throw failure(`read ${path}`, "no such file", "ENOENT", "open");
+    if (bytes === undefined) throw refusal(`read ${path}`, "ENOENT", "read");
     const view = bytes.subarray(offset, length === undefined ? undefined : offset + length);
     const copy = new Uint8Array(view.length);
     copy.set(view);
@@ -307,46 +324,48 @@ export class SimHostRuntime implements Runtime {
   }
 
   #connectPath(path: string, client: SimConnection): void {
-    const where = `connect to ${addressText({ path })}`;
-    const refuse = (code: string, why: string): void => {
-      this.network.after(() => client.gone || client.refuse(failure(where, why, code, "connect")));
-    };
+    const tried = `connect to ${show({ path })}`;
+    checkPath(tried, path, "connect", longestPath("linux"));
+    const refuse = (code: string): void => this.#refuse(client, tried, code);
     const attempt: Attempt = {
       client,
       local: { path: "" },
       remote: { path },
-      refuse: () => refuse("ECONNREFUSED", "connection refused"),
+      seenBy: () => ({ local: { path }, remote: { path: "" } }),
+      refuse: () => refuse("ECONNREFUSED"),
     };
     this.network.after(() => {
-      const listener = this.#paths.get(path);
-      if (listener !== undefined && !this.network.refusesConnection()) listener.admit(attempt);
-      else if (listener === undefined && !path.startsWith("\0")) refuse("ENOENT", "no such file or directory");
-      else attempt.refuse();
+      const listener = this.#paths.find(path);
+      if (typeof listener === "string") refuse(listener);
+      else if (this.network.refusesConnection()) attempt.refuse();
+      else listener.admit(attempt);
     });
   }
 
+  /** The client hears of it one latency later. */
+  #refuse(client: SimConnection, tried: string, code: string): void {
+    this.network.after(() => client.gone || client.refuse(refusal(tried, code, "connect")));
+  }
+
   #connectInet(options: ConnectOptions, client: SimConnection): void {
-    const ip = parseIp(options.hostname ?? "127.0.0.1");
-    const port = options.port ?? 0;
-    const where = `connect to ${addressText({ hostname: options.hostname ?? "127.0.0.1", port })}`;
-    if (ip === undefined || (options.family !== undefined && ip.family !== options.family)) {
-      throw failure(where, `not a numeric ${options.family ?? "IP"} address`, "EINVAL", "connect");
-    }
-    const from = options.localAddress === undefined ? undefined : this.#own(options.localAddress, undefined, "connect");
+    const { hostname = options.family === "IPv6" ? "::1" : "127.0.0.1", port = 0, localAddress } = options;
+    const tried = `connect to ${show({ hostname, port })}`;
+    checkHostname(tried, hostname, options.family);
+    const ip = parseIp(hostname);
+    if (ip === undefined) throw refusal(tried, "EINVAL", "connect", `${hostname} is not a numeric address`);
+    const from = localAddress === undefined ? undefined : this.#own(localAddress, tried, "connect");
     const fromPort = FIRST_CLIENT_PORT + this.#connects++ % CLIENT_PORTS;
-    const refuse = (code: string, why: string): void => {
-      this.network.after(() => client.gone || client.refuse(failure(where, why, code, "connect")));
-    };
     const there = this.local(ip);
     this.network.after(() => {
       const target = this.network.route(this, there, (host) => host.#listeners.has(there, port));
-      if (target === undefined) return refuse("EHOSTUNREACH", "no route to host");
+      if (target === undefined) return this.#refuse(client, tried, "EHOSTUNREACH");
       const source = from === undefined || isWildcard(from) ? this.sourceFor(target, there) : from;
       const attempt: Attempt = {
         client,
-        local: { ...source, port: fromPort },
-        remote: { ...there, port },
-        refuse: () => refuse("ECONNREFUSED", "connection refused"),
+        local: seenBy(ip, source, fromPort),
+        remote: seenBy(ip, there, port),
+        seenBy: (bound) => ({ local: seenBy(bound, there, port), remote: seenBy(bound, source, fromPort) }),
+        refuse: () => this.#refuse(client, tried, "ECONNREFUSED"),
       };
       const listener = target.#listeners.find(there, port);
       if (listener === undefined || this.network.refusesConnection()) attempt.refuse();
@@ -359,14 +378,6 @@ const LOOPBACK_IPV4: Ip = { hostname: "127.0.0.1", family: "IPv4" };
 const LOOPBACK_IPV6: Ip = { hostname: "::1", family: "IPv6" };
 const WILDCARD = { IPv4: "0.0.0.0", IPv6: "::" } as const;
 
-function failure(tried: string, why: string, code: string, syscall: string): EventError {
-  return new EventError(`Cannot ${tried}: ${why}`, { code, syscall });
-}
-
 function canceled(hostname: string, signal: AbortSignalLike | undefined): EventError {
-  return new EventError(`Cannot resolve ${hostname}: it was aborted`, {
-    code: "ECANCELED",
-    syscall: "getaddrinfo",
-    cause: signal?.reason,
-  });
+  return failure(`look up ${hostname}`, signal?.reason, "getaddrinfo", "ECANCELED");
 }

@@ -5,6 +5,7 @@
  */
 
 import type { AcceptSink, Address, ListenerBinding } from "../../core/runtime.ts";
+import { show } from "../shared/errors.ts";
 import type { Bound } from "./addresses.ts";
 import { type Ends, SimConnection } from "./connection.ts";
 import type { TlsListenOptions } from "../../core/tls.ts";
@@ -20,6 +21,8 @@ const RETRY_MS = 1;
 export interface Attempt extends Ends {
   /** The end that connects. */
   readonly client: SimConnection;
+  /** The addresses, as a listener on something sees them. */
+  seenBy(bound: Bound): Ends;
   /** Tells the client that nobody listens. */
   refuse(): void;
 }
@@ -115,8 +118,16 @@ export class SimListener implements ListenerBinding {
    * @param attempt The attempt
    */
   admit(attempt: Attempt): void {
-    if (this.#paused && this.#established.length + this.#answered > this.#options.backlog) this.#attempts.push(attempt);
-    else this.#answer(attempt);
+    if (this.#isFull()) {
+      // Who is gone does not fill the queue.
+      this.#established = this.#established.filter(({ lost }) => !lost);
+      if (this.#isFull()) return void this.#attempts.push(attempt);
+    }
+    this.#answer(attempt);
+  }
+
+  #isFull(): boolean {
+    return this.#paused && this.#established.length + this.#answered > this.#options.backlog;
   }
 
   /** The answer arrives one latency later, where the client is then connected; its acknowledgement another one later. */
@@ -132,7 +143,7 @@ export class SimListener implements ListenerBinding {
       const server = new SimConnection(host, undefined);
       if (this.#options.tls !== undefined) server.expectTls("server", this.#options.tls);
       const acceptTime = host.network.arrival();
-      SimConnection.join(client, server, attempt, acceptTime);
+      SimConnection.join(client, server, attempt, attempt.seenBy(this.bound), acceptTime);
       host.network.scheduler.at(acceptTime, () => {
         this.#answered--;
         this.#establish(server);
@@ -166,11 +177,12 @@ export class SimListener implements ListenerBinding {
 
   #accept(server: SimConnection): void {
     const { host, sink } = this.#options;
+    if (server.lost) return;
     if (host.handles >= host.handleLimit) {
       this.#established.unshift(server);
       // A real host's poll would say the same again: it is tried again unless the owner pauses.
       host.network.scheduler.at(host.network.scheduler.now + RETRY_MS, () => this.#scheduleAccept());
-      return sink.onError(host.exhausted("accept"));
+      return sink.onError(host.exhausted(`accept on ${show(this.address as { path?: string })}`, "accept"));
     }
     server.count();
     let attached = false;

@@ -4,8 +4,9 @@
  * @module
  */
 
-import { EventError } from "../../core/errors.ts";
-import { addressText, type Bound, fit, type Ip, overlap } from "./addresses.ts";
+import type { EventError } from "../../core/errors.ts";
+import { refusal, show } from "../shared/errors.ts";
+import { type Bound, fit, type Ip, overlap } from "./addresses.ts";
 
 /** The first port that the host chooses by itself for who listens. */
 const FIRST_PORT = 49_152;
@@ -116,8 +117,5 @@ export class PortTable<T extends Holder> {
 }
 
 function inUse(bound: Bound, syscall: string): EventError {
-  return new EventError(`Cannot ${syscall} on ${addressText(bound)}: address already in use`, {
-    code: "EADDRINUSE",
-    syscall,
-  });
+  return refusal(`${syscall === "bind" ? "bind" : "listen on"} ${show(bound)}`, "EADDRINUSE", syscall);
 }

@@ -22,8 +22,5 @@ const CATCHABLE: ReadonlySet<string> = /* @__PURE__ */ new Set(
  */
 export function checkSignal(name: string): void {
   if (CATCHABLE.has(name)) return;
-  throw new EventError(`Cannot catch the signal: only what a process can catch is there: received ${name}`, {
-    code: "EV_UNSUPPORTED",
-    syscall: "signal",
-  });
+  throw new EventError(`Cannot catch signal ${name}: it can't be caught here`, { code: "EV_UNSUPPORTED" });
 }

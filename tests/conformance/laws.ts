@@ -14,6 +14,7 @@ import { listenLaws } from "./listen_laws.ts";
 import { resetLaws } from "./reset_laws.ts";
 import type { Kind, Subject } from "./scene.ts";
 import { transferLaws } from "./transfer_laws.ts";
+import { wordsLaws } from "./words_laws.ts";
 
 /**
  * Tests one runtime.
@@ -46,5 +47,6 @@ export function conformance(name: string, makeSubject: () => Subject): void {
     describe("listen", () => listenLaws(makeSubject, can, kinds));
     describe("clock", () => clockLaws(makeSubject));
     describe("host", () => hostLaws(makeSubject, can));
+    describe("the words of errors", () => wordsLaws(makeSubject, can));
   });
 }

@@ -66,8 +66,6 @@ export function listenLaws(makeSubject: () => Subject, can: Readonly<Capabilitie
     { skip: !can.unix },
     () =>
       scene(makeSubject(), async (scene) => {
-        // The simulator has no directories.
-        if (scene.runtime.name === "sim") return;
         await assertRefused(scene, { path: `${scene.subject.unixPath()}/missing/socket` }, "ENOENT");
       }),
   );
@@ -77,12 +75,12 @@ export function listenLaws(makeSubject: () => Subject, can: Readonly<Capabilitie
     { skip: !can.unix },
     () =>
       scene(makeSubject(), async (scene) => {
-        // The simulator takes any.
-        if (scene.runtime.name === "sim") return;
-        const path = `${scene.subject.unixPath()}${"x".repeat(110)}`;
-        await assertRefused(scene, { path }, "EINVAL");
-        const error = await scene.connect({ path }).closed;
-        assertEquals(error?.code, "EINVAL");
+        for (const length of [110, 305]) {
+          const path = `${scene.subject.unixPath()}${"x".repeat(length)}`;
+          await assertRefused(scene, { path }, "EINVAL");
+          const error = await scene.connect({ path }).closed;
+          assertEquals(error?.code, "EINVAL");
+        }
       }),
   );
 
@@ -100,6 +98,40 @@ export function listenLaws(makeSubject: () => Subject, can: Readonly<Capabilitie
       const clients = Array.from({ length: 20 }, () => scene.connect(first.address));
       await Promise.all(clients.map((client) => client.connected));
       await scene.until(() => first.accepted.length + second.accepted.length === 20, "20 connections");
+    }));
+
+  it("and its clients see both addresses in the family of their own socket", () =>
+    scene(makeSubject(), async (scene) => {
+      // Where it listens, what is connected to, what the server sees of both ends, and what the client sees.
+      const ways: [string, string, string, string][] = [
+        ["127.0.0.1", "127.0.0.1", "127.0.0.1", "127.0.0.1"],
+        ["0.0.0.0", "127.0.0.1", "127.0.0.1", "127.0.0.1"],
+        ["::1", "::1", "::1", "::1"],
+        ["::", "::1", "::1", "::1"],
+        ["::", "127.0.0.1", "::ffff:127.0.0.1", "127.0.0.1"],
+        ["::", "::ffff:127.0.0.1", "::ffff:127.0.0.1", "::ffff:127.0.0.1"],
+        ["127.0.0.1", "::ffff:127.0.0.1", "127.0.0.1", "::ffff:127.0.0.1"],
+        ["::ffff:127.0.0.1", "127.0.0.1", "::ffff:127.0.0.1", "127.0.0.1"],
+      ];
+      for (const [where, to, atServer, atClient] of ways) {
+        const listener = await scene.listen({ hostname: where, port: 0 });
+        const family = (hostname: string): "IPv4" | "IPv6" => hostname.includes(":") ? "IPv6" : "IPv4";
+        assertEquals(listener.address, { hostname: where, port: listener.port, family: family(where) });
+        const client = scene.connect({ hostname: to, port: listener.port });
+        const server = await listener.accept();
+        await client.connected;
+        const { local, remote } = client.binding!;
+        const seen = (ends: unknown[]): string[] =>
+          ends.map((end) => {
+            const { hostname, family } = end as { hostname: string; family: string };
+            return `${hostname} ${family}`;
+          });
+        assertEquals(
+          seen([server.binding!.local, server.binding!.remote, local, remote]),
+          [atServer, atServer, atClient, atClient].map((hostname) => `${hostname} ${family(hostname)}`),
+          `${where} from ${to}`,
+        );
+      }
     }));
 
   it(

@@ -116,7 +116,7 @@ describe("addresses", () => {
     assertEquals(clients.map((client) => client.events.join()), spellings.map(() => "connect"));
     assertEquals(
       door.ends.map((end) => (end.binding.local as InetAddress).hostname),
-      ["127.0.0.1", "::1", "::1", "::1", "::1", "127.0.0.1", "127.0.0.1"],
+      ["::ffff:127.0.0.1", "::1", "::1", "::1", "::1", "::ffff:127.0.0.1", "::ffff:127.0.0.1"],
     );
   });
 
@@ -208,6 +208,30 @@ describe("a paused listener", () => {
     assertEquals(door.first.events, ["data 2", "close ECONNRESET"]);
   });
 
+  it("gives nobody who has reset before a word, nor whose TLS handshake has failed meanwhile", async () => {
+    for (const tls of [undefined, { cert: "server signed by a CA", key: "a key" }]) {
+      const sim = simRuntime();
+      const { door, listener } = await listen(sim, { port: 80, backlog: 1, ...(tls === undefined ? {} : { tls }) });
+      listener.pauseAccept();
+      const clients = Array.from({ length: 2 }, () => connect(sim, { port: 80 }));
+      await sim.advance(10);
+      for (const client of clients) client.binding.reset();
+      await sim.advance(10);
+      // They hold no place in the backlog either.
+      const late = connect(sim, { port: 80 });
+      await sim.advance(10);
+      assertEquals(late.events, ["connect"]);
+      listener.resumeAccept();
+      await sim.advance(10);
+      assertEquals([door.ends.length, sim.openHandles], [1, 3]);
+      assertEquals(door.first.binding.remote, late.binding.local);
+      late.binding.reset();
+      await sim.advance(10);
+      await listener.close();
+      assertEquals([sim.openHandles, sim.pending], [0, 0]);
+    }
+  });
+
   it("that is closed resets what waits and refuses what stayed an attempt", async () => {
     const sim = simRuntime();
     const { door, listener } = await listen(sim, { port: 80, backlog: 0 });
@@ -256,6 +280,46 @@ describe("unix paths", () => {
     const clients = ["/a", "\0a", "\0b"].map((path) => connect(sim, { path }));
     await sim.advance(5);
     assertEquals(clients.map((client) => client.closed), ["ENOENT", undefined, "ECONNREFUSED"]);
+  });
+
+  it("need a directory, and are no longer than the system takes", async () => {
+    const sim = simRuntime();
+    sim.files.set("/data/file", new Uint8Array(1));
+    const codes: Record<string, string> = {
+      "/missing/socket": "ENOENT",
+      "missing/socket": "ENOENT",
+      "/data/file/socket": "ENOTDIR",
+      "/data/file": "EADDRINUSE",
+      [`/tmp/${"x".repeat(103)}`]: "EINVAL",
+      [`/tmp/${"é".repeat(60)}`]: "EINVAL",
+      [`/tmp/${"x".repeat(300)}`]: "EINVAL",
+    };
+    for (const [path, code] of Object.entries(codes)) {
+      assertEquals(await codeOf(listen(sim, { path })), code, path);
+      const client = connect(sim, { path });
+      await sim.advance(5);
+      assertEquals(client.closed, code === "EADDRINUSE" ? "ECONNREFUSED" : code, path);
+    }
+    assertEquals(sim.openHandles, 0);
+    sim.directories.add("/missing");
+    const paths = ["/missing/socket", "/data/socket", "socket", "//tmp//socket", `/tmp/${"x".repeat(102)}`];
+    for (const path of [...paths, `\0${"x".repeat(106)}`]) await listen(sim, { path });
+    // Another host has directories of its own.
+    assertEquals(await codeOf(listen(sim.host("b"), { path: "/missing/socket" })), "ENOENT");
+  });
+
+  it("that were removed can be bound anew: the first listener leaves the second one's alone", async () => {
+    const sim = simRuntime();
+    const { door, listener } = await listen(sim, { path: "/run/a.sock" });
+    sim.unlink("/run/a.sock");
+    const nobody = connect(sim, { path: "/run/a.sock" });
+    await sim.advance(5);
+    assertEquals(nobody.closed, "ENOENT");
+    const second = await listen(sim, { path: "/run/a.sock" });
+    await listener.close();
+    const client = connect(sim, { path: "/run/a.sock" });
+    await sim.advance(5);
+    assertEquals([client.events, door.ends.length, second.door.ends.length], [["connect"], 0, 1]);
   });
 
   it("belong to their host", async () => {

@@ -1,0 +1,114 @@
+/**
+ * The words of an error: the same on each host, and in the simulator.
+ *
+ * @module
+ */
+
+import { encodeUtf8 } from "../../core/buffer/utf8.ts";
+import { EventError } from "../../core/errors.ts";
+import type { Address } from "../../core/runtime.ts";
+
+/** What every host says in its own words; here it is the same text on each. */
+const REASONS: { readonly [code: string]: string } = {
+  EACCES: "permission denied",
+  EADDRINUSE: "the address is in use",
+  EADDRNOTAVAIL: "the address is not one of this machine",
+  EAFNOSUPPORT: "the address is of another family",
+  EAI_AGAIN: "the name server did not answer",
+  ECANCELED: "the operation was cancelled",
+  ECONNABORTED: "the connection was aborted",
+  ECONNREFUSED: "connection refused",
+  ECONNRESET: "connection reset by the peer",
+  EHOSTUNREACH: "no route to the host",
+  EMFILE: "too many open files",
+  EMSGSIZE: "the datagram is too long",
+  ENETUNREACH: "the network is unreachable",
+  ENOENT: "no such file or directory",
+  ENOTDIR: "a part of the path is not a directory",
+  ENOTFOUND: "there is no such host name",
+  EPIPE: "the peer has closed the connection",
+  ETIMEDOUT: "timed out",
+};
+
+/** Where a host has no `code`, its error has a name that says it. */
+const NAMES: { readonly [name: string]: string } = {
+  NotCapable: "EACCES",
+  PermissionDenied: "EACCES",
+  NotFound: "ENOENT",
+  AddrInUse: "EADDRINUSE",
+  AddrNotAvailable: "EADDRNOTAVAIL",
+  ConnectionRefused: "ECONNREFUSED",
+  ConnectionReset: "ECONNRESET",
+  ConnectionAborted: "ECONNABORTED",
+  BrokenPipe: "EPIPE",
+  TimedOut: "ETIMEDOUT",
+  BadResource: "EBADF",
+  RangeError: "EINVAL",
+  TypeError: "EINVAL",
+};
+
+/** What Node says where the process was not started with the permission. */
+export const DENIED = "ERR_ACCESS_DENIED";
+
+function codeOf(reason: unknown): string {
+  const { code, name } = (reason ?? {}) as { code?: unknown; name?: unknown };
+  if (code === DENIED) return "EACCES";
+  // Node's own argument checks have codes such as ERR_SOCKET_BAD_PORT.
+  if (typeof code === "string" && code !== "") return code.startsWith("ERR_") ? "EINVAL" : code;
+  return (typeof name === "string" ? NAMES[name] : undefined) ?? "EIO";
+}
+
+/**
+ * Makes the error to report from what the host threw or reported.
+ *
+ * @param tried What was tried: "connect to 127.0.0.1:80"
+ * @param reason The host's error
+ * @param syscall The call that failed
+ * @param code The code, where it is known better than the host says it
+ */
+export function failure(tried: string, reason: unknown, syscall: string, code: string = codeOf(reason)): EventError {
+  if (reason instanceof EventError) return reason as EventError;
+  const own = reason instanceof Error ? reason.message : String(reason);
+  // The texts of Deno and Node name the flag that is missing.
+  const { name, code: hostCode } = (reason ?? {}) as { name?: unknown; code?: unknown };
+  const text = name === "NotCapable" || hostCode === DENIED ? `permission denied: ${own}` : REASONS[code] ?? own;
+  return new EventError(`Cannot ${tried}: ${text} (${code})`, { code, syscall, cause: reason });
+}
+
+/** The error of what is known without a host's word: as `failure()`, with a reason of ours where there is no usual one. */
+export function refusal(tried: string, code: string, syscall: string, why: string = REASONS[code] ?? code): EventError {
+  return new EventError(`Cannot ${tried}: ${why} (${code})`, { code, syscall });
+}
+
+/** The most bytes of a unix socket's path, a NUL behind it not counted: `sun_path` of Linux and of the BSDs. */
+export function longestPath(platform: string | undefined): number {
+  return platform === "linux" ? 107 : platform === "darwin" || platform === "freebsd" ? 103 : Infinity;
+}
+
+/**
+ * Refuses a path that is longer than the system takes, in place of cutting it off.
+ *
+ * @throws {EventError} `EINVAL`
+ */
+export function checkPath(tried: string, path: string, syscall: string, most: number): void {
+  // Each unit is a byte at least, and three at most.
+  if (path.length * 3 <= most || encodeUtf8(path).length <= most) return;
+  throw refusal(tried, "EINVAL", syscall, `the path is longer than ${most} bytes`);
+}
+
+/** An address in the words of an error. */
+export function show(
+  address: { hostname?: string | undefined; port?: number | undefined; path?: string | undefined },
+): string {
+  if (address.path !== undefined) {
+    return address.path === "" ? "an unnamed unix socket" : address.path.replace(/^\0/, "@");
+  }
+  const { hostname = "127.0.0.1", port } = address;
+  const text = hostname.includes(":") ? `[${hostname}]` : hostname;
+  return port === undefined ? text : `${text}:${port}`;
+}
+
+/** What was tried when an established connection failed. */
+export function keeping(remote: Address | undefined): string {
+  return `keep the connection with ${remote === undefined ? "an unknown peer" : show(remote as { path?: string })}`;
+}

@@ -1,0 +1,98 @@
+/**
+ * The paths of a host's unix sockets.
+ *
+ * @module
+ */
+
+import { checkPath, longestPath, refusal, show } from "../shared/errors.ts";
+
+/** The directories that every host has, as the Filesystem Hierarchy Standard names them. */
+const DIRECTORIES: readonly string[] = /* @__PURE__ */ (
+  "/ /dev /dev/shm /etc /home /media /mnt /opt /root /run /srv /tmp /usr /usr/local /var /var/cache /var/lib /var/log " +
+  "/var/run /var/spool /var/tmp"
+).split(" ");
+
+/** The paths of one host, and who listens on each. */
+export class PathTable<T> {
+  /** In which a socket may be bound. */
+  readonly directories: Set<string> = new Set(DIRECTORIES);
+  readonly #files: ReadonlyMap<string, unknown>;
+  readonly #holders: Map<string, T> = new Map();
+
+  /**
+   * Makes a table.
+   *
+   * @param files The host's files, by path; they and the directories in which they are can't be bound
+   */
+  constructor(files: ReadonlyMap<string, unknown>) {
+    this.#files = files;
+  }
+
+  /**
+   * Checks a path to listen on.
+   *
+   * @param path The path
+   * @throws {EventError} `EINVAL`, `ENOENT`, `ENOTDIR`, `EADDRINUSE`
+   */
+  claim(path: string): void {
+    const tried = `listen on ${show({ path })}`;
+    checkPath(tried, path, "listen", longestPath("linux"));
+    const code = this.#holders.has(path) || this.#files.has(path) ? "EADDRINUSE" : this.#missing(path);
+    if (code !== undefined) throw refusal(tried, code, "listen");
+  }
+
+  /**
+   * Takes the path that `claim()` has allowed.
+   *
+   * @param path The path
+   * @param holder Who listens there from now on
+   */
+  add(path: string, holder: T): void {
+    this.#holders.set(path, holder);
+  }
+
+  /**
+   * Lets a path go, unless another one holds it by now.
+   *
+   * @param path The path
+   * @param holder Who held it
+   */
+  delete(path: string, holder: T): void {
+    if (this.#holders.get(path) === holder) this.#holders.delete(path);
+  }
+
+  /**
+   * Removes the file of a socket: its holder listens on, and nobody reaches it any more.
+   *
+   * @param path The path
+   */
+  unlink(path: string): void {
+    this.#holders.delete(path);
+  }
+
+  /**
+   * Finds who listens on a path.
+   *
+   * @param path The path
+   * @returns Who listens, or the code of why nobody does
+   */
+  find(path: string): T | string {
+    const holder = this.#holders.get(path);
+    if (holder !== undefined) return holder;
+    if (path.startsWith("\0") || this.#files.has(path)) return "ECONNREFUSED";
+    return this.#missing(path) ?? "ENOENT";
+  }
+
+  /** What there is against the directory of a path. */
+  #missing(path: string): string | undefined {
+    const name = path.replace(/\/+/g, "/");
+    const slash = name.lastIndexOf("/");
+    // An abstract name has no directory, and the working directory is always there.
+    if (path.startsWith("\0") || slash < 0) return undefined;
+    const directory = name.slice(0, slash) || "/";
+    if (this.directories.has(directory)) return undefined;
+    if (this.#holders.has(directory) || this.#files.has(directory)) return "ENOTDIR";
+    for (const file of this.#files.keys()) if (file.startsWith(`${directory}/`)) return undefined;
+    return "ENOENT";
+  }
+}
