@@ -24,8 +24,8 @@ import { type SimHost, type SimRuntime, simRuntime } from "../../../runtimes/sim
 import { ALL_COUNTS, GreedyHost } from "../loop/harness.ts";
 import { portOf } from "../socket/pairs.ts";
 
-const [FIRST = 1, COUNT = 300] = (process.env.TRIVENT_SEEDS ?? "").split(",").filter(Boolean).map(Number);
-const STEPS = 60;
+const [FIRST = 1, COUNT = 100] = (process.env.TRIVENT_SEEDS ?? "").split(",").filter(Boolean).map(Number);
+const STEPS = 40;
 
 type Dice = (below: number) => number;
 
