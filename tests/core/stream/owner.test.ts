@@ -2,7 +2,7 @@
 
 import { describe, it } from "node:test";
 import { assertEquals } from "@std/assert";
-import { EventError } from "../../../core/errors.ts";
+import type { EventError } from "../../../core/errors.ts";
 import { BEV_EVENT_EOF, BEV_EVENT_READING, BEV_EVENT_TIMEOUT, EV_READ } from "../../../core/flags.ts";
 import { pipe } from "../../../core/bufferevent/pipe.ts";
 import { FilterBufferEvent } from "../../../core/bufferevent/filter.ts";
