@@ -1,5 +1,6 @@
-// The examples of the docstrings and the guide, each in a process of its own: on Node and Bun they run to their end. Deno
-// runs them by `npm run docs:test`, in one process that does not wait for what an example leaves open.
+// The examples of the docstrings, each in a process of its own: on Node and Bun they run to their end. Deno runs them by
+// `npm run docs:test`, in one process that does not wait for what an example leaves open. Those of README and guide are run
+// by documents.test.ts.
 
 import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -17,9 +18,7 @@ const FENCE = /```ts\n([\s\S]*?)```/g;
 /** The examples of a file, by name. */
 function examplesOf(file: string): [name: string, code: string][] {
   const text = readFileSync(join(ROOT, file), "utf8");
-  const texts = file.endsWith(".md")
-    ? [text]
-    : [...text.matchAll(/\/\*\*([\s\S]*?)\*\//g)].map(([, comment = ""]) => comment.replace(/^ *\* ?/gm, ""));
+  const texts = [...text.matchAll(/\/\*\*([\s\S]*?)\*\//g)].map(([, comment = ""]) => comment.replace(/^ *\* ?/gm, ""));
   return texts.flatMap((each) => [...each.matchAll(FENCE)].map(([, code = ""]) => code))
     .map((code, i) => [`${file.replaceAll("/", "-")}-${i + 1}`, code]);
 }
@@ -40,7 +39,7 @@ describe("every example", () => {
     writeFileSync(join(folder, "package.json"), JSON.stringify({ type: "module" }));
     // Some read it.
     writeFileSync(join(folder, "README.md"), readFileSync(join(ROOT, "README.md")));
-    for (const file of ["mod.ts", ...sources("core"), ...sources("runtimes"), join("docs", "guide.md")]) {
+    for (const file of ["mod.ts", ...sources("core"), ...sources("runtimes")]) {
       for (const [name, code] of examplesOf(file)) {
         const { code: plain } = await transform(code, { loader: "ts", target: "node20", format: "esm" });
         writeFileSync(join(folder, `${name}.mjs`), plain);

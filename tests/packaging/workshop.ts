@@ -99,7 +99,7 @@ process.once("SIGTERM", () => server.close({ graceMs: 1000 }));
 
 /** The server in the README. */
 export function readmeProgram(): string {
-  const [, program = ""] = /```ts serve\n([\s\S]*?)```/.exec(readFileSync(join(ROOT, "README.md"), "utf8")) ?? [];
+  const [, program = ""] = /```ts ignore\n([\s\S]*?)```/.exec(readFileSync(join(ROOT, "README.md"), "utf8")) ?? [];
   assertStringIncludes(program, "port: 40713");
   return program;
 }
