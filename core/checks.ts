@@ -3,7 +3,7 @@
  */
 
 import { EventError } from "./errors.ts";
-import type { AbortSignalLike } from "./runtime.ts";
+import type { AbortSignalLike, Capabilities, Runtime } from "./runtime.ts";
 import { EVBUFFER_EOL_ANY, EVBUFFER_EOL_NUL } from "./flags.ts";
 
 /** Gives `value` if it is a whole number from 0 on. */
@@ -76,6 +76,12 @@ export function checkSignal(verb: string, signal: AbortSignalLike | undefined): 
     throw new TypeError(`Cannot ${verb}: the signal is not an AbortSignal: received ${show(signal)}`);
   }
   return signal;
+}
+
+/** The error of what the host has no capability for. */
+export function unsupported(verb: string, runtime: Runtime, capability: keyof Capabilities): EventError {
+  const why = runtime.lacks?.[capability] ?? `${runtime.name} can't`;
+  return new EventError(`Cannot ${verb}: ${why}`, { code: "EV_UNSUPPORTED" });
 }
 
 /** A plain view of the same memory: what a subclass (Node's `Buffer`) overrides is slower, and would leak out. */

@@ -26,6 +26,7 @@ import { tlsError, tlsSettings } from "./shared/tls.ts";
 import { bunTls } from "./bun/tls.ts";
 import { bunDatagram } from "./bun/datagram.ts";
 import { failure, fixedAddress, host, HostRuntime, inet, show, target } from "./shared/host.ts";
+import { checkVersion, isAtLeast } from "./shared/versions.ts";
 import { BunListenerBinding } from "./bun/listener.ts";
 import { BunTransport, FEW, HANDLERS } from "./bun/transport.ts";
 import { CLOSED } from "./bun/transport_state.ts";
@@ -37,6 +38,11 @@ class BunRuntime extends HostRuntime {
 
   constructor() {
     super();
+    // Up to 1.3 a pause loses its bytes, and no certificate is verified (oven-sh/bun#33846, oven-sh/bun#34798); with 1.4.0 a
+    // reset takes what waited behind a pause, and a half-close of TLS is a reset.
+    const { version } = host.Bun!;
+    const why = "loses bytes, and does not verify certificates as it should";
+    checkVersion("Bun", version, isAtLeast(version, "1.4.1"), "1.4.1", why);
     const platform = host.process?.platform;
     this.capabilities = {
       reusePort: platform === "linux",
@@ -58,11 +64,12 @@ class BunRuntime extends HostRuntime {
       // The end of TCP is told as the end, whether a close_notify came before or not.
       tlsTruncation: false,
     };
+    this.lacks = { reusePort: "it takes Linux", abstractUnix: "it takes Linux" };
   }
 
   // deno-lint-ignore require-await -- what is thrown becomes the rejection
   async listen(options: ListenOptions, sink: AcceptSink): Promise<ListenerBinding> {
-    const at = target("listen on", options, this.capabilities);
+    const at = target(this, "listen on", options);
     const settings = options.tls === undefined ? undefined : tlsSettings(options.tls);
     const ours = new BunListenerBinding(this, sink, at.path, settings);
     try {
@@ -103,7 +110,7 @@ class BunRuntime extends HostRuntime {
   }
 
   async #connect(options: ConnectOptions, ours: BunTransport): Promise<void> {
-    const at = target("connect to", options, this.capabilities);
+    const at = target(this, "connect to", options);
     await host.Bun!.connect({
       ...(at.path === undefined ? { hostname: at.hostname, port: at.port } : { unix: at.path }),
       ...(options.localAddress === undefined ? undefined : { localAddress: options.localAddress }),
@@ -124,7 +131,7 @@ let runtime: Runtime | undefined;
  * Gives the runtime of this Bun process.
  *
  * @returns The one instance
- * @throws {EventError} `EV_UNSUPPORTED` where this is not Bun
+ * @throws {EventError} `EV_UNSUPPORTED` where this is not Bun, or one that is too old
  */
 export function bunRuntime(): Runtime {
   if (host.Bun === undefined) {

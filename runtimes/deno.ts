@@ -27,6 +27,7 @@ import { denoDatagram } from "./deno/datagram.ts";
 import { failure, host, HostRuntime, show, target } from "./shared/host.ts";
 import type { DenoConn, DenoListener } from "./types/deno.ts";
 import { DenoListenerBinding } from "./deno/listener.ts";
+import { checkVersion, isAtLeast, takes } from "./shared/versions.ts";
 import { DenoTransport } from "./deno/transport.ts";
 
 class DenoRuntime extends HostRuntime {
@@ -35,10 +36,15 @@ class DenoRuntime extends HostRuntime {
 
   constructor() {
     super();
-    const os = host.Deno!.build.os;
+    const { build: { os }, version: { deno: version } } = host.Deno!;
+    checkVersion("Deno", version, isAtLeast(version, "2.9.0"), "2.9.0", "hangs, and loses what comes before a reset");
+    // Before 2.9.3 a clean end of TLS is told as one that was cut.
+    const tls = isAtLeast(version, "2.9.3");
+    const noTls = takes("Deno", "2.9.3", version);
+    const unstable = typeof host.Deno!.listenDatagram === "function";
     this.capabilities = {
       // Without --unstable-net the mere option ends the process (exit code 70); the flag also brings listenDatagram.
-      reusePort: os === "linux" && typeof host.Deno!.listenDatagram === "function",
+      reusePort: os === "linux" && unstable,
       reset: false,
       halfOpen: true,
       ipv6Only: false,
@@ -48,24 +54,27 @@ class DenoRuntime extends HostRuntime {
       pauseAccept: true,
       unix: os !== "windows",
       abstractUnix: os === "linux",
-      udp: typeof host.Deno!.listenDatagram === "function",
+      udp: unstable,
       signals: true,
       files: true,
-      tls: true,
-      startTlsServer: true,
-      startTlsClient: true,
-      tlsTruncation: true,
+      tls,
+      startTlsServer: tls,
+      startTlsClient: tls,
+      tlsTruncation: tls,
+    };
+    this.lacks = {
+      reusePort: "it takes Linux and the flag --unstable-net",
+      udp: "it takes the flag --unstable-net",
+      abstractUnix: "it takes Linux",
+      tls: noTls,
+      startTlsServer: noTls,
+      startTlsClient: noTls,
     };
   }
 
   // deno-lint-ignore require-await -- what is thrown becomes the rejection
   async listen(options: ListenOptions, sink: AcceptSink): Promise<ListenerBinding> {
-    const at = target(
-      "listen on",
-      options,
-      this.capabilities,
-      "sharing a port (reusePort) on Deno takes Linux and the flag --unstable-net",
-    );
+    const at = target(this, "listen on", options);
     const settings = options.tls === undefined ? undefined : tlsSettings(options.tls);
     const tls = settings === undefined
       ? undefined
@@ -119,7 +128,7 @@ class DenoRuntime extends HostRuntime {
 
   // deno-lint-ignore require-await -- what is thrown becomes the rejection
   async #connect(options: ConnectOptions, ours: DenoTransport): Promise<DenoConn> {
-    const at = target("connect to", options, this.capabilities);
+    const at = target(this, "connect to", options);
     if (at.path !== undefined) return host.Deno!.connect({ transport: "unix", path: at.path });
     const attempt = ours.attempt = new host.AbortController();
     return host.Deno!.connect({
@@ -141,7 +150,7 @@ let runtime: Runtime | undefined;
  * Gives the runtime of this Deno process.
  *
  * @returns The one instance
- * @throws {EventError} `EV_UNSUPPORTED` where this is not Deno
+ * @throws {EventError} `EV_UNSUPPORTED` where this is not Deno, or one that is too old
  */
 export function denoRuntime(): Runtime {
   if (host.Deno === undefined) {

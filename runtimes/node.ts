@@ -23,6 +23,7 @@ import { builtin, failure, host, HostRuntime, inet, show, target, WRITE_AHEAD } 
 import type { NodeFsSync, NodeNet } from "./types/node.ts";
 import { secureContext } from "./shared/node_tls.ts";
 import { tlsSettings } from "./shared/tls.ts";
+import { checkVersion, isAtLeast, takes } from "./shared/versions.ts";
 import { acceptWithOnread, NodeListener, onConnection, type OurServer } from "./node/listener.ts";
 import { CONNECTING } from "./node/transport_state.ts";
 import { NodeTransport, onConnect, onread, OURS, type OurSocket } from "./node/transport.ts";
@@ -55,10 +56,13 @@ class NodeRuntime extends HostRuntime {
   constructor() {
     super();
     const platform = host.process?.platform;
-    const [major = 0, minor = 0] = (host.process?.versions.node ?? "").split(".").map(Number);
+    const version = host.process?.versions.node ?? "0";
+    const enough = isAtLeast(version, "22.3") || (isAtLeast(version, "20.16") && !isAtLeast(version, "21"));
+    checkVersion("Node", version, enough, "20.16 or 22.3", "has no process.getBuiltinModule()");
+    // Node 20 takes the option and ignores it.
+    const sharesPort = isAtLeast(version, "23.1") || (isAtLeast(version, "22.12") && !isAtLeast(version, "23"));
     this.capabilities = {
-      // Node 20 takes the option and ignores it.
-      reusePort: platform === "linux" && (major > 23 || (major === 23 && minor >= 1) || (major === 22 && minor >= 12)),
+      reusePort: platform === "linux" && sharesPort,
       reset: true,
       halfOpen: true,
       ipv6Only: true,
@@ -77,6 +81,10 @@ class NodeRuntime extends HostRuntime {
       // TLSWrap gives the end of TCP on as the end, and nothing tells whether a close_notify came before.
       tlsTruncation: false,
     };
+    this.lacks = {
+      reusePort: platform === "linux" ? takes("Node", "22.12 or 23.1", version) : "it takes Linux",
+      abstractUnix: "it takes Linux",
+    };
   }
 
   get net(): NodeNet {
@@ -85,7 +93,7 @@ class NodeRuntime extends HostRuntime {
 
   listen(options: ListenOptions, sink: AcceptSink): Promise<ListenerBinding> {
     return new Promise((resolve, reject) => {
-      const at = target("listen on", options, this.capabilities);
+      const at = target(this, "listen on", options);
       const tried = `listen on ${show(at)}`;
       checkPermission(tried);
       const settings = options.tls === undefined ? undefined : tlsSettings(options.tls);
@@ -125,7 +133,7 @@ class NodeRuntime extends HostRuntime {
     ours.sink = sink;
     ours.state |= CONNECTING;
     try {
-      const at = target("connect to", options, this.capabilities);
+      const at = target(this, "connect to", options);
       const socket = this.net.connect({
         ...(at.path === undefined ? { host: at.hostname, port: at.port } : { path: at.path }),
         ...(options.localAddress === undefined ? undefined : { localAddress: options.localAddress }),
@@ -158,6 +166,7 @@ let runtime: Runtime | undefined;
  * Gives the runtime of this Node process.
  *
  * @returns The one instance
+ * @throws {EventError} `EV_UNSUPPORTED` where Node is too old
  */
 export function nodeRuntime(): Runtime {
   return runtime ??= new NodeRuntime();

@@ -12,6 +12,7 @@ import {
   EV_TIMEOUT,
   EV_WRITE,
 } from "../flags.ts";
+import { unsupported } from "../checks.ts";
 import { EventError } from "../errors.ts";
 import type { EventBase } from "../loop/event_base.ts";
 import type { Flushable } from "../loop/loop.ts";
@@ -149,9 +150,9 @@ export class SocketCore extends BevCore implements Flushable {
       throw new TypeError(`Cannot ${doing}: the role is neither client nor server: received ${String(role)}`);
     }
     checkTls(doing, options, role);
-    const { startTlsClient, startTlsServer } = runtime.capabilities;
-    if (binding.startTls === undefined || !(role === "client" ? startTlsClient : startTlsServer)) {
-      throw new EventError(`Cannot ${doing} as the ${role}: ${runtime.name} can't`, { code: "EV_UNSUPPORTED" });
+    const capability = role === "client" ? "startTlsClient" : "startTlsServer";
+    if (binding.startTls === undefined || !runtime.capabilities[capability]) {
+      throw unsupported(`${doing} as the ${role}`, runtime, capability);
     }
     const unread = this.input.length + stream.available;
     if (unread > 0) {

@@ -1,6 +1,6 @@
 /** Connecting: the name is looked up and its addresses are raced, within the time that was given. */
 
-import { checkSignal } from "../checks.ts";
+import { checkSignal, unsupported } from "../checks.ts";
 import { EventError, toEventError } from "../errors.ts";
 import { atDeadline } from "../loop/deadline.ts";
 import type { ConnectOptions, InetAddress, Runtime } from "../runtime.ts";
@@ -130,9 +130,11 @@ export function connectStream(runtime: Runtime, options: ConnectOptions): Stream
   const family = options.family ?? (localAddress === undefined ? undefined : familyOf(localAddress));
   const hostname = options.hostname ?? (family === "IPv6" ? "::1" : "127.0.0.1");
   if (localAddress !== undefined) checkLocalAddress(localAddress, familyOf(hostname) ?? family);
-  if (localAddress !== undefined && !runtime.capabilities.localAddress) unsupported(runtime, "a local address");
-  if (path !== undefined && !runtime.capabilities.unix) unsupported(runtime, "a unix socket");
-  if (tls !== undefined && !runtime.capabilities.tls) unsupported(runtime, "TLS");
+  if (localAddress !== undefined && !runtime.capabilities.localAddress) {
+    throw unsupported("choose the local address to connect from", runtime, "localAddress");
+  }
+  if (path !== undefined && !runtime.capabilities.unix) throw unsupported("connect to a unix socket", runtime, "unix");
+  if (tls !== undefined && !runtime.capabilities.tls) throw unsupported("connect with TLS", runtime, "tls");
   if (tls !== undefined) checkTls("connect", tls, "client");
   const stream = new Stream(runtime, null);
   stream.host = path === undefined ? hostname : "localhost";
@@ -151,8 +153,4 @@ function checkLocalAddress(localAddress: string, family: "IPv4" | "IPv6" | undef
   throw new EventError(`Cannot connect: localAddress is not an ${family} address: received ${localAddress}`, {
     code: "EINVAL",
   });
-}
-
-function unsupported(runtime: Runtime, what: string): never {
-  throw new EventError(`Cannot connect with ${what}: ${runtime.name} can't`, { code: "EV_UNSUPPORTED" });
 }

@@ -1,6 +1,6 @@
 /** Datagram sockets (UDP): a bounded queue of what has arrived; what does not fit is lost, as in a system's own. */
 
-import { show } from "../checks.ts";
+import { show, unsupported } from "../checks.ts";
 import { EAGAIN, EV_READ, EV_WRITE } from "../flags.ts";
 import { EventError } from "../errors.ts";
 import { encodeUtf8 } from "../buffer/utf8.ts";
@@ -141,10 +141,9 @@ export class DatagramSocket extends Pollable {
     if (familyOf(hostname) === undefined) {
       throw new RangeError(`Cannot open a datagram socket: not a numeric address: received ${hostname}`);
     }
-    if (runtime.datagram === undefined) {
-      throw new EventError(`Cannot open a datagram socket: ${runtime.name} has none`, { code: "EV_UNSUPPORTED" });
+    if (runtime.datagram === undefined || !runtime.capabilities.udp) {
+      throw unsupported("open a datagram socket", runtime, "udp");
     }
-    // Where `capabilities.udp` is false, the adapter says what is missing.
     const source = new DatagramSource(runtime);
     source.binding = await runtime.datagram({ hostname, port }, source);
     return new DatagramSocket(source);

@@ -1,5 +1,6 @@
 /** A listening socket, and the queue of the connections that the host has accepted and nobody has taken. */
 
+import { unsupported } from "../checks.ts";
 import { EAGAIN, EV_READ } from "../flags.ts";
 import { EventError } from "../errors.ts";
 import { Source } from "../loop/source.ts";
@@ -371,13 +372,13 @@ function checkListen(runtime: Runtime, options: ListenOptions): void {
     throw new RangeError(`Cannot listen: ipv6Only is for an IPv6 address: received ${formatAddress(options)}`);
   }
   const { capabilities } = runtime;
-  if (reusePort === true && !capabilities.reusePort) unsupported(runtime, "a shared port");
-  if (ipv6Only !== undefined && !capabilities.ipv6Only) unsupported(runtime, "ipv6Only");
-  if (path !== undefined && !capabilities.unix) unsupported(runtime, "a unix socket");
-  if (tls !== undefined && !capabilities.tls) unsupported(runtime, "TLS");
+  if (reusePort === true && !capabilities.reusePort) {
+    throw unsupported("listen on a shared port (reusePort)", runtime, "reusePort");
+  }
+  if (ipv6Only !== undefined && !capabilities.ipv6Only) {
+    throw unsupported("choose whether to listen on IPv4 too (ipv6Only)", runtime, "ipv6Only");
+  }
+  if (path !== undefined && !capabilities.unix) throw unsupported("listen on a unix socket", runtime, "unix");
+  if (tls !== undefined && !capabilities.tls) throw unsupported("listen with TLS", runtime, "tls");
   if (tls !== undefined) checkTls("listen", tls, "server");
-}
-
-function unsupported(runtime: Runtime, what: string): never {
-  throw new EventError(`Cannot listen with ${what}: ${runtime.name} can't`, { code: "EV_UNSUPPORTED" });
 }

@@ -6,7 +6,8 @@
 
 import type { DatagramBinding, DatagramOptions, DatagramSink, InetAddress } from "../../core/runtime.ts";
 import { DATAGRAM_COST, DEAF, receiver, SEND_QUEUE_BYTES, sender, sendingTo, using } from "../shared/datagram.ts";
-import { failure, host, type HostRuntime, inet, show, unsupported } from "../shared/host.ts";
+import { unsupported } from "../../core/checks.ts";
+import { failure, host, type HostRuntime, inet, show } from "../shared/host.ts";
 import type { DenoDatagramConn, DenoDatagramHost, DenoUdpAddr } from "../types/datagram.ts";
 
 /** The largest datagram of all, so that none is cut. */
@@ -125,9 +126,7 @@ export async function denoDatagram(
   const { hostname = "0.0.0.0", port = 0 } = options;
   const tried = `bind ${show({ hostname, port })}`;
   const deno = host.Deno as unknown as DenoDatagramHost;
-  if (deno.listenDatagram === undefined) {
-    throw unsupported(tried, "datagram sockets (udp) on Deno take the flag --unstable-net");
-  }
+  if (deno.listenDatagram === undefined) throw unsupported(tried, runtime, "udp");
   try {
     return new DenoDatagram(runtime, deno.listenDatagram({ transport: "udp", hostname, port }), sink);
   } catch (reason) {

@@ -21,6 +21,7 @@ import type {
   TransportBinding,
   TransportSink,
 } from "../../core/runtime.ts";
+import { unsupported } from "../../core/checks.ts";
 import { checkHostname } from "../../core/socket/address.ts";
 import { hostCompressor } from "./compression.ts";
 import { checkPath, DENIED, failure, longestPath, show } from "./errors.ts";
@@ -59,11 +60,6 @@ export function asciiName(name: string): string {
   return builtin<NodeUrl>("node:url").domainToASCII(name) || name;
 }
 
-/** The error of what a capability says to be absent. */
-export function unsupported(tried: string, reason: string): EventError {
-  return new EventError(`Cannot ${tried}: ${reason}`, { code: "EV_UNSUPPORTED" });
-}
-
 /** The family that a numeric address is written in. */
 export function familyOf(hostname: string): "IPv4" | "IPv6" {
   return hostname.includes(":") ? "IPv6" : "IPv4";
@@ -90,24 +86,24 @@ export type Target = { path: string } | { path?: undefined; hostname: string; po
  * @throws {EventError} `EV_UNSUPPORTED` or `EINVAL`
  */
 export function target(
+  runtime: HostRuntime,
   verb: "listen on" | "connect to",
   options: Omit<ListenOptions, "tls"> & Omit<ConnectOptions, "tls"> & { tls?: object | undefined },
-  can: Readonly<Capabilities>,
-  reusePortHint: string = "this host or its version can't share a port (reusePort)",
 ): Target {
   const six = options.family === "IPv6";
   const [v6, v4] = verb === "listen on" ? ["::", "0.0.0.0"] : ["::1", "127.0.0.1"];
   const hostname = options.hostname ?? (six ? v6 : v4);
   const tried = `${verb} ${show({ hostname, port: options.port, path: options.path })}`;
-  if (options.tls !== undefined && !can.tls) throw unsupported(tried, "this host has no TLS");
-  if (options.reusePort === true && !can.reusePort) throw unsupported(tried, reusePortHint);
-  if (options.ipv6Only === true && !can.ipv6Only) throw unsupported(tried, "this host has no ipv6Only");
-  if (options.localAddress !== undefined && !can.localAddress) {
-    throw unsupported(tried, "this host has no localAddress");
-  }
+  const need = (wanted: boolean, capability: keyof Capabilities, what: string): void => {
+    if (wanted && !runtime.capabilities[capability]) throw unsupported(`${tried} ${what}`, runtime, capability);
+  };
+  need(options.tls !== undefined, "tls", "with TLS");
+  need(options.reusePort === true, "reusePort", "with others (reusePort)");
+  need(options.ipv6Only === true, "ipv6Only", "and not on IPv4 too (ipv6Only)");
+  need(options.localAddress !== undefined, "localAddress", "from a local address");
   if (options.path !== undefined) {
-    if (!can.unix) throw unsupported(tried, "this host has no unix sockets");
-    if (options.path.startsWith("\0") && !can.abstractUnix) throw unsupported(tried, "abstract names are Linux's");
+    need(true, "unix", "as a unix socket");
+    need(options.path.startsWith("\0"), "abstractUnix", "as an abstract name");
     // Node cuts a longer path off, and what then listens there is not what was asked for: uv_pipe_bind2() in libuv's pipe.c.
     const syscall = verb === "listen on" ? "listen" : "connect";
     checkPath(tried, options.path, syscall, longestPath(host.process?.platform));
@@ -155,6 +151,8 @@ export interface Origin {
 export abstract class HostRuntime implements Runtime {
   abstract readonly name: "node" | "deno" | "bun";
   abstract readonly capabilities: Readonly<Capabilities>;
+  /** Why some of them are false. */
+  lacks: Partial<Record<keyof Capabilities, string>> = {};
   /** The adapters count here what they open. */
   openHandles = 0;
 

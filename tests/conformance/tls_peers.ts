@@ -9,10 +9,16 @@ import {
   BEV_EVENT_ERROR,
   type BufferEventCallbacks,
   type EventError,
+  type Runtime,
   type SocketBufferEvent,
 } from "../../mod.ts";
 
 const LIMIT_MS = 10_000;
+
+/** Why tests of TLS are skipped, or false. */
+export function noTls(host: Runtime): string | false {
+  return host.capabilities.tls ? false : `TLS: ${host.lacks?.tls ?? `${host.name} can't`}`;
+}
 
 /** A program that was started, and what it has printed. */
 export class Program {

@@ -13,7 +13,7 @@ interface NpmManifest {
   license: string;
   type: string;
   sideEffects: string[];
-  engines: { node: string };
+  engines: { node: string; deno: string; bun: string };
   dependencies?: unknown;
   peerDependencies?: unknown;
   optionalDependencies?: unknown;
@@ -64,7 +64,25 @@ describe("the manifests", () => {
     // It chooses the runtime. Were it not named here, a bundler would drop that when only classes are imported.
     assertEquals(npm.sideEffects, ["./mod.ts", "./dist/mod.js", "./dist/mod.bun.js"]);
     assertEquals([npm.dependencies, npm.peerDependencies, npm.optionalDependencies], [undefined, undefined, undefined]);
-    assertEquals(npm.engines.node, ">=20.16");
+  });
+
+  it("ask for the versions that the adapters, the README and the guide to contributing ask for", () => {
+    assertEquals(npm.engines, { node: "^20.16.0 || >=22.3.0", deno: ">=2.9.0", bun: ">=1.4.1" });
+    const read = (path: string): string => readFileSync(join(ROOT, path), "utf8");
+    // What they say of older ones is tested by tests/conformance/versions_host.test.ts.
+    const [node, deno, bun] = ["node", "deno", "bun"].map((name) => read(`runtimes/${name}.ts`));
+    assert(node!.includes(`"20.16 or 22.3"`) && deno!.includes(`"2.9.0"`) && bun!.includes(`"1.4.1"`));
+    const readme = read("README.md");
+    assertMatch(
+      readme,
+      /You need Node 20\.16 or 22\.3, Deno 2\.9 \(with TLS 2\.9\.3\) or Bun 1\.4\.1, or a later version\./,
+    );
+    assertMatch(readme, /^\| +\| Node ≥ 20\.16 or 22\.3 +\| Deno ≥ 2\.9 +\| Bun ≥ 1\.4\.1 +\|$/m);
+    for (const row of ["TLS", "changing to TLS (`startTls()`) in either role", "certificates of clients"]) {
+      const cells = readme.split("\n").find((line) => line.startsWith(`| ${row} `))?.split("|");
+      assertMatch(cells?.[3] ?? "", /^ \[from 2\.9\.3\]\[\w+\] +$/, row);
+    }
+    assertMatch(read("CONTRIBUTING.md"), /Node 20\.16 or later/);
   });
 
   it("lock the packages of every platform, or npm ci would fail", () => {

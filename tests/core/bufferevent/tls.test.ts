@@ -2,7 +2,7 @@
 // changing to TLS on a connection that is there.
 
 import { describe, it } from "node:test";
-import { assert, assertEquals, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { SocketBufferEvent } from "../../../core/bufferevent/socket.ts";
 import { EventError } from "../../../core/errors.ts";
 import { BEV_OPT_CLOSE_ON_FREE, EAGAIN, EV_READ, EV_WRITE, EVLOOP_NO_EXIT_ON_EMPTY } from "../../../core/flags.ts";
@@ -430,6 +430,38 @@ describe("startTls()", () => {
     socket.close();
     void server.close();
     base.free();
+  });
+
+  it("gives the reason of a host that lacks it, and sends nothing", async () => {
+    const sim = simRuntime();
+    const able = sim.capabilities;
+    const limited = new Proxy(sim, {
+      get: (target, name): unknown => {
+        if (name === "capabilities") return { ...able, tls: false, startTlsClient: false };
+        const why = "it takes version 2 or later, and this is 1";
+        if (name === "lacks") return { tls: why, startTlsClient: why };
+        const value: unknown = Reflect.get(target, name);
+        return typeof value === "function" ? value.bind(target) : value;
+      },
+    }) as Runtime;
+    const server = await serve({ runtime: sim, hostname: "127.0.0.1", port: 0 }, {});
+    const { port } = server.address as { port: number };
+    const connecting = assertRejects(() => connect({ runtime: limited, port, tls: {} }, {}), EventError) as Promise<
+      EventError
+    >;
+    assertEquals(
+      (await sim.run(connecting)).message,
+      "Cannot connect with TLS: it takes version 2 or later, and this is 1",
+    );
+    const bev = await sim.run(connect({ runtime: limited, port }, {}));
+    assertEquals(
+      (assertThrows(() => bev.startTls({}), EventError) as EventError).message,
+      "Cannot start TLS as the client: it takes version 2 or later, and this is 1",
+    );
+    bev.free();
+    await sim.run(server.close());
+    await sim.advance(100);
+    assertEquals(sim.openHandles, 0);
   });
 });
 
