@@ -27,6 +27,8 @@ import { bunTls } from "./bun/tls.ts";
 import { bunDatagram } from "./bun/datagram.ts";
 import { failure, fixedAddress, host, HostRuntime, inet, show, target } from "./shared/host.ts";
 import { checkVersion, isAtLeast } from "./shared/versions.ts";
+import { bindPath, SocketFile } from "./shared/socket_file.ts";
+import type { BunListener } from "./types/bun.ts";
 import { BunListenerBinding } from "./bun/listener.ts";
 import { BunTransport, FEW, HANDLERS } from "./bun/transport.ts";
 import { CLOSED } from "./bun/transport_state.ts";
@@ -74,17 +76,26 @@ class BunRuntime extends HostRuntime {
     const ours = new BunListenerBinding(this, sink, at.path, settings);
     try {
       // reusePort and ipv6Only are typed for connect() and work here (oven-sh/bun#41899).
-      const listener = host.Bun!.listen({
-        ...(at.path === undefined ? { hostname: at.hostname, port: at.port } : { unix: at.path }),
-        ...(options.ipv6Only === undefined ? undefined : { ipv6Only: options.ipv6Only }),
-        ...(options.reusePort === undefined ? undefined : { reusePort: options.reusePort }),
-        ...(settings === undefined ? undefined : { tls: bunTls("server", settings) }),
-        allowHalfOpen: true,
-        data: ours,
-        socket: HANDLERS,
-      });
-      ours.listener = listener;
-      ours.address = at.path === undefined ? inet(listener.hostname ?? at.hostname, listener.port)! : { path: at.path };
+      const bind = (where: { hostname: string; port: number } | { unix: string }): BunListener =>
+        host.Bun!.listen({
+          ...where,
+          ...(options.ipv6Only === undefined ? undefined : { ipv6Only: options.ipv6Only }),
+          ...(options.reusePort === undefined ? undefined : { reusePort: options.reusePort }),
+          ...(settings === undefined ? undefined : { tls: bunTls("server", settings) }),
+          allowHalfOpen: true,
+          data: ours,
+          socket: HANDLERS,
+        });
+      if (at.path === undefined) {
+        const listener = ours.listener = bind({ hostname: at.hostname, port: at.port });
+        ours.address = inet(listener.hostname ?? at.hostname, listener.port)!;
+      } else {
+        const file = SocketFile.beside(at.path);
+        const bound = bindPath(at.path, file, (unix) => bind({ unix }), (listener) => listener.stop(false));
+        ours.listener = bound.listener;
+        ours.file = bound.file;
+        ours.address = { path: at.path };
+      }
       ours.fixed = fixedAddress(ours.address);
     } catch (reason) {
       if (settings !== undefined && !/^E[A-Z]+$/.test(String((reason as { code?: unknown }).code))) {

@@ -25,10 +25,11 @@ import { secureContext } from "./shared/node_tls.ts";
 import { tlsSettings } from "./shared/tls.ts";
 import { denoDatagram } from "./deno/datagram.ts";
 import { failure, host, HostRuntime, show, target } from "./shared/host.ts";
-import type { DenoConn, DenoListener } from "./types/deno.ts";
+import { bindPath, SocketFile } from "./shared/socket_file.ts";
+import type { DenoConn, DenoListener, DenoListenOptions } from "./types/deno.ts";
 import { DenoListenerBinding } from "./deno/listener.ts";
 import { checkVersion, isAtLeast, takes } from "./shared/versions.ts";
-import { DenoTransport } from "./deno/transport.ts";
+import { addressOf, DenoTransport } from "./deno/transport.ts";
 
 class DenoRuntime extends HostRuntime {
   readonly name = "deno";
@@ -79,19 +80,39 @@ class DenoRuntime extends HostRuntime {
     const tls = settings === undefined
       ? undefined
       : { settings, context: secureContext(settings, `listen on ${show(at)}`) };
-    let listener: DenoListener;
-    try {
-      listener = host.Deno!.listen({
-        ...(at.path === undefined ? { hostname: at.hostname, port: at.port } : { transport: "unix", path: at.path }),
+    const bind = (where: DenoListenOptions): DenoListener =>
+      host.Deno!.listen({
+        ...where,
         ...(options.backlog === undefined ? undefined : { tcpBacklog: options.backlog }),
         ...(options.reusePort === true ? { reusePort: true } : undefined),
       });
+    try {
+      const { listener, file } = at.path === undefined
+        ? { listener: bind({ hostname: at.hostname, port: at.port }), file: undefined }
+        : bindPath(
+          at.path,
+          this.#mayName(at.path) ? SocketFile.beside(at.path) : undefined,
+          (path) => bind({ transport: "unix", path }),
+          (listener) => listener.close(),
+        );
+      const address = at.path === undefined ? addressOf(listener.addr)! : { path: at.path };
+      const ours = new DenoListenerBinding(this, listener, sink, address, tls, file);
+      ours.accept();
+      return ours;
     } catch (reason) {
       throw failure(`listen on ${show(at)}`, reason, "listen");
     }
-    const ours = new DenoListenerBinding(this, listener, sink, tls);
-    ours.accept();
-    return ours;
+  }
+
+  /** Whether the program may use other names beside a path. Without the permissions, Deno would ask for them. */
+  #mayName(path: string): boolean {
+    const { permissions } = host.Deno!;
+    const directory = path.slice(0, path.lastIndexOf("/") + 1) || ".";
+    return [{ name: "net" } as const, ...(["read", "write"] as const).map((name) => ({ name, path: directory }))]
+      .every((permission) => {
+        const { state, partial } = permissions.querySync(permission);
+        return state === "granted" && !partial;
+      });
   }
 
   /**

@@ -20,7 +20,8 @@ import type {
 import { EventError } from "../core/errors.ts";
 import { nodeDatagram } from "./node/datagram.ts";
 import { builtin, failure, host, HostRuntime, inet, show, target, WRITE_AHEAD } from "./shared/host.ts";
-import type { NodeFsSync, NodeNet } from "./types/node.ts";
+import type { NodeCluster, NodeFsSync, NodeListenOptions, NodeNet, NodeServer } from "./types/node.ts";
+import { SocketFile } from "./shared/socket_file.ts";
 import { secureContext } from "./shared/node_tls.ts";
 import { tlsSettings } from "./shared/tls.ts";
 import { checkVersion, isAtLeast, takes } from "./shared/versions.ts";
@@ -46,6 +47,12 @@ function checkPermission(tried: string): void {
     code: "EACCES",
     syscall: "listen",
   });
+}
+
+/** A server that listens, and the file of its unix socket. */
+interface Bound {
+  readonly server: NodeServer;
+  readonly file: SocketFile | undefined;
 }
 
 class NodeRuntime extends HostRuntime {
@@ -91,33 +98,37 @@ class NodeRuntime extends HostRuntime {
     return this.#net ??= builtin<NodeNet>("node:net");
   }
 
-  listen(options: ListenOptions, sink: AcceptSink): Promise<ListenerBinding> {
+  async listen(options: ListenOptions, sink: AcceptSink): Promise<ListenerBinding> {
+    const at = target(this, "listen on", options);
+    const tried = `listen on ${show(at)}`;
+    checkPermission(tried);
+    const settings = options.tls === undefined ? undefined : tlsSettings(options.tls);
+    const tls = settings === undefined ? undefined : { settings, context: secureContext(settings, tried) };
+    const { server, file } = at.path === undefined
+      ? { server: await this.#bind(tried, { host: at.hostname, port: at.port }, options), file: undefined }
+      : await this.#bindPath(tried, at.path, options);
+    const bound = server.address();
+    const address = bound === null || typeof bound === "string"
+      ? { path: at.path ?? "" }
+      : inet(bound.address, bound.port)!;
+    const listener = new NodeListener(this, server, sink, address, tls, file);
+    server.on("error", (reason: unknown) => {
+      if (listener.closing === undefined) sink.onError(failure(`accept on ${show(at)}`, reason, "accept"));
+    });
+    (server as OurServer)[OURS] = listener;
+    server.on("connection", onConnection);
+    if (tls === undefined) acceptWithOnread(server as OurServer, this.net);
+    return listener;
+  }
+
+  #bind(tried: string, where: NodeListenOptions, options: ListenOptions): Promise<NodeServer> {
     return new Promise((resolve, reject) => {
-      const at = target(this, "listen on", options);
-      const tried = `listen on ${show(at)}`;
-      checkPermission(tried);
-      const settings = options.tls === undefined ? undefined : tlsSettings(options.tls);
-      const tls = settings === undefined ? undefined : { settings, context: secureContext(settings, tried) };
       const server = this.net.createServer({ allowHalfOpen: true, noDelay: true, highWaterMark: WRITE_AHEAD });
-      let listener: NodeListener | undefined;
-      server.on("error", (reason: unknown) => {
-        if (listener === undefined) reject(failure(tried, reason, "listen", missing(at.path, reason)));
-        else if (listener.closing === undefined) sink.onError(failure(`accept on ${show(at)}`, reason, "accept"));
-      });
-      server.once("listening", () => {
-        const bound = server.address();
-        const address = bound === null || typeof bound === "string"
-          ? { path: at.path ?? "" }
-          : inet(bound.address, bound.port)!;
-        listener = new NodeListener(this, server, sink, address, tls);
-        (server as OurServer)[OURS] = listener;
-        server.on("connection", onConnection);
-        if (tls === undefined) acceptWithOnread(server as OurServer, this.net);
-        resolve(listener);
-      });
+      server.on("error", (reason: unknown) => reject(failure(tried, reason, "listen", missing(where.path, reason))));
+      server.once("listening", () => resolve(server));
       try {
         server.listen({
-          ...(at.path === undefined ? { host: at.hostname, port: at.port } : { path: at.path }),
+          ...where,
           ...(options.backlog === undefined ? undefined : { backlog: options.backlog }),
           ...(options.ipv6Only === undefined ? undefined : { ipv6Only: options.ipv6Only }),
           ...(options.reusePort === undefined ? undefined : { reusePort: options.reusePort }),
@@ -126,6 +137,18 @@ class NodeRuntime extends HostRuntime {
         reject(failure(tried, reason, "listen"));
       }
     });
+  }
+
+  async #bindPath(tried: string, path: string, options: ListenOptions): Promise<Bound> {
+    // Workers of a cluster share what they bind by its name.
+    const file = builtin<NodeCluster>("node:cluster").isWorker ? undefined : SocketFile.beside(path);
+    if (file !== undefined) {
+      // What the path itself gives is the error to tell.
+      const server = await this.#bind(tried, { path: file.bound }, options).catch(() => undefined);
+      if (server !== undefined && file.publish()) return { server, file };
+      server?.close();
+    }
+    return { server: await this.#bind(tried, { path }, options), file: undefined };
   }
 
   connect(options: ConnectOptions, sink: TransportSink): TransportBinding {

@@ -6,6 +6,7 @@
 
 import type { AcceptSink, Address, ListenerBinding } from "../../core/runtime.ts";
 import { host, type HostRuntime, type Origin } from "../shared/host.ts";
+import type { SocketFile } from "../shared/socket_file.ts";
 import type { TlsSettings } from "../shared/tls.ts";
 import type { BunListener } from "../types/bun.ts";
 
@@ -18,6 +19,8 @@ export class BunListenerBinding implements ListenerBinding, Origin {
   /** With TLS. */
   readonly settings: TlsSettings | undefined;
   listener: BunListener | undefined;
+  /** The file of a unix socket. */
+  file: SocketFile | undefined;
   address: Address = { path: "" };
   /** The local address of every connection, unless it is one of many. */
   fixed: Address | undefined;
@@ -41,6 +44,7 @@ export class BunListenerBinding implements ListenerBinding, Origin {
 
   close(): Promise<void> {
     return this.closing ??= new Promise((resolve) => {
+      this.file?.remove();
       this.listener?.stop(false);
       host.setImmediate(() => {
         this.runtime.openHandles--;

@@ -6,11 +6,12 @@
 
 import type { AcceptSink, Address, ListenerBinding } from "../../core/runtime.ts";
 import { failure, host, type HostRuntime, show, SILENT } from "../shared/host.ts";
+import type { SocketFile } from "../shared/socket_file.ts";
 import type { TlsSettings } from "../shared/tls.ts";
 import type { DenoConn, DenoListener } from "../types/deno.ts";
 import type { HostTimer } from "../types/host.ts";
 import type { NodeSecureContext } from "../types/node_tls.ts";
-import { addressOf, DenoTransport } from "./transport.ts";
+import { DenoTransport } from "./transport.ts";
 
 /**
  * What a failed `accept` says of one connection, and not of the listener. Deno asks for the addresses before it gives the
@@ -34,12 +35,23 @@ export class DenoListenerBinding implements ListenerBinding {
   closing: Promise<void> | undefined;
   freed: (() => void) | undefined;
 
-  constructor(runtime: HostRuntime, listener: DenoListener, sink: AcceptSink, tls: DenoListenerBinding["tls"]) {
+  /** The file of a unix socket. */
+  readonly file: SocketFile | undefined;
+
+  constructor(
+    runtime: HostRuntime,
+    listener: DenoListener,
+    sink: AcceptSink,
+    address: Address,
+    tls: DenoListenerBinding["tls"],
+    file: SocketFile | undefined,
+  ) {
     this.tls = tls;
+    this.file = file;
     this.runtime = runtime;
     this.listener = listener;
     this.sink = sink;
-    this.address = addressOf(listener.addr)!;
+    this.address = address;
     runtime.openHandles++;
   }
 
@@ -67,6 +79,8 @@ export class DenoListenerBinding implements ListenerBinding {
   give(conn: DenoConn): void {
     const ours = new DenoTransport(this.runtime, SILENT, undefined);
     ours.opened(conn);
+    // Deno tells the name that was bound.
+    if ("path" in this.address) ours.local = this.address;
     if (this.tls !== undefined) ours.secure("server", this.tls.settings, this.tls.context);
     ours.sink = this.sink.onAccept(ours);
     if (!ours.paused) ours.read();
@@ -101,6 +115,7 @@ export class DenoListenerBinding implements ListenerBinding {
         resolve();
       };
       if (this.timer !== undefined) host.clearTimeout(this.timer);
+      this.file?.remove();
       this.listener.close();
       // The port is free when the pending accept has gone.
       if (!this.accepting) host.setImmediate(this.freed);

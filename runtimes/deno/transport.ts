@@ -98,7 +98,8 @@ export class DenoTransport implements TransportBinding {
   opened(conn: DenoConn): void {
     this.conn = conn;
     this.local = addressOf(conn.localAddr);
-    this.remote = addressOf(conn.remoteAddr);
+    // The peer may have bound another name than the one that it is known by.
+    this.remote = this.to?.path === undefined ? addressOf(conn.remoteAddr) : { path: this.to.path };
     this.attempt = undefined;
     this.writable = !this.finishing;
     if (this.noDelay) conn.setNoDelay?.(true);

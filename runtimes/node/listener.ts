@@ -6,6 +6,7 @@
 
 import type { AcceptSink, Address, ListenerBinding } from "../../core/runtime.ts";
 import { fixedAddress, host, type HostRuntime, type Origin, WRITE_AHEAD } from "../shared/host.ts";
+import type { SocketFile } from "../shared/socket_file.ts";
 import type { TlsSettings } from "../shared/tls.ts";
 import type { NodeNet, NodeServer } from "../types/node.ts";
 import type { NodeSecureContext } from "../types/node_tls.ts";
@@ -27,9 +28,19 @@ export class NodeListener implements ListenerBinding, Origin {
   readonly fixed: Address | undefined;
   /** With TLS: what every connection needs. */
   readonly tls: { readonly settings: TlsSettings; readonly context: NodeSecureContext } | undefined;
+  /** The file of a unix socket. */
+  readonly file: SocketFile | undefined;
   closing: Promise<void> | undefined;
 
-  constructor(runtime: HostRuntime, server: NodeServer, sink: AcceptSink, address: Address, tls: NodeListener["tls"]) {
+  constructor(
+    runtime: HostRuntime,
+    server: NodeServer,
+    sink: AcceptSink,
+    address: Address,
+    tls: NodeListener["tls"],
+    file: SocketFile | undefined,
+  ) {
+    this.file = file;
     this.runtime = runtime;
     this.tls = tls;
     this.server = server;
@@ -47,6 +58,7 @@ export class NodeListener implements ListenerBinding, Origin {
   close(): Promise<void> {
     // The callback of server.close() waits for the connections too; the port is free as soon as the handle is closed.
     return this.closing ??= new Promise((resolve) => {
+      this.file?.remove();
       this.server.close();
       host.setImmediate(() => {
         this.runtime.openHandles--;

@@ -13,7 +13,7 @@ export interface DenoHost {
   readonly listenDatagram?: unknown;
   readonly version: { readonly deno: string };
   readonly permissions: {
-    querySync(permission: DenoNetPermission): DenoPermissionStatus;
+    querySync(permission: DenoNetPermission | DenoPathPermission): DenoPermissionStatus;
     requestSync(permission: DenoNetPermission): DenoPermissionStatus;
   };
   listen(options: DenoListenOptions): DenoListener;
@@ -24,6 +24,12 @@ export interface DenoHost {
 export interface DenoNetPermission {
   name: "net";
   host?: string;
+}
+
+/** A permission of the file system. */
+export interface DenoPathPermission {
+  name: "read" | "write";
+  path: string;
 }
 
 /** What may be done. */

@@ -141,6 +141,19 @@ export interface NodeUrl {
 /** `node:fs`. */
 export interface NodeFsSync {
   existsSync(path: string): boolean;
+  lstatSync(path: string, options: { bigint: true }): { readonly dev: bigint; readonly ino: bigint };
+  linkSync(path: string, newPath: string): void;
+  unlinkSync(path: string): void;
+}
+
+/** `node:path`. */
+export interface NodePath {
+  resolve(path: string): string;
+}
+
+/** `node:cluster`. */
+export interface NodeCluster {
+  readonly isWorker: boolean;
 }
 
 /** `node:fs/promises`. */
