@@ -35,6 +35,7 @@ import {
   PENDING_READ,
   PENDING_WRITE,
   type Side,
+  type StreamEnd,
   WAITS_WHILE_FULL,
 } from "./state.ts";
 
@@ -451,7 +452,14 @@ export abstract class BevCore extends BevState implements BufferOwner {
     if (error !== undefined) this.raised(error);
     const { side } = this;
     if (side !== null && side.occupant !== null) side.occupant.event(what, error);
-    else this.userEvent(what, error);
+    else if (side === null || side.streams === null || !this.#claimed(side.streams, what)) this.userEvent(what, error);
+  }
+
+  /** A stream that has a reader gets the end, though nobody has read yet. It opens its view, which is told the end anew. */
+  #claimed(streams: ReadonlySet<StreamEnd>, what: number): boolean {
+    if ((what & (DIRECTIONS | FAILURES | BEV_EVENT_EOF)) !== (BEV_EVENT_READING | BEV_EVENT_EOF)) return false;
+    for (const stream of streams) if (stream.claimsEnd()) return true;
+    return false;
   }
 
   /** Calls the user's read callback. */

@@ -44,6 +44,8 @@ export const WAITS_WHILE_FULL = 0x200;
 
 /** A web stream of a bufferevent. It hears of the end even while nobody reads or writes, so that its promises settle. */
 export interface StreamEnd {
+  /** Nothing opens what arrives, and its end has come. @returns Whether somebody is going to read it by this stream */
+  claimsEnd(): boolean;
   /** The open view of what arrives was told that nothing more will. */
   onReadEnd(): void;
   /** The connection has failed. */

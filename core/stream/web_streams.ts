@@ -117,13 +117,19 @@ export function writableOf(core: BevCore): ByteWritableStream {
 }
 
 function makeReadable(core: BevCore): ByteReadable {
-  const { stream, end, look } = streamOfView(viewChunks(core), {
+  const view = viewChunks(core);
+  const { stream, end, look } = streamOfView(view, {
     onCancel: () => {
       readables.delete(core);
       core.streams?.delete(ends);
     },
   });
   const ends: StreamEnd = {
+    claimsEnd() {
+      if (!stream.locked) return false;
+      view.open();
+      return true;
+    },
     // What came before the end is given first, when it is asked for.
     onReadEnd: () => {
       if (core.input.length === 0) void look();
@@ -411,6 +417,10 @@ export class Sink implements Writer, StreamEnd {
     // It may have a reason of its own for the stream.
     this.#hooks.onFailed?.(error);
     this.fail(error);
+  }
+
+  claimsEnd(): boolean {
+    return false;
   }
 
   onReadEnd(): void {}

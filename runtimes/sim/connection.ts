@@ -349,7 +349,9 @@ export class SimConnection implements TransportBinding, HandshakeOwner {
     if (peer === undefined || this.#is(GONE)) return;
     for (;;) {
       const segment = this.#unsent.head;
-      if (segment?.bytes === undefined || peer.#inbox.bytes + segment.bytes.length > WINDOW_BYTES) break;
+      if (segment?.bytes === undefined) break;
+      // A peer that has reset the connection acknowledges nothing, so that its window is full until we hear of the reset.
+      if (peer.gone || peer.#inbox.bytes + segment.bytes.length > WINDOW_BYTES) break;
       this.#unsent.shift();
       peer.#receive(segment);
       if (this.#network.cutsConnection()) return this.#cut(peer);

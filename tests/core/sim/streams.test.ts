@@ -441,6 +441,17 @@ describe("release()", () => {
 });
 
 describe("reset()", () => {
+  it("takes no more than it has room for after a reset of the peer that has not arrived yet", async () => {
+    const sim = simRuntime({ latencyMs: 1 });
+    const [client, server] = await pair(sim);
+    server.binding.reset();
+    let taken = 0;
+    for (let i = 0; i < 100; i++) taken += client.binding.write(new Uint8Array(65_536));
+    assertEquals(taken, 65_536);
+    await sim.advance(20);
+    assertEquals(client.closed, "ECONNRESET");
+  });
+
   it("tells the peer ECONNRESET after what had arrived, and discards what was on its way", async () => {
     const sim = simRuntime();
     const [client, server] = await pair(sim);

@@ -1,0 +1,492 @@
+/**
+ * Web streams over connections of serve(), connect() and socketsConnect(): every client ends, every promise settles, and
+ * every byte that was accepted arrives. One body for the simulator and every host.
+ */
+
+import { Duplex } from "node:stream";
+import process from "node:process";
+import { describe, it } from "node:test";
+import { assert, assertEquals, assertRejects, assertStrictEquals } from "@std/assert";
+import {
+  connect,
+  EVENT_BASE_COUNT_ADDED,
+  EventBase,
+  type EventError,
+  EVLOOP_NO_EXIT_ON_EMPTY,
+  type InetAddress,
+  type Runtime,
+  serve,
+  type ServeCallbacks,
+  type ServeOptions,
+  type Server,
+  type SocketBufferEvent,
+  SocketError,
+  socketsConnect,
+  type SocketsOptions,
+  type StreamSocket,
+  type TimerToken,
+} from "../../mod.ts";
+import { assertSameBytes, join, noise, type Subject } from "./scene.ts";
+
+/** A server, and what becomes of its connections. */
+interface Stage {
+  readonly runtime: Runtime;
+  readonly server: Server;
+  readonly port: number;
+  /** The connections that were opened, and the codes with which they have ended; "" for a clean end. */
+  readonly opened: SocketBufferEvent[];
+  readonly closed: string[];
+  sockets(options?: SocketsOptions): StreamSocket;
+  client(): Promise<SocketBufferEvent>;
+  until(what: string, holds: () => boolean): Promise<void>;
+}
+
+const LIMIT_MS = 20_000;
+
+/**
+ * Tests one runtime.
+ *
+ * @param name What it is called in the report
+ * @param makeSubject Gives the runtime, for each test anew or always the same
+ */
+export function streamLaws(name: string, makeSubject: () => Subject): void {
+  /** Runs `use` with a server, and fails when something is left or was told to nobody. */
+  async function staged(
+    callbacks: ServeCallbacks,
+    use: (stage: Stage) => Promise<void>,
+    options: ServeOptions = {},
+  ): Promise<void> {
+    const { runtime, run = <T>(promise: Promise<T>): Promise<T> => promise } = makeSubject();
+    const unheard: unknown[] = [];
+    const hear = (reason: unknown): void => void unheard.push(reason);
+    process.on("unhandledRejection", hear);
+    try {
+      await run(play(runtime, callbacks, use, options));
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    } finally {
+      process.removeListener("unhandledRejection", hear);
+    }
+    assertEquals(unheard, [], "rejections that nobody hears");
+  }
+
+  async function play(
+    runtime: Runtime,
+    callbacks: ServeCallbacks,
+    use: (stage: Stage) => Promise<void>,
+    options: ServeOptions,
+  ): Promise<void> {
+    const before = runtime.openHandles;
+    const base = new EventBase({ runtime });
+    const looping = base.loop(EVLOOP_NO_EXIT_ON_EMPTY);
+    const opened: SocketBufferEvent[] = [];
+    const closed: string[] = [];
+    const errors: unknown[] = [];
+    const server = await serve({ base, hostname: "127.0.0.1", port: 0, ...options }, {
+      error: (error) => void errors.push(error),
+      ...callbacks,
+      open(bev) {
+        opened.push(bev);
+        return callbacks.open?.(bev);
+      },
+      close(bev, reason) {
+        closed.push(reason?.code ?? "");
+        callbacks.close?.(bev, reason);
+      },
+    });
+    const { port } = server.address as InetAddress;
+    const until = async (what: string, holds: () => boolean): Promise<void> => {
+      const deadline = runtime.now() + LIMIT_MS;
+      while (!holds()) {
+        assert(runtime.now() < deadline, `not in time: ${what}`);
+        await new Promise<void>((resolve) => runtime.setTimer(runtime.now() + 5, resolve));
+      }
+    };
+    let late: TimerToken | null = null;
+    const limit = new Promise<never>((_, reject) => {
+      late = runtime.setTimer(
+        runtime.now() + 2 * LIMIT_MS,
+        () => reject(new Error(`it hangs: ${closed.length} closed`)),
+      );
+    });
+    const using = use({
+      runtime,
+      server,
+      port,
+      opened,
+      closed,
+      sockets: (more = {}) => socketsConnect({ hostname: "127.0.0.1", port }, { base, ...more }),
+      client: () => connect({ base, hostname: "127.0.0.1", port }, { event() {} }),
+      until,
+    });
+    await Promise.race([using, limit]);
+    if (late !== null) runtime.clearTimer(late);
+    await server.close({ graceMs: 0 });
+    await until("every connection is told to be closed", () => closed.length === opened.length);
+    base.loopBreak();
+    await looping;
+    assertEquals([errors, base.numEvents(EVENT_BASE_COUNT_ADDED)], [[], 0]);
+    base.free();
+    await until("nothing is open", () => runtime.openHandles === before);
+    assertEquals(errors, []);
+  }
+
+  describe(`web streams on ${name}`, () => {
+    for (const how of ["pipeTo()", "Duplex.fromWeb()"] as const) {
+      it(`of ${how} let a connection go when both directions are over: 200 clients, 20 at a time`, () =>
+        staged({
+          open(bev) {
+            if (how === "pipeTo()") void bev.readable.pipeTo(bev.writable);
+            else {
+              const duplex = duplexOf(bev);
+              duplex.pipe(duplex);
+            }
+          },
+        }, async ({ sockets, closed, server, until }) => {
+          for (let round = 0; round < 10; round++) {
+            await Promise.all(Array.from({ length: 20 }, async (_, i) => {
+              const text = `client ${i} of round ${round}`;
+              const socket = sockets({ allowHalfOpen: true });
+              const writer = socket.writable.getWriter();
+              await writer.write(text);
+              await writer.close();
+              assertEquals(await readAll(socket.readable), text);
+              await socket.closed;
+            }));
+          }
+          await until("200 are closed", () => closed.length === 200);
+          assertEquals([new Set(closed), server.connections], [new Set([""]), 0]);
+        }, { maxConnections: 20 }));
+    }
+
+    it("let a connection go that ends in either order, with an answer of megabytes after the end of the question", () => {
+      const answer = noise(3_000_000, 7);
+      return staged({
+        async open(bev) {
+          const question = await readAll(bev.readable);
+          const writer = bev.writable.getWriter();
+          if (question === "question") await writer.write(answer);
+          await writer.close();
+        },
+      }, async ({ sockets, closed, until }) => {
+        const socket = sockets({ allowHalfOpen: true });
+        const writer = socket.writable.getWriter();
+        await writer.write("question");
+        await writer.close();
+        assertSameBytes(join(await chunksOf(socket.readable)), answer, "the answer");
+        await socket.closed;
+        const other = sockets({ allowHalfOpen: true });
+        await other.writable.getWriter().close();
+        assertEquals(await readAll(other.readable), "");
+        await other.closed;
+        await until("both are closed", () => closed.length === 2);
+        assertEquals(closed, ["", ""]);
+      });
+    });
+
+    it("deliver what a write has resolved for before abort() and destroy() end the connection", () =>
+      staged({
+        async open(bev) {
+          const { value } = await bev.readable.getReader().read();
+          const [how = "", length = ""] = new TextDecoder().decode(value).split(" ");
+          const chunk = noise(Number(length), 3);
+          if (how === "abort") {
+            const writer = bev.writable.getWriter();
+            await writer.write(chunk);
+            await writer.abort(new Error("enough"));
+          } else {
+            // What was read by the reader is not given back to the Duplex, which gets streams of its own.
+            const duplex = Duplex.fromWeb({ readable: new ReadableStream(), writable: bev.writable } as never);
+            await new Promise<void>((resolve) => duplex.write(chunk, () => resolve()));
+            duplex.destroy();
+          }
+        },
+      }, async ({ sockets, closed, until }) => {
+        let clients = 0;
+        for (const how of ["abort", "destroy"]) {
+          for (const length of [6, 60_000, 3_000_000]) {
+            const socket = sockets();
+            await socket.writable.getWriter().write(`${how} ${length}`);
+            assertSameBytes(join(await chunksOf(socket.readable)), noise(length, 3), `${how} ${length}`);
+            await socket.closed;
+            await until("it is closed", () => closed.length === ++clients || closed.length > clients);
+            clients = closed.length;
+          }
+        }
+        assertEquals(clients, 6);
+      }));
+
+    it("leave what was written to be delivered, and the connection open, when readable is cancelled", () =>
+      staged({
+        async open(bev) {
+          const reader = bev.readable.getReader();
+          await reader.read();
+          const writer = bev.writable.getWriter();
+          await writer.write("before, ");
+          await reader.cancel();
+          await writer.write("after");
+          await writer.close();
+        },
+      }, async ({ sockets, closed, until }) => {
+        const socket = sockets();
+        await socket.writable.getWriter().write("go on");
+        assertEquals(await readAll(socket.readable), "before, after");
+        await socket.closed;
+        await until("it is closed", () => closed.length === 1);
+      }));
+
+    it("fail a write that waits with what the connection has failed with, and each write after it", () =>
+      staged({
+        async open(bev) {
+          const writer = bev.writable.getWriter();
+          const writing = writer.write(new Uint8Array(30_000_000));
+          const error = await assertRejects(() => writing) as EventError;
+          assert(["ECONNRESET", "EPIPE"].includes(error.code), String(error));
+          assertStrictEquals(await assertRejects(() => writer.write("x")), error);
+          assertStrictEquals(await assertRejects(() => writer.closed), error);
+          assertStrictEquals(await assertRejects(() => writer.ready), error);
+        },
+      }, async ({ client, closed, until }) => {
+        const peer = await client();
+        await until("the other end waits", () => peer.input.length > 0);
+        peer.reset();
+        await until("it is closed", () => closed.length === 1);
+        assert(["ECONNRESET", "EPIPE", ""].includes(closed[0] as string), closed[0]);
+      }));
+
+    it("take a chunk of 8 MB while the peer is slow, and writes without number, in order", () => {
+      const long = noise(8_000_000, 5);
+      const lines = Array.from({ length: 5000 }, (_, i) => `line ${i}\n`);
+      return staged({
+        async open(bev) {
+          const writer = bev.writable.getWriter();
+          const writes = [writer.write(long), ...lines.map((line) => writer.write(line))];
+          let most = 0;
+          const watch = (): void => void (most = Math.max(most, bev.output.length));
+          for (const write of writes) {
+            await write;
+            watch();
+          }
+          await writer.close();
+          assert(most < 1_000_000, `${most} bytes were queued`);
+        },
+      }, async ({ sockets, runtime, closed, until }) => {
+        const socket = sockets();
+        const reader = socket.readable.getReader();
+        const chunks: Uint8Array[] = [];
+        for (;;) {
+          const { value } = await reader.read();
+          if (value === undefined) break;
+          chunks.push(value);
+          if (chunks.length % 20 === 0) {
+            await new Promise<void>((resolve) => runtime.setTimer(runtime.now() + 1, resolve));
+          }
+        }
+        const all = join(chunks);
+        assertSameBytes(all.subarray(0, long.length), long, "the long chunk");
+        assertEquals(new TextDecoder().decode(all.subarray(long.length)), lines.join(""));
+        await socket.closed;
+        await until("it is closed", () => closed.length === 1);
+      });
+    });
+
+    it("go where streams go: tee(), CompressionStream, Response, ReadableStream.from(), for await", () =>
+      staged({
+        async open(bev) {
+          const [how] = await readLine(bev);
+          const writer = bev.writable.getWriter();
+          await writer.write(`${await used(how as string, bev)}`);
+          await writer.close();
+        },
+      }, async ({ sockets, closed, until }) => {
+        const packed = join(
+          await chunksOf(
+            new Blob([noise(100_000, 9) as Uint8Array<ArrayBuffer>]).stream().pipeThrough(
+              new CompressionStream("gzip"),
+            ),
+          ),
+        );
+        const cases: [how: string, body: Uint8Array | string, answer: string][] = [
+          ["tee", "one and two", "one and two|one and two"],
+          ["transform", "upper case", "UPPER CASE"],
+          ["unpack", packed, "100000"],
+          ["response", "grüße", "grüße"],
+          ["from", "a\nb\nc", "a,b,c"],
+          ["for await", "to the end", "to the end"],
+          ["break", "not to the end", "not to the end"],
+        ];
+        for (const [how, body, answer] of cases) {
+          const socket = sockets({ allowHalfOpen: true });
+          const writer = socket.writable.getWriter();
+          await writer.write(`${how}\n`);
+          await writer.write(body);
+          await writer.close();
+          assertEquals(await readAll(socket.readable), answer, how);
+          await socket.closed;
+        }
+        await until("all are closed", () => closed.length === cases.length);
+        assertEquals(new Set(closed), new Set([""]));
+      }));
+
+    it("end when the grace of the server is over, with an error that is no failure of the handler", () => {
+      const outcomes: string[] = [];
+      return staged({
+        async open(bev) {
+          const settled = await Promise.allSettled([
+            bev.readable.getReader().read(),
+            bev.writable.getWriter().write(new Uint8Array(30_000_000)),
+          ]);
+          outcomes.push(...settled.map((each) => each.status === "rejected" ? each.reason.code : each.status));
+        },
+      }, async ({ client, server, closed, until }) => {
+        const peer = await client();
+        await until("it is open", () => peer.input.length > 0);
+        await server.close({ graceMs: 50 });
+        await until("both have settled", () => outcomes.length === 2);
+        assertEquals([outcomes.includes("fulfilled"), closed], [false, ["ECANCELED"]]);
+        peer.free();
+      });
+    });
+  });
+
+  describe(`socketsConnect() on ${name}`, () => {
+    const echo: ServeCallbacks = { read: (bev) => void bev.writeBuffer(bev.input) };
+
+    it("delivers with close() what was written before there is a connection", () => {
+      const got: string[] = [];
+      return staged({ read: (bev) => void got.push(bev.input.toString()) }, async ({ sockets, closed, until }) => {
+        for (const text of ["seven b", "x".repeat(60_000)]) {
+          const socket = sockets();
+          await socket.writable.getWriter().write(text);
+          await socket.close();
+          await until("all has come", () => got.at(-1) === text);
+        }
+        await until("both are closed", () => closed.length === 2);
+        assertEquals(closed, ["", ""]);
+      });
+    });
+
+    it("hears of a reset while nobody reads or writes: closed settles, and a write rejects", () =>
+      staged(echo, async ({ sockets, opened, until, runtime }) => {
+        const socket = sockets();
+        await socket.opened;
+        const writer = socket.writable.getWriter();
+        await until("it is open", () => opened.length === 1);
+        opened[0]!.reset();
+        // Where a host has no reset, the end of what arrives is seen by a reader only.
+        if (runtime.capabilities.reset) {
+          await socket.closed;
+          const error = await assertRejects(() => writer.write("x"), SocketError) as SocketError;
+          assertEquals(error.code, "ECONNRESET");
+          await assertRejects(() => writer.closed, SocketError);
+        } else await socket.close();
+      }));
+
+    it("is over when both directions are, and its connection with it", () =>
+      staged({ open: (bev) => void bev.readable.pipeTo(bev.writable) }, async ({ sockets, closed, until }) => {
+        for (const allowHalfOpen of [true, false]) {
+          const socket = sockets({ allowHalfOpen });
+          const writer = socket.writable.getWriter();
+          const reading = readAll(socket.readable);
+          await writer.write("there and back");
+          await writer.close();
+          assertEquals(await reading, "there and back");
+          await socket.closed;
+        }
+        await until("both are closed", () => closed.length === 2);
+      }));
+
+    it("rejects all its promises with one reason when there is no connection, and tells nobody else", () =>
+      staged(echo, async ({ server }) => {
+        const { port } = server.address as InetAddress;
+        await server.close({ graceMs: 0 });
+        const socket = socketsConnect({ hostname: "127.0.0.1", port }, { base: server.base });
+        const reader = socket.readable.getReader();
+        const writer = socket.writable.getWriter();
+        const error = await assertRejects(() => socket.opened, SocketError) as SocketError;
+        assertEquals(error.code, "ECONNREFUSED");
+        const promises = [socket.closed, reader.closed, reader.read(), writer.closed, writer.ready, writer.write("x")];
+        for (const promise of promises) assertStrictEquals(await assertRejects(() => promise), error);
+      }));
+  });
+}
+
+/** What is done with the rest of what arrives, as text. */
+async function used(how: string, bev: SocketBufferEvent): Promise<string> {
+  switch (how) {
+    case "tee": {
+      const [one, two] = bev.readable.tee();
+      return (await Promise.all([readAll(one), readAll(two)])).join("|");
+    }
+    case "transform": {
+      const decoder = new TextDecoder();
+      const upper = new TransformStream<Uint8Array, string>({
+        transform: (chunk, controller) => controller.enqueue(decoder.decode(chunk).toUpperCase()),
+      });
+      let text = "";
+      for await (const piece of (bev.readable as unknown as ReadableStream<Uint8Array>).pipeThrough(upper)) {
+        text += piece;
+      }
+      return text;
+    }
+    case "unpack": {
+      const stream = bev.readable as unknown as ReadableStream<Uint8Array<ArrayBuffer>>;
+      const bytes = join(await chunksOf(stream.pipeThrough(new DecompressionStream("gzip"))));
+      assertSameBytes(bytes, noise(100_000, 9), "unpacked");
+      return String(bytes.length);
+    }
+    case "response":
+      return await new Response(bev.readable as unknown as ReadableStream<Uint8Array<ArrayBuffer>>).text();
+    case "from": {
+      const { from } = ReadableStream as unknown as {
+        from(lines: AsyncIterable<string>): ReadableStream & AsyncIterable<string>;
+      };
+      const all: string[] = [];
+      for await (const line of from.call(ReadableStream, bev.lines({ text: true }))) all.push(line);
+      return all.join();
+    }
+    case "break": {
+      let text = "";
+      for (let i = 0; i < 2; i++) {
+        // Leaving the loop cancels the stream, and loses nothing.
+        for await (const chunk of bev.readable as unknown as AsyncIterable<Uint8Array>) {
+          text += new TextDecoder().decode(chunk);
+          if (i === 0) break;
+        }
+      }
+      return text;
+    }
+    default: {
+      const chunks: Uint8Array[] = [];
+      for await (const chunk of bev.readable as unknown as AsyncIterable<Uint8Array>) chunks.push(chunk);
+      return new TextDecoder().decode(join(chunks));
+    }
+  }
+}
+
+async function readLine(bev: SocketBufferEvent): Promise<string[]> {
+  for await (const line of bev.lines({ text: true })) return [line];
+  return [];
+}
+
+function duplexOf(bev: SocketBufferEvent): Duplex {
+  const { readable, writable } = bev;
+  return Duplex.fromWeb({ readable, writable } as never);
+}
+
+async function chunksOf(
+  stream: { getReader(): { read(): Promise<{ value?: Uint8Array | undefined }> } },
+): Promise<Uint8Array[]> {
+  const reader = stream.getReader();
+  const chunks: Uint8Array[] = [];
+  for (;;) {
+    const { value } = await reader.read();
+    if (value === undefined) return chunks;
+    chunks.push(value);
+  }
+}
+
+async function readAll(
+  stream: { getReader(): { read(): Promise<{ value?: Uint8Array | undefined }> } },
+): Promise<string> {
+  return new TextDecoder().decode(join(await chunksOf(stream)));
+}
