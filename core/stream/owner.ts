@@ -17,6 +17,7 @@ import {
   BEV_EVENT_ERROR,
   BEV_EVENT_READING,
   BEV_EVENT_TIMEOUT,
+  BEV_TRIG_IGNORE_WATERMARKS,
   EV_READ,
   EV_TIMEOUT,
   EV_WRITE,
@@ -53,6 +54,8 @@ const END_TOLD = 0x20;
 const ENDING = 0x40;
 /** It was told that the input is full. */
 const FULL_TOLD = 0x80;
+/** A line was too long, and reading was not enabled since. */
+const LINE_FAILED = 0x100;
 
 /** What only some connections need. */
 class Rare {
@@ -105,6 +108,11 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
     return (this.#bits & OPENED) !== 0;
   }
 
+  /** Whether its end is told to `close`. */
+  get tellsClose(): boolean {
+    return this.opened && this.#protocol.callbacks.close != null && !this.root.loop.freed;
+  }
+
   get #more(): Rare {
     return this.#rare ??= new Rare();
   }
@@ -155,10 +163,14 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
   }
 
   #onInputEnd(core: BevCore, callbacks: Callbacks, what: number, error: EventError | undefined): void {
+    // Enabling reading tells the end again.
+    if ((this.#bits & LINE_FAILED) !== 0) return;
     const waits = (this.#bits & (BUSY | OVERDUE)) === BUSY;
     if (waits || (core.holdsBack && core.input.length > 0)) return this.#holdEnd(core, what, error);
     if ((this.#bits & BUSY) === 0 && this.#readsLines(core, callbacks) && core.input.length > 0) {
-      const all = this.#lines(core) && this.#lastLine(core);
+      const given = this.#lines(core);
+      if (given === null) return;
+      const all = given && this.#lastLine(core);
       if (core.freed || core.closing !== null) return;
       // A handler is busy with a line, or the protocol has changed: its callbacks get the rest, and then the end.
       if ((this.#bits & BUSY) !== 0 || core.holdsBack) return this.#holdEnd(core, what, error);
@@ -189,8 +201,8 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
     return this.#protocol.lines !== null && core === this.root && callbacks === this.#protocol.callbacks;
   }
 
-  /** Gives the whole lines to `line`. @returns Whether no whole line is left that is to be given now */
-  #lines(core: BevCore): boolean {
+  /** Gives the whole lines to `line`. @returns Whether no whole line is left to be given; null when one is too long */
+  #lines(core: BevCore): boolean | null {
     const { input } = core;
     const { eol, limit } = this.#protocol.lines as NonNullable<Protocol<Ctx>["lines"]>;
     for (;;) {
@@ -202,8 +214,9 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
       } catch (error) {
         if (!(error instanceof EventError)) throw error;
         core.disable(EV_READ);
+        this.#bits |= LINE_FAILED;
         this.#tell(core, core.callbacks, BEV_EVENT_READING | BEV_EVENT_ERROR, error as EventError);
-        return false;
+        return null;
       }
       if (line === null) break;
       this.onMessage(false);
@@ -222,7 +235,11 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
 
   /** Calls `line`. @returns Whether lines still go there at once */
   #line(core: BevCore, line: Uint8Array): boolean {
-    if (this.#watch(this.#protocol.callbacks.line?.(this.bev, line))) return false;
+    if (this.#watch(this.#protocol.callbacks.line?.(this.bev, line))) {
+      // The next one is for when that has settled.
+      this.#more.unread = core;
+      return false;
+    }
     if (core.freed || core.closing !== null) return false;
     if (core.callbacks === (this.#protocol.callbacks as unknown) && core.occupant === null) return true;
     // The protocol has changed: the rest of what has come is for others.
@@ -388,7 +405,7 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
     const { root } = this;
     const { messageTimeoutMs } = this.#protocol;
     const busy = (this.#bits & (BUSY | OVERDUE)) === BUSY && this.#waiting === 0;
-    if (busy || root.readSuspended !== 0) {
+    if (busy || !root.reading) {
       // It stands still meanwhile.
       root.loop.setDeadline(this.#more.message as OwnerTimer, messageTimeoutMs);
       return;
@@ -411,6 +428,7 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
   }
 
   onProgress(): void {
+    if ((this.root.enabled & EV_READ) !== 0) this.#bits &= ~LINE_FAILED;
     const stall = this.#rare?.stall;
     if (!stall || this.root.freed) return;
     if ((this.root.readSuspended & SUSPEND_WATERMARK) !== 0) this.onInputFull();
@@ -450,8 +468,8 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
   }
 
   onDrained(core: BevCore): void {
-    const reader = viewsOf(core)?.reader;
-    if (reader) reader.onReadable();
+    // In the loop: a view may run the program's own codec.
+    if (viewsOf(core)?.reader != null) core.trigger(EV_READ, BEV_TRIG_IGNORE_WATERMARKS);
     else if (core.input.length > 0) core.trigger(EV_READ, 0);
     if ((this.#bits & BUSY) === 0) this.#tellHeldEnd();
   }
@@ -541,8 +559,9 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
     const reason = rare?.reason ?? root.failure ?? rare?.told;
     this.#protocol.onFreed?.(this as ConnectionOwner<unknown>);
     const { callbacks } = this.#protocol;
-    if (!this.opened || callbacks.close === undefined || callbacks.close === null || root.loop.freed) return;
+    if (!this.tellsClose) return;
     root.base.once(null, EV_TIMEOUT, () => {
+      this.#protocol.onClosed?.();
       try {
         this.#watchAside(callbacks.close?.(this.bev, reason));
       } catch (error) {

@@ -85,6 +85,8 @@ export interface Protocol<Ctx> {
   readonly messageTimeoutMs: number;
   /** Told of each connection that was freed. */
   onFreed?(owner: ConnectionOwner<unknown>): void;
+  /** Told when its `close` callback has run, if there is one. */
+  onClosed?(): void;
 }
 
 /**

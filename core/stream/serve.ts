@@ -159,6 +159,7 @@ export async function serve<Ctx = unknown>(
   const protocol: Protocol<Ctx> = {
     ...shared,
     onFreed: (owner) => server.remove(owner),
+    onClosed: () => server.told(),
   };
   const failed = (error: unknown): void => reportTo(protocol, base, error, null);
   const server = new ServerCore(listener, options, callbacks, failed);

@@ -28,6 +28,8 @@ export class ServerCore {
   #forget: (() => void) | null = null;
   #closing: Promise<void> | null = null;
   #onEmpty: (() => void) | null = null;
+  /** How many connections are over, and their `close` callback has yet to run. */
+  #toTell = 0;
   #cut: TimerToken | null = null;
   #cutAt = Infinity;
 
@@ -40,6 +42,11 @@ export class ServerCore {
     this.listener = listener;
     this.admission = new Admission(listener, limits, callbacks, failed);
     this.#graceMs = limits.drainTimeoutMs ?? DEFAULT_GRACE_MS;
+  }
+
+  /** The `close` callback of a connection has run. */
+  told(): void {
+    this.#toTell--;
   }
 
   /** How many clients were refused. */
@@ -59,6 +66,7 @@ export class ServerCore {
   remove(owner: ConnectionOwner<unknown>): void {
     const key = this.open.get(owner) ?? null;
     this.open.delete(owner);
+    if (owner.tellsClose) this.#toTell++;
     this.admission.left(key);
     // The last one's `close` callback comes before this is looked at: see `#close`.
     if (this.open.size === 0) this.#onEmpty?.();
@@ -107,8 +115,9 @@ export class ServerCore {
     }
     // The `close` callbacks run in the loop, in their order; this is behind them.
     const { base } = this.listener;
-    const { dispatching } = loopOf(base);
-    if (dispatching) await new Promise<void>((resolve) => base.once(null, EV_TIMEOUT, () => resolve()));
+    if (this.#toTell > 0 && loopOf(base).dispatching) {
+      await new Promise<void>((resolve) => base.once(null, EV_TIMEOUT, () => resolve()));
+    }
     await portFree;
   }
 }

@@ -352,6 +352,18 @@ function asyncLaws(law: Law): void {
     assertEquals([closed, most, here.reported], [[undefined], 1, []]);
   });
 
+  law("an async line gets all lines of one segment, one after the other, from a client that stays", async (here) => {
+    const { client } = await here.serve({}, {
+      async line(bev, line) {
+        await here.sleep(5);
+        bev.write(`${text(line)}!\n`);
+      },
+    });
+    const socket = client();
+    await sendAll(socket, bytes("one\ntwo\nthree\n"));
+    assertEquals(text(await receive(socket, 16)), "one!\ntwo!\nthree!\n".slice(0, 16));
+  });
+
   law("read is not called again while its promise is pending, and then for what came meanwhile", async (here) => {
     const reads: string[] = [];
     let goOn = (): void => {};

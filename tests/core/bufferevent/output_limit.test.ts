@@ -53,6 +53,29 @@ describe("write() and writeBuffer()", () => {
     await made.end();
   });
 
+  it("give false from the high watermark on until the output has drained to the low one", async () => {
+    const made = await rig();
+    const { bev } = made;
+    const before = await made.block();
+    bev.setWatermark(EV_WRITE, 30_000, 100_000);
+    assertEquals([bev.write(pattern(99_999)), bev.write("x"), bev.write("y")], [true, false, false]);
+    let drained = false;
+    const waiting = bev.drained().then(() => drained = true);
+    let received = 0;
+    const into = new Uint8Array(16_384);
+    let between = false;
+    while (bev.output.length > 30_000) {
+      between ||= bev.output.length < 90_000;
+      assertEquals([bev.write(""), drained], [false, false]);
+      received += Math.max(0, made.peer.recv(into));
+      await made.during(2);
+    }
+    await waiting;
+    assertEquals([bev.write(""), drained, between], [true, true, true]);
+    assertEquals((await drain(made, 200))[1] + received, before + 100_001);
+    await made.end();
+  });
+
   it("of a pair count what the partner has not taken", async () => {
     const stage = new Stage();
     const { a, b, log } = stage.pair();

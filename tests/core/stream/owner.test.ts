@@ -1,7 +1,7 @@
 // What the owner of a connection's callbacks does in the course of time: on virtual time, where ten minutes cost nothing.
 
 import { describe, it } from "node:test";
-import { assertEquals } from "@std/assert";
+import { assertEquals, assertStrictEquals } from "@std/assert";
 import type { EventError } from "../../../core/errors.ts";
 import { BEV_EVENT_EOF, BEV_EVENT_READING, BEV_EVENT_TIMEOUT, EV_READ } from "../../../core/flags.ts";
 import { pipe } from "../../../core/bufferevent/pipe.ts";
@@ -195,6 +195,26 @@ describe("a busy handler", () => {
     await stage.end(silent, half);
   });
 
+  it("whose last line is too long is told once, and the end when reading is enabled again", async () => {
+    const stage = new Stage();
+    const server = await stage.serve({ maxLine: 5 }, {
+      line: () => stage.sleep(20),
+      event: (_bev, what, error) => stage.note(`event ${what} ${error?.code}`),
+    });
+    const socket = await stage.client(server);
+    socket.send(new TextEncoder().encode("ok\ntoo long\n"));
+    socket.shutdown();
+    await stage.sim.advance(1000);
+    assertEquals(stage.log.map((line) => line.replace(/ at .*/, "")), ["event 33 EV_LINE_TOO_LONG"]);
+    const [bev] = [...server];
+    bev?.input.drain(100);
+    bev?.enable(EV_READ);
+    await stage.sim.advance(1000);
+    assertEquals(stage.log.map((line) => line.replace(/ at .*/, "")).slice(1), ["event 17 undefined"]);
+    bev?.free();
+    await stage.end(socket);
+  });
+
   it("is not busy while it waits in a view or in drained(), however often", async () => {
     const stage = new Stage();
     const server = await stage.serve({ readTimeoutMs: 100, handlerTimeoutMs: 50 }, {
@@ -214,6 +234,27 @@ describe("a busy handler", () => {
     await stage.sim.advance(200);
     assertEquals(stage.log.map((line) => line.replace(/ at .*/, "")), ["close ETIMEDOUT"]);
     await stage.end(socket);
+  });
+});
+
+describe("a failure of a handler without an error callback", () => {
+  it("rejects what runs the simulator, once, and the others are served on", async () => {
+    const stage = new Stage();
+    const failure = new Error("in read");
+    const server = await stage.serve({}, {
+      read(bev) {
+        if (bev.input.toString() === "fail") throw failure;
+        bev.writeBuffer(bev.input);
+      },
+    });
+    const [first, second] = [await stage.client(server), await stage.client(server)];
+    first.send(new TextEncoder().encode("fail"));
+    const error = await stage.sim.advance(20).catch((error) => error);
+    assertStrictEquals(error, failure);
+    second.send(new TextEncoder().encode("on"));
+    await stage.sim.advance(20);
+    assertEquals([text(receiveAll(second).bytes), server.connections], ["on", 1]);
+    await stage.end(first, second);
   });
 });
 
