@@ -212,8 +212,7 @@ function withHandshakeTimeout({ handshakeTimeoutMs, ...options }: ServeOptions):
  * import { connect, serve } from "trivent";
  *
  * const server = await serve({ hostname: "127.0.0.1", port: 0 }, { open: (bev) => bev.write("hello\n") });
- * const { port } = server.address as { port: number };
- * const client = await connect({ hostname: "127.0.0.1", port }, {
+ * const client = await connect({ hostname: "127.0.0.1", port: server.port }, {
  *   read: (bev) => console.log(bev.input.toString()),
  * });
  * await client.close();

@@ -466,9 +466,7 @@ export class StreamSocket {
  * const server = await serve({ hostname: "127.0.0.1", port: 0 }, {
  *   read: (bev) => bev.output.addBuffer(bev.input),
  * });
- * const { port } = server.address as { port: number };
- *
- * const socket = connect(`127.0.0.1:${port}`);
+ * const socket = connect(`127.0.0.1:${server.port}`);
  * const writer = socket.writable.getWriter();
  * await writer.write("Hello, World!");
  * const { value } = await socket.readable.getReader().read();
