@@ -350,9 +350,14 @@ export class StreamSocket {
     return secure;
   }
 
-  /** As `close()`. */
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.close();
+  /** As `close()`. A socket that has failed before does not tell it again. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    const failed = this.#over;
+    try {
+      await this.close();
+    } catch (error) {
+      if (!failed) throw error;
+    }
   }
 
   #startTls(options: TlsConnectOptions): void {

@@ -135,6 +135,66 @@ describe("socketsConnect() with TLS", { skip }, () => {
     await server.stop();
   });
 
+  it("verifies the name that startTls() or connect() is given, by any of its names", async () => {
+    const server = await startTlsServer();
+    const names = ["serverName", "expectedServerHostname", "servername"] as const;
+    for (const name of names) {
+      for (const [value, code] of [["localhost", undefined], ["other.example", "ERR_TLS_CERT"]] as const) {
+        const plain = socketsConnect({ hostname: "127.0.0.1", port: String(server.port) }, {
+          secureTransport: "starttls",
+          tls: { ca },
+        });
+        const reader = plain.readable.getReader();
+        assertEquals(await readLine(reader), "220 ready");
+        await plain.writable.getWriter().write("STARTTLS\n");
+        assertEquals(await readLine(reader), "220 go ahead");
+        let state = "open";
+        plain.closed.then(() => assertEquals(state, "upgraded"));
+        const secure = plain.startTls({ [name]: value });
+        secure.writable.getWriter().ready.then(() => state = "upgraded");
+        const outcome = await secure.opened.then(() => undefined, (error: SocketError) => error.code);
+        assertEquals(outcome, code, `${name} ${value}`);
+        await plain.closed;
+        await secure.close().catch(() => {});
+      }
+    }
+    await server.stop();
+  });
+
+  it("delivers over TLS what a write has resolved for before abort(), and what was written before close()", async () => {
+    const bytes = new Uint8Array(1_000_000).fill(7);
+    let received = 0;
+    const server = await serve({ hostname: "127.0.0.1", port: 0, tls: { cert, key } }, {
+      async open(bev) {
+        const writer = bev.writable.getWriter();
+        await writer.write(bytes);
+        for await (const chunk of bev) {
+          received += chunk.length;
+          if (received === 5) await writer.abort(new Error("enough"));
+        }
+      },
+    });
+    const { port } = server.address as { port: number };
+    const socket = socketsConnect({ hostname: "localhost", port }, { secureTransport: "on", tls: { ca } });
+    const reader = socket.readable.getReader();
+    let got = 0;
+    await socket.writable.getWriter().write("hello");
+    for (;;) {
+      const { value } = await reader.read();
+      if (value === undefined) break;
+      got += value.length;
+    }
+    await socket.closed;
+    assertEquals([got, received], [bytes.length, 5]);
+
+    const early = socketsConnect({ hostname: "localhost", port }, { secureTransport: "on", tls: { ca } });
+    await early.writable.getWriter().write("hello");
+    await early.close();
+    for (let i = 0; i < 500 && received < 10; i++) await new Promise((resolve) => setTimeout(resolve, 10));
+    assertEquals(received, 10);
+    await server.close({ graceMs: 0 });
+  });
+
   it("tells by opened of the new socket that the handshake has failed", async () => {
     const server = await startTlsServer();
     const plain = socketsConnect(`localhost:${server.port}`, { secureTransport: "starttls" });

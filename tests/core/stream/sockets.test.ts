@@ -428,6 +428,23 @@ describe("socketsConnect()", () => {
     assertEquals([sim.openHandles, sim.pending], [0, 0]);
   });
 
+  it("tells a failed attempt once at the end of `await using`, and a loss of what was written", async () => {
+    const sim = simRuntime();
+    const opened = (async () => {
+      await using socket = connect("127.0.0.1:9", { runtime: sim });
+      await socket.opened;
+    })();
+    // Not a SuppressedError of two.
+    assertEquals((await assertRejects(() => sim.run(opened), SocketError) as SocketError).code, "ECONNREFUSED");
+    const lost = (async () => {
+      await using socket = connect("127.0.0.1:9", { runtime: sim });
+      await socket.writable.getWriter().write("lost");
+    })();
+    assertEquals((await assertRejects(() => sim.run(lost), SocketError) as SocketError).code, "ECONNREFUSED");
+    await sim.advance(10);
+    assertEquals([sim.openHandles, sim.pending], [0, 0]);
+  });
+
   it("rejects opened with the reason of close()", async () => {
     const { socket, end } = await scene();
     const reason = new Error("changed my mind");

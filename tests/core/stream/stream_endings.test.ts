@@ -160,3 +160,38 @@ async function settledAfter(
   await sim.advance(1);
   return Object.fromEntries(Object.entries(outcomes).map(([name, outcome]) => [name, outcome()]));
 }
+
+describe("a handler that passes on what a stream has rejected with", () => {
+  for (const ending of Object.keys(ENDINGS) as Ending[]) {
+    it(`has not failed after ${ending}`, async () => {
+      for (const what of ["read", "write", "pipe", "write a second time"] as const) {
+        const errors: unknown[] = [];
+        const sim = simRuntime({ maxSteps: 500_000 });
+        let bev: SocketBufferEvent | null = null;
+        const server = await serve({ runtime: sim, hostname: "127.0.0.1", port: 0 }, {
+          error: (error) => void errors.push(error),
+          async open(opened) {
+            bev = opened;
+            if (what === "read") await opened.readable.getReader().read();
+            else if (what === "pipe") await opened.readable.pipeTo(opened.writable);
+            else {
+              const writer = opened.writable.getWriter();
+              const writing = writer.write(new Uint8Array(1_000_000));
+              if (what === "write") await writing;
+              else await writing.catch(() => writer.write("again"));
+            }
+          },
+        });
+        const peer = Socket.connect(sim, { hostname: "127.0.0.1", port: portOf(server) });
+        await sim.advance(10);
+        assert(bev !== null);
+        end(ending, { sim, bev, peer, server, closed: () => 0, end: () => Promise.resolve() });
+        await sim.advance(20);
+        peer.close();
+        await sim.run(server.close({ graceMs: 0 }));
+        await sim.advance(40_000);
+        assertEquals([errors, sim.openHandles, sim.pending], [[], 0, 0], what);
+      }
+    });
+  }
+});
