@@ -235,12 +235,13 @@ export abstract class BufferEvent<Ctx = unknown> {
    * @param data Bytes, or text that is sent as UTF-8
    * @returns True: go on. False: stop until the write callback, which follows when the output has drained: there is as
    * much output as the high watermark of writing says, or there was no room (then nothing of `data` is queued, and the
-   * event callback is told)
-   * @throws {EventError} `EV_FREED` after `free()`, `EPIPE` after `shutdown()`
+   * event callback is told). Also false, with nothing queued: a connection of `serve()` or `connect()` is over, or
+   * is being closed, and its `close` callback has not been called yet
+   * @throws {EventError} `EV_FREED` after `free()`, `EPIPE` after `shutdown()` and `close()`
    */
   write(data: Uint8Array | string): boolean {
     const core = this.#core;
-    if (core.freed || core.finishing) refuseWrite(core, "write");
+    if (core.freed || core.finishing) return refuseWrite(core, "write");
     const { output } = core;
     if (output.length >= core.maxOutput) {
       core.refuseOutput(typeof data === "string" ? utf8Length(data) : data.length);
@@ -259,7 +260,7 @@ export abstract class BufferEvent<Ctx = unknown> {
    */
   writeBuffer(src: EvBuffer): boolean {
     const core = this.#core;
-    if (core.freed || core.finishing) refuseWrite(core, "write a buffer");
+    if (core.freed || core.finishing) return refuseWrite(core, "write a buffer");
     const { output } = core;
     if (output.length >= core.maxOutput && src.length > 0) {
       core.refuseOutput(src.length);
@@ -711,7 +712,11 @@ export function checkOptions(options: number): void {
   }
 }
 
-function refuseWrite(core: BevCore, doing: string): never {
+/** Nothing can be written any more. It gives false where that is no mistake. */
+function refuseWrite(core: BevCore, doing: string): false {
+  // A server that gives a line to all its clients learns by `close` that one has gone. Until then an error would end the
+  // handler, and with it the connection, of the client that the line is from.
+  if ((core.freed || core.closing !== null) && core.owner?.closeTold === false) return false;
   core.live(doing);
   const error = new EventError(`Cannot ${doing}: the sending direction was finished`, {
     code: "EPIPE",

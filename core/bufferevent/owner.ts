@@ -13,6 +13,8 @@ type Callbacks = BufferEventCallbacks<BufferEvent> | null;
 export interface CallbackOwner {
   /** The bufferevent of the connection itself, below all filters. */
   readonly root: BevCore;
+  /** Whether `close` was called, or is not going to be. Until then the program may write to a connection that is over. */
+  readonly closeTold: boolean;
   /** Calls the read callback. In the loop. */
   read(core: BevCore, callbacks: Callbacks): void;
   /** Calls the write callback. In the loop. */

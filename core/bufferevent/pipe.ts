@@ -195,7 +195,7 @@ class Pipe {
  *   wait on each side. Chunks are moved, and nothing is copied.
  * - The end of file of one is `shutdown()` of the other; the other direction goes on.
  * - An error or a timeout of either, an abort, or `free()` of either cuts both by a reset, so that no peer takes a part for
- *   the whole.
+ *   the whole. This also holds for a connection that is over already when the pipe is asked for.
  *
  * Both belong to the pipe from the call on: it takes their callbacks and watermarks, and closes both in the end. What is in
  * their input already is carried too. Rate limits hold. They may be of different kinds, and one may still be connecting.
@@ -207,8 +207,8 @@ class Pipe {
  * `EventError` of the end that failed, `ETIMEDOUT`, `EV_FREED`, or the signal's reason
  * @throws {TypeError} When they are one and the same
  * @throws {RangeError} When a timeout is no duration
- * @throws {EventError} `EV_FREED` when one was freed or is being closed, `EV_BUSY` when a view is open on one, a filter is
- * over it, or it is piped already; both are left as they were
+ * @throws {EventError} `EV_FREED` when one was freed or is being closed: the other is cut. `EV_BUSY` when a view is open on
+ * one, a filter is over it, or it is piped already: both are left as they were
  *
  * @example
  * ```ts
@@ -241,9 +241,14 @@ export async function pipe(a: BufferEvent, b: BufferEvent, options: PipeOptions 
   }
   checkSignal("pipe", options.signal);
   for (const core of [first, second]) {
-    core.live("pipe");
-    if (core.closing !== null) throw new EventError("Cannot pipe: it is being closed", { code: "EV_FREED" });
     if (core.occupant !== null) throw new EventError(`Cannot pipe: ${core.occupant.what}`, { code: "EV_BUSY" });
+  }
+  for (const [core, other] of [[first, second], [second, first]] as const) {
+    if (!core.freed && core.closing === null) continue;
+    // A program that has waited for the second connection meanwhile has nobody else to end it.
+    if (!other.freed) other.reset();
+    core.live("pipe");
+    throw core.raised(new EventError("Cannot pipe: it is being closed", { code: "EV_FREED" }));
   }
   const made = new Pipe(first, second, options);
   made.start();

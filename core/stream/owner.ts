@@ -56,6 +56,8 @@ const ENDING = 0x40;
 const FULL_TOLD = 0x80;
 /** A line was too long, and reading was not enabled since. */
 const LINE_FAILED = 0x100;
+/** `close` was called, or is not going to be. */
+const CLOSE_TOLD = 0x200;
 
 /** What only some connections need. */
 class Rare {
@@ -111,6 +113,10 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
   /** Whether its end is told to `close`. */
   get tellsClose(): boolean {
     return this.opened && this.#protocol.callbacks.close != null && !this.root.loop.freed;
+  }
+
+  get closeTold(): boolean {
+    return (this.#bits & CLOSE_TOLD) !== 0;
   }
 
   get #more(): Rare {
@@ -559,13 +565,18 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
     const reason = rare?.reason ?? root.failure ?? rare?.told;
     this.#protocol.onFreed?.(this as ConnectionOwner<unknown>);
     const { callbacks } = this.#protocol;
-    if (!this.tellsClose) return;
+    if (!this.tellsClose) {
+      this.#bits |= CLOSE_TOLD;
+      return;
+    }
     root.base.once(null, EV_TIMEOUT, () => {
       this.#protocol.onClosed?.();
       try {
         this.#watchAside(callbacks.close?.(this.bev, reason));
       } catch (error) {
         this.failed(error);
+      } finally {
+        this.#bits |= CLOSE_TOLD;
       }
     });
   }
