@@ -269,18 +269,19 @@ export function listenLaws(makeSubject: () => Subject, can: Readonly<Capabilitie
   );
 
   it(
-    "takes pauseAccept as advice where it can't",
+    "accepts what comes while accepting is paused, where it can't pause",
     { skip: can.pauseAccept },
     () =>
       scene(makeSubject(), async (scene) => {
         const listener = await scene.listen({ hostname: "127.0.0.1", port: 0 });
         listener.binding!.pauseAccept();
-        listener.binding!.resumeAccept();
         listener.binding!.unref();
         listener.binding!.ref();
-        const client = scene.connect(listener.address);
-        await client.connected;
-        await listener.accept();
+        const clients = Array.from({ length: 5 }, () => scene.connect(listener.address));
+        await Promise.all(clients.map((client) => client.connected));
+        await scene.until(() => listener.accepted.length === 5, "5 connections");
+        listener.binding!.resumeAccept();
+        listener.binding!.resumeAccept();
       }),
   );
 }
