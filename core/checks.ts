@@ -40,10 +40,31 @@ export function isBytes(value: unknown): value is Uint8Array {
     (value as { [Symbol.toStringTag]?: unknown })[Symbol.toStringTag] === "Uint8Array";
 }
 
-/** Gives `value` if it is a `Uint8Array`. */
+/** Gives `value` if it is a `Uint8Array` whose memory is there. */
 export function checkBytes(verb: string, what: string, value: Uint8Array): Uint8Array {
   if (!isBytes(value)) throw new TypeError(`Cannot ${verb}: ${what} must be a Uint8Array: received ${show(value)}`);
+  if (value.length === 0 && isDetached(value.buffer)) {
+    throw new TypeError(`Cannot ${verb}: the memory of ${what} was transferred: received an empty Uint8Array`);
+  }
   return value;
+}
+
+/** Whether memory was transferred: ES2022 has no property that says so. */
+function isDetached(buffer: ArrayBufferLike): boolean {
+  if (buffer.byteLength > 0) return false;
+  try {
+    new Uint8Array(buffer);
+    return false;
+  } catch {
+    return true;
+  }
+}
+
+/** Whether the memory of `bytes` has its size for good, and belongs to one thread. */
+export function isFixed(bytes: Uint8Array): boolean {
+  // `resizable` is of ES2024. A tag, and not the class: another realm has its own.
+  const buffer = bytes.buffer as { readonly [Symbol.toStringTag]: string; readonly resizable?: boolean };
+  return buffer[Symbol.toStringTag] === "ArrayBuffer" && buffer.resizable !== true;
 }
 
 /** Gives `value` if it can be called. */

@@ -7,12 +7,14 @@
 import { plain, stateError } from "../checks.ts";
 import type { EventError } from "../errors.ts";
 import {
+  checkThere,
   Chunk,
   COUNTED,
   dropUser,
   expose,
   handOut,
   HOSTS,
+  isThere,
   LENT,
   ON_LOAN,
   releasesWait,
@@ -365,7 +367,7 @@ export function movePart(source: Chain, destination: Chain, n: number): void {
   if (last !== null && goesOn(last, chunk, chunk.start, middle)) {
     last.end = middle;
     destination.length += left;
-  } else if (left < SPLIT_COPY_BYTES) appendCopy(destination, view(chunk.data, chunk.start, middle));
+  } else if (left < SPLIT_COPY_BYTES && isThere(chunk)) appendCopy(destination, view(chunk.data, chunk.start, middle));
   else linkBack(destination, shareChunk(chunk, chunk.start, middle));
   chunk.start = middle;
 }
@@ -414,6 +416,7 @@ export function copyTo(chunk: Chunk | null, at: number, n: number, into: Uint8Ar
   let left = n;
   let target = to;
   while (left > 0) {
+    checkThere(chunk as Chunk);
     const { data, end, next, flags } = chunk as Chunk;
     const size = Math.min(left, end - from);
     if ((flags & HOSTS) !== 0 && into.set !== set) expose(chunk as Chunk);

@@ -19,7 +19,9 @@ export function checkChain(chain: Chain): void {
     const { data, start, end } = chunk;
     invariant(data.constructor === Uint8Array, "a chunk's memory is not a plain Uint8Array");
     invariant(Number.isInteger(start) && Number.isInteger(end), "a chunk's window is not whole");
-    invariant(start >= 0 && start < end && end <= data.length, "a chunk is empty or its window is out of its memory");
+    // Memory that was transferred has no length any more.
+    const fits = end <= data.length || data.length === 0;
+    invariant(start >= 0 && start < end && fits, "a chunk is empty or its window is out of its memory");
     invariant(
       (chunk.source !== null) === ((chunk.flags & COUNTED) !== 0),
       "COUNTED does not say whether there is a source",

@@ -6,7 +6,8 @@
  * keeps it, too: it goes back when no chunk has it any more, and never when somebody outside has got a view.
  */
 
-import { invariant } from "../errors.ts";
+import { stateError } from "../checks.ts";
+import { type EventError, invariant } from "../errors.ts";
 import { engine, part } from "./engine.ts";
 import { Loan } from "./loan.ts";
 
@@ -22,6 +23,9 @@ export const COUNTED = 8;
 export const HOSTS = 16;
 /** The flags of a chunk of a loan's that is in no other buffer. */
 export const ON_LOAN: number = COUNTED | HOSTS;
+
+/** The code of the error when a chunk's memory is gone. */
+export const DETACHED = "EV_DETACHED";
 
 /** A window of memory in a chain. Never empty while it is linked. */
 export class Chunk {
@@ -51,6 +55,21 @@ export class Chunk {
   }
 }
 
+/** Whether the memory of a chunk is there: a user may have transferred it to a worker, for instance, or made it smaller. */
+export function isThere(chunk: Chunk): boolean {
+  return chunk.end <= chunk.data.length;
+}
+
+/** Throws unless the memory of a chunk is there. Whoever reads it asks first: JavaScript would read nothing, without a word. */
+export function checkThere(chunk: Chunk): void {
+  if (chunk.end > chunk.data.length) throw lost();
+}
+
+/** The error of memory that is gone. */
+export function lost(): EventError {
+  return stateError("use the bytes of a buffer", "their memory was transferred or made smaller", DETACHED);
+}
+
 /** Memory that someone wants to hear of when its last user is done. */
 export class Source {
   /** How many chunks and handles use it. */
@@ -74,6 +93,7 @@ export class Source {
 /** The bytes of `chunk` from `start` to `end`, in memory that stays as it is, to hand out. */
 export function handOut(chunk: Chunk, start: number, end: number): Uint8Array {
   expose(chunk);
+  checkThere(chunk);
   const { data, buffer } = chunk;
   if (buffer === null || end - start <= engine.copyBytes) return part(data, start, end);
   // On V8 half the cost of subarray().

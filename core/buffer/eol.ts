@@ -3,7 +3,7 @@
  * nothing has come, so that a line is looked at once however many pieces it comes in.
  */
 
-import type { Chunk } from "./chunk.ts";
+import { checkThere, type Chunk } from "./chunk.ts";
 import type { Chain } from "./chain.ts";
 import {
   EVBUFFER_EOL_ANY,
@@ -57,6 +57,7 @@ const WORDS_BYTES = 512;
 
 /** Finds `byte` in the memory of `chunk` between `from` and `to`; −1 when it is not there. */
 export function findByte(chunk: Chunk, byte: number, from: number, to: number): number {
+  checkThere(chunk);
   return findWith(chunk.data, chunk.words ?? wordsOf(chunk, to - from), byte, from, to);
 }
 
@@ -154,6 +155,7 @@ export function scanEol(chunk: Chunk, at: number, pos: number, eol: number): num
 
 function scanAny(chunk: Chunk, at: number, pos: number): number {
   for (let here = chunk, start = at;;) {
+    checkThere(here);
     const { data, end } = here;
     for (let i = start; i < end; i++) {
       const byte = data[i];
@@ -177,6 +179,7 @@ function scanAny(chunk: Chunk, at: number, pos: number): number {
 function runLength(chunk: Chunk, at: number): number {
   let n = 0;
   for (let here: Chunk | null = chunk, from = at; here !== null; here = here.next, from = here?.start ?? 0) {
+    checkThere(here);
     const { data, end } = here;
     for (let i = from; i < end; i++) {
       if (data[i] !== LF && data[i] !== CR) return n;

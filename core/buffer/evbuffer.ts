@@ -12,6 +12,7 @@ import {
   checkFunction,
   checkLimit,
   isBytes,
+  isFixed,
   plain,
   show,
   stateError,
@@ -43,8 +44,10 @@ import {
 } from "./chain.ts";
 import { view } from "./engine.ts";
 import {
+  checkThere,
   Chunk,
   COUNTED,
+  dropUser,
   expose,
   FILE,
   LENT,
@@ -272,7 +275,11 @@ export class EvBuffer {
    * into other memory or freed, in this buffer and in all that share it. An empty array is released at once; one that
    * was refused never. Without `onRelease` the memory is the buffer's for good.
    *
-   * Lines out of memory that has an `onRelease` are copied, since its owner may use it again.
+   * Lines out of memory that has an `onRelease` are copied, since its owner may use it again. Memory that can change by
+   * itself, a `SharedArrayBuffer` or a resizable `ArrayBuffer`, is copied and released at once.
+   *
+   * Do not transfer the memory (`postMessage()`, `structuredClone()`) before it is released. What reads the bytes then throws
+   * an `EventError` with the code `EV_DETACHED`, and a connection that was to send them fails with it.
    *
    * libevent: `evbuffer_add_reference`
    *
@@ -304,7 +311,10 @@ export class EvBuffer {
       return;
     }
     const origSize = chain.length;
-    if (onRelease === undefined) {
+    if (!isFixed(bytes)) {
+      appendCopy(chain, bytes);
+      if (onRelease !== undefined) dropUser(new Source(bytes, onRelease));
+    } else if (onRelease === undefined) {
       adoptBack(chain, bytes);
     } else {
       if (chain.side !== null) chain.side.reservation = null;
@@ -673,6 +683,7 @@ export class EvBuffer {
     if (count === 0 || count > chain.length) return null;
     linearize(chain, count);
     const first = chain.first as Chunk;
+    checkThere(first);
     expose(first);
     const bytes = view(first.data, first.start, first.start + count);
     if (releasesWait()) runReleases();
@@ -713,6 +724,7 @@ export class EvBuffer {
     let start = cursor.at;
     for (let chunk = cursor.chunk; chunk !== null && left > 0; chunk = chunk.next, start = chunk?.start ?? 0) {
       const size = Math.min(left, chunk.end - start);
+      checkThere(chunk);
       expose(chunk);
       vecs.push(view(chunk.data, start, start + size));
       left -= size;
@@ -1172,6 +1184,7 @@ export class EvBuffer {
   toString(): string {
     const first = this.#chain.first;
     if (first === null) return "";
+    checkThere(first);
     return decodeUtf8(first.next === null ? view(first.data, first.start, first.end) : this.toUint8Array());
   }
 
@@ -2012,7 +2025,7 @@ function checkBuffer(verb: string, value: EvBuffer): Chain {
 
 function toBytes(verb: string, what: string, data: Uint8Array | string): Uint8Array {
   if (typeof data === "string") return encodeUtf8(data);
-  if (isBytes(data)) return data;
+  if (isBytes(data)) return checkBytes(verb, what, data);
   throw new TypeError(`Cannot ${verb}: ${what} must be a Uint8Array or a string: received ${show(data)}`);
 }
 

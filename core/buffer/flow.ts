@@ -3,7 +3,7 @@
  * is frozen: that is the user's word, and the owner of a buffer froze it against the user.
  */
 
-import { Chunk, expose, HOSTS, LENT, ON_LOAN, replaceMemory } from "./chunk.ts";
+import { checkThere, Chunk, expose, HOSTS, isThere, LENT, ON_LOAN, replaceMemory } from "./chunk.ts";
 import {
   adoptBack,
   appendCopy,
@@ -53,7 +53,7 @@ function gather(chain: Chain, last: Chunk, bytes: Uint8Array): void {
   const n = bytes.length;
   const size = last.end - last.start;
   const inPlace = last.data === pool.memory && last.end === pool.fill && n <= pool.room;
-  if (inPlace || last.flags !== 0 || size + n > GATHER_BYTES || chain.side !== null) {
+  if (inPlace || last.flags !== 0 || size + n > GATHER_BYTES || chain.side !== null || !isThere(last)) {
     appendCopy(chain, bytes);
     return;
   }
@@ -107,9 +107,19 @@ export function unpinChain(chain: Chain): void {
   const first = chain.first;
   if (first === null || n > UNPIN_BYTES || first.data.length < LARGE_BYTES || first.data.length < 4 * n) return;
   for (let chunk: Chunk | null = first; chunk !== null; chunk = chunk.next) {
-    if (chunk.flags !== 0 && chunk.flags !== ON_LOAN) return;
+    if ((chunk.flags !== 0 && chunk.flags !== ON_LOAN) || !isThere(chunk)) return;
   }
   relocate(chain, n);
+}
+
+/** Whether the memory of the first `n` bytes is there. */
+export function isFrontThere(chain: Chain, n: number): boolean {
+  let left = n;
+  for (let chunk = chain.first; chunk !== null && left > 0; chunk = chunk.next) {
+    if (!isThere(chunk)) return false;
+    left -= chunk.end - chunk.start;
+  }
+  return true;
 }
 
 const NONE: Uint8Array = /* @__PURE__ */ new Uint8Array(0);
@@ -162,6 +172,7 @@ function gatherFront(chain: Chain, first: Chunk): void {
 
 /** The front of a chunk, in memory that nobody writes to: what was lent is copied, and then is not lent any more. */
 function ownedExtent(chain: Chain, chunk: Chunk, maxBytes: number): Uint8Array {
+  checkThere(chunk);
   // No more than a write's worth is copied at once, and none of it twice, however little the transport takes.
   if ((chunk.flags & LENT) !== 0) copyLent(chain, chunk, Math.min(chunk.end - chunk.start, WRITE_BYTES));
   return part(chunk.data, chunk.start, Math.min(chunk.end, chunk.start + maxBytes));

@@ -3,7 +3,7 @@
  */
 
 import { show } from "../checks.ts";
-import type { Chunk } from "./chunk.ts";
+import { checkThere, type Chunk } from "./chunk.ts";
 import { appendCopy, type Chain, changed, dropFront } from "./chain.ts";
 
 const eight = /* @__PURE__ */ new ArrayBuffer(8);
@@ -19,10 +19,12 @@ export function takeNumber(chain: Chain, n: number): boolean {
   const origSize = chain.length;
   if (origSize < n) return false;
   let chunk = chain.first as Chunk;
+  checkThere(chunk);
   let at = chunk.start;
   for (let i = 0; i < n; i++) {
     if (at === chunk.end) {
       chunk = chunk.next as Chunk;
+      checkThere(chunk);
       at = chunk.start;
     }
     memory[i] = chunk.data[at++] as number;

@@ -6,10 +6,21 @@
  */
 
 import { blame, type BufferOwner, FRONT_CLOSED, refuse } from "./chain.ts";
-import type { EventError } from "../errors.ts";
+import { EventError } from "../errors.ts";
 import { checkChain } from "./check.ts";
+import { DETACHED, lost } from "./chunk.ts";
 import { chainOf, type EvBuffer } from "./evbuffer.ts";
-import { consumeChain, extentsOf, feedChain, firstExtentOf, loanOf, moveChain, takeChain, unpinChain } from "./flow.ts";
+import {
+  consumeChain,
+  extentsOf,
+  feedChain,
+  firstExtentOf,
+  isFrontThere,
+  loanOf,
+  moveChain,
+  takeChain,
+  unpinChain,
+} from "./flow.ts";
 import type { Loan } from "./loan.ts";
 import { searchFront } from "./search.ts";
 
@@ -93,6 +104,16 @@ export function blameBuffer(buffer: EvBuffer, error: EventError): EventError {
 export function checkFront(buffer: EvBuffer, verb: string): void {
   const chain = chainOf(buffer);
   if ((chain.state & FRONT_CLOSED) !== 0) refuse(chain, verb);
+}
+
+/** What is wrong when the memory of the first `n` bytes is gone; null when it is there. O(chunks). */
+export function lostIn(buffer: EvBuffer, n: number): EventError | null {
+  return isFrontThere(chainOf(buffer), n) ? null : lost();
+}
+
+/** The error, if it says that the memory of a buffer's bytes is gone; null for any other. */
+export function asDetached(error: unknown): EventError | null {
+  return error instanceof EventError && error.code === DETACHED ? error : null;
 }
 
 /** Throws unless the buffer's invariants hold. For tests. O(chunks). */

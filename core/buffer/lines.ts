@@ -3,7 +3,7 @@
  */
 
 import { checkEol, stateError } from "../checks.ts";
-import { type Chunk, dropUser, expose, handOut, LENT } from "./chunk.ts";
+import { checkThere, type Chunk, dropUser, expose, handOut, LENT } from "./chunk.ts";
 import { blame, type Chain, changed, copyFront, dropFront, FRONT_CLOSED, lookFront } from "./chain.ts";
 import { hasCallbacks } from "./callbacks.ts";
 import { findByte, findWith, hasMemo, isSimple, lastByteOf, scan, scanFront, wordsOf } from "./eol.ts";
@@ -114,6 +114,7 @@ function linesOfChunk(
   const takesCr = eol === EVBUFFER_EOL_CRLF;
   const { data, end: chunkEnd, source } = chunk;
   let start = chunk.start;
+  checkThere(chunk);
   expose(chunk);
   const words = wordsOf(chunk, chunkEnd - start);
   for (
@@ -154,15 +155,16 @@ function oneLine(
   }
   if (length > maxBytes) throw tooLong(chain, maxBytes, length);
   const eolLength = scan.eolLength;
+  checkThere(chunk);
   const { data, start, end, source } = chunk;
+  const whole = length <= end - start;
+  const copy = whole ? data : copyFront(chain, length);
   chain.version = (chain.version + 1) | 0;
   run.lines++;
   run.deleted += length + eolLength;
-  if (length <= end - start) {
-    expose(chunk);
-    return showLine(chain, length + eolLength, source, fn, data, start, start + length);
-  }
-  return showLine(chain, length + eolLength, source, fn, copyFront(chain, length), 0, length);
+  if (!whole) return showLine(chain, length + eolLength, source, fn, copy, 0, length);
+  expose(chunk);
+  return showLine(chain, length + eolLength, source, fn, data, start, start + length);
 }
 
 /** Drops `n` bytes, then shows a line in memory that isn't given back before `fn` has returned. */

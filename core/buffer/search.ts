@@ -2,7 +2,7 @@
  * Finding bytes across chunks.
  */
 
-import type { Chunk } from "./chunk.ts";
+import { checkThere, type Chunk } from "./chunk.ts";
 import type { Chain } from "./chain.ts";
 import { note } from "./eol.ts";
 import { cursor, locate, walk } from "./position.ts";
@@ -19,9 +19,11 @@ export const hit: { chunk: Chunk | null; at: number } = { chunk: null, at: 0 };
 export function searchChain(chunk: Chunk | null, at: number, pos: number, needle: Uint8Array, limit: number): number {
   const m = needle.length;
   let base = pos;
+  if (chunk !== null) checkThere(chunk);
   if (chunk !== null) begin(chunk.data, needle, at, chunk.end);
   for (let here = chunk, start = at; here !== null; here = here.next, start = here?.start ?? 0) {
     if (base + m > limit) return -1;
+    checkThere(here);
     const end = Math.min(here.end, start + limit - base);
     const found = findWhole(here.data, needle, start, end);
     if (found >= 0) return report(here, found, base + found - start);
@@ -72,7 +74,9 @@ function matches(chunk: Chunk, at: number, needle: Uint8Array): boolean {
   for (let j = 0; j < needle.length; j++) {
     while (here !== null && i === here.end) {
       here = here.next;
-      if (here !== null) i = here.start;
+      if (here === null) return false;
+      checkThere(here);
+      i = here.start;
     }
     if (here === null || here.data[i] !== needle[j]) return false;
     i++;

@@ -2,6 +2,7 @@
 
 import { BEV_ERROR, BEV_FINISHED, BEV_NEED_MORE, BEV_NORMAL, BEV_OK } from "../flags.ts";
 import type { EvBuffer } from "../buffer/evbuffer.ts";
+import { asDetached } from "../buffer/internal.ts";
 import type { EventError } from "../errors.ts";
 import type { BufferEventFilter } from "./filter.ts";
 
@@ -38,6 +39,8 @@ export class FilterRun {
   readonly source: EvBuffer;
   readonly destination: EvBuffer;
   readonly #filter: BufferEventFilter;
+  /** The memory of bytes that the filter was to take is gone. */
+  #lost: EventError | null = null;
   /** Whether it is the source that belongs to the filter, with a front that is closed to the user. */
   readonly #outward: boolean;
   readonly #owner: FilterOwner;
@@ -56,9 +59,9 @@ export class FilterRun {
     this.#outward = outward;
   }
 
-  /** Why the filter has failed, if it says so. */
+  /** Why the filter has failed, if it says so, or what it works on is gone. */
   get error(): EventError | null {
-    return this.#filter.error ?? null;
+    return this.#lost ?? this.#filter.error ?? null;
   }
 
   /**
@@ -98,12 +101,17 @@ export class FilterRun {
     const { source, destination } = this;
     const filter = this.#filter;
     this.running = true;
+    this.#lost = null;
     if (this.#outward) source.unfreeze(true);
     else destination.unfreeze(false);
     try {
       const result = filter(source, destination, limit, mode);
       if (result === BEV_OK || result === BEV_NEED_MORE || result === BEV_ERROR) return result;
       throw new TypeError(`Cannot filter: the result is not BEV_OK, BEV_NEED_MORE or BEV_ERROR: received ${result}`);
+    } catch (error) {
+      this.#lost = asDetached(error);
+      if (this.#lost === null) throw error;
+      return BEV_ERROR;
     } finally {
       this.running = false;
       if (!this.#owner.freed) {

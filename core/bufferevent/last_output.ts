@@ -40,6 +40,7 @@ class LastOutput implements ReadinessObserver {
   readonly #stream: Stream;
   readonly #rate: RateLimits | null;
   readonly #settle: (delivered: boolean) => void;
+  #over = false;
   /** Takes back the end of the attempt to connect. */
   #cancelConnecting: (() => void) | null = null;
   /** Takes back the next tick of the rate limit. */
@@ -59,6 +60,8 @@ class LastOutput implements ReadinessObserver {
 
   onReady(): void {
     const stream = this.#stream;
+    // The connection may fail inside the call that sends.
+    if (this.#over) return;
     if (!stream.connected && !stream.gone) return;
     this.#cancelConnecting?.();
     this.#cancelConnecting = null;
@@ -95,12 +98,14 @@ class LastOutput implements ReadinessObserver {
   }
 
   #finish(): void {
+    if (this.#over) return;
     this.#stop();
     this.#stream.unobserve(this);
     this.#stream.finish(this.bytes, this.#settle);
   }
 
   #stop(): void {
+    this.#over = true;
     this.#cancelConnecting?.();
     this.#cancelSleep?.();
     this.#cancelConnecting = this.#cancelSleep = null;

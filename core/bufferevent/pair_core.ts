@@ -12,7 +12,7 @@ import {
   EV_WRITE,
 } from "../flags.ts";
 import { EventError } from "../errors.ts";
-import { consume, moveBytes } from "../buffer/internal.ts";
+import { consume, lostIn, moveBytes } from "../buffer/internal.ts";
 import type { EventBase } from "../loop/event_base.ts";
 import { BevCore } from "./core.ts";
 import { atDeadline } from "../loop/deadline.ts";
@@ -67,6 +67,11 @@ export class PairCore extends BevCore {
         if (to.rate !== null) most = to.rate.budget(EV_READ, Math.min(most, to.maxSingleRead));
         if (most > 0 && this.rate !== null) most = this.rate.budget(EV_WRITE, most);
         if (most === 0) break;
+      }
+      const lost = lostIn(output, most);
+      if (lost !== null) {
+        this.#failSending(lost);
+        break;
       }
       const n = moveBytes(output, to.input, most);
       moved = true;
@@ -169,9 +174,19 @@ export class PairCore extends BevCore {
   /** Output that waits for a partner that was freed is told once, as a socket does. */
   #failOutput(): void {
     if (!this.#eofOnFree || this.output.length === 0 || !this.writing || this.closing !== null) return;
+    this.#tellWriteError(new EventError("Cannot write: the partner was freed", { code: "EPIPE", syscall: "write" }));
+  }
+
+  #tellWriteError(error: EventError): void {
     this.disable(EV_WRITE);
-    const error = new EventError("Cannot write: the partner was freed", { code: "EPIPE", syscall: "write" });
     this.triggerEvent(BEV_EVENT_WRITING | BEV_EVENT_ERROR, error);
+  }
+
+  /** Bytes of the output are gone. The partner is not to take what it has got for the whole. */
+  #failSending(error: EventError): void {
+    this.#cutOff = true;
+    if (this.#settle === null) this.#tellWriteError(error);
+    else this.#settle(false);
   }
 
   // ---- the rest

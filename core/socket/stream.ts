@@ -10,7 +10,17 @@
 import { EAGAIN, ENOTCONN, EV_CLOSED, EV_READ, EV_WRITE } from "../flags.ts";
 import { EventError } from "../errors.ts";
 import { EvBuffer } from "../buffer/evbuffer.ts";
-import { checkFront, consume, extentLoan, extents, firstExtent, moveBytes, unpin } from "../buffer/internal.ts";
+import {
+  asDetached,
+  checkFront,
+  consume,
+  extentLoan,
+  extents,
+  firstExtent,
+  lostIn,
+  moveBytes,
+  unpin,
+} from "../buffer/internal.ts";
 import type { Loan } from "../buffer/loan.ts";
 import type { Address, Runtime, TransportBinding, TransportSink } from "../runtime.ts";
 import { atDeadline } from "../loop/deadline.ts";
@@ -255,6 +265,8 @@ export class Stream extends StreamState implements TransportSink, Lingering {
     const wanted = Math.min(most, from.length);
     const code = this.#unsendable("sendBuffer", wanted);
     if (code !== 0 || wanted === 0) return code;
+    const lost = lostIn(from, wanted);
+    if (lost !== null) throw lost;
     const unsent = this.#unsent ??= new EvBuffer();
     const room = SEND_LIMIT - unsent.length;
     if (room <= 0) return EAGAIN;
@@ -287,6 +299,21 @@ export class Stream extends StreamState implements TransportSink, Lingering {
   #writeFrom(buffer: EvBuffer, most: number): number {
     const binding = this.binding;
     if (binding === null) return 0;
+    try {
+      return this.#writeTo(binding, buffer, most);
+    } catch (error) {
+      const lost = asDetached(error);
+      if (lost === null) throw error;
+      // The peer must not take what comes behind the lost bytes for what follows.
+      if (!this.gone) {
+        binding.reset();
+        this.#end(lost, false);
+      }
+      return 0;
+    }
+  }
+
+  #writeTo(binding: TransportBinding, buffer: EvBuffer, most: number): number {
     let total = 0;
     while (total < most && buffer.length > 0) {
       const wanted = Math.min(most - total, WRITE_CHUNK);
@@ -358,15 +385,13 @@ export class Stream extends StreamState implements TransportSink, Lingering {
    * the connection failed. `reset()` ends the wait. No loop is needed.
    */
   finish(last: EvBuffer, onFinished: (delivered: boolean) => void): void {
-    const side = this.rare;
-    side.onFinished = onFinished;
     if (last.length > 0 && this.connected && !this.shut && !this.gone) {
       const unsent = this.#unsent ??= new EvBuffer();
       moveBytes(last, unsent, last.length);
       this.#writeFrom(unsent, unsent.length);
     }
     const delivered = this.error === null && last.length === 0;
-    if (!delivered) side.onFinished = (): void => onFinished(false);
+    this.rare.onFinished = delivered ? onFinished : (): void => onFinished(false);
     this.state |= AWAITED;
     this.close();
     if (this.gone) this.#finished(delivered);

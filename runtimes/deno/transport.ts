@@ -4,6 +4,7 @@
  * @module
  */
 
+import { lost } from "../../core/buffer/chunk.ts";
 import type { Loan } from "../../core/buffer/loan.ts";
 import type { EventError } from "../../core/errors.ts";
 import type { StartTlsOptions, TlsInfo, TlsRole } from "../../core/tls.ts";
@@ -57,6 +58,8 @@ export class DenoTransport implements TransportBinding {
 
   /** What is being written: one piece at a time. */
   piece: Uint8Array | undefined;
+  /** How many bytes of it have not been written. */
+  pieceLeft = 0;
   /** What it lies in, if that is on loan. */
   pieceLoan: Loan | undefined;
   /** Connected, and neither our FIN was asked for nor anything failed. */
@@ -197,6 +200,7 @@ export class DenoTransport implements TransportBinding {
     }
     const piece = chunk.length > WRITE_SLICE ? chunk.subarray(0, WRITE_SLICE) : chunk;
     this.piece = piece;
+    this.pieceLeft = piece.length;
     if (loan !== undefined) {
       loan.hold();
       this.pieceLoan = loan;
@@ -208,7 +212,10 @@ export class DenoTransport implements TransportBinding {
   wrote: (n: number) => void = (n) => {
     if (this.closed) return;
     const piece = this.piece!;
-    if (n < piece.length) {
+    this.pieceLeft -= n;
+    if (this.pieceLeft > 0) {
+      // Its owner has transferred it, and what is left with it.
+      if (piece.length === 0) return this.fail(lost(), "write");
       this.piece = piece.subarray(n);
       this.conn!.write(this.piece).then(this.wrote, this.writeFailed);
       return;
