@@ -174,7 +174,7 @@ export interface Runtime {
    * Why a capability is false, for the error of whoever asks for it, such as "it takes Node 22.12 or later, and this is 20.16.0".
    * Without a reason the error says that the host can't.
    */
-  readonly lacks?: Readonly<Partial<Record<keyof Capabilities, string>>>;
+  readonly lacks?: Readonly<Partial<Record<keyof Capabilities, string>>> | undefined;
   /** How many listeners, connections and datagram sockets are open now: what a test of leaks looks at. */
   readonly openHandles: number;
   /**

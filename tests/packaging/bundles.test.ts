@@ -51,7 +51,7 @@ export { nodeRuntime } from "trivent/node";`,
     assertNone(
       classes,
       "FileSegment Overlapped Operation Operations Completions TokenBucketConfig RateLimits RateLimitGroup GroupCore " +
-        "LastOutput FilterCore PairCore Poller CompletionPort Server StreamSocket DenoTransport BunTransport SimHostRuntime",
+        "FilterCore PairCore Poller CompletionPort Server StreamSocket DenoTransport BunTransport SimHostRuntime",
     );
   });
 
