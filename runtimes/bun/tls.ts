@@ -5,10 +5,8 @@
  */
 
 import type { TlsInfo, TlsRole } from "../../core/tls.ts";
-import { builtin } from "../shared/host.ts";
-import { isNumeric, type TlsSettings } from "../shared/tls.ts";
+import { isNumeric, otherAddress, type TlsSettings } from "../shared/tls.ts";
 import type { BunSocket, BunTls } from "../types/bun.ts";
-import type { NodeTls } from "../types/node_tls.ts";
 
 /**
  * Options in Bun's words.
@@ -44,7 +42,7 @@ export function objection(
   if (role === "client" && isNumeric(settings.serverName)) {
     // Bun names a chain that can't be verified before a name that is another.
     const verified = success ? socket.authorized === true : isOtherName(reason);
-    return verified ? otherAddress(socket, settings.serverName) : reason ?? "not verified";
+    return verified ? otherAddress(socket.getPeerCertificate?.()?.raw, settings.serverName) : reason ?? "not verified";
   }
   if (success && role === "server" && !settings.requestCert) return undefined;
   return success && socket.authorized === true ? undefined : reason ?? "not verified";
@@ -53,13 +51,6 @@ export function objection(
 /** Whether the certificate can be verified, but is for another name. */
 function isOtherName(reason: unknown): boolean {
   return (reason as { code?: unknown } | null | undefined)?.code === "ERR_TLS_CERT_ALTNAME_INVALID";
-}
-
-/** What there is against a certificate that must be for an address. */
-function otherAddress(socket: BunSocket, address: string): unknown {
-  const certificate = socket.getPeerCertificate?.();
-  if (!certificate?.raw) return "the peer has shown no certificate";
-  return builtin<NodeTls>("node:tls").checkServerIdentity(address, certificate);
 }
 
 /** What the handshake has found. */

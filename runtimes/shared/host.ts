@@ -53,10 +53,13 @@ export function builtin<T>(name: string): T {
   return module as T;
 }
 
-/** A host name as the protocols have it: letters other than ASCII in the form of IDNA (`xn--…`). */
+/**
+ * A host name as the protocols have it: letters other than ASCII in the form of IDNA (`xn--…`). The function of Node reads it
+ * as a URL's, and stops at a `/`: what has such characters is no host name, and stays as it is.
+ */
 export function asciiName(name: string): string {
   // deno-lint-ignore no-control-regex
-  if (/^[\x00-\x7f]*$/.test(name)) return name;
+  if (/^[\x00-\x7f]*$/.test(name) || /[^\w.\-\u0080-\uffff]/.test(name)) return name;
   return builtin<NodeUrl>("node:url").domainToASCII(name) || name;
 }
 

@@ -6,8 +6,15 @@
 
 import type { TlsInfo, TlsRole } from "../../core/tls.ts";
 import { builtin } from "./host.ts";
-import type { NodeCrypto, NodeSecureContext, NodeStream, NodeTls, NodeTlsSocket } from "../types/node_tls.ts";
-import { isNumeric, tlsError, type TlsSettings } from "./tls.ts";
+import type {
+  NodeCrypto,
+  NodeSecureContext,
+  NodeStream,
+  NodeTls,
+  NodeTlsName,
+  NodeTlsSocket,
+} from "../types/node_tls.ts";
+import { isNumeric, otherAddress, tlsError, type TlsSettings } from "./tls.ts";
 
 function nodeTls(): NodeTls {
   return builtin<NodeTls>("node:tls");
@@ -59,7 +66,9 @@ export function secureOver(
   const tls = nodeTls();
   if (role === "server") return new tls.TLSSocket(raw, { ...shared, isServer: true, requestCert });
   // A name is told to the server, and is then what its certificate must have; an address is only the latter.
-  const name = isNumeric(serverName) ? { host: serverName } : { host: serverName, servername: serverName };
+  const name: NodeTlsName = isNumeric(serverName)
+    ? { host: serverName, checkServerIdentity: (host, certificate) => otherAddress(certificate.raw, host) }
+    : { host: serverName, servername: serverName };
   return tls.connect({ ...shared, ...name, socket: raw });
 }
 

@@ -6,7 +6,8 @@
 
 import { EventError } from "../../core/errors.ts";
 import type { Pem, StartTlsOptions } from "../../core/tls.ts";
-import { asciiName } from "./host.ts";
+import type { NodeCrypto } from "../types/node_tls.ts";
+import { asciiName, builtin } from "./host.ts";
 
 /** Options of TLS with everything in its place. */
 export interface TlsSettings {
@@ -56,6 +57,23 @@ function text(pem: Pem): string {
  */
 export function isNumeric(name: string): boolean {
   return name.includes(":") || /^[\d.]+$/.test(name);
+}
+
+/**
+ * What there is against a certificate that must be for a numeric address. Not `tls.checkServerIdentity()`, which on Node 22.23
+ * and from 24.17 on finds no IPv6 address (nodejs/node#64144): remove when those are not supported any more.
+ *
+ * @param certificate In DER
+ */
+export function otherAddress(certificate: Uint8Array | undefined, address: string): Error | undefined {
+  if (certificate === undefined) return new Error("the peer has shown none");
+  const { X509Certificate } = builtin<NodeCrypto>("node:crypto");
+  try {
+    if (new X509Certificate(certificate).checkIP(address) !== undefined) return undefined;
+  } catch {
+    // Not an address: nor is it one of the certificate's.
+  }
+  return Object.assign(new Error(`it is not for the address ${address}`), { code: "ERR_TLS_CERT_ALTNAME_INVALID" });
 }
 
 /** OpenSSL's names of what is wrong with a certificate (X509_V_ERR_…), which all three hosts use, and Node's own. */

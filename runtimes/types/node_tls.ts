@@ -21,6 +21,15 @@ export interface NodeTlsShared {
   ALPNProtocols?: string[];
 }
 
+/** What the server's certificate must be for. */
+export interface NodeTlsName {
+  host: string;
+  /** What the server is told. */
+  servername?: string;
+  /** What there is against the certificate. */
+  checkServerIdentity?: (host: string, certificate: { raw?: Uint8Array }) => Error | undefined;
+}
+
 /** `node:tls`. */
 export interface NodeTls {
   createSecureContext(options: {
@@ -29,9 +38,7 @@ export interface NodeTls {
     ca?: string[];
     sessionIdContext: string;
   }): NodeSecureContext;
-  connect(options: NodeTlsShared & { socket: NodeStream; host: string; servername?: string }): NodeTlsSocket;
-  /** What there is against a certificate that must be for a name or a numeric address. */
-  checkServerIdentity(name: string, certificate: object): Error | undefined;
+  connect(options: NodeTlsShared & NodeTlsName & { socket: NodeStream }): NodeTlsSocket;
   readonly TLSSocket: new (
     raw: NodeStream,
     options: NodeTlsShared & { isServer: true; requestCert: boolean },
@@ -56,7 +63,9 @@ export interface NodeTlsSocket extends NodeSocket {
 
 /** `node:crypto`. */
 export interface NodeCrypto {
-  readonly X509Certificate: new (pem: string) => { checkPrivateKey(key: object): boolean };
+  readonly X509Certificate: new (
+    certificate: string | Uint8Array,
+  ) => { checkPrivateKey(key: object): boolean; checkIP(address: string): string | undefined };
   createPrivateKey(pem: string): object;
 }
 
