@@ -166,8 +166,8 @@ export type TimerToken = object | number;
  * is reported later, through `defer` or a promise), but for what a method's own text says.
  */
 export interface Runtime {
-  /** Which adapter this is. */
-  readonly name: "node" | "deno" | "bun" | "sim";
+  /** Which adapter this is: `node`, `deno`, `bun` or `sim`, or what a runtime of your own is called. */
+  readonly name: string;
   /** What the host can do. */
   readonly capabilities: Readonly<Capabilities>;
   /**

@@ -13,7 +13,7 @@ import { basename, join } from "node:path";
 import { buildDist, buildExamples, buildTests } from "./tools/build.mjs";
 import { countTests } from "./tools/junit.mjs";
 import { endAllOnExit, run } from "./tools/processes.mjs";
-import { findRuntime, plainEnvironment, ROOT, RUNTIMES } from "./tools/runtimes.mjs";
+import { findRuntime, plainEnvironment, ROOT, RUNTIME_NAMES } from "./tools/runtimes.mjs";
 
 const NODE_ONLY = ["tests/packaging/", "tests/programs/"];
 const TIMEOUT_MS = 120_000;
@@ -22,9 +22,9 @@ const NODE_ONLY_TIMEOUT_MS = 900_000;
 /** A test machine has two cores, and most tests wait more than they compute. */
 const JOBS = Number(process.env.TRIVENT_TEST_JOBS ?? 2);
 
-const chosen = process.argv.slice(2).filter((word) => RUNTIMES.includes(word));
-const filters = process.argv.slice(2).filter((word) => !RUNTIMES.includes(word));
-const runtimes = chosen.length > 0 ? RUNTIMES.filter((name) => chosen.includes(name)) : RUNTIMES;
+const chosen = process.argv.slice(2).filter((word) => RUNTIME_NAMES.includes(word));
+const filters = process.argv.slice(2).filter((word) => !RUNTIME_NAMES.includes(word));
+const runtimes = chosen.length > 0 ? RUNTIME_NAMES.filter((name) => chosen.includes(name)) : RUNTIME_NAMES;
 const scratch = join(ROOT, "build", `tests-${process.pid}`);
 const started = performance.now();
 

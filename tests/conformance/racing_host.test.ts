@@ -56,14 +56,14 @@ describe(`connecting by name on ${host.name}`, () => {
     const { port } = server.address as InetAddress;
     await server.close();
     const error = await assertRejects(
-      () => connect({ runtime: resolving("127.0.0.1", "127.0.0.2"), hostname: "several", port }, {}),
+      () => connect({ runtime: resolving("127.0.0.1", "::1"), hostname: "several", port }, {}),
       EventError,
     ) as EventError;
     assertEquals([error.code, error.errors?.map(({ code }) => code)], [
       "ECONNREFUSED",
       ["ECONNREFUSED", "ECONNREFUSED"],
     ]);
-    assert(error.message.includes("127.0.0.2"), error.message);
+    assert(error.message.includes("127.0.0.1"), error.message);
     assert(host.openHandles <= STAYS, `${host.openHandles} handles`);
   });
 });

@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { after, describe, it } from "node:test";
 import { assertEquals, assertRejects } from "@std/assert";
 import { connect, detectRuntime, EventError, type SocketBufferEvent, type TlsConnectOptions } from "../../mod.ts";
+import { needs } from "../tools/needs.ts";
 import { makeCertificates } from "./certificates.ts";
 import { gnutlsServer, noTls, opensslServer, plainServer, until } from "./tls_peers.ts";
 
@@ -119,22 +120,24 @@ describe(`the server's name in TLS on ${host.name}`, { skip }, () => {
 
   for (const change of [false, true]) {
     const how = change ? "by startTls()" : "at once";
-    it(`may be 127.0.0.1 or ::1 where a server refuses such names in SNI, ${how}`, async (context) => {
-      const server = await gnutlsServer([
-        "--x509certfile",
-        join(directory, "names.pem"),
-        "--x509keyfile",
-        join(directory, "names.key"),
-      ]);
-      if (server === undefined) return context.skip("gnutls-serv is not installed");
-      const { program, port } = server;
-      for (const hostname of ["127.0.0.1", "::1"]) {
-        const tls = change ? { ca, serverName: hostname } : { ca };
-        assertEquals(await talk({ hostname, port }, tls, change), { reply: "desserts", authorized: true }, hostname);
-      }
-      await program.kill();
-      await assertNothingOpen();
-    });
+    it(
+      `may be 127.0.0.1 or ::1 where a server refuses such names in SNI, ${how}`,
+      { skip: needs("gnutls-serv") },
+      async () => {
+        const { program, port } = await gnutlsServer([
+          "--x509certfile",
+          join(directory, "names.pem"),
+          "--x509keyfile",
+          join(directory, "names.key"),
+        ]);
+        for (const hostname of ["127.0.0.1", "::1"]) {
+          const tls = change ? { ca, serverName: hostname } : { ca };
+          assertEquals(await talk({ hostname, port }, tls, change), { reply: "desserts", authorized: true }, hostname);
+        }
+        await program.kill();
+        await assertNothingOpen();
+      },
+    );
 
     it(`is verified as an address, whatever is connected to, ${how}`, async () => {
       const files = (

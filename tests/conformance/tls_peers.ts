@@ -1,6 +1,6 @@
 /** What the tests of TLS share: the `openssl` command as the peer, and ends that tell what happened to them. */
 
-import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { type ChildProcess, spawn } from "node:child_process";
 import { connect as netConnect, createServer, type Socket as NetSocket } from "node:net";
 import process from "node:process";
 import {
@@ -160,18 +160,8 @@ export async function opensslServer(args: readonly string[]): Promise<{ program:
   return { program, port: Number(port) };
 }
 
-/**
- * `gnutls-serv`, which sends back what it gets and refuses an address in SNI, over IPv4 and IPv6 on a port of its own;
- * undefined where it is not installed.
- */
-export async function gnutlsServer(
-  args: readonly string[],
-): Promise<{ program: Program; port: number } | undefined> {
-  try {
-    execFileSync("gnutls-serv", ["--version"], { stdio: "ignore" });
-  } catch {
-    return undefined;
-  }
+/** `gnutls-serv`, which sends back what it gets and refuses an address in SNI, over IPv4 and IPv6 on a port of its own. */
+export async function gnutlsServer(args: readonly string[]): Promise<{ program: Program; port: number }> {
   for (;;) {
     // It does not choose a port by itself.
     const { port, close } = await plainServer(() => {});

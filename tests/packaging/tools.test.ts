@@ -10,6 +10,24 @@ import { cleanEnvironment } from "./workshop.ts";
 
 const node = findRuntime("node").path;
 
+describe("what a test needs", () => {
+  it("is told in words where it is not there", async () => {
+    const code = `import { needs } from "./tests/tools/needs.ts";
+console.log(needs(), needs("node"), needs("no-such-program", "/proc", "127.0.0.2", "ulimit", "nc -N"));`;
+    const { output } = await run(findRuntime("deno").path, ["eval", "--ext=ts", "--quiet", "--no-check", code], {
+      cwd: ROOT,
+      env: { ...cleanEnvironment(), TRIVENT_LACKS: "/proc,127.0.0.2,ulimit,nc -N" },
+      timeoutMs: 30_000,
+    });
+    assertEquals(
+      output.trim(),
+      "false false no-such-program is not installed, there is no /proc to see a process's memory and sockets, " +
+        "127.0.0.2 is not an address of this machine, a limit of open files (ulimit -n) is known to hold on Linux alone, " +
+        "there is no nc that half-closes (-N)",
+    );
+  });
+});
+
 describe("the test runner", () => {
   // Below tests/, since the runner looks there only; the name keeps it apart from a run beside this one.
   const folder = `tests/core/scratch-${process.pid}`;

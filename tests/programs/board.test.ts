@@ -7,6 +7,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { assert, assertEquals, assertMatch } from "@std/assert";
+import { needs } from "../tools/needs.ts";
 import { exampleCommand, plainEnvironment, ROOT, type RuntimeName, RUNTIMES } from "../tools/runtimes.mjs";
 import {
   assertHeldLess,
@@ -275,7 +276,7 @@ for (const runtime of RUNTIMES) {
       await witness.quit();
     });
 
-    it("takes a flood of moves at its own pace, and serves the others at once", async () => {
+    it("takes a flood of moves at its own pace, and serves the others at once", { skip: needs("/proc") }, async () => {
       const held = residentMiB(server.pid);
       const flooder = await Player.join(server);
       const begun = performance.now();
@@ -298,7 +299,9 @@ for (const runtime of RUNTIMES) {
       await plays();
     });
 
-    it("ends who does not read, holds next to nothing for it, and does not slow down the others", async () => {
+    it("ends who does not read, holds next to nothing for it, and does not slow down the others", {
+      skip: needs("/proc"),
+    }, async () => {
       const held = residentMiB(server.pid);
       const deaf = await Player.join(server);
       deaf.client.socket.pause();
@@ -330,19 +333,23 @@ for (const runtime of RUNTIMES) {
       await Promise.all(players.map((player) => player.quit()));
     });
 
-    it("has room for 26, says so to the next one, and lets it in when someone has left", async () => {
-      const players = await Player.joinAll(server, MAX_PLAYERS);
-      assertEquals(players.map((player) => player.me).sort().join(""), "ABCDEFGHIJKLMNOPQRSTUVWXYZ");
-      const refused = await feed("nc", ["-N", "127.0.0.1", String(server.port)]);
-      assertEquals(refused.stdout.toString(), "bye the board is full\n");
-      const [leaving, ...others] = players as [Player, ...Player[]];
-      await leaving.quit();
-      const next = await Player.join(server);
-      assertEquals(next.me, leaving.me);
-      await Promise.all([next, ...others].map((player) => player.quit()));
-    });
+    it(
+      "has room for 26, says so to the next one, and lets it in when someone has left",
+      { skip: needs("nc -N") },
+      async () => {
+        const players = await Player.joinAll(server, MAX_PLAYERS);
+        assertEquals(players.map((player) => player.me).sort().join(""), "ABCDEFGHIJKLMNOPQRSTUVWXYZ");
+        const refused = await feed("nc", ["-N", "127.0.0.1", String(server.port)]);
+        assertEquals(refused.stdout.toString(), "bye the board is full\n");
+        const [leaving, ...others] = players as [Player, ...Player[]];
+        await leaving.quit();
+        const next = await Player.join(server);
+        assertEquals(next.me, leaving.me);
+        await Promise.all([next, ...others].map((player) => player.quit()));
+      },
+    );
 
-    it("can be played with nc and socat", async () => {
+    it("can be played with nc and socat", { skip: needs("nc", "socat") }, async () => {
       const clients = [["nc", "127.0.0.1", String(server.port)], [
         "socat",
         "-t",
@@ -426,7 +433,7 @@ for (const runtime of RUNTIMES) {
       const players = await Promise.all(
         Array.from(
           { length: count },
-          (_, i) => client(i < 6 ? runtime : RUNTIMES[i % 3] as RuntimeName, "--script", file),
+          (_, i) => client(i < 6 ? runtime : RUNTIMES[i % RUNTIMES.length] as RuntimeName, "--script", file),
         ),
       );
       const boards = players.map(({ code, stdout, stderr }) => {

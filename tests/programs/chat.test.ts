@@ -2,6 +2,7 @@
 
 import { after, before, describe, it } from "node:test";
 import { assert, assertEquals, assertMatch } from "@std/assert";
+import { needs } from "../tools/needs.ts";
 import { RUNTIMES } from "../tools/runtimes.mjs";
 import { Client, eventually, quiet, type RunningServer, startLimited, startServer } from "./workshop.ts";
 
@@ -143,7 +144,7 @@ for (const runtime of RUNTIMES) {
   });
 
   describe(`chat on ${runtime} with too few descriptors`, () => {
-    it("serves those it can, and everybody again when there is room", async () => {
+    it("serves those it can, and everybody again when there is room", { skip: needs("ulimit") }, async () => {
       const server = await startLimited(runtime, "chat", 64);
       try {
         const clients = await Promise.all(

@@ -3,6 +3,7 @@
 
 import { after, before, describe, it } from "node:test";
 import { assert, assertEquals, assertMatch } from "@std/assert";
+import { needs } from "../tools/needs.ts";
 import { RUNTIMES } from "../tools/runtimes.mjs";
 import {
   assertHeldLess,
@@ -116,7 +117,9 @@ for (const runtime of RUNTIMES) {
         assert(client.bytes.equals(answer(text)), `the reply differs: ${client.received} bytes for ${text.length}`);
       });
 
-      it("makes a client wait that sends 64 MiB and does not read, serves others, and loses nothing", async () => {
+      it("makes a client wait that sends 64 MiB and does not read, serves others, and loses nothing", {
+        skip: needs("/proc"),
+      }, async () => {
         const piece = Buffer.alloc(MIB, "The quick brown fox jumps over the lazy dog, again\n");
         piece[MIB - 1] = 10;
         const pieces = 64;
@@ -143,7 +146,7 @@ for (const runtime of RUNTIMES) {
         await serves();
       });
 
-      it("answers a line of 100 MB without a newline, and does not hold it", async () => {
+      it("answers a line of 100 MB without a newline, and does not hold it", { skip: needs("/proc") }, async () => {
         const before = residentMiB(server.pid);
         let peak = before;
         const watch = setInterval(() => peak = Math.max(peak, residentMiB(server.pid)), 20);
@@ -176,7 +179,7 @@ for (const runtime of RUNTIMES) {
         await serves();
       });
 
-      it("survives 1,000 connections that are opened and dropped at once", async () => {
+      it("survives 1,000 connections that are opened and dropped at once", { skip: needs("/proc") }, async () => {
         let before = 0;
         for (let round = 0; round < 3; round++) {
           const clients: Client[] = [];
@@ -204,7 +207,7 @@ for (const runtime of RUNTIMES) {
     });
 
     describe(`${name} on ${runtime}, clients that do not read`, () => {
-      it("holds no more than 1 MiB for each, whatever they send", async () => {
+      it("holds no more than 1 MiB for each, whatever they send", { skip: needs("/proc") }, async () => {
         const server = await startMeasured(runtime, name);
         const piece = Buffer.alloc(MIB, "abcdefghijklmno\n");
 

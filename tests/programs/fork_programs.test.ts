@@ -4,6 +4,7 @@
 import { after, before, describe, it } from "node:test";
 import { readdirSync } from "node:fs";
 import { assert, assertEquals, assertMatch } from "@std/assert";
+import { needs } from "../tools/needs.ts";
 import { RUNTIMES } from "../tools/runtimes.mjs";
 import {
   assertHeldLess,
@@ -29,7 +30,7 @@ const MAX_CHILDREN = 32;
 
 /** How many threads a process has. */
 function threads(pid: number): number {
-  return readdirSync(`/proc/${pid}/task`).length;
+  return needs("/proc") ? 0 : readdirSync(`/proc/${pid}/task`).length;
 }
 
 /** Sends all that the server will take to a client that does not read, and fails if it takes everything or holds much. */
@@ -84,7 +85,9 @@ for (const runtime of RUNTIMES) {
       assertEquals(server.printed(), "");
     });
 
-    it("has a thread for each connection, with a line of its own, and reaps it when the connection is over", async () => {
+    it("has a thread for each connection, with a line of its own, and reaps it when the connection is over", {
+      skip: needs("/proc"),
+    }, async () => {
       const count = 16;
       const clients = await Promise.all(Array.from({ length: count }, () => Client.open(server.port)));
       await Promise.all(clients.map((client, i) => client.send(`Client ${i} and `)));
@@ -127,7 +130,7 @@ for (const runtime of RUNTIMES) {
       await reaped();
     });
 
-    it("makes a client wait that does not read, and serves the others", async () => {
+    it("makes a client wait that does not read, and serves the others", { skip: needs("/proc") }, async () => {
       await refusesToRead(server, serves);
       await reaped();
     });
@@ -144,7 +147,7 @@ for (const runtime of RUNTIMES) {
       assert(client.bytes.equals(rot13(text)), `the reply differs: ${client.received} bytes for ${text.length}`);
     });
 
-    it("holds nothing of 150 clients that have gone", async () => {
+    it("holds nothing of 150 clients that have gone", { skip: needs("/proc") }, async () => {
       const residentBefore = residentMiB(server.pid);
       for (let i = 0; i < 150; i += 5) await Promise.all(Array.from({ length: 5 }, serves));
       await reaped();
@@ -209,7 +212,7 @@ for (const runtime of RUNTIMES) {
       assertEquals(server.printed().replaceAll(/^thread .*\n/gm, ""), "");
     });
 
-    it("serves 60 connections at once, each with its own bytes", async () => {
+    it("serves 60 connections at once, each with its own bytes", { skip: needs("/proc") }, async () => {
       assert(threads(server.pid) >= count + 1);
       await Promise.all(Array.from({ length: 60 }, async (_, i) => {
         connections++;
@@ -222,7 +225,7 @@ for (const runtime of RUNTIMES) {
       }));
     });
 
-    it("echoes 4 MiB to nc and socat", async () => {
+    it("echoes 4 MiB to nc and socat", { skip: needs("nc -N", "socat") }, async () => {
       const text = Buffer.alloc(4 * MIB, "The quick brown fox jumps over the lazy dog\n");
       for (
         const [file, ...args] of [["nc", "-N", "127.0.0.1", `${server.port}`], [
@@ -240,7 +243,7 @@ for (const runtime of RUNTIMES) {
       }
     });
 
-    it("makes a client wait that does not read, and serves the others", async () => {
+    it("makes a client wait that does not read, and serves the others", { skip: needs("/proc") }, async () => {
       connections++;
       await refusesToRead(server, async () => {
         for (let i = 0; i < 12; i++) await serves();

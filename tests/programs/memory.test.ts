@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { it } from "node:test";
 import { pathToFileURL } from "node:url";
 import { assert, assertEquals } from "@std/assert";
+import { needs } from "../tools/needs.ts";
 import { findRuntime, ROOT, type RuntimeName, RUNTIMES } from "../tools/runtimes.mjs";
 import { Client, openSockets, startMeasuredCommand, untilClosed, untilIdle } from "./workshop.ts";
 
@@ -19,7 +20,9 @@ function offerCommand(runtime: RuntimeName): { file: string; args: string[] } {
 }
 
 for (const runtime of RUNTIMES) {
-  it(`${CLIENTS.toLocaleString("en")} clients that never read cost a server on ${runtime} less than 1 MiB each`, async () => {
+  it(`${CLIENTS.toLocaleString("en")} clients that never read cost a server on ${runtime} less than 1 MiB each`, {
+    skip: needs("/proc"),
+  }, async () => {
     const server = await startMeasuredCommand(runtime, offerCommand(runtime));
     const open = async (count: number): Promise<Client[]> => {
       const clients: Client[] = [];

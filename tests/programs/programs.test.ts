@@ -6,6 +6,7 @@ import { createServer as createHttpServer } from "node:http";
 import { type AddressInfo, createServer, type Server } from "node:net";
 import { after, before, describe, it } from "node:test";
 import { assert, assertEquals, assertMatch } from "@std/assert";
+import { needs } from "../tools/needs.ts";
 import { start } from "../tools/processes.mjs";
 import { exampleCommand, findRuntime, plainEnvironment, ROOT, RUNTIMES } from "../tools/runtimes.mjs";
 import { Client, feed, oneLine, quiet, type RunningServer, runProgram, startServer } from "./workshop.ts";
@@ -136,7 +137,7 @@ for (const runtime of RUNTIMES) {
 
     const sum = (bytes: Uint8Array): string => createHash("sha256").update(bytes).digest("hex");
     for (const size of [0, 1, 65536, 20_000_000]) {
-      it(`gives ${size} bytes back`, async () => {
+      it(`gives ${size} bytes back`, { skip: needs("nc -N", "socat") }, async () => {
         const bytes = randomBytes(size);
         const socat = ["-t", "10", "-", `TCP:127.0.0.1:${server.port}`];
         for (const [file, args] of [["socat", socat], ["nc", ["-N", "127.0.0.1", `${server.port}`]]] as const) {
@@ -178,7 +179,7 @@ for (const runtime of RUNTIMES) {
 
     const bodyOf = (reply: Buffer): Buffer => reply.subarray(reply.indexOf("\r\n\r\n") + 4);
 
-    it("prints what curl gets", async () => {
+    it("prints what curl gets", { skip: needs("curl") }, async () => {
       for (const path of ["/", "/a/b?c=d", "/big", "/slow"]) {
         const ours = await runProgram(runtime, "http_client", ["127.0.0.1", port, path]);
         assertEquals(ours.stderr, "");
@@ -256,7 +257,7 @@ for (const runtime of RUNTIMES) {
   });
 
   describe(`npm run example on ${runtime}`, () => {
-    it("runs a server that answers nc and stops at SIGTERM", async () => {
+    it("runs a server that answers nc and stops at SIGTERM", { skip: needs("nc -N") }, async () => {
       const args = ["run", "-s", "example", "--", runtime, "rot13_bufferevent", "0"];
       const ready = /^listening on 127\.0\.0\.1:(\d+)$/m;
       const env = Object.fromEntries(Object.entries(plainEnvironment()).filter(([key]) => !/^npm_/i.test(key)));

@@ -11,17 +11,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { assert, assertEquals, assertMatch } from "@std/assert";
+import { needs } from "../tools/needs.ts";
 import { start } from "../tools/processes.mjs";
 import { plainEnvironment, RUNTIMES } from "../tools/runtimes.mjs";
 import { Client, eventually, feed, quiet, type RunningServer, startServer } from "./workshop.ts";
 
 const MIB = 1 << 20;
-
-/** Says why a test is skipped that needs these programs, or false. */
-function without(...programs: string[]): string | false {
-  const missing = programs.filter((program) => spawnSync(program, ["--version"]).error !== undefined);
-  return missing.length > 0 && `${missing.join(" and ")} not installed`;
-}
 
 function portOf(server: { address(): unknown }): number {
   return (server.address() as AddressInfo).port;
@@ -43,8 +38,8 @@ function sha256(bytes: Uint8Array): string {
   return createHash("sha256").update(bytes).digest("hex");
 }
 
-const withoutRedis = without("redis-server", "redis-benchmark", "redis-cli");
-const withoutCurl = without("curl", "openssl");
+const withoutRedis = needs("redis-server", "redis-benchmark", "redis-cli");
+const withoutCurl = needs("curl", "openssl");
 
 for (const runtime of RUNTIMES) {
   describe(`proxy on ${runtime}`, () => {
@@ -275,34 +270,38 @@ for (const runtime of RUNTIMES) {
       upstream.close();
     });
 
-    it("at SIGTERM lets connections finish and takes no others; after --grace it cuts them", async () => {
-      const upstream = await listen(createServer({ allowHalfOpen: true }, (socket) => {
-        socket.on("data", (chunk) => socket.write(chunk)).on("end", () => socket.end()).on("error", () => {});
-      }));
-      for (const finishes of [true, false]) {
-        const proxy = await startServer(runtime, "proxy", [
-          `127.0.0.1:${portOf(upstream)}`,
-          ...["--grace", finishes ? "20" : "0"],
-        ]);
-        const client = await Client.open(proxy.port);
-        await client.send("one ");
-        await client.untilReceived(4);
-        const stopped = proxy.stop("SIGTERM");
-        if (finishes) {
-          await eventually("nobody else is let in", () => refused(proxy.port));
-          await client.send("two");
-          await client.untilReceived(7);
-          client.end();
-          await client.untilEnd();
-          assertEquals(client.bytes.toString(), "one two");
-        } else {
-          await client.until("it is cut", () => client.closed || client.ended);
-          client.socket.destroy();
+    it(
+      "at SIGTERM lets connections finish and takes no others; after --grace it cuts them",
+      { skip: needs("nc") },
+      async () => {
+        const upstream = await listen(createServer({ allowHalfOpen: true }, (socket) => {
+          socket.on("data", (chunk) => socket.write(chunk)).on("end", () => socket.end()).on("error", () => {});
+        }));
+        for (const finishes of [true, false]) {
+          const proxy = await startServer(runtime, "proxy", [
+            `127.0.0.1:${portOf(upstream)}`,
+            ...["--grace", finishes ? "20" : "0"],
+          ]);
+          const client = await Client.open(proxy.port);
+          await client.send("one ");
+          await client.untilReceived(4);
+          const stopped = proxy.stop("SIGTERM");
+          if (finishes) {
+            await eventually("nobody else is let in", () => refused(proxy.port));
+            await client.send("two");
+            await client.untilReceived(7);
+            client.end();
+            await client.untilEnd();
+            assertEquals(client.bytes.toString(), "one two");
+          } else {
+            await client.until("it is cut", () => client.closed || client.ended);
+            client.socket.destroy();
+          }
+          assertEquals(await stopped, null);
         }
-        assertEquals(await stopped, null);
-      }
-      upstream.close();
-    });
+        upstream.close();
+      },
+    );
 
     it("cuts a client whose server is not there, says why, and serves the next", async () => {
       const printed = await proxied(await freePort(), [], async ({ port }) => {

@@ -3,6 +3,7 @@
 
 import { after, before, describe, it } from "node:test";
 import { assert, assertEquals, assertMatch, fail } from "@std/assert";
+import { needs } from "../tools/needs.ts";
 import { RUNTIMES } from "../tools/runtimes.mjs";
 import { Client, feed, quiet, rot13, type RunningServer, startServer } from "./workshop.ts";
 
@@ -172,7 +173,7 @@ for (const runtime of RUNTIMES) {
         { name: "socat", run: (input) => feed("socat", ["-t", "10", "-", `TCP:127.0.0.1:${port()}`], input) },
       ];
       for (const client of clients) {
-        it(`answers ${client.name}`, async () => {
+        it(`answers ${client.name}`, { skip: needs(client.name) }, async () => {
           const hello = await client.run(Buffer.from("Hello\n"));
           assertEquals(hello.code, 0);
           assertEquals(hello.stdout.toString(), "Uryyb\n");

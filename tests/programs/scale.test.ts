@@ -5,6 +5,7 @@ import { readFileSync } from "node:fs";
 import { connect, type Socket } from "node:net";
 import { it } from "node:test";
 import { assert, assertEquals } from "@std/assert";
+import { needs } from "../tools/needs.ts";
 import { start } from "../tools/processes.mjs";
 import { exampleCommand, plainEnvironment, ROOT, RUNTIMES } from "../tools/runtimes.mjs";
 import { openSockets, PATIENCE_MS, residentMiB, untilClosed } from "./workshop.ts";
@@ -68,11 +69,10 @@ function exchange(socket: Socket, line: string, expected: string): Promise<void>
 }
 
 const enough = fileLimit() >= CONNECTIONS + OTHER_FILES;
-const skip = enough
-  ? false
-  : `${CONNECTIONS} connections need a limit of ${
-    CONNECTIONS + OTHER_FILES
-  } open files (ulimit -n), it is ${fileLimit()}`;
+const few = `${CONNECTIONS} connections need a limit of ${
+  CONNECTIONS + OTHER_FILES
+} open files (ulimit -n), it is ${fileLimit()}`;
+const skip = needs("/proc", "127.0.0.2", "ulimit") || (!enough && few);
 
 for (const runtime of RUNTIMES) {
   it(`${CONNECTIONS.toLocaleString("en")} connections to rot13_bufferevent on ${runtime}`, { skip }, async () => {

@@ -5,7 +5,7 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, it } from "node:test";
 import { assert, assertEquals } from "@std/assert";
-import { ROOT, RUNTIMES } from "../tools/runtimes.mjs";
+import { ROOT, RUNTIME_NAMES } from "../tools/runtimes.mjs";
 
 const tour = readFileSync(join(ROOT, "examples", "README.md"), "utf8");
 
@@ -45,7 +45,7 @@ describe("examples/README.md", () => {
     const told = new Set<string>();
     for (const { label, costs } of rows) {
       for (const inFlight of [1, 32] as const) {
-        const found = RUNTIMES.map((runtime) =>
+        const found = RUNTIME_NAMES.map((runtime) =>
           measured.results.find((each) =>
             each.server.split(/ (?=\d)/)[0] === label && each.runtime === runtime && each.inFlight === inFlight
           )?.cpuUs
@@ -56,6 +56,6 @@ describe("examples/README.md", () => {
       }
     }
     assertEquals(told.size, new Set(measured.results.map(({ server }) => server)).size);
-    for (const runtime of RUNTIMES) assert(tour.includes(measured.versions[runtime] as string));
+    for (const runtime of RUNTIME_NAMES) assert(tour.includes(measured.versions[runtime] as string));
   });
 });

@@ -1,7 +1,6 @@
 // compressionFilter() on a real connection of the runtime that runs this, with the gzip and brotli commands (or, where
 // there is no brotli, node:zlib) at the other end.
 
-import { spawnSync } from "node:child_process";
 import zlib from "node:zlib";
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertThrows } from "@std/assert";
@@ -14,10 +13,11 @@ import {
   serve,
   simRuntime,
 } from "../../mod.ts";
+import { needs } from "../tools/needs.ts";
 import { feed, nc } from "./real_client.ts";
 
-const has = (command: string): boolean => spawnSync(command, ["--version"]).error === undefined;
-const missing = has("gzip") && spawnSync("nc", ["-h"]).error === undefined ? false : "gzip or nc is not installed";
+const missing = needs("gzip", "nc -N");
+const brotli = needs("brotli") === false;
 
 /** Lines of which no two are equal, some MiB. */
 function lines(count: number): string {
@@ -108,9 +108,9 @@ describe("compressionFilter() on a real connection", { skip: missing }, () => {
     const { port, ended, stop } = await serving("brotli", echo);
     const text = Buffer.from(lines(20_000));
     const fast = { params: { [zlib.constants.BROTLI_PARAM_QUALITY]: 3 } };
-    const packed = has("brotli") ? await feed("brotli", ["-c", "-q", "3"], text) : zlib.brotliCompressSync(text, fast);
+    const packed = brotli ? await feed("brotli", ["-c", "-q", "3"], text) : zlib.brotliCompressSync(text, fast);
     const answer = await nc(port, packed);
-    const back = has("brotli") ? await feed("brotli", ["-d", "-c"], answer) : zlib.brotliDecompressSync(answer);
+    const back = brotli ? await feed("brotli", ["-d", "-c"], answer) : zlib.brotliDecompressSync(answer);
     assertEquals(Buffer.compare(back, text), 0);
     assertEquals(await ended, "well");
     await stop();

@@ -1,13 +1,12 @@
 // Views on a real connection of the runtime that runs this, with nc as the client.
 
-import { spawnSync } from "node:child_process";
 import { describe, it } from "node:test";
 import { assert, assertEquals } from "@std/assert";
 import { connect, serve, type SocketBufferEvent } from "../../mod.ts";
+import { needs } from "../tools/needs.ts";
 import { nc, pattern } from "./real_client.ts";
 
 const MIB = 1024 * 1024;
-const missing = spawnSync("nc", ["-h"]).error === undefined ? false : "nc is not installed";
 
 /** Serves each connection with an async function, and gives what it threw. */
 async function serving(
@@ -29,7 +28,7 @@ async function serving(
   };
 }
 
-describe("a view of a real connection", { skip: missing }, () => {
+describe("a view of a real connection", { skip: needs("nc -N") }, () => {
   it("gives lines, the last one too, and lets the answer leave", async () => {
     const { port, stop } = await serving(async (bev) => {
       await using connection = bev;

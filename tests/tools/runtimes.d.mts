@@ -8,6 +8,7 @@ export interface FoundRuntime {
   version: string;
 }
 
+export declare const RUNTIME_NAMES: readonly RuntimeName[];
 export declare const RUNTIMES: readonly RuntimeName[];
 export declare const ROOT: string;
 export declare function findRuntime(name: RuntimeName): FoundRuntime;

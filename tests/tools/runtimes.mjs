@@ -10,8 +10,13 @@ import { existsSync, readdirSync } from "node:fs";
 import { delimiter, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
-/** The names, in the order of every report. */
-export const RUNTIMES = ["node", "deno", "bun"];
+/** All names, in the order of every report. */
+export const RUNTIME_NAMES = ["node", "deno", "bun"];
+
+/** Those that tests, programs and benchmarks go through: all of them, or what `TRIVENT_RUNTIMES` names. */
+export const RUNTIMES = RUNTIME_NAMES.filter((name) =>
+  (process.env.TRIVENT_RUNTIMES ?? RUNTIME_NAMES.join()).split(",").includes(name)
+);
 
 /** The root of the repository. This file may run bundled into a build directory, so it looks for the manifests. */
 export const ROOT = findRoot(dirname(fileURLToPath(import.meta.url)));

@@ -1,0 +1,58 @@
+/**
+ * What a test needs of the machine besides a runtime, and the words with which it is skipped where that is not there:
+ * `it("…", { skip: needs("/proc", "socat") }, …)`.
+ */
+
+import { spawnSync } from "node:child_process";
+import { existsSync } from "node:fs";
+import { networkInterfaces } from "node:os";
+import process from "node:process";
+
+/** What a machine may lack, and how one finds out. A program is called by its name alone. */
+const KNOWN: Readonly<Record<string, { readonly words: string; there(): boolean }>> = {
+  "/proc": {
+    words: "there is no /proc to see a process's memory and sockets",
+    there: () => existsSync("/proc/self/fd"),
+  },
+  "127.0.0.2": { words: "127.0.0.2 is not an address of this machine", there: hasSecondLoopback },
+  "ulimit": {
+    words: "a limit of open files (ulimit -n) is known to hold on Linux alone",
+    there: () => process.platform === "linux" && spawnSync("sh", ["-c", "ulimit -n 64"]).status === 0,
+  },
+  "nc -N": {
+    words: "there is no nc that half-closes (-N)",
+    there: () => `${spawnSync("nc", ["-h"], { encoding: "utf8" }).stderr}`.includes("-N"),
+  },
+};
+/** The variable that says what is missing here though it is there, to test that nothing else needs it. */
+const LACKED = (process.env.TRIVENT_LACKS ?? "").split(",");
+const found = new Map<string, boolean>();
+
+/**
+ * Says why a test is skipped.
+ *
+ * @param what `/proc`, `127.0.0.2`, `ulimit`, `nc -N`, or names of programs
+ * @returns What is missing, in words; false where all is there
+ */
+export function needs(...what: string[]): string | false {
+  const missing = what.filter((each) => !isThere(each)).map((each) => KNOWN[each]?.words ?? `${each} is not installed`);
+  return missing.length > 0 && missing.join(", ");
+}
+
+function isThere(what: string): boolean {
+  if (LACKED.includes(what)) return false;
+  let there = found.get(what);
+  if (there === undefined) {
+    there = KNOWN[what]?.there() ?? spawnSync(what, ["--version"], { stdio: "ignore" }).error === undefined;
+    found.set(what, there);
+  }
+  return there;
+}
+
+/** Linux has all of 127.0.0.0/8 on its loopback interface, others what was added to it. */
+function hasSecondLoopback(): boolean {
+  const addresses = Object.values(networkInterfaces()).flatMap((each) => each ?? []);
+  return addresses.some(({ address, cidr }) =>
+    address === "127.0.0.2" || (process.platform === "linux" && cidr === "127.0.0.1/8")
+  );
+}
