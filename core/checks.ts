@@ -22,6 +22,41 @@ export function checkLimit(verb: string, what: string, value: number): number {
   return value === Infinity ? value : checkCount(verb, what, value);
 }
 
+/** Gives `value` if it is a duration: finite milliseconds, 0 or more. */
+export function checkDuration(verb: string, what: string, value: number): number {
+  if (typeof value !== "number") {
+    throw new TypeError(`Cannot ${verb}: ${what} is not a number: received ${show(value)}`);
+  }
+  if (!(value >= 0 && Number.isFinite(value))) {
+    throw new RangeError(`Cannot ${verb}: ${what} is not a duration: received ${value}`);
+  }
+  return value;
+}
+
+/** Gives `value` if it is an integer. */
+export function checkInteger(verb: string, what: string, value: number): number {
+  if (!Number.isInteger(value)) {
+    throw new TypeError(`Cannot ${verb}: ${what} is not an integer: received ${show(value)}`);
+  }
+  return value;
+}
+
+/** Gives `value` if it is a string. */
+export function checkText(verb: string, what: string, value: string): string {
+  if (typeof value !== "string") {
+    throw new TypeError(`Cannot ${verb}: ${what} is not a string: received ${show(value)}`);
+  }
+  return value;
+}
+
+/** Gives `value` if it has no other bits than `known`. */
+export function checkFlags(verb: string, value: number, known: number): number {
+  if (!Number.isInteger(value) || (value & ~known) !== 0) {
+    throw new RangeError(`Cannot ${verb}: unknown flags: received ${show(value)}`);
+  }
+  return value;
+}
+
 /** Gives `value` if it is one of the five end-of-line styles. */
 export function checkEol(verb: string, value: number): number {
   if (typeof value !== "number") {
@@ -33,31 +68,52 @@ export function checkEol(verb: string, value: number): number {
   return value;
 }
 
-/** Whether `value` is a `Uint8Array`, of this or another realm. */
+/** Whether `value` is a `Uint8Array`, of this or another realm. Asks `isView` first: a proxy would throw at the other. */
 export function isBytes(value: unknown): value is Uint8Array {
-  if (value instanceof Uint8Array) return true;
-  return ArrayBuffer.isView(value) &&
-    (value as { [Symbol.toStringTag]?: unknown })[Symbol.toStringTag] === "Uint8Array";
+  return ArrayBuffer.isView(value) && (value instanceof Uint8Array ||
+    (value as { [Symbol.toStringTag]?: unknown })[Symbol.toStringTag] === "Uint8Array");
 }
 
 /** Gives `value` if it is a `Uint8Array` whose memory is there. */
 export function checkBytes(verb: string, what: string, value: Uint8Array): Uint8Array {
   if (!isBytes(value)) throw new TypeError(`Cannot ${verb}: ${what} must be a Uint8Array: received ${show(value)}`);
-  if (value.length === 0 && isDetached(value.buffer)) {
-    throw new TypeError(`Cannot ${verb}: the memory of ${what} was transferred: received an empty Uint8Array`);
+  if (value.length === 0) checkThere(verb, what, value);
+  return value;
+}
+
+/** Throws if `value` has no byte because its memory is gone: to send nothing of it would be a silent loss. */
+function checkThere(verb: string, what: string, value: Uint8Array): void {
+  try {
+    // ES2022 has no property that says so.
+    new Uint8Array(value);
+  } catch {
+    throw new TypeError(
+      `Cannot ${verb}: the memory of ${what} was transferred or made smaller: received an empty Uint8Array`,
+    );
+  }
+}
+
+/** Gives `value` if it is a boolean. */
+export function checkBoolean(verb: string, what: string, value: boolean): boolean {
+  if (typeof value !== "boolean") {
+    throw new TypeError(`Cannot ${verb}: ${what} must be a boolean: received ${show(value)}`);
   }
   return value;
 }
 
-/** Whether memory was transferred: ES2022 has no property that says so. */
-function isDetached(buffer: ArrayBufferLike): boolean {
-  if (buffer.byteLength > 0) return false;
+/** Whether `value` is an array, of this or another realm. It never throws, not even for a proxy that was revoked. */
+export function isList(value: unknown): value is readonly unknown[] {
   try {
-    new Uint8Array(buffer);
-    return false;
+    return Array.isArray(value);
   } catch {
-    return true;
+    return false;
   }
+}
+
+/** Gives `value` if it is an array. */
+export function checkList<T>(verb: string, what: string, value: readonly T[]): readonly T[] {
+  if (!isList(value)) throw new TypeError(`Cannot ${verb}: ${what} must be an array: received ${show(value)}`);
+  return value;
 }
 
 /** Whether the memory of `bytes` has its size for good, and belongs to one thread. */
@@ -93,7 +149,7 @@ export function checkNoNul(verb: string, what: string, value: string): string {
 
 /** Gives `signal` if it is an `AbortSignal`, of whatever host, or none was given. */
 export function checkSignal(verb: string, signal: AbortSignalLike | undefined): AbortSignalLike | undefined {
-  if (signal !== undefined && typeof signal?.addEventListener !== "function") {
+  if (signal !== undefined && !isSignal(signal)) {
     throw new TypeError(`Cannot ${verb}: the signal is not an AbortSignal: received ${show(signal)}`);
   }
   return signal;
@@ -103,6 +159,55 @@ export function checkSignal(verb: string, signal: AbortSignalLike | undefined): 
 export function unsupported(verb: string, runtime: Runtime, capability: keyof Capabilities): EventError {
   const why = runtime.lacks?.[capability] ?? `${runtime.name} can't`;
   return new EventError(`Cannot ${verb}: ${why}`, { code: "EV_UNSUPPORTED" });
+}
+
+function isSignal(value: AbortSignalLike): boolean {
+  try {
+    // A host's own says here, too, if it is one that only looks like it.
+    return typeof value.aborted === "boolean" && hasMethod(value, "addEventListener") &&
+      hasMethod(value, "removeEventListener");
+  } catch {
+    return false;
+  }
+}
+
+/** Whether `value` is made by a class of ours. It never throws, not even for a proxy that was revoked. */
+export function isA<T>(value: unknown, Class: abstract new (...args: never[]) => T): value is T {
+  try {
+    return value instanceof Class;
+  } catch {
+    return false;
+  }
+}
+
+/**
+ * Gives `inner`, what is behind a public object, if it is of our class: programs can't make one, and so can't call the
+ * constructor of the public class.
+ *
+ * @param inner What the constructor was given
+ * @param Class What it must be
+ * @param name The public class
+ * @param maker The function that makes its objects
+ */
+export function checkInner<T>(
+  inner: unknown,
+  Class: abstract new (...args: never[]) => T,
+  name: string,
+  maker: string,
+): T {
+  if (isA(inner, Class)) return inner;
+  throw new TypeError(`Cannot make a ${name}: ${maker} makes it`);
+}
+
+/** Whether `value` is an object that has a method. It never throws. */
+export function hasMethod(value: unknown, name: PropertyKey): boolean {
+  try {
+    return (typeof value === "object" || typeof value === "function") && value !== null &&
+      typeof (value as Readonly<Record<PropertyKey, unknown>>)[name] === "function";
+  } catch {
+    // A getter, or a proxy that was revoked.
+    return false;
+  }
 }
 
 /** A plain view of the same memory: what a subclass (Node's `Buffer`) overrides is slower, and would leak out. */
@@ -148,6 +253,7 @@ function nameOfClass(value: object): string {
   return "an object";
 }
 
-function shorten(text: string): string {
-  return text.length > SHOWN_CHARACTERS ? `${text.slice(0, SHOWN_CHARACTERS)}…` : text;
+/** A text as an error message shows it: cut off if it is longer than others are. */
+export function shorten(text: string, most: number = SHOWN_CHARACTERS): string {
+  return text.length > most ? `${text.slice(0, most)}…` : text;
 }

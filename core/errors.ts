@@ -4,6 +4,8 @@
  * @module
  */
 
+import { show } from "./checks.ts";
+
 const BRAND: symbol = Symbol.for("trivent.EventError");
 
 /** What an {@linkcode EventError} is made from. */
@@ -56,10 +58,11 @@ export class EventError extends Error {
    * @param options The code, the call and the cause
    */
   constructor(message: string, options: EventErrorOptions) {
-    super(message, options.cause === undefined ? undefined : { cause: options.cause });
-    this.code = options.code;
-    this.syscall = options.syscall;
-    this.errors = options.errors;
+    const { code, syscall, cause, errors } = checkOptions(message, options);
+    super(message, cause === undefined ? undefined : { cause });
+    this.code = code;
+    this.syscall = syscall;
+    this.errors = errors;
   }
 
   /**
@@ -69,10 +72,28 @@ export class EventError extends Error {
    * @returns True when it is one
    */
   static override [Symbol.hasInstance](value: unknown): boolean {
-    return typeof value === "object" && value !== null && BRAND in value;
+    try {
+      return typeof value === "object" && value !== null && BRAND in value;
+    } catch {
+      // A proxy that was revoked.
+      return false;
+    }
   }
 }
 Object.defineProperty(EventError.prototype, BRAND, { value: true });
+
+/** Names are not checked: it is made for every failure, and each has its code. */
+function checkOptions(message: string, options: EventErrorOptions): EventErrorOptions {
+  let code: unknown;
+  try {
+    ({ code } = options);
+  } catch {
+    // Not an object, or one that can't be read.
+  }
+  if (typeof message === "string" && typeof code === "string") return options;
+  const [what, value] = typeof message === "string" ? ["code", code] : ["message", message];
+  throw new TypeError(`Cannot make an EventError: the ${what} is not a string: received ${show(value)}`);
+}
 
 /**
  * Throws unless the condition holds. For what can't happen: a failure is a defect of the library.

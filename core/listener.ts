@@ -15,9 +15,10 @@ import { EventError, toEventError } from "./errors.ts";
 import { type EventBase, loopOf } from "./loop/event_base.ts";
 import { LoopEvent } from "./loop/loop_event.ts";
 import { Deferred } from "./loop/deferred.ts";
-import type { Address, ListenOptions } from "./runtime.ts";
+import { readOptions } from "./names.ts";
+import { type Address, LISTEN_OPTIONS, type ListenOptions } from "./runtime.ts";
 import { checkTarget, familyOf, formatAddress } from "./socket/address.ts";
-import { type Acceptor, acceptorOf, type ExcessSink, ListeningSocket } from "./socket/listening_socket.ts";
+import { type Acceptor, acceptorOf, type ExcessSink, type ListeningSocket } from "./socket/listening_socket.ts";
 import { type Socket, socketOf } from "./socket/socket.ts";
 
 /**
@@ -103,13 +104,10 @@ export class ConnListener {
   ) {
     checkFlags(flags);
     checkCallback(cb);
-    if (!(socket instanceof ListeningSocket)) {
-      throw new TypeError("Cannot make a listener: the socket is not a ListeningSocket");
-    }
+    this.#acceptor = acceptorOf(socket);
     if (loopOf(base).freed) throw baseFreed();
     this.#base = base;
     this.#socket = socket;
-    this.#acceptor = acceptorOf(socket);
     this.#flags = flags;
     this.#callback = cb;
     this.#enabled = (flags & LEV_OPT_DISABLED) === 0;
@@ -150,11 +148,12 @@ export class ConnListener {
     checkCallback(cb);
     if (!Number.isInteger(backlog) || backlog === 0) {
       throw new RangeError(
-        `Cannot bind a listener: the backlog is not a positive or negative integer: received ${backlog}`,
+        `Cannot bind a listener: the backlog is not a positive or negative integer: received ${show(backlog)}`,
       );
     }
-    checkTarget("bind a listener", address, 0);
     if (loopOf(base).freed) throw baseFreed();
+    address = readOptions("bind a listener", address, LISTEN_OPTIONS);
+    checkTarget("bind a listener", address, 0);
     const options: ListenOptions = { ...address, backlog: backlog < 0 ? DEFAULT_BACKLOG : backlog };
     if (address.path !== undefined && (flags & (LEV_OPT_REUSEABLE | LEV_OPT_REUSEABLE_PORT)) !== 0) {
       throw new RangeError(`Cannot bind a listener: a path can't be reused: received ${formatAddress(address)}`);
@@ -298,7 +297,7 @@ export class ConnListener {
 
 function checkFlags(flags: number): void {
   if (!Number.isInteger(flags) || (flags & ~ALL_FLAGS) !== 0) {
-    throw new RangeError(`Cannot make a listener: unknown flags: received ${flags}`);
+    throw new RangeError(`Cannot make a listener: unknown flags: received ${show(flags)}`);
   }
   if ((flags & LEV_OPT_DEFERRED_ACCEPT) !== 0) {
     throw new EventError("Cannot make a listener: no host offers LEV_OPT_DEFERRED_ACCEPT", { code: "EV_UNSUPPORTED" });

@@ -26,16 +26,13 @@ export type Names<T> = { readonly [Name in keyof T]-?: true };
  */
 export function readOptions<T extends object>(verb: string, given: T, names: Names<T>, within?: string): T {
   const subject = within === undefined ? "the options are" : `${within} is`;
-  const options: Record<string, unknown> = {};
+  let options = {} as T;
   let unknown: string | undefined;
   const isObject = guarded(verb, subject, () => {
     if (typeof given !== "object" || given === null || Array.isArray(given)) return false;
-    const source = given as Readonly<Record<string, unknown>>;
-    for (const name of Object.keys(names)) {
-      const value = source[name];
-      if (value !== undefined) options[name] = value;
-    }
+    options = pick(given, names);
     if (isPlain(given)) {
+      const source = given as Readonly<Record<string, unknown>>;
       unknown = Object.keys(given).find((name) => !Object.hasOwn(names, name) && source[name] !== undefined);
     }
     return true;
@@ -44,7 +41,17 @@ export function readOptions<T extends object>(verb: string, given: T, names: Nam
   if (unknown !== undefined) {
     throw unknownName(verb, "option", unknown, names, within === undefined ? "" : `${within}.`);
   }
-  return options as T;
+  return options;
+}
+
+/** A copy of the options that are for another function: of those in `names` the ones that are there. */
+export function pick<T extends object>(options: T, names: Names<T>): T {
+  const picked: Record<string, unknown> = {};
+  for (const name of Object.keys(names)) {
+    const value = (options as Readonly<Record<string, unknown>>)[name];
+    if (value !== undefined) picked[name] = value;
+  }
+  return picked as T;
 }
 
 /**
@@ -140,7 +147,8 @@ const WORDS: Readonly<Record<string, string>> = {
   abortsignal: "signal",
   addr: "hostname",
   address: "hostname",
-  alpn: "alpnProtocols",
+  alpn: "alpnProtocols tls",
+  alpnprotocols: "tls",
   autoselectfamilyattemptdelay: "attemptDelayMs",
   bytes: "prefixBytes maxBytes",
   ca: "tls",
@@ -173,16 +181,16 @@ const WORDS: Readonly<Record<string, string>> = {
   lookup: "family",
   maxbytes: "maxLine",
   message: "line read",
-  name: "serverName",
   newline: "eol",
   open: "event",
   privatekey: "key tls",
   readable: "read",
+  rejectunauthorized: "tls",
   secure: "tls",
   separator: "eol",
-  servername: "serverName",
+  servername: "tls",
   size: "prefixBytes maxBytes",
-  sni: "serverName",
+  sni: "serverName tls",
   socket: "path",
   socketpath: "path",
   ssl: "tls",

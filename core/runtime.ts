@@ -7,6 +7,8 @@
 
 import type { Loan } from "./buffer/loan.ts";
 import { EventError } from "./errors.ts";
+import { hasMethod, show } from "./checks.ts";
+import type { Names } from "./names.ts";
 import type { StartTlsOptions, TlsConnectOptions, TlsInfo, TlsListenOptions, TlsRole } from "./tls.ts";
 
 /** Where an IP endpoint is. */
@@ -48,6 +50,18 @@ export interface ListenOptions {
   tls?: TlsListenOptions | undefined;
 }
 
+/** For the core: the names of {@linkcode ListenOptions}. */
+export const LISTEN_OPTIONS: Names<ListenOptions> = {
+  hostname: true,
+  port: true,
+  family: true,
+  path: true,
+  backlog: true,
+  reusePort: true,
+  ipv6Only: true,
+  tls: true,
+};
+
 /** Where to connect: `hostname` and `port`, or `path`. */
 export interface ConnectOptions {
   /** A numeric address or a host name; by default `127.0.0.1`, or `::1` where IPv6 is asked for. */
@@ -73,6 +87,19 @@ export interface ConnectOptions {
   tls?: TlsConnectOptions | undefined;
 }
 
+/** For the core: the names of {@linkcode ConnectOptions}. */
+export const CONNECT_OPTIONS: Names<ConnectOptions> = {
+  hostname: true,
+  port: true,
+  family: true,
+  path: true,
+  timeoutMs: true,
+  attemptDelayMs: true,
+  signal: true,
+  localAddress: true,
+  tls: true,
+};
+
 /** As much of an `AbortSignal` as the core uses; every host's own fits. */
 export interface AbortSignalLike {
   /** Whether it has been aborted. */
@@ -92,6 +119,9 @@ export interface DatagramOptions {
   /** The port to bind; by default 0, one that the system chooses. */
   port?: number | undefined;
 }
+
+/** For the core: the names of {@linkcode DatagramOptions}. */
+export const DATAGRAM_OPTIONS: Names<DatagramOptions> = { hostname: true, port: true };
 
 /** What a host can do. Declared, not guessed: what is false here gives an error of code `EV_UNSUPPORTED`. */
 export interface Capabilities {
@@ -387,6 +417,14 @@ export interface DatagramSink {
   onError(error: EventError): void;
 }
 
+/** For the core: gives `runtime` if it has what a runtime has. */
+export function checkRuntime(verb: string, runtime: Runtime): Runtime {
+  if (["now", "setTimer", "listen", "connect"].every((name) => hasMethod(runtime, name))) return runtime;
+  throw new TypeError(
+    `Cannot ${verb}: the runtime is not a Runtime, such as nodeRuntime() gives: received ${show(runtime)}`,
+  );
+}
+
 let installed: Runtime | (() => Runtime) | undefined;
 
 /**
@@ -396,6 +434,7 @@ let installed: Runtime | (() => Runtime) | undefined;
  * @param runtime The runtime, or a function that makes it when it is first needed
  */
 export function setDefaultRuntime(runtime: Runtime | (() => Runtime)): void {
+  if (typeof runtime !== "function") checkRuntime("set the default runtime", runtime);
   installed = runtime;
 }
 
@@ -412,6 +451,6 @@ export function defaultRuntime(): Runtime {
       { code: "EV_UNSUPPORTED" },
     );
   }
-  if (typeof installed === "function") installed = installed();
+  if (typeof installed === "function") installed = checkRuntime("choose a runtime", installed());
   return installed;
 }

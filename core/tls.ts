@@ -1,6 +1,7 @@
 /** TLS as options and as news: what is asked for, and what a handshake has found. The protocol itself is the host's. */
 
-import { checkNoNul } from "./checks.ts";
+import { checkNoNul, isBytes, isList, show } from "./checks.ts";
+import { type Names, readOptions } from "./names.ts";
 
 /**
  * Certificates or keys in PEM, as text or as its bytes. Several certificates may stand one after the other.
@@ -62,6 +63,36 @@ export interface StartTlsOptions extends TlsConnectOptions {
   requestCert?: boolean | undefined;
 }
 
+const TLS_LISTEN_OPTIONS: Names<TlsListenOptions> = {
+  cert: true,
+  key: true,
+  ca: true,
+  alpnProtocols: true,
+  rejectUnauthorized: true,
+  handshakeTimeoutMs: true,
+  requestCert: true,
+};
+const TLS_CONNECT_OPTIONS: Names<TlsConnectOptions> = {
+  cert: true,
+  key: true,
+  ca: true,
+  alpnProtocols: true,
+  rejectUnauthorized: true,
+  handshakeTimeoutMs: true,
+  serverName: true,
+};
+const START_TLS_OPTIONS: Names<StartTlsOptions> = {
+  cert: true,
+  key: true,
+  ca: true,
+  alpnProtocols: true,
+  rejectUnauthorized: true,
+  handshakeTimeoutMs: true,
+  serverName: true,
+  role: true,
+  requestCert: true,
+};
+
 /** Who we are in the handshake. */
 export type TlsRole = "client" | "server";
 
@@ -80,26 +111,55 @@ export interface TlsInfo {
 /** How long a handshake may take, unless set. */
 export const DEFAULT_HANDSHAKE_TIMEOUT_MS = 10_000;
 
+/** Reads the `tls` of listening. Throws as {@linkcode readStartTls}. */
+export function readTlsListen(doing: string, given: TlsListenOptions): TlsListenOptions {
+  const options = readOptions(doing, given, TLS_LISTEN_OPTIONS, "tls");
+  checkTls(doing, options, "server");
+  return options;
+}
+
+/** Reads the `tls` of connecting. Throws as {@linkcode readStartTls}. */
+export function readTlsConnect(doing: string, given: TlsConnectOptions): TlsConnectOptions {
+  const options = readOptions(doing, given, TLS_CONNECT_OPTIONS, "tls");
+  checkTls(doing, options, "client");
+  return options;
+}
+
 /**
- * Checks options of TLS.
+ * Reads the options of `startTls()`.
  *
  * @param doing What they are for, for the error
- * @param options The options
- * @param role The role that they are for
- * @throws {TypeError} For a value of a wrong type, or a certificate or key that the role needs
+ * @param given The options
+ * @param usual The role, where they do not say it
+ * @returns A copy with the role
+ * @throws {TypeError} For an unknown name, a value of a wrong type, or a certificate or key that the role needs
  * @throws {RangeError} For one that is out of range
  * @throws {EventError} `EINVAL` for a NUL inside `serverName`
  */
-export function checkTls(doing: string, options: StartTlsOptions, role: TlsRole): void {
-  const wrong = (name: string, what: string, value: unknown): TypeError =>
-    new TypeError(`Cannot ${doing}: tls.${name} is not ${what}: received ${value === null ? "null" : typeof value}`);
-  if (typeof options !== "object" || options === null) {
-    throw new TypeError(`Cannot ${doing}: the TLS options are not an object: received ${options}`);
+export function readStartTls(
+  doing: string,
+  given: StartTlsOptions,
+  usual: TlsRole,
+): StartTlsOptions & { role: TlsRole } {
+  const { role = usual, ...options } = readOptions(doing, given, START_TLS_OPTIONS);
+  if (role !== "client" && role !== "server") {
+    throw new TypeError(`Cannot ${doing}: the role is neither client nor server: received ${show(role)}`);
   }
+  checkTls(doing, options, role, "");
+  return { ...options, role };
+}
+
+/** Checks options that were read. Throws as {@linkcode readStartTls}. */
+export function checkTls(doing: string, options: StartTlsOptions, role: TlsRole, within: string = "tls."): void {
+  const wrong = (name: string, what: string, value: unknown): TypeError =>
+    new TypeError(`Cannot ${doing}: ${within}${name} is not ${what}: received ${show(value)}`);
   const { cert, key, ca, alpnProtocols, serverName, handshakeTimeoutMs } = options;
   if (!isPem(cert) && (cert !== undefined || role === "server")) throw wrong("cert", "PEM text or bytes", cert);
   if (!isPem(key) && (key !== undefined || cert !== undefined)) throw wrong("key", "PEM text or bytes", key);
-  if (ca !== undefined && !(Array.isArray(ca) ? ca.every(isPem) : isPem(ca))) throw wrong("ca", "PEM", ca);
+  if (ca !== undefined && !isPem(ca)) {
+    if (!isList(ca)) throw wrong("ca", "PEM", ca);
+    for (const each of ca) if (!isPem(each)) throw wrong("ca", "PEM", each);
+  }
   for (const name of ["rejectUnauthorized", "requestCert"] as const) {
     const value: unknown = options[name];
     if (value !== undefined && typeof value !== "boolean") throw wrong(name, "a boolean", value);
@@ -107,21 +167,25 @@ export function checkTls(doing: string, options: StartTlsOptions, role: TlsRole)
   if (serverName !== undefined && (typeof serverName !== "string" || serverName === "")) {
     throw wrong("serverName", "a host name", serverName);
   }
-  if (serverName !== undefined) checkNoNul(doing, "tls.serverName", serverName);
+  if (serverName !== undefined) checkNoNul(doing, `${within}serverName`, serverName);
   if (alpnProtocols !== undefined) {
-    if (!Array.isArray(alpnProtocols)) throw wrong("alpnProtocols", "a list of names", alpnProtocols);
+    if (!isList(alpnProtocols)) throw wrong("alpnProtocols", "a list of names", alpnProtocols);
     for (const name of alpnProtocols as readonly unknown[]) {
       if (typeof name === "string" && /^[\x20-\x7e]{1,255}$/.test(name)) continue;
-      throw new RangeError(`Cannot ${doing}: an ALPN protocol has 1 to 255 ASCII characters: received ${String(name)}`);
+      throw new RangeError(`Cannot ${doing}: an ALPN protocol has 1 to 255 ASCII characters: received ${show(name)}`);
     }
   }
-  if (handshakeTimeoutMs !== undefined && !(handshakeTimeoutMs > 0 && Number.isFinite(handshakeTimeoutMs))) {
+  if (handshakeTimeoutMs !== undefined && !isPositive(handshakeTimeoutMs)) {
     throw new RangeError(
-      `Cannot ${doing}: tls.handshakeTimeoutMs is not a positive duration: received ${handshakeTimeoutMs}`,
+      `Cannot ${doing}: ${within}handshakeTimeoutMs is not a positive duration: received ${show(handshakeTimeoutMs)}`,
     );
   }
 }
 
+function isPositive(value: unknown): boolean {
+  return typeof value === "number" && value > 0 && Number.isFinite(value);
+}
+
 function isPem(value: unknown): value is Pem {
-  return typeof value === "string" || value instanceof Uint8Array;
+  return typeof value === "string" || isBytes(value);
 }

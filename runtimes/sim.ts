@@ -5,6 +5,8 @@
  * @module
  */
 
+import { show } from "../core/checks.ts";
+import { type Names, readOptions } from "../core/names.ts";
 import type { Runtime } from "../core/runtime.ts";
 import { SimHostRuntime } from "./sim/host.ts";
 import { Network } from "./sim/network.ts";
@@ -37,6 +39,15 @@ export interface SimOptions {
    */
   maxSteps?: number | undefined;
 }
+
+const SIM_OPTIONS: Names<SimOptions> = { seed: true, latencyMs: true, faults: true, maxSteps: true };
+const SIM_FAULTS: Names<SimFaults> = {
+  jitterMs: true,
+  connectRefused: true,
+  connectionReset: true,
+  segmentCut: true,
+  datagramLost: true,
+};
 
 /** One host of a simulated network. */
 export interface SimHost extends Runtime {
@@ -139,8 +150,14 @@ export interface SimRuntime extends SimHost {
  * ```
  */
 export function simRuntime(options: SimOptions = {}): SimRuntime {
-  const { seed = 0, latencyMs = 1, maxSteps = 10_000_000, faults = {} } = options;
-  const { jitterMs = 0, connectRefused = 0, connectionReset = 0, segmentCut = 0, datagramLost = 0 } = faults;
+  const doing = "make a simulator";
+  const { seed = 0, latencyMs = 1, maxSteps = 10_000_000, faults = {} } = readOptions(doing, options, SIM_OPTIONS);
+  const { jitterMs = 0, connectRefused = 0, connectionReset = 0, segmentCut = 0, datagramLost = 0 } = readOptions(
+    doing,
+    faults,
+    SIM_FAULTS,
+    "faults",
+  );
   check("seed", seed, -Infinity, Infinity);
   check("latencyMs", latencyMs, 0, Infinity);
   check("maxSteps", maxSteps, 1, Infinity);
@@ -178,5 +195,5 @@ class MainHost extends SimHostRuntime implements SimRuntime {
 function check(name: string, value: number, least: number, most: number): void {
   if (Number.isFinite(value) && value >= least && value <= most) return;
   const range = most === Infinity ? (least === -Infinity ? "" : `, ${least} or more`) : `, ${least} to ${most}`;
-  throw new RangeError(`Cannot make a simulator: ${name} is a finite number${range}: received ${value}`);
+  throw new RangeError(`Cannot make a simulator: ${name} is a finite number${range}: received ${show(value)}`);
 }

@@ -11,13 +11,14 @@ import {
   checkEol,
   checkFunction,
   checkLimit,
-  isBytes,
+  checkList,
   isFixed,
   plain,
   show,
   stateError,
 } from "../checks.ts";
 import type { EventBase } from "../loop/event_base.ts";
+import { type Names, readOptions } from "../names.ts";
 import { addCallback, type BufferCallback, type CallbackEntry, cancelCallbacks, defer } from "./callbacks.ts";
 import {
   adoptBack,
@@ -62,9 +63,9 @@ import { type FileSegment, segmentSource } from "./file_segment.ts";
 import { checkBigInteger, checkFloat, checkInteger, putNumber, scratch, takeNumber } from "./integers.ts";
 import { eachLine, type LineCallback, readLine } from "./lines.ts";
 import { cursor, type EvBufferPtr, locate, Position } from "./position.ts";
-import { commit, expandSpare, reserve } from "./reserve.ts";
+import { checkRoom, commit, expandSpare, reserve } from "./reserve.ts";
 import { hit, searchChain } from "./search.ts";
-import { decodeUtf8, encodeUtf8 } from "./utf8.ts";
+import { checkData, decodeUtf8, toBytes } from "./utf8.ts";
 
 /** Options of {@linkcode EvBuffer.readln} and {@linkcode EvBuffer.eachLine}. */
 export interface ReadlnOptions {
@@ -75,6 +76,8 @@ export interface ReadlnOptions {
    */
   maxBytes?: number | undefined;
 }
+
+const READLN_OPTIONS: Names<ReadlnOptions> = { maxBytes: true };
 
 /** Where a line ends, as {@linkcode EvBuffer.searchEol} gives it. */
 export interface EolPosition {
@@ -198,7 +201,7 @@ export class EvBuffer {
       changed(chain, origSize, appendText(chain, data), 0);
       return;
     }
-    const n = checkBytes("add bytes", "the data", data).length;
+    const n = checkData("add bytes", "the data", data).length;
     if (n === 0) return;
     appendCopy(chain, data);
     changed(chain, origSize, n, 0);
@@ -223,9 +226,7 @@ export class EvBuffer {
    * ```
    */
   addIovec(chunks: Uint8Array[]): number {
-    if (!Array.isArray(chunks)) {
-      throw new TypeError(`Cannot add chunks: they must be an array: received ${show(chunks)}`);
-    }
+    checkList("add chunks", "they", chunks);
     for (const chunk of chunks) checkBytes("add chunks", "each chunk", chunk);
     const chain = this.#chain;
     if ((chain.state & BACK_CLOSED) !== 0) refuse(chain, "add chunks");
@@ -347,7 +348,7 @@ export class EvBuffer {
    */
   addBuffer(src: EvBuffer): void {
     const destination = this.#chain;
-    const source = checkBuffer("add a buffer", src);
+    const source = checkedChain("add a buffer", src);
     if ((destination.state & FREED) !== 0) refuse(destination, "add a buffer");
     const n = source.length;
     if (n === 0 || source === destination) return;
@@ -381,7 +382,7 @@ export class EvBuffer {
    */
   prependBuffer(src: EvBuffer): void {
     const destination = this.#chain;
-    const source = checkBuffer("prepend a buffer", src);
+    const source = checkedChain("prepend a buffer", src);
     if ((destination.state & FREED) !== 0) refuse(destination, "prepend a buffer");
     const n = source.length;
     if (n === 0 || source === destination) return;
@@ -418,7 +419,7 @@ export class EvBuffer {
    */
   removeBuffer(dst: EvBuffer, n: number): number {
     const source = this.#chain;
-    const destination = checkBuffer("move bytes to another buffer", dst);
+    const destination = checkedChain("move bytes to another buffer", dst);
     checkCount("move bytes to another buffer", "the count", n);
     if ((source.state & FREED) !== 0) refuse(source, "move bytes to another buffer");
     if ((destination.state & FREED) !== 0) refuse(destination, "move bytes to another buffer");
@@ -456,7 +457,7 @@ export class EvBuffer {
    */
   addBufferReference(src: EvBuffer): void {
     const destination = this.#chain;
-    const source = checkBuffer("share a buffer", src);
+    const source = checkedChain("share a buffer", src);
     if ((destination.state & FREED) !== 0) refuse(destination, "share a buffer");
     const n = source.length;
     if (n === 0) return;
@@ -763,6 +764,7 @@ export class EvBuffer {
     checkCount("reserve space", "the count", n);
     checkCount("reserve space", "the number of pieces", maxVecs);
     if (maxVecs < 1) throw new RangeError(`Cannot reserve space: there must be a piece at least: received ${maxVecs}`);
+    checkRoom("reserve space", n);
     if ((chain.state & BACK_CLOSED) !== 0) refuse(chain, "reserve space");
     return reserve(chain, n, maxVecs);
   }
@@ -791,9 +793,7 @@ export class EvBuffer {
    */
   commitSpace(vecs: Uint8Array[]): void {
     const chain = this.#chain;
-    if (!Array.isArray(vecs)) {
-      throw new TypeError(`Cannot commit reserved space: the pieces must be an array: received ${show(vecs)}`);
-    }
+    checkList("commit reserved space", "the pieces", vecs);
     for (const vec of vecs) checkBytes("commit reserved space", "each piece", vec);
     if ((chain.state & BACK_CLOSED) !== 0) refuse(chain, "commit reserved space");
     commit(chain, vecs);
@@ -822,6 +822,7 @@ export class EvBuffer {
   expand(n: number): void {
     const chain = this.#chain;
     checkCount("expand", "the count", n);
+    checkRoom("expand", n);
     if ((chain.state & FREED) !== 0) refuse(chain, "expand");
     if (n > 0) expandSpare(chain, n);
   }
@@ -858,9 +859,7 @@ export class EvBuffer {
    */
   readln(eol: number, options?: ReadlnOptions): Uint8Array | null {
     const chain = this.#chain;
-    const maxBytes = options === undefined || options.maxBytes === undefined
-      ? Infinity
-      : checkLimit("read a line", "the limit", options.maxBytes);
+    const maxBytes = options === undefined ? Infinity : limitOf("read a line", options);
     if ((chain.state & FRONT_CLOSED) !== 0) refuse(chain, "read a line");
     return readLine(chain, eol, maxBytes);
   }
@@ -899,9 +898,7 @@ export class EvBuffer {
   eachLine(eol: number, fn: LineCallback, options?: ReadlnOptions): number {
     const chain = this.#chain;
     checkFunction("read lines", "the callback", fn);
-    const maxBytes = options === undefined || options.maxBytes === undefined
-      ? Infinity
-      : checkLimit("read lines", "the limit", options.maxBytes);
+    const maxBytes = options === undefined ? Infinity : limitOf("read lines", options);
     if ((chain.state & FRONT_CLOSED) !== 0) refuse(chain, "read lines");
     return eachLine(chain, eol, fn, maxBytes);
   }
@@ -2016,17 +2013,36 @@ function endBit(verb: string, atFront: boolean): number {
   return atFront ? FRONT_FROZEN : BACK_FROZEN;
 }
 
-function checkBuffer(verb: string, value: EvBuffer): Chain {
-  if (!(value instanceof EvBuffer)) {
+/** Gives the chain of a buffer that a user has given. The access itself is the check: it is made for each message. */
+export function checkedChain(verb: string, value: EvBuffer): Chain {
+  try {
+    return chainOf(value);
+  } catch {
     throw new TypeError(`Cannot ${verb}: it must be an EvBuffer: received ${show(value)}`);
   }
-  return chainOf(value);
 }
 
-function toBytes(verb: string, what: string, data: Uint8Array | string): Uint8Array {
-  if (typeof data === "string") return encodeUtf8(data);
-  if (isBytes(data)) return checkBytes(verb, what, data);
-  throw new TypeError(`Cannot ${verb}: ${what} must be a Uint8Array or a string: received ${show(data)}`);
+/** The options that were found right last: most programs give the same for each line. */
+let rightOptions: ReadlnOptions | null = null;
+
+function limitOf(verb: string, options: ReadlnOptions): number {
+  if (options !== rightOptions) {
+    checkNames(verb, options);
+    rightOptions = options;
+  }
+  const { maxBytes } = options;
+  return maxBytes === undefined ? Infinity : checkLimit(verb, "the limit", maxBytes);
+}
+
+/** Looks at the names only, and copies nothing, as long as all is right: it is called for each line. */
+function checkNames(verb: string, options: ReadlnOptions): void {
+  let right = typeof options === "object" && options !== null;
+  try {
+    for (const name in options) right &&= name === "maxBytes";
+  } catch {
+    right = false;
+  }
+  if (!right) readOptions(verb, options, READLN_OPTIONS);
 }
 
 function find(

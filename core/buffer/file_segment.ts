@@ -2,13 +2,22 @@
  * A part of a file that several buffers can hold at once.
  */
 
-import { checkCount, checkFunction, plain, show, stateError } from "../checks.ts";
+import { checkCount, checkFunction, checkInner, plain, show, stateError } from "../checks.ts";
 import { EventError } from "../errors.ts";
 import { defaultRuntime } from "../runtime.ts";
 import { dropUser, releasesWait, runReleases, Source } from "./chunk.ts";
 
 /** For the buffer: the memory behind a segment; null for what is none. */
 export let segmentSource: ((segment: FileSegment) => Source | null) | null = null;
+
+/** What was read. */
+class Contents {
+  readonly bytes: Uint8Array;
+
+  constructor(bytes: Uint8Array) {
+    this.bytes = bytes;
+  }
+}
 
 /**
  * The bytes of a file, or of a part of it, read once and shared by any number of buffers.
@@ -36,8 +45,10 @@ export class FileSegment {
   #freed = false;
   #cleanups: (() => void)[] = [];
 
-  private constructor(bytes: Uint8Array) {
-    segmentSource ??= (segment: FileSegment): Source | null => segment instanceof FileSegment ? segment.#source : null;
+  private constructor(contents: object) {
+    const { bytes } = checkInner(contents, Contents, "FileSegment", "FileSegment.open()");
+    segmentSource ??= (segment: FileSegment): Source | null =>
+      typeof segment === "object" && segment !== null && #source in segment ? segment.#source : null;
     this.length = bytes.length;
     this.#source = new Source(bytes, () => this.#cleanUp());
   }
@@ -81,7 +92,7 @@ export class FileSegment {
         `Cannot open a file segment: ${show(path)} has no ${length} bytes from ${offset} on: received ${bytes.length}`,
       );
     }
-    return new FileSegment(plain(bytes));
+    return new FileSegment(new Contents(plain(bytes)));
   }
 
   /**

@@ -63,13 +63,15 @@ export function checkBigInteger(value: bigint, least: bigint, most: bigint): big
     throw new TypeError(`Cannot add an integer: it must be a bigint: received ${show(value)}`);
   }
   if (value < least || value > most) {
-    throw new RangeError(`Cannot add an integer: it must be from ${least} to ${most}: received ${value}`);
+    throw new RangeError(`Cannot add an integer: it must be from ${least} to ${most}: received ${show(value)}`);
   }
   return value;
 }
 
 /** Gives `value` if it is a number. */
 export function checkFloat(value: number): number {
-  if (typeof value !== "number") throw new TypeError(`Cannot add a number: received ${show(value)}`);
+  if (typeof value !== "number") {
+    throw new TypeError(`Cannot add a number: it must be a number: received ${show(value)}`);
+  }
   return value;
 }

@@ -9,7 +9,7 @@ import { blame, type BufferOwner, FRONT_CLOSED, refuse } from "./chain.ts";
 import { EventError } from "../errors.ts";
 import { checkChain } from "./check.ts";
 import { DETACHED, lost } from "./chunk.ts";
-import { chainOf, type EvBuffer } from "./evbuffer.ts";
+import { chainOf, checkedChain, type EvBuffer } from "./evbuffer.ts";
 import {
   consumeChain,
   extentsOf,
@@ -100,9 +100,14 @@ export function blameBuffer(buffer: EvBuffer, error: EventError): EventError {
   return blame(chainOf(buffer), error);
 }
 
-/** Throws, with `verb` in the message, when the user may not take bytes off the front. O(1). */
+/** Throws unless it is a buffer. O(1). */
+export function checkEvBuffer(verb: string, value: EvBuffer): void {
+  checkedChain(verb, value);
+}
+
+/** Throws, with `verb` in the message, unless it is a buffer of which the user may take bytes off the front. O(1). */
 export function checkFront(buffer: EvBuffer, verb: string): void {
-  const chain = chainOf(buffer);
+  const chain = checkedChain(verb, buffer);
   if ((chain.state & FRONT_CLOSED) !== 0) refuse(chain, verb);
 }
 

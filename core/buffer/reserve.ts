@@ -11,6 +11,23 @@ import { Slab } from "./slab.ts";
 /** The least that is set aside at once. */
 const LEAST_BYTES = 1024;
 
+/** The most that can be set aside in one piece: an array of so many bytes is to be had on every host. */
+const MOST_BYTES = 2 ** 31 - 1;
+
+/** Throws when `n` bytes are more than can be had in one piece. Nothing is set aside before. */
+export function checkRoom(verb: string, n: number): void {
+  if (n > MOST_BYTES) throw new RangeError(`Cannot ${verb}: the count must be at most ${MOST_BYTES}: received ${n}`);
+}
+
+/** Memory of `n` bytes, if the host has them. */
+function slabOf(n: number): Slab {
+  try {
+    return new Slab(Math.max(n, LEAST_BYTES));
+  } catch (cause) {
+    throw new RangeError(`Cannot set bytes aside: the host has no memory for them: received ${n}`, { cause });
+  }
+}
+
 /** What was reserved, until it is committed or something is added behind the buffer's bytes. */
 export interface Reservation {
   /** The views that were given out, in order. */
@@ -23,7 +40,7 @@ export interface Reservation {
 export function expandSpare(chain: Chain, n: number): Slab {
   const side = sideOf(chain);
   if (side.spare === null || side.spare.room < n) {
-    side.spare = new Slab(Math.max(n, LEAST_BYTES));
+    side.spare = slabOf(n);
     side.reservation = null;
   }
   return side.spare;
@@ -62,7 +79,7 @@ export function reserve(chain: Chain, n: number, maxVecs: number): Uint8Array[] 
   const slabs: Slab[] = [];
   const spare = side.spare;
   if (maxVecs > 1 && spare !== null && spare.room > 0 && spare.room < n) {
-    slabs.push(spare, new Slab(Math.max(n - spare.room, LEAST_BYTES)));
+    slabs.push(spare, slabOf(n - spare.room));
   } else {
     slabs.push(expandSpare(chain, n));
   }

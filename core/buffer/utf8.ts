@@ -3,6 +3,8 @@
  * standard declares.
  */
 
+import { checkBytes, isBytes, show } from "../checks.ts";
+
 declare const TextEncoder: new () => {
   encode(text: string): Uint8Array;
   encodeInto(text: string, into: Uint8Array): { read: number; written: number };
@@ -21,6 +23,21 @@ const SHORT = 24;
 /** Encodes `text` into fresh memory. */
 export function encodeUtf8(text: string): Uint8Array {
   return encoder.encode(text);
+}
+
+/**
+ * Gives the bytes of data that a user has given: text means UTF-8.
+ *
+ * @throws {TypeError} When it is neither a `Uint8Array` nor a string, or its memory was transferred away
+ */
+export function toBytes(verb: string, what: string, data: Uint8Array | string): Uint8Array {
+  return typeof data === "string" ? encodeUtf8(data) : checkData(verb, what, data);
+}
+
+/** As {@linkcode toBytes}, of what is not text. */
+export function checkData(verb: string, what: string, data: Uint8Array): Uint8Array {
+  if (isBytes(data)) return data.length === 0 ? checkBytes(verb, what, data) : data;
+  throw new TypeError(`Cannot ${verb}: ${what} must be a Uint8Array or a string: received ${show(data)}`);
 }
 
 /** How many bytes `text` takes; a lone surrogate becomes U+FFFD, which takes three. */

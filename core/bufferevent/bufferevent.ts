@@ -1,19 +1,22 @@
 /** The public face of every bufferevent. */
 
 import type { Callback } from "../callback.ts";
-import { checkFunction, checkSignal, show } from "../checks.ts";
+import { checkFlags, checkFunction, checkInner, checkInteger, checkSignal, show } from "../checks.ts";
 import { BEV_OPT_DEFER_CALLBACKS, BEV_OPT_UNLOCK_CALLBACKS, EV_READ, EV_WRITE } from "../flags.ts";
+import { BEV_TRIG_DEFER_CALLBACKS, BEV_TRIG_IGNORE_WATERMARKS } from "../flags.ts";
 import { EventError } from "../errors.ts";
 import type { EvBuffer } from "../buffer/evbuffer.ts";
-import { utf8Length } from "../buffer/utf8.ts";
+import { checkEvBuffer } from "../buffer/internal.ts";
+import { checkData, utf8Length } from "../buffer/utf8.ts";
 import type { EventBase } from "../loop/event_base.ts";
+import { checkCallbacks, type Names, readOptions } from "../names.ts";
 import type { FrameCodec } from "../stream/frames.ts";
 import { type FrameViewOptions, type LineViewOptions, viewChunks, viewFrames, viewLines } from "../stream/lenses.ts";
 import type { View } from "../stream/views.ts";
 import { type ByteReadableStream, type ByteWritableStream, readableOf, writableOf } from "../stream/web_streams.ts";
 import type { AbortSignalLike } from "../runtime.ts";
 import type { HostAbortSignal } from "./abort.ts";
-import type { BevCore } from "./core.ts";
+import { BevCore } from "./core.ts";
 import { DEFAULT_MAX_SINGLE } from "./limits.ts";
 import type { RateLimits } from "./rate_core.ts";
 import { checkConfig, checkDecrement, EV_RATE_LIMIT_MAX, groupCoreOf, makeRateLimits } from "./rate_limit.ts";
@@ -79,7 +82,7 @@ export abstract class BufferEvent<Ctx = unknown> {
       behind = (bev: BufferEvent): BevCore =>
         typeof bev === "object" && bev !== null && #core in bev ? bev.#core : refuse(bev);
     }
-    this.#core = core as BevCore;
+    this.#core = checkInner(core, BevCore, "BufferEvent", "SocketBufferEvent, bufferEventPair() or FilterBufferEvent");
     this.#core.face = this as BufferEvent;
   }
 
@@ -105,14 +108,7 @@ export abstract class BufferEvent<Ctx = unknown> {
    * @param cb The callbacks; the object is kept, not copied
    */
   setCallbacks(cb: BufferEventCallbacks<this> | null): void {
-    if (cb !== null && typeof cb !== "object" && typeof cb !== "function") {
-      throw new TypeError(`Cannot set callbacks: not an object: received ${show(cb)}`);
-    }
-    if (cb !== null) {
-      checkCallback("read", cb.read);
-      checkCallback("write", cb.write);
-      checkCallback("event", cb.event);
-    }
+    if (cb !== null) checkOnce(cb);
     const core = this.#core;
     core.live("set callbacks");
     if (core.closing === null) core.setCallbacks(cb as BufferEventCallbacks<BufferEvent> | null);
@@ -190,7 +186,7 @@ export abstract class BufferEvent<Ctx = unknown> {
     const core = this.#core;
     if (what === EV_READ) return { low: core.readLow, high: core.readHigh };
     if (what === EV_WRITE) return { low: core.writeLow, high: core.writeHigh };
-    throw new RangeError(`Cannot get a watermark: not one direction: received ${what}`);
+    throw new RangeError(`Cannot get a watermark: not one direction: received ${show(what)}`);
   }
 
   /**
@@ -244,7 +240,7 @@ export abstract class BufferEvent<Ctx = unknown> {
     if (core.freed || core.finishing) return refuseWrite(core, "write");
     const { output } = core;
     if (output.length >= core.maxOutput) {
-      core.refuseOutput(typeof data === "string" ? utf8Length(data) : data.length);
+      core.refuseOutput(typeof data === "string" ? utf8Length(data) : checkData("write", "the data", data).length);
       return false;
     }
     output.add(data);
@@ -262,9 +258,12 @@ export abstract class BufferEvent<Ctx = unknown> {
     const core = this.#core;
     if (core.freed || core.finishing) return refuseWrite(core, "write a buffer");
     const { output } = core;
-    if (output.length >= core.maxOutput && src.length > 0) {
-      core.refuseOutput(src.length);
-      return false;
+    if (output.length >= core.maxOutput) {
+      checkEvBuffer("write a buffer", src);
+      if (src.length > 0) {
+        core.refuseOutput(src.length);
+        return false;
+      }
     }
     output.addBuffer(src);
     return !core.full;
@@ -302,7 +301,9 @@ export abstract class BufferEvent<Ctx = unknown> {
    * ```
    */
   drained(options: { signal?: AbortSignalLike | undefined } = {}): Promise<void> {
-    return this.#core.drained(checkSignal("wait for the output to drain", options.signal));
+    const doing = "wait for the output to drain";
+    const { signal } = readOptions(doing, options, DRAINED_OPTIONS);
+    return this.#core.drained(checkSignal(doing, signal));
   }
 
   /**
@@ -332,7 +333,9 @@ export abstract class BufferEvent<Ctx = unknown> {
 
   set maxOutputBytes(bytes: number) {
     if (bytes !== Infinity && !(Number.isInteger(bytes) && bytes >= 1)) {
-      throw new RangeError(`Cannot set maxOutputBytes: not a positive count of bytes or Infinity: received ${bytes}`);
+      throw new RangeError(
+        `Cannot set maxOutputBytes: not a positive count of bytes or Infinity: received ${show(bytes)}`,
+      );
     }
     this.#core.setMaxOutput(bytes);
   }
@@ -353,6 +356,7 @@ export abstract class BufferEvent<Ctx = unknown> {
    * @param dst Gets the bytes at its end
    */
   readBuffer(dst: EvBuffer): void {
+    checkEvBuffer("read a buffer", dst);
     if (!this.#core.freed) dst.addBuffer(this.#core.input);
   }
 
@@ -367,7 +371,7 @@ export abstract class BufferEvent<Ctx = unknown> {
   flush(what: number, mode: number): void {
     checkDirections("flush a bufferevent", what);
     if (mode !== 0 && mode !== 1 && mode !== 2) {
-      throw new RangeError(`Cannot flush a bufferevent: unknown mode: received ${mode}`);
+      throw new RangeError(`Cannot flush a bufferevent: unknown mode: received ${show(mode)}`);
     }
     this.#core.flush(what, mode);
   }
@@ -380,6 +384,7 @@ export abstract class BufferEvent<Ctx = unknown> {
    */
   trigger(what: number, options: number = 0): void {
     checkDirections("trigger a bufferevent", what);
+    checkFlags("trigger a bufferevent", options, BEV_TRIG_IGNORE_WATERMARKS | BEV_TRIG_DEFER_CALLBACKS);
     this.#core.trigger(what, options);
   }
 
@@ -390,7 +395,7 @@ export abstract class BufferEvent<Ctx = unknown> {
    * @param _options Accepted as in C; it always runs from the loop
    */
   triggerEvent(what: number, _options: number = 0): void {
-    if (!Number.isInteger(what)) throw new TypeError(`Cannot trigger an event: received ${what}`);
+    checkInteger("trigger an event", "what", what);
     this.#core.triggerEvent(what);
   }
 
@@ -528,7 +533,7 @@ export abstract class BufferEvent<Ctx = unknown> {
     const { loop } = this.#core;
     if (!Number.isInteger(priority) || priority < 0 || priority >= loop.queues.length) {
       throw new RangeError(
-        `Cannot set the priority: not between 0 and ${loop.queues.length - 1}: received ${priority}`,
+        `Cannot set the priority: not between 0 and ${loop.queues.length - 1}: received ${show(priority)}`,
       );
     }
     this.#core.setPriority(priority);
@@ -678,7 +683,7 @@ export abstract class BufferEvent<Ctx = unknown> {
    * @throws {RangeError} When `timeoutMs` is negative or not finite
    */
   close(options: { timeoutMs?: number | undefined } = {}): Promise<boolean> {
-    const { timeoutMs = CLOSE_TIMEOUT_MS } = options;
+    const { timeoutMs = CLOSE_TIMEOUT_MS } = readOptions("close a bufferevent", options, CLOSE_OPTIONS);
     checkDuration("close a bufferevent: timeoutMs", timeoutMs);
     return this.#core.endGracefully(timeoutMs);
   }
@@ -705,7 +710,7 @@ export abstract class BufferEvent<Ctx = unknown> {
 /** Checks the options of a new bufferevent. */
 export function checkOptions(options: number): void {
   if (!Number.isInteger(options) || options < 0 || options > 15) {
-    throw new RangeError(`Cannot make a bufferevent: unknown options: received ${options}`);
+    throw new RangeError(`Cannot make a bufferevent: unknown options: received ${show(options)}`);
   }
   if ((options & BEV_OPT_UNLOCK_CALLBACKS) !== 0 && (options & BEV_OPT_DEFER_CALLBACKS) === 0) {
     throw new RangeError("Cannot make a bufferevent: BEV_OPT_UNLOCK_CALLBACKS needs BEV_OPT_DEFER_CALLBACKS");
@@ -728,7 +733,7 @@ function refuseWrite(core: BevCore, doing: string): false {
 
 function checkDirections(doing: string, what: number): void {
   if (!Number.isInteger(what) || (what & (EV_READ | EV_WRITE)) === 0 || (what & ~(EV_READ | EV_WRITE)) !== 0) {
-    throw new RangeError(`Cannot ${doing}: not EV_READ, EV_WRITE or both: received ${what}`);
+    throw new RangeError(`Cannot ${doing}: not EV_READ, EV_WRITE or both: received ${show(what)}`);
   }
 }
 
@@ -742,6 +747,24 @@ function checkDuration(doing: string, ms: number | null): number {
   if (typeof ms !== "number") throw new TypeError(`Cannot ${doing}: not a number: received ${show(ms)}`);
   if (!(ms >= 0 && Number.isFinite(ms))) throw new RangeError(`Cannot ${doing}: not a duration: received ${ms}`);
   return ms;
+}
+
+const DRAINED_OPTIONS: Names<{ signal?: AbortSignalLike | undefined }> = { signal: true };
+const CLOSE_OPTIONS: Names<{ timeoutMs?: number | undefined }> = { timeoutMs: true };
+const CALLBACKS: Names<BufferEventCallbacks<unknown>> = { read: true, write: true, event: true };
+
+/** Callbacks whose names were checked: one object may serve very many connections. */
+const checked: WeakSet<object> = /* @__PURE__ */ new WeakSet();
+
+function checkOnce(cb: BufferEventCallbacks<never>): void {
+  if (!checked.has(cb)) {
+    checkCallbacks("set callbacks", cb, CALLBACKS);
+    checked.add(cb);
+    return;
+  }
+  checkCallback("read", cb.read);
+  checkCallback("write", cb.write);
+  checkCallback("event", cb.event);
 }
 
 function checkCallback(name: string, callback: unknown): void {

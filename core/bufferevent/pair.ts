@@ -1,6 +1,8 @@
 /** Two bufferevents that are each other's other end, in memory. */
 
+import { checkBoolean, checkInner } from "../checks.ts";
 import type { EventBase } from "../loop/event_base.ts";
+import { type Names, readOptions } from "../names.ts";
 import { BufferEvent, checkOptions } from "./bufferevent.ts";
 import { PairCore } from "./pair_core.ts";
 
@@ -14,6 +16,8 @@ export interface PairOptions {
    */
   eofOnFree?: boolean | undefined;
 }
+
+const PAIR_OPTIONS: Names<PairOptions> = { eofOnFree: true };
 
 /**
  * One end of a pair. What is written to it is in the input of its partner at once, when writing is enabled here and
@@ -41,7 +45,7 @@ export class PairBufferEvent<Ctx = unknown> extends BufferEvent<Ctx> {
 
   /** Made by {@linkcode bufferEventPair} only. */
   private constructor(core: object) {
-    super(core);
+    super(checkInner(core, PairCore, "PairBufferEvent", "bufferEventPair()"));
     this.#core = core as PairCore;
   }
 
@@ -90,7 +94,8 @@ export function bufferEventPair(
   pairOptions: PairOptions = {},
 ): [PairBufferEvent, PairBufferEvent] {
   checkOptions(options);
-  const { eofOnFree = true } = pairOptions;
+  const { eofOnFree = true } = readOptions("make a pair", pairOptions, PAIR_OPTIONS);
+  checkBoolean("make a pair", "eofOnFree", eofOnFree);
   const near = new PairCore(base, options, eofOnFree);
   const far = new PairCore(base, options, eofOnFree);
   near.partner = far;

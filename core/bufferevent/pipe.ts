@@ -1,9 +1,10 @@
 /** `pipe()`: what arrives on one bufferevent is sent on another, both ways, with backpressure. */
 
-import { checkSignal } from "../checks.ts";
+import { checkDuration, checkSignal } from "../checks.ts";
 import { BEV_EVENT_EOF, BEV_EVENT_ERROR, BEV_EVENT_READING, BEV_EVENT_TIMEOUT, EV_READ, EV_WRITE } from "../flags.ts";
 import { EventError } from "../errors.ts";
 import { moveBytes } from "../buffer/internal.ts";
+import { type Names, readOptions } from "../names.ts";
 import type { AbortSignalLike } from "../runtime.ts";
 import { type BufferEvent, coreOf } from "./bufferevent.ts";
 import type { BevCore } from "./core.ts";
@@ -21,6 +22,8 @@ export interface PipeOptions {
   /** Aborting it cuts both; the promise rejects with its reason. */
   signal?: AbortSignalLike | undefined;
 }
+
+const PIPE_OPTIONS: Names<PipeOptions> = { idleTimeoutMs: true, closeTimeoutMs: true, signal: true };
 
 /** How much a {@linkcode pipe} has carried. */
 export interface PipeResult {
@@ -232,12 +235,12 @@ class Pipe {
  * ```
  */
 export async function pipe(a: BufferEvent, b: BufferEvent, options: PipeOptions = {}): Promise<PipeResult> {
-  if (a === b) throw new TypeError("Cannot pipe a bufferevent to itself");
   const [first, second] = [coreOf(a), coreOf(b)];
-  for (const [name, ms] of [["idle", options.idleTimeoutMs], ["close", options.closeTimeoutMs]] as const) {
-    if (ms !== undefined && !(ms >= 0 && Number.isFinite(ms))) {
-      throw new RangeError(`Cannot pipe: ${name}TimeoutMs is not a duration: received ${ms}`);
-    }
+  if (first === second) throw new TypeError("Cannot pipe: both ends are the same bufferevent");
+  options = readOptions("pipe", options, PIPE_OPTIONS);
+  for (const name of ["idleTimeoutMs", "closeTimeoutMs"] as const) {
+    const ms = options[name];
+    if (ms !== undefined) checkDuration("pipe", name, ms);
   }
   checkSignal("pipe", options.signal);
   for (const core of [first, second]) {

@@ -1,8 +1,9 @@
 /** Rate limits: how they are described, and the groups that share one. */
 
-import { checkObject, show } from "../checks.ts";
+import { isA, show } from "../checks.ts";
 import { EV_READ, EV_WRITE } from "../flags.ts";
 import { type EventBase, loopOf } from "../loop/event_base.ts";
+import { type Names, readOptions } from "../names.ts";
 import type { BevCore } from "./core.ts";
 import { RateLimits } from "./rate_core.ts";
 import { GroupCore } from "./rate_group.ts";
@@ -29,6 +30,14 @@ export interface TokenBucketOptions {
   /** How long a tick is, in milliseconds; parts of one are cut off. By default 1000. */
   tickMs?: number | undefined;
 }
+
+const BUCKET_OPTIONS: Names<TokenBucketOptions> = {
+  readRate: true,
+  readBurst: true,
+  writeRate: true,
+  writeBurst: true,
+  tickMs: true,
+};
 
 /**
  * For `BufferEvent`: makes its rate limits; null when there has been no configuration. So a program that limits nothing
@@ -81,11 +90,14 @@ export class TokenBucketConfig {
    * burst, or the tick is under 1 ms or not under 2147484 s
    */
   constructor(options: TokenBucketOptions) {
-    checkObject("limit a rate", "the options", options);
-    const { readRate, readBurst, writeRate, writeBurst, tickMs = 1000 } = options;
+    const { readRate, readBurst, writeRate, writeBurst, tickMs = 1000 } = readOptions(
+      "limit a rate",
+      options,
+      BUCKET_OPTIONS,
+    );
     if (makeRateLimits === null) {
       makeRateLimits = (core: BevCore): RateLimits => new RateLimits(core);
-      isConfig = (value: unknown): boolean => value instanceof TokenBucketConfig;
+      isConfig = (value: unknown): boolean => isA(value, TokenBucketConfig) && Number.isFinite(value.readRate);
     }
     checkRate("read", readRate, readBurst);
     checkRate("write", writeRate, writeBurst);

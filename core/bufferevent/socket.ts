@@ -2,7 +2,8 @@
 
 import { EventError } from "../errors.ts";
 import type { EventBase } from "../loop/event_base.ts";
-import type { Address, ConnectOptions } from "../runtime.ts";
+import { readOptions } from "../names.ts";
+import { type Address, CONNECT_OPTIONS, type ConnectOptions } from "../runtime.ts";
 import type { StartTlsOptions, TlsInfo } from "../tls.ts";
 import { connectStream } from "../socket/connector.ts";
 import { type Socket, socketOf, streamOf } from "../socket/socket.ts";
@@ -70,7 +71,12 @@ export class SocketBufferEvent<Ctx = unknown> extends BufferEvent<Ctx> {
     if (core.stream !== null && !core.stream.gone) {
       throw new EventError("Cannot connect: the bufferevent has a connection", { code: "EISCONN", syscall: "connect" });
     }
-    core.setStream(connectStream(this.base.runtime, options === undefined ? address : { ...address, ...options }));
+    core.setStream(
+      connectStream(
+        this.base.runtime,
+        options === undefined ? address : { ...connectOptions(address), ...connectOptions(options) },
+      ),
+    );
   }
 
   /**
@@ -133,4 +139,9 @@ export class SocketBufferEvent<Ctx = unknown> extends BufferEvent<Ctx> {
 
 function socketCoreOf<Ctx>(bev: SocketBufferEvent<Ctx>): SocketCore {
   return coreOf(bev as BufferEvent) as SocketCore;
+}
+
+/** Options of connecting without those that are undefined: they do not take the place of others. */
+function connectOptions(options: ConnectOptions): ConnectOptions {
+  return readOptions("connect", options, CONNECT_OPTIONS);
 }

@@ -18,7 +18,7 @@ import type { EventBase } from "../loop/event_base.ts";
 import type { Flushable } from "../loop/loop.ts";
 import { Handshake } from "../socket/handshake.ts";
 import type { Stream } from "../socket/stream.ts";
-import { checkTls, type StartTlsOptions } from "../tls.ts";
+import { readStartTls, type StartTlsOptions } from "../tls.ts";
 import { BevEvent } from "./bev_event.ts";
 import { BevCore } from "./core.ts";
 import { atDeadline, atLateDeadline } from "../loop/deadline.ts";
@@ -133,7 +133,7 @@ export class SocketCore extends BevCore implements Flushable {
   }
 
   /** Changes the connection to TLS, after what was written so far. */
-  startTls(options: StartTlsOptions): void {
+  startTls(given: StartTlsOptions): void {
     const doing = "start TLS";
     this.unclosed(doing);
     const { stream } = this;
@@ -145,11 +145,7 @@ export class SocketCore extends BevCore implements Flushable {
     if (binding === null || binding.tls !== undefined) {
       throw new EventError(`Cannot ${doing}: the connection has it already`, { code: "EALREADY" });
     }
-    const role = options?.role ?? (host === null ? "server" : "client");
-    if (role !== "client" && role !== "server") {
-      throw new TypeError(`Cannot ${doing}: the role is neither client nor server: received ${String(role)}`);
-    }
-    checkTls(doing, options, role);
+    const { role, ...options } = readStartTls(doing, given, host === null ? "server" : "client");
     const capability = role === "client" ? "startTlsClient" : "startTlsServer";
     if (binding.startTls === undefined || !runtime.capabilities[capability]) {
       throw unsupported(`${doing} as the ${role}`, runtime, capability);

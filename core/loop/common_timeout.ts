@@ -1,5 +1,6 @@
 /** Common timeouts: one queue for all events with the same duration, in place of a heap entry for each. */
 
+import { checkInner } from "../checks.ts";
 import { type EventExtra, IN_COMMON, type LoopEvent } from "./loop_event.ts";
 import { NO_TIMER, type TimerHeap, TimerNode } from "./timer_heap.ts";
 
@@ -63,13 +64,17 @@ function placeOf(event: LoopEvent): EventExtra {
   return event.extra as EventExtra;
 }
 
-/** For the loop: the queue behind a common timeout. */
-export function queueOf(timeout: CommonTimeout): CommonQueue {
-  return behind(timeout);
+/** For the loop: the queue behind a common timeout; null for anything else. */
+export function queueOf(timeout: unknown): CommonQueue | null {
+  return typeof timeout === "object" && timeout !== null ? behind(timeout) : null;
 }
 
 /** Set by the first CommonTimeout: see `Pollable`. */
-let behind: (timeout: CommonTimeout) => CommonQueue;
+let behind: (timeout: object) => CommonQueue | null = none;
+
+function none(): null {
+  return null;
+}
 
 /**
  * A duration that many events of a base share; what `EventBase.initCommonTimeout()` gives and `EventHandle.add()` takes.
@@ -82,8 +87,8 @@ export class CommonTimeout {
   readonly #queue: CommonQueue;
 
   private constructor(queue: CommonQueue) {
-    behind ??= (timeout: CommonTimeout): CommonQueue => timeout.#queue;
-    this.#queue = queue;
+    if (behind === none) behind = (timeout) => #queue in timeout ? timeout.#queue : null;
+    this.#queue = checkInner(queue, CommonQueue, "CommonTimeout", "EventBase.initCommonTimeout()");
     this.ms = queue.ms;
   }
 }

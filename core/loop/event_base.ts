@@ -1,17 +1,19 @@
 /** The event base: the public face of the loop. */
 
-import { checkObject, show } from "../checks.ts";
+import { checkBoolean, checkDuration, checkFlags, checkInteger, checkSignal, checkText, show } from "../checks.ts";
 import { EV_CLOSED, EV_PERSIST, EV_READ, EV_SIGNAL, EV_TIMEOUT, EV_WRITE } from "../flags.ts";
 import { EVENT_BASE_COUNT_ACTIVE, EVENT_BASE_COUNT_ADDED, EVENT_BASE_COUNT_VIRTUAL } from "../flags.ts";
 import { EVENT_MAX_PRIORITIES, EVLOOP_NO_EXIT_ON_EMPTY, EVLOOP_NONBLOCK, EVLOOP_ONCE } from "../flags.ts";
 import { EventError } from "../errors.ts";
 import { operationOf, type Overlapped } from "../poll/overlapped.ts";
-import { type AbortSignalLike, type ConnectOptions, type DatagramOptions, defaultRuntime } from "../runtime.ts";
+import { type Names, readOptions } from "../names.ts";
+import { type AbortSignalLike, checkRuntime, defaultRuntime } from "../runtime.ts";
+import type { ConnectOptions, DatagramOptions } from "../runtime.ts";
 import type { ListenOptions, Runtime } from "../runtime.ts";
 import { DatagramSocket } from "../socket/datagram_socket.ts";
 import { Socket, socketOf, streamOf } from "../socket/socket.ts";
 import { ListeningSocket } from "../socket/listening_socket.ts";
-import { Pollable, sourceOf } from "../socket/pollable.ts";
+import { isPollable, type Pollable, sourceOf } from "../socket/pollable.ts";
 import { CommonQueue, type CommonTimeout, commonTimeoutOf } from "./common_timeout.ts";
 import { checkTimeout, type EventCallback, EventHandle, handleOf, sourceName } from "./event_handle.ts";
 import { Loop, type LoopResult } from "./loop.ts";
@@ -44,6 +46,15 @@ export interface EventBaseOptions {
   /** The two limits hold for this priority and the less urgent ones. @default {1} */
   minDispatchPriority?: number | undefined;
 }
+
+const BASE_OPTIONS: Names<EventBaseOptions> = {
+  runtime: true,
+  priorities: true,
+  maxDispatchIntervalMs: true,
+  maxDispatchCallbacks: true,
+  minDispatchPriority: true,
+};
+const LOOP_OPTIONS: Names<{ signal?: AbortSignalLike | undefined }> = { signal: true };
 
 /** The most distinct common timeouts that a base has, as in libevent. */
 const MAX_COMMON_TIMEOUTS = 256;
@@ -90,31 +101,28 @@ export class EventBase {
    * @throws {EventError} `EV_UNSUPPORTED` when no runtime is given and none can be chosen
    */
   constructor(options: EventBaseOptions = {}) {
-    checkObject("make a base", "the options", options);
+    const { runtime = defaultRuntime(), ...limits } = readOptions("make a base", options, BASE_OPTIONS);
     const { priorities = 1, maxDispatchIntervalMs = Infinity, maxDispatchCallbacks = -1, minDispatchPriority = 1 } =
-      options;
+      limits;
     checkPriorities(priorities);
-    if (Number.isNaN(maxDispatchIntervalMs) || maxDispatchIntervalMs < 0) {
-      throw new RangeError(
-        `Cannot make a base: maxDispatchIntervalMs is not a duration: received ${maxDispatchIntervalMs}`,
-      );
+    if (maxDispatchIntervalMs !== Infinity) {
+      checkDuration("make a base", "maxDispatchIntervalMs", maxDispatchIntervalMs);
     }
     if (!Number.isInteger(maxDispatchCallbacks) && maxDispatchCallbacks !== Infinity) {
-      throw new RangeError(`Cannot make a base: maxDispatchCallbacks is not a count: received ${maxDispatchCallbacks}`);
+      throw new RangeError(
+        `Cannot make a base: maxDispatchCallbacks is not a count: received ${show(maxDispatchCallbacks)}`,
+      );
     }
     if (!Number.isInteger(minDispatchPriority) || minDispatchPriority < 0) {
       throw new RangeError(
-        `Cannot make a base: minDispatchPriority is not a priority: received ${minDispatchPriority}`,
+        `Cannot make a base: minDispatchPriority is not a priority: received ${show(minDispatchPriority)}`,
       );
     }
     if (behind === refuse) {
       behind = (base: EventBase): Loop =>
         typeof base === "object" && base !== null && #loop in base ? base.#loop : refuse(base);
     }
-    const runtime = options.runtime ?? defaultRuntime();
-    if (typeof runtime?.now !== "function" || typeof runtime.setTimer !== "function") {
-      throw new TypeError("Cannot make a base: the runtime is not a Runtime, such as nodeRuntime() gives");
-    }
+    checkRuntime("make a base", runtime);
     this.#loop = new Loop(runtime, priorities, {
       intervalMs: maxDispatchIntervalMs,
       callbacks: maxDispatchCallbacks < 0 ? Infinity : maxDispatchCallbacks,
@@ -154,6 +162,7 @@ export class EventBase {
    * @returns The event; its `add()` throws `EV_UNSUPPORTED` when the host can't catch the signal
    */
   signal(name: string, cb: EventCallback): EventHandle {
+    checkText("make a signal event", "the signal's name", name);
     return new EventHandle(this, name, EV_SIGNAL | EV_PERSIST, cb);
   }
 
@@ -168,11 +177,13 @@ export class EventBase {
    */
   once(source: Pollable | null, what: number, cb: EventCallback, timeoutMs?: number): void {
     if (typeof cb !== "function") throw new TypeError(`Cannot call once: received ${show(cb)} for the callback`);
-    const io = what & (EV_READ | EV_WRITE | EV_CLOSED);
-    if ((what & ~(EV_TIMEOUT | EV_READ | EV_WRITE | EV_CLOSED)) !== 0 || what === 0 || !Number.isInteger(what)) {
-      throw new RangeError(`Cannot call once: only EV_TIMEOUT, EV_READ, EV_WRITE and EV_CLOSED: received ${what}`);
+    if (!Number.isInteger(what) || (what & ~(EV_TIMEOUT | EV_READ | EV_WRITE | EV_CLOSED)) !== 0 || what === 0) {
+      throw new RangeError(
+        `Cannot call once: only EV_TIMEOUT, EV_READ, EV_WRITE and EV_CLOSED: received ${show(what)}`,
+      );
     }
-    if (source !== null && !(source instanceof Pollable)) {
+    const io = what & (EV_READ | EV_WRITE | EV_CLOSED);
+    if (source !== null && !isPollable(source)) {
       throw new TypeError(`Cannot call once: the source is not a socket or null: received ${show(source)}`);
     }
     if (timeoutMs !== undefined) checkTimeout("call once", timeoutMs);
@@ -196,7 +207,7 @@ export class EventBase {
    * @throws What a callback throws, that very error; what was active keeps its place for the next `dispatch()`
    */
   dispatch(options?: { signal?: AbortSignalLike | undefined }): Promise<LoopResult> {
-    return this.#loop.start(0, options?.signal, true);
+    return this.loop(0, options);
   }
 
   /**
@@ -208,10 +219,13 @@ export class EventBase {
    * @throws {RangeError} For other flags
    */
   loop(flags: number = 0, options?: { signal?: AbortSignalLike | undefined }): Promise<LoopResult> {
-    if (!Number.isInteger(flags) || (flags & ~(EVLOOP_ONCE | EVLOOP_NONBLOCK | EVLOOP_NO_EXIT_ON_EMPTY)) !== 0) {
-      return Promise.reject(new RangeError(`Cannot run a loop: unknown flags: received ${flags}`));
+    try {
+      checkFlags("run a loop", flags, EVLOOP_ONCE | EVLOOP_NONBLOCK | EVLOOP_NO_EXIT_ON_EMPTY);
+      const { signal } = options === undefined ? {} : readOptions("run a loop", options, LOOP_OPTIONS);
+      return this.#loop.start(flags, checkSignal("run a loop", signal), true);
+    } catch (error) {
+      return Promise.reject(error);
     }
-    return this.#loop.start(flags, options?.signal, true);
   }
 
   /**
@@ -296,6 +310,7 @@ export class EventBase {
    * @returns The number now
    */
   numEvents(kind: number): number {
+    checkInteger("count events", "the kind", kind);
     const { active, virtual, added } = this.#loop;
     return ((kind & EVENT_BASE_COUNT_ACTIVE) !== 0 ? active.now : 0) +
       ((kind & EVENT_BASE_COUNT_VIRTUAL) !== 0 ? virtual.now : 0) +
@@ -310,6 +325,8 @@ export class EventBase {
    * @returns The peak, of several kinds the sum of the peaks
    */
   maxEvents(kind: number, clear: boolean = false): number {
+    checkInteger("count events", "the kind", kind);
+    checkBoolean("count events", "clear", clear);
     const { active, virtual, added } = this.#loop;
     let sum = 0;
     for (
@@ -501,7 +518,7 @@ export class EventBase {
 
 function checkPriorities(n: number): void {
   if (!Number.isInteger(n) || n < 1 || n > EVENT_MAX_PRIORITIES) {
-    throw new RangeError(`Cannot set the priorities: not between 1 and ${EVENT_MAX_PRIORITIES}: received ${n}`);
+    throw new RangeError(`Cannot set the priorities: not between 1 and ${EVENT_MAX_PRIORITIES}: received ${show(n)}`);
   }
 }
 

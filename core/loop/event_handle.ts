@@ -1,10 +1,10 @@
 /** The public face of an event. */
 
-import { show } from "../checks.ts";
+import { checkInteger, show } from "../checks.ts";
 import { EV_CLOSED, EV_ET, EV_FINALIZE, EV_PERSIST, EV_READ, EV_SIGNAL, EV_TIMEOUT, EV_WRITE } from "../flags.ts";
 import { EventError } from "../errors.ts";
-import { Pollable, sourceOf } from "../socket/pollable.ts";
-import { CommonTimeout, queueOf } from "./common_timeout.ts";
+import { isPollable, type Pollable, sourceOf } from "../socket/pollable.ts";
+import { type CommonTimeout, queueOf } from "./common_timeout.ts";
 import { type EventBase, loopOf } from "./event_base.ts";
 import type { Loop } from "./loop.ts";
 import { ACTIVE, CLOSED, FREED, INSERTED, LoopEvent } from "./loop_event.ts";
@@ -24,6 +24,9 @@ class UserEvent extends LoopEvent {
   declare callback: EventCallback;
 
   constructor(loop: Loop, source: Source | string | null, what: number, callback: EventCallback) {
+    if (new.target as unknown === UserEvent) {
+      throw new TypeError("Cannot make an EventCore: EventBase.event() makes it");
+    }
     super(loop, source, what, loop.queues.length >> 1);
     this.callback = callback;
   }
@@ -91,7 +94,7 @@ export class EventHandle extends EventCore {
    */
   constructor(base: EventBase, source: Pollable | string | null, what: number, cb: EventCallback) {
     check(source, what, cb);
-    super(loopOf(base), source instanceof Pollable ? sourceOf(source) : source, what, cb);
+    super(loopOf(base), isPollable(source) ? sourceOf(source) : source, what, cb);
   }
 
   /**
@@ -116,12 +119,17 @@ export class EventHandle extends EventCore {
       });
     }
     if (event.loop.freed) throw new EventError("Cannot add an event: its base was freed", { code: "EV_FREED" });
-    if (timeout === undefined || typeof timeout === "number" || !(timeout instanceof CommonTimeout)) {
+    if (timeout === undefined || typeof timeout === "number") {
       if (timeout !== undefined) checkTimeout("add an event", timeout);
       event.loop.add(event, timeout, null);
       return;
     }
     const queue = queueOf(timeout);
+    if (queue === null) {
+      throw new TypeError(
+        `Cannot add an event: the timeout is neither a number nor a CommonTimeout: received ${show(timeout)}`,
+      );
+    }
     if (event.loop.commonQueues.get(queue.ms) !== queue) {
       throw new RangeError("Cannot add an event: the common timeout is of another base");
     }
@@ -158,7 +166,7 @@ export class EventHandle extends EventCore {
    * @throws {TypeError} When `what` is not an integer
    */
   activate(what: number): void {
-    if (!Number.isInteger(what)) throw new TypeError(`Cannot activate an event: received ${what}`);
+    checkInteger("activate an event", "what", what);
     const event = inner(this);
     if ((event.state & CLOSED) === 0 && !event.loop.freed) event.loop.activate(event, what);
   }
@@ -173,7 +181,7 @@ export class EventHandle extends EventCore {
    */
   pending(what: number): number {
     const event = inner(this);
-    return event.loop.pending(event, what);
+    return event.loop.pending(event, checkInteger("look at an event", "what", what));
   }
 
   /** When the timer is due, in milliseconds on the clock of `base.now()`; undefined without one. libevent: `event_pending`. */
@@ -196,7 +204,7 @@ export class EventHandle extends EventCore {
     const event = inner(this);
     if (!Number.isInteger(priority) || priority < 0 || priority >= event.loop.queues.length) {
       throw new RangeError(
-        `Cannot set the priority: not between 0 and ${event.loop.queues.length - 1}: received ${priority}`,
+        `Cannot set the priority: not between 0 and ${event.loop.queues.length - 1}: received ${show(priority)}`,
       );
     }
     if (event.active) throw new EventError("Cannot set the priority: the event is active", { code: "EV_ACTIVE" });
@@ -237,7 +245,7 @@ export class EventHandle extends EventCore {
     }
     check(source, what, cb);
     event.loop = loopOf(base);
-    event.source = source instanceof Pollable ? sourceOf(source) : source;
+    event.source = isPollable(source) ? sourceOf(source) : source;
     event.what = what;
     event.callback = cb;
     event.state = 0;
@@ -294,11 +302,13 @@ function check(source: unknown, what: unknown, cb: unknown): void {
   if (typeof what !== "number") {
     throw new TypeError(`Cannot make an event: the flags are not a number: received ${show(what)}`);
   }
-  if (source !== null && typeof source !== "string" && !(source instanceof Pollable)) {
-    throw new TypeError("Cannot make an event: the source is not a socket, a signal's name or null");
+  if (source !== null && typeof source !== "string" && !isPollable(source)) {
+    throw new TypeError(
+      `Cannot make an event: the source is not a socket, a signal's name or null: received ${show(source)}`,
+    );
   }
   if (!Number.isInteger(what) || (what & ~KNOWN) !== 0) {
-    throw new RangeError(`Cannot make an event: unknown flags: received ${what}`);
+    throw new RangeError(`Cannot make an event: unknown flags: received ${show(what)}`);
   }
   const signal = (what & EV_SIGNAL) !== 0;
   if (signal && (what & (EV_READ | EV_WRITE | EV_CLOSED | EV_ET)) !== 0) {

@@ -2,9 +2,9 @@
 
 import { show } from "../checks.ts";
 import { EventError } from "../errors.ts";
-import type { EventBase } from "../loop/event_base.ts";
+import { type EventBase, loopOf } from "../loop/event_base.ts";
 import { defaultRuntime, type Runtime } from "../runtime.ts";
-import { Pollable, sourceOf } from "../socket/pollable.ts";
+import { checkPollable, type Pollable, sourceOf } from "../socket/pollable.ts";
 import { type CompletionSink, operationsOn } from "./operations.ts";
 import type { Overlapped } from "./overlapped.ts";
 import { checkWait, type WaitOptions, WaitQueue } from "./wait.ts";
@@ -56,7 +56,7 @@ export class CompletionPort<Key = unknown> {
    * @param base Names the runtime; its loop is not needed. By default the runtime that the program runs on
    */
   constructor(base?: EventBase) {
-    this.#completions = new Completions(base?.runtime ?? defaultRuntime());
+    this.#completions = new Completions(base === undefined ? defaultRuntime() : loopOf(base).runtime);
   }
 
   /**
@@ -70,7 +70,7 @@ export class CompletionPort<Key = unknown> {
   associate(source: Pollable, key: Key): void {
     const doing = "associate a socket with a port";
     this.#open(doing);
-    if (!(source instanceof Pollable)) throw new TypeError(`Cannot ${doing}: not a socket: received ${show(source)}`);
+    checkPollable(doing, source);
     const behind = sourceOf(source);
     if (behind.closed) throw new EventError(`Cannot ${doing}: it was closed`, { code: "EBADF" });
     const operations = operationsOn(behind);
@@ -89,7 +89,7 @@ export class CompletionPort<Key = unknown> {
   post(key: Key, bytes: number = 0): void {
     this.#open("post to a port");
     if (!Number.isSafeInteger(bytes) || bytes < 0) {
-      throw new RangeError(`Cannot post to a port: bytes is not an integer, 0 or more: received ${String(bytes)}`);
+      throw new RangeError(`Cannot post to a port: bytes is not an integer, 0 or more: received ${show(bytes)}`);
     }
     this.#completions.push({ key, bytes, overlapped: null, error: null });
   }
@@ -107,8 +107,7 @@ export class CompletionPort<Key = unknown> {
    */
   async wait(timeoutMs?: number, options: WaitOptions = {}): Promise<Completion<Key> | null> {
     this.#open("wait for a port");
-    checkWait("wait for a port", timeoutMs, options);
-    return await this.#completions.wait(timeoutMs, options);
+    return await this.#completions.wait(timeoutMs, checkWait("wait for a port", timeoutMs, options));
   }
 
   /**

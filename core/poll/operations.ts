@@ -3,7 +3,7 @@
  * completion goes to the operation's own callback and to the port that the socket is associated with.
  */
 
-import { show } from "../checks.ts";
+import { checkBytes } from "../checks.ts";
 import { EAGAIN, ENOTCONN, EV_READ, EV_WRITE } from "../flags.ts";
 import { EventError, toEventError } from "../errors.ts";
 import type { ReadinessObserver, Source } from "../loop/source.ts";
@@ -282,9 +282,7 @@ function checkFree(doing: string, source: Source, operation: Operation): void {
 }
 
 function checkBuffer(doing: string, buffer: Uint8Array): void {
-  if (!(buffer instanceof Uint8Array)) {
-    throw new TypeError(`Cannot ${doing}: the buffer is not a Uint8Array: received ${show(buffer)}`);
-  }
+  checkBytes(doing, "the buffer", buffer);
 }
 
 function checkRoom(doing: string, buffer: Uint8Array): void {

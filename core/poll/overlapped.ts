@@ -131,7 +131,9 @@ export class Overlapped {
     }
     if (behind === refuse) {
       behind = (overlapped: Overlapped): Operation =>
-        overlapped instanceof Overlapped ? overlapped.#operation : refuse(overlapped);
+        typeof overlapped === "object" && overlapped !== null && #operation in overlapped
+          ? overlapped.#operation
+          : refuse(overlapped);
     }
     this.#operation = new Operation(this, callback ?? null);
   }

@@ -3,10 +3,10 @@
 import { show } from "../checks.ts";
 import { EV_CLOSED, EV_ET, EV_READ, EV_WRITE } from "../flags.ts";
 import { EventError } from "../errors.ts";
-import type { EventBase } from "../loop/event_base.ts";
+import { type EventBase, loopOf } from "../loop/event_base.ts";
 import type { ReadinessObserver, Source } from "../loop/source.ts";
 import { defaultRuntime } from "../runtime.ts";
-import { Pollable, sourceOf } from "../socket/pollable.ts";
+import { checkPollable, type Pollable, sourceOf } from "../socket/pollable.ts";
 import { checkWait, type WaitOptions, WaitQueue } from "./wait.ts";
 
 /** A ready socket. epoll: `struct epoll_event`. */
@@ -112,7 +112,7 @@ export class Poller<Data = unknown> {
    * @param base Names the runtime; its loop is not needed. By default the runtime that the program runs on
    */
   constructor(base?: EventBase) {
-    this.#queue = new WaitQueue(base?.runtime ?? defaultRuntime(), () => this.#requeue());
+    this.#queue = new WaitQueue(base === undefined ? defaultRuntime() : loopOf(base).runtime, () => this.#requeue());
   }
 
   /** How many sockets are in the set. */
@@ -170,6 +170,7 @@ export class Poller<Data = unknown> {
    */
   delete(source: Pollable): void {
     this.#open("delete a socket from a poller");
+    checkPollable("delete a socket from a poller", source);
     const entry = this.#entry("delete", source);
     entry.source.unobserve(entry);
     this.#forget(entry);
@@ -194,11 +195,13 @@ export class Poller<Data = unknown> {
     options: WaitOptions = {},
   ): Promise<PollEvent<Data>[]> {
     this.#open("wait for a poller");
-    checkWait("wait for a poller", timeoutMs, options);
-    if (!(maxEvents >= 1) || (maxEvents !== Infinity && !Number.isInteger(maxEvents))) {
-      throw new RangeError(`Cannot wait for a poller: maxEvents is not a positive integer: received ${maxEvents}`);
+    const { signal } = checkWait("wait for a poller", timeoutMs, options);
+    if (maxEvents !== Infinity && !(Number.isInteger(maxEvents) && maxEvents >= 1)) {
+      throw new RangeError(
+        `Cannot wait for a poller: maxEvents is not a positive integer: received ${show(maxEvents)}`,
+      );
     }
-    return await this.#queue.wait(() => this.#collect(maxEvents), () => [], timeoutMs, options.signal);
+    return await this.#queue.wait(() => this.#collect(maxEvents), () => [], timeoutMs, signal);
   }
 
   /** Ends the set and the waits for it, which reject with `ECANCELED`. The sockets stay open. A second call does nothing. */
@@ -274,8 +277,10 @@ export class Poller<Data = unknown> {
 }
 
 function checkInterest(doing: string, source: Pollable, what: number): void {
-  if (!(source instanceof Pollable)) throw new TypeError(`Cannot ${doing}: not a socket: received ${show(source)}`);
+  checkPollable(doing, source);
   if (!Number.isInteger(what) || (what & CONDITIONS) === 0 || (what & ~(CONDITIONS | EV_ET)) !== 0) {
-    throw new RangeError(`Cannot ${doing}: not EV_READ, EV_WRITE, EV_CLOSED, with EV_ET or not: received ${what}`);
+    throw new RangeError(
+      `Cannot ${doing}: not EV_READ, EV_WRITE, EV_CLOSED, with EV_ET or not: received ${show(what)}`,
+    );
   }
 }

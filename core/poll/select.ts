@@ -1,11 +1,12 @@
 /** Waiting in the style of `select()`: sets of sockets in, the ready ones out. */
 
-import { checkObject, show } from "../checks.ts";
+import { show } from "../checks.ts";
 import { EV_READ, EV_WRITE } from "../flags.ts";
 import { EventError } from "../errors.ts";
+import { type Names, readOptions } from "../names.ts";
 import type { ReadinessObserver, Source } from "../loop/source.ts";
 import { defaultRuntime } from "../runtime.ts";
-import { Pollable, sourceOf } from "../socket/pollable.ts";
+import { checkPollable, type Pollable, sourceOf } from "../socket/pollable.ts";
 import { Stream } from "../socket/stream.ts";
 import { checkWait, type WaitOptions, WaitQueue } from "./wait.ts";
 
@@ -18,6 +19,8 @@ export interface SelectSets {
   /** Sockets whose connection may fail. */
   except?: Iterable<Pollable> | undefined;
 }
+
+const SELECT_SETS: Names<SelectSets> = { read: true, write: true, except: true };
 
 /** What `select()` gives: of each set the ready sockets, each once, in the order of the set. */
 export interface SelectResult {
@@ -56,15 +59,15 @@ export interface SelectResult {
  * ```
  */
 export async function select(sets: SelectSets, timeoutMs?: number, options: WaitOptions = {}): Promise<SelectResult> {
-  checkWait("select", timeoutMs, options);
-  checkObject("select", "the sets", sets);
-  const read = setOf("read", sets.read);
-  const write = setOf("write", sets.write);
-  const except = setOf("except", sets.except);
+  const { signal } = checkWait("select", timeoutMs, options);
+  const given = readOptions("select", sets, SELECT_SETS);
+  const read = setOf("read", given.read);
+  const write = setOf("write", given.write);
+  const except = setOf("except", given.except);
   const sources = new Set<Source>();
   for (const set of [read, write, except]) {
     for (const pollable of set) {
-      if (!(pollable instanceof Pollable)) throw new TypeError("Cannot select: the sets hold what is not a socket");
+      checkPollable("select", pollable);
       const source = sourceOf(pollable);
       if (source.closed) throw new EventError("Cannot select: a socket of the sets was closed", { code: "EBADF" });
       sources.add(source);
@@ -90,19 +93,18 @@ export async function select(sets: SelectSets, timeoutMs?: number, options: Wait
   };
   for (const source of sources) source.observe(observer);
   try {
-    return await queue.wait(collect, () => ({ read: [], write: [], except: [] }), timeoutMs, options.signal);
+    return await queue.wait(collect, () => ({ read: [], write: [], except: [] }), timeoutMs, signal);
   } finally {
     for (const source of sources) source.unobserve(observer);
   }
 }
 
 function setOf(name: string, set: Iterable<Pollable> = []): Set<Pollable> {
-  if (typeof set?.[Symbol.iterator] !== "function") {
-    throw new TypeError(
-      `Cannot select: ${name} is not a list of sockets: received ${show(set)}`,
-    );
+  try {
+    return new Set(set);
+  } catch (cause) {
+    throw new TypeError(`Cannot select: ${name} is not a list of sockets: received ${show(set)}`, { cause });
   }
-  return new Set(set);
 }
 
 function hasFailed(source: Source): boolean {

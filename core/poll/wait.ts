@@ -4,8 +4,9 @@
  * that a program that waits in a circle does not keep the host from its work.
  */
 
-import { checkObject, checkSignal, show } from "../checks.ts";
+import { checkDuration, checkSignal } from "../checks.ts";
 import type { EventError } from "../errors.ts";
+import { type Names, readOptions } from "../names.ts";
 import type { AbortSignalLike, Runtime, TimerToken } from "../runtime.ts";
 
 /** The longest sleep asked of a host: beyond 2^31 ms all of them fire at once. */
@@ -16,6 +17,8 @@ export interface WaitOptions {
   /** Aborting it ends the wait: it rejects with the signal's reason. */
   signal?: AbortSignalLike | undefined;
 }
+
+const WAIT_OPTIONS: Names<WaitOptions> = { signal: true };
 
 /** One caller that waits. */
 interface Waiter {
@@ -139,14 +142,10 @@ export class WaitQueue {
   }
 }
 
-/** Checks a wait of the public API: its timeout in milliseconds, 0 not to wait, undefined to wait for ever, and its options. */
-export function checkWait(doing: string, timeoutMs: number | undefined, options: WaitOptions): void {
-  checkSignal(doing, checkObject(doing, "the options", options).signal);
-  if (timeoutMs === undefined) return;
-  if (typeof timeoutMs !== "number") {
-    throw new TypeError(`Cannot ${doing}: timeoutMs is not a number: received ${show(timeoutMs)}`);
-  }
-  if (!(timeoutMs >= 0 && Number.isFinite(timeoutMs))) {
-    throw new RangeError(`Cannot ${doing}: timeoutMs is not a duration: received ${timeoutMs}`);
-  }
+/** Reads a wait of the public API: its timeout in milliseconds, 0 not to wait, undefined to wait for ever, and its options. */
+export function checkWait(doing: string, timeoutMs: number | undefined, given: WaitOptions): WaitOptions {
+  const options = readOptions(doing, given, WAIT_OPTIONS);
+  checkSignal(doing, options.signal);
+  if (timeoutMs !== undefined) checkDuration(doing, "timeoutMs", timeoutMs);
+  return options;
 }

@@ -1,6 +1,6 @@
 /** Addresses: telling numeric ones from names, and checking what the user gives. */
 
-import { checkNoNul, show } from "../checks.ts";
+import { checkNoNul, shorten, show } from "../checks.ts";
 import { EventError } from "../errors.ts";
 import type { Address, ConnectOptions, ListenOptions } from "../runtime.ts";
 
@@ -15,31 +15,32 @@ export function familyOf(hostname: string): "IPv4" | "IPv6" | undefined {
   return isIPv6(hostname) ? "IPv6" : undefined;
 }
 
+/** The longest name that DNS has; no path of a socket is so long. */
+const LONGEST_NAME = 253;
+
 /** Gives an address as text: `127.0.0.1:80`, `[::1]:80`, `unix:/run/x`. */
 export function formatAddress(address: Address | ListenOptions | ConnectOptions): string {
-  const { path, hostname = "", port = 0 } = address as ListenOptions;
-  if (path !== undefined) return `unix:${path.replace("\0", "@")}`;
+  const { path, port = 0 } = address as ListenOptions;
+  const hostname = shorten((address as ListenOptions).hostname ?? "", LONGEST_NAME);
+  if (path !== undefined) return `unix:${shorten(path, LONGEST_NAME).replace("\0", "@")}`;
   return hostname.includes(":") ? `[${hostname}]:${port}` : `${hostname}:${port}`;
 }
 
 /**
- * Checks where to listen or connect.
+ * Checks where to listen or connect. The options are a copy of what the user has given.
  *
  * @throws {TypeError} For a value of a wrong type
  * @throws {RangeError} For a port that is out of range, or a family that does not exist
  * @throws {EventError} `EINVAL` for a NUL inside a name, or a numeric address of another family than was asked for
  */
 export function checkTarget(doing: string, options: ListenOptions | ConnectOptions, minPort: number): void {
-  if (typeof options !== "object" || options === null) {
-    throw new TypeError(`Cannot ${doing}: the address is not an object: received ${options}`);
-  }
   const { path, hostname, port, family } = options;
   if (path !== undefined) {
     if (typeof path !== "string" || path === "") {
-      throw new TypeError(`Cannot ${doing}: the path is not a non-empty string: received ${JSON.stringify(path)}`);
+      throw new TypeError(`Cannot ${doing}: the path is not a non-empty string: received ${show(path)}`);
     }
     if (port !== undefined || hostname !== undefined) {
-      throw new TypeError(`Cannot ${doing}: both a path and a hostname or port were given: received ${path}`);
+      throw new TypeError(`Cannot ${doing}: both a path and a hostname or port were given: received ${show(path)}`);
     }
     // An abstract name begins with one.
     checkNoNul(doing, "the path", path.startsWith("\0") ? path.slice(1) : path);
@@ -47,7 +48,7 @@ export function checkTarget(doing: string, options: ListenOptions | ConnectOptio
   }
   if (hostname !== undefined && (typeof hostname !== "string" || hostname === "")) {
     throw new TypeError(
-      `Cannot ${doing}: the hostname is not a non-empty string: received ${JSON.stringify(hostname)}`,
+      `Cannot ${doing}: the hostname is not a non-empty string: received ${show(hostname)}`,
     );
   }
   if (family !== undefined && family !== "IPv4" && family !== "IPv6") {
@@ -55,7 +56,7 @@ export function checkTarget(doing: string, options: ListenOptions | ConnectOptio
   }
   if (hostname !== undefined) checkHostname(doing, hostname, family);
   if (typeof port !== "number") {
-    throw new TypeError(`Cannot ${doing}: the port is not a number: received ${JSON.stringify(port)}`);
+    throw new TypeError(`Cannot ${doing}: the port is not a number: received ${show(port)}`);
   }
   if (!Number.isInteger(port) || port < minPort || port > 65535) {
     throw new RangeError(`Cannot ${doing}: the port is not between ${minPort} and 65535: received ${port}`);
@@ -72,9 +73,14 @@ export function checkTarget(doing: string, options: ListenOptions | ConnectOptio
  */
 export function checkHostname(doing: string, hostname: string, family?: "IPv4" | "IPv6"): void {
   checkNoNul(doing, "the address", hostname);
+  if (hostname.length > LONGEST_NAME) {
+    throw new RangeError(
+      `Cannot ${doing}: the address has more than ${LONGEST_NAME} characters: received ${show(hostname)}`,
+    );
+  }
   const own = familyOf(hostname);
   if (family === undefined || own === undefined || own === family) return;
-  throw new EventError(`Cannot ${doing}: ${hostname} is not an ${family} address`, {
+  throw new EventError(`Cannot ${doing}: ${shorten(hostname, LONGEST_NAME)} is not an ${family} address`, {
     code: "EINVAL",
   });
 }

@@ -1,10 +1,11 @@
 /** Connecting: the name is looked up and its addresses are raced, within the time that was given. */
 
-import { checkSignal, unsupported } from "../checks.ts";
+import { checkDuration, checkSignal, checkText, show, unsupported } from "../checks.ts";
 import { EventError, toEventError } from "../errors.ts";
 import { atDeadline } from "../loop/deadline.ts";
-import type { ConnectOptions, InetAddress, Runtime } from "../runtime.ts";
-import { checkTls } from "../tls.ts";
+import { readOptions } from "../names.ts";
+import { checkRuntime, CONNECT_OPTIONS, type ConnectOptions, type InetAddress, type Runtime } from "../runtime.ts";
+import { readTlsConnect } from "../tls.ts";
 import { checkHostname, checkTarget, familyOf, formatAddress } from "./address.ts";
 import { Handshake } from "./handshake.ts";
 import { AddressRace, interleaved, MIN_ATTEMPT_DELAY_MS } from "./racing.ts";
@@ -111,21 +112,25 @@ class Connector implements Connecting {
  * @param options Where to
  * @returns The connection, not yet established
  */
-export function connectStream(runtime: Runtime, options: ConnectOptions): Stream {
+export function connectStream(runtime: Runtime, given: ConnectOptions): Stream {
+  checkRuntime("connect", runtime);
+  const { tls: givenTls, ...options } = readOptions("connect", given, CONNECT_OPTIONS);
   checkTarget("connect", options, 1);
-  const { timeoutMs, attemptDelayMs, localAddress, path, signal, tls } = options;
-  if (timeoutMs !== undefined && !(timeoutMs >= 0 && Number.isFinite(timeoutMs))) {
-    throw new RangeError(`Cannot connect: timeoutMs is not a duration: received ${timeoutMs}`);
-  }
-  if (attemptDelayMs !== undefined && !(attemptDelayMs >= MIN_ATTEMPT_DELAY_MS && Number.isFinite(attemptDelayMs))) {
+  const { timeoutMs, attemptDelayMs, localAddress, path, signal } = options;
+  if (timeoutMs !== undefined) checkDuration("connect", "timeoutMs", timeoutMs);
+  if (
+    attemptDelayMs !== undefined && checkDuration("connect", "attemptDelayMs", attemptDelayMs) < MIN_ATTEMPT_DELAY_MS
+  ) {
     throw new RangeError(
-      `Cannot connect: attemptDelayMs is not a duration of ${MIN_ATTEMPT_DELAY_MS} ms or more: received ${attemptDelayMs}`,
+      `Cannot connect: attemptDelayMs is not ${MIN_ATTEMPT_DELAY_MS} ms or more: received ${attemptDelayMs}`,
     );
   }
   checkSignal("connect", signal);
-  if (localAddress !== undefined) checkHostname("connect", localAddress);
-  if (localAddress !== undefined && familyOf(localAddress) === undefined) {
-    throw new RangeError(`Cannot connect: localAddress is not a numeric address: received ${localAddress}`);
+  if (localAddress !== undefined) {
+    checkHostname("connect", checkText("connect", "localAddress", localAddress));
+    if (familyOf(localAddress) === undefined) {
+      throw new RangeError(`Cannot connect: localAddress is not a numeric address: received ${show(localAddress)}`);
+    }
   }
   const family = options.family ?? (localAddress === undefined ? undefined : familyOf(localAddress));
   const hostname = options.hostname ?? (family === "IPv6" ? "::1" : "127.0.0.1");
@@ -134,14 +139,18 @@ export function connectStream(runtime: Runtime, options: ConnectOptions): Stream
     throw unsupported("choose the local address to connect from", runtime, "localAddress");
   }
   if (path !== undefined && !runtime.capabilities.unix) throw unsupported("connect to a unix socket", runtime, "unix");
-  if (tls !== undefined && !runtime.capabilities.tls) throw unsupported("connect with TLS", runtime, "tls");
-  if (tls !== undefined) checkTls("connect", tls, "client");
+  if (givenTls !== undefined && !runtime.capabilities.tls) throw unsupported("connect with TLS", runtime, "tls");
+  const tls = givenTls === undefined ? undefined : readTlsConnect("connect", givenTls);
   const stream = new Stream(runtime, null);
   stream.host = path === undefined ? hostname : "localhost";
   if (tls !== undefined) {
     stream.handshake = new Handshake(stream, "client", { ...tls, serverName: tls.serverName ?? stream.host });
   }
-  const connector = new Connector(stream, path === undefined ? { ...options, hostname } : options);
+  const connector = new Connector(stream, {
+    ...options,
+    ...(path === undefined ? { hostname } : {}),
+    ...(tls === undefined ? {} : { tls }),
+  });
   stream.connecting = connector;
   connector.start();
   return stream;

@@ -1,10 +1,12 @@
 /** Datagram sockets (UDP): a bounded queue of what has arrived; what does not fit is lost, as in a system's own. */
 
-import { show, unsupported } from "../checks.ts";
+import { checkInner, checkText, show, unsupported } from "../checks.ts";
 import { EAGAIN, EV_READ, EV_WRITE } from "../flags.ts";
 import { EventError } from "../errors.ts";
-import { encodeUtf8 } from "../buffer/utf8.ts";
+import { checkData, encodeUtf8 } from "../buffer/utf8.ts";
 import { Source } from "../loop/source.ts";
+import { readOptions } from "../names.ts";
+import { checkRuntime, DATAGRAM_OPTIONS } from "../runtime.ts";
 import type { DatagramBinding, DatagramOptions, DatagramSink, InetAddress, Runtime } from "../runtime.ts";
 import { checkTarget, familyOf } from "./address.ts";
 import { Pollable } from "./pollable.ts";
@@ -122,7 +124,7 @@ export class DatagramSocket extends Pollable {
   readonly #source: DatagramSource;
 
   private constructor(source: DatagramSource) {
-    super(source);
+    super(checkInner(source, DatagramSource, "DatagramSocket", "EventBase.datagram()"));
     this.#source = source;
     source.face = this;
   }
@@ -136,13 +138,15 @@ export class DatagramSocket extends Pollable {
    * @throws {EventError} `EADDRINUSE`, `EACCES`, …; `EV_UNSUPPORTED` where `capabilities.udp` is false
    */
   static async open(runtime: Runtime, options: DatagramOptions = {}): Promise<DatagramSocket> {
-    const { hostname = "0.0.0.0", port = 0 } = options;
-    checkTarget("open a datagram socket", { hostname, port }, 0);
+    const doing = "open a datagram socket";
+    checkRuntime(doing, runtime);
+    const { hostname = "0.0.0.0", port = 0 } = readOptions(doing, options, DATAGRAM_OPTIONS);
+    checkTarget(doing, { hostname, port }, 0);
     if (familyOf(hostname) === undefined) {
-      throw new RangeError(`Cannot open a datagram socket: not a numeric address: received ${hostname}`);
+      throw new RangeError(`Cannot ${doing}: not a numeric address: received ${show(hostname)}`);
     }
     if (runtime.datagram === undefined || !runtime.capabilities.udp) {
-      throw unsupported("open a datagram socket", runtime, "udp");
+      throw unsupported(doing, runtime, "udp");
     }
     const source = new DatagramSource(runtime);
     source.binding = await runtime.datagram({ hostname, port }, source);
@@ -171,27 +175,23 @@ export class DatagramSocket extends Pollable {
    * @throws {EventError} `EBADF` once closed; `EAFNOSUPPORT` for an IPv6 address when the socket has an IPv4 one
    */
   sendTo(data: Uint8Array | string, to: { hostname: string; port: number }): number {
-    if (typeof data !== "string" && !(data instanceof Uint8Array)) {
-      throw new TypeError(`Cannot sendTo: not bytes or text: received ${show(data)}`);
-    }
     // A copy in any case; not slice(), which on a Buffer makes a view.
-    const bytes = typeof data === "string" ? encodeUtf8(data) : new Uint8Array(data);
-    checkTarget("sendTo", to, 1);
-    if (typeof to.hostname !== "string") {
-      throw new TypeError(`Cannot sendTo: the hostname is not a string: received ${show(to.hostname)}`);
-    }
-    const family = familyOf(to.hostname);
-    if (family === undefined) throw new RangeError(`Cannot sendTo: not a numeric address: received ${to.hostname}`);
+    const bytes = typeof data === "string" ? encodeUtf8(data) : new Uint8Array(checkData("sendTo", "the data", data));
+    const { hostname, port } = endpointOf(to);
+    checkText("sendTo", "the hostname", hostname);
+    checkTarget("sendTo", { hostname, port }, 1);
+    const family = familyOf(hostname);
+    if (family === undefined) throw new RangeError(`Cannot sendTo: not a numeric address: received ${show(hostname)}`);
     if (bytes.length > MAX_DATAGRAM) {
       throw new RangeError(`Cannot sendTo: more than ${MAX_DATAGRAM} bytes: received ${bytes.length}`);
     }
     const source = this.#source;
     if (source.closed) throw new EventError("Cannot sendTo: the socket was closed", { code: "EBADF", syscall: "send" });
     if (family === "IPv6" && this.address.family === "IPv4") {
-      const message = `Cannot sendTo: the socket has an IPv4 address: received ${to.hostname}`;
+      const message = `Cannot sendTo: the socket has an IPv4 address: received ${hostname}`;
       throw new EventError(message, { code: "EAFNOSUPPORT", syscall: "send" });
     }
-    return source.send(bytes, { hostname: to.hostname, port: to.port, family }) ? bytes.length : EAGAIN;
+    return source.send(bytes, { hostname, port, family }) ? bytes.length : EAGAIN;
   }
 
   /**
@@ -227,5 +227,15 @@ export class DatagramSocket extends Pollable {
   /** As `close()`. */
   [Symbol.dispose](): void {
     this.close();
+  }
+}
+
+/** Where a datagram goes. No names are checked: it is asked for each, and is often an address that has more. */
+function endpointOf(to: { hostname: string; port: number }): { hostname: string; port: number } {
+  try {
+    const { hostname, port } = to;
+    return { hostname, port };
+  } catch (cause) {
+    throw new TypeError(`Cannot sendTo: the address is not readable: received ${show(to)}`, { cause });
   }
 }

@@ -1,14 +1,16 @@
 /** A listening socket, and the queue of the connections that the host has accepted and nobody has taken. */
 
-import { unsupported } from "../checks.ts";
+import { checkBoolean, checkInner, show, unsupported } from "../checks.ts";
 import { EAGAIN, EV_READ } from "../flags.ts";
 import { EventError } from "../errors.ts";
 import { Source } from "../loop/source.ts";
+import { readOptions } from "../names.ts";
+import { checkRuntime, LISTEN_OPTIONS } from "../runtime.ts";
 import type { AcceptSink, Address, ListenerBinding, ListenOptions, Runtime } from "../runtime.ts";
 import type { TransportBinding, TransportSink } from "../runtime.ts";
 import { operationOf, type Overlapped } from "../poll/overlapped.ts";
 import { AcceptBackoff, isExhausted } from "./accept_backoff.ts";
-import { checkTls, type TlsListenOptions } from "../tls.ts";
+import { readTlsListen, type TlsListenOptions } from "../tls.ts";
 import { checkTarget, familyOf, formatAddress } from "./address.ts";
 import { Fifo } from "./fifo.ts";
 import { Handshake } from "./handshake.ts";
@@ -25,7 +27,11 @@ export function acceptorOf(socket: ListeningSocket): Acceptor {
 }
 
 /** Set by the first ListeningSocket: see `Pollable`. */
-let behind: (socket: ListeningSocket) => Acceptor;
+let behind: (socket: ListeningSocket) => Acceptor = refuse;
+
+function refuse(socket: unknown): never {
+  throw new TypeError(`Cannot use a listening socket: not a ListeningSocket: received ${show(socket)}`);
+}
 
 /**
  * A host that cannot pause accepts what nobody takes. A program that has asked for connections less than this ago is
@@ -266,8 +272,11 @@ export class ListeningSocket extends Pollable {
   readonly #acceptor: Acceptor;
 
   private constructor(acceptor: Acceptor) {
-    super(acceptor);
-    behind ??= (socket: ListeningSocket): Acceptor => socket.#acceptor;
+    super(checkInner(acceptor, Acceptor, "ListeningSocket", "EventBase.listen()"));
+    if (behind === refuse) {
+      behind = (socket: ListeningSocket): Acceptor =>
+        typeof socket === "object" && socket !== null && #acceptor in socket ? socket.#acceptor : refuse(socket);
+    }
     this.#acceptor = acceptor;
     acceptor.face = this;
   }
@@ -282,7 +291,7 @@ export class ListeningSocket extends Pollable {
    * @throws {RangeError} When the address is none
    */
   static async listen(runtime: Runtime, options: ListenOptions): Promise<ListeningSocket> {
-    checkListen(runtime, options);
+    options = readListen(checkRuntime("listen", runtime), options);
     const backlog = options.backlog ?? DEFAULT_BACKLOG;
     const acceptor = new Acceptor(runtime, backlog, options.tls);
     // The address of a host's name, as bind(2) has none.
@@ -362,12 +371,15 @@ export class ListeningSocket extends Pollable {
   }
 }
 
-function checkListen(runtime: Runtime, options: ListenOptions): void {
+function readListen(runtime: Runtime, given: ListenOptions): ListenOptions {
+  const options = readOptions("listen", given, LISTEN_OPTIONS);
   checkTarget("listen", options, 0);
   const { backlog, path, ipv6Only, reusePort, hostname, tls } = options;
   if (backlog !== undefined && (!Number.isInteger(backlog) || backlog < 1)) {
-    throw new RangeError(`Cannot listen: the backlog is not a positive integer: received ${backlog}`);
+    throw new RangeError(`Cannot listen: the backlog is not a positive integer: received ${show(backlog)}`);
   }
+  if (ipv6Only !== undefined) checkBoolean("listen", "ipv6Only", ipv6Only);
+  if (reusePort !== undefined) checkBoolean("listen", "reusePort", reusePort);
   if (ipv6Only !== undefined && (path !== undefined || hostname === undefined || familyOf(hostname) === "IPv4")) {
     throw new RangeError(`Cannot listen: ipv6Only is for an IPv6 address: received ${formatAddress(options)}`);
   }
@@ -380,5 +392,5 @@ function checkListen(runtime: Runtime, options: ListenOptions): void {
   }
   if (path !== undefined && !capabilities.unix) throw unsupported("listen on a unix socket", runtime, "unix");
   if (tls !== undefined && !capabilities.tls) throw unsupported("listen with TLS", runtime, "tls");
-  if (tls !== undefined) checkTls("listen", tls, "server");
+  return tls === undefined ? options : { ...options, tls: readTlsListen("listen", tls) };
 }

@@ -1,10 +1,21 @@
 /** What an event can wait for: the common face of `Socket`, `ListeningSocket` and `DatagramSocket`. */
 
-import type { Source } from "../loop/source.ts";
+import { checkInner, show } from "../checks.ts";
+import { Source } from "../loop/source.ts";
 
 /** For the core: the source behind a pollable. */
 export function sourceOf(pollable: Pollable): Source {
   return behind(pollable);
+}
+
+/** For the core: whether a user has given a pollable. */
+export function isPollable(value: unknown): value is Pollable {
+  return typeof value === "object" && value !== null && isOne(value);
+}
+
+/** For the core: throws unless it is a pollable. */
+export function checkPollable(verb: string, value: unknown): void {
+  if (!isPollable(value)) throw new TypeError(`Cannot ${verb}: not a socket: received ${show(value)}`);
 }
 
 /**
@@ -13,6 +24,7 @@ export function sourceOf(pollable: Pollable): Source {
  * since `behind(make())` would look at `behind` before there is a first.
  */
 let behind: (pollable: Pollable) => Source;
+let isOne: (value: object) => boolean = () => false;
 
 /**
  * Something that becomes readable or writable: a `Socket`, a `ListeningSocket` or a `DatagramSocket`.
@@ -24,7 +36,10 @@ export abstract class Pollable {
 
   /** Made by the socket classes only. */
   constructor(source: object) {
-    behind ??= (pollable: Pollable): Source => pollable.#source;
-    this.#source = source as Source;
+    if (behind === undefined) {
+      behind = (pollable: Pollable): Source => pollable.#source;
+      isOne = (value: object): boolean => #source in value;
+    }
+    this.#source = checkInner(source, Source, "Pollable", "EventBase.connect(), listen() or datagram()");
   }
 }

@@ -1,15 +1,16 @@
 /** The public face of a connection: a non-blocking stream socket. */
 
-import { show } from "../checks.ts";
+import { checkBoolean, checkBytes, checkDuration, checkInner, show } from "../checks.ts";
 import type { EventError } from "../errors.ts";
-import { EvBuffer } from "../buffer/evbuffer.ts";
-import { encodeUtf8 } from "../buffer/utf8.ts";
+import type { EvBuffer } from "../buffer/evbuffer.ts";
+import { checkEvBuffer } from "../buffer/internal.ts";
+import { toBytes } from "../buffer/utf8.ts";
 import type { Address, ConnectOptions, Runtime } from "../runtime.ts";
 import { operationOf, type Overlapped } from "../poll/overlapped.ts";
 import type { TlsInfo } from "../tls.ts";
 import { connectStream } from "./connector.ts";
 import { Pollable } from "./pollable.ts";
-import type { Stream } from "./stream.ts";
+import { Stream } from "./stream.ts";
 
 /** For the core: the connection behind a socket. */
 export function streamOf(socket: Socket): Stream {
@@ -47,7 +48,7 @@ export class Socket extends Pollable {
   readonly #stream: Stream;
 
   private constructor(stream: Stream) {
-    super(stream);
+    super(checkInner(stream, Stream, "Socket", "EventBase.connect()"));
     if (behind === refuse) {
       behind = (socket: Socket): Stream =>
         typeof socket === "object" && socket !== null && #stream in socket ? socket.#stream : refuse(socket);
@@ -80,7 +81,7 @@ export class Socket extends Pollable {
    * @throws {RangeError} When `into` is empty, since 0 means that the peer has finished
    */
   recv(into: Uint8Array): number {
-    if (!(into instanceof Uint8Array)) throw new TypeError(`Cannot recv: not a Uint8Array: received ${show(into)}`);
+    checkBytes("recv", "the target", into);
     if (into.length === 0) throw new RangeError("Cannot recv: no room: received an empty Uint8Array");
     return this.#stream.receive(into);
   }
@@ -113,9 +114,7 @@ export class Socket extends Pollable {
    * @throws {EventError} Why the connection failed; `EPIPE` when the direction was finished; `EBADF` once closed
    */
   send(data: Uint8Array | string): number {
-    const bytes = typeof data === "string" ? encodeUtf8(data) : data;
-    if (!(bytes instanceof Uint8Array)) throw new TypeError(`Cannot send: not bytes or text: received ${show(data)}`);
-    return this.#stream.send(bytes);
+    return this.#stream.send(toBytes("send", "the data", data));
   }
 
   /**
@@ -209,6 +208,7 @@ export class Socket extends Pollable {
 
   /** Switches Nagle's algorithm off (true, as every socket begins) or on. Does nothing until connected. libevent: `TCP_NODELAY`. */
   setNoDelay(on: boolean = true): void {
+    checkBoolean("set TCP_NODELAY", "the setting", on);
     this.#stream.binding?.setNoDelay(on);
   }
 
@@ -219,6 +219,8 @@ export class Socket extends Pollable {
    * @param delayMs Idle milliseconds before the first probe, where `capabilities.keepAliveDelay`
    */
   setKeepAlive(on: boolean, delayMs: number = 0): void {
+    checkBoolean("set keep-alive", "the setting", on);
+    checkDuration("set keep-alive", "delayMs", delayMs);
     this.#stream.binding?.setKeepAlive(on, delayMs);
   }
 
@@ -239,9 +241,9 @@ export class Socket extends Pollable {
 }
 
 function checkBuffer(call: string, buffer: EvBuffer, maxBytes: number): void {
-  if (!(buffer instanceof EvBuffer)) throw new TypeError(`Cannot ${call}: not an EvBuffer: received ${show(buffer)}`);
+  checkEvBuffer(call, buffer);
   if (!Number.isInteger(maxBytes) || maxBytes < 1) {
-    throw new RangeError(`Cannot ${call}: maxBytes is not a positive integer: received ${maxBytes}`);
+    throw new RangeError(`Cannot ${call}: maxBytes is not a positive integer: received ${show(maxBytes)}`);
   }
 }
 

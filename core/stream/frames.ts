@@ -6,12 +6,13 @@
  */
 
 import type { EvBuffer } from "../buffer/evbuffer.ts";
-import { blameBuffer, checkFront, findFront, take } from "../buffer/internal.ts";
+import { blameBuffer, checkEvBuffer, checkFront, findFront, take } from "../buffer/internal.ts";
 import { findBytes } from "../buffer/search.ts";
-import { encodeUtf8 } from "../buffer/utf8.ts";
+import { toBytes } from "../buffer/utf8.ts";
 import { bounded } from "./bounded.ts";
-import { checkCount, checkLimit, isBytes, show } from "../checks.ts";
+import { checkBoolean, checkCount, checkLimit, show } from "../checks.ts";
 import { EventError } from "../errors.ts";
+import { type Names, readOptions } from "../names.ts";
 
 /** The largest frame that a codec takes unless it is told otherwise, in bytes: 1 MiB. */
 export const DEFAULT_MAX_FRAME_BYTES: number = 1024 * 1024;
@@ -60,6 +61,8 @@ export interface FrameOptions {
   maxBytes?: number | undefined;
 }
 
+const FRAME_OPTIONS: Names<FrameOptions> = { maxBytes: true };
+
 /** How long a frame is said to be. */
 export interface LengthPrefixOptions extends FrameOptions {
   /** How many bytes the length takes. */
@@ -71,6 +74,8 @@ export interface LengthPrefixOptions extends FrameOptions {
    */
   littleEndian?: boolean | undefined;
 }
+
+const LENGTH_PREFIX_OPTIONS: Names<LengthPrefixOptions> = { maxBytes: true, prefixBytes: true, littleEndian: true };
 
 /**
  * Frames that end with a delimiter.
@@ -95,9 +100,9 @@ export interface LengthPrefixOptions extends FrameOptions {
  * ```
  */
 export function delimited(delimiter: Uint8Array | string, options: FrameOptions = {}): FrameCodec {
-  const mark = toFrame("make a codec", delimiter).slice();
+  const mark = toBytes("make a codec", "the delimiter", delimiter).slice();
   if (mark.length === 0) throw new RangeError("Cannot make a codec: the delimiter must have a byte: received none");
-  const maxBytes = limitOf(options);
+  const maxBytes = limitOf(readOptions("make a codec", options, FRAME_OPTIONS));
   return bounded({
     decode(input) {
       checkFront(input, "read a frame");
@@ -108,7 +113,8 @@ export function delimited(delimiter: Uint8Array | string, options: FrameOptions 
       return length < 0 ? null : take(input, length, 0, mark.length);
     },
     encode(output, frame) {
-      const bytes = toFrame("write a frame", frame);
+      checkEvBuffer("write a frame", output);
+      const bytes = toBytes("write a frame", "it", frame);
       if (bytes.length > maxBytes) throw tooLarge(maxBytes, bytes.length);
       const whole = new Uint8Array(bytes.length + mark.length);
       whole.set(bytes);
@@ -149,7 +155,8 @@ export function fixedLength(bytes: number): FrameCodec {
       return take(input, bytes);
     },
     encode(output, frame) {
-      const content = toFrame("write a frame", frame);
+      checkEvBuffer("write a frame", output);
+      const content = toBytes("write a frame", "it", frame);
       if (content.length !== bytes) {
         throw new RangeError(`Cannot write a frame: it must have ${bytes} bytes: received ${content.length}`);
       }
@@ -175,13 +182,15 @@ export function fixedLength(bytes: number): FrameCodec {
  * ```
  */
 export function lengthPrefixed(options: LengthPrefixOptions): FrameCodec {
-  const { prefixBytes, littleEndian = false } = options;
+  const read = readOptions("make a codec", options, LENGTH_PREFIX_OPTIONS);
+  const { prefixBytes, littleEndian = false } = read;
   if (![1, 2, 4, 8].includes(prefixBytes)) {
     throw new RangeError(`Cannot make a codec: the prefix must have 1, 2, 4 or 8 bytes: received ${show(prefixBytes)}`);
   }
+  checkBoolean("make a codec", "littleEndian", littleEndian);
   // What the prefix can say is a limit too, and so is what a number can count.
   const most = Math.min(256 ** prefixBytes - 1, Number.MAX_SAFE_INTEGER);
-  const maxBytes = Math.min(limitOf(options), most);
+  const maxBytes = Math.min(limitOf(read), most);
   return bounded({
     decode(input) {
       checkFront(input, "read a frame");
@@ -191,7 +200,8 @@ export function lengthPrefixed(options: LengthPrefixOptions): FrameCodec {
       return take(input, length, prefixBytes);
     },
     encode(output, frame) {
-      const bytes = toFrame("write a frame", frame);
+      checkEvBuffer("write a frame", output);
+      const bytes = toBytes("write a frame", "it", frame);
       let rest = bytes.length;
       if (rest > maxBytes) throw tooLarge(maxBytes, rest);
       const prefix = new Uint8Array(prefixBytes);
@@ -223,7 +233,7 @@ export function lengthPrefixed(options: LengthPrefixOptions): FrameCodec {
  * ```
  */
 export function varintPrefixed(options: FrameOptions = {}): FrameCodec {
-  const maxBytes = Math.min(limitOf(options), Number.MAX_SAFE_INTEGER);
+  const maxBytes = Math.min(limitOf(readOptions("make a codec", options, FRAME_OPTIONS)), Number.MAX_SAFE_INTEGER);
   return bounded({
     decode(input) {
       checkFront(input, "read a frame");
@@ -242,7 +252,8 @@ export function varintPrefixed(options: FrameOptions = {}): FrameCodec {
       );
     },
     encode(output, frame) {
-      const bytes = toFrame("write a frame", frame);
+      checkEvBuffer("write a frame", output);
+      const bytes = toBytes("write a frame", "it", frame);
       let rest = bytes.length;
       if (rest > maxBytes) throw tooLarge(maxBytes, rest);
       const prefix: number[] = [];
@@ -273,12 +284,6 @@ function numberLE(n: number): number {
   let value = 0;
   for (let i = n - 1; i >= 0; i--) value = value * 256 + (header[i] as number);
   return value;
-}
-
-function toFrame(verb: string, value: Uint8Array | string): Uint8Array {
-  if (typeof value === "string") return encodeUtf8(value);
-  if (isBytes(value)) return value;
-  throw new TypeError(`Cannot ${verb}: it must be a Uint8Array or a string: received ${show(value)}`);
 }
 
 function limitOf(options: FrameOptions): number {

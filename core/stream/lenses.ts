@@ -4,11 +4,12 @@
  * @module
  */
 
-import { checkFunction, checkLimit, checkSignal } from "../checks.ts";
+import { checkBoolean, checkFunction, checkLimit, checkSignal, hasMethod, show } from "../checks.ts";
 import { EventError } from "../errors.ts";
 import { checkFront, take } from "../buffer/internal.ts";
 import { decodeUtf8 } from "../buffer/utf8.ts";
 import type { BevCore } from "../bufferevent/core.ts";
+import { type Names, readOptions } from "../names.ts";
 import { isBounded } from "./bounded.ts";
 import { DEFAULT_MAX_FRAME_BYTES, type FrameCodec } from "./frames.ts";
 import { lineCodec, type LineOptions } from "./lines.ts";
@@ -23,6 +24,8 @@ export interface LineViewOptions extends LineOptions, ViewOptions {
    */
   text?: boolean | undefined;
 }
+
+const LINE_VIEW_OPTIONS: Names<LineViewOptions> = { eol: true, maxBytes: true, text: true, signal: true };
 
 const chunks: Lens<Uint8Array> = {
   maxBytes: Infinity,
@@ -40,10 +43,13 @@ export function viewChunks(core: BevCore): View<Uint8Array> {
 
 /** The lines of a bufferevent. */
 export function viewLines(core: BevCore, options: LineViewOptions): View<Uint8Array> | View<string> {
-  const codec = lineCodec(options);
-  return options.text === true
-    ? new View<string>(core, texts(codec), checkSignal("read a bufferevent", options.signal))
-    : new View<Uint8Array>(core, lensOf(codec, Infinity), checkSignal("read a bufferevent", options.signal));
+  const { text = false, signal, ...what } = readOptions("read lines", options, LINE_VIEW_OPTIONS);
+  checkBoolean("read lines", "text", text);
+  checkSignal("read lines", signal);
+  const codec = lineCodec(what);
+  return text
+    ? new View<string>(core, texts(codec), signal)
+    : new View<Uint8Array>(core, lensOf(codec, Infinity), signal);
 }
 
 /** Options of `BufferEvent.frames()`. */
@@ -57,12 +63,25 @@ export interface FrameViewOptions extends ViewOptions {
   maxBytes?: number | undefined;
 }
 
+const FRAME_VIEW_OPTIONS: Names<FrameViewOptions> = { signal: true, maxBytes: true };
+
 /** The frames of a bufferevent. */
 export function viewFrames(core: BevCore, codec: FrameCodec, options: FrameViewOptions): View<Uint8Array> {
-  checkFunction("read frames", "decode of the codec", (codec as FrameCodec | null | undefined)?.decode);
-  const { maxBytes = isBounded(codec) ? Infinity : DEFAULT_MAX_FRAME_BYTES } = options;
+  checkCodec(codec);
+  const { signal, maxBytes = isBounded(codec) ? Infinity : DEFAULT_MAX_FRAME_BYTES } = readOptions(
+    "read frames",
+    options,
+    FRAME_VIEW_OPTIONS,
+  );
   const lens = lensOf(codec, checkLimit("read frames", "maxBytes", maxBytes));
-  return new View(core, lens, checkSignal("read a bufferevent", options.signal));
+  return new View(core, lens, checkSignal("read frames", signal));
+}
+
+function checkCodec(codec: FrameCodec): void {
+  if (!hasMethod(codec, "decode")) {
+    throw new TypeError(`Cannot read frames: the codec must have a function decode: received ${show(codec)}`);
+  }
+  if (codec.decodeEnd !== undefined) checkFunction("read frames", "decodeEnd of the codec", codec.decodeEnd);
 }
 
 function texts(codec: FrameCodec): Lens<string> {

@@ -4,10 +4,11 @@
  * @module
  */
 
-import { take } from "../buffer/internal.ts";
+import { checkEvBuffer, take } from "../buffer/internal.ts";
 import { EvBuffer } from "../buffer/evbuffer.ts";
 import { checkEol, checkLimit } from "../checks.ts";
 import { EVBUFFER_EOL_ANY, EVBUFFER_EOL_CRLF, EVBUFFER_EOL_LF, EVBUFFER_EOL_NUL } from "../flags.ts";
+import { type Names, readOptions } from "../names.ts";
 import { bounded } from "./bounded.ts";
 import type { FrameCodec } from "./frames.ts";
 
@@ -31,6 +32,8 @@ export interface LineOptions {
   maxBytes?: number | undefined;
 }
 
+const LINE_OPTIONS: Names<LineOptions> = { eol: true, maxBytes: true };
+
 /**
  * Lines: each frame ends with a line terminator. What it writes is LF for `EVBUFFER_EOL_LF` and `EVBUFFER_EOL_ANY`, a
  * zero byte for `EVBUFFER_EOL_NUL`, else CR LF.
@@ -52,21 +55,25 @@ export interface LineOptions {
  * ```
  */
 export function lineCodec(options: LineOptions = {}): FrameCodec {
-  const eol = options.eol === undefined ? EVBUFFER_EOL_CRLF : checkEol("make a codec", options.eol);
-  const maxBytes = options.maxBytes === undefined
+  const given = readOptions("make a codec", options, LINE_OPTIONS);
+  const eol = given.eol === undefined ? EVBUFFER_EOL_CRLF : checkEol("make a codec", given.eol);
+  const maxBytes = given.maxBytes === undefined
     ? DEFAULT_MAX_LINE_BYTES
-    : checkLimit("make a codec", "the limit", options.maxBytes);
+    : checkLimit("make a codec", "the limit", given.maxBytes);
   const limit = { maxBytes };
   const terminator = terminatorOf(eol);
   return bounded({
     decode(input) {
+      checkEvBuffer("read a line", input);
       return input.readln(eol, limit);
     },
     // A last line needs no terminator, as in a text file; `decode` has seen to its length.
     decodeEnd(input) {
+      checkEvBuffer("read a line", input);
       return take(input, input.length);
     },
     encode(output, frame) {
+      checkEvBuffer("write a line", output);
       const line = new EvBuffer();
       line.add(frame);
       const length = line.length;

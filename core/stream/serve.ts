@@ -1,6 +1,6 @@
 /** `serve()` and `connect()`: a server or a client in one call, on a base that dispatches by itself. */
 
-import { checkSignal } from "../checks.ts";
+import { checkSignal, show } from "../checks.ts";
 import {
   BEV_EVENT_CONNECTED,
   BEV_OPT_CLOSE_ON_FREE,
@@ -14,15 +14,18 @@ import type { SocketCore } from "../bufferevent/socket_core.ts";
 import { EventBase, loopOf } from "../loop/event_base.ts";
 import { streamOf } from "../socket/socket.ts";
 import { ConnListener } from "../listener.ts";
-import type { Names } from "../names.ts";
+import { type Names, pick, readOptions } from "../names.ts";
 import {
   type AbortSignalLike,
+  CONNECT_OPTIONS,
   type ConnectOptions,
   defaultRuntime,
+  LISTEN_OPTIONS,
   type ListenOptions,
   type Runtime,
 } from "../runtime.ts";
-import { type ConnectionOptions, protocolOf, setUp } from "./connection_options.ts";
+import { readTlsListen } from "../tls.ts";
+import { CONNECTION_OPTIONS, type ConnectionOptions, protocolOf, setUp } from "./connection_options.ts";
 import { ConnectionOwner, reportTo } from "./owner.ts";
 import { checkConnectionCallbacks, CONNECTION_CALLBACKS, type ConnectionCallbacks, type Protocol } from "./protocol.ts";
 import { Server } from "./server.ts";
@@ -66,7 +69,35 @@ export interface ServeOptions extends ListenOptions, ConnectionOptions {
 /** What a server calls. Every callback but `accept` and `reject` may be an async function, and no failure of one ends the server. */
 export interface ServeCallbacks<Ctx = unknown> extends ConnectionCallbacks<Ctx>, AdmissionCallbacks {}
 
-const SERVE_CALLBACKS: Names<ServeCallbacks> = { ...CONNECTION_CALLBACKS, accept: true, reject: true };
+const SERVE_CALLBACKS: Names<ServeCallbacks> = {
+  open: true,
+  read: true,
+  line: true,
+  write: true,
+  event: true,
+  close: true,
+  error: true,
+  accept: true,
+  reject: true,
+};
+const CONNECT_ALL_OPTIONS: Names<ConnectOptions & ConnectionOptions> = /* @__PURE__ */ Object.assign(
+  {},
+  CONNECT_OPTIONS,
+  CONNECTION_OPTIONS,
+);
+const SERVE_ONLY: Names<Omit<ServeOptions, keyof ListenOptions | keyof ConnectionOptions>> = {
+  maxConnections: true,
+  whenFull: true,
+  maxConnectionsPerAddress: true,
+  handshakeTimeoutMs: true,
+  signal: true,
+};
+const SERVE_OPTIONS: Names<ServeOptions> = /* @__PURE__ */ Object.assign(
+  {},
+  LISTEN_OPTIONS,
+  CONNECTION_OPTIONS,
+  SERVE_ONLY,
+);
 
 const bases: WeakMap<Runtime, EventBase> = new WeakMap();
 
@@ -138,6 +169,7 @@ export async function serve<Ctx = unknown>(
   callbacks: ServeCallbacks<Ctx>,
 ): Promise<Server<Ctx>> {
   const verb = "serve";
+  options = readOptions(verb, options, SERVE_OPTIONS);
   const { signal } = options;
   checkCount("maxConnections", options.maxConnections);
   checkCount("maxConnectionsPerAddress", options.maxConnectionsPerAddress);
@@ -152,7 +184,7 @@ export async function serve<Ctx = unknown>(
   if (signal?.aborted === true) {
     throw new EventError("Cannot serve: aborted", { code: "ECANCELED", cause: signal.reason });
   }
-  const socket = await base.listen(withHandshakeTimeout(options));
+  const socket = await base.listen(pick(withHandshakeTimeout(options), LISTEN_OPTIONS));
   if (loopOf(base).freed) await socket.close();
   const listener = new ConnListener(base, null, LEV_OPT_CLOSE_ON_FREE, 0, socket);
   // The server is made with them, and they call the server.
@@ -185,12 +217,14 @@ function socketCoreOf<Ctx>(bev: SocketBufferEvent<Ctx>): SocketCore {
 }
 
 function checkCount(name: string, count = Infinity): void {
-  if (!(count >= 1)) throw new RangeError(`Cannot serve: ${name} is not a positive number: received ${count}`);
+  if (typeof count !== "number" || !(count >= 1)) {
+    throw new RangeError(`Cannot serve: ${name} is not a positive number: received ${show(count)}`);
+  }
 }
 
 function withHandshakeTimeout({ handshakeTimeoutMs, ...options }: ServeOptions): ListenOptions {
   if (options.tls === undefined || handshakeTimeoutMs === undefined) return options;
-  return { ...options, tls: { handshakeTimeoutMs, ...options.tls } };
+  return { ...options, tls: { handshakeTimeoutMs, ...readTlsListen("serve", options.tls) } };
 }
 
 /**
@@ -225,6 +259,7 @@ export function connect<Ctx = unknown>(
 ): Promise<SocketBufferEvent<Ctx>> {
   return new Promise((resolve, reject) => {
     const verb = "connect";
+    options = readOptions(verb, options, CONNECT_ALL_OPTIONS);
     checkConnectionCallbacks(verb, callbacks, CONNECTION_CALLBACKS);
     const protocol = protocolOf(verb, options, callbacks);
     const { idleTimeoutMs = null, ...others } = options;
@@ -244,7 +279,7 @@ export function connect<Ctx = unknown>(
       },
     });
     try {
-      bev.connect(options);
+      bev.connect(pick(options, CONNECT_OPTIONS));
     } catch (error) {
       bev.free();
       reject(error);

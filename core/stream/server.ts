@@ -1,9 +1,10 @@
 /** A server that `serve()` has made. */
 
+import { checkInner } from "../checks.ts";
 import type { SocketBufferEvent } from "../bufferevent/socket.ts";
 import type { EventBase } from "../loop/event_base.ts";
 import type { Address } from "../runtime.ts";
-import type { ServerCore } from "./server_core.ts";
+import { ServerCore } from "./server_core.ts";
 
 /** A running server. */
 export class Server<Ctx = unknown> {
@@ -11,7 +12,7 @@ export class Server<Ctx = unknown> {
 
   /** Made by `serve()`. */
   constructor(core: object) {
-    this.#core = core as ServerCore;
+    this.#core = checkInner(core, ServerCore, "Server", "serve()");
   }
 
   /** Where it listens, the port that the system chose included. */

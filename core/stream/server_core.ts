@@ -1,15 +1,19 @@
 /** What is behind a `Server`: its connections, how many there may be, and its end. */
 
+import { checkDuration } from "../checks.ts";
 import { EV_TIMEOUT } from "../flags.ts";
 import type { SocketBufferEvent } from "../bufferevent/socket.ts";
 import { loopOf } from "../loop/event_base.ts";
 import type { ConnListener } from "../listener.ts";
+import { type Names, readOptions } from "../names.ts";
 import type { ConnectionOwner } from "./owner.ts";
 import type { AbortSignalLike, TimerToken } from "../runtime.ts";
 import { Admission, type AdmissionCallbacks, type AdmissionLimits } from "./admission.ts";
 
 /** How long `Server.close()` lets connections finish, unless told. */
 const DEFAULT_GRACE_MS = 10_000;
+
+const CLOSE_OPTIONS: Names<{ graceMs?: number | undefined }> = { graceMs: true };
 
 /** The limits of a server, as in `ServeOptions`. */
 export interface ServerLimits extends AdmissionLimits {
@@ -89,8 +93,8 @@ export class ServerCore {
 
   /** `Server.close()`. */
   close(options: { graceMs?: number | undefined } = {}): Promise<void> {
-    const { graceMs = this.#graceMs } = options;
-    if (!(graceMs >= 0)) throw new RangeError(`Cannot close a server: graceMs is not a duration: received ${graceMs}`);
+    const { graceMs = this.#graceMs } = readOptions("close a server", options, CLOSE_OPTIONS);
+    if (graceMs !== Infinity) checkDuration("close a server", "graceMs", graceMs);
     const { runtime } = this.listener.base;
     const cutAt = runtime.now() + Math.min(graceMs, 2 ** 30);
     const closing = this.#closing ??= this.#close();

@@ -5,7 +5,8 @@
  * @module
  */
 
-import { checkSignal, show } from "../checks.ts";
+import { checkInner, checkSignal, checkText, isList, show } from "../checks.ts";
+import { EventError } from "../errors.ts";
 import {
   BEV_EVENT_CONNECTED,
   BEV_EVENT_EOF,
@@ -139,8 +140,11 @@ export class SocketError extends TypeError {
    * @param cause What it was made from
    */
   constructor(message: string, cause?: unknown) {
-    super(`SocketError: ${message}`, cause === undefined ? undefined : { cause });
-    this.code = (cause as { code?: string } | undefined)?.code;
+    super(
+      `SocketError: ${checkText("make a SocketError", "the message", message)}`,
+      cause === undefined ? undefined : { cause },
+    );
+    this.code = cause instanceof EventError ? cause.code : undefined;
   }
 }
 
@@ -156,6 +160,22 @@ class Deferred<T> {
       this.reject = reject;
     });
     this.promise.catch(() => {});
+  }
+}
+
+/** What a socket is made from. */
+class Begun {
+  readonly bev: SocketBufferEvent;
+  readonly options: SocketsOptions;
+  readonly secure: boolean;
+  /** Whether what is written waits for `startTls()`. */
+  readonly waits: boolean;
+
+  constructor(bev: SocketBufferEvent, options: SocketsOptions, secure: boolean, waits: boolean) {
+    this.bev = bev;
+    this.options = options;
+    this.secure = secure;
+    this.waits = waits;
   }
 }
 
@@ -201,8 +221,9 @@ export class StreamSocket {
   readonly writable: ByteWritableStream;
 
   /** Made by {@linkcode connect} of the Sockets API and `startTls()`. */
-  constructor(bev: object, options: SocketsOptions, secure: boolean, waits: boolean = false) {
-    this.#bev = bev as SocketBufferEvent;
+  constructor(made: object) {
+    const { bev, options, secure, waits } = checkInner(made, Begun, "StreamSocket", "socketsConnect()");
+    this.#bev = bev;
     this.#core = coreOf(this.#bev as SocketBufferEvent<unknown>) as SocketCore;
     this.#options = options;
     this.#secure = secure;
@@ -334,7 +355,7 @@ export class StreamSocket {
     // Not inside the call, nor in a microtask behind it: libraries that hear of it here would take the connection for closed
     // before they know of the new socket.
     this.#core.loop.runtime.defer(() => this.#closed.resolve());
-    const secure = new StreamSocket(this.#bev, this.#options, true, true);
+    const secure = new StreamSocket(new Begun(this.#bev, this.#options, true, true));
     if (this.#isOpen) secure.#startTls(all);
     else {
       this.#bev.setCallbacks({
@@ -493,7 +514,7 @@ export function connect(address: SocketsAddress, options: SocketsOptions = {}): 
     try {
       bev.setWatermark(EV_READ, 0, Number(highWaterMark ?? READ_HIGH));
       if (highWaterMark !== undefined) bev.setWatermark(EV_WRITE, 0, Number(highWaterMark));
-      const socket = new StreamSocket(bev, checked, secureTransport === "on");
+      const socket = new StreamSocket(new Begun(bev, checked, secureTransport === "on", false));
       bev.connect(secureTransport === "on" ? { ...target, tls: tlsOf(checked) } : target);
       return socket;
     } catch (error) {
@@ -527,7 +548,7 @@ function checkOptions(options: SocketsOptions): SocketsOptions {
   if (!["off", "on", "starttls"].includes(secureTransport)) throw wrong("secureTransport", `"off", "on" or "starttls"`);
   if (typeof allowHalfOpen !== "boolean") throw wrong("allowHalfOpen", "a boolean");
   if (sni !== undefined && sni !== null && (typeof sni !== "string" || sni === "")) throw wrong("sni", "a host name");
-  if (alpn !== undefined && !Array.isArray(alpn)) throw wrong("alpn", "a list of names");
+  if (alpn !== undefined && !isList(alpn)) throw wrong("alpn", "a list of names");
   const bytes = typeof highWaterMark === "bigint" ? Number(highWaterMark) : highWaterMark;
   if (bytes !== undefined && !(Number.isSafeInteger(bytes) && bytes >= 1)) {
     throw wrong("highWaterMark", "a whole number of bytes from 1 on");

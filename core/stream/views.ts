@@ -7,7 +7,8 @@
 import { EV_READ } from "../flags.ts";
 import { EventError } from "../errors.ts";
 import type { EvBuffer } from "../buffer/evbuffer.ts";
-import type { BevCore } from "../bufferevent/core.ts";
+import { checkInner } from "../checks.ts";
+import { BevCore } from "../bufferevent/core.ts";
 import type { AbortSignalLike } from "../runtime.ts";
 import { type End, type Reader, takeOver, viewsOf } from "./takeover.ts";
 
@@ -97,7 +98,7 @@ export class View<T> implements AsyncIterableIterator<T> {
 
   /** Made by the methods of `BufferEvent`. */
   constructor(core: object, lens: object, signal: AbortSignalLike | undefined) {
-    this.#core = core as BevCore;
+    this.#core = checkInner(core, BevCore, "View", "a method of BufferEvent, such as lines(),");
     this.#lens = lens as Lens<T>;
     this.#signal = signal;
     feed ??= (view, give) => view.#feed(give);

@@ -4,6 +4,15 @@
  * @module
  */
 
+import {
+  checkCount,
+  checkFunction,
+  checkSignal as checkAbortSignal,
+  checkText,
+  isA,
+  shorten,
+  show as showValue,
+} from "../../core/checks.ts";
 import { EventError } from "../../core/errors.ts";
 import type {
   AbortSignalLike,
@@ -33,7 +42,7 @@ import { type Attempt, DEFAULT_BACKLOG, SimListener } from "./listener.ts";
 import type { Network } from "./network.ts";
 import { PathTable } from "./path_table.ts";
 import { PortTable } from "./port_table.ts";
-import type { Scheduled } from "./scheduler.ts";
+import { Scheduled } from "./scheduler.ts";
 import { checkSignal } from "./signals.ts";
 
 /** The ports that connections leave from; none of them is ever chosen for who listens. */
@@ -102,14 +111,20 @@ export class SimHostRuntime implements Runtime {
   }
 
   setTimer(deadlineMs: number, fn: () => void): TimerToken {
+    if (typeof deadlineMs !== "number" || Number.isNaN(deadlineMs)) {
+      throw new TypeError(`Cannot set a timer: the deadline is not a number: received ${showValue(deadlineMs)}`);
+    }
+    checkFunction("set a timer", "it", fn);
     return this.network.scheduler.at(deadlineMs, fn);
   }
 
   clearTimer(token: TimerToken): void {
-    this.network.scheduler.cancel(token as Scheduled);
+    // Whatever else somebody gives is no timer that could be forgotten.
+    if (isA<Scheduled>(token, Scheduled)) this.network.scheduler.cancel(token);
   }
 
   defer(fn: () => void): void {
+    checkFunction("defer", "it", fn);
     this.network.scheduler.defer(fn);
   }
 
@@ -119,6 +134,7 @@ export class SimHostRuntime implements Runtime {
 
   onSignal(name: string, fn: () => void): () => void {
     checkSignal(name);
+    checkFunction("catch a signal", "the handler", fn);
     const handler = (): void => fn();
     const handlers = this.#signals.get(name) ?? new Set();
     this.#signals.set(name, handlers.add(handler));
@@ -152,6 +168,7 @@ export class SimHostRuntime implements Runtime {
    * @param path Its path
    */
   unlink(path: string): void {
+    checkText("remove a file", "the path", path);
     this.files.delete(path);
     this.#paths.unlink(path);
   }
@@ -175,12 +192,14 @@ export class SimHostRuntime implements Runtime {
 
   resolve(hostname: string, signal?: AbortSignalLike): Promise<InetAddress[]> {
     this.network.scheduler.touch();
-    if (signal?.aborted) return Promise.reject(canceled(hostname, signal));
     try {
-      checkHostname("look up a host name", hostname);
+      const doing = "look up a host name";
+      checkHostname(doing, checkText(doing, "the name", hostname));
+      checkAbortSignal(doing, signal);
     } catch (error) {
       return Promise.reject(error);
     }
+    if (signal?.aborted) return Promise.reject(canceled(hostname, signal));
     const ip = parseIp(hostname);
     if (ip !== undefined) return Promise.resolve([seenBy(ip, ip, 0)]);
     if (hostname.toLowerCase() === "localhost") {
@@ -315,8 +334,12 @@ export class SimHostRuntime implements Runtime {
 
   #readFile(path: string, offset: number, length: number | undefined): Uint8Array {
     this.network.scheduler.touch();
+    const doing = "read a file";
+    checkText(doing, "the path", path);
+    checkCount(doing, "the offset", offset);
+    if (length !== undefined) checkCount(doing, "the length", length);
     const bytes = this.files.get(path);
-    if (bytes === undefined) throw refusal(`read ${path}`, "ENOENT", "read");
+    if (bytes === undefined) throw refusal(`read ${shorten(path)}`, "ENOENT", "read");
     const view = bytes.subarray(offset, length === undefined ? undefined : offset + length);
     const copy = new Uint8Array(view.length);
     copy.set(view);

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { show } from "../../core/checks.ts";
 import { type Ip, isLoopback, isWildcard, parseIp } from "./addresses.ts";
 import { SimHostRuntime } from "./host.ts";
 import { Random } from "./random.ts";
@@ -73,7 +74,7 @@ export class Network {
    */
   host(name: string): SimHostRuntime {
     if (typeof name !== "string") {
-      throw new TypeError(`Cannot give a host: the name is not a string: received ${typeof name}`);
+      throw new TypeError(`Cannot give a host: the name is not a string: received ${show(name)}`);
     }
     if (name === "") throw new RangeError("Cannot give a host: the name is empty");
     const ip = parseIp(name);

@@ -15,6 +15,7 @@
  * @module
  */
 
+import { show } from "../../core/checks.ts";
 import { EventError, invariant } from "../../core/errors.ts";
 
 /** Ticks of the microtask queue without a call of the simulator that are waited for after a callback. */
@@ -31,7 +32,7 @@ export const FREE_ROUNDS = 100;
 export const ROUND_COST_MS = 0.01;
 
 /** Something that is to happen. Opaque to all but the scheduler. */
-export interface Scheduled {
+export class Scheduled {
   /** When, in milliseconds of virtual time. */
   readonly time: number;
   /** Its place among what happens at that time. */
@@ -39,7 +40,13 @@ export interface Scheduled {
   /** What happens. */
   readonly fn: () => void;
   /** Where it stands in the heap; −1 when it is no longer there. */
-  index: number;
+  index = -1;
+
+  constructor(time: number, sequence: number, fn: () => void) {
+    this.time = time;
+    this.sequence = sequence;
+    this.fn = fn;
+  }
 }
 
 /** The clock and the queue of one simulated network. */
@@ -96,7 +103,7 @@ export class Scheduler {
   at(time: number, fn: () => void): Scheduled {
     invariant(!Number.isNaN(time), "a time is a number");
     this.#calls++;
-    const entry: Scheduled = { time: Math.max(time, this.#now), sequence: this.#nextSequence++, fn, index: -1 };
+    const entry = new Scheduled(Math.max(time, this.#now), this.#nextSequence++, fn);
     this.#place(entry, this.#heap.length);
     this.#siftUp(entry);
     return entry;
@@ -110,7 +117,7 @@ export class Scheduler {
   cancel(entry: Scheduled): void {
     this.#calls++;
     if (entry.index < 0) return;
-    invariant(this.#heap[entry.index] === entry, "a scheduled call knows its place");
+    if (this.#heap[entry.index] !== entry) throw new TypeError("Cannot clear a timer: it is not of this simulator");
     this.#remove(entry);
   }
 
@@ -145,8 +152,10 @@ export class Scheduler {
    * @throws {EventError} `EV_BUSY` while another one runs, `SIM_LIVELOCK` after too many steps; what a callback threw
    */
   async advance(ms: number): Promise<void> {
-    if (!(ms >= 0) || ms === Infinity) {
-      throw new RangeError(`Cannot advance: a span is a finite number of milliseconds, 0 or more: received ${ms}`);
+    if (typeof ms !== "number" || !(ms >= 0) || ms === Infinity) {
+      throw new RangeError(
+        `Cannot advance: a span is a finite number of milliseconds, 0 or more: received ${show(ms)}`,
+      );
     }
     this.#begin("advance");
     try {
@@ -167,14 +176,16 @@ export class Scheduler {
    * `SIM_LIVELOCK` after too many steps; what a callback threw
    */
   async run<T>(promise: Promise<T>): Promise<T> {
-    if (typeof promise?.then !== "function") {
-      throw new TypeError(`Cannot run until a promise settles: not a promise: received ${typeof promise}`);
-    }
     this.#begin("run");
     try {
       let settled = false;
       const settle = (): void => void (settled = true);
-      promise.then(settle, settle);
+      try {
+        promise.then(settle, settle);
+      } catch (cause) {
+        const message = `Cannot run until a promise settles: not a promise: received ${show(promise)}`;
+        throw new TypeError(message, { cause });
+      }
       if (await this.#go(Infinity, () => settled)) return await promise;
       throw new EventError(
         `Cannot run until the promise settles: at ${this.#now} ms nothing is scheduled that could settle it`,

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { shorten, show } from "../../core/checks.ts";
 import { EventError } from "../../core/errors.ts";
 
 const CATCHABLE: ReadonlySet<string> = /* @__PURE__ */ new Set(
@@ -22,5 +23,6 @@ const CATCHABLE: ReadonlySet<string> = /* @__PURE__ */ new Set(
  */
 export function checkSignal(name: string): void {
   if (CATCHABLE.has(name)) return;
-  throw new EventError(`Cannot catch signal ${name}: it can't be caught here`, { code: "EV_UNSUPPORTED" });
+  const shown = typeof name === "string" ? shorten(name) : show(name);
+  throw new EventError(`Cannot catch signal ${shown}: it can't be caught here`, { code: "EV_UNSUPPORTED" });
 }

@@ -4,11 +4,12 @@
  * @module
  */
 
-import { checkLimit, show } from "../../checks.ts";
+import { checkBoolean, checkLimit, show } from "../../checks.ts";
 import { BEV_ERROR, BEV_FINISHED, BEV_FLUSH, BEV_NEED_MORE, BEV_NORMAL, BEV_OK, EV_READ } from "../../flags.ts";
 import { EventError } from "../../errors.ts";
+import { type Names, readOptions } from "../../names.ts";
 import type { EvBuffer } from "../../buffer/evbuffer.ts";
-import { type CompressionFormat, type Compressor, defaultRuntime, type Runtime } from "../../runtime.ts";
+import { checkRuntime, type CompressionFormat, type Compressor, defaultRuntime, type Runtime } from "../../runtime.ts";
 import { type BufferEvent, coreOf } from "../bufferevent.ts";
 import { type BufferEventFilter, FilterBufferEvent } from "../filter.ts";
 
@@ -39,6 +40,23 @@ export interface DecompressionOptions {
 export interface CompressionFilterOptions extends CompressionOptions, DecompressionOptions {
   /** `BEV_OPT_` flags of the filter. @default {0} */
   flags?: number | undefined;
+}
+
+const COMPRESSION_OPTIONS: Names<CompressionOptions> = { level: true, autoFlush: true, runtime: true };
+const DECOMPRESSION_OPTIONS: Names<DecompressionOptions> = { maxDecompressedBytes: true, runtime: true };
+const FILTER_OPTIONS: Names<CompressionFilterOptions> = {
+  level: true,
+  autoFlush: true,
+  maxDecompressedBytes: true,
+  runtime: true,
+  flags: true,
+};
+const BOTH_FORMATS: Names<BothFormats> = { read: true, write: true };
+
+/** The format of each direction; null to leave its bytes as they are. */
+interface BothFormats {
+  read: CompressionFormat | null;
+  write: CompressionFormat | null;
 }
 
 /** The high watermark of reading that a new filter gets: what a few bytes become is read no faster than it is taken. */
@@ -96,15 +114,19 @@ export function compressionFilter<Ctx = unknown>(
   format: CompressionFormat | { read: CompressionFormat | null; write: CompressionFormat | null },
   options: CompressionFilterOptions = {},
 ): FilterBufferEvent<Ctx> {
-  const { read, write } = typeof format === "object" && format !== null ? format : { read: format, write: format };
-  const all = { ...options, runtime: options.runtime ?? coreOf(underlying).base.runtime };
+  const doing = "make a compression filter";
+  const { read, write } = typeof format === "object" && format !== null
+    ? readOptions<BothFormats>(doing, format, BOTH_FORMATS, "format")
+    : { read: format, write: format };
+  const { flags = 0, ...given } = readOptions(doing, options, FILTER_OPTIONS);
+  const all = { runtime: coreOf(underlying).base.runtime, ...given };
   const inward = read === null ? null : new Decompressing(read, all);
   const outward = write === null ? null : new Compressing(write, all);
   const filter = new FilterBufferEvent<Ctx>(
     underlying,
     inward === null ? null : filterOf(inward),
     outward === null ? null : filterOf(outward),
-    options.flags ?? 0,
+    flags,
     () => {
       inward?.close();
       outward?.close();
@@ -125,7 +147,7 @@ export function compressionFilter<Ctx = unknown>(
  * @throws {EventError} `EV_UNSUPPORTED` where the host can't compress
  */
 export function compress(format: CompressionFormat, options: CompressionOptions = {}): BufferEventFilter {
-  return filterOf(new Compressing(format, options));
+  return filterOf(new Compressing(format, readOptions("compress", options, COMPRESSION_OPTIONS)));
 }
 
 /**
@@ -139,7 +161,7 @@ export function compress(format: CompressionFormat, options: CompressionOptions 
  * @throws {EventError} `EV_UNSUPPORTED` where the host can't decompress
  */
 export function decompress(format: CompressionFormat, options: DecompressionOptions = {}): BufferEventFilter {
-  return filterOf(new Decompressing(format, options));
+  return filterOf(new Decompressing(format, readOptions("decompress", options, DECOMPRESSION_OPTIONS)));
 }
 
 function filterOf(transformer: Compressing | Decompressing): BufferEventFilter {
@@ -169,7 +191,7 @@ abstract class Transformer {
   #owed = 0;
 
   constructor(format: CompressionFormat, way: "compress" | "decompress", level: number | undefined, runtime?: Runtime) {
-    const host = runtime ?? defaultRuntime();
+    const host = runtime === undefined ? defaultRuntime() : checkRuntime(way, runtime);
     if (!["gzip", "deflate", "deflate-raw", "brotli"].includes(format)) {
       throw new RangeError(`Cannot ${way}: unknown format: received ${show(format)}`);
     }
@@ -248,7 +270,7 @@ class Compressing extends Transformer {
       throw new RangeError(`Cannot compress: the level is not between 0 and ${most}: received ${show(level)}`);
     }
     super(format, "compress", level, runtime);
-    this.#autoFlush = autoFlush;
+    this.#autoFlush = checkBoolean("compress", "autoFlush", autoFlush);
   }
 
   run(source: EvBuffer, destination: EvBuffer, limit: number, mode: number): number {

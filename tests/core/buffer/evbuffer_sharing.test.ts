@@ -7,6 +7,7 @@ import { checkBuffer, firstExtent } from "../../../core/buffer/internal.ts";
 import { EventError } from "../../../core/errors.ts";
 import { EVBUFFER_EOL_LF } from "../../../core/flags.ts";
 import { type Runtime, setDefaultRuntime } from "../../../core/runtime.ts";
+import { simRuntime } from "../../../runtimes/sim.ts";
 import { assertHolds, bytes, chunked, chunkSizes, sharesMemory, text } from "./support.ts";
 
 function assertCode(code: string, fn: () => unknown): void {
@@ -371,13 +372,13 @@ describe("Bytes for a transport", () => {
 
 describe("FileSegment", () => {
   const files: Record<string, Uint8Array> = { "a.txt": bytes("0123456789") };
-  const reading = {
+  const reading: Runtime = Object.assign(simRuntime(), {
     readFile(path: string, offset: number, length: number | undefined): Promise<Uint8Array> {
       const file = files[path];
       if (file === undefined) return Promise.reject(new EventError("Cannot read", { code: "ENOENT" }));
       return Promise.resolve(file.slice(offset, length === undefined ? undefined : offset + length));
     },
-  } as unknown as Runtime;
+  });
 
   it("is read whole or in part, and shared by several buffers", async () => {
     setDefaultRuntime(reading);
@@ -453,7 +454,7 @@ describe("FileSegment", () => {
     assertThrows(() => buffer.addFileSegment(segment, 5, 6), RangeError);
     assertThrows(() => buffer.addFileSegment(segment, 0, -1), RangeError);
     assertThrows(() => buffer.addFileSegment({} as never), TypeError);
-    setDefaultRuntime({} as unknown as Runtime);
+    setDefaultRuntime(Object.assign(simRuntime(), { readFile: undefined }) as unknown as Runtime);
     assertEquals(((await assertRejects(() => FileSegment.open("a.txt"))) as EventError).code, "EV_UNSUPPORTED");
   });
 });

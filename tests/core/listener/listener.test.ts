@@ -473,7 +473,7 @@ describe("bind()", () => {
     const bind = (cb: unknown, flags: number, address: unknown) => (): Promise<unknown> =>
       ConnListener.bind(base, cb as ListenerCallback, flags, -1, address as ListenOptions);
     await assertRejects(bind(() => {}, 0, null), TypeError, "received null");
-    await assertRejects(bind(() => {}, 0, "127.0.0.1:80"), TypeError, "received 127.0.0.1:80");
+    await assertRejects(bind(() => {}, 0, "127.0.0.1:80"), TypeError, 'received "127.0.0.1:80"');
     await assertRejects(() => ConnListener.bind({} as EventBase, null, 0, -1, LOCAL), TypeError, "not an EventBase");
     await assertRejects(bind(5, 0, LOCAL), TypeError);
     await assertRejects(bind(null, 1 << 10, LOCAL), RangeError);

@@ -231,7 +231,7 @@ describe("sim.run()", () => {
 
   it("takes a promise, and can be called again", async () => {
     const sim = simRuntime();
-    await assertRejects(() => sim.run(5 as unknown as Promise<void>), TypeError, "received number");
+    await assertRejects(() => sim.run(5 as unknown as Promise<void>), TypeError, "received 5");
     await sim.run(Promise.resolve());
   });
 

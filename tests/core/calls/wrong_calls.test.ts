@@ -1,0 +1,409 @@
+// Every public function, constructor, method and setter is called with what it should not be called with. Right is an
+// error in our words, or acceptance; and the object still works. What there is to call is found by looking: a class or a
+// parameter that `stage.ts` does not know fails the test.
+
+import { describe, it } from "node:test";
+import { assert, assertEquals, AssertionError } from "@std/assert";
+import * as api from "../../../mod.ts";
+import { BAD, type Bad, MINE } from "./bad.ts";
+import { AsIs, isFair, type Maker, type Subject, SUBJECTS, VALUES, World } from "./stage.ts";
+import { type Callable, classCallables, functionCallable, gettersOf, isClass, methodCallables } from "./surface.ts";
+
+/** How errors of the engines begin or what is in them, and never in ours. */
+const ENGINE = new RegExp(
+  [
+    "Cannot (read (prop|priv)|set (prop|priv)|convert|destructure|mix|perform|assign|access|use '|create prop|redefine)",
+    "is not (iterable|defined|extensible|callable)|is not (a function|an object|a constructor)(?!:| or)",
+    "undefined is not|null is not|evaluating '|private (name|field|member)|#\\w",
+    "Class constructor|called on|Receiver|incompatible|Reduce of empty|Maximum call stack|out of memory",
+    "[Ii]nvalid (typed )?array|Array buffer allocation|allocation failed|detached ArrayBuffer|Illegal",
+    "object null|must be of type|Argument \\d|parameter \\d|invariant",
+  ].join("|"),
+);
+/** What was tried, and why it can't be done. */
+const OURS = /^(Cannot [^:]+|SocketError): [^]+/;
+const LONGEST_MESSAGE = 400;
+
+interface Failure {
+  readonly call: string;
+  readonly why: string;
+}
+
+/** Why an error is none of ours; null when it is, or when it is the caller's own. */
+function wrongError(error: unknown): string | null {
+  if (error === MINE) return null;
+  if (!isError(error)) return `it threw ${typeof error}`;
+  if (!(error instanceof api.EventError) && !(error instanceof TypeError) && !(error instanceof RangeError)) {
+    return `it threw ${error.name}: ${error.message}`;
+  }
+  // Not every event that is told as an error was asked for.
+  const ours = error instanceof api.EventError || OURS.test(error.message);
+  if (!ours || ENGINE.test(error.message)) return `"${error.message.slice(0, 200)}"`;
+  return error.message.length > LONGEST_MESSAGE ? `a message of ${error.message.length} characters` : null;
+}
+
+function isError(value: unknown): value is Error {
+  try {
+    return value instanceof Error;
+  } catch {
+    return false;
+  }
+}
+
+/** The calls of one subject, or of what needs none. */
+class Bench {
+  readonly failures: Failure[] = [];
+  calls = 0;
+  refused = 0;
+  readonly #maker: Maker | null;
+  readonly #skips: (prototype: object) => boolean;
+  #world = new World();
+  #subject: Subject | null = null;
+  #getters: PropertyKey[] = [];
+  /** What the last call was given. */
+  #given: readonly unknown[] = [];
+
+  constructor(maker: Maker | null, skips: (prototype: object) => boolean) {
+    this.#maker = maker;
+    this.#skips = skips;
+  }
+
+  /** An object as new, in a world of its own. */
+  async #fresh(): Promise<void> {
+    this.#world = new World();
+    this.#subject = this.#maker === null ? null : await this.#maker.make(this.#world);
+    this.#getters = this.#subject === null ? [] : gettersOf(this.#subject.object, this.#skips);
+  }
+
+  async subject(): Promise<object> {
+    await this.#fresh();
+    return this.#subject!.object;
+  }
+
+  /** Calls with good values, then with a bad one in each place. */
+  async fuzz(callable: Callable, good = true): Promise<void> {
+    await this.#fresh();
+    const { parameters } = callable;
+    if (good) await this.#control(callable);
+    for (let place = 0; place < parameters.length; place++) {
+      const label = `${callable.name}(${parameters[place]}`;
+      for (const bad of BAD.filter(({ name }) => isFair(parameters[place] as string, name))) {
+        await this.#try(callable, `${label} = ${bad.name})`, place, (valid) => bad.make(valid));
+      }
+      await this.#fuzzFields(callable, place, label);
+      await this.#check(label);
+    }
+  }
+
+  /** Good values are accepted: else the others would not be looked at. */
+  async #control(callable: Callable): Promise<void> {
+    const outcome = await this.#call(callable, await this.#args(callable));
+    if (outcome !== null && !(outcome.error instanceof api.EventError)) {
+      this.failures.push({ call: callable.name, why: `refuses good values: ${outcome.error}` });
+    }
+    await this.#fresh();
+  }
+
+  /** Each name that is read of an object, by itself; and the elements of a list. */
+  async #fuzzFields(callable: Callable, place: number, label: string): Promise<void> {
+    const args = await this.#args(callable);
+    const valid = args[place];
+    if (Array.isArray(valid)) {
+      for (const bad of BAD) {
+        await this.#try(callable, `${label} = [${bad.name}])`, place, () => [bad.make(undefined)]);
+      }
+      return;
+    }
+    if (typeof valid !== "object" || valid === null || Object.getPrototypeOf(valid) !== Object.prototype) return;
+    for (const [name, inner] of await this.#namesRead(callable, args, place, valid)) {
+      for (
+        const bad of BAD.filter((each) =>
+          isFair(name, each.name) && isFair(callable.parameters[place] as string, each.name)
+        )
+      ) {
+        await this.#tryField(callable, label, place, name, bad);
+      }
+      for (const each of inner) {
+        for (const bad of BAD) {
+          const what = `${label}.${name}.${each} = ${bad.name})`;
+          await this.#try(
+            callable,
+            what,
+            place,
+            (all) => ({ ...all as object, [name]: { [each]: bad.make(undefined) } }),
+          );
+        }
+      }
+    }
+  }
+
+  async #tryField(callable: Callable, label: string, place: number, name: string, bad: Bad): Promise<void> {
+    const what = `${label}.${name} = ${bad.name})`;
+    await this.#try(callable, what, place, (all) => {
+      const value = bad.make((all as Record<string, unknown>)[name]);
+      return { ...all as object, [name]: value };
+    });
+    if (bad.name !== "null") return;
+    await this.#try(
+      callable,
+      `${label}.${name} = a getter that throws)`,
+      place,
+      (all) =>
+        Object.defineProperty({ ...all as object }, name, {
+          enumerable: true,
+          get() {
+            throw MINE;
+          },
+        }),
+    );
+  }
+
+  /** The names that a function reads of an object, and of an object in each of them. */
+  async #namesRead(
+    callable: Callable,
+    args: readonly unknown[],
+    place: number,
+    valid: object,
+  ): Promise<Map<string, Set<string>>> {
+    const names = new Map<string, Set<string>>();
+    const note = (set: { add(name: string): unknown }, target: object) =>
+      new Proxy(target, {
+        get(_target, key) {
+          if (typeof key === "string" && key !== "constructor" && key !== "then") set.add(key);
+          return Reflect.get(target, key) as unknown;
+        },
+      });
+    const outer = note({ add: (name: string) => names.has(name) || names.set(name, new Set()) }, valid);
+    await this.#call(callable, args.map((arg, i) => i === place ? outer : arg));
+    for (const [name, inner] of names) {
+      await this.#fresh();
+      const fresh = await this.#args(callable);
+      const spied = { ...fresh[place] as object, [name]: note(inner, {}) };
+      await this.#call(callable, fresh.map((arg, i) => i === place ? spied : arg));
+    }
+    await this.#fresh();
+    return names;
+  }
+
+  async #args(callable: Callable): Promise<unknown[]> {
+    const args: unknown[] = [];
+    for (const parameter of callable.parameters) {
+      const value = await valueFor(callable.name, parameter, this.#world, this.#subject?.object ?? null);
+      args.push(value instanceof AsIs ? value.value : value);
+    }
+    return args;
+  }
+
+  async #try(callable: Callable, call: string, place: number, change: (valid: unknown) => unknown): Promise<void> {
+    const args = await this.#args(callable);
+    args[place] = change(args[place]);
+    const before = this.#snapshot();
+    this.calls++;
+    const outcome = await this.#call(callable, args);
+    this.#hear(call);
+    if (outcome === null) {
+      // It was accepted, and may have ended the object.
+      await this.#works(call, true);
+      await this.#fresh();
+      return;
+    }
+    this.refused++;
+    // What the caller's own code has thrown may have come in the middle.
+    if (outcome.error === MINE) return await this.#fresh();
+    const why = wrongError(outcome.error);
+    if (why !== null) this.failures.push({ call, why });
+    const after = this.#snapshot();
+    if (before !== after) {
+      this.failures.push({ call, why: `refused, and changed the object: ${before} became ${after}` });
+      await this.#fresh();
+    }
+  }
+
+  /** Calls, and waits for a promise. Null when it was accepted. */
+  async #call(callable: Callable, args: readonly unknown[]): Promise<{ error: unknown } | null> {
+    let failed: { error: unknown } | null = null;
+    this.#given = args;
+    try {
+      const result = callable.call(this.#subject?.object ?? null, args);
+      if (result instanceof Promise) result.catch((error) => failed = { error });
+      await this.#world.pass(result instanceof Promise ? 20 : 3);
+    } catch (error) {
+      failed = { error };
+    }
+    return failed;
+  }
+
+  /** What callbacks have thrown meanwhile. */
+  #hear(call: string): void {
+    for (const error of this.#world.thrown.splice(0)) {
+      if (this.#given.includes(error)) continue;
+      const why = wrongError(error);
+      if (why !== null) this.failures.push({ call, why: `later, ${why}` });
+    }
+  }
+
+  /** What the getters of the object say, as far as it can be compared. */
+  #snapshot(): string {
+    if (this.#subject === null) return "";
+    const { object } = this.#subject;
+    return this.#getters.map((name) => {
+      const value = (object as Record<PropertyKey, unknown>)[name];
+      return typeof value === "object" || typeof value === "function" ? "" : `${String(name)} ${String(value)}`;
+    }).join(", ");
+  }
+
+  /** After refused calls an object works; after accepted ones it may be in another state, but says so in words. */
+  async #works(call: string, accepted: boolean): Promise<void> {
+    try {
+      await this.#subject?.works();
+    } catch (error) {
+      // Some values come back as the reason of an end.
+      if (this.#given.includes(error)) return;
+      const failed = error instanceof AssertionError;
+      const why = accepted && failed ? null : failed ? "it does not work any more" : wrongError(error);
+      if (why !== null) this.failures.push({ call, why: `afterwards, ${why}` });
+      else if (!accepted) this.failures.push({ call, why: `afterwards, ${error}` });
+    }
+    this.#hear(call);
+  }
+
+  async #check(label: string): Promise<void> {
+    await this.#works(`${label} = …)`, false);
+    await this.#fresh();
+  }
+}
+
+async function valueFor(
+  name: string,
+  parameter: string,
+  world: World,
+  subject: object | null,
+): Promise<unknown> {
+  const owner = name.replace(/^new /, "").replace(/(\.|::).*/, "");
+  const value = [`${name}:${parameter}`, `${owner}:${parameter}`, ...inherited(name, parameter), parameter]
+    .map((key) => VALUES[key]).find((each) => each !== undefined);
+  assert(value !== undefined, `no good value is known for the parameter ${parameter} of ${name}: add it to VALUES`);
+  return await value(world, subject);
+}
+
+/** A method of a bufferevent may stand under the name of its class or of the class that it inherits from. */
+function inherited(name: string, parameter: string): string[] {
+  const method = /\.(.*)$/.exec(name)?.[1];
+  return /BufferEvent\./.test(name) ? [`BufferEvent.${method}:${parameter}`] : [];
+}
+
+function report(failures: readonly Failure[]): void {
+  const lines = failures.map(({ call, why }) => `${call}: ${why}`);
+  assertEquals(lines.length, 0, `${lines.length} wrong answers:\n${lines.slice(0, 100).join("\n")}`);
+}
+
+const exported = Object.entries(api) as [string, unknown][];
+const classes = exported.filter(([, value]) => isClass(value)) as [string, new (...args: unknown[]) => object][];
+const functions = exported.filter(([, value]) => typeof value === "function" && !isClass(value));
+const publicPrototypes = new Set<unknown>(classes.map(([, Class]) => Class.prototype as unknown));
+
+/** What the calls of one name have given. */
+interface Outcome {
+  readonly failures: Failure[];
+  calls: number;
+  refused: number;
+  /** What has ended it before its time. */
+  broken?: { error: unknown };
+}
+
+/** Collects what benches have seen, by name. */
+async function outcomeOf(fuzz: (use: (bench: Bench) => Bench) => Promise<void>): Promise<Outcome> {
+  const benches: Bench[] = [];
+  const outcome: Outcome = { failures: [], calls: 0, refused: 0 };
+  try {
+    await fuzz((bench) => {
+      benches.push(bench);
+      return bench;
+    });
+  } catch (error) {
+    outcome.broken = { error };
+  }
+  for (const bench of benches) {
+    outcome.failures.push(...bench.failures);
+    outcome.calls += bench.calls;
+    outcome.refused += bench.refused;
+  }
+  return outcome;
+}
+
+/** Tries all that can be called of a class: its constructor, what is static, and the methods of an object. */
+async function fuzzClass(name: string, maker: Maker, use: (bench: Bench) => Bench): Promise<void> {
+  const Class = classes.find(([each]) => each === name)?.[1];
+  for (const callable of Class === undefined ? [] : classCallables(name, Class)) {
+    const closed = maker.madeBy !== undefined && callable.name.startsWith("new ");
+    await use(new Bench(null, () => false)).fuzz(closed ? { ...callable, parameters: [] } : callable, !closed);
+  }
+  // What is not exported and inherits from what is, is not for programs.
+  const skips = (prototype: object): boolean => Class !== undefined && !publicPrototypes.has(prototype);
+  const bench = use(new Bench(maker, skips));
+  const found = methodCallables(name, await bench.subject(), skips)
+    .filter(({ name: each }) => maker.methods?.includes(each.slice(name.length + 1)) ?? true)
+    .filter(({ name: each }) => maker.inner?.includes(each.slice(name.length + 1)) !== true)
+    // The classes that stand above are tried by themselves.
+    .filter(({ name: each }) => !inheritsPublicly(Class, each.slice(name.length + 1).replace(/=$/, "")));
+  for (const callable of found) await bench.fuzz(callable);
+}
+
+// Not inside the tests: the runner of Node follows each promise there, and makes them ten times as slow.
+const outcomes = new Map<string, Outcome>();
+for (const [name, fn] of functions) {
+  outcomes.set(
+    `${name}()`,
+    await outcomeOf((use) => use(new Bench(null, () => false)).fuzz(functionCallable(name, fn))),
+  );
+}
+for (const [name, maker] of Object.entries(SUBJECTS)) {
+  outcomes.set(name, await outcomeOf((use) => fuzzClass(name, maker, use)));
+}
+
+describe("a wrong call", () => {
+  it("is tried on every public class", () => {
+    for (const [name] of classes) assert(name in SUBJECTS, `${name} is public and not in SUBJECTS of stage.ts: add it`);
+  });
+
+  for (const [name, { failures, broken }] of outcomes) {
+    it(`of ${name} is answered in words`, () => {
+      if (broken !== undefined) throw broken.error;
+      report(failures);
+    });
+  }
+
+  it("of a constructor that is not for programs says who makes the object", () => {
+    for (const [name, Class] of classes) {
+      const { madeBy } = SUBJECTS[name] as Maker;
+      if (madeBy === undefined) continue;
+      for (const args of [[], [null], [undefined, {}], ...BAD.map((bad) => [bad.make(undefined)])]) {
+        let message = "nothing was thrown";
+        try {
+          new Class(...args);
+        } catch (error) {
+          message = (error as Error).message;
+        }
+        assert(OURS.test(message) && message.includes(madeBy), `new ${name}(…): ${message}`);
+      }
+    }
+  });
+
+  it("was tried often enough", () => {
+    let calls = 0;
+    let refused = 0;
+    for (const outcome of outcomes.values()) {
+      calls += outcome.calls;
+      refused += outcome.refused;
+    }
+    assert(calls > 20_000, `${calls} calls`);
+    assert(refused > calls / 2, `${refused} of ${calls} were refused`);
+  });
+});
+
+/** Whether a method is that of a public class above this one, which has an entry of its own. */
+function inheritsPublicly(Class: (new (...args: unknown[]) => object) | undefined, method: string): boolean {
+  if (Class === undefined || Object.hasOwn(Class.prototype as object, method)) return false;
+  const parent = Object.getPrototypeOf(Class) as { prototype?: object };
+  return publicPrototypes.has(parent.prototype);
+}
