@@ -10,6 +10,7 @@ import {
   BEV_EVENT_ERROR,
   BEV_EVENT_READING,
   BEV_EVENT_TIMEOUT,
+  BEV_OPT_CLOSE_ON_FREE,
   connect,
   EV_READ,
   EV_WRITE,
@@ -21,7 +22,7 @@ import {
   lengthPrefixed,
   type ServeCallbacks,
   type Socket,
-  type SocketBufferEvent,
+  SocketBufferEvent,
 } from "../../core/mod.ts";
 import { bytes, pattern, receive, sendAll, text } from "./poll_scene.ts";
 import { isCut, receiveText, type ServeScene, serveScene, type ServeSubject, trust } from "./serve_scene.ts";
@@ -36,7 +37,9 @@ export function serveLaws(name: string, makeSubject: () => ServeSubject): void {
   describe(`${name}: law 3, an async callback is waited for`, () => asyncLaws(law));
   describe(`${name}: law 4, memory is bounded both ways`, () => memoryLaws(law));
   describe(`${name}: law 5, no silent hang`, () => stallLaws(law));
+  describe(`${name}: law 6, every accepted client is heard of`, () => clientLaws(law));
   describe(`${name}: law 7, open comes when there is a connection`, () => openLaws(law));
+  describe(`${name}: law 10, nothing that was written is lost by an early end`, () => earlyEndLaws(law));
   describe(`${name}: law 11, what is over is freed`, () => endLaws(law));
 }
 
@@ -741,6 +744,60 @@ function fill(socket: Socket): void {
   }
 }
 
+function clientLaws(law: Law): void {
+  law("more clients than the backlog, who come while the program is busy, are all opened and served", async (here) => {
+    // What waits for nobody is bounded by the backlog, 128; these wait for a server that is busy.
+    const COUNT = 300;
+    const { opened, client } = await here.serve({}, shouting);
+    const sockets = Array.from({ length: COUNT }, client);
+    const busyUntil = performance.now() + 300;
+    while (performance.now() < busyUntil);
+    await here.until(() => sockets.every(({ connected }) => connected), () => "not connected");
+    for (const [i, socket] of sockets.entries()) socket.send(bytes(`client ${i}\n`));
+    const into = new Uint8Array(100);
+    const answers = sockets.map(() => "");
+    const receiveAll = (): boolean => {
+      for (const [i, socket] of sockets.entries()) {
+        const n = answers[i] === "" ? socket.recv(into) : 0;
+        if (n > 0) answers[i] = text(into.subarray(0, n));
+      }
+      return !answers.includes("");
+    };
+    await here.until(receiveAll, () => `${answers.filter((answer) => answer === "").length} got no answer`);
+    assertEquals(answers, sockets.map((_, i) => `CLIENT ${i}\n`));
+    assertEquals([opened.length, here.reported], [COUNT, []]);
+    for (const socket of sockets) socket.reset();
+  });
+
+  law(
+    "at maxConnections a client waits until there is room, or is refused with a last word and counted",
+    async (here) => {
+      const waits = await here.serve({ maxConnections: 1 }, shouting);
+      const [first, second] = [waits.client(), waits.client()];
+      await sendAll(first, bytes("one\n"));
+      assertEquals(text(await receive(first, 4)), "ONE\n");
+      await here.until(() => second.connected, () => "the second is not even connected");
+      second.send(bytes("two\n"));
+      await here.sleep(50);
+      assertEquals([waits.opened.length, waits.server.rejected], [1, 0]);
+      first.shutdown();
+      assertEquals(text(await receive(second, 4)), "TWO\n");
+      second.reset();
+
+      const refuses = await here.serve({ maxConnections: 1, whenFull: "reject" }, {
+        ...shouting,
+        reject: (address, reason) => `421 ${reason} ${"port" in address}\n`,
+      });
+      const taken = refuses.client();
+      await sendAll(taken, bytes("one\n"));
+      assertEquals(text(await receive(taken, 4)), "ONE\n");
+      assertEquals(await receiveText(refuses.client()), "421 maxConnections true\n");
+      assertEquals([refuses.opened.length, refuses.server.rejected, here.reported], [1, 1, []]);
+      taken.reset();
+    },
+  );
+}
+
 function openLaws(law: Law): void {
   law("what open() disables or enables stays so", async (here) => {
     let reads = 0;
@@ -790,6 +847,39 @@ function openLaws(law: Law): void {
     assertEquals(events, [BEV_EVENT_READING | BEV_EVENT_EOF]);
     await here.until(() => server.connections === 0, () => `${server.connections} connections`);
     assertEquals(here.reported, []);
+  });
+}
+
+function earlyEndLaws(law: Law): void {
+  law("close() while connecting delivers what was written, and gives true", async (here) => {
+    let received = "";
+    const { server, closed } = await here.serve({}, {
+      read(bev) {
+        received += bev.input.toString();
+        bev.input.drain(bev.input.length);
+      },
+    });
+    const bev = new SocketBufferEvent(here.scene.base, null, BEV_OPT_CLOSE_ON_FREE);
+    bev.connect({ hostname: "127.0.0.1", port: server.port });
+    bev.write("written before there was a connection");
+    assertEquals(await bev.close(), true);
+    await here.until(() => closed.length === 1, () => "not closed");
+    assertEquals([received, closed], ["written before there was a connection", [undefined]]);
+  });
+
+  law("free() in the write callback of a filter over filters loses nothing", async (here) => {
+    const body = pattern(300_000, 7);
+    const { client } = await here.serve({}, {
+      open(bev) {
+        let top: FilterBufferEvent | SocketBufferEvent = bev;
+        for (let i = 0; i < 3; i++) top = new FilterBufferEvent(top, null, null, BEV_OPT_CLOSE_ON_FREE);
+        top.setCallbacks({ write: (bev) => bev.free() });
+        top.enable(EV_READ | EV_WRITE);
+        top.write(body);
+      },
+    });
+    const all = await receive(client(), body.length + 1);
+    assertEquals(all, body);
   });
 }
 
