@@ -16,6 +16,7 @@ import {
   EV_WRITE,
   type EvBuffer,
   EVBUFFER_EOL_LF,
+  EventBase,
   type EventError,
   FilterBufferEvent,
   type FrameCodec,
@@ -745,29 +746,39 @@ function fill(socket: Socket): void {
 }
 
 function clientLaws(law: Law): void {
-  law("more clients than the backlog, who come while the program is busy, are all opened and served", async (here) => {
-    // What waits for nobody is bounded by the backlog, 128; these wait for a server that is busy.
-    const COUNT = 300;
-    const { opened, client } = await here.serve({}, shouting);
-    const sockets = Array.from({ length: COUNT }, client);
-    const busyUntil = performance.now() + 300;
-    while (performance.now() < busyUntil);
-    await here.until(() => sockets.every(({ connected }) => connected), () => "not connected");
-    for (const [i, socket] of sockets.entries()) socket.send(bytes(`client ${i}\n`));
-    const into = new Uint8Array(100);
-    const answers = sockets.map(() => "");
-    const receiveAll = (): boolean => {
-      for (const [i, socket] of sockets.entries()) {
-        const n = answers[i] === "" ? socket.recv(into) : 0;
-        if (n > 0) answers[i] = text(into.subarray(0, n));
-      }
-      return !answers.includes("");
-    };
-    await here.until(receiveAll, () => `${answers.filter((answer) => answer === "").length} got no answer`);
-    assertEquals(answers, sockets.map((_, i) => `CLIENT ${i}\n`));
-    assertEquals([opened.length, here.reported], [COUNT, []]);
-    for (const socket of sockets) socket.reset();
-  });
+  for (const priorities of [1, 2]) {
+    const on = `on a base with ${priorities === 1 ? "one priority" : "two priorities"}`;
+    law(
+      `clients beyond the backlog who come while the program is busy are all opened and served, ${on}`,
+      async (here) => {
+        // What waits for nobody is bounded by the backlog, 128; these wait for a server that is busy.
+        const COUNT = 300;
+        const base = new EventBase({ runtime: here.scene.runtime, priorities });
+        const { server, opened, client } = await here.serve({ base }, shouting);
+        const dispatched = base.dispatch();
+        const sockets = Array.from({ length: COUNT }, client);
+        const busyUntil = performance.now() + 300;
+        while (performance.now() < busyUntil);
+        await here.until(() => sockets.every(({ connected }) => connected), () => "not connected");
+        for (const [i, socket] of sockets.entries()) socket.send(bytes(`client ${i}\n`));
+        const into = new Uint8Array(100);
+        const answers = sockets.map(() => "");
+        const receiveAll = (): boolean => {
+          for (const [i, socket] of sockets.entries()) {
+            const n = answers[i] === "" ? socket.recv(into) : 0;
+            if (n > 0) answers[i] = text(into.subarray(0, n));
+          }
+          return !answers.includes("");
+        };
+        await here.until(receiveAll, () => `${answers.filter((answer) => answer === "").length} got no answer`);
+        assertEquals(answers, sockets.map((_, i) => `CLIENT ${i}\n`));
+        assertEquals([opened.length, here.reported], [COUNT, []]);
+        for (const socket of sockets) socket.reset();
+        await server.close({ graceMs: 0 });
+        assertEquals(await dispatched, "empty");
+      },
+    );
+  }
 
   law(
     "at maxConnections a client waits until there is room, or is refused with a last word and counted",
