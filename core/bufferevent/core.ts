@@ -93,6 +93,11 @@ export abstract class BevCore extends BevState implements BufferOwner {
   protected onInputDrained(): void {}
   /** Of a filter: output of a layer below it has left that layer. Calls no user code. */
   onOutputBelow(): void {}
+  /**
+   * Whether a failure of the connection is to be told as `BEV_EVENT_ERROR` even while nothing is read or written. A pair
+   * tells it anyway.
+   */
+  watchFailure(_on: boolean): void {}
   /** The timeouts were set. */
   protected abstract onTimeouts(): void;
   /** The read timeout, if one is set, counts from now on. */

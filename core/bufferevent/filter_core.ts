@@ -151,6 +151,10 @@ export class FilterCore extends BevCore implements FilterOwner {
     if (below.input.length > 0 || (this.#end !== null && !this.#endTold)) this.#schedule(EV_READ);
   }
 
+  override watchFailure(on: boolean): void {
+    this.below.watchFailure(on);
+  }
+
   #schedule(what: number): void {
     if (this.closing === null) this.loop.activate(this.#pumpEvent, what);
   }
@@ -192,7 +196,7 @@ export class FilterCore extends BevCore implements FilterOwner {
     if (end === null || this.#endTold || !this.reading) return;
     this.#endTold = true;
     this.#timers.restartRead(false);
-    this.callEvent(end.what, end.error);
+    this.#tellEnd(end.what, end.error);
   }
 
   /** Calls back what a run of the input filter has come to. @returns Whether there is more to be done */
@@ -212,6 +216,12 @@ export class FilterCore extends BevCore implements FilterOwner {
     this.disable(EV_READ);
     this.callEvent(BEV_EVENT_READING | BEV_EVENT_ERROR, this.#inward.error ?? filterError("read"));
     return false;
+  }
+
+  /** Who waits for the connection hears of a failure from the layer that it waits at. */
+  #tellEnd(what: number, error: EventError | undefined): void {
+    if (error !== undefined && (what & BEV_EVENT_ERROR) !== 0) this.fail(error);
+    this.callEvent(what, error);
   }
 
   #pumpOutput(): void {
@@ -261,7 +271,7 @@ export class FilterCore extends BevCore implements FilterOwner {
 
   #tellWriteError(): void {
     this.disable(EV_WRITE);
-    this.callEvent(BEV_EVENT_WRITING | BEV_EVENT_ERROR, this.#writeError());
+    this.#tellEnd(BEV_EVENT_WRITING | BEV_EVENT_ERROR, this.#writeError());
   }
 
   #writeError(): EventError {
@@ -287,12 +297,20 @@ export class FilterCore extends BevCore implements FilterOwner {
   /** What ends reading waits for the bytes before it; everything else is passed on at once (rule F6). */
   onEventBelow(what: number, error: EventError | undefined): void {
     if ((what & BEV_EVENT_READING) === 0 || (what & (BEV_EVENT_EOF | BEV_EVENT_ERROR)) === 0) {
-      this.callEvent(what, error);
+      this.#tellEnd(what, error);
       return;
     }
     this.#end = { what, error };
     this.#endTold = false;
     this.pump(EV_READ);
+  }
+
+  /** Nothing comes or leaves any more. An owner's filters end with its connection; others stay, but nobody waits there. */
+  onBelowFreed(): void {
+    if (this.freed) return;
+    if (this.owner !== null) return this.free();
+    this.fail(new EventError("Cannot go on: the bufferevent under the filter was freed", { code: "EV_FREED" }));
+    this.occupant?.onFreed?.();
   }
 
   // ---- flush, shutdown, close

@@ -30,8 +30,7 @@ export class FromBelow implements Occupant {
   }
 
   onFreed(): void {
-    // A connection that ends takes the filters over it with it, where nobody else would free them.
-    if (this.#core.owner !== null) this.#core.free();
+    this.#core.onBelowFreed();
   }
 
   event(what: number, error: EventError | undefined): void {

@@ -156,6 +156,7 @@ export class PairCore extends BevCore {
   #tellEnd(): void {
     this.disable(EV_READ);
     const error = this.#endError;
+    if (error !== undefined) this.fail(error);
     this.triggerEvent(BEV_EVENT_READING | (error === undefined ? BEV_EVENT_EOF : BEV_EVENT_ERROR), error);
   }
 
@@ -179,6 +180,7 @@ export class PairCore extends BevCore {
 
   #tellWriteError(error: EventError): void {
     this.disable(EV_WRITE);
+    this.fail(error);
     this.triggerEvent(BEV_EVENT_WRITING | BEV_EVENT_ERROR, error);
   }
 

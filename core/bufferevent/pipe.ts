@@ -63,13 +63,19 @@ export class End implements Occupant {
     this.carried += n;
     moveBytes(input, core.output, n);
     // The other end's peer is to have taken it before there is more.
-    if (core.output.length >= core.stopAt && !core.freed) this.core.disable(EV_READ);
+    if (core.output.length >= core.stopAt && !core.freed) this.pause();
+  }
+
+  /** Reads no more for now. That the peer cuts the connection meanwhile is still heard. */
+  pause(): void {
+    this.core.disable(EV_READ);
+    if (!this.core.freed) this.core.watchFailure(true);
   }
 
   /** The output has drained. */
   write(): void {
     const { other } = this;
-    if (!other.ended && (other.core.enabled & EV_READ) === 0) other.core.enable(EV_READ);
+    if (!other.ended && (other.core.enabled & EV_READ) === 0) other.resume();
     this.#pipe.endIfDone();
   }
 
@@ -90,6 +96,11 @@ export class End implements Occupant {
     this.#pipe.cut(this.core.raised(
       new EventError("Cannot go on with the pipe: a bufferevent was freed", { code: "EV_FREED" }),
     ));
+  }
+
+  resume(): void {
+    this.core.watchFailure(false);
+    this.core.enable(EV_READ);
   }
 
   /** Begins: it belongs to the pipe from here on. */
@@ -146,6 +157,7 @@ class Pipe {
       if (this.over) return;
       const stopped = end.other.core.output.length >= end.other.core.stopAt;
       end.core.enable(stopped ? EV_WRITE : EV_READ | EV_WRITE);
+      if (stopped) end.pause();
     }
   }
 

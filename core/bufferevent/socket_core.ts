@@ -7,6 +7,8 @@ import {
   BEV_EVENT_READING,
   BEV_EVENT_WRITING,
   BEV_OPT_CLOSE_ON_FREE,
+  EV_CLOSED,
+  EV_ET,
   EV_PERSIST,
   EV_READ,
   EV_TIMEOUT,
@@ -48,6 +50,17 @@ class WriteEvent extends BevEvent<SocketCore> {
 
   override run(what: number): void {
     this.core.onWriteEvent(what);
+  }
+}
+
+/** Hears of the end of a connection that nobody reads. */
+class ClosedEvent extends BevEvent<SocketCore> {
+  constructor(core: SocketCore) {
+    super(core, core.stream, EV_CLOSED | EV_ET | EV_PERSIST, core.priority);
+  }
+
+  override run(): void {
+    this.core.onClosedEvent();
   }
 }
 
@@ -93,6 +106,7 @@ export class SocketCore extends BevCore implements Flushable {
     this.#readEvent.source = null;
     this.#forgetWrite();
     if (this.#writeEvent !== null) this.#writeEvent.source = null;
+    this.watchFailure(false);
     if (this.stream !== null) this.#past = this.stream;
     this.stream = null;
     this.state &= ~(CONNECTING | TELL_WRITABLE);
@@ -286,6 +300,25 @@ export class SocketCore extends BevCore implements Flushable {
     this.disable(EV_READ);
     if (error !== undefined) this.fail(error);
     this.callEvent(BEV_EVENT_READING | what, error);
+  }
+
+  override watchFailure(on: boolean): void {
+    const event = this.side === null ? null : this.side.closedEvent;
+    if (event !== null) {
+      this.loop.del(event);
+      this.rare.closedEvent = null;
+    }
+    const { stream } = this;
+    if (!on || stream === null || stream.closed) return;
+    this.loop.add(this.rare.closedEvent = new ClosedEvent(this), undefined, null);
+  }
+
+  onClosedEvent(): void {
+    const error = this.stream === null ? null : this.stream.error;
+    if (error === null) return;
+    this.watchFailure(false);
+    this.fail(error);
+    this.callEvent(BEV_EVENT_ERROR, error);
   }
 
   // ---- writing

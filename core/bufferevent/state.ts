@@ -81,6 +81,8 @@ export class Side {
   /** A failure of writing that it is to be told. */
   pendingFailure = 0;
   pendingWriteError: EventError | undefined = undefined;
+  /** Of a socket: hears of a failure while nothing is read. */
+  closedEvent: LoopEvent | null = null;
   /** The filter above it. */
   above: BevCore | null = null;
   /** The promise of `close()`. */

@@ -7,6 +7,7 @@ import { type BufferEventFilter, FilterBufferEvent } from "../../../core/buffere
 import { compressionFilter, type CompressionFilterOptions } from "../../../core/bufferevent/filters/compression.ts";
 import { bufferEventPair, type PairBufferEvent } from "../../../core/bufferevent/pair.ts";
 import type { BufferEvent } from "../../../core/bufferevent/bufferevent.ts";
+import { pipe } from "../../../core/bufferevent/pipe.ts";
 import { RateLimitGroup, TokenBucketConfig } from "../../../core/bufferevent/rate_limit.ts";
 import { SocketBufferEvent } from "../../../core/bufferevent/socket.ts";
 import { EventError } from "../../../core/errors.ts";
@@ -1082,6 +1083,33 @@ describe("free() (F8)", () => {
       await stage.settle();
       assert(isFreed(top), callback);
       await stage.end(far);
+    }
+  });
+
+  it("of what is below ends what waits at the top: a view, a pipe, drained()", async () => {
+    for (const layers of [1, 3]) {
+      for (const what of ["view", "pipe", "drained"]) {
+        const stage = new Stage();
+        const { a, b } = stage.pair();
+        let top: BufferEvent = a;
+        for (let i = 0; i < layers; i++) top = new FilterBufferEvent(top, null, null);
+        const [c, d] = bufferEventPair(stage.base);
+        const codeOf = (error: unknown): string => (error as EventError).code;
+        let waiting: Promise<unknown>;
+        if (what === "view") waiting = top.lines().next().catch(codeOf);
+        else if (what === "pipe") waiting = pipe(top, c).catch(codeOf);
+        else {
+          for (let i = 0; i < 20; i++) {
+            top.write(new Uint8Array(50_000));
+            await stage.during(1);
+          }
+          waiting = top.drained().catch(codeOf);
+        }
+        await stage.during(5);
+        a.free();
+        assertEquals(await stage.sim.run(waiting), "EV_FREED", what);
+        await stage.end(top, b, c, d);
+      }
     }
   });
 

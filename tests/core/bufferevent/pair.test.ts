@@ -527,6 +527,26 @@ describe("free() of one end (M5, M6)", () => {
     await stage.end(b, d);
   });
 
+  it("rejects drained() at the other end with EPIPE, over a filter too, and aborts its signal", async () => {
+    for (const filtered of [false, true]) {
+      const stage = new Stage();
+      const { a, b } = stage.pair();
+      const top = filtered ? new FilterBufferEvent(a, null, null, BEV_OPT_CLOSE_ON_FREE) : a;
+      const { signal } = top;
+      for (let i = 0; i < 20; i++) {
+        top.write(new Uint8Array(50_000));
+        await stage.during(1);
+      }
+      const waiting = top.drained().catch((error) => (error as EventError).code);
+      await stage.during(5);
+      assertEquals(signal.aborted, false);
+      b.free();
+      await stage.during(5);
+      assertEquals([await waiting, signal.aborted], ["EPIPE", true]);
+      await stage.end(top);
+    }
+  });
+
   it("inside a callback of either end is safe", async () => {
     const stage = new Stage();
     for (const mine of [true, false]) {

@@ -194,6 +194,25 @@ describe("pipe()", () => {
     await scene.end();
   });
 
+  it("hears of a reset while it does not read, since the other peer does not: through filters too", async () => {
+    for (const filtered of [false, true]) {
+      const scene = await Scene.make();
+      const { a, b, left } = scene;
+      const top = filtered ? new FilterBufferEvent(a, null, null, BEV_OPT_CLOSE_ON_FREE) : a;
+      scene.pipe({}, top, b);
+      for (let ms = 0; ms < 500 && (top.enabled & EV_READ) !== 0 || ms < 20; ms++) {
+        left.send(new Uint8Array(left.queue.length > 0 ? 0 : 10_000));
+        await scene.during(1);
+      }
+      // Nothing is read, and there is less in the queue than would stop the host.
+      assertEquals([top.enabled & EV_READ, scene.outcome], [0, undefined]);
+      left.socket.reset();
+      await scene.during(20);
+      assertEquals(scene.outcome, "ECONNRESET");
+      await scene.end();
+    }
+  });
+
   it("waits for an end that is still connecting", async () => {
     const scene = await Scene.make();
     const listening = await scene.base.listen({ hostname: "127.0.0.1", port: 0 });
