@@ -36,6 +36,7 @@ export class DenoTlsConn implements DenoConn {
   #written: Promise<void> = Promise.resolve();
   #onWriteFailed: ((reason: unknown) => void) | undefined;
   #error: unknown;
+  #writeError: unknown;
   /** The peer has finished, and all that it had sent was read. */
   #ended = false;
   /** The stream under this one has ended, without a close_notify. */
@@ -63,11 +64,15 @@ export class DenoTlsConn implements DenoConn {
       read: () => void this.#readRaw(),
       write: (chunk, _encoding, done) => {
         this.#written = this.#writeRaw(chunk).then(() => done(), (reason) => {
-          this.#fail(reason);
-          done(reason);
+          this.#failWriting(reason);
+          done();
         });
       },
-      final: (done) => void raw.closeWrite().then(() => done(), done),
+      final: (done) =>
+        void raw.closeWrite().then(() => done(), (reason) => {
+          this.#failWriting(reason);
+          done();
+        }),
       // The connection under it lives until close().
       autoDestroy: false,
       destroy: (reason, done) => done(reason),
@@ -147,6 +152,16 @@ export class DenoTlsConn implements DenoConn {
     this.#give();
   }
 
+  /**
+   * The peer takes no more. What it had sent before may still have to be read, so the streams do not hear of it: they would be
+   * destroyed.
+   */
+  #failWriting(reason: unknown): void {
+    if (this.#onRefused !== undefined) return this.#fail(reason);
+    this.#writeError ??= reason;
+    this.#onWriteFailed?.(reason);
+  }
+
   #end(): void {
     if (this.#onRefused !== undefined) this.#fail("the peer has ended the connection");
     else if (this.#cut) this.#fail(tlsError("ERR_TLS_TRUNCATED", `read on from ${this.#peer}`, undefined));
@@ -185,7 +200,8 @@ export class DenoTlsConn implements DenoConn {
 
   write(chunk: Uint8Array): Promise<number> {
     return new Promise((resolve, reject) => {
-      if (this.#error !== undefined) return reject(this.#error);
+      const error = this.#error ?? this.#writeError;
+      if (error !== undefined) return reject(error);
       this.#onWriteFailed = reject;
       this.#socket.write(chunk, (reason) => reason ? reject(this.#error ?? reason) : resolve(chunk.length));
     });
@@ -193,7 +209,8 @@ export class DenoTlsConn implements DenoConn {
 
   closeWrite(): Promise<void> {
     return new Promise((resolve, reject) => {
-      if (this.#error !== undefined) return reject(this.#error);
+      const error = this.#error ?? this.#writeError;
+      if (error !== undefined) return reject(error);
       this.#onWriteFailed = reject;
       // Deno sends the close_notify, and not always the FIN after it.
       this.#socket.once("finish", () => void this.#written.then(() => this.#raw.closeWrite()).then(resolve, reject));
