@@ -3,8 +3,8 @@
  * `npm run matrix -- [--runtimes node@24,bun@1.4.5] [--write] [part of a path]…`.
  *
  * Each version is an npm package, which is installed once below `build/versions/`. A runtime without a version is the one
- * that `npm test` uses. By default these are the oldest and the newest of all that are supported, the conformance tests
- * and the program tests; and versions that must be refused. One table stands at the end, and with `--write` in
+ * that `npm test` uses. By default these are the oldest and the newest of all that are supported, the conformance tests,
+ * the program tests and the examples of README and guide; and versions that must be refused. One table stands at the end, and with `--write` in
  * docs/matrix.md. It takes most of an hour on two cores.
  */
 
@@ -24,7 +24,9 @@ const SUPPORTED = [
 ];
 /** What is too old. */
 const REFUSED = ["node@18", "deno@2.7.14", "deno@2.8.3", "bun@1.3.14", "bun@1.4.0"];
-const TESTS = ["tests/conformance/", "tests/stream/", "tests/programs/"];
+const TESTS = ["tests/conformance/", "tests/stream/", "tests/programs/", "tests/packaging/documents.test.ts"];
+/** What starts the runtime, rather than being run by it. */
+const STARTS = ["tests/programs/", "tests/packaging/documents.test.ts"];
 /** Where each package has its program. */
 const PROGRAMS = { node: "node/bin/node", deno: "deno/deno", bun: "bun/bin/bun.exe" };
 /** All tests of a version. */
@@ -111,10 +113,11 @@ function read(args) {
 function testFiles(words) {
   const files = readdirSync(join(ROOT, "tests"), { recursive: true })
     .map((path) => `tests/${path.replaceAll("\\", "/")}`)
-    .filter((path) => path.endsWith(".test.ts") && !path.includes("/scratch-") && !path.startsWith("tests/packaging/"))
+    .filter((path) => path.endsWith(".test.ts") && !path.includes("/scratch-"))
+    .filter((path) => !path.startsWith("tests/packaging/") || STARTS.includes(path))
     .filter((path) => (words.length > 0 ? words : TESTS).some((word) => path.includes(word)));
   if (files.length === 0) throw new Error(`No test file matches ${words.join(" ")}`);
-  const programs = files.filter((path) => path.startsWith("tests/programs/"));
+  const programs = files.filter((path) => STARTS.some((start) => path.startsWith(start)));
   return { hosted: files.filter((path) => !programs.includes(path)), programs };
 }
 
