@@ -25,6 +25,7 @@ import {
   type Socket,
   SocketBufferEvent,
 } from "../../core/mod.ts";
+import { acceptLaws } from "./accept_laws.ts";
 import { bytes, pattern, receive, sendAll, text } from "./poll_scene.ts";
 import { isCut, receiveText, type ServeScene, serveScene, type ServeSubject, trust } from "./serve_scene.ts";
 
@@ -38,7 +39,10 @@ export function serveLaws(name: string, makeSubject: () => ServeSubject): void {
   describe(`${name}: law 3, an async callback is waited for`, () => asyncLaws(law));
   describe(`${name}: law 4, memory is bounded both ways`, () => memoryLaws(law));
   describe(`${name}: law 5, no silent hang`, () => stallLaws(law));
-  describe(`${name}: law 6, every accepted client is heard of`, () => clientLaws(law));
+  describe(`${name}: law 6, every accepted client is heard of`, () => {
+    clientLaws(law);
+    acceptLaws(law);
+  });
   describe(`${name}: law 7, open comes when there is a connection`, () => openLaws(law));
   describe(`${name}: law 10, nothing that was written is lost by an early end`, () => earlyEndLaws(law));
   describe(`${name}: law 11, what is over is freed`, () => endLaws(law));

@@ -1,0 +1,96 @@
+/** Where clients wait that nobody takes, by what Linux itself says, on whichever of Node, Deno and Bun runs this. */
+
+import { readFileSync } from "node:fs";
+import process from "node:process";
+import { afterEach, describe, it } from "node:test";
+import { assert, assertEquals } from "@std/assert";
+import {
+  ConnListener,
+  detectRuntime,
+  EventBase,
+  LEV_OPT_CLOSE_ON_FREE,
+  LEV_OPT_DISABLED,
+  serve,
+  Socket,
+} from "../../mod.ts";
+
+const host = detectRuntime();
+const { capabilities: can } = host;
+const skip = process.platform === "linux" ? false : "only Linux has /proc/net/tcp";
+const LOCAL = { hostname: "127.0.0.1", port: 0 };
+/** What Linux has in `/proc/net/tcp` for a socket that listens. */
+const LISTENING = "0A";
+/** What a test has opened, so that one that fails leaves nothing that keeps the process. */
+const opened: { close(): unknown }[] = [];
+afterEach(async () => {
+  for (const each of opened.splice(0)) await each.close();
+});
+
+function keep<T extends { close(): unknown }>(each: T): T {
+  opened.push(each);
+  return each;
+}
+
+/** How many connections wait in the kernel to be accepted: its receive queue, by /proc/net/tcp. */
+function waitingInKernel(port: number): number | undefined {
+  for (const line of readFileSync("/proc/net/tcp", "utf8").trim().split("\n").slice(1)) {
+    const [, local = "", , state, queues = ""] = line.trim().split(/\s+/);
+    const isOurs = parseInt(local.split(":")[1] as string, 16) === port && state === LISTENING;
+    if (isOurs) return parseInt(queues.split(":")[1] as string, 16);
+  }
+  return undefined;
+}
+
+async function until(what: () => string, holds: () => boolean): Promise<void> {
+  for (let i = 0; i < 1000 && !holds(); i++) await new Promise((resolve) => setTimeout(resolve, 10));
+  assert(holds(), what());
+}
+
+async function connected(port: number, count: number): Promise<Socket[]> {
+  const clients = Array.from({ length: count }, () => keep(Socket.connect(host, { port })));
+  await until(() => "not connected", () => clients.every((client) => client.connected || client.error !== null));
+  return clients;
+}
+
+async function nothingOpen(): Promise<void> {
+  await until(() => `${host.openHandles} handles are open`, () => host.openHandles === 0);
+}
+
+function portOf({ address }: { readonly address: unknown }): number {
+  return (address as { port: number }).port;
+}
+
+describe(`the kernel under ${host.name}`, { skip }, () => {
+  it("holds the connections of a disabled listener where they can be left there, and nobody else's", async () => {
+    const flags = LEV_OPT_CLOSE_ON_FREE | LEV_OPT_DISABLED;
+    const listener = keep(await ConnListener.bind(new EventBase(), () => {}, flags, 16, LOCAL));
+    const clients = await connected(portOf(listener), 10);
+    await until(
+      () => `${waitingInKernel(portOf(listener))} wait in the kernel, ${host.openHandles} handles are open`,
+      () => {
+        const waiting = waitingInKernel(portOf(listener));
+        const held = host.openHandles - 1 - clients.length;
+        // One accept may have been under way.
+        return can.pauseAccept ? waiting === 10 - held && held <= 1 : waiting === 0 && held === 10;
+      },
+    );
+    await listener.close();
+    for (const client of clients) client.close();
+    await nothingOpen();
+  });
+
+  it("holds what a server has no room for, to the last client, where it can be left there", async () => {
+    const server = keep(await serve({ ...LOCAL, maxConnections: 60, drainTimeoutMs: 0 }, {}));
+    const port = server.port as number;
+    const clients = await connected(port, 80);
+    await until(() => `${server.connections} connections`, () => server.connections === 60);
+    await until(
+      () => `${waitingInKernel(port)} wait in the kernel, ${host.openHandles} handles are open`,
+      () => waitingInKernel(port) === (can.pauseAccept ? 20 : 0),
+    );
+    assertEquals(host.openHandles - 1 - 80, can.pauseAccept ? 60 : 80);
+    for (const client of clients) client.close();
+    await server.close();
+    await nothingOpen();
+  });
+});
