@@ -457,7 +457,7 @@ export abstract class BevCore extends BevState implements BufferOwner {
     if (error !== undefined) this.raised(error);
     const { side } = this;
     if (side !== null && side.occupant !== null) side.occupant.event(what, error);
-    else if (side === null || side.streams === null || !this.#claimed(side.streams, what)) this.userEvent(what, error);
+    else this.userEvent(what, error);
   }
 
   /** A stream that has a reader gets the end, though nobody has read yet. It opens its view, which is told the end anew. */
@@ -481,6 +481,8 @@ export abstract class BevCore extends BevState implements BufferOwner {
 
   /** Calls the user's event callback. */
   userEvent(what: number, error: EventError | undefined): void {
+    const { side } = this;
+    if (side !== null && side.streams !== null && this.#claimed(side.streams, what)) return;
     if (this.owner !== null) this.owner.event(this, this.callbacks, what, error);
     else this.callbacks?.event?.(this.face as BufferEvent, what, error);
   }

@@ -377,7 +377,8 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
 
   onViewEnd(what: number, error: EventError | null): void {
     // The consumer may be busy elsewhere, and not come back for it.
-    if ((this.#bits & BUSY) !== 0 && (error !== null || (what & BEV_EVENT_EOF) !== 0)) this.#awaitOverdue();
+    if (this.root.freed || (this.#bits & BUSY) === 0) return;
+    if (error !== null || (what & BEV_EVENT_EOF) !== 0) this.#awaitOverdue();
   }
 
   onViewOver(failed: boolean): void {

@@ -285,7 +285,7 @@ export class Sink implements Writer, StreamEnd {
   #closing = false;
   /** Why nothing more is to be queued: the stream was aborted, or has failed. */
   #ended: { reason: unknown } | null = null;
-  /** Whether the stream was closed or aborted, so that what happens to the bufferevent is no news for it. */
+  /** Whether the stream was closed or aborted, or has failed: it and the bufferevent have nothing to do with each other. */
   #finished = false;
   /** Who waits for the output to drain: to the low watermark, or wholly. */
   #waiter: { resolve: () => void; reject: (reason: unknown) => void; wholly: boolean } | null = null;
@@ -312,6 +312,7 @@ export class Sink implements Writer, StreamEnd {
   /** `abort()` waits for the write or the close that is under way, which may wait for a peer that does not read. */
   #aborted(reason: unknown): void {
     this.#hooks.onAborting?.(reason);
+    if (this.#finished) return;
     if (!this.#closing) return this.#settle(this.#ended ??= { reason });
     // Each chunk was accepted, so all of them leave.
     this.#abandon();
@@ -364,6 +365,7 @@ export class Sink implements Writer, StreamEnd {
   }
 
   abort(reason: unknown): void {
+    if (this.#finished) return;
     this.#abandon();
     this.#hooks.onAborted?.(reason);
   }
@@ -413,7 +415,7 @@ export class Sink implements Writer, StreamEnd {
   }
 
   onError(error: EventError): void {
-    if (this.#finished || this.#ended !== null) return;
+    if (this.#finished) return;
     // It may have a reason of its own for the stream.
     this.#hooks.onFailed?.(error);
     this.fail(error);
@@ -435,6 +437,7 @@ export class Sink implements Writer, StreamEnd {
 
   /** Ends the stream with a reason, and leaves the bufferevent to itself. */
   fail(reason: unknown): void {
+    this.#finished = true;
     this.#leave();
     this.#controller?.error(reason);
     this.#settle(this.#ended ??= { reason });

@@ -519,6 +519,23 @@ describe("socketsConnect()", () => {
     }
   });
 
+  it("is closed by close() while abort() of its writable still waits for a write", async () => {
+    const { sim, socket, seen, end } = await scene();
+    await sim.run(socket.opened);
+    await sim.advance(5);
+    const writer = socket.writable.getWriter();
+    await sim.run(writer.write("accepted"));
+    await sim.advance(5);
+    void writer.write("under way").catch(() => {});
+    const aborting = writer.abort(new Error("enough"));
+    await sim.run(socket.close());
+    await sim.run(aborting.catch(() => {}));
+    await assertRejects(() => sim.run(writer.closed));
+    await sim.advance(20);
+    assert(seen.text.startsWith("accepted"));
+    await end();
+  });
+
   it("drops what arrives once its readable was cancelled, and hears the end", async () => {
     for (const allowHalfOpen of [false, true]) {
       const { sim, socket, peer, end } = await scene({ allowHalfOpen });

@@ -6,10 +6,12 @@ import { describe, it } from "node:test";
 import { assert, assertEquals } from "@std/assert";
 import type { SocketBufferEvent } from "../../../core/bufferevent/socket.ts";
 import type { EventError } from "../../../core/errors.ts";
+import { EVENT_BASE_COUNT_ADDED, EVLOOP_NO_EXIT_ON_EMPTY } from "../../../core/flags.ts";
+import { EventBase } from "../../../core/loop/event_base.ts";
 import { Socket } from "../../../core/socket/socket.ts";
 import { serve, type Server } from "../../../core/stream/serve.ts";
 import { type SimRuntime, simRuntime } from "../../../runtimes/sim.ts";
-import { portOf } from "../socket/pairs.ts";
+import { portOf, receiveAll, text } from "../socket/pairs.ts";
 
 /** What the streams of the connection are at when it ends. */
 const STATES = ["untouched", "used", "reading", "writing", "reading and writing", "closing"] as const;
@@ -160,6 +162,55 @@ async function settledAfter(
   await sim.advance(1);
   return Object.fromEntries(Object.entries(outcomes).map(([name, outcome]) => [name, outcome()]));
 }
+
+describe("a handler that stays pending", () => {
+  it("leaves no timer behind when its connection fails", async () => {
+    const sim = simRuntime();
+    const base = new EventBase({ runtime: sim });
+    const looping = base.loop(EVLOOP_NO_EXIT_ON_EMPTY);
+    const server = await serve({ base, hostname: "127.0.0.1", port: 0 }, {
+      async open(bev) {
+        const reader = bev.readable.getReader();
+        reader.read().then(() => {}, () => {});
+        await new Promise(() => {});
+      },
+    });
+    const peer = Socket.connect(sim, { hostname: "127.0.0.1", port: portOf(server) });
+    await sim.advance(10);
+    peer.reset();
+    await sim.advance(10);
+    assertEquals(server.connections, 0);
+    await sim.run(server.close());
+    base.loopBreak();
+    await sim.run(looping);
+    assertEquals([base.numEvents(EVENT_BASE_COUNT_ADDED), sim.openHandles], [0, 0]);
+  });
+});
+
+describe("the end of a peer that has sent all before anybody reads", () => {
+  for (const writes of [false, true]) {
+    it(`goes to the reader that the stream has${writes ? ", while the other stream is being written" : ""}`, async () => {
+      const stage = await scene();
+      const { sim, bev, peer } = stage;
+      const reader = bev.readable.getReader();
+      const writer = bev.writable.getWriter();
+      if (writes) await sim.run(writer.write("hello, "));
+      assertEquals(peer.send(new TextEncoder().encode("question")), 8);
+      peer.shutdown();
+      await sim.advance(20);
+      assertEquals([stage.closed(), bev.input.toString()], [0, "question"]);
+      assertEquals(text((await sim.run(reader.read())).value!), "question");
+      assertEquals((await sim.run(reader.read())).done, true);
+      await sim.run(writer.write("answer"));
+      await sim.run(writer.close());
+      await sim.advance(20);
+      const { bytes, ended } = receiveAll(peer);
+      assertEquals([text(bytes), ended], [writes ? "hello, answer" : "answer", true]);
+      assertEquals([stage.closed(), stage.server.connections], [1, 0]);
+      await stage.end();
+    });
+  }
+});
 
 describe("a handler that passes on what a stream has rejected with", () => {
   for (const ending of Object.keys(ENDINGS) as Ending[]) {
