@@ -3,9 +3,9 @@
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { before, describe, it } from "node:test";
-import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { build, transform } from "esbuild";
-import { start } from "../tools/processes.mjs";
+import { run, start } from "../tools/processes.mjs";
 import { findRuntime, type RuntimeName, RUNTIMES } from "../tools/runtimes.mjs";
 import {
   cleanEnvironment,
@@ -25,6 +25,9 @@ const RUN: Record<RuntimeName, string[]> = {
   deno: ["run", "--allow-net=127.0.0.1"],
   bun: ["run"],
 };
+
+/** Whether Node lets a CommonJS module require an ES module. */
+const requires = (process.features as { require_module?: boolean }).require_module === true;
 
 describe("the npm package", () => {
   let tarball: { path: string; files: string[] };
@@ -107,6 +110,60 @@ console.log(\`\${names.length > 2} \${other.join() || "same"} \${typeof new all.
       );
     });
   }
+
+  for (const name of RUNTIMES) {
+    it(`can be required by a CommonJS module on ${name}, and is one copy with what is imported`, {
+      skip: name === "node" && !requires && "require() of an ES module takes Node 20.19 or 22.12",
+    }, async () => {
+      writeFiles(project, {
+        "required.cjs": `const { serve, EvBuffer } = require("trivent");
+import("trivent/core").then((core) => console.log(typeof serve, EvBuffer === core.EvBuffer));
+`,
+      });
+      const output = await must(findRuntime(name).path, [...RUN[name], "required.cjs"], { cwd: project });
+      assertMatch(output, /^function true$/m);
+    });
+
+    it(`works without Symbol.dispose on ${name}`, async () => {
+      const { outputFiles: [bundle] } = await build({
+        stdin: {
+          contents: `export * from "trivent/core"; export { simRuntime } from "trivent/sim";`,
+          resolveDir: project,
+        },
+        bundle: true,
+        format: "esm",
+        platform: "neutral",
+        write: false,
+      });
+      writeFiles(project, {
+        "old.mjs": bundle!.text.replaceAll(/Symbol\.(dispose|asyncDispose)/g, "Symbol.absent"),
+        "echo_old.mjs": `import { connect, serve, simRuntime } from "./old.mjs";
+const runtime = simRuntime();
+const server = await serve({ runtime, port: 80 }, { read: (bev) => bev.writeBuffer(bev.input) });
+const bev = await runtime.run(connect({ runtime, port: 80 }, {}));
+bev.write("hello\\n");
+const { value } = await runtime.run(bev.lines({ maxBytes: 100, text: true }).next());
+await runtime.run(bev.close());
+await runtime.run(server.close());
+console.log(value, runtime.openHandles);
+`,
+      });
+      assertEquals(await must(findRuntime(name).path, [...RUN[name], "echo_old.mjs"], { cwd: project }), "hello 0\n");
+    });
+  }
+
+  it("is said to be an ES module by a Node that can't require one", async () => {
+    writeFiles(project, { "required.cjs": `require("trivent");\n` });
+    const flags = requires ? ["--no-experimental-require-module"] : [];
+    const { code, output } = await run(findRuntime("node").path, [...flags, "required.cjs"], {
+      cwd: project,
+      env: cleanEnvironment(),
+      timeoutMs: 30_000,
+    });
+    assertEquals(code, 1);
+    assertMatch(output, /ERR_REQUIRE_ESM/);
+    assertMatch(output, /require\(\) of ES Module .*trivent.*dynamic import\(\)/s);
+  });
 
   it("gives the same on every host, but for the choice among the adapters", async () => {
     writeFiles(project, {
