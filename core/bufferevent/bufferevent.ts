@@ -630,8 +630,13 @@ export abstract class BufferEvent<Ctx = unknown> {
 
   /**
    * The bytes that arrive, as a web stream. It holds no chunk itself: nothing is taken before it is asked for. From the
-   * first read on until it ends or is cancelled it is the view that is open; what stands at `lines()` holds here too.
-   * Cancelling leaves the bufferevent as leaving a view does; afterwards this is another stream.
+   * first read on until it ends or is cancelled it is the view that is open; what stands at `lines()` holds here too. If it
+   * has a reader, it also gets an end of the peer that comes before the first read.
+   *
+   * Cancelling leaves the bufferevent as leaving a view does: what has not been read stays in `input`, what was written is
+   * sent, and the connection goes on. Afterwards this is another stream.
+   *
+   * `closed` of its reader settles in every ending of the connection, at the latest when the bufferevent is freed.
    *
    * @throws {EventError} `EV_UNSUPPORTED` where the host has no `ReadableStream`
    */
@@ -648,7 +653,8 @@ export abstract class BufferEvent<Ctx = unknown> {
    * still leaves, for which a slow peer gets 30 s; the rest is dropped. The peer then sees a plain end, as after `destroy()`
    * of a socket of `node:net`: only your protocol can say that something is missing. If nothing was ever sent, it sees a reset.
    *
-   * From the first write on until it is closed, aborted or has failed it hears of the errors of writing.
+   * `closed` and `ready` of its writer settle in every ending of the connection. They and each write reject with what the
+   * connection has failed with, `EPIPE` after `close()` and `EV_FREED` after `free()`.
    *
    * @throws {EventError} `EV_UNSUPPORTED` where the host has no `WritableStream`
    */

@@ -183,6 +183,27 @@ export function streamLaws(name: string, makeSubject: () => Subject): void {
       });
     });
 
+    it("let a connection of connect() go, too, when both directions are over", () =>
+      staged({ open: (bev) => void bev.readable.pipeTo(bev.writable) }, async ({ server, runtime, closed, until }) => {
+        const { port } = server.address as InetAddress;
+        const before = runtime.openHandles;
+        const ends: string[] = [];
+        for (const callbacks of [{}, { event() {} }]) {
+          const client = await connect({ base: server.base, hostname: "127.0.0.1", port }, {
+            ...callbacks,
+            close: (_bev, reason) => void ends.push(reason?.code ?? ""),
+          });
+          const writer = client.writable.getWriter();
+          const reading = readAll(client.readable);
+          await writer.write("there and back");
+          await writer.close();
+          assertEquals(await reading, "there and back");
+        }
+        await until("both ends of both are closed", () => ends.length === 2 && closed.length === 2);
+        assertEquals([ends, closed], [["", ""], ["", ""]]);
+        await until("their handles are gone", () => runtime.openHandles === before);
+      }));
+
     it("deliver what a write has resolved for before abort() and destroy() end the connection", () =>
       staged({
         async open(bev) {
