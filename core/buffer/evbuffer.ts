@@ -2022,27 +2022,16 @@ export function checkedChain(verb: string, value: EvBuffer): Chain {
   }
 }
 
-/** The options that were found right last: most programs give the same for each line. */
-let rightOptions: ReadlnOptions | null = null;
-
+/** The names are checked only where the limit is missing, as it is when it is misspelt: this is called for each line. */
 function limitOf(verb: string, options: ReadlnOptions): number {
-  if (options !== rightOptions) {
-    checkNames(verb, options);
-    rightOptions = options;
-  }
-  const { maxBytes } = options;
-  return maxBytes === undefined ? Infinity : checkLimit(verb, "the limit", maxBytes);
-}
-
-/** Looks at the names only, and copies nothing, as long as all is right: it is called for each line. */
-function checkNames(verb: string, options: ReadlnOptions): void {
-  let right = typeof options === "object" && options !== null;
+  let maxBytes: number | undefined;
   try {
-    for (const name in options) right &&= name === "maxBytes";
+    maxBytes = options.maxBytes;
   } catch {
-    right = false;
+    // It is not an object, or cannot be read: readOptions() says so.
   }
-  if (!right) readOptions(verb, options, READLN_OPTIONS);
+  maxBytes ??= readOptions(verb, options, READLN_OPTIONS).maxBytes;
+  return maxBytes === undefined ? Infinity : checkLimit(verb, "the limit", maxBytes);
 }
 
 function find(

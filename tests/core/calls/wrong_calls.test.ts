@@ -23,6 +23,8 @@ const ENGINE = new RegExp(
 /** What was tried, and why it can't be done. */
 const OURS = /^(Cannot [^:]+|SocketError): [^]+/;
 const LONGEST_MESSAGE = 400;
+/** Objects that may have other names: an address of a datagram, what an error is made from, a codec that somebody wrote. */
+const TAKES_MORE = ["DatagramSocket.sendTo:to", "new EventError:options", "BufferEvent.frames:codec"];
 
 interface Failure {
   readonly call: string;
@@ -115,7 +117,11 @@ class Bench {
       return;
     }
     if (typeof valid !== "object" || valid === null || Object.getPrototypeOf(valid) !== Object.prototype) return;
-    for (const [name, inner] of await this.#namesRead(callable, args, place, valid)) {
+    const names = await this.#namesRead(callable, args, place, valid);
+    if (names.size > 0 && !TAKES_MORE.includes(`${callable.name}:${callable.parameters[place]}`)) {
+      await this.#tryUnknown(callable, label, place);
+    }
+    for (const [name, inner] of names) {
       for (
         const bad of BAD.filter((each) =>
           isFair(name, each.name) && isFair(callable.parameters[place] as string, each.name)
@@ -135,6 +141,19 @@ class Bench {
         }
       }
     }
+  }
+
+  /** A name that nobody reads is refused, for options by that name, for callbacks as such. */
+  async #tryUnknown(callable: Callable, label: string, place: number): Promise<void> {
+    const args = await this.#args(callable);
+    args[place] = { ...args[place] as object, strangeName: () => {} };
+    this.calls++;
+    const outcome = await this.#call(callable, args);
+    if (outcome !== null) this.refused++;
+    const { error } = outcome ?? {};
+    if (error instanceof TypeError && /: unknown (option|callback) [\w.]*strangeName/.test(error.message)) return;
+    this.failures.push({ call: `${label}.strangeName)`, why: `an unknown name gives ${error ?? "nothing"}` });
+    await this.#fresh();
   }
 
   async #tryField(callable: Callable, label: string, place: number, name: string, bad: Bad): Promise<void> {
