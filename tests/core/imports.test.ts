@@ -55,7 +55,8 @@ describe("the adapters", () => {
 
   it("for Deno and Bun do not stand on Node's net", () => {
     for (const path of ["runtimes/deno.ts", "runtimes/bun.ts"]) {
-      assert(!/["'`](node:)?net["'`]/.test(readFileSync(path, "utf8")), path);
+      // Deno has a permission of that name, too.
+      assert(!/(?<!name: )["'`](node:)?net["'`]/.test(readFileSync(path, "utf8")), path);
     }
   });
 });
