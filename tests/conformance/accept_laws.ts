@@ -98,6 +98,27 @@ export function acceptLaws(law: Law): void {
     assertEquals(counted(await Promise.all(answers)), { "abc\ndef\n": 5 });
   });
 
+  law("with TLS, too: a client may make its handshake while it waits", async (here) => {
+    if (here.tls === undefined) return;
+    const { cert, key } = here.tls;
+    const { server, opened } = await here.serve({ maxConnections: 1, tls: { cert, key } }, echo);
+    const to = { runtime: here.scene.runtime, port: server.port as number, tls: trust(here.tls) };
+    const first = await connect(to, {});
+    const answers = Array.from({ length: 3 }, async () => {
+      const client = await connect(to, {});
+      client.write("abc\ndef");
+      client.shutdown();
+      let answer = "";
+      for await (const chunk of client) answer += text(chunk);
+      await client.close();
+      return answer;
+    });
+    await here.sleep(100);
+    assertEquals([opened.length, server.connections], [1, 1]);
+    await first.close();
+    assertEquals(counted(await Promise.all(answers)), { "abc\ndef\n": 3 });
+  });
+
   law(
     "at maxConnections further clients wait, with the system where the host can, and are served then",
     async (here) => {

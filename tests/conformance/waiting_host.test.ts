@@ -1,10 +1,14 @@
 /** Where clients wait that nobody takes, by what Linux itself says, on whichever of Node, Deno and Bun runs this. */
 
-import { readFileSync } from "node:fs";
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import process from "node:process";
-import { afterEach, describe, it } from "node:test";
+import { after, afterEach, describe, it } from "node:test";
 import { assert, assertEquals } from "@std/assert";
 import {
+  connect,
   ConnListener,
   detectRuntime,
   EventBase,
@@ -13,9 +17,13 @@ import {
   serve,
   Socket,
 } from "../../mod.ts";
+import { makeCertificates } from "./certificates.ts";
 
 const host = detectRuntime();
 const { capabilities: can } = host;
+const directory = mkdtempSync(join(tmpdir(), "trivent-waiting-"));
+after(() => rmSync(directory, { recursive: true }));
+const certificates = makeCertificates(directory);
 const skip = process.platform === "linux" ? false : "only Linux has /proc/net/tcp";
 const LOCAL = { hostname: "127.0.0.1", port: 0 };
 /** What Linux has in `/proc/net/tcp` for a socket that listens. */
@@ -60,6 +68,14 @@ function portOf({ address }: { readonly address: unknown }): number {
   return (address as { port: number }).port;
 }
 
+/** Runs a script, while this process accepts nothing. */
+function meanwhile(script: string, ...args: unknown[]): void {
+  const flags = host.name === "deno" ? ["run", "-A", "--no-check"] : [];
+  const path = join("tests", "conformance", "fixtures", script);
+  const { status, stderr } = spawnSync(process.execPath, [...flags, path, ...args.map(String)], { encoding: "utf8" });
+  assertEquals([status, stderr], [0, ""]);
+}
+
 describe(`the kernel under ${host.name}`, { skip }, () => {
   it("holds the connections of a disabled listener where they can be left there, and nobody else's", async () => {
     const flags = LEV_OPT_CLOSE_ON_FREE | LEV_OPT_DISABLED;
@@ -93,4 +109,45 @@ describe(`the kernel under ${host.name}`, { skip }, () => {
     await server.close();
     await nothingOpen();
   });
+
+  for (const tls of [undefined, certificates]) {
+    const what = tls === undefined ? "a server" : "a server with TLS";
+    it(`gives ${what} nobody who has reset before it was accepted, and no error`, async () => {
+      const told: unknown[] = [];
+      const server = keep(
+        await serve(
+          { ...LOCAL, maxConnectionsPerAddress: 2, drainTimeoutMs: 0, ...(tls === undefined ? {} : { tls }) },
+          {
+            accept: (address) => {
+              told.push(address);
+              return true;
+            },
+            open: (bev) => void bev.write("hello"),
+            error: (error) => void told.push(error),
+          },
+        ),
+      );
+      meanwhile("scan.mjs", server.port, 200);
+      await until(
+        () => `${waitingInKernel(server.port as number)} wait`,
+        () => waitingInKernel(server.port as number) === 0,
+      );
+      await until(() => `${server.connections} connections`, () => server.connections === 0);
+      assertEquals([told, server.rejected, host.openHandles], [[], 0, 1]);
+      // The address may have as many connections as ever.
+      for (let i = 0; i < 2; i++) {
+        const client = keep(
+          await connect({
+            port: server.port,
+            ...(tls === undefined ? {} : { tls: { ca: tls.ca, serverName: "localhost" } }),
+          }),
+        );
+        let greeting = "";
+        for await (const chunk of client) if ((greeting += new TextDecoder().decode(chunk)) === "hello") break;
+      }
+      assertEquals([told.length, server.connections], [2, 2]);
+      for (const each of opened.splice(0).reverse()) await each.close();
+      await nothingOpen();
+    });
+  }
 });

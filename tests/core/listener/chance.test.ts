@@ -21,7 +21,7 @@ import type { ConnectOptions, Runtime } from "../../../core/runtime.ts";
 import { Socket, streamOf } from "../../../core/socket/socket.ts";
 import { serve, type Server } from "../../../core/stream/serve.ts";
 import { type SimHost, type SimRuntime, simRuntime } from "../../../runtimes/sim.ts";
-import { ALL_COUNTS, GreedyHost } from "../loop/harness.ts";
+import { ALL_COUNTS, EagerHost } from "../loop/harness.ts";
 import { portOf } from "../socket/pairs.ts";
 
 const [FIRST = 1, COUNT = 100] = (process.env.TRIVENT_SEEDS ?? "").split(",").filter(Boolean).map(Number);
@@ -89,7 +89,7 @@ function network(seed: number, roll: Dice): { sim: SimRuntime; host: SimHost; ru
   const sim = simRuntime({ seed, latencyMs: roll(4) / 2, faults, maxSteps: 1_000_000 });
   const host = sim.host("server");
   if (roll(4) === 0) host.handleLimit = 2 + roll(5);
-  return { sim, host, runtime: roll(2) === 0 ? host : new GreedyHost(host as SimRuntime) };
+  return { sim, host, runtime: roll(2) === 0 ? host : new EagerHost(host as SimRuntime) };
 }
 
 function tlsOf(roll: Dice): { at: object; from: object; secure: boolean } {

@@ -9,15 +9,15 @@ import { EventBase } from "../../../core/loop/event_base.ts";
 import { select } from "../../../core/poll/select.ts";
 import type { ListeningSocket } from "../../../core/socket/listening_socket.ts";
 import { Socket } from "../../../core/socket/socket.ts";
-import { GreedyHost, nothingLeft, type World, world } from "../loop/harness.ts";
+import { BurstHost, nothingLeft, type World, world } from "../loop/harness.ts";
 import { isOver, portOf } from "../socket/pairs.ts";
 
 const LOCAL = { hostname: "127.0.0.1", port: 0 };
 
 /** A base on a host that accepts all, as Node and Bun do, or that can pause. */
-function greedy(options: { priorities?: number } = {}): World & { host: GreedyHost } {
+function greedy(options: { priorities?: number } = {}): World & { host: BurstHost } {
   const made = world();
-  const host = new GreedyHost(made.sim);
+  const host = new BurstHost(made.sim);
   return { sim: made.sim, host, base: new EventBase({ runtime: host, ...options }) };
 }
 
@@ -66,13 +66,20 @@ describe("a listener that takes connections, on a host that cannot pause", () =>
     await nothingLeft(made);
   });
 
-  it("nor with select(), nor with an event that is added again each time, which are not waiting for a moment", async () => {
+  it("nor with select() or an event, nor while a program that accepts now and then does something else", async () => {
     const ways: [string, (made: World, listening: ListeningSocket, take: () => void) => Promise<void>][] = [
       ["select()", async ({ sim }, listening, take) => {
         for (let i = 0; i < 3; i++) {
           await sim.run(select({ read: [listening] }, 20));
           take();
         }
+      }],
+      ["accept() now and then", async ({ sim }, _listening, take) => {
+        for (let i = 0; i < 3; i++) {
+          take();
+          await sim.advance(5_000);
+        }
+        take();
       }],
       ["an event", async (made, listening, take) => {
         const event = made.base.event(listening, EV_READ, () => {
@@ -95,6 +102,7 @@ describe("a listener that takes connections, on a host that cannot pause", () =>
       const listening = await made.base.listen({ ...LOCAL, backlog: 16 });
       const taken: Socket[] = [];
       const clients = burst(made, listening, 400);
+      assertEquals(listening.accept(), EAGAIN);
       await use(made, listening, () => {
         for (let socket = listening.accept(); socket !== EAGAIN; socket = listening.accept()) taken.push(socket);
       });

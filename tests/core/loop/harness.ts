@@ -3,7 +3,16 @@
 import { assertEquals } from "@std/assert";
 import { EVENT_BASE_COUNT_ACTIVE, EVENT_BASE_COUNT_ADDED, EVENT_BASE_COUNT_VIRTUAL } from "../../../core/flags.ts";
 import { EventBase, type EventBaseOptions } from "../../../core/loop/event_base.ts";
-import type { Runtime, TimerToken } from "../../../core/runtime.ts";
+import type { EventError } from "../../../core/errors.ts";
+import type {
+  AcceptSink,
+  ListenerBinding,
+  ListenOptions,
+  Runtime,
+  TimerToken,
+  TransportBinding,
+  TransportSink,
+} from "../../../core/runtime.ts";
 import { type SimOptions, type SimRuntime, simRuntime } from "../../../runtimes/sim.ts";
 
 /** Every kind of count. */
@@ -130,14 +139,84 @@ export class BusyHost implements Runtime {
 }
 
 /** A host that accepts every connection at once, as Node and Bun do: it cannot leave them with the system. */
-export class GreedyHost extends BusyHost {
+export class EagerHost extends BusyHost {
   override get capabilities(): Runtime["capabilities"] {
     return { ...super.capabilities, pauseAccept: false };
   }
 
-  override async listen(...args: Parameters<Runtime["listen"]>): ReturnType<Runtime["listen"]> {
-    const binding = await super.listen(...args);
+  override async listen(options: ListenOptions, sink: AcceptSink): Promise<ListenerBinding> {
+    const binding = await super.listen(options, sink);
     binding.pauseAccept = (): void => {};
     return binding;
+  }
+}
+
+/** One that gives all that arrive in one poll in one go, so that no promise settles in between. Not for TLS. */
+export class BurstHost extends EagerHost {
+  override async listen(options: ListenOptions, sink: AcceptSink): Promise<ListenerBinding> {
+    let arrived: Relay[] = [];
+    const give = (): void => {
+      for (const relay of arrived.splice(0)) relay.open(sink.onAccept(relay.binding));
+    };
+    const binding = await super.listen(options, {
+      onAccept: (accepted) => {
+        const relay = new Relay(accepted);
+        if (arrived.push(relay) === 1) this.defer(give);
+        return relay;
+      },
+      onError: (error) => sink.onError(error),
+    });
+    const close = binding.close.bind(binding);
+    binding.close = (): Promise<void> => {
+      for (const relay of arrived) relay.binding.reset();
+      arrived = [];
+      return close();
+    };
+    return binding;
+  }
+}
+
+/** Keeps what happens on a connection until it is given. */
+class Relay implements TransportSink {
+  readonly binding: TransportBinding;
+  #sink: TransportSink | null = null;
+  #kept: ((sink: TransportSink) => void)[] = [];
+
+  constructor(binding: TransportBinding) {
+    this.binding = binding;
+  }
+
+  open(sink: TransportSink): void {
+    this.#sink = sink;
+    for (const call of this.#kept.splice(0)) call(sink);
+  }
+
+  #tell(call: (sink: TransportSink) => void): void {
+    if (this.#sink === null) this.#kept.push(call);
+    else call(this.#sink);
+  }
+
+  onConnect(): void {
+    this.#tell((sink) => sink.onConnect());
+  }
+
+  onSecure(): void {
+    this.#tell((sink) => sink.onSecure());
+  }
+
+  onData(...args: Parameters<TransportSink["onData"]>): void {
+    this.#tell((sink) => sink.onData(...args));
+  }
+
+  onEnd(): void {
+    this.#tell((sink) => sink.onEnd());
+  }
+
+  onWritable(): void {
+    this.#tell((sink) => sink.onWritable());
+  }
+
+  onClose(error?: EventError): void {
+    this.#tell((sink) => sink.onClose(error));
   }
 }

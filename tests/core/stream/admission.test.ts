@@ -9,7 +9,7 @@ import { Socket } from "../../../core/socket/socket.ts";
 import { addressKey, type RejectReason } from "../../../core/stream/admission.ts";
 import { serve, type ServeCallbacks, type ServeOptions, type Server } from "../../../core/stream/serve.ts";
 import { type SimHost, type SimRuntime, simRuntime } from "../../../runtimes/sim.ts";
-import { GreedyHost } from "../loop/harness.ts";
+import { BurstHost } from "../loop/harness.ts";
 import { isOver, portOf, receiveAll, text } from "../socket/pairs.ts";
 
 /** A network with a host of its own for the server, so that its handles can be counted. */
@@ -55,7 +55,46 @@ class Stage {
 
 /** A runtime on a host of the network that accepts all. */
 function greedy(host: SimHost): Runtime {
-  return new GreedyHost(host as SimRuntime);
+  return new BurstHost(host as SimRuntime);
+}
+
+async function holdsTheBacklog(priorities: number): Promise<void> {
+  const stage = new Stage();
+  const asked: string[] = [];
+  const base = new EventBase({ runtime: greedy(stage.host), priorities });
+  void base.dispatch();
+  await stage.serve({ base, maxConnections: 3, backlog: 5 }, {
+    open: (bev) => void bev.write("welcome"),
+    reject: (address, reason) => {
+      assertEquals((address as InetAddress).hostname, "10.0.0.1");
+      asked.push(reason);
+      return "full\n";
+    },
+  });
+  const { server } = stage;
+  for (let episode = 1; episode <= 2; episode++) {
+    const clients = await stage.burst(20);
+    assertEquals([server.connections, server.rejected], [3, 12 * episode]);
+    const heard = clients.map((client) => receiveAll(client));
+    assertEquals(heard.map(({ bytes }) => text(bytes)).sort(), [
+      ...Array(5).fill(""),
+      ...Array(12).fill("full\n"),
+      ...Array(3).fill("welcome"),
+    ]);
+    assertEquals(heard.filter(({ ended }) => ended).length, 12);
+    assertEquals(stage.told.length, episode);
+    // Those that waited come in, in their turn.
+    for (const [i, client] of clients.entries()) if (text(heard[i]!.bytes) !== "") client.close();
+    await stage.sim.advance(20);
+    const waited = clients.filter((_, i) => text(heard[i]!.bytes) === "");
+    assertEquals(waited.filter((client) => text(receiveAll(client).bytes) === "welcome").length, 3);
+    for (const client of clients) client.close();
+    await stage.sim.advance(20);
+  }
+  assertEquals([stage.told, asked], [Array(2).fill("EV_BACKLOG_FULL"), Array(24).fill("maxConnections")]);
+  await stage.end();
+  base.loopBreak();
+  await stage.sim.advance(0);
 }
 
 describe("a full server", () => {
@@ -82,38 +121,7 @@ describe("a full server", () => {
   });
 
   it("holds as many as the backlog says elsewhere, refuses the others with a last word, and tells once an episode", async () => {
-    const stage = new Stage();
-    const asked: string[] = [];
-    await stage.serve({ maxConnections: 3, backlog: 5 }, {
-      open: (bev) => void bev.write("welcome"),
-      reject: (address, reason) => {
-        assertEquals((address as InetAddress).hostname, "10.0.0.1");
-        asked.push(reason);
-        return "full\n";
-      },
-    }, greedy(stage.host));
-    const { server } = stage;
-    for (let episode = 1; episode <= 2; episode++) {
-      const clients = await stage.burst(20);
-      assertEquals([server.connections, server.rejected], [3, 12 * episode]);
-      const heard = clients.map((client) => receiveAll(client));
-      assertEquals(heard.map(({ bytes }) => text(bytes)).sort(), [
-        ...Array(5).fill(""),
-        ...Array(12).fill("full\n"),
-        ...Array(3).fill("welcome"),
-      ]);
-      assertEquals(heard.filter(({ ended }) => ended).length, 12);
-      assertEquals(stage.told.length, episode);
-      // Those that waited come in, in their turn.
-      for (const [i, client] of clients.entries()) if (text(heard[i]!.bytes) !== "") client.close();
-      await stage.sim.advance(20);
-      const waited = clients.filter((_, i) => text(heard[i]!.bytes) === "");
-      assertEquals(waited.filter((client) => text(receiveAll(client).bytes) === "welcome").length, 3);
-      for (const client of clients) client.close();
-      await stage.sim.advance(20);
-    }
-    assertEquals([stage.told, asked], [Array(2).fill("EV_BACKLOG_FULL"), Array(24).fill("maxConnections")]);
-    await stage.end();
+    for (const priorities of [1, 2]) await holdsTheBacklog(priorities);
   });
 
   it("refuses further clients with whenFull reject, and takes others when there is room", async () => {
