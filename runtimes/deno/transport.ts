@@ -105,8 +105,8 @@ export class DenoTransport implements TransportBinding {
     this.remote = this.to?.path === undefined ? addressOf(conn.remoteAddr) : { path: this.to.path };
     this.attempt = undefined;
     this.writable = !this.finishing;
-    if (this.noDelay) conn.setNoDelay?.(true);
-    if (this.keepAlive) conn.setKeepAlive?.(true);
+    if (this.noDelay) this.set(() => conn.setNoDelay?.(true));
+    if (this.keepAlive) this.set(() => conn.setKeepAlive?.(true));
     if (!this.referenced) conn.unref();
     if (this.finishing) this.finish();
   }
@@ -384,14 +384,23 @@ export class DenoTransport implements TransportBinding {
     if (this.conn !== undefined) this.read();
   }
 
+  /** Where the peer has reset the connection, macOS refuses every option of it, and Deno throws. Reading tells why. */
+  set(option: () => void): void {
+    try {
+      option();
+    } catch {
+      // Nothing is lost: no option matters any more.
+    }
+  }
+
   setNoDelay(on: boolean): void {
     this.noDelay = on;
-    if (!this.closed) this.conn?.setNoDelay?.(on);
+    if (!this.closed) this.set(() => this.conn?.setNoDelay?.(on));
   }
 
   setKeepAlive(on: boolean, _delayMs: number): void {
     this.keepAlive = on;
-    if (!this.closed) this.conn?.setKeepAlive?.(on);
+    if (!this.closed) this.set(() => this.conn?.setKeepAlive?.(on));
   }
 
   ref(): void {
