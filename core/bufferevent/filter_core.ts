@@ -378,10 +378,17 @@ export class FilterCore extends BevCore implements FilterOwner {
       thrown = { error };
     }
     if (this.output.length > 0) whole = false;
-    return this.closing = below.close(timeoutMs).then((delivered) => {
+    const settle = (failed: { error: unknown } | null): void => {
       this.free();
-      if (thrown !== null) throw thrown.error;
+      if (failed !== null) throw failed.error;
+    };
+    return this.closing = below.close(timeoutMs).then((delivered) => {
+      settle(thrown);
       return delivered && whole;
+    }, (error) => {
+      // A filter below has thrown in its last call.
+      settle(thrown ?? { error });
+      return false;
     });
   }
 

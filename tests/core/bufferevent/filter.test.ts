@@ -1010,6 +1010,26 @@ describe("close()", () => {
     assert(isFreed(top) && isFreed(under));
     await stage.end(far);
   });
+
+  it("frees every layer when a filter in the middle throws in its last call", async () => {
+    const stage = new Stage();
+    const { a, b } = stage.pair();
+    const freed: string[] = [];
+    const thrown = new Error("the last call");
+    const bottom = new FilterBufferEvent(a, null, null, BEV_OPT_CLOSE_ON_FREE, () => freed.push("bottom"));
+    const throws: BufferEventFilter = () => {
+      throw thrown;
+    };
+    const middle = new FilterBufferEvent(bottom, null, throws, BEV_OPT_CLOSE_ON_FREE, () => freed.push("middle"));
+    const top = new FilterBufferEvent(middle, null, null, BEV_OPT_CLOSE_ON_FREE, () => freed.push("top"));
+    top.write("lost");
+    const closing = top.close();
+    b.free();
+    assertStrictEquals(await assertRejects(() => closing), thrown);
+    await stage.settle();
+    assertEquals([freed.sort(), isFreed(top)], [["bottom", "middle", "top"], true]);
+    await stage.end(top, b);
+  });
 });
 
 describe("free() (F8)", () => {
