@@ -40,7 +40,10 @@ export interface ListenOptions {
   family?: "IPv4" | "IPv6" | undefined;
   /** The path of a unix socket, in place of `hostname` and `port`. */
   path?: string | undefined;
-  /** How many connections may wait to be accepted, where the host lets one choose. By default the host's own number. */
+  /**
+   * How many connections may wait to be accepted. With the system, where `capabilities.backlog`; by default the host's own
+   * number. In the process, while nobody takes them: see `ListeningSocket`; by default 128.
+   */
   backlog?: number | undefined;
   /** Several processes or threads may listen on the port. Needs {@linkcode Capabilities.reusePort}. */
   reusePort?: boolean | undefined;
