@@ -1,7 +1,7 @@
 // The servers with threads: one for each connection, or one poller for each thread. What is begun for a client is over
 // when the client is, and nothing of one client is seen by another.
 
-import { after, before, describe, it } from "node:test";
+import { after, afterEach, before, describe, it } from "node:test";
 import { readdirSync } from "node:fs";
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { needs } from "../tools/needs.ts";
@@ -76,6 +76,7 @@ for (const runtime of RUNTIMES) {
       await quiet(50);
       socketsBefore = openSockets(server.pid);
     });
+    afterEach(() => Client.resetAll());
     after(async () => {
       try {
         await reaped();
@@ -196,6 +197,7 @@ for (const runtime of RUNTIMES) {
     before(async () => {
       server = await startMeasured(runtime, "epoll_workers", [String(count)]);
     });
+    afterEach(() => Client.resetAll());
     after(async () => {
       const client = await Client.open(server.port);
       await client.send("still here");

@@ -1,7 +1,7 @@
 // The ROT13 servers give, byte for byte, what libevent's bufferevent server gives (libevent-semantics.md, section 6.2),
 // on every runtime, whatever the pieces in which the input comes.
 
-import { after, before, describe, it } from "node:test";
+import { after, afterEach, before, describe, it } from "node:test";
 import { assert, assertEquals, assertMatch, fail } from "@std/assert";
 import { needs } from "../tools/needs.ts";
 import { RUNTIMES } from "../tools/runtimes.mjs";
@@ -113,6 +113,7 @@ for (const runtime of RUNTIMES) {
       before(async () => {
         server = await startServer(runtime, program);
       });
+      afterEach(() => Client.resetAll());
       after(async () => {
         assertEquals(await server.stop(), null);
         // The one that never waits says at the end what that has cost.
@@ -186,8 +187,10 @@ for (const runtime of RUNTIMES) {
         });
       }
 
-      it("serves 100 connections at once, each with its own bytes", async () => {
-        await Promise.all(Array.from({ length: 100 }, async (_, i) => {
+      // A thread takes its time to start, and there are 32 of them at most.
+      const connections = program === "rot13_fork" ? 36 : 100;
+      it(`serves ${connections} connections at once, each with its own bytes`, async () => {
+        await Promise.all(Array.from({ length: connections }, async (_, i) => {
           const text = Array.from({ length: 50 }, (_, line) => `${letters(i)} ${i} ${line}\n`).join("");
           const client = await Client.open(server.port);
           for (let at = 0; at < text.length; at += 977) await client.send(text.slice(at, at + 977));

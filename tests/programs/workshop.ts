@@ -9,7 +9,7 @@ import { endAllOnExit, start } from "../tools/processes.mjs";
 import { collecting, exampleCommand, plainEnvironment, ROOT, type RuntimeName } from "../tools/runtimes.mjs";
 
 /** Nothing that is to come takes longer. Generous, since a test machine may be busy. */
-export const PATIENCE_MS = 20_000;
+export const PATIENCE_MS = 60_000;
 
 // A test that fails may leave a server behind.
 endAllOnExit();
@@ -139,6 +139,7 @@ export function oneLine({ stderr }: Fed): string {
 
 /** A client that keeps all it gets. */
 export class Client {
+  static readonly #open: Set<Client> = new Set();
   readonly socket: Socket;
   readonly #chunks: Buffer[] = [];
   /** How many bytes have come. */
@@ -153,6 +154,7 @@ export class Client {
   private constructor(socket: Socket) {
     this.socket = socket;
     const told = (): void => this.#changed?.();
+    Client.#open.add(this);
     socket.on("data", (chunk: Buffer) => {
       this.#chunks.push(chunk);
       this.received += chunk.length;
@@ -166,6 +168,7 @@ export class Client {
       this.error = error;
     });
     socket.on("close", () => {
+      Client.#open.delete(this);
       this.closed = true;
       told();
     });
@@ -181,6 +184,11 @@ export class Client {
         resolve(new Client(socket));
       });
     });
+  }
+
+  /** Cuts the connections that a test has left: one that has failed shall not fail those after it. */
+  static resetAll(): void {
+    for (const client of Client.#open) client.reset();
   }
 
   /** What has come so far. */
