@@ -23,6 +23,10 @@ const KNOWN: Readonly<Record<string, { readonly words: string; there(): boolean 
     words: "there is no nc that half-closes (-N)",
     there: () => `${spawnSync("nc", ["-h"], { encoding: "utf8" }).stderr}`.includes("-N"),
   },
+  "Duplex.fromWeb": {
+    words: "Deno before 2.9.4 throws where nobody can catch it when a Duplex.fromWeb() is destroyed",
+    there: () => !/^2\.([0-8]\.|9\.[0-3]$)/.test(process.versions.deno ?? ""),
+  },
 };
 /** The variable that says what is missing here though it is there, to test that nothing else needs it. */
 const LACKED = (process.env.TRIVENT_LACKS ?? "").split(",");
@@ -31,7 +35,7 @@ const found = new Map<string, boolean>();
 /**
  * Says why a test is skipped.
  *
- * @param what `/proc`, `127.0.0.2`, `ulimit`, `nc -N`, or names of programs
+ * @param what `/proc`, `127.0.0.2`, `ulimit`, `nc -N`, `Duplex.fromWeb`, or names of programs
  * @returns What is missing, in words; false where all is there
  */
 export function needs(...what: string[]): string | false {
