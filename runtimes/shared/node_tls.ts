@@ -30,6 +30,8 @@ export function secureContext(settings: TlsSettings, tried: string): NodeSecureC
   try {
     // Deno looks at them in the handshake only, and says nothing then.
     if (cert !== undefined && key !== undefined) checkPair(cert, key);
+    // Node and Deno trust nobody when there is none, and say nothing.
+    for (const each of ca ?? []) checkAuthority(each);
     return nodeTls().createSecureContext({
       ...(cert === undefined ? undefined : { cert }),
       ...(key === undefined ? undefined : { key }),
@@ -45,6 +47,12 @@ export function secureContext(settings: TlsSettings, tried: string): NodeSecureC
 function checkPair(cert: string, key: string): void {
   const { X509Certificate, createPrivateKey } = builtin<NodeCrypto>("node:crypto");
   if (!new X509Certificate(cert).checkPrivateKey(createPrivateKey(key))) throw new Error("the key is not that of cert");
+}
+
+function checkAuthority(pem: string): void {
+  const [first] = /-----BEGIN ([A-Z0-9]+ )?CERTIFICATE-----[^]*?-----END ([A-Z0-9]+ )?CERTIFICATE-----/.exec(pem) ?? [];
+  if (first === undefined) throw new Error("ca has no certificate");
+  new (builtin<NodeCrypto>("node:crypto").X509Certificate)(first);
 }
 
 /** Begins the handshake over a stream. {@linkcode secureEvent} tells its end. */

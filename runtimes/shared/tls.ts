@@ -96,6 +96,7 @@ export type TlsCode = keyof typeof REASONS;
 
 /** The error of a failure in TLS. */
 export function tlsError(code: TlsCode, tried: string, reason: unknown): EventError {
+  if (reason instanceof EventError) return reason as EventError;
   const own = reason instanceof Error ? reason.message : reason === undefined ? "" : String(reason);
   const why = own === "" ? REASONS[code] : `${REASONS[code]}: ${own}`;
   return new EventError(`Cannot ${tried}: ${why} (${code})`, { code, syscall: "handshake", cause: reason });

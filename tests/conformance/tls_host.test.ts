@@ -4,6 +4,7 @@ import { execFileSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import process from "node:process";
 import { after, describe, it } from "node:test";
 import { assert, assertArrayIncludes, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import {
@@ -359,6 +360,8 @@ describe(`a TLS client on ${host.name}`, { skip }, () => {
         [good.port, { ca, serverName: "127.0.0.2" }],
         [bad.port, { ca: readFileSync(file("expired-ca.pem")), serverName: "localhost" }],
       ];
+      // A variable that switches this off for a whole process, where the hosts heed it, has no say.
+      process.env.NODE_TLS_REJECT_UNAUTHORIZED = "0";
       for (const [port, tls] of cases) {
         const { bev, end } = client(base, { port, tls });
         await end.heard("ERR_TLS_CERT");
@@ -367,6 +370,7 @@ describe(`a TLS client on ${host.name}`, { skip }, () => {
         assertEquals(bev.tls, undefined);
         bev.free();
       }
+      delete process.env.NODE_TLS_REJECT_UNAUTHORIZED;
       for (const [port, tls] of cases) {
         const { bev, end } = client(base, { port, tls: { ...tls, rejectUnauthorized: false } });
         bev.write("desserts\n");
@@ -437,12 +441,21 @@ describe(`a TLS client on ${host.name}`, { skip }, () => {
       await server.close();
     }));
 
-  it("tells ERR_TLS_OPTIONS of a certificate of its own that is none", () =>
+  it("tells ERR_TLS_OPTIONS of a certificate of its own, or an authority's, that is none", () =>
     onBase(async (base) => {
       const { program, port } = await opensslServer(["-cert", file("test.pem"), "-key", file("test.key"), "-rev"]);
-      const { bev, end } = client(base, { port, tls: { ca, cert: "nothing", key: "nothing" } });
-      await end.heard("ERR_TLS_OPTIONS");
-      bev.free();
+      const wrong: StartTlsOptions[] = [
+        { ca, cert: "nothing", key: "nothing" },
+        { ca: "nothing" },
+        { ca: "" },
+        { ca: [ca, "-----BEGIN CERTIFICATE-----\nnothing\n-----END CERTIFICATE-----\n"] },
+      ];
+      for (const tls of wrong) {
+        const { bev, end } = client(base, { port, tls });
+        await end.heard("ERR_TLS_OPTIONS");
+        assertEquals(end.error?.message.match(/Cannot/g)?.length, 1, end.error?.message);
+        bev.free();
+      }
       assertThrows(() => client(base, { port, tls: { ca, cert } }), TypeError);
       await program.kill();
       await assertNothingOpen();
