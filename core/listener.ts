@@ -286,6 +286,7 @@ export class ConnListener {
         return;
       }
       if (stream === EAGAIN) return;
+      this.#event.loop.forgetClock();
       this.#callback(this, socketOf(stream), stream.remote ?? { path: "" });
     }
   }

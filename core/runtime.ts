@@ -233,6 +233,12 @@ export interface Runtime {
   /** Calls `fn` once, after the I/O callbacks of the host's present poll. Never from inside this call. */
   defer(fn: () => void): void;
   /**
+   * Calls `fn` once when the host has been polled: what had arrived when this was called was given to its sinks before.
+   * Never from inside this call. Without it the core calls `defer()` twice, the second time from the first: enough
+   * where every deferred function runs behind a poll of its own.
+   */
+  poll?(fn: () => void): void;
+  /**
    * Reports an error that no callback of the program takes: what a handler of a connection threw, without an `error`
    * callback. Hosts print it with its stack (`console.error`); the simulator rejects the running `advance()` or `run()`
    * with it, or else the next one. It never throws and ends nothing.

@@ -25,7 +25,7 @@ import { EventError } from "../core/errors.ts";
 import { tlsError, tlsSettings } from "./shared/tls.ts";
 import { bunTls } from "./bun/tls.ts";
 import { bunDatagram } from "./bun/datagram.ts";
-import { failure, fixedAddress, host, HostRuntime, inet, show, target } from "./shared/host.ts";
+import { failure, fixedAddress, host, HostRuntime, inet, POLL_EVENTS, show, target } from "./shared/host.ts";
 import { checkVersion, isAtLeast } from "./shared/versions.ts";
 import { bindPath, SocketFile } from "./shared/socket_file.ts";
 import type { BunListener } from "./types/bun.ts";
@@ -67,6 +67,10 @@ class BunRuntime extends HostRuntime {
       tlsTruncation: false,
     };
     this.lacks = { reusePort: "it takes Linux", abstractUnix: "it takes Linux" };
+  }
+
+  protected override get pollImmediates(): number {
+    return 2 + Math.floor(this.openHandles / POLL_EVENTS);
   }
 
   // deno-lint-ignore require-await -- what is thrown becomes the rejection

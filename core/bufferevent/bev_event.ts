@@ -1,6 +1,6 @@
 /** The events of a bufferevent in the loop. What the program throws in one goes to the owner of the connection, if it has one. */
 
-import { LoopEvent } from "../loop/loop_event.ts";
+import { AFTER_POLL, LoopEvent } from "../loop/loop_event.ts";
 import type { Source } from "../loop/source.ts";
 import type { BevCore } from "./core.ts";
 
@@ -11,6 +11,7 @@ export abstract class BevEvent<Core extends BevCore = BevCore> extends LoopEvent
 
   constructor(core: Core, source: Source | null, what: number, level: number) {
     super(core.loop, source, what, level);
+    this.state |= AFTER_POLL;
     this.core = core;
   }
 

@@ -242,13 +242,18 @@ export abstract class BevCore extends BevState implements BufferOwner {
       return;
     }
     if (deleted === 0) {
-      if (this.idle !== null) this.idle.restart();
+      if (this.idle !== null) this.idle.restart(this.arrivedAt);
       return;
     }
     if (this.readSuspended !== 0) {
       if (this.readHigh === 0 || this.input.length < this.readHigh) this.resumeRead(SUSPEND_WATERMARK);
     }
     this.onInputDrained();
+  }
+
+  /** When what has just been added to the input arrived. */
+  protected get arrivedAt(): number {
+    return this.loop.clock();
   }
 
   // ---- the bound of the output
@@ -469,12 +474,14 @@ export abstract class BevCore extends BevState implements BufferOwner {
 
   /** Calls the user's read callback. */
   userRead(): void {
+    this.loop.forgetClock();
     if (this.owner !== null) this.owner.read(this, this.callbacks);
     else this.callbacks?.read?.(this.face as BufferEvent);
   }
 
   /** Calls the user's write callback. */
   userWrite(): void {
+    this.loop.forgetClock();
     if (this.owner !== null) this.owner.write(this, this.callbacks);
     else this.callbacks?.write?.(this.face as BufferEvent);
   }
@@ -483,6 +490,7 @@ export abstract class BevCore extends BevState implements BufferOwner {
   userEvent(what: number, error: EventError | undefined): void {
     const { side } = this;
     if (side !== null && side.streams !== null && this.#claimed(side.streams, what)) return;
+    this.loop.forgetClock();
     if (this.owner !== null) this.owner.event(this, this.callbacks, what, error);
     else this.callbacks?.event?.(this.face as BufferEvent, what, error);
   }

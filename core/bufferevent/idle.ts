@@ -19,9 +19,13 @@ export class IdleTimer extends BevEvent {
     this.restart();
   }
 
-  /** Something has arrived or left. */
-  restart(): void {
-    this.loop.setDeadline(this, this.#ms);
+  /**
+   * Something has arrived or left.
+   *
+   * @param from When; by default now
+   */
+  restart(from: number = this.loop.clock()): void {
+    this.loop.setDeadline(this, this.#ms, from);
   }
 
   override run(): void {

@@ -125,7 +125,7 @@ export class SocketBufferEvent<Ctx = unknown> extends BufferEvent<Ctx> {
   /**
    * Takes another socket in place of the present one, which is neither closed nor read any more. libevent: `bufferevent_setfd`.
    *
-   * @param socket The socket, or null for none
+   * @param socket The socket, or null for none: timeouts then stop until a direction is enabled again
    */
   setSocket(socket: Socket | null): void {
     socketCoreOf(this).setStream(socket === null ? null : streamOf(socket));

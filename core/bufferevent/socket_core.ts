@@ -25,7 +25,7 @@ import { BevEvent } from "./bev_event.ts";
 import { BevCore } from "./core.ts";
 import { atDeadline, atLateDeadline } from "../loop/deadline.ts";
 import { sendLast } from "./last_output.ts";
-import { CONNECTING, FLUSH_QUEUED, TELL_WRITABLE } from "./state.ts";
+import { CONNECTING, FLUSH_QUEUED, TAKEN_AWAY, TELL_WRITABLE } from "./state.ts";
 
 /** A reason for which the write event is active that is none of the user's: output was sent, and the user is to know. */
 const SENT = 0x1000;
@@ -84,7 +84,10 @@ export class SocketCore extends BevCore implements Flushable {
     this.unclosed("set the socket of a bufferevent");
     this.#detach();
     this.#past = null;
-    if (stream === null) return;
+    if (stream === null) {
+      this.state |= TAKEN_AWAY;
+      return;
+    }
     this.#attach(stream);
     this.onEnable(this.enabled);
   }
@@ -117,7 +120,18 @@ export class SocketCore extends BevCore implements Flushable {
     this.state |= CONNECTING;
     const event = this.#write;
     this.loop.add(event, undefined, null);
-    if (this.writeTimeoutMs > 0 && (this.enabled & EV_WRITE) !== 0) this.loop.setDeadline(event, this.writeTimeoutMs);
+    if ((this.enabled & EV_WRITE) !== 0) this.#startWriteTimer(event);
+  }
+
+  /** The write timeout, if one is set, counts from now on. */
+  #startWriteTimer(event: WriteEvent): void {
+    const { loop, writeTimeoutMs } = this;
+    if (writeTimeoutMs > 0) loop.setDeadline(event, writeTimeoutMs, loop.clock());
+  }
+
+  /** Without a socket the write timeout runs while there is output that waits for one, as in libevent (rule V9). */
+  #awaitSocket(): void {
+    if (this.writing && this.output.length > 0) this.#startWriteTimer(this.#write);
   }
 
   get #write(): WriteEvent {
@@ -188,8 +202,13 @@ export class SocketCore extends BevCore implements Flushable {
   // ---- what the user and the watermarks want
 
   protected override onEnable(what: number): void {
+    this.state &= ~TAKEN_AWAY;
     if ((what & EV_READ) !== 0 && this.reading) this.#startReading();
-    if ((what & EV_WRITE) === 0 || !this.writing || this.stream === null) return;
+    if ((what & EV_WRITE) === 0 || !this.writing) return;
+    if (this.stream === null) {
+      this.#awaitSocket();
+      return;
+    }
     if (this.connecting) {
       this.#awaitConnection();
       return;
@@ -221,32 +240,49 @@ export class SocketCore extends BevCore implements Flushable {
   }
 
   protected override onOutput(): void {
-    if (this.stream !== null && !this.connecting && this.writing) this.loop.queueFlush(this);
+    if (!this.writing) return;
+    if (this.stream === null) {
+      const starts = this.writeTimeoutMs > 0 && (this.state & TAKEN_AWAY) === 0;
+      if (starts && !this.#write.timed) this.#awaitSocket();
+    } else if (!this.connecting) this.loop.queueFlush(this);
   }
 
   protected override onTimeouts(): void {
     const { loop } = this;
-    if (this.reading && this.stream !== null) {
-      if (this.readTimeoutMs > 0) loop.setDeadline(this.#readEvent, this.readTimeoutMs);
+    if ((this.state & TAKEN_AWAY) !== 0) return;
+    if (this.reading) {
+      if (this.readTimeoutMs > 0) this.#startReadTimer();
       else loop.removeTimer(this.#readEvent);
     }
-    const event = this.#writeEvent;
-    if (event === null) return;
-    if (this.writeTimeoutMs > 0 && event.inserted && (this.enabled & EV_WRITE) !== 0) {
-      loop.setDeadline(event, this.writeTimeoutMs);
-    } else loop.removeTimer(event);
+    const waits = this.stream === null
+      ? this.output.length > 0
+      : this.#writeEvent !== null && this.#writeEvent.inserted;
+    if (waits && this.writeTimeoutMs > 0 && (this.enabled & EV_WRITE) !== 0) this.#startWriteTimer(this.#write);
+    else if (this.#writeEvent !== null) loop.removeTimer(this.#writeEvent);
+  }
+
+  #startReadTimer(): void {
+    this.loop.setDeadline(this.#readEvent, this.readTimeoutMs, this.loop.clock());
   }
 
   override restartRead(): void {
     if (this.readTimeoutMs > 0 && this.reading && this.stream !== null && this.#readEvent.inserted) {
-      this.loop.setDeadline(this.#readEvent, this.readTimeoutMs);
+      this.#startReadTimer();
     }
   }
 
   #startReading(): void {
-    if (this.stream === null || this.stream.closed) return;
-    this.loop.add(this.#readEvent, undefined, null);
-    if (this.readTimeoutMs > 0) this.loop.setDeadline(this.#readEvent, this.readTimeoutMs);
+    if (this.stream !== null) {
+      if (this.stream.closed) return;
+      this.loop.add(this.#readEvent, undefined, null);
+    }
+    // Without a socket the timeout runs all the same, as in libevent.
+    if (this.readTimeoutMs > 0) this.#startReadTimer();
+  }
+
+  protected override get arrivedAt(): number {
+    // The turn's: what is read in it had arrived before it.
+    return this.loop.now();
   }
 
   // ---- reading
@@ -254,8 +290,7 @@ export class SocketCore extends BevCore implements Flushable {
   /** The read event has run. */
   onReadEvent(what: number): void {
     const stream = this.stream;
-    if (stream === null) return;
-    if ((what & EV_READ) === 0) {
+    if (stream === null || (what & EV_READ) === 0) {
       if ((what & EV_TIMEOUT) !== 0) this.readTimedOut();
       return;
     }
@@ -330,14 +365,13 @@ export class SocketCore extends BevCore implements Flushable {
       if (this.output.length <= this.writeLow) this.callWrite();
       if (this.freed || this.stream !== stream) return;
     }
-    if (stream === null) return;
-    if ((what & EV_WRITE) !== 0) {
+    if (stream !== null && (what & EV_WRITE) !== 0) {
       if (!this.connecting) this.loop.queueFlush(this);
       else if (stream.connected || stream.gone) this.#onConnected(stream);
       return;
     }
     if ((what & EV_TIMEOUT) === 0) return;
-    if (!this.connecting) {
+    if (stream === null || !this.connecting) {
       this.writeTimedOut();
       return;
     }
@@ -388,9 +422,7 @@ export class SocketCore extends BevCore implements Flushable {
         if (this.writeSuspended !== 0) return;
         if (n > 0 && stream.writable) this.loop.queueFlush(this);
         else if (!this.#write.inserted) this.loop.add(this.#write, undefined, null);
-        if (this.writeTimeoutMs > 0 && (n > 0 || !this.#write.timed)) {
-          this.loop.setDeadline(this.#write, this.writeTimeoutMs);
-        }
+        if (n > 0 || !this.#write.timed) this.#startWriteTimer(this.#write);
         return;
       }
     }

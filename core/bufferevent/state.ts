@@ -41,6 +41,8 @@ export const FLUSH_QUEUED = 0x80;
 export const FULL = 0x100;
 /** Reading is suspended while the output is full. */
 export const WAITS_WHILE_FULL = 0x200;
+/** Of a socket: it was taken away, and what is written starts no timeout until a direction is enabled again. */
+export const TAKEN_AWAY = 0x400;
 
 /** A web stream of a bufferevent. It hears of the end even while nobody reads or writes, so that its promises settle. */
 export interface StreamEnd {

@@ -28,15 +28,16 @@ export class InactivityTimers {
   /** Bytes have come, or reading was enabled or disabled, suspended or resumed: the read timer begins anew, or ends. */
   restartRead(runs: boolean = this.#core.reading): void {
     const { loop, readTimeoutMs } = this.#core;
-    if (runs && readTimeoutMs > 0) loop.setDeadline(this.#read ??= new Timer(this.#core, 0), readTimeoutMs);
-    else if (this.#read !== null) loop.del(this.#read);
+    if (runs && readTimeoutMs > 0) {
+      loop.setDeadline(this.#read ??= new Timer(this.#core, 0), readTimeoutMs, loop.clock());
+    } else if (this.#read !== null) loop.del(this.#read);
   }
 
   /** Output has left, or writing was enabled or disabled: the write timer begins anew while output waits, or ends. */
   restartWrite(): void {
     const { loop, writeTimeoutMs, writing, output } = this.#core;
     if (writing && writeTimeoutMs > 0 && output.length > 0) {
-      loop.setDeadline(this.#write ??= new Timer(this.#core, EV_WRITE), writeTimeoutMs);
+      loop.setDeadline(this.#write ??= new Timer(this.#core, EV_WRITE), writeTimeoutMs, loop.clock());
     } else if (this.#write !== null) loop.del(this.#write);
   }
 

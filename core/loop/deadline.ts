@@ -1,24 +1,33 @@
 /** A deadline on the host's clock that needs no loop: `close()` goes on without one. */
 
+import { afterPoll } from "./after_poll.ts";
 import type { Runtime, TimerToken } from "../runtime.ts";
 
 /** The longest sleep asked of a host: beyond 2^31 ms all of them fire at once. */
 const MAX_SLEEP_MS = 2 ** 30;
 
 /**
- * Calls `fn` once when the host's clock has reached `deadline`.
+ * Calls `fn` once when the host's clock has reached `deadline` and the host has been polled since: what came in time may
+ * have taken the deadline back.
  *
  * @param background Whether the process may end before: what is waited for keeps it alive, or is not to
  * @returns Takes it back
  */
 export function atDeadline(runtime: Runtime, deadline: number, fn: () => void, background = false): () => void {
   let timer: TimerToken;
+  let over = false;
   const sleep = (): void => {
     timer = runtime.setTimer(Math.min(deadline, runtime.now() + MAX_SLEEP_MS), wake, background);
   };
-  const wake = (): void => runtime.now() < deadline ? sleep() : fn();
+  const wake = (): void => runtime.now() < deadline ? sleep() : afterPoll(runtime, due);
+  const due = (): void => {
+    if (!over) fn();
+  };
   sleep();
-  return () => runtime.clearTimer(timer);
+  return () => {
+    over = true;
+    runtime.clearTimer(timer);
+  };
 }
 
 /** A deadline of {@linkcode atLateDeadline}. */

@@ -17,7 +17,7 @@ import { isPollable, type Pollable, sourceOf } from "../socket/pollable.ts";
 import { CommonQueue, type CommonTimeout, commonTimeoutOf } from "./common_timeout.ts";
 import { checkTimeout, type EventCallback, EventHandle, handleOf, sourceName } from "./event_handle.ts";
 import { Loop, type LoopResult } from "./loop.ts";
-import { LoopEvent } from "./loop_event.ts";
+import { AFTER_POLL, LoopEvent } from "./loop_event.ts";
 import type { BaseStats } from "./stats.ts";
 import type { CheckCallback, PrepareCallback, Watcher } from "./watch.ts";
 
@@ -64,6 +64,7 @@ class OnceEvent extends LoopEvent {
 
   constructor(loop: Loop, pollable: Pollable | null, what: number, callback: (what: number) => void) {
     super(loop, pollable === null ? null : sourceOf(pollable), what, loop.queues.length >> 1);
+    if (pollable !== null) this.state |= AFTER_POLL;
     this.#callback = callback;
   }
 
@@ -501,8 +502,16 @@ export class EventBase {
   /**
    * Takes all events and watchers off the base; pending finalizers run before it returns. Sockets, bufferevents and
    * listeners stay with their owners. A second call does nothing. libevent: `event_base_free`.
+   *
+   * @throws {EventError} `EV_BUSY` for the base that `serve()` and `connect()` share when they are given none
    */
   free(): void {
+    if (this.#loop.shared) {
+      throw new EventError(
+        "Cannot free the base: serve() and connect() share it. Give them a base of your own to free it",
+        { code: "EV_BUSY" },
+      );
+    }
     this.#loop.free();
   }
 

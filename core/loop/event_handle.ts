@@ -7,7 +7,7 @@ import { isPollable, type Pollable, sourceOf } from "../socket/pollable.ts";
 import { type CommonTimeout, queueOf } from "./common_timeout.ts";
 import { type EventBase, loopOf } from "./event_base.ts";
 import type { Loop } from "./loop.ts";
-import { ACTIVE, CLOSED, FREED, INSERTED, LoopEvent } from "./loop_event.ts";
+import { ACTIVE, AFTER_POLL, CLOSED, FREED, INSERTED, LoopEvent } from "./loop_event.ts";
 import { Source } from "./source.ts";
 
 /**
@@ -28,6 +28,7 @@ class UserEvent extends LoopEvent {
       throw new TypeError("Cannot make an EventCore: EventBase.event() makes it");
     }
     super(loop, source, what, loop.queues.length >> 1);
+    if (source instanceof Source) this.state |= AFTER_POLL;
     this.callback = callback;
   }
 
@@ -105,7 +106,8 @@ export class EventHandle extends EventCore {
    *
    * libevent: `event_add`.
    *
-   * @param timeout Milliseconds from the base's `now()`, or a common timeout of this base
+   * @param timeout Milliseconds from now, or a common timeout of this base. In a callback it counts from the host's
+   * clock, which one callback reads once, and not from `base.now()`, the time of the turn
    * @throws {EventError} `EV_FINALIZED` after `finalize()`, `EV_FREED` after `free()`, `EV_UNSUPPORTED` for a signal
    * that the host can't catch, `EV_BUSY` for a socket that has events of another base, `EBADF` for one that was closed
    * @throws {RangeError} When the timeout is not finite, or is a common timeout of another base
@@ -184,6 +186,38 @@ export class EventHandle extends EventCore {
     return event.loop.pending(event, checkInteger("look at an event", "what", what));
   }
 
+  /**
+   * Lets the event no longer keep the loop running: `dispatch()` ends when all that is left is unref'd. While the loop
+   * runs for something else, the event is called as before. What is active already still runs.
+   *
+   * An unref'd timer or signal does not keep the process alive either. A socket does that by itself as long as it is
+   * open, with or without events: `Socket.unref()` and `ListeningSocket.unref()` are for that.
+   *
+   * libevent: none.
+   *
+   * @example
+   * ```ts
+   * import { EV_PERSIST, EventBase } from "trivent";
+   *
+   * const base = new EventBase();
+   * const tick = base.event(null, EV_PERSIST, () => console.log("still at work"));
+   * tick.add(1000);
+   * tick.unref();
+   * base.timer(() => console.log("done")).add(50);
+   * await base.dispatch(); // ends after 50 ms
+   * ```
+   */
+  unref(): void {
+    const event = inner(this);
+    event.loop.setHeld(event, false);
+  }
+
+  /** Lets the event keep the loop running again, as it does at first. */
+  ref(): void {
+    const event = inner(this);
+    event.loop.setHeld(event, true);
+  }
+
   /** When the timer is due, in milliseconds on the clock of `base.now()`; undefined without one. libevent: `event_pending`. */
   get expiresAt(): number | undefined {
     const event = inner(this);
@@ -248,7 +282,7 @@ export class EventHandle extends EventCore {
     event.source = isPollable(source) ? sourceOf(source) : source;
     event.what = what;
     event.callback = cb;
-    event.state = 0;
+    event.state = event.source instanceof Source ? AFTER_POLL : 0;
     event.level = event.loop.queues.length >> 1;
     event.extra = null;
   }

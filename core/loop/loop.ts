@@ -15,7 +15,8 @@ import type { AbortSignalLike, Runtime, TimerToken } from "../runtime.ts";
 import { ActiveQueue } from "./active_queue.ts";
 import { CommonQueue } from "./common_timeout.ts";
 import type { EventBase } from "./event_base.ts";
-import { ACTIVE, type EventExtra, IN_COMMON, INSERTED, LoopEvent } from "./loop_event.ts";
+import { ACTIVE, AFTER_POLL, type EventExtra, IN_COMMON, INSERTED, LoopEvent, UNREF } from "./loop_event.ts";
+import { afterPoll } from "./after_poll.ts";
 import { LoopStats } from "./stats.ts";
 import { Signals } from "./signals.ts";
 import { IO_CONDITIONS, Source, SourceList } from "./source.ts";
@@ -51,6 +52,12 @@ export interface DispatchLimits {
  * timers due at once, stops neither the host's timers nor its I/O.
  */
 const TURN_CALLBACKS = 1024;
+
+/**
+ * How many turns the events of a poll may take before timeouts of I/O are told all the same: something may be active for
+ * ever.
+ */
+const POLL_TURNS = 64;
 
 /** More deferred callbacks than this in one pass wait for the next one (rule O1). */
 const MAX_DEFERRED = 32;
@@ -105,6 +112,8 @@ export class Loop {
   gotExit = false;
   gotBreak = false;
   freed = false;
+  /** Whether `serve()` and `connect()` share the base: it can't be freed. */
+  shared = false;
 
   readonly #limits: DispatchLimits;
   #ready: WorkList<Source> = new WorkList();
@@ -124,10 +133,27 @@ export class Loop {
   #holds = true;
   /** How many of those that are counted in `virtual` keep the process alive by themselves. */
   #alive = 0;
+  /** How many of what `added` counts belongs to events that do not keep the loop running. */
+  #unheld = 0;
+  /** How many timers keep the loop running. */
+  #heldTimers = 0;
+  /** How many added events keep the loop running and wait for nothing that keeps the process alive by itself. */
+  #heldSilent = 0;
   /** When this turn began; negative while nobody has asked. */
   #turnTime = -1;
+  /** What the clock said in the callback that runs; negative while nobody has asked. */
+  #callTime = -1;
+  /** The host has been polled since: timeouts of I/O that were due by then can be told. */
+  #polledAt = -Infinity;
+  /** When the poll that the loop waits for began; negative while it waits for none. */
+  #pollBegan = -1;
+  /** When the poll began of which not all is processed; negative when there is none. */
+  #pollHandled = -1;
+  /** How many turns more its events may take. */
+  #pollTurns = 0;
   #hostTimer: TimerToken | null = null;
   #hostTimerAt = 0;
+  #hostTimerHolds = false;
   #resolve: ((result: LoopResult) => void) | null = null;
   #reject: ((reason: unknown) => void) | null = null;
   #signal: AbortSignalLike | null = null;
@@ -139,6 +165,13 @@ export class Loop {
   readonly #timerBound = (): void => {
     this.#hostTimer = null;
     this.#wakeFromHost();
+  };
+  readonly #polledBound = (): void => {
+    this.#pollHandled = this.#pollBegan;
+    this.#pollBegan = -1;
+    this.#pollTurns = POLL_TURNS;
+    if (this.#ready.length === 0) this.#endPoll();
+    if (this.#dispatching && !this.#inTurn && this.#scheduled === "none") this.#turn();
   };
   readonly #abortBound = (): void => {
     if (this.#inTurn) return;
@@ -162,9 +195,27 @@ export class Loop {
     return this.#turnTime;
   }
 
+  /**
+   * The host's clock, read once in a callback of the user's: what the deadlines that the user sets count from. A
+   * callback that has worked for long would else set deadlines that are over.
+   */
+  clock(): number {
+    if (!this.#inTurn) return this.runtime.now();
+    if (this.#callTime < 0) {
+      this.#callTime = this.runtime.now();
+      if (this.#turnTime < 0) this.#turnTime = this.#callTime;
+    }
+    return this.#callTime;
+  }
+
+  /** Another callback of the user's begins: it has a clock of its own. The loop does it for each event that it runs. */
+  forgetClock(): void {
+    this.#callTime = -1;
+  }
+
   /** Sets the time of the turn to the host's clock. */
   updateCacheTime(): void {
-    if (this.#inTurn) this.#turnTime = this.runtime.now();
+    if (this.#inTurn) this.#turnTime = this.#callTime = this.runtime.now();
   }
 
   /** Whether a loop runs. */
@@ -182,7 +233,8 @@ export class Loop {
       else if (source instanceof Source) source.attach(event);
       else this.sourceless.add(event);
       event.state |= INSERTED;
-      this.added.change(1);
+      this.#member(event, 1);
+      if (isSilent(event) && (event.state & UNREF) === 0) this.#heldSilent++;
     }
     if (source !== null && typeof source !== "string" && (event.state & INSERTED) !== 0) {
       // An edge at add() if the condition holds; a level is simply looked at.
@@ -190,16 +242,36 @@ export class Loop {
       if ((source.readiness & what) !== 0) this.queueSource(source);
     }
     if (timeoutMs !== undefined) {
-      if ((event.state & ACTIVE) !== 0 && (event.result & EV_TIMEOUT) !== 0) {
-        event.result &= ~EV_TIMEOUT;
-        if (event.result === 0) this.#deactivate(event);
-      }
+      this.#forgetTimeout(event);
       if ((what & EV_PERSIST) !== 0) {
         const extra = event.more;
         extra.interval = timeoutMs;
         extra.common = common;
       }
-      this.#startTimer(event, this.now() + timeoutMs, common);
+      this.#startTimer(event, this.clock() + timeoutMs, common);
+    }
+    this.#wake();
+  }
+
+  /** What a timeout has made active is not told when its deadline moves (rule E12). */
+  #forgetTimeout(event: LoopEvent): void {
+    if ((event.state & ACTIVE) === 0 || (event.result & EV_TIMEOUT) === 0) return;
+    event.result &= ~EV_TIMEOUT;
+    if (event.result === 0) this.#deactivate(event);
+  }
+
+  /** Lets an event keep the loop running, as it does at first, or not. */
+  setHeld(event: LoopEvent, held: boolean): void {
+    if (((event.state & UNREF) === 0) === held) return;
+    event.state ^= UNREF;
+    const by = held ? 1 : -1;
+    if ((event.state & INSERTED) !== 0) {
+      this.#unheld -= by;
+      if (isSilent(event)) this.#heldSilent += by;
+    }
+    if (event.timed) {
+      this.#unheld -= by;
+      this.#heldTimers += by;
     }
     this.#wake();
   }
@@ -222,9 +294,14 @@ export class Loop {
     this.#wakeForLess();
   }
 
-  /** Puts the deadline of an event `ms` from now, its timer running or not, without re-arming it later on. */
-  setDeadline(event: LoopEvent, ms: number): void {
-    this.#startTimer(event, this.now() + ms, null);
+  /**
+   * Puts the deadline of an event `ms` after a time, its timer running or not, without re-arming it later on.
+   *
+   * @param from By default the time of the turn, for what I/O arms; `clock()` for what the user does
+   */
+  setDeadline(event: LoopEvent, ms: number, from: number = this.now()): void {
+    this.#forgetTimeout(event);
+    this.#startTimer(event, from + ms, null);
     this.#wake();
   }
 
@@ -394,7 +471,15 @@ export class Loop {
       this.#reject = reject;
       // Not now: no callback runs inside a call of the user's, and a loop that does not block lets the host poll first.
       this.#scheduled = "enter";
-      this.runtime.defer(this.#enterBound);
+      const first = this.timers.first();
+      const now = this.runtime.now();
+      if (first === null || this.timers.deadlineOf(first) > now) this.runtime.defer(this.#enterBound);
+      else {
+        afterPoll(this.runtime, () => {
+          this.#polledAt = now;
+          this.#enterBound();
+        });
+      }
     });
   }
 
@@ -402,7 +487,7 @@ export class Loop {
     if (this.#scheduled !== "enter") return;
     this.#scheduled = "none";
     this.#inTurn = true;
-    this.#turnTime = -1;
+    this.#turnTime = this.#callTime = -1;
     try {
       this.#head(true);
     } catch (error) {
@@ -476,7 +561,7 @@ export class Loop {
     const result = readiness & event.what;
     if (result === 0) return;
     this.#inTurn = true;
-    this.#turnTime = -1;
+    this.#turnTime = this.#callTime = -1;
     try {
       this.stats.turns++;
       this.active.passed();
@@ -493,20 +578,21 @@ export class Loop {
 
   #turn(): void {
     this.#inTurn = true;
-    this.#turnTime = -1;
+    this.#turnTime = this.#callTime = -1;
     try {
       this.stats.turns++;
       if (this.gotBreak) return this.#finish("break");
       if (this.check.size > 0) {
         this.now();
-        this.check.run(undefined);
+        this.check.run(this, undefined);
         if (this.#stopped()) return this.#head(true);
       }
       this.#poll();
       if (this.timers.size > 0) this.#expire();
       const ran = this.#process();
+      if (this.#pollHandled >= 0) this.#endPoll();
       const once = (this.#flags & EVLOOP_ONCE) !== 0 && ran > 0 && this.active.now === 0;
-      const idle = (this.#flags & EVLOOP_NONBLOCK) !== 0 && ran === 0 && this.active.now === 0;
+      const idle = (this.#flags & EVLOOP_NONBLOCK) !== 0 && ran === 0 && this.active.now === 0 && !this.#polling;
       this.#head(!once && !idle);
     } catch (error) {
       this.#failed(error);
@@ -547,7 +633,7 @@ export class Loop {
       for (const event of this.#later.splice(0)) this.#enqueue(event);
     }
     if (this.prepare.size > 0) {
-      this.prepare.run(this.#timeout());
+      this.prepare.run(this, this.#timeout());
       if (this.#aborted()) return this.#fail(this.#signal?.reason);
       // A watcher may have taken away what was to be waited for.
       if (this.freed || this.#isEmpty()) return this.#finish("empty");
@@ -558,8 +644,8 @@ export class Loop {
 
   /** Whether nothing is left to run or to wait for, and that ends the loop. */
   #isEmpty(): boolean {
-    return this.added.now === 0 && this.virtual.now === 0 && this.active.now === 0 && this.#flushes.length === 0 &&
-      (this.#flags & EVLOOP_NO_EXIT_ON_EMPTY) === 0;
+    return this.added.now === this.#unheld && this.virtual.now === 0 && this.active.now === 0 &&
+      this.#flushes.length === 0 && (this.#flags & EVLOOP_NO_EXIT_ON_EMPTY) === 0;
   }
 
   /** Whether there is something to do that no one will tell of. */
@@ -585,27 +671,31 @@ export class Loop {
   /** Sets the host's timer, unless one that fires soon enough is set: that turn looks again. */
   #sleep(): void {
     const first = this.timers.first();
-    if (first === null && !this.#needsHold()) {
+    const holds = this.#heldTimers > 0 || this.#needsHold();
+    if (first === null && !holds) {
       this.#clearHostTimer();
       return;
     }
     const due = first === null ? Infinity : this.timers.deadlineOf(first);
-    if (this.#hostTimer !== null && this.#hostTimerAt <= due) return;
+    if (this.#hostTimer !== null && this.#hostTimerAt <= due && this.#hostTimerHolds === holds) return;
     const now = this.runtime.now();
-    // Already due: a host's timer would take a millisecond.
-    if (due <= now) return this.#scheduleTurn();
+    // Already due: a host's timer would take a millisecond. The poll that a timeout waits for brings the next turn.
+    if (due <= now) {
+      if (!this.#polling) this.#scheduleTurn();
+      return;
+    }
     const limit = now + MAX_SLEEP_MS;
     const deadline = due > limit ? limit : due;
     if (this.#hostTimer !== null) this.runtime.clearTimer(this.#hostTimer);
     this.#hostTimerAt = deadline;
-    this.#hostTimer = this.runtime.setTimer(deadline, this.#timerBound);
+    this.#hostTimerHolds = holds;
+    this.#hostTimer = this.runtime.setTimer(deadline, this.#timerBound, !holds);
   }
 
   /** Whether the loop waits for something that does not keep the process alive by itself: a host's timer does it. */
   #needsHold(): boolean {
     return this.#holds && this.runtime.endsWhenIdle !== false &&
-      ((this.#flags & EVLOOP_NO_EXIT_ON_EMPTY) !== 0 || this.sourceless.size > 0 ||
-        this.signals.size > 0 || this.virtual.now > this.#alive);
+      ((this.#flags & EVLOOP_NO_EXIT_ON_EMPTY) !== 0 || this.#heldSilent > 0 || this.virtual.now > this.#alive);
   }
 
   #clearHostTimer(): void {
@@ -658,13 +748,20 @@ export class Loop {
     this.#readySpare = ready;
   }
 
-  /** Makes active whose deadline has come. All of them first: what a callback arms waits for the next turn. */
+  /**
+   * Makes active whose deadline has come. All of them first: what a callback arms waits for the next turn. A timeout of
+   * I/O waits for a poll of the host that began after its deadline, and those that are due later wait with it.
+   */
   #expire(): void {
     const now = this.now();
     for (let node = this.timers.first(); node !== null; node = this.timers.first()) {
       const deadline = this.timers.deadlineOf(node);
       if (deadline > now) break;
       const event = node instanceof CommonQueue ? node.first as LoopEvent : node as LoopEvent;
+      if ((event.state & AFTER_POLL) !== 0 && deadline > this.#polledAt) {
+        this.#awaitPoll();
+        break;
+      }
       this.stats.lag(now - deadline);
       if ((event.what & EV_PERSIST) !== 0) {
         if (event.extra !== null) event.extra.deadline = deadline;
@@ -672,6 +769,24 @@ export class Loop {
       } else this.#extract(event);
       this.activate(event, EV_TIMEOUT);
     }
+  }
+
+  /** Whether a timeout of I/O waits for a poll, or for what the poll has brought. */
+  get #polling(): boolean {
+    return this.#pollBegan >= 0 || this.#pollHandled >= 0;
+  }
+
+  #awaitPoll(): void {
+    if (this.#polling) return;
+    this.#pollBegan = this.runtime.now();
+    afterPoll(this.runtime, this.#polledBound);
+  }
+
+  /** Lets timeouts of I/O be told when all that the poll has brought is processed. */
+  #endPoll(): void {
+    if ((this.active.now > 0 || this.#flushes.length > 0) && --this.#pollTurns > 0) return;
+    this.#polledAt = this.#pollHandled;
+    this.#pollHandled = -1;
   }
 
   /** Runs the most urgent level, and sends what it wrote. @returns How many callbacks ran */
@@ -735,6 +850,7 @@ export class Loop {
     if ((event.what & EV_PERSIST) === 0) this.#extract(event);
     else if (extra !== null && extra.interval > 0) this.#rearm(event, extra, result);
     this.stats.count(result);
+    this.#callTime = -1;
     this.running = event;
     try {
       event.run(result);
@@ -757,11 +873,13 @@ export class Loop {
 
   /** Re-arms a persistent event: from its deadline when it was the timer that fired, else from now (rule T2). */
   #rearm(event: LoopEvent, extra: EventExtra, result: number): void {
+    // Its timer still runs: the timeout was told by hand, and the schedule stays.
+    if (result === EV_TIMEOUT && event.timed) return;
     const now = this.now();
     const { interval } = extra;
     let deadline = now + interval;
-    if ((result & EV_TIMEOUT) !== 0) {
-      const next = (event.timed ? this.deadlineOf(event) : extra.deadline) + interval;
+    if ((result & EV_TIMEOUT) !== 0 && !event.timed) {
+      const next = extra.deadline + interval;
       if (next >= now) deadline = next;
     }
     this.#startTimer(event, deadline, extra.common);
@@ -770,6 +888,8 @@ export class Loop {
   #flush(): void {
     const flushes = this.#flushes;
     this.#flushes = this.#flushesSpare;
+    // Callbacks may have taken long: what leaves now counts from now.
+    this.#callTime = -1;
     let done = 0;
     try {
       while (done < flushes.length) {
@@ -824,7 +944,8 @@ export class Loop {
     if ((event.state & INSERTED) !== 0) {
       event.state &= ~INSERTED;
       if (event.extra !== null) event.extra.edge = 0;
-      this.added.change(-1);
+      this.#member(event, -1);
+      if (isSilent(event) && (event.state & UNREF) === 0) this.#heldSilent--;
       if ((event.what & EV_SIGNAL) !== 0) this.signals.detach(event);
       else if (event.source instanceof Source) event.source.detach(event);
       else this.sourceless.delete(event);
@@ -832,9 +953,20 @@ export class Loop {
     this.#stopTimer(event);
   }
 
+  /** Counts what an event is added for. */
+  #member(event: LoopEvent, by: 1 | -1): void {
+    this.added.change(by);
+    if ((event.state & UNREF) !== 0) this.#unheld += by;
+  }
+
+  #timerMember(event: LoopEvent, by: 1 | -1): void {
+    this.#member(event, by);
+    if ((event.state & UNREF) === 0) this.#heldTimers += by;
+  }
+
   #startTimer(event: LoopEvent, deadline: number, common: CommonQueue | null): void {
     const slot = event.slot;
-    if (slot === NO_TIMER) this.added.change(1);
+    if (slot === NO_TIMER) this.#timerMember(event, 1);
     else if (slot === IN_COMMON) event.extra?.queue?.remove(event);
     else if (common !== null) this.timers.remove(event);
     if (common !== null) common.insert(event, deadline);
@@ -844,10 +976,15 @@ export class Loop {
   #stopTimer(event: LoopEvent): void {
     const slot = event.slot;
     if (slot === NO_TIMER) return;
-    this.added.change(-1);
+    this.#timerMember(event, -1);
     if (slot === IN_COMMON) event.extra?.queue?.remove(event);
     else this.timers.remove(event);
   }
+}
+
+/** Whether an added event waits for nothing that keeps the process alive by itself, as a socket does. */
+function isSilent(event: LoopEvent): boolean {
+  return (event.what & EV_SIGNAL) !== 0 || event.source === null;
 }
 
 function forgetInterval(extra: EventExtra): void {

@@ -16,7 +16,14 @@ export const ACTIVE = 2;
 export const CLOSED = 4;
 /** In `LoopEvent.state`: `free()` was called. */
 export const FREED = 8;
-const LEVEL_SHIFT = 4;
+/** In `LoopEvent.state`: `unref()` was called: it does not keep the loop running. */
+export const UNREF = 16;
+/**
+ * In `LoopEvent.state`: its timeout is one of I/O. The loop tells it only when the host has been polled since the
+ * deadline: what arrived in time restarts the timer first.
+ */
+export const AFTER_POLL = 32;
+const LEVEL_SHIFT = 6;
 /** In `LoopEvent.slot`: its deadline is in a common timeout's queue. */
 export const IN_COMMON = -2;
 
@@ -60,7 +67,10 @@ export abstract class LoopEvent extends TimerNode {
   declare source: Source | string | null;
   /** What it was made for: `EV_READ`, `EV_WRITE`, `EV_CLOSED`, `EV_SIGNAL`, with `EV_PERSIST` and `EV_ET`. */
   declare what: number;
-  /** Bits: {@linkcode INSERTED}, {@linkcode ACTIVE}, {@linkcode CLOSED}, {@linkcode FREED}, and above them `level`. */
+  /**
+   * Bits: {@linkcode INSERTED}, {@linkcode ACTIVE}, {@linkcode CLOSED}, {@linkcode FREED}, {@linkcode UNREF},
+   * {@linkcode AFTER_POLL}, and above them `level`.
+   */
   declare state: number;
   /** Why it is active. */
   declare result: number;

@@ -1,5 +1,7 @@
 /** Watchers: callbacks around each poll of a base, in the order of their registration. */
 
+import type { Loop } from "./loop.ts";
+
 /** A registered watcher; what `EventBase.watchPrepare()` and `watchCheck()` give. libevent: `struct evwatch`. */
 export interface Watcher {
   /** Takes the watcher off; also from inside a watcher, itself included. libevent: `evwatch_free`. */
@@ -55,9 +57,11 @@ export class Watchers {
   }
 
   /** Calls them all, but those that have been freed meanwhile. */
-  run(timeoutMs: number | undefined): void {
+  run(loop: Loop, timeoutMs: number | undefined): void {
     for (const entry of this.#entries) {
-      if (!entry.freed) entry.callback(entry, timeoutMs);
+      if (entry.freed) continue;
+      loop.forgetClock();
+      entry.callback(entry, timeoutMs);
     }
   }
 

@@ -6,11 +6,9 @@
 
 import { checkDuration, checkSignal } from "../checks.ts";
 import type { EventError } from "../errors.ts";
+import { atDeadline } from "../loop/deadline.ts";
 import { type Names, readOptions } from "../names.ts";
-import type { AbortSignalLike, Runtime, TimerToken } from "../runtime.ts";
-
-/** The longest sleep asked of a host: beyond 2^31 ms all of them fire at once. */
-const MAX_SLEEP_MS = 2 ** 30;
+import type { AbortSignalLike, Runtime } from "../runtime.ts";
 
 /** How to wait, where that can be chosen. */
 export interface WaitOptions {
@@ -28,7 +26,8 @@ interface Waiter {
   expire(): void;
   /** Ends the wait with an error. */
   fail(reason: unknown): void;
-  timer: TimerToken | null;
+  /** Takes back its deadline. */
+  cancel: (() => void) | null;
 }
 
 /** Callers that wait for the same thing, served in their order. */
@@ -70,7 +69,7 @@ export class WaitQueue {
     if (signal?.aborted === true) return Promise.reject(signal.reason);
     return new Promise((resolve, reject) => {
       const settle = (): void => {
-        if (waiter.timer !== null) this.#runtime.clearTimer(waiter.timer);
+        waiter.cancel?.();
         signal?.removeEventListener("abort", abort);
       };
       const abort = (): void => {
@@ -92,7 +91,7 @@ export class WaitQueue {
           settle();
           reject(reason);
         },
-        timer: null,
+        cancel: null,
       };
       signal?.addEventListener("abort", abort);
       this.#waiters.push(waiter);
@@ -133,11 +132,9 @@ export class WaitQueue {
   }
 
   #arm(waiter: Waiter, deadline: number): void {
-    const now = this.#runtime.now();
-    waiter.timer = this.#runtime.setTimer(Math.min(deadline, now + MAX_SLEEP_MS), () => {
-      waiter.timer = null;
-      if (this.#runtime.now() < deadline) this.#arm(waiter, deadline);
-      else this.#due(waiter);
+    waiter.cancel = atDeadline(this.#runtime, deadline, () => {
+      waiter.cancel = null;
+      this.#due(waiter);
     });
   }
 }

@@ -3,6 +3,7 @@
  * bytes that nobody will read with a reset. Waiting for ever would let a silent peer hold a connection that nobody has.
  */
 
+import { afterPoll } from "../loop/after_poll.ts";
 import type { Runtime, TimerToken } from "../runtime.ts";
 
 /** How long a closed connection waits for its peer to finish, once all was sent. */
@@ -28,13 +29,18 @@ class Queue {
   readonly #due = (): void => {
     this.#timer = null;
     const now = this.#runtime.now();
+    // What a peer has done in time is heard of first.
+    afterPoll(this.#runtime, () => this.#endAll(now));
+  };
+
+  #endAll(now: number): void {
     for (const [key, deadline] of this.#deadlines) {
       if (deadline > now) break;
       this.#deadlines.delete(key);
       this.#act(key);
     }
     this.#arm();
-  };
+  }
 
   constructor(runtime: Runtime, ms: number, act: (key: Lingering) => void) {
     this.#runtime = runtime;

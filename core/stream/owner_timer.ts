@@ -2,7 +2,7 @@
 
 import type { BevCore } from "../bufferevent/core.ts";
 import type { CallbackOwner } from "../bufferevent/owner.ts";
-import { LoopEvent } from "../loop/loop_event.ts";
+import { AFTER_POLL, LoopEvent } from "../loop/loop_event.ts";
 
 /** Calls a function of the owner's when it is due. */
 export class OwnerTimer extends LoopEvent {
@@ -11,6 +11,7 @@ export class OwnerTimer extends LoopEvent {
 
   constructor(owner: CallbackOwner, root: BevCore, onDue: () => void) {
     super(root.loop, null, 0, root.priority);
+    this.state |= AFTER_POLL;
     this.#owner = owner;
     this.#onDue = onDue;
   }

@@ -150,6 +150,13 @@ export interface Origin {
   readonly unixPath: string | undefined;
 }
 
+function afterImmediates(count: number, fn: () => void): void {
+  host.setImmediate(count <= 1 ? fn : () => afterImmediates(count - 1, fn));
+}
+
+/** The most events that one call of `epoll_wait` gives to Bun and to Deno. Those of further sockets come with the next one. */
+export const POLL_EVENTS = 1024;
+
 /** What the three hosts share of {@linkcode Runtime}. */
 export abstract class HostRuntime implements Runtime {
   abstract readonly name: "node" | "deno" | "bun";
@@ -176,6 +183,18 @@ export abstract class HostRuntime implements Runtime {
 
   defer(fn: () => void): void {
     host.setImmediate(fn);
+  }
+
+  poll(fn: () => void): void {
+    afterImmediates(this.pollImmediates, fn);
+  }
+
+  /**
+   * How many immediates, each made by the one before it, the host runs at most before it has been polled and has called
+   * back with what it found. Two: the first may belong to a poll that goes on, or on Bun run before the next one.
+   */
+  protected get pollImmediates(): number {
+    return 2;
   }
 
   report(error: unknown): void {

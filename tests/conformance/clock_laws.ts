@@ -107,6 +107,25 @@ export function clockLaws(makeSubject: () => Subject): void {
       scene.runtime.clearTimer(token);
     }));
 
+  it("tells once that it has polled: after this call, its promises and what was deferred", () =>
+    scene(makeSubject(), async (scene) => {
+      const { runtime } = scene;
+      const poll = runtime.poll === undefined ? undefined : (fn: () => void): void => runtime.poll?.(fn);
+      if (poll === undefined) return;
+      const ran: string[] = [];
+      await new Promise<void>((resolve) => {
+        poll(() => {
+          ran.push("polled");
+          poll(resolve);
+        });
+        runtime.defer(() => ran.push("deferred"));
+        Promise.resolve().then(() => ran.push("promise"));
+        ran.push("call");
+      });
+      await scene.sleep(20);
+      assertEquals(ran, ["call", "promise", "deferred", "polled"]);
+    }));
+
   it("defers to after this call and its promises, once each, in order", () =>
     scene(makeSubject(), async (scene) => {
       const { runtime } = scene;

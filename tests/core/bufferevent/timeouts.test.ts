@@ -205,17 +205,72 @@ describe("the timeout of writing", () => {
 });
 
 describe("timeouts of what is not connected", () => {
-  it("do not run without a socket: there is nothing to wait for", async () => {
+  it("run without a socket too: of reading while it is enabled, of writing while output waits; once each (V9)", async () => {
+    for (const order of ["timeouts first", "enabled first", "written last"]) {
+      const { sim, base } = world();
+      const record = new Recorder(() => sim.now());
+      const bev = new SocketBufferEvent(base, null, 1);
+      bev.setCallbacks(record.callbacks);
+      if (order !== "written last") bev.write("waits");
+      if (order === "enabled first") bev.enable(EV_READ | EV_WRITE);
+      bev.setTimeouts(150, 100);
+      if (order !== "enabled first") bev.enable(EV_READ | EV_WRITE);
+      if (order === "written last") bev.write("waits");
+      assertEquals([order, await sim.run(base.dispatch())], [order, "empty"]);
+      assertEquals(record.take(), ["event WRITING|TIMEOUT at 100", "event READING|TIMEOUT at 150"]);
+      assertEquals([bev.enabled, bev.output.length], [0, 5]);
+      // enable() starts them anew.
+      bev.enable(EV_READ | EV_WRITE);
+      await sim.run(base.dispatch());
+      assertEquals(record.take(), ["event WRITING|TIMEOUT at 250", "event READING|TIMEOUT at 300"]);
+      bev.free();
+      await nothingLeft({ sim, base });
+    }
+  });
+
+  it("without a socket: not that of writing when nothing is written, and none that was taken back", async () => {
     const { sim, base } = world();
-    const record = new Recorder();
+    const record = new Recorder(() => sim.now());
     const bev = new SocketBufferEvent(base, null, 1);
     bev.setCallbacks(record.callbacks);
-    bev.setTimeouts(10, 10);
+    bev.setTimeouts(null, 10);
     bev.enable(EV_READ | EV_WRITE);
+    assertEquals([await sim.run(base.dispatch()), sim.now()], ["empty", 0]);
     bev.write("waits");
-    assertEquals([await sim.run(base.dispatch()), record.take()], ["empty", []]);
+    bev.setTimeouts(10, null);
+    bev.setTimeouts(null, null);
+    assertEquals([await sim.run(base.dispatch()), sim.now()], ["empty", 0]);
+    bev.setTimeouts(10, 10);
+    bev.disable(EV_READ | EV_WRITE);
+    assertEquals([await sim.run(base.dispatch()), sim.now(), record.take()], ["empty", 0, []]);
+    bev.enable(EV_READ | EV_WRITE);
     bev.free();
+    assertEquals([await sim.run(base.dispatch()), sim.now(), record.take()], ["empty", 0, []]);
     await nothingLeft({ sim, base });
+  });
+
+  it("begin anew with connect() and setSocket()", async () => {
+    for (const by of ["connect()", "setSocket()"]) {
+      const { sim, base } = world();
+      const listening = await base.listen({ hostname: "127.0.0.1", port: 0 });
+      const { port } = listening.address as InetAddress;
+      const record = new Recorder(() => sim.now());
+      const bev = new SocketBufferEvent(base, null, 1);
+      bev.setCallbacks(record.callbacks);
+      bev.setTimeouts(150, 100);
+      bev.enable(EV_READ | EV_WRITE);
+      bev.write("hello");
+      const socket = Socket.connect(sim, { port });
+      base.timer(() => by === "connect()" ? bev.connect({ port }) : bev.setSocket(socket)).add(90);
+      base.loopExit(500);
+      await sim.run(base.dispatch());
+      const connected = by === "connect()" ? ["event CONNECTED at 92", "write 0 at 92"] : ["write 0 at 90"];
+      assertEquals([by, record.take()], [by, [...connected, "event READING|TIMEOUT at 240"]]);
+      bev.free();
+      socket.close();
+      await listening.close();
+      await nothingLeft({ sim, base });
+    }
   });
 
   it("while connecting: that of writing gives the attempt up, once, with ETIMEDOUT (V11)", async () => {

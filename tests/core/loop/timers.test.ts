@@ -137,7 +137,7 @@ describe("a persistent timer (T2)", () => {
     assertEquals(seen, [100, 400, 500, 600]);
   });
 
-  it("activated by hand goes on from now", async () => {
+  it("activated by hand for I/O goes on from now", async () => {
     const { sim, base } = world();
     const seen: [number, number][] = [];
     const event = base.event(null, EV_PERSIST, (_, what) => {
@@ -148,6 +148,37 @@ describe("a persistent timer (T2)", () => {
     base.timer(() => event.activate(EV_READ)).add(30);
     await sim.run(base.dispatch());
     assertEquals(seen, [[30, EV_READ], [130, EV_TIMEOUT], [230, EV_TIMEOUT]]);
+  });
+
+  it("activated by hand for its timeout keeps its schedule, alone and in a common timeout", async () => {
+    for (const common of [false, true]) {
+      const { sim, base } = world();
+      const seen: [number, number][] = [];
+      const event = base.event(null, EV_PERSIST, (_, what) => {
+        seen.push([sim.now(), what]);
+        if (seen.length === 2) event.activate(EV_TIMEOUT);
+        if (seen.length === 5) event.del();
+      });
+      event.add(common ? base.initCommonTimeout(100) : 100);
+      event.activate(EV_TIMEOUT);
+      base.timer(() => event.activate(EV_TIMEOUT)).add(30);
+      await sim.run(base.dispatch());
+      assertEquals(seen.map(([at]) => at), [0, 30, 30, 100, 200]);
+      assertEquals(new Set(seen.map(([, what]) => what)), new Set([EV_TIMEOUT]));
+    }
+  });
+
+  it("activated by hand for I/O and its timeout goes on from now", async () => {
+    const { sim, base } = world();
+    const seen: [number, number][] = [];
+    const event = base.event(null, EV_PERSIST, (_, what) => {
+      seen.push([sim.now(), what]);
+      if (seen.length === 2) event.del();
+    });
+    event.add(100);
+    base.timer(() => event.activate(EV_READ | EV_TIMEOUT)).add(30);
+    await sim.run(base.dispatch());
+    assertEquals(seen, [[30, EV_READ | EV_TIMEOUT], [130, EV_TIMEOUT]]);
   });
 
   it("of 0 or less fires once and is not re-armed (T3)", async () => {
@@ -258,7 +289,7 @@ describe("common timeouts (T6)", () => {
 });
 
 describe("the time of the loop (T7)", () => {
-  it("stands still in callbacks until updateCacheTime(), and deadlines count from it", async () => {
+  it("stands still in callbacks until updateCacheTime(); deadlines count from the clock, read once in a callback", async () => {
     const sim = simRuntime();
     const busy = new BusyHost(sim);
     const base = new EventBase({ runtime: busy });
@@ -269,6 +300,9 @@ describe("the time of the loop (T7)", () => {
       const early = base.timer(() => {});
       early.add(10);
       seen.push(early.expiresAt ?? NaN);
+      busy.block(30);
+      early.add(10);
+      seen.push(early.expiresAt ?? NaN);
       base.updateCacheTime();
       seen.push(base.now());
       early.add(10);
@@ -276,7 +310,7 @@ describe("the time of the loop (T7)", () => {
       early.free();
     }).add(10);
     await sim.run(base.dispatch());
-    assertEquals(seen, [10, 20, 60, 70]);
+    assertEquals(seen, [10, 70, 70, 90, 100]);
   });
 
   it("is the host's clock outside of callbacks", async () => {
