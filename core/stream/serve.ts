@@ -106,7 +106,10 @@ export function baseOf(options: ConnectionOptions): EventBase {
   if (options.base !== undefined) return options.base;
   const runtime = options.runtime ?? defaultRuntime();
   let base = bases.get(runtime);
-  if (base === undefined) bases.set(runtime, base = new EventBase({ runtime }));
+  if (base === undefined) {
+    bases.set(runtime, base = new EventBase({ runtime }));
+    loopOf(base).shared = true;
+  }
   if (!loopOf(base).dispatching) keepDispatching(base);
   return base;
 }

@@ -557,6 +557,27 @@ describe("connect()", () => {
     }
   });
 
+  it("does not let anybody free the base that all share, and serves on; a base of one's own can be freed", async () => {
+    const [sim, server, client] = await served({}, echo);
+    for (const free of [() => server.base.free(), () => server.base[Symbol.dispose]()]) {
+      const error = assertThrows(free, EventError) as EventError;
+      assertEquals([error.code, /Cannot free the base: .*share/.test(error.message)], ["EV_BUSY", true]);
+    }
+    const socket = client();
+    await sim.advance(10);
+    socket.send("still there");
+    await sim.advance(10);
+    assertEquals(text(receiveAll(socket).bytes), "still there");
+    socket.close();
+    await sim.run(server.close());
+    await nothingOpen(sim);
+    const own = new EventBase({ runtime: sim });
+    const other = await serve({ base: own, port: 0 }, echo);
+    own.free();
+    await other.close();
+    await nothingOpen(sim);
+  });
+
   it("shares the base of its runtime with servers", async () => {
     const [sim, server] = await served({}, echo);
     const bev = await sim.run(connect({ runtime: sim, port: portOf(server) }, {}));
