@@ -95,6 +95,12 @@ describe(`${name}: a process`, () => {
   it("ends although a timer in the background and a signal handler wait", async () => {
     assertEquals((await leave("background")).printed, "");
   });
+  it("ends although events wait that were unref'd: a timer and a signal, beside a listener that was", async () => {
+    assertEquals((await leave("unheld")).printed, "");
+  });
+  it("is held by a timer that was ref'd again, until that is unref'd", async () => {
+    assertEquals((await leave("reheld")).printed, "tick\n");
+  });
   it("is held by a connection that waits, and by a timer", async () => {
     const { printed, ms } = await leave("held");
     assertEquals(printed, "spoken\nand a timer\n");
