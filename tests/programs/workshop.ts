@@ -6,7 +6,14 @@ import { connect, type Socket } from "node:net";
 import { assert, assertEquals, fail } from "@std/assert";
 import { needs } from "../tools/needs.ts";
 import { endAllOnExit, start } from "../tools/processes.mjs";
-import { collecting, exampleCommand, plainEnvironment, ROOT, type RuntimeName } from "../tools/runtimes.mjs";
+import {
+  collecting,
+  exampleCommand,
+  findRuntime,
+  plainEnvironment,
+  ROOT,
+  type RuntimeName,
+} from "../tools/runtimes.mjs";
 
 /** Nothing that is to come takes longer. Generous, since a test machine may be busy. */
 export const PATIENCE_MS = 60_000;
@@ -246,6 +253,13 @@ export class Client {
     this.socket.destroy();
     if (this.error !== undefined) fail(`the connection failed: ${this.error.message}`);
   }
+}
+
+/** Why a test of TLS on a runtime is skipped, or false: what the library says of its version. */
+export function withoutTls(runtime: RuntimeName): string | false {
+  const { version } = findRuntime(runtime);
+  const old = runtime === "deno" && version.localeCompare("2.9.3", "en", { numeric: true }) < 0;
+  return old && `TLS takes Deno 2.9.3 or later, and this is ${version}`;
 }
 
 /** Gives the time for what should not happen to happen. */
