@@ -1,16 +1,19 @@
-// Random programs on both ends of a connection, by web streams: every promise settles, what arrives is a prefix of what was
+// Random programs on both ends of a connection, by web streams, with or without a filter: every promise settles, what arrives is a prefix of what was
 // accepted, and all of it where neither end has cut; nothing is left, and nothing rejects unheard.
 
 import process from "node:process";
 import { describe, it } from "node:test";
 import { assert, assertEquals } from "@std/assert";
+import type { BufferEvent } from "../../../core/bufferevent/bufferevent.ts";
+import { FilterBufferEvent } from "../../../core/bufferevent/filter.ts";
 import type { SocketBufferEvent } from "../../../core/bufferevent/socket.ts";
 import { EventBase } from "../../../core/loop/event_base.ts";
-import { EVENT_BASE_COUNT_ADDED, EVLOOP_NO_EXIT_ON_EMPTY } from "../../../core/flags.ts";
+import { BEV_OPT_CLOSE_ON_FREE, EVENT_BASE_COUNT_ADDED, EVLOOP_NO_EXIT_ON_EMPTY } from "../../../core/flags.ts";
 import { serve } from "../../../core/stream/serve.ts";
 import { connect } from "../../../core/stream/sockets.ts";
 import type { ByteReadable, ByteWritable } from "../../../core/stream/web_streams.ts";
 import { simRuntime } from "../../../runtimes/sim.ts";
+import { isFreed } from "../bufferevent/rig.ts";
 import { portOf } from "../socket/pairs.ts";
 
 const SEEDS = Number(process.env.TRIVENT_FUZZ_SEEDS ?? 120);
@@ -227,7 +230,9 @@ async function play(seed: number): Promise<void> {
     // It was closed before it was connected.
     await sim.advance(10);
   }
-  const near = bev as SocketBufferEvent | null;
+  const below = bev as SocketBufferEvent | null;
+  const layered = roll(3) === 0 && below !== null && !isFreed(below);
+  const near: BufferEvent | null = layered ? new FilterBufferEvent(below, null, null, BEV_OPT_CLOSE_ON_FREE) : below;
   const far = near === null ? null : new End(near, back, there, promises, roll, (what) => log.push(`server ${what}`));
   for (let i = 10 + roll(30); i > 0; i--) {
     const end = far === null || roll(2) === 0 ? client : far;
@@ -236,10 +241,11 @@ async function play(seed: number): Promise<void> {
     if (ms > 0) await sim.advance(ms);
     if (roll(150) === 0 && near !== null) {
       there.cut = back.cut = true;
-      const how = (["free", "reset", "close"] as const)[roll(3)]!;
+      const how = (["free", "reset", "close"] as const)[roll(3)];
       log.push(`server ${how}()`);
       if (how === "close") void near.close({ timeoutMs: 1000 });
-      else near[how]();
+      else if (how === "free") near.free();
+      else below?.reset();
     }
     if (roll(150) === 0) {
       there.cut = back.cut = true;
