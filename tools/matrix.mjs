@@ -8,13 +8,12 @@
  * docs/matrix.md. It takes most of an hour on two cores.
  */
 
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import { cpus } from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { buildDist } from "../tests/tools/build.mjs";
-import { endAllOnExit, run } from "../tests/tools/processes.mjs";
 import { findRuntime, plainEnvironment, ROOT } from "../tests/tools/runtimes.mjs";
 
 /** The oldest and the newest that are supported, and Node's lines between them; a version alone means its newest. */
@@ -29,9 +28,6 @@ const TESTS = ["tests/conformance/", "tests/stream/", "tests/programs/", "tests/
 const STARTS = ["tests/programs/", "tests/packaging/documents.test.ts"];
 /** Where each package has its program. */
 const PROGRAMS = { node: "node/bin/node", deno: "deno/deno", bun: "bun/bin/bun.exe" };
-/** All tests of a version. */
-const LIMIT_MS = 60 * 60_000;
-
 /** Says what a runtime can do, or why the library refuses it. Both the source and the package are asked. */
 const PROBE = `
 const [library] = globalThis.process.argv.slice(2);
@@ -44,7 +40,15 @@ try {
 }
 `;
 
-endAllOnExit();
+/** The tests that run now. They end what they have started when they are told to. */
+let running;
+for (const [signal, code] of [["SIGINT", 130], ["SIGTERM", 143]]) {
+  process.on(signal, () => {
+    if (running === undefined) process.exit(code);
+    running.once("close", () => process.exit(code));
+    running.kill("SIGTERM");
+  });
+}
 try {
   process.exitCode = await main(process.argv.slice(2));
 } catch (error) {
@@ -179,17 +183,33 @@ async function test(runtime, hosted, programs) {
     if (files.length === 0) continue;
     const args = [join(ROOT, "tests", "run.mjs"), runner, ...files];
     // The runner itself, and the builds, are Node's that runs this.
-    const result = await run(process.execPath, args, { cwd: ROOT, env, timeoutMs: LIMIT_MS, maxOutputBytes: 64 << 20 });
+    const output = await finished(args, env);
     const last = /^(\d+) passed, (\d+) failed(?:, (\d+) skipped)?$/m.exec(
-      result.output.split("\n").slice(-3).join("\n"),
+      output.split("\n").slice(-3).join("\n"),
     );
     const [passed = 0, failed = 1, skipped = 0] = last?.slice(1).map((text) => Number(text ?? 0)) ?? [];
     results.push({ passed, failed, skipped });
     const log = join(ROOT, "build", "matrix", `${name}-${version}-${what}.log`);
-    writeFileSync(log, result.output);
+    writeFileSync(log, output);
     if (failed > 0) console.log(`${name} ${version} has failed: see ${log}`);
   }
   return results;
+}
+
+/** Runs the test runner to its end. Each of its files has a limit of time. */
+function finished(args, env) {
+  return new Promise((resolve, reject) => {
+    let output = "";
+    running = spawn(process.execPath, args, { cwd: ROOT, env, stdio: ["ignore", "pipe", "pipe"] });
+    for (const stream of [running.stdout, running.stderr]) {
+      stream.setEncoding("utf8").on("data", (text) => void (output += text));
+    }
+    running.on("error", reject);
+    running.on("close", () => {
+      running = undefined;
+      resolve(output);
+    });
+  });
 }
 
 function counted({ passed, failed, skipped }) {

@@ -28,6 +28,29 @@ console.log(needs(), needs("node"), needs("no-such-program", "/proc", "127.0.0.2
   });
 });
 
+describe("npm run matrix", () => {
+  it("says what it can't read, before it installs anything", async () => {
+    for (
+      const [args, message] of [
+        [["--runtime", "node"], "Cannot read the arguments: no option is called --runtime\n"],
+        [["--runtimes", ""], "Cannot read the arguments: --runtimes names no runtime\n"],
+        [
+          ["--runtimes", "nod@24"],
+          "Cannot test nod@24: it is not node, deno or bun, with or without a version such as node@24\n",
+        ],
+        [["--runtimes=node", "no such file"], "No test file matches no such file\n"],
+      ] as const
+    ) {
+      const { code, output } = await run(node, ["tools/matrix.mjs", ...args], {
+        cwd: ROOT,
+        env: cleanEnvironment(),
+        timeoutMs: 30_000,
+      });
+      assertEquals([code, output], [1, message]);
+    }
+  });
+});
+
 describe("the test runner", () => {
   // Below tests/, since the runner looks there only; the name keeps it apart from a run beside this one.
   const folder = `tests/core/scratch-${process.pid}`;
