@@ -259,7 +259,7 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
   #watch(result: unknown): boolean {
     if (result === undefined || !isThenable(result)) return false;
     this.#bits |= BUSY;
-    if (this.#waiting === 0) this.#more.busySince = this.root.loop.now();
+    if (this.#waiting === 0) this.#more.busySince = this.root.loop.clock();
     Promise.resolve(result).then(() => this.#onSettled(), (error) => {
       this.#onIdle();
       this.failed(error);
@@ -348,7 +348,7 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
   onBack(): void {
     if (--this.#waiting > 0 || this.root.freed || (this.#bits & BUSY) === 0) return;
     const rare = this.#more;
-    rare.busySince = this.root.loop.now();
+    rare.busySince = this.root.loop.clock();
     if (rare.heldEnd !== null) this.#awaitOverdue();
   }
 
@@ -363,7 +363,7 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
     if (root.readTimeoutMs > 0) root.restartRead();
     root.idle?.restart();
     const message = this.#rare?.message;
-    if (message?.timed === true) root.loop.setDeadline(message, this.#protocol.messageTimeoutMs);
+    if (message?.timed === true) root.loop.setDeadline(message, this.#protocol.messageTimeoutMs, root.loop.clock());
     this.onProgress();
   }
 
@@ -431,7 +431,7 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
     if (stallTimeoutMs === Infinity) return;
     const { root } = this;
     const timer = this.#more.stall ??= new OwnerTimer(this, root, () => this.#onStalled());
-    root.loop.setDeadline(timer, stallTimeoutMs);
+    root.loop.setDeadline(timer, stallTimeoutMs, root.loop.clock());
   }
 
   onProgress(): void {

@@ -3,11 +3,12 @@
 import { checkDuration } from "../checks.ts";
 import { EV_TIMEOUT } from "../flags.ts";
 import type { SocketBufferEvent } from "../bufferevent/socket.ts";
+import { atDeadline } from "../loop/deadline.ts";
 import { loopOf } from "../loop/event_base.ts";
 import type { ConnListener } from "../listener.ts";
 import { type Names, readOptions } from "../names.ts";
 import type { ConnectionOwner } from "./owner.ts";
-import type { AbortSignalLike, TimerToken } from "../runtime.ts";
+import type { AbortSignalLike } from "../runtime.ts";
 import { Admission, type AdmissionCallbacks, type AdmissionLimits } from "./admission.ts";
 
 /** How long `Server.close()` lets connections finish, unless told. */
@@ -34,7 +35,8 @@ export class ServerCore {
   #onEmpty: (() => void) | null = null;
   /** How many connections are over, and their `close` callback has yet to run. */
   #toTell = 0;
-  #cut: TimerToken | null = null;
+  /** Takes back the deadline of `close()`. */
+  #stopCut: (() => void) | null = null;
   #cutAt = Infinity;
 
   constructor(
@@ -99,10 +101,9 @@ export class ServerCore {
     const cutAt = runtime.now() + Math.min(graceMs, 2 ** 30);
     const closing = this.#closing ??= this.#close();
     if (this.open.size > 0 && cutAt < this.#cutAt) {
-      if (this.#cut !== null) runtime.clearTimer(this.#cut);
+      this.#stopCut?.();
       this.#cutAt = cutAt;
-      this.#cut = runtime.setTimer(cutAt, () => {
-        this.#cut = null;
+      this.#stopCut = atDeadline(runtime, cutAt, () => {
         for (const owner of [...this.open.keys()]) owner.cancel();
       });
     }
@@ -115,7 +116,7 @@ export class ServerCore {
     const portFree = this.listener.close();
     if (this.open.size > 0) {
       await new Promise<void>((resolve) => this.#onEmpty = resolve);
-      if (this.#cut !== null) this.listener.base.runtime.clearTimer(this.#cut);
+      this.#stopCut?.();
     }
     // The `close` callbacks run in the loop, in their order; this is behind them.
     const { base } = this.listener;

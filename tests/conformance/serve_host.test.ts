@@ -134,7 +134,7 @@ describe(`serve() on ${host.name}`, () => {
     const server = await serve(LOCAL, { read: (bev) => void bev.writeBuffer(bev.input) });
     const [good, bad] = [await Client.open(portOf(server)), await Client.open(portOf(server))];
     await until("both are there", () => server.connections === 2);
-    const closed = server.close({ graceMs: 500 });
+    const closed = server.close({ graceMs: 3000 });
     good.bev.write("last words");
     good.bev.shutdown();
     await closed;

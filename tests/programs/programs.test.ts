@@ -24,41 +24,63 @@ function close(server: Server): Promise<void> {
   return new Promise((resolve) => void server.close(() => resolve()));
 }
 
+/**
+ * Sees to it that something takes less than so long, which the body marks by calling `mark` before and after it. On a
+ * busy machine anything can take long once: it is tried three times.
+ */
+function promptly(limitMs: number, body: (mark: () => void) => Promise<void>): () => Promise<void> {
+  return async () => {
+    const took: number[] = [];
+    while (took.length < 3) {
+      const marks: number[] = [];
+      await body(() => void marks.push(performance.now()));
+      const [begun = 0, ended = Infinity] = marks;
+      took.push(ended - begun);
+      if (ended - begun < limitMs) return;
+    }
+    assert(false, `it took ${took.map((ms) => ms.toFixed(0)).join(", ")} ms`);
+  };
+}
+
 for (const runtime of RUNTIMES) {
   for (const name of SERVERS) {
     describe(`${name} on ${runtime}`, () => {
       for (const signal of ["SIGTERM", "SIGINT"]) {
-        it(`stops at ${signal} with exit code 0, whatever its clients do`, async () => {
-          const server = await startServer(runtime, name);
-          const idle = await Client.open(server.port);
-          const partial = await Client.open(server.port);
-          await partial.send("half a l");
-          const stalled = await Client.open(server.port);
-          stalled.socket.pause();
-          for (let i = 0; i < 12; i++) stalled.socket.write(Buffer.alloc(1 << 20, "abcdefg\n"));
-          const answered = await Client.open(server.port);
-          await answered.send("Hello\n");
-          await answered.untilReceived(6);
-          await quiet(200);
-          const begun = performance.now();
-          assertEquals(await server.stop(signal), null);
-          const took = performance.now() - begun;
-          assert(took < 5000, `it took ${took.toFixed(0)} ms`);
-          assertEquals(server.printed(), "");
-          // An idle client sees an orderly end, not a reset.
-          await idle.untilEnd();
-          await answered.untilEnd();
-          for (const client of [partial, stalled]) client.reset();
-        });
+        it(
+          `stops at ${signal} with exit code 0, whatever its clients do`,
+          promptly(5000, async (stopping) => {
+            const server = await startServer(runtime, name);
+            const idle = await Client.open(server.port);
+            const partial = await Client.open(server.port);
+            await partial.send("half a l");
+            const stalled = await Client.open(server.port);
+            stalled.socket.pause();
+            for (let i = 0; i < 12; i++) stalled.socket.write(Buffer.alloc(1 << 20, "abcdefg\n"));
+            const answered = await Client.open(server.port);
+            await answered.send("Hello\n");
+            await answered.untilReceived(6);
+            await quiet(200);
+            stopping();
+            assertEquals(await server.stop(signal), null);
+            stopping();
+            assertEquals(server.printed(), "");
+            // An idle client sees an orderly end, not a reset.
+            await idle.untilEnd();
+            await answered.untilEnd();
+            for (const client of [partial, stalled]) client.reset();
+          }),
+        );
       }
 
-      it("stops at once when it has no clients", async () => {
-        const server = await startServer(runtime, name);
-        const begun = performance.now();
-        assertEquals(await server.stop(), null);
-        const took = performance.now() - begun;
-        assert(took < 1500, `it took ${took.toFixed(0)} ms`);
-      });
+      it(
+        "stops at once when it has no clients",
+        promptly(1500, async (stopping) => {
+          const server = await startServer(runtime, name);
+          stopping();
+          assertEquals(await server.stop(), null);
+          stopping();
+        }),
+      );
 
       it("says in one line that the port is taken, and exits with 1; the other goes on", async () => {
         const server = await startServer(runtime, name);
