@@ -2,7 +2,7 @@
  * A part of a file that several buffers can hold at once.
  */
 
-import { checkCount, checkFunction, checkInner, plain, show, stateError } from "../checks.ts";
+import { checkCount, checkFunction, checkInner, checkNoNul, plain, show, stateError } from "../checks.ts";
 import { EventError } from "../errors.ts";
 import { defaultRuntime } from "../runtime.ts";
 import { dropUser, releasesWait, runReleases, Source } from "./chunk.ts";
@@ -78,6 +78,7 @@ export class FileSegment {
     if (typeof path !== "string") {
       throw new TypeError(`Cannot open a file segment: the path must be a string: received ${show(path)}`);
     }
+    checkNoNul("open a file segment", "the path", path);
     checkCount("open a file segment", "the offset", offset);
     if (length !== undefined) checkCount("open a file segment", "the length", length);
     const runtime = defaultRuntime();

@@ -16,7 +16,7 @@ export function familyOf(hostname: string): "IPv4" | "IPv6" | undefined {
 }
 
 /** The longest name that DNS has; no path of a socket is so long. */
-const LONGEST_NAME = 253;
+export const LONGEST_NAME = 253;
 
 /** Gives an address as text: `127.0.0.1:80`, `[::1]:80`, `unix:/run/x`. */
 export function formatAddress(address: Address | ListenOptions | ConnectOptions): string {

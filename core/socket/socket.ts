@@ -217,10 +217,13 @@ export class Socket extends Pollable {
    *
    * @param on Whether to probe an idle peer
    * @param delayMs Idle milliseconds before the first probe, where `capabilities.keepAliveDelay`
+   * @throws {RangeError} When `delayMs` is not a duration, or above 2^31 − 1
    */
   setKeepAlive(on: boolean, delayMs: number = 0): void {
     checkBoolean("set keep-alive", "the setting", on);
-    checkDuration("set keep-alive", "delayMs", delayMs);
+    if (checkDuration("set keep-alive", "delayMs", delayMs) > LONGEST_DELAY_MS) {
+      throw new RangeError(`Cannot set keep-alive: delayMs is above ${LONGEST_DELAY_MS}: received ${delayMs}`);
+    }
     this.#stream.binding?.setKeepAlive(on, delayMs);
   }
 
@@ -239,6 +242,9 @@ export class Socket extends Pollable {
     this.close();
   }
 }
+
+/** The longest time until the first probe that every host takes: 24 days. */
+const LONGEST_DELAY_MS = 2 ** 31 - 1;
 
 function checkBuffer(call: string, buffer: EvBuffer, maxBytes: number): void {
   checkEvBuffer(call, buffer);

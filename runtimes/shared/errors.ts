@@ -5,8 +5,10 @@
  */
 
 import { encodeUtf8 } from "../../core/buffer/utf8.ts";
+import { shorten } from "../../core/checks.ts";
 import { EventError } from "../../core/errors.ts";
 import type { Address } from "../../core/runtime.ts";
+import { LONGEST_NAME } from "../../core/socket/address.ts";
 
 /** What every host says in its own words; here it is the same text on each. */
 const REASONS: { readonly [code: string]: string } = {
@@ -101,7 +103,7 @@ export function show(
   address: { hostname?: string | undefined; port?: number | undefined; path?: string | undefined },
 ): string {
   if (address.path !== undefined) {
-    return address.path === "" ? "an unnamed unix socket" : address.path.replace(/^\0/, "@");
+    return address.path === "" ? "an unnamed unix socket" : shorten(address.path, LONGEST_NAME).replace(/^\0/, "@");
   }
   const { hostname = "127.0.0.1", port } = address;
   const text = hostname.includes(":") ? `[${hostname}]` : hostname;

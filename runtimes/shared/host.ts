@@ -21,8 +21,8 @@ import type {
   TransportBinding,
   TransportSink,
 } from "../../core/runtime.ts";
-import { unsupported } from "../../core/checks.ts";
-import { checkHostname } from "../../core/socket/address.ts";
+import { shorten, unsupported } from "../../core/checks.ts";
+import { checkHostname, LONGEST_NAME } from "../../core/socket/address.ts";
 import { hostCompressor } from "./compression.ts";
 import { checkPath, DENIED, failure, longestPath, show } from "./errors.ts";
 import type { HostGlobals, HostTimer } from "../types/host.ts";
@@ -269,7 +269,7 @@ export abstract class HostRuntime implements Runtime {
         await file.close();
       }
     } catch (error) {
-      throw failure(`read ${path}`, error, "read");
+      throw failure(`read ${shorten(path, LONGEST_NAME)}`, error, "read");
     }
   }
 

@@ -34,7 +34,7 @@ export function wordsLaws(makeSubject: () => Subject, can: Readonly<Capabilities
         `Cannot listen on ${path}/missing/socket: no such file or directory (ENOENT)`,
       );
       const long = path + "x".repeat(305);
-      assertMatch(await words(long), /^Cannot listen on \S+x: the path is longer than \d+ bytes \(EINVAL\)$/);
+      assertMatch(await words(long), /^Cannot listen on \S+x…?: the path is longer than \d+ bytes \(EINVAL\)$/);
       await scene.listen({ path });
       assertEquals(await words(path), `Cannot listen on ${path}: the address is in use (EADDRINUSE)`);
       assertEquals(
@@ -62,7 +62,7 @@ export function wordsLaws(makeSubject: () => Subject, can: Readonly<Capabilities
       );
       assertMatch(
         await words({ path: path + "x".repeat(305) }),
-        /^Cannot connect to \S+x: the path is longer than \d+ bytes \(EINVAL\)$/,
+        /^Cannot connect to \S+x…?: the path is longer than \d+ bytes \(EINVAL\)$/,
       );
     }));
 
