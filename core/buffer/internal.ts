@@ -7,6 +7,7 @@
 
 import { blame, type BufferOwner, FRONT_CLOSED, refuse } from "./chain.ts";
 import { EventError } from "../errors.ts";
+import { cancelCallbacks } from "./callbacks.ts";
 import { checkChain } from "./check.ts";
 import { DETACHED, lost } from "./chunk.ts";
 import { chainOf, checkedChain, type EvBuffer } from "./evbuffer.ts";
@@ -109,6 +110,11 @@ export function checkEvBuffer(verb: string, value: EvBuffer): void {
 export function checkFront(buffer: EvBuffer, verb: string): void {
   const chain = checkedChain(verb, buffer);
   if ((chain.state & FRONT_CLOSED) !== 0) refuse(chain, verb);
+}
+
+/** No change callback of a buffer is called any more. */
+export function silenceBuffer(buffer: EvBuffer): void {
+  cancelCallbacks(chainOf(buffer));
 }
 
 /** What is wrong when the memory of the first `n` bytes is gone; null when it is there. O(chunks). */

@@ -17,7 +17,7 @@ import {
 } from "../flags.ts";
 import { EventError } from "../errors.ts";
 import type { EvBuffer } from "../buffer/evbuffer.ts";
-import { type BufferOwner, setBufferOwner } from "../buffer/internal.ts";
+import { type BufferOwner, setBufferOwner, silenceBuffer } from "../buffer/internal.ts";
 import type { EventBase } from "../loop/event_base.ts";
 import type { AbortSignalLike } from "../runtime.ts";
 import { BevEvent } from "./bev_event.ts";
@@ -589,6 +589,8 @@ export abstract class BevCore extends BevState implements BufferOwner {
   /** No callback is called any more. What has the bytes still hears that it was freed. */
   protected silence(): void {
     this.callbacks = null;
+    silenceBuffer(this.input);
+    silenceBuffer(this.output);
     this.#forgetPending();
     const { side } = this;
     if (side === null || side.occupant === null) return;
@@ -689,9 +691,32 @@ export abstract class BevCore extends BevState implements BufferOwner {
     this.#forgetPending();
     this.rate?.release();
     this.setIdleTimeout(0);
-    this.onFree();
-    this.#freeBuffer(this.output);
-    this.#freeBuffer(this.input);
+    // All of it, whatever throws: a release callback, or a function of the user's.
+    try {
+      this.onFree();
+    } finally {
+      try {
+        this.#freeBuffer(this.output);
+      } finally {
+        try {
+          this.#freeBuffer(this.input);
+        } finally {
+          this.#tellFreed();
+        }
+      }
+    }
+  }
+
+  /** As `free()`, where nobody could catch what is thrown. */
+  protected freeAtLast(): void {
+    try {
+      this.free();
+    } catch (error) {
+      this.loop.runtime.report(error);
+    }
+  }
+
+  #tellFreed(): void {
     const { side, owner } = this;
     if (side !== null) {
       (side.occupant ?? side.departed)?.onFreed?.();

@@ -179,6 +179,18 @@ export class FilterCore extends BevCore implements FilterOwner {
     return this.freed || this.closing !== null || this.below.freed;
   }
 
+  /** What was made before is told, and what was taken is not forgotten: only the call that threw is lost. */
+  onThrow(run: FilterRun, state: number): void {
+    if (this.over) return;
+    if (run === this.#outward) {
+      if ((state & TAKEN) !== 0) this.#tookOutput();
+    } else if ((state & MADE) !== 0) {
+      this.#timers.restartRead();
+      this.trigger(EV_READ, 0);
+      this.checkHigh();
+    }
+  }
+
   /** Runs the filters of the directions, and calls back. In the loop only. */
   pump(what: number): void {
     if ((what & EV_READ) !== 0) this.#pumpInput();
@@ -261,8 +273,9 @@ export class FilterCore extends BevCore implements FilterOwner {
   /** All of the output has gone through: the filter gets its last call, and what is below finishes too. */
   #passOnShutdown(): void {
     if (this.#shutDown) return;
-    this.#shutDown = true;
     const state = this.#outward.finished ? 0 : this.#runOutward(BEV_FINISHED);
+    // Only now: it may have thrown, and is called again then.
+    this.#shutDown = true;
     if (this.freed || this.closing !== null) return;
     if (!this.below.freed) this.below.shutdown();
     this.above?.onOutputBelow();
@@ -362,7 +375,7 @@ export class FilterCore extends BevCore implements FilterOwner {
     const { below } = this;
     if (this.freed || below.freed) {
       const nothingLost = this.output.length === 0;
-      this.free();
+      this.freeAtLast();
       return this.closing = Promise.resolve(nothingLost);
     }
     this.silence();
@@ -379,7 +392,7 @@ export class FilterCore extends BevCore implements FilterOwner {
     }
     if (this.output.length > 0) whole = false;
     const settle = (failed: { error: unknown } | null): void => {
-      this.free();
+      this.freeAtLast();
       if (failed !== null) throw failed.error;
     };
     return this.closing = below.close(timeoutMs).then((delivered) => {
@@ -394,9 +407,12 @@ export class FilterCore extends BevCore implements FilterOwner {
 
   /** Down to the bottom of the stack, whatever owns it. */
   override reset(): void {
-    // Before free(), which may own it and would end it with a FIN.
-    this.below.reset();
-    this.free();
+    try {
+      // Before free(), which may own it and would end it with a FIN.
+      this.below.reset();
+    } finally {
+      this.free();
+    }
   }
 
   override get failure(): EventError | null {
@@ -412,9 +428,12 @@ export class FilterCore extends BevCore implements FilterOwner {
     try {
       if (!this.over) this.#runOutward(BEV_FLUSH);
     } finally {
-      // Before free(), which may own it and would drop its output.
-      this.below.abandon();
-      this.free();
+      try {
+        // Before free(), which may own it and would drop its output.
+        this.below.abandon();
+      } finally {
+        this.free();
+      }
     }
   }
 

@@ -28,6 +28,8 @@ export interface FilterOwner {
   readonly over: boolean;
   /** Whether its buffers are gone. */
   readonly freed: boolean;
+  /** The filter, or a change callback of a buffer, has thrown; `state` is what the run had come to. */
+  onThrow(run: FilterRun, state: number): void;
 }
 
 /** One direction. */
@@ -84,16 +86,25 @@ export class FilterRun {
       if (calls === MAX_CALLS && mode === BEV_NORMAL) return state | MORE;
       const sourceLength = source.length;
       const destinationLength = destination.length;
-      const result = this.#call(limit, mode);
+      let result: number;
+      try {
+        result = this.#call(limit, mode);
+      } catch (error) {
+        this.finished = false;
+        owner.onThrow(this, state | this.#change(sourceLength, destinationLength));
+        throw error;
+      }
       if (owner.over) return state;
-      let change = 0;
-      if (source.length < sourceLength) change |= TAKEN;
-      if (destination.length > destinationLength) change |= MADE;
+      const change = this.#change(sourceLength, destinationLength);
       state |= change;
       if (result === BEV_ERROR) return state | FAILED;
       // One that says that it has made progress and has changed nothing would say so for ever.
       if (result === BEV_NEED_MORE || change === 0) return state | EXHAUSTED;
     }
+  }
+
+  #change(sourceLength: number, destinationLength: number): number {
+    return (this.source.length < sourceLength ? TAKEN : 0) | (this.destination.length > destinationLength ? MADE : 0);
   }
 
   /** Calls the filter: for it alone the end that is closed to the user is open. */

@@ -6,6 +6,7 @@
 import { EV_WRITE } from "../flags.ts";
 import { EvBuffer } from "../buffer/evbuffer.ts";
 import { consume, moveBytes } from "../buffer/internal.ts";
+import { ownBuffer } from "../buffer/own_buffer.ts";
 import { atDeadline } from "../loop/deadline.ts";
 import type { ReadinessObserver } from "../loop/source.ts";
 import type { Stream } from "../socket/stream.ts";
@@ -35,7 +36,7 @@ export function sendLast(
 }
 
 class LastOutput implements ReadinessObserver {
-  readonly bytes: EvBuffer = new EvBuffer();
+  readonly bytes: EvBuffer;
   readonly #dropped: EvBuffer = new EvBuffer();
   readonly #stream: Stream;
   readonly #rate: RateLimits | null;
@@ -47,6 +48,7 @@ class LastOutput implements ReadinessObserver {
   #cancelSleep: (() => void) | null = null;
 
   constructor(stream: Stream, rate: RateLimits | null, settle: (delivered: boolean) => void) {
+    this.bytes = ownBuffer(stream.runtime);
     this.#stream = stream;
     this.#rate = rate;
     this.#settle = settle;
@@ -102,6 +104,12 @@ class LastOutput implements ReadinessObserver {
     this.#stop();
     this.#stream.unobserve(this);
     this.#stream.finish(this.bytes, this.#settle);
+    this.#drop();
+  }
+
+  /** What could not be sent: memory of the user's is given back. */
+  #drop(): void {
+    consume(this.bytes, this.bytes.length);
   }
 
   #stop(): void {
@@ -118,5 +126,6 @@ class LastOutput implements ReadinessObserver {
   onSourceClosed(): void {
     this.#stop();
     this.#settle(false);
+    this.#drop();
   }
 }

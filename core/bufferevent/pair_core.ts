@@ -50,14 +50,33 @@ export class PairCore extends BevCore {
     const to = this.partner;
     if (this.freed) return;
     if (to === null) return this.#failOutput();
-    if (to.closing !== null) this.#dropOutput();
-    else this.#moveTo(to, push);
-    if (this.finishing && this.output.length === 0 && this.partner !== null) this.partner.#onPartnerFinished();
+    const before = this.output.length;
+    try {
+      if (to.closing !== null) consume(this.output, before);
+      else this.#moveTo(to, push);
+    } finally {
+      // Also when a change callback has thrown: the bytes are there.
+      this.#moved(to, before);
+    }
+  }
+
+  #moved(to: PairCore, before: number): void {
+    if (this.freed) return;
+    const { length } = this.output;
+    if (length < before && !to.freed) {
+      to.checkHigh();
+      if (to.closing === null) {
+        to.#timers.restartRead();
+        to.trigger(EV_READ, 0);
+      }
+      this.#timers.restartWrite();
+      this.trigger(EV_WRITE, 0);
+    }
+    if (this.finishing && length === 0 && this.partner !== null) this.partner.#onPartnerFinished();
   }
 
   #moveTo(to: PairCore, push: boolean): void {
     const { output } = this;
-    let moved = false;
     while (output.length > 0 && !to.freed) {
       if (!push && !(to.reading && (this.writing || this.closing !== null))) break;
       let most = output.length;
@@ -74,27 +93,12 @@ export class PairCore extends BevCore {
         break;
       }
       const n = moveBytes(output, to.input, most);
-      moved = true;
       if (to.rate !== null) to.rate.spent(EV_READ, n);
       if (this.rate !== null) this.rate.spent(EV_WRITE, n);
       // What listens to the buffers may have freed either.
       if (this.freed || to.freed) return;
       to.checkHigh();
     }
-    if (!moved) return;
-    to.#timers.restartRead();
-    this.#timers.restartWrite();
-    to.trigger(EV_READ, 0);
-    this.trigger(EV_WRITE, 0);
-  }
-
-  /** The partner is being closed, and drops what arrives. */
-  #dropOutput(): void {
-    if (this.output.length === 0) return;
-    consume(this.output, this.output.length);
-    if (this.freed) return;
-    this.#timers.restartWrite();
-    this.trigger(EV_WRITE, 0);
   }
 
   // ---- what the user, the watermarks and the limits want
@@ -219,7 +223,7 @@ export class PairCore extends BevCore {
     const { partner } = this;
     if (this.freed || partner === null) {
       const nothingLost = this.output.length === 0;
-      this.free();
+      this.freeAtLast();
       return this.closing = Promise.resolve(nothingLost);
     }
     this.silence();
@@ -233,15 +237,24 @@ export class PairCore extends BevCore {
         this.#settle = null;
         cancel();
         this.loop.hold(-1, true);
-        this.free();
+        this.freeAtLast();
         resolve(delivered);
       };
     });
-    consume(this.input, this.input.length);
-    partner.#transfer();
-    this.#transfer();
+    this.#quietly(() => consume(this.input, this.input.length));
+    this.#quietly(() => partner.#transfer());
+    this.#quietly(() => this.#transfer());
     this.#settleIfDone();
     return this.closing;
+  }
+
+  /** What a change or release callback throws is no reason not to close. */
+  #quietly(fn: () => void): void {
+    try {
+      fn();
+    } catch (error) {
+      this.loop.runtime.report(error);
+    }
   }
 
   #settleIfDone(): void {
@@ -265,10 +278,13 @@ export class PairCore extends BevCore {
    */
   override abandon(): void {
     if (this.freed || this.closing !== null) return;
-    this.#transfer(true);
-    const { partner } = this;
-    if (partner !== null) partner.#onPartnerFinished();
-    this.free();
+    try {
+      this.#transfer(true);
+    } finally {
+      const { partner } = this;
+      if (partner !== null) partner.#onPartnerFinished();
+      this.free();
+    }
   }
 
   override get priority(): number {

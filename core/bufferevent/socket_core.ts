@@ -305,7 +305,7 @@ export class SocketCore extends BevCore implements Flushable {
       this.checkHigh();
       return;
     }
-    const n = this.rate === null ? stream.receiveInto(this.input, most) : this.rate.receive(stream, this.input, most);
+    const n = this.#receive(stream, most);
     // A callback of the input may have freed it.
     if (this.freed) return;
     if (n > 0) {
@@ -329,6 +329,17 @@ export class SocketCore extends BevCore implements Flushable {
     else if (stream.ended || stream.gone) this.#onReadEnd(BEV_EVENT_EOF, undefined);
     // Somebody else has received what was there.
     else if ((what & EV_TIMEOUT) !== 0) this.readTimedOut();
+  }
+
+  #receive(stream: Stream, most: number): number {
+    const { input, rate } = this;
+    try {
+      return rate === null ? stream.receiveInto(input, most) : rate.receive(stream, input, most);
+    } catch (error) {
+      // A change callback of the input has thrown: the bytes are there all the same.
+      this.trigger(EV_READ, 0);
+      throw error;
+    }
   }
 
   #onReadEnd(what: number, error: EventError | undefined): void {
@@ -411,7 +422,7 @@ export class SocketCore extends BevCore implements Flushable {
       // Steps are only seen where the user is told before all has left.
       const step = this.maxSingleWrite > 0 ? this.maxSingleWrite : this.writeLow > 0 ? 16384 : output.length;
       const most = Math.min(step, output.length);
-      const n = this.rate === null ? stream.writeFrom(output, most) : this.rate.send(stream, output, most);
+      const n = this.#send(stream, most);
       // A callback of the output may have freed or stopped it.
       if (this.freed || this.stream !== stream || (this.enabled & EV_WRITE) === 0) return;
       if (n > 0 && output.length <= this.writeLow && this.wantsWrite) {
@@ -431,6 +442,20 @@ export class SocketCore extends BevCore implements Flushable {
     if (!this.finishing) return;
     stream.shutdown();
     if (this.owner !== null) this.owner.onDirectionOver();
+  }
+
+  #send(stream: Stream, most: number): number {
+    const { output, rate } = this;
+    try {
+      return rate === null ? stream.writeFrom(output, most) : rate.send(stream, output, most);
+    } catch (error) {
+      // A change callback of the output has thrown: what was sent has left, and the rest goes on.
+      if (!this.freed && this.stream === stream && this.writing) {
+        if (output.length <= this.writeLow && this.wantsWrite) this.loop.activate(this.#write, SENT);
+        this.loop.queueFlush(this);
+      }
+      throw error;
+    }
   }
 
   /** Nothing is left to send: the write event waits no longer, but tells what it has to tell. */
@@ -470,7 +495,7 @@ export class SocketCore extends BevCore implements Flushable {
     // An attempt to connect that nothing was written for is given up: nobody would get anything of the connection.
     if (this.freed || stream === null || (waits && this.output.length === 0 && stream.unsent === 0)) {
       const nothingLost = this.output.length === 0;
-      this.free();
+      this.freeAtLast();
       stream?.close();
       return this.closing = Promise.resolve(nothingLost);
     }
@@ -488,7 +513,7 @@ export class SocketCore extends BevCore implements Flushable {
         cancel();
         loop.hold(-1, true);
         if (!delivered) this.owner?.onUndelivered(stream.error);
-        this.free();
+        this.freeAtLast();
         resolve(delivered);
       };
       if (!waits && (rate === null || this.output.length === 0)) stream.finish(this.output, settle);

@@ -9,7 +9,7 @@
 
 import { EAGAIN, ENOTCONN, EV_CLOSED, EV_READ, EV_WRITE } from "../flags.ts";
 import { EventError } from "../errors.ts";
-import { EvBuffer } from "../buffer/evbuffer.ts";
+import type { EvBuffer } from "../buffer/evbuffer.ts";
 import {
   asDetached,
   checkFront,
@@ -22,6 +22,7 @@ import {
   unpin,
 } from "../buffer/internal.ts";
 import type { Loan } from "../buffer/loan.ts";
+import { ownBuffer } from "../buffer/own_buffer.ts";
 import type { Address, Runtime, TransportBinding, TransportSink } from "../runtime.ts";
 import { atDeadline } from "../loop/deadline.ts";
 import type { Handshake } from "./handshake.ts";
@@ -184,6 +185,12 @@ export class Stream extends StreamState implements TransportSink, Lingering {
     if (error !== undefined) this.rare.error = error;
     if (!this.closed) this.notify(EV_READ | EV_WRITE | EV_CLOSED, inHostCallback);
     this.#finished(error === undefined && this.unsent === 0);
+    this.#dropUnsent();
+  }
+
+  /** Nobody can send it any more: memory of the user's is given back. */
+  #dropUnsent(): void {
+    if (this.#unsent !== null) consume(this.#unsent, this.#unsent.length);
   }
 
   // ---- receiving
@@ -250,7 +257,7 @@ export class Stream extends StreamState implements TransportSink, Lingering {
   send(data: Uint8Array): number {
     const code = this.#unsendable("send", data.length);
     if (code !== 0 || data.length === 0) return code;
-    const unsent = this.#unsent ??= new EvBuffer();
+    const unsent = this.#unsent ??= ownBuffer(this.runtime);
     const room = SEND_LIMIT - unsent.length;
     if (room <= 0) return EAGAIN;
     const taken = data.length <= room ? data.length : room;
@@ -267,7 +274,7 @@ export class Stream extends StreamState implements TransportSink, Lingering {
     if (code !== 0 || wanted === 0) return code;
     const lost = lostIn(from, wanted);
     if (lost !== null) throw lost;
-    const unsent = this.#unsent ??= new EvBuffer();
+    const unsent = this.#unsent ??= ownBuffer(this.runtime);
     const room = SEND_LIMIT - unsent.length;
     if (room <= 0) return EAGAIN;
     let taken = unsent.length === 0 ? this.#writeFrom(from, wanted) : 0;
@@ -344,7 +351,7 @@ export class Stream extends StreamState implements TransportSink, Lingering {
    * through, the connection is not established.
    */
   startTls(handshake: Handshake, last: EvBuffer): void {
-    const unsent = this.#unsent ??= new EvBuffer();
+    const unsent = this.#unsent ??= ownBuffer(this.runtime);
     moveBytes(last, unsent, last.length);
     this.handshake = handshake;
     this.state &= ~CONNECTED;
@@ -386,7 +393,7 @@ export class Stream extends StreamState implements TransportSink, Lingering {
    */
   finish(last: EvBuffer, onFinished: (delivered: boolean) => void): void {
     if (last.length > 0 && this.connected && !this.shut && !this.gone) {
-      const unsent = this.#unsent ??= new EvBuffer();
+      const unsent = this.#unsent ??= ownBuffer(this.runtime);
       moveBytes(last, unsent, last.length);
       this.#writeFrom(unsent, unsent.length);
     }
@@ -404,7 +411,7 @@ export class Stream extends StreamState implements TransportSink, Lingering {
    */
   closeAfter(last: EvBuffer, until: number): void {
     if (last.length > 0 && this.connected && !this.shut && !this.gone) {
-      const unsent = this.#unsent ??= new EvBuffer();
+      const unsent = this.#unsent ??= ownBuffer(this.runtime);
       moveBytes(last, unsent, last.length);
       this.#writeFrom(unsent, unsent.length);
     }
@@ -454,7 +461,7 @@ export class Stream extends StreamState implements TransportSink, Lingering {
     this.state |= CLOSED;
     if (!wasClosed) this.release();
     this.dropReceived();
-    this.#unsent?.drain(this.#unsent.length);
+    this.#dropUnsent();
     this.#endHandshake();
     this.#settle();
     this.#finished(false);

@@ -250,9 +250,13 @@ abstract class Transformer {
     const more = made === output.length && gone === source.length;
     const given = input.length;
     this.#owed = more ? 1 : 0;
-    source.drain(more ? gone - 1 : gone);
     const kept = Math.min(made, keep);
-    if (kept > 0) destination.add(kept === scratch.length ? scratch : scratch.subarray(0, kept));
+    try {
+      // First of all: a change callback may use another filter, and with it this memory. One that throws costs nothing.
+      if (kept > 0) destination.add(kept === scratch.length ? scratch : scratch.subarray(0, kept));
+    } finally {
+      source.drain(more ? gone - 1 : gone);
+    }
     return given;
   }
 }
@@ -326,7 +330,8 @@ class Decompressing extends Transformer {
     try {
       given = this.step(source, destination, most, left);
     } catch (error) {
-      this.error = error as EventError;
+      if (!(error instanceof EventError) || error.code !== "EV_COMPRESSED_INVALID") throw error;
+      this.error = error;
       return BEV_ERROR;
     }
     const { made } = this;

@@ -79,9 +79,13 @@ function front(source: EvBuffer, most: number): Uint8Array | null {
 }
 
 function done(source: EvBuffer, taken: number, destination: EvBuffer, made: Uint8Array): number {
-  source.drain(taken);
-  // What is short is packed with what is there.
-  if (made.length < COPY_BYTES) destination.add(made);
-  else destination.addReference(made);
+  try {
+    // What is short is packed with what is there.
+    if (made.length < COPY_BYTES) destination.add(made);
+    else destination.addReference(made);
+  } finally {
+    // Also when a change callback has thrown.
+    source.drain(taken);
+  }
   return BEV_OK;
 }

@@ -2,7 +2,7 @@
 //
 // 1. A seed decides what is at the bottom, the filters, the rate limits, the faults of the network, and what each of the
 //    two ends does when: it writes, reads, waits, changes watermarks, half-closes, closes, frees, resets, in callbacks and
-//    between them. Now and then a filter or a callback throws.
+//    between them. Now and then a filter, a callback, a change callback or a release callback throws.
 // 2. Every byte says where it belongs. What arrives is the beginning of what was written, in order and once. An end that
 //    has freed or closed itself is called back no more. A clean end means that all has come, unless the writer has thrown
 //    output away by free(); so does close() that has given true.
@@ -128,6 +128,8 @@ class End {
   readonly bev: BufferEvent;
   readonly #roll: Dice;
   readonly #layers: BufferEvent[];
+  /** Whether its filters lose nothing when a change or release callback throws in the middle of them. */
+  readonly #sturdy: boolean;
   /** How many bytes were written, and how many were received. */
   written = 0;
   received = 0;
@@ -142,21 +144,33 @@ class End {
   drainedWhenFreed = false;
   closed: boolean | null = null;
   threw = false;
+  /** How many pieces of memory were adopted, and were released. */
+  adopted = 0;
+  released = 0;
   /** How many calls of `drained()` have not settled. */
   waits = 0;
   /** Whether callbacks do nothing but read any more. */
   calm = false;
 
-  constructor(name: string, bottom: BufferEvent, layers: BufferEvent[], roll: Dice) {
+  constructor(name: string, bottom: BufferEvent, layers: BufferEvent[], roll: Dice, sturdy: boolean) {
     this.name = name;
     this.#layers = [bottom, ...layers];
     this.bev = layers.at(-1) ?? bottom;
     this.#roll = roll;
+    this.#sturdy = sturdy;
     this.bev.setCallbacks({
       read: () => this.#onRead(),
       write: () => this.#onWrite(),
       event: (_bev, what, error) => this.#onEvent(what, error),
     });
+    for (const buffer of [this.bev.input, this.bev.output]) {
+      if (roll(12) > 0 || !sturdy) continue;
+      let calls = 1 + roll(10);
+      buffer.addCallback(() => {
+        assertEquals(this.over, "", `a change callback of ${this.name}`);
+        if (--calls === 0) throw new Thrown("a change callback");
+      });
+    }
   }
 
   #called(): void {
@@ -193,7 +207,12 @@ class End {
 
   take(most: number): void {
     const bytes = new Uint8Array(Math.min(most, this.bev.input.length));
-    this.bev.read(bytes);
+    try {
+      this.bev.read(bytes);
+    } catch (error) {
+      // A change callback: the bytes are here.
+      if (!(error instanceof Thrown)) throw error;
+    }
     for (const byte of bytes) {
       if (byte !== byteAt(this.received)) throw new Error(`${this.name}: byte ${this.received} is wrong`);
       this.received++;
@@ -207,7 +226,12 @@ class End {
     if (this.#roll(2) === 0) this.bev.write(bytes);
     else {
       const buffer = new EvBuffer();
-      buffer.addReference(bytes);
+      this.adopted++;
+      const throws = this.#roll(30) === 0 && this.#sturdy;
+      buffer.addReference(bytes, () => {
+        this.released++;
+        if (throws) throw new Thrown("a release callback");
+      });
       this.bev.writeBuffer(buffer);
     }
   }
@@ -216,7 +240,12 @@ class End {
     if (this.over !== "") return;
     this.over = "free";
     this.drainedWhenFreed = !this.failed && !this.finished && coreOf(this.bev).queued === 0;
-    this.bev.free();
+    try {
+      this.bev.free();
+    } catch (error) {
+      // A release callback.
+      if (!(error instanceof Thrown)) throw error;
+    }
   }
 
   close(timeoutMs = 5000): void {
@@ -263,7 +292,11 @@ class End {
     else if (what === 36) this.free();
     else if (what === 37 && roll(2) === 0) {
       this.over = "reset";
-      coreOf(bev).reset();
+      try {
+        coreOf(bev).reset();
+      } catch (error) {
+        if (!(error instanceof Thrown)) throw error;
+      }
     } else if (what === 39) bev.setTimeouts(roll(2) * roll(200), roll(2) * roll(200));
     else if (what === 38 && roll(3) === 0) throw new Thrown("a callback");
   }
@@ -279,11 +312,19 @@ class End {
   calmDown(): void {
     this.calm = true;
     if (this.over !== "") return;
-    this.bev.setWatermark(EV_READ, 0, 0);
-    this.bev.setWatermark(EV_WRITE, 0, 0);
     this.bev.setTimeouts(null, null);
-    if (!this.failed) this.bev.enable(EV_READ | EV_WRITE);
-    else if (this.heard === null) this.bev.enable(EV_READ);
+    // A change callback throws once at most.
+    for (let tries = 0; tries < 3; tries++) {
+      try {
+        this.bev.setWatermark(EV_READ, 0, 0);
+        this.bev.setWatermark(EV_WRITE, 0, 0);
+        if (!this.failed) this.bev.enable(EV_READ | EV_WRITE);
+        else if (this.heard === null) this.bev.enable(EV_READ);
+        break;
+      } catch (error) {
+        if (!(error instanceof Thrown)) throw error;
+      }
+    }
     this.take(Infinity);
   }
 }
@@ -350,16 +391,25 @@ async function build(sim: SimRuntime, base: EventBase, roll: Dice, fragile: bool
   if (roll(3) === 0) near.setRateLimit(limits);
   if (roll(4) === 0) far.setRateLimit(limits);
   const filters = { made: 0, freed: 0 };
+  let sturdy = true;
   const tops: [BufferEvent[], BufferEvent[]] = [[], []];
   for (let height = roll(4); height > 0; height--) {
-    const layer = roll(12) === 0 ? throwing(roll) : LAYERS[roll(LAYERS.length)] as Layer;
+    const which = roll(LAYERS.length);
+    const layer = roll(12) === 0 ? throwing(roll) : LAYERS[which] as Layer;
+    if (layer !== LAYERS[0] && layer !== LAYERS.at(-1)) sturdy = false;
     for (const [stack, bottom] of [[tops[0], near], [tops[1], far]] as const) {
       const options = BEV_OPT_CLOSE_ON_FREE | (roll(3) === 0 ? BEV_OPT_DEFER_CALLBACKS : 0);
       filters.made++;
       stack.push(layer(stack.at(-1) ?? bottom, options, () => void filters.freed++));
     }
   }
-  return { near: new End("near", near, tops[0], roll), far: new End("far", far, tops[1], roll), fragile, filters, end };
+  return {
+    near: new End("near", near, tops[0], roll, sturdy),
+    far: new End("far", far, tops[1], roll, sturdy),
+    fragile,
+    filters,
+    end,
+  };
 }
 
 /** Runs the loop for a span, whatever is thrown. @returns Whether something was */
@@ -385,6 +435,7 @@ async function play(seed: number): Promise<void> {
     ? {}
     : { jitterMs: roll(3), segmentCut: roll(3) / 5, connectionReset: fragile ? 0.002 : 0 };
   const sim = simRuntime({ seed, latencyMs: roll(4) / 2, faults, maxSteps: 3_000_000 });
+  Object.defineProperty(sim, "report", { value: (error: unknown) => assert(error instanceof Thrown, String(error)) });
   const base = new EventBase({ runtime: sim, priorities: 1 + roll(2) });
   const stack = await build(sim, base, roll, fragile);
   const { near, far } = stack;
@@ -403,6 +454,7 @@ async function play(seed: number): Promise<void> {
   for (const end of ends) end.free();
   stack.end();
   await during(sim, base, 10);
+  for (const end of ends) assertEquals(end.released, end.adopted, `memory of ${end.name} that was released`);
   for (const end of ends) assertEquals(end.waits, 0, `calls of drained() of ${end.name} that have not settled`);
   for (const end of ends) if (end.over === "close") assert(end.closed !== null, `${end.name}: close() has not settled`);
   assertEquals(stack.filters.freed, stack.filters.made, "filters that were told that they were freed");
@@ -425,7 +477,7 @@ async function settle(sim: SimRuntime, base: EventBase, stack: Stack, threw: boo
   for (const end of [near, far]) if (end.over === "" && !end.finished) end.close(PATIENCE_MS / 2);
   const [open] = [near, far].filter(({ over }) => over === "");
   for (let ms = 0; ms < PATIENCE_MS; ms += 100) {
-    await during(sim, base, 100);
+    threw = await during(sim, base, 100) || threw;
     for (const end of [near, far]) if (end.over === "") end.take(Infinity);
     if (
       [near, far].every((end) => end.over === "" ? end.heard !== null : end.over !== "close" || end.closed !== null)
