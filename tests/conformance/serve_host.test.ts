@@ -56,7 +56,7 @@ class Client {
 }
 
 async function until(what: string, holds: () => boolean): Promise<void> {
-  for (let i = 0; i < 1000 && !holds(); i++) await new Promise((resolve) => setTimeout(resolve, 10));
+  for (let i = 0; i < 4000 && !holds(); i++) await new Promise((resolve) => setTimeout(resolve, 10));
   assert(holds(), what);
 }
 

@@ -59,7 +59,7 @@ async function codeOf(promise: Promise<unknown>): Promise<string> {
 }
 
 async function nothingOpen(): Promise<void> {
-  for (let i = 0; i < 200 && host.openHandles > 0; i++) await new Promise((resolve) => setTimeout(resolve, 10));
+  for (let i = 0; i < 4000 && host.openHandles > 0; i++) await new Promise((resolve) => setTimeout(resolve, 10));
   assertEquals(host.openHandles, 0);
 }
 

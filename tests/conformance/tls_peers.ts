@@ -13,7 +13,7 @@ import {
   type SocketBufferEvent,
 } from "../../mod.ts";
 
-const LIMIT_MS = 10_000;
+const LIMIT_MS = 40_000;
 
 /** Why tests of TLS are skipped, or false. */
 export function noTls(host: Runtime): string | false {

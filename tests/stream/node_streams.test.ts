@@ -56,12 +56,12 @@ describe(`node:http over Duplex.fromWeb() on ${host.name}`, { skip: needs("Duple
       assertEquals(answer, `POST /${i} 1000000`);
     }
     agent.destroy();
-    for (let i = 0; i < 500 && closed.length < opened; i++) await new Promise((resolve) => setTimeout(resolve, 10));
+    for (let i = 0; i < 4000 && closed.length < opened; i++) await new Promise((resolve) => setTimeout(resolve, 10));
     assert(opened >= 6);
     assertEquals([server.connections, closed.length], [0, opened]);
     await server.close({ graceMs: 5000 });
     // One that was destroyed waits for its client, for 5 s at most.
-    for (let i = 0; i < 1000 && host.openHandles > 0; i++) await new Promise((resolve) => setTimeout(resolve, 10));
+    for (let i = 0; i < 4000 && host.openHandles > 0; i++) await new Promise((resolve) => setTimeout(resolve, 10));
     assertEquals(host.openHandles, 0);
   });
 });

@@ -190,7 +190,7 @@ describe("socketsConnect() with TLS", { skip }, () => {
     const early = socketsConnect({ hostname: "localhost", port }, { secureTransport: "on", tls: { ca } });
     await early.writable.getWriter().write("hello");
     await early.close();
-    for (let i = 0; i < 500 && received < 10; i++) await new Promise((resolve) => setTimeout(resolve, 10));
+    for (let i = 0; i < 4000 && received < 10; i++) await new Promise((resolve) => setTimeout(resolve, 10));
     assertEquals(received, 10);
     await server.close({ graceMs: 0 });
   });
