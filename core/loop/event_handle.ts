@@ -28,7 +28,7 @@ class UserEvent extends LoopEvent {
       throw new TypeError("Cannot make an EventCore: EventBase.event() makes it");
     }
     super(loop, source, what, loop.queues.length >> 1);
-    if (source instanceof Source) this.state |= AFTER_POLL;
+    if (source !== null) this.state |= AFTER_POLL;
     this.callback = callback;
   }
 
@@ -282,7 +282,7 @@ export class EventHandle extends EventCore {
     event.source = isPollable(source) ? sourceOf(source) : source;
     event.what = what;
     event.callback = cb;
-    event.state = event.source instanceof Source ? AFTER_POLL : 0;
+    event.state = source === null ? 0 : AFTER_POLL;
     event.level = event.loop.queues.length >> 1;
     event.extra = null;
   }

@@ -170,7 +170,7 @@ export class Loop {
     this.#pollHandled = this.#pollBegan;
     this.#pollBegan = -1;
     this.#pollTurns = POLL_TURNS;
-    if (this.#ready.length === 0) this.#endPoll();
+    if (this.#ready.length === 0 && !this.signals.waiting) this.#endPoll();
     if (this.#dispatching && !this.#inTurn && this.#scheduled === "none") this.#turn();
   };
   readonly #abortBound = (): void => {
@@ -722,6 +722,8 @@ export class Loop {
     this.#resolve = this.#reject = null;
     this.#signal?.removeEventListener("abort", this.#abortBound);
     this.#signal = null;
+    // What the last poll has brought may be deleted before the next loop.
+    this.#pollHandled = -1;
     this.#clearHostTimer();
   }
 

@@ -19,7 +19,7 @@ export const FREED = 8;
 /** In `LoopEvent.state`: `unref()` was called: it does not keep the loop running. */
 export const UNREF = 16;
 /**
- * In `LoopEvent.state`: its timeout is one of I/O. The loop tells it only when the host has been polled since the
+ * In `LoopEvent.state`: its timeout is one of I/O, or of a signal. The loop tells it only when the host has been polled since the
  * deadline: what arrived in time restarts the timer first.
  */
 export const AFTER_POLL = 32;

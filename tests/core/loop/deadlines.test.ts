@@ -11,6 +11,7 @@ import {
   EAGAIN,
   EV_PERSIST,
   EV_READ,
+  EV_SIGNAL,
   EV_TIMEOUT,
   EVLOOP_NO_EXIT_ON_EMPTY,
   EVLOOP_NONBLOCK,
@@ -466,6 +467,50 @@ describe("a timeout of I/O is told behind a poll of the host (law 9)", () => {
     sim.clearTimer(reader);
     bev.free();
     await scene.end();
+  });
+
+  it("by the next loop, when a callback has thrown while the poll's events were told", async () => {
+    for (const priorities of [1, 2]) {
+      const scene = new Scene({ priorities });
+      const { base, host, sim } = scene;
+      const [one, its] = await scene.connection();
+      const [other, others] = await scene.connection();
+      const [silent] = await scene.connection();
+      const seen: unknown[] = [];
+      base.event(silent, EV_READ, (_, what) => seen.push(what)).add(250);
+      const throws = base.event(one, EV_READ | EV_PERSIST, () => {
+        throw new Error("enough");
+      });
+      const waits = base.event(other, EV_READ | EV_PERSIST, () => seen.push("not deleted"));
+      throws.priority = 0;
+      for (const event of [throws, waits]) event.add();
+      sim.setTimer(sim.now() + 100, () => [its, others].forEach((peer) => peer.send("x")));
+      base.timer(() => host.defer(() => host.block(500))).add(50);
+      assertEquals(await sim.run(base.dispatch()).catch((error: Error) => error.message), "enough");
+      await sim.advance(10);
+      for (const event of [throws, waits]) event.free();
+      assertEquals([await sim.run(base.dispatch()), seen], ["empty", [EV_TIMEOUT]]);
+      for (const socket of [one, other, silent]) socket.close();
+      await scene.end();
+    }
+  });
+
+  it("of an event on a signal, when it was raised in time", async () => {
+    for (const priorities of [1, 2]) {
+      const scene = new Scene({ priorities });
+      const { base, host, sim } = scene;
+      const seen: number[] = [];
+      const event = base.event("SIGUSR1", EV_SIGNAL | EV_PERSIST, (_, what) => seen.push(what));
+      event.add(250);
+      sim.setTimer(sim.now() + 100, () => sim.raise("SIGUSR1"));
+      base.timer(() => host.defer(() => host.block(500))).add(50);
+      await scene.during(700);
+      assertEquals(seen, [EV_SIGNAL]);
+      await scene.during(100);
+      assertEquals(seen, [EV_SIGNAL, EV_TIMEOUT]);
+      event.free();
+      await scene.end();
+    }
   });
 
   it("of connecting, when the connection is there in time", async () => {
