@@ -14,6 +14,10 @@ const KNOWN: Readonly<Record<string, { readonly words: string; there(): boolean 
     words: "there is no /proc to see a process's memory and sockets",
     there: () => existsSync("/proc/self/fd"),
   },
+  "::1": {
+    words: "this machine has no IPv6 (::1)",
+    there: () => Object.values(networkInterfaces()).some((all) => all?.some(({ address }) => address === "::1")),
+  },
   "127.0.0.2": { words: "127.0.0.2 is not an address of this machine", there: hasSecondLoopback },
   "ulimit": {
     words: "a limit of open files (ulimit -n) is known to hold on Linux alone",
@@ -35,7 +39,7 @@ const found = new Map<string, boolean>();
 /**
  * Says why a test is skipped.
  *
- * @param what `/proc`, `127.0.0.2`, `ulimit`, `nc -N`, `Duplex.fromWeb`, or names of programs
+ * @param what `/proc`, `::1`, `127.0.0.2`, `ulimit`, `nc -N`, `Duplex.fromWeb`, or names of programs
  * @returns What is missing, in words; false where all is there
  */
 export function needs(...what: string[]): string | false {
@@ -51,6 +55,11 @@ function isThere(what: string): boolean {
     found.set(what, there);
   }
   return there;
+}
+
+/** As {@linkcode needs}, for a test that runs on the simulator too: that lacks nothing. */
+export function needsOn(runtime: { readonly name: string }, ...what: string[]): string | false {
+  return runtime.name !== "sim" && needs(...what);
 }
 
 /** Linux has all of 127.0.0.0/8 on its loopback interface, others what was added to it. */
