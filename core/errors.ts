@@ -119,7 +119,7 @@ export function invariant(condition: boolean, message: string): asserts conditio
 export function toEventError(tried: string, reason: unknown, code?: string, syscall?: string): EventError {
   if (reason instanceof EventError) return reason as EventError;
   const hostCode = (reason as { code?: unknown } | null | undefined)?.code;
-  const text = reason instanceof Error ? reason.message : String(reason);
+  const text = reason instanceof Error ? reason.message : typeof reason === "string" ? reason : show(reason);
   const finalCode = code ?? (typeof hostCode === "string" && hostCode !== "" ? hostCode : "EIO");
   return new EventError(`Cannot ${tried}: ${text} (${finalCode})`, { code: finalCode, syscall, cause: reason });
 }

@@ -1,5 +1,6 @@
 /** One direction of a filter: two buffers, the user's function between them, and when it is called (rules F1, F2, F7). */
 
+import { show } from "../checks.ts";
 import { BEV_ERROR, BEV_FINISHED, BEV_NEED_MORE, BEV_NORMAL, BEV_OK } from "../flags.ts";
 import type { EvBuffer } from "../buffer/evbuffer.ts";
 import { asDetached } from "../buffer/internal.ts";
@@ -118,7 +119,9 @@ export class FilterRun {
     try {
       const result = filter(source, destination, limit, mode);
       if (result === BEV_OK || result === BEV_NEED_MORE || result === BEV_ERROR) return result;
-      throw new TypeError(`Cannot filter: the result is not BEV_OK, BEV_NEED_MORE or BEV_ERROR: received ${result}`);
+      throw new TypeError(
+        `Cannot filter: the result is not BEV_OK, BEV_NEED_MORE or BEV_ERROR: received ${show(result)}`,
+      );
     } catch (error) {
       this.#lost = asDetached(error);
       if (this.#lost === null) throw error;

@@ -57,6 +57,8 @@ class Bench {
   readonly failures: Failure[] = [];
   calls = 0;
   refused = 0;
+  /** What the last call has given. */
+  result: unknown;
   readonly #maker: Maker | null;
   readonly #skips: (prototype: object) => boolean;
   #world = new World();
@@ -103,7 +105,39 @@ class Bench {
     if (outcome !== null && !(outcome.error instanceof api.EventError)) {
       this.failures.push({ call: callable.name, why: `refuses good values: ${outcome.error}` });
     }
+    const { result } = this;
+    if (outcome === null && isObject(result)) given.push({ by: callable.name, result });
     await this.#fresh();
+  }
+
+  /** Calls with good values, and reads the getters, when the object is over. */
+  async fuzzEnded(end: string, callables: readonly Callable[]): Promise<void> {
+    const finish = async (): Promise<object> => {
+      const object = await this.subject();
+      const ended = (object as Record<string, () => unknown>)[end]!();
+      if (ended instanceof Promise) ended.catch(() => {});
+      await this.#world.pass(60_000);
+      this.#world.thrown.length = 0;
+      return object;
+    };
+    for (const callable of callables) {
+      await finish();
+      const call = `${callable.name}(…) after ${end}()`;
+      this.calls++;
+      const outcome = await this.#call(callable, await this.#args(callable));
+      const why = outcome === null ? null : wrongError(outcome.error);
+      if (why !== null) this.failures.push({ call, why });
+      this.#hear(call);
+    }
+    const object = await finish();
+    for (const name of this.#getters) {
+      try {
+        void (object as Record<PropertyKey, unknown>)[name];
+      } catch (error) {
+        const why = wrongError(error);
+        if (why !== null) this.failures.push({ call: `${String(name)} after ${end}()`, why });
+      }
+    }
   }
 
   /** Each name that is read of an object, by itself; and the elements of a list. */
@@ -244,7 +278,8 @@ class Bench {
     this.#given = args;
     try {
       const result = callable.call(this.#subject?.object ?? null, args);
-      if (result instanceof Promise) result.catch((error) => failed = { error });
+      this.result = result;
+      if (result instanceof Promise) result.then((value) => this.result = value, (error) => failed = { error });
       await this.#world.pass(result instanceof Promise ? 20 : 3);
     } catch (error) {
       failed = { error };
@@ -366,7 +401,35 @@ async function fuzzClass(name: string, maker: Maker, use: (bench: Bench) => Benc
     // The classes that stand above are tried by themselves.
     .filter(({ name: each }) => !inheritsPublicly(Class, each.slice(name.length + 1).replace(/=$/, "")));
   for (const callable of found) await bench.fuzz(callable);
+  for (const end of ["free", "close", "reset", "return", "remove"]) {
+    const ends = found.find(({ name: each }) => each === `${name}.${end}`);
+    // `EvBuffer.remove()` ends nothing.
+    if (ends !== undefined && (end !== "remove" || ends.parameters.length === 0)) await bench.fuzzEnded(end, found);
+  }
 }
+
+function isObject(value: unknown): value is object {
+  return typeof value === "object" && value !== null;
+}
+
+/** The methods of an object without a class of its own, as a text. */
+function shapeOf(object: object): string {
+  return Object.keys(object).filter((name) => typeof (object as Record<string, unknown>)[name] === "function").sort()
+    .join(" ");
+}
+
+/** Whether an object is the language's, or the host's. */
+function isForeign(object: object): boolean {
+  const { constructor } = object as { constructor?: { name: string } };
+  if (Array.isArray(object) || /Iterator|Generator/.test(Object.prototype.toString.call(object))) return true;
+  return constructor !== Object && constructor !== undefined &&
+    (globalThis as Record<string, unknown>)[constructor.name] === constructor;
+}
+
+/** What gives an opaque token, and the adapter of the real host. */
+const OPAQUE = /\.setTimer$|^detectRuntime$/;
+/** Objects that public functions have given. */
+const given: { by: string; result: object }[] = [];
 
 // Not inside the tests: the runner of Node follows each promise there, and makes them ten times as slow.
 const outcomes = new Map<string, Outcome>();
@@ -383,6 +446,22 @@ for (const [name, maker] of Object.entries(SUBJECTS)) {
 describe("a wrong call", () => {
   it("is tried on every public class", () => {
     for (const [name] of classes) assert(name in SUBJECTS, `${name} is public and not in SUBJECTS of stage.ts: add it`);
+  });
+
+  it("is tried on every object that a public function gives", async () => {
+    const prototypes = new Set<unknown>(publicPrototypes);
+    const shapes = new Set<string>([""]);
+    for (const maker of Object.values(SUBJECTS)) {
+      const { object } = await maker.make(new World());
+      prototypes.add(Object.getPrototypeOf(object));
+      shapes.add(shapeOf(object));
+    }
+    prototypes.delete(Object.prototype);
+    const unknown = given.filter(({ by, result }) => {
+      if (OPAQUE.test(by) || isForeign(result) || prototypes.has(Object.getPrototypeOf(result))) return false;
+      return Object.getPrototypeOf(result) !== Object.prototype || !shapes.has(shapeOf(result));
+    }).map(({ by, result }) => `${by}() gives ${Object.getPrototypeOf(result)?.constructor?.name} ${shapeOf(result)}`);
+    assertEquals(unknown, [], "add a maker of it to SUBJECTS of stage.ts");
   });
 
   for (const [name, { failures, broken }] of outcomes) {
