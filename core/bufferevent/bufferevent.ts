@@ -106,6 +106,7 @@ export abstract class BufferEvent<Ctx = unknown> {
    * when it is over. libevent: `bufferevent_setcb`.
    *
    * @param cb The callbacks; the object is kept, not copied
+   * @throws {TypeError} When a callback is not a function, and when a plain object has a function by another name
    */
   setCallbacks(cb: BufferEventCallbacks<this> | null): void {
     if (cb !== null) checkOnce(cb);

@@ -152,7 +152,8 @@ function keepDispatching(base: EventBase): void {
  * @param options Where to listen, limits and timeouts
  * @param callbacks What to call, one object for all connections
  * @returns The server
- * @throws {TypeError} When there are both a `read` and a `line` callback
+ * @throws {TypeError} When an option or a callback is of the wrong type or has an unknown name, and when there are both
+ * `read` and `line`
  * @throws {RangeError} When an option is out of range
  * @throws {EventError} `EADDRINUSE`, `EADDRNOTAVAIL`, `EACCES`, …; `EV_FREED` when the base was freed
  *
