@@ -52,6 +52,31 @@ export function port(text: string, lowest: number): number {
   return number;
 }
 
+/** The values of named arguments: text or numbers, as their defaults are. */
+export type Options<Defaults> = { [Name in keyof Defaults]: Defaults[Name] extends number ? number : string };
+
+/**
+ * Reads named arguments: `--name value`, in any order.
+ *
+ * @param args What is left of the arguments
+ * @param defaults The names, and the values of those that are not given; a number means that only numbers are taken
+ * @returns All values
+ */
+export function named<Defaults extends { readonly [name: `--${string}`]: string | number }>(
+  args: readonly string[],
+  defaults: Defaults,
+): Options<Defaults> {
+  const all: { [name: string]: string | number } = { ...defaults };
+  for (let i = 0; i < args.length; i += 2) {
+    const [name = "", value = ""] = args.slice(i, i + 2);
+    if (!Object.hasOwn(all, name)) refuse(`Cannot take the argument "${name}"`);
+    const isNumber = typeof all[name] === "number";
+    if (value === "" || (isNumber && !/^\d+$/.test(value))) refuse(`Cannot take "${value}" for ${name}`);
+    all[name] = isNumber ? Number(value) : value;
+  }
+  return all as Options<Defaults>;
+}
+
 /** Says where a server listens, now that it does. */
 export function announce(address: Address): void {
   if ("port" in address) console.log(`listening on ${address.hostname}:${address.port}`);

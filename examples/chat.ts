@@ -1,7 +1,7 @@
 /**
- * A chat server: `chat [port] [connections]`. Try it with `nc 127.0.0.1 9877`.
+ * A chat server: `chat [PORT] [--max CONNECTIONS] [--patience SECONDS] [--rate LINES]`. Try it with `nc 127.0.0.1 9877`.
  *
- * Lines end with LF or CR LF and have at most 512 bytes. A line is said to everyone in the room, but for these:
+ * Lines end with LF or CR LF and have at most 512 bytes. The server sends a line to everyone in the room, except these:
  *
  *     /nick NAME     takes a name
  *     /join ROOM     goes to another room
@@ -9,14 +9,37 @@
  *     /rooms         which rooms there are
  *     /quit          leaves
  *
- * What the server says begins with `*`, what others say with `<NAME>`. Nobody is waited for: who does not read what is
- * said is told so, and dropped.
+ * The server's own lines begin with `*`, those of others with `<NAME>`. The server waits for nobody: it tells a client
+ * that reads too slowly, writes too much or says nothing for too long, and drops it.
  */
 
-import { BEV_EVENT_EOF, EV_WRITE, EventBase, serve, type SocketBufferEvent } from "trivent";
-import { announce, main, onStop, port, refuse } from "./_common.ts";
+import {
+  BEV_EVENT_EOF,
+  BEV_EVENT_READING,
+  BEV_EVENT_TIMEOUT,
+  EV_RATE_LIMIT_MAX,
+  EventBase,
+  EventError,
+  serve,
+  type SocketBufferEvent,
+  TokenBucketConfig,
+} from "trivent";
+import { announce, main, named, onStop, port, refuse } from "./_common.ts";
+
+/** The arguments, and their values when they are not given. */
+const DEFAULTS = {
+  /** How many clients there may be at a time; further ones wait. */
+  "--max": 10_000,
+  /** How many seconds a client may say nothing, take for one line, or leave what is sent to it untaken. */
+  "--patience": 600,
+  /** How many lines a second a client may send for long. */
+  "--rate": 20,
+};
 
 const MAX_LINE = 512;
+/** How many lines a client may send at once; after more it waits. Three times as many are too much. */
+const BURST = 16;
+const TICKS_PER_SECOND = 10;
 const MAX_NAME = 16;
 const LOBBY = "lobby";
 /** With so much output that waits, somebody is too slow. What the systems hold comes on top. */
@@ -48,20 +71,32 @@ const COMMANDS: { readonly [name: string]: (member: Member, argument: string) =>
   "/quit": (member) => end(member, "goodbye", "has left"),
 };
 
-await main("chat [port] [connections]", async (args) => {
-  if (args.length > 2) refuse(`Cannot take ${args.length} arguments`);
-  const [where = "9877", most = "10000"] = args;
-  const maxConnections = port(most, 1);
+await main("chat [PORT] [--max CONNECTIONS] [--patience SECONDS] [--rate LINES]", async ([where = "9877", ...args]) => {
+  const options = named(args, DEFAULTS);
+  if (Object.values(options).includes(0)) refuse("Cannot serve nobody: all arguments are positive numbers");
+  const patienceMs = options["--patience"] * 1000;
   const base = new EventBase();
+  const rateLimit = new TokenBucketConfig({
+    readRate: Math.ceil(options["--rate"] * MAX_LINE / TICKS_PER_SECOND),
+    readBurst: Math.max(BURST, options["--rate"]) * MAX_LINE,
+    writeRate: EV_RATE_LIMIT_MAX,
+    writeBurst: EV_RATE_LIMIT_MAX,
+    tickMs: 1000 / TICKS_PER_SECOND,
+  });
   const server = await serve<Member>({
     base,
     hostname: "127.0.0.1",
     port: port(where, 0),
-    maxConnections,
+    maxConnections: options["--max"],
     maxLine: MAX_LINE,
+    // From here on write() gives false: see announceIn().
+    writeHigh: MAX_OUTPUT,
+    readTimeoutMs: patienceMs,
+    messageTimeoutMs: patienceMs,
+    writeTimeoutMs: patienceMs,
   }, {
     open(bev) {
-      bev.setWatermark(EV_WRITE, 0, MAX_OUTPUT);
+      bev.setRateLimit(rateLimit);
       const member: Member = { bev, name: freeName(), room: LOBBY };
       bev.context = member;
       names.set(member.name, member);
@@ -69,25 +104,28 @@ await main("chat [port] [connections]", async (args) => {
       enter(member, LOBBY);
     },
     line(bev, line) {
+      // A short line costs as much as a long one: each goes to the whole room.
+      bev.decrementReadLimit(MAX_LINE - line.length);
+      if (bev.readLimit < -2 * rateLimit.readBurst) return end(bev.context, "you say too much", "has said too much");
       const text = decoder.decode(line).replace(/\p{Cc}/gu, "");
       const command = /^\/\S*/.exec(text)?.[0];
       if (command === undefined) say(bev.context, text);
       else if (Object.hasOwn(COMMANDS, command)) COMMANDS[command]?.(bev.context, text.slice(command.length).trim());
       else tell(bev.context, `* there is no ${command}\n`);
     },
-    event(bev, what, error) {
-      if ((what & BEV_EVENT_EOF) !== 0) end(bev.context, "goodbye", "has left");
-      else if (error?.code === "EV_LINE_TOO_LONG") end(bev.context, "your line is too long", "has said too much");
-      else {
-        gone(bev.context, "is gone");
-        bev.free();
-      }
+    event({ context: member }, what, error) {
+      if ((what & BEV_EVENT_EOF) !== 0) end(member, "goodbye", "has left");
+      else if (error?.code === "EV_LINE_TOO_LONG") end(member, "your line is too long", "has said too much");
+      else if (what === (BEV_EVENT_READING | BEV_EVENT_TIMEOUT)) end(member, "you are too slow", "was too slow");
+      else member.bev.reset();
     },
-    error: (error) => console.error((error as Error).message),
+    // However it came to its end: reset, out of time, or since a callback has failed.
+    close: ({ context: member }) => void gone(member, "is gone"),
+    error: (error) => console.error(error instanceof EventError ? error.message : error),
   });
 
   onStop(base, () => {
-    for (const { context } of server) end(context as Member, "the server stops", "");
+    for (const { context } of server) end(context, "the server stops", "");
     void server.close({ graceMs: FAREWELL_MS });
   });
   announce(server.address);

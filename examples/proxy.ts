@@ -1,6 +1,6 @@
 /**
  * A TCP proxy, with TLS on either side if wanted: `proxy PORT HOST:PORT [--cert FILE --key FILE] [--tls yes]
- * [--ca FILE] [--max CONNECTIONS] [--rate BYTES] [--idle SECONDS] [--grace SECONDS]`.
+ * [--ca FILE] [--max CONNECTIONS] [--rate BYTES] [--idle SECONDS] [--handshake SECONDS] [--grace SECONDS]`.
  *
  * What arrives on one side is sent on the other, both ways, until both have finished. A side that does not read makes the
  * other wait, and a failure of one cuts the other. At `kill` it accepts nobody any more, and lets connections finish.
@@ -20,10 +20,10 @@ import {
   SocketBufferEvent,
   TokenBucketConfig,
 } from "trivent";
-import { announce, main, onStop, port, refuse } from "./_common.ts";
+import { announce, main, named, onStop, type Options, port, refuse } from "./_common.ts";
 
 const USAGE = "proxy PORT HOST:PORT [--cert FILE --key FILE] [--tls yes] [--ca FILE] [--max CONNECTIONS] " +
-  "[--rate BYTES] [--idle SECONDS] [--grace SECONDS]";
+  "[--rate BYTES] [--idle SECONDS] [--handshake SECONDS] [--grace SECONDS]";
 const CONNECT_TIMEOUT_MS = 10_000;
 const TICKS_PER_SECOND = 10;
 
@@ -42,14 +42,16 @@ const DEFAULTS = {
   "--rate": Infinity,
   /** After how many seconds without a byte a connection is cut. */
   "--idle": 300,
+  /** How many seconds a client may take for the handshake of TLS. */
+  "--handshake": 10,
   /** How many seconds connections may go on after `kill`. */
   "--grace": 10,
 };
-type Options = { [Name in keyof typeof DEFAULTS]: (typeof DEFAULTS)[Name] };
 
 await main(USAGE, async ([listenPort, target, ...args]) => {
   if (listenPort === undefined || target === undefined) refuse("Cannot do without a port and where to");
-  const options = parse(args);
+  const options = named(args, DEFAULTS);
+  check(options);
   const upstream: ConnectOptions = { ...endpoint(target), timeoutMs: CONNECT_TIMEOUT_MS };
   if (options["--tls"] === "yes") upstream.tls = options["--ca"] === "" ? {} : { ca: await read(options["--ca"]) };
   const tls = options["--cert"] === ""
@@ -59,7 +61,14 @@ await main(USAGE, async ([listenPort, target, ...args]) => {
   const group = options["--rate"] === Infinity ? null : rateLimit(base, options["--rate"]);
 
   const server = await serve(
-    { base, hostname: "127.0.0.1", port: port(listenPort, 0), tls, maxConnections: options["--max"] },
+    {
+      base,
+      hostname: "127.0.0.1",
+      port: port(listenPort, 0),
+      tls,
+      maxConnections: options["--max"],
+      handshakeTimeoutMs: options["--handshake"] * 1000,
+    },
     {
       open(client) {
         if (group !== null) client.joinRateLimitGroup(group);
@@ -103,18 +112,13 @@ function endpoint(text: string): { hostname: string; port: number } {
   return { hostname, port: port(text.slice(colon + 1), 1) };
 }
 
-function parse(args: readonly string[]): Options {
-  const all: { [name: string]: string | number } = { ...DEFAULTS };
-  for (let i = 0; i < args.length; i += 2) {
-    const [name = "", value = ""] = args.slice(i, i + 2);
-    if (!Object.hasOwn(all, name)) refuse(`Cannot take the argument "${name}"`);
-    const isNumber = typeof all[name] === "number";
-    if (value === "" || (isNumber && !/^\d+$/.test(value))) refuse(`Cannot take "${value}" for ${name}`);
-    all[name] = isNumber ? Number(value) : value;
+function check(options: Options<typeof DEFAULTS>): void {
+  if (options["--max"] === 0 || options["--rate"] === 0) {
+    refuse("Cannot serve nobody: --max and --rate are positive numbers");
   }
-  if (all["--max"] === 0 || all["--rate"] === 0) refuse("Cannot serve nobody: --max and --rate are positive numbers");
-  if ((all["--cert"] === "") !== (all["--key"] === "")) refuse("Cannot speak TLS without both --cert and --key");
-  return all as Options;
+  if ((options["--cert"] === "") !== (options["--key"] === "")) {
+    refuse("Cannot speak TLS without both --cert and --key");
+  }
 }
 
 async function read(file: string): Promise<Uint8Array> {

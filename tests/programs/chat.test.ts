@@ -108,7 +108,53 @@ for (const runtime of RUNTIMES) {
       await late.untilEnd();
     });
 
+    it("lets a client that writes too much wait, and sends one away that does not stop", async () => {
+      const [quick, flooder, other] = await Promise.all(
+        ["quick", "flooder", "hearer"].map((n) => join(server.port, n)),
+      );
+      assert(quick !== undefined && flooder !== undefined && other !== undefined);
+      // More than a second's lines, but not so many that it is taken for a flood.
+      const few = Array.from({ length: 30 }, (_, i) => `few ${i}`);
+      await quick.send(`${few.join("\n")}\n`);
+      await flooder.send("spam\n".repeat(10_000));
+      await flooder.untilEnd();
+      assertEquals(lines(flooder).at(-1), "* you say too much");
+      await other.until("all of the quick one's", () => lines(other).includes("<quick> few 29"));
+      assertEquals(said(other).filter((line) => line.startsWith("<quick>")), few.map((line) => `<quick> ${line}`));
+      const spam = said(other).filter((line) => line.startsWith("<flooder>")).length;
+      assert(spam > 0 && spam < 200, `${spam} lines of the flooder were heard`);
+      for (const client of [quick, other]) {
+        client.end();
+        await client.untilEnd();
+      }
+    });
+  });
+
+  describe(`chat on ${runtime} with other limits`, () => {
+    it("sends one away that says nothing, or too little of a line, for --patience", async () => {
+      const server = await startServer(runtime, "chat", ["--patience", "1"]);
+      const [silent, slow, talker] = [
+        await join(server.port, "silent"),
+        await join(server.port, "slow"),
+        await join(server.port, "talker"),
+      ];
+      const talk = setInterval(() => talker.socket.write("still here\n"), 200);
+      const drip = setInterval(() => slow.socket.write("."), 200);
+      for (const client of [silent, slow]) {
+        await client.untilEnd();
+        assertEquals(lines(client).at(-1), "* you are too slow");
+      }
+      clearInterval(drip);
+      await talker.until("the news", () => lines(talker).includes("* slow was too slow"));
+      clearInterval(talk);
+      talker.end();
+      await talker.untilEnd();
+      assertEquals(await server.stop(), null);
+      assertEquals(server.printed(), "");
+    });
+
     it("drops who does not read, with a message, and the others hear everything", async () => {
+      const server = await startServer(runtime, "chat", ["--rate", "1000000"]);
       const [fast, slow, talker] = [
         await join(server.port, "fast", "hall"),
         await join(server.port, "slow", "hall"),
@@ -140,6 +186,8 @@ for (const runtime of RUNTIMES) {
         client.end();
         await client.untilEnd();
       }
+      assertEquals(await server.stop(), null);
+      assertEquals(server.printed(), "");
     });
   });
 

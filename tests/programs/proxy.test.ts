@@ -1,9 +1,9 @@
 // The proxy in the middle of programs that know nothing of it: redis-benchmark and a Redis server, curl and an HTTPS
 // server; and its limits.
 
-import { execFileSync, spawnSync } from "node:child_process";
+import { spawnSync } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
 import { createServer as createHttpServer, type RequestListener } from "node:http";
 import { createServer as createHttpsServer } from "node:https";
 import { type AddressInfo, createServer, type Server } from "node:net";
@@ -14,7 +14,16 @@ import { assert, assertEquals, assertMatch } from "@std/assert";
 import { needs } from "../tools/needs.ts";
 import { start } from "../tools/processes.mjs";
 import { plainEnvironment, RUNTIMES } from "../tools/runtimes.mjs";
-import { Client, eventually, feed, quiet, type RunningServer, startServer, withoutTls } from "./workshop.ts";
+import {
+  Client,
+  eventually,
+  feed,
+  makeCertificate,
+  quiet,
+  type RunningServer,
+  startServer,
+  withoutTls,
+} from "./workshop.ts";
 
 const MIB = 1 << 20;
 
@@ -334,30 +343,4 @@ function assertOnlyGone(printed: string): void {
 /** Whether nobody listens on a port. */
 function refused(port: number): boolean {
   return spawnSync("nc", ["-z", "127.0.0.1", String(port)]).status !== 0;
-}
-
-/** A certificate for localhost, and the authority that has signed it in `ca.pem`. */
-function makeCertificate(directory: string): { key: Buffer; cert: Buffer } {
-  const at = (name: string): string => join(directory, name);
-  const openssl = (...args: string[]): void => void execFileSync("openssl", args, { stdio: "pipe" });
-  const newKey = ["req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
-  openssl(
-    ...newKey,
-    "-x509",
-    "-keyout",
-    at("ca.key"),
-    "-out",
-    at("ca.pem"),
-    "-days",
-    "2",
-    "-subj",
-    "/CN=Test authority",
-  );
-  openssl(...newKey, "-keyout", at("leaf.key"), "-out", at("leaf.csr"), "-subj", "/CN=localhost");
-  writeFileSync(at("leaf.ext"), "subjectAltName=DNS:localhost,IP:127.0.0.1\n");
-  openssl(
-    ...["x509", "-req", "-in", at("leaf.csr"), "-CA", at("ca.pem"), "-CAkey", at("ca.key"), "-CAcreateserial"],
-    ...["-out", at("leaf.pem"), "-days", "2", "-extfile", at("leaf.ext")],
-  );
-  return { key: readFileSync(at("leaf.key")), cert: readFileSync(at("leaf.pem")) };
 }

@@ -1,8 +1,9 @@
 // What the tests of the programs share: servers under a runtime, clients of several kinds, and what a process holds.
 
-import { spawn } from "node:child_process";
-import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { execFileSync, spawn } from "node:child_process";
+import { readdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
 import { connect, type Socket } from "node:net";
+import { join } from "node:path";
 import { assert, assertEquals, fail } from "@std/assert";
 import { needs } from "../tools/needs.ts";
 import { endAllOnExit, start } from "../tools/processes.mjs";
@@ -10,6 +11,7 @@ import {
   collecting,
   exampleCommand,
   findRuntime,
+  inspecting,
   plainEnvironment,
   ROOT,
   type RuntimeName,
@@ -91,7 +93,10 @@ export async function startMeasuredCommand(
   runtime: RuntimeName,
   command: { file: string; args: string[] },
 ): Promise<MeasuredServer> {
-  const server = await startCommand(collecting(runtime, command));
+  return measured(await startCommand(collecting(runtime, command)));
+}
+
+function measured(server: RunningServer): MeasuredServer {
   const report = /^collected, (\d+) bytes are used\n/gm;
   const reports = (): RegExpExecArray[] => [...server.printed().matchAll(report)];
   return {
@@ -102,6 +107,47 @@ export async function startMeasuredCommand(
       process.kill(server.pid, "SIGUSR2");
       await eventually("the garbage is collected", () => reports().length > before);
       return { resident: residentMiB(server.pid), used: Number(reports().at(-1)?.[1]) / 2 ** 20 };
+    },
+  };
+}
+
+/** A server that can also say what its event bases hold. */
+export interface InspectedServer extends MeasuredServer {
+  /** What it holds now. */
+  holds(): Promise<Holds>;
+}
+
+/** What the event bases of a server hold. */
+export interface Holds {
+  /** `Runtime.openHandles`. */
+  handles: number;
+  /** Events that were added. */
+  events: number;
+  /** Events that are active. */
+  active: number;
+  /** Timers of the host that have not fired. */
+  timers: number;
+  /** The beginning of `EventBase.dumpEvents()`. */
+  dump: string;
+}
+
+/** Starts a server of `examples/` of which all is to be known. */
+export async function startInspected(
+  runtime: RuntimeName,
+  name: string,
+  moreArgs: readonly string[] = [],
+): Promise<InspectedServer> {
+  const server = measured(await startCommand(inspecting(runtime, exampleCommand(runtime, name, ["0", ...moreArgs]))));
+  const report = /^holds (.*)\n/gm;
+  const reports = (): RegExpExecArray[] => [...server.printed().matchAll(report)];
+  return {
+    ...server,
+    printed: () => server.printed().replaceAll(report, ""),
+    holds: async () => {
+      const before = reports().length;
+      process.kill(server.pid, "SIGHUP");
+      await eventually("the server says what it holds", () => reports().length > before);
+      return JSON.parse(reports().at(-1)?.[1] as string);
     },
   };
 }
@@ -305,18 +351,20 @@ export async function stopWhenClosed(server: RunningServer, sockets: number): Pr
 
 /** Waits until a process has nothing to do any more. */
 export async function untilIdle(pid: number): Promise<void> {
-  // "pid (name) state ppid …": user and system time are the 12th and 13th behind the name, in hundredths of a second.
-  const ticks = (): number => {
-    const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
-    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-    return Number(fields[11]) + Number(fields[12]);
-  };
   const deadline = performance.now() + 3 * PATIENCE_MS;
-  for (let last = -Infinity, now = ticks(); now - last > 1; now = ticks()) {
+  for (let last = -Infinity, now = cpuSeconds(pid); now - last > 0.01; now = cpuSeconds(pid)) {
     if (performance.now() > deadline) fail(`the server works for more than ${3 * PATIENCE_MS} ms`);
     last = now;
     await quiet(500);
   }
+}
+
+/** How long a process has worked, in seconds. */
+export function cpuSeconds(pid: number): number {
+  // "pid (name) state ppid …": user and system time are the 12th and 13th behind the name, in hundredths of a second.
+  const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
+  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+  return (Number(fields[11]) + Number(fields[12])) / 100;
 }
 
 /** How many sockets a process holds; 0 where the machine has no `/proc`, so that there is nothing to compare. */
@@ -339,4 +387,30 @@ export function rot13(bytes: Uint8Array | string): Buffer {
   const table = Buffer.from(Array.from({ length: 256 }, (_, i) => i));
   for (let i = 0; i < from.length; i++) table[from.charCodeAt(i)] = to.charCodeAt(i);
   return Buffer.from(Buffer.from(bytes as Uint8Array).map((c) => table[c] as number));
+}
+
+/** A certificate for localhost, and the authority that has signed it in `ca.pem`. */
+export function makeCertificate(directory: string): { key: Buffer; cert: Buffer } {
+  const at = (name: string): string => join(directory, name);
+  const openssl = (...args: string[]): void => void execFileSync("openssl", args, { stdio: "pipe" });
+  const newKey = ["req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
+  openssl(
+    ...newKey,
+    "-x509",
+    "-keyout",
+    at("ca.key"),
+    "-out",
+    at("ca.pem"),
+    "-days",
+    "2",
+    "-subj",
+    "/CN=Test authority",
+  );
+  openssl(...newKey, "-keyout", at("leaf.key"), "-out", at("leaf.csr"), "-subj", "/CN=localhost");
+  writeFileSync(at("leaf.ext"), "subjectAltName=DNS:localhost,IP:127.0.0.1\n");
+  openssl(
+    ...["x509", "-req", "-in", at("leaf.csr"), "-CA", at("ca.pem"), "-CAkey", at("ca.key"), "-CAcreateserial"],
+    ...["-out", at("leaf.pem"), "-days", "2", "-extfile", at("leaf.ext")],
+  );
+  return { key: readFileSync(at("leaf.key")), cert: readFileSync(at("leaf.pem")) };
 }

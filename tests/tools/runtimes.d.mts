@@ -22,4 +22,8 @@ export declare function collecting(
   name: RuntimeName,
   command: { file: string; args: readonly string[] },
 ): { file: string; args: string[] };
+export declare function inspecting(
+  name: RuntimeName,
+  command: { file: string; args: readonly string[] },
+): { file: string; args: string[] };
 export declare function plainEnvironment(): Record<string, string>;

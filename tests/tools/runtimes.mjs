@@ -88,17 +88,33 @@ export function exampleCommand(name, example, args = []) {
  * @param {{ file: string, args: string[] }} command As `exampleCommand()` gives it, or alike
  * @returns {{ file: string, args: string[] }}
  */
-export function collecting(name, { file, args }) {
-  const collector = join(ROOT, "tests", "tools", "collector.mjs");
+export function collecting(name, command) {
+  return preloading(name, command, "collector.mjs");
+}
+
+/**
+ * The same command, but at SIGHUP the program prints what its event bases have: `holds`, and JSON. It also collects its
+ * garbage at SIGUSR2, as with `collecting()`.
+ *
+ * @param {"node" | "deno" | "bun"} name
+ * @param {{ file: string, args: string[] }} command As `exampleCommand()` gives it, or alike
+ * @returns {{ file: string, args: string[] }}
+ */
+export function inspecting(name, command) {
+  return preloading(name, command, "inspector.mjs");
+}
+
+function preloading(name, { file, args }, module) {
+  const path = join(ROOT, "tests", "tools", module);
   switch (name) {
     case "node":
-      return { file, args: ["--expose-gc", "--import", collector, ...args] };
+      return { file, args: ["--expose-gc", "--import", path, ...args] };
     case "deno":
-      return { file, args: ["run", "--v8-flags=--expose-gc", "--preload", collector, ...args.slice(1)] };
+      return { file, args: ["run", "--v8-flags=--expose-gc", "--preload", path, ...args.slice(1)] };
     case "bun":
-      return { file, args: ["run", "--preload", collector, ...args.slice(1)] };
+      return { file, args: ["run", "--preload", path, ...args.slice(1)] };
   }
-  throw new Error(`Cannot collect garbage on ${name}: no such runtime`);
+  throw new Error(`Cannot load a module before a program on ${name}: no such runtime`);
 }
 
 /** The environment for a child whose output is read by a program: no colours, no update checks. */
