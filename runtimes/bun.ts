@@ -25,13 +25,16 @@ import { EventError } from "../core/errors.ts";
 import { tlsError, tlsSettings } from "./shared/tls.ts";
 import { bunTls } from "./bun/tls.ts";
 import { bunDatagram } from "./bun/datagram.ts";
-import { failure, fixedAddress, host, HostRuntime, inet, POLL_EVENTS, show, target } from "./shared/host.ts";
+import { afterImmediates, failure, fixedAddress, host, HostRuntime, inet, show, target } from "./shared/host.ts";
 import { checkVersion, isAtLeast } from "./shared/versions.ts";
 import { bindPath, SocketFile } from "./shared/socket_file.ts";
 import type { BunListener } from "./types/bun.ts";
 import { BunListenerBinding } from "./bun/listener.ts";
 import { BunTransport, FEW, HANDLERS } from "./bun/transport.ts";
 import { CLOSED } from "./bun/transport_state.ts";
+
+/** A poll of Bun's takes so many events from the system; those of further sockets come with the next poll. */
+const POLL_EVENTS = 1024;
 
 class BunRuntime extends HostRuntime {
   readonly name = "bun";
@@ -69,8 +72,8 @@ class BunRuntime extends HostRuntime {
     this.lacks = { reusePort: "it takes Linux", abstractUnix: "it takes Linux" };
   }
 
-  protected override get pollImmediates(): number {
-    return 2 + Math.floor(this.openHandles / POLL_EVENTS);
+  override poll(fn: () => void): void {
+    afterImmediates(2 + Math.floor(this.openHandles / POLL_EVENTS), fn);
   }
 
   // deno-lint-ignore require-await -- what is thrown becomes the rejection

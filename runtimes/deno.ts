@@ -24,12 +24,13 @@ import { EventError } from "../core/errors.ts";
 import { secureContext } from "./shared/node_tls.ts";
 import { tlsSettings } from "./shared/tls.ts";
 import { denoDatagram } from "./deno/datagram.ts";
-import { failure, host, HostRuntime, POLL_EVENTS, show, target } from "./shared/host.ts";
+import { failure, host, HostRuntime, show, target } from "./shared/host.ts";
 import { bindPath, SocketFile } from "./shared/socket_file.ts";
 import type { DenoConn, DenoListener, DenoListenOptions } from "./types/deno.ts";
 import { DenoListenerBinding } from "./deno/listener.ts";
 import { checkVersion, isAtLeast, takes } from "./shared/versions.ts";
 import { addressOf, DenoTransport } from "./deno/transport.ts";
+import { afterDenoPoll } from "./deno/progress.ts";
 
 class DenoRuntime extends HostRuntime {
   readonly name = "deno";
@@ -73,12 +74,8 @@ class DenoRuntime extends HostRuntime {
     };
   }
 
-  /**
-   * Immediates that follow each other keep tokio from its I/O driver: it polls after 61 tasks (the `event_interval` of
-   * its current-thread scheduler), and each round of JavaScript is one. What it finds takes a few tasks more to arrive.
-   */
-  protected override get pollImmediates(): number {
-    return 72 * (1 + Math.floor(this.openHandles / POLL_EVENTS));
+  override poll(fn: () => void): void {
+    afterDenoPoll(this.openHandles, fn);
   }
 
   // deno-lint-ignore require-await -- what is thrown becomes the rejection

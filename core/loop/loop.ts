@@ -15,7 +15,7 @@ import type { AbortSignalLike, Runtime, TimerToken } from "../runtime.ts";
 import { ActiveQueue } from "./active_queue.ts";
 import { CommonQueue } from "./common_timeout.ts";
 import type { EventBase } from "./event_base.ts";
-import { ACTIVE, AFTER_POLL, type EventExtra, IN_COMMON, INSERTED, LoopEvent, UNREF } from "./loop_event.ts";
+import { ACTIVE, AFTER_POLL, type EventExtra, IN_COMMON, INSERTED, LoopEvent, OVERDUE, UNREF } from "./loop_event.ts";
 import { afterPoll } from "./after_poll.ts";
 import { LoopStats } from "./stats.ts";
 import { Signals } from "./signals.ts";
@@ -143,6 +143,8 @@ export class Loop {
   #turnTime = -1;
   /** What the clock said in the callback that runs; negative while nobody has asked. */
   #callTime = -1;
+  /** The timeouts of I/O that are due and wait for a poll, in the order of their deadlines. */
+  readonly #overdue: Set<LoopEvent> = new Set();
   /** The host has been polled since: timeouts of I/O that were due by then can be told. */
   #polledAt = -Infinity;
   /** When the poll that the loop waits for began; negative while it waits for none. */
@@ -151,6 +153,8 @@ export class Loop {
   #pollHandled = -1;
   /** How many turns more its events may take. */
   #pollTurns = 0;
+  /** Whether timers that are due wait, so that timeouts of I/O that were due before them are told before them. */
+  #timersWait = false;
   #hostTimer: TimerToken | null = null;
   #hostTimerAt = 0;
   #hostTimerHolds = false;
@@ -169,9 +173,15 @@ export class Loop {
   readonly #polledBound = (): void => {
     this.#pollHandled = this.#pollBegan;
     this.#pollBegan = -1;
+    this.#timersWait = false;
     this.#pollTurns = POLL_TURNS;
     if (this.#ready.length === 0 && !this.signals.waiting) this.#endPoll();
     if (this.#dispatching && !this.#inTurn && this.#scheduled === "none") this.#turn();
+  };
+  readonly #waitedBound = (): void => {
+    if (!this.#timersWait) return;
+    this.#timersWait = false;
+    this.#wake();
   };
   readonly #abortBound = (): void => {
     if (this.#inTurn) return;
@@ -307,7 +317,7 @@ export class Loop {
 
   /** When an event whose timer runs is due. */
   deadlineOf(event: LoopEvent): number {
-    return event.slot === IN_COMMON ? (event.extra as EventExtra).deadline : this.timers.deadlineOf(event);
+    return event.slot < 0 ? (event.extra as EventExtra).deadline : this.timers.deadlineOf(event);
   }
 
   /**
@@ -371,6 +381,7 @@ export class Loop {
     for (const queue of this.commonQueues.values()) {
       for (let event = queue.first; event !== null; event = (event.extra as EventExtra).next) visit(event);
     }
+    this.#overdue.forEach(visit);
     for (const queue of this.queues) for (let event = queue.first; event !== null; event = event.next) visit(event);
     this.#later.forEach(visit);
     seen.forEach(fn);
@@ -473,7 +484,8 @@ export class Loop {
       this.#scheduled = "enter";
       const first = this.timers.first();
       const now = this.runtime.now();
-      if (first === null || this.timers.deadlineOf(first) > now) this.runtime.defer(this.#enterBound);
+      const due = this.#overdue.size > 0 || (first !== null && this.timers.deadlineOf(first) <= now);
+      if (!due) this.runtime.defer(this.#enterBound);
       else {
         afterPoll(this.runtime, () => {
           this.#polledAt = now;
@@ -588,7 +600,7 @@ export class Loop {
         if (this.#stopped()) return this.#head(true);
       }
       this.#poll();
-      if (this.timers.size > 0) this.#expire();
+      if (this.timers.size > 0 || this.#overdue.size > 0) this.#expire();
       const ran = this.#process();
       if (this.#pollHandled >= 0) this.#endPoll();
       const once = (this.#flags & EVLOOP_ONCE) !== 0 && ran > 0 && this.active.now === 0;
@@ -651,7 +663,7 @@ export class Loop {
   /** Whether there is something to do that no one will tell of. */
   #hasWork(): boolean {
     return this.active.now > 0 || this.#ready.length > 0 || this.#flushes.length > 0 || this.signals.waiting ||
-      this.gotBreak || (this.#flags & EVLOOP_NONBLOCK) !== 0;
+      this.gotBreak || (this.#flags & EVLOOP_NONBLOCK) !== 0 || (this.#overdue.size > 0 && !this.#polling);
   }
 
   /** How long the host may wait: 0, the time to the first deadline, or undefined for ever. From the real clock (T8). */
@@ -672,16 +684,17 @@ export class Loop {
   #sleep(): void {
     const first = this.timers.first();
     const holds = this.#heldTimers > 0 || this.#needsHold();
-    if (first === null && !holds) {
+    // With nothing but what is overdue, the poll brings the next turn.
+    if (first === null && (!holds || this.#overdue.size > 0)) {
       this.#clearHostTimer();
       return;
     }
     const due = first === null ? Infinity : this.timers.deadlineOf(first);
     if (this.#hostTimer !== null && this.#hostTimerAt <= due && this.#hostTimerHolds === holds) return;
     const now = this.runtime.now();
-    // Already due: a host's timer would take a millisecond. The poll that a timeout waits for brings the next turn.
+    // Already due: a host's timer would take a millisecond. What waits for a poll is waked by it.
     if (due <= now) {
-      if (!this.#polling) this.#scheduleTurn();
+      if (!this.#timersWait) this.#scheduleTurn();
       return;
     }
     const limit = now + MAX_SLEEP_MS;
@@ -724,6 +737,7 @@ export class Loop {
     this.#signal = null;
     // What the last poll has brought may be deleted before the next loop.
     this.#pollHandled = -1;
+    this.#timersWait = false;
     this.#clearHostTimer();
   }
 
@@ -752,25 +766,39 @@ export class Loop {
 
   /**
    * Makes active whose deadline has come. All of them first: what a callback arms waits for the next turn. A timeout of
-   * I/O waits for a poll of the host that began after its deadline, and those that are due later wait with it.
+   * I/O waits for a poll of the host that began after its deadline. Those that are due later wait with it, if the poll is
+   * a short one.
    */
   #expire(): void {
     const now = this.now();
-    for (let node = this.timers.first(); node !== null; node = this.timers.first()) {
+    for (const event of this.#overdue) {
+      const { deadline } = event.extra as EventExtra;
+      if (deadline > this.#polledAt) break;
+      this.#timeOut(event, deadline, now);
+    }
+    for (let node = this.timers.first(); node !== null && !this.#timersWait; node = this.timers.first()) {
       const deadline = this.timers.deadlineOf(node);
       if (deadline > now) break;
       const event = node instanceof CommonQueue ? node.first as LoopEvent : node as LoopEvent;
-      if ((event.state & AFTER_POLL) !== 0 && deadline > this.#polledAt) {
+      if ((event.state & AFTER_POLL) === 0 || deadline <= this.#polledAt) this.#timeOut(event, deadline, now);
+      else {
+        this.#unschedule(event);
+        event.more.deadline = deadline;
+        event.slot = OVERDUE;
+        this.#overdue.add(event);
         this.#awaitPoll();
-        break;
       }
-      this.stats.lag(now - deadline);
-      if ((event.what & EV_PERSIST) !== 0) {
-        if (event.extra !== null) event.extra.deadline = deadline;
-        this.#stopTimer(event);
-      } else this.#extract(event);
-      this.activate(event, EV_TIMEOUT);
     }
+    if (this.#overdue.size > 0) this.#awaitPoll();
+  }
+
+  #timeOut(event: LoopEvent, deadline: number, now: number): void {
+    this.stats.lag(now - deadline);
+    if ((event.what & EV_PERSIST) !== 0) {
+      if (event.extra !== null) event.extra.deadline = deadline;
+      this.#stopTimer(event);
+    } else this.#extract(event);
+    this.activate(event, EV_TIMEOUT);
   }
 
   /** Whether a timeout of I/O waits for a poll, or for what the poll has brought. */
@@ -780,8 +808,12 @@ export class Loop {
 
   #awaitPoll(): void {
     if (this.#polling) return;
-    this.#pollBegan = this.runtime.now();
-    afterPoll(this.runtime, this.#polledBound);
+    const { runtime } = this;
+    this.#pollBegan = runtime.now();
+    this.#timersWait = true;
+    afterPoll(runtime, this.#polledBound);
+    // Not for all of a long poll: Deno's takes a millisecond and more.
+    runtime.defer(() => runtime.defer(this.#waitedBound));
   }
 
   /** Lets timeouts of I/O be told when all that the poll has brought is processed. */
@@ -969,8 +1001,7 @@ export class Loop {
   #startTimer(event: LoopEvent, deadline: number, common: CommonQueue | null): void {
     const slot = event.slot;
     if (slot === NO_TIMER) this.#timerMember(event, 1);
-    else if (slot === IN_COMMON) event.extra?.queue?.remove(event);
-    else if (common !== null) this.timers.remove(event);
+    else if (slot < 0 || common !== null) this.#unschedule(event);
     if (common !== null) common.insert(event, deadline);
     else this.timers.schedule(event, deadline);
   }
@@ -979,8 +1010,16 @@ export class Loop {
     const slot = event.slot;
     if (slot === NO_TIMER) return;
     this.#timerMember(event, -1);
-    if (slot === IN_COMMON) event.extra?.queue?.remove(event);
-    else this.timers.remove(event);
+    this.#unschedule(event);
+  }
+
+  /** Takes the deadline of an event that has one away from where it is kept. */
+  #unschedule(event: LoopEvent): void {
+    if (event.slot === IN_COMMON) event.extra?.queue?.remove(event);
+    else if (event.slot === OVERDUE) {
+      this.#overdue.delete(event);
+      event.slot = NO_TIMER;
+    } else this.timers.remove(event);
   }
 }
 

@@ -26,6 +26,8 @@ export const AFTER_POLL = 32;
 const LEVEL_SHIFT = 6;
 /** In `LoopEvent.slot`: its deadline is in a common timeout's queue. */
 export const IN_COMMON = -2;
+/** In `LoopEvent.slot`: its deadline has passed, and waits in the loop for a poll of the host. */
+export const OVERDUE = -3;
 
 /**
  * What few events have. It is made when it is needed, since a million timers are a million times the size of an event,
@@ -36,7 +38,7 @@ export class EventExtra {
   interval = -1;
   /** The common timeout that a persistent event is re-armed with. */
   common: CommonQueue | null = null;
-  /** The deadline that has come last, or that it has in a common timeout's queue. */
+  /** The deadline that has come last, or that it has outside of the heap. */
   deadline = 0;
   /** The order among equal deadlines, in a common timeout's queue. */
   seq = 0;

@@ -10,6 +10,7 @@ import type { TlsInfo, TlsRole } from "../../core/tls.ts";
 import { builtin, host } from "../shared/host.ts";
 import type { DenoAddr, DenoConn } from "../types/deno.ts";
 import type { NodeDuplex, NodeSecureContext, NodeStreams, NodeTlsSocket } from "../types/node_tls.ts";
+import { progress } from "./progress.ts";
 import { infoOf, objection, secureEvent, secureOver } from "../shared/node_tls.ts";
 import { establishedCode, handshakeError, tlsError, type TlsSettings } from "../shared/tls.ts";
 
@@ -121,6 +122,7 @@ export class DenoTlsConn implements DenoConn {
       if (chunk === undefined) {
         const into = new Uint8Array(READ_BYTES);
         const n = await this.#raw.read(into);
+        progress.reads++;
         chunk = n === null ? null : into.subarray(0, n);
       }
       this.#pending = undefined;

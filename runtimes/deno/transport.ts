@@ -17,6 +17,7 @@ import type { DenoAddr, DenoConn } from "../types/deno.ts";
 import type { HostAbortController } from "../types/host.ts";
 import type { NodeSecureContext } from "../types/node_tls.ts";
 import { borrow, giveBack, LOAN_BYTES } from "./memory.ts";
+import { progress } from "./progress.ts";
 import { DenoTlsConn } from "./tls_conn.ts";
 
 /** What a connection reads into at first, and when it is idle. An idle connection costs its buffer: keep it small. */
@@ -124,6 +125,7 @@ export class DenoTransport implements TransportBinding {
   }
 
   arrived: (n: number | null) => void = (n) => {
+    progress.reads++;
     this.reading = false;
     if (this.closed) return;
     if (this.handOver !== undefined) return this.hand(n);

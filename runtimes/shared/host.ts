@@ -150,12 +150,10 @@ export interface Origin {
   readonly unixPath: string | undefined;
 }
 
-function afterImmediates(count: number, fn: () => void): void {
+/** Calls `fn` in the last of so many immediates, each of which is made by the one before it. */
+export function afterImmediates(count: number, fn: () => void): void {
   host.setImmediate(count <= 1 ? fn : () => afterImmediates(count - 1, fn));
 }
-
-/** The most events that one call of `epoll_wait` gives to Bun and to Deno. Those of further sockets come with the next one. */
-export const POLL_EVENTS = 1024;
 
 /** What the three hosts share of {@linkcode Runtime}. */
 export abstract class HostRuntime implements Runtime {
@@ -185,16 +183,9 @@ export abstract class HostRuntime implements Runtime {
     host.setImmediate(fn);
   }
 
+  /** The first immediate may belong to a poll that goes on; on Bun it may run before the next one. */
   poll(fn: () => void): void {
-    afterImmediates(this.pollImmediates, fn);
-  }
-
-  /**
-   * How many immediates, each made by the one before it, the host runs at most before it has been polled and has called
-   * back with what it found. Two: the first may belong to a poll that goes on, or on Bun run before the next one.
-   */
-  protected get pollImmediates(): number {
-    return 2;
+    afterImmediates(2, fn);
   }
 
   report(error: unknown): void {

@@ -145,7 +145,8 @@ const PLACES: Readonly<Record<string, (base: EventBase) => void>> = {
 
 /** Lets peers be there, be busy, and says who timed out: those whose peers sent, and those whose peers were silent. */
 async function busyWith(kind: Kind, place: string): Promise<{ sending: number; silent: number }> {
-  const COUNT = 30;
+  // More than Deno gives in one round of its scheduler.
+  const COUNT = 150;
   for (let attempt = 0;; attempt++) {
     const base = new EventBase();
     const told = { sending: 0, silent: 0 };

@@ -17,6 +17,7 @@ import {
   EVLOOP_NONBLOCK,
 } from "../../../core/flags.ts";
 import { EventBase, type EventBaseOptions } from "../../../core/loop/event_base.ts";
+import type { EventHandle } from "../../../core/loop/event_handle.ts";
 import { CompletionPort } from "../../../core/poll/completion_port.ts";
 import { Overlapped } from "../../../core/poll/overlapped.ts";
 import { Poller } from "../../../core/poll/poller.ts";
@@ -398,19 +399,88 @@ describe("a timeout of I/O is told behind a poll of the host (law 9)", () => {
     await scene.end();
   });
 
-  it("and a timer that is due with it waits no longer than that", async () => {
+  it("and before timers that are due later", async () => {
     const scene = new Scene();
     const { base, host, sim } = scene;
     const [socket] = await scene.connection();
     const fired: string[] = [];
     const begin = sim.now();
-    const event = base.event(socket, EV_READ, () => fired.push(`timeout at ${sim.now() - begin}`));
-    event.add(100);
-    base.timer(() => fired.push(`timer at ${sim.now() - begin}`)).add(101);
+    base.event(socket, EV_READ, () => fired.push(`timeout at ${sim.now() - begin}`)).add(100);
+    base.timer(() => fired.push(`timer at ${sim.now() - begin}`)).add(100);
     base.timer(() => host.block(300)).add(50);
-    await sim.run(base.dispatch());
-    assertEquals(fired, ["timeout at 350", "timer at 350"]);
+    base.loopExit(100);
+    assertEquals([await sim.run(base.dispatch()), fired], ["exit", ["timeout at 350", "timer at 350"]]);
     socket.close();
+    await scene.end();
+  });
+
+  it("but nothing else waits for a long poll", async () => {
+    const scene = new Scene();
+    const { base, host, sim } = scene;
+    host.pollMs = 40;
+    const [socket] = await scene.connection();
+    const [other, its] = await scene.connection();
+    const begin = sim.now();
+    const told: string[] = [];
+    const note = (name: string) => (): void => void told.push(`${name} at ${sim.now() - begin}`);
+    const event = base.event(socket, EV_READ, note("timeout"));
+    event.add(100);
+    assertEquals(event.expiresAt, begin + 100);
+    base.timer(() => {
+      note("timer")();
+      assertEquals([event.pending(EV_READ | EV_TIMEOUT), event.expiresAt], [EV_READ | EV_TIMEOUT, begin + 100]);
+      assertEquals(base.dumpEvents().trim().split("\n").length, 4);
+    }).add(100);
+    base.timer(note("timer")).add(120);
+    base.event(other, EV_READ, note("bytes")).add();
+    sim.setTimer(begin + 110, () => its.send("x"));
+    await sim.run(base.dispatch());
+    assertEquals(told, ["timer at 100", "bytes at 111", "timer at 120", "timeout at 140"]);
+    for (const each of [socket, other]) each.close();
+    await scene.end();
+  });
+
+  it("unless it is taken back meanwhile, or begun anew", async () => {
+    const scene = new Scene();
+    const { base, host, sim } = scene;
+    host.pollMs = 40;
+    const told: string[] = [];
+    const begin = sim.now();
+    const sockets: Socket[] = [];
+    const made = async (name: string): Promise<EventHandle> => {
+      const [socket] = await scene.connection();
+      sockets.push(socket);
+      const event = base.event(socket, EV_READ | EV_PERSIST, () => {
+        told.push(`${name} at ${sim.now() - begin}`);
+        event.del();
+      });
+      return event;
+    };
+    const common = base.initCommonTimeout(100);
+    const names = ["deleted", "freed", "timer removed", "added", "added with a common timeout", "left"];
+    const events: EventHandle[] = [];
+    for (const name of names) events.push(await made(name));
+    await sim.advance(begin + 100 - sim.now());
+    for (const [i, event] of events.entries()) event.add(i % 2 === 0 ? 100 : common);
+    base.timer(() => {
+      const [deleted, freed, removed, added, again] = events as [
+        EventHandle,
+        EventHandle,
+        EventHandle,
+        EventHandle,
+        EventHandle,
+      ];
+      deleted.del();
+      freed.free();
+      removed.removeTimer();
+      added.add(50);
+      again.add(common);
+    }).add(120);
+    base.loopExit(500);
+    await sim.run(base.dispatch());
+    assertEquals(told, ["left at 240", "added at 310", "added with a common timeout at 360"]);
+    for (const event of events) event.free();
+    for (const socket of sockets) socket.close();
     await scene.end();
   });
 

@@ -133,6 +133,13 @@ export class OneThread implements Runtime {
     this.#sim.report(error);
   }
 
+  /** Polls, as `defer()` twice does, but not before so many milliseconds have passed. */
+  poll?: (fn: () => void) => void;
+
+  set pollMs(ms: number) {
+    this.poll = (fn) => void this.setTimer(this.now() + ms, () => this.defer(() => this.defer(fn)));
+  }
+
   onSignal(name: string, fn: () => void): () => void {
     return this.#sim.onSignal(name, () => this.#call(POLL, fn));
   }
