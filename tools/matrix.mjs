@@ -1,15 +1,16 @@
 /**
  * The tests on many versions of the runtimes: `npm run matrix`, or
- * `npm run matrix -- [--runtimes node@24,bun@1.4.5] [--write] [part of a path]…`.
+ * `npm run matrix -- [--runtimes node@24,bun@1.4.5] [--resume] [--write] [part of a path]…`.
  *
  * Each version is an npm package, which is installed once below `build/versions/`. A runtime without a version is the one
  * that `npm test` uses. By default these are the oldest and the newest of all that are supported, the conformance tests,
  * the program tests and the examples of README and guide; and versions that must be refused. One table stands at the end, and with `--write` in
- * docs/matrix.md. It takes most of an hour on two cores.
+ * docs/matrix.md. It takes more than an hour on two cores: with `--resume` it takes what a run of the same commit has found
+ * well, and does the rest.
  */
 
 import { execFileSync, spawn } from "node:child_process";
-import { existsSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { cpus } from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
@@ -58,7 +59,7 @@ try {
 
 /** @param {string[]} args */
 async function main(args) {
-  const { specs, refused, write, words } = read(args);
+  const { specs, refused, resume, write, words } = read(args);
   const { hosted, programs } = testFiles(words);
   mkdirSync(join(ROOT, "build", "matrix"), { recursive: true });
   await buildDist();
@@ -70,7 +71,7 @@ async function main(args) {
     const runtime = install(spec);
     const answers = ask(runtime, probe);
     const problem = answers.find(({ message }) => message !== undefined)?.message;
-    const results = problem === undefined ? await test(runtime, hosted, programs) : [];
+    const results = problem === undefined ? await test(runtime, hosted, programs, resume) : [];
     rows.push({ runtime, answers, results, problem });
     const [first, second] = results.map(counted);
     console.log(`${titled(runtime).padEnd(14)} ${problem ?? [first, second].filter(Boolean).join("; programs: ")}`);
@@ -95,10 +96,12 @@ function read(args) {
   const words = [];
   let specs = SUPPORTED;
   let refused = REFUSED;
+  let resume = false;
   let write = false;
   for (let i = 0; i < args.length; i++) {
     const [flag, inline] = args[i].split("=", 2);
     if (flag === "--write") write = true;
+    else if (flag === "--resume") resume = true;
     else if (flag === "--runtimes") {
       specs = (inline ?? args[++i] ?? "").split(",").filter((spec) => spec !== "");
       refused = [];
@@ -110,7 +113,7 @@ function read(args) {
     throw new Error(`Cannot test ${spec}: it is not node, deno or bun, with or without a version such as node@24`);
   }
   if (specs.length === 0) throw new Error("Cannot read the arguments: --runtimes names no runtime");
-  return { specs, refused, write, words };
+  return { specs, refused, resume, write, words };
 }
 
 /** The files that are chosen: those that a runtime runs itself, and those that start it. */
@@ -175,12 +178,19 @@ function ask({ name, path }, probe) {
 }
 
 /** Runs the tests with a runtime in place of its namesake. */
-async function test(runtime, hosted, programs) {
+async function test(runtime, hosted, programs, resume) {
   const { name, path, version } = runtime;
   const env = { ...plainEnvironment(), [`TRIVENT_${name.toUpperCase()}`]: path, TRIVENT_RUNTIMES: name };
   const results = [];
   for (const [runner, files, what] of [[name, hosted, "tests"], ["node", programs, "programs"]]) {
     if (files.length === 0) continue;
+    const kept = join(ROOT, "build", "matrix", `${name}-${version}-${what}.json`);
+    const key = `${execFileSync("git", ["rev-parse", "HEAD"], { cwd: ROOT, encoding: "utf8" })}${files.join("\n")}`;
+    const before = resume && existsSync(kept) ? JSON.parse(readFileSync(kept, "utf8")) : undefined;
+    if (before?.key === key && before.result.failed === 0) {
+      results.push(before.result);
+      continue;
+    }
     const args = [join(ROOT, "tests", "run.mjs"), runner, ...files];
     // The runner itself, and the builds, are Node's that runs this.
     const output = await finished(args, env);
@@ -188,7 +198,9 @@ async function test(runtime, hosted, programs) {
       output.split("\n").slice(-3).join("\n"),
     );
     const [passed = 0, failed = 1, skipped = 0] = last?.slice(1).map((text) => Number(text ?? 0)) ?? [];
-    results.push({ passed, failed, skipped });
+    const result = { passed, failed, skipped };
+    results.push(result);
+    writeFileSync(kept, JSON.stringify({ key, result }));
     const log = join(ROOT, "build", "matrix", `${name}-${version}-${what}.log`);
     writeFileSync(log, output);
     if (failed > 0) console.log(`${name} ${version} has failed: see ${log}`);
