@@ -153,9 +153,18 @@ export function listenLaws(makeSubject: () => Subject, can: Readonly<Capabilitie
         const both = await scene.listen({ hostname: "::", port: 0, ipv6Only: false });
         const welcome = scene.connect({ hostname: "127.0.0.1", port: both.port });
         await welcome.connected;
-        const only = await scene.listen({ hostname: "::", port: 0, ipv6Only: true });
-        const refused = scene.connect({ hostname: "127.0.0.1", port: only.port });
-        assertEquals((await refused.closed)?.code, "ECONNREFUSED");
+        let only = await scene.listen({ hostname: "::", port: 0, ipv6Only: true });
+        let outcome: string | undefined = "connected";
+        // Another process may listen on that port of IPv4.
+        for (let tries = 0; outcome === "connected" && tries < 5; tries++) {
+          if (tries > 0) only = await scene.listen({ hostname: "::", port: 0, ipv6Only: true });
+          const other = scene.connect({ hostname: "127.0.0.1", port: only.port });
+          outcome = await Promise.race([
+            other.connected.then(() => "connected"),
+            other.closed.then((error) => error?.code),
+          ]);
+        }
+        assertEquals(outcome, "ECONNREFUSED");
         const client = scene.connect({ hostname: "::1", port: only.port });
         await client.connected;
       }),
