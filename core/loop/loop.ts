@@ -145,6 +145,8 @@ export class Loop {
   #callTime = -1;
   /** The timeouts of I/O that are due and wait for a poll, in the order of their deadlines. */
   readonly #overdue: Set<LoopEvent> = new Set();
+  /** Whether some of them may be told now: a poll is over. */
+  #tellsOverdue = false;
   /** The host has been polled since: timeouts of I/O that were due by then can be told. */
   #polledAt = -Infinity;
   /** When the poll that the loop waits for began; negative while it waits for none. */
@@ -488,7 +490,7 @@ export class Loop {
       if (!due) this.runtime.defer(this.#enterBound);
       else {
         afterPoll(this.runtime, () => {
-          this.#polledAt = now;
+          this.#tellOverdue(now);
           this.#enterBound();
         });
       }
@@ -600,7 +602,7 @@ export class Loop {
         if (this.#stopped()) return this.#head(true);
       }
       this.#poll();
-      if (this.timers.size > 0 || this.#overdue.size > 0) this.#expire();
+      if (this.timers.size > 0 || this.#tellsOverdue) this.#expire();
       const ran = this.#process();
       if (this.#pollHandled >= 0) this.#endPoll();
       const once = (this.#flags & EVLOOP_ONCE) !== 0 && ran > 0 && this.active.now === 0;
@@ -663,7 +665,7 @@ export class Loop {
   /** Whether there is something to do that no one will tell of. */
   #hasWork(): boolean {
     return this.active.now > 0 || this.#ready.length > 0 || this.#flushes.length > 0 || this.signals.waiting ||
-      this.gotBreak || (this.#flags & EVLOOP_NONBLOCK) !== 0 || (this.#overdue.size > 0 && !this.#polling);
+      this.gotBreak || (this.#flags & EVLOOP_NONBLOCK) !== 0 || this.#tellsOverdue;
   }
 
   /** How long the host may wait: 0, the time to the first deadline, or undefined for ever. From the real clock (T8). */
@@ -771,10 +773,13 @@ export class Loop {
    */
   #expire(): void {
     const now = this.now();
-    for (const event of this.#overdue) {
-      const { deadline } = event.extra as EventExtra;
-      if (deadline > this.#polledAt) break;
-      this.#timeOut(event, deadline, now);
+    if (this.#tellsOverdue) {
+      this.#tellsOverdue = false;
+      for (const event of this.#overdue) {
+        const { deadline } = event.extra as EventExtra;
+        if (deadline > this.#polledAt) break;
+        this.#timeOut(event, deadline, now);
+      }
     }
     for (let node = this.timers.first(); node !== null && !this.#timersWait; node = this.timers.first()) {
       const deadline = this.timers.deadlineOf(node);
@@ -819,8 +824,14 @@ export class Loop {
   /** Lets timeouts of I/O be told when all that the poll has brought is processed. */
   #endPoll(): void {
     if ((this.active.now > 0 || this.#flushes.length > 0) && --this.#pollTurns > 0) return;
-    this.#polledAt = this.#pollHandled;
+    this.#tellOverdue(this.#pollHandled);
     this.#pollHandled = -1;
+  }
+
+  /** The host has been polled since: turns tell what was overdue by then. */
+  #tellOverdue(polledAt: number): void {
+    this.#polledAt = polledAt;
+    this.#tellsOverdue = this.#overdue.size > 0;
   }
 
   /** Runs the most urgent level, and sends what it wrote. @returns How many callbacks ran */
