@@ -195,7 +195,8 @@ export abstract class BufferEvent<Ctx = unknown> {
    *
    * Reading times out when nothing has arrived for so long while it is enabled and not suspended; writing when output
    * waits and none of it could be sent for so long, or the connection is not there in time. That direction is then
-   * disabled, and the event callback gets `BEV_EVENT_TIMEOUT`.
+   * disabled, and the event callback gets `BEV_EVENT_TIMEOUT`. If your program was busy until the time had passed, what came
+   * in time still counts: the host is polled first. A socket's bufferevent without a socket times out, too.
    *
    * @param readMs Milliseconds, or null
    * @param writeMs Milliseconds, or null

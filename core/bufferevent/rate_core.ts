@@ -126,7 +126,8 @@ export class RateLimits {
   // ---- what the user sets
 
   setConfig(config: TokenBucketConfig | null): void {
-    const now = this.#core.loop.now();
+    // Ticks are counted from now: those that a busy callback has let pass bring nothing.
+    const now = this.#core.loop.clock();
     if (config === null) {
       this.bucket = null;
       this.#refill.stop();

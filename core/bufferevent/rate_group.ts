@@ -78,7 +78,7 @@ export class GroupCore {
   constructor(loop: Loop, config: TokenBucketConfig) {
     if (loop.freed) throw new EventError("Cannot make a rate limit group: the base was freed", { code: "EV_FREED" });
     this.loop = loop;
-    this.bucket = new TokenBucket(config, loop.now());
+    this.bucket = new TokenBucket(config, loop.clock());
     this.#refill = new Refill(loop, (now) => this.#onTick(now));
     this.setMinShare(DEFAULT_MIN_SHARE);
   }
@@ -135,7 +135,7 @@ export class GroupCore {
   // ---- what the user sets
 
   setConfig(config: TokenBucketConfig): void {
-    this.bucket.reconfigure(config, this.loop.now());
+    this.bucket.reconfigure(config, this.loop.clock());
     this.setMinShare(this.#minShareWanted);
     this.#refill.stop();
     if (this.#waited) this.#refill.start(this.bucket);

@@ -268,7 +268,8 @@ export class EventBase {
 
   /**
    * Monotonic milliseconds. Inside a turn always the same: the time at which it began, or, in a turn that no timer has
-   * made ask before, the time of the first call. Outside the host's clock. libevent: `event_base_gettimeofday_cached`.
+   * made ask before, the time of the first call. Outside the host's clock. Deadlines that a callback sets count from the
+   * host's clock all the same. libevent: `event_base_gettimeofday_cached`.
    */
   now(): number {
     return this.#loop.now();

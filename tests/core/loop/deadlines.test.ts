@@ -5,6 +5,7 @@ import { assert, assertEquals } from "@std/assert";
 import type { BufferEvent } from "../../../core/bufferevent/bufferevent.ts";
 import { FilterBufferEvent } from "../../../core/bufferevent/filter.ts";
 import { bufferEventPair } from "../../../core/bufferevent/pair.ts";
+import { RateLimitGroup, TokenBucketConfig } from "../../../core/bufferevent/rate_limit.ts";
 import { SocketBufferEvent } from "../../../core/bufferevent/socket.ts";
 import {
   BEV_OPT_CLOSE_ON_FREE,
@@ -240,6 +241,34 @@ describe("a deadline that is set in a callback counts from then (law 9)", () => 
       bev.free();
       await scene.end();
     }
+  });
+
+  it("of the ticks of a rate limit, alone and of a group", async () => {
+    const scene = new Scene();
+    const { base, host } = scene;
+    const bev = new SocketBufferEvent(base, null, BEV_OPT_CLOSE_ON_FREE);
+    const config = new TokenBucketConfig({
+      readRate: 10,
+      readBurst: 1000,
+      writeRate: 10,
+      writeBurst: 1000,
+      tickMs: 100,
+    });
+    const levels: (number | undefined)[] = [];
+    let group: RateLimitGroup | undefined;
+    base.timer(() => {
+      base.now();
+      host.block(550);
+      bev.setRateLimit(config);
+      group = new RateLimitGroup(base, config);
+      levels.push(bev.readLimit, group.readLimit);
+    }).add(10);
+    base.timer(() => levels.push(bev.readLimit, group?.readLimit)).add(11);
+    await scene.during(700);
+    assertEquals(levels, [10, 10, 10, 10]);
+    group?.free();
+    bev.free();
+    await scene.end();
   });
 
   it("of bytes that move between the ends of a pair", async () => {
