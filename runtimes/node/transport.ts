@@ -17,6 +17,7 @@ import {
   DROPPED,
   FINISHING,
   HANDSHAKING,
+  PAUSED,
   TransportState,
   WANTED,
   WRITABLE,
@@ -175,11 +176,16 @@ export class NodeTransport extends TransportState implements TransportBinding {
   }
 
   pauseRead(): void {
-    if (!this.closing) this.socket?.pause();
+    if (this.closing) return;
+    // Until the handshake is through nobody listens for what a socket that flows would emit.
+    if (this.handshaking) this.state |= PAUSED;
+    else this.socket?.pause();
   }
 
   resumeRead(): void {
-    if (!this.closing) this.socket?.resume();
+    if (this.closing) return;
+    if (this.handshaking) this.state &= ~PAUSED;
+    else this.socket?.resume();
   }
 
   shutdownWrite(): void {
@@ -255,11 +261,14 @@ export class NodeTransport extends TransportState implements TransportBinding {
     raw.on("error", ignore);
     this.raw = raw;
     this.adopt(socket as NodeTlsSocket & OurSocket);
-    socket.once(secureEvent(role), () => this.secured(role, settings, socket));
+    // Node says so from inside OpenSSL's SSL_read(). What is called here may write and reset, and where the peer has just
+    // reset the connection, Node then frees the session before SSL_read() returns, which ends the process by a SIGSEGV
+    // (Node 20, 22 and 24). Remove when tests/conformance/tls_reset_host.test.ts passes without it.
+    socket.once(secureEvent(role), () => host.setImmediate(() => this.secured(role, settings, socket)));
   }
 
   secured(role: TlsRole, settings: TlsSettings, socket: NodeTlsSocket): void {
-    if (this.closing || this.error !== undefined) return;
+    if (this.closing || this.closed || this.error !== undefined) return;
     const problem = objection(socket, role, settings);
     if (problem !== undefined && settings.rejectUnauthorized) {
       this.error = tlsError("ERR_TLS_CERT", this.securing, problem);
@@ -269,6 +278,10 @@ export class NodeTransport extends TransportState implements TransportBinding {
     this.tls = infoOf(socket, role, settings, problem === undefined);
     this.state &= ~HANDSHAKING;
     if (!this.finishing) this.state |= WRITABLE;
+    if ((this.state & PAUSED) !== 0) {
+      this.state &= ~PAUSED;
+      socket.pause();
+    }
     socket.on("data", onData);
     this.sink.onSecure();
   }
@@ -298,8 +311,13 @@ export function onData(this: OurSocket, chunk: Uint8Array): void {
 
 function onEnd(this: OurSocket): void {
   const ours = this[OURS];
-  if (ours.closing) return;
-  if (ours.handshaking) this.destroy();
+  if (ours.closing) {
+    // The socket of TLS would wait for ever: a write that fails behind the peer's reset is never told (Node 20 to 26).
+    if (ours.raw !== undefined && !this.writableFinished && wasReset(this)) {
+      ours.failed(undefined, "write", "ECONNRESET");
+      this.destroy();
+    }
+  } else if (ours.handshaking) this.destroy();
   else if (ours.writable && wasReset(this)) {
     ours.failed(undefined, "read", "ECONNRESET");
     this.destroy();

@@ -26,6 +26,8 @@ export const CONNECTING = 0x20;
 export const CLOSED = 0x40;
 /** From `startTls()`, or for what was accepted with TLS from the beginning, to the end of the handshake. */
 export const HANDSHAKING = 0x80;
+/** Reading is to be paused when the handshake is through. */
+export const PAUSED = 0x100;
 
 /** What only some connections have. */
 class Side {
