@@ -19,7 +19,7 @@ import { findRuntime, plainEnvironment, ROOT } from "../tests/tools/runtimes.mjs
 
 /** The oldest and the newest that are supported, and Node's lines between them; a version alone means its newest. */
 const SUPPORTED = [
-  ...["node@20.16.0", "node@20", "node@22", "node@24", "node@26"],
+  ...["node@20.16.0", "node@20", "node@22.3.0", "node@22", "node@24", "node@26"],
   ...["deno@2.9.0", "deno@2.9.3", "deno@2", "bun@1.4.1", "bun@1"],
 ];
 /** What is too old. */
