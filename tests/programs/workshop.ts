@@ -352,7 +352,7 @@ export async function stopWhenClosed(server: RunningServer, sockets: number): Pr
 /** Waits until a process has nothing to do any more. */
 export async function untilIdle(pid: number): Promise<void> {
   const deadline = performance.now() + 3 * PATIENCE_MS;
-  for (let last = -Infinity, now = cpuSeconds(pid); now - last > 0.01; now = cpuSeconds(pid)) {
+  for (let last = -Infinity, now = cpuSeconds(pid); now - last > 0.015; now = cpuSeconds(pid)) {
     if (performance.now() > deadline) fail(`the server works for more than ${3 * PATIENCE_MS} ms`);
     last = now;
     await quiet(500);
