@@ -7,8 +7,9 @@
  */
 
 import { cpus } from "node:os";
-import { buildDist, buildExamples } from "../tests/tools/build.mjs";
+import { buildExamples } from "../tests/tools/bundles.mjs";
 import { exampleCommand, RUNTIMES } from "../tests/tools/runtimes.mjs";
+import { buildDist } from "../tools/build.mjs";
 import { step } from "./shared/progress.mjs";
 import { buildLoad, measure, startServer } from "./shared/servers.mjs";
 

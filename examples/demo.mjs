@@ -9,9 +9,10 @@ import { spawnSync } from "node:child_process";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { connect } from "node:net";
 import { join } from "node:path";
-import { buildDist, buildExamples } from "../tests/tools/build.mjs";
+import { buildExamples } from "../tests/tools/bundles.mjs";
 import { endAllOnExit, start } from "../tests/tools/processes.mjs";
 import { exampleCommand, findRuntime, plainEnvironment, ROOT, RUNTIMES } from "../tests/tools/runtimes.mjs";
+import { buildDist } from "../tools/build.mjs";
 
 const PROGRAM = "rot13_bufferevent";
 const CONNECTIONS = 8;

@@ -6,8 +6,9 @@
 
 import { spawn } from "node:child_process";
 import { constants } from "node:os";
-import { buildDist, buildExamples } from "../tests/tools/build.mjs";
+import { buildExamples } from "../tests/tools/bundles.mjs";
 import { exampleCommand, exampleNames, RUNTIMES } from "../tests/tools/runtimes.mjs";
+import { buildDist } from "../tools/build.mjs";
 
 const [runtime, name, ...args] = process.argv.slice(2);
 const problem = runtime === undefined || name === undefined

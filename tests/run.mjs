@@ -2,7 +2,7 @@
  * Runs the tests on the three runtimes: `npm test`, or `npm test -- [node] [deno] [bun] [part of a path]…`.
  *
  * A test file is a `*.test.ts` anywhere below `tests/` and uses `node:test`. Deno and Bun run the source, Node what esbuild makes of it
- * (tests/tools/build.mjs). Each file has a process of its own per runtime, so a hang or a crash has a name. Files in
+ * (tests/tools/bundles.mjs). Each file has a process of its own per runtime, so a hang or a crash has a name. Files in
  * `tests/packaging/` and `tests/programs/` start the runtimes themselves and are run by Node only.
  *
  * Quiet while all is well; all that a failed file printed otherwise. The last line is `N passed, N failed`.
@@ -10,7 +10,8 @@
 
 import { mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { basename, join } from "node:path";
-import { buildDist, buildExamples, buildTests } from "./tools/build.mjs";
+import { buildDist } from "../tools/build.mjs";
+import { buildExamples, buildTests } from "./tools/bundles.mjs";
 import { countTests } from "./tools/junit.mjs";
 import { endAllOnExit, run } from "./tools/processes.mjs";
 import { findRuntime, plainEnvironment, ROOT, RUNTIME_NAMES } from "./tools/runtimes.mjs";

@@ -6,8 +6,9 @@
 import { spawn } from "node:child_process";
 import { rmSync } from "node:fs";
 import { join } from "node:path";
-import { buildDist, buildExamples, buildTests } from "../tests/tools/build.mjs";
+import { buildExamples, buildTests } from "../tests/tools/bundles.mjs";
 import { findRuntime, plainEnvironment, ROOT, RUNTIMES } from "../tests/tools/runtimes.mjs";
+import { buildDist } from "./build.mjs";
 
 const TEST = "tests/programs/hostile.test.ts";
 

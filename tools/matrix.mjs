@@ -14,8 +14,8 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 
 import { cpus } from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
-import { buildDist } from "../tests/tools/build.mjs";
 import { findRuntime, plainEnvironment, ROOT } from "../tests/tools/runtimes.mjs";
+import { buildDist } from "./build.mjs";
 
 /** The oldest and the newest that are supported, and Node's lines between them; a version alone means its newest. */
 const SUPPORTED = [

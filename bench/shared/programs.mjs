@@ -1,8 +1,9 @@
 /** The commands of the programs that are measured: ours, and those that they are compared with. */
 
 import { basename, join } from "node:path";
-import { buildDist, buildTests } from "../../tests/tools/build.mjs";
+import { buildTests } from "../../tests/tools/bundles.mjs";
 import { findRuntime, ROOT } from "../../tests/tools/runtimes.mjs";
+import { buildDist } from "../../tools/build.mjs";
 import { BUILD, REFERENCE } from "./compile.mjs";
 
 const DENO = ["run", "--quiet", "--no-check", "--allow-net", "--unstable-net"];

@@ -7,8 +7,9 @@
  */
 
 import { readFile } from "node:fs/promises";
-import { join, relative, sep } from "node:path";
-import { ROOT } from "./runtimes.mjs";
+import { dirname, join, relative, sep } from "node:path";
+
+const ROOT = dirname(import.meta.dirname);
 
 /** The entry point "trivent" on Bun, made from `mod.ts`: it chooses the adapter of Bun without a look at the host. */
 export const BUN_ENTRY = { in: "trivent:mod.bun", out: "mod.bun" };

@@ -1,23 +1,24 @@
 /**
- * Builds what npm users import (`dist/`), and what Node needs here: it runs no TypeScript before version 22.18.
+ * Builds what npm users import: `dist/`.
  *
- * `dist/` is one esbuild run with splitting, so that all entry points share the same chunks: a class is the same class
+ * It is one esbuild run with splitting, so that all entry points share the same chunks: a class is the same class
  * through "trivent" and through "trivent/core".
  *
- * As a program: `node tests/tools/build.mjs` builds `dist/` whole.
+ * As a program: `node tools/build.mjs` builds `dist/` whole.
  */
 
 import { execFile } from "node:child_process";
 import { mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
-import { dirname, join, relative, resolve, sep } from "node:path";
+import { dirname, join, relative } from "node:path";
 import { pathToFileURL } from "node:url";
 import { promisify } from "node:util";
 import { build } from "esbuild";
 import { BUN_ENTRY, inTwoChunks } from "./chunks.mjs";
-import { exampleNames, ROOT } from "./runtimes.mjs";
+
+const ROOT = dirname(import.meta.dirname);
 
 /** The entry points: the source file, and the specifier under which npm users import it. */
-const ENTRIES = new Map([
+export const ENTRIES = new Map([
   ["mod.ts", "trivent"],
   ["core/mod.ts", "trivent/core"],
   ["runtimes/node.ts", "trivent/node"],
@@ -30,7 +31,7 @@ const ENTRIES = new Map([
 const DISPOSABLE = '/// <reference lib="esnext.disposable" />\n';
 
 /** The same for all that is built, so that tests run what users get. */
-const OPTIONS = {
+export const OPTIONS = {
   absWorkingDir: ROOT,
   outbase: ROOT,
   bundle: true,
@@ -67,44 +68,12 @@ export async function buildDist({ declarations = true, clean = false } = {}) {
 }
 
 /**
- * Builds programs of `examples/` for Node into `build/examples/`; they import `dist/` by the name of the package.
+ * Bundles with the options of `dist/`.
  *
- * @param {readonly string[]} [names] All of them unless said
+ * @param {import("esbuild").BuildOptions} options What differs from {@linkcode OPTIONS}
+ * @returns {Promise<Map<string, Uint8Array>>} Contents by absolute path
  */
-export async function buildExamples(names = exampleNames()) {
-  if (names.length === 0) return;
-  const files = await bundle({
-    entryPoints: names.map((name) => `examples/${name}.ts`),
-    outdir: join(ROOT, "build", "examples"),
-    outbase: join(ROOT, "examples"),
-    splitting: false,
-    plugins: [asUsers(["examples"])],
-  });
-  await sync(join(ROOT, "build", "examples"), files);
-}
-
-/**
- * Builds test files for Node.
- *
- * Tests of the core reach into its files, and a second copy of a class with private fields would be another class.
- * So they are built in one run together with the library, with the options of `dist/`. All other tests (and the
- * examples) may import entry points only, and get them from `dist/`, under the name of the package.
- *
- * @param {readonly string[]} tests Paths from the root
- * @param {string} outdir
- */
-export async function buildTests(tests, outdir) {
-  const files = await bundle({
-    entryPoints: [...tests],
-    outdir,
-    external: [...OPTIONS.external, "esbuild", "fast-check"],
-    plugins: [asUsers(["examples", "bench", "tests/conformance", "tests/programs", "tests/packaging"])],
-  });
-  await sync(outdir, files);
-}
-
-/** @returns {Promise<Map<string, Uint8Array>>} contents by absolute path */
-async function bundle(options) {
+export async function bundle(options) {
   const result = await build({ ...OPTIONS, ...options });
   return new Map(result.outputFiles.map((file) => [file.path, file.contents]));
 }
@@ -132,37 +101,15 @@ async function buildDeclarations() {
   }
 }
 
-/** In these folders an entry point is imported as users do, by the package's name, and other files of it not at all. */
-function asUsers(folders) {
-  const isUser = (path) => folders.some((folder) => path.startsWith(folder + "/"));
-  return {
-    name: "as-users",
-    setup({ onResolve }) {
-      onResolve({ filter: /^trivent(\/|$)/ }, ({ path, importer }) => {
-        return isUser(posix(relative(ROOT, importer))) ? { path, external: true } : undefined;
-      });
-      onResolve({ filter: /^\.\.?\// }, ({ path, resolveDir, importer }) => {
-        const from = posix(relative(ROOT, importer));
-        const to = posix(relative(ROOT, resolve(resolveDir, path)));
-        if (importer === "" || !isUser(from) || !/^(mod\.ts|core\/|runtimes\/)/.test(to)) return undefined;
-        const name = ENTRIES.get(to);
-        if (name !== undefined) return { path: name, external: true };
-        return {
-          errors: [{
-            text: `${from} imports ${to}: only tests/core/ may reach behind the entry points ` +
-              `(${[...ENTRIES.keys()].join(", ")}), since Node runs the others against dist/`,
-          }],
-        };
-      });
-    },
-  };
-}
-
 /**
- * Writes the files of a folder, and only what differs; what nothing names before what names it. So several runs may build
- * at the same time, and none misses a file that it is about to load.
+ * Writes the files of a folder that differ, a file after those that it imports. So several runs may build at the same time,
+ * and each finds every file that it loads.
+ *
+ * @param {string} folder
+ * @param {Map<string, Uint8Array>} files Contents by absolute path
+ * @param {boolean} [clean] Whether other files of the folder are removed
  */
-async function sync(folder, files, clean = false) {
+export async function sync(folder, files, clean = false) {
   const isChunk = (path) => path.startsWith(join(folder, "chunks"));
   const paths = [...files.keys()].sort((a, b) => Number(isChunk(b)) - Number(isChunk(a)));
   for (const path of paths) {
@@ -182,10 +129,6 @@ async function sync(folder, files, clean = false) {
 async function list(folder) {
   const entries = await readdir(folder, { recursive: true, withFileTypes: true }).catch(() => []);
   return entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath ?? entry.path, entry.name));
-}
-
-function posix(path) {
-  return path.split(sep).join("/");
 }
 
 if (process.argv[1] !== undefined && import.meta.url === pathToFileURL(process.argv[1]).href) {

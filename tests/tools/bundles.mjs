@@ -1,0 +1,75 @@
+/**
+ * Builds what Node needs to run tests and examples here: it runs no TypeScript before version 22.18. The library is built by
+ * tools/build.mjs.
+ */
+
+import { join, relative, resolve, sep } from "node:path";
+import { bundle, ENTRIES, OPTIONS, sync } from "../../tools/build.mjs";
+import { exampleNames, ROOT } from "./runtimes.mjs";
+
+/**
+ * Builds programs of `examples/` for Node into `build/examples/`; they import `dist/` by the name of the package.
+ *
+ * @param {readonly string[]} [names] All of them unless said
+ */
+export async function buildExamples(names = exampleNames()) {
+  if (names.length === 0) return;
+  const files = await bundle({
+    entryPoints: names.map((name) => `examples/${name}.ts`),
+    outdir: join(ROOT, "build", "examples"),
+    outbase: join(ROOT, "examples"),
+    splitting: false,
+    plugins: [asUsers(["examples"])],
+  });
+  await sync(join(ROOT, "build", "examples"), files);
+}
+
+/**
+ * Builds test files for Node.
+ *
+ * Tests of the core reach into its files, and a second copy of a class with private fields would be another class.
+ * So they are built in one run together with the library, with the options of `dist/`. All other tests (and the
+ * examples) may import entry points only, and get them from `dist/`, under the name of the package.
+ *
+ * @param {readonly string[]} tests Paths from the root
+ * @param {string} outdir
+ */
+export async function buildTests(tests, outdir) {
+  const files = await bundle({
+    entryPoints: [...tests],
+    outdir,
+    external: [...OPTIONS.external, "esbuild", "fast-check"],
+    plugins: [asUsers(["examples", "bench", "tests/conformance", "tests/programs", "tests/packaging"])],
+  });
+  await sync(outdir, files);
+}
+
+/** In these folders an entry point is imported as users do, by the package's name, and other files of it not at all. */
+function asUsers(folders) {
+  const isUser = (path) => folders.some((folder) => path.startsWith(folder + "/"));
+  return {
+    name: "as-users",
+    setup({ onResolve }) {
+      onResolve({ filter: /^trivent(\/|$)/ }, ({ path, importer }) => {
+        return isUser(posix(relative(ROOT, importer))) ? { path, external: true } : undefined;
+      });
+      onResolve({ filter: /^\.\.?\// }, ({ path, resolveDir, importer }) => {
+        const from = posix(relative(ROOT, importer));
+        const to = posix(relative(ROOT, resolve(resolveDir, path)));
+        if (importer === "" || !isUser(from) || !/^(mod\.ts|core\/|runtimes\/)/.test(to)) return undefined;
+        const name = ENTRIES.get(to);
+        if (name !== undefined) return { path: name, external: true };
+        return {
+          errors: [{
+            text: `${from} imports ${to}: only tests/core/ may reach behind the entry points ` +
+              `(${[...ENTRIES.keys()].join(", ")}), since Node runs the others against dist/`,
+          }],
+        };
+      });
+    },
+  };
+}
+
+function posix(path) {
+  return path.split(sep).join("/");
+}
