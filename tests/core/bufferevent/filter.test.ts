@@ -1,4 +1,4 @@
-// Filters. Rules F1 to F9, and section 5, items 2, 7, 8, 9.
+// Filters. Rules F1 to F9.
 
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertRejects, assertStrictEquals, assertThrows } from "@std/assert";
@@ -279,7 +279,7 @@ describe("a filter function (F1, F2)", () => {
 });
 
 describe("the read direction (F3)", () => {
-  it("processes what waits below already when it is enabled (section 5, item 7)", async () => {
+  it("processes what waits below already when it is enabled", async () => {
     const stage = new Stage();
     const { a: under, b: far, log } = stage.pair();
     under.enable(EV_READ);
@@ -447,7 +447,7 @@ describe("the write direction (F4, F5)", () => {
     await stage.end(top, far);
   });
 
-  it("leaves the rest in its own output when the one below can't get rid of it (section 5, item 6)", async () => {
+  it("leaves the rest in its own output when the one below can't get rid of it", async () => {
     const { stage, top, under, far, log } = set(null, swapCase);
     far.disable(EV_READ);
     const piece = new Uint8Array(50_000);
@@ -465,7 +465,7 @@ describe("the write direction (F4, F5)", () => {
   });
 });
 
-describe("an error of a filter (F2, section 5, item 8)", () => {
+describe("an error of a filter (F2)", () => {
   it("in reading is one ERROR|READING with the code EV_FILTER, after what it made, and disables reading", async () => {
     const { stage, top, under, far, log } = set(unframe, null);
     top.enable(EV_READ);
@@ -654,7 +654,7 @@ describe("timeouts of a filter (F9)", () => {
     await stage.end(top, far);
   });
 
-  it("of writing run only while output waits (section 5, item 9)", async () => {
+  it("of writing run only while output waits", async () => {
     const { stage, top, under, far, log } = set(null, null);
     top.setTimeouts(null, 100);
     top.enable(EV_WRITE);
@@ -910,7 +910,7 @@ describe("a stack of filters", () => {
     }
   });
 
-  it("is flushed by close() at its top, layer by layer, and loses nothing (section 5, item 2)", async () => {
+  it("is flushed by close() at its top, layer by layer, and loses nothing", async () => {
     const stage = new Stage();
     const { near, far, all } = stacks(stage, 4);
     const bottom = all[0]?.underlying;

@@ -1,4 +1,4 @@
-// Pairs. Rules M1 to M6, and section 5, item 16.
+// Pairs. Rules M1 to M6.
 
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertStrictEquals, assertThrows } from "@std/assert";
@@ -350,7 +350,7 @@ describe("flush() (M4)", () => {
     await stage.end(a, b);
   });
 
-  it("without new bytes calls no read or write callback (section 5, item 16)", async () => {
+  it("without new bytes calls no read or write callback", async () => {
     const stage = new Stage();
     const { a, b, log } = stage.pair();
     for (const mode of [BEV_FLUSH, BEV_FINISHED]) a.flush(EV_WRITE, mode);
