@@ -43,28 +43,31 @@ export {
   type UnixAddress,
 } from "./runtime.ts";
 export type { Pem, StartTlsOptions, TlsConnectOptions, TlsInfo, TlsListenOptions, TlsOptions, TlsRole } from "./tls.ts";
-export { EventBase, type EventBaseOptions } from "./loop/event_base.ts";
-export { type EventCallback, EventCore, EventHandle } from "./loop/event_handle.ts";
-export { CommonTimeout } from "./loop/common_timeout.ts";
+export { EventBase, type EventBaseOptions } from "./api/event_base.ts";
+export { type EventCallback, EventCore, EventHandle } from "./api/event_handle.ts";
+export { CommonTimeout } from "./api/common_timeout.ts";
 export type { LoopResult } from "./loop/loop.ts";
 export type { BaseStats } from "./loop/stats.ts";
 export type { CheckCallback, PrepareCallback, Watcher } from "./loop/watch.ts";
-export { Pollable } from "./socket/pollable.ts";
-export { Socket } from "./socket/socket.ts";
-export { ListeningSocket } from "./socket/listening_socket.ts";
-export { type Datagram, DatagramSocket } from "./socket/datagram_socket.ts";
-export { select, type SelectResult, type SelectSets } from "./poll/select.ts";
-export { Poller, type PollEvent } from "./poll/poller.ts";
-export { type Completion, CompletionPort } from "./poll/completion_port.ts";
-export { Overlapped, type OverlappedCallback } from "./poll/overlapped.ts";
+export { Pollable } from "./api/pollable.ts";
+export { Socket } from "./api/socket.ts";
+export { ListeningSocket } from "./api/listening_socket.ts";
+export type { Datagram } from "./socket/datagrams.ts";
+export { DatagramSocket } from "./api/datagram_socket.ts";
+export { select, type SelectResult, type SelectSets } from "./api/select.ts";
+export { Poller, type PollEvent } from "./api/poller.ts";
+export { type Completion, CompletionPort } from "./api/completion_port.ts";
+export { Overlapped, type OverlappedCallback } from "./api/overlapped.ts";
 export type { WaitOptions } from "./poll/wait.ts";
 export * from "./buffer/mod.ts";
-export { Loan } from "./buffer/loan.ts";
+export { Loan } from "./loan.ts";
 export type { HostAbortSignal } from "./bufferevent/abort.ts";
-export { BufferEvent, type BufferEventCallbacks, type Watermarks } from "./bufferevent/bufferevent.ts";
-export { SocketBufferEvent } from "./bufferevent/socket.ts";
-export { bufferEventPair, PairBufferEvent, type PairOptions } from "./bufferevent/pair.ts";
-export { type BufferEventFilter, FilterBufferEvent } from "./bufferevent/filter.ts";
+export type { BufferEventCallbacks } from "./bufferevent/callbacks.ts";
+export { BufferEvent, type Watermarks } from "./api/bufferevent.ts";
+export { SocketBufferEvent } from "./api/socket_bufferevent.ts";
+export { bufferEventPair, PairBufferEvent, type PairOptions } from "./api/pair_bufferevent.ts";
+export type { BufferEventFilter } from "./bufferevent/filter_run.ts";
+export { FilterBufferEvent } from "./api/filter_bufferevent.ts";
 export {
   compress,
   compressionFilter,
@@ -72,18 +75,14 @@ export {
   type CompressionOptions,
   decompress,
   type DecompressionOptions,
-} from "./bufferevent/filters/compression.ts";
-export { pipe, type PipeOptions, type PipeResult } from "./bufferevent/pipe.ts";
-export { crlfToLf, lfToCrlf } from "./bufferevent/filters/line_endings.ts";
-export {
-  EV_RATE_LIMIT_MAX,
-  RateLimitGroup,
-  TokenBucketConfig,
-  type TokenBucketOptions,
-} from "./bufferevent/rate_limit.ts";
-export { ConnListener, type ListenerCallback, type ListenerErrorCallback } from "./listener.ts";
-export * from "./stream/frames.ts";
-export * from "./stream/lines.ts";
+} from "./api/compression.ts";
+export { pipe, type PipeOptions, type PipeResult } from "./api/pipe.ts";
+export { crlfToLf, lfToCrlf } from "./api/line_endings.ts";
+export { EV_RATE_LIMIT_MAX, TokenBucketConfig, type TokenBucketOptions } from "./bufferevent/rate_limit.ts";
+export { RateLimitGroup } from "./api/rate_limit_group.ts";
+export { ConnListener, type ListenerCallback, type ListenerErrorCallback } from "./api/listener.ts";
+export * from "./views/frames.ts";
+export * from "./views/lines.ts";
 export {
   type AdmissionCallbacks,
   connect,
@@ -94,16 +93,16 @@ export {
   type ServeCallbacks,
   type ServeOptions,
   Server,
-} from "./stream/serve.ts";
-export type { FrameViewOptions, LineViewOptions } from "./stream/lenses.ts";
-export { View, type ViewOptions } from "./stream/views.ts";
+} from "./serve/serve.ts";
+export type { FrameViewOptions, LineViewOptions } from "./views/lenses.ts";
+export { View, type ViewOptions } from "./views/views.ts";
 export type {
   ByteChunk,
   ByteReadable,
   ByteReadableStream,
   ByteWritable,
   ByteWritableStream,
-} from "./stream/web_streams.ts";
+} from "./views/web_streams.ts";
 export {
   connect as socketsConnect,
   SocketError,
@@ -112,4 +111,4 @@ export {
   type SocketsOptions,
   type SocketsTlsOptions,
   StreamSocket,
-} from "./stream/sockets.ts";
+} from "./serve/sockets.ts";

@@ -5,7 +5,7 @@
  * @module
  */
 
-import type { Loan } from "./buffer/loan.ts";
+import type { Loan } from "./loan.ts";
 import { EventError } from "./errors.ts";
 import { hasMethod, show } from "./checks.ts";
 import type { Names } from "./names.ts";

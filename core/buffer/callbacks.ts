@@ -2,8 +2,7 @@
  * Change callbacks of a buffer, immediate and deferred.
  */
 
-import type { EventBase } from "../loop/event_base.ts";
-import { createDeferred } from "../loop/deferred.ts";
+import { show } from "../checks.ts";
 import { type Chain, sideOf } from "./chain.ts";
 import type { EvBuffer } from "./evbuffer.ts";
 
@@ -28,9 +27,30 @@ export interface CallbackEntry {
   remove(): void;
 }
 
+/** Makes what runs `run` later, once each time that it is scheduled. It throws a TypeError for what is no base. */
+export type Defer = (base: object, run: () => void) => Scheduled;
+
+/** Set by the first EventBase: a buffer knows no loop. */
+let deferOn: Defer = refuseBase;
+
+function refuseBase(base: unknown): never {
+  throw new TypeError(`Cannot use a base: not an EventBase: received ${show(base)}`);
+}
+
+/** For `EventBase`: says how the callbacks of buffers are deferred. */
+export function setDefer(defer: Defer): void {
+  deferOn = defer;
+}
+
+/** A callback that can be scheduled. */
+interface Scheduled {
+  schedule(): void;
+  cancel(): void;
+}
+
 /** A notification that the loop will deliver. */
 interface Deferral {
-  readonly deferred: { schedule(): void; cancel(): void };
+  readonly deferred: Scheduled;
   added: number;
   deleted: number;
 }
@@ -79,10 +99,10 @@ export function hasCallbacks(chain: Chain): boolean {
 }
 
 /** From now on the callbacks run from the loop of `base`, and hear of all changes of a pass in one. */
-export function defer(chain: Chain, base: EventBase): void {
+export function defer(chain: Chain, base: object): void {
   const callbacks = callbacksOf(chain);
   const waiting = callbacks.deferral;
-  const deferred = createDeferred(base, () => runDeferred(chain));
+  const deferred = deferOn(base, () => runDeferred(chain));
   const deferral: Deferral = { deferred, added: waiting?.added ?? 0, deleted: waiting?.deleted ?? 0 };
   waiting?.deferred.cancel();
   callbacks.deferral = deferral;

@@ -23,11 +23,11 @@ import {
 } from "./chunk.ts";
 import { carve, LARGE_BYTES, pool, refill, type Slab } from "./slab.ts";
 import { encodeUtf8, writeUtf8 } from "./utf8.ts";
-import { view } from "./engine.ts";
+import { view } from "../bytes.ts";
 import { appendToSpare, type Reservation } from "./reserve.ts";
 import { type Callbacks, runCallbacks } from "./callbacks.ts";
 import type { ScanMemo } from "./eol.ts";
-import type { Loan } from "./loan.ts";
+import type { Loan } from "../loan.ts";
 import type { EvBuffer } from "./evbuffer.ts";
 
 /** The front is frozen. */

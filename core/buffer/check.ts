@@ -5,7 +5,7 @@
 import { invariant } from "../errors.ts";
 import { COUNTED, HOSTS, LENT } from "./chunk.ts";
 import { type Chain, FREED } from "./chain.ts";
-import { Loan } from "./loan.ts";
+import { Loan } from "../loan.ts";
 
 /** Throws unless the chain is whole. O(chunks). */
 export function checkChain(chain: Chain): void {

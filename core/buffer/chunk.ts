@@ -8,8 +8,8 @@
 
 import { stateError } from "../checks.ts";
 import { type EventError, invariant } from "../errors.ts";
-import { engine, part } from "./engine.ts";
-import { Loan } from "./loan.ts";
+import { engine, part } from "../bytes.ts";
+import { Loan } from "../loan.ts";
 
 /** The owner of the memory may use it again once it is released: what is kept for longer must be copied. */
 export const LENT = 1;

@@ -17,8 +17,8 @@ import {
   show,
   stateError,
 } from "../checks.ts";
-import type { EventBase } from "../loop/event_base.ts";
 import { type Names, readOptions } from "../names.ts";
+import type { Runtime } from "../runtime.ts";
 import { addCallback, type BufferCallback, type CallbackEntry, cancelCallbacks, defer } from "./callbacks.ts";
 import {
   adoptBack,
@@ -43,7 +43,7 @@ import {
   prependCopy,
   refuse,
 } from "./chain.ts";
-import { view } from "./engine.ts";
+import { view } from "../bytes.ts";
 import {
   checkThere,
   Chunk,
@@ -1116,7 +1116,7 @@ export class EvBuffer {
    *
    * libevent: `evbuffer_defer_callbacks`
    *
-   * @param base The base
+   * @param base The `EventBase`
    * @throws {TypeError} When it is no base
    * @throws {EventError} `EV_FREED` after `free()`
    * @example
@@ -1135,7 +1135,7 @@ export class EvBuffer {
    * if (seen.join() !== "0,8,2") throw new Error("unreachable");
    * ```
    */
-  deferCallbacks(base: EventBase): void {
+  deferCallbacks(base: { readonly runtime: Runtime; dispatch(): Promise<unknown> }): void {
     const chain = this.#chain;
     if ((chain.state & FREED) !== 0) refuse(chain, "defer callbacks");
     defer(chain, base);

@@ -19,8 +19,8 @@ import {
   relaid,
   relocate,
 } from "./chain.ts";
-import { part, view } from "./engine.ts";
-import type { Loan } from "./loan.ts";
+import { part, view } from "../bytes.ts";
+import type { Loan } from "../loan.ts";
 import { carve, LARGE_BYTES, pool } from "./slab.ts";
 
 /** A host chunk under this size is copied when bytes wait already: chunks must not outweigh their bytes. */

@@ -22,7 +22,7 @@ import {
   takeChain,
   unpinChain,
 } from "./flow.ts";
-import type { Loan } from "./loan.ts";
+import type { Loan } from "../loan.ts";
 import { searchFront } from "./search.ts";
 
 export type { BufferOwner } from "./chain.ts";

@@ -18,11 +18,11 @@ import {
 import { EventError } from "../errors.ts";
 import type { EvBuffer } from "../buffer/evbuffer.ts";
 import { type BufferOwner, setBufferOwner, silenceBuffer } from "../buffer/internal.ts";
-import type { EventBase } from "../loop/event_base.ts";
+import type { Loop } from "../loop/loop.ts";
 import type { AbortSignalLike } from "../runtime.ts";
 import { BevEvent } from "./bev_event.ts";
 import { AbortSource, type HostAbortSignal } from "./abort.ts";
-import type { BufferEvent, BufferEventCallbacks } from "./bufferevent.ts";
+import type { BufferEventCallbacks, Face } from "./callbacks.ts";
 import { Drains } from "./drains.ts";
 import { IdleTimer } from "./idle.ts";
 import type { Occupant } from "./occupant.ts";
@@ -69,8 +69,8 @@ const PENDING = PENDING_READ | PENDING_WRITE;
 
 /** The state behind a bufferevent. */
 export abstract class BevCore extends BevState implements BufferOwner {
-  constructor(base: EventBase, options: number) {
-    super(base, options);
+  constructor(loop: Loop, options: number) {
+    super(loop, options);
     this.input.freeze(false);
     this.output.freeze(true);
     setBufferOwner(this.input, this);
@@ -476,14 +476,14 @@ export abstract class BevCore extends BevState implements BufferOwner {
   userRead(): void {
     this.loop.forgetClock();
     if (this.owner !== null) this.owner.read(this, this.callbacks);
-    else this.callbacks?.read?.(this.face as BufferEvent);
+    else this.callbacks?.read?.(this.face as Face);
   }
 
   /** Calls the user's write callback. */
   userWrite(): void {
     this.loop.forgetClock();
     if (this.owner !== null) this.owner.write(this, this.callbacks);
-    else this.callbacks?.write?.(this.face as BufferEvent);
+    else this.callbacks?.write?.(this.face as Face);
   }
 
   /** Calls the user's event callback. */
@@ -492,7 +492,7 @@ export abstract class BevCore extends BevState implements BufferOwner {
     if (side !== null && side.streams !== null && this.#claimed(side.streams, what)) return;
     this.loop.forgetClock();
     if (this.owner !== null) this.owner.event(this, this.callbacks, what, error);
-    else this.callbacks?.event?.(this.face as BufferEvent, what, error);
+    else this.callbacks?.event?.(this.face as Face, what, error);
   }
 
   /** Lets the callbacks of `what` run in the loop, if the watermarks allow (rule V18). */
@@ -566,7 +566,7 @@ export abstract class BevCore extends BevState implements BufferOwner {
     this.#tellEvent(events, error);
   }
 
-  setCallbacks(callbacks: BufferEventCallbacks<BufferEvent> | null): void {
+  setCallbacks(callbacks: BufferEventCallbacks<Face> | null): void {
     this.callbacks = callbacks;
     const { occupant } = this;
     if (occupant !== null) occupant.onCallbacks?.();

@@ -19,9 +19,17 @@ import {
 } from "../flags.ts";
 import { EventError } from "../errors.ts";
 import { BevCore, SUSPEND_FILTER } from "./core.ts";
-import type { BufferEventFilter } from "./filter.ts";
 import { FromBelow, PumpEvent } from "./filter_links.ts";
-import { EXHAUSTED, FAILED, type FilterOwner, FilterRun, MADE, MORE, TAKEN } from "./filter_run.ts";
+import {
+  type BufferEventFilter,
+  EXHAUSTED,
+  FAILED,
+  type FilterOwner,
+  FilterRun,
+  MADE,
+  MORE,
+  TAKEN,
+} from "./filter_run.ts";
 import { InactivityTimers } from "./timers.ts";
 
 /**
@@ -59,7 +67,7 @@ export class FilterCore extends BevCore implements FilterOwner {
     if (why !== undefined) {
       throw new EventError(`Cannot make a filter over a bufferevent: ${why}`, { code: "EV_BUSY" });
     }
-    super(below.base, options);
+    super(below.loop, options);
     this.below = below;
     this.owner = below.owner;
     if (!below.readsWhileFull) this.readsWhileFull = false;

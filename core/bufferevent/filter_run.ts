@@ -5,7 +5,29 @@ import { BEV_ERROR, BEV_FINISHED, BEV_NEED_MORE, BEV_NORMAL, BEV_OK } from "../f
 import type { EvBuffer } from "../buffer/evbuffer.ts";
 import { asDetached } from "../buffer/internal.ts";
 import type { EventError } from "../errors.ts";
-import type { BufferEventFilter } from "./filter.ts";
+
+/**
+ * A transformation: takes bytes from the front of `source`, and adds what becomes of them to `destination`.
+ *
+ * It is called again as long as it says `BEV_OK`, has changed something, and there is more in `source` and room in
+ * `destination`; what it does not take stays in `source`. What it keeps to itself must have left with the last call,
+ * whose mode is `BEV_FINISHED`: at the end of file, or when the direction is finished. It may be called once more, with
+ * an empty source, in the modes `BEV_FLUSH` and `BEV_FINISHED`.
+ *
+ * `limit` is how many bytes it should add at most, so that a watermark is kept; −1 for no limit. Only the filter can
+ * keep to it: one whose pieces are larger may go beyond, and returns `BEV_NEED_MORE` to wait for more room.
+ *
+ * It returns `BEV_OK` when it has made progress, `BEV_NEED_MORE` when it can't go on with what there is, `BEV_ERROR`
+ * when it met bytes that it can't process. It must not be asynchronous.
+ *
+ * libevent: `bufferevent_filter_cb`.
+ */
+export interface BufferEventFilter {
+  /** Transforms. */
+  (source: EvBuffer, destination: EvBuffer, limit: number, mode: number): number;
+  /** Why it has said `BEV_ERROR`, for the event callback: in place of an error of code `EV_FILTER`. */
+  error?: EventError | null | undefined;
+}
 
 /** Bytes were taken from the source. */
 export const TAKEN = 0x01;

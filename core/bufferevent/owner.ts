@@ -1,13 +1,13 @@
 /**
  * Who calls the user's callbacks of a connection, where the bufferevent does not call them itself: `serve()` and
- * `connect()` put a `ConnectionOwner` here (`core/stream/owner.ts`).
+ * `connect()` put a `ConnectionOwner` here (`core/serve/owner.ts`).
  */
 
 import type { EventError } from "../errors.ts";
-import type { BufferEvent, BufferEventCallbacks } from "./bufferevent.ts";
+import type { BufferEventCallbacks, Face } from "./callbacks.ts";
 import type { BevCore } from "./core.ts";
 
-type Callbacks = BufferEventCallbacks<BufferEvent> | null;
+type Callbacks = BufferEventCallbacks<Face> | null;
 
 /** The owner of a connection's callbacks. Filters over the connection have the same one. */
 export interface CallbackOwner {

@@ -13,7 +13,7 @@ import {
 } from "../flags.ts";
 import { EventError } from "../errors.ts";
 import { consume, lostIn, moveBytes } from "../buffer/internal.ts";
-import type { EventBase } from "../loop/event_base.ts";
+import type { Loop } from "../loop/loop.ts";
 import { BevCore } from "./core.ts";
 import { atDeadline } from "../loop/deadline.ts";
 import { InactivityTimers } from "./timers.ts";
@@ -33,8 +33,8 @@ export class PairCore extends BevCore {
   /** Ends the wait of `close()`. */
   #settle: ((delivered: boolean) => void) | null = null;
 
-  constructor(base: EventBase, options: number, eofOnFree: boolean) {
-    super(base, options | BEV_OPT_DEFER_CALLBACKS);
+  constructor(loop: Loop, options: number, eofOnFree: boolean) {
+    super(loop, options | BEV_OPT_DEFER_CALLBACKS);
     this.#eofOnFree = eofOnFree;
   }
 

@@ -16,8 +16,7 @@ import {
 } from "../flags.ts";
 import { unsupported } from "../checks.ts";
 import { EventError } from "../errors.ts";
-import type { EventBase } from "../loop/event_base.ts";
-import type { Flushable } from "../loop/loop.ts";
+import type { Flushable, Loop } from "../loop/loop.ts";
 import { Handshake } from "../socket/handshake.ts";
 import type { Stream } from "../socket/stream.ts";
 import { readStartTls, type StartTlsOptions } from "../tls.ts";
@@ -74,8 +73,8 @@ export class SocketCore extends BevCore implements Flushable {
   /** Made when there is something to wait for or to tell: a server that answers lines needs none. */
   #writeEvent: WriteEvent | null = null;
 
-  constructor(base: EventBase, stream: Stream | null, options: number) {
-    super(base, options);
+  constructor(loop: Loop, stream: Stream | null, options: number) {
+    super(loop, options);
     if (stream !== null) this.#attach(stream);
   }
 

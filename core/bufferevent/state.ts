@@ -6,11 +6,9 @@
 import { EV_WRITE } from "../flags.ts";
 import { EventError } from "../errors.ts";
 import { EvBuffer } from "../buffer/evbuffer.ts";
-import type { EventBase } from "../loop/event_base.ts";
-import { loopOf } from "../loop/event_base.ts";
 import type { Loop } from "../loop/loop.ts";
 import type { LoopEvent } from "../loop/loop_event.ts";
-import type { BufferEvent, BufferEventCallbacks } from "./bufferevent.ts";
+import type { BufferEventCallbacks, Face } from "./callbacks.ts";
 import type { AbortSource } from "./abort.ts";
 import type { BevCore } from "./core.ts";
 import type { Drains } from "./drains.ts";
@@ -93,14 +91,13 @@ export class Side {
 
 /** The facts of a bufferevent. */
 export abstract class BevState {
-  readonly base: EventBase;
   readonly loop: Loop;
   readonly options: number;
   readonly input: EvBuffer = new EvBuffer();
   readonly output: EvBuffer = new EvBuffer();
   /** The public object. */
-  face: BufferEvent | null = null;
-  callbacks: BufferEventCallbacks<BufferEvent> | null = null;
+  face: Face | null = null;
+  callbacks: BufferEventCallbacks<Face> | null = null;
   /** `EV_READ` and `EV_WRITE` as the user has set them. */
   enabled: number = EV_WRITE;
   /** Why reading is suspended, one bit a reason; it goes on when all are gone. */
@@ -112,10 +109,9 @@ export abstract class BevState {
   protected limits: Limits = DEFAULT_LIMITS;
   protected side: Side | null = null;
 
-  constructor(base: EventBase, options: number) {
-    this.base = base;
-    this.loop = loopOf(base);
-    if (this.loop.freed) throw new EventError("Cannot make a bufferevent: the base was freed", { code: "EV_FREED" });
+  constructor(loop: Loop, options: number) {
+    this.loop = loop;
+    if (loop.freed) throw new EventError("Cannot make a bufferevent: the base was freed", { code: "EV_FREED" });
     this.options = options;
   }
 

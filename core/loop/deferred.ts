@@ -1,6 +1,5 @@
 /** Deferred callbacks: what runs once in the loop however often it was scheduled (rule O1). */
 
-import { type EventBase, loopOf } from "./event_base.ts";
 import type { Loop } from "./loop.ts";
 import { LoopEvent } from "./loop_event.ts";
 
@@ -26,9 +25,4 @@ export class Deferred extends LoopEvent {
   override run(): void {
     this.#fn();
   }
-}
-
-/** Makes a deferred callback on a base, at its middle priority. */
-export function createDeferred(base: EventBase, fn: () => void): Deferred {
-  return new Deferred(loopOf(base), fn);
 }

@@ -10,11 +10,10 @@ import { checkSignal } from "../checks.ts";
 import { EV_ET, EV_FINALIZE, EV_PERSIST, EV_SIGNAL, EV_TIMEOUT } from "../flags.ts";
 import { EVLOOP_NO_EXIT_ON_EMPTY, EVLOOP_NONBLOCK, EVLOOP_ONCE } from "../flags.ts";
 import { EventError } from "../errors.ts";
-import { engine } from "../buffer/engine.ts";
+import { engine } from "../bytes.ts";
 import type { AbortSignalLike, Runtime, TimerToken } from "../runtime.ts";
 import { ActiveQueue } from "./active_queue.ts";
-import { CommonQueue } from "./common_timeout.ts";
-import type { EventBase } from "./event_base.ts";
+import { CommonQueue } from "./common_queue.ts";
 import { ACTIVE, AFTER_POLL, type EventExtra, IN_COMMON, INSERTED, LoopEvent, OVERDUE, UNREF } from "./loop_event.ts";
 import { afterPoll } from "./after_poll.ts";
 import { LoopStats } from "./stats.ts";
@@ -83,8 +82,8 @@ class Counter {
 export class Loop {
   /** The host. */
   readonly runtime: Runtime;
-  /** The public face. */
-  base: EventBase | null = null;
+  /** The public object. */
+  face: object | null = null;
   /** Sources that events of this base watch. */
   readonly sources: SourceList = new SourceList();
   /** Added I/O events without a source: nothing is polled, but they keep the loop alive (rule E13). */

@@ -4,7 +4,7 @@
  */
 
 import { NO_TIMER, TimerNode } from "./timer_heap.ts";
-import type { CommonQueue } from "./common_timeout.ts";
+import type { CommonQueue } from "./common_queue.ts";
 import type { Loop } from "./loop.ts";
 import type { Source } from "./source.ts";
 

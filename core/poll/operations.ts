@@ -7,18 +7,17 @@ import { checkBytes } from "../checks.ts";
 import { EAGAIN, ENOTCONN, EV_READ, EV_WRITE } from "../flags.ts";
 import { EventError, toEventError } from "../errors.ts";
 import type { ReadinessObserver, Source } from "../loop/source.ts";
-import type { Acceptor } from "../socket/listening_socket.ts";
-import { socketOf } from "../socket/socket.ts";
+import type { Acceptor } from "../socket/acceptor.ts";
 import type { Stream } from "../socket/stream.ts";
-import { callLater } from "./completions.ts";
-import type { Operation, Overlapped } from "./overlapped.ts";
+import { callLater } from "./call_later.ts";
+import type { Operation } from "./operation.ts";
 
 /** Where the completions of a socket go, besides the callbacks. */
 export interface CompletionSink {
   /** Whether nobody takes completions there any more. */
   readonly closed: boolean;
-  /** Takes one. */
-  complete(bytes: number, overlapped: Overlapped, error: EventError | null): void;
+  /** Takes one. `overlapped` is the user's object. */
+  complete(bytes: number, overlapped: object, error: EventError | null): void;
 }
 
 /** One operation that waits for its socket. */
@@ -66,7 +65,7 @@ export class Operations implements ReadinessObserver {
     operation.end(bytes, error);
     this.sink?.complete(bytes, face, error);
     // Never inside the call that began the operation, and not inside the host's callback.
-    if (callback !== null) callLater(this.#source.runtime, () => callback(face, bytes, error));
+    if (callback !== null) callLater(this.#source.runtime, () => callback(bytes, error));
   }
 
   onReady(_source: Source, edges: number): void {
@@ -189,7 +188,7 @@ class AcceptStep implements Step {
     const stream = this.#acceptor.accept();
     if (typeof stream === "number") return WAITING;
     if (this.#buffer === undefined) {
-      this.operation.socket = socketOf(stream);
+      this.operation.stream = stream;
       return 0;
     }
     new FirstData(this.operation, operationsOn(this.#acceptor), stream, this.#buffer).onReady();
@@ -223,7 +222,7 @@ class FirstData implements ReadinessObserver {
     }
     if (n === WAITING) return;
     this.#leave();
-    this.#operation.socket = socketOf(this.#stream);
+    this.#operation.stream = this.#stream;
     this.#operations.complete(this.#operation, n, null);
   }
 

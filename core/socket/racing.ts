@@ -5,7 +5,7 @@
  * A host's resolver gives both families in one answer, so there is no wait between the answers of two queries.
  */
 
-import type { Loan } from "../buffer/loan.ts";
+import type { Loan } from "../loan.ts";
 import type { EventError } from "../errors.ts";
 import { atDeadline } from "../loop/deadline.ts";
 import type { ConnectOptions, InetAddress, TransportBinding, TransportSink } from "../runtime.ts";

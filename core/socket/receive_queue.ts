@@ -5,7 +5,7 @@
 
 import { EvBuffer } from "../buffer/evbuffer.ts";
 import { feed, moveBytes, unpin } from "../buffer/internal.ts";
-import type { Loan } from "../buffer/loan.ts";
+import type { Loan } from "../loan.ts";
 import { Source } from "../loop/source.ts";
 
 /** A source with received bytes. The limit is kept by what it is a part of. */

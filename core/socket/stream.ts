@@ -21,7 +21,7 @@ import {
   moveBytes,
   unpin,
 } from "../buffer/internal.ts";
-import type { Loan } from "../buffer/loan.ts";
+import type { Loan } from "../loan.ts";
 import { ownBuffer } from "../buffer/own_buffer.ts";
 import type { Address, Runtime, TransportBinding, TransportSink } from "../runtime.ts";
 import { atDeadline } from "../loop/deadline.ts";

@@ -6,7 +6,7 @@
  * @module
  */
 
-import { Loan } from "../../core/buffer/loan.ts";
+import { Loan } from "../../core/loan.ts";
 
 /**
  * How large a loan is. More would save a few calls for each megabyte, but what a stalled connection holds is a loan or two,

@@ -5,7 +5,7 @@
  */
 
 import { lost } from "../../core/buffer/chunk.ts";
-import type { Loan } from "../../core/buffer/loan.ts";
+import type { Loan } from "../../core/loan.ts";
 import type { EventError } from "../../core/errors.ts";
 import type { StartTlsOptions, TlsInfo, TlsRole } from "../../core/tls.ts";
 import type { Address, ConnectOptions, TransportBinding, TransportSink } from "../../core/runtime.ts";

@@ -10,6 +10,17 @@ import { assert, assertEquals } from "@std/assert";
 const HOST_NAMES =
   /(?<![.#\w$])(?:process|Buffer|setTimeout|setInterval|setImmediate|clearTimeout|clearInterval|clearImmediate|performance|Deno|Bun|require|global|window|document|navigator|fetch|console|Date)(?![\w$]|\s*\??:)|\bMath\.random\b/g;
 
+/** The floors of the core, the ground first: a file imports only from its own folder and from folders of lower floors. */
+const FLOORS: readonly (readonly string[])[] = [
+  ["core"],
+  ["core/buffer", "core/loop"],
+  ["core/socket"],
+  ["core/bufferevent", "core/poll"],
+  ["core/views"],
+  ["core/api"],
+  ["core/serve"],
+];
+
 interface Import {
   specifier: string;
   typeOnly: boolean;
@@ -35,6 +46,57 @@ describe("the core", () => {
       const found = [...bare(readFileSync(path, "utf8")).matchAll(HOST_NAMES)].map(([name]) => name);
       assertEquals(found, [], path);
     }
+  });
+});
+
+describe("the floors of the core", () => {
+  it("are kept by every import, types too", () => {
+    assertEquals(floorFaults(new Map(sources("core").map((path) => [path, readFileSync(path, "utf8")]))), []);
+  });
+
+  it("have every folder, and no other", () => {
+    assertEquals([...new Set(sources("core").map(posix.dirname))].sort(), FLOORS.flat().sort());
+  });
+
+  it("are not kept by an import that goes up, of a value or of a type", () => {
+    assertEquals(
+      floorFaults(
+        new Map([
+          ["core/errors.ts", 'import type { Loop } from "./loop/loop.ts";'],
+          ["core/loop/loop.ts", 'import { sourceOf } from "../api/pollable.ts";'],
+          ["core/api/pollable.ts", 'import { Source } from "../socket/stream.ts";'],
+        ]),
+      ),
+      [
+        "core/errors.ts imports core/loop/loop.ts: core is below core/loop",
+        "core/loop/loop.ts imports core/api/pollable.ts: core/loop is below core/api",
+      ],
+    );
+  });
+
+  it("are not kept by folders that stand beside each other", () => {
+    assertEquals(
+      floorFaults(new Map([["core/buffer/chain.ts", 'export type { Loop } from "../loop/loop.ts";']])),
+      ["core/buffer/chain.ts imports core/loop/loop.ts: core/buffer is beside core/loop"],
+    );
+  });
+
+  it("are not kept by a circle that crosses a folder; one inside a folder is allowed", () => {
+    const inside = new Map([
+      ["core/loop/loop.ts", 'import { LoopEvent } from "./loop_event.ts";'],
+      ["core/loop/loop_event.ts", 'import type { Loop } from "./loop.ts";'],
+    ]);
+    assertEquals(floorFaults(inside), []);
+    const crossing = new Map([
+      ["core/socket/a.ts", 'import { b } from "../loop/b.ts";'],
+      ["core/loop/b.ts", 'import { c } from "./c.ts";'],
+      ["core/loop/c.ts", 'import type { a } from "../socket/a.ts";'],
+    ]);
+    assertEquals(floorFaults(crossing), [
+      "core/loop/c.ts imports core/socket/a.ts: core/loop is below core/socket",
+      "core/loop and core/socket import each other",
+      "core/socket/a.ts, core/loop/b.ts, core/loop/c.ts: a circle that crosses folders",
+    ]);
   });
 });
 
@@ -114,6 +176,63 @@ function sources(folder: string): string[] {
     .map((path) => `${folder}/${String(path).replaceAll("\\", "/")}`)
     .filter((path) => path.endsWith(".ts"))
     .sort();
+}
+
+/** What breaks the rule of {@linkcode FLOORS} in files that are given by their paths. `core/mod.ts` stands above all. */
+function floorFaults(files: ReadonlyMap<string, string>): string[] {
+  const faults: string[] = [];
+  const imports = new Map<string, string[]>();
+  const folders = new Set<string>();
+  for (const [path, text] of files) {
+    if (path === "core/mod.ts") continue;
+    const targets = findImports(text).map(({ specifier }) => resolve(path, specifier));
+    imports.set(path, targets);
+    const from = posix.dirname(path);
+    for (const target of targets) {
+      const to = posix.dirname(target);
+      if (from === to) continue;
+      folders.add(`${from} ${to}`);
+      const difference = floorOf(from) - floorOf(to);
+      if (difference > 0) continue;
+      faults.push(`${path} imports ${target}: ${from} is ${difference === 0 ? "beside" : "below"} ${to}`);
+    }
+  }
+  for (const pair of folders) {
+    const [a, b] = pair.split(" ") as [string, string];
+    if (a < b && folders.has(`${b} ${a}`)) faults.push(`${a} and ${b} import each other`);
+  }
+  for (const circle of circlesOf(imports)) {
+    if (new Set(circle.map(posix.dirname)).size > 1) faults.push(`${circle.join(", ")}: a circle that crosses folders`);
+  }
+  return faults;
+}
+
+function floorOf(folder: string): number {
+  return FLOORS.findIndex((folders) => folders.includes(folder));
+}
+
+/** The files that import each other in a circle, in sets: each file of a set leads to every other. */
+function circlesOf(imports: ReadonlyMap<string, readonly string[]>): string[][] {
+  const reach = new Map<string, Set<string>>();
+  for (const path of imports.keys()) {
+    const seen = new Set<string>();
+    const open = [...imports.get(path) ?? []];
+    for (let next = open.pop(); next !== undefined; next = open.pop()) {
+      if (seen.has(next)) continue;
+      seen.add(next);
+      open.push(...imports.get(next) ?? []);
+    }
+    reach.set(path, seen);
+  }
+  const circles: string[][] = [];
+  const placed = new Set<string>();
+  for (const [path, seen] of reach) {
+    if (placed.has(path) || !seen.has(path)) continue;
+    const circle = [...imports.keys()].filter((other) => seen.has(other) && reach.get(other)?.has(path) === true);
+    circle.forEach((other) => placed.add(other));
+    circles.push(circle);
+  }
+  return circles;
 }
 
 function resolve(from: string, specifier: string): string {

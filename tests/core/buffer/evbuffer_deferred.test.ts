@@ -3,7 +3,7 @@
 import { describe, it } from "node:test";
 import { assertEquals, assertThrows } from "@std/assert";
 import { type BufferChange, EvBuffer } from "../../../core/buffer/mod.ts";
-import { EventBase } from "../../../core/loop/event_base.ts";
+import { EventBase } from "../../../core/api/event_base.ts";
 import { simRuntime } from "../../../runtimes/sim.ts";
 
 type Told = [origSize: number, added: number, deleted: number];

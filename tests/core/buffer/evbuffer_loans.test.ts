@@ -10,7 +10,7 @@ import { assert, assertEquals, assertInstanceOf, assertThrows } from "@std/asser
 import fc from "fast-check";
 import { EvBuffer } from "../../../core/buffer/mod.ts";
 import { checkBuffer, consume, feed, take } from "../../../core/buffer/internal.ts";
-import { Loan } from "../../../core/buffer/loan.ts";
+import { Loan } from "../../../core/loan.ts";
 import { EventError } from "../../../core/errors.ts";
 import { EVBUFFER_EOL_ANY, EVBUFFER_EOL_CRLF, EVBUFFER_EOL_CRLF_STRICT, EVBUFFER_EOL_LF } from "../../../core/flags.ts";
 import type { TransportBinding } from "../../../core/runtime.ts";

@@ -20,8 +20,8 @@ import {
   type FrameCodec,
   lengthPrefixed,
   varintPrefixed,
-} from "../../../core/stream/frames.ts";
-import { DEFAULT_MAX_LINE_BYTES, lineCodec } from "../../../core/stream/lines.ts";
+} from "../../../core/views/frames.ts";
+import { DEFAULT_MAX_LINE_BYTES, lineCodec } from "../../../core/views/lines.ts";
 import { assertHolds, bytes, text } from "./support.ts";
 
 const CODECS: Record<string, FrameCodec> = {

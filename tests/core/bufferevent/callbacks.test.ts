@@ -3,9 +3,9 @@
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertStrictEquals, assertThrows } from "@std/assert";
 import { EvBuffer } from "../../../core/buffer/evbuffer.ts";
-import type { BufferEvent } from "../../../core/bufferevent/bufferevent.ts";
-import { FilterBufferEvent } from "../../../core/bufferevent/filter.ts";
-import { SocketBufferEvent } from "../../../core/bufferevent/socket.ts";
+import type { BufferEvent } from "../../../core/api/bufferevent.ts";
+import { FilterBufferEvent } from "../../../core/api/filter_bufferevent.ts";
+import { SocketBufferEvent } from "../../../core/api/socket_bufferevent.ts";
 import { EventError } from "../../../core/errors.ts";
 import {
   BEV_EVENT_CONNECTED,

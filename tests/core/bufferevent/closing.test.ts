@@ -2,14 +2,14 @@
 
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertStrictEquals, assertThrows } from "@std/assert";
-import { SocketBufferEvent } from "../../../core/bufferevent/socket.ts";
+import { SocketBufferEvent } from "../../../core/api/socket_bufferevent.ts";
 import { EventError } from "../../../core/errors.ts";
 import { TokenBucketConfig } from "../../../core/bufferevent/rate_limit.ts";
 import { BEV_EVENT_EOF, BEV_OPT_CLOSE_ON_FREE, EAGAIN, EV_READ, EV_WRITE } from "../../../core/flags.ts";
-import { EventBase } from "../../../core/loop/event_base.ts";
+import { EventBase } from "../../../core/api/event_base.ts";
 import type { ConnectOptions, InetAddress, ListenerBinding } from "../../../core/runtime.ts";
-import { ListeningSocket } from "../../../core/socket/listening_socket.ts";
-import { Socket } from "../../../core/socket/socket.ts";
+import { ListeningSocket } from "../../../core/api/listening_socket.ts";
+import { Socket } from "../../../core/api/socket.ts";
 import { type SimRuntime, simRuntime } from "../../../runtimes/sim.ts";
 import { BusyHost, nothingLeft, world } from "../loop/harness.ts";
 import { pattern } from "../socket/pairs.ts";

@@ -6,14 +6,14 @@ import { describe, it } from "node:test";
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
 import { EvBuffer } from "../../../core/buffer/evbuffer.ts";
-import type { FilterBufferEvent } from "../../../core/bufferevent/filter.ts";
+import type { FilterBufferEvent } from "../../../core/api/filter_bufferevent.ts";
 import {
   compress,
   compressionFilter,
   type CompressionFilterOptions,
   decompress,
-} from "../../../core/bufferevent/filters/compression.ts";
-import type { PairBufferEvent } from "../../../core/bufferevent/pair.ts";
+} from "../../../core/api/compression.ts";
+import type { PairBufferEvent } from "../../../core/api/pair_bufferevent.ts";
 import { EventError } from "../../../core/errors.ts";
 import {
   BEV_ERROR,
@@ -26,7 +26,7 @@ import {
 } from "../../../core/flags.ts";
 import type { CompressionFormat } from "../../../core/runtime.ts";
 import { simRuntime } from "../../../runtimes/sim.ts";
-import { EventBase } from "../../../core/loop/event_base.ts";
+import { EventBase } from "../../../core/api/event_base.ts";
 import { BusyHost } from "../loop/harness.ts";
 import { text } from "../socket/pairs.ts";
 import { Record, Stage } from "./stage.ts";

@@ -2,13 +2,13 @@
 
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertStrictEquals, assertThrows } from "@std/assert";
-import { coreOf } from "../../../core/bufferevent/bufferevent.ts";
-import { SocketBufferEvent } from "../../../core/bufferevent/socket.ts";
+import { coreOf } from "../../../core/api/bufferevent.ts";
+import { SocketBufferEvent } from "../../../core/api/socket_bufferevent.ts";
 import { EventError } from "../../../core/errors.ts";
 import { BEV_OPT_CLOSE_ON_FREE, BEV_OPT_DEFER_CALLBACKS, EAGAIN, EV_READ, EV_WRITE } from "../../../core/flags.ts";
-import type { EventBase } from "../../../core/loop/event_base.ts";
-import type { ListeningSocket } from "../../../core/socket/listening_socket.ts";
-import type { Socket } from "../../../core/socket/socket.ts";
+import type { EventBase } from "../../../core/api/event_base.ts";
+import type { ListeningSocket } from "../../../core/api/listening_socket.ts";
+import type { Socket } from "../../../core/api/socket.ts";
 import { nothingLeft, type World, world } from "../loop/harness.ts";
 import { portOf, receiveAll, socketPair, text } from "../socket/pairs.ts";
 import { Recorder, rig } from "./rig.ts";

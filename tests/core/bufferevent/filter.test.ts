@@ -3,13 +3,15 @@
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertRejects, assertStrictEquals, assertThrows } from "@std/assert";
 import { EvBuffer } from "../../../core/buffer/evbuffer.ts";
-import { type BufferEventFilter, FilterBufferEvent } from "../../../core/bufferevent/filter.ts";
-import { compressionFilter, type CompressionFilterOptions } from "../../../core/bufferevent/filters/compression.ts";
-import { bufferEventPair, type PairBufferEvent } from "../../../core/bufferevent/pair.ts";
-import type { BufferEvent } from "../../../core/bufferevent/bufferevent.ts";
-import { pipe } from "../../../core/bufferevent/pipe.ts";
-import { RateLimitGroup, TokenBucketConfig } from "../../../core/bufferevent/rate_limit.ts";
-import { SocketBufferEvent } from "../../../core/bufferevent/socket.ts";
+import type { BufferEventFilter } from "../../../core/bufferevent/filter_run.ts";
+import { FilterBufferEvent } from "../../../core/api/filter_bufferevent.ts";
+import { compressionFilter, type CompressionFilterOptions } from "../../../core/api/compression.ts";
+import { bufferEventPair, type PairBufferEvent } from "../../../core/api/pair_bufferevent.ts";
+import type { BufferEvent } from "../../../core/api/bufferevent.ts";
+import { pipe } from "../../../core/api/pipe.ts";
+import { RateLimitGroup } from "../../../core/api/rate_limit_group.ts";
+import { TokenBucketConfig } from "../../../core/bufferevent/rate_limit.ts";
+import { SocketBufferEvent } from "../../../core/api/socket_bufferevent.ts";
 import { EventError } from "../../../core/errors.ts";
 import {
   BEV_ERROR,

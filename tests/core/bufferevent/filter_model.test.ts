@@ -6,11 +6,12 @@ import { describe, it } from "node:test";
 import { assert, assertEquals } from "@std/assert";
 import fc from "fast-check";
 import { EvBuffer } from "../../../core/buffer/evbuffer.ts";
-import type { BufferEvent } from "../../../core/bufferevent/bufferevent.ts";
-import { type BufferEventFilter, FilterBufferEvent } from "../../../core/bufferevent/filter.ts";
-import { bufferEventPair } from "../../../core/bufferevent/pair.ts";
+import type { BufferEvent } from "../../../core/api/bufferevent.ts";
+import type { BufferEventFilter } from "../../../core/bufferevent/filter_run.ts";
+import { FilterBufferEvent } from "../../../core/api/filter_bufferevent.ts";
+import { bufferEventPair } from "../../../core/api/pair_bufferevent.ts";
 import { TokenBucketConfig } from "../../../core/bufferevent/rate_limit.ts";
-import { SocketBufferEvent } from "../../../core/bufferevent/socket.ts";
+import { SocketBufferEvent } from "../../../core/api/socket_bufferevent.ts";
 import {
   BEV_EVENT_EOF,
   BEV_EVENT_READING,

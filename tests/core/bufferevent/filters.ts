@@ -1,7 +1,7 @@
 // Filters for the tests.
 
 import { EvBuffer } from "../../../core/buffer/evbuffer.ts";
-import type { BufferEventFilter } from "../../../core/bufferevent/filter.ts";
+import type { BufferEventFilter } from "../../../core/bufferevent/filter_run.ts";
 import { BEV_ERROR, BEV_FINISHED, BEV_NEED_MORE, BEV_OK } from "../../../core/flags.ts";
 
 /** Inverts the case of letters; the same in both directions. Keeps to the limit. */

@@ -4,8 +4,9 @@ import { describe, it } from "node:test";
 import { assert, assertEquals } from "@std/assert";
 import fc from "fast-check";
 import { EvBuffer } from "../../../core/buffer/evbuffer.ts";
-import { type BufferEventFilter, FilterBufferEvent } from "../../../core/bufferevent/filter.ts";
-import { crlfToLf, lfToCrlf } from "../../../core/bufferevent/filters/line_endings.ts";
+import type { BufferEventFilter } from "../../../core/bufferevent/filter_run.ts";
+import { FilterBufferEvent } from "../../../core/api/filter_bufferevent.ts";
+import { crlfToLf, lfToCrlf } from "../../../core/api/line_endings.ts";
 import { BEV_FINISHED, BEV_FLUSH, BEV_NORMAL, BEV_OK, BEV_OPT_CLOSE_ON_FREE, EV_READ } from "../../../core/flags.ts";
 import { Stage } from "./stage.ts";
 

@@ -3,7 +3,7 @@
 import { describe, it } from "node:test";
 import { assert, assertEquals } from "@std/assert";
 import fc from "fast-check";
-import { SocketBufferEvent } from "../../../core/bufferevent/socket.ts";
+import { SocketBufferEvent } from "../../../core/api/socket_bufferevent.ts";
 import {
   BEV_EVENT_EOF,
   BEV_OPT_CLOSE_ON_FREE,
@@ -13,7 +13,7 @@ import {
   EVENT_BASE_COUNT_ADDED,
   EVLOOP_NO_EXIT_ON_EMPTY,
 } from "../../../core/flags.ts";
-import { EventBase } from "../../../core/loop/event_base.ts";
+import { EventBase } from "../../../core/api/event_base.ts";
 import { simRuntime } from "../../../runtimes/sim.ts";
 import { pattern, socketPair } from "../socket/pairs.ts";
 

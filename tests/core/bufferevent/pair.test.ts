@@ -3,9 +3,9 @@
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertStrictEquals, assertThrows } from "@std/assert";
 import { EvBuffer } from "../../../core/buffer/evbuffer.ts";
-import { FilterBufferEvent } from "../../../core/bufferevent/filter.ts";
-import { bufferEventPair, PairBufferEvent } from "../../../core/bufferevent/pair.ts";
-import { pipe } from "../../../core/bufferevent/pipe.ts";
+import { FilterBufferEvent } from "../../../core/api/filter_bufferevent.ts";
+import { bufferEventPair, PairBufferEvent } from "../../../core/api/pair_bufferevent.ts";
+import { pipe } from "../../../core/api/pipe.ts";
 import { EventError } from "../../../core/errors.ts";
 import {
   BEV_FINISHED,
@@ -16,7 +16,7 @@ import {
   EV_READ,
   EV_WRITE,
 } from "../../../core/flags.ts";
-import { EventBase } from "../../../core/loop/event_base.ts";
+import { EventBase } from "../../../core/api/event_base.ts";
 import { ALL_COUNTS } from "../loop/harness.ts";
 import { isFreed } from "./rig.ts";
 import { Stage } from "./stage.ts";

@@ -14,7 +14,7 @@ import {
   EV_READ,
   EV_WRITE,
 } from "../../../core/flags.ts";
-import type { PairBufferEvent } from "../../../core/bufferevent/pair.ts";
+import type { PairBufferEvent } from "../../../core/api/pair_bufferevent.ts";
 import { bits } from "./rig.ts";
 import { Stage } from "./stage.ts";
 

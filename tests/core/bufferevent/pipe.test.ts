@@ -4,12 +4,12 @@ import { describe, it } from "node:test";
 import fc from "fast-check";
 import { assert, assertEquals, assertRejects, assertStrictEquals, assertThrows } from "@std/assert";
 import { EvBuffer } from "../../../core/buffer/evbuffer.ts";
-import type { BufferEvent } from "../../../core/bufferevent/bufferevent.ts";
-import { FilterBufferEvent } from "../../../core/bufferevent/filter.ts";
-import { bufferEventPair } from "../../../core/bufferevent/pair.ts";
-import { pipe, type PipeOptions, type PipeResult } from "../../../core/bufferevent/pipe.ts";
+import type { BufferEvent } from "../../../core/api/bufferevent.ts";
+import { FilterBufferEvent } from "../../../core/api/filter_bufferevent.ts";
+import { bufferEventPair } from "../../../core/api/pair_bufferevent.ts";
+import { pipe, type PipeOptions, type PipeResult } from "../../../core/api/pipe.ts";
 import { TokenBucketConfig } from "../../../core/bufferevent/rate_limit.ts";
-import { SocketBufferEvent } from "../../../core/bufferevent/socket.ts";
+import { SocketBufferEvent } from "../../../core/api/socket_bufferevent.ts";
 import { EventError } from "../../../core/errors.ts";
 import {
   BEV_OPT_CLOSE_ON_FREE,
@@ -19,8 +19,8 @@ import {
   EVENT_BASE_COUNT_ADDED,
   EVLOOP_NO_EXIT_ON_EMPTY,
 } from "../../../core/flags.ts";
-import { EventBase } from "../../../core/loop/event_base.ts";
-import type { Socket } from "../../../core/socket/socket.ts";
+import { EventBase } from "../../../core/api/event_base.ts";
+import type { Socket } from "../../../core/api/socket.ts";
 import { type SimOptions, type SimRuntime, simRuntime } from "../../../runtimes/sim.ts";
 import { pattern, socketPair, text } from "../socket/pairs.ts";
 import { isFreed } from "./rig.ts";

@@ -2,12 +2,13 @@
 
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertStrictEquals, assertThrows } from "@std/assert";
-import { bufferEventPair } from "../../../core/bufferevent/pair.ts";
-import { EV_RATE_LIMIT_MAX, RateLimitGroup, TokenBucketConfig } from "../../../core/bufferevent/rate_limit.ts";
-import { SocketBufferEvent } from "../../../core/bufferevent/socket.ts";
+import { bufferEventPair } from "../../../core/api/pair_bufferevent.ts";
+import { RateLimitGroup } from "../../../core/api/rate_limit_group.ts";
+import { EV_RATE_LIMIT_MAX, TokenBucketConfig } from "../../../core/bufferevent/rate_limit.ts";
+import { SocketBufferEvent } from "../../../core/api/socket_bufferevent.ts";
 import { EventError } from "../../../core/errors.ts";
 import { BEV_OPT_CLOSE_ON_FREE, EV_READ, EV_WRITE, EVENT_BASE_COUNT_ADDED } from "../../../core/flags.ts";
-import { EventBase } from "../../../core/loop/event_base.ts";
+import { EventBase } from "../../../core/api/event_base.ts";
 import { receiveAll, socketPair } from "../socket/pairs.ts";
 import { isFreed, type Rig, rig } from "./rig.ts";
 import { Stage } from "./stage.ts";

@@ -4,8 +4,9 @@
 
 import { describe, it } from "node:test";
 import { assert, assertEquals } from "@std/assert";
-import { RateLimitGroup, TokenBucketConfig } from "../../../core/bufferevent/rate_limit.ts";
-import { SocketBufferEvent } from "../../../core/bufferevent/socket.ts";
+import { RateLimitGroup } from "../../../core/api/rate_limit_group.ts";
+import { TokenBucketConfig } from "../../../core/bufferevent/rate_limit.ts";
+import { SocketBufferEvent } from "../../../core/api/socket_bufferevent.ts";
 import {
   BEV_EVENT_CONNECTED,
   BEV_OPT_CLOSE_ON_FREE,
@@ -14,8 +15,8 @@ import {
   EV_WRITE,
   LEV_OPT_CLOSE_ON_FREE,
 } from "../../../core/flags.ts";
-import { ConnListener } from "../../../core/listener.ts";
-import type { EventHandle } from "../../../core/loop/event_handle.ts";
+import { ConnListener } from "../../../core/api/listener.ts";
+import type { EventHandle } from "../../../core/api/event_handle.ts";
 import type { InetAddress } from "../../../core/runtime.ts";
 import type { SimOptions } from "../../../runtimes/sim.ts";
 import { Stage } from "./stage.ts";

@@ -3,8 +3,9 @@
 import { describe, it } from "node:test";
 import { assert, assertEquals } from "@std/assert";
 import fc from "fast-check";
-import { bufferEventPair } from "../../../core/bufferevent/pair.ts";
-import { RateLimitGroup, TokenBucketConfig } from "../../../core/bufferevent/rate_limit.ts";
+import { bufferEventPair } from "../../../core/api/pair_bufferevent.ts";
+import { RateLimitGroup } from "../../../core/api/rate_limit_group.ts";
+import { TokenBucketConfig } from "../../../core/bufferevent/rate_limit.ts";
 import { EV_READ } from "../../../core/flags.ts";
 import { Stage } from "./stage.ts";
 

@@ -3,7 +3,7 @@
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertStrictEquals, assertThrows } from "@std/assert";
 import { EvBuffer } from "../../../core/buffer/evbuffer.ts";
-import { SocketBufferEvent } from "../../../core/bufferevent/socket.ts";
+import { SocketBufferEvent } from "../../../core/api/socket_bufferevent.ts";
 import { EventError } from "../../../core/errors.ts";
 import {
   BEV_OPT_CLOSE_ON_FREE,
@@ -15,7 +15,7 @@ import {
   EV_TIMEOUT,
   EV_WRITE,
 } from "../../../core/flags.ts";
-import { streamOf } from "../../../core/socket/socket.ts";
+import { streamOf } from "../../../core/api/socket.ts";
 import { RECEIVE_LIMIT } from "../../../core/socket/stream.ts";
 import { WINDOW_BYTES } from "../../../runtimes/sim/connection.ts";
 import { nothingLeft, world } from "../loop/harness.ts";

@@ -1,8 +1,9 @@
 // A bufferevent on a simulated connection, a bare socket as its peer, and a record of what it calls.
 
 import { assert, assertEquals } from "@std/assert";
-import { type BufferEvent, type BufferEventCallbacks, coreOf } from "../../../core/bufferevent/bufferevent.ts";
-import { SocketBufferEvent } from "../../../core/bufferevent/socket.ts";
+import type { BufferEventCallbacks } from "../../../core/bufferevent/callbacks.ts";
+import { type BufferEvent, coreOf } from "../../../core/api/bufferevent.ts";
+import { SocketBufferEvent } from "../../../core/api/socket_bufferevent.ts";
 import { EvBuffer } from "../../../core/buffer/evbuffer.ts";
 import type { EventError } from "../../../core/errors.ts";
 import {
@@ -17,8 +18,8 @@ import {
   EVENT_BASE_COUNT_ADDED,
   EVLOOP_NO_EXIT_ON_EMPTY,
 } from "../../../core/flags.ts";
-import type { EventBase, EventBaseOptions } from "../../../core/loop/event_base.ts";
-import type { Socket } from "../../../core/socket/socket.ts";
+import type { EventBase, EventBaseOptions } from "../../../core/api/event_base.ts";
+import type { Socket } from "../../../core/api/socket.ts";
 import type { SimRuntime } from "../../../runtimes/sim.ts";
 import { nothingLeft, world } from "../loop/harness.ts";
 import { socketPair } from "../socket/pairs.ts";

@@ -4,7 +4,7 @@
 import { describe, it } from "node:test";
 import { assert, assertEquals } from "@std/assert";
 import fc from "fast-check";
-import { SocketBufferEvent } from "../../../core/bufferevent/socket.ts";
+import { SocketBufferEvent } from "../../../core/api/socket_bufferevent.ts";
 import { EventError } from "../../../core/errors.ts";
 import {
   BEV_EVENT_READING,
@@ -14,9 +14,9 @@ import {
   EVENT_BASE_COUNT_ADDED,
   EVLOOP_NO_EXIT_ON_EMPTY,
 } from "../../../core/flags.ts";
-import { EventBase } from "../../../core/loop/event_base.ts";
+import { EventBase } from "../../../core/api/event_base.ts";
 import type { ConnectOptions, TransportBinding, TransportSink } from "../../../core/runtime.ts";
-import { Socket } from "../../../core/socket/socket.ts";
+import { Socket } from "../../../core/api/socket.ts";
 import { simRuntime } from "../../../runtimes/sim.ts";
 import { BusyHost } from "../loop/harness.ts";
 import { join, pattern } from "../socket/pairs.ts";

@@ -16,12 +16,13 @@ import { describe, it } from "node:test";
 import { assert, assertEquals } from "@std/assert";
 import { EvBuffer } from "../../../core/buffer/evbuffer.ts";
 import { checkBuffer } from "../../../core/buffer/internal.ts";
-import { type BufferEvent, coreOf } from "../../../core/bufferevent/bufferevent.ts";
-import { type BufferEventFilter, FilterBufferEvent } from "../../../core/bufferevent/filter.ts";
-import { compressionFilter } from "../../../core/bufferevent/filters/compression.ts";
-import { bufferEventPair } from "../../../core/bufferevent/pair.ts";
+import { type BufferEvent, coreOf } from "../../../core/api/bufferevent.ts";
+import type { BufferEventFilter } from "../../../core/bufferevent/filter_run.ts";
+import { FilterBufferEvent } from "../../../core/api/filter_bufferevent.ts";
+import { compressionFilter } from "../../../core/api/compression.ts";
+import { bufferEventPair } from "../../../core/api/pair_bufferevent.ts";
 import { TokenBucketConfig } from "../../../core/bufferevent/rate_limit.ts";
-import { SocketBufferEvent } from "../../../core/bufferevent/socket.ts";
+import { SocketBufferEvent } from "../../../core/api/socket_bufferevent.ts";
 import type { EventError } from "../../../core/errors.ts";
 import {
   BEV_EVENT_CONNECTED,
@@ -40,8 +41,8 @@ import {
   EV_WRITE,
   EVLOOP_NO_EXIT_ON_EMPTY,
 } from "../../../core/flags.ts";
-import { EventBase } from "../../../core/loop/event_base.ts";
-import { ListeningSocket } from "../../../core/socket/listening_socket.ts";
+import { EventBase } from "../../../core/api/event_base.ts";
+import { ListeningSocket } from "../../../core/api/listening_socket.ts";
 import { type SimRuntime, simRuntime } from "../../../runtimes/sim.ts";
 import { ALL_COUNTS } from "../loop/harness.ts";
 import { portOf, socketPair } from "../socket/pairs.ts";

@@ -2,11 +2,12 @@
 
 import { assertEquals } from "@std/assert";
 import { EvBuffer } from "../../../core/buffer/evbuffer.ts";
-import type { BufferEvent, BufferEventCallbacks } from "../../../core/bufferevent/bufferevent.ts";
-import { bufferEventPair, type PairBufferEvent, type PairOptions } from "../../../core/bufferevent/pair.ts";
+import type { BufferEventCallbacks } from "../../../core/bufferevent/callbacks.ts";
+import type { BufferEvent } from "../../../core/api/bufferevent.ts";
+import { bufferEventPair, type PairBufferEvent, type PairOptions } from "../../../core/api/pair_bufferevent.ts";
 import type { EventError } from "../../../core/errors.ts";
 import { EVLOOP_NO_EXIT_ON_EMPTY } from "../../../core/flags.ts";
-import type { EventBase, EventBaseOptions } from "../../../core/loop/event_base.ts";
+import type { EventBase, EventBaseOptions } from "../../../core/api/event_base.ts";
 import type { SimOptions, SimRuntime } from "../../../runtimes/sim.ts";
 import { ALL_COUNTS, nothingLeft, world } from "../loop/harness.ts";
 import { bits } from "./rig.ts";

@@ -4,13 +4,14 @@
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertStrictEquals, assertThrows } from "@std/assert";
 import { EvBuffer } from "../../../core/buffer/evbuffer.ts";
-import { type BufferEvent, coreOf } from "../../../core/bufferevent/bufferevent.ts";
-import { type BufferEventFilter, FilterBufferEvent } from "../../../core/bufferevent/filter.ts";
-import { compress, compressionFilter, decompress } from "../../../core/bufferevent/filters/compression.ts";
-import { lfToCrlf } from "../../../core/bufferevent/filters/line_endings.ts";
-import { bufferEventPair } from "../../../core/bufferevent/pair.ts";
+import { type BufferEvent, coreOf } from "../../../core/api/bufferevent.ts";
+import type { BufferEventFilter } from "../../../core/bufferevent/filter_run.ts";
+import { FilterBufferEvent } from "../../../core/api/filter_bufferevent.ts";
+import { compress, compressionFilter, decompress } from "../../../core/api/compression.ts";
+import { lfToCrlf } from "../../../core/api/line_endings.ts";
+import { bufferEventPair } from "../../../core/api/pair_bufferevent.ts";
 import { TokenBucketConfig } from "../../../core/bufferevent/rate_limit.ts";
-import { SocketBufferEvent } from "../../../core/bufferevent/socket.ts";
+import { SocketBufferEvent } from "../../../core/api/socket_bufferevent.ts";
 import {
   BEV_FINISHED,
   BEV_FLUSH,

@@ -2,10 +2,10 @@
 
 import { describe, it } from "node:test";
 import { assertEquals, assertThrows } from "@std/assert";
-import { SocketBufferEvent } from "../../../core/bufferevent/socket.ts";
+import { SocketBufferEvent } from "../../../core/api/socket_bufferevent.ts";
 import { EV_READ, EV_WRITE } from "../../../core/flags.ts";
 import type { InetAddress } from "../../../core/runtime.ts";
-import { Socket } from "../../../core/socket/socket.ts";
+import { Socket } from "../../../core/api/socket.ts";
 import { nothingLeft, world } from "../loop/harness.ts";
 import { pattern } from "../socket/pairs.ts";
 import { Recorder, rig } from "./rig.ts";

@@ -3,14 +3,14 @@
 
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { SocketBufferEvent } from "../../../core/bufferevent/socket.ts";
+import { SocketBufferEvent } from "../../../core/api/socket_bufferevent.ts";
 import { EventError } from "../../../core/errors.ts";
 import { BEV_OPT_CLOSE_ON_FREE, EAGAIN, EV_READ, EV_WRITE, EVLOOP_NO_EXIT_ON_EMPTY } from "../../../core/flags.ts";
-import { connect, serve } from "../../../core/stream/serve.ts";
-import { EventBase } from "../../../core/loop/event_base.ts";
-import { ConnListener } from "../../../core/listener.ts";
+import { connect, serve } from "../../../core/serve/serve.ts";
+import { EventBase } from "../../../core/api/event_base.ts";
+import { ConnListener } from "../../../core/api/listener.ts";
 import type { ConnectOptions, Runtime } from "../../../core/runtime.ts";
-import { Socket } from "../../../core/socket/socket.ts";
+import { Socket } from "../../../core/api/socket.ts";
 import type { StartTlsOptions, TlsConnectOptions, TlsListenOptions } from "../../../core/tls.ts";
 import { type SimRuntime, simRuntime } from "../../../runtimes/sim.ts";
 import { nothingLeft } from "../loop/harness.ts";

@@ -2,9 +2,9 @@
 
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertStrictEquals } from "@std/assert";
-import { SocketBufferEvent } from "../../../core/bufferevent/socket.ts";
+import { SocketBufferEvent } from "../../../core/api/socket_bufferevent.ts";
 import { BEV_FINISHED, BEV_FLUSH, BEV_NORMAL, EV_READ, EV_TIMEOUT, EV_WRITE } from "../../../core/flags.ts";
-import { streamOf } from "../../../core/socket/socket.ts";
+import { streamOf } from "../../../core/api/socket.ts";
 import { nothingLeft } from "../loop/harness.ts";
 import { pattern, socketPair } from "../socket/pairs.ts";
 import { Recorder, rig } from "./rig.ts";

@@ -17,8 +17,8 @@ import {
   LEV_OPT_REUSEABLE_PORT,
   LEV_OPT_THREADSAFE,
 } from "../../../core/flags.ts";
-import { ConnListener, type ListenerCallback } from "../../../core/listener.ts";
-import { EventBase } from "../../../core/loop/event_base.ts";
+import { ConnListener, type ListenerCallback } from "../../../core/api/listener.ts";
+import { EventBase } from "../../../core/api/event_base.ts";
 import type {
   AcceptSink,
   Address,
@@ -27,8 +27,8 @@ import type {
   ListenOptions,
   Runtime,
 } from "../../../core/runtime.ts";
-import { ListeningSocket } from "../../../core/socket/listening_socket.ts";
-import { Socket } from "../../../core/socket/socket.ts";
+import { ListeningSocket } from "../../../core/api/listening_socket.ts";
+import { Socket } from "../../../core/api/socket.ts";
 import type { SimRuntime } from "../../../runtimes/sim.ts";
 import { BusyHost, nothingLeft, type World, world } from "../loop/harness.ts";
 import { isOver, portOf, receiveAll } from "../socket/pairs.ts";

@@ -4,11 +4,11 @@ import { describe, it } from "node:test";
 import { assert, assertEquals } from "@std/assert";
 import type { EventError } from "../../../core/errors.ts";
 import { EAGAIN, EV_PERSIST, EV_READ, LEV_OPT_CLOSE_ON_FREE, LEV_OPT_DISABLED } from "../../../core/flags.ts";
-import { ConnListener } from "../../../core/listener.ts";
-import { EventBase } from "../../../core/loop/event_base.ts";
-import { select } from "../../../core/poll/select.ts";
-import type { ListeningSocket } from "../../../core/socket/listening_socket.ts";
-import { Socket } from "../../../core/socket/socket.ts";
+import { ConnListener } from "../../../core/api/listener.ts";
+import { EventBase } from "../../../core/api/event_base.ts";
+import { select } from "../../../core/api/select.ts";
+import type { ListeningSocket } from "../../../core/api/listening_socket.ts";
+import { Socket } from "../../../core/api/socket.ts";
 import { BurstHost, nothingLeft, type World, world } from "../loop/harness.ts";
 import { isOver, portOf } from "../socket/pairs.ts";
 

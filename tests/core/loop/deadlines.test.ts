@@ -2,11 +2,12 @@
 
 import { describe, it } from "node:test";
 import { assert, assertEquals } from "@std/assert";
-import type { BufferEvent } from "../../../core/bufferevent/bufferevent.ts";
-import { FilterBufferEvent } from "../../../core/bufferevent/filter.ts";
-import { bufferEventPair } from "../../../core/bufferevent/pair.ts";
-import { RateLimitGroup, TokenBucketConfig } from "../../../core/bufferevent/rate_limit.ts";
-import { SocketBufferEvent } from "../../../core/bufferevent/socket.ts";
+import type { BufferEvent } from "../../../core/api/bufferevent.ts";
+import { FilterBufferEvent } from "../../../core/api/filter_bufferevent.ts";
+import { bufferEventPair } from "../../../core/api/pair_bufferevent.ts";
+import { RateLimitGroup } from "../../../core/api/rate_limit_group.ts";
+import { TokenBucketConfig } from "../../../core/bufferevent/rate_limit.ts";
+import { SocketBufferEvent } from "../../../core/api/socket_bufferevent.ts";
 import {
   BEV_OPT_CLOSE_ON_FREE,
   EAGAIN,
@@ -17,13 +18,13 @@ import {
   EVLOOP_NO_EXIT_ON_EMPTY,
   EVLOOP_NONBLOCK,
 } from "../../../core/flags.ts";
-import { EventBase, type EventBaseOptions } from "../../../core/loop/event_base.ts";
-import type { EventHandle } from "../../../core/loop/event_handle.ts";
-import { CompletionPort } from "../../../core/poll/completion_port.ts";
-import { Overlapped } from "../../../core/poll/overlapped.ts";
-import { Poller } from "../../../core/poll/poller.ts";
-import { select } from "../../../core/poll/select.ts";
-import { Socket } from "../../../core/socket/socket.ts";
+import { EventBase, type EventBaseOptions } from "../../../core/api/event_base.ts";
+import type { EventHandle } from "../../../core/api/event_handle.ts";
+import { CompletionPort } from "../../../core/api/completion_port.ts";
+import { Overlapped } from "../../../core/api/overlapped.ts";
+import { Poller } from "../../../core/api/poller.ts";
+import { select } from "../../../core/api/select.ts";
+import { Socket } from "../../../core/api/socket.ts";
 import { type SimRuntime, simRuntime } from "../../../runtimes/sim.ts";
 import { Recorder } from "../bufferevent/rig.ts";
 import { pattern, portOf } from "../socket/pairs.ts";

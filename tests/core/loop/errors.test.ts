@@ -10,7 +10,7 @@ import {
   EVENT_BASE_COUNT_ACTIVE,
   EVLOOP_NO_EXIT_ON_EMPTY,
 } from "../../../core/flags.ts";
-import type { EventBase } from "../../../core/loop/event_base.ts";
+import type { EventBase } from "../../../core/api/event_base.ts";
 import { socketPair } from "../socket/pairs.ts";
 import { Log, nothingLeft, world } from "./harness.ts";
 

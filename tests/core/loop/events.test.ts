@@ -18,8 +18,8 @@ import {
   EVLOOP_NONBLOCK,
   EVLOOP_ONCE,
 } from "../../../core/flags.ts";
-import { EventHandle } from "../../../core/loop/event_handle.ts";
-import type { Pollable } from "../../../core/socket/pollable.ts";
+import { EventHandle } from "../../../core/api/event_handle.ts";
+import type { Pollable } from "../../../core/api/pollable.ts";
 import { socketPair } from "../socket/pairs.ts";
 import { Log, nothingLeft, world } from "./harness.ts";
 

@@ -13,8 +13,8 @@ import {
   EVLOOP_NONBLOCK,
   EVLOOP_ONCE,
 } from "../../../core/flags.ts";
-import { EventBase } from "../../../core/loop/event_base.ts";
-import { EventHandle } from "../../../core/loop/event_handle.ts";
+import { EventBase } from "../../../core/api/event_base.ts";
+import { EventHandle } from "../../../core/api/event_handle.ts";
 import { socketPair } from "../socket/pairs.ts";
 import { Log, nothingLeft, world } from "./harness.ts";
 

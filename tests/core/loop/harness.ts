@@ -2,7 +2,7 @@
 
 import { assertEquals } from "@std/assert";
 import { EVENT_BASE_COUNT_ACTIVE, EVENT_BASE_COUNT_ADDED, EVENT_BASE_COUNT_VIRTUAL } from "../../../core/flags.ts";
-import { EventBase, type EventBaseOptions } from "../../../core/loop/event_base.ts";
+import { EventBase, type EventBaseOptions } from "../../../core/api/event_base.ts";
 import type { EventError } from "../../../core/errors.ts";
 import type {
   AcceptSink,

@@ -3,8 +3,8 @@
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertMatch, assertStrictEquals } from "@std/assert";
 import { EV_PERSIST, EV_READ, EV_TIMEOUT, EV_WRITE } from "../../../core/flags.ts";
-import { EventBase } from "../../../core/loop/event_base.ts";
-import type { EventHandle } from "../../../core/loop/event_handle.ts";
+import { EventBase } from "../../../core/api/event_base.ts";
+import type { EventHandle } from "../../../core/api/event_handle.ts";
 import { simRuntime } from "../../../runtimes/sim.ts";
 import { socketPair } from "../socket/pairs.ts";
 import { BusyHost, nothingLeft, world } from "./harness.ts";

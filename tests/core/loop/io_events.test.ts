@@ -14,8 +14,8 @@ import {
   EVENT_BASE_COUNT_ADDED,
   EVLOOP_NONBLOCK,
 } from "../../../core/flags.ts";
-import { EventBase } from "../../../core/loop/event_base.ts";
-import type { Socket } from "../../../core/socket/socket.ts";
+import { EventBase } from "../../../core/api/event_base.ts";
+import type { Socket } from "../../../core/api/socket.ts";
 import { portOf, socketPair } from "../socket/pairs.ts";
 import { Log, nothingLeft, type World, world } from "./harness.ts";
 

@@ -3,8 +3,8 @@
 import { describe, it } from "node:test";
 import { assertEquals } from "@std/assert";
 import { EV_PERSIST, EV_READ, EV_TIMEOUT, EVENT_BASE_COUNT_ADDED } from "../../../core/flags.ts";
-import { EventBase } from "../../../core/loop/event_base.ts";
-import type { EventHandle } from "../../../core/loop/event_handle.ts";
+import { EventBase } from "../../../core/api/event_base.ts";
+import type { EventHandle } from "../../../core/api/event_handle.ts";
 import type { TimerToken } from "../../../core/runtime.ts";
 import { simRuntime } from "../../../runtimes/sim.ts";
 import { socketPair } from "../socket/pairs.ts";

@@ -12,9 +12,9 @@ import {
   EVENT_BASE_COUNT_ADDED,
   EVLOOP_NONBLOCK,
 } from "../../../core/flags.ts";
-import type { EventHandle } from "../../../core/loop/event_handle.ts";
-import { ListeningSocket } from "../../../core/socket/listening_socket.ts";
-import { Socket } from "../../../core/socket/socket.ts";
+import type { EventHandle } from "../../../core/api/event_handle.ts";
+import { ListeningSocket } from "../../../core/api/listening_socket.ts";
+import { Socket } from "../../../core/api/socket.ts";
 import { portOf } from "../socket/pairs.ts";
 import { nothingLeft, type World, world } from "./harness.ts";
 

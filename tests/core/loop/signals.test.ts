@@ -4,7 +4,7 @@ import { describe, it } from "node:test";
 import { assertEquals, assertStrictEquals, assertThrows } from "@std/assert";
 import { EventError } from "../../../core/errors.ts";
 import { EV_PERSIST, EV_SIGNAL, EV_TIMEOUT, EVENT_BASE_COUNT_ADDED, EVLOOP_NONBLOCK } from "../../../core/flags.ts";
-import { EventBase } from "../../../core/loop/event_base.ts";
+import { EventBase } from "../../../core/api/event_base.ts";
 import { Log, nothingLeft, world } from "./harness.ts";
 
 describe("base.signal()", () => {

@@ -13,9 +13,9 @@ import {
   EVENT_BASE_COUNT_ADDED,
   EVLOOP_ONCE,
 } from "../../../core/flags.ts";
-import type { CommonTimeout } from "../../../core/loop/common_timeout.ts";
-import { EventBase } from "../../../core/loop/event_base.ts";
-import { EventHandle } from "../../../core/loop/event_handle.ts";
+import type { CommonTimeout } from "../../../core/api/common_timeout.ts";
+import { EventBase } from "../../../core/api/event_base.ts";
+import { EventHandle } from "../../../core/api/event_handle.ts";
 import { simRuntime } from "../../../runtimes/sim.ts";
 import { socketPair } from "../socket/pairs.ts";
 import { BusyHost, Log, nothingLeft, world } from "./harness.ts";

@@ -10,8 +10,8 @@ import {
   EVLOOP_NONBLOCK,
 } from "../../../core/flags.ts";
 import { EventError } from "../../../core/errors.ts";
-import { createDeferred } from "../../../core/loop/deferred.ts";
-import { EventBase } from "../../../core/loop/event_base.ts";
+import { Deferred } from "../../../core/loop/deferred.ts";
+import { EventBase, loopOf } from "../../../core/api/event_base.ts";
 import type { Watcher } from "../../../core/loop/watch.ts";
 import { BusyHost, Log, world } from "./harness.ts";
 import { simRuntime } from "../../../runtimes/sim.ts";
@@ -212,7 +212,7 @@ describe("deferred callbacks (O1)", () => {
   it("run once in the loop however often they were scheduled, at the middle priority", async () => {
     const { sim, base } = world({ priorities: 3 });
     const log = new Log();
-    const deferred = createDeferred(base, log.note("deferred"));
+    const deferred = new Deferred(loopOf(base), log.note("deferred"));
     for (let i = 0; i < 3; i++) deferred.schedule();
     const low = base.timer(log.note("low"));
     low.priority = 2;
@@ -230,7 +230,7 @@ describe("deferred callbacks (O1)", () => {
     const log = new Log();
     base.watchCheck(log.note("poll"));
     base.timer(() => {
-      for (let i = 0; i < 50; i++) createDeferred(base, log.note("deferred")).schedule();
+      for (let i = 0; i < 50; i++) new Deferred(loopOf(base), log.note("deferred")).schedule();
     }).activate(EV_TIMEOUT);
     await sim.run(base.dispatch());
     const polls: number[] = [];
@@ -244,12 +244,12 @@ describe("deferred callbacks (O1)", () => {
   it("can be cancelled, those of the next pass too, and scheduled again from inside", async () => {
     const { sim, base } = world();
     const log = new Log();
-    const all = Array.from({ length: 40 }, (_, i) => createDeferred(base, log.note(`${i}`)));
+    const all = Array.from({ length: 40 }, (_, i) => new Deferred(loopOf(base), log.note(`${i}`)));
     for (const deferred of all) deferred.schedule();
     assertEquals(base.numEvents(EVENT_BASE_COUNT_ACTIVE), 40);
     for (const i of [0, 35]) all[i]?.cancel();
     let again = 2;
-    const repeated = createDeferred(base, () => {
+    const repeated = new Deferred(loopOf(base), () => {
       log.lines.push("repeated");
       if (--again > 0) repeated.schedule();
     });
@@ -266,7 +266,7 @@ describe("deferred callbacks (O1)", () => {
     base.timer(() => base.loopBreak()).add(100);
     const done = base.dispatch();
     await sim.advance(10);
-    for (let i = 0; i < 50; i++) createDeferred(base, log.note("deferred")).schedule();
+    for (let i = 0; i < 50; i++) new Deferred(loopOf(base), log.note("deferred")).schedule();
     await sim.advance(1);
     assertEquals(log.take().length, 50);
     await sim.run(done);

@@ -3,10 +3,10 @@
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { EventError } from "../../../core/errors.ts";
-import { type Completion, CompletionPort } from "../../../core/poll/completion_port.ts";
-import { Overlapped } from "../../../core/poll/overlapped.ts";
-import type { Pollable } from "../../../core/socket/pollable.ts";
-import type { Socket } from "../../../core/socket/socket.ts";
+import { type Completion, CompletionPort } from "../../../core/api/completion_port.ts";
+import { Overlapped } from "../../../core/api/overlapped.ts";
+import type { Pollable } from "../../../core/api/pollable.ts";
+import type { Socket } from "../../../core/api/socket.ts";
 import { portOf } from "../socket/pairs.ts";
 import { bytes, received, Stage, Watched } from "./stage.ts";
 

@@ -4,9 +4,9 @@ import { describe, it } from "node:test";
 import { assert, assertEquals, assertRejects, assertStrictEquals, assertThrows } from "@std/assert";
 import { EventError } from "../../../core/errors.ts";
 import { EAGAIN, EV_READ } from "../../../core/flags.ts";
-import { Overlapped } from "../../../core/poll/overlapped.ts";
+import { Overlapped } from "../../../core/api/overlapped.ts";
 import type { InetAddress } from "../../../core/runtime.ts";
-import type { Socket } from "../../../core/socket/socket.ts";
+import type { Socket } from "../../../core/api/socket.ts";
 import { pattern, portOf, text } from "../socket/pairs.ts";
 import { bytes, drain, fill, received, Stage } from "./stage.ts";
 

@@ -3,8 +3,8 @@
 import { describe, it } from "node:test";
 import { assert, assertEquals } from "@std/assert";
 import fc from "fast-check";
-import { CompletionPort } from "../../../core/poll/completion_port.ts";
-import { Overlapped } from "../../../core/poll/overlapped.ts";
+import { CompletionPort } from "../../../core/api/completion_port.ts";
+import { Overlapped } from "../../../core/api/overlapped.ts";
 import { pattern } from "../socket/pairs.ts";
 import { Stage } from "./stage.ts";
 

@@ -4,9 +4,9 @@ import { describe, it } from "node:test";
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { EventError } from "../../../core/errors.ts";
 import { EAGAIN, ENOTCONN, EV_CLOSED, EV_ET, EV_PERSIST, EV_READ, EV_WRITE } from "../../../core/flags.ts";
-import { Poller, type PollEvent } from "../../../core/poll/poller.ts";
-import type { Pollable } from "../../../core/socket/pollable.ts";
-import type { Socket } from "../../../core/socket/socket.ts";
+import { Poller, type PollEvent } from "../../../core/api/poller.ts";
+import type { Pollable } from "../../../core/api/pollable.ts";
+import type { Socket } from "../../../core/api/socket.ts";
 import { drain, fill, received, Stage, Watched } from "./stage.ts";
 
 /** What came, as `data:what`. */

@@ -4,9 +4,9 @@ import { describe, it } from "node:test";
 import { assert, assertEquals } from "@std/assert";
 import fc from "fast-check";
 import { EV_CLOSED, EV_ET, EV_READ } from "../../../core/flags.ts";
-import { Poller } from "../../../core/poll/poller.ts";
-import { select } from "../../../core/poll/select.ts";
-import type { Socket } from "../../../core/socket/socket.ts";
+import { Poller } from "../../../core/api/poller.ts";
+import { select } from "../../../core/api/select.ts";
+import type { Socket } from "../../../core/api/socket.ts";
 import { Stage } from "./stage.ts";
 
 const SOCKETS = 3;

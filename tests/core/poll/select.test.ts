@@ -4,9 +4,9 @@ import { describe, it } from "node:test";
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { EventError } from "../../../core/errors.ts";
 import { EAGAIN } from "../../../core/flags.ts";
-import { select, type SelectResult, type SelectSets } from "../../../core/poll/select.ts";
+import { select, type SelectResult, type SelectSets } from "../../../core/api/select.ts";
 import type { WaitOptions } from "../../../core/poll/wait.ts";
-import { type Pollable, sourceOf } from "../../../core/socket/pollable.ts";
+import { type Pollable, sourceOf } from "../../../core/api/pollable.ts";
 import { drain, fill, received, Stage, Watched } from "./stage.ts";
 
 const NOTHING: SelectResult = { read: [], write: [], except: [] };

@@ -2,9 +2,9 @@
 
 import { assertEquals } from "@std/assert";
 import { EVENT_BASE_COUNT_ACTIVE, EVENT_BASE_COUNT_ADDED, EVENT_BASE_COUNT_VIRTUAL } from "../../../core/flags.ts";
-import { EventBase } from "../../../core/loop/event_base.ts";
-import type { ListeningSocket } from "../../../core/socket/listening_socket.ts";
-import type { Socket } from "../../../core/socket/socket.ts";
+import { EventBase } from "../../../core/api/event_base.ts";
+import type { ListeningSocket } from "../../../core/api/listening_socket.ts";
+import type { Socket } from "../../../core/api/socket.ts";
 import { type SimOptions, type SimRuntime, simRuntime } from "../../../runtimes/sim.ts";
 import { portOf, socketPair } from "../socket/pairs.ts";
 

@@ -4,7 +4,7 @@ import { describe, it } from "node:test";
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { EventError } from "../../../core/errors.ts";
 import { EV_READ, EVLOOP_NO_EXIT_ON_EMPTY } from "../../../core/flags.ts";
-import { EventBase } from "../../../core/loop/event_base.ts";
+import { EventBase } from "../../../core/api/event_base.ts";
 import { simRuntime } from "../../../runtimes/sim.ts";
 
 async function codeOf(promise: Promise<unknown>): Promise<string> {

@@ -4,11 +4,11 @@ import { describe, it } from "node:test";
 import { assert, assertEquals, assertRejects, assertStrictEquals, assertThrows } from "@std/assert";
 import { EventError } from "../../../core/errors.ts";
 import { EAGAIN, EV_PERSIST, EV_READ, EV_WRITE } from "../../../core/flags.ts";
-import { EventBase } from "../../../core/loop/event_base.ts";
-import { Poller } from "../../../core/poll/poller.ts";
-import { select } from "../../../core/poll/select.ts";
+import { EventBase } from "../../../core/api/event_base.ts";
+import { Poller } from "../../../core/api/poller.ts";
+import { select } from "../../../core/api/select.ts";
 import type { DatagramBinding, DatagramSink, InetAddress, Runtime } from "../../../core/runtime.ts";
-import { DatagramSocket } from "../../../core/socket/datagram_socket.ts";
+import { DatagramSocket } from "../../../core/api/datagram_socket.ts";
 import { simRuntime } from "../../../runtimes/sim.ts";
 import { pattern, text } from "./pairs.ts";
 

@@ -5,10 +5,10 @@ import { assert, assertEquals, assertRejects, assertStrictEquals, assertThrows }
 import { EventError } from "../../../core/errors.ts";
 import { EAGAIN } from "../../../core/flags.ts";
 import type { AcceptSink, Capabilities, ListenerBinding, ListenOptions, Runtime } from "../../../core/runtime.ts";
-import { ConnListener } from "../../../core/listener.ts";
+import { ConnListener } from "../../../core/api/listener.ts";
 import { familyOf, formatAddress } from "../../../core/socket/address.ts";
-import { ListeningSocket } from "../../../core/socket/listening_socket.ts";
-import { Socket } from "../../../core/socket/socket.ts";
+import { ListeningSocket } from "../../../core/api/listening_socket.ts";
+import { Socket } from "../../../core/api/socket.ts";
 import { type SimRuntime, simRuntime } from "../../../runtimes/sim.ts";
 import { BusyHost, nothingLeft, world } from "../loop/harness.ts";
 import { portOf, receiveAll, text } from "./pairs.ts";

@@ -3,8 +3,8 @@
 import { assert, assertEquals } from "@std/assert";
 import { EAGAIN } from "../../../core/flags.ts";
 import type { InetAddress } from "../../../core/runtime.ts";
-import { ListeningSocket } from "../../../core/socket/listening_socket.ts";
-import { Socket } from "../../../core/socket/socket.ts";
+import { ListeningSocket } from "../../../core/api/listening_socket.ts";
+import { Socket } from "../../../core/api/socket.ts";
 import type { SimHost, SimRuntime } from "../../../runtimes/sim.ts";
 
 /** Two connected sockets: the end that connected, and the end that was accepted. */

@@ -6,8 +6,8 @@ import type { EventError } from "../../../core/errors.ts";
 import { EAGAIN } from "../../../core/flags.ts";
 import type { ConnectOptions, InetAddress, ListenerBinding, Runtime, TransportSink } from "../../../core/runtime.ts";
 import { interleaved } from "../../../core/socket/racing.ts";
-import { ListeningSocket } from "../../../core/socket/listening_socket.ts";
-import { Socket } from "../../../core/socket/socket.ts";
+import { ListeningSocket } from "../../../core/api/listening_socket.ts";
+import { Socket } from "../../../core/api/socket.ts";
 import { type SimRuntime, simRuntime } from "../../../runtimes/sim.ts";
 import { BusyHost, nothingLeft, world } from "../loop/harness.ts";
 

@@ -3,11 +3,11 @@
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { EVENT_BASE_COUNT_ACTIVE } from "../../../core/flags.ts";
-import { EventBase } from "../../../core/loop/event_base.ts";
+import { EventBase } from "../../../core/api/event_base.ts";
 import type { Address, InetAddress, Runtime } from "../../../core/runtime.ts";
-import { Socket } from "../../../core/socket/socket.ts";
-import { addressKey, type RejectReason } from "../../../core/stream/admission.ts";
-import { serve, type ServeCallbacks, type ServeOptions, type Server } from "../../../core/stream/serve.ts";
+import { Socket } from "../../../core/api/socket.ts";
+import { addressKey, type RejectReason } from "../../../core/serve/admission.ts";
+import { serve, type ServeCallbacks, type ServeOptions, type Server } from "../../../core/serve/serve.ts";
 import { type SimHost, type SimRuntime, simRuntime } from "../../../runtimes/sim.ts";
 import { BurstHost } from "../loop/harness.ts";
 import { isOver, portOf, receiveAll, text } from "../socket/pairs.ts";

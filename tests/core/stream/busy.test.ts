@@ -2,10 +2,10 @@
 
 import { describe, it } from "node:test";
 import { assertEquals } from "@std/assert";
-import { EventBase } from "../../../core/loop/event_base.ts";
+import { EventBase } from "../../../core/api/event_base.ts";
 import { EV_READ } from "../../../core/flags.ts";
-import { Socket } from "../../../core/socket/socket.ts";
-import { serve, type ServeCallbacks, type ServeOptions, type Server } from "../../../core/stream/serve.ts";
+import { Socket } from "../../../core/api/socket.ts";
+import { serve, type ServeCallbacks, type ServeOptions, type Server } from "../../../core/serve/serve.ts";
 import { type SimRuntime, simRuntime } from "../../../runtimes/sim.ts";
 import { OneThread } from "../loop/one_thread.ts";
 import { pattern, portOf, receiveAll, text } from "../socket/pairs.ts";

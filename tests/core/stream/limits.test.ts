@@ -2,7 +2,7 @@
 
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertRejects, assertStrictEquals } from "@std/assert";
-import type { SocketBufferEvent } from "../../../core/bufferevent/socket.ts";
+import type { SocketBufferEvent } from "../../../core/api/socket_bufferevent.ts";
 import { EventError } from "../../../core/errors.ts";
 import {
   BEV_EVENT_EOF,
@@ -12,8 +12,8 @@ import {
   BEV_EVENT_WRITING,
   EVBUFFER_EOL_LF,
 } from "../../../core/flags.ts";
-import { Socket } from "../../../core/socket/socket.ts";
-import { connect, serve, type ServeCallbacks, type ServeOptions, type Server } from "../../../core/stream/serve.ts";
+import { Socket } from "../../../core/api/socket.ts";
+import { connect, serve, type ServeCallbacks, type ServeOptions, type Server } from "../../../core/serve/serve.ts";
 import { type SimRuntime, simRuntime } from "../../../runtimes/sim.ts";
 import { pattern, portOf, receiveAll, text } from "../socket/pairs.ts";
 

@@ -2,12 +2,12 @@
 
 import { describe, it } from "node:test";
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { pipe } from "../../../core/bufferevent/pipe.ts";
-import { SocketBufferEvent } from "../../../core/bufferevent/socket.ts";
+import { pipe } from "../../../core/api/pipe.ts";
+import { SocketBufferEvent } from "../../../core/api/socket_bufferevent.ts";
 import { EventError } from "../../../core/errors.ts";
 import { BEV_OPT_CLOSE_ON_FREE } from "../../../core/flags.ts";
-import { Socket } from "../../../core/socket/socket.ts";
-import { connect, serve, type ServeCallbacks, type ServeOptions, type Server } from "../../../core/stream/serve.ts";
+import { Socket } from "../../../core/api/socket.ts";
+import { connect, serve, type ServeCallbacks, type ServeOptions, type Server } from "../../../core/serve/serve.ts";
 import { type SimRuntime, simRuntime } from "../../../runtimes/sim.ts";
 import { pattern, portOf, receiveAll, text } from "../socket/pairs.ts";
 

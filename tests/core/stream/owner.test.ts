@@ -4,11 +4,11 @@ import { describe, it } from "node:test";
 import { assertEquals, assertStrictEquals } from "@std/assert";
 import type { EventError } from "../../../core/errors.ts";
 import { BEV_EVENT_EOF, BEV_EVENT_READING, BEV_EVENT_TIMEOUT, EV_READ } from "../../../core/flags.ts";
-import { pipe } from "../../../core/bufferevent/pipe.ts";
-import { FilterBufferEvent } from "../../../core/bufferevent/filter.ts";
-import { SocketBufferEvent } from "../../../core/bufferevent/socket.ts";
-import { Socket } from "../../../core/socket/socket.ts";
-import { connect, serve, type ServeCallbacks, type ServeOptions, type Server } from "../../../core/stream/serve.ts";
+import { pipe } from "../../../core/api/pipe.ts";
+import { FilterBufferEvent } from "../../../core/api/filter_bufferevent.ts";
+import { SocketBufferEvent } from "../../../core/api/socket_bufferevent.ts";
+import { Socket } from "../../../core/api/socket.ts";
+import { connect, serve, type ServeCallbacks, type ServeOptions, type Server } from "../../../core/serve/serve.ts";
 import { type SimRuntime, simRuntime } from "../../../runtimes/sim.ts";
 import { pattern, portOf, receiveAll, text } from "../socket/pairs.ts";
 

@@ -2,13 +2,13 @@
 
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertRejects, assertStrictEquals, assertThrows } from "@std/assert";
-import type { BufferEvent } from "../../../core/bufferevent/bufferevent.ts";
-import type { SocketBufferEvent } from "../../../core/bufferevent/socket.ts";
+import type { BufferEvent } from "../../../core/api/bufferevent.ts";
+import type { SocketBufferEvent } from "../../../core/api/socket_bufferevent.ts";
 import { EventError } from "../../../core/errors.ts";
 import { BEV_EVENT_EOF, BEV_EVENT_READING, EV_READ, EV_WRITE } from "../../../core/flags.ts";
-import { EventBase } from "../../../core/loop/event_base.ts";
-import { Socket } from "../../../core/socket/socket.ts";
-import { connect, serve, type ServeCallbacks, type ServeOptions, type Server } from "../../../core/stream/serve.ts";
+import { EventBase } from "../../../core/api/event_base.ts";
+import { Socket } from "../../../core/api/socket.ts";
+import { connect, serve, type ServeCallbacks, type ServeOptions, type Server } from "../../../core/serve/serve.ts";
 import { type SimRuntime, simRuntime } from "../../../runtimes/sim.ts";
 import { isOver, pattern, portOf, receiveAll, text } from "../socket/pairs.ts";
 

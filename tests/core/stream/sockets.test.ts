@@ -2,16 +2,16 @@
 
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertRejects, assertStrictEquals, assertThrows } from "@std/assert";
-import type { SocketBufferEvent } from "../../../core/bufferevent/socket.ts";
+import type { SocketBufferEvent } from "../../../core/api/socket_bufferevent.ts";
 import { BEV_EVENT_EOF, BEV_EVENT_READING, EV_READ } from "../../../core/flags.ts";
-import { serve, type Server } from "../../../core/stream/serve.ts";
+import { serve, type Server } from "../../../core/serve/serve.ts";
 import {
   connect,
   SocketError,
   type SocketsAddress,
   type SocketsOptions,
   type StreamSocket,
-} from "../../../core/stream/sockets.ts";
+} from "../../../core/serve/sockets.ts";
 import { type SimRuntime, simRuntime } from "../../../runtimes/sim.ts";
 import { portOf, text } from "../socket/pairs.ts";
 

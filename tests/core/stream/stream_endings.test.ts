@@ -4,12 +4,12 @@
 import process from "node:process";
 import { describe, it } from "node:test";
 import { assert, assertEquals } from "@std/assert";
-import type { SocketBufferEvent } from "../../../core/bufferevent/socket.ts";
+import type { SocketBufferEvent } from "../../../core/api/socket_bufferevent.ts";
 import type { EventError } from "../../../core/errors.ts";
 import { EVENT_BASE_COUNT_ADDED, EVLOOP_NO_EXIT_ON_EMPTY } from "../../../core/flags.ts";
-import { EventBase } from "../../../core/loop/event_base.ts";
-import { Socket } from "../../../core/socket/socket.ts";
-import { serve, type Server } from "../../../core/stream/serve.ts";
+import { EventBase } from "../../../core/api/event_base.ts";
+import { Socket } from "../../../core/api/socket.ts";
+import { serve, type Server } from "../../../core/serve/serve.ts";
 import { type SimRuntime, simRuntime } from "../../../runtimes/sim.ts";
 import { portOf, receiveAll, text } from "../socket/pairs.ts";
 

@@ -2,12 +2,12 @@
 
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertRejects, assertStrictEquals, assertThrows } from "@std/assert";
-import { bufferEventPair } from "../../../core/bufferevent/pair.ts";
-import { pipe } from "../../../core/bufferevent/pipe.ts";
-import { FilterBufferEvent } from "../../../core/bufferevent/filter.ts";
+import { bufferEventPair } from "../../../core/api/pair_bufferevent.ts";
+import { pipe } from "../../../core/api/pipe.ts";
+import { FilterBufferEvent } from "../../../core/api/filter_bufferevent.ts";
 import { EventError } from "../../../core/errors.ts";
 import { EV_READ, EV_WRITE, EVBUFFER_EOL_LF, EVBUFFER_EOL_NUL } from "../../../core/flags.ts";
-import { delimited, type FrameCodec, lengthPrefixed } from "../../../core/stream/frames.ts";
+import { delimited, type FrameCodec, lengthPrefixed } from "../../../core/views/frames.ts";
 import { world } from "../loop/harness.ts";
 import { pattern, text } from "../socket/pairs.ts";
 import { viewStage } from "./view_stage.ts";
@@ -432,7 +432,7 @@ describe("the end of a view", () => {
   it("is told to both sides when an attempt to connect fails", async () => {
     const stage = await viewStage();
     const { bev, base } = stage.rig;
-    const { SocketBufferEvent } = await import("../../../core/bufferevent/socket.ts");
+    const { SocketBufferEvent } = await import("../../../core/api/socket_bufferevent.ts");
     const client = new SocketBufferEvent(base, null, 1);
     client.connect({ hostname: "127.0.0.1", port: 9 });
     assertEquals(await stage.codeOf(client.lines().next()), "ECONNREFUSED");

@@ -2,13 +2,13 @@
 
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertRejects, assertStrictEquals, assertThrows } from "@std/assert";
-import { compressionFilter } from "../../../core/bufferevent/filters/compression.ts";
-import { bufferEventPair } from "../../../core/bufferevent/pair.ts";
+import { compressionFilter } from "../../../core/api/compression.ts";
+import { bufferEventPair } from "../../../core/api/pair_bufferevent.ts";
 import { TokenBucketConfig } from "../../../core/bufferevent/rate_limit.ts";
-import { SocketBufferEvent } from "../../../core/bufferevent/socket.ts";
+import { SocketBufferEvent } from "../../../core/api/socket_bufferevent.ts";
 import { EventError } from "../../../core/errors.ts";
 import { BEV_OPT_CLOSE_ON_FREE, EAGAIN, EV_READ, EV_WRITE, EVLOOP_NO_EXIT_ON_EMPTY } from "../../../core/flags.ts";
-import { ListeningSocket } from "../../../core/socket/listening_socket.ts";
+import { ListeningSocket } from "../../../core/api/listening_socket.ts";
 import { isFreed } from "../bufferevent/rig.ts";
 import { nothingLeft, world } from "../loop/harness.ts";
 import { join, pattern, portOf, receiveAll, text } from "../socket/pairs.ts";

@@ -1,0 +1,359 @@
+/** The public face of an event. */
+
+import { checkInteger, show } from "../checks.ts";
+import { EV_CLOSED, EV_ET, EV_FINALIZE, EV_PERSIST, EV_READ, EV_SIGNAL, EV_TIMEOUT, EV_WRITE } from "../flags.ts";
+import { EventError } from "../errors.ts";
+import { isPollable, type Pollable, sourceOf } from "./pollable.ts";
+import { type CommonTimeout, queueOf } from "./common_timeout.ts";
+import { type EventBase, loopOf } from "./event_base.ts";
+import type { Loop } from "../loop/loop.ts";
+import { ACTIVE, AFTER_POLL, CLOSED, FREED, INSERTED, LoopEvent } from "../loop/loop_event.ts";
+import { Source } from "../loop/source.ts";
+
+/**
+ * What an event calls: its source (a signal's name, or null), why it is active, and the event.
+ *
+ * libevent: `event_callback_fn`.
+ */
+export type EventCallback = (source: Pollable | string | null, what: number, event: EventHandle) => void;
+
+const KNOWN = EV_TIMEOUT | EV_READ | EV_WRITE | EV_SIGNAL | EV_PERSIST | EV_ET | EV_FINALIZE | EV_CLOSED;
+
+/** The engine's part of an `EventHandle`, which is the same object: what one timer costs is one allocation. */
+class UserEvent extends LoopEvent {
+  declare callback: EventCallback;
+
+  constructor(loop: Loop, source: Source | string | null, what: number, callback: EventCallback) {
+    if (new.target as unknown === UserEvent) {
+      throw new TypeError("Cannot make an EventCore: EventBase.event() makes it");
+    }
+    super(loop, source, what, loop.queues.length >> 1);
+    if (source !== null) this.state |= AFTER_POLL;
+    this.callback = callback;
+  }
+
+  override run(what: number): void {
+    const { source, extra, callback } = this;
+    // A signal that was raised several times is told as often, unless the event is deleted meanwhile.
+    if (extra !== null && extra.raised > 0 && --extra.raised > 0) {
+      if ((this.what & EV_PERSIST) !== 0) this.loop.activate(this, EV_SIGNAL);
+      else extra.raised = 0;
+    }
+    const pollable = source === null || typeof source === "string" ? source : source.pollable as Pollable;
+    callback(pollable, what, this as unknown as EventHandle);
+  }
+}
+
+/**
+ * What an {@linkcode EventHandle} is for the loop. It has nothing for programs, and is exported only because every class
+ * that a public one extends is.
+ */
+export const EventCore: new (...args: unknown[]) => object = UserEvent as unknown as new (
+  ...args: unknown[]
+) => object;
+
+/** The engine's part of an event of the user's. */
+function inner(handle: EventHandle): UserEvent {
+  return handle as unknown as UserEvent;
+}
+
+/** For `EventBase`: the user's handle of a loop's event, if it has one. */
+export function handleOf(event: LoopEvent): EventHandle | null {
+  return event instanceof UserEvent ? event as unknown as EventHandle : null;
+}
+
+/** Checks a timeout of the public API. */
+export function checkTimeout(doing: string, ms: number): void {
+  if (typeof ms !== "number") throw new TypeError(`Cannot ${doing}: timeoutMs is not a number: received ${show(ms)}`);
+  if (!Number.isFinite(ms)) throw new RangeError(`Cannot ${doing}: timeoutMs is not finite: received ${ms}`);
+}
+
+/**
+ * A condition and a callback: what `EventBase.event()`, `timer()` and `signal()` give. It does nothing until `add()`.
+ *
+ * libevent: `struct event`. (`Event` is a global of every runtime, hence the name.)
+ *
+ * @example
+ * ```ts
+ * import { EventBase } from "trivent";
+ *
+ * const base = new EventBase();
+ * base.timer(() => console.log("tick")).add(10);
+ * await base.dispatch();
+ * ```
+ */
+export class EventHandle extends EventCore {
+  /**
+   * Makes an event, as `EventBase.event()` does.
+   *
+   * @param base The base that it belongs to
+   * @param source A socket, the name of a signal (with `EV_SIGNAL`), or null
+   * @param what `EV_READ`, `EV_WRITE`, `EV_CLOSED` or `EV_SIGNAL`, with `EV_PERSIST` and `EV_ET`; 0 for a timer
+   * @param cb What to call
+   * @throws {RangeError} When the flags can't go together
+   * @throws {TypeError} When an argument is of the wrong type
+   */
+  constructor(base: EventBase, source: Pollable | string | null, what: number, cb: EventCallback) {
+    check(source, what, cb);
+    super(loopOf(base), isPollable(source) ? sourceOf(source) : source, what, cb);
+  }
+
+  /**
+   * Makes the event pending. O(log n) in the number of timers with a timeout, else O(1).
+   *
+   * Without a timeout an earlier one stays as it is, and an event that waits for time alone is not added. A negative
+   * timeout fires at once. A persistent event is re-armed with the timeout each time it fires; a timeout of 0 is not.
+   *
+   * libevent: `event_add`.
+   *
+   * @param timeout Milliseconds from now, or a common timeout of this base. In a callback it counts from the host's
+   * clock, which one callback reads once, and not from `base.now()`, the time of the turn
+   * @throws {EventError} `EV_FINALIZED` after `finalize()`, `EV_FREED` after `free()`, `EV_UNSUPPORTED` for a signal
+   * that the host can't catch, `EV_BUSY` for a socket that has events of another base, `EBADF` for one that was closed
+   * @throws {RangeError} When the timeout is not finite, or is a common timeout of another base
+   */
+  add(timeout?: number | CommonTimeout): void {
+    const event = inner(this);
+    if ((event.state & CLOSED) !== 0) {
+      const freed = (event.state & FREED) !== 0;
+      throw new EventError(`Cannot add an event: it was ${freed ? "freed" : "finalized"}`, {
+        code: freed ? "EV_FREED" : "EV_FINALIZED",
+      });
+    }
+    if (event.loop.freed) throw new EventError("Cannot add an event: its base was freed", { code: "EV_FREED" });
+    if (timeout === undefined || typeof timeout === "number") {
+      if (timeout !== undefined) checkTimeout("add an event", timeout);
+      event.loop.add(event, timeout, null);
+      return;
+    }
+    const queue = queueOf(timeout);
+    if (queue === null) {
+      throw new TypeError(
+        `Cannot add an event: the timeout is neither a number nor a CommonTimeout: received ${show(timeout)}`,
+      );
+    }
+    if (event.loop.commonQueues.get(queue.ms) !== queue) {
+      throw new RangeError("Cannot add an event: the common timeout is of another base");
+    }
+    event.loop.add(event, queue.ms, queue);
+  }
+
+  /**
+   * Makes the event neither pending nor active, and forgets its timeout. O(log n) with a timer, else O(1).
+   *
+   * libevent: `event_del`.
+   */
+  del(): void {
+    const event = inner(this);
+    if ((event.state & CLOSED) === 0) event.loop.del(event);
+  }
+
+  /**
+   * Forgets the timeout and keeps the rest; a callback whose time has already come still runs.
+   *
+   * libevent: `event_remove_timer`.
+   */
+  removeTimer(): void {
+    const event = inner(this);
+    if ((event.state & CLOSED) === 0) event.loop.removeTimer(event);
+  }
+
+  /**
+   * Makes the event active, pending or not: its callback runs in the loop, later. On an active event `what` is added to
+   * why it is. After `finalize()` or `free()` it does nothing.
+   *
+   * libevent: `event_active`.
+   *
+   * @param what What the callback is to be told, such as `EV_READ`
+   * @throws {TypeError} When `what` is not an integer
+   */
+  activate(what: number): void {
+    checkInteger("activate an event", "what", what);
+    const event = inner(this);
+    if ((event.state & CLOSED) === 0 && !event.loop.freed) event.loop.activate(event, what);
+  }
+
+  /**
+   * Gives the subset of `what` for which the event is pending or active.
+   *
+   * libevent: `event_pending`.
+   *
+   * @param what Such as `EV_READ | EV_TIMEOUT`
+   * @returns The flags that hold
+   */
+  pending(what: number): number {
+    const event = inner(this);
+    return event.loop.pending(event, checkInteger("look at an event", "what", what));
+  }
+
+  /**
+   * Lets the event no longer keep the loop running: `dispatch()` ends when all that is left is unref'd. While the loop
+   * runs for something else, the event is called as before. What is active already still runs.
+   *
+   * An unref'd timer or signal does not keep the process alive either. A socket does that by itself as long as it is
+   * open, with or without events: `Socket.unref()` and `ListeningSocket.unref()` are for that.
+   *
+   * libevent: none.
+   *
+   * @example
+   * ```ts
+   * import { EV_PERSIST, EventBase } from "trivent";
+   *
+   * const base = new EventBase();
+   * const tick = base.event(null, EV_PERSIST, () => console.log("still at work"));
+   * tick.add(1000);
+   * tick.unref();
+   * base.timer(() => console.log("done")).add(50);
+   * await base.dispatch(); // ends after 50 ms
+   * ```
+   */
+  unref(): void {
+    const event = inner(this);
+    event.loop.setHeld(event, false);
+  }
+
+  /** Lets the event keep the loop running again, as it does at first. */
+  ref(): void {
+    const event = inner(this);
+    event.loop.setHeld(event, true);
+  }
+
+  /** When the timer is due, in milliseconds on the clock of `base.now()`; undefined without one. libevent: `event_pending`. */
+  get expiresAt(): number | undefined {
+    const event = inner(this);
+    return event.timed ? event.loop.deadlineOf(event) : undefined;
+  }
+
+  /**
+   * The active queue, 0 the most urgent; half of the base's number of priorities unless set.
+   *
+   * libevent: `event_get_priority`, `event_priority_set`.
+   */
+  get priority(): number {
+    return inner(this).level;
+  }
+
+  /** Sets the priority. Throws `EV_ACTIVE` on an active event, and a RangeError when the base has no such priority. */
+  set priority(priority: number) {
+    const event = inner(this);
+    if (!Number.isInteger(priority) || priority < 0 || priority >= event.loop.queues.length) {
+      throw new RangeError(
+        `Cannot set the priority: not between 0 and ${event.loop.queues.length - 1}: received ${show(priority)}`,
+      );
+    }
+    if (event.active) throw new EventError("Cannot set the priority: the event is active", { code: "EV_ACTIVE" });
+    event.level = priority;
+  }
+
+  /** True until `free()`. libevent: `event_initialized`. */
+  get initialized(): boolean {
+    return (inner(this).state & FREED) === 0;
+  }
+
+  /** The base. libevent: `event_get_base`. */
+  get base(): EventBase {
+    return inner(this).loop.face as EventBase;
+  }
+
+  /** What the event was made for. libevent: `event_get_events`. */
+  get events(): number {
+    return inner(this).what;
+  }
+
+  /**
+   * Makes the object a new event.
+   *
+   * libevent: `event_assign`.
+   *
+   * @param base As in the constructor
+   * @param source As in the constructor
+   * @param what As in the constructor
+   * @param cb As in the constructor
+   * @throws {EventError} `EV_ACTIVE` when it is pending or active
+   * @throws {RangeError} When the flags can't go together
+   */
+  assign(base: EventBase, source: Pollable | string | null, what: number, cb: EventCallback): void {
+    const event = inner(this);
+    if ((event.state & (INSERTED | ACTIVE)) !== 0 || event.timed) {
+      throw new EventError("Cannot assign an event: it is pending or active", { code: "EV_ACTIVE" });
+    }
+    check(source, what, cb);
+    event.loop = loopOf(base);
+    event.source = isPollable(source) ? sourceOf(source) : source;
+    event.what = what;
+    event.callback = cb;
+    event.state = source === null ? 0 : AFTER_POLL;
+    event.level = event.loop.queues.length >> 1;
+    event.extra = null;
+  }
+
+  /**
+   * Deletes the event for good; adding it throws from now on. Also from inside its callback. A second call does nothing.
+   *
+   * libevent: `event_free`.
+   */
+  free(): void {
+    if (!this.initialized) return;
+    this.del();
+    inner(this).state |= CLOSED | FREED;
+  }
+
+  /**
+   * Makes the event neither pending nor active, and calls `cb` once from the loop, at the event's priority, when its
+   * callback can no longer run. A base that is freed before calls it then.
+   *
+   * libevent: `event_finalize`.
+   *
+   * @param cb Gets the event
+   * @throws {EventError} `EV_FINALIZED` when it was finalized or freed before, `EV_FREED` when the base was
+   */
+  finalize(cb: (event: EventHandle) => void): void {
+    if (typeof cb !== "function") {
+      throw new TypeError(`Cannot finalize an event: the callback is not a function: received ${show(cb)}`);
+    }
+    const event = inner(this);
+    if ((event.state & CLOSED) !== 0) {
+      throw new EventError("Cannot finalize an event: it was already", { code: "EV_FINALIZED" });
+    }
+    if (event.loop.freed) throw new EventError("Cannot finalize an event: its base was freed", { code: "EV_FREED" });
+    event.loop.del(event);
+    event.state |= CLOSED;
+    event.finalizer = (): void => cb(this);
+    event.loop.activate(event, EV_FINALIZE);
+  }
+
+  /** As `free()`. */
+  [Symbol.dispose](): void {
+    this.free();
+  }
+}
+
+/** Checks what an event is to be made of. */
+function check(source: unknown, what: unknown, cb: unknown): void {
+  if (typeof cb !== "function") {
+    throw new TypeError(`Cannot make an event: the callback is not a function: received ${show(cb)}`);
+  }
+  if (typeof what !== "number") {
+    throw new TypeError(`Cannot make an event: the flags are not a number: received ${show(what)}`);
+  }
+  if (source !== null && typeof source !== "string" && !isPollable(source)) {
+    throw new TypeError(
+      `Cannot make an event: the source is not a socket, a signal's name or null: received ${show(source)}`,
+    );
+  }
+  if (!Number.isInteger(what) || (what & ~KNOWN) !== 0) {
+    throw new RangeError(`Cannot make an event: unknown flags: received ${show(what)}`);
+  }
+  const signal = (what & EV_SIGNAL) !== 0;
+  if (signal && (what & (EV_READ | EV_WRITE | EV_CLOSED | EV_ET)) !== 0) {
+    throw new RangeError(`Cannot make an event: EV_SIGNAL goes with no I/O flag: received ${what}`);
+  }
+  if (signal !== (typeof source === "string")) {
+    throw new RangeError("Cannot make an event: EV_SIGNAL goes with the name of a signal, and a name with EV_SIGNAL");
+  }
+}
+
+/** For `EventBase`: what an event waits for, by name. */
+export function sourceName(event: LoopEvent): string {
+  return event.source instanceof Source ? event.source.kind : event.source ?? "-";
+}

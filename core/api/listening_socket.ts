@@ -1,0 +1,182 @@
+/** Listening sockets. */
+
+import { checkBoolean, checkInner, show, unsupported } from "../checks.ts";
+import { EAGAIN } from "../flags.ts";
+import { readOptions } from "../names.ts";
+import { checkRuntime, LISTEN_OPTIONS } from "../runtime.ts";
+import type { Address, ListenerBinding, ListenOptions, Runtime } from "../runtime.ts";
+import { Acceptor } from "../socket/acceptor.ts";
+import { checkTarget, familyOf, formatAddress } from "../socket/address.ts";
+import { readTlsListen } from "../tls.ts";
+import { operationOf, type Overlapped } from "./overlapped.ts";
+import { Pollable } from "./pollable.ts";
+import { type Socket, socketOf } from "./socket.ts";
+
+/** How many connections wait in the queue, when the listener's backlog does not say it. */
+const DEFAULT_BACKLOG = 128;
+
+/** For the core: what is behind a listening socket. */
+export function acceptorOf(socket: ListeningSocket): Acceptor {
+  return behind(socket);
+}
+
+/** Set by the first ListeningSocket: see `Pollable`. */
+let behind: (socket: ListeningSocket) => Acceptor = refuse;
+
+function refuse(socket: unknown): never {
+  throw new TypeError(`Cannot use a listening socket: not a ListeningSocket: received ${show(socket)}`);
+}
+
+/**
+ * A socket that takes connections. Those that the host has accepted wait in a queue until `accept()` takes them. A host
+ * that can (`capabilities.pauseAccept`) leaves what is beyond the backlog with the system. Any other host accepts all,
+ * and they wait here, up to the process's descriptors, as long as somebody takes them: an event, a poller or a
+ * `select()` waits for the socket, or `accept()` was called within the last 10 s. If nobody does, what is beyond the
+ * backlog is closed and counted in `rejected`. A client that is gone before it was accepted is not given.
+ *
+ * When the process or the system runs out of descriptors or memory (`EMFILE`, `ENFILE`, `ENOBUFS`, `ENOMEM`), accepting
+ * pauses for 10 ms, twice as long after each failure up to a second, and goes on by itself: the connections wait. It is
+ * told once, until a connection could be accepted again. Not every host tells: see `docs/design.md`.
+ *
+ * libevent: what a listening `evutil_socket_t` and `accept` are.
+ *
+ * @example
+ * ```ts
+ * import { EAGAIN, EV_PERSIST, EV_READ, EventBase } from "trivent";
+ *
+ * const base = new EventBase();
+ * const listening = await base.listen({ hostname: "127.0.0.1", port: 0 });
+ * base.event(listening, EV_READ | EV_PERSIST, () => {
+ *   for (let socket = listening.accept(); socket !== EAGAIN; socket = listening.accept()) socket.close();
+ * }).add();
+ * base.loopExit(10);
+ * await base.dispatch();
+ * await listening.close();
+ * ```
+ */
+export class ListeningSocket extends Pollable {
+  readonly #acceptor: Acceptor;
+
+  private constructor(acceptor: Acceptor) {
+    super(checkInner(acceptor, Acceptor, "ListeningSocket", "EventBase.listen()"));
+    if (behind === refuse) {
+      behind = (socket: ListeningSocket): Acceptor =>
+        typeof socket === "object" && socket !== null && #acceptor in socket ? socket.#acceptor : refuse(socket);
+    }
+    this.#acceptor = acceptor;
+    acceptor.face = this;
+  }
+
+  /**
+   * Binds and listens, as `EventBase.listen()` does.
+   *
+   * @param runtime The host
+   * @param options Where to listen
+   * @returns The socket
+   * @throws {EventError} `EADDRINUSE`, `EADDRNOTAVAIL`, `EACCES`, …; `EV_UNSUPPORTED` for what the host can't do
+   * @throws {RangeError} When the address is none
+   */
+  static async listen(runtime: Runtime, options: ListenOptions): Promise<ListeningSocket> {
+    options = readListen(checkRuntime("listen", runtime), options);
+    const backlog = options.backlog ?? DEFAULT_BACKLOG;
+    const acceptor = new Acceptor(runtime, backlog, options.tls);
+    // The address of a host's name, as bind(2) has none.
+    let { hostname } = options;
+    if (hostname !== undefined && familyOf(hostname) === undefined && runtime.takesName?.(options) !== true) {
+      const addresses = await runtime.resolve(hostname);
+      const address = addresses.find(({ family }) => family === (options.family ?? "IPv4")) ?? addresses[0];
+      hostname = address?.hostname ?? hostname;
+    }
+    acceptor.binding = await runtime.listen(
+      hostname === options.hostname ? options : { ...options, hostname },
+      acceptor,
+    );
+    return new ListeningSocket(acceptor);
+  }
+
+  /**
+   * Takes a connection.
+   *
+   * libevent: `accept`.
+   *
+   * @returns The socket of the connection, or `EAGAIN` when none waits
+   * @throws {EventError} Why accepting failed (`EMFILE`, …), once an episode; `EBADF` once closed
+   */
+  accept(): Socket | typeof EAGAIN {
+    const stream = this.#acceptor.accept();
+    return typeof stream === "number" ? EAGAIN : socketOf(stream);
+  }
+
+  /**
+   * Begins to accept: completes when a connection was accepted into `ov.socket`, which has both addresses; with a
+   * buffer, when its first data has arrived too.
+   *
+   * Windows: `AcceptEx`, `GetAcceptExSockaddrs`.
+   *
+   * @param ov The status of the operation
+   * @param buffer Gets the first data; it belongs to the operation until that has completed
+   * @throws {EventError} `EV_BUSY` when `ov` is in use, `EBADF` once closed
+   * @throws {RangeError} When the buffer is empty
+   */
+  acceptOverlapped(ov: Overlapped, buffer?: Uint8Array): void {
+    operationOf(ov).accept(this.#acceptor, buffer);
+  }
+
+  /** How many connections were closed since nobody took them and as many as the backlog waited. 0 where `capabilities.pauseAccept`. */
+  get rejected(): number {
+    return this.#acceptor.rejected;
+  }
+
+  /** Where it listens, the port that the system chose included. Still there after `close()`. libevent: `getsockname`. */
+  get address(): Address {
+    return (this.#acceptor.binding as ListenerBinding).address;
+  }
+
+  /**
+   * Stops listening: its events are deleted, connections that wait are closed, those that were taken stay.
+   *
+   * @returns When the port is free; the same for every call
+   */
+  close(): Promise<void> {
+    return this.#acceptor.close();
+  }
+
+  /** Lets the socket keep the process alive, as it does at first. */
+  ref(): void {
+    this.#acceptor.binding?.ref();
+  }
+
+  /** Lets the process end although the socket is open. */
+  unref(): void {
+    this.#acceptor.binding?.unref();
+  }
+
+  /** As `close()`. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}
+
+function readListen(runtime: Runtime, given: ListenOptions): ListenOptions {
+  const options = readOptions("listen", given, LISTEN_OPTIONS);
+  checkTarget("listen", options, 0);
+  const { backlog, path, ipv6Only, reusePort, hostname, tls } = options;
+  if (backlog !== undefined && (!Number.isInteger(backlog) || backlog < 1)) {
+    throw new RangeError(`Cannot listen: the backlog is not a positive integer: received ${show(backlog)}`);
+  }
+  if (ipv6Only !== undefined) checkBoolean("listen", "ipv6Only", ipv6Only);
+  if (reusePort !== undefined) checkBoolean("listen", "reusePort", reusePort);
+  if (ipv6Only !== undefined && (path !== undefined || hostname === undefined || familyOf(hostname) === "IPv4")) {
+    throw new RangeError(`Cannot listen: ipv6Only is for an IPv6 address: received ${formatAddress(options)}`);
+  }
+  const { capabilities } = runtime;
+  if (reusePort === true && !capabilities.reusePort) {
+    throw unsupported("listen on a shared port (reusePort)", runtime, "reusePort");
+  }
+  if (ipv6Only !== undefined && !capabilities.ipv6Only) {
+    throw unsupported("choose whether to listen on IPv4 too (ipv6Only)", runtime, "ipv6Only");
+  }
+  if (path !== undefined && !capabilities.unix) throw unsupported("listen on a unix socket", runtime, "unix");
+  if (tls !== undefined && !capabilities.tls) throw unsupported("listen with TLS", runtime, "tls");
+  return tls === undefined ? options : { ...options, tls: readTlsListen("listen", tls) };
+}

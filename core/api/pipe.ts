@@ -1,0 +1,285 @@
+/** `pipe()`: what arrives on one bufferevent is sent on another, both ways, with backpressure. */
+
+import { checkDuration, checkSignal } from "../checks.ts";
+import { BEV_EVENT_EOF, BEV_EVENT_ERROR, BEV_EVENT_READING, BEV_EVENT_TIMEOUT, EV_READ, EV_WRITE } from "../flags.ts";
+import { EventError } from "../errors.ts";
+import { moveBytes } from "../buffer/internal.ts";
+import { type Names, readOptions } from "../names.ts";
+import type { AbortSignalLike } from "../runtime.ts";
+import { type BufferEvent, coreOf } from "./bufferevent.ts";
+import type { BevCore } from "../bufferevent/core.ts";
+import type { Occupant } from "../bufferevent/occupant.ts";
+
+/** What {@linkcode pipe} takes. */
+export interface PipeOptions {
+  /**
+   * How long nothing may go either way, in milliseconds; both are then cut, and the promise rejects with `ETIMEDOUT`. It
+   * takes the place of idle timeouts that were set. By default for ever.
+   */
+  idleTimeoutMs?: number | undefined;
+  /** How long both may take to be closed when all has gone, in milliseconds. By default 30 s. */
+  closeTimeoutMs?: number | undefined;
+  /** Aborting it cuts both; the promise rejects with its reason. */
+  signal?: AbortSignalLike | undefined;
+}
+
+const PIPE_OPTIONS: Names<PipeOptions> = { idleTimeoutMs: true, closeTimeoutMs: true, signal: true };
+
+/** How much a {@linkcode pipe} has carried. */
+export interface PipeResult {
+  /** How many bytes that arrived on the first were sent on the second. */
+  bytesAToB: number;
+  /** How many bytes that arrived on the second were sent on the first. */
+  bytesBToA: number;
+}
+
+/** How much input of an end waits while the other end can't send, where no high watermark says it. */
+const READ_HIGH = 64 * 1024;
+const CLOSE_TIMEOUT_MS = 30_000;
+
+/** One end: it is in the place of the callbacks. */
+export class End implements Occupant {
+  readonly what: string = "it is piped, and the other end has the bytes";
+  readonly core: BevCore;
+  readonly #pipe: Pipe;
+  other!: End;
+  /** How many bytes that arrived here have gone to the other. */
+  carried = 0;
+  /** Whether the peer has finished, and the other end hears of it. */
+  ended = false;
+
+  constructor(core: BevCore, pipe: Pipe) {
+    this.core = core;
+    this.#pipe = pipe;
+  }
+
+  /** Takes what there is: chunks are moved, and nothing is copied. */
+  read(): void {
+    const { input } = this.core;
+    const { core } = this.other;
+    const n = input.length;
+    if (n === 0) return;
+    if (core.finishing) return this.#pipe.cut(finished());
+    this.carried += n;
+    moveBytes(input, core.output, n);
+    // The other end's peer is to have taken it before there is more.
+    if (core.output.length >= core.stopAt && !core.freed) this.pause();
+  }
+
+  /** Reads no more for now. That the peer cuts the connection meanwhile is still heard. */
+  pause(): void {
+    this.core.disable(EV_READ);
+    if (!this.core.freed) this.core.watchFailure(true);
+  }
+
+  /** The output has drained. */
+  write(): void {
+    const { other } = this;
+    if (!other.ended && (other.core.enabled & EV_READ) === 0) other.resume();
+    this.#pipe.endIfDone();
+  }
+
+  event(what: number, error: EventError | undefined): void {
+    if ((what & (BEV_EVENT_ERROR | BEV_EVENT_TIMEOUT)) !== 0) {
+      this.#pipe.cut(error ?? reasonOf(what));
+      return;
+    }
+    if ((what & BEV_EVENT_EOF) === 0 || (what & BEV_EVENT_READING) === 0) return;
+    this.read();
+    if (this.#pipe.over) return;
+    this.ended = true;
+    if (!this.other.core.finishing) this.other.core.shutdown();
+    this.#pipe.endIfDone();
+  }
+
+  onFreed(): void {
+    this.#pipe.cut(this.core.raised(
+      new EventError("Cannot go on with the pipe: a bufferevent was freed", { code: "EV_FREED" }),
+    ));
+  }
+
+  resume(): void {
+    this.core.watchFailure(false);
+    this.core.enable(EV_READ);
+  }
+
+  /** Begins: it belongs to the pipe from here on. */
+  start(): void {
+    const { core } = this;
+    core.occupy(this);
+    // What waits for the other end is bounded by that end's output.
+    core.readsWhileFull = true;
+    core.setWatermark(EV_READ, 0, core.readHigh === 0 ? READ_HIGH : core.readHigh);
+    // A filter may keep a rest of what it is given.
+    core.setWatermark(EV_WRITE, core.limitable ? 0 : core.stopAt >> 1, core.writeHigh);
+  }
+}
+
+class Pipe {
+  readonly promise: Promise<PipeResult>;
+  /** Whether it has ended, or is about to. */
+  over = false;
+  readonly #a: End;
+  readonly #b: End;
+  readonly #options: PipeOptions;
+  #resolve!: (result: PipeResult) => void;
+  #reject!: (reason: unknown) => void;
+  readonly #abort = (): void => this.cut(this.#options.signal?.reason);
+
+  constructor(a: BevCore, b: BevCore, options: PipeOptions) {
+    this.#options = options;
+    this.#a = new End(a, this);
+    this.#b = new End(b, this);
+    this.#a.other = this.#b;
+    this.#b.other = this.#a;
+    this.promise = new Promise((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+    });
+  }
+
+  start(): void {
+    const { signal, idleTimeoutMs } = this.#options;
+    const [a, b] = [this.#a, this.#b];
+    a.start();
+    b.start();
+    if (signal?.aborted === true) return this.#abort();
+    signal?.addEventListener("abort", this.#abort);
+    if (idleTimeoutMs !== undefined) {
+      a.core.setIdleTimeout(idleTimeoutMs);
+      b.core.setIdleTimeout(0);
+      // One timer for both: what goes one way only is no idleness.
+      b.core.idle = a.core.idle;
+    }
+    for (const end of [a, b]) {
+      // Somebody may have read before, for instance to learn where it is to go.
+      end.read();
+      if (this.over) return;
+      const stopped = end.other.core.output.length >= end.other.core.stopAt;
+      end.core.enable(stopped ? EV_WRITE : EV_READ | EV_WRITE);
+      if (stopped) end.pause();
+    }
+  }
+
+  /** Ends both gracefully when both peers have finished and all has left. */
+  endIfDone(): void {
+    const [a, b] = [this.#a, this.#b];
+    if (this.over || !a.ended || !b.ended || a.core.output.length > 0 || b.core.output.length > 0) return;
+    this.#end();
+    const { closeTimeoutMs = CLOSE_TIMEOUT_MS } = this.#options;
+    const result = { bytesAToB: a.carried, bytesBToA: b.carried };
+    Promise.all([a.core.close(closeTimeoutMs), b.core.close(closeTimeoutMs)]).then(([left, right]) => {
+      if (left && right) return this.#resolve(result);
+      const message = "Cannot end the pipe: the connection failed, or its peer did not take what was sent in time";
+      this.#fail(new EventError(message, { code: "ECONNRESET", syscall: "close" }));
+    }, this.#reject);
+  }
+
+  /** Rejects. What either end has failed with is both ends' own: a handler that waits for the pipe has not failed. */
+  #fail(reason: unknown): void {
+    if (reason instanceof EventError) {
+      this.#a.core.raised(reason);
+      this.#b.core.raised(reason);
+    }
+    this.#reject(reason);
+  }
+
+  /** Cuts both. */
+  cut(reason: unknown): void {
+    if (this.over) return;
+    this.#end();
+    for (const { core } of [this.#a, this.#b]) {
+      if (reason instanceof EventError && (reason as EventError).code !== "EV_FREED") core.fail(reason as EventError);
+      if (!core.freed) core.reset();
+    }
+    this.#fail(reason);
+  }
+
+  #end(): void {
+    this.over = true;
+    this.#options.signal?.removeEventListener("abort", this.#abort);
+    this.#a.core.setIdleTimeout(0);
+    this.#b.core.setIdleTimeout(0);
+  }
+}
+
+/**
+ * Couples two bufferevents: what arrives on one is sent on the other, both ways, until both peers have finished.
+ *
+ * - A peer that does not read stops the one that sends: at most 64 KiB (or the high watermark of writing) and one read
+ *   wait on each side. Chunks are moved, and nothing is copied.
+ * - The end of file of one is `shutdown()` of the other; the other direction goes on.
+ * - An error or a timeout of either, an abort, or `free()` of either cuts both by a reset, so that no peer takes a part for
+ *   the whole. This also holds for a connection that is over already when the pipe is asked for.
+ *
+ * Both belong to the pipe from the call on: it takes their callbacks and watermarks, and closes both in the end. What is in
+ * their input already is carried too. Rate limits hold. They may be of different kinds, and one may still be connecting.
+ *
+ * @param a The one
+ * @param b The other
+ * @param options Timeouts and a signal
+ * @returns How many bytes went each way, when both directions are done and both are closed. It rejects with the
+ * `EventError` of the end that failed, `ETIMEDOUT`, `EV_FREED`, or the signal's reason
+ * @throws {TypeError} When they are one and the same
+ * @throws {RangeError} When a timeout is no duration
+ * @throws {EventError} `EV_FREED` when one was freed or is being closed: the other is cut. `EV_BUSY` when a view is open on
+ * one, a filter is over it, or it is piped already: both are left as they were
+ *
+ * @example
+ * ```ts
+ * import { BEV_OPT_CLOSE_ON_FREE, pipe, serve, SocketBufferEvent } from "trivent";
+ *
+ * const echo = await serve({ hostname: "127.0.0.1", port: 0 }, { read: (bev) => void bev.writeBuffer(bev.input) });
+ * const { port } = echo.address as { port: number };
+ * const proxy = await serve({ hostname: "127.0.0.1", port: 0 }, {
+ *   async open(client) {
+ *     const upstream = new SocketBufferEvent(client.base, null, BEV_OPT_CLOSE_ON_FREE);
+ *     upstream.connect({ hostname: "127.0.0.1", port, timeoutMs: 5_000 });
+ *     try {
+ *       const { bytesAToB } = await pipe(client, upstream, { idleTimeoutMs: 60_000 });
+ *       console.log(bytesAToB, "bytes");
+ *     } catch (error) {
+ *       console.error(error);
+ *     }
+ *   },
+ * });
+ * await Promise.all([proxy.close(), echo.close()]);
+ * ```
+ */
+export async function pipe(a: BufferEvent, b: BufferEvent, options: PipeOptions = {}): Promise<PipeResult> {
+  const [first, second] = [coreOf(a), coreOf(b)];
+  if (first === second) throw new TypeError("Cannot pipe: both ends are the same bufferevent");
+  options = readOptions("pipe", options, PIPE_OPTIONS);
+  for (const name of ["idleTimeoutMs", "closeTimeoutMs"] as const) {
+    const ms = options[name];
+    if (ms !== undefined) checkDuration("pipe", name, ms);
+  }
+  checkSignal("pipe", options.signal);
+  for (const core of [first, second]) {
+    if (core.occupant !== null) throw new EventError(`Cannot pipe: ${core.occupant.what}`, { code: "EV_BUSY" });
+  }
+  for (const [core, other] of [[first, second], [second, first]] as const) {
+    if (!core.freed && core.closing === null) continue;
+    // A program that has waited for the second connection meanwhile has nobody else to end it.
+    if (!other.freed) other.reset();
+    core.live("pipe");
+    throw core.raised(new EventError("Cannot pipe: it is being closed", { code: "EV_FREED" }));
+  }
+  const made = new Pipe(first, second, options);
+  made.start();
+  return await made.promise;
+}
+
+function finished(): EventError {
+  return new EventError("Cannot pipe: the sending direction of the other was finished", {
+    code: "EPIPE",
+    syscall: "write",
+  });
+}
+
+function reasonOf(what: number): EventError {
+  if ((what & BEV_EVENT_TIMEOUT) === 0) {
+    return new EventError("Cannot pipe: the connection has failed", { code: "EIO" });
+  }
+  return new EventError("Cannot pipe: nothing came or could be sent within the timeout", { code: "ETIMEDOUT" });
+}

@@ -1,0 +1,260 @@
+/** The public face of a connection: a non-blocking stream socket. */
+
+import { checkBoolean, checkBytes, checkDuration, checkInner, show } from "../checks.ts";
+import type { EventError } from "../errors.ts";
+import type { EvBuffer } from "../buffer/evbuffer.ts";
+import { checkEvBuffer } from "../buffer/internal.ts";
+import { toBytes } from "../buffer/utf8.ts";
+import type { Address, ConnectOptions, Runtime } from "../runtime.ts";
+import { operationOf, type Overlapped } from "./overlapped.ts";
+import type { TlsInfo } from "../tls.ts";
+import { connectStream } from "../socket/connector.ts";
+import { Pollable } from "./pollable.ts";
+import { Stream } from "../socket/stream.ts";
+
+/** For the core: the connection behind a socket. */
+export function streamOf(socket: Socket): Stream {
+  return behind(socket);
+}
+
+/** Set by the first Socket: see `Pollable`. */
+let behind: (socket: Socket) => Stream = refuse;
+
+function refuse(socket: unknown): never {
+  throw new TypeError(`Cannot use a socket: not a Socket: received ${show(socket)}`);
+}
+
+/**
+ * A non-blocking stream socket, TCP or unix, with a bounded receive queue and a bounded send queue. It works without a
+ * loop; events on it tell when there is something to receive or room to send.
+ *
+ * libevent: what a non-blocking `evutil_socket_t` and `recv`, `send`, `shutdown` and `close` are.
+ *
+ * @example
+ * ```ts
+ * import { EAGAIN, EV_WRITE, EventBase } from "trivent";
+ *
+ * const base = new EventBase();
+ * const socket = base.connect({ hostname: "127.0.0.1", port: 9 });
+ * base.event(socket, EV_WRITE, () => {
+ *   if (socket.error !== null) console.error(socket.error.code); // ECONNREFUSED
+ *   else if (socket.send(new Uint8Array([104, 105])) !== EAGAIN) socket.shutdown();
+ *   socket.close();
+ * }).add(1000);
+ * await base.dispatch();
+ * ```
+ */
+export class Socket extends Pollable {
+  readonly #stream: Stream;
+
+  private constructor(stream: Stream) {
+    super(checkInner(stream, Stream, "Socket", "EventBase.connect()"));
+    if (behind === refuse) {
+      behind = (socket: Socket): Stream =>
+        typeof socket === "object" && socket !== null && #stream in socket ? socket.#stream : refuse(socket);
+    }
+    this.#stream = stream;
+    stream.face = this;
+  }
+
+  /**
+   * Begins to connect, as `EventBase.connect()` does.
+   *
+   * @param runtime The host
+   * @param options Where to
+   * @returns The socket; it becomes writable when it is connected, or when it has failed and `error` says why
+   * @throws {RangeError} When the address is none
+   * @throws {EventError} `EV_UNSUPPORTED` when the host can't do what an option asks for
+   */
+  static connect(runtime: Runtime, options: ConnectOptions): Socket {
+    return socketOf(connectStream(runtime, options));
+  }
+
+  /**
+   * Receives what has arrived. The bytes are copied.
+   *
+   * libevent: `recv`.
+   *
+   * @param into Where to put them, at least one byte long
+   * @returns How many bytes it put there; 0 when the peer has finished; `EAGAIN` when there is nothing yet
+   * @throws {EventError} The failure of the connection, when all that arrived before it was received; `EBADF` once closed
+   * @throws {RangeError} When `into` is empty, since 0 means that the peer has finished
+   */
+  recv(into: Uint8Array): number {
+    checkBytes("recv", "the target", into);
+    if (into.length === 0) throw new RangeError("Cannot recv: no room: received an empty Uint8Array");
+    return this.#stream.receive(into);
+  }
+
+  /**
+   * Receives by moving whole chunks; nothing is copied.
+   *
+   * libevent: `evbuffer_read`.
+   *
+   * @param into The buffer to append to; the bytes are then its own
+   * @param maxBytes The most to move; by default all
+   * @returns As `recv()`
+   * @throws {EventError} As `recv()`; `EV_FROZEN` when the end of `into` is frozen
+   * @throws {RangeError} When `maxBytes` is not a positive integer
+   */
+  recvBuffer(into: EvBuffer, maxBytes: number = Number.MAX_SAFE_INTEGER): number {
+    checkBuffer("recvBuffer", into, maxBytes);
+    return this.#stream.receiveBuffer(into, maxBytes);
+  }
+
+  /**
+   * Sends as much as there is room for. The bytes are copied: they may be changed at once. They leave by themselves, no
+   * loop is needed.
+   *
+   * libevent: `send`.
+   *
+   * @param data What to send; a string is sent as UTF-8
+   * @returns How many bytes were taken; `EAGAIN` when there is no room, or while connecting. For no bytes at all: 0 when
+   * connected, `ENOTCONN` while connecting
+   * @throws {EventError} Why the connection failed; `EPIPE` when the direction was finished; `EBADF` once closed
+   */
+  send(data: Uint8Array | string): number {
+    return this.#stream.send(toBytes("send", "the data", data));
+  }
+
+  /**
+   * Sends by moving whole chunks; nothing is copied.
+   *
+   * libevent: `evbuffer_write_atmost`.
+   *
+   * @param from The buffer to take from; what was taken is no longer in it
+   * @param maxBytes The most to take; by default all
+   * @returns As `send()`
+   * @throws {EventError} As `send()`; `EV_FROZEN` when the front of `from` is frozen
+   * @throws {RangeError} When `maxBytes` is not a positive integer
+   */
+  sendBuffer(from: EvBuffer, maxBytes: number = Number.MAX_SAFE_INTEGER): number {
+    checkBuffer("sendBuffer", from, maxBytes);
+    return this.#stream.sendBuffer(from, maxBytes);
+  }
+
+  /**
+   * Begins to receive: completes when bytes have arrived, or with 0 bytes when the peer has finished.
+   *
+   * Windows: `WSARecv`.
+   *
+   * @param buffer Gets the bytes; it belongs to the operation until that has completed
+   * @param ov The status of the operation
+   * @throws {EventError} `EV_BUSY` when `ov` is in use, `EBADF` once closed. A failure of the connection is a completion
+   * @throws {RangeError} When the buffer is empty
+   */
+  recvOverlapped(buffer: Uint8Array, ov: Overlapped): void {
+    operationOf(ov).receive(this.#stream, buffer);
+  }
+
+  /**
+   * Begins to send: completes when all bytes were taken.
+   *
+   * Windows: `WSASend`.
+   *
+   * @param buffer What to send; it belongs to the operation until that has completed
+   * @param ov The status of the operation
+   * @throws {EventError} `EV_BUSY` when `ov` is in use, `EBADF` once closed. A failure of the connection is a completion
+   */
+  sendOverlapped(buffer: Uint8Array, ov: Overlapped): void {
+    operationOf(ov).send(this.#stream, buffer);
+  }
+
+  /** Whether the connection is established, with TLS after its handshake, or was until it ended. */
+  get connected(): boolean {
+    return this.#stream.connected;
+  }
+
+  /** Why the connection failed, or null. */
+  get error(): EventError | null {
+    return this.#stream.error;
+  }
+
+  /** Our end; undefined until connected. libevent: `getsockname`. */
+  get localAddress(): Address | undefined {
+    return this.#stream.local;
+  }
+
+  /** The peer's end; undefined until connected. libevent: `getpeername`. */
+  get remoteAddress(): Address | undefined {
+    return this.#stream.remote;
+  }
+
+  /**
+   * What the TLS handshake has found; undefined without TLS and until the handshake is through. libevent:
+   * `bufferevent_openssl_get_ssl`, and what OpenSSL tells of it.
+   */
+  get tls(): TlsInfo | undefined {
+    return this.#stream.binding?.tls;
+  }
+
+  /** Finishes our direction after all that was sent; receiving goes on. A second call does nothing. libevent: `shutdown(SHUT_WR)`. */
+  shutdown(): void {
+    this.#stream.shutdown();
+  }
+
+  /**
+   * Closes the socket: its events are deleted, what was sent still leaves, what has not been received is dropped. A
+   * second call does nothing. libevent: `evutil_closesocket`.
+   */
+  close(): void {
+    this.#stream.close();
+  }
+
+  /** Closes at once, with a RST where `capabilities.reset`: what has not left is lost. libevent: `close` with `SO_LINGER` 0. */
+  reset(): void {
+    this.#stream.reset();
+  }
+
+  /** Switches Nagle's algorithm off (true, as every socket begins) or on. Does nothing until connected. libevent: `TCP_NODELAY`. */
+  setNoDelay(on: boolean = true): void {
+    checkBoolean("set TCP_NODELAY", "the setting", on);
+    this.#stream.binding?.setNoDelay(on);
+  }
+
+  /**
+   * Switches TCP keep-alive on or off. Does nothing until connected. libevent: `evutil_set_tcp_keepalive`.
+   *
+   * @param on Whether to probe an idle peer
+   * @param delayMs Idle milliseconds before the first probe, where `capabilities.keepAliveDelay`
+   * @throws {RangeError} When `delayMs` is not a duration, or above 2^31 − 1
+   */
+  setKeepAlive(on: boolean, delayMs: number = 0): void {
+    checkBoolean("set keep-alive", "the setting", on);
+    if (checkDuration("set keep-alive", "delayMs", delayMs) > LONGEST_DELAY_MS) {
+      throw new RangeError(`Cannot set keep-alive: delayMs is above ${LONGEST_DELAY_MS}: received ${delayMs}`);
+    }
+    this.#stream.binding?.setKeepAlive(on, delayMs);
+  }
+
+  /** Lets the socket keep the process alive, as it does at first. */
+  ref(): void {
+    this.#stream.hold(true);
+  }
+
+  /** Lets the process end although the socket is open. */
+  unref(): void {
+    this.#stream.hold(false);
+  }
+
+  /** As `close()`. */
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
+
+/** The longest time until the first probe that every host takes: 24 days. */
+const LONGEST_DELAY_MS = 2 ** 31 - 1;
+
+function checkBuffer(call: string, buffer: EvBuffer, maxBytes: number): void {
+  checkEvBuffer(call, buffer);
+  if (!Number.isInteger(maxBytes) || maxBytes < 1) {
+    throw new RangeError(`Cannot ${call}: maxBytes is not a positive integer: received ${show(maxBytes)}`);
+  }
+}
+
+/** For the core: the socket of a connection. */
+export function socketOf(stream: Stream): Socket {
+  const Face = Socket as unknown as new (stream: Stream) => Socket;
+  return (stream.face as Socket | null) ?? new Face(stream);
+}

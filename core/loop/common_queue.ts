@@ -1,0 +1,64 @@
+/** Common timeouts: one queue for all events with the same duration, in place of a heap entry for each. */
+
+import { type EventExtra, IN_COMMON, type LoopEvent } from "./loop_event.ts";
+import { NO_TIMER, type TimerHeap, TimerNode } from "./timer_heap.ts";
+
+/**
+ * The events of one duration, in order of their deadlines. The queue itself is a node of the heap, due when its first
+ * event is. Adding is O(1), since a later event has a later deadline (but for a persistent one that was late).
+ */
+export class CommonQueue extends TimerNode {
+  /** The duration in milliseconds. */
+  readonly ms: number;
+  /** The event that is due first. */
+  first: LoopEvent | null = null;
+  #last: LoopEvent | null = null;
+  readonly #heap: TimerHeap;
+
+  constructor(heap: TimerHeap, ms: number) {
+    super();
+    this.#heap = heap;
+    this.ms = ms;
+  }
+
+  /** Adds an event that is in no queue. */
+  insert(event: LoopEvent, deadline: number): void {
+    const place = event.more;
+    place.deadline = deadline;
+    place.seq = this.#heap.nextSeq();
+    place.queue = this;
+    event.slot = IN_COMMON;
+    let after = this.#last;
+    while (after !== null && placeOf(after).deadline > deadline) after = placeOf(after).prev;
+    place.prev = after;
+    place.next = after === null ? this.first : placeOf(after).next;
+    if (place.next === null) this.#last = event;
+    else placeOf(place.next).prev = event;
+    if (after === null) {
+      this.first = event;
+      this.#heap.schedule(this, deadline, place.seq);
+    } else placeOf(after).next = event;
+  }
+
+  /** Takes out an event that is in. */
+  remove(event: LoopEvent): void {
+    const place = placeOf(event);
+    const { prev, next } = place;
+    event.slot = NO_TIMER;
+    place.queue = place.prev = place.next = null;
+    if (next === null) this.#last = prev;
+    else placeOf(next).prev = prev;
+    if (prev !== null) {
+      placeOf(prev).next = next;
+      return;
+    }
+    this.first = next;
+    this.#heap.remove(this);
+    if (next !== null) this.#heap.schedule(this, placeOf(next).deadline, placeOf(next).seq);
+  }
+}
+
+/** Where an event of a queue keeps its links. */
+function placeOf(event: LoopEvent): EventExtra {
+  return event.extra as EventExtra;
+}

@@ -1,0 +1,70 @@
+/** What an `Overlapped` does: it begins an operation and keeps its result. */
+
+import { EventError } from "../errors.ts";
+import type { Acceptor } from "../socket/acceptor.ts";
+import type { Stream } from "../socket/stream.ts";
+import { beginAccept, beginConnect, beginReceive, beginSend } from "./operations.ts";
+
+/** What a status stands for. */
+export class Operation {
+  /** The user's object. */
+  readonly face: object;
+  /** Calls the user. */
+  readonly callback: ((bytes: number, error: EventError | null) => void) | null;
+  state: "unused" | "pending" | "completed" = "unused";
+  bytes = 0;
+  error: EventError | null = null;
+  /** What was accepted. */
+  stream: Stream | null = null;
+
+  constructor(face: object, callback: ((bytes: number, error: EventError | null) => void) | null) {
+    this.face = face;
+    this.callback = callback;
+  }
+
+  /** Throws unless an operation can be begun with it. */
+  checkFree(doing: string): void {
+    if (this.state === "pending") {
+      throw new EventError(`Cannot ${doing}: the Overlapped is in use by another operation`, { code: "EV_BUSY" });
+    }
+  }
+
+  // ---- what the sockets begin; here, so that a program without an Overlapped has none of it in its bundle
+
+  /** `Socket.recvOverlapped`. */
+  receive(stream: Stream, buffer: Uint8Array): void {
+    beginReceive(this, stream, buffer);
+  }
+
+  /** `Socket.sendOverlapped`. */
+  send(stream: Stream, buffer: Uint8Array): void {
+    beginSend(this, stream, buffer);
+  }
+
+  /** `ListeningSocket.acceptOverlapped`. With a buffer it completes with the first data of the connection. */
+  accept(acceptor: Acceptor, buffer: Uint8Array | undefined): void {
+    beginAccept(this, acceptor, buffer);
+  }
+
+  /** `EventBase.connectOverlapped`: begins to connect, and completes with 0 bytes when the connection is there. */
+  connect(connect: () => Stream): Stream {
+    return beginConnect(this, connect);
+  }
+
+  // ---- how it goes on
+
+  /** An operation begins. */
+  begin(): void {
+    this.state = "pending";
+    this.bytes = 0;
+    this.error = null;
+    this.stream = null;
+  }
+
+  /** The operation has ended. */
+  end(bytes: number, error: EventError | null): void {
+    this.state = "completed";
+    this.bytes = bytes;
+    this.error = error;
+  }
+}

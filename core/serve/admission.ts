@@ -1,0 +1,247 @@
+/** Which clients a server takes, what becomes of the others, and how many there were of these. */
+
+import type { Callback } from "../callback.ts";
+import { isBytes, show } from "../checks.ts";
+import { encodeUtf8 } from "../buffer/utf8.ts";
+import type { ConnListener } from "../api/listener.ts";
+import { loopOf } from "../api/event_base.ts";
+import { Deferred } from "../loop/deferred.ts";
+import type { Address } from "../runtime.ts";
+import type { Acceptor, ExcessSink } from "../socket/acceptor.ts";
+import { acceptorOf } from "../api/listening_socket.ts";
+import { SEND_LIMIT, type Stream } from "../socket/stream.ts";
+import { Fifo } from "../socket/fifo.ts";
+
+/**
+ * Why a server has refused a client: its `accept` callback has said so, there were `maxConnections` or
+ * `maxConnectionsPerAddress` already, or its PROXY header was missing or wrong.
+ */
+export type RejectReason = "accept" | "maxConnections" | "maxConnectionsPerAddress" | "proxyProtocol";
+
+/** The limits of a server, as in `ServeOptions`. */
+export interface AdmissionLimits {
+  /** How many connections there may be. */
+  maxConnections?: number | undefined;
+  /** How many from one address. */
+  maxConnectionsPerAddress?: number | undefined;
+  /** What becomes of a client when there are `maxConnections`. */
+  whenFull?: "wait" | "reject" | undefined;
+}
+
+/** What a server asks its user about clients. */
+export interface AdmissionCallbacks {
+  /**
+   * A client has come. Return false to refuse it, before there is a bufferevent for it. It is asked only about clients
+   * that the limits let in. When it throws, or returns anything but true or false, the client is refused too, and
+   * `error` gets the reason.
+   */
+  accept?: Callback<[address: Address], boolean> | undefined;
+  /**
+   * A client is refused. Return a last word for it, at most 64 KiB, such as `"421 too many connections\r\n"`: the server
+   * sends it, finishes and closes. Without one the connection is reset. A client of a server with `tls` gets no last word.
+   */
+  reject?: Callback<[address: Address, reason: RejectReason], Uint8Array | string | void> | undefined;
+}
+
+/** So many refused clients may take their time to read their last word; the next one lets the oldest of them go. */
+const MAX_FAREWELLS = 128;
+
+const MAPPED_IPV4 = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i;
+
+/**
+ * What connections are counted by: the numeric address; null for a unix socket. A listener on `::` sees the IPv4 client
+ * 192.0.2.1 as `::ffff:192.0.2.1`: it is the same client.
+ */
+export function addressKey(address: Address): string | null {
+  if (!("hostname" in address)) return null;
+  return MAPPED_IPV4.exec(address.hostname)?.[1] ?? address.hostname;
+}
+
+/**
+ * Checks what becomes of clients when there are `maxConnections`.
+ *
+ * @throws {RangeError} When it is neither
+ */
+export function checkWhenFull(whenFull: unknown): void {
+  if (whenFull === undefined || whenFull === "wait" || whenFull === "reject") return;
+  throw new RangeError(`Cannot serve: whenFull is not "wait" or "reject": received ${show(whenFull)}`);
+}
+
+/** Decides about each client of a server. */
+export class Admission implements ExcessSink {
+  /** How many were refused, by the reason. */
+  readonly rejected: Map<RejectReason, number> = new Map();
+  readonly #listener: ConnListener;
+  readonly #acceptor: Acceptor;
+  readonly #max: number;
+  readonly #maxPerAddress: number;
+  readonly #rejectsWhenFull: boolean;
+  readonly #callbacks: AdmissionCallbacks;
+  readonly #failed: (error: unknown) => void;
+  /** How many connections there are from each address; kept only where they are limited. */
+  readonly #perAddress: Map<string, number> = new Map();
+  #open = 0;
+  #takes = true;
+  #closed = false;
+  /** Clients beyond the backlog, until the loop refuses them. */
+  #excess: Stream[] = [];
+  #tellsOverflow = false;
+  readonly #refuseExcess: Deferred;
+  /** Refused clients that have their last word to read. */
+  readonly #farewells: Fifo<Stream> = new Fifo();
+
+  /**
+   * @param listener What brings the clients
+   * @param limits How many there may be
+   * @param callbacks What is asked about them
+   * @param failed Gets what these callbacks throw, and why a client could not wait
+   */
+  constructor(
+    listener: ConnListener,
+    limits: AdmissionLimits,
+    callbacks: AdmissionCallbacks,
+    failed: (error: unknown) => void,
+  ) {
+    this.#listener = listener;
+    this.#acceptor = acceptorOf(listener.socket);
+    this.#max = limits.maxConnections ?? Infinity;
+    this.#maxPerAddress = limits.maxConnectionsPerAddress ?? Infinity;
+    this.#rejectsWhenFull = limits.whenFull === "reject";
+    this.#callbacks = callbacks;
+    this.#failed = failed;
+    this.#refuseExcess = new Deferred(loopOf(listener.base), () => this.#onExcess());
+    this.#acceptor.excess = this;
+    this.#regulate();
+  }
+
+  /** Whether a client that was accepted may stay. One that may not is refused. */
+  admits(stream: Stream, address: Address): boolean {
+    const reason = this.#objection(address);
+    // accept() may have closed the server.
+    if (reason === null && !this.#closed) return true;
+    if (reason === null) stream.close();
+    else this.refuse(stream, address, reason);
+    return false;
+  }
+
+  /** A client that was admitted has got its connection. */
+  entered(key: string | null): void {
+    this.#open++;
+    this.#count(key, 1);
+    this.#regulate();
+  }
+
+  /** Its connection was freed. */
+  left(key: string | null): void {
+    this.#open--;
+    this.#count(key, -1);
+    this.#regulate();
+  }
+
+  /** The server closes: no client is taken any more. */
+  close(): void {
+    this.#closed = true;
+    this.#refuseExcess.cancel();
+    for (const stream of this.#excess.splice(0)) stream.dismiss();
+  }
+
+  /** Refuses a client, and counts it. */
+  refuse(stream: Stream, address: Address, reason: RejectReason): void {
+    this.rejected.set(reason, (this.rejected.get(reason) ?? 0) + 1);
+    const word = this.#lastWord(address, reason);
+    if (word === null || stream.handshake !== null || stream.binding?.tls !== undefined || stream.gone) {
+      return stream.reset();
+    }
+    stream.send(word);
+    stream.close();
+    this.#farewells.push(stream);
+    if (this.#farewells.length <= MAX_FAREWELLS) return;
+    const oldest = this.#farewells.shift();
+    if (oldest?.gone === false) oldest.onLingered();
+  }
+
+  onExcess(stream: Stream, first: boolean): void {
+    if (loopOf(this.#listener.base).freed) return stream.dismiss();
+    stream.park();
+    this.#excess.push(stream);
+    this.#tellsOverflow ||= first;
+    this.#refuseExcess.schedule();
+  }
+
+  /** What there is against a client. */
+  #objection(address: Address): RejectReason | null {
+    if (this.#open >= this.#max) return "maxConnections";
+    const key = addressKey(address);
+    if (key !== null && (this.#perAddress.get(key) ?? 0) >= this.#maxPerAddress) return "maxConnectionsPerAddress";
+    const { accept } = this.#callbacks;
+    if (accept === undefined || accept === null) return null;
+    try {
+      const answer: unknown = accept.call(this.#callbacks, address);
+      if (typeof answer !== "boolean") throw this.#wrongAnswer(answer);
+      return answer ? null : "accept";
+    } catch (error) {
+      this.#failed(error);
+      return "accept";
+    }
+  }
+
+  #wrongAnswer(answer: unknown): TypeError {
+    // Nobody else hears of its rejection.
+    if (answer instanceof Promise) answer.catch(() => {});
+    return new TypeError(
+      `Cannot accept a client: accept has returned neither true nor false: received ${show(answer)}`,
+    );
+  }
+
+  #lastWord(address: Address, reason: RejectReason): Uint8Array | null {
+    const { reject } = this.#callbacks;
+    if (reject === undefined || reject === null) return null;
+    try {
+      const word: unknown = reject.call(this.#callbacks, address, reason);
+      if (word === undefined || word === null || word === "") return null;
+      const bytes = typeof word === "string" ? encodeUtf8(word) : word;
+      if (!isBytes(bytes)) {
+        if (word instanceof Promise) word.catch(() => {});
+        throw new TypeError(`Cannot send a last word: not a string or a Uint8Array: received ${show(word)}`);
+      }
+      if (bytes.length > SEND_LIMIT) {
+        throw new RangeError(`Cannot send a last word: longer than ${SEND_LIMIT} bytes: received ${bytes.length}`);
+      }
+      return bytes.length === 0 ? null : bytes;
+    } catch (error) {
+      this.#failed(error);
+      return null;
+    }
+  }
+
+  /** In the loop, as all that calls the user. */
+  #onExcess(): void {
+    for (const stream of this.#excess.splice(0)) {
+      const address = stream.remote;
+      if (address === undefined) stream.reset();
+      else this.refuse(stream, address, "maxConnections");
+    }
+    if (!this.#tellsOverflow) return;
+    this.#tellsOverflow = false;
+    this.#failed(this.#acceptor.overflow());
+  }
+
+  #count(key: string | null, change: number): void {
+    if (key === null || this.#maxPerAddress === Infinity) return;
+    const count = (this.#perAddress.get(key) ?? 0) + change;
+    if (count > 0) this.#perAddress.set(key, count);
+    else this.#perAddress.delete(key);
+  }
+
+  /** Takes as many clients as there is room for; the others wait, unless they are to be refused. */
+  #regulate(): void {
+    if (this.#max === Infinity || this.#rejectsWhenFull || this.#closed) return;
+    const room = this.#max - this.#open;
+    this.#acceptor.room = Math.max(room, 0);
+    if (room > 0 === this.#takes) return;
+    this.#takes = room > 0;
+    if (this.#takes) return this.#listener.enable();
+    this.#listener.disable();
+    this.#acceptor.trim();
+  }
+}

@@ -1,0 +1,619 @@
+/**
+ * The owner of what the callbacks of one connection do. Every callback of `serve()` and `connect()` is called here, and
+ * here alone, so that one place knows
+ *
+ * - whether the program is busy: a promise of `open`, `read` or `line` is pending. None of the three is called meanwhile,
+ *   and the end of the peer waits;
+ * - what becomes of an exception or a rejection: the connection is reset, and `error` is told;
+ * - which errors are the connection's own, and no failure of the program;
+ * - why the connection has ended, for `close`.
+ *
+ * Filters over the connection share its owner. All of this runs in the loop, except where promises settle.
+ */
+
+import {
+  BEV_EVENT_CONNECTED,
+  BEV_EVENT_EOF,
+  BEV_EVENT_ERROR,
+  BEV_EVENT_READING,
+  BEV_EVENT_TIMEOUT,
+  BEV_TRIG_IGNORE_WATERMARKS,
+  EV_READ,
+  EV_TIMEOUT,
+  EV_WRITE,
+} from "../flags.ts";
+import { EventError } from "../errors.ts";
+import { show } from "../checks.ts";
+import { take } from "../buffer/internal.ts";
+import type { BufferEventCallbacks } from "../bufferevent/callbacks.ts";
+import type { BufferEvent } from "../api/bufferevent.ts";
+import { type BevCore, SUSPEND_WATERMARK } from "../bufferevent/core.ts";
+import type { CallbackOwner } from "../bufferevent/owner.ts";
+import type { SocketBufferEvent } from "../api/socket_bufferevent.ts";
+import type { SocketCore } from "../bufferevent/socket_core.ts";
+import { type EventBase, loopOf } from "../api/event_base.ts";
+import { OwnerTimer } from "./owner_timer.ts";
+import type { Protocol } from "./protocol.ts";
+import { reasonOf, viewsOf } from "../views/takeover.ts";
+
+type Callbacks = BufferEventCallbacks<BufferEvent> | null;
+
+// Bits of `#bits`.
+/** `open` was called. */
+const OPENED = 0x01;
+/** A promise of `open`, `read` or `line` is pending. */
+const BUSY = 0x02;
+/** That promise holds back nothing any more: it took longer than `handlerTimeoutMs`. */
+const OVERDUE = 0x04;
+/** A view has ended or failed, and no other one was opened. */
+const VIEW_OVER = 0x08;
+/** A view has given the end of what arrives. */
+const INPUT_OVER = 0x10;
+/** The end of what arrives was told to the event callback. */
+const END_TOLD = 0x20;
+/** The owner itself ends the connection. */
+const ENDING = 0x40;
+/** It was told that the input is full. */
+const FULL_TOLD = 0x80;
+/** A line was too long, and reading was not enabled since. */
+const LINE_FAILED = 0x100;
+/** `close` was called, or is not going to be. */
+const CLOSE_TOLD = 0x200;
+
+/** What only some connections need. */
+class Rare {
+  /** Since when the program has been busy without a pause. */
+  busySince = 0;
+  /** What could not be read while the program was busy. */
+  unread: BevCore | null = null;
+  /** The end of the peer, which waits for the program. */
+  heldEnd: { core: BevCore; what: number; error: EventError | undefined } | null = null;
+  /** Whose read timeout has passed while the program was busy. */
+  excused: Set<BevCore> | null = null;
+  /** Why the connection has ended. */
+  reason: EventError | undefined = undefined;
+  /** What the event callback was told last, if that was a failure. */
+  told: EventError | undefined = undefined;
+  overdue: OwnerTimer | null = null;
+  stall: OwnerTimer | null = null;
+  message: OwnerTimer | null = null;
+}
+
+/** The owner of one connection's callbacks. */
+export class ConnectionOwner<Ctx> implements CallbackOwner {
+  readonly root: SocketCore;
+  readonly #protocol: Protocol<Ctx>;
+  #bits = 0;
+  /** How many views and calls of `drained()` wait. */
+  #waiting = 0;
+  #rare: Rare | null = null;
+
+  /**
+   * Takes the callbacks of a connection.
+   *
+   * @param root The connection
+   * @param protocol What to call, and the limits
+   */
+  constructor(root: SocketCore, protocol: Protocol<Ctx>) {
+    this.root = root;
+    this.#protocol = protocol;
+    root.owner = this;
+    root.callbacks = protocol.callbacks as Callbacks;
+  }
+
+  /** The connection as the program knows it. */
+  get bev(): SocketBufferEvent<Ctx> {
+    return this.root.face as SocketBufferEvent<Ctx>;
+  }
+
+  /** Whether `open` was called. */
+  get opened(): boolean {
+    return (this.#bits & OPENED) !== 0;
+  }
+
+  /** Whether its end is told to `close`. */
+  get tellsClose(): boolean {
+    return this.opened && this.#protocol.callbacks.close != null && !this.root.loop.freed;
+  }
+
+  get closeTold(): boolean {
+    return (this.#bits & CLOSE_TOLD) !== 0;
+  }
+
+  get #more(): Rare {
+    return this.#rare ??= new Rare();
+  }
+
+  // ---- the callbacks
+
+  /**
+   * The connection is there: calls `open`. Not in the loop's callback of this connection.
+   *
+   * @param onThrown Gets what `open` throws at once, in place of the `error` callback
+   */
+  open(onThrown?: (error: unknown) => void): void {
+    const { root } = this;
+    this.#bits |= OPENED;
+    root.enable(EV_READ | EV_WRITE);
+    try {
+      this.#watch(this.#protocol.callbacks.open?.(this.bev));
+    } catch (error) {
+      this.#fail(error, onThrown);
+    }
+  }
+
+  read(core: BevCore, callbacks: Callbacks): void {
+    if ((this.#bits & BUSY) !== 0) {
+      this.#more.unread = core;
+      return;
+    }
+    if (this.#readsLines(core, callbacks)) this.#lines(core);
+    else this.#watch(callbacks?.read?.(core.face as BufferEvent));
+  }
+
+  write(core: BevCore, callbacks: Callbacks): void {
+    if (this.opened) this.#watchAside(callbacks?.write?.(core.face as BufferEvent));
+  }
+
+  event(core: BevCore, callbacks: Callbacks, what: number, error: EventError | undefined): void {
+    if (!this.opened) this.#beforeOpen(what, error);
+    else if ((what & BEV_EVENT_EOF) !== 0 && (what & BEV_EVENT_READING) !== 0) {
+      this.#onInputEnd(core, callbacks, what, error);
+    } else this.#tell(core, callbacks, what, error);
+  }
+
+  /** The handshake of TLS has ended, or what came before `open` has failed. */
+  #beforeOpen(what: number, error: EventError | undefined): void {
+    if ((what & BEV_EVENT_CONNECTED) !== 0) return this.open();
+    this.#more.reason = error;
+    this.root.free();
+  }
+
+  #onInputEnd(core: BevCore, callbacks: Callbacks, what: number, error: EventError | undefined): void {
+    // Enabling reading tells the end again.
+    if ((this.#bits & LINE_FAILED) !== 0) return;
+    const waits = (this.#bits & (BUSY | OVERDUE)) === BUSY;
+    if (waits || (core.holdsBack && core.input.length > 0)) return this.#holdEnd(core, what, error);
+    if ((this.#bits & BUSY) === 0 && this.#readsLines(core, callbacks) && core.input.length > 0) {
+      const given = this.#lines(core);
+      if (given === null) return;
+      const all = given && this.#lastLine(core);
+      if (core.freed || core.closing !== null) return;
+      // A handler is busy with a line, or the protocol has changed: its callbacks get the rest, and then the end.
+      if ((this.#bits & BUSY) !== 0 || core.holdsBack) return this.#holdEnd(core, what, error);
+      if (!all) return core.triggerEvent(what, error);
+    }
+    this.#tell(core, callbacks, what, error);
+  }
+
+  /** Calls the event callback; without one, ends the connection as usual. */
+  #tell(core: BevCore, callbacks: Callbacks, what: number, error: EventError | undefined): void {
+    const failed = (what & (BEV_EVENT_ERROR | BEV_EVENT_TIMEOUT)) !== 0;
+    if (callbacks?.event === undefined || callbacks.event === null) {
+      if (failed) this.#end(error ?? core.raised(reasonOf(what)));
+      else if ((what & BEV_EVENT_EOF) !== 0) this.#close(core);
+      return;
+    }
+    if (failed) this.#more.told = error ?? reasonOf(what);
+    else if ((what & BEV_EVENT_EOF) !== 0) {
+      this.#bits |= END_TOLD;
+      if (this.#rare !== null) this.#rare.told = undefined;
+    }
+    this.#watchAside(callbacks.event(core.face as BufferEvent, what, error));
+  }
+
+  // ---- lines
+
+  #readsLines(core: BevCore, callbacks: Callbacks): boolean {
+    return this.#protocol.lines !== null && core === this.root && callbacks === this.#protocol.callbacks;
+  }
+
+  /** Gives the whole lines to `line`. @returns Whether no whole line is left to be given; null when one is too long */
+  #lines(core: BevCore): boolean | null {
+    const { input } = core;
+    const { eol, limit } = this.#protocol.lines as NonNullable<Protocol<Ctx>["lines"]>;
+    for (;;) {
+      // The peer is to read its answers first.
+      if (core.holdsBack) return false;
+      let line: Uint8Array | null;
+      try {
+        line = input.readln(eol, limit);
+      } catch (error) {
+        if (!(error instanceof EventError)) throw error;
+        core.disable(EV_READ);
+        this.#bits |= LINE_FAILED;
+        this.#tell(core, core.callbacks, BEV_EVENT_READING | BEV_EVENT_ERROR, error as EventError);
+        return null;
+      }
+      if (line === null) break;
+      this.onMessage(false);
+      if (!this.#line(core, line)) return false;
+    }
+    this.onMessage(input.length > 0);
+    return true;
+  }
+
+  /** What follows the last terminator is a line, too. */
+  #lastLine(core: BevCore): boolean {
+    const rest = take(core.input, core.input.length);
+    this.onMessage(false);
+    return rest === null || this.#line(core, rest);
+  }
+
+  /** Calls `line`. @returns Whether lines still go there at once */
+  #line(core: BevCore, line: Uint8Array): boolean {
+    if (this.#watch(this.#protocol.callbacks.line?.(this.bev, line))) {
+      // The next one is for when that has settled.
+      this.#more.unread = core;
+      return false;
+    }
+    if (core.freed || core.closing !== null) return false;
+    if (core.callbacks === (this.#protocol.callbacks as unknown) && core.occupant === null) return true;
+    // The protocol has changed: the rest of what has come is for others.
+    if (core.input.length > 0) core.trigger(EV_READ, 0);
+    return false;
+  }
+
+  // ---- a busy program
+
+  /** Looks at what `open`, `read` or `line` has given. @returns Whether it is a promise: the program is busy */
+  #watch(result: unknown): boolean {
+    if (result === undefined || !isThenable(result)) return false;
+    this.#bits |= BUSY;
+    if (this.#waiting === 0) this.#more.busySince = this.root.loop.clock();
+    Promise.resolve(result).then(() => this.#onSettled(), (error) => {
+      this.#onIdle();
+      this.failed(error);
+    });
+    return true;
+  }
+
+  /** Looks at what `write` or `event` has given: nobody waits for it, but it may reject. */
+  #watchAside(result: unknown): void {
+    if (result !== undefined && isThenable(result)) {
+      Promise.resolve(result).then(undefined, (error) => this.failed(error));
+    }
+  }
+
+  /** The promise has settled: the program is no longer busy. */
+  #onIdle(): void {
+    this.#bits &= ~(BUSY | OVERDUE);
+    const { root } = this;
+    const overdue = this.#rare?.overdue;
+    if (overdue) root.loop.del(overdue);
+    if (!root.freed && this.#waiting === 0) this.#restartTimers();
+  }
+
+  #onSettled(): void {
+    this.#onIdle();
+    const { root } = this;
+    if (root.freed || root.closing !== null) return;
+    const unread = this.#more.unread;
+    this.#more.unread = null;
+    if (unread !== null && !unread.freed && unread.input.length > 0) unread.trigger(EV_READ, 0);
+    if (this.#more.heldEnd !== null) this.#tellHeldEnd();
+    else if ((this.#bits & VIEW_OVER) !== 0 && viewsOf(root)?.reader == null) this.#close(root);
+  }
+
+  #holdEnd(core: BevCore, what: number, error: EventError | undefined): void {
+    this.#more.heldEnd = { core, what, error };
+    if ((this.#bits & BUSY) !== 0) this.#awaitOverdue();
+  }
+
+  /** Tells the end that has waited, in the loop. */
+  #tellHeldEnd(): void {
+    const held = this.#rare?.heldEnd;
+    if (!held) return;
+    this.#more.heldEnd = null;
+    held.core.triggerEvent(held.what, held.error);
+  }
+
+  /** What is held back for a busy program is held back for `handlerTimeoutMs` at most. */
+  #awaitOverdue(): void {
+    const { handlerTimeoutMs } = this.#protocol;
+    const rare = this.#more;
+    if (handlerTimeoutMs === Infinity || this.#waiting > 0) return;
+    const { root } = this;
+    const timer = rare.overdue ??= new OwnerTimer(this, root, () => this.#onOverdue());
+    if (!timer.timed) root.loop.setDeadline(timer, Math.max(0, rare.busySince + handlerTimeoutMs - root.loop.now()));
+  }
+
+  #onOverdue(): void {
+    if ((this.#bits & BUSY) === 0 || this.#waiting > 0) return;
+    this.#bits |= OVERDUE;
+    this.#restartTimers();
+    const { root } = this;
+    if (this.#more.heldEnd !== null) this.#tellHeldEnd();
+    // A view has the end, and its consumer does not come back for it.
+    else if (viewsOf(root)?.reader != null && root.stream !== null && (root.stream.ended || root.stream.gone)) {
+      if (root.failure !== null) this.#end(root.failure);
+      else this.#close(root);
+    }
+  }
+
+  excuses(core: BevCore): boolean {
+    if ((this.#bits & (BUSY | OVERDUE)) !== BUSY || this.#waiting > 0) return false;
+    (this.#more.excused ??= new Set()).add(core);
+    this.#awaitOverdue();
+    return true;
+  }
+
+  onWaiting(): void {
+    if (this.#waiting++ > 0 || this.root.freed || (this.#bits & BUSY) === 0) return;
+    const overdue = this.#rare?.overdue;
+    if (overdue) this.root.loop.del(overdue);
+    this.#bits &= ~OVERDUE;
+    this.#restartTimers();
+  }
+
+  onBack(): void {
+    if (--this.#waiting > 0 || this.root.freed || (this.#bits & BUSY) === 0) return;
+    const rare = this.#more;
+    rare.busySince = this.root.loop.clock();
+    if (rare.heldEnd !== null) this.#awaitOverdue();
+  }
+
+  /** Timeouts of reading and idleness did not run while the program was busy: they count from now on. */
+  #restartTimers(): void {
+    const { root } = this;
+    const excused = this.#rare?.excused;
+    if (excused) {
+      for (const core of excused) if (core !== root && !core.freed) core.restartRead();
+      excused.clear();
+    }
+    if (root.readTimeoutMs > 0) root.restartRead();
+    root.idle?.restart();
+    const message = this.#rare?.message;
+    if (message?.timed === true) root.loop.setDeadline(message, this.#protocol.messageTimeoutMs, root.loop.clock());
+    this.onProgress();
+  }
+
+  // ---- views
+
+  onViewOpened(): void {
+    this.#bits &= ~(VIEW_OVER | INPUT_OVER);
+    // The view is told of the end itself.
+    if (this.#rare !== null) this.#rare.heldEnd = null;
+  }
+
+  onViewEnd(what: number, error: EventError | null): void {
+    // The consumer may be busy elsewhere, and not come back for it.
+    if (this.root.freed || (this.#bits & BUSY) === 0) return;
+    if (error !== null || (what & BEV_EVENT_EOF) !== 0) this.#awaitOverdue();
+  }
+
+  onViewOver(failed: boolean): void {
+    this.#bits |= VIEW_OVER;
+    if (!failed) this.#bits |= INPUT_OVER;
+    const { root } = this;
+    if (root.freed || root.closing !== null) return;
+    if (root.failure !== null) this.#end(root.failure);
+    else this.onDirectionOver();
+  }
+
+  onDirectionOver(): void {
+    const { root } = this;
+    if ((this.#bits & (INPUT_OVER | END_TOLD)) !== INPUT_OVER || root.closing !== null) return;
+    if (root.finishing && root.output.length === 0) this.#close(root);
+  }
+
+  // ---- limits
+
+  onMessage(incomplete: boolean): void {
+    const { messageTimeoutMs } = this.#protocol;
+    if (messageTimeoutMs === 0) return;
+    const { root } = this;
+    if (root.freed) return;
+    const timer = this.#more.message ??= new OwnerTimer(this, root, () => this.#onMessageTimeout());
+    if (!incomplete) root.loop.del(timer);
+    else if (!timer.timed) root.loop.setDeadline(timer, messageTimeoutMs);
+  }
+
+  #onMessageTimeout(): void {
+    const { root } = this;
+    const { messageTimeoutMs } = this.#protocol;
+    const busy = (this.#bits & (BUSY | OVERDUE)) === BUSY && this.#waiting === 0;
+    if (busy || !root.reading) {
+      // It stands still meanwhile.
+      root.loop.setDeadline(this.#more.message as OwnerTimer, messageTimeoutMs);
+      return;
+    }
+    const message = `Cannot read a message: it took longer than ${messageTimeoutMs} ms, ` +
+      `and ${root.input.length} bytes of it have come`;
+    root.disable(EV_READ);
+    root.callEvent(
+      BEV_EVENT_READING | BEV_EVENT_TIMEOUT,
+      root.raised(new EventError(message, { code: "ETIMEDOUT", syscall: "read" })),
+    );
+  }
+
+  onInputFull(): void {
+    const { stallTimeoutMs } = this.#protocol;
+    if (stallTimeoutMs === Infinity) return;
+    const { root } = this;
+    const timer = this.#more.stall ??= new OwnerTimer(this, root, () => this.#onStalled());
+    root.loop.setDeadline(timer, stallTimeoutMs, root.loop.clock());
+  }
+
+  onProgress(): void {
+    if ((this.root.enabled & EV_READ) !== 0) this.#bits &= ~LINE_FAILED;
+    const stall = this.#rare?.stall;
+    if (!stall || this.root.freed) return;
+    if ((this.root.readSuspended & SUSPEND_WATERMARK) !== 0) this.onInputFull();
+    else {
+      this.#bits &= ~FULL_TOLD;
+      this.root.loop.del(stall);
+    }
+  }
+
+  /** The input has been full for a while. */
+  #onStalled(): void {
+    const { root } = this;
+    if (root.closing !== null || (root.readSuspended & SUSPEND_WATERMARK) === 0) return;
+    // What changes this starts the timer anew; where nothing says so, it is looked at again.
+    if (this.#busyWithInput()) return this.onInputFull();
+    const { length } = root.input;
+    const message = `Cannot read more: ${length} bytes of input wait, readHigh is ${root.readHigh}, and nothing was ` +
+      "taken: a message that is awaited whole must fit, so raise readHigh or take its parts as they come";
+    const error = root.raised(new EventError(message, { code: "EV_INPUT_FULL", syscall: "read" }));
+    if ((this.#bits & FULL_TOLD) !== 0) {
+      this.#more.reason ??= this.#rare?.told ?? error;
+      root.reset();
+      return;
+    }
+    this.#bits |= FULL_TOLD;
+    this.onInputFull();
+    root.callEvent(BEV_EVENT_READING | BEV_EVENT_ERROR, error);
+  }
+
+  /** Whether there is a good reason for which the input stays full. */
+  #busyWithInput(): boolean {
+    const { root } = this;
+    if ((this.#bits & (BUSY | OVERDUE)) === BUSY && this.#waiting === 0) return true;
+    if ((root.enabled & EV_READ) === 0 || (root.readSuspended & ~SUSPEND_WATERMARK) !== 0) return true;
+    const views = viewsOf(root);
+    return views === null ? root.occupant !== null : views.reader !== null && !views.reader.waiting;
+  }
+
+  onDrained(core: BevCore): void {
+    // In the loop: a view may run the program's own codec.
+    if (viewsOf(core)?.reader != null) core.trigger(EV_READ, BEV_TRIG_IGNORE_WATERMARKS);
+    else if (core.input.length > 0) core.trigger(EV_READ, 0);
+    if ((this.#bits & BUSY) === 0) this.#tellHeldEnd();
+  }
+
+  // ---- the end
+
+  failed(error: unknown): void {
+    this.#fail(error, undefined);
+  }
+
+  #fail(error: unknown, onThrown: ((error: unknown) => void) | undefined): void {
+    const { root } = this;
+    if (this.#isOwn(error)) {
+      onThrown?.(error);
+      if (!root.freed && root.closing === null) this.#end(ownReason(error) ?? root.failure ?? undefined);
+      return;
+    }
+    if (onThrown !== undefined) onThrown(error);
+    else this.#report(error);
+    if (root.freed) return;
+    const text = error instanceof Error ? error.message : show(error);
+    this.#more.reason = new EventError(`Cannot go on with the connection: a callback has failed: ${text}`, {
+      code: "EV_HANDLER_FAILED",
+      cause: error,
+    });
+    root.reset();
+  }
+
+  /** Whether an error says only that this connection is over, or what its input was: that is no failure of the program. */
+  #isOwn(error: unknown): boolean {
+    const { root } = this;
+    if (root.hasRaised(error)) return true;
+    // What waited for `bev.signal`.
+    const { name, cause } = (error ?? {}) as { name?: unknown; cause?: unknown };
+    return name === "AbortError" && root.hasRaised(cause);
+  }
+
+  released(error: unknown): void {
+    this.root.loop.runtime.report(error);
+  }
+
+  get #base(): EventBase {
+    return this.root.loop.face as EventBase;
+  }
+
+  /** Tells `error`, in the loop. */
+  #report(error: unknown): void {
+    reportTo(this.#protocol, this.#base, error, this.bev);
+  }
+
+  /** Ends the connection at once for a reason. Answers that are queued still leave. */
+  #end(reason: EventError | undefined): void {
+    const { root } = this;
+    this.#more.reason ??= reason;
+    // Not to a peer that does not take them.
+    if (reason?.code.startsWith("EV_") === true && root.failure === null && root.output.length > 0) root.abandon();
+    else root.free();
+  }
+
+  /** Ends the connection gracefully. */
+  #close(core: BevCore): void {
+    if (core.freed || core.closing !== null) return;
+    this.#bits |= ENDING;
+    // What a filter throws at its last call is a failure of the program.
+    core.endGracefully(this.#protocol.closeTimeoutMs).catch((error) => this.failed(error));
+  }
+
+  /** The grace of a stop is over. */
+  cancel(): void {
+    this.#more.reason ??= new EventError("The connection was cut: the server was closed, and its grace is over", {
+      code: "ECANCELED",
+    });
+    this.root.raised(this.#more.reason as EventError);
+    this.root.reset();
+  }
+
+  onUndelivered(error: EventError | null): void {
+    if ((this.#bits & ENDING) === 0) return;
+    this.#more.reason ??= error ?? new EventError("Cannot close the connection: the peer did not finish in time", {
+      code: "ETIMEDOUT",
+      syscall: "close",
+    });
+  }
+
+  onFreed(): void {
+    const { root } = this;
+    const rare = this.#rare;
+    if (rare !== null) {
+      for (const timer of [rare.overdue, rare.stall, rare.message]) if (timer !== null) root.loop.del(timer);
+    }
+    const reason = rare?.reason ?? root.failure ?? rare?.told;
+    this.#protocol.onFreed?.(this as ConnectionOwner<unknown>);
+    const { callbacks } = this.#protocol;
+    if (!this.tellsClose) {
+      this.#bits |= CLOSE_TOLD;
+      return;
+    }
+    this.#base.once(null, EV_TIMEOUT, () => {
+      this.#protocol.onClosed?.();
+      try {
+        this.#watchAside(callbacks.close?.(this.bev, reason));
+      } catch (error) {
+        this.failed(error);
+      } finally {
+        this.#bits |= CLOSE_TOLD;
+      }
+    });
+  }
+}
+
+/** Tells the `error` callback, in the loop; without one, the host. What the callback throws is reported by the host. */
+export function reportTo<Ctx>(
+  { callbacks }: Protocol<Ctx>,
+  base: EventBase,
+  error: unknown,
+  bev: SocketBufferEvent<Ctx> | null,
+): void {
+  const { runtime } = base;
+  if (callbacks.error === undefined || callbacks.error === null || loopOf(base).freed) return runtime.report(error);
+  base.once(null, EV_TIMEOUT, () => {
+    try {
+      const result: unknown = callbacks.error?.(error, bev);
+      if (isThenable(result)) Promise.resolve(result).then(undefined, (reason) => runtime.report(reason));
+    } catch (reason) {
+      runtime.report(reason);
+    }
+  });
+}
+
+function ownReason(error: unknown): EventError | undefined {
+  if (error instanceof EventError) return error as EventError;
+  const { cause } = (error ?? {}) as { cause?: unknown };
+  return cause instanceof EventError ? cause as EventError : undefined;
+}
+
+function isThenable(value: unknown): boolean {
+  return (typeof value === "object" || typeof value === "function") && value !== null &&
+    typeof (value as { then?: unknown }).then === "function";
+}

@@ -1,0 +1,128 @@
+/** What is behind a `Server`: its connections, how many there may be, and its end. */
+
+import { checkDuration } from "../checks.ts";
+import { EV_TIMEOUT } from "../flags.ts";
+import type { SocketBufferEvent } from "../api/socket_bufferevent.ts";
+import { atDeadline } from "../loop/deadline.ts";
+import { loopOf } from "../api/event_base.ts";
+import type { ConnListener } from "../api/listener.ts";
+import { type Names, readOptions } from "../names.ts";
+import type { ConnectionOwner } from "./owner.ts";
+import type { AbortSignalLike } from "../runtime.ts";
+import { Admission, type AdmissionCallbacks, type AdmissionLimits } from "./admission.ts";
+
+/** How long `Server.close()` lets connections finish, unless told. */
+const DEFAULT_GRACE_MS = 10_000;
+
+const CLOSE_OPTIONS: Names<{ graceMs?: number | undefined }> = { graceMs: true };
+
+/** The limits of a server, as in `ServeOptions`. */
+export interface ServerLimits extends AdmissionLimits {
+  /** How long `close()` waits by default. */
+  drainTimeoutMs?: number | undefined;
+}
+
+/** The state behind a `Server`. */
+export class ServerCore {
+  readonly listener: ConnListener;
+  /** The owners of the connections, those in the middle of their handshake too. */
+  readonly open: Map<ConnectionOwner<unknown>, string | null> = new Map();
+  /** Which clients may come in. */
+  readonly admission: Admission;
+  readonly #graceMs: number;
+  #forget: (() => void) | null = null;
+  #closing: Promise<void> | null = null;
+  #onEmpty: (() => void) | null = null;
+  /** How many connections are over, and their `close` callback has yet to run. */
+  #toTell = 0;
+  /** Takes back the deadline of `close()`. */
+  #stopCut: (() => void) | null = null;
+  #cutAt = Infinity;
+
+  constructor(
+    listener: ConnListener,
+    limits: ServerLimits,
+    callbacks: AdmissionCallbacks,
+    failed: (error: unknown) => void,
+  ) {
+    this.listener = listener;
+    this.admission = new Admission(listener, limits, callbacks, failed);
+    this.#graceMs = limits.drainTimeoutMs ?? DEFAULT_GRACE_MS;
+  }
+
+  /** The `close` callback of a connection has run. */
+  told(): void {
+    this.#toTell--;
+  }
+
+  /** How many clients were refused. */
+  get rejected(): number {
+    let all = 0;
+    for (const count of this.admission.rejected.values()) all += count;
+    return all;
+  }
+
+  /** A connection has come. */
+  add(owner: ConnectionOwner<unknown>, key: string | null): void {
+    this.open.set(owner, key);
+    this.admission.entered(key);
+  }
+
+  /** A connection was freed. */
+  remove(owner: ConnectionOwner<unknown>): void {
+    const key = this.open.get(owner) ?? null;
+    this.open.delete(owner);
+    if (owner.tellsClose) this.#toTell++;
+    this.admission.left(key);
+    // The last one's `close` callback comes before this is looked at: see `#close`.
+    if (this.open.size === 0) this.#onEmpty?.();
+  }
+
+  /** The connections, in the order in which they came. */
+  *connections(): IterableIterator<SocketBufferEvent> {
+    for (const owner of this.open.keys()) if (owner.opened) yield owner.bev;
+  }
+
+  /** Closes when the signal is aborted. */
+  closeOn(signal: AbortSignalLike | undefined): void {
+    if (signal === undefined) return;
+    // Whoever waits for the end calls `close()`, and gets the failure.
+    const abort = (): void => void this.close().catch(() => {});
+    signal.addEventListener("abort", abort);
+    this.#forget = (): void => signal.removeEventListener("abort", abort);
+    if (signal.aborted) abort();
+  }
+
+  /** `Server.close()`. */
+  close(options: { graceMs?: number | undefined } = {}): Promise<void> {
+    const { graceMs = this.#graceMs } = readOptions("close a server", options, CLOSE_OPTIONS);
+    if (graceMs !== Infinity) checkDuration("close a server", "graceMs", graceMs);
+    const { runtime } = this.listener.base;
+    const cutAt = runtime.now() + Math.min(graceMs, 2 ** 30);
+    const closing = this.#closing ??= this.#close();
+    if (this.open.size > 0 && cutAt < this.#cutAt) {
+      this.#stopCut?.();
+      this.#cutAt = cutAt;
+      this.#stopCut = atDeadline(runtime, cutAt, () => {
+        for (const owner of [...this.open.keys()]) owner.cancel();
+      });
+    }
+    return closing;
+  }
+
+  async #close(): Promise<void> {
+    this.#forget?.();
+    this.admission.close();
+    const portFree = this.listener.close();
+    if (this.open.size > 0) {
+      await new Promise<void>((resolve) => this.#onEmpty = resolve);
+      this.#stopCut?.();
+    }
+    // The `close` callbacks run in the loop, in their order; this is behind them.
+    const { base } = this.listener;
+    if (this.#toTell > 0 && loopOf(base).dispatching) {
+      await new Promise<void>((resolve) => base.once(null, EV_TIMEOUT, () => resolve()));
+    }
+    await portFree;
+  }
+}

@@ -1,0 +1,600 @@
+/**
+ * A client in the shape of the Sockets API draft of WinterTC (https://sockets-api.proposal.wintertc.org/): two web
+ * streams, and promises for what happens to the connection. Programs for `cloudflare:sockets` run on it.
+ *
+ * @module
+ */
+
+import { checkInner, checkSignal, checkText, isList, show } from "../checks.ts";
+import { EventError } from "../errors.ts";
+import {
+  BEV_EVENT_CONNECTED,
+  BEV_EVENT_EOF,
+  BEV_EVENT_ERROR,
+  BEV_OPT_CLOSE_ON_FREE,
+  EV_READ,
+  EV_WRITE,
+} from "../flags.ts";
+import { coreOf } from "../api/bufferevent.ts";
+import { SocketBufferEvent } from "../api/socket_bufferevent.ts";
+import type { SocketCore } from "../bufferevent/socket_core.ts";
+import { type Names, readOptions } from "../names.ts";
+import type { EventBase } from "../api/event_base.ts";
+import type { AbortSignalLike, Runtime } from "../runtime.ts";
+import { checkTls, type TlsConnectOptions } from "../tls.ts";
+import { formatAddress } from "../socket/address.ts";
+import { baseOf } from "./serve.ts";
+import { viewChunks } from "../views/lenses.ts";
+import type { View } from "../views/views.ts";
+import {
+  type ByteReadableStream,
+  type ByteWritableStream,
+  Sink,
+  streamOfSink,
+  streamOfView,
+  type ViewStream,
+} from "../views/web_streams.ts";
+
+/** Where to connect: `example.com:80`, `[::1]:80`, or its parts. A port may be text, as in a `URL`. */
+export type SocketsAddress = string | {
+  /** A host name or a numeric address. */
+  hostname: string;
+  /** From 1 to 65535. */
+  port: number | string;
+  /** Which kind of address a host name is looked up for; by default both. */
+  family?: "IPv4" | "IPv6" | undefined;
+};
+
+/** Options of TLS, with the names that other libraries have for `serverName`. */
+export interface SocketsTlsOptions extends TlsConnectOptions {
+  /** `serverName`, as `cloudflare:sockets` calls it. */
+  expectedServerHostname?: string | undefined;
+  /** `serverName`, as `node:tls` calls it. */
+  servername?: string | undefined;
+}
+
+/** Options of {@linkcode connect} of the Sockets API. The first four are the draft's, the others ours. */
+export interface SocketsOptions {
+  /**
+   * Whether the connection has TLS: not at all, from the beginning, or from {@linkcode StreamSocket.startTls} on.
+   *
+   * @default {"off"}
+   */
+  secureTransport?: "off" | "on" | "starttls" | undefined;
+  /**
+   * Whether the socket stays open when the peer has finished: else it is closed once that was read.
+   *
+   * @default {false}
+   */
+  allowHalfOpen?: boolean | undefined;
+  /** The name that the server's certificate must have, and that it is told. By default the host name. */
+  sni?: string | null | undefined;
+  /** What is spoken inside TLS, most wanted first. */
+  alpn?: readonly string[] | undefined;
+  /**
+   * How many bytes wait on our side each way, as `cloudflare:sockets` has it: `writable` is ready for more below it, and so
+   * much is received ahead of the reader. By default one chunk waits in `writable` and 64 KiB behind it, and 64 KiB are
+   * received ahead.
+   */
+  highWaterMark?: number | bigint | undefined;
+  /** More options of TLS, such as authorities. */
+  tls?: SocketsTlsOptions | undefined;
+  /** How long the attempt to connect may take, in milliseconds. */
+  timeoutMs?: number | undefined;
+  /** Aborting it before the connection is there ends the attempt. */
+  signal?: AbortSignalLike | undefined;
+  /** The base; by default one for each runtime, which dispatches by itself. */
+  base?: EventBase | undefined;
+  /** The host, when no base is given; by default the one that the program runs on. */
+  runtime?: Runtime | undefined;
+}
+
+const OPTIONS: Names<SocketsOptions> = {
+  secureTransport: true,
+  allowHalfOpen: true,
+  sni: true,
+  alpn: true,
+  highWaterMark: true,
+  tls: true,
+  timeoutMs: true,
+  signal: true,
+  base: true,
+  runtime: true,
+};
+
+const ADDRESS: Names<Exclude<SocketsAddress, string>> = { hostname: true, port: true, family: true };
+
+const TLS: Names<SocketsTlsOptions> = {
+  cert: true,
+  key: true,
+  ca: true,
+  alpnProtocols: true,
+  rejectUnauthorized: true,
+  handshakeTimeoutMs: true,
+  serverName: true,
+  expectedServerHostname: true,
+  servername: true,
+};
+
+/** What `opened` gives. */
+export interface SocketsInfo {
+  /** The peer's end: `127.0.0.1:80`. */
+  readonly remoteAddress: string | null;
+  /** Our end. */
+  readonly localAddress: string | null;
+  /** What is spoken inside TLS, where the two have agreed on it. */
+  readonly alpn: string | null;
+}
+
+/** What goes wrong with a {@linkcode StreamSocket}: a `TypeError`, as the draft has it. */
+export class SocketError extends TypeError {
+  /** `SocketError`. */
+  override readonly name: string = "SocketError";
+  /** The stable name of what went wrong, as of an `EventError`; undefined where it is a matter of how it was called. */
+  readonly code: string | undefined;
+
+  /**
+   * Makes an error.
+   *
+   * @param message What was tried and why it failed; `SocketError: ` is put before it
+   * @param cause What it was made from
+   */
+  constructor(message: string, cause?: unknown) {
+    super(
+      `SocketError: ${checkText("make a SocketError", "the message", message)}`,
+      cause === undefined ? undefined : { cause },
+    );
+    this.code = cause instanceof EventError ? cause.code : undefined;
+  }
+}
+
+/** Without a word about it: who waits for one of the two promises need not wait for the other. */
+class Deferred<T> {
+  readonly promise: Promise<T>;
+  resolve!: (value: T) => void;
+  reject!: (reason: unknown) => void;
+
+  constructor() {
+    this.promise = new Promise((resolve, reject) => {
+      this.resolve = resolve;
+      this.reject = reject;
+    });
+    this.promise.catch(() => {});
+  }
+}
+
+/** What a socket is made from. */
+class Begun {
+  readonly bev: SocketBufferEvent;
+  readonly options: SocketsOptions;
+  readonly secure: boolean;
+  /** Whether what is written waits for `startTls()`. */
+  readonly waits: boolean;
+
+  constructor(bev: SocketBufferEvent, options: SocketsOptions, secure: boolean, waits: boolean) {
+    this.bev = bev;
+    this.options = options;
+    this.secure = secure;
+    this.waits = waits;
+  }
+}
+
+/** How long the last output may wait for a peer that takes none of it. */
+const CLOSE_TIMEOUT_MS = 30_000;
+/** The high watermark of reading, unless set. */
+const READ_HIGH = 64 * 1024;
+
+/**
+ * A connection as two web streams. {@linkcode connect} of the Sockets API makes it.
+ *
+ * Nothing is lost if you do not read or write: what arrives waits with the peer, and a write waits while the peer does not
+ * read.
+ */
+export class StreamSocket {
+  readonly #bev: SocketBufferEvent;
+  readonly #core: SocketCore;
+  readonly #options: SocketsOptions;
+  readonly #opened: Deferred<SocketsInfo> = new Deferred();
+  readonly #closed: Deferred<void> = new Deferred();
+  readonly #view: View<Uint8Array>;
+  readonly #sink: Sink;
+  /** Ends `readable`, with a reason or not: a later read must not take a failure for the end. */
+  readonly #endReadable: ViewStream["end"];
+  #secure: boolean;
+  #isOpen = false;
+  #over = false;
+  #upgraded = false;
+  /** Whether the end of what arrives was read. */
+  #readOver = false;
+  /** Whether `writable` was closed. */
+  #writeOver = false;
+  /** Whether `readable` was cancelled: what arrives is dropped. */
+  #drops = false;
+  /** The first write waits for this where `startTls()` has made the socket: it would else leave in the clear. */
+  readonly #begun: Deferred<void> = new Deferred();
+  /** What arrives. Nothing is taken from the connection before it is asked for. Cancelling it drops what still arrives. */
+  readonly readable: ByteReadableStream;
+  /**
+   * What is sent: bytes or texts. Closing it finishes our direction. Aborting it closes the socket; each chunk whose write
+   * has resolved is delivered, as after `close()`.
+   */
+  readonly writable: ByteWritableStream;
+
+  /** Made by {@linkcode connect} of the Sockets API and `startTls()`. */
+  constructor(made: object) {
+    const { bev, options, secure, waits } = checkInner(made, Begun, "StreamSocket", "socketsConnect()");
+    this.#bev = bev;
+    this.#core = coreOf(this.#bev as SocketBufferEvent<unknown>) as SocketCore;
+    this.#options = options;
+    this.#secure = secure;
+    this.#view = viewChunks(this.#core);
+    this.#sink = new Sink(this.#core, {
+      onFailed: (error) => this.#lost(error),
+      onClosed: () => this.#directionOver("write"),
+      // Before the beginning the sink would hear of it only then.
+      onAborting: () => this.#begun.resolve(),
+      onAborted: (reason) => this.#aborted(reason),
+    });
+    const { stream, end } = streamOfView(this.#view, {
+      onCancelled: () => this.#drop(),
+      onEnd: (error) => this.#readEnded(error),
+    });
+    this.readable = stream as ByteReadableStream;
+    this.#endReadable = end;
+    const begun = waits ? this.#begun.promise : undefined;
+    this.writable = streamOfSink(this.#sink, begun, options.highWaterMark as number | undefined) as ByteWritableStream;
+    if (!waits) this.#listen();
+  }
+
+  /** Hears of the connection from here on. */
+  #listen(): void {
+    this.#begun.resolve();
+    this.#bev.setCallbacks({
+      read: (bev) => {
+        if (this.#drops) bev.input.drain(bev.input.length);
+      },
+      event: (_bev, what, error) => {
+        if ((what & BEV_EVENT_CONNECTED) !== 0) this.#connected();
+        else if (!this.#isOpen || (what & BEV_EVENT_ERROR) !== 0) this.#failed(error);
+        else if ((what & BEV_EVENT_EOF) !== 0) this.#readEnded(null);
+      },
+    });
+  }
+
+  /** Resolves when the connection is there, its TLS handshake included; rejects with a `SocketError` when it failed. */
+  get opened(): Promise<SocketsInfo> {
+    return this.#opened.promise;
+  }
+
+  /**
+   * Resolves when the socket is closed: by `close()`, by aborting `writable`, when it was reset, or when both directions are
+   * over, which without `allowHalfOpen` is when the end of what arrives was read. Resolves after `startTls()`, too. Rejects
+   * with a `SocketError` when there was no connection.
+   */
+  get closed(): Promise<void> {
+    return this.#closed.promise;
+  }
+
+  /** Whether `startTls()` was called: this socket is used up then. */
+  get upgraded(): boolean {
+    return this.#upgraded;
+  }
+
+  /** Whether the connection has TLS, or could have. */
+  get secureTransport(): "off" | "on" | "starttls" {
+    return this.#secure ? "on" : this.#options.secureTransport ?? "off";
+  }
+
+  /**
+   * Closes the socket. Each chunk whose write has resolved is delivered, for which an attempt to connect goes on and a slow
+   * peer gets 30 s. What has not been read is dropped. A read that waits has ended, a write that waits rejects with the
+   * reason.
+   *
+   * @param reason What `opened` rejects with, if it has not settled, and `writable`
+   * @returns `closed`
+   */
+  close(reason?: unknown): Promise<void> {
+    if (this.#over) return this.closed;
+    this.#over = true;
+    const why = reason ?? new SocketError("the socket was closed");
+    this.#opened.reject(why);
+    this.#letGo(why);
+    const bev = this.#bev;
+    const done = (): void => {
+      bev.free();
+      this.#closed.resolve();
+    };
+    if (this.#core.freed || this.#core.failure !== null || bev.output.length === 0) done();
+    else {
+      // Once the system has all of it, it is delivered whether we wait for the peer or not.
+      bev.setTimeouts(null, CLOSE_TIMEOUT_MS);
+      bev.setCallbacks({
+        write: () => bev.output.length === 0 && done(),
+        event: (_bev, what, error) => {
+          if ((what & BEV_EVENT_CONNECTED) !== 0) {
+            this.#isOpen = true;
+            return;
+          }
+          // The attempt has failed, and what was written was lost.
+          if (!this.#isOpen) this.#closed.reject(socketError(error));
+          done();
+        },
+      });
+    }
+    return this.closed;
+  }
+
+  /**
+   * Changes the connection to TLS, after all that was written. This socket is closed by it, and its streams have ended; the
+   * connection goes on as the new one. All that came before must have been read. Before the connection is there it is
+   * changed as soon as it is; what is written to the new socket waits until then.
+   *
+   * `closed` of this socket resolves soon after the call, when you have had the time to wait for the new one.
+   *
+   * @param options More options of TLS, over those that `connect()` was given
+   * @returns The new socket; its `opened` tells of the handshake
+   * @throws {SocketError} When it has TLS already, is closed, or was not made with `secureTransport: "starttls"`, and when an
+   * option is wrong
+   */
+  startTls(options: SocketsTlsOptions = {}): StreamSocket {
+    const doing = "start TLS";
+    if (this.secureTransport !== "starttls" || this.#over) {
+      const why = this.#over
+        ? "the socket is closed"
+        : `secureTransport is not "starttls" but "${this.secureTransport}"`;
+      throw new SocketError(`Cannot ${doing}: ${why}`);
+    }
+    const all = said(() => {
+      const all = { ...tlsOf(this.#options), ...namedOnce(readOptions(doing, options, TLS)) };
+      checkTls(doing, all, "client");
+      return all;
+    });
+    this.#upgraded = this.#over = true;
+    this.#letGo(new SocketError("the socket was upgraded: use the one that startTls() has given"));
+    if (!this.#core.freed) this.#bev.disable(EV_READ);
+    // Not inside the call, nor in a microtask behind it: libraries that hear of it here would take the connection for closed
+    // before they know of the new socket.
+    this.#core.loop.runtime.defer(() => this.#closed.resolve());
+    const secure = new StreamSocket(new Begun(this.#bev, this.#options, true, true));
+    if (this.#isOpen) secure.#startTls(all);
+    else {
+      this.#bev.setCallbacks({
+        event: (_bev, what, error) => {
+          if ((what & BEV_EVENT_CONNECTED) !== 0) {
+            this.#connected();
+            secure.#startTls(all);
+          } else secure.#failed(error);
+        },
+      });
+      secure.#opened.promise.catch((error) => this.#opened.reject(error));
+    }
+    return secure;
+  }
+
+  /** As `close()`. A socket that has failed before does not tell it again. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    const failed = this.#over;
+    try {
+      await this.close();
+    } catch (error) {
+      if (!failed) throw error;
+    }
+  }
+
+  #startTls(options: TlsConnectOptions): void {
+    if (this.#over) return;
+    try {
+      this.#bev.startTls(options);
+      this.#listen();
+    } catch (error) {
+      this.#failed(error);
+    }
+  }
+
+  /** The streams end, and the bufferevent belongs to nobody. */
+  #letGo(reason: unknown): void {
+    this.#view.return();
+    this.#endReadable(null);
+    this.#sink.fail(reason);
+    this.#begun.resolve();
+  }
+
+  #connected(): void {
+    this.#isOpen = true;
+    const { socket } = this.#bev;
+    const text = (address: Parameters<typeof formatAddress>[0] | undefined): string | null =>
+      address === undefined ? null : formatAddress(address);
+    this.#opened.resolve({
+      remoteAddress: text(socket?.remoteAddress),
+      localAddress: text(socket?.localAddress),
+      alpn: this.#bev.tls?.alpnProtocol ?? null,
+    });
+    this.#watch();
+  }
+
+  /** Hears of a reset while nobody reads or writes. */
+  #watch(): void {
+    const { stream, loop } = this.#core;
+    stream?.observe({
+      // Inside the host's callback.
+      onReady: () => {
+        if (stream.gone && stream.error !== null) loop.runtime.defer(() => this.#lost(stream.error));
+      },
+      onSourceClosed() {},
+    });
+  }
+
+  /** The connection has failed. What came before can still be read. */
+  #lost(error: unknown): void {
+    if (this.#over) return;
+    const { failure, input, stream } = this.#core;
+    if (!this.#isOpen || failure === null || input.length + (stream?.available ?? 0) === 0) return this.#failed(error);
+    this.#sink.fail(socketError(failure));
+    this.#closed.resolve();
+  }
+
+  #readEnded(error: unknown): void {
+    if (error !== null) this.#failed(error);
+    else this.#directionOver("read");
+  }
+
+  #directionOver(direction: "read" | "write"): void {
+    if (direction === "read") this.#readOver = true;
+    else this.#writeOver = true;
+    if (this.#readOver && (this.#writeOver || this.#options.allowHalfOpen !== true)) this.close();
+  }
+
+  /** Nobody can read any more. Dropping lets the peer go on, and its end be seen. */
+  #drop(): void {
+    if (this.#over) return;
+    this.#drops = true;
+    this.#bev.input.drain(this.#bev.input.length);
+    this.#bev.enable(EV_READ);
+  }
+
+  /** `writable` was aborted, and the connection ends behind what was written. */
+  #aborted(reason: unknown): void {
+    if (this.#over) return;
+    this.#over = true;
+    const why = reason ?? new SocketError("the socket was closed: its writable was aborted");
+    this.#opened.reject(why);
+    this.#endReadable({ reason: why });
+    this.#letGo(why);
+    this.#closed.resolve();
+  }
+
+  #failed(error: unknown): void {
+    if (this.#over) return;
+    this.#over = true;
+    const reason = socketError(error);
+    this.#opened.reject(reason);
+    // A connection that was there has ended, which its streams tell the reason of.
+    if (this.#isOpen) this.#closed.resolve();
+    else this.#closed.reject(reason);
+    this.#endReadable({ reason });
+    this.#letGo(reason);
+    this.#bev.free();
+  }
+}
+
+/**
+ * Connects, in the shape of the Sockets API draft of WinterTC. The main entry exports it as `socketsConnect`.
+ *
+ * @param address Where to
+ * @param options How
+ * @returns The socket, at once; its streams can be used before it is `opened`
+ * @throws {SocketError} When the address or an option is none
+ *
+ * @example
+ * ```ts
+ * import { serve, socketsConnect as connect } from "trivent";
+ *
+ * const server = await serve({ hostname: "127.0.0.1", port: 0 }, {
+ *   read: (bev) => bev.output.addBuffer(bev.input),
+ * });
+ * const socket = connect(`127.0.0.1:${server.port}`);
+ * const writer = socket.writable.getWriter();
+ * await writer.write("Hello, World!");
+ * const { value } = await socket.readable.getReader().read();
+ * if (new TextDecoder().decode(value) !== "Hello, World!") throw new Error("no echo");
+ * await socket.close();
+ * await server.close();
+ * ```
+ */
+export function connect(address: SocketsAddress, options: SocketsOptions = {}): StreamSocket {
+  return said(() => {
+    const checked = checkOptions(readOptions(DOING, options, OPTIONS));
+    const { secureTransport = "off", highWaterMark, timeoutMs, signal } = checked;
+    const target = { ...targetOf(address), timeoutMs, signal };
+    const bev = new SocketBufferEvent(
+      baseOf(checked as { base?: EventBase; runtime?: Runtime }),
+      null,
+      BEV_OPT_CLOSE_ON_FREE,
+    );
+    try {
+      bev.setWatermark(EV_READ, 0, Number(highWaterMark ?? READ_HIGH));
+      if (highWaterMark !== undefined) bev.setWatermark(EV_WRITE, 0, Number(highWaterMark));
+      const socket = new StreamSocket(new Begun(bev, checked, secureTransport === "on", false));
+      bev.connect(secureTransport === "on" ? { ...target, tls: tlsOf(checked) } : target);
+      return socket;
+    } catch (error) {
+      bev.free();
+      throw error;
+    }
+  });
+}
+
+const DOING = "connect";
+
+/** What `make` gives; what it throws as a `SocketError`. */
+function said<T>(make: () => T): T {
+  try {
+    return make();
+  } catch (error) {
+    throw socketError(error);
+  }
+}
+
+function socketError(error: unknown): SocketError {
+  if (error instanceof SocketError) return error;
+  return new SocketError(error instanceof Error ? error.message : "the connection has failed", error);
+}
+
+/** @throws {TypeError} When an option is wrong */
+function checkOptions(options: SocketsOptions): SocketsOptions {
+  const wrong = (name: keyof SocketsOptions, what: string): TypeError =>
+    new TypeError(`Cannot ${DOING}: ${name} is not ${what}: received ${show(options[name])}`);
+  const { secureTransport = "off", allowHalfOpen = false, sni, alpn, tls, highWaterMark } = options;
+  if (!["off", "on", "starttls"].includes(secureTransport)) throw wrong("secureTransport", `"off", "on" or "starttls"`);
+  if (typeof allowHalfOpen !== "boolean") throw wrong("allowHalfOpen", "a boolean");
+  if (sni !== undefined && sni !== null && (typeof sni !== "string" || sni === "")) throw wrong("sni", "a host name");
+  if (alpn !== undefined && !isList(alpn)) throw wrong("alpn", "a list of names");
+  const bytes = typeof highWaterMark === "bigint" ? Number(highWaterMark) : highWaterMark;
+  if (bytes !== undefined && !(Number.isSafeInteger(bytes) && bytes >= 1)) {
+    throw wrong("highWaterMark", "a whole number of bytes from 1 on");
+  }
+  checkSignal(DOING, options.signal);
+  const checked = tls === undefined ? options : { ...options, tls: namedOnce(readOptions(DOING, tls, TLS, "tls")) };
+  if (secureTransport !== "off") checkTls(DOING, tlsOf(checked), "client");
+  // Their defaults in the draft are null and an empty list.
+  else if ((sni ?? undefined) !== undefined || (alpn !== undefined && alpn.length > 0) || tls !== undefined) {
+    throw new TypeError(`Cannot ${DOING}: sni, alpn and tls have no meaning with secureTransport "off"`);
+  }
+  return bytes === undefined ? checked : { ...checked, highWaterMark: bytes };
+}
+
+/** The name of the server under one name. */
+function namedOnce({ expectedServerHostname, servername, ...tls }: SocketsTlsOptions): TlsConnectOptions {
+  const serverName = tls.serverName ?? expectedServerHostname ?? servername;
+  return serverName === undefined ? tls : { ...tls, serverName };
+}
+
+/** What `connect()` was told of TLS. */
+function tlsOf({ tls, sni, alpn }: SocketsOptions): TlsConnectOptions {
+  return {
+    ...tls,
+    ...((sni ?? undefined) === undefined ? {} : { serverName: sni as string }),
+    ...(alpn === undefined || alpn.length === 0 ? {} : { alpnProtocols: alpn }),
+  };
+}
+
+/** The parts of an address. As text, the port is what stands behind the last colon. */
+function targetOf(address: SocketsAddress): { hostname: string; port: number; family?: "IPv4" | "IPv6" | undefined } {
+  if (typeof address === "string") {
+    const match = /^(\[[^\]]+\]|[^:]+):(\d+)$/.exec(address);
+    if (match === null) throw new TypeError(`Cannot ${DOING}: the address is not host:port: received ${show(address)}`);
+    address = { hostname: match[1] as string, port: match[2] as string };
+  } else if (typeof address !== "object" || address === null) {
+    throw new TypeError(`Cannot ${DOING}: the address is not host:port or an object: received ${show(address)}`);
+  }
+  const { hostname, port, ...others } = readOptions(DOING, address, ADDRESS, "address");
+  if (typeof hostname !== "string" || hostname === "") {
+    throw new TypeError(`Cannot ${DOING}: the hostname is not a non-empty string: received ${show(hostname)}`);
+  }
+  const number = typeof port === "string" && /^\d+$/.test(port) ? Number(port) : port;
+  if (typeof number !== "number" || !Number.isInteger(number) || number < 1 || number > 65_535) {
+    throw new TypeError(`Cannot ${DOING}: the port is not a whole number from 1 to 65535: received ${show(port)}`);
+  }
+  // A URL has the brackets in its hostname.
+  return { ...others, hostname: /^\[(.+)\]$/.exec(hostname)?.[1] ?? hostname, port: number };
+}

@@ -1,0 +1,220 @@
+/** What a listening socket does: the queue of the connections that the host has accepted and nobody has taken. */
+
+import { EAGAIN, EV_READ } from "../flags.ts";
+import { EventError } from "../errors.ts";
+import { Source } from "../loop/source.ts";
+import type { AcceptSink, ListenerBinding, Runtime, TransportBinding, TransportSink } from "../runtime.ts";
+import type { TlsListenOptions } from "../tls.ts";
+import { AcceptBackoff, isExhausted } from "./accept_backoff.ts";
+import { formatAddress } from "./address.ts";
+import { Fifo } from "./fifo.ts";
+import { Handshake } from "./handshake.ts";
+import { Stream } from "./stream.ts";
+
+/**
+ * A host that cannot pause accepts what nobody takes. A program that has asked for connections less than this ago is
+ * only busy, and loses none of them.
+ */
+const PATIENCE_MS = 10_000;
+
+/** Gets the connections that a host has accepted, nobody takes, and the queue has no place for. */
+export interface ExcessSink {
+  /**
+   * A connection is more than the backlog allows. The sink must close it.
+   *
+   * @param stream The connection
+   * @param first Whether it is the first one since the queue was last below its limit
+   */
+  onExcess(stream: Stream, first: boolean): void;
+}
+
+/** What a `ListeningSocket` is for the loop and the host. */
+export class Acceptor extends Source implements AcceptSink {
+  /** The host's side. */
+  binding: ListenerBinding | null = null;
+  /** The user's object. */
+  face: object | null = null;
+  /** Whether the owner has closed it. */
+  closed = false;
+  /** The host. */
+  readonly runtime: Runtime;
+  /** How many connections were closed because more than the backlog were waiting. */
+  rejected = 0;
+  /** Gets what is beyond the backlog; null: it is closed. */
+  excess: ExcessSink | null = null;
+  readonly #limit: number;
+  readonly #tls: TlsListenOptions | undefined;
+  readonly #queue: Fifo<Stream> = new Fifo();
+  readonly #backoff: AcceptBackoff;
+  readonly #canPause: boolean;
+  #taken = true;
+  #room = Infinity;
+  #error: EventError | null = null;
+  #paused = false;
+  /** When somebody last asked for a connection, or waited for one. Kept only where the host cannot pause. */
+  #askedAt = -Infinity;
+  /** Whether the queue was full, and has not been below its limit since. */
+  #overflown = false;
+
+  constructor(runtime: Runtime, limit: number, tls?: TlsListenOptions) {
+    super();
+    this.runtime = runtime;
+    this.#tls = tls;
+    this.#limit = limit;
+    this.#canPause = runtime.capabilities.pauseAccept;
+    this.#backoff = new AcceptBackoff(runtime, () => {
+      if (!this.#paused) this.binding?.resumeAccept();
+    });
+  }
+
+  override get pollable(): object {
+    return this.face ?? this;
+  }
+
+  override get kind(): string {
+    return "ListeningSocket";
+  }
+
+  /**
+   * Whether connections are taken, as at first. If not, the host leaves them with the system, or at most the backlog
+   * waits here.
+   */
+  set taken(taken: boolean) {
+    // Another listener on the same socket may still take them.
+    this.#taken = taken || this.watched;
+    this.#regulate();
+  }
+
+  /** How many more connections are taken for now: the host leaves others with the system, where it can. */
+  set room(room: number) {
+    this.#room = room;
+    this.#regulate();
+  }
+
+  onAccept(binding: TransportBinding): TransportSink {
+    const stream = new Stream(this.runtime, binding);
+    this.#backoff.succeeded();
+    // Nobody will take it; or its client is gone, so that nobody can say any more who it was.
+    if (this.closed || binding.remote === undefined || binding.local === undefined) {
+      stream.reset();
+      return stream;
+    }
+    if (binding.handshaking === true) {
+      const handshake = new Handshake(stream, "server", this.#tls ?? {});
+      stream.handshake = handshake;
+      handshake.watch();
+    }
+    const { watched } = this;
+    if (!this.#canPause && this.#queue.length >= this.#limit && !this.#taking(watched)) {
+      this.#refuse(stream);
+      return stream;
+    }
+    this.#queue.push(stream);
+    this.notify(EV_READ);
+    // The turn that notify() may have run has taken it, as a rule.
+    if (this.#queue.last === stream) {
+      // A connection that waits is not read: it holds no memory but its own.
+      stream.park();
+      if (watched && !this.#canPause) this.#askedAt = this.runtime.now();
+    }
+    this.#regulate();
+    return stream;
+  }
+
+  onError(error: EventError): void {
+    if (this.closed) return;
+    if (isExhausted(error.code)) {
+      this.binding?.pauseAccept();
+      // Told once: it goes on until something is let go.
+      if (!this.#backoff.failed()) return;
+    }
+    this.#error = error;
+    this.notify(EV_READ);
+  }
+
+  /** Takes the first connection, or throws what accepting failed with, once. */
+  accept(): Stream | typeof EAGAIN {
+    if (this.closed) {
+      throw new EventError("Cannot accept: the listening socket was closed", { code: "EBADF", syscall: "accept" });
+    }
+    if (!this.#canPause) this.#askedAt = this.runtime.now();
+    let stream = this.#queue.shift();
+    // A TLS handshake that has failed meanwhile has made no connection.
+    while (stream !== undefined && isLost(stream)) {
+      stream.close();
+      stream = this.#queue.shift();
+    }
+    const error = this.#error;
+    if (stream === undefined && error !== null) this.#error = null;
+    if (this.#queue.length === 0 && this.#error === null) this.clear(EV_READ);
+    if (this.#queue.length < this.#limit) this.#overflown = false;
+    this.#regulate();
+    if (stream === undefined) {
+      if (error !== null) throw error;
+      return EAGAIN;
+    }
+    stream.unpark();
+    return stream;
+  }
+
+  /** Refuses what waits beyond the backlog, the last ones first: the owner takes none for now. */
+  trim(): void {
+    if (this.#canPause) return;
+    this.#forgetLost();
+    while (this.#queue.length > this.#limit) this.#refuse(this.#queue.pop() as Stream);
+  }
+
+  close(): Promise<void> {
+    if (!this.closed) {
+      this.closed = true;
+      this.#backoff.stop();
+      this.release();
+      for (let stream = this.#queue.shift(); stream !== undefined; stream = this.#queue.shift()) stream.close();
+    }
+    return this.binding?.close() ?? Promise.resolve();
+  }
+
+  /** Whether somebody takes what waits, as soon as the program gets to it. */
+  #taking(watched: boolean): boolean {
+    if (this.#tls !== undefined) this.#forgetLost();
+    if (this.#queue.length < this.#limit) return true;
+    if (!this.#taken) return false;
+    return watched || this.runtime.now() - this.#askedAt < PATIENCE_MS;
+  }
+
+  /** Takes out the connections whose handshake has failed: they are not to fill the queue. */
+  #forgetLost(): void {
+    for (const stream of this.#queue.takeAll(isLost)) stream.close();
+  }
+
+  #refuse(stream: Stream): void {
+    const first = !this.#overflown;
+    this.#overflown = true;
+    this.rejected++;
+    if (this.excess !== null) this.excess.onExcess(stream, first);
+    else stream.dismiss();
+  }
+
+  /** The error of a queue that is full. */
+  overflow(): EventError {
+    const where = this.binding === null ? "" : ` on ${formatAddress(this.binding.address)}`;
+    const message =
+      `Cannot let more connections wait${where}: ${this.#limit} wait already, which is the backlog, and ` +
+      `${this.runtime.name} cannot leave others with the system`;
+    return new EventError(message, { code: "EV_BACKLOG_FULL", syscall: "accept" });
+  }
+
+  /** Pauses the host's accepting while as many wait as may, and resumes it. */
+  #regulate(): void {
+    const full = !this.#taken || this.#queue.length >= Math.min(this.#limit, this.#room);
+    if (full === this.#paused || this.closed) return;
+    this.#paused = full;
+    if (full) this.binding?.pauseAccept();
+    else if (!this.#backoff.waiting) this.binding?.resumeAccept();
+  }
+}
+
+/** Whether a connection was lost before it was established: its TLS handshake has failed. */
+function isLost(stream: Stream): boolean {
+  return stream.gone && !stream.connected;
+}
