@@ -1,18 +1,21 @@
 /**
- * Runs the tests on the three runtimes: `npm test`, or `npm test -- [node] [deno] [bun] [part of a path]…`.
+ * Runs the tests on the three runtimes: `npm test`, or `npm test -- [node] [deno] [bun] [part of a path]… [-t part of a name]`.
  *
- * A test file is a `*.test.ts` anywhere below `tests/` and uses `node:test`. Deno and Bun run the source, Node what esbuild makes of it
- * (tests/tools/bundles.mjs). Each file has a process of its own per runtime, so a hang or a crash has a name. Files in
+ * A test file is a `*.test.ts` anywhere below `tests/` and uses `node:test`. Deno and Bun run the source, Node what esbuild
+ * makes of it (tests/tools/bundles.mjs). Each file has a process of its own per runtime, so a hang or a crash has a name. Files in
  * `tests/packaging/` and `tests/programs/` start the runtimes themselves and are run by Node only.
  *
- * Quiet while all is well; all that a failed file printed otherwise. The last line is `N passed, N failed`.
+ * A terminal gets a line for each file that has ended, anything else a line every 15 s. All that a failed file printed follows
+ * it. At the end stand the reasons of skipped tests, and in the last line `N passed, N failed`.
  */
 
-import { mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
+import { pathToFileURL } from "node:url";
+import { parseArgs } from "node:util";
 import { buildDist } from "../tools/build.mjs";
 import { buildExamples, buildTests } from "./tools/bundles.mjs";
-import { countTests } from "./tools/junit.mjs";
+import { readTests } from "./tools/junit.mjs";
 import { endAllOnExit, run } from "./tools/processes.mjs";
 import { findRuntime, plainEnvironment, ROOT, RUNTIME_NAMES } from "./tools/runtimes.mjs";
 
@@ -23,10 +26,17 @@ const NODE_ONLY_TIMEOUT_MS = 900_000;
 /** A test machine has two cores, and most tests wait more than they compute. */
 const JOBS = Number(process.env.TRIVENT_TEST_JOBS ?? 2);
 
-const chosen = process.argv.slice(2).filter((word) => RUNTIME_NAMES.includes(word));
-const filters = process.argv.slice(2).filter((word) => !RUNTIME_NAMES.includes(word));
+/** How often a run whose output is not a terminal says how far it is. */
+const PROGRESS_MS = Number(process.env.TRIVENT_TEST_PROGRESS_MS ?? 15_000);
+/** Stands before `node:test` in each file's process. */
+const NODE_TEST = join(ROOT, "tests", "tools", "node_test.mjs");
+
+const { words, names } = readArguments();
+const chosen = words.filter((word) => RUNTIME_NAMES.includes(word));
+const filters = words.filter((word) => !RUNTIME_NAMES.includes(word));
 const runtimes = chosen.length > 0 ? RUNTIME_NAMES.filter((name) => chosen.includes(name)) : RUNTIME_NAMES;
 const scratch = join(ROOT, "build", `tests-${process.pid}`);
+const importMap = join(scratch, "import_map.json");
 const started = performance.now();
 
 endAllOnExit();
@@ -39,6 +49,21 @@ try {
   process.exitCode = 1;
 }
 
+function readArguments() {
+  try {
+    const { values, positionals } = parseArgs({
+      allowPositionals: true,
+      options: { name: { type: "string", short: "t", multiple: true, default: [] } },
+    });
+    // Reports join the names of suites and tests by " > " or show them as a tree: a name that was copied matches as it is.
+    return { words: positionals, names: values.name.map((name) => name.replaceAll(" > ", " ")) };
+  } catch (error) {
+    console.error(`Cannot read the arguments: ${error.message}`);
+    console.error("usage: npm test -- [node] [deno] [bun] [part of a path]… [-t part of a test's name]");
+    process.exit(2);
+  }
+}
+
 async function main() {
   const files = testFiles();
   const jobs = runtimes.flatMap((runtime) =>
@@ -47,53 +72,108 @@ async function main() {
   if (jobs.length === 0) throw new Error(`No test file matches ${filters.join(" ")}`);
   removeRests();
   mkdirSync(scratch, { recursive: true });
+  writeImportMap();
   await buildFor(jobs);
 
   const totals = new Map(runtimes.map((name) => [name, { files: 0, passed: 0, failed: 0, skipped: 0 }]));
+  const results = [];
+  const tell = progress(jobs.length, totals);
   // The long ones first, so that no core is idle at the end.
   const queue = jobs.toSorted((a, b) => Number(isNodeOnly(b.file)) - Number(isNodeOnly(a.file)));
   await Promise.all(Array.from({ length: JOBS }, async () => {
     for (let job = queue.shift(); job !== undefined; job = queue.shift()) {
-      const counts = await runFile(job);
+      const result = await runFile(job);
+      results.push(result);
       const total = totals.get(job.runtime);
       total.files++;
-      for (const key of ["passed", "failed", "skipped"]) total[key] += counts[key];
+      for (const key of ["passed", "failed", "skipped"]) total[key] += result[key];
+      tell.ended(result);
     }
   }));
+  tell.stop();
+  reportSkipped(results);
   return report(totals);
 }
 
+/** Says how far the run is. */
+function progress(files, totals) {
+  let ended = 0;
+  const soFar = () => `${ended} of ${files} files`;
+  const timer = process.stdout.isTTY ? undefined : setInterval(() => {
+    console.log(`${soFar()}, ${counted(sumOf(totals.values()))}, ${elapsed()}`);
+  }, PROGRESS_MS);
+  return {
+    ended(result) {
+      ended++;
+      if (timer !== undefined) return;
+      const { runtime, file, ms } = result;
+      console.log(`${soFar()}: ${runtime} ${file}: ${counted(result)}, ${(ms / 1000).toFixed(1)} s`);
+    },
+    stop: () => clearInterval(timer),
+  };
+}
+
+/** Tells why tests are skipped, and how many for each reason. */
+function reportSkipped(results) {
+  const groups = new Map();
+  for (const { runtime, reasons } of results) {
+    for (const reason of reasons) {
+      const group = groups.get(reason) ?? new Map();
+      groups.set(reason, group.set(runtime, (group.get(runtime) ?? 0) + 1));
+    }
+  }
+  if (groups.size === 0) return;
+  console.log("skipped:");
+  const sum = (group) => [...group.values()].reduce((a, b) => a + b, 0);
+  for (const [reason, group] of [...groups].sort(([, a], [, b]) => sum(b) - sum(a))) {
+    const where = runtimes.filter((name) => group.has(name)).map((name) => `${name} ${group.get(name)}`).join(", ");
+    console.log(`${String(sum(group)).padStart(5)}  ${reason} (${where})`);
+  }
+}
+
 function report(totals) {
-  const sum = { passed: 0, failed: 0, skipped: 0 };
   for (const [name, total] of totals) {
-    if (total.passed + total.failed === 0 && (total.files > 0 || filters.length === 0 || chosen.length > 0)) {
+    const mustRun = names.length === 0 && (total.files > 0 || filters.length === 0 || chosen.length > 0);
+    if (total.passed + total.failed === 0 && mustRun) {
       console.log(`${name} executed no test`);
       total.failed++;
     }
-    for (const key of ["passed", "failed", "skipped"]) sum[key] += total[key];
     if (total.files === 0) continue;
     console.log(`${`${name} ${findRuntime(name).version}`.padEnd(14)} ${counted(total)} (${total.files} files)`);
   }
-  console.log(`took ${((performance.now() - started) / 1000).toFixed(1)} s`);
+  const sum = sumOf(totals.values());
+  if (names.length > 0 && sum.passed + sum.failed + sum.skipped === 0) {
+    const files = [...totals.values()].reduce((count, total) => count + total.files, 0);
+    console.log(`No test in ${files} files has a name that contains ${names.map((name) => `"${name}"`).join(" or ")}`);
+    sum.failed++;
+  }
+  console.log(`took ${elapsed()}`);
   console.log(counted(sum));
   return sum.failed === 0 ? 0 : 1;
 }
 
 async function runFile({ runtime, file }) {
   const timeoutMs = isNodeOnly(file) ? NODE_ONLY_TIMEOUT_MS : TIMEOUT_MS;
-  const junit = join(scratch, `${runtime}-${file.replaceAll("/", "-")}.xml`);
+  const base = join(scratch, `${runtime}-${file.replaceAll("/", "-")}`);
+  const [junit, notes] = [`${base}.xml`, `${base}.reasons`];
   const result = await run(findRuntime(runtime).path, runnerArguments(runtime, file, junit, timeoutMs), {
     cwd: ROOT,
-    env: plainEnvironment(),
+    env: {
+      ...plainEnvironment(),
+      TRIVENT_TEST_NAMES: JSON.stringify(names),
+      TRIVENT_TEST_REASONS: notes,
+    },
     timeoutMs,
   });
-  const counts = countTests(readIfThere(junit));
+  const tests = readTests(readIfThere(junit));
+  const counts = { passed: 0, failed: 0, skipped: 0 };
+  for (const { status } of tests) counts[status]++;
   const problems = [];
   if (result.timedOut) {
     problems.push(`did not end within ${timeoutMs / 1000} s and was stopped: a test hangs or a handle is left open`);
   } else if (result.code !== 0 && counts.failed === 0) {
     problems.push(`ended with ${result.signal ?? `exit code ${result.code}`}`);
-  } else if (counts.passed + counts.failed + counts.skipped === 0) {
+  } else if (tests.length === 0 && names.length === 0) {
     problems.push("has no test");
   }
   for (const command of result.leftBehind) problems.push(`left a process behind: ${command}`);
@@ -105,7 +185,22 @@ async function runFile({ runtime, file }) {
     for (const problem of problems) console.log(`=== ${runtime} ${file} ${problem}`);
     console.log();
   }
-  return counts;
+  return { runtime, file, ms: result.ms, ...counts, reasons: reasonsOf(tests, readIfThere(notes)) };
+}
+
+/** Why tests were skipped: one reason for each. */
+function reasonsOf(tests, notes) {
+  const noted = new Map();
+  for (const line of notes.split("\n").filter((line) => line !== "")) {
+    const { name, reason } = JSON.parse(line);
+    noted.set(name, reason);
+  }
+  return tests.filter(({ status }) => status === "skipped").map(({ name, reason }) => {
+    // Where a suite is skipped its tests have no reason of their own.
+    let path = name;
+    while (!noted.has(path) && path.includes(" > ")) path = path.slice(0, path.lastIndexOf(" > "));
+    return noted.get(path) ?? (reason === undefined || reason === "true" ? "no reason given" : reason);
+  });
 }
 
 function runnerArguments(runtime, file, junit, timeoutMs) {
@@ -114,14 +209,30 @@ function runnerArguments(runtime, file, junit, timeoutMs) {
       const reporters = ["spec", "stdout", "junit", junit].map((value, i) =>
         `--test-reporter${i % 2 === 0 ? "" : "-destination"}=${value}`
       );
-      return ["--enable-source-maps", ...reporters, join(scratch, file.replace(/\.ts$/, ".js"))];
+      return ["--enable-source-maps", "--import", NODE_TEST, ...reporters, join(scratch, file.replace(/\.ts$/, ".js"))];
     }
     case "deno":
       // Types are checked for the whole tree at once, by `npm run check`. UDP and port sharing are behind a flag.
-      return ["test", "--allow-all", "--no-check", "--unstable-net", `--junit-path=${junit}`, file];
+      return [
+        ...["test", "--allow-all", "--no-check", "--unstable-net", `--import-map=${importMap}`],
+        ...[`--junit-path=${junit}`, file],
+      ];
     case "bun":
-      return ["test", `--timeout=${timeoutMs}`, "--reporter=junit", `--reporter-outfile=${junit}`, `./${file}`];
+      return [
+        ...["test", `--timeout=${timeoutMs}`, "--preload", NODE_TEST, "--pass-with-no-tests"],
+        ...["--reporter=junit", `--reporter-outfile=${junit}`, `./${file}`],
+      ];
   }
+}
+
+/** What Deno reads in place of the imports of deno.json: these, and NODE_TEST for `node:test`. */
+function writeImportMap() {
+  const { imports } = JSON.parse(readFileSync(join(ROOT, "deno.json"), "utf8"));
+  for (const [name, target] of Object.entries(imports)) {
+    if (target.startsWith("./")) imports[name] = pathToFileURL(join(ROOT, target)).href;
+  }
+  imports["node:test"] = pathToFileURL(NODE_TEST).href;
+  writeFileSync(importMap, JSON.stringify({ imports }));
 }
 
 async function buildFor(jobs) {
@@ -172,6 +283,16 @@ function readIfThere(path) {
   } catch {
     return "";
   }
+}
+
+function sumOf(all) {
+  const sum = { passed: 0, failed: 0, skipped: 0 };
+  for (const each of all) for (const key of Object.keys(sum)) sum[key] += each[key];
+  return sum;
+}
+
+function elapsed() {
+  return `${((performance.now() - started) / 1000).toFixed(1)} s`;
 }
 
 function counted({ passed, failed, skipped }) {

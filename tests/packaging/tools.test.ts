@@ -1,10 +1,10 @@
 // The tools themselves: a runner that counts wrong would make all other tests worthless.
 
-import { mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
-import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { run } from "../tools/processes.mjs";
+import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { run, start } from "../tools/processes.mjs";
 import { findRuntime, ROOT, RUNTIMES } from "../tools/runtimes.mjs";
 import { cleanEnvironment } from "./workshop.ts";
 
@@ -58,10 +58,17 @@ describe("the test runner", () => {
   before(() => mkdirSync(join(ROOT, folder)));
   after(() => rmSync(join(ROOT, folder), { recursive: true, force: true }));
 
-  async function runTests(text: string, ...runtimes: string[]): Promise<{ code: number | null; output: string }> {
+  async function runTests(
+    text: string,
+    args: readonly string[] = [],
+    env: Record<string, string> = {},
+  ): Promise<{ code: number | null; output: string }> {
     writeFileSync(join(ROOT, folder, "x.test.ts"), text);
-    const args = ["tests/run.mjs", ...runtimes, folder];
-    return await run(node, args, { cwd: ROOT, env: cleanEnvironment(), timeoutMs: 60_000 });
+    return await run(node, ["tests/run.mjs", folder, ...args], {
+      cwd: ROOT,
+      env: { ...cleanEnvironment(), ...env },
+      timeoutMs: 60_000,
+    });
   }
 
   it("counts the same on the three runtimes: tests, not suites, and what is skipped apart", async () => {
@@ -108,11 +115,155 @@ describe("the test runner", () => {
       import { it } from "node:test";
       it("starts and forgets", () => { spawn("sleep", ["300"], { stdio: "ignore" }).unref(); });
     `,
-      "node",
+      ["node"],
     );
     assertStringIncludes(output, "left a process behind: sleep 300");
     assertMatch(output, /\n1 passed, 1 failed\n$/);
     assertEquals(code, 1);
+  });
+
+  const NAMED = `
+    import { after, before, describe, it } from "node:test";
+    before(() => { console.log("of the file"); });
+    describe("a stack", () => {
+      before(() => { console.log("of the stack"); });
+      it("pushes", () => {});
+      describe("that is empty", () => {
+        after(() => { console.log("of the empty one"); });
+        it("pushes", () => {});
+        it("pops (nothing) + 1", { skip: "a stack has no bottom" }, () => {});
+      });
+    });
+    describe("a queue", () => {
+      before(() => { throw new Error("of a suite that is not chosen"); });
+      it("fails", () => { throw new Error("not chosen"); });
+    });
+    it("a stack is a tree", () => {});
+  `;
+
+  for (
+    const [names, passed, skipped] of [
+      [["pushes"], 2, 0],
+      [["a stack that is empty pushes"], 1, 0],
+      [["a stack > that is empty > pushes"], 1, 0],
+      [["stack"], 3, 1],
+      [["empty pushes", "tree"], 2, 0],
+      [["(nothing) + 1"], 0, 1],
+    ] as const
+  ) {
+    it(`runs only the tests whose full name contains: ${names.join(", or ")}`, async () => {
+      const { code, output } = await runTests(NAMED, names.flatMap((name) => ["-t", name]));
+      const counts = `${passed} passed, 0 failed${skipped > 0 ? `, ${skipped} skipped` : ""}`;
+      for (const name of RUNTIMES) {
+        assertStringIncludes(output.replaceAll(/ +/g, " "), `${name} ${findRuntime(name).version} ${counts} (1 files)`);
+      }
+      assertEquals(code, 0);
+    });
+  }
+
+  it("runs the hooks of a test that is chosen, and of no other", async () => {
+    const failing = NAMED.replace(`it("pushes", () => {});`, `it("pushes", () => { throw new Error("shown"); });`);
+    const { output } = await runTests(failing, ["-t", "a stack pushes"]);
+    for (
+      const [text, count] of [["shown", 3], ["of the file", 3], ["of the stack", 3], ["of the empty one", 0]] as const
+    ) {
+      assertEquals(new Set(output.match(new RegExp(`=== .*|${text}`, "g"))).size, count === 0 ? 3 : 4, text);
+    }
+    assertMatch(output, /\n0 passed, 3 failed\n$/);
+  });
+
+  it("fails when no test has such a name, and says what it looked for", async () => {
+    const { code, output } = await runTests(NAMED, ["-t", "pushes away", "-t", "falls"]);
+    assertStringIncludes(output, `No test in 3 files has a name that contains "pushes away" or "falls"\n`);
+    assertMatch(output, /\n0 passed, 1 failed\n$/);
+    assertEquals(code, 1);
+  });
+
+  it("says at the end why tests were skipped, how many, and where", async () => {
+    const { code, output } = await runTests(`
+      import { describe, it } from "node:test";
+      const name = process.versions.deno ? "deno" : process.versions.bun ? "bun" : "node";
+      it("runs", () => {});
+      it("one", { skip: 'there is <no> "file"' }, () => {});
+      describe("inner", () => {
+        it("two", { skip: name === "bun" && "Bun can't" }, () => {});
+        it("three", { skip: true }, () => {});
+        it.skip("four", () => {});
+      });
+      describe("suite", { skip: name !== "deno" && "this is not Deno" }, () => it("five", () => {}));
+    `);
+    assertMatch(output, /\n6 passed, 0 failed, 12 skipped\n$/);
+    assertStringIncludes(
+      output,
+      [
+        "skipped:",
+        "    6  no reason given (node 2, deno 2, bun 2)",
+        `    3  there is <no> "file" (node 1, deno 1, bun 1)`,
+        "    2  this is not Deno (node 1, bun 1)",
+        "    1  Bun can't (bun 1)",
+        "",
+      ].join("\n"),
+    );
+    assertEquals(code, 0);
+  });
+
+  it("says how far it is while tests run", async () => {
+    const { output } = await runTests(
+      `
+      import { it } from "node:test";
+      it("takes a second", () => new Promise((resolve) => setTimeout(resolve, 1000)));
+    `,
+      ["deno", "bun"],
+      { TRIVENT_TEST_PROGRESS_MS: "100" },
+    );
+    assertMatch(output, /^0 of 2 files, 0 passed, 0 failed, \d+\.\d s$/m);
+  });
+
+  it("says how it is used when it gets an option that it does not know", async () => {
+    const { code, output } = await runTests(NAMED, ["--grep", "a"]);
+    assertStringIncludes(output, "Cannot read the arguments: Unknown option '--grep'");
+    assertStringIncludes(output, "usage: npm test -- [node] [deno] [bun] [part of a path]… [-t part of a test's name]");
+    assertEquals(code, 2);
+  });
+
+  it("watches: runs the tests again when a file changes, until it is interrupted", {
+    skip: process.platform !== "linux" && "processes are looked for in /proc",
+  }, async () => {
+    const path = join(ROOT, folder, "x.test.ts");
+    const one = `import { it } from "node:test";\nit("one", () => {});\n`;
+    writeFileSync(path, one);
+    const watcher = await start(node, ["tests/watch.mjs", "bun", folder], {
+      cwd: ROOT,
+      env: cleanEnvironment(),
+      ready: /\n1 passed, 0 failed\nwaiting/,
+      timeoutMs: 30_000,
+    });
+    const printed = async (pattern: RegExp): Promise<void> => {
+      for (let i = 0; i < 300 && !pattern.test(watcher.output()); i++) {
+        await new Promise((resolve) => setTimeout(resolve, 100));
+      }
+      assertMatch(watcher.output(), pattern);
+    };
+    writeFileSync(path, `${one}it("two", () => {});\n`);
+    await printed(/\n2 passed, 0 failed\nwaiting/);
+    // It is interrupted in the middle of a test.
+    const pid = join(ROOT, folder, "pid");
+    writeFileSync(
+      path,
+      `import { writeFileSync } from "node:fs";
+import { it } from "node:test";
+it("waits", () => {
+  writeFileSync("${folder}/pid", String(process.pid));
+  return new Promise(() => setInterval(() => {}, 1e6));
+});
+`,
+    );
+    for (let i = 0; i < 300 && !existsSync(pid); i++) await new Promise((resolve) => setTimeout(resolve, 100));
+    const waiting = `/proc/${readFileSync(pid, "utf8")}`;
+    assert(existsSync(waiting));
+    assertStringIncludes(String(await watcher.stop("SIGINT")), "exit code 130");
+    for (let i = 0; i < 50 && existsSync(waiting); i++) await new Promise((resolve) => setTimeout(resolve, 100));
+    assert(!existsSync(waiting));
   });
 
   it("fails when no file matches", async () => {

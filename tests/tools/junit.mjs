@@ -1,35 +1,57 @@
 /**
- * Reads the JUnit reports of the three test runners. It counts leaves only (a `describe` is no test), so that the same
- * file counts the same on the three.
+ * Reads the JUnit reports of the three test runners. It takes leaves only (a `describe` is not a test), so that the same file
+ * counts the same on the three.
  */
 
+/** A suite begins or ends, or a whole test. */
+const ELEMENT =
+  /<(testsuite|testcase)((?:\s+[\w:-]+="[^"]*")*)\s*(?:\/>|>(?:((?:(?!<testcase|<testsuite)[^])*?)<\/testcase>)?)|<\/testsuite>/g;
+
 /**
- * Counts the tests of a report.
+ * Reads the tests of a report.
  *
  * @param {string} xml
- * @returns {{ passed: number, failed: number, skipped: number }}
+ * @returns {{ name: string, status: "passed" | "failed" | "skipped", reason: string | undefined }[]} `name` is the full
+ *   name, joined by " > ". `reason` is why the test is skipped, if the report says so
  */
-export function countTests(xml) {
-  const counts = { passed: 0, failed: 0, skipped: 0 };
-  const cases = [...xml.matchAll(/<testcase((?:\s+[\w:-]+="[^"]*")*)\s*(\/>|>([\s\S]*?)<\/testcase>)/g)].map((
-    match,
-  ) => ({
-    name: /\bname="([^"]*)"/.exec(match[1])?.[1] ?? "",
-    body: match[3] ?? "",
-  }));
+export function readTests(xml) {
+  const isDeno = xml.includes('<testsuites name="deno test"');
+  const suites = [];
+  const tests = [];
+  for (const [element, kind, attributes, body = ""] of xml.matchAll(ELEMENT)) {
+    if (element === "</testsuite>") {
+      suites.pop();
+      continue;
+    }
+    const name = attribute(attributes, "name") ?? "";
+    if (kind === "testsuite") {
+      // Deno and Bun have a suite for each file.
+      const isFile = isDeno || name === attribute(attributes, "file");
+      if (!element.endsWith("/>")) suites.push(isFile ? undefined : name);
+      continue;
+    }
+    const status = /<(failure|error)\b/.test(body) ? "failed" : /<skipped\b/.test(body) ? "skipped" : "passed";
+    const path = [...suites.filter((suite) => suite !== undefined), name];
+    tests.push({
+      name: path.join(" > "),
+      status,
+      reason: attribute(/<skipped\b[^>]*>/.exec(body)?.[0] ?? "", "message"),
+    });
+  }
+  if (!isDeno) return tests;
   // Deno lists a `describe`, and a test with subtests, as a case of its own beside "name > inner name".
   const parents = new Set();
-  if (xml.includes('<testsuites name="deno test"')) {
-    for (const { name } of cases) {
-      const parts = name.split(" &gt; ");
-      for (let i = 1; i < parts.length; i++) parents.add(parts.slice(0, i).join(" &gt; "));
-    }
+  for (const { name } of tests) {
+    const parts = name.split(" > ");
+    for (let i = 1; i < parts.length; i++) parents.add(parts.slice(0, i).join(" > "));
   }
-  for (const { name, body } of cases) {
-    if (parents.has(name)) continue;
-    if (/<(failure|error)\b/.test(body)) counts.failed++;
-    else if (/<skipped\b/.test(body)) counts.skipped++;
-    else counts.passed++;
-  }
-  return counts;
+  return tests.filter(({ name }) => !parents.has(name));
+}
+
+function attribute(text, name) {
+  const value = new RegExp(`(?:^|\\s)${name}="([^"]*)"`).exec(text)?.[1];
+  return value?.replaceAll(/&(?:lt|gt|quot|apos|amp|#(x?)([\da-f]+));/gi, (entity, hex, digits) => {
+    if (digits !== undefined) return String.fromCodePoint(parseInt(digits, hex ? 16 : 10));
+    return { "&lt;": "<", "&gt;": ">", "&quot;": '"', "&apos;": "'", "&amp;": "&" }[entity.toLowerCase()];
+  });
 }

@@ -1,0 +1,124 @@
+/**
+ * Stands before `node:test` in a test file's process, so that the three runtimes choose tests by name alike and all give the
+ * reason of a skipped test. The runner (tests/run.mjs) loads it: Node with `--import`, Bun with `--preload`, and on Deno an
+ * import map names it in place of `node:test`.
+ *
+ * Node 20 compares a pattern with a test's own name only, and Deno with that of the outermost `describe`. The reports of Deno
+ * and Bun have no reasons, and Bun's does not mention a `describe` that is skipped.
+ */
+
+import { appendFileSync } from "node:fs";
+
+/** Tests are chosen whose full name contains one of these texts. Without any, all are. */
+const NAMES = JSON.parse(process.env.TRIVENT_TEST_NAMES ?? "[]");
+/** The file that gets a line of JSON for each reason. */
+const REASONS = process.env.TRIVENT_TEST_REASONS ?? "";
+const isBun = process.versions.bun !== undefined;
+
+/** The host's module. Not imported: the exports of an imported module cannot be changed on Node. */
+const host = process.getBuiltinModule("node:test");
+const original = { ...host };
+/** The `describe` whose body runs now. */
+let suite = { path: [], entries: [], isChosen: false };
+/** Hooks of the file, which wait for the first test that is chosen; undefined after it. */
+let waiting = [];
+
+const replacements = {
+  describe: derive(original.describe, describe),
+  suite: derive(original.suite ?? original.describe, describe),
+  it: derive(original.it, it),
+  test: derive(original.test, it),
+};
+for (const name of ["before", "after", "beforeEach", "afterEach"]) {
+  replacements[name] = (...args) => enter(() => original[name](...args));
+}
+
+/** Gives a function of the host another body, with `skip`, `todo` and `only` as they are, but for the choice by name. */
+function derive(real, body) {
+  const derived = (...args) => body(real, args);
+  for (const how of ["skip", "todo", "only"]) {
+    derived[how] = (name, ...args) => {
+      const options = typeof args[0] === "object" ? args.shift() : {};
+      return body(real, [name, { [how]: true, ...options }, ...args]);
+    };
+  }
+  return derived;
+}
+
+function describe(real, args) {
+  const [name, options, body] = read(args);
+  const path = [...suite.path, name];
+  note(path, options);
+  if (isBun && options.skip) return it(original.it, [name, { skip: options.skip }, () => {}]);
+  if (NAMES.length === 0) return real(name, options, () => within({ path }, body));
+  // All names are known when the body has run. Its tests are registered then, and its hooks if one test is chosen.
+  const outer = suite;
+  const inner = { path, entries: [], isChosen: options.skip ? matches(path) : false };
+  within(inner, body);
+  if (!inner.isChosen) return;
+  outer.isChosen = true;
+  choose(() => real(name, options, () => inner.entries.forEach((register) => register())));
+}
+
+function it(real, args) {
+  const [name, options, body] = read(args);
+  const path = [...suite.path, name];
+  if (NAMES.length > 0 && !matches(path)) return;
+  note(path, options);
+  if (NAMES.length === 0) return real(name, options, body);
+  suite.isChosen = true;
+  choose(() => real(name, options, body));
+}
+
+/** Registers a test or a suite, if not now then when its suite is. */
+function choose(register) {
+  if (suite.path.length > 0) return void suite.entries.push(register);
+  const hooks = waiting ?? [];
+  waiting = undefined;
+  for (const hook of hooks) hook();
+  register();
+}
+
+/** The same for a hook. */
+function enter(register) {
+  if (NAMES.length === 0) register();
+  else if (suite.path.length > 0) suite.entries.push(register);
+  else if (waiting === undefined) register();
+  else waiting.push(register);
+}
+
+function within(inner, body) {
+  const outer = suite;
+  suite = inner;
+  try {
+    body();
+  } finally {
+    suite = outer;
+  }
+}
+
+function read([name, options, body]) {
+  return typeof options === "function" ? [name, {}, options] : [name, options ?? {}, body];
+}
+
+function matches(path) {
+  const full = path.join(" ");
+  return NAMES.some((name) => full.includes(name));
+}
+
+function note(path, { skip }) {
+  if (typeof skip !== "string" || REASONS === "") return;
+  appendFileSync(REASONS, `${JSON.stringify({ name: path.join(" > "), reason: skip })}\n`);
+}
+
+if (isBun) {
+  const { mock } = await import("bun:test");
+  mock.module("node:test", () => ({ ...original, ...replacements, default: replacements.test }));
+} else if (process.versions.deno === undefined) {
+  Object.assign(host, replacements);
+}
+
+const { after, afterEach, before, beforeEach, test } = replacements;
+const { describe: describeHere, it: itHere } = replacements;
+export { after, afterEach, before, beforeEach, describeHere as describe, itHere as it, test };
+export default test;
