@@ -84,6 +84,19 @@ export { ConnListener, type ListenerCallback, type ListenerErrorCallback } from 
 export * from "./views/frames.ts";
 export * from "./views/lines.ts";
 export {
+  decodeProxyHeader,
+  encodeProxyHeader,
+  PP2_TYPE_ALPN,
+  PP2_TYPE_AUTHORITY,
+  PP2_TYPE_CRC32C,
+  PP2_TYPE_NETNS,
+  PP2_TYPE_NOOP,
+  PP2_TYPE_SSL,
+  PP2_TYPE_UNIQUE_ID,
+  type ProxyHeader,
+  type ProxyTlv,
+} from "./serve/proxy_header.ts";
+export {
   type AdmissionCallbacks,
   connect,
   type ConnectionCallbacks,

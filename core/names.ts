@@ -3,7 +3,7 @@
  * name is an error, because in JavaScript nothing else would tell.
  */
 
-import { checkFunction, show } from "./checks.ts";
+import { checkFunction, checkList, show } from "./checks.ts";
 
 /**
  * The names that a `T` may have. A table of this type does not compile when it lacks a name or has another one, so an
@@ -42,6 +42,16 @@ export function readOptions<T extends object>(verb: string, given: T, names: Nam
     throw unknownName(verb, "option", unknown, names, within === undefined ? "" : `${within}.`);
   }
   return options;
+}
+
+/**
+ * Gives a copy of a list that a user gave.
+ *
+ * @throws {TypeError} When it is not an array, or cannot be read
+ */
+export function readList<T>(verb: string, what: string, given: readonly T[]): T[] {
+  checkList(verb, what, given);
+  return guarded(verb, `${what} are`, () => [...given]);
 }
 
 /** A copy of the options that are for another function: of those in `names` the ones that are there. */

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { formatIp, isMapped, parseIpv4, parseIpv6 } from "../../core/ip.ts";
 import type { InetAddress } from "../../core/runtime.ts";
 
 /** A numeric address in its one spelling. */
@@ -24,10 +25,6 @@ export interface Bound extends Ip {
   readonly ipv6Only: boolean;
 }
 
-const OCTET = "(25[0-5]|2[0-4]\\d|1\\d\\d|[1-9]?\\d)";
-const IPV4 = new RegExp(`^${OCTET}\\.${OCTET}\\.${OCTET}\\.${OCTET}$`);
-const GROUP = /^[0-9a-f]{1,4}$/;
-
 /**
  * Reads a numeric address. An IPv4 address written in IPv6 (`::ffff:127.0.0.1`) is the IPv4 address, and `mapped`.
  *
@@ -35,51 +32,10 @@ const GROUP = /^[0-9a-f]{1,4}$/;
  * @returns The address in its one spelling, or undefined when it is none
  */
 export function parseIp(text: string): Ip | undefined {
-  if (IPV4.test(text)) return { hostname: text, family: "IPv4" };
-  const groups = parseGroups(text.toLowerCase());
-  if (groups === undefined) return undefined;
-  const mapped = groups.slice(0, 5).every((group) => group === 0) && groups[5] === 0xffff;
-  if (mapped) {
-    const [high = 0, low = 0] = groups.slice(6);
-    return { hostname: `${high >> 8}.${high & 255}.${low >> 8}.${low & 255}`, family: "IPv4", mapped: true };
-  }
-  return { hostname: formatGroups(groups), family: "IPv6" };
-}
-
-function parseGroups(text: string): number[] | undefined {
-  let source = text;
-  const dotted = source.slice(source.lastIndexOf(":") + 1);
-  const octets = IPV4.exec(dotted);
-  if (octets !== null) {
-    const [, a, b, c, d] = octets.map(Number);
-    const high = ((a ?? 0) << 8) | (b ?? 0);
-    const low = ((c ?? 0) << 8) | (d ?? 0);
-    source = `${source.slice(0, source.length - dotted.length)}${high.toString(16)}:${low.toString(16)}`;
-  }
-  const halves = source.split("::");
-  if (halves.length > 2 || !source.includes(":")) return undefined;
-  const [left = [], right = []] = halves.map((half) => half === "" ? [] : half.split(":"));
-  if (![...left, ...right].every((group) => GROUP.test(group))) return undefined;
-  const missing = 8 - left.length - right.length;
-  if (halves.length === 2 ? missing < 1 : missing !== 0) return undefined;
-  const zeros = Array.from({ length: missing }, () => "0");
-  return [...left, ...zeros, ...right].map((group) => parseInt(group, 16));
-}
-
-function formatGroups(groups: readonly number[]): string {
-  let best = -1;
-  let bestLength = 1;
-  for (let start = 0; start < groups.length; start++) {
-    let end = start;
-    while (end < groups.length && groups[end] === 0) end++;
-    if (end - start > bestLength) {
-      best = start;
-      bestLength = end - start;
-    }
-  }
-  const text = groups.map((group) => group.toString(16));
-  if (best < 0) return text.join(":");
-  return `${text.slice(0, best).join(":")}::${text.slice(best + bestLength).join(":")}`;
+  const bytes = parseIpv4(text) ?? parseIpv6(text);
+  if (bytes === null) return undefined;
+  if (isMapped(bytes)) return { hostname: formatIp(bytes.subarray(12)), family: "IPv4", mapped: true };
+  return { hostname: formatIp(bytes), family: bytes.length === 4 ? "IPv4" : "IPv6" };
 }
 
 /**

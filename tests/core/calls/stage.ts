@@ -607,6 +607,8 @@ export class AsIs {
 
 type Value = (world: World, subject: object | null) => unknown;
 
+const NEAR = { hostname: "127.0.0.1", port: 9, family: "IPv4" };
+
 /**
  * What a parameter accepts, by its name: `Class.method:parameter`, `Class:parameter`, or for all the parameter alone.
  * What is asynchronous is awaited.
@@ -652,6 +654,7 @@ export const VALUES: Readonly<Record<string, Value>> = {
   "EvBuffer.searchRange:from": () => null,
   group: (world) => new api.RateLimitGroup(world.base, new api.TokenBucketConfig(CONFIG)),
   handleLimit: () => 10,
+  header: () => ({ version: 2, command: "PROXY", source: NEAR, destination: NEAR, tlvs: [] }),
   high: () => 10_000,
   host: () => "other",
   hostname: () => "localhost",
