@@ -28,15 +28,16 @@ function refuse(socket: unknown): never {
 }
 
 /**
- * A socket that takes connections. Those that the host has accepted wait in a queue until `accept()` takes them. A host
- * that can (`capabilities.pauseAccept`) leaves what is beyond the backlog with the system. Any other host accepts all,
- * and they wait here, up to the process's descriptors, as long as somebody takes them: an event, a poller or a
- * `select()` waits for the socket, or `accept()` was called within the last 10 s. If nobody does, what is beyond the
- * backlog is closed and counted in `rejected`. A client that is gone before it was accepted is not given.
+ * A socket that accepts connections. Connections that the runtime has accepted wait in a queue until `accept()` takes
+ * them. If `capabilities.pauseAccept` is true, the runtime leaves connections beyond the backlog in the kernel. Otherwise
+ * the runtime accepts all. They wait here, up to the process's descriptors, as long as somebody takes them: an event, a
+ * poller or a `select()` waits for the socket, or `accept()` was called within the last 10 s. If nobody does, connections
+ * beyond the backlog are closed and counted in `rejected`. `accept()` skips a client that has left before it was accepted.
  *
- * When the process or the system runs out of descriptors or memory (`EMFILE`, `ENFILE`, `ENOBUFS`, `ENOMEM`), accepting
- * pauses for 10 ms, twice as long after each failure up to a second, and goes on by itself: the connections wait. It is
- * told once, until a connection could be accepted again. Not every host tells: see `docs/design.md`.
+ * If the process or the system runs out of descriptors or memory (`EMFILE`, `ENFILE`, `ENOBUFS`, `ENOMEM`), accepting
+ * pauses for 10 ms, then twice as long after each failure, up to a second. The connections wait meanwhile. The error is
+ * reported once, until a connection could be accepted again. Not every runtime reports it: see
+ * `docs/decisions/every-client-is-heard-of.md`.
  *
  * libevent: what a listening `evutil_socket_t` and `accept` are.
  *

@@ -1,6 +1,6 @@
 /**
  * The laws of what people write against, `serve()`, `connect()` and the views: the same bodies on the simulator and on
- * every runtime. The numbers are those of the laws in docs/design.md.
+ * every runtime. The numbers are those of the laws in docs/rules.md.
  */
 
 import { describe, it } from "node:test";

@@ -31,7 +31,7 @@ function assertNone(classes: Set<string>, names: string): void {
 
 describe("a bundle", () => {
   it("with a constant has no class but the error's", async () => {
-    // Another is there when a module makes one as it begins: mark it with /* @__PURE__ */ (docs/design.md, "Bundles").
+    // Another is there when a module makes one as it begins: mark it with /* @__PURE__ */ (docs/decisions/no-static-blocks.md).
     assertEquals([...await classesIn(`export { EV_READ } from "trivent/core";`)], ["EventError"]);
   });
 

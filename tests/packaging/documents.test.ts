@@ -102,8 +102,21 @@ describe("the links of the documents", () => {
   };
 
   it("lead to files that are there", () => {
-    for (const file of [...DOCUMENTS, "examples/README.md", "CONTRIBUTING.md", "SECURITY.md"]) {
+    const decisions = readdirSync(join(ROOT, "docs", "decisions")).map((name) => `docs/decisions/${name}`);
+    assert(decisions.length > 10);
+    for (const file of [...DOCUMENTS, ...decisions, "examples/README.md", "CONTRIBUTING.md", "SECURITY.md"]) {
       for (const target of linksOf(file)) assert(existsSync(join(ROOT, target)), `${file} links to ${target}`);
+    }
+  });
+
+  it("lead from the architecture to the code that they name", () => {
+    const text = readFileSync(join(ROOT, "docs", "architecture.md"), "utf8");
+    const named = [...text.matchAll(/\[`([^`]+)`\]\(\.\.\/([^)]+)\)/g)];
+    assert(named.length > 20);
+    for (const [, name = "", file = ""] of named) {
+      const code = readFileSync(join(ROOT, file), "utf8");
+      // `Loop.#turn`: the class, and the method that it has.
+      for (const part of name.split(".")) assert(code.includes(part), `${file} has no ${part}, of ${name}`);
     }
   });
 
