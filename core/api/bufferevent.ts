@@ -1,4 +1,4 @@
-/** The public face of every bufferevent. */
+/** The public class of every bufferevent. */
 
 import { checkFlags, checkFunction, checkInner, checkInteger, checkSignal, show } from "../checks.ts";
 import { BEV_OPT_DEFER_CALLBACKS, BEV_OPT_UNLOCK_CALLBACKS, EV_READ, EV_WRITE } from "../flags.ts";
@@ -47,16 +47,16 @@ function refuse(bev: unknown): never {
 const CLOSE_TIMEOUT_MS = 30_000;
 
 /**
- * A stream with an input buffer that fills and an output buffer that drains by themselves.
+ * A connection, an end of a pair or a filter, with two buffers. `input` fills and `output` drains by themselves.
  *
  * Callbacks run in the loop of the base, never inside a call of yours. Written bytes leave at the end of the turn, so
- * that many small writes become one.
+ * many small writes become one.
  *
  * libevent: `struct bufferevent`.
  */
 export abstract class BufferEvent<Ctx = unknown> {
   readonly #core: BevCore;
-  /** Whatever you want to find here in a callback; undefined at first. libevent: the `cbarg` of `bufferevent_setcb`. */
+  /** A value of your own, for your callbacks; undefined at first. libevent: the `cbarg` of `bufferevent_setcb`. */
   context: Ctx = undefined as Ctx;
 
   /** Made by the subclasses only. */
@@ -74,22 +74,28 @@ export abstract class BufferEvent<Ctx = unknown> {
     return this.#core.loop.face as EventBase;
   }
 
-  /** What has arrived. Yours to drain; its end is frozen, since only the bufferevent adds to it. libevent: `bufferevent_get_input`. */
+  /**
+   * The bytes that have arrived. You drain it. Its end is frozen, because only the bufferevent adds to it. libevent:
+   * `bufferevent_get_input`.
+   */
   get input(): EvBuffer {
     return this.#core.input;
   }
 
-  /** What is to be sent. Yours to add to; its front is frozen, since only the bufferevent drains it. libevent: `bufferevent_get_output`. */
+  /**
+   * The bytes to send. You add to it. Its front is frozen, because only the bufferevent drains it. libevent:
+   * `bufferevent_get_output`.
+   */
   get output(): EvBuffer {
     return this.#core.output;
   }
 
   /**
-   * Sets what is called from now on, null for nothing; while a view is open (`lines()`, `readable`, …), what is called
-   * when it is over. libevent: `bufferevent_setcb`.
+   * Sets the callbacks; null for none. While a view is open (`lines()`, `readable`, …), they are not called; they are
+   * called when it is over. libevent: `bufferevent_setcb`.
    *
-   * @param cb The callbacks; the object is kept, not copied
-   * @throws {TypeError} When a callback is not a function, and when a plain object has a function by another name
+   * @param cb The callbacks. The object is kept, not copied
+   * @throws {TypeError} When a callback is not a function, or a plain object has a function with an unknown name
    */
   setCallbacks(cb: BufferEventCallbacks<this> | null): void {
     if (cb !== null) checkOnce(cb);
@@ -104,10 +110,10 @@ export abstract class BufferEvent<Ctx = unknown> {
   }
 
   /**
-   * Lets bytes flow in a direction, or both. Writing is enabled from the start.
+   * Enables a direction, or both. Writing is enabled from the start.
    *
-   * Enabling writing with nothing to send gives one write callback, when the transport is writable. Enabling reading
-   * with input waiting gives none: `trigger()` does. After an end of file or an error it tells that again.
+   * Enabling writing with nothing to send gives one write callback, when the connection is writable. Enabling reading
+   * while input waits gives no callback; `trigger()` does. After an end of file or an error, enabling reports it again.
    *
    * libevent: `bufferevent_enable`.
    *
@@ -121,7 +127,8 @@ export abstract class BufferEvent<Ctx = unknown> {
   }
 
   /**
-   * Stops the flow in a direction, or both; output waits, and so does what the peer sends, bounded. libevent: `bufferevent_disable`.
+   * Disables a direction, or both. Output waits, and so do the peer's bytes, with a bound. libevent:
+   * `bufferevent_disable`.
    *
    * @param what `EV_READ`, `EV_WRITE` or both
    * @throws {RangeError} For other flags
@@ -139,17 +146,19 @@ export abstract class BufferEvent<Ctx = unknown> {
   /**
    * Sets watermarks, in bytes.
    *
-   * Reading: the callback comes with at least `low` bytes of input; at `high` reading is suspended, so that the peer has
-   * to wait, and goes on when the input was drained below it; 0 is no limit. Writing: the callback comes when the output
-   * has drained to `low`; from `high` bytes of output on `write()` gives false, until the output has drained to `low`. With
-   * a `high` of 0 it gives false at 64 KiB and more. On what is under a filter it limits what the filter moves.
+   * Reading: the read callback is called when the input has at least `low` bytes. At `high` bytes, reading is suspended
+   * and the peer must wait; draining the input below `high` resumes reading. A `high` of 0 means no limit.
+   *
+   * Writing: the write callback is called when the output has drained to `low` bytes. From `high` bytes of output on,
+   * `write()` returns false, until the output has drained to `low`. With a `high` of 0 it returns false from 64 KiB on.
+   * On a bufferevent under a filter, `high` also limits how much the filter moves into its output.
    *
    * libevent: `bufferevent_setwatermark`.
    *
    * @param what `EV_READ`, `EV_WRITE` or both
    * @param low The low watermark
    * @param high The high watermark
-   * @throws {RangeError} For other flags, or what is no count
+   * @throws {RangeError} For other flags, or a watermark that is not a count of bytes
    */
   setWatermark(what: number, low: number, high: number): void {
     checkDirections("set a watermark", what);
@@ -160,7 +169,7 @@ export abstract class BufferEvent<Ctx = unknown> {
   }
 
   /**
-   * Gives the watermarks of one direction. libevent: `bufferevent_getwatermark`.
+   * Returns the watermarks of one direction. libevent: `bufferevent_getwatermark`.
    *
    * @param what `EV_READ` or `EV_WRITE`
    * @returns Both, in bytes
@@ -176,10 +185,11 @@ export abstract class BufferEvent<Ctx = unknown> {
   /**
    * Sets timeouts, from now on; null or 0 for none. libevent: `bufferevent_set_timeouts`.
    *
-   * Reading times out when nothing has arrived for so long while it is enabled and not suspended; writing when output
-   * waits and none of it could be sent for so long, or the connection is not there in time. That direction is then
-   * disabled, and the event callback gets `BEV_EVENT_TIMEOUT`. If your program was busy until the time had passed, what came
-   * in time still counts: the host is polled first. A socket's bufferevent without a socket times out, too.
+   * The read timeout passes if nothing arrives for `readMs` while reading is enabled and not suspended. The write
+   * timeout passes if output waits and nothing of it leaves for `writeMs`, or if a connection is not made in that time.
+   * The direction is then disabled, and the event callback gets `BEV_EVENT_TIMEOUT`. If your program was busy until a
+   * timeout had passed, bytes that came in time still count: the runtime is polled first. The timeouts of a
+   * `SocketBufferEvent` run without a socket too.
    *
    * @param readMs Milliseconds, or null
    * @param writeMs Milliseconds, or null
@@ -194,10 +204,10 @@ export abstract class BufferEvent<Ctx = unknown> {
   }
 
   /**
-   * Sets how long nothing may arrive and nothing leave, from now on; null or 0 for ever. Both directions are then
-   * disabled, and the event callback gets `BEV_EVENT_READING | BEV_EVENT_WRITING | BEV_EVENT_TIMEOUT` with the code
-   * `ETIMEDOUT`; it counts anew when a direction is enabled. Output that waits is no sign of life: what counts is that some
-   * of it leaves.
+   * Sets the idle timeout, from now on; null or 0 for none. It passes if nothing arrives and nothing leaves. Both
+   * directions are then disabled, and the event callback gets `BEV_EVENT_READING | BEV_EVENT_WRITING |
+   * BEV_EVENT_TIMEOUT` with the code `ETIMEDOUT`. Enabling a direction starts it anew. Output that only waits does not
+   * restart it; output that leaves does.
    *
    * @param ms Milliseconds, or null
    * @throws {RangeError} When negative or not finite
@@ -209,15 +219,17 @@ export abstract class BufferEvent<Ctx = unknown> {
   }
 
   /**
-   * Appends bytes to the output; they leave at the end of the turn. The bytes are copied. libevent: `bufferevent_write`.
+   * Appends bytes to the output; they leave at the end of the turn. The bytes are copied. libevent:
+   * `bufferevent_write`.
    *
-   * Heed what it returns, and memory stays bounded whatever the peer does. Who does not is stopped by `maxOutputBytes`.
+   * If you stop when it returns false, memory stays bounded whatever the peer does. If you do not, `maxOutputBytes` is
+   * the limit.
    *
    * @param data Bytes, or text that is sent as UTF-8
-   * @returns True: go on. False: stop until the write callback, which follows when the output has drained: there is as
-   * much output as the high watermark of writing says, or there was no room (then nothing of `data` is queued, and the
-   * event callback is told). Also false, with nothing queued: a connection of `serve()` or `connect()` is over, or
-   * is being closed, and its `close` callback has not been called yet
+   * @returns True to go on. False to stop until the write callback, which follows when the output has drained: the
+   * output has reached its high watermark, or `maxOutputBytes` (then nothing of `data` is queued, and the event
+   * callback is called). It also returns false, and queues nothing, if a connection of `serve()` or `connect()` is over
+   * or is being closed and its `close` callback has not been called yet
    * @throws {EventError} `EV_FREED` after `free()`, `EPIPE` after `shutdown()` and `close()`
    */
   write(data: Uint8Array | string): boolean {
@@ -235,7 +247,7 @@ export abstract class BufferEvent<Ctx = unknown> {
   /**
    * Moves all of a buffer to the output; nothing is copied. libevent: `bufferevent_write_buffer`.
    *
-   * @param src What to send; empty afterwards, but where there was no room
+   * @param src The bytes to send; empty afterwards, unless nothing was queued
    * @returns As `write()`
    * @throws {EventError} As `write()`; `EV_FROZEN` when the front of `src` is frozen
    */
@@ -255,18 +267,17 @@ export abstract class BufferEvent<Ctx = unknown> {
   }
 
   /**
-   * Waits until there is room for more output: `if (!bev.write(data)) await bev.drained();`.
+   * Waits until `write()` would return true: `if (!bev.write(data)) await bev.drained();`.
    *
-   * It resolves at once while `write()` would give true, else when the output has drained to the low watermark of
-   * writing; without a high watermark, when it is empty.
+   * It resolves at once if `write()` would return true now. Otherwise it resolves when the output has drained to the
+   * low watermark of writing, or is empty if there is not a high watermark.
    *
-   * @param options `signal`: aborting it ends the wait, which rejects with the reason
-   * @throws {EventError} What the connection has ended with; `EV_FREED` when it was freed or is being closed
+   * @param options `signal`: aborting it rejects the promise with the reason
+   * @throws {EventError} The error that ended the connection; `EV_FREED` when it was freed or is being closed
    *
    * @example
    * ```ts
    * import { bufferEventPair, EventBase } from "trivent";
-   *
    * const base = new EventBase();
    * const [near, far] = bufferEventPair(base);
    * const done = base.dispatch();
@@ -292,25 +303,25 @@ export abstract class BufferEvent<Ctx = unknown> {
   }
 
   /**
-   * Aborted when the connection is over: it has failed, is being closed, or was freed. For what a handler waits for
-   * besides: `await fetch(url, { signal: bev.signal })`. Its reason is the `EventError` that says why.
+   * A signal that is aborted when the connection is over: it has failed, is being closed, or was freed. Give it to
+   * other things that a handler awaits: `await fetch(url, { signal: bev.signal })`. Its reason is an `EventError`.
    *
-   * @throws {EventError} `EV_UNSUPPORTED` where the host has no `AbortController`
+   * @throws {EventError} `EV_UNSUPPORTED` if the runtime has no `AbortController`
    */
   get signal(): HostAbortSignal {
     return this.#core.signal;
   }
 
   /**
-   * The last bound of the output, in bytes: 64 MiB unless set, 16 MiB on connections of `serve()` and `connect()`. With
-   * so much queued already, `write()` and `writeBuffer()` queue nothing and return false: the bytes stay the caller's. A
-   * single write is taken whole, however large. The event callback gets `BEV_EVENT_WRITING | BEV_EVENT_ERROR` with the
-   * code `ENOBUFS` in the turn, once until the output has drained to the low watermark of writing; nothing is disabled,
-   * and what is queued is sent.
+   * The hard limit of the output, in bytes: 64 MiB unless set, 16 MiB on connections of `serve()` and `connect()`. If
+   * the output has reached it, `write()` and `writeBuffer()` queue nothing and return false. A single write below the
+   * limit is taken whole, however large it is. The event callback gets `BEV_EVENT_WRITING | BEV_EVENT_ERROR` with the
+   * code `ENOBUFS`, once until the output has drained to the low watermark of writing. Nothing is disabled, and queued
+   * bytes are sent.
    *
-   * What is added to `output` directly is not checked. Set lower than what is queued, it drops nothing.
+   * Bytes that you add to `output` directly are not checked. Setting it below the present length drops nothing.
    *
-   * Setting it throws a RangeError when it is neither a positive integer nor Infinity.
+   * Setting it to anything but a positive integer or Infinity throws a RangeError.
    */
   get maxOutputBytes(): number {
     return this.#core.maxOutput;
@@ -329,7 +340,7 @@ export abstract class BufferEvent<Ctx = unknown> {
    * Takes bytes from the input. The bytes are copied. libevent: `bufferevent_read`.
    *
    * @param into Where to put them
-   * @returns How many there were, 0 for none
+   * @returns The number of bytes, 0 for none
    */
   read(into: Uint8Array): number {
     return this.#core.freed ? 0 : this.#core.input.remove(into);
@@ -346,7 +357,7 @@ export abstract class BufferEvent<Ctx = unknown> {
   }
 
   /**
-   * Pushes bytes through the layers: pairs and filters. A socket's bufferevent does not need it, and does nothing.
+   * Pushes bytes through pairs and filters. On a socket it does nothing, because output leaves by itself.
    *
    * libevent: `bufferevent_flush`.
    *
@@ -362,7 +373,7 @@ export abstract class BufferEvent<Ctx = unknown> {
   }
 
   /**
-   * Lets the read or write callback run in the loop, if the watermarks allow. libevent: `bufferevent_trigger`.
+   * Makes the loop call the read or write callback, if the watermarks allow it. libevent: `bufferevent_trigger`.
    *
    * @param what `EV_READ`, `EV_WRITE` or both
    * @param options `BEV_TRIG_IGNORE_WATERMARKS`
@@ -374,10 +385,10 @@ export abstract class BufferEvent<Ctx = unknown> {
   }
 
   /**
-   * Lets the event callback run in the loop. libevent: `bufferevent_trigger_event`.
+   * Makes the loop call the event callback. libevent: `bufferevent_trigger_event`.
    *
    * @param what The `BEV_EVENT_` bits that it gets
-   * @param _options Accepted as in C; it always runs from the loop
+   * @param _options Accepted as in C; the callback always runs from the loop
    */
   triggerEvent(what: number, _options: number = 0): void {
     checkInteger("trigger an event", "what", what);
@@ -397,15 +408,15 @@ export abstract class BufferEvent<Ctx = unknown> {
   }
 
   /**
-   * Limits how fast bytes flow, from now on. A limit that is changed cuts what is left in this tick at the new burst,
-   * and never raises it. A direction whose bytes are used up goes on at a tick.
+   * Limits the rate of bytes, from now on. Another limit cuts the bytes that are left in this tick at the new burst,
+   * and never raises them. A direction without bytes left goes on at a tick.
    *
-   * Bufferevents of sockets and pairs can have limits; a filter moves what those under it move.
+   * Only bufferevents on sockets and in pairs can have limits.
    *
    * libevent: `bufferevent_set_rate_limit`.
    *
    * @param config The limits, null for none
-   * @throws {TypeError} When `config` is neither
+   * @throws {TypeError} When `config` is neither a configuration nor null
    * @throws {EventError} `EV_UNSUPPORTED` on a filter: limit the bufferevent under it; `EV_FREED` after `free()`
    */
   setRateLimit(config: TokenBucketConfig | null): void {
@@ -415,13 +426,13 @@ export abstract class BufferEvent<Ctx = unknown> {
     else this.#core.rate?.setConfig(null);
   }
 
-  /** The limits of its own that are set, or null. libevent: `bufferevent_get_token_bucket_cfg`. */
+  /** Its own limits, or null. libevent: `bufferevent_get_token_bucket_cfg`. */
   get tokenBucketConfig(): TokenBucketConfig | null {
     return this.#core.rate?.bucket?.config ?? null;
   }
 
   /**
-   * Joins a group that shares a rate limit, and leaves the one that it was in. It can have limits of its own besides.
+   * Joins a group that shares a rate limit, and leaves its present group. It can also have limits of its own.
    *
    * libevent: `bufferevent_add_to_rate_limit_group`.
    *
@@ -434,7 +445,7 @@ export abstract class BufferEvent<Ctx = unknown> {
     this.#rate("join a rate limit group").join(theirs);
   }
 
-  /** Leaves the group that it is in, if any. libevent: `bufferevent_remove_from_rate_limit_group`. */
+  /** Leaves its group, if it is in one. libevent: `bufferevent_remove_from_rate_limit_group`. */
   leaveRateLimitGroup(): void {
     this.#core.rate?.leave();
   }
@@ -450,8 +461,8 @@ export abstract class BufferEvent<Ctx = unknown> {
   }
 
   /**
-   * How many bytes its own limit allows to read in this tick: not positive when none, `EV_RATE_LIMIT_MAX` without a
-   * limit. libevent: `bufferevent_get_read_limit`.
+   * How many bytes its own limit allows to read in this tick; 0 or less for none, `EV_RATE_LIMIT_MAX` without a limit.
+   * libevent: `bufferevent_get_read_limit`.
    */
   get readLimit(): number {
     return this.#core.rate?.level(EV_READ) ?? EV_RATE_LIMIT_MAX;
@@ -462,13 +473,19 @@ export abstract class BufferEvent<Ctx = unknown> {
     return this.#core.rate?.level(EV_WRITE) ?? EV_RATE_LIMIT_MAX;
   }
 
-  /** How many bytes it reads at once now: the least of its largest read, its limit and its share of a group's. libevent: `bufferevent_get_max_to_read`. */
+  /**
+   * How many bytes one read takes now: the smallest of its largest read, its own limit and its share of the group's
+   * limit. libevent: `bufferevent_get_max_to_read`.
+   */
   get maxToRead(): number {
     const { maxSingleRead, rate } = this.#core;
     return rate === null ? maxSingleRead : rate.allowance(EV_READ, maxSingleRead);
   }
 
-  /** How many bytes it writes at once now. Without limits that is a step of 16384 by default, and the next follows at once. libevent: `bufferevent_get_max_to_write`. */
+  /**
+   * How many bytes one write takes now. Without limits that is a step of 16384, and the next step follows at once.
+   * libevent: `bufferevent_get_max_to_write`.
+   */
   get maxToWrite(): number {
     const { maxSingleWrite, rate } = this.#core;
     const most = maxSingleWrite > 0 ? maxSingleWrite : DEFAULT_MAX_SINGLE;
@@ -476,11 +493,11 @@ export abstract class BufferEvent<Ctx = unknown> {
   }
 
   /**
-   * Takes bytes from what its own limit allows to read, as if they had been read. The level may become negative, so that
-   * several ticks pass before something is read again. libevent: `bufferevent_decrement_read_limit`.
+   * Takes bytes from its own read limit, as if they had been read. The level may become negative; then several ticks
+   * pass before anything is read. libevent: `bufferevent_decrement_read_limit`.
    *
-   * @param bytes How many; negative to give some, beyond the burst if need be until the next tick
-   * @throws {RangeError} When it is no integer
+   * @param bytes How many; a negative number gives bytes, also beyond the burst until the next tick
+   * @throws {RangeError} When it is not an integer
    * @throws {EventError} `EV_UNSUPPORTED` when it has no limit of its own
    */
   decrementReadLimit(bytes: number): void {
@@ -488,10 +505,11 @@ export abstract class BufferEvent<Ctx = unknown> {
   }
 
   /**
-   * Takes bytes from what its own limit allows to write, as `decrementReadLimit`. libevent: `bufferevent_decrement_write_limit`.
+   * Takes bytes from its own write limit, as `decrementReadLimit` does for reading. libevent:
+   * `bufferevent_decrement_write_limit`.
    *
-   * @param bytes How many; negative to give some
-   * @throws {RangeError} When it is no integer
+   * @param bytes How many; a negative number gives bytes
+   * @throws {RangeError} When it is not an integer
    * @throws {EventError} `EV_UNSUPPORTED` when it has no limit of its own
    */
   decrementWriteLimit(bytes: number): void {
@@ -508,7 +526,9 @@ export abstract class BufferEvent<Ctx = unknown> {
     rate.decrement(rate.bucket, what, bytes);
   }
 
-  /** The priority of its events, 0 the most urgent. libevent: `bufferevent_get_priority`, `bufferevent_priority_set`. */
+  /**
+   * The priority of its events; 0 is the most urgent. libevent: `bufferevent_get_priority`, `bufferevent_priority_set`.
+   */
   get priority(): number {
     return this.#core.priority;
   }
@@ -525,15 +545,14 @@ export abstract class BufferEvent<Ctx = unknown> {
   }
 
   /**
-   * The bytes that arrive, in pieces as they come: `for await (const chunk of bev)`. A chunk is yours, and stays what it
-   * is. What stands at `lines()` about the end, errors, leaving and waiting holds here too.
+   * A view of the bytes, in pieces as they arrive: `for await (const chunk of bev)`. A chunk belongs to you and does
+   * not change. The rules at `lines()` about the end, errors, leaving and waiting hold here too.
    *
-   * @returns The view, which opens when the first chunk is asked for
+   * @returns The view; it opens with the first `next()`
    *
    * @example
    * ```ts
    * import { bufferEventPair, EventBase } from "trivent";
-   *
    * const base = new EventBase();
    * const [near, far] = bufferEventPair(base);
    * far.write("hello");
@@ -550,26 +569,28 @@ export abstract class BufferEvent<Ctx = unknown> {
   }
 
   /**
-   * The lines that arrive: `for await (const line of bev.lines())`.
+   * A view of the lines: `for await (const line of bev.lines())`.
    *
-   * A view opens when it is asked for the first time, and is over when it has ended or is left. While it is open it has
-   * the read and event callbacks, reading is enabled, and the high watermark of reading, 64 KiB where none is set, holds:
-   * who does not ask makes the peer wait. The watermark rises while a single line needs it, up to `maxBytes`. `dispatch()`
-   * goes on as long as a view is open.
+   * A view opens with the first `next()`. It is over when it has ended or you leave it. While it is open, it replaces
+   * the read and event callbacks, and reading is enabled. The high watermark of reading holds, 64 KiB if none is set:
+   * if you do not ask, the peer must wait. The watermark rises while a single line needs it, up to `maxBytes`. An open
+   * view keeps `dispatch()` running.
    *
-   * - The end of file ends it. A last line without a terminator is given before.
-   * - An error or a timeout rejects with the `EventError`, after all lines that came before.
-   * - Leaving it (`break`, `return`, an error of yours) loses nothing: what was not given stays in `input`, and the
-   *   callbacks that were set are back. If reading was enabled before, it still is, and they are told what waits.
+   * - The end of file ends it. A last line without a terminator comes before that.
+   * - An error or a timeout rejects with the `EventError`, after all lines before it.
+   * - Leaving it (`break`, `return`, an exception of yours) loses nothing: the bytes that it has not returned stay in
+   *   `input`, and your callbacks are called again. If reading was enabled before, it still is, and they are called for
+   *   the input that waits.
    * - `close()` ends it at once; after `free()` and `reset()` it rejects with `EV_FREED`.
    * - `EV_LINE_TOO_LONG` rejects and takes nothing.
    *
-   * One view of `readable`, `lines()`, `frames()` and the bufferevent itself can be open at a time: another rejects with
-   * `EV_BUSY`. One call of `next()` costs a promise; `batches()` of the view gives all that is there in one.
+   * Only one of `readable`, `lines()`, `frames()` and the bufferevent itself can be open at a time: another rejects
+   * with `EV_BUSY`. Each `next()` costs a promise; `batches()` of the view returns all lines that are there with one
+   * promise.
    *
    * libevent: `evbuffer_readln` in a read callback.
    *
-   * @param options What a line is, and a signal that ends the view with its reason; `text` gives strings
+   * @param options The line end, the limit, and a signal that ends the view with its reason; `text` gives strings
    * @returns The view
    * @throws {TypeError} When an option has the wrong type
    * @throws {RangeError} When an option is out of range
@@ -577,7 +598,6 @@ export abstract class BufferEvent<Ctx = unknown> {
    * @example
    * ```ts
    * import { serve } from "trivent";
-   *
    * const server = await serve({ hostname: "127.0.0.1", port: 0 }, {
    *   async open(bev) {
    *     await using connection = bev;
@@ -591,57 +611,58 @@ export abstract class BufferEvent<Ctx = unknown> {
    * ```
    */
   lines(options: LineViewOptions & { text: true }): View<string>;
-  /** As above, giving bytes. */
+  /** As above, with lines as bytes. */
   lines(options?: LineViewOptions & { text?: false | undefined }): View<Uint8Array>;
-  /** The lines that arrive, as bytes or as texts: where that is decided at run time. */
+  /** As above, with lines as bytes or strings, if that is decided at run time. */
   lines(options: LineViewOptions): View<Uint8Array> | View<string>;
   lines(options: LineViewOptions = {}): View<Uint8Array> | View<string> {
     return viewLines(this.#core, options);
   }
 
   /**
-   * The frames that arrive, as a codec tells them apart. What stands at `lines()` holds here too; what is left at the end
-   * of file is the codec's to take, and else rejects with `EV_FRAME_TRUNCATED` and stays in `input`.
+   * A view of the frames that a codec decodes. The rules at `lines()` hold here too. At the end of file the codec may
+   * take the rest (`decodeEnd`). Otherwise the view rejects with `EV_FRAME_TRUNCATED`, and the rest stays in `input`.
    *
    * @param codec The codec, such as `lengthPrefixed({ prefixBytes: 4 })`
-   * @param options A signal, and a bound for codecs of your own: `EV_FRAME_TOO_LONG` when more waits and is no whole frame.
-   * What such a codec throws becomes `EV_FRAME_INVALID`, with it as the cause
+   * @param options A signal, and a limit for codecs of your own: `EV_FRAME_TOO_LONG` when more bytes wait and are not a
+   * whole frame. If such a codec throws, the view rejects with `EV_FRAME_INVALID`, and the exception is the cause
    * @returns The view
-   * @throws {TypeError} When the codec is none
+   * @throws {TypeError} When `codec` is not a codec
    */
   frames(codec: FrameCodec, options: FrameViewOptions = {}): View<Uint8Array> {
     return viewFrames(this.#core, codec, options);
   }
 
   /**
-   * The bytes that arrive, as a web stream. It holds no chunk itself: nothing is taken before it is asked for. From the
-   * first read on until it ends or is cancelled it is the view that is open; what stands at `lines()` holds here too. If it
-   * has a reader, it also gets an end of the peer that comes before the first read.
+   * The bytes that arrive, as a web stream. It holds no chunk itself: it takes nothing before a read asks for it. From
+   * the first read until it ends or is cancelled, it is the open view; the rules at `lines()` hold here too. If it has
+   * a reader, it also gets an end of the peer that comes before the first read.
    *
-   * Cancelling leaves the bufferevent as leaving a view does: what has not been read stays in `input`, what was written is
-   * sent, and the connection goes on. Afterwards this is another stream.
+   * Cancelling it is leaving a view: unread bytes stay in `input`, written bytes are sent, and the connection goes on.
+   * Afterwards this property is another stream.
    *
-   * `closed` of its reader settles in every ending of the connection, at the latest when the bufferevent is freed.
+   * `closed` of its reader settles at every end of the connection, at the latest when the bufferevent is freed.
    *
-   * @throws {EventError} `EV_UNSUPPORTED` where the host has no `ReadableStream`
+   * @throws {EventError} `EV_UNSUPPORTED` if the runtime has no `ReadableStream`
    */
   get readable(): ByteReadableStream {
     return readableOf(this.#core);
   }
 
   /**
-   * What is to be sent, as a web stream of bytes or texts. A write waits while the output is at the high watermark of
-   * writing, 64 KiB where none is set, until it has drained to the low one. Bytes may be in any kind of view or buffer.
-   * Closing it is `shutdown()`, and waits until all was handed on.
+   * The output, as a web stream of bytes or strings. A write waits while the output is at the high watermark of writing
+   * (64 KiB if none is set), until it has drained to the low one. Bytes may be in any kind of view or buffer. Closing
+   * it is `shutdown()`, and waits until all output has left.
    *
-   * Aborting it ends the connection and frees at once, without waiting for the peer. Each chunk whose write has resolved
-   * still leaves, for which a slow peer gets 30 s; the rest is dropped. The peer then sees a plain end, as after `destroy()`
-   * of a socket of `node:net`: only your protocol can say that something is missing. If nothing was ever sent, it sees a reset.
+   * Aborting it ends and frees the connection at once, without waiting for the peer. Each chunk whose write has
+   * resolved still leaves, for up to 30 s; the rest is dropped. The peer then sees a normal end, as after `destroy()`
+   * of a `node:net` socket: only your protocol can tell that something is missing. If nothing was ever sent, the peer
+   * sees a reset.
    *
-   * `closed` and `ready` of its writer settle in every ending of the connection. They and each write reject with what the
-   * connection has failed with, `EPIPE` after `close()` and `EV_FREED` after `free()`.
+   * `closed` and `ready` of its writer settle at every end of the connection. They and each write reject with the error
+   * that ended the connection, with `EPIPE` after `close()`, or with `EV_FREED` after `free()`.
    *
-   * @throws {EventError} `EV_UNSUPPORTED` where the host has no `WritableStream`
+   * @throws {EventError} `EV_UNSUPPORTED` if the runtime has no `WritableStream`
    */
   get writable(): ByteWritableStream {
     return writableOf(this.#core);
@@ -658,19 +679,20 @@ export abstract class BufferEvent<Ctx = unknown> {
   }
 
   /**
-   * Ends gracefully and loses nothing: sends what is queued, finishes our direction, drops what still arrives, waits for
-   * the peer to finish, and frees. Calls no callback any more. `dispatch()` goes on meanwhile, but is not needed.
+   * Ends the connection and loses nothing: it sends the output, finishes our direction, drops bytes that still arrive,
+   * waits for the peer to finish, and frees. No callback is called any more. `dispatch()` keeps running meanwhile, but
+   * is not needed.
    *
-   * While connecting, or during a TLS handshake, it first waits for the connection, and then sends what was written. The
-   * attempt may take as long as `timeoutMs` of `connect()` or the write timeout says. If nothing was written, the attempt
-   * is given up at once. A bufferevent without a connection is freed at once.
+   * While connecting, or during a TLS handshake, it first waits for the connection, then sends the output. `timeoutMs`
+   * of `connect()` or the write timeout bounds that. If nothing was written, the attempt is given up at once. A
+   * bufferevent without a connection is freed at once.
    *
-   * @param options `timeoutMs`: how long in all before the connection is cut by a reset; 30 s by default
-   * @returns True when all was delivered and the peer has finished, or when there was no connection and nothing to send;
-   * false when it was cut, or had failed. The same promise for every call
+   * @param options `timeoutMs`: the time for all of this, after which the connection is reset; 30 s by default
+   * @returns True if all output was delivered and the peer has finished, or if there was no connection and nothing to
+   * send. False if the connection was reset or had failed. Every call returns the same promise
    *
-   * A rate limit holds until the last byte of the output is sent: what takes longer than `timeoutMs` at that rate is
-   * cut, so give it the time. What still arrives is dropped without limit.
+   * A rate limit holds until the last byte of the output is sent. Give it a `timeoutMs` that is long enough for that
+   * rate.
    * @throws {RangeError} When `timeoutMs` is negative or not finite
    */
   close(options: { timeoutMs?: number | undefined } = {}): Promise<boolean> {
@@ -680,8 +702,8 @@ export abstract class BufferEvent<Ctx = unknown> {
   }
 
   /**
-   * Ends at once: nothing is called any more, output that is queued is dropped, and with `BEV_OPT_CLOSE_ON_FREE` the
-   * transport is closed. Also from inside a callback. A second call does nothing. libevent: `bufferevent_free`.
+   * Ends at once: no callback is called any more, queued output is dropped, and with `BEV_OPT_CLOSE_ON_FREE` the socket
+   * is closed. It may be called inside a callback. A second call does nothing. libevent: `bufferevent_free`.
    */
   free(): void {
     this.#core.free();
@@ -708,7 +730,7 @@ export function checkOptions(options: number): void {
   }
 }
 
-/** Nothing can be written any more. It gives false where that is no mistake. */
+/** Nothing can be written any more. Returns false if the call is not a mistake. */
 function refuseWrite(core: BevCore, doing: string): false {
   // A server that gives a line to all its clients learns by `close` that one has gone. Until then an error would end the
   // handler, and with it the connection, of the client that the line is from.

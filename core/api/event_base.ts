@@ -38,7 +38,7 @@ function refuse(base: unknown): never {
 
 /** How to make an {@linkcode EventBase}. libevent: `struct event_config`. */
 export interface EventBaseOptions {
-  /** The host; by default the one that the program runs on. */
+  /** The runtime; by default the one that the program runs on. */
   runtime?: Runtime | undefined;
   /** The number of priorities, 1 to 255. @default {1} */
   priorities?: number | undefined;
@@ -77,17 +77,16 @@ class OnceEvent extends LoopEvent {
 }
 
 /**
- * A set of events, and the loop that runs them.
+ * A set of events and the loop that runs them.
  *
- * The host's own loop can't be blocked, so `dispatch()` gives a promise. Callbacks run only while it is pending, and
- * never inside a call that you make: what a call causes runs later in the same turn.
+ * A program cannot block the runtime's loop, so `dispatch()` returns a promise. Callbacks run only while it is pending,
+ * and never inside a call of yours: they run later in the same turn.
  *
  * libevent: `struct event_base`.
  *
  * @example
  * ```ts
  * import { EventBase } from "trivent";
- *
  * const base = new EventBase();
  * base.timer(() => base.loopExit()).add(20);
  * console.log(await base.dispatch()); // exit
@@ -99,9 +98,9 @@ export class EventBase {
   /**
    * Makes a base without events. libevent: `event_base_new`, `event_base_new_with_config`.
    *
-   * @param options The host, the number of priorities, and limits for a pass
+   * @param options The runtime, the number of priorities, and limits for a pass
    * @throws {RangeError} When an option is out of range
-   * @throws {TypeError} When the options are not an object, or the runtime is none
+   * @throws {TypeError} When the options are not an object, or `runtime` is not a runtime
    * @throws {EventError} `EV_UNSUPPORTED` when no runtime is given and none can be chosen
    */
   constructor(options: EventBaseOptions = {}) {
@@ -136,7 +135,7 @@ export class EventBase {
     this.#loop.face = this;
   }
 
-  /** The host. libevent: `event_base_get_method`. */
+  /** The runtime. libevent: `event_base_get_method`. */
   get runtime(): Runtime {
     return this.#loop.runtime;
   }
@@ -146,15 +145,15 @@ export class EventBase {
    *
    * @param source A socket, or null for an event that only time or `activate()` can make active
    * @param what `EV_READ`, `EV_WRITE` or `EV_CLOSED`, with `EV_PERSIST` and `EV_ET`; 0 for a timer
-   * @param cb What to call
+   * @param cb The callback
    * @returns The event
-   * @throws {RangeError} When the flags can't go together
+   * @throws {RangeError} When the flags exclude each other
    */
   event(source: Pollable | string | null, what: number, cb: EventCallback): EventHandle {
     return new EventHandle(this, source, what, cb);
   }
 
-  /** Makes an event that waits for time alone. libevent: `evtimer_new`. */
+  /** Makes an event that waits only for time. libevent: `evtimer_new`. */
   timer(cb: EventCallback): EventHandle {
     return new EventHandle(this, null, 0, cb);
   }
@@ -163,8 +162,8 @@ export class EventBase {
    * Makes a persistent event that waits for a signal. libevent: `evsignal_new`.
    *
    * @param name Such as `SIGTERM`
-   * @param cb What to call, once for each time that the signal was raised
-   * @returns The event; its `add()` throws `EV_UNSUPPORTED` when the host can't catch the signal
+   * @param cb The callback, called once for each time that the signal was raised
+   * @returns The event; its `add()` throws `EV_UNSUPPORTED` if the runtime cannot catch the signal
    */
   signal(name: string, cb: EventCallback): EventHandle {
     checkText("make a signal event", "the signal's name", name);
@@ -172,12 +171,13 @@ export class EventBase {
   }
 
   /**
-   * Calls back once, without an event to look after. libevent: `event_base_once`.
+   * Calls back once, without an event object. libevent: `event_base_once`.
    *
    * @param source A socket, or null
    * @param what `EV_TIMEOUT`, or `EV_READ`, `EV_WRITE` or both, with or without `EV_TIMEOUT`
-   * @param cb Gets the source and why it is called, and an event that is already freed
-   * @param timeoutMs When to call at the latest; without it, or with 0, a mere timeout is active at once
+   * @param cb The callback. It gets the source, the flags, and an event that is already freed
+   * @param timeoutMs The latest time to call. Without it, or with 0, an event that waits only for time is active at
+   * once
    * @throws {RangeError} For other flags
    */
   once(source: Pollable | null, what: number, cb: EventCallback, timeoutMs?: number): void {
@@ -209,7 +209,7 @@ export class EventBase {
    * @param options `signal`: aborting it rejects with its reason
    * @returns `"empty"` when no events were left, `"exit"` after `loopExit()`, `"break"` after `loopBreak()`
    * @throws {EventError} `EV_BUSY` when a loop already runs on the base, `EV_FREED` after `free()`
-   * @throws What a callback throws, that very error; what was active keeps its place for the next `dispatch()`
+   * @throws The very error that a callback throws; active events keep their places for the next `dispatch()`
    */
   dispatch(options?: { signal?: AbortSignalLike | undefined }): Promise<LoopResult> {
     return this.loop(0, options);
@@ -234,12 +234,12 @@ export class EventBase {
   }
 
   /**
-   * Ends the loop when what is active now has run, or after a time. libevent: `event_base_loopexit`.
+   * Ends the loop when the active events have run, or after a time. libevent: `event_base_loopexit`.
    *
-   * With several priorities the less urgent active events stay for the next loop. Called before the loop, it ends the
-   * loop after one pass. A time keeps the loop running until then.
+   * With several priorities, less urgent active events stay for the next loop. Called before the loop, it ends the loop
+   * after one pass. With a time, the loop runs until then even if it is empty.
    *
-   * @param afterMs How long to go on; by default not at all
+   * @param afterMs The time; by default none
    */
   loopExit(afterMs?: number): void {
     if (afterMs !== undefined) checkTimeout("exit the loop", afterMs);
@@ -255,7 +255,10 @@ export class EventBase {
     this.#loop.break();
   }
 
-  /** Leaves this pass over the active events and begins another; outside a callback it does nothing. libevent: `event_base_loopcontinue`. */
+  /**
+   * Ends this pass over the active events and begins another. Outside a callback it does nothing. libevent:
+   * `event_base_loopcontinue`.
+   */
   loopContinue(): void {
     this.#loop.continue();
   }
@@ -271,20 +274,20 @@ export class EventBase {
   }
 
   /**
-   * Monotonic milliseconds. Inside a turn always the same: the time at which it began, or, in a turn that no timer has
-   * made ask before, the time of the first call. Outside the host's clock. Deadlines that a callback sets count from the
-   * host's clock all the same. libevent: `event_base_gettimeofday_cached`.
+   * The monotonic time in milliseconds. Inside a turn it stands still, from the first time that anything reads it in
+   * the turn. Outside a turn it is the runtime's clock. Deadlines that a callback sets always count from the runtime's
+   * clock. libevent: `event_base_gettimeofday_cached`.
    */
   now(): number {
     return this.#loop.now();
   }
 
-  /** Inside a callback, sets the time of the turn to the host's clock. libevent: `event_base_update_cache_time`. */
+  /** Inside a callback, reads the runtime's clock anew for this turn. libevent: `event_base_update_cache_time`. */
   updateCacheTime(): void {
     this.#loop.updateCacheTime();
   }
 
-  /** How many priorities there are. libevent: `event_base_get_npriorities`. */
+  /** The number of priorities. libevent: `event_base_get_npriorities`. */
   get npriorities(): number {
     return this.#loop.queues.length;
   }
@@ -324,11 +327,11 @@ export class EventBase {
   }
 
   /**
-   * Gives the largest number that `numEvents()` has been, for each kind by itself. libevent: `event_base_get_max_events`.
+   * Returns the peak of `numEvents()`, for each kind by itself. libevent: `event_base_get_max_events`.
    *
    * @param kind As in `numEvents()`
    * @param clear Whether to begin again from 0
-   * @returns The peak, of several kinds the sum of the peaks
+   * @returns The peak; for several kinds the sum of the peaks
    */
   maxEvents(kind: number, clear: boolean = false): number {
     checkInteger("count events", "the kind", kind);
@@ -360,7 +363,7 @@ export class EventBase {
     handles.forEach((handle) => fn(handle));
   }
 
-  /** Gives a readable table of all that is added or active. libevent: `event_base_dump_events`. */
+  /** Returns a readable table of all added and active events. libevent: `event_base_dump_events`. */
   dumpEvents(): string {
     const rows: string[][] = [["source", "waits for", "active for", "priority", "due in"]];
     this.#loop.forEach((event) => {
@@ -375,7 +378,7 @@ export class EventBase {
       .join("\n") + "\n";
   }
 
-  /** Gives counters of the turns, callbacks and events so far, and how late timers were. */
+  /** Returns counters of turns, callbacks and events, and the delay of timers. */
   stats(): BaseStats {
     const { stats, added, active, virtual } = this.#loop;
     return {
@@ -394,7 +397,7 @@ export class EventBase {
   }
 
   /**
-   * Makes the queue for a duration that many events have; `EventHandle.add()` takes it in place of the milliseconds.
+   * Makes a queue for a duration that many events share. `EventHandle.add()` takes it in place of milliseconds.
    *
    * libevent: `event_base_init_common_timeout`.
    *
@@ -426,7 +429,7 @@ export class EventBase {
    *
    * libevent: `evwatch_prepare_new`.
    *
-   * @param cb Gets the watcher, and how long the wait may be
+   * @param cb The callback. It gets the watcher, and how long the wait may take
    * @returns The watcher
    * @throws {EventError} `EV_FREED` after `free()`
    */
@@ -440,7 +443,7 @@ export class EventBase {
    *
    * libevent: `evwatch_check_new`.
    *
-   * @param cb Gets the watcher
+   * @param cb The callback. It gets the watcher
    * @returns The watcher
    * @throws {EventError} `EV_FREED` after `free()`
    */
@@ -457,9 +460,9 @@ export class EventBase {
   }
 
   /**
-   * Opens a listening socket. It works without a loop; events on it tell when there is something to accept.
+   * Opens a listening socket. It works without a loop. Events on it report connections to accept.
    *
-   * @param options Where to listen
+   * @param options The address to listen on
    * @returns The socket
    * @throws {EventError} `EADDRINUSE`, `EADDRNOTAVAIL`, `EACCES`, …
    */
@@ -468,11 +471,11 @@ export class EventBase {
   }
 
   /**
-   * Begins to connect and returns at once; the socket becomes writable when it is through, or failed.
+   * Begins to connect and returns at once. The socket becomes writable when it is connected or has failed.
    *
-   * @param options Where to
+   * @param options The address to connect to
    * @returns The socket
-   * @throws {RangeError} When the address is none
+   * @throws {RangeError} When the address is not valid
    */
   connect(options: ConnectOptions): Socket {
     return Socket.connect(this.runtime, options);
@@ -483,20 +486,20 @@ export class EventBase {
    *
    * Windows: `ConnectEx`.
    *
-   * @param address Where to
+   * @param address The address to connect to
    * @param ov The status of the operation
    * @returns The socket, at once, so that it can be associated with a port before the completion
    * @throws {EventError} `EV_BUSY` when `ov` is in use
-   * @throws {RangeError} When the address is none
+   * @throws {RangeError} When the address is not valid
    */
   connectOverlapped(address: ConnectOptions, ov: Overlapped): Socket {
     return socketOf(operationOf(ov).connect(() => streamOf(this.connect(address))));
   }
 
   /**
-   * Opens a datagram socket (UDP). It works without a loop; events on it tell when there is something to receive.
+   * Opens a datagram socket (UDP). It works without a loop. Events on it report datagrams to receive.
    *
-   * @param options Where to bind it
+   * @param options The address to bind to
    * @returns The socket
    * @throws {EventError} `EADDRINUSE`, `EACCES`, …; `EV_UNSUPPORTED` where `capabilities.udp` is false
    */
@@ -505,10 +508,10 @@ export class EventBase {
   }
 
   /**
-   * Takes all events and watchers off the base; pending finalizers run before it returns. Sockets, bufferevents and
-   * listeners stay with their owners. A second call does nothing. libevent: `event_base_free`.
+   * Removes all events and watchers. Pending finalizers run before it returns. Sockets, bufferevents and listeners are
+   * not freed. A second call does nothing. libevent: `event_base_free`.
    *
-   * @throws {EventError} `EV_BUSY` for the base that `serve()` and `connect()` share when they are given none
+   * @throws {EventError} `EV_BUSY` for the base that `serve()` and `connect()` share
    */
   free(): void {
     if (this.#loop.shared) {

@@ -23,17 +23,17 @@ import { acceptorOf, type ListeningSocket } from "./listening_socket.ts";
 import { type Socket, socketOf } from "./socket.ts";
 
 /**
- * What a listener calls for each connection: itself, the socket, which is then yours to close, and the peer's address.
+ * A listener calls it for each connection, with itself, the socket and the peer's address. You must close the socket.
  *
  * libevent: `evconnlistener_cb`.
  */
 export type ListenerCallback = (listener: ConnListener, socket: Socket, address: Address) => void;
 
-/** What a listener calls when accepting fails. libevent: `evconnlistener_errorcb`. */
+/** A listener calls it when accepting fails. libevent: `evconnlistener_errorcb`. */
 export type ListenerErrorCallback = (listener: ConnListener, error: EventError) => void;
 
 const ALL_FLAGS = (1 << 10) - 1;
-/** The backlog that a negative number stands for (rule N1). */
+/** The backlog for a negative number (rule N1). */
 const DEFAULT_BACKLOG = 128;
 
 class AcceptEvent extends LoopEvent {
@@ -51,14 +51,13 @@ class AcceptEvent extends LoopEvent {
 }
 
 /**
- * Takes the connections of a listening socket and hands each to a callback.
+ * Accepts the connections of a listening socket and gives each to a callback.
  *
  * libevent: `struct evconnlistener`.
  *
  * @example
  * ```ts
  * import { ConnListener, EventBase, LEV_OPT_CLOSE_ON_FREE, LEV_OPT_REUSEABLE } from "trivent";
- *
  * const base = new EventBase();
  * const flags = LEV_OPT_CLOSE_ON_FREE | LEV_OPT_REUSEABLE;
  * const listener = await ConnListener.bind(base, (_listener, socket, address) => {
@@ -85,11 +84,11 @@ export class ConnListener {
   #freed = false;
 
   /**
-   * Takes the connections of a listening socket. libevent: `evconnlistener_new`.
+   * Makes a listener on a listening socket. libevent: `evconnlistener_new`.
    *
    * @param base The base whose loop calls back
-   * @param cb What to call; null for nothing yet: connections wait
-   * @param flags `LEV_OPT_` flags; those that are about binding have no effect on a socket that is bound
+   * @param cb The callback; null for none yet: connections wait
+   * @param flags `LEV_OPT_` flags; those for binding have no effect, because the socket is bound
    * @param _backlog Accepted as in C; the socket has its backlog already
    * @param socket The socket
    * @throws {RangeError} For unknown flags
@@ -125,18 +124,18 @@ export class ConnListener {
   }
 
   /**
-   * Binds, listens, and takes the connections. libevent: `evconnlistener_new_bind`.
+   * Binds, listens, and accepts connections. libevent: `evconnlistener_new_bind`.
    *
    * @param base The base whose loop calls back
-   * @param cb What to call; null for nothing yet: connections wait
+   * @param cb The callback; null for none yet: connections wait
    * @param flags `LEV_OPT_` flags
    * @param backlog How many connections may wait to be accepted; negative for 128
    * @param address Where to listen; port 0 lets the system choose one
    * @returns The listener; `listener.address` has the port
    * @throws {RangeError} For unknown flags, a backlog of 0, an IPv6 flag with an IPv4 address, `LEV_OPT_REUSEABLE` with
-   * a path, or an address that is none
-   * @throws {EventError} `EADDRINUSE`, `EADDRNOTAVAIL`, `EACCES`, …; `EV_UNSUPPORTED` for what the host can't do;
-   * `EV_FREED` when the base was freed
+   * a path, or an address that is not valid
+   * @throws {EventError} `EADDRINUSE`, `EADDRNOTAVAIL`, `EACCES`, …; `EV_UNSUPPORTED` for a flag that the runtime does
+   * not support; `EV_FREED` when the base was freed
    */
   static async bind(
     base: EventBase,
@@ -176,7 +175,10 @@ export class ConnListener {
     return new ConnListener(base, cb, flags, backlog, socket);
   }
 
-  /** Takes connections, those that have waited first. Enabled already, it does nothing. libevent: `evconnlistener_enable`. */
+  /**
+   * Accepts connections again, first those that have waited. If it is enabled, it does nothing. libevent:
+   * `evconnlistener_enable`.
+   */
   enable(): void {
     this.#live("enable a listener");
     this.#enabled = true;
@@ -184,9 +186,9 @@ export class ConnListener {
   }
 
   /**
-   * Leaves connections waiting: with the system where `capabilities.pauseAccept`. On any other host at most as many as the
-   * backlog says wait, besides those that had come before; further ones are closed, counted in `socket.rejected`, and told
-   * to the error callback once (`EV_BACKLOG_FULL`) until fewer wait. libevent: `evconnlistener_disable`.
+   * Leaves connections waiting. If `capabilities.pauseAccept` is true, they wait in the kernel. Otherwise the backlog
+   * is held, beside the connections that had come before. Further ones are closed, counted in `socket.rejected`, and
+   * reported to the error callback once (`EV_BACKLOG_FULL`) until fewer wait. libevent: `evconnlistener_disable`.
    */
   disable(): void {
     this.#enabled = false;
@@ -194,7 +196,7 @@ export class ConnListener {
   }
 
   /**
-   * Changes what is called; null lets connections wait. libevent: `evconnlistener_set_cb`.
+   * Sets the callback; with null, connections wait. libevent: `evconnlistener_set_cb`.
    *
    * @param cb The callback, or null
    */
@@ -206,9 +208,9 @@ export class ConnListener {
   }
 
   /**
-   * Sets what is called when accepting fails; the listener stays enabled. Without descriptors or memory (`EMFILE`,
-   * `ENFILE`, `ENOBUFS`, `ENOMEM`) accepting pauses, for longer and longer, and this is called once until a connection
-   * could be accepted again. It is also called with `EV_BACKLOG_FULL`: see `disable()`.
+   * Sets the callback for failures of accepting; the listener stays enabled. Without descriptors or memory (`EMFILE`,
+   * `ENFILE`, `ENOBUFS`, `ENOMEM`) accepting pauses for longer and longer, and the callback is called once until a
+   * connection could be accepted again. It is also called with `EV_BACKLOG_FULL`: see `disable()`.
    *
    * libevent: `evconnlistener_set_error_cb`.
    *
@@ -224,7 +226,7 @@ export class ConnListener {
     return this.#socket;
   }
 
-  /** Where it listens, the port that the system chose included. */
+  /** The address where it listens, with the port that the system chose. */
   get address(): Address {
     return this.#socket.address;
   }
@@ -234,7 +236,10 @@ export class ConnListener {
     return this.#base;
   }
 
-  /** Calls nothing any more; with `LEV_OPT_CLOSE_ON_FREE` the socket is closed, and with it the connections that wait. A second call does nothing. libevent: `evconnlistener_free`. */
+  /**
+   * Ends the listener: it calls no callback any more. With `LEV_OPT_CLOSE_ON_FREE` it closes the socket and the
+   * connections that wait. A second call does nothing. libevent: `evconnlistener_free`.
+   */
   free(): void {
     if (this.#freed) return;
     this.#freed = true;
@@ -276,7 +281,7 @@ export class ConnListener {
     this.#acceptor.taken = takes;
   }
 
-  /** Takes all that wait, one after the other (rule N3). */
+  /** Accepts all connections that wait, one after the other (rule N3). */
   #accept(): void {
     while (this.#enabled && this.#callback !== null && !this.#acceptor.closed) {
       let stream: ReturnType<Acceptor["accept"]>;

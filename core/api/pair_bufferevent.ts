@@ -1,4 +1,4 @@
-/** Two bufferevents that are each other's other end, in memory. */
+/** Two bufferevents that are connected in memory. */
 
 import { checkBoolean, checkInner } from "../checks.ts";
 import { type EventBase, loopOf } from "./event_base.ts";
@@ -6,11 +6,11 @@ import { type Names, readOptions } from "../names.ts";
 import { BufferEvent, checkOptions } from "./bufferevent.ts";
 import { PairCore } from "../bufferevent/pair_core.ts";
 
-/** What {@linkcode bufferEventPair} takes besides flags. */
+/** Options of {@linkcode bufferEventPair}. */
 export interface PairOptions {
   /**
-   * Whether freeing one end is the end for the other. With false the other end is not told, as in C, and what it writes
-   * stays in its output.
+   * Whether freeing one end is the end of file for the other. With false nothing is reported to the other end, as in C,
+   * and its later writes stay in its output.
    *
    * @default {true}
    */
@@ -20,23 +20,23 @@ export interface PairOptions {
 const PAIR_OPTIONS: Names<PairOptions> = { eofOnFree: true };
 
 /**
- * One end of a pair. What is written to it is in the input of its partner at once, when writing is enabled here and
- * reading there, up to the partner's high watermark; the callbacks come from the loop, the partner's read callback
- * before the write callback here. {@linkcode bufferEventPair} makes both ends.
+ * One end of a pair. Written bytes are in the partner's input at once, if writing is enabled here and reading there, up
+ * to the partner's high watermark. The loop calls the callbacks: the partner's read callback, then the write callback
+ * here. {@linkcode bufferEventPair} makes both ends.
  *
- * How it differs from the bufferevent of a socket:
- * - Its callbacks are always deferred: those of one pass come merged.
- * - Enabling writing with nothing to send calls nothing back.
- * - `flush()` has a meaning: `BEV_FLUSH` moves what waits, whatever is enabled and wherever the watermark stands;
- *   `BEV_FINISHED` besides tells the partner `BEV_EVENT_EOF`, and leaves what is enabled. Without a partner it throws
- *   `EV_UNSUPPORTED`.
+ * Differences from a bufferevent on a socket:
+ * - Its callbacks are always deferred: those of one pass are merged.
+ * - Enabling writing with nothing to send calls no callback.
+ * - `flush()` has an effect. `BEV_FLUSH` moves all output, whatever is enabled, and beyond the watermark.
+ *   `BEV_FINISHED` also gives the partner `BEV_EVENT_EOF`, and leaves its directions enabled. Without a partner it
+ *   throws `EV_UNSUPPORTED`.
  * - Setting the priority throws `EV_UNSUPPORTED`.
- * - Freeing one end is the end for the other, as when a peer closes its socket. The other end gets `BEV_EVENT_EOF` after
- *   all that has arrived; what it has in its output, or writes later, gives `BEV_EVENT_WRITING | BEV_EVENT_ERROR` with the
- *   code `EPIPE`. Output of the freed end that the other had no room for is lost: `close()` loses nothing. In C the other
- *   end is not told; the option `eofOnFree: false` gives that.
- * - When the timeout of `close()` cuts off output, or `pipe()` resets the end, the partner gets
- *   `BEV_EVENT_READING | BEV_EVENT_ERROR` with the code `ECONNRESET`.
+ * - Freeing one end is the end of file for the other, as if a peer had closed its socket. The other end gets
+ *   `BEV_EVENT_EOF` after all bytes that have arrived. Its output, present or later, gives `BEV_EVENT_WRITING |
+ *   BEV_EVENT_ERROR` with the code `EPIPE`. Output of the freed end that is still queued is lost; `close()` loses
+ *   nothing. In C nothing is reported; the option `eofOnFree: false` gives that.
+ * - If `close()` runs out of time with output left, or `pipe()` resets the end, the partner gets `BEV_EVENT_READING |
+ *   BEV_EVENT_ERROR` with the code `ECONNRESET`.
  *
  * libevent: a `struct bufferevent` of `bufferevent_pair_new`.
  */
@@ -56,24 +56,22 @@ export class PairBufferEvent<Ctx = unknown> extends BufferEvent<Ctx> {
 }
 
 /**
- * Makes two bufferevents that are each other's other end. Both begin with writing enabled and reading not.
+ * Makes two bufferevents that are connected with each other. At first writing is enabled on both, and reading is not.
  *
- * The bytes are moved, not copied. With nobody reading they stay in the writer's output, without a limit: `enable()`
- * reading, or look at `output.length`.
+ * The bytes are moved, not copied. If the partner does not read, they stay in the writer's output.
  *
  * libevent: `bufferevent_pair_new`.
  *
  * @param base The base whose loop calls back
- * @param options `BEV_OPT_` flags, for both; callbacks are deferred in any case
+ * @param options `BEV_OPT_` flags for both; callbacks are always deferred
  * @param pairOptions What happens at the end
  * @returns Both ends
- * @throws {RangeError} For options that are none
+ * @throws {RangeError} For unknown flags
  * @throws {EventError} `EV_FREED` when the base was freed
  *
  * @example
  * ```ts
  * import { bufferEventPair, EV_READ, EventBase } from "trivent";
- *
  * const base = new EventBase();
  * const [near, far] = bufferEventPair(base);
  * far.setCallbacks({

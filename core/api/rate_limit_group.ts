@@ -6,7 +6,7 @@ import { GroupCore } from "../bufferevent/rate_group.ts";
 import { checkConfig, checkDecrement, checkNumber, type TokenBucketConfig } from "../bufferevent/rate_limit.ts";
 import { type EventBase, loopOf } from "./event_base.ts";
 
-/** For `BufferEvent`: what is behind a group. */
+/** For `BufferEvent`: the engine of a group. */
 export function groupCoreOf(group: RateLimitGroup): GroupCore {
   return behind(group);
 }
@@ -19,18 +19,18 @@ function refuse(group: unknown): never {
 }
 
 /**
- * A rate limit that bufferevents share. Each of its members may move its part of what is left in the tick, over and
- * over while there is something left; who finds nothing waits for the next tick, in which who has had least goes first.
+ * A rate limit that bufferevents share. Each member may move its share of the bytes that are left in the tick, again
+ * and again while some are left. A member that finds none waits for the next tick; the member that has moved least then
+ * goes first.
  *
- * The loop of its base refills it: members may belong to other bases of the same host, as long as this one dispatches.
- * It keeps a loop from being empty only while members wait.
+ * The loop of its base refills it. Members may belong to other bases of the same runtime, as long as this one
+ * dispatches. It keeps the loop running only while members wait.
  *
  * libevent: `struct bufferevent_rate_limit_group`.
  *
  * @example
  * ```ts
  * import { bufferEventPair, EventBase, RateLimitGroup, TokenBucketConfig } from "trivent";
- *
  * const base = new EventBase();
  * const config = new TokenBucketConfig({ readRate: 100, readBurst: 100, writeRate: 1000, writeBurst: 1000 });
  * const group = new RateLimitGroup(base, config);
@@ -53,7 +53,7 @@ export class RateLimitGroup {
    *
    * @param base The base whose loop refills it
    * @param config The limits of all members together
-   * @throws {TypeError} When `config` is none
+   * @throws {TypeError} When `config` is not a configuration
    * @throws {EventError} `EV_FREED` when the base was freed
    */
   constructor(base: EventBase, config: TokenBucketConfig) {
@@ -82,12 +82,12 @@ export class RateLimitGroup {
   }
 
   /**
-   * Changes the limits, from now on. What is left in this tick is cut at the new burst, and not raised.
+   * Changes the limits, from now on. The bytes that are left in this tick are cut at the new burst, and not raised.
    *
    * libevent: `bufferevent_rate_limit_group_set_cfg`.
    *
    * @param config The new limits
-   * @throws {TypeError} When `config` is none
+   * @throws {TypeError} When `config` is not a configuration
    * @throws {EventError} `EV_FREED` after `free()`
    */
   setConfig(config: TokenBucketConfig): void {
@@ -97,13 +97,13 @@ export class RateLimitGroup {
   }
 
   /**
-   * Sets how many bytes a member may move at once at least, however many members there are; 64 at first. It is at most
-   * what a tick brings.
+   * Sets the least number of bytes that a member may move at once, however many members there are; 64 at first. It is
+   * at most the rate.
    *
    * libevent: `bufferevent_rate_limit_group_set_min_share`.
    *
    * @param bytes The least share; 0 for none
-   * @throws {RangeError} When it is no count of bytes
+   * @throws {RangeError} When it is not a count of bytes
    */
   setMinShare(bytes: number): void {
     checkNumber("the least share", bytes);
@@ -113,22 +113,28 @@ export class RateLimitGroup {
     this.#core.setMinShare(bytes);
   }
 
-  /** How many bytes can be read in this tick; not positive when there are none. libevent: `bufferevent_rate_limit_group_get_read_limit`. */
+  /**
+   * How many bytes can be read in this tick; 0 or less for none. libevent:
+   * `bufferevent_rate_limit_group_get_read_limit`.
+   */
   get readLimit(): number {
     return this.#core.level(EV_READ);
   }
 
-  /** How many bytes can be written in this tick; not positive when there are none. libevent: `bufferevent_rate_limit_group_get_write_limit`. */
+  /**
+   * How many bytes can be written in this tick; 0 or less for none. libevent:
+   * `bufferevent_rate_limit_group_get_write_limit`.
+   */
   get writeLimit(): number {
     return this.#core.level(EV_WRITE);
   }
 
   /**
-   * Takes bytes from what can be read, as if a member had read them. The level may become negative, so that several
-   * ticks pass before something can be read. libevent: `bufferevent_rate_limit_group_decrement_read`.
+   * Takes bytes from the read limit, as if a member had read them. The level may become negative; then several ticks
+   * pass before anything can be read. libevent: `bufferevent_rate_limit_group_decrement_read`.
    *
-   * @param bytes How many; negative to give some, beyond the burst if need be until the next tick
-   * @throws {RangeError} When it is no integer
+   * @param bytes How many; a negative number gives bytes, also beyond the burst until the next tick
+   * @throws {RangeError} When it is not an integer
    */
   decrementRead(bytes: number): void {
     checkDecrement(bytes);
@@ -136,10 +142,11 @@ export class RateLimitGroup {
   }
 
   /**
-   * Takes bytes from what can be written, as `decrementRead`. libevent: `bufferevent_rate_limit_group_decrement_write`.
+   * Takes bytes from the write limit, as `decrementRead` does for reading. libevent:
+   * `bufferevent_rate_limit_group_decrement_write`.
    *
-   * @param bytes How many; negative to give some
-   * @throws {RangeError} When it is no integer
+   * @param bytes How many; a negative number gives bytes
+   * @throws {RangeError} When it is not an integer
    */
   decrementWrite(bytes: number): void {
     checkDecrement(bytes);
@@ -158,7 +165,7 @@ export class RateLimitGroup {
   }
 
   /**
-   * Ends it. A second call does nothing. libevent: `bufferevent_rate_limit_group_free`.
+   * Frees the group. A second call does nothing. libevent: `bufferevent_rate_limit_group_free`.
    *
    * @throws {EventError} `EV_BUSY` while it has members: they leave with `leaveRateLimitGroup()` or `free()`
    */

@@ -42,7 +42,7 @@ export class SocketBufferEvent<Ctx = unknown> extends BufferEvent<Ctx> {
    * @param base The base whose loop calls back
    * @param socket A socket, connected or connecting; null to `connect()` or `setSocket()` later: writes wait until then
    * @param options `BEV_OPT_` flags
-   * @throws {RangeError} For options that are none
+   * @throws {RangeError} For unknown flags
    */
   constructor(base: EventBase, socket: Socket | null, options: number = 0) {
     checkOptions(options);
@@ -50,17 +50,17 @@ export class SocketBufferEvent<Ctx = unknown> extends BufferEvent<Ctx> {
   }
 
   /**
-   * Connects. `BEV_EVENT_CONNECTED` is told when it is through, then what was written flows; `BEV_EVENT_ERROR`, once and
-   * with the reason, when it failed. The write timeout, if one is set, ends the attempt with
-   * `BEV_EVENT_WRITING | BEV_EVENT_TIMEOUT`.
+   * Connects. When the connection is there, the event callback gets `BEV_EVENT_CONNECTED`, and then the output leaves.
+   * If the attempt fails, it gets `BEV_EVENT_ERROR` once, with the reason. The write timeout, if one is set, ends the
+   * attempt with `BEV_EVENT_WRITING | BEV_EVENT_TIMEOUT`.
    *
    * libevent: `bufferevent_socket_connect`, `bufferevent_socket_connect_hostname`.
    *
-   * @param address Where to: a numeric address or a host name with a port, or a path
-   * @param options More of the same, such as `timeoutMs` and `signal`
-   * @throws {RangeError} When the address is none
-   * @throws {EventError} `EISCONN` when there is a connection, `EALREADY` while one is being made, `EV_UNSUPPORTED` when
-   * the host can't do what an option asks for
+   * @param address A numeric address or a host name with a port, or a path
+   * @param options Further options, such as `timeoutMs` and `signal`
+   * @throws {RangeError} When the address is not valid
+   * @throws {EventError} `EISCONN` when there is a connection, `EALREADY` while one is being made, `EV_UNSUPPORTED`
+   * when the runtime lacks what an option needs
    */
   connect(address: ConnectOptions, options?: ConnectOptions): void {
     const core = socketCoreOf(this);
@@ -80,28 +80,28 @@ export class SocketBufferEvent<Ctx = unknown> extends BufferEvent<Ctx> {
   }
 
   /**
-   * Changes the connection to TLS. What was written before leaves in the clear, what is written after is protected.
-   * `BEV_EVENT_CONNECTED` is told when the handshake is through; `BEV_EVENT_ERROR`, once and with the reason, when it has
-   * failed: `ERR_TLS_CERT` (the peer's certificate is not accepted), `ERR_TLS_HANDSHAKE` (anything else), `ETIMEDOUT`,
-   * `ERR_TLS_OPTIONS` (our certificate or key can't be used). `close()` meanwhile waits for the handshake if something is
-   * to be sent; otherwise it gives the handshake up, as `free()` does.
+   * Changes the connection to TLS. Output that was written before leaves in the clear; later output is protected. After
+   * the handshake the event callback gets `BEV_EVENT_CONNECTED`. If the handshake fails, it gets `BEV_EVENT_ERROR`
+   * once, with the reason: `ERR_TLS_CERT` (the peer's certificate is not accepted), `ERR_TLS_OPTIONS` (our certificate
+   * or key cannot be used), `ETIMEDOUT`, or `ERR_TLS_HANDSHAKE` (anything else). `close()` during the handshake waits
+   * for it if there is output; otherwise it gives the handshake up, as `free()` does.
    *
-   * Call it when all that came before has been read: bytes that an attacker has put behind the request would else be
-   * taken for protected ones (CVE-2011-0411). What arrives after the call belongs to the handshake.
+   * Call it when all input has been read. Otherwise bytes that an attacker has put behind the request would look like
+   * protected ones (CVE-2011-0411). Bytes that arrive after the call belong to the handshake.
    *
    * libevent: `bufferevent_openssl_filter_new`.
    *
-   * @param options Certificate, key, authorities; the role, where it is not that of the one who has connected
+   * @param options Certificate, key, authorities, and the role. By default the end that has connected is the client
    * @throws {EventError} `ERR_TLS_PLAINTEXT` when input has not been read, `ENOTCONN` without a connection, `EALREADY`
-   * when it has TLS or is being made, `EV_UNSUPPORTED` when the host can't
-   * @throws {TypeError} For a value of a wrong type; without a certificate or key as the server
-   * @throws {RangeError} For one that is out of range
+   * when it has TLS or is being made, `EV_UNSUPPORTED` when the runtime cannot do it
+   * @throws {TypeError} For a value of a wrong type, or a server without a certificate or key
+   * @throws {RangeError} For a value that is out of range
    */
   startTls(options: StartTlsOptions = {}): void {
     socketCoreOf(this).startTls(options);
   }
 
-  /** What the TLS handshake has found; undefined without TLS and until the handshake is through. */
+  /** The result of the TLS handshake; undefined without TLS and until the handshake is done. */
   get tls(): TlsInfo | undefined {
     return socketCoreOf(this).known?.binding?.tls;
   }
@@ -123,15 +123,15 @@ export class SocketBufferEvent<Ctx = unknown> extends BufferEvent<Ctx> {
   }
 
   /**
-   * Takes another socket in place of the present one, which is neither closed nor read any more. libevent: `bufferevent_setfd`.
+   * Replaces the socket. The present one is neither closed nor read any more. libevent: `bufferevent_setfd`.
    *
-   * @param socket The socket, or null for none: timeouts then stop until a direction is enabled again
+   * @param socket The socket, or null. With null, timeouts stop until a direction is enabled again
    */
   setSocket(socket: Socket | null): void {
     socketCoreOf(this).setStream(socket === null ? null : streamOf(socket));
   }
 
-  /** Ends at once, with a RST where `capabilities.reset`, and frees. What has not left is lost. */
+  /** Ends at once, with a RST if `capabilities.reset`, and frees. Output that has not left is lost. */
   reset(): void {
     socketCoreOf(this).reset();
   }
@@ -141,7 +141,7 @@ function socketCoreOf<Ctx>(bev: SocketBufferEvent<Ctx>): SocketCore {
   return coreOf(bev as BufferEvent) as SocketCore;
 }
 
-/** Options of connecting without those that are undefined: they do not take the place of others. */
+/** The options without those that are undefined, so that they do not replace others. */
 function connectOptions(options: ConnectOptions): ConnectOptions {
   return readOptions("connect", options, CONNECT_OPTIONS);
 }
