@@ -3,7 +3,7 @@
 import { checkInner } from "../checks.ts";
 import { CommonQueue } from "../loop/common_queue.ts";
 
-/** For the classes of this folder: the queue behind a common timeout; null for anything else. */
+/** For the classes of this folder: the queue of a common timeout; null for anything else. */
 export function queueOf(timeout: unknown): CommonQueue | null {
   return typeof timeout === "object" && timeout !== null ? behind(timeout) : null;
 }
@@ -16,7 +16,8 @@ function none(): null {
 }
 
 /**
- * A duration that many events of a base share; what `EventBase.initCommonTimeout()` gives and `EventHandle.add()` takes.
+ * A duration that many events of a base share. `EventBase.initCommonTimeout()` makes it, and `EventHandle.add()` takes
+ * it.
  *
  * libevent: the tagged `struct timeval` of `event_base_init_common_timeout`.
  */

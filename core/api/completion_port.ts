@@ -1,4 +1,4 @@
-/** Waiting in the style of Windows' I/O completion ports: operations are begun first, and their completions taken. */
+/** Waiting in the style of Windows' I/O completion ports: begin operations, then take their completions. */
 
 import { show } from "../checks.ts";
 import { EventError } from "../errors.ts";
@@ -10,30 +10,29 @@ import type { Overlapped } from "./overlapped.ts";
 import { checkWait, type WaitOptions } from "../poll/wait.ts";
 import { CompletionQueue } from "../poll/completion_queue.ts";
 
-/** An operation that has completed, or what was posted. Windows: what `GetQueuedCompletionStatus` gives. */
+/** A completed operation, or a posted completion. Windows: the result of `GetQueuedCompletionStatus`. */
 export interface Completion<Key = unknown> {
-  /** What the socket was associated with, or what was posted. */
+  /** The key of the socket, or the posted key. */
   key: Key;
   /** How many bytes were transferred; 0 for a receive when the peer has finished. */
   bytes: number;
-  /** The status of the operation; null for what was posted. */
+  /** The status of the operation; null for a posted completion. */
   overlapped: Overlapped | null;
-  /** Why the operation failed, or null. */
+  /** The error of the operation, or null. */
   error: EventError | null;
 }
 
 /**
- * A queue of completions that any number of waiters take from, each completion once. It needs no loop, and keeps the
- * process alive no longer than its sockets do.
+ * A queue of completions. Any number of waiters take from it, and each completion is taken once. It needs no loop. It
+ * does not keep the process alive; its sockets do.
  *
- * It holds what has completed and nobody has taken: as many completions as operations were begun, and what was posted.
+ * It holds the completions that nobody has taken: at most one for each operation, and those that were posted.
  *
  * Windows: `CreateIoCompletionPort`.
  *
  * @example
  * ```ts
  * import { CompletionPort, EventBase, Overlapped } from "trivent";
- *
  * const base = new EventBase();
  * const listening = await base.listen({ hostname: "127.0.0.1", port: 0 });
  * const port = new CompletionPort<string>(base);
@@ -61,11 +60,11 @@ export class CompletionPort<Key = unknown> {
   }
 
   /**
-   * Lets the completions of a socket come here, as long as it and the port are open. Windows: `CreateIoCompletionPort`
-   * with a handle.
+   * Sends the completions of a socket to this port, as long as both are open. Windows: `CreateIoCompletionPort` with a
+   * handle.
    *
    * @param source The socket
-   * @param key Comes back with each completion
+   * @param key A value that comes with each completion
    * @throws {EventError} `EEXIST` when the socket has a port, `EBADF` when it or the port was closed
    */
   associate(source: Pollable, key: Key): void {
@@ -80,10 +79,10 @@ export class CompletionPort<Key = unknown> {
   }
 
   /**
-   * Puts a completion of your own into the queue. Windows: `PostQueuedCompletionStatus`.
+   * Adds a completion of your own to the queue. Windows: `PostQueuedCompletionStatus`.
    *
-   * @param key Comes back
-   * @param bytes Comes back; 0 by default
+   * @param key The key of the completion
+   * @param bytes The number of bytes of the completion; 0 by default
    * @throws {EventError} `EBADF` when the port was closed
    * @throws {RangeError} When `bytes` is not an integer, 0 or more
    */
@@ -96,11 +95,11 @@ export class CompletionPort<Key = unknown> {
   }
 
   /**
-   * Waits for a completion and takes it. Several callers may wait: they are served in their order.
+   * Waits for a completion and takes it. Several callers may wait. They are served in their order.
    *
    * Windows: `GetQueuedCompletionStatus`.
    *
-   * @param timeoutMs How long to wait, in milliseconds; 0 only looks, undefined waits for ever
+   * @param timeoutMs How long to wait, in milliseconds; 0 does not wait, undefined waits for ever
    * @param options `signal`: aborting it rejects with its reason
    * @returns The completion; null when the time is over
    * @throws {EventError} `EBADF` when the port was closed, `ECANCELED` when it is closed meanwhile
@@ -112,8 +111,8 @@ export class CompletionPort<Key = unknown> {
   }
 
   /**
-   * Ends the port and the waits for it, which reject with `ECANCELED`; completions that nobody took are dropped. The
-   * sockets stay open, and their operations go on. A second call does nothing.
+   * Closes the port. Waits reject with `ECANCELED`, and completions that nobody took are dropped. The sockets stay
+   * open, and their operations go on. A second call does nothing.
    */
   close(): void {
     this.#queue.close();

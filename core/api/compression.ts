@@ -1,5 +1,5 @@
 /**
- * Filters that compress what is written and take apart what arrives, by what the host has for it.
+ * Filters that compress output and decompress input, with the compression of the runtime.
  *
  * @module
  */
@@ -16,24 +16,26 @@ import { FilterBufferEvent } from "./filter_bufferevent.ts";
 
 /** Options of {@linkcode compress}. */
 export interface CompressionOptions {
-  /** How hard to try: 0 to 9, of brotli 0 to 11. @default {6, of brotli 5} */
+  /** The level: 0 to 9, for brotli 0 to 11. @default {6, of brotli 5} */
   level?: number | undefined;
   /**
-   * Whether all that is written in a turn leaves with it, at the price of some compression, rather than with
-   * `flush(EV_WRITE, BEV_FLUSH)`.
+   * Whether the output of a turn leaves at its end, without `flush(EV_WRITE, BEV_FLUSH)`. This costs some compression.
    *
    * @default {false}
    */
   autoFlush?: boolean | undefined;
-  /** The host that compresses; by default the one that the program runs on. */
+  /** The runtime that compresses; by default the one that the program runs on. */
   runtime?: Runtime | undefined;
 }
 
 /** Options of {@linkcode decompress}. */
 export interface DecompressionOptions {
-  /** How many bytes may come out of a stream in all; further ones are an error, `EV_DECOMPRESSED_TOO_LONG`. @default {Infinity} */
+  /**
+   * The largest number of decompressed bytes. Further ones are an error, `EV_DECOMPRESSED_TOO_LONG`. @default
+   * {Infinity}
+   */
   maxDecompressedBytes?: number | undefined;
-  /** The host that decompresses; by default the one that the program runs on. */
+  /** The runtime that decompresses; by default the one that the program runs on. */
   runtime?: Runtime | undefined;
 }
 
@@ -54,49 +56,50 @@ const FILTER_OPTIONS: Names<CompressionFilterOptions> = {
 };
 const BOTH_FORMATS: Names<BothFormats> = { read: true, write: true };
 
-/** The format of each direction; null to leave its bytes as they are. */
+/** The format of each direction; null to leave its bytes unchanged. */
 interface BothFormats {
   read: CompressionFormat | null;
   write: CompressionFormat | null;
 }
 
-/** The high watermark of reading that a new filter gets: what a few bytes become is read no faster than it is taken. */
+/**
+ * The high watermark of reading of a new filter, so that a few bytes that become many are decompressed only as fast as
+ * they are read.
+ */
 const READ_HIGH = 64 * 1024;
-/** The most that is looked at in one step. */
+/** The largest input of one step. */
 const INPUT_BYTES = 64 * 1024;
 
 const NOTHING: Uint8Array = /* @__PURE__ */ new Uint8Array(0);
-/** Where the output of a step lies until it is copied to its buffer, at once. */
+/** The memory for the output of a step, until it is copied. */
 const scratch: Uint8Array = /* @__PURE__ */ new Uint8Array(32 * 1024);
 
 /**
- * A layer that decompresses what arrives and compresses what is written, such as {@linkcode FilterBufferEvent} with
- * {@linkcode decompress} and {@linkcode compress}. Its high watermark of reading is 64 KiB, and can be set.
+ * A layer that decompresses input and compresses output: a {@linkcode FilterBufferEvent} with {@linkcode decompress}
+ * and {@linkcode compress}. Its high watermark of reading is 64 KiB at first.
  *
- * - What is written is held back until there is enough of it, for as long as it likes: `flush(EV_WRITE, BEV_FLUSH)` lets
- *   all of it leave, as `autoFlush` does in every turn. `shutdown()` and `close()` end the compressed stream and lose
- *   nothing.
- * - A compressed stream that is corrupt is told as `BEV_EVENT_READING | BEV_EVENT_ERROR` with the code
- *   `EV_COMPRESSED_INVALID`, after all that came out before; so are bytes behind its end, but for zeros after gzip. If the
- *   fault is inside a block, up to 32 KiB that were made of this block may be missing before the error. When
- *   the end of file comes inside it, that is told in place of the end of file, as `EV_COMPRESSED_TRUNCATED`. No byte at
- *   all is no stream, and not an error.
- * - However much a few bytes become, no more of it is in memory than the high watermark says, and 32 KiB.
- * - The members of a gzip stream are one stream.
- * - A compressor takes some 256 KiB from the first byte on, a decompressor 32 KiB; of brotli up to 16 MiB, as the peer
- *   says.
+ * - The compressor holds output back until it has enough. `flush(EV_WRITE, BEV_FLUSH)` makes all of it leave;
+ *   `autoFlush` does that in every turn. `shutdown()` and `close()` end the compressed data and lose nothing.
+ * - Corrupt input gives `BEV_EVENT_READING | BEV_EVENT_ERROR` with the code `EV_COMPRESSED_INVALID`, after all bytes
+ *   that were decompressed before. Bytes behind the end give the same, except for zeros after gzip. If the fault is
+ *   inside a block, up to 32 KiB of that block may be missing. If the end of file comes too early, the error is
+ *   `EV_COMPRESSED_TRUNCATED`, in place of the end of file. Input without a single byte is not an error.
+ * - Decompressed bytes never use more memory than the high watermark and 32 KiB.
+ * - Several gzip members are read as one.
+ * - A compressor uses about 256 KiB from the first byte on, a decompressor 32 KiB, for brotli up to 16 MiB as the peer
+ *   chooses.
  *
- * @param underlying What is below; its callbacks are the filter's from now on
- * @param format The format in both directions, or of each: null to leave the bytes of a direction as they are
- * @param options How to compress, and what is let in
- * @returns The layer; stacked and closed as every filter
+ * @param underlying The bufferevent below; the filter replaces its callbacks
+ * @param format The format of both directions, or of each; null leaves the bytes of a direction unchanged
+ * @param options The level, the limit and flags
+ * @returns The layer; it is stacked and closed like every filter
  * @throws {RangeError} When a format is unknown, or an option out of range
- * @throws {EventError} `EV_UNSUPPORTED` where the host can't compress; `EV_BUSY` and `EV_FREED` as `FilterBufferEvent`
+ * @throws {EventError} `EV_UNSUPPORTED` when the runtime cannot compress; `EV_BUSY` and `EV_FREED` as
+ * `FilterBufferEvent`
  *
  * @example
  * ```ts
  * import { bufferEventPair, compressionFilter, EventBase } from "trivent";
- *
  * const base = new EventBase();
  * const [near, far] = bufferEventPair(base);
  * const sender = compressionFilter(near, "gzip");
@@ -138,28 +141,29 @@ export function compressionFilter<Ctx = unknown>(
 }
 
 /**
- * Makes a filter that compresses. Each is for one direction of one bufferevent; it holds bytes back until it is called
- * with `BEV_FLUSH`, or `BEV_FINISHED`, which ends the compressed stream: what comes then begins another.
+ * Makes a filter function that compresses. Use each for one direction of one bufferevent. It holds bytes back until it
+ * is called with `BEV_FLUSH` or `BEV_FINISHED`. The latter ends the compressed data; later bytes begin anew.
  *
  * @param format The format
- * @param options How
+ * @param options The level
  * @returns The filter
  * @throws {RangeError} When the format is unknown, or the level out of range
- * @throws {EventError} `EV_UNSUPPORTED` where the host can't compress
+ * @throws {EventError} `EV_UNSUPPORTED` when the runtime cannot compress
  */
 export function compress(format: CompressionFormat, options: CompressionOptions = {}): BufferEventFilter {
   return filterOf(new Compressing(format, readOptions("compress", options, COMPRESSION_OPTIONS)));
 }
 
 /**
- * Makes a filter that decompresses. Each is for one direction of one bufferevent. It keeps to its limit. What
- * {@linkcode compressionFilter} says about errors holds for it; give the filter that has it a high watermark of reading.
+ * Makes a filter function that decompresses. Use each for one direction of one bufferevent, and give that bufferevent a
+ * high watermark of reading. It never makes more bytes than the limit it gets. Its errors are those of {@linkcode
+ * compressionFilter}.
  *
  * @param format The format
- * @param options What is let in
+ * @param options The limit
  * @returns The filter
  * @throws {RangeError} When the format is unknown, or the limit is negative or fractional
- * @throws {EventError} `EV_UNSUPPORTED` where the host can't decompress
+ * @throws {EventError} `EV_UNSUPPORTED` when the runtime cannot decompress
  */
 export function decompress(format: CompressionFormat, options: DecompressionOptions = {}): BufferEventFilter {
   return filterOf(new Decompressing(format, readOptions("decompress", options, DECOMPRESSION_OPTIONS)));
@@ -174,20 +178,20 @@ function filterOf(transformer: Compressing | Decompressing): BufferEventFilter {
   return filter;
 }
 
-/** What the hosts are known to be able to do. */
+/** The formats that the runtimes support. */
 const able: WeakMap<Runtime, Set<string>> = new WeakMap();
 
-/** One stream, begun when it is needed: who has nothing to say takes no memory. */
+/** One compressed stream. It is begun when it is needed, so a silent connection uses no memory. */
 abstract class Transformer {
-  /** Why it can't go on. */
+  /** The error that ended it. */
   error: EventError | null = null;
   /** How many bytes the last step made. */
   protected made = 0;
   readonly #make: () => Compressor;
   #compressor: Compressor | null = null;
   /**
-   * How many bytes at the front of the source have been taken already. One is left there while there may be output to
-   * come, since a filter is only called on while there is a source.
+   * How many bytes at the front of the source have been consumed already. One stays there while output may come,
+   * because a filter is called only while it has a source.
    */
   #owed = 0;
 
@@ -216,7 +220,7 @@ abstract class Transformer {
     return this.#compressor ??= this.#make();
   }
 
-  /** The stream is over: the next byte begins another. */
+  /** The stream has ended. The next byte begins another. */
   protected end(): void {
     this.close();
     this.#owed = 0;
@@ -233,11 +237,11 @@ abstract class Transformer {
   }
 
   /**
-   * Does one step with what lies at the front of the source, and moves what came of it.
+   * Does one step with the front of the source, and moves the result.
    *
-   * @param most How many bytes may come of it
-   * @param keep How many of those are moved
-   * @returns How many were given to it
+   * @param most The largest number of bytes of the result
+   * @param keep How many of these are moved
+   * @returns How many bytes it was given
    */
   protected step(source: EvBuffer, destination: EvBuffer, most: number, keep: number = Infinity): number {
     const front = source.pullup(Math.min(source.contiguousSpace, INPUT_BYTES)) ?? NOTHING;

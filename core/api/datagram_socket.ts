@@ -15,15 +15,14 @@ import { Pollable } from "./pollable.ts";
 const MAX_DATAGRAM = 65507;
 
 /**
- * A non-blocking datagram socket (UDP). Datagrams that have arrived wait in a queue of about 200 KiB; when nobody takes
+ * A non-blocking datagram socket (UDP). Datagrams that have arrived wait in a queue of about 200 KiB. If nobody takes
  * them, further ones are lost and counted.
  *
- * libevent: what a datagram `evutil_socket_t`, `sendto` and `recvfrom` are.
+ * libevent: a datagram `evutil_socket_t` with `sendto` and `recvfrom`.
  *
  * @example
  * ```ts
  * import { EAGAIN, EV_READ, EventBase } from "trivent";
- *
  * const base = new EventBase();
  * if (base.runtime.capabilities.udp) {
  *   const socket = await base.datagram({ hostname: "127.0.0.1" });
@@ -50,10 +49,10 @@ export class DatagramSocket extends Pollable {
   /**
    * Opens a socket, as `EventBase.datagram()` does.
    *
-   * @param runtime The host
-   * @param options Where to bind it
+   * @param runtime The runtime
+   * @param options The address to bind to
    * @returns The socket
-   * @throws {EventError} `EADDRINUSE`, `EACCES`, …; `EV_UNSUPPORTED` where `capabilities.udp` is false
+   * @throws {EventError} `EADDRINUSE`, `EACCES`, …; `EV_UNSUPPORTED` if `capabilities.udp` is false
    */
   static async open(runtime: Runtime, options: DatagramOptions = {}): Promise<DatagramSocket> {
     const doing = "open a datagram socket";
@@ -71,12 +70,15 @@ export class DatagramSocket extends Pollable {
     return new DatagramSocket(source);
   }
 
-  /** Where it is bound, the port that the system chose included. Still there after `close()`. libevent: `getsockname`. */
+  /**
+   * The address that it is bound to, with the port that the system chose. It stays after `close()`. libevent:
+   * `getsockname`.
+   */
   get address(): InetAddress {
     return (this.#source.binding as DatagramBinding).address;
   }
 
-  /** How many datagrams were lost because nobody took them from the queue. Those that the system lost are not known. */
+  /** How many datagrams were lost because the queue was full. Datagrams that the system lost are not counted. */
   get dropped(): number {
     return this.#source.dropped;
   }
@@ -86,11 +88,12 @@ export class DatagramSocket extends Pollable {
    *
    * libevent: `sendto`.
    *
-   * @param data Its bytes, at most 65507; a string is sent as UTF-8
-   * @param to Where to: a numeric address
-   * @returns Its length, or `EAGAIN` when there is no room
-   * @throws {RangeError} When the datagram is too large, or the address is none
-   * @throws {EventError} `EBADF` once closed; `EAFNOSUPPORT` for an IPv6 address when the socket has an IPv4 one
+   * @param data The bytes, at most 65507; a string is sent as UTF-8
+   * @param to The address to send to, numeric
+   * @returns The number of bytes, or `EAGAIN` when the queue is full
+   * @throws {RangeError} When the datagram is too large, or the address is not valid
+   * @throws {EventError} `EBADF` after `close()`; `EAFNOSUPPORT` for an IPv6 address when the socket has an IPv4
+   * address
    */
   sendTo(data: Uint8Array | string, to: { hostname: string; port: number }): number {
     // A copy in any case; not slice(), which on a Buffer makes a view.
@@ -118,7 +121,7 @@ export class DatagramSocket extends Pollable {
    * libevent: `recvfrom`.
    *
    * @returns The datagram, or `EAGAIN` when none waits
-   * @throws {EventError} What sending or receiving failed with, once; `EBADF` once closed
+   * @throws {EventError} The failure of sending or receiving, once; `EBADF` after `close()`
    */
   recvFrom(): Datagram | typeof EAGAIN {
     if (this.#source.closed) {
@@ -127,12 +130,14 @@ export class DatagramSocket extends Pollable {
     return this.#source.receive();
   }
 
-  /** Closes the socket and deletes its events; what has not been received is dropped. A second call does nothing. */
+  /**
+   * Closes the socket and deletes its events. Datagrams that were not received are dropped. A second call does nothing.
+   */
   close(): void {
     this.#source.close();
   }
 
-  /** Lets the socket keep the process alive, as it does at first. */
+  /** Makes the socket keep the process alive, which is the default. */
   ref(): void {
     this.#source.binding?.ref();
   }
@@ -148,7 +153,10 @@ export class DatagramSocket extends Pollable {
   }
 }
 
-/** Where a datagram goes. No names are checked: it is asked for each, and is often an address that has more. */
+/**
+ * The address of a datagram. Names of options are not checked, because this runs for each datagram, and an address may
+ * have more fields.
+ */
 function endpointOf(to: { hostname: string; port: number }): { hostname: string; port: number } {
   try {
     const { hostname, port } = to;

@@ -1,4 +1,4 @@
-/** The public face of an event. */
+/** The public class of an event. */
 
 import { checkInteger, show } from "../checks.ts";
 import { EV_CLOSED, EV_ET, EV_FINALIZE, EV_PERSIST, EV_READ, EV_SIGNAL, EV_TIMEOUT, EV_WRITE } from "../flags.ts";
@@ -11,7 +11,8 @@ import { ACTIVE, AFTER_POLL, CLOSED, FREED, INSERTED, LoopEvent } from "../loop/
 import { Source } from "../loop/source.ts";
 
 /**
- * What an event calls: its source (a signal's name, or null), why it is active, and the event.
+ * The callback of an event. It gets the source (a signal's name, or null), the flags for which the event is active, and
+ * the event.
  *
  * libevent: `event_callback_fn`.
  */
@@ -19,7 +20,7 @@ export type EventCallback = (source: Pollable | string | null, what: number, eve
 
 const KNOWN = EV_TIMEOUT | EV_READ | EV_WRITE | EV_SIGNAL | EV_PERSIST | EV_ET | EV_FINALIZE | EV_CLOSED;
 
-/** The engine's part of an `EventHandle`, which is the same object: what one timer costs is one allocation. */
+/** The engine of an `EventHandle`. Both are the same object, so a timer costs one allocation. */
 class UserEvent extends LoopEvent {
   declare callback: EventCallback;
 
@@ -45,19 +46,19 @@ class UserEvent extends LoopEvent {
 }
 
 /**
- * What an {@linkcode EventHandle} is for the loop. It has nothing for programs, and is exported only because every class
- * that a public one extends is.
+ * The base class of {@linkcode EventHandle}. It has nothing for programs. It is exported only because a public class
+ * extends it.
  */
 export const EventCore: new (...args: unknown[]) => object = UserEvent as unknown as new (
   ...args: unknown[]
 ) => object;
 
-/** The engine's part of an event of the user's. */
+/** The engine of a program's event. */
 function inner(handle: EventHandle): UserEvent {
   return handle as unknown as UserEvent;
 }
 
-/** For `EventBase`: the user's handle of a loop's event, if it has one. */
+/** For `EventBase`: the public object of a loop's event, if it has one. */
 export function handleOf(event: LoopEvent): EventHandle | null {
   return event instanceof UserEvent ? event as unknown as EventHandle : null;
 }
@@ -69,14 +70,13 @@ export function checkTimeout(doing: string, ms: number): void {
 }
 
 /**
- * A condition and a callback: what `EventBase.event()`, `timer()` and `signal()` give. It does nothing until `add()`.
+ * A condition and a callback. `EventBase.event()`, `timer()` and `signal()` make it. It does nothing until `add()`.
  *
  * libevent: `struct event`. (`Event` is a global of every runtime, hence the name.)
  *
  * @example
  * ```ts
  * import { EventBase } from "trivent";
- *
  * const base = new EventBase();
  * base.timer(() => console.log("tick")).add(10);
  * await base.dispatch();
@@ -89,8 +89,8 @@ export class EventHandle extends EventCore {
    * @param base The base that it belongs to
    * @param source A socket, the name of a signal (with `EV_SIGNAL`), or null
    * @param what `EV_READ`, `EV_WRITE`, `EV_CLOSED` or `EV_SIGNAL`, with `EV_PERSIST` and `EV_ET`; 0 for a timer
-   * @param cb What to call
-   * @throws {RangeError} When the flags can't go together
+   * @param cb The callback
+   * @throws {RangeError} When the flags exclude each other
    * @throws {TypeError} When an argument is of the wrong type
    */
   constructor(base: EventBase, source: Pollable | string | null, what: number, cb: EventCallback) {
@@ -101,15 +101,16 @@ export class EventHandle extends EventCore {
   /**
    * Makes the event pending. O(log n) in the number of timers with a timeout, else O(1).
    *
-   * Without a timeout an earlier one stays as it is, and an event that waits for time alone is not added. A negative
-   * timeout fires at once. A persistent event is re-armed with the timeout each time it fires; a timeout of 0 is not.
+   * Without a timeout, an earlier one stays, and an event that waits only for time is not added. A negative timeout
+   * fires at once. A persistent event is re-armed with the timeout each time it fires, unless the timeout is 0.
    *
    * libevent: `event_add`.
    *
-   * @param timeout Milliseconds from now, or a common timeout of this base. In a callback it counts from the host's
-   * clock, which one callback reads once, and not from `base.now()`, the time of the turn
+   * @param timeout Milliseconds from now, or a common timeout of this base. In a callback it counts from the runtime's
+   * clock, which one callback reads once, not from `base.now()`
    * @throws {EventError} `EV_FINALIZED` after `finalize()`, `EV_FREED` after `free()`, `EV_UNSUPPORTED` for a signal
-   * that the host can't catch, `EV_BUSY` for a socket that has events of another base, `EBADF` for one that was closed
+   * that the runtime cannot catch, `EV_BUSY` for a socket that has events of another base, `EBADF` for one that was
+   * closed
    * @throws {RangeError} When the timeout is not finite, or is a common timeout of another base
    */
   add(timeout?: number | CommonTimeout): void {
@@ -149,7 +150,7 @@ export class EventHandle extends EventCore {
   }
 
   /**
-   * Forgets the timeout and keeps the rest; a callback whose time has already come still runs.
+   * Forgets the timeout and keeps the rest. A callback whose time has already come still runs.
    *
    * libevent: `event_remove_timer`.
    */
@@ -159,12 +160,12 @@ export class EventHandle extends EventCore {
   }
 
   /**
-   * Makes the event active, pending or not: its callback runs in the loop, later. On an active event `what` is added to
-   * why it is. After `finalize()` or `free()` it does nothing.
+   * Makes the event active, pending or not. Its callback runs later, in the loop. If the event is active, `what` is
+   * added to its flags. After `finalize()` or `free()` it does nothing.
    *
    * libevent: `event_active`.
    *
-   * @param what What the callback is to be told, such as `EV_READ`
+   * @param what The flags for the callback, such as `EV_READ`
    * @throws {TypeError} When `what` is not an integer
    */
   activate(what: number): void {
@@ -174,7 +175,7 @@ export class EventHandle extends EventCore {
   }
 
   /**
-   * Gives the subset of `what` for which the event is pending or active.
+   * Returns the subset of `what` for which the event is pending or active.
    *
    * libevent: `event_pending`.
    *
@@ -187,18 +188,17 @@ export class EventHandle extends EventCore {
   }
 
   /**
-   * Lets the event no longer keep the loop running: `dispatch()` ends when all that is left is unref'd. While the loop
-   * runs for something else, the event is called as before. What is active already still runs.
+   * Makes the event not keep the loop running: `dispatch()` ends when only such events are left. While the loop runs
+   * for something else, the event is called as before. If it is already active, it still runs.
    *
-   * An unref'd timer or signal does not keep the process alive either. A socket does that by itself as long as it is
-   * open, with or without events: `Socket.unref()` and `ListeningSocket.unref()` are for that.
+   * After `unref()` a timer or signal does not keep the process alive either. An open socket keeps it alive, with or
+   * without events: see `Socket.unref()` and `ListeningSocket.unref()`.
    *
    * libevent: none.
    *
    * @example
    * ```ts
    * import { EV_PERSIST, EventBase } from "trivent";
-   *
    * const base = new EventBase();
    * const tick = base.event(null, EV_PERSIST, () => console.log("still at work"));
    * tick.add(1000);
@@ -212,7 +212,7 @@ export class EventHandle extends EventCore {
     event.loop.setHeld(event, false);
   }
 
-  /** Lets the event keep the loop running again, as it does at first. */
+  /** Makes the event keep the loop running, which is the default. */
   ref(): void {
     const event = inner(this);
     event.loop.setHeld(event, true);
@@ -225,7 +225,7 @@ export class EventHandle extends EventCore {
   }
 
   /**
-   * The active queue, 0 the most urgent; half of the base's number of priorities unless set.
+   * The priority; 0 is the most urgent. By default it is half of the base's number of priorities.
    *
    * libevent: `event_get_priority`, `event_priority_set`.
    */
@@ -255,7 +255,7 @@ export class EventHandle extends EventCore {
     return inner(this).loop.face as EventBase;
   }
 
-  /** What the event was made for. libevent: `event_get_events`. */
+  /** The flags that the event was made with. libevent: `event_get_events`. */
   get events(): number {
     return inner(this).what;
   }
@@ -270,7 +270,7 @@ export class EventHandle extends EventCore {
    * @param what As in the constructor
    * @param cb As in the constructor
    * @throws {EventError} `EV_ACTIVE` when it is pending or active
-   * @throws {RangeError} When the flags can't go together
+   * @throws {RangeError} When the flags exclude each other
    */
   assign(base: EventBase, source: Pollable | string | null, what: number, cb: EventCallback): void {
     const event = inner(this);
@@ -288,7 +288,8 @@ export class EventHandle extends EventCore {
   }
 
   /**
-   * Deletes the event for good; adding it throws from now on. Also from inside its callback. A second call does nothing.
+   * Deletes the event for good; adding it throws from now on. It may be called inside the event's callback. A second
+   * call does nothing.
    *
    * libevent: `event_free`.
    */
@@ -299,12 +300,12 @@ export class EventHandle extends EventCore {
   }
 
   /**
-   * Makes the event neither pending nor active, and calls `cb` once from the loop, at the event's priority, when its
-   * callback can no longer run. A base that is freed before calls it then.
+   * Makes the event neither pending nor active. The loop calls `cb` once, at the event's priority, when the event's
+   * callback can no longer run. If the base is freed before that, it calls `cb`.
    *
    * libevent: `event_finalize`.
    *
-   * @param cb Gets the event
+   * @param cb The callback. It gets the event
    * @throws {EventError} `EV_FINALIZED` when it was finalized or freed before, `EV_FREED` when the base was
    */
   finalize(cb: (event: EventHandle) => void): void {
@@ -328,7 +329,7 @@ export class EventHandle extends EventCore {
   }
 }
 
-/** Checks what an event is to be made of. */
+/** Checks the arguments for an event. */
 function check(source: unknown, what: unknown, cb: unknown): void {
   if (typeof cb !== "function") {
     throw new TypeError(`Cannot make an event: the callback is not a function: received ${show(cb)}`);
@@ -353,7 +354,7 @@ function check(source: unknown, what: unknown, cb: unknown): void {
   }
 }
 
-/** For `EventBase`: what an event waits for, by name. */
+/** For `EventBase`: the name of the thing that an event waits for. */
 export function sourceName(event: LoopEvent): string {
   return event.source instanceof Source ? event.source.kind : event.source ?? "-";
 }

@@ -1,4 +1,4 @@
-/** Filters that convert line endings: a program that speaks LF over a protocol that speaks CRLF. */
+/** Filters that convert line ends, for a program with LF and a protocol with CRLF. */
 
 import { BEV_FINISHED, BEV_NEED_MORE, BEV_OK } from "../flags.ts";
 import type { EvBuffer } from "../buffer/evbuffer.ts";
@@ -6,22 +6,22 @@ import type { BufferEventFilter } from "../bufferevent/filter_run.ts";
 
 const LF = 10;
 const CR = 13;
-/** The most that one call converts. */
+/** The largest number of bytes that one call converts. */
 const PIECE_BYTES = 16 * 1024;
-/** What is shorter is copied to its destination. */
+/** Shorter pieces are copied to the destination. */
 const COPY_BYTES = 1024;
 
 /**
- * Makes a filter that makes CR LF of each LF. One that has its CR already stays as it is, and so does a lone CR.
+ * Makes a filter function that changes each LF to CR LF. An LF after a CR does not change, and neither does a CR alone.
  *
- * It keeps to its limit, but for one byte when the limit is one. Each filter is for one direction of one bufferevent.
+ * It keeps to its limit, except for one byte if the limit is one. Use each function for one direction of one
+ * bufferevent.
  *
  * @returns The filter
  *
  * @example
  * ```ts
  * import { bufferEventPair, crlfToLf, EventBase, FilterBufferEvent, lfToCrlf } from "trivent";
- *
  * const [wire, peer] = bufferEventPair(new EventBase());
  * const lines = new FilterBufferEvent(wire, crlfToLf(), lfToCrlf());
  * lines.write("HELO example.org\n");
@@ -46,10 +46,11 @@ export function lfToCrlf(): BufferEventFilter {
 }
 
 /**
- * Makes a filter that makes LF of each CR LF. A lone CR stays; at the end of what there is it waits for the next byte,
- * or for the end of file.
+ * Makes a filter function that changes each CR LF to LF. A CR alone does not change. A CR at the end of the input waits
+ * for the next byte or the end of file.
  *
- * It keeps to its limit, but for one byte when the limit is one. Each filter is for one direction of one bufferevent.
+ * It keeps to its limit, except for one byte if the limit is one. Use each function for one direction of one
+ * bufferevent.
  *
  * @returns The filter
  */

@@ -12,10 +12,10 @@ import { operationOf, type Overlapped } from "./overlapped.ts";
 import { Pollable } from "./pollable.ts";
 import { type Socket, socketOf } from "./socket.ts";
 
-/** How many connections wait in the queue, when the listener's backlog does not say it. */
+/** The length of the queue if there is not a backlog. */
 const DEFAULT_BACKLOG = 128;
 
-/** For the core: what is behind a listening socket. */
+/** For the core: the engine of a listening socket. */
 export function acceptorOf(socket: ListeningSocket): Acceptor {
   return behind(socket);
 }
@@ -29,22 +29,22 @@ function refuse(socket: unknown): never {
 
 /**
  * A socket that accepts connections. Connections that the runtime has accepted wait in a queue until `accept()` takes
- * them. If `capabilities.pauseAccept` is true, the runtime leaves connections beyond the backlog in the kernel. Otherwise
- * the runtime accepts all. They wait here, up to the process's descriptors, as long as somebody takes them: an event, a
- * poller or a `select()` waits for the socket, or `accept()` was called within the last 10 s. If nobody does, connections
- * beyond the backlog are closed and counted in `rejected`. `accept()` skips a client that has left before it was accepted.
+ * them. If `capabilities.pauseAccept` is true, the runtime leaves connections beyond the backlog in the kernel.
+ * Otherwise the runtime accepts all. They wait here, up to the process's descriptors, as long as somebody takes them:
+ * an event, a poller or a `select()` waits for the socket, or `accept()` was called within the last 10 s. If nobody
+ * does, connections beyond the backlog are closed and counted in `rejected`. `accept()` skips a client that has left
+ * before it was accepted.
  *
  * If the process or the system runs out of descriptors or memory (`EMFILE`, `ENFILE`, `ENOBUFS`, `ENOMEM`), accepting
  * pauses for 10 ms, then twice as long after each failure, up to a second. The connections wait meanwhile. The error is
  * reported once, until a connection could be accepted again. Not every runtime reports it: see
  * `docs/decisions/every-client-is-heard-of.md`.
  *
- * libevent: what a listening `evutil_socket_t` and `accept` are.
+ * libevent: a listening `evutil_socket_t` with `accept`.
  *
  * @example
  * ```ts
  * import { EAGAIN, EV_PERSIST, EV_READ, EventBase } from "trivent";
- *
  * const base = new EventBase();
  * const listening = await base.listen({ hostname: "127.0.0.1", port: 0 });
  * base.event(listening, EV_READ | EV_PERSIST, () => {
@@ -71,11 +71,12 @@ export class ListeningSocket extends Pollable {
   /**
    * Binds and listens, as `EventBase.listen()` does.
    *
-   * @param runtime The host
-   * @param options Where to listen
+   * @param runtime The runtime
+   * @param options The address to listen on
    * @returns The socket
-   * @throws {EventError} `EADDRINUSE`, `EADDRNOTAVAIL`, `EACCES`, …; `EV_UNSUPPORTED` for what the host can't do
-   * @throws {RangeError} When the address is none
+   * @throws {EventError} `EADDRINUSE`, `EADDRNOTAVAIL`, `EACCES`, …; `EV_UNSUPPORTED` when the runtime lacks what an
+   * option needs
+   * @throws {RangeError} When the address is not valid
    */
   static async listen(runtime: Runtime, options: ListenOptions): Promise<ListeningSocket> {
     options = readListen(checkRuntime("listen", runtime), options);
@@ -96,12 +97,13 @@ export class ListeningSocket extends Pollable {
   }
 
   /**
-   * Takes a connection.
+   * Accepts a connection.
    *
    * libevent: `accept`.
    *
    * @returns The socket of the connection, or `EAGAIN` when none waits
-   * @throws {EventError} Why accepting failed (`EMFILE`, …), once an episode; `EBADF` once closed
+   * @throws {EventError} The failure of accepting (`EMFILE`, …), once until a connection could be accepted again;
+   * `EBADF` after `close()`
    */
   accept(): Socket | typeof EAGAIN {
     const stream = this.#acceptor.accept();
@@ -109,40 +111,46 @@ export class ListeningSocket extends Pollable {
   }
 
   /**
-   * Begins to accept: completes when a connection was accepted into `ov.socket`, which has both addresses; with a
-   * buffer, when its first data has arrived too.
+   * Begins to accept. It completes when a connection is in `ov.socket`, which has both addresses. With a buffer, it
+   * completes when the first data has arrived too.
    *
    * Windows: `AcceptEx`, `GetAcceptExSockaddrs`.
    *
    * @param ov The status of the operation
-   * @param buffer Gets the first data; it belongs to the operation until that has completed
-   * @throws {EventError} `EV_BUSY` when `ov` is in use, `EBADF` once closed
+   * @param buffer The array for the first data. Do not use it until the operation has completed
+   * @throws {EventError} `EV_BUSY` when `ov` is in use, `EBADF` after `close()`
    * @throws {RangeError} When the buffer is empty
    */
   acceptOverlapped(ov: Overlapped, buffer?: Uint8Array): void {
     operationOf(ov).accept(this.#acceptor, buffer);
   }
 
-  /** How many connections were closed since nobody took them and as many as the backlog waited. 0 where `capabilities.pauseAccept`. */
+  /**
+   * How many connections were closed because nobody took them and the backlog was full. Always 0 if
+   * `capabilities.pauseAccept`.
+   */
   get rejected(): number {
     return this.#acceptor.rejected;
   }
 
-  /** Where it listens, the port that the system chose included. Still there after `close()`. libevent: `getsockname`. */
+  /**
+   * The address where it listens, with the port that the system chose. It stays after `close()`. libevent:
+   * `getsockname`.
+   */
   get address(): Address {
     return (this.#acceptor.binding as ListenerBinding).address;
   }
 
   /**
-   * Stops listening: its events are deleted, connections that wait are closed, those that were taken stay.
+   * Stops listening. Its events are deleted, and connections that wait are closed. Accepted connections stay.
    *
-   * @returns When the port is free; the same for every call
+   * @returns A promise that resolves when the port is free; every call returns the same one
    */
   close(): Promise<void> {
     return this.#acceptor.close();
   }
 
-  /** Lets the socket keep the process alive, as it does at first. */
+  /** Makes the socket keep the process alive, which is the default. */
   ref(): void {
     this.#acceptor.binding?.ref();
   }

@@ -6,14 +6,14 @@ import { Operation } from "../poll/operation.ts";
 import { type Socket, socketOf } from "./socket.ts";
 
 /**
- * Called when an operation has completed; `bytes` were transferred, `error` is null when it succeeded. Another operation
- * may be begun with the same object. It is called from the host's loop, never inside a call of yours.
+ * The callback of a completed operation. It gets the number of bytes, and an error or null. It may begin another
+ * operation with the same object. The runtime's loop calls it, never a call of yours.
  *
  * Windows: a completion routine, `LPWSAOVERLAPPED_COMPLETION_ROUTINE`.
  */
 export type OverlappedCallback = (overlapped: Overlapped, bytes: number, error: EventError | null) => void;
 
-/** For the core: the operation behind a status. Throws a TypeError for anything else. */
+/** For the core: the operation of a status. Throws a TypeError for anything else. */
 export function operationOf(overlapped: Overlapped): Operation {
   return behind(overlapped);
 }
@@ -26,16 +26,15 @@ function refuse(overlapped: unknown): never {
 }
 
 /**
- * The status of an operation that goes on by itself. It can be used again once it has completed.
+ * The status of an operation that goes on by itself. It can be used again after the operation has completed.
  *
- * The buffer of the operation belongs to it until then: do not read or change it.
+ * Do not read or change the operation's buffer until then.
  *
  * Windows: `WSAOVERLAPPED`.
  *
  * @example
  * ```ts
  * import { EventBase, Overlapped } from "trivent";
- *
  * const base = new EventBase();
  * const listening = await base.listen({ hostname: "127.0.0.1", port: 0 });
  * const { port } = listening.address as { port: number };
@@ -58,7 +57,7 @@ export class Overlapped {
   /**
    * Makes a status for one operation at a time.
    *
-   * @param callback Called at each completion, from the host's loop
+   * @param callback Called at each completion, from the runtime's loop
    */
   constructor(callback?: OverlappedCallback) {
     if (callback !== undefined && typeof callback !== "function") {
@@ -76,22 +75,23 @@ export class Overlapped {
     );
   }
 
-  /** Whether an operation is under way. Windows: the contrary of `HasOverlappedIoCompleted`. */
+  /** Whether an operation has begun and not completed. Windows: the opposite of `HasOverlappedIoCompleted`. */
   get pending(): boolean {
     return this.#operation.state === "pending";
   }
 
-  /** After an accept has completed: the socket of the connection, with both addresses; it is yours to close. Else null. */
+  /** After a completed accept, the socket of the connection, with both addresses; you must close it. Otherwise null. */
   get socket(): Socket | null {
     const { stream } = this.#operation;
     return stream === null ? null : socketOf(stream);
   }
 
   /**
-   * Gives the result of the last operation. Windows: `WSAGetOverlappedResult` without waiting.
+   * Returns the result of the last operation. Windows: `WSAGetOverlappedResult` without waiting.
    *
-   * @returns How many bytes were transferred; 0 for a receive when the peer has finished
-   * @throws {EventError} `EINPROGRESS` while it is pending, the operation's error when it failed, `EINVAL` when none was begun
+   * @returns The number of bytes; 0 for a receive when the peer has finished
+   * @throws {EventError} `EINPROGRESS` while it is pending, the operation's error when it failed, `EINVAL` when none
+   * was begun
    */
   result(): { bytes: number } {
     const { state, bytes, error } = this.#operation;

@@ -1,4 +1,4 @@
-/** `pipe()`: what arrives on one bufferevent is sent on another, both ways, with backpressure. */
+/** `pipe()`: sends the bytes that arrive on one bufferevent on another one, both ways, with back-pressure. */
 
 import { checkDuration, checkSignal } from "../checks.ts";
 import { BEV_EVENT_EOF, BEV_EVENT_ERROR, BEV_EVENT_READING, BEV_EVENT_TIMEOUT, EV_READ, EV_WRITE } from "../flags.ts";
@@ -10,42 +10,42 @@ import { type BufferEvent, coreOf } from "./bufferevent.ts";
 import type { BevCore } from "../bufferevent/core.ts";
 import type { Occupant } from "../bufferevent/occupant.ts";
 
-/** What {@linkcode pipe} takes. */
+/** Options of {@linkcode pipe}. */
 export interface PipeOptions {
   /**
-   * How long nothing may go either way, in milliseconds; both are then cut, and the promise rejects with `ETIMEDOUT`. It
-   * takes the place of idle timeouts that were set. By default for ever.
+   * The idle timeout in milliseconds. If no bytes pass either way, both ends are reset, and the promise rejects with
+   * `ETIMEDOUT`. It replaces idle timeouts that were set. By default there is none.
    */
   idleTimeoutMs?: number | undefined;
-  /** How long both may take to be closed when all has gone, in milliseconds. By default 30 s. */
+  /** The time for closing both ends after all bytes have passed, in milliseconds. By default 30 s. */
   closeTimeoutMs?: number | undefined;
-  /** Aborting it cuts both; the promise rejects with its reason. */
+  /** Aborting it resets both ends; the promise rejects with its reason. */
   signal?: AbortSignalLike | undefined;
 }
 
 const PIPE_OPTIONS: Names<PipeOptions> = { idleTimeoutMs: true, closeTimeoutMs: true, signal: true };
 
-/** How much a {@linkcode pipe} has carried. */
+/** The number of bytes that a {@linkcode pipe} has carried. */
 export interface PipeResult {
-  /** How many bytes that arrived on the first were sent on the second. */
+  /** Bytes from the first to the second. */
   bytesAToB: number;
-  /** How many bytes that arrived on the second were sent on the first. */
+  /** Bytes from the second to the first. */
   bytesBToA: number;
 }
 
-/** How much input of an end waits while the other end can't send, where no high watermark says it. */
+/** How much input of an end may wait while the other end cannot send, if there is not a high watermark. */
 const READ_HIGH = 64 * 1024;
 const CLOSE_TIMEOUT_MS = 30_000;
 
-/** One end: it is in the place of the callbacks. */
+/** One end. It replaces the callbacks. */
 export class End implements Occupant {
   readonly what: string = "it is piped, and the other end has the bytes";
   readonly core: BevCore;
   readonly #pipe: Pipe;
   other!: End;
-  /** How many bytes that arrived here have gone to the other. */
+  /** How many bytes have gone from here to the other end. */
   carried = 0;
-  /** Whether the peer has finished, and the other end hears of it. */
+  /** Whether the peer has finished and the other end was told. */
   ended = false;
 
   constructor(core: BevCore, pipe: Pipe) {
@@ -53,7 +53,7 @@ export class End implements Occupant {
     this.#pipe = pipe;
   }
 
-  /** Takes what there is: chunks are moved, and nothing is copied. */
+  /** Takes all input. Chunks are moved, and nothing is copied. */
   read(): void {
     const { input } = this.core;
     const { core } = this.other;
@@ -66,7 +66,7 @@ export class End implements Occupant {
     if (core.output.length >= core.stopAt && !core.freed) this.pause();
   }
 
-  /** Reads no more for now. That the peer cuts the connection meanwhile is still heard. */
+  /** Stops reading for now. A reset by the peer is still noticed. */
   pause(): void {
     this.core.disable(EV_READ);
     if (!this.core.freed) this.core.watchFailure(true);
@@ -103,7 +103,7 @@ export class End implements Occupant {
     this.core.enable(EV_READ);
   }
 
-  /** Begins: it belongs to the pipe from here on. */
+  /** Begins. The end belongs to the pipe from here on. */
   start(): void {
     const { core } = this;
     core.occupy(this);
@@ -175,7 +175,7 @@ class Pipe {
     }, this.#reject);
   }
 
-  /** Rejects. What either end has failed with is both ends' own: a handler that waits for the pipe has not failed. */
+  /** Rejects. The error counts as raised by both connections, so a handler that awaits the pipe has not failed. */
   #fail(reason: unknown): void {
     if (reason instanceof EventError) {
       this.#a.core.raised(reason);
@@ -184,7 +184,7 @@ class Pipe {
     this.#reject(reason);
   }
 
-  /** Cuts both. */
+  /** Resets both ends. */
   cut(reason: unknown): void {
     if (this.over) return;
     this.#end();
@@ -204,31 +204,31 @@ class Pipe {
 }
 
 /**
- * Couples two bufferevents: what arrives on one is sent on the other, both ways, until both peers have finished.
+ * Couples two bufferevents: bytes that arrive on one are sent on the other, both ways, until both peers have finished.
  *
- * - A peer that does not read stops the one that sends: at most 64 KiB (or the high watermark of writing) and one read
- *   wait on each side. Chunks are moved, and nothing is copied.
- * - The end of file of one is `shutdown()` of the other; the other direction goes on.
- * - An error or a timeout of either, an abort, or `free()` of either cuts both by a reset, so that no peer takes a part for
- *   the whole. This also holds for a connection that is over already when the pipe is asked for.
+ * - If a peer does not read, the other must wait: at most 64 KiB (or the high watermark of writing) and one read wait
+ *   on each side. Chunks are moved, and nothing is copied.
+ * - The end of file on one end is `shutdown()` on the other. The other direction goes on.
+ * - An error, a timeout or `free()` of either end, or an abort, resets both. So no peer takes a part for the whole.
+ *   This also holds if a connection is already over when `pipe()` is called.
  *
- * Both belong to the pipe from the call on: it takes their callbacks and watermarks, and closes both in the end. What is in
- * their input already is carried too. Rate limits hold. They may be of different kinds, and one may still be connecting.
+ * Both ends belong to the pipe from the call on. It replaces their callbacks and watermarks, and closes both in the
+ * end. Input that waits already is carried too. Rate limits hold. The ends may be of different kinds, and one may still
+ * be connecting.
  *
- * @param a The one
- * @param b The other
+ * @param a The first end
+ * @param b The second end
  * @param options Timeouts and a signal
- * @returns How many bytes went each way, when both directions are done and both are closed. It rejects with the
- * `EventError` of the end that failed, `ETIMEDOUT`, `EV_FREED`, or the signal's reason
- * @throws {TypeError} When they are one and the same
- * @throws {RangeError} When a timeout is no duration
- * @throws {EventError} `EV_FREED` when one was freed or is being closed: the other is cut. `EV_BUSY` when a view is open on
- * one, a filter is over it, or it is piped already: both are left as they were
+ * @returns The bytes each way, when both directions are done and both ends are closed. It rejects with the `EventError`
+ * of the end that failed, `ETIMEDOUT`, `EV_FREED`, or the signal's reason
+ * @throws {TypeError} When both ends are the same
+ * @throws {RangeError} When a timeout is not a duration
+ * @throws {EventError} `EV_FREED` when one end was freed or is being closed; the other is reset. `EV_BUSY` when one end
+ * has an open view, a filter or a pipe; both are left as they were
  *
  * @example
  * ```ts
  * import { BEV_OPT_CLOSE_ON_FREE, pipe, serve, SocketBufferEvent } from "trivent";
- *
  * const echo = await serve({ hostname: "127.0.0.1", port: 0 }, { read: (bev) => void bev.writeBuffer(bev.input) });
  * const { port } = echo.address as { port: number };
  * const proxy = await serve({ hostname: "127.0.0.1", port: 0 }, {

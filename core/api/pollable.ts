@@ -1,14 +1,14 @@
-/** What an event can wait for: the common face of `Socket`, `ListeningSocket` and `DatagramSocket`. */
+/** The common base class of `Socket`, `ListeningSocket` and `DatagramSocket`: the things that an event can wait for. */
 
 import { checkInner, show } from "../checks.ts";
 import { Source } from "../loop/source.ts";
 
-/** For the core: the source behind a pollable. */
+/** For the core: the source of a pollable. */
 export function sourceOf(pollable: Pollable): Source {
   return behind(pollable);
 }
 
-/** For the core: whether a user has given a pollable. */
+/** For the core: whether a value is a pollable. */
 export function isPollable(value: unknown): value is Pollable {
   return typeof value === "object" && value !== null && isOne(value);
 }
@@ -19,9 +19,9 @@ export function checkPollable(verb: string, value: unknown): void {
 }
 
 /**
- * Set by the first pollable that is made, and the same is done wherever the core reaches behind a public class: a class
- * with a `static` block would be in every bundle, and all that it needs with it. Whoever calls goes through a function,
- * since `behind(make())` would look at `behind` before there is a first.
+ * Set by the first pollable that is made. The core does the same for each public class: a class with a `static` block
+ * would be in every bundle, with everything that it needs. Callers use a function, because `behind(make())` would read
+ * `behind` before there is a first object.
  */
 let behind: (pollable: Pollable) => Source;
 let isOne: (value: object) => boolean = () => false;
@@ -29,12 +29,12 @@ let isOne: (value: object) => boolean = () => false;
 /**
  * Something that becomes readable or writable: a `Socket`, a `ListeningSocket` or a `DatagramSocket`.
  *
- * libevent: what an `evutil_socket_t` stands for.
+ * libevent: an `evutil_socket_t`.
  */
 export abstract class Pollable {
   readonly #source: Source;
 
-  /** Made by the socket classes only. */
+  /** Only the socket classes call it. */
   constructor(source: object) {
     if (behind === undefined) {
       behind = (pollable: Pollable): Source => pollable.#source;

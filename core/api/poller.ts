@@ -1,4 +1,4 @@
-/** Waiting in the style of epoll: a set of interests that stays, and only the ready ones out. */
+/** Waiting in the style of epoll: the set of interests stays, and each wait returns only ready sockets. */
 
 import { show } from "../checks.ts";
 import { EV_ET } from "../flags.ts";
@@ -12,25 +12,24 @@ import { checkPollable, type Pollable, sourceOf } from "./pollable.ts";
 export interface PollEvent<Data = unknown> {
   /** The socket. */
   source: Pollable;
-  /** Which of `EV_READ`, `EV_WRITE` and `EV_CLOSED` hold, of those that it was added for. */
+  /** The flags that hold, of those that the socket was added with. */
   what: number;
-  /** What it was added with. */
+  /** The value that the socket was added with. */
   data: Data;
 }
 
 /**
- * A set of sockets and what to wait for on each. A wait costs what is ready, not what is watched. It needs no loop, and
- * keeps the process alive no longer than its sockets do.
+ * A set of sockets, with flags to wait for. The cost of a wait depends on the ready sockets, not on all sockets. A
+ * poller needs no loop. It does not keep the process alive; its sockets do.
  *
- * Interests are level-triggered, told at each wait while they hold; with `EV_ET` edge-triggered, told once when the
- * condition comes true, or true anew: read or write until `EAGAIN` then.
+ * Interests are level-triggered: each wait reports them while they hold. With `EV_ET` they are edge-triggered: they are
+ * reported once when the condition becomes true, or true anew. Then read or write until `EAGAIN`.
  *
  * epoll: `epoll_create`; libevent: none.
  *
  * @example
  * ```ts
  * import { EAGAIN, EV_READ, EventBase, Poller } from "trivent";
- *
  * const listening = await new EventBase().listen({ hostname: "127.0.0.1", port: 0 });
  * const poller = new Poller<string>();
  * poller.add(listening, EV_READ, "the listener");
@@ -61,9 +60,9 @@ export class Poller<Data = unknown> {
   /**
    * Adds a socket. epoll: `EPOLL_CTL_ADD`.
    *
-   * @param source The socket; closing it takes it out
+   * @param source The socket; closing it removes it
    * @param what `EV_READ`, `EV_WRITE` or `EV_CLOSED`, or several, with or without `EV_ET`
-   * @param data Comes back with each event
+   * @param data A value that comes with each event
    * @throws {EventError} `EEXIST` when it is in the set, `EBADF` when it or the poller was closed
    * @throws {RangeError} For other flags
    */
@@ -74,11 +73,11 @@ export class Poller<Data = unknown> {
   }
 
   /**
-   * Changes what a socket is watched for. An edge is told anew if the condition holds. epoll: `EPOLL_CTL_MOD`.
+   * Changes the flags of a socket. An edge is reported anew if the condition holds. epoll: `EPOLL_CTL_MOD`.
    *
    * @param source The socket
    * @param what As in `add()`
-   * @param data What comes back from now on; as before when it is left out
+   * @param data The value for later events; by default the present one
    * @throws {EventError} `ENOENT` when it is not in the set, `EBADF` when the poller was closed
    * @throws {RangeError} For other flags
    */
@@ -89,7 +88,7 @@ export class Poller<Data = unknown> {
   }
 
   /**
-   * Takes a socket out. epoll: `EPOLL_CTL_DEL`.
+   * Removes a socket. epoll: `EPOLL_CTL_DEL`.
    *
    * @param source The socket
    * @throws {EventError} `ENOENT` when it is not in the set, `EBADF` when the poller was closed
@@ -103,13 +102,13 @@ export class Poller<Data = unknown> {
   /**
    * Waits until a socket is ready. epoll: `epoll_wait`.
    *
-   * Several callers may wait: they are served in their order, each with what the ones before it were not told. What is
-   * level-triggered is told to the next one if it still holds when the host has been polled again.
+   * Several callers may wait. They are served in their order, and each gets events that earlier ones did not get. A
+   * level-triggered event goes to the next caller if it still holds after the next poll of the runtime.
    *
-   * @param timeoutMs How long to wait, in milliseconds; 0 only looks, undefined waits for ever
-   * @param maxEvents The most events to give; the other sockets come first at the next wait
+   * @param timeoutMs How long to wait, in milliseconds; 0 does not wait, undefined waits for ever
+   * @param maxEvents The largest number of events; other ready sockets come first at the next wait
    * @param options `signal`: aborting it rejects with its reason
-   * @returns What is ready, at most once a socket; nothing when the time is over
+   * @returns The events, at most one for each socket; none when the time is over
    * @throws {EventError} `EBADF` when the poller was closed, `ECANCELED` when it is closed meanwhile
    * @throws {RangeError} When an argument is out of range
    */
@@ -128,7 +127,7 @@ export class Poller<Data = unknown> {
     return await this.#set.wait(timeoutMs, maxEvents, signal) as PollEvent<Data>[];
   }
 
-  /** Ends the set and the waits for it, which reject with `ECANCELED`. The sockets stay open. A second call does nothing. */
+  /** Closes the poller. Waits reject with `ECANCELED`. The sockets stay open. A second call does nothing. */
   close(): void {
     this.#set.close();
   }

@@ -1,4 +1,4 @@
-/** Waiting in the style of `select()`: sets of sockets in, the ready ones out. */
+/** Waiting in the style of `select()`: it takes sets of sockets and returns the ready ones. */
 
 import { show } from "../checks.ts";
 import { EV_READ, EV_WRITE } from "../flags.ts";
@@ -10,11 +10,11 @@ import { checkPollable, type Pollable, sourceOf } from "./pollable.ts";
 import { Stream } from "../socket/stream.ts";
 import { checkWait, type WaitOptions, WaitQueue } from "../poll/wait.ts";
 
-/** What `select()` watches. POSIX: the three `fd_set`s of `select`. */
+/** The sockets for `select()`. POSIX: the three `fd_set`s of `select`. */
 export interface SelectSets {
   /** Sockets to read or accept from. */
   read?: Iterable<Pollable> | undefined;
-  /** Sockets to write to, or whose attempt to connect is awaited. */
+  /** Sockets to write to, or that are connecting. */
   write?: Iterable<Pollable> | undefined;
   /** Sockets whose connection may fail. */
   except?: Iterable<Pollable> | undefined;
@@ -22,36 +22,35 @@ export interface SelectSets {
 
 const SELECT_SETS: Names<SelectSets> = { read: true, write: true, except: true };
 
-/** What `select()` gives: of each set the ready sockets, each once, in the order of the set. */
+/** The result of `select()`: the ready sockets of each set, each once, in the order of the set. */
 export interface SelectResult {
-  /** Sockets that can be read or accepted from; those that have ended or failed too. */
+  /** Sockets to read or accept from, also those that have ended or failed. */
   read: Pollable[];
-  /** Sockets that can be written to, or have failed. */
+  /** Sockets to write to, also those that have failed. */
   write: Pollable[];
   /** Sockets whose connection has failed. */
   except: Pollable[];
 }
 
 /**
- * Waits until a socket of the sets is ready. It needs no event base. Its cost grows with the number of sockets: that is
- * what `Poller` is better at.
+ * Waits until a socket of the sets is ready. It needs no event base. Its cost grows with the number of sockets;
+ * `Poller` avoids that.
  *
- * The sets stay as they are: what is left of them is what the promise gives.
+ * It does not change the sets; the ready sockets are in the result.
  *
  * POSIX: `select`.
  *
- * @param sets What to watch
- * @param timeoutMs How long to wait, in milliseconds; 0 only looks, undefined waits for ever
+ * @param sets The sockets
+ * @param timeoutMs How long to wait, in milliseconds; 0 does not wait, undefined waits for ever
  * @param options `signal`: aborting it rejects with its reason
- * @returns The ready sockets; none at all when the time is over, or when only a socket of the sets was closed meanwhile
- * @throws {EventError} `EBADF` when a socket was closed before; `EV_UNSUPPORTED` when the sets are empty and nothing else
- * says which runtime to wait on
+ * @returns The ready sockets; none when the time is over, or when a socket was closed meanwhile and no other is ready
+ * @throws {EventError} `EBADF` when a socket was closed before; `EV_UNSUPPORTED` when the sets are empty, so that the
+ * runtime is not known
  * @throws {RangeError} When the timeout is negative or not finite
  *
  * @example
  * ```ts
  * import { EventBase, select } from "trivent";
- *
  * const listening = await new EventBase().listen({ hostname: "127.0.0.1", port: 0 });
  * const { read } = await select({ read: [listening] }, 10);
  * console.log(read.length); // 0: nobody has connected

@@ -1,4 +1,4 @@
-/** The public face of a connection: a non-blocking stream socket. */
+/** The public class of a connection: a non-blocking stream socket. */
 
 import { checkBoolean, checkBytes, checkDuration, checkInner, show } from "../checks.ts";
 import type { EventError } from "../errors.ts";
@@ -26,14 +26,13 @@ function refuse(socket: unknown): never {
 
 /**
  * A non-blocking stream socket, TCP or unix, with a bounded receive queue and a bounded send queue. It works without a
- * loop; events on it tell when there is something to receive or room to send.
+ * loop. Events on it report when bytes can be received or sent.
  *
- * libevent: what a non-blocking `evutil_socket_t` and `recv`, `send`, `shutdown` and `close` are.
+ * libevent: a non-blocking `evutil_socket_t` with `recv`, `send`, `shutdown` and `close`.
  *
  * @example
  * ```ts
  * import { EAGAIN, EV_WRITE, EventBase } from "trivent";
- *
  * const base = new EventBase();
  * const socket = base.connect({ hostname: "127.0.0.1", port: 9 });
  * base.event(socket, EV_WRITE, () => {
@@ -60,24 +59,24 @@ export class Socket extends Pollable {
   /**
    * Begins to connect, as `EventBase.connect()` does.
    *
-   * @param runtime The host
-   * @param options Where to
+   * @param runtime The runtime
+   * @param options The address to connect to
    * @returns The socket; it becomes writable when it is connected, or when it has failed and `error` says why
-   * @throws {RangeError} When the address is none
-   * @throws {EventError} `EV_UNSUPPORTED` when the host can't do what an option asks for
+   * @throws {RangeError} When the address is not valid
+   * @throws {EventError} `EV_UNSUPPORTED` when the runtime lacks what an option needs
    */
   static connect(runtime: Runtime, options: ConnectOptions): Socket {
     return socketOf(connectStream(runtime, options));
   }
 
   /**
-   * Receives what has arrived. The bytes are copied.
+   * Receives bytes that have arrived. The bytes are copied.
    *
    * libevent: `recv`.
    *
-   * @param into Where to put them, at least one byte long
-   * @returns How many bytes it put there; 0 when the peer has finished; `EAGAIN` when there is nothing yet
-   * @throws {EventError} The failure of the connection, when all that arrived before it was received; `EBADF` once closed
+   * @param into The array for the bytes, at least one byte long
+   * @returns The number of bytes; 0 when the peer has finished; `EAGAIN` when nothing has arrived
+   * @throws {EventError} The failure of the connection, after all bytes that arrived before it; `EBADF` after `close()`
    * @throws {RangeError} When `into` is empty, since 0 means that the peer has finished
    */
   recv(into: Uint8Array): number {
@@ -103,15 +102,15 @@ export class Socket extends Pollable {
   }
 
   /**
-   * Sends as much as there is room for. The bytes are copied: they may be changed at once. They leave by themselves, no
-   * loop is needed.
+   * Sends as many bytes as the send queue takes. The bytes are copied, so you may change them at once. They leave
+   * without a loop.
    *
    * libevent: `send`.
    *
-   * @param data What to send; a string is sent as UTF-8
-   * @returns How many bytes were taken; `EAGAIN` when there is no room, or while connecting. For no bytes at all: 0 when
-   * connected, `ENOTCONN` while connecting
-   * @throws {EventError} Why the connection failed; `EPIPE` when the direction was finished; `EBADF` once closed
+   * @param data The bytes; a string is sent as UTF-8
+   * @returns The number of bytes that were taken; `EAGAIN` when the queue is full, or while connecting. For no bytes: 0
+   * when connected, `ENOTCONN` while connecting
+   * @throws {EventError} The failure of the connection; `EPIPE` after `shutdown()`; `EBADF` after `close()`
    */
   send(data: Uint8Array | string): number {
     return this.#stream.send(toBytes("send", "the data", data));
@@ -122,7 +121,7 @@ export class Socket extends Pollable {
    *
    * libevent: `evbuffer_write_atmost`.
    *
-   * @param from The buffer to take from; what was taken is no longer in it
+   * @param from The buffer to take bytes from
    * @param maxBytes The most to take; by default all
    * @returns As `send()`
    * @throws {EventError} As `send()`; `EV_FROZEN` when the front of `from` is frozen
@@ -134,13 +133,14 @@ export class Socket extends Pollable {
   }
 
   /**
-   * Begins to receive: completes when bytes have arrived, or with 0 bytes when the peer has finished.
+   * Begins to receive. It completes when bytes have arrived, or with 0 bytes when the peer has finished.
    *
    * Windows: `WSARecv`.
    *
-   * @param buffer Gets the bytes; it belongs to the operation until that has completed
+   * @param buffer The array for the bytes. Do not use it until the operation has completed
    * @param ov The status of the operation
-   * @throws {EventError} `EV_BUSY` when `ov` is in use, `EBADF` once closed. A failure of the connection is a completion
+   * @throws {EventError} `EV_BUSY` when `ov` is in use, `EBADF` after `close()`. A failure of the connection completes
+   * the operation
    * @throws {RangeError} When the buffer is empty
    */
   recvOverlapped(buffer: Uint8Array, ov: Overlapped): void {
@@ -148,19 +148,23 @@ export class Socket extends Pollable {
   }
 
   /**
-   * Begins to send: completes when all bytes were taken.
+   * Begins to send. It completes when all bytes were taken.
    *
    * Windows: `WSASend`.
    *
-   * @param buffer What to send; it belongs to the operation until that has completed
+   * @param buffer The bytes. Do not change them until the operation has completed
    * @param ov The status of the operation
-   * @throws {EventError} `EV_BUSY` when `ov` is in use, `EBADF` once closed. A failure of the connection is a completion
+   * @throws {EventError} `EV_BUSY` when `ov` is in use, `EBADF` after `close()`. A failure of the connection completes
+   * the operation
    */
   sendOverlapped(buffer: Uint8Array, ov: Overlapped): void {
     operationOf(ov).send(this.#stream, buffer);
   }
 
-  /** Whether the connection is established, with TLS after its handshake, or was until it ended. */
+  /**
+   * Whether the connection has been established (with TLS, after the handshake). It stays true when the connection has
+   * ended.
+   */
   get connected(): boolean {
     return this.#stream.connected;
   }
@@ -170,43 +174,52 @@ export class Socket extends Pollable {
     return this.#stream.error;
   }
 
-  /** Our end; undefined until connected. libevent: `getsockname`. */
+  /** Our address; undefined until connected. libevent: `getsockname`. */
   get localAddress(): Address | undefined {
     return this.#stream.local;
   }
 
-  /** The peer's end; undefined until connected. libevent: `getpeername`. */
+  /** The peer's address; undefined until connected. libevent: `getpeername`. */
   get remoteAddress(): Address | undefined {
     return this.#stream.remote;
   }
 
   /**
-   * What the TLS handshake has found; undefined without TLS and until the handshake is through. libevent:
-   * `bufferevent_openssl_get_ssl`, and what OpenSSL tells of it.
+   * The result of the TLS handshake; undefined without TLS and until the handshake is done. libevent:
+   * `bufferevent_openssl_get_ssl`, and OpenSSL's functions for it.
    */
   get tls(): TlsInfo | undefined {
     return this.#stream.binding?.tls;
   }
 
-  /** Finishes our direction after all that was sent; receiving goes on. A second call does nothing. libevent: `shutdown(SHUT_WR)`. */
+  /**
+   * Finishes our direction after all sent bytes; receiving goes on. A second call does nothing. libevent:
+   * `shutdown(SHUT_WR)`.
+   */
   shutdown(): void {
     this.#stream.shutdown();
   }
 
   /**
-   * Closes the socket: its events are deleted, what was sent still leaves, what has not been received is dropped. A
+   * Closes the socket. Its events are deleted, sent bytes still leave, and bytes that were not received are dropped. A
    * second call does nothing. libevent: `evutil_closesocket`.
    */
   close(): void {
     this.#stream.close();
   }
 
-  /** Closes at once, with a RST where `capabilities.reset`: what has not left is lost. libevent: `close` with `SO_LINGER` 0. */
+  /**
+   * Closes at once, with a RST if `capabilities.reset`. Bytes that have not left are lost. libevent: `close` with
+   * `SO_LINGER` 0.
+   */
   reset(): void {
     this.#stream.reset();
   }
 
-  /** Switches Nagle's algorithm off (true, as every socket begins) or on. Does nothing until connected. libevent: `TCP_NODELAY`. */
+  /**
+   * Switches Nagle's algorithm off (true, the default of every socket) or on. Does nothing until connected. libevent:
+   * `TCP_NODELAY`.
+   */
   setNoDelay(on: boolean = true): void {
     checkBoolean("set TCP_NODELAY", "the setting", on);
     this.#stream.binding?.setNoDelay(on);
@@ -216,8 +229,8 @@ export class Socket extends Pollable {
    * Switches TCP keep-alive on or off. Does nothing until connected. libevent: `evutil_set_tcp_keepalive`.
    *
    * @param on Whether to probe an idle peer
-   * @param delayMs Idle milliseconds before the first probe, where `capabilities.keepAliveDelay`
-   * @throws {RangeError} When `delayMs` is not a duration, or above 2^31 − 1
+   * @param delayMs Idle milliseconds before the first probe, if `capabilities.keepAliveDelay`
+   * @throws {RangeError} When `delayMs` is not a duration, or is above 2^31 − 1
    */
   setKeepAlive(on: boolean, delayMs: number = 0): void {
     checkBoolean("set keep-alive", "the setting", on);
@@ -227,7 +240,7 @@ export class Socket extends Pollable {
     this.#stream.binding?.setKeepAlive(on, delayMs);
   }
 
-  /** Lets the socket keep the process alive, as it does at first. */
+  /** Makes the socket keep the process alive, which is the default. */
   ref(): void {
     this.#stream.hold(true);
   }
@@ -243,7 +256,7 @@ export class Socket extends Pollable {
   }
 }
 
-/** The longest time until the first probe that every host takes: 24 days. */
+/** The longest time until the first probe that every runtime accepts: 24 days. */
 const LONGEST_DELAY_MS = 2 ** 31 - 1;
 
 function checkBuffer(call: string, buffer: EvBuffer, maxBytes: number): void {
