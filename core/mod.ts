@@ -43,6 +43,7 @@ export {
   type UnixAddress,
 } from "./runtime.ts";
 export type { Pem, StartTlsOptions, TlsConnectOptions, TlsInfo, TlsListenOptions, TlsOptions, TlsRole } from "./tls.ts";
+export { sleep, type SleepOptions } from "./api/sleep.ts";
 export { EventBase, type EventBaseOptions } from "./api/event_base.ts";
 export { type EventCallback, EventCore, EventHandle } from "./api/event_handle.ts";
 export { CommonTimeout } from "./api/common_timeout.ts";
@@ -101,12 +102,14 @@ export {
   connect,
   type ConnectionCallbacks,
   type ConnectionOptions,
+  connectNow,
   type RejectReason,
   serve,
   type ServeCallbacks,
   type ServeOptions,
   Server,
 } from "./serve/serve.ts";
+export { stopOnSignals, type StopOptions, type Stoppable } from "./serve/stop_on_signals.ts";
 export type { FrameViewOptions, LineViewOptions } from "./views/lenses.ts";
 export { View, type ViewOptions } from "./views/views.ts";
 export type {

@@ -159,6 +159,44 @@ export class EventBase {
   }
 
   /**
+   * Calls `cb` again and again. The event is pending at once: `free()` ends it, `unref()` lets the loop end without it.
+   *
+   * Calls keep their distance on the whole: one that comes late does not delay those after it. Calls that the loop could
+   * not make in time are skipped.
+   *
+   * libevent: `event_new` with `EV_PERSIST`, and `event_add`.
+   *
+   * @param cb What to call; its first call comes after `ms`
+   * @param ms The time from one call to the next, in milliseconds, above 0
+   * @returns The event
+   * @throws {TypeError} When an argument is of the wrong type
+   * @throws {RangeError} When `ms` is 0, negative or not finite
+   * @throws {EventError} `EV_FREED` after `free()`
+   *
+   * @example
+   * ```ts
+   * import { EventBase } from "trivent";
+   *
+   * const base = new EventBase();
+   * let ticks = 0;
+   * const tick = base.interval(() => {
+   *   if (++ticks === 3) tick.free();
+   * }, 10);
+   * await base.dispatch();
+   * console.log(ticks); // 3
+   * ```
+   */
+  interval(cb: EventCallback, ms: number): EventHandle {
+    const event = new EventHandle(this, null, EV_PERSIST, cb);
+    // Of 0 the event would fire once.
+    if (checkDuration("call at intervals", "the interval", ms) === 0) {
+      throw new RangeError("Cannot call at intervals: the interval is not above 0: received 0");
+    }
+    event.add(ms);
+    return event;
+  }
+
+  /**
    * Makes a persistent event that waits for a signal. libevent: `evsignal_new`.
    *
    * @param name Such as `SIGTERM`

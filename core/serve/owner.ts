@@ -113,7 +113,8 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
 
   /** Whether its end is told to `close`. */
   get tellsClose(): boolean {
-    return this.opened && this.#protocol.callbacks.close != null && !this.root.loop.freed;
+    const known = this.opened || this.#protocol.tellsUnopened === true;
+    return known && this.#protocol.callbacks.close != null && !this.root.loop.freed;
   }
 
   get closeTold(): boolean {
@@ -135,11 +136,13 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
     const { root } = this;
     this.#bits |= OPENED;
     root.enable(EV_READ | EV_WRITE);
+    this.#protocol.onOpen?.(this as ConnectionOwner<unknown>);
     try {
       this.#watch(this.#protocol.callbacks.open?.(this.bev));
     } catch (error) {
       this.#fail(error, onThrown);
     }
+    if (!root.freed) this.#protocol.onOpened?.(this as ConnectionOwner<unknown>);
   }
 
   read(core: BevCore, callbacks: Callbacks): void {
@@ -165,7 +168,7 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
   /** The handshake of TLS has ended, or what came before `open` has failed. */
   #beforeOpen(what: number, error: EventError | undefined): void {
     if ((what & BEV_EVENT_CONNECTED) !== 0) return this.open();
-    this.#more.reason = error;
+    this.#more.reason = error ?? (what & (BEV_EVENT_ERROR | BEV_EVENT_TIMEOUT) ? reasonOf(what) : undefined);
     this.root.free();
   }
 
@@ -377,8 +380,11 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
   }
 
   onViewEnd(what: number, error: EventError | null): void {
+    if (this.root.freed) return;
+    // A view was opened while the connection was being made. Nothing arrived that it could still give.
+    if (!this.opened) return this.#beforeOpen(what, error ?? undefined);
     // The consumer may be busy elsewhere, and not come back for it.
-    if (this.root.freed || (this.#bits & BUSY) === 0) return;
+    if ((this.#bits & BUSY) === 0) return;
     if (error !== null || (what & BEV_EVENT_EOF) !== 0) this.#awaitOverdue();
   }
 
@@ -570,9 +576,10 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
     }
     const reason = rare?.reason ?? root.failure ?? rare?.told;
     this.#protocol.onFreed?.(this as ConnectionOwner<unknown>);
-    const { callbacks } = this.#protocol;
+    const { callbacks, onOver } = this.#protocol;
     if (!this.tellsClose) {
       this.#bits |= CLOSE_TOLD;
+      onOver?.(reason);
       return;
     }
     this.#base.once(null, EV_TIMEOUT, () => {
@@ -583,6 +590,7 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
         this.failed(error);
       } finally {
         this.#bits |= CLOSE_TOLD;
+        onOver?.(reason);
       }
     });
   }

@@ -83,6 +83,14 @@ export interface Protocol<Ctx> {
   readonly stallTimeoutMs: number;
   /** How long a message may take from its first byte to its last; 0 for ever. */
   readonly messageTimeoutMs: number;
+  /** Whether `close` is called for a connection that was never there: the program has had its object all the time. */
+  readonly tellsUnopened?: boolean | undefined;
+  /** Told just before `open` is called. */
+  onOpen?(owner: ConnectionOwner<unknown>): void;
+  /** Told when `open` has been called, and the connection is still there. */
+  onOpened?(owner: ConnectionOwner<unknown>): void;
+  /** Told last of each connection: after `close`, or in the call that has freed it where `close` is not called. */
+  onOver?(reason: EventError | undefined): void;
   /** Told of each connection that was freed. */
   onFreed?(owner: ConnectionOwner<unknown>): void;
   /** Told when its `close` callback has run, if there is one. */

@@ -262,12 +262,7 @@ export function connect<Ctx = unknown>(
   callbacks: ConnectionCallbacks<Ctx> = {},
 ): Promise<SocketBufferEvent<Ctx>> {
   return new Promise((resolve, reject) => {
-    const verb = "connect";
-    options = readOptions(verb, options, CONNECT_ALL_OPTIONS);
-    checkConnectionCallbacks(verb, callbacks, CONNECTION_CALLBACKS);
-    const protocol = protocolOf(verb, options, callbacks);
-    const { idleTimeoutMs = null, ...others } = options;
-    const bev = setUp<Ctx>(verb, baseOf(options), { ...others, idleTimeoutMs: null }, protocol.lines);
+    const { bev, idleTimeoutMs, protocol, begin } = prepare("connect", options, callbacks);
     bev.setCallbacks({
       event(bev, what, error) {
         if ((what & BEV_EVENT_CONNECTED) === 0) {
@@ -282,11 +277,88 @@ export function connect<Ctx = unknown>(
         resolve(bev);
       },
     });
-    try {
-      bev.connect(pick(options, CONNECT_OPTIONS));
-    } catch (error) {
-      bev.free();
-      reject(error);
-    }
+    begin();
   });
+}
+
+/**
+ * Begins to connect and gives the bufferevent at once, for drivers that need an object before there is a connection.
+ *
+ * What you write meanwhile is sent once the connection is there, in front of what `open` writes. `open` is called then;
+ * if the attempt fails, `close` gets the reason, and what was written is dropped. `event` hears of neither. `close()`
+ * waits for the connection and delivers what was written; `free()` and `reset()` give the attempt up. Views may be opened
+ * at once.
+ *
+ * @param options As of `connect()`
+ * @param callbacks As of `connect()`. `close` is also called when the attempt has failed or was given up
+ * @returns The bufferevent. It has no addresses and no input until `open` is called
+ * @throws {TypeError} When an option or a callback is of the wrong type or has an unknown name
+ * @throws {RangeError} When an option is out of range
+ * @throws {EventError} `EV_UNSUPPORTED` when the host cannot do what an option asks for; `EV_FREED` when the base was freed
+ *
+ * @example
+ * ```ts
+ * import { connectNow, serve } from "trivent";
+ *
+ * const server = await serve({ hostname: "127.0.0.1", port: 0 }, {
+ *   read: (bev) => bev.output.addBuffer(bev.input),
+ * });
+ * const client = connectNow({ hostname: "127.0.0.1", port: server.port }, {
+ *   close: (_bev, reason) => console.log("over", reason?.code),
+ * });
+ * client.write("hello\n");
+ * console.log((await client.lines({ text: true }).next()).value); // hello
+ * await client.close(); // over undefined
+ * await server.close();
+ * ```
+ */
+export function connectNow<Ctx = unknown>(
+  options: ConnectOptions & ConnectionOptions,
+  callbacks: ConnectionCallbacks<Ctx> = {},
+): SocketBufferEvent<Ctx> {
+  const { bev, idleTimeoutMs, protocol, begin } = prepare("connect", options, callbacks);
+  begin();
+  new ConnectionOwner<Ctx>(socketCoreOf(bev), {
+    ...protocol,
+    tellsUnopened: true,
+    onOpen: () => bev.setIdleTimeout(idleTimeoutMs),
+  });
+  return bev;
+}
+
+/** A connection that is to be made. */
+interface Prepared<Ctx> {
+  readonly bev: SocketBufferEvent<Ctx>;
+  readonly protocol: Protocol<Ctx>;
+  /** The idle timeout counts only once the connection is there. */
+  readonly idleTimeoutMs: number | null;
+  /** Begins to connect. What it throws, it throws after it has freed the bufferevent. */
+  begin(): void;
+}
+
+/** Checks what `connect()` was given, and makes the bufferevent. */
+function prepare<Ctx>(
+  verb: "connect",
+  given: ConnectOptions & ConnectionOptions,
+  callbacks: ConnectionCallbacks<Ctx>,
+): Prepared<Ctx> {
+  const options = readOptions(verb, given, CONNECT_ALL_OPTIONS);
+  checkConnectionCallbacks(verb, callbacks, CONNECTION_CALLBACKS);
+  const protocol = protocolOf(verb, options, callbacks);
+  const { idleTimeoutMs = null } = options;
+  const bev = setUp<Ctx>(verb, baseOf(options), options, protocol.lines);
+  bev.setIdleTimeout(null);
+  return {
+    bev,
+    protocol,
+    idleTimeoutMs,
+    begin() {
+      try {
+        bev.connect(pick(options, CONNECT_OPTIONS));
+      } catch (error) {
+        bev.free();
+        throw error;
+      }
+    },
+  };
 }

@@ -6,6 +6,14 @@ import type { EventBase } from "../api/event_base.ts";
 import type { Address } from "../runtime.ts";
 import { ServerCore } from "./server_core.ts";
 
+/** For the core: what is behind a server; undefined for anything else. */
+export function serverCoreOf(server: unknown): ServerCore | undefined {
+  return behind(server);
+}
+
+/** Set by the first Server: see `Pollable`. */
+let behind: (server: unknown) => ServerCore | undefined = () => undefined;
+
 /** A running server. */
 export class Server<Ctx = unknown> {
   readonly #core: ServerCore;
@@ -13,6 +21,8 @@ export class Server<Ctx = unknown> {
   /** Made by `serve()`. */
   constructor(core: object) {
     this.#core = checkInner(core, ServerCore, "Server", "serve()");
+    behind = (server): ServerCore | undefined =>
+      typeof server === "object" && server !== null && #core in server ? server.#core : undefined;
   }
 
   /** Where it listens, the port that the system chose included. */

@@ -38,6 +38,8 @@ export class ServerCore {
   /** Takes back the deadline of `close()`. */
   #stopCut: (() => void) | null = null;
   #cutAt = Infinity;
+  /** Told when the server has closed. */
+  readonly #onEnd: Set<() => void> = new Set();
 
   constructor(
     listener: ConnListener,
@@ -48,6 +50,12 @@ export class ServerCore {
     this.listener = listener;
     this.admission = new Admission(listener, limits, callbacks, failed);
     this.#graceMs = limits.drainTimeoutMs ?? DEFAULT_GRACE_MS;
+  }
+
+  /** Calls `fn` once the server has closed. @returns Takes it back */
+  whenClosed(fn: () => void): () => void {
+    this.#onEnd.add(fn);
+    return () => void this.#onEnd.delete(fn);
   }
 
   /** The `close` callback of a connection has run. */
@@ -123,6 +131,10 @@ export class ServerCore {
     if (this.#toTell > 0 && loopOf(base).dispatching) {
       await new Promise<void>((resolve) => base.once(null, EV_TIMEOUT, () => resolve()));
     }
-    await portFree;
+    try {
+      await portFree;
+    } finally {
+      for (const fn of [...this.#onEnd]) fn();
+    }
   }
 }

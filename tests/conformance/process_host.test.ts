@@ -121,6 +121,9 @@ describe(`${name}: a process`, () => {
       assertMatch(lines[4]!, /--allow-read/);
     },
   );
+  it("ends at SIGTERM when a server that stops on signals has closed, and its grace is over", async () => {
+    assertEquals((await leave("signalled")).printed, "1 there\ncut ECANCELED\n");
+  });
   it("is held by a listener until it is closed", async () => {
     assertEquals((await leave("listening")).printed, "accepted\n");
   });
