@@ -1,5 +1,5 @@
 /**
- * The one error vocabulary: what can go wrong while running has a stable `code`, the same on every runtime.
+ * The errors. Each failure at run time has a stable `code`, the same on every runtime.
  *
  * @module
  */
@@ -8,32 +8,31 @@ import { show } from "./checks.ts";
 
 const BRAND: symbol = Symbol.for("trivent.EventError");
 
-/** What an {@linkcode EventError} is made from. */
+/** The options of an {@linkcode EventError}. */
 export interface EventErrorOptions {
-  /** The stable name of what went wrong: a POSIX name such as `ECONNRESET`, or one of ours such as `EV_FROZEN`. */
+  /** The stable name of the failure: a POSIX name such as `ECONNRESET`, or one of ours such as `EV_FROZEN`. */
   code: string;
-  /** The call that failed, where there was one: `connect`, `listen`, `read`, `write`, … */
+  /** The call that failed, if there was one: `connect`, `listen`, `read`, `write`, … */
   syscall?: string | undefined;
-  /** The host's own error, or whatever else this one was made from. */
+  /** The runtime's own error, or any other cause. */
   cause?: unknown;
-  /** What has failed one after the other, where this stands for several failures. */
+  /** The failures, if this error stands for several. */
   errors?: readonly EventError[] | undefined;
 }
 
 /**
- * Something failed while running. Match on {@linkcode EventError.code}: messages may change, codes do not.
+ * A failure at run time. Compare {@linkcode EventError.code}: messages may change, codes do not.
  *
  * `instanceof` holds across several copies of the library in one process.
  *
  * Codes of the network are POSIX names and the same on every runtime (`ECONNREFUSED`, `ECONNRESET`, `EPIPE`,
- * `EADDRINUSE`, `EACCES`, `ETIMEDOUT`, `ENOTFOUND`, `ECANCELED`, …). Codes of the library begin with `EV_`, those of TLS
- * with `ERR_TLS_`: `CERT` (the peer's certificate is not accepted), `HANDSHAKE`, `OPTIONS` (ours can't be used), `PLAINTEXT`,
- * `PROTOCOL` (the peer has broken it off) and `TRUNCATED`.
+ * `EADDRINUSE`, `EACCES`, `ETIMEDOUT`, `ENOTFOUND`, `ECANCELED`, …). Codes of the library begin with `EV_`, those of
+ * TLS with `ERR_TLS_`: `CERT` (the peer's certificate is not accepted), `HANDSHAKE`, `OPTIONS` (our certificate or key
+ * cannot be used), `PLAINTEXT`, `PROTOCOL` (the peer has ended TLS with an alert) and `TRUNCATED`.
  *
  * @example
  * ```ts
  * import { EventError } from "trivent";
- *
  * const error = new EventError("Cannot connect to 127.0.0.1:9: connection refused", { code: "ECONNREFUSED" });
  * if (error.code !== "ECONNREFUSED") throw error;
  * ```
@@ -41,20 +40,17 @@ export interface EventErrorOptions {
 export class EventError extends Error {
   /** `EventError`. */
   override readonly name: string = "EventError";
-  /** The stable name of what went wrong. */
+  /** The stable name of the failure. */
   readonly code: string;
-  /** The call that failed, where there was one. */
+  /** The call that failed, if there was one. */
   readonly syscall: string | undefined;
-  /**
-   * What has failed one after the other, where this stands for several failures: of each address of a name that could not
-   * be connected to. Else undefined.
-   */
+  /** The failures, if this error stands for several: one for each address of a name. Otherwise undefined. */
   readonly errors: readonly EventError[] | undefined;
 
   /**
    * Makes an error.
    *
-   * @param message What was tried, why it failed, and what was received
+   * @param message What was tried, why it failed, and which value was received
    * @param options The code, the call and the cause
    */
   constructor(message: string, options: EventErrorOptions) {
@@ -96,10 +92,10 @@ function checkOptions(message: string, options: EventErrorOptions): EventErrorOp
 }
 
 /**
- * Throws unless the condition holds. For what can't happen: a failure is a defect of the library.
+ * Throws unless the condition holds. For conditions that always hold: a failure is a defect of the library.
  *
  * @param condition What must be true
- * @param message What it would mean if it were not
+ * @param message The meaning of a failure
  * @throws {Error} When the condition is false
  */
 export function invariant(condition: boolean, message: string): asserts condition {
@@ -107,12 +103,12 @@ export function invariant(condition: boolean, message: string): asserts conditio
 }
 
 /**
- * Takes anything a host may have thrown and gives an {@linkcode EventError}: itself if it is one, else with the
- * host's POSIX `code` where it has one, and the host's error as `cause`.
+ * Makes an {@linkcode EventError} of anything that a runtime has thrown. It returns the value itself if it is one.
+ * Otherwise the error has the runtime's POSIX `code`, if there is one, and the value as `cause`.
  *
  * @param tried What was tried: "connect to 127.0.0.1:80"
- * @param reason What the host threw or reported
- * @param code The code to give, where the host's own does not say it
+ * @param reason The value that the runtime threw or reported
+ * @param code The code, if the runtime gives none
  * @param syscall The call that failed
  * @returns The error to report
  */

@@ -16,11 +16,11 @@ export const EV_WRITE = 0x04;
 export const EV_SIGNAL = 0x08;
 /** The event stays added when its callback runs, and re-arms its timeout. libevent: `EV_PERSIST`. */
 export const EV_PERSIST = 0x10;
-/** The event is edge-triggered: told once per change, not while the condition holds. libevent: `EV_ET`. */
+/** The event is edge-triggered: reported once for each change, not while the condition holds. libevent: `EV_ET`. */
 export const EV_ET = 0x20;
-/** Accepted and without meaning here: there is one thread. libevent: `EV_FINALIZE`. */
+/** Accepted without effect: there is one thread. libevent: `EV_FINALIZE`. */
 export const EV_FINALIZE = 0x40;
-/** The peer has closed; told without reading what it sent before. libevent: `EV_CLOSED`. */
+/** The peer has closed. It is reported even if earlier bytes have not been read. libevent: `EV_CLOSED`. */
 export const EV_CLOSED = 0x80;
 
 // Flags of EventBase.loop() (event2/event.h).
@@ -52,7 +52,7 @@ export const BEV_EVENT_READING = 0x01;
 export const BEV_EVENT_WRITING = 0x02;
 /** The peer has finished sending. libevent: `BEV_EVENT_EOF`. */
 export const BEV_EVENT_EOF = 0x10;
-/** The connection failed; the callback's second argument has the error. libevent: `BEV_EVENT_ERROR`. */
+/** The connection failed; the error is the third argument of the callback. libevent: `BEV_EVENT_ERROR`. */
 export const BEV_EVENT_ERROR = 0x20;
 /** A timeout passed. libevent: `BEV_EVENT_TIMEOUT`. */
 export const BEV_EVENT_TIMEOUT = 0x40;
@@ -63,18 +63,18 @@ export const BEV_EVENT_CONNECTED = 0x80;
 
 /** Freeing the bufferevent closes its socket, or frees the bufferevent under it. libevent: `BEV_OPT_CLOSE_ON_FREE`. */
 export const BEV_OPT_CLOSE_ON_FREE = 0x01;
-/** Accepted and without meaning here: there is one thread. libevent: `BEV_OPT_THREADSAFE`. */
+/** Accepted without effect: there is one thread. libevent: `BEV_OPT_THREADSAFE`. */
 export const BEV_OPT_THREADSAFE = 0x02;
 /** The callbacks of one pass are merged and run from the loop. libevent: `BEV_OPT_DEFER_CALLBACKS`. */
 export const BEV_OPT_DEFER_CALLBACKS = 0x04;
-/** Accepted with `BEV_OPT_DEFER_CALLBACKS`, and without meaning here. libevent: `BEV_OPT_UNLOCK_CALLBACKS`. */
+/** Accepted with `BEV_OPT_DEFER_CALLBACKS`, without effect. libevent: `BEV_OPT_UNLOCK_CALLBACKS`. */
 export const BEV_OPT_UNLOCK_CALLBACKS = 0x08;
 
 // Flush modes (event2/bufferevent.h).
 
 /** Process as usual. libevent: `BEV_NORMAL`. */
 export const BEV_NORMAL = 0;
-/** Process as much as can be, watermarks or not. libevent: `BEV_FLUSH`. */
+/** Process as much as possible, beyond watermarks. libevent: `BEV_FLUSH`. */
 export const BEV_FLUSH = 1;
 /** As `BEV_FLUSH`, and there is no more to come. libevent: `BEV_FINISHED`. */
 export const BEV_FINISHED = 2;
@@ -85,33 +85,35 @@ export const BEV_FINISHED = 2;
 export const BEV_OK = 0;
 /** The filter needs more bytes before it can go on. libevent: `BEV_NEED_MORE`. */
 export const BEV_NEED_MORE = 1;
-/** The filter has met bytes that it can't process. libevent: `BEV_ERROR`. */
+/** The filter got bytes that it cannot process. libevent: `BEV_ERROR`. */
 export const BEV_ERROR = 2;
 
-/** `trigger()` calls back whatever the watermarks say. libevent: `BEV_TRIG_IGNORE_WATERMARKS`. */
+/** `trigger()` ignores the watermarks. libevent: `BEV_TRIG_IGNORE_WATERMARKS`. */
 export const BEV_TRIG_IGNORE_WATERMARKS = 0x10000;
 /** `trigger()` runs the callback from the loop, as it always does here. libevent: `BEV_TRIG_DEFER_CALLBACKS`. */
 export const BEV_TRIG_DEFER_CALLBACKS = 0x04;
 
 // Flags of a connection listener (event2/listener.h).
 
-/** Accepted and without meaning here: sockets never block. libevent: `LEV_OPT_LEAVE_SOCKETS_BLOCKING`. */
+/** Accepted without effect: sockets never block. libevent: `LEV_OPT_LEAVE_SOCKETS_BLOCKING`. */
 export const LEV_OPT_LEAVE_SOCKETS_BLOCKING: number = 1 << 0;
 /** Freeing the listener closes its listening socket. libevent: `LEV_OPT_CLOSE_ON_FREE`. */
 export const LEV_OPT_CLOSE_ON_FREE: number = 1 << 1;
-/** Accepted and without effect: every host does it. libevent: `LEV_OPT_CLOSE_ON_EXEC`. */
+/** Accepted without effect: every runtime does it. libevent: `LEV_OPT_CLOSE_ON_EXEC`. */
 export const LEV_OPT_CLOSE_ON_EXEC: number = 1 << 2;
-/** Accepted and without effect: every host sets `SO_REUSEADDR` where it is safe. libevent: `LEV_OPT_REUSEABLE`. */
+/** Accepted without effect: every runtime sets `SO_REUSEADDR` where it is safe. libevent: `LEV_OPT_REUSEABLE`. */
 export const LEV_OPT_REUSEABLE: number = 1 << 3;
-/** Accepted and without meaning here: there is one thread. libevent: `LEV_OPT_THREADSAFE`. */
+/** Accepted without effect: there is one thread. libevent: `LEV_OPT_THREADSAFE`. */
 export const LEV_OPT_THREADSAFE: number = 1 << 4;
 /** The listener begins disabled. libevent: `LEV_OPT_DISABLED`. */
 export const LEV_OPT_DISABLED: number = 1 << 5;
-/** No host offers it: an error of code `EV_UNSUPPORTED`. libevent: `LEV_OPT_DEFERRED_ACCEPT`. */
+/** No runtime offers it: `EV_UNSUPPORTED`. libevent: `LEV_OPT_DEFERRED_ACCEPT`. */
 export const LEV_OPT_DEFERRED_ACCEPT: number = 1 << 6;
-/** Several processes or threads may listen on the port, where the host can. libevent: `LEV_OPT_REUSEABLE_PORT`. */
+/**
+ * Several processes or threads may listen on the port, if the runtime supports it. libevent: `LEV_OPT_REUSEABLE_PORT`.
+ */
 export const LEV_OPT_REUSEABLE_PORT: number = 1 << 7;
-/** An IPv6 listener takes no IPv4 connections, where the host can. libevent: `LEV_OPT_BIND_IPV6ONLY`. */
+/** An IPv6 listener takes no IPv4 connections, if the runtime supports it. libevent: `LEV_OPT_BIND_IPV6ONLY`. */
 export const LEV_OPT_BIND_IPV6ONLY: number = 1 << 8;
 /** An IPv6 listener takes IPv4 connections too. libevent: `LEV_OPT_BIND_IPV4_AND_IPV6`. */
 export const LEV_OPT_BIND_IPV4_AND_IPV6: number = 1 << 9;

@@ -1,40 +1,41 @@
-/**
- * Memory that an adapter reads into and wants to use again.
- */
+/** Memory that an adapter reads into and wants to reuse. */
 
 import { invariant } from "./errors.ts";
 
 /**
- * Memory on loan from an adapter, which gives bytes of it to the core with `TransportSink.onData`. It goes back as soon as
- * the core has no bytes in it any more, unless a view of it was handed out: who has one may keep it, and the memory then is
- * the collector's. An echo or a proxy needs no new memory this way.
+ * Memory on loan from an adapter. The adapter gives bytes of it to the core with `TransportSink.onData`. The memory
+ * goes back when the core has no bytes in it any more. If a view of it was handed out, it does not go back, because the
+ * program may keep the view. With loans an echo or a proxy needs no new memory.
  *
- * It counts who uses it: a loan that is given has one user, the core. A loan that is lost never comes back, and does no
- * harm.
+ * A loan counts its users. When it is given, it has one user, the core. A lost loan never goes back and does no harm.
  *
  * libevent: none; `evbuffer_add_reference` with a pool of the application's
  */
 export class Loan {
   /** The memory. */
   readonly bytes: Uint8Array;
-  /** How many use it: pieces of buffers, and adapters that send from it. The lender sets it to 1 when it gives it. */
+  /**
+   * The number of users: chunks in buffers, and adapters that send from it. The lender sets it to 1 when it gives the
+   * loan.
+   */
   users = 0;
-  /** Whether somebody got a view, who may keep it: it does not go back then. */
+  /** Whether a view was handed out. The memory then does not go back. */
   seen = false;
   readonly #onReturn: (loan: Loan) => void;
 
   /**
-   * Makes one, which nobody uses.
+   * Makes a loan without users.
    *
    * @param bytes The memory
-   * @param onReturn Called each time that the last user is done, in the middle of what the core does: it only notes it
+   * @param onReturn Called each time that the last user is done. It runs in the middle of the core's work, so it must
+   * only take a note
    */
   constructor(bytes: Uint8Array, onReturn: (loan: Loan) => void) {
     this.bytes = bytes;
     this.#onReturn = onReturn;
   }
 
-  /** One more uses it: an adapter that sends from it, say. */
+  /** Adds a user, such as an adapter that sends from it. */
   hold(): void {
     this.users++;
   }

@@ -1,5 +1,5 @@
 /**
- * The core of Trivent: everything but the hosts. It imports nothing but itself and names no runtime.
+ * The core of Trivent: everything except the adapters. It imports nothing but itself and names no runtime.
  *
  * Give each `EventBase` its `Runtime`, or call {@linkcode setDefaultRuntime} once.
  *
@@ -7,7 +7,6 @@
  * ```ts
  * import { EventBase } from "trivent/core";
  * import { simRuntime } from "trivent/sim";
- *
  * const sim = simRuntime();
  * const base = new EventBase({ runtime: sim });
  * base.timer(() => console.log("an hour later")).add(3_600_000);

@@ -1,63 +1,65 @@
-/** TLS as options and as news: what is asked for, and what a handshake has found. The protocol itself is the host's. */
+/** The options of TLS and the results of a handshake. The runtime does the protocol itself. */
 
 import { checkNoNul, isBytes, isList, show } from "./checks.ts";
 import { type Names, readOptions } from "./names.ts";
 
-/**
- * Certificates or keys in PEM, as text or as its bytes. Several certificates may stand one after the other.
- */
+/** Certificates or keys in PEM, as a string or bytes. Several certificates may follow one another. */
 export type Pem = string | Uint8Array;
 
-/** What both roles of TLS take. */
+/** Options of both roles of TLS. */
 export interface TlsOptions {
-  /** Our certificate, followed by those between it and the authority. The server needs one. */
+  /** Our certificate, followed by the intermediate ones. A server needs one. */
   cert?: Pem | undefined;
   /** The private key of `cert`, not encrypted. */
   key?: Pem | undefined;
-  /** The authorities that may have signed the peer's certificate, in place of those that the host trusts. */
+  /** The authorities for the peer's certificate, in place of those that the runtime trusts. */
   ca?: Pem | readonly Pem[] | undefined;
-  /** What is spoken inside, most wanted first: `["h2", "http/1.1"]`. */
+  /** The application protocols (ALPN), the preferred one first: `["h2", "http/1.1"]`. */
   alpnProtocols?: readonly string[] | undefined;
-  /** Whether a peer whose certificate can't be verified is refused. @default {true} */
+  /** Whether a peer is refused if its certificate cannot be verified. @default {true} */
   rejectUnauthorized?: boolean | undefined;
-  /** How long the handshake may take, in milliseconds; it then fails with `ETIMEDOUT`. @default {10000} */
+  /**
+   * The time limit of the handshake, in milliseconds. After it the handshake fails with `ETIMEDOUT`. @default {10000}
+   */
   handshakeTimeoutMs?: number | undefined;
 }
 
 /**
- * TLS on accepted connections.
+ * TLS on accepted connections (the server).
  *
  * libevent: `bufferevent_openssl_socket_new` with `BUFFEREVENT_SSL_ACCEPTING`.
  */
 export interface TlsListenOptions extends TlsOptions {
-  /** Our certificate, followed by those between it and the authority. */
+  /** Our certificate, followed by the intermediate ones. */
   cert: Pem;
   /** The private key of `cert`, not encrypted. */
   key: Pem;
   /**
-   * Whether clients are asked for a certificate. One that has none, or none that can be verified, is refused, unless
-   * `rejectUnauthorized` is false; `authorized` then tells. @default {false}
+   * Whether clients are asked for a certificate. A client without a certificate that can be verified is refused. If
+   * `rejectUnauthorized` is false, it is accepted, and `authorized` has the result. @default {false}
    */
   requestCert?: boolean | undefined;
 }
 
 /**
- * TLS on a connection that we make.
+ * TLS on a connection that we make (the client).
  *
  * libevent: `bufferevent_openssl_socket_new` with `BUFFEREVENT_SSL_CONNECTING`.
  */
 export interface TlsConnectOptions extends TlsOptions {
   /**
-   * The name that the server's certificate must have, and that the server is told (SNI). By default the host name or
-   * numeric address that is connected to; `localhost` for a path. A numeric address is not told: the certificate must have it
+   * The name in the server's certificate, which is also sent to the server (SNI). By default it is the host name or
+   * numeric address of the server; for a path `localhost`. A numeric address is not sent; the certificate must have it
    * as an address.
    */
   serverName?: string | undefined;
 }
 
-/** What `SocketBufferEvent.startTls()` takes: the options of the role that it plays. */
+/** Options of `SocketBufferEvent.startTls()`: those of its role. */
 export interface StartTlsOptions extends TlsConnectOptions {
-  /** Who answers the handshake. By default `client` for a connection that we made, `server` for one that we accepted. */
+  /**
+   * Our role in the handshake. By default `client` for a connection that we made, `server` for one that we accepted.
+   */
   role?: TlsRole | undefined;
   /** For the server: as {@linkcode TlsListenOptions.requestCert}. @default {false} */
   requestCert?: boolean | undefined;
@@ -93,22 +95,22 @@ const START_TLS_OPTIONS: Names<StartTlsOptions> = {
   requestCert: true,
 };
 
-/** Who we are in the handshake. */
+/** Our role in the handshake. */
 export type TlsRole = "client" | "server";
 
-/** What a handshake has found. What a host does not tell is undefined. */
+/** The result of a handshake. A value that the runtime does not report is undefined. */
 export interface TlsInfo {
   /** `TLSv1.3` or `TLSv1.2`. */
   readonly protocol: string | undefined;
-  /** What is spoken inside, as the two have agreed; undefined when they have not. */
+  /** The application protocol (ALPN) that both have agreed on; undefined if they have not. */
   readonly alpnProtocol: string | undefined;
-  /** The peer's certificate in DER; undefined when it has shown none. */
+  /** The peer's certificate in DER; undefined if it has sent none. */
   readonly peerCertificate: Uint8Array | undefined;
-  /** Whether the peer's certificate was verified. False on a server that has asked for none. */
+  /** Whether the peer's certificate was verified. False on a server that did not ask for one. */
   readonly authorized: boolean | undefined;
 }
 
-/** How long a handshake may take, unless set. */
+/** The time limit of a handshake unless set. */
 export const DEFAULT_HANDSHAKE_TIMEOUT_MS = 10_000;
 
 /** Reads the `tls` of listening. Throws as {@linkcode readStartTls}. */
@@ -128,12 +130,12 @@ export function readTlsConnect(doing: string, given: TlsConnectOptions): TlsConn
 /**
  * Reads the options of `startTls()`.
  *
- * @param doing What they are for, for the error
+ * @param doing The purpose, for the error message
  * @param given The options
- * @param usual The role, where they do not say it
+ * @param usual The role, if the options do not name it
  * @returns A copy with the role
  * @throws {TypeError} For an unknown name, a value of a wrong type, or a certificate or key that the role needs
- * @throws {RangeError} For one that is out of range
+ * @throws {RangeError} For a value that is out of range
  * @throws {EventError} `EINVAL` for a NUL inside `serverName`
  */
 export function readStartTls(

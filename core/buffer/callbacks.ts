@@ -6,28 +6,28 @@ import { show } from "../checks.ts";
 import { type Chain, sideOf } from "./chain.ts";
 import type { EvBuffer } from "./evbuffer.ts";
 
-/** What happened to a buffer. libevent: `struct evbuffer_cb_info`. */
+/** A change of a buffer. libevent: `struct evbuffer_cb_info`. */
 export interface BufferChange {
-  /** How many bytes the buffer had before, in bytes. libevent: `orig_size`. */
+  /** The length before, in bytes. libevent: `orig_size`. */
   readonly origSize: number;
-  /** How many bytes were added since. libevent: `n_added`. */
+  /** The number of bytes that were added. libevent: `n_added`. */
   readonly added: number;
-  /** How many bytes were deleted since. libevent: `n_deleted`. */
+  /** The number of bytes that were deleted. libevent: `n_deleted`. */
   readonly deleted: number;
 }
 
-/** Hears of the changes of a buffer. libevent: `evbuffer_cb_func`. */
+/** The callback for changes of a buffer. libevent: `evbuffer_cb_func`. */
 export type BufferCallback = (buffer: EvBuffer, info: BufferChange) => void;
 
 /** One registered callback. libevent: `struct evbuffer_cb_entry`. */
 export interface CallbackEntry {
-  /** Whether it is called; what changes while it is not is never told. libevent: `EVBUFFER_CB_ENABLED`. */
+  /** Whether the callback is called. Changes while it is false are never reported. libevent: `EVBUFFER_CB_ENABLED`. */
   enabled: boolean;
-  /** Removes the callback; a second time does nothing. libevent: `evbuffer_remove_cb_entry`. */
+  /** Removes the callback. A second call does nothing. libevent: `evbuffer_remove_cb_entry`. */
   remove(): void;
 }
 
-/** Makes what runs `run` later, once each time that it is scheduled. It throws a TypeError for what is no base. */
+/** Makes what runs `run` later, once each time that it is scheduled. It throws a TypeError for what is not a base. */
 export type Defer = (base: object, run: () => void) => Scheduled;
 
 /** Set by the first EventBase: a buffer knows no loop. */

@@ -1,6 +1,6 @@
 /**
- * `EvBuffer`: the public door. Each method checks its arguments and the buffer's state; what is done to the bytes
- * stands in the rooms beside (`chain.ts`, `lines.ts`, `search.ts`, …).
+ * `EvBuffer`: the public class. Each method checks its arguments and the buffer's state. The other files of this folder
+ * (`chain.ts`, `lines.ts`, `search.ts`, …) work on the bytes.
  *
  * @module
  */
@@ -70,7 +70,7 @@ import { checkData, decodeUtf8, toBytes } from "./utf8.ts";
 /** Options of {@linkcode EvBuffer.readln} and {@linkcode EvBuffer.eachLine}. */
 export interface ReadlnOptions {
   /**
-   * The longest line that is taken, in bytes without its terminator.
+   * The longest line, in bytes without its terminator.
    *
    * @default {Infinity}
    */
@@ -79,44 +79,42 @@ export interface ReadlnOptions {
 
 const READLN_OPTIONS: Names<ReadlnOptions> = { maxBytes: true };
 
-/** Where a line ends, as {@linkcode EvBuffer.searchEol} gives it. */
+/** The end of a line: the result of {@linkcode EvBuffer.searchEol}. */
 export interface EolPosition {
-  /** How far from the front the terminator begins, in bytes. */
+  /** The distance of the terminator from the front, in bytes. */
   pos: number;
-  /** How long the terminator is, in bytes. */
+  /** The length of the terminator, in bytes. */
   length: number;
 }
 
 /**
- * For the core: the chain behind a buffer. Set by the first buffer: see `Pollable`. It is called for each message, so it
- * goes through no function: nobody may call it on what its own argument makes.
+ * For the core: the chain of a buffer. Set by the first buffer: see `Pollable`. A plain variable, because it runs for
+ * every message. Do not call it before the first buffer exists.
  */
 export let chainOf: (buffer: EvBuffer) => Chain;
 
 /**
  * A queue of bytes: a chain of chunks, each a window of a `Uint8Array`.
  *
- * Adopting a chunk, moving a buffer into another and draining cost a step per chunk and copy no bytes. What is copied
- * in in small pieces is packed into shared memory, so that many small adds leave as one write.
+ * Adopting a chunk, moving a buffer into another one and draining take one step for each chunk and copy no bytes. Small
+ * additions are copied into shared memory, so many of them leave in one write.
  *
- * Who owns which bytes:
- * - What `add`, `prepend` and `addIovec` take is copied: the caller keeps the array.
- * - What `addReference` takes is adopted: the caller does not change it until it is released. The buffer never writes
- *   to it.
- * - What the buffer hands out as lines stays what it is for as long as someone keeps it; the buffer never writes twice
- *   to the same memory. Other views (`peek`, `pullup`, `reserveSpace`) hold until the buffer changes. A view that is
- *   kept keeps the chunk around it: copy (`slice`) what is to live long. A view's `buffer` holds other bytes too, of
- *   other buffers maybe: never transfer it or give it away.
+ * Ownership of bytes:
+ * - `add`, `prepend` and `addIovec` copy: the caller keeps the array.
+ * - `addReference` adopts: the caller must not change the memory until it is released. The buffer never writes to it.
+ * - A line that the buffer returns never changes, because the buffer never writes twice to the same memory. Other views
+ *   (`peek`, `pullup`, `reserveSpace`) are valid until the buffer changes. A view keeps its whole chunk in memory: copy
+ *   (`slice`) bytes that you keep for long. A view's `buffer` has other bytes too, maybe of other buffers: never
+ *   transfer it.
  *
- * Change callbacks and release callbacks run inside the call that brings them about, when the buffer is whole again;
- * they may use the buffer. Every method below costs O(1) unless it says otherwise.
+ * Change callbacks and release callbacks run inside the call that causes them, when the buffer is whole again. They may
+ * use the buffer. Every method takes O(1) unless it says otherwise.
  *
  * libevent: `struct evbuffer`
  *
  * @example
  * ```ts
  * import { EVBUFFER_EOL_CRLF, EvBuffer } from "trivent";
- *
  * const buffer = new EvBuffer();
  * buffer.add("GET / HTTP/1.1\r\nHost: a");
  * const line = buffer.readln(EVBUFFER_EOL_CRLF);
@@ -135,14 +133,13 @@ export class EvBuffer {
   }
 
   /**
-   * How many bytes there are; 0 after `free()`.
+   * The number of bytes; 0 after `free()`.
    *
    * libevent: `evbuffer_get_length`
    *
    * @example
    * ```ts
    * import { EvBuffer } from "trivent";
-   *
    * const buffer = new EvBuffer();
    * buffer.add("naïve");
    * if (buffer.length !== 6) throw new Error("unreachable");
@@ -153,14 +150,13 @@ export class EvBuffer {
   }
 
   /**
-   * How many bytes lie in the first chunk: what `pullup` gives without copying.
+   * The number of bytes in the first chunk, which `pullup` returns without copying.
    *
    * libevent: `evbuffer_get_contiguous_space`
    *
    * @example
    * ```ts
    * import { EvBuffer } from "trivent";
-   *
    * const buffer = new EvBuffer();
    * buffer.addReference(new Uint8Array(3));
    * buffer.addReference(new Uint8Array(5));
@@ -173,19 +169,18 @@ export class EvBuffer {
   }
 
   /**
-   * Copies bytes, or a text as UTF-8, to the back. O(bytes).
+   * Copies bytes, or a string as UTF-8, to the back. O(bytes).
    *
-   * Small pieces one after the other end up in one chunk, whether they came in one call or in many.
+   * Small pieces are gathered in one chunk, in one call or in many.
    *
    * libevent: `evbuffer_add`, and `evbuffer_add_printf` with a template string
    *
-   * @param data What to add; the caller keeps it
+   * @param data The bytes; the caller keeps the array
    * @throws {TypeError} When it is neither a `Uint8Array` nor a string
    * @throws {EventError} `EV_FROZEN` when the back is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
    * import { EvBuffer } from "trivent";
-   *
    * const buffer = new EvBuffer();
    * buffer.add("over and ");
    * buffer.add(new Uint8Array([111, 117, 116]));
@@ -208,18 +203,17 @@ export class EvBuffer {
   }
 
   /**
-   * Copies several pieces to the back; callbacks hear of each. O(bytes).
+   * Copies several pieces to the back. Change callbacks are called for each. O(bytes).
    *
    * libevent: `evbuffer_add_iovec`
    *
-   * @param chunks What to add, in order; the caller keeps it
-   * @returns How many bytes were added
-   * @throws {TypeError} When it is no array of `Uint8Array`s; nothing is added then
+   * @param chunks The pieces, in order; the caller keeps them
+   * @returns The number of bytes that were added
+   * @throws {TypeError} When it is not an array of `Uint8Array`s; nothing is added then
    * @throws {EventError} `EV_FROZEN` when the back is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
    * import { EvBuffer } from "trivent";
-   *
    * const buffer = new EvBuffer();
    * const added = buffer.addIovec([new Uint8Array(2), new Uint8Array(3)]);
    * if (added !== 5 || buffer.length !== 5) throw new Error("unreachable");
@@ -239,17 +233,16 @@ export class EvBuffer {
   }
 
   /**
-   * Copies bytes, or a text as UTF-8, to the front. O(bytes).
+   * Copies bytes, or a string as UTF-8, to the front. O(bytes).
    *
    * libevent: `evbuffer_prepend`
    *
-   * @param data What to put before the rest; the caller keeps it
+   * @param data The bytes; the caller keeps the array
    * @throws {TypeError} When it is neither a `Uint8Array` nor a string
    * @throws {EventError} `EV_FROZEN` when the front is frozen and there are bytes to add, `EV_FREED` after `free()`
    * @example
    * ```ts
    * import { EvBuffer } from "trivent";
-   *
    * const buffer = new EvBuffer();
    * buffer.add("body");
    * buffer.prepend(`${buffer.length}:`);
@@ -269,29 +262,29 @@ export class EvBuffer {
   }
 
   /**
-   * Adopts memory at the back without copying it. The buffer never writes to it, and neither may the caller until it is
-   * released.
+   * Adopts memory at the back without copying it. The buffer never writes to it. The caller must not write to it until
+   * it is released.
    *
-   * `onRelease` is called once with that very array, when the last of its bytes has been drained, moved out, pulled up
-   * into other memory or freed, in this buffer and in all that share it. An empty array is released at once; one that
-   * was refused never. Without `onRelease` the memory is the buffer's for good.
+   * `onRelease` is called once with that very array, when the last of its bytes has been drained, moved out, copied by
+   * `pullup` or freed, in this buffer and in all that share it. An empty array is released at once. If the call throws,
+   * the array is not released. Without `onRelease` the memory belongs to the buffer for good.
    *
-   * Lines out of memory that has an `onRelease` are copied, since its owner may use it again. Memory that can change by
-   * itself, a `SharedArrayBuffer` or a resizable `ArrayBuffer`, is copied and released at once.
+   * Lines in memory with an `onRelease` are copied, because the owner may reuse it. A `SharedArrayBuffer` and a
+   * resizable `ArrayBuffer` can change by themselves, so they are copied and released at once.
    *
-   * Do not transfer the memory (`postMessage()`, `structuredClone()`) before it is released. What reads the bytes then throws
-   * an `EventError` with the code `EV_DETACHED`, and a connection that was to send them fails with it.
+   * Do not transfer the memory (`postMessage()`, `structuredClone()`) before it is released. Otherwise reading the
+   * bytes throws an `EventError` with the code `EV_DETACHED`, and a connection that should send them fails with that
+   * error.
    *
    * libevent: `evbuffer_add_reference`
    *
-   * @param bytes What to adopt
-   * @param onRelease What to call when nobody uses the memory any more
-   * @throws {TypeError} When the bytes are no `Uint8Array`, or the callback is no function
+   * @param bytes The memory
+   * @param onRelease The callback for when nobody uses the memory any more
+   * @throws {TypeError} When the bytes are not a `Uint8Array`, or the callback is not a function
    * @throws {EventError} `EV_FROZEN` when the back is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
    * import { EvBuffer } from "trivent";
-   *
    * const buffer = new EvBuffer();
    * const pool: Uint8Array[] = [];
    * buffer.addReference(new Uint8Array(1024), (bytes) => pool.push(bytes));
@@ -325,19 +318,19 @@ export class EvBuffer {
   }
 
   /**
-   * Moves all bytes of another buffer to the back. The chunks are linked over, nothing is copied.
+   * Moves all bytes of another buffer to the back. The chunks are moved, and nothing is copied.
    *
-   * Of nothing and of itself nothing is moved, frozen or not. Callbacks of the source run first.
+   * An empty buffer and the buffer itself move nothing, even if an end is frozen. Change callbacks of the source run
+   * first.
    *
    * libevent: `evbuffer_add_buffer`
    *
-   * @param src Where to move from; it is empty then
-   * @throws {TypeError} When it is no `EvBuffer`
+   * @param src The source; it is empty afterwards
+   * @throws {TypeError} When it is not an `EvBuffer`
    * @throws {EventError} `EV_FROZEN` when this back or the source's front is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
    * import { EvBuffer } from "trivent";
-   *
    * const head = new EvBuffer();
    * const body = new EvBuffer();
    * head.add("head ");
@@ -359,19 +352,19 @@ export class EvBuffer {
   }
 
   /**
-   * Moves all bytes of another buffer to the front. The chunks are linked over, nothing is copied.
+   * Moves all bytes of another buffer to the front. The chunks are moved, and nothing is copied.
    *
-   * Of nothing and of itself nothing is moved, frozen or not. Callbacks of the source run first.
+   * An empty buffer and the buffer itself move nothing, even if an end is frozen. Change callbacks of the source run
+   * first.
    *
    * libevent: `evbuffer_prepend_buffer`
    *
-   * @param src Where to move from; it is empty then
-   * @throws {TypeError} When it is no `EvBuffer`
+   * @param src The source; it is empty afterwards
+   * @throws {TypeError} When it is not an `EvBuffer`
    * @throws {EventError} `EV_FROZEN` when either front is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
    * import { EvBuffer } from "trivent";
-   *
    * const head = new EvBuffer();
    * const body = new EvBuffer();
    * head.add("head ");
@@ -393,23 +386,22 @@ export class EvBuffer {
   }
 
   /**
-   * Moves bytes off the front to the back of another buffer. O(chunks moved).
+   * Moves bytes from the front to the back of another buffer. O(chunks moved).
    *
-   * Whole chunks are linked over. A chunk that is cut is shared by both buffers, and released when both are done with
-   * it; or its part is copied, where that is small. Callbacks of this buffer, the source, run first.
+   * Whole chunks are moved. If a chunk is cut, both buffers share it, and it is released when both have consumed it. A
+   * small part is copied instead. Change callbacks of this buffer, the source, run first.
    *
    * libevent: `evbuffer_remove_buffer(src, dst, n)`
    *
-   * @param dst Where to move to
-   * @param n How many bytes; all there are when there are fewer
-   * @returns How many were moved: 0 from an empty buffer and to itself
-   * @throws {TypeError} When it is no `EvBuffer`, or the count is no number
+   * @param dst The destination
+   * @param n The number of bytes; all bytes if there are fewer
+   * @returns The number of bytes that were moved; 0 from an empty buffer, and to itself
+   * @throws {TypeError} When it is not an `EvBuffer`, or the count is not a number
    * @throws {RangeError} When the count is negative or fractional
    * @throws {EventError} `EV_FROZEN` when this front or the other back is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
    * import { EvBuffer } from "trivent";
-   *
    * const input = new EvBuffer();
    * const message = new EvBuffer();
    * input.add("five!and more");
@@ -434,19 +426,18 @@ export class EvBuffer {
   }
 
   /**
-   * Adds the bytes of another buffer, which keeps them: both share the memory, and each may be drained and added to on
-   * its own, the source freed first if need be. O(chunks of the source); nothing is copied.
+   * Adds the bytes of another buffer, which keeps them. Both share the memory. Each may be drained and added to on its
+   * own, and the source may be freed first. O(chunks of the source); nothing is copied.
    *
    * libevent: `evbuffer_add_buffer_reference`
    *
-   * @param src What to share; it does not change
-   * @throws {TypeError} When it is no `EvBuffer`
-   * @throws {EventError} `EV_MULTICAST` when it is this very buffer, or holds bytes that are shared in this way or part
-   * of a file segment; `EV_FROZEN` when the back is frozen; `EV_FREED` after `free()`
+   * @param src The buffer to share; it does not change
+   * @throws {TypeError} When it is not an `EvBuffer`
+   * @throws {EventError} `EV_MULTICAST` when it is this very buffer, or has shared bytes or part of a file segment
+   * itself; `EV_FROZEN` when the back is frozen; `EV_FREED` after `free()`
    * @example
    * ```ts
    * import { EvBuffer } from "trivent";
-   *
    * const message = new EvBuffer();
    * message.add("to all");
    * const outputs = [new EvBuffer(), new EvBuffer()];
@@ -479,20 +470,19 @@ export class EvBuffer {
   }
 
   /**
-   * Adds a file segment or a part of it, without copying: all buffers that hold it share its memory.
+   * Adds a file segment, or a part of it, without copying. All its buffers share its memory.
    *
    * libevent: `evbuffer_add_file_segment`
    *
-   * @param segment What to add; it is not freed
-   * @param offset Where the part begins, in bytes
-   * @param length How many bytes it has; by default all to the segment's end
-   * @throws {TypeError} When it is no `FileSegment`, or a count is no number
+   * @param segment The segment; it is not freed
+   * @param offset The beginning of the part, in bytes
+   * @param length The length of the part, in bytes; by default up to the end
+   * @throws {TypeError} When it is not a `FileSegment`, or a count is not a number
    * @throws {RangeError} When a count is negative or fractional, or the part is not in the segment
    * @throws {EventError} `EV_FROZEN` when the back is frozen, `EV_FREED` after `free()` of the buffer or of the segment
    * @example
    * ```ts
    * import { EvBuffer, FileSegment } from "trivent";
-   *
    * const segment = await FileSegment.open("README.md");
    * const buffer = new EvBuffer();
    * buffer.addFileSegment(segment, 2, 5);
@@ -525,18 +515,17 @@ export class EvBuffer {
   }
 
   /**
-   * Takes bytes off the front into an array of the caller's. O(bytes).
+   * Takes bytes from the front and copies them into an array. O(bytes).
    *
    * libevent: `evbuffer_remove`
    *
-   * @param into Where to copy them, from its beginning on
-   * @returns How many there were: less than the array holds when the buffer holds less
-   * @throws {TypeError} When it is no `Uint8Array`
+   * @param into The array for the bytes
+   * @returns The number of bytes: less than the array's length if the buffer has fewer
+   * @throws {TypeError} When it is not a `Uint8Array`
    * @throws {EventError} `EV_FROZEN` when the front is frozen and there are bytes to take, `EV_FREED` after `free()`
    * @example
    * ```ts
    * import { EvBuffer } from "trivent";
-   *
    * const buffer = new EvBuffer();
    * buffer.add("abc");
    * const into = new Uint8Array(2);
@@ -559,18 +548,17 @@ export class EvBuffer {
   }
 
   /**
-   * Copies bytes of the front into an array of the caller's, and leaves them where they are. O(bytes).
+   * Copies bytes from the front into an array, and keeps them. O(bytes).
    *
    * libevent: `evbuffer_copyout`
    *
-   * @param into Where to copy them, from its beginning on
-   * @returns How many there were: less than the array holds when the buffer holds less
-   * @throws {TypeError} When it is no `Uint8Array`
+   * @param into The array for the bytes
+   * @returns The number of bytes: less than the array's length if the buffer has fewer
+   * @throws {TypeError} When it is not a `Uint8Array`
    * @throws {EventError} `EV_FROZEN` when the front is frozen and there are bytes to copy
    * @example
    * ```ts
    * import { EvBuffer } from "trivent";
-   *
    * const buffer = new EvBuffer();
    * buffer.add("abc");
    * const magic = new Uint8Array(2);
@@ -588,20 +576,19 @@ export class EvBuffer {
   }
 
   /**
-   * Copies bytes from a position on into an array of the caller's, and leaves them where they are. O(bytes).
+   * Copies bytes from a position on into an array, and keeps them. O(bytes).
    *
    * libevent: `evbuffer_copyout_from`
    *
-   * @param ptr Where to begin
-   * @param into Where to copy them, from its beginning on
-   * @returns How many there were: less than the array holds when the buffer holds less
-   * @throws {TypeError} When it is no position, or no `Uint8Array`
-   * @throws {RangeError} When the position is out of range, stale or another buffer's
+   * @param ptr The position to begin at
+   * @param into The array for the bytes
+   * @returns The number of bytes: less than the array's length if the buffer has fewer
+   * @throws {TypeError} When it is not a position, or not a `Uint8Array`
+   * @throws {RangeError} When the position is out of range, stale, or belongs to another buffer
    * @throws {EventError} `EV_FROZEN` when the front is frozen and there are bytes to copy
    * @example
    * ```ts
    * import { EvBuffer } from "trivent";
-   *
    * const buffer = new EvBuffer();
    * buffer.add("key=value");
    * const into = new Uint8Array(8);
@@ -622,18 +609,17 @@ export class EvBuffer {
   }
 
   /**
-   * Drops bytes off the front. O(chunks dropped).
+   * Drops bytes from the front. O(chunks dropped).
    *
    * libevent: `evbuffer_drain`
    *
    * @param n How many; all there are when there are fewer
-   * @throws {TypeError} When it is no number
+   * @throws {TypeError} When it is not a number
    * @throws {RangeError} When it is negative or fractional
    * @throws {EventError} `EV_FROZEN` when the front is frozen and the buffer is not empty, `EV_FREED` after `free()`
    * @example
    * ```ts
    * import { EvBuffer } from "trivent";
-   *
    * const buffer = new EvBuffer();
    * buffer.add("abc");
    * buffer.drain(2);
@@ -656,21 +642,21 @@ export class EvBuffer {
   }
 
   /**
-   * Makes the first bytes lie in one piece, and gives a view of exactly those. O(1) when they do already, else O(n).
+   * Makes the first bytes contiguous, and returns a view of exactly these bytes. O(1) if they are contiguous already,
+   * otherwise O(n).
    *
-   * The view holds until the buffer changes and is not to be written to. A frozen front does not matter: the bytes stay
-   * what they are. Memory that was adopted is released when all of it has been copied together.
+   * The view is valid until the buffer changes. Do not write to it. It also works with a frozen front, because the
+   * bytes do not change. Adopted memory is released when all of it has been copied.
    *
    * libevent: `evbuffer_pullup`
    *
-   * @param n How many bytes; −1 for all
-   * @returns The view; `null` when `n` is 0 or more than there are, or the buffer is empty
-   * @throws {TypeError} When it is no number
+   * @param n The number of bytes; −1 for all
+   * @returns The view; `null` when `n` is 0 or above the length, or the buffer is empty
+   * @throws {TypeError} When it is not a number
    * @throws {RangeError} When it is fractional, or negative and not −1
    * @example
    * ```ts
    * import { EvBuffer } from "trivent";
-   *
    * const buffer = new EvBuffer();
    * buffer.addReference(new Uint8Array([1]));
    * buffer.addReference(new Uint8Array([2, 3]));
@@ -692,22 +678,21 @@ export class EvBuffer {
   }
 
   /**
-   * Shows bytes where they lie, chunk by chunk. O(chunks shown); nothing is copied.
+   * Returns views of the bytes, chunk by chunk. O(chunks shown); nothing is copied.
    *
-   * The views hold until the buffer changes and are not to be written to.
+   * The views are valid until the buffer changes. Do not write to them.
    *
    * libevent: `evbuffer_peek`
    *
-   * @param n How many bytes; by default all
-   * @param from Where to begin; by default at the front
-   * @returns Views of exactly so many bytes, or of all there are when there are fewer
-   * @throws {TypeError} When the count is no number, or the position none
-   * @throws {RangeError} When the count is negative or fractional, or the position out of range, stale or another
-   * buffer's
+   * @param n The number of bytes; by default all
+   * @param from The position to begin at; by default the front
+   * @returns Views of exactly so many bytes, or of all bytes if there are fewer
+   * @throws {TypeError} When the count is not a number, or the position is not one
+   * @throws {RangeError} When the count is negative or fractional, or the position out of range, stale, or belongs to
+   * another buffer
    * @example
    * ```ts
    * import { EvBuffer } from "trivent";
-   *
    * const buffer = new EvBuffer();
    * buffer.addReference(new Uint8Array(3));
    * buffer.addReference(new Uint8Array(5));
@@ -734,23 +719,23 @@ export class EvBuffer {
   }
 
   /**
-   * Gives room behind the bytes to write into; `commitSpace` adds what was written. O(1), or new memory.
+   * Returns space behind the bytes to write into. `commitSpace` adds the bytes that you have written. O(1), or new
+   * memory.
    *
-   * The room is the buffer's own and its contents are arbitrary. It holds until something is added or other room is
-   * reserved; draining the front does not matter. Room that is not committed is used by what is added next.
+   * The space belongs to the buffer, and its contents are arbitrary. It is valid until bytes are added or other space
+   * is reserved; draining the front is allowed. The next addition uses space that is not committed.
    *
    * libevent: `evbuffer_reserve_space`
    *
-   * @param n How many bytes there must be room for
-   * @param maxVecs In how many pieces at most; with more than 1 what is left of the last chunk is used up first
-   * @returns The pieces, at least `n` bytes in all and often more; none for 0 bytes in more than one piece
-   * @throws {TypeError} When a count is no number
+   * @param n The least number of bytes
+   * @param maxVecs The largest number of pieces; with more than 1, the rest of the last chunk comes first
+   * @returns The pieces, together at least `n` bytes and often more; none for 0 bytes in more than one piece
+   * @throws {TypeError} When a count is not a number
    * @throws {RangeError} When a count is negative or fractional, or `maxVecs` is 0
    * @throws {EventError} `EV_FROZEN` when the back is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
    * import { EvBuffer } from "trivent";
-   *
    * const buffer = new EvBuffer();
    * const [room] = buffer.reserveSpace(1024);
    * if (room === undefined) throw new Error("unreachable");
@@ -770,19 +755,17 @@ export class EvBuffer {
   }
 
   /**
-   * Adds what was written into reserved room. O(pieces); nothing is copied.
+   * Adds the bytes that were written into reserved space. O(pieces); nothing is copied.
    *
    * libevent: `evbuffer_commit_space`
    *
-   * @param vecs For each piece that `reserveSpace` gave, in order, the front part that was written; the last ones may
-   * be left out
-   * @throws {TypeError} When it is no array of `Uint8Array`s
-   * @throws {EventError} `EV_STALE` when a piece is not the front of what was reserved, or something was added or
+   * @param vecs The written front part of each piece of `reserveSpace`, in order; the last ones may be left out
+   * @throws {TypeError} When it is not an array of `Uint8Array`s
+   * @throws {EventError} `EV_STALE` when a piece is not the front of the reserved space, or bytes were added or
    * committed since; `EV_FROZEN` when the back is frozen; `EV_FREED` after `free()`
    * @example
    * ```ts
    * import { EvBuffer } from "trivent";
-   *
    * const buffer = new EvBuffer();
    * const [room] = buffer.reserveSpace(2);
    * if (room === undefined) throw new Error("unreachable");
@@ -800,19 +783,18 @@ export class EvBuffer {
   }
 
   /**
-   * Makes sure that the next `n` bytes that are copied in lie in one piece. The bytes do not change, so a frozen back
-   * does not matter. New memory, where the present one is too short.
+   * Makes the next `n` bytes that are added contiguous. It also works with a frozen back, because the bytes do not
+   * change. It allocates if the present memory is too short.
    *
    * libevent: `evbuffer_expand`
    *
-   * @param n How many bytes
-   * @throws {TypeError} When it is no number
+   * @param n The number of bytes
+   * @throws {TypeError} When it is not a number
    * @throws {RangeError} When it is negative or fractional
    * @throws {EventError} `EV_FREED` after `free()`
    * @example
    * ```ts
    * import { EvBuffer } from "trivent";
-   *
    * const buffer = new EvBuffer();
    * buffer.expand(100_000);
    * for (let i = 0; i < 100; i++) buffer.add(new Uint8Array(1000));
@@ -828,26 +810,24 @@ export class EvBuffer {
   }
 
   /**
-   * Takes the first line off the front, and drops its terminator. O(length of the line).
+   * Takes the first line, and drops its terminator. O(length of the line).
    *
-   * The line is a view that stays what it is for as long as someone keeps it; it is a copy where the line lies in
-   * several chunks, or in memory that its owner may use again. A scan that finds no end is not repeated: a line that
-   * comes in pieces is looked at once. What is left at the end of a stream is not a line: take it with `remove` or
-   * `toUint8Array`.
+   * The line is a view that never changes. It is a copy if the line lies in several chunks, or in memory that its owner
+   * may reuse. A scan that finds no end is not repeated, so a line that arrives in pieces is scanned once. Bytes
+   * without a terminator at the end of file are not a line: take them with `remove` or `toUint8Array`.
    *
    * libevent: `evbuffer_readln`
    *
    * @param eol The end-of-line style: one of the `EVBUFFER_EOL` constants
-   * @param options A limit
-   * @returns The line without its terminator; `null` when there is no whole line
-   * @throws {TypeError} When the style or the limit is no number
+   * @param options The limit
+   * @returns The line without its terminator; `null` if there is no whole line
+   * @throws {TypeError} When the style or the limit is not a number
    * @throws {RangeError} When the style is unknown, or the limit is negative or fractional
    * @throws {EventError} `EV_LINE_TOO_LONG` when the line, whole or not, is over `maxBytes`: nothing is taken then;
    * `EV_FROZEN` when the front is frozen; `EV_FREED` after `free()`
    * @example
    * ```ts
    * import { EVBUFFER_EOL_LF, EvBuffer } from "trivent";
-   *
    * const buffer = new EvBuffer();
    * buffer.add("one\ntwo\nthr");
    * const lines: string[] = [];
@@ -865,27 +845,27 @@ export class EvBuffer {
   }
 
   /**
-   * Calls a function with each whole line, without making a view for each: the fastest way to read lines. O(bytes).
+   * Calls a function with each whole line, without a view for each. This is the fastest way to read lines. O(bytes).
    *
-   * `fn` gets an array and where in it the line begins and ends, without its terminator. The array may be read until
-   * `fn` returns, and not be written to. The line is off the front before `fn` sees it, so `fn` may use the buffer: add
-   * to it, read a body off it, free it. `false` ends the run. Callbacks hear of all lines in one, when the run is over.
+   * `fn` gets an array, and the beginning and end of the line in it, without the terminator. It may read the array
+   * until it returns, and must not write to it. The line has left the buffer before `fn` is called, so `fn` may add to
+   * the buffer, read a body from it or free it. If `fn` returns `false`, the run ends. Change callbacks are called once
+   * for all lines, when the run is over.
    *
    * libevent: none; a loop of `evbuffer_readln`
    *
    * @param eol The end-of-line style: one of the `EVBUFFER_EOL` constants
-   * @param fn What to call
-   * @param options A limit
-   * @returns How many lines there were
-   * @throws {TypeError} When the style or the limit is no number, or `fn` is no function
+   * @param fn The function
+   * @param options The limit
+   * @returns The number of lines
+   * @throws {TypeError} When the style or the limit is not a number, or `fn` is not a function
    * @throws {RangeError} When the style is unknown, or the limit is negative or fractional
-   * @throws {EventError} `EV_LINE_TOO_LONG` when a line, whole or not, is over `maxBytes`: those before it were taken,
-   * it and what follows were not; `EV_FROZEN` when the front is frozen; `EV_FREED` after `free()`
-   * @throws What `fn` throws; the line that it was called with has been taken
+   * @throws {EventError} `EV_LINE_TOO_LONG` when a line, whole or not, is over `maxBytes`: the lines before it were
+   * taken, the rest was not; `EV_FROZEN` when the front is frozen; `EV_FREED` after `free()`
+   * @throws The exception of `fn`; the line that `fn` got has been taken
    * @example
    * ```ts
    * import { EVBUFFER_EOL_LF, EvBuffer } from "trivent";
-   *
    * const buffer = new EvBuffer();
    * buffer.add("3\n4\n");
    * let sum = 0;
@@ -904,21 +884,20 @@ export class EvBuffer {
   }
 
   /**
-   * Finds where the line from a position on ends; takes nothing. O(length of the line).
+   * Finds the end of the line that begins at a position, and takes nothing. O(length of the line).
    *
-   * Bytes before the position do not count: of a CR LF that it cuts in two, the LF is found.
+   * Bytes before the position do not count: if it is between CR and LF, the LF is found.
    *
    * libevent: `evbuffer_search_eol`
    *
-   * @param from Where to begin; `null` for the front
+   * @param from The position to begin at; `null` for the front
    * @param eol The end-of-line style: one of the `EVBUFFER_EOL` constants
-   * @returns Where the terminator begins, counted from the front, and how long it is; `null` when there is none
-   * @throws {TypeError} When it is no position, or the style is no number
-   * @throws {RangeError} When the style is unknown, or the position out of range, stale or another buffer's
+   * @returns The position and length of the terminator; `null` if there is none
+   * @throws {TypeError} When it is not a position, or the style is not a number
+   * @throws {RangeError} When the style is unknown, or the position out of range, stale, or belongs to another buffer
    * @example
    * ```ts
    * import { EVBUFFER_EOL_CRLF, EvBuffer } from "trivent";
-   *
    * const buffer = new EvBuffer();
    * buffer.add("one\r\ntwo\n");
    * const first = buffer.searchEol(null, EVBUFFER_EOL_CRLF);
@@ -938,20 +917,19 @@ export class EvBuffer {
   }
 
   /**
-   * Finds the first place at or after a position where bytes, or a text as UTF-8, stand, across chunks too. O(bytes
-   * looked at), but for needles that match almost everywhere.
+   * Finds the first place of some bytes, or of a string as UTF-8, at or after a position, also across chunks. O(bytes
+   * searched), except for needles that match almost everywhere.
    *
    * libevent: `evbuffer_search`
    *
-   * @param what What to find; of nothing the first place is `from`
-   * @param from Where to begin; by default at the front
-   * @returns A position, whose `pos` is −1 when there is no such place
-   * @throws {TypeError} When it is neither a `Uint8Array` nor a string, or `from` is no position
-   * @throws {RangeError} When the position is out of range, stale or another buffer's
+   * @param what The needle; an empty one is found at `from`
+   * @param from The position to begin at; by default the front
+   * @returns A position, whose `pos` is −1 when there is not a such place
+   * @throws {TypeError} When the needle is neither a `Uint8Array` nor a string, or `from` is not a position
+   * @throws {RangeError} When the position is out of range, stale, or belongs to another buffer
    * @example
    * ```ts
    * import { EvBuffer } from "trivent";
-   *
    * const buffer = new EvBuffer();
    * buffer.add("head\r\n\r\nbody");
    * if (buffer.search("\r\n\r\n").pos !== 4) throw new Error("unreachable");
@@ -963,20 +941,19 @@ export class EvBuffer {
   }
 
   /**
-   * As `search`, for a place that ends at or before a position.
+   * As `search`, for a place that ends within a range.
    *
    * libevent: `evbuffer_search_range`
    *
-   * @param what What to find; of nothing the first place is `from`
-   * @param from Where to begin; `null` for the front
-   * @param to Where the place ends at the latest; `null` for the end of the buffer
-   * @returns A position, whose `pos` is −1 when there is no such place
-   * @throws {TypeError} When it is neither a `Uint8Array` nor a string, or an end is no position
-   * @throws {RangeError} When a position is out of range, stale or another buffer's
+   * @param what The needle; an empty one is found at `from`
+   * @param from The position to begin at; `null` for the front
+   * @param to The end of the range; `null` for the end of the buffer
+   * @returns A position, whose `pos` is −1 when there is not a such place
+   * @throws {TypeError} When it is neither a `Uint8Array` nor a string, or an end is not a position
+   * @throws {RangeError} When a position is out of range, stale, or belongs to another buffer
    * @example
    * ```ts
    * import { EvBuffer } from "trivent";
-   *
    * const buffer = new EvBuffer();
    * buffer.add("a=1&b=2");
    * const end = buffer.search("&");
@@ -989,19 +966,18 @@ export class EvBuffer {
   }
 
   /**
-   * Makes a position. It holds until bytes are added or taken; after that every use of it is a `RangeError`. O(chunks
+   * Makes a position. It is valid until bytes are added or taken; after that, using it is a `RangeError`. O(chunks
    * before it).
    *
    * libevent: `evbuffer_ptr_set` with `EVBUFFER_PTR_SET`
    *
-   * @param pos How far from the front, in bytes; the end itself is in range
-   * @returns The position, whose own `pos` is −1 when that is beyond the end
-   * @throws {TypeError} When it is no number
+   * @param pos The distance from the front, in bytes; the end itself is in range
+   * @returns The position; its own `pos` is −1 if that is beyond the end
+   * @throws {TypeError} When it is not a number
    * @throws {RangeError} When it is negative or fractional
    * @example
    * ```ts
    * import { EvBuffer } from "trivent";
-   *
    * const buffer = new EvBuffer();
    * buffer.add("abc");
    * const ptr = buffer.ptrSet(1);
@@ -1020,18 +996,17 @@ export class EvBuffer {
   }
 
   /**
-   * Forbids changes at one end: what would make one throws an error of code `EV_FROZEN` from here on. `pullup`, `peek`,
-   * searching and `expand` still work.
+   * Forbids changes at one end. A call that would make one throws `EV_FROZEN`. `pullup`, `peek`, searching and `expand`
+   * still work.
    *
    * libevent: `evbuffer_freeze`
    *
    * @param atFront True for the front, where bytes are taken; false for the back, where they are added
-   * @throws {TypeError} When it is no boolean
+   * @throws {TypeError} When it is not a boolean
    * @throws {EventError} `EV_FREED` after `free()`
    * @example
    * ```ts
    * import { EvBuffer, EventError } from "trivent";
-   *
    * const buffer = new EvBuffer();
    * buffer.freeze(false);
    * try {
@@ -1050,17 +1025,16 @@ export class EvBuffer {
   }
 
   /**
-   * Allows changes at one end again. It need not be frozen.
+   * Allows changes at one end again. If it is not frozen, nothing happens.
    *
    * libevent: `evbuffer_unfreeze`
    *
    * @param atFront True for the front, false for the back
-   * @throws {TypeError} When it is no boolean
+   * @throws {TypeError} When it is not a boolean
    * @throws {EventError} `EV_FREED` after `free()`
    * @example
    * ```ts
    * import { EvBuffer } from "trivent";
-   *
    * const buffer = new EvBuffer();
    * buffer.freeze(false);
    * buffer.unfreeze(false);
@@ -1075,22 +1049,21 @@ export class EvBuffer {
   }
 
   /**
-   * Has a function called after each change, inside the call that makes it. O(callbacks there are).
+   * Calls a function after each change, inside the call that makes it. O(callbacks there are).
    *
-   * The newest callback runs first. A change inside a callback is told at once, to all; the outer ones then still see
-   * their own numbers. All callbacks run even if one throws; the first error is thrown by the call that made the
-   * change, which has happened.
+   * The newest callback runs first. A change inside a callback is reported at once, to all callbacks; the outer calls
+   * still get their own numbers. All callbacks run even if one throws. The call that made the change then throws the
+   * first error, and the change has happened.
    *
    * libevent: `evbuffer_add_cb`
    *
-   * @param fn What to call, with the buffer and how many bytes there were, came and went
-   * @returns The entry, to switch it off and on, or to remove it
-   * @throws {TypeError} When it is no function
+   * @param fn The function, with the buffer and how many bytes there were, came and went
+   * @returns The entry, to disable, enable or remove the callback
+   * @throws {TypeError} When it is not a function
    * @throws {EventError} `EV_FREED` after `free()`
    * @example
    * ```ts
    * import { EvBuffer } from "trivent";
-   *
    * const buffer = new EvBuffer();
    * let total = 0;
    * const entry = buffer.addCallback((_buffer, info) => {
@@ -1111,18 +1084,17 @@ export class EvBuffer {
   }
 
   /**
-   * Has callbacks run from the loop of a base from here on: once in a pass, with the sum of what has changed since.
-   * After `free()` none runs.
+   * Makes the loop of a base call the change callbacks, once in a pass, with the sum of the changes. After `free()`
+   * none is called.
    *
    * libevent: `evbuffer_defer_callbacks`
    *
    * @param base The `EventBase`
-   * @throws {TypeError} When it is no base
+   * @throws {TypeError} When it is not a base
    * @throws {EventError} `EV_FREED` after `free()`
    * @example
    * ```ts
    * import { EvBuffer, EventBase } from "trivent";
-   *
    * const base = new EventBase();
    * const buffer = new EvBuffer();
    * const seen: number[] = [];
@@ -1142,15 +1114,14 @@ export class EvBuffer {
   }
 
   /**
-   * Gives a copy of all bytes, which is the caller's. They stay in the buffer. O(bytes).
+   * Returns a copy of all bytes. They stay in the buffer. O(bytes).
    *
-   * libevent: none; `evbuffer_copyout` of all
+   * libevent: none; `evbuffer_copyout` of all bytes
    *
    * @returns The copy
    * @example
    * ```ts
    * import { EvBuffer } from "trivent";
-   *
    * const buffer = new EvBuffer();
    * buffer.add("abc");
    * if (buffer.toUint8Array().length !== 3 || buffer.length !== 3) throw new Error("unreachable");
@@ -1164,7 +1135,8 @@ export class EvBuffer {
   }
 
   /**
-   * Gives all bytes as text: UTF-8, with U+FFFD for what is none. They stay in the buffer. O(bytes).
+   * Returns all bytes as a string, decoded as UTF-8, with U+FFFD for bytes that are not UTF-8. They stay in the buffer.
+   * O(bytes).
    *
    * libevent: none
    *
@@ -1172,7 +1144,6 @@ export class EvBuffer {
    * @example
    * ```ts
    * import { EvBuffer } from "trivent";
-   *
    * const buffer = new EvBuffer();
    * buffer.add("Größe");
    * if (String(buffer) !== "Größe") throw new Error("unreachable");
@@ -1186,16 +1157,15 @@ export class EvBuffer {
   }
 
   /**
-   * Takes an unsigned 8-bit integer off the front. O(1).
+   * Takes an unsigned 8-bit integer from the front. O(1).
    *
    * libevent: none; `evbuffer_remove` of that many bytes
    *
-   * @returns The number; `null`, and nothing is taken, when there is no byte
+   * @returns The number; `null` if the buffer is empty
    * @throws {EventError} `EV_FROZEN` when the front is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
    * import { EvBuffer } from "trivent";
-   *
    * const buffer = new EvBuffer();
    * buffer.addUint8(200);
    * if (buffer.readUint8() !== 200) throw new Error("unreachable");
@@ -1206,16 +1176,15 @@ export class EvBuffer {
   }
 
   /**
-   * Takes a signed 8-bit integer off the front. O(1).
+   * Takes a signed 8-bit integer from the front. O(1).
    *
    * libevent: none; `evbuffer_remove` of that many bytes
    *
-   * @returns The number; `null`, and nothing is taken, when there is no byte
+   * @returns The number; `null` if the buffer is empty
    * @throws {EventError} `EV_FROZEN` when the front is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
    * import { EvBuffer } from "trivent";
-   *
    * const buffer = new EvBuffer();
    * buffer.addInt8(-100);
    * if (buffer.readInt8() !== -100) throw new Error("unreachable");
@@ -1226,16 +1195,15 @@ export class EvBuffer {
   }
 
   /**
-   * Takes an unsigned 16-bit integer off the front, most significant byte first. O(1).
+   * Takes an unsigned 16-bit integer from the front, most significant byte first. O(1).
    *
    * libevent: none; `evbuffer_remove` of that many bytes
    *
-   * @returns The number; `null`, and nothing is taken, when there are fewer than 2 bytes
+   * @returns The number; `null` if there are fewer than 2 bytes
    * @throws {EventError} `EV_FROZEN` when the front is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
    * import { EvBuffer } from "trivent";
-   *
    * const buffer = new EvBuffer();
    * buffer.addUint16BE(40_000);
    * if (buffer.readUint16BE() !== 40_000) throw new Error("unreachable");
@@ -1246,16 +1214,15 @@ export class EvBuffer {
   }
 
   /**
-   * Takes an unsigned 16-bit integer off the front, least significant byte first. O(1).
+   * Takes an unsigned 16-bit integer from the front, least significant byte first. O(1).
    *
    * libevent: none; `evbuffer_remove` of that many bytes
    *
-   * @returns The number; `null`, and nothing is taken, when there are fewer than 2 bytes
+   * @returns The number; `null` if there are fewer than 2 bytes
    * @throws {EventError} `EV_FROZEN` when the front is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
    * import { EvBuffer } from "trivent";
-   *
    * const buffer = new EvBuffer();
    * buffer.addUint16LE(40_000);
    * if (buffer.readUint16LE() !== 40_000) throw new Error("unreachable");
@@ -1266,16 +1233,15 @@ export class EvBuffer {
   }
 
   /**
-   * Takes a signed 16-bit integer off the front, most significant byte first. O(1).
+   * Takes a signed 16-bit integer from the front, most significant byte first. O(1).
    *
    * libevent: none; `evbuffer_remove` of that many bytes
    *
-   * @returns The number; `null`, and nothing is taken, when there are fewer than 2 bytes
+   * @returns The number; `null` if there are fewer than 2 bytes
    * @throws {EventError} `EV_FROZEN` when the front is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
    * import { EvBuffer } from "trivent";
-   *
    * const buffer = new EvBuffer();
    * buffer.addInt16BE(-20_000);
    * if (buffer.readInt16BE() !== -20_000) throw new Error("unreachable");
@@ -1286,16 +1252,15 @@ export class EvBuffer {
   }
 
   /**
-   * Takes a signed 16-bit integer off the front, least significant byte first. O(1).
+   * Takes a signed 16-bit integer from the front, least significant byte first. O(1).
    *
    * libevent: none; `evbuffer_remove` of that many bytes
    *
-   * @returns The number; `null`, and nothing is taken, when there are fewer than 2 bytes
+   * @returns The number; `null` if there are fewer than 2 bytes
    * @throws {EventError} `EV_FROZEN` when the front is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
    * import { EvBuffer } from "trivent";
-   *
    * const buffer = new EvBuffer();
    * buffer.addInt16LE(-20_000);
    * if (buffer.readInt16LE() !== -20_000) throw new Error("unreachable");
@@ -1306,16 +1271,15 @@ export class EvBuffer {
   }
 
   /**
-   * Takes an unsigned 32-bit integer off the front, most significant byte first. O(1).
+   * Takes an unsigned 32-bit integer from the front, most significant byte first. O(1).
    *
    * libevent: none; `evbuffer_remove` of that many bytes
    *
-   * @returns The number; `null`, and nothing is taken, when there are fewer than 4 bytes
+   * @returns The number; `null` if there are fewer than 4 bytes
    * @throws {EventError} `EV_FROZEN` when the front is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
    * import { EvBuffer } from "trivent";
-   *
    * const buffer = new EvBuffer();
    * buffer.addUint32BE(3_000_000_000);
    * if (buffer.readUint32BE() !== 3_000_000_000) throw new Error("unreachable");
@@ -1326,16 +1290,15 @@ export class EvBuffer {
   }
 
   /**
-   * Takes an unsigned 32-bit integer off the front, least significant byte first. O(1).
+   * Takes an unsigned 32-bit integer from the front, least significant byte first. O(1).
    *
    * libevent: none; `evbuffer_remove` of that many bytes
    *
-   * @returns The number; `null`, and nothing is taken, when there are fewer than 4 bytes
+   * @returns The number; `null` if there are fewer than 4 bytes
    * @throws {EventError} `EV_FROZEN` when the front is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
    * import { EvBuffer } from "trivent";
-   *
    * const buffer = new EvBuffer();
    * buffer.addUint32LE(3_000_000_000);
    * if (buffer.readUint32LE() !== 3_000_000_000) throw new Error("unreachable");
@@ -1346,16 +1309,15 @@ export class EvBuffer {
   }
 
   /**
-   * Takes a signed 32-bit integer off the front, most significant byte first. O(1).
+   * Takes a signed 32-bit integer from the front, most significant byte first. O(1).
    *
    * libevent: none; `evbuffer_remove` of that many bytes
    *
-   * @returns The number; `null`, and nothing is taken, when there are fewer than 4 bytes
+   * @returns The number; `null` if there are fewer than 4 bytes
    * @throws {EventError} `EV_FROZEN` when the front is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
    * import { EvBuffer } from "trivent";
-   *
    * const buffer = new EvBuffer();
    * buffer.addInt32BE(-2_000_000_000);
    * if (buffer.readInt32BE() !== -2_000_000_000) throw new Error("unreachable");
@@ -1366,16 +1328,15 @@ export class EvBuffer {
   }
 
   /**
-   * Takes a signed 32-bit integer off the front, least significant byte first. O(1).
+   * Takes a signed 32-bit integer from the front, least significant byte first. O(1).
    *
    * libevent: none; `evbuffer_remove` of that many bytes
    *
-   * @returns The number; `null`, and nothing is taken, when there are fewer than 4 bytes
+   * @returns The number; `null` if there are fewer than 4 bytes
    * @throws {EventError} `EV_FROZEN` when the front is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
    * import { EvBuffer } from "trivent";
-   *
    * const buffer = new EvBuffer();
    * buffer.addInt32LE(-2_000_000_000);
    * if (buffer.readInt32LE() !== -2_000_000_000) throw new Error("unreachable");
@@ -1386,16 +1347,15 @@ export class EvBuffer {
   }
 
   /**
-   * Takes an unsigned 64-bit integer off the front, most significant byte first. O(1).
+   * Takes an unsigned 64-bit integer from the front, most significant byte first. O(1).
    *
    * libevent: none; `evbuffer_remove` of that many bytes
    *
-   * @returns The number; `null`, and nothing is taken, when there are fewer than 8 bytes
+   * @returns The number; `null` if there are fewer than 8 bytes
    * @throws {EventError} `EV_FROZEN` when the front is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
    * import { EvBuffer } from "trivent";
-   *
    * const buffer = new EvBuffer();
    * buffer.addBigUint64BE(18_000_000_000_000_000_000n);
    * if (buffer.readBigUint64BE() !== 18_000_000_000_000_000_000n) throw new Error("unreachable");
@@ -1406,16 +1366,15 @@ export class EvBuffer {
   }
 
   /**
-   * Takes an unsigned 64-bit integer off the front, least significant byte first. O(1).
+   * Takes an unsigned 64-bit integer from the front, least significant byte first. O(1).
    *
    * libevent: none; `evbuffer_remove` of that many bytes
    *
-   * @returns The number; `null`, and nothing is taken, when there are fewer than 8 bytes
+   * @returns The number; `null` if there are fewer than 8 bytes
    * @throws {EventError} `EV_FROZEN` when the front is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
    * import { EvBuffer } from "trivent";
-   *
    * const buffer = new EvBuffer();
    * buffer.addBigUint64LE(18_000_000_000_000_000_000n);
    * if (buffer.readBigUint64LE() !== 18_000_000_000_000_000_000n) throw new Error("unreachable");
@@ -1426,16 +1385,15 @@ export class EvBuffer {
   }
 
   /**
-   * Takes a signed 64-bit integer off the front, most significant byte first. O(1).
+   * Takes a signed 64-bit integer from the front, most significant byte first. O(1).
    *
    * libevent: none; `evbuffer_remove` of that many bytes
    *
-   * @returns The number; `null`, and nothing is taken, when there are fewer than 8 bytes
+   * @returns The number; `null` if there are fewer than 8 bytes
    * @throws {EventError} `EV_FROZEN` when the front is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
    * import { EvBuffer } from "trivent";
-   *
    * const buffer = new EvBuffer();
    * buffer.addBigInt64BE(-9_000_000_000_000_000_000n);
    * if (buffer.readBigInt64BE() !== -9_000_000_000_000_000_000n) throw new Error("unreachable");
@@ -1446,16 +1404,15 @@ export class EvBuffer {
   }
 
   /**
-   * Takes a signed 64-bit integer off the front, least significant byte first. O(1).
+   * Takes a signed 64-bit integer from the front, least significant byte first. O(1).
    *
    * libevent: none; `evbuffer_remove` of that many bytes
    *
-   * @returns The number; `null`, and nothing is taken, when there are fewer than 8 bytes
+   * @returns The number; `null` if there are fewer than 8 bytes
    * @throws {EventError} `EV_FROZEN` when the front is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
    * import { EvBuffer } from "trivent";
-   *
    * const buffer = new EvBuffer();
    * buffer.addBigInt64LE(-9_000_000_000_000_000_000n);
    * if (buffer.readBigInt64LE() !== -9_000_000_000_000_000_000n) throw new Error("unreachable");
@@ -1466,16 +1423,15 @@ export class EvBuffer {
   }
 
   /**
-   * Takes a 32-bit floating-point number off the front, most significant byte first. O(1).
+   * Takes a 32-bit floating-point number from the front, most significant byte first. O(1).
    *
    * libevent: none; `evbuffer_remove` of that many bytes
    *
-   * @returns The number; `null`, and nothing is taken, when there are fewer than 4 bytes
+   * @returns The number; `null` if there are fewer than 4 bytes
    * @throws {EventError} `EV_FROZEN` when the front is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
    * import { EvBuffer } from "trivent";
-   *
    * const buffer = new EvBuffer();
    * buffer.addFloat32BE(0.5);
    * if (buffer.readFloat32BE() !== 0.5) throw new Error("unreachable");
@@ -1486,16 +1442,15 @@ export class EvBuffer {
   }
 
   /**
-   * Takes a 32-bit floating-point number off the front, least significant byte first. O(1).
+   * Takes a 32-bit floating-point number from the front, least significant byte first. O(1).
    *
    * libevent: none; `evbuffer_remove` of that many bytes
    *
-   * @returns The number; `null`, and nothing is taken, when there are fewer than 4 bytes
+   * @returns The number; `null` if there are fewer than 4 bytes
    * @throws {EventError} `EV_FROZEN` when the front is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
    * import { EvBuffer } from "trivent";
-   *
    * const buffer = new EvBuffer();
    * buffer.addFloat32LE(0.5);
    * if (buffer.readFloat32LE() !== 0.5) throw new Error("unreachable");
@@ -1506,16 +1461,15 @@ export class EvBuffer {
   }
 
   /**
-   * Takes a 64-bit floating-point number off the front, most significant byte first. O(1).
+   * Takes a 64-bit floating-point number from the front, most significant byte first. O(1).
    *
    * libevent: none; `evbuffer_remove` of that many bytes
    *
-   * @returns The number; `null`, and nothing is taken, when there are fewer than 8 bytes
+   * @returns The number; `null` if there are fewer than 8 bytes
    * @throws {EventError} `EV_FROZEN` when the front is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
    * import { EvBuffer } from "trivent";
-   *
    * const buffer = new EvBuffer();
    * buffer.addFloat64BE(0.1);
    * if (buffer.readFloat64BE() !== 0.1) throw new Error("unreachable");
@@ -1526,16 +1480,15 @@ export class EvBuffer {
   }
 
   /**
-   * Takes a 64-bit floating-point number off the front, least significant byte first. O(1).
+   * Takes a 64-bit floating-point number from the front, least significant byte first. O(1).
    *
    * libevent: none; `evbuffer_remove` of that many bytes
    *
-   * @returns The number; `null`, and nothing is taken, when there are fewer than 8 bytes
+   * @returns The number; `null` if there are fewer than 8 bytes
    * @throws {EventError} `EV_FROZEN` when the front is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
    * import { EvBuffer } from "trivent";
-   *
    * const buffer = new EvBuffer();
    * buffer.addFloat64LE(0.1);
    * if (buffer.readFloat64LE() !== 0.1) throw new Error("unreachable");
@@ -1551,13 +1504,12 @@ export class EvBuffer {
    * libevent: none; `evbuffer_add` of that many bytes
    *
    * @param n The number
-   * @throws {TypeError} When `n` is no number
+   * @throws {TypeError} When `n` is not a number
    * @throws {RangeError} When it is fractional or does not fit
    * @throws {EventError} `EV_FROZEN` when the back is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
    * import { EvBuffer } from "trivent";
-   *
    * const buffer = new EvBuffer();
    * buffer.addUint8(200);
    * if (buffer.length !== 1) throw new Error("unreachable");
@@ -1574,13 +1526,12 @@ export class EvBuffer {
    * libevent: none; `evbuffer_add` of that many bytes
    *
    * @param n The number
-   * @throws {TypeError} When `n` is no number
+   * @throws {TypeError} When `n` is not a number
    * @throws {RangeError} When it is fractional or does not fit
    * @throws {EventError} `EV_FROZEN` when the back is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
    * import { EvBuffer } from "trivent";
-   *
    * const buffer = new EvBuffer();
    * buffer.addInt8(-100);
    * if (buffer.length !== 1) throw new Error("unreachable");
@@ -1597,13 +1548,12 @@ export class EvBuffer {
    * libevent: none; `evbuffer_add` of that many bytes
    *
    * @param n The number
-   * @throws {TypeError} When `n` is no number
+   * @throws {TypeError} When `n` is not a number
    * @throws {RangeError} When it is fractional or does not fit
    * @throws {EventError} `EV_FROZEN` when the back is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
    * import { EvBuffer } from "trivent";
-   *
    * const buffer = new EvBuffer();
    * buffer.addUint16BE(40_000);
    * if (buffer.length !== 2) throw new Error("unreachable");
@@ -1620,13 +1570,12 @@ export class EvBuffer {
    * libevent: none; `evbuffer_add` of that many bytes
    *
    * @param n The number
-   * @throws {TypeError} When `n` is no number
+   * @throws {TypeError} When `n` is not a number
    * @throws {RangeError} When it is fractional or does not fit
    * @throws {EventError} `EV_FROZEN` when the back is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
    * import { EvBuffer } from "trivent";
-   *
    * const buffer = new EvBuffer();
    * buffer.addUint16LE(40_000);
    * if (buffer.length !== 2) throw new Error("unreachable");
@@ -1643,13 +1592,12 @@ export class EvBuffer {
    * libevent: none; `evbuffer_add` of that many bytes
    *
    * @param n The number
-   * @throws {TypeError} When `n` is no number
+   * @throws {TypeError} When `n` is not a number
    * @throws {RangeError} When it is fractional or does not fit
    * @throws {EventError} `EV_FROZEN` when the back is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
    * import { EvBuffer } from "trivent";
-   *
    * const buffer = new EvBuffer();
    * buffer.addInt16BE(-20_000);
    * if (buffer.length !== 2) throw new Error("unreachable");
@@ -1666,13 +1614,12 @@ export class EvBuffer {
    * libevent: none; `evbuffer_add` of that many bytes
    *
    * @param n The number
-   * @throws {TypeError} When `n` is no number
+   * @throws {TypeError} When `n` is not a number
    * @throws {RangeError} When it is fractional or does not fit
    * @throws {EventError} `EV_FROZEN` when the back is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
    * import { EvBuffer } from "trivent";
-   *
    * const buffer = new EvBuffer();
    * buffer.addInt16LE(-20_000);
    * if (buffer.length !== 2) throw new Error("unreachable");
@@ -1689,13 +1636,12 @@ export class EvBuffer {
    * libevent: none; `evbuffer_add` of that many bytes
    *
    * @param n The number
-   * @throws {TypeError} When `n` is no number
+   * @throws {TypeError} When `n` is not a number
    * @throws {RangeError} When it is fractional or does not fit
    * @throws {EventError} `EV_FROZEN` when the back is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
    * import { EvBuffer } from "trivent";
-   *
    * const buffer = new EvBuffer();
    * buffer.addUint32BE(3_000_000_000);
    * if (buffer.length !== 4) throw new Error("unreachable");
@@ -1712,13 +1658,12 @@ export class EvBuffer {
    * libevent: none; `evbuffer_add` of that many bytes
    *
    * @param n The number
-   * @throws {TypeError} When `n` is no number
+   * @throws {TypeError} When `n` is not a number
    * @throws {RangeError} When it is fractional or does not fit
    * @throws {EventError} `EV_FROZEN` when the back is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
    * import { EvBuffer } from "trivent";
-   *
    * const buffer = new EvBuffer();
    * buffer.addUint32LE(3_000_000_000);
    * if (buffer.length !== 4) throw new Error("unreachable");
@@ -1735,13 +1680,12 @@ export class EvBuffer {
    * libevent: none; `evbuffer_add` of that many bytes
    *
    * @param n The number
-   * @throws {TypeError} When `n` is no number
+   * @throws {TypeError} When `n` is not a number
    * @throws {RangeError} When it is fractional or does not fit
    * @throws {EventError} `EV_FROZEN` when the back is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
    * import { EvBuffer } from "trivent";
-   *
    * const buffer = new EvBuffer();
    * buffer.addInt32BE(-2_000_000_000);
    * if (buffer.length !== 4) throw new Error("unreachable");
@@ -1758,13 +1702,12 @@ export class EvBuffer {
    * libevent: none; `evbuffer_add` of that many bytes
    *
    * @param n The number
-   * @throws {TypeError} When `n` is no number
+   * @throws {TypeError} When `n` is not a number
    * @throws {RangeError} When it is fractional or does not fit
    * @throws {EventError} `EV_FROZEN` when the back is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
    * import { EvBuffer } from "trivent";
-   *
    * const buffer = new EvBuffer();
    * buffer.addInt32LE(-2_000_000_000);
    * if (buffer.length !== 4) throw new Error("unreachable");
@@ -1781,13 +1724,12 @@ export class EvBuffer {
    * libevent: none; `evbuffer_add` of that many bytes
    *
    * @param n The number
-   * @throws {TypeError} When `n` is no bigint
+   * @throws {TypeError} When `n` is not a bigint
    * @throws {RangeError} When it does not fit
    * @throws {EventError} `EV_FROZEN` when the back is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
    * import { EvBuffer } from "trivent";
-   *
    * const buffer = new EvBuffer();
    * buffer.addBigUint64BE(18_000_000_000_000_000_000n);
    * if (buffer.length !== 8) throw new Error("unreachable");
@@ -1804,13 +1746,12 @@ export class EvBuffer {
    * libevent: none; `evbuffer_add` of that many bytes
    *
    * @param n The number
-   * @throws {TypeError} When `n` is no bigint
+   * @throws {TypeError} When `n` is not a bigint
    * @throws {RangeError} When it does not fit
    * @throws {EventError} `EV_FROZEN` when the back is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
    * import { EvBuffer } from "trivent";
-   *
    * const buffer = new EvBuffer();
    * buffer.addBigUint64LE(18_000_000_000_000_000_000n);
    * if (buffer.length !== 8) throw new Error("unreachable");
@@ -1827,13 +1768,12 @@ export class EvBuffer {
    * libevent: none; `evbuffer_add` of that many bytes
    *
    * @param n The number
-   * @throws {TypeError} When `n` is no bigint
+   * @throws {TypeError} When `n` is not a bigint
    * @throws {RangeError} When it does not fit
    * @throws {EventError} `EV_FROZEN` when the back is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
    * import { EvBuffer } from "trivent";
-   *
    * const buffer = new EvBuffer();
    * buffer.addBigInt64BE(-9_000_000_000_000_000_000n);
    * if (buffer.length !== 8) throw new Error("unreachable");
@@ -1850,13 +1790,12 @@ export class EvBuffer {
    * libevent: none; `evbuffer_add` of that many bytes
    *
    * @param n The number
-   * @throws {TypeError} When `n` is no bigint
+   * @throws {TypeError} When `n` is not a bigint
    * @throws {RangeError} When it does not fit
    * @throws {EventError} `EV_FROZEN` when the back is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
    * import { EvBuffer } from "trivent";
-   *
    * const buffer = new EvBuffer();
    * buffer.addBigInt64LE(-9_000_000_000_000_000_000n);
    * if (buffer.length !== 8) throw new Error("unreachable");
@@ -1873,12 +1812,11 @@ export class EvBuffer {
    * libevent: none; `evbuffer_add` of that many bytes
    *
    * @param n The number
-   * @throws {TypeError} When `n` is no number
+   * @throws {TypeError} When `n` is not a number
    * @throws {EventError} `EV_FROZEN` when the back is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
    * import { EvBuffer } from "trivent";
-   *
    * const buffer = new EvBuffer();
    * buffer.addFloat32BE(0.5);
    * if (buffer.length !== 4) throw new Error("unreachable");
@@ -1895,12 +1833,11 @@ export class EvBuffer {
    * libevent: none; `evbuffer_add` of that many bytes
    *
    * @param n The number
-   * @throws {TypeError} When `n` is no number
+   * @throws {TypeError} When `n` is not a number
    * @throws {EventError} `EV_FROZEN` when the back is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
    * import { EvBuffer } from "trivent";
-   *
    * const buffer = new EvBuffer();
    * buffer.addFloat32LE(0.5);
    * if (buffer.length !== 4) throw new Error("unreachable");
@@ -1917,12 +1854,11 @@ export class EvBuffer {
    * libevent: none; `evbuffer_add` of that many bytes
    *
    * @param n The number
-   * @throws {TypeError} When `n` is no number
+   * @throws {TypeError} When `n` is not a number
    * @throws {EventError} `EV_FROZEN` when the back is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
    * import { EvBuffer } from "trivent";
-   *
    * const buffer = new EvBuffer();
    * buffer.addFloat64BE(0.1);
    * if (buffer.length !== 8) throw new Error("unreachable");
@@ -1939,12 +1875,11 @@ export class EvBuffer {
    * libevent: none; `evbuffer_add` of that many bytes
    *
    * @param n The number
-   * @throws {TypeError} When `n` is no number
+   * @throws {TypeError} When `n` is not a number
    * @throws {EventError} `EV_FROZEN` when the back is frozen, `EV_FREED` after `free()`
    * @example
    * ```ts
    * import { EvBuffer } from "trivent";
-   *
    * const buffer = new EvBuffer();
    * buffer.addFloat64LE(0.1);
    * if (buffer.length !== 8) throw new Error("unreachable");
@@ -1956,17 +1891,16 @@ export class EvBuffer {
   }
 
   /**
-   * Drops all bytes and callbacks, and releases what was adopted. The buffer is empty then and can't be changed any
-   * more; a second time does nothing. No change callback runs, none that was deferred either. O(chunks).
+   * Drops all bytes and callbacks, and releases adopted memory. The buffer is then empty and cannot be changed. No
+   * change callback runs, not even a deferred one. A second call does nothing. O(chunks).
    *
-   * A buffer that is just forgotten is collected like any object; only what has an `onRelease` needs this.
+   * The garbage collector frees a forgotten buffer. Only memory with an `onRelease` needs `free()`.
    *
    * libevent: `evbuffer_free`
    *
    * @example
    * ```ts
    * import { EvBuffer, EventError } from "trivent";
-   *
    * const buffer = new EvBuffer();
    * let released = false;
    * buffer.addReference(new Uint8Array(1), () => released = true);
@@ -2013,7 +1947,7 @@ function endBit(verb: string, atFront: boolean): number {
   return atFront ? FRONT_FROZEN : BACK_FROZEN;
 }
 
-/** Gives the chain of a buffer that a user has given. The access itself is the check: it is made for each message. */
+/** Returns the chain of a buffer from the program. The access itself is the check, because it runs for each message. */
 export function checkedChain(verb: string, value: EvBuffer): Chain {
   try {
     return chainOf(value);
@@ -2022,7 +1956,9 @@ export function checkedChain(verb: string, value: EvBuffer): Chain {
   }
 }
 
-/** The names are checked only where the limit is missing, as it is when it is misspelt: this is called for each line. */
+/**
+ * The names are checked only if the limit is missing, as it is when it is misspelt, because this runs for each line.
+ */
 function limitOf(verb: string, options: ReadlnOptions): number {
   let maxBytes: number | undefined;
   try {

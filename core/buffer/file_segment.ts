@@ -7,10 +7,10 @@ import { EventError } from "../errors.ts";
 import { defaultRuntime } from "../runtime.ts";
 import { dropUser, releasesWait, runReleases, Source } from "./chunk.ts";
 
-/** For the buffer: the memory behind a segment; null for what is none. */
+/** For the buffer: the memory of a segment; null for anything else. */
 export let segmentSource: ((segment: FileSegment) => Source | null) | null = null;
 
-/** What was read. */
+/** The bytes that were read. */
 class Contents {
   readonly bytes: Uint8Array;
 
@@ -22,15 +22,14 @@ class Contents {
 /**
  * The bytes of a file, or of a part of it, read once and shared by any number of buffers.
  *
- * A host gives no `mmap` and no `sendfile`, so the bytes are read whole. They are kept until {@linkcode
- * FileSegment.free} was called and no buffer holds them any more.
+ * The runtimes have neither `mmap` nor `sendfile`, so all bytes are read. They are kept until {@linkcode
+ * FileSegment.free} was called and no buffer has them any more.
  *
  * libevent: `struct evbuffer_file_segment`
  *
  * @example
  * ```ts
  * import { EvBuffer, FileSegment } from "trivent";
- *
  * const segment = await FileSegment.open("README.md");
  * const buffer = new EvBuffer();
  * buffer.addFileSegment(segment);
@@ -39,7 +38,7 @@ class Contents {
  * ```
  */
 export class FileSegment {
-  /** How many bytes the segment has. */
+  /** The number of bytes. */
   readonly length: number;
   readonly #source: Source;
   #freed = false;
@@ -59,16 +58,15 @@ export class FileSegment {
    * libevent: `evbuffer_file_segment_new`
    *
    * @param path The file's path
-   * @param offset Where the part begins, in bytes
-   * @param length How many bytes it has; by default all there are to the end of the file
+   * @param offset The beginning of the part, in bytes
+   * @param length The length of the part, in bytes; by default up to the end of the file
    * @returns The segment
    * @throws {TypeError} When the path is not a string or a count is not a number
    * @throws {RangeError} When a count is negative or fractional, or the file is shorter than `offset + length`
-   * @throws {EventError} `EV_UNSUPPORTED` when the host has no files, or the host's own code, such as `ENOENT`
+   * @throws {EventError} `EV_UNSUPPORTED` when the runtime reads no files, or the system's code, such as `ENOENT`
    * @example
    * ```ts
    * import { FileSegment } from "trivent";
-   *
    * const segment = await FileSegment.open("README.md", 2, 5);
    * if (segment.length !== 5) throw new Error("unreachable");
    * segment.free();
@@ -97,18 +95,17 @@ export class FileSegment {
   }
 
   /**
-   * Calls `fn` once, when the segment was freed and the last buffer has let go of its bytes. Several are called in the
-   * order in which they were given. O(1).
+   * Calls `fn` once, when the segment was freed and the last buffer has consumed its bytes. Several functions are
+   * called in the order in which they were added. O(1).
    *
    * libevent: `evbuffer_file_segment_add_cleanup_cb`
    *
-   * @param fn What to call
-   * @throws {TypeError} When `fn` is no function
+   * @param fn The function
+   * @throws {TypeError} When `fn` is not a function
    * @throws {EventError} `EV_FREED` when that has happened already
    * @example
    * ```ts
    * import { FileSegment } from "trivent";
-   *
    * const segment = await FileSegment.open("README.md");
    * let done = false;
    * segment.onCleanup(() => done = true);
@@ -123,15 +120,14 @@ export class FileSegment {
   }
 
   /**
-   * Gives up the segment: it can't be added any more. Buffers that hold a part of it keep it. A second time does
-   * nothing. O(1).
+   * Frees the segment: it cannot be added any more. Buffers that have a part of it keep it. A second call does nothing.
+   * O(1).
    *
    * libevent: `evbuffer_file_segment_free`
    *
    * @example
    * ```ts
    * import { FileSegment } from "trivent";
-   *
    * const segment = await FileSegment.open("README.md");
    * segment.free();
    * ```

@@ -1,6 +1,4 @@
-/**
- * Positions in a buffer, which know when they no longer hold.
- */
+/** Positions in a buffer, which know whether they are still valid. */
 
 import { checkCount, show } from "../checks.ts";
 import type { Chunk } from "./chunk.ts";
@@ -8,13 +6,13 @@ import type { Chain } from "./chain.ts";
 
 /** A position in a buffer. Any change of the buffer's bytes makes it stale. libevent: `struct evbuffer_ptr`. */
 export interface EvBufferPtr {
-  /** How far from the front it is, in bytes; −1 when it is out of range or stands for “not found”. */
+  /** The distance from the front, in bytes; −1 when it is out of range or means "not found". */
   readonly pos: number;
   /**
-   * Moves it on by `n` bytes; O(1) within a chunk. libevent: `evbuffer_ptr_set` with `EVBUFFER_PTR_ADD`.
+   * Moves it by `n` bytes; O(1) within a chunk. libevent: `evbuffer_ptr_set` with `EVBUFFER_PTR_ADD`.
    *
-   * @param n How many bytes, from 0 on
-   * @returns False, and `pos` is −1 from then on, when that is beyond the end or it was −1 before
+   * @param n The number of bytes, 0 or more
+   * @returns False if that is beyond the end, or the position was −1 before; `pos` is then −1
    * @throws {RangeError} When the position is stale, or `n` is negative or fractional
    */
   add(n: number): boolean;

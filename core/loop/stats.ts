@@ -1,16 +1,16 @@
-/** What a loop has done so far: plain counters, and how late its timers were, in buckets of powers of two. */
+/** Counters of a loop, and the delay of its timers in buckets of powers of two. */
 
-/** What `EventBase.stats()` gives. */
+/** The result of `EventBase.stats()`. */
 export interface BaseStats {
   /** Turns of the loop. */
   turns: number;
-  /** Callbacks run, of all kinds. */
+  /** Callbacks of all kinds. */
   callbacks: number;
-  /** Callbacks by what made their events active; one that was active for two reasons counts twice. */
+  /** Callbacks by the reason for which their events were active. An event with two reasons counts twice. */
   byKind: { read: number; write: number; timeout: number; signal: number; other: number };
   /** Events that are added, active and virtual now. */
   events: { added: number; active: number; virtual: number };
-  /** How late timers fired, in milliseconds: upper bounds of the percentiles, exact to a factor of two. */
+  /** The delay of timers, in milliseconds: upper bounds of the percentiles, exact to a factor of two. */
   lagMs: { p50: number; p99: number; max: number };
 }
 

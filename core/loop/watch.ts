@@ -2,20 +2,20 @@
 
 import type { Loop } from "./loop.ts";
 
-/** A registered watcher; what `EventBase.watchPrepare()` and `watchCheck()` give. libevent: `struct evwatch`. */
+/** A registered watcher. `EventBase.watchPrepare()` and `watchCheck()` make it. libevent: `struct evwatch`. */
 export interface Watcher {
-  /** Takes the watcher off; also from inside a watcher, itself included. libevent: `evwatch_free`. */
+  /** Removes the watcher. It may be called inside a watcher, also on the watcher itself. libevent: `evwatch_free`. */
   free(): void;
 }
 
 /**
- * Runs just before the base waits. `timeoutMs` is how long it may wait, 0 not at all, `undefined` for ever.
+ * The callback before each wait of the base. `timeoutMs` is the longest wait: 0 for none, `undefined` for ever.
  *
  * libevent: `evwatch_prepare_cb`, `evwatch_prepare_get_timeout`.
  */
 export type PrepareCallback = (watcher: Watcher, timeoutMs: number | undefined) => void;
 
-/** Runs just after the base has waited, before any event's callback. libevent: `evwatch_check_cb`. */
+/** The callback after each wait of the base, before the callbacks of events. libevent: `evwatch_check_cb`. */
 export type CheckCallback = (watcher: Watcher) => void;
 
 class Entry implements Watcher {
