@@ -27,6 +27,12 @@ export const ENTRIES = new Map([
   ["runtimes/sim.ts", "trivent/sim"],
 ]);
 
+/** The conformance laws. They are built by themselves, so that the chunks of the library do not depend on them. */
+const LAWS = ["tests/conformance/mod.ts", "trivent/conformance"];
+
+/** All that others import by the name of the package: the source file, and the specifier. */
+export const SPECIFIERS = new Map([...ENTRIES, LAWS]);
+
 /** The part of TypeScript's library that declares `Symbol.dispose`. The source may not ask for it: JSR refuses that. */
 const DISPOSABLE = '/// <reference lib="esnext.disposable" />\n';
 
@@ -56,15 +62,22 @@ export const OPTIONS = {
  *   run, not to pack; `clean` removes what an earlier build has left
  */
 export async function buildDist({ declarations = true, clean = false } = {}) {
-  const [bundles, types] = await Promise.all([
+  const [bundles, laws, types] = await Promise.all([
     bundle({
       entryPoints: [...[...ENTRIES.keys()].map((path) => ({ in: path, out: path.slice(0, -3) })), BUN_ENTRY],
       outdir: join(ROOT, "dist"),
       plugins: [inTwoChunks([...ENTRIES.keys()])],
     }),
+    bundle({
+      // The second is the program of the processes that the laws start.
+      entryPoints: [LAWS[0], "tests/conformance/situations.ts"],
+      outdir: join(ROOT, "dist"),
+      splitting: false,
+      plugins: [besideLibrary()],
+    }),
     declarations ? buildDeclarations() : new Map(),
   ]);
-  await sync(join(ROOT, "dist"), new Map([...bundles, ...types]), clean);
+  await sync(join(ROOT, "dist"), new Map([...bundles, ...laws, ...types]), clean);
 }
 
 /**
@@ -76,6 +89,20 @@ export async function buildDist({ declarations = true, clean = false } = {}) {
 export async function bundle(options) {
   const result = await build({ ...OPTIONS, ...options });
   return new Map(result.outputFiles.map((file) => [file.path, file.contents]));
+}
+
+/** The laws import the library's own entry points in `dist/`, so that its classes are the same for both. */
+function besideLibrary() {
+  return {
+    name: "beside-library",
+    setup({ onResolve }) {
+      onResolve({ filter: /^\.\.\/\.\.\// }, ({ path, importer }) => {
+        const to = relative(ROOT, join(dirname(importer), path));
+        if (!ENTRIES.has(to)) throw new Error(`${importer} imports ${to}, which is not an entry point`);
+        return { path: path.replace(/\.ts$/, ".js"), external: true };
+      });
+    },
+  };
 }
 
 async function buildDeclarations() {

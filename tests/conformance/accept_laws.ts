@@ -1,6 +1,6 @@
 /** Law 6 of `serve()`, every client is heard of, and what law 7 says of those that are refused. */
 
-import { assert, assertEquals, assertMatch } from "@std/assert";
+import { assert, assertEquals, assertMatch } from "./assert.ts";
 import {
   type Address,
   connect,
@@ -21,8 +21,8 @@ type Law = (what: string, body: (here: ServeScene) => Promise<void>) => void;
 const echo: ServeCallbacks = { line: (bev, line) => (bev.write(line), void bev.write("\n")) };
 
 /** Keeps the processor, where time passes meanwhile. */
-function block({ scene: { runtime } }: ServeScene, ms: number): void {
-  if (runtime.name === "sim") return;
+function block({ scene: { runtime, subject } }: ServeScene, ms: number): void {
+  if (subject.virtual) return;
   for (const end = runtime.now() + ms; runtime.now() < end;);
 }
 
@@ -61,7 +61,7 @@ async function connected(here: ServeScene, clients: readonly Socket[]): Promise<
 export function acceptLaws(law: Law): void {
   law("rounds of 500 clients, each of which sends and half-closes, from one process without a pause", async (here) => {
     const { server } = await here.serve({}, echo);
-    const [rounds, clients] = here.scene.runtime.name === "sim" ? [2, 150] : [12, 500];
+    const [rounds, clients] = here.scene.subject.virtual ? [2, 150] : [12, 500];
     for (let round = 0; round < rounds; round++) {
       const answers = await Promise.all(Array.from({ length: clients }, () => ask(here, server.port as number)));
       assertEquals(counted(answers), { "abc\ndef\n": clients }, `round ${round}`);
@@ -70,7 +70,7 @@ export function acceptLaws(law: Law): void {
   });
 
   law("a burst of 400 while the program is busy, with one priority and with two", async (here) => {
-    const clients = here.scene.runtime.name === "sim" ? 200 : 400;
+    const clients = here.scene.subject.virtual ? 200 : 400;
     for (const priorities of [1, 2]) {
       const base = new EventBase({ runtime: here.scene.runtime, priorities });
       const { server } = await here.serve({ base }, echo);

@@ -1,14 +1,14 @@
 /** Addresses that cannot be: the same error in words everywhere, before the host is asked. */
 
-import { it } from "node:test";
-import { assertEquals, assertMatch, assertRejects, assertThrows } from "@std/assert";
+import { it } from "./suite.ts";
+import { assertEquals, assertMatch, assertRejects, assertThrows } from "./assert.ts";
 import { type Capabilities, ConnListener, EventBase, EventError } from "../../core/mod.ts";
-import { needsOn } from "../tools/needs.ts";
-import { scene, type Subject } from "./scene.ts";
+import { scene } from "./scene.ts";
+import type { FullSubject } from "./subject.ts";
 
 const NAME = "127.0.0.1\0.example";
 
-export function addressLaws(makeSubject: () => Subject, can: Readonly<Capabilities>): void {
+export function addressLaws(makeSubject: () => FullSubject, can: Readonly<Capabilities>): void {
   it("refuses a NUL inside a name with EINVAL: a system would see only what stands before it", () =>
     scene(makeSubject(), async ({ runtime, subject }) => {
       const base = new EventBase({ runtime });
@@ -71,7 +71,7 @@ export function addressLaws(makeSubject: () => Subject, can: Readonly<Capabiliti
     }));
 
   it("listens and connects on the loopback address of the family that is asked for", {
-    skip: needsOn(makeSubject().runtime, "::1"),
+    skip: makeSubject().missing("::1"),
   }, () =>
     scene(makeSubject(), async (scene) => {
       const base = new EventBase({ runtime: scene.runtime });

@@ -1,8 +1,9 @@
 /** Law 4: after onClose nothing is called; a callback may do anything from inside itself. */
 
-import { it } from "node:test";
-import { assertEquals } from "@std/assert";
-import { bytesOf, type Hooks, type Kind, noise, type Peer, scene, type Subject } from "./scene.ts";
+import { it } from "./suite.ts";
+import { assertEquals } from "./assert.ts";
+import { bytesOf, type Hooks, type Kind, noise, type Peer, scene } from "./scene.ts";
+import type { FullSubject } from "./subject.ts";
 
 const DEEDS: readonly (readonly [string, (peer: Peer) => void])[] = [
   ["closes", (peer) => peer.close()],
@@ -17,7 +18,7 @@ const DEEDS: readonly (readonly [string, (peer: Peer) => void])[] = [
   }],
 ];
 
-export function callbackLaws(makeSubject: () => Subject, kind: Kind): void {
+export function callbackLaws(makeSubject: () => FullSubject, kind: Kind): void {
   for (const [deed, act] of DEEDS) {
     for (const callback of ["onConnect", "onData", "onEnd", "onWritable"] as const) {
       it(`${deed} from inside ${callback}`, () =>

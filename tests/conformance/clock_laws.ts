@@ -1,13 +1,14 @@
 /** The clock, timers and deferred functions. */
 
-import { it } from "node:test";
-import { assert, assertEquals, assertGreaterOrEqual, assertLess } from "@std/assert";
-import { scene, type Subject } from "./scene.ts";
+import { it } from "./suite.ts";
+import { assert, assertEquals, assertGreaterOrEqual, assertLess } from "./assert.ts";
+import { scene } from "./scene.ts";
+import type { FullSubject } from "./subject.ts";
 
 /** How much too early a host's timer may be: the core looks again. */
 const EARLY_MS = 2;
 
-export function clockLaws(makeSubject: () => Subject): void {
+export function clockLaws(makeSubject: () => FullSubject): void {
   it("never goes back", () =>
     scene(makeSubject(), async (scene) => {
       let last = scene.runtime.now();

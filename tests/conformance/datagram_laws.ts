@@ -1,7 +1,7 @@
 /** Datagram sockets: the same bodies on every runtime that has them, and a clear refusal where there are none. */
 
-import { describe, it } from "node:test";
-import { assert, assertEquals, assertGreater, assertLessOrEqual, assertRejects, assertThrows } from "@std/assert";
+import { describe, it } from "./suite.ts";
+import { assert, assertEquals, assertGreater, assertLessOrEqual, assertRejects, assertThrows } from "./assert.ts";
 import {
   type Datagram,
   type DatagramSocket,
@@ -15,8 +15,8 @@ import {
   Poller,
   select,
 } from "../../core/mod.ts";
-import { needsOn } from "../tools/needs.ts";
-import { assertSame, bytes, pattern, type PollScene, pollScene, type PollSubject, text } from "./poll_scene.ts";
+import { assertSame, bytes, pattern, type PollScene, pollScene, text } from "./poll_scene.ts";
+import type { FullSubject } from "./subject.ts";
 
 /** How long nothing should happen. */
 const QUIET_MS = 40;
@@ -38,10 +38,10 @@ async function send(socket: DatagramSocket, data: Uint8Array | string, to: Datag
 }
 
 /** Tests one runtime. */
-export function datagramLaws(name: string, makeSubject: () => PollSubject): void {
-  const { runtime } = makeSubject();
+export function datagramLaws(name: string, makeSubject: () => FullSubject): void {
+  const { runtime, missing } = makeSubject();
   const { udp } = runtime.capabilities;
-  const withoutSix = needsOn(runtime, "::1");
+  const withoutSix = missing("::1");
   const law = (what: string, body: (scene: PollScene) => Promise<void>, skip: boolean | string = !udp): void => {
     it(what, { skip }, () => pollScene(makeSubject(), body));
   };
@@ -52,7 +52,7 @@ export function datagramLaws(name: string, makeSubject: () => PollSubject): void
     law("are refused with a reason where the host has none", async (scene) => {
       const error = await assertRejects(() => scene.base.datagram(), EventError);
       assertEquals(error.code, "EV_UNSUPPORTED");
-      if (name === "deno") assert(error.message.includes("--unstable-net"), error.message);
+      assert(error.message.endsWith(runtime.lacks?.udp ?? ""), error.message);
     }, udp);
 
     law("go to and fro, whole, with the address of who sent them", async (scene) => {

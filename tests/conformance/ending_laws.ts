@@ -1,12 +1,13 @@
 /** Law 3: each direction ends by itself; law 1: a close loses nothing. */
 
-import { it } from "node:test";
-import { assert, assertEquals, assertFalse, assertGreater } from "@std/assert";
-import { assertSameBytes, type Kind, noise, scene, type Subject } from "./scene.ts";
+import { it } from "./suite.ts";
+import { assert, assertEquals, assertFalse, assertGreater } from "./assert.ts";
+import { assertSameBytes, type Kind, noise, scene } from "./scene.ts";
+import type { FullSubject } from "./subject.ts";
 
 const MIB = 1 << 20;
 
-export function endingLaws(makeSubject: () => Subject, kind: Kind): void {
+export function endingLaws(makeSubject: () => FullSubject, kind: Kind): void {
   it("answers a peer that has finished", () =>
     scene(makeSubject(), async (scene) => {
       const { client, server } = await scene.pair(kind);

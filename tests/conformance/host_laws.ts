@@ -1,11 +1,12 @@
 /** Names, signals and files. */
 
-import { it } from "node:test";
-import { assert, assertArrayIncludes, assertEquals, assertGreater, assertRejects, assertThrows } from "@std/assert";
+import { it } from "./suite.ts";
+import { assert, assertArrayIncludes, assertEquals, assertGreater, assertRejects, assertThrows } from "./assert.ts";
 import { type Capabilities, EventError } from "../../core/mod.ts";
-import { assertSameBytes, scene, type Subject } from "./scene.ts";
+import { assertSameBytes, scene } from "./scene.ts";
+import type { FullSubject } from "./subject.ts";
 
-export function hostLaws(makeSubject: () => Subject, can: Readonly<Capabilities>): void {
+export function hostLaws(makeSubject: () => FullSubject, can: Readonly<Capabilities>): void {
   it("finds localhost, and leaves a numeric address as it is", () =>
     scene(makeSubject(), async (scene) => {
       const found = await scene.runtime.resolve("localhost");

@@ -4,8 +4,8 @@
  */
 
 import zlib from "node:zlib";
-import { describe, it } from "node:test";
-import { assert, assertEquals } from "@std/assert";
+import { describe, it } from "./suite.ts";
+import { assert, assertEquals } from "./assert.ts";
 import { Buffer } from "node:buffer";
 import {
   BEV_EVENT_ERROR,
@@ -25,36 +25,19 @@ import {
   SocketBufferEvent,
   TokenBucketConfig,
 } from "../../core/mod.ts";
-import { assertSame, pattern, type PollScene, pollScene, type PollSubject, portOf, receive } from "./poll_scene.ts";
-import type { Certificates } from "./scene.ts";
-
-/** A peer that is no part of what is tested, and can send a RST. */
-export interface Stranger {
-  /** Sends as much as is taken. */
-  write(bytes: Uint8Array): void;
-  /** Begins to read, and drops what comes. */
-  read(): void;
-  reset(): void;
-}
-
-/** What a run is given. */
-export interface LayerSubject extends PollSubject {
-  /** Certificates for `localhost`, where TLS can be tested. */
-  readonly tls?: Certificates | undefined;
-  /** Connects a stranger. */
-  readonly stranger: (scene: PollScene, port: number) => Promise<Stranger>;
-}
+import { assertSame, pattern, type PollScene, pollScene, portOf, receive } from "./poll_scene.ts";
+import type { FullSubject, Stranger } from "./subject.ts";
 
 /** One test: its loop runs. */
 interface Here {
   readonly scene: PollScene;
-  readonly subject: LayerSubject;
+  readonly subject: FullSubject;
 }
 
 type Law = (what: string, body: (here: Here) => Promise<void>) => void;
 
 /** Tests one runtime. */
-export function layerLaws(name: string, makeSubject: () => LayerSubject): void {
+export function layerLaws(name: string, makeSubject: () => FullSubject): void {
   const law: Law = (what, body) => {
     it(what, () => {
       const subject = makeSubject();
@@ -308,9 +291,9 @@ function pipeLaws(law: Law): void {
       const listening = await scene.listen();
       const codes: string[] = [];
       for (let i = 0; i < 20; i++) {
-        const left = await subject.stranger(scene, portOf(listening));
+        const left = await subject.stranger(portOf(listening));
         const one = new SocketBufferEvent(scene.base, await scene.accept(listening), BEV_OPT_CLOSE_ON_FREE);
-        const right = await subject.stranger(scene, portOf(listening));
+        const right = await subject.stranger(portOf(listening));
         const other = new SocketBufferEvent(scene.base, await scene.accept(listening), BEV_OPT_CLOSE_ON_FREE);
         const piped = pipe(one, other).then(() => "resolved", (error) => (error as EventError).code);
         act(left, right);

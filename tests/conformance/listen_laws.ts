@@ -1,10 +1,10 @@
 /** What a listening socket does. */
 
-import { it } from "node:test";
-import { assert, assertEquals, assertGreater, assertNotEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import { it } from "./suite.ts";
+import { assert, assertEquals, assertGreater, assertNotEquals, assertRejects, assertStringIncludes } from "./assert.ts";
 import { type Capabilities, EventError, type ListenOptions } from "../../core/mod.ts";
-import { needsOn } from "../tools/needs.ts";
-import { type Kind, noise, type Peer, type Scene, scene, type Subject } from "./scene.ts";
+import { type Kind, noise, type Peer, type Scene, scene } from "./scene.ts";
+import type { FullSubject } from "./subject.ts";
 
 async function assertRefused(scene: Scene, options: ListenOptions, code: string): Promise<EventError> {
   const before = scene.runtime.openHandles;
@@ -17,8 +17,8 @@ async function assertRefused(scene: Scene, options: ListenOptions, code: string)
 
 const echo = { data: (peer: Peer, chunk: Uint8Array) => void peer.write(chunk), end: (peer: Peer) => peer.close() };
 
-export function listenLaws(makeSubject: () => Subject, can: Readonly<Capabilities>, kinds: readonly Kind[]): void {
-  const withoutSix = needsOn(makeSubject().runtime, "::1");
+export function listenLaws(makeSubject: () => FullSubject, can: Readonly<Capabilities>, kinds: readonly Kind[]): void {
+  const withoutSix = makeSubject().missing("::1");
 
   it("chooses a port of its own for 0, on every IPv4 address when it is given none", () =>
     scene(makeSubject(), async (scene) => {

@@ -1,7 +1,7 @@
 /** select, Poller, CompletionPort and overlapped operations over real sockets: the same bodies on every runtime. */
 
-import { describe, it } from "node:test";
-import { assert, assertEquals, assertGreaterOrEqual, assertRejects, assertThrows } from "@std/assert";
+import { describe, it } from "./suite.ts";
+import { assert, assertEquals, assertGreaterOrEqual, assertRejects, assertThrows } from "./assert.ts";
 import {
   type Completion,
   CompletionPort,
@@ -17,24 +17,14 @@ import {
   select,
   type Socket,
 } from "../../core/mod.ts";
-import {
-  assertSame,
-  bytes,
-  pattern,
-  type PollScene,
-  pollScene,
-  type PollSubject,
-  portOf,
-  receive,
-  sendAll,
-  text,
-} from "./poll_scene.ts";
+import { assertSame, bytes, pattern, type PollScene, pollScene, portOf, receive, sendAll, text } from "./poll_scene.ts";
+import type { FullSubject } from "./subject.ts";
 
 /** How long nothing should happen. */
 const QUIET_MS = 40;
 
 /** Tests one runtime. */
-export function pollLaws(name: string, makeSubject: () => PollSubject): void {
+export function pollLaws(name: string, makeSubject: () => FullSubject): void {
   const law = (what: string, body: (scene: PollScene) => Promise<void>): void => {
     it(what, () => pollScene(makeSubject(), body));
   };

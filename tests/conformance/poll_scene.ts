@@ -3,29 +3,22 @@
  * is left. Bodies wait only for what the library gives, so that the simulator can drive them.
  */
 
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals } from "./assert.ts";
 import type { InetAddress, ListeningSocket, Runtime, Socket } from "../../core/mod.ts";
 import { EAGAIN, EventBase, select } from "../../core/mod.ts";
-
-/** What a run is given. */
-export interface PollSubject {
-  /** The runtime under test. */
-  readonly runtime: Runtime;
-  /** Moves time on until the promise settles. By default the host's own time does. */
-  readonly run?: <T>(promise: Promise<T>) => Promise<T>;
-}
+import type { FullSubject } from "./subject.ts";
 
 const LIMIT_MS = 30_000;
 
 /** Runs the body of one test, and then looks whether it has left anything open. */
-export async function pollScene(subject: PollSubject, body: (scene: PollScene) => Promise<void>): Promise<void> {
-  const run = subject.run ?? (<T>(promise: Promise<T>): Promise<T> => promise);
-  await run(play(subject.runtime, body));
+export async function pollScene(subject: FullSubject, body: (scene: PollScene) => Promise<void>): Promise<void> {
+  await subject.run(play(subject, body));
 }
 
-async function play(runtime: Runtime, body: (scene: PollScene) => Promise<void>): Promise<void> {
+async function play(subject: FullSubject, body: (scene: PollScene) => Promise<void>): Promise<void> {
+  const { runtime } = subject;
   assertEquals(runtime.openHandles, 0, "handles that an earlier test has left open");
-  const scene = new PollScene(runtime);
+  const scene = new PollScene(subject);
   let timer: object | number | undefined;
   const late = new Promise<never>((_, reject) => {
     timer = runtime.setTimer(runtime.now() + LIMIT_MS, () => reject(new Error("Hangs")));
@@ -41,11 +34,14 @@ async function play(runtime: Runtime, body: (scene: PollScene) => Promise<void>)
 
 /** One test. */
 export class PollScene {
+  readonly subject: FullSubject;
   readonly runtime: Runtime;
   readonly base: EventBase;
   readonly #open: { close(): unknown }[] = [];
 
-  constructor(runtime: Runtime) {
+  constructor(subject: FullSubject) {
+    const { runtime } = subject;
+    this.subject = subject;
     this.runtime = runtime;
     this.base = new EventBase({ runtime });
   }

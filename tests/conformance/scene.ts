@@ -3,41 +3,22 @@
  * check. Bodies wait only for events of the seam and for the runtime's own timers, so that the simulator can drive them.
  */
 
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals } from "./assert.ts";
 import type {
   AcceptSink,
   Address,
   ConnectOptions,
+  EventError,
   ListenerBinding,
   ListenOptions,
   Runtime,
+  TlsConnectOptions,
   TransportBinding,
   TransportSink,
-} from "../../core/runtime.ts";
-import type { EventError, TlsConnectOptions } from "../../core/mod.ts";
+} from "../../core/mod.ts";
+import type { FullSubject } from "./subject.ts";
 
-/** What a conformance run is given. */
-export interface Subject {
-  /** The runtime under test. */
-  readonly runtime: Runtime;
-  /** Moves time on until the promise settles. By default the host's own time does. */
-  readonly run?: <T>(promise: Promise<T>) => Promise<T>;
-  /** Raises a signal. */
-  readonly raise: (signal: string) => void;
-  /** A file that can be read, and what is in it. */
-  readonly file: { readonly path: string; readonly bytes: Uint8Array };
-  /** A path in the file system for a unix socket, another one each time. */
-  readonly unixPath: () => string;
-  /** Certificates for `127.0.0.1` and `localhost`, and the authority that has signed them; undefined where none can be made. */
-  readonly tls?: Certificates | undefined;
-}
-
-/** What a test of TLS needs, in PEM. */
-export interface Certificates {
-  readonly ca: string;
-  readonly cert: string;
-  readonly key: string;
-}
+export { dice, noise } from "./subject.ts";
 
 /** Where to listen: one of each kind that the host can do. */
 export type Kind = "IPv4" | "IPv6" | "unix" | "abstract unix" | "TLS";
@@ -45,12 +26,11 @@ export type Kind = "IPv4" | "IPv6" | "unix" | "abstract unix" | "TLS";
 const LIMIT_MS = 20_000;
 
 /** Runs the body of one test, and then looks whether it has left anything open. */
-export async function scene(subject: Subject, body: (scene: Scene) => Promise<void>): Promise<void> {
-  const run = subject.run ?? (<T>(promise: Promise<T>): Promise<T> => promise);
-  await run(play(subject, body));
+export async function scene(subject: FullSubject, body: (scene: Scene) => Promise<void>): Promise<void> {
+  await subject.run(play(subject, body));
 }
 
-async function play(subject: Subject, body: (scene: Scene) => Promise<void>): Promise<void> {
+async function play(subject: FullSubject, body: (scene: Scene) => Promise<void>): Promise<void> {
   const { runtime } = subject;
   const here = new Scene(subject);
   const before = runtime.openHandles;
@@ -72,13 +52,13 @@ async function play(subject: Subject, body: (scene: Scene) => Promise<void>): Pr
 /** One test. */
 export class Scene {
   readonly runtime: Runtime;
-  readonly subject: Subject;
+  readonly subject: FullSubject;
   /** What no adapter may do, and one has done. */
   readonly offences: string[] = [];
   readonly #peers: Peer[] = [];
   readonly #listeners: Listener[] = [];
 
-  constructor(subject: Subject) {
+  constructor(subject: FullSubject) {
     this.subject = subject;
     this.runtime = subject.runtime;
   }
@@ -123,7 +103,7 @@ export class Scene {
   connect(to: Address | ConnectOptions, hooks?: Hooks): Peer {
     const peer = this.peer("client", hooks);
     const { tls } = this.subject;
-    const there = this.#listeners.findLast(({ binding }) =>
+    const there = [...this.#listeners].reverse().find(({ binding }) =>
       binding !== undefined && "port" in binding.address && "port" in to && binding.address.port === to.port
     );
     peer.connect(
@@ -566,31 +546,6 @@ export function join(chunks: readonly Uint8Array[]): Uint8Array {
     at += chunk.length;
   }
   return all;
-}
-
-/** The same bytes for the same seed, and others for another. */
-export function noise(length: number, seed: number): Uint8Array {
-  const bytes = new Uint8Array(length);
-  const next = dice(seed);
-  for (let i = 0; i + 4 <= length; i += 4) {
-    const word = next();
-    bytes[i] = word;
-    bytes[i + 1] = word >>> 8;
-    bytes[i + 2] = word >>> 16;
-    bytes[i + 3] = word >>> 24;
-  }
-  return bytes;
-}
-
-/** Numbers of 32 bits, the same for the same seed. */
-export function dice(seed: number): () => number {
-  let x = (seed * 2654435761) >>> 0 || 1;
-  return () => {
-    x ^= x << 13;
-    x ^= x >>> 17;
-    x ^= x << 5;
-    return x >>> 0;
-  };
 }
 
 /** Compares without printing megabytes. */

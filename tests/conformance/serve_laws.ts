@@ -3,8 +3,8 @@
  * every runtime. The numbers are those of the laws in docs/rules.md.
  */
 
-import { describe, it } from "node:test";
-import { assert, assertEquals, assertStrictEquals } from "@std/assert";
+import { describe, it } from "./suite.ts";
+import { assert, assertEquals, assertStrictEquals } from "./assert.ts";
 import {
   BEV_EVENT_EOF,
   BEV_EVENT_ERROR,
@@ -27,12 +27,13 @@ import {
 } from "../../core/mod.ts";
 import { acceptLaws } from "./accept_laws.ts";
 import { bytes, pattern, receive, sendAll, text } from "./poll_scene.ts";
-import { isCut, receiveText, type ServeScene, serveScene, type ServeSubject, trust } from "./serve_scene.ts";
+import { isCut, receiveText, type ServeScene, serveScene, trust } from "./serve_scene.ts";
+import type { FullSubject } from "./subject.ts";
 
 type Law = (what: string, body: (here: ServeScene) => Promise<void>) => void;
 
 /** Tests one runtime. */
-export function serveLaws(name: string, makeSubject: () => ServeSubject): void {
+export function serveLaws(name: string, makeSubject: () => FullSubject): void {
   const law: Law = (what, body) => void it(what, () => serveScene(makeSubject(), body));
   describe(`${name}: law 1, no peer ends the process`, () => peerLaws(law));
   describe(`${name}: law 2, no handler ends the server`, () => handlerLaws(law));

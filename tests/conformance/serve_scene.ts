@@ -1,6 +1,6 @@
 /** What the tests of the laws of `serve()` and `connect()` share: a server that notes what it is told, and bare clients. */
 
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals } from "./assert.ts";
 import {
   type Address,
   EventError,
@@ -12,14 +12,8 @@ import {
   type SocketBufferEvent,
   type TlsConnectOptions,
 } from "../../core/mod.ts";
-import { type PollScene, pollScene, type PollSubject, receive, text } from "./poll_scene.ts";
-import type { Certificates } from "./scene.ts";
-
-/** What a run is given. */
-export interface ServeSubject extends PollSubject {
-  /** Certificates for `localhost`, where TLS can be tested. */
-  readonly tls?: Certificates | undefined;
-}
+import { type PollScene, pollScene, receive, text } from "./poll_scene.ts";
+import type { Certificates, FullSubject } from "./subject.ts";
 
 /** One test. */
 export interface ServeScene {
@@ -46,7 +40,7 @@ export interface Served {
 }
 
 /** Runs the body of one test, and then looks whether it has left anything open. */
-export function serveScene(subject: ServeSubject, body: (scene: ServeScene) => Promise<void>): Promise<void> {
+export function serveScene(subject: FullSubject, body: (scene: ServeScene) => Promise<void>): Promise<void> {
   return pollScene(subject, async (scene) => {
     const { runtime } = scene;
     const reported: unknown[] = [];

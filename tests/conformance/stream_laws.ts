@@ -5,8 +5,8 @@
 
 import { Duplex } from "node:stream";
 import process from "node:process";
-import { describe, it } from "node:test";
-import { assert, assertEquals, assertRejects, assertStrictEquals } from "@std/assert";
+import { describe, it } from "./suite.ts";
+import { assert, assertEquals, assertRejects, assertStrictEquals } from "./assert.ts";
 import {
   connect,
   EVENT_BASE_COUNT_ADDED,
@@ -25,9 +25,9 @@ import {
   type SocketsOptions,
   type StreamSocket,
   type TimerToken,
-} from "../../mod.ts";
-import { needs } from "../tools/needs.ts";
-import { assertSameBytes, join, noise, type Subject } from "./scene.ts";
+} from "../../core/mod.ts";
+import { assertSameBytes, join, noise } from "./scene.ts";
+import type { FullSubject } from "./subject.ts";
 
 /** A server, and what becomes of its connections. */
 interface Stage {
@@ -50,14 +50,14 @@ const LIMIT_MS = 20_000;
  * @param name What it is called in the report
  * @param makeSubject Gives the runtime, for each test anew or always the same
  */
-export function streamLaws(name: string, makeSubject: () => Subject): void {
+export function streamLaws(name: string, makeSubject: () => FullSubject): void {
   /** Runs `use` with a server, and fails when something is left or was told to nobody. */
   async function staged(
     callbacks: ServeCallbacks,
     use: (stage: Stage) => Promise<void>,
     options: ServeOptions = {},
   ): Promise<void> {
-    const { runtime, run = <T>(promise: Promise<T>): Promise<T> => promise } = makeSubject();
+    const { runtime, run } = makeSubject();
     const unheard: unknown[] = [];
     const hear = (reason: unknown): void => void unheard.push(reason);
     process.on("unhandledRejection", hear);
@@ -133,7 +133,7 @@ export function streamLaws(name: string, makeSubject: () => Subject): void {
 
   describe(`web streams on ${name}`, () => {
     for (const how of ["pipeTo()", "Duplex.fromWeb()"] as const) {
-      const skip = how === "Duplex.fromWeb()" && needs("Duplex.fromWeb");
+      const skip = how === "Duplex.fromWeb()" && makeSubject().missing("Duplex.fromWeb");
       it(
         `of ${how} let a connection go when both directions are over: 200 clients, 20 at a time`,
         { skip },
@@ -229,7 +229,7 @@ export function streamLaws(name: string, makeSubject: () => Subject): void {
         assertEquals(new Set(closed), new Set([""]));
       }));
 
-    const noDuplex = needs("Duplex.fromWeb");
+    const noDuplex = makeSubject().missing("Duplex.fromWeb");
     it("deliver what a Duplex has written before destroy() ends the connection", { skip: noDuplex }, () =>
       staged({
         async open(bev) {

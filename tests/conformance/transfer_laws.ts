@@ -1,8 +1,9 @@
 /** Laws 1 and 2: nothing is lost or reordered, and memory is bounded. */
 
-import { it } from "node:test";
-import { assert, assertEquals, assertGreater, assertLess } from "@std/assert";
-import { assertSameBytes, dice, join, type Kind, noise, type Peer, scene, type Subject } from "./scene.ts";
+import { it } from "./suite.ts";
+import { assert, assertEquals, assertGreater, assertLess } from "./assert.ts";
+import { assertSameBytes, dice, join, type Kind, noise, type Peer, scene } from "./scene.ts";
+import type { FullSubject } from "./subject.ts";
 
 const MIB = 1 << 20;
 
@@ -17,7 +18,7 @@ async function sendInPieces(peer: Peer, bytes: Uint8Array, seed: number): Promis
   peer.shutdown();
 }
 
-export function transferLaws(makeSubject: () => Subject, kind: Kind): void {
+export function transferLaws(makeSubject: () => FullSubject, kind: Kind): void {
   it("gives both ends the addresses of both", () =>
     scene(makeSubject(), async (scene) => {
       const { client, server, listener } = await scene.pair(kind);
@@ -220,7 +221,7 @@ export function transferLaws(makeSubject: () => Subject, kind: Kind): void {
       const { client, server } = await scene.pair(kind, { server: { data: (peer, chunk) => void peer.write(chunk) } });
       server.keep = client.keep = false;
       const line = new TextEncoder().encode(`${"x".repeat(63)}\n`);
-      for (; rounds < (scene.subject.run === undefined ? 10_000 : 500); rounds++) {
+      for (; rounds < (scene.subject.virtual ? 500 : 10_000); rounds++) {
         client.write(line);
         await client.atLeast((rounds + 1) * line.length);
       }

@@ -1,16 +1,17 @@
 /** The words of errors: the same on every runtime and in the simulator, with the code at the end. */
 
-import { it } from "node:test";
-import { assertEquals, assertMatch, assertRejects, assertThrows } from "@std/assert";
+import { it } from "./suite.ts";
+import { assertEquals, assertMatch, assertRejects, assertThrows } from "./assert.ts";
 import { type Capabilities, EventError } from "../../core/mod.ts";
-import { scene, type Subject } from "./scene.ts";
+import { scene } from "./scene.ts";
+import type { FullSubject } from "./subject.ts";
 
 async function wordsOf(promise: Promise<unknown>): Promise<string> {
   const error = await promise.then((value) => value, (reason) => reason);
   return error instanceof EventError ? error.message : `no EventError: ${error}`;
 }
 
-export function wordsLaws(makeSubject: () => Subject, can: Readonly<Capabilities>): void {
+export function wordsLaws(makeSubject: () => FullSubject, can: Readonly<Capabilities>): void {
   it("of listening", () =>
     scene(makeSubject(), async (scene) => {
       const { port } = await scene.listen({ hostname: "127.0.0.1", port: 0 });

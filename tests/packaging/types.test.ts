@@ -59,7 +59,17 @@ describe("the declarations", () => {
         visit(join(dirname(path), `${specifier}.d.ts`));
       }
     };
-    for (const entry of ["mod", "core/mod", "runtimes/node", "runtimes/deno", "runtimes/bun", "runtimes/sim"]) {
+    for (
+      const entry of [
+        "mod",
+        "core/mod",
+        "runtimes/node",
+        "runtimes/deno",
+        "runtimes/bun",
+        "runtimes/sim",
+        "tests/conformance/mod",
+      ]
+    ) {
       visit(join(folder, `${entry}.d.ts`));
     }
     assert(seen.size > 6);
@@ -73,6 +83,7 @@ import type {} from "trivent/node";
 import type {} from "trivent/deno";
 import type {} from "trivent/bun";
 import { simRuntime } from "trivent/sim";
+import type { Law } from "trivent/conformance";
 
 const buffer: core.EvBuffer = new EvBuffer();
 const error: core.EventError = new EventError("no", { code: "ECONNRESET" });

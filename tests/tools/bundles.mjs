@@ -4,7 +4,7 @@
  */
 
 import { join, relative, resolve, sep } from "node:path";
-import { bundle, ENTRIES, OPTIONS, sync } from "../../tools/build.mjs";
+import { bundle, OPTIONS, SPECIFIERS, sync } from "../../tools/build.mjs";
 import { exampleNames, ROOT } from "./runtimes.mjs";
 
 /**
@@ -39,7 +39,7 @@ export async function buildTests(tests, outdir) {
     entryPoints: [...tests],
     outdir,
     external: [...OPTIONS.external, "esbuild", "fast-check"],
-    plugins: [asUsers(["examples", "bench", "tests/conformance", "tests/programs", "tests/packaging"])],
+    plugins: [asUsers(["examples", "bench", "bridges", "tests/conformance", "tests/programs", "tests/packaging"])],
   });
   await sync(outdir, files);
 }
@@ -56,13 +56,15 @@ function asUsers(folders) {
       onResolve({ filter: /^\.\.?\// }, ({ path, resolveDir, importer }) => {
         const from = posix(relative(ROOT, importer));
         const to = posix(relative(ROOT, resolve(resolveDir, path)));
-        if (importer === "" || !isUser(from) || !/^(mod\.ts|core\/|runtimes\/)/.test(to)) return undefined;
-        const name = ENTRIES.get(to);
+        if (importer === "" || !isUser(from) || !/^(mod\.ts|core\/|runtimes\/|tests\/conformance\/mod\.ts)/.test(to)) {
+          return undefined;
+        }
+        const name = SPECIFIERS.get(to);
         if (name !== undefined) return { path: name, external: true };
         return {
           errors: [{
             text: `${from} imports ${to}: only tests/core/ may reach behind the entry points ` +
-              `(${[...ENTRIES.keys()].join(", ")}), since Node runs the others against dist/`,
+              `(${[...SPECIFIERS.keys()].join(", ")}), since Node runs the others against dist/`,
           }],
         };
       });

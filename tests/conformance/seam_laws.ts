@@ -3,8 +3,7 @@
  * to be able to do is tested to be refused.
  */
 
-import { describe } from "node:test";
-import { needsOn } from "../tools/needs.ts";
+import { describe } from "./suite.ts";
 import { addressLaws } from "./address_laws.ts";
 import { callbackLaws } from "./callback_laws.ts";
 import { clockLaws } from "./clock_laws.ts";
@@ -13,9 +12,10 @@ import { endingLaws } from "./ending_laws.ts";
 import { hostLaws } from "./host_laws.ts";
 import { listenLaws } from "./listen_laws.ts";
 import { resetLaws } from "./reset_laws.ts";
-import type { Kind, Subject } from "./scene.ts";
+import type { Kind } from "./scene.ts";
 import { transferLaws } from "./transfer_laws.ts";
 import { wordsLaws } from "./words_laws.ts";
+import type { FullSubject } from "./subject.ts";
 
 /**
  * Tests one runtime.
@@ -23,8 +23,8 @@ import { wordsLaws } from "./words_laws.ts";
  * @param name What it is called in the report
  * @param makeSubject Gives the runtime, for each test anew or always the same
  */
-export function conformance(name: string, makeSubject: () => Subject): void {
-  const { runtime, tls } = makeSubject();
+export function seamLaws(name: string, makeSubject: () => FullSubject): void {
+  const { runtime, tls, missing } = makeSubject();
   const can = runtime.capabilities;
   const kinds: Kind[] = ["IPv4", "IPv6"];
   if (can.unix) kinds.push("unix");
@@ -37,7 +37,7 @@ export function conformance(name: string, makeSubject: () => Subject): void {
   }
   describe(name, () => {
     for (const kind of kinds) {
-      describe(kind, { skip: kind === "IPv6" && needsOn(runtime, "::1") }, () => transferLaws(makeSubject, kind));
+      describe(kind, { skip: kind === "IPv6" && missing("::1") }, () => transferLaws(makeSubject, kind));
     }
     for (const kind of twoWays) {
       describe(kind, () => {

@@ -1,0 +1,89 @@
+/**
+ * Two Duplex streams that are coupled: what is written to one is read from the other, as over TCP.
+ *
+ * @module
+ */
+
+import { Duplex } from "node:stream";
+
+type Done = (error?: Error | null) => void;
+
+/** How many bytes each queue holds, as the windows of TCP do: the default of Node 20 is a quarter of it. */
+const QUEUE_BYTES = 65_536;
+
+/** An error with the code that a socket would have for it. */
+function broken(code: "ECONNRESET" | "EPIPE"): Error {
+  return Object.assign(new Error(code), { code });
+}
+
+/**
+ * One end. Each chunk takes one turn of the host's loop to the other end, so that two ends that answer each other leave
+ * the host time. A writer waits as long as the other end's queue is full.
+ */
+export class PairEnd extends Duplex {
+  #other: PairEnd | undefined;
+  /** The writer of the other end waits for a read of ours. */
+  #waiting: Done | undefined;
+  /** Our end of file is on its way, or has arrived. */
+  #finished = false;
+
+  /** Makes two ends. */
+  static couple(): [PairEnd, PairEnd] {
+    const [a, b] = [new PairEnd({ highWaterMark: QUEUE_BYTES }), new PairEnd({ highWaterMark: QUEUE_BYTES })];
+    a.#other = b;
+    b.#other = a;
+    return [a, b];
+  }
+
+  override _write(chunk: Uint8Array, _encoding: string, done: Done): void {
+    setImmediate(() => this.#deliver(chunk, done));
+  }
+
+  #deliver(chunk: Uint8Array, done: Done): void {
+    const other = this.#other!;
+    if (this.destroyed) done();
+    // A peer that has finished and is gone has closed the connection. Another one has reset it.
+    else if (other.destroyed) done(broken(other.#finished ? "EPIPE" : "ECONNRESET"));
+    else if (other.push(chunk)) done();
+    else other.#waiting = done;
+  }
+
+  override _read(): void {
+    const waiting = this.#waiting;
+    this.#waiting = undefined;
+    waiting?.();
+  }
+
+  override _final(done: Done): void {
+    this.#finished = true;
+    setImmediate(() => {
+      this.#tellEnd();
+      done();
+    });
+  }
+
+  #tellEnd(): void {
+    const other = this.#other!;
+    if (!other.destroyed) other.push(null);
+  }
+
+  override _destroy(error: Error | null, done: Done): void {
+    const waiting = this.#waiting;
+    this.#waiting = undefined;
+    // The bytes of that writer do not arrive any more.
+    if (waiting !== undefined) setImmediate(() => waiting(broken("ECONNRESET")));
+    if (!this.#finished && error === null) {
+      this.#finished = true;
+      setImmediate(() => this.#tellEnd());
+    }
+    done(error);
+  }
+
+  /** Destroys both ends: the other one fails with `ECONNRESET`, as the peer of a socket that sends a RST. */
+  resetAndDestroy(): this {
+    const other = this.#other!;
+    this.destroy(broken("ECONNRESET"));
+    setImmediate(() => other.destroy(broken("ECONNRESET")));
+    return this;
+  }
+}

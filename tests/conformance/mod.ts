@@ -1,0 +1,81 @@
+/**
+ * The conformance laws: they test any {@linkcode Runtime} that is given to them, with `node:test`, on Node, Deno and Bun.
+ *
+ * Write a test file such as the example and run it with `node --test`, `deno test --allow-all` or `bun test`. The laws ask
+ * for capabilities: where the runtime declares that it cannot do something, they test that it refuses.
+ * `docs/adapters.md` says how to write an adapter, law by law.
+ *
+ * @example A test file for a runtime of your own
+ * ```ts ignore
+ * import { conformance } from "trivent/conformance";
+ * import { myRuntime } from "./my_runtime.ts";
+ *
+ * const runtime = myRuntime();
+ * conformance("my runtime", () => ({ runtime }));
+ * ```
+ *
+ * @module
+ */
+
+import { datagramLaws } from "./datagram_laws.ts";
+import { layerLaws } from "./layer_laws.ts";
+import { pollLaws } from "./poll_laws.ts";
+import { processLaws } from "./process_laws.ts";
+import { seamLaws } from "./seam_laws.ts";
+import { serveLaws } from "./serve_laws.ts";
+import { streamLaws } from "./stream_laws.ts";
+import { systemLaws } from "./system_laws.ts";
+import { complete, type FullSubject, removeTemporary, type Subject } from "./subject.ts";
+import { after, collect, type Law } from "./suite.ts";
+
+export type { Certificates, Deviation, Stranger, Subject } from "./subject.ts";
+export type { Law } from "./suite.ts";
+
+/** A group of laws. */
+export type Suite = "seam" | "polling" | "datagrams" | "layers" | "processes" | "serving" | "streams" | "system";
+
+type Define = (name: string, makeSubject: () => FullSubject) => void;
+
+const LAWS: Readonly<Record<Suite, Define>> = {
+  seam: seamLaws,
+  system: systemLaws,
+  processes: processLaws,
+  polling: pollLaws,
+  datagrams: datagramLaws,
+  layers: layerLaws,
+  serving: serveLaws,
+  streams: streamLaws,
+};
+
+/**
+ * The groups of laws, the most basic first: `seam` tests the runtime itself, the others test it under the library.
+ */
+export const SUITES: readonly Suite[] = Object.keys(LAWS) as Suite[];
+
+/**
+ * Defines the laws as tests of `node:test`.
+ *
+ * @param name The name of the runtime in the report
+ * @param makeSubject Gives the runtime and what it needs. It is called for each test; it may give the same one each time
+ * @param suites Which groups of laws. All by default
+ */
+export function conformance(name: string, makeSubject: () => Subject, suites: readonly Suite[] = SUITES): void {
+  define(name, makeSubject, suites);
+  after(removeTemporary);
+}
+
+/**
+ * Gives the laws as a list, for another test runner than `node:test`. Run them one after the other, in their order.
+ *
+ * @param name The name of the runtime in the report
+ * @param makeSubject Gives the runtime and what it needs, as for {@linkcode conformance}
+ * @param suites Which groups of laws. All by default
+ * @returns The laws
+ */
+export function laws(name: string, makeSubject: () => Subject, suites: readonly Suite[] = SUITES): readonly Law[] {
+  return collect(() => define(name, makeSubject, suites));
+}
+
+function define(name: string, makeSubject: () => Subject, suites: readonly Suite[]): void {
+  for (const suite of suites) LAWS[suite](name, () => complete(makeSubject()));
+}

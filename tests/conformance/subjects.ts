@@ -1,0 +1,70 @@
+/** The runtimes that the repository tests: this host's and the simulator. */
+
+import { pathToFileURL } from "node:url";
+import { detectRuntime } from "../../mod.ts";
+import { simRuntime } from "../../runtimes/sim.ts";
+import type { Deviation, Subject } from "./mod.ts";
+import { noise } from "./subject.ts";
+
+const DEVIATIONS: Readonly<Record<string, readonly Deviation[]>> = {
+  // When a write fails, Node closes the socket with what it has not read.
+  node: ["last-words-lost"],
+  // It cannot abort an attempt to connect; and oven-sh/bun#37093.
+  bun: ["attempt-stays", "unreachable-is-refused"],
+};
+
+const runtime = detectRuntime();
+
+/** What this host is called. */
+export const hostName: string = runtime.name;
+
+/** The adapter of this host, for other processes of it. */
+const module = pathToFileURL(hostName === "node" ? "dist/runtimes/node.js" : `runtimes/${hostName}.ts`).href;
+
+/** This host: Node, Deno or Bun. */
+export function hostSubject(): Subject {
+  return { runtime, module, deviations: DEVIATIONS[hostName] };
+}
+
+const file = { path: "/file", bytes: noise(100_000, 1) };
+/** The simulator's own kind of certificates. */
+const tls = { ca: "a CA", cert: "localhost, 127.0.0.1 signed by a CA", key: "a key" };
+let seed = 0;
+let paths = 0;
+
+/** A simulator of its own for each test. */
+export function simSubject(): Subject {
+  const sim = simRuntime({ seed: seed++, maxSteps: 5_000_000 });
+  sim.files.set(file.path, file.bytes);
+  return {
+    runtime: sim,
+    run: (promise) => sim.run(promise),
+    raise: (signal) => sim.raise(signal),
+    file,
+    unixPath: () => `/run/socket-${paths++}`,
+    tls,
+  };
+}
+
+/** More than any test of streams takes, in virtual milliseconds. */
+const LIMIT_MS = 100_000;
+
+/** The same, for streams of the host: they go on in the host's macrotasks and threads, which the simulator does not know. */
+export function streamSimSubject(): Subject {
+  const sim = simRuntime({ seed: seed++ });
+  return {
+    runtime: sim,
+    async run(promise) {
+      let settled = false;
+      const settle = (): void => void (settled = true);
+      promise.then(settle, settle);
+      for (let ms = 0; ms < LIMIT_MS && !settled; ms++) {
+        await sim.advance(1);
+        await new Promise<void>((resolve) => setImmediate(resolve));
+      }
+      if (!settled) throw new Error("it hangs");
+      return await promise;
+    },
+    tls,
+  };
+}

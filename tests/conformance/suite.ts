@@ -1,0 +1,87 @@
+/**
+ * Where the laws go: to `node:test`, or into a list, so that another test runner can run them and so that the laws
+ * themselves can be tested with runtimes that break them.
+ */
+
+import * as runner from "node:test";
+
+/** One law as a test. */
+export interface Law {
+  /** The name of the test, with the groups that it is in. */
+  readonly name: string;
+  /** Why it is skipped, or false. */
+  readonly skip: string | false;
+  /** Runs it once. Rejects when the runtime breaks the law. */
+  run(): Promise<void>;
+}
+
+interface Options {
+  readonly skip?: boolean | string | undefined;
+}
+
+type Body = () => Promise<void> | void;
+
+/** The list that laws are added to, while {@linkcode collect} runs. */
+let list: Law[] | undefined;
+let groups: readonly string[] = [];
+let skipped: string | false = false;
+
+/** A reason in words: node:test takes `true` too. */
+function reason(skip: boolean | string | undefined): string | false {
+  return skip === true ? "a capability is declared to be missing" : skip || false;
+}
+
+/** As `it` of `node:test`. */
+export function it(name: string, options: Options | Body, body?: Body): void {
+  const [{ skip }, run] = typeof options === "function" ? [{} as Options, options] : [options, body as Body];
+  if (list === undefined) {
+    runner.it(name, { skip: reason(skip) }, () => run());
+    return;
+  }
+  list.push({
+    name: [...groups, name].join(" > "),
+    skip: skipped || reason(skip),
+    run: async () => await run(),
+  });
+}
+
+/** As `describe` of `node:test`. */
+export function describe(name: string, options: Options | (() => void), body?: () => void): void {
+  const [{ skip }, define] = typeof options === "function" ? [{} as Options, options] : [options, body as () => void];
+  if (list === undefined) {
+    runner.describe(name, { skip: reason(skip) }, () => define());
+    return;
+  }
+  const [outerGroups, outerSkipped] = [groups, skipped];
+  groups = [...groups, name];
+  skipped ||= reason(skip);
+  try {
+    define();
+  } finally {
+    [groups, skipped] = [outerGroups, outerSkipped];
+  }
+}
+
+/** As `before` of `node:test`. In a list, the runner of the list calls it before the first law. */
+export function before(fn: Body): void {
+  if (list === undefined) runner.before(() => fn());
+  else list.push({ name: [...groups, "(before)"].join(" > "), skip: skipped, run: async () => await fn() });
+}
+
+/** As `after` of `node:test`. */
+export function after(fn: Body): void {
+  if (list === undefined) runner.after(() => fn());
+  else list.push({ name: [...groups, "(after)"].join(" > "), skip: skipped, run: async () => await fn() });
+}
+
+/** Gives the laws that `define` defines, instead of giving them to `node:test`. */
+export function collect(define: () => void): readonly Law[] {
+  const [outer, found] = [list, [] as Law[]];
+  list = found;
+  try {
+    define();
+  } finally {
+    list = outer;
+  }
+  return found;
+}
