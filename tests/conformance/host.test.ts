@@ -3,4 +3,4 @@
 import { conformance } from "./mod.ts";
 import { hostName, hostSubject } from "./subjects.ts";
 
-conformance(hostName, hostSubject, ["seam"]);
+conformance(hostName, hostSubject, ["clock", "seam"]);

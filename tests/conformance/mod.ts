@@ -8,7 +8,7 @@
  * @example A test file for a runtime of your own
  * ```ts ignore
  * import { conformance } from "trivent/conformance";
- * import { myRuntime } from "./my_runtime.ts";
+ * import { myRuntime } from "my-runtime";
  *
  * const runtime = myRuntime();
  * conformance("my runtime", () => ({ runtime }));
@@ -17,6 +17,7 @@
  * @module
  */
 
+import { clockLaws } from "./clock_laws.ts";
 import { datagramLaws } from "./datagram_laws.ts";
 import { layerLaws } from "./layer_laws.ts";
 import { pollLaws } from "./poll_laws.ts";
@@ -26,17 +27,27 @@ import { serveLaws } from "./serve_laws.ts";
 import { streamLaws } from "./stream_laws.ts";
 import { systemLaws } from "./system_laws.ts";
 import { complete, type FullSubject, removeTemporary, type Subject } from "./subject.ts";
-import { after, collect, type Law } from "./suite.ts";
+import { after, collect, describe, type Law } from "./suite.ts";
 
 export type { Certificates, Deviation, Stranger, Subject } from "./subject.ts";
 export type { Law } from "./suite.ts";
 
 /** A group of laws. */
-export type Suite = "seam" | "polling" | "datagrams" | "layers" | "processes" | "serving" | "streams" | "system";
+export type Suite =
+  | "clock"
+  | "seam"
+  | "polling"
+  | "datagrams"
+  | "layers"
+  | "processes"
+  | "serving"
+  | "streams"
+  | "system";
 
 type Define = (name: string, makeSubject: () => FullSubject) => void;
 
 const LAWS: Readonly<Record<Suite, Define>> = {
+  clock: (name, makeSubject) => describe(`${name}: clock`, () => clockLaws(makeSubject)),
   seam: seamLaws,
   system: systemLaws,
   processes: processLaws,
@@ -48,7 +59,8 @@ const LAWS: Readonly<Record<Suite, Define>> = {
 };
 
 /**
- * The groups of laws, the most basic first: `seam` tests the runtime itself, the others test it under the library.
+ * The groups of laws, the most basic first: `clock`, `seam`, `system` and `processes` test the runtime itself. The others test
+ * it under the library.
  */
 export const SUITES: readonly Suite[] = Object.keys(LAWS) as Suite[];
 

@@ -6,7 +6,6 @@
 import { describe } from "./suite.ts";
 import { addressLaws } from "./address_laws.ts";
 import { callbackLaws } from "./callback_laws.ts";
-import { clockLaws } from "./clock_laws.ts";
 import { connectLaws } from "./connect_laws.ts";
 import { endingLaws } from "./ending_laws.ts";
 import { hostLaws } from "./host_laws.ts";
@@ -49,7 +48,6 @@ export function seamLaws(name: string, makeSubject: () => FullSubject): void {
     describe("address", () => addressLaws(makeSubject, can));
     describe("connect", () => connectLaws(makeSubject, can));
     describe("listen", () => listenLaws(makeSubject, can, kinds));
-    describe("clock", () => clockLaws(makeSubject));
     describe("host", () => hostLaws(makeSubject, can));
     describe("the words of errors", () => wordsLaws(makeSubject, can));
   });

@@ -3,4 +3,4 @@
 import { conformance } from "./mod.ts";
 import { simSubject } from "./subjects.ts";
 
-conformance("sim", simSubject, ["seam"]);
+conformance("sim", simSubject, ["clock", "seam"]);

@@ -83,7 +83,7 @@ import type {} from "trivent/node";
 import type {} from "trivent/deno";
 import type {} from "trivent/bun";
 import { simRuntime } from "trivent/sim";
-import type { Law } from "trivent/conformance";
+import type {} from "trivent/conformance";
 
 const buffer: core.EvBuffer = new EvBuffer();
 const error: core.EventError = new EventError("no", { code: "ECONNRESET" });

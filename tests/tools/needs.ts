@@ -32,8 +32,6 @@ const KNOWN: Readonly<Record<string, { readonly words: string; there(): boolean 
     there: () => !/^2\.([0-8]\.|9\.[0-3]$)/.test(process.versions.deno ?? ""),
   },
 };
-/** The variable that says what is missing here though it is there, to test that nothing else needs it. */
-const LACKED = (process.env.TRIVENT_LACKS ?? "").split(",");
 const found = new Map<string, boolean>();
 
 /**
@@ -48,7 +46,8 @@ export function needs(...what: string[]): string | false {
 }
 
 function isThere(what: string): boolean {
-  if (LACKED.includes(what)) return false;
+  // The variable says what is missing here though it is there, to test that nothing else needs it.
+  if ((process.env.TRIVENT_LACKS ?? "").split(",").includes(what)) return false;
   let there = found.get(what);
   if (there === undefined) {
     there = KNOWN[what]?.there() ?? spawnSync(what, ["--version"], { stdio: "ignore" }).error === undefined;
