@@ -81,7 +81,19 @@ export { crlfToLf, lfToCrlf } from "./api/line_endings.ts";
 export { EV_RATE_LIMIT_MAX, TokenBucketConfig, type TokenBucketOptions } from "./bufferevent/rate_limit.ts";
 export { RateLimitGroup } from "./api/rate_limit_group.ts";
 export { ConnListener, type ListenerCallback, type ListenerErrorCallback } from "./api/listener.ts";
-export * from "./views/frames.ts";
+export {
+  DEFAULT_MAX_FRAME_BYTES,
+  delimited,
+  fixedLength,
+  type FrameCodec,
+  type FrameInput,
+  type FrameOptions,
+  lengthPrefixed,
+  type LengthPrefixOptions,
+  mapCodec,
+  varintPrefixed,
+} from "./views/frames.ts";
+export { jsonLines } from "./views/json.ts";
 export * from "./views/lines.ts";
 export {
   decodeProxyHeader,

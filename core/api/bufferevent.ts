@@ -9,8 +9,15 @@ import { checkEvBuffer } from "../buffer/internal.ts";
 import { checkData, utf8Length } from "../buffer/utf8.ts";
 import type { EventBase } from "./event_base.ts";
 import { checkCallbacks, type Names, readOptions } from "../names.ts";
-import type { FrameCodec } from "../views/frames.ts";
-import { type FrameViewOptions, type LineViewOptions, viewChunks, viewFrames, viewLines } from "../views/lenses.ts";
+import type { FrameCodec, FrameInput } from "../views/frames.ts";
+import {
+  type FrameViewOptions,
+  type LineViewOptions,
+  viewChunks,
+  viewFrames,
+  viewLines,
+  writeFrame,
+} from "../views/lenses.ts";
 import type { View } from "../views/views.ts";
 import { type ByteReadableStream, type ByteWritableStream, readableOf, writableOf } from "../views/web_streams.ts";
 import type { AbortSignalLike } from "../runtime.ts";
@@ -264,6 +271,40 @@ export abstract class BufferEvent<Ctx = unknown> {
     }
     output.addBuffer(src);
     return !core.full;
+  }
+
+  /**
+   * Appends a frame to the output, as a codec writes it. What stands at `write()` about limits holds here too.
+   *
+   * A codec that throws has written nothing: a part of a frame never leaves.
+   *
+   * @param codec The codec, such as `jsonLines()`
+   * @param value The frame; where frames are bytes, also a text that means UTF-8
+   * @returns As `write()`
+   * @throws {TypeError} When the codec is none, or for a value that it can't write
+   * @throws {RangeError} For a frame that is too long, or that can't be told apart
+   * @throws {EventError} As `write()`
+   *
+   * @example
+   * ```ts
+   * import { bufferEventPair, EventBase, jsonLines } from "trivent";
+   *
+   * const base = new EventBase();
+   * const [near, far] = bufferEventPair(base);
+   * const codec = jsonLines<{ id: number }>();
+   * far.writeFrame(codec, { id: 7 });
+   * far.shutdown();
+   * const done = base.dispatch();
+   * for await (const { id } of near.frames(codec)) {
+   *   if (id !== 7) throw new Error(`${id}`);
+   * }
+   * await done;
+   * ```
+   */
+  writeFrame<T = Uint8Array>(codec: FrameCodec<T>, value: FrameInput<T>): boolean {
+    const core = this.#core;
+    if (core.freed || core.finishing) return refuseWrite(core, "write a frame");
+    return writeFrame(core, codec, value);
   }
 
   /**
@@ -623,13 +664,16 @@ export abstract class BufferEvent<Ctx = unknown> {
    * A view of the frames that a codec decodes. The rules at `lines()` hold here too. At the end of file the codec may
    * take the rest (`decodeEnd`). Otherwise the view rejects with `EV_FRAME_TRUNCATED`, and the rest stays in `input`.
    *
+   * If a codec refuses a frame that it has taken, as `jsonLines()` does for bad JSON, `next()` rejects with
+   * `EV_FRAME_INVALID`. The view is left then; the next call of `next()` opens it again behind that frame.
+   *
    * @param codec The codec, such as `lengthPrefixed({ prefixBytes: 4 })`
    * @param options A signal, and a limit for codecs of your own: `EV_FRAME_TOO_LONG` when more bytes wait and are not a
    * whole frame. If such a codec throws, the view rejects with `EV_FRAME_INVALID`, and the exception is the cause
    * @returns The view
    * @throws {TypeError} When `codec` is not a codec
    */
-  frames(codec: FrameCodec, options: FrameViewOptions = {}): View<Uint8Array> {
+  frames<T = Uint8Array>(codec: FrameCodec<T>, options: FrameViewOptions = {}): View<T> {
     return viewFrames(this.#core, codec, options);
   }
 

@@ -2,15 +2,15 @@
 
 import type { FrameCodec } from "./frames.ts";
 
-const codecs: WeakSet<FrameCodec> = /* @__PURE__ */ new WeakSet();
+const codecs: WeakSet<FrameCodec<never>> = /* @__PURE__ */ new WeakSet();
 
 /** Says that a codec needs no bound of a view's. */
-export function bounded(codec: FrameCodec): FrameCodec {
-  codecs.add(codec);
+export function bounded<T = Uint8Array>(codec: FrameCodec<T>): FrameCodec<T> {
+  codecs.add(codec as FrameCodec<never>);
   return codec;
 }
 
 /** Whether a codec bounds what may wait by itself. */
-export function isBounded(codec: FrameCodec): boolean {
-  return codecs.has(codec);
+export function isBounded<T>(codec: FrameCodec<T>): boolean {
+  return codecs.has(codec as FrameCodec<never>);
 }

@@ -9,16 +9,65 @@ import type { EvBuffer } from "../buffer/evbuffer.ts";
 import { blameBuffer, checkEvBuffer, checkFront, findFront, take } from "../buffer/internal.ts";
 import { findBytes } from "../buffer/search.ts";
 import { toBytes } from "../buffer/utf8.ts";
-import { bounded } from "./bounded.ts";
-import { checkBoolean, checkCount, checkLimit, show } from "../checks.ts";
+import { bounded, isBounded } from "./bounded.ts";
+import { checkBoolean, checkCount, checkFunction, checkLimit, hasMethod, show } from "../checks.ts";
 import { EventError } from "../errors.ts";
 import { type Names, readOptions } from "../names.ts";
 
 /** The largest frame that a codec takes unless it is told otherwise, in bytes: 1 MiB. */
 export const DEFAULT_MAX_FRAME_BYTES: number = 1024 * 1024;
 
-/** Tells frames apart in a stream of bytes. */
-export interface FrameCodec {
+/** What `encode` takes for a frame of type `T`: for bytes a text too, which means UTF-8. */
+export type FrameInput<T> = T | ([T] extends [Uint8Array] ? string : never);
+
+/**
+ * Tells frames apart in a stream of bytes, and says what they mean.
+ *
+ * `T` is the type of a frame. The codecs of this library give bytes; `mapCodec()` and codecs of your own give anything
+ * but null and undefined.
+ *
+ * @example Packets like those of MQTT: a byte with a type, a length of up to four bytes with seven bits each, and the rest
+ * ```ts
+ * import { EvBuffer, EventError, type FrameCodec } from "trivent";
+ *
+ * interface Packet {
+ *   type: number;
+ *   body: Uint8Array;
+ * }
+ * const MAX_BYTES = 100_000;
+ * const packets: FrameCodec<Packet> = {
+ *   decode(input) {
+ *     const start = input.pullup(Math.min(input.length, 5)) ?? new Uint8Array();
+ *     let length = 0;
+ *     for (let i = 1; i < start.length; i++) {
+ *       const byte = start[i] as number;
+ *       length += (byte & 127) * 128 ** (i - 1);
+ *       if (length > MAX_BYTES) throw new EventError("the packet is too long", { code: "EV_FRAME_TOO_LONG" });
+ *       if (byte < 128) {
+ *         if (input.length < 1 + i + length) return null;
+ *         const packet = { type: start[0] as number, body: new Uint8Array(length) };
+ *         input.drain(1 + i);
+ *         input.remove(packet.body);
+ *         return packet;
+ *       }
+ *       if (i === 4) throw new EventError("the length has more than four bytes", { code: "EV_FRAME_INVALID" });
+ *     }
+ *     return null;
+ *   },
+ *   encode(output, { type, body }) {
+ *     const header = [type];
+ *     let rest = body.length;
+ *     for (; rest > 127; rest >>= 7) header.push(rest & 127 | 128);
+ *     output.add(Uint8Array.from([...header, rest]));
+ *     output.add(body);
+ *   },
+ * };
+ * const buffer = new EvBuffer();
+ * packets.encode(buffer, { type: 0x30, body: new Uint8Array(300) });
+ * if (buffer.length !== 303 || packets.decode(buffer)?.body.length !== 300) throw new Error("unreachable");
+ * ```
+ */
+export interface FrameCodec<T = Uint8Array> {
   /**
    * Takes the first frame off the front.
    *
@@ -26,9 +75,10 @@ export interface FrameCodec {
    * @returns The frame without what marks its end, to be kept and used as a line of `readln`; `null` when it is not
    * whole
    * @throws {EventError} `EV_FRAME_TOO_LONG` (of lines `EV_LINE_TOO_LONG`) when it is over the limit, whole or not;
-   * `EV_FRAME_INVALID` when the bytes can't be a frame; nothing is taken then. `EV_FROZEN` and `EV_FREED` as `readln`
+   * `EV_FRAME_INVALID` when the bytes can't be a frame; nothing is taken then, unless the codec says so. `EV_FROZEN` and
+   * `EV_FREED` as `readln`
    */
-  decode(input: EvBuffer): Uint8Array | null;
+  decode(input: EvBuffer): T | null;
   /**
    * Takes what is left when the stream has ended as a last frame, for those whose last frame needs no end. It is called
    * only when something is left and `decode` has given `null`. Without it, what is left is an error: see
@@ -38,17 +88,17 @@ export interface FrameCodec {
    * @returns The frame, or `null` for none
    * @throws {EventError} As `decode`
    */
-  decodeEnd?(input: EvBuffer): Uint8Array | null;
+  decodeEnd?(input: EvBuffer): T | null;
   /**
    * Adds a frame at the back, so that `decode` gives it back.
    *
    * @param output Where to add it
-   * @param frame The frame, or a text that means UTF-8; it is copied
-   * @throws {TypeError} When it is neither a `Uint8Array` nor a string
+   * @param frame The frame; where frames are bytes, also a text that means UTF-8. It is copied
+   * @throws {TypeError} When it is of another type
    * @throws {RangeError} When it can't be told apart in this way: it is too long, or has a delimiter in it
    * @throws {EventError} `EV_FROZEN` and `EV_FREED` as `add`
    */
-  encode(output: EvBuffer, frame: Uint8Array | string): void;
+  encode(output: EvBuffer, frame: FrameInput<T>): void;
 }
 
 /** A limit for frames. */
@@ -66,16 +116,27 @@ const FRAME_OPTIONS: Names<FrameOptions> = { maxBytes: true };
 /** How long a frame is said to be. */
 export interface LengthPrefixOptions extends FrameOptions {
   /** How many bytes the length takes. */
-  prefixBytes: 1 | 2 | 4 | 8;
+  prefixBytes: 1 | 2 | 3 | 4 | 8;
   /**
    * Whether the least significant byte comes first.
    *
    * @default {false}
    */
   littleEndian?: boolean | undefined;
+  /**
+   * Whether the length counts the bytes of the prefix too, as in PostgreSQL. `maxBytes` never does.
+   *
+   * @default {false}
+   */
+  includesPrefix?: boolean | undefined;
 }
 
-const LENGTH_PREFIX_OPTIONS: Names<LengthPrefixOptions> = { maxBytes: true, prefixBytes: true, littleEndian: true };
+const LENGTH_PREFIX_OPTIONS: Names<LengthPrefixOptions> = {
+  maxBytes: true,
+  prefixBytes: true,
+  littleEndian: true,
+  includesPrefix: true,
+};
 
 /**
  * Frames that end with a delimiter.
@@ -166,11 +227,13 @@ export function fixedLength(bytes: number): FrameCodec {
 }
 
 /**
- * Frames with their length before them, as an unsigned integer of 1, 2, 4 or 8 bytes.
+ * Frames with their length before them, as an unsigned integer of 1, 2, 3, 4 or 8 bytes.
  *
  * @param options How the length is written, and a limit
- * @returns The codec
- * @throws {RangeError} When the prefix is not of 1, 2, 4 or 8 bytes, or the limit is negative or fractional
+ * @returns The codec. With `includesPrefix`, its `decode` throws `EV_FRAME_INVALID` when the length is less than that of
+ * the prefix
+ * @throws {TypeError} When an option is of the wrong type
+ * @throws {RangeError} When the prefix is not of 1, 2, 3, 4 or 8 bytes, or the limit is negative or fractional
  * @example
  * ```ts
  * import { EvBuffer, lengthPrefixed } from "trivent";
@@ -183,27 +246,34 @@ export function fixedLength(bytes: number): FrameCodec {
  */
 export function lengthPrefixed(options: LengthPrefixOptions): FrameCodec {
   const read = readOptions("make a codec", options, LENGTH_PREFIX_OPTIONS);
-  const { prefixBytes, littleEndian = false } = read;
-  if (![1, 2, 4, 8].includes(prefixBytes)) {
-    throw new RangeError(`Cannot make a codec: the prefix must have 1, 2, 4 or 8 bytes: received ${show(prefixBytes)}`);
+  const { prefixBytes, littleEndian = false, includesPrefix = false } = read;
+  if (![1, 2, 3, 4, 8].includes(prefixBytes)) {
+    throw new RangeError(
+      `Cannot make a codec: the prefix must have 1, 2, 3, 4 or 8 bytes: received ${show(prefixBytes)}`,
+    );
   }
   checkBoolean("make a codec", "littleEndian", littleEndian);
+  checkBoolean("make a codec", "includesPrefix", includesPrefix);
+  const counted = includesPrefix ? prefixBytes : 0;
   // What the prefix can say is a limit too, and so is what a number can count.
-  const most = Math.min(256 ** prefixBytes - 1, Number.MAX_SAFE_INTEGER);
+  const most = Math.min(256 ** prefixBytes - 1, Number.MAX_SAFE_INTEGER) - counted;
   const maxBytes = Math.min(limitOf(read), most);
   return bounded({
     decode(input) {
       checkFront(input, "read a frame");
       if (peekBytes(input, prefixBytes) < prefixBytes) return null;
-      const length = littleEndian ? numberLE(prefixBytes) : numberBE(prefixBytes);
+      const length = (littleEndian ? numberLE(prefixBytes) : numberBE(prefixBytes)) - counted;
       if (length > maxBytes) throw tooLong(input, maxBytes, length);
+      if (length < 0) {
+        throw invalidFrame(input, `its length is less than that of its prefix: received ${length + counted}`);
+      }
       return take(input, length, prefixBytes);
     },
     encode(output, frame) {
       checkEvBuffer("write a frame", output);
       const bytes = toBytes("write a frame", "it", frame);
-      let rest = bytes.length;
-      if (rest > maxBytes) throw tooLarge(maxBytes, rest);
+      if (bytes.length > maxBytes) throw tooLarge(maxBytes, bytes.length);
+      let rest = bytes.length + counted;
       const prefix = new Uint8Array(prefixBytes);
       for (let i = 0; i < prefixBytes; i++) {
         prefix[littleEndian ? i : prefixBytes - 1 - i] = rest % 256;
@@ -246,10 +316,7 @@ export function varintPrefixed(options: FrameOptions = {}): FrameCodec {
         if (byte < 0x80) return take(input, length, i + 1);
       }
       if (there < 10) return null;
-      throw blameBuffer(
-        input,
-        new EventError("Cannot read a frame: its length takes more than ten bytes", { code: "EV_FRAME_INVALID" }),
-      );
+      throw invalidFrame(input, "its length takes more than ten bytes");
     },
     encode(output, frame) {
       checkEvBuffer("write a frame", output);
@@ -263,6 +330,84 @@ export function varintPrefixed(options: FrameOptions = {}): FrameCodec {
       output.add(bytes);
     },
   });
+}
+
+/**
+ * A codec whose frames mean something: values of a type of yours, made from the frames of another codec.
+ *
+ * @param codec Tells the frames apart
+ * @param decode Makes a value of a frame. What it throws becomes `EV_FRAME_INVALID`, with it as the cause; the frame is
+ * taken nevertheless, so that a view can go on behind it: ask it for the next one. It may not give null or undefined
+ * @param encode Makes a frame of a value. What it throws goes to the one who writes
+ * @returns The codec, with the limits of the other one
+ * @throws {TypeError} When an argument is of the wrong type
+ * @example
+ * ```ts
+ * import { EvBuffer, lengthPrefixed, mapCodec } from "trivent";
+ *
+ * interface Position {
+ *   x: number;
+ *   y: number;
+ * }
+ * const positions = mapCodec(
+ *   lengthPrefixed({ prefixBytes: 1, maxBytes: 8 }),
+ *   (bytes): Position => {
+ *     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+ *     return { x: view.getInt32(0), y: view.getInt32(4) };
+ *   },
+ *   ({ x, y }) => {
+ *     const view = new DataView(new ArrayBuffer(8));
+ *     view.setInt32(0, x);
+ *     view.setInt32(4, y);
+ *     return new Uint8Array(view.buffer);
+ *   },
+ * );
+ * const buffer = new EvBuffer();
+ * positions.encode(buffer, { x: 3, y: -4 });
+ * if (positions.decode(buffer)?.y !== -4) throw new Error("unreachable");
+ * ```
+ */
+export function mapCodec<A, B>(
+  codec: FrameCodec<A>,
+  decode: (frame: A) => B,
+  encode: (value: B) => FrameInput<A>,
+): FrameCodec<B> {
+  checkCodec("make a codec", codec);
+  checkFunction("make a codec", "decode", decode);
+  checkFunction("make a codec", "encode", encode);
+  const mapped = (input: EvBuffer, frame: A | null | undefined): B | null => {
+    // A codec in JavaScript may give undefined for nothing.
+    if (frame === null || frame === undefined) return null;
+    let value: B;
+    try {
+      value = decode(frame);
+    } catch (error) {
+      throw invalidFrame(input, "what it says is refused", error);
+    }
+    if (value === null || value === undefined) {
+      throw invalidFrame(input, `it means ${value}, which a codec gives for no frame`);
+    }
+    return value;
+  };
+  const result: FrameCodec<B> = {
+    decode: (input) => mapped(input, codec.decode(input)),
+    encode(output, value) {
+      checkEvBuffer("write a frame", output);
+      codec.encode(output, encode(value as B));
+    },
+  };
+  if (codec.decodeEnd !== undefined) result.decodeEnd = (input) => mapped(input, codec.decodeEnd?.(input));
+  return isBounded(codec) ? bounded(result) : result;
+}
+
+/** Throws unless it is a codec. */
+export function checkCodec<T>(verb: string, codec: FrameCodec<T>): void {
+  for (const name of ["decode", "encode"] as const) {
+    if (!hasMethod(codec, name)) {
+      throw new TypeError(`Cannot ${verb}: the codec must have a function ${name}: received ${show(codec)}`);
+    }
+  }
+  if (codec.decodeEnd !== undefined) checkFunction(verb, "decodeEnd of the codec", codec.decodeEnd);
 }
 
 /** The first bytes of a frame, while they are looked at. */
@@ -295,6 +440,14 @@ function limitOf(options: FrameOptions): number {
 function tooLong(input: EvBuffer, maxBytes: number, length: number): EventError {
   const message = `Cannot read a frame: it is longer than ${maxBytes} bytes: received ${length}`;
   return blameBuffer(input, new EventError(message, { code: "EV_FRAME_TOO_LONG" }));
+}
+
+function invalidFrame(input: EvBuffer, why: string, cause?: unknown): EventError {
+  const message = `Cannot read a frame: ${why}`;
+  return blameBuffer(
+    input,
+    new EventError(message, cause === undefined ? { code: "EV_FRAME_INVALID" } : { code: "EV_FRAME_INVALID", cause }),
+  );
 }
 
 function tooLarge(maxBytes: number, length: number): RangeError {

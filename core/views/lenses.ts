@@ -6,12 +6,13 @@
 
 import { checkBoolean, checkFunction, checkLimit, checkSignal, hasMethod, show } from "../checks.ts";
 import { EventError } from "../errors.ts";
+import { EvBuffer } from "../buffer/evbuffer.ts";
 import { checkFront, take } from "../buffer/internal.ts";
 import { decodeUtf8 } from "../buffer/utf8.ts";
 import type { BevCore } from "../bufferevent/core.ts";
 import { type Names, readOptions } from "../names.ts";
 import { isBounded } from "./bounded.ts";
-import { DEFAULT_MAX_FRAME_BYTES, type FrameCodec } from "./frames.ts";
+import { checkCodec, DEFAULT_MAX_FRAME_BYTES, type FrameCodec, type FrameInput } from "./frames.ts";
 import { lineCodec, type LineOptions } from "./lines.ts";
 import { type Lens, View, type ViewOptions } from "./views.ts";
 
@@ -66,22 +67,44 @@ export interface FrameViewOptions extends ViewOptions {
 const FRAME_VIEW_OPTIONS: Names<FrameViewOptions> = { signal: true, maxBytes: true };
 
 /** The frames of a bufferevent. */
-export function viewFrames(core: BevCore, codec: FrameCodec, options: FrameViewOptions): View<Uint8Array> {
-  checkCodec(codec);
+export function viewFrames<T>(core: BevCore, codec: FrameCodec<T>, options: FrameViewOptions): View<T> {
+  checkDecoder(codec);
   const { signal, maxBytes = isBounded(codec) ? Infinity : DEFAULT_MAX_FRAME_BYTES } = readOptions(
     "read frames",
     options,
     FRAME_VIEW_OPTIONS,
   );
   const lens = lensOf(codec, checkLimit("read frames", "maxBytes", maxBytes));
-  return new View(core, lens, checkSignal("read frames", signal));
+  return new View<T>(core, lens, checkSignal("read frames", signal));
 }
 
-function checkCodec(codec: FrameCodec): void {
+function checkDecoder<T>(codec: FrameCodec<T>): void {
   if (!hasMethod(codec, "decode")) {
     throw new TypeError(`Cannot read frames: the codec must have a function decode: received ${show(codec)}`);
   }
   if (codec.decodeEnd !== undefined) checkFunction("read frames", "decodeEnd of the codec", codec.decodeEnd);
+}
+
+/** Adds a frame to the output of a bufferevent that may write. @returns Whether one may go on writing */
+export function writeFrame<T>(core: BevCore, codec: FrameCodec<T>, value: FrameInput<T>): boolean {
+  checkCodec("write a frame", codec);
+  const { output } = core;
+  const full = output.length >= core.maxOutput;
+  // The codecs of this library write a whole frame or nothing.
+  if (isBounded(codec) && !full) {
+    codec.encode(output, value);
+    return !core.full;
+  }
+  const frame = new EvBuffer();
+  codec.encode(frame, value);
+  // The codec may have ended the connection.
+  core.live("write a frame");
+  if (full && frame.length > 0) {
+    core.refuseOutput(frame.length);
+    return false;
+  }
+  output.addBuffer(frame);
+  return !core.full;
 }
 
 function texts(codec: FrameCodec): Lens<string> {
@@ -93,7 +116,7 @@ function texts(codec: FrameCodec): Lens<string> {
   };
 }
 
-function lensOf(codec: FrameCodec, maxBytes: number): Lens<Uint8Array> {
+function lensOf<T>(codec: FrameCodec<T>, maxBytes: number): Lens<T> {
   return {
     maxBytes,
     // A codec in JavaScript may give undefined for nothing.

@@ -65,6 +65,8 @@ export class View<T> implements AsyncIterableIterator<T> {
   /** What is waited for, and who is told. */
   #pending: Promise<unknown> | null = null;
   #wake: (() => void) | null = null;
+  /** Whether the frame that was refused was taken, so that one can go on behind it. */
+  #refused = false;
   /** Whether reading was enabled before. */
   #wasReading = false;
   /** The high watermark as the user has it, and as it is while one frame needs more. */
@@ -268,6 +270,8 @@ export class View<T> implements AsyncIterableIterator<T> {
     } catch (error) {
       this.#leave();
       this.#core.owner?.onViewOver(true);
+      // Asked again it opens again.
+      if (this.#refused && this.#aborted === null) this.#state = IDLE;
       throw error;
     }
   }
@@ -317,9 +321,12 @@ export class View<T> implements AsyncIterableIterator<T> {
 
   /** What a codec of the program's own throws is about the bytes that the peer has sent. */
   #decode(input: EvBuffer): T | null {
+    const { length } = input;
+    this.#refused = false;
     try {
       return this.#lens.decode(input);
     } catch (error) {
+      this.#refused = !this.#core.freed && input.length < length;
       throw invalid(this.#core, error);
     }
   }

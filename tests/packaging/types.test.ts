@@ -77,7 +77,17 @@ describe("the declarations", () => {
 });
 
 /** A program that needs every entry point, `using`, and options that may be undefined. */
-const CONSUMER = `import { bufferEventPair, connect, EvBuffer, EventBase, EventError, serve } from "trivent";
+const CONSUMER = `import {
+  bufferEventPair,
+  connect,
+  EvBuffer,
+  EventBase,
+  EventError,
+  jsonLines,
+  lengthPrefixed,
+  mapCodec,
+  serve,
+} from "trivent";
 import * as core from "trivent/core";
 import type {} from "trivent/node";
 import type {} from "trivent/deno";
@@ -131,5 +141,38 @@ export async function main(text: boolean, maxLine?: number, onWrite?: (bev: core
   const { value } = await near.readable.getReader().read();
   if (value !== undefined) await far.writable.getWriter().write(value);
   await server.close({ graceMs: maxLine });
+  await typed(near, far);
+}
+
+/** The types of frames flow without a cast. */
+async function typed(near: core.BufferEvent, far: core.BufferEvent): Promise<void> {
+  const own: core.FrameCodec<Session> = {
+    decode: (input) => ({ name: input.toString() }),
+    encode: (output, session) => output.add(session.name),
+  };
+  for await (const session of near.frames(own)) session.name.trim();
+  const written: boolean = far.writeFrame(own, { name: "x" });
+  // @ts-expect-error: a session has a name
+  far.writeFrame(own, { title: "x" });
+  // @ts-expect-error: only bytes may be written as a text
+  far.writeFrame(own, "x");
+  for await (const bytes of near.frames(lengthPrefixed({ prefixBytes: 3, includesPrefix: written }))) bytes.subarray(1);
+  far.writeFrame(lengthPrefixed({ prefixBytes: 8 }), "text");
+  far.writeFrame(lengthPrefixed({ prefixBytes: 8 }), new Uint8Array(1));
+  // @ts-expect-error: no such prefix
+  lengthPrefixed({ prefixBytes: 5 });
+  const lengths = mapCodec(lengthPrefixed({ prefixBytes: 1 }), (bytes) => bytes.length, (length) => "x".repeat(length));
+  for await (const length of near.frames(lengths)) length.toFixed();
+  const json = jsonLines<Session>({ maxBytes: 100 });
+  for await (const { name } of near.frames(json)) name.trim();
+  const names = mapCodec(json, ({ name }) => name, (name: string) => ({ name }));
+  for await (const name of near.frames(names, { maxBytes: 5 })) name.trim();
+  far.writeFrame(names, "ada");
+  // @ts-expect-error: a name is a text
+  far.writeFrame(names, 1);
+  // @ts-expect-error: it is not known what comes
+  for await (const value of near.frames(jsonLines())) value.name;
+  const first: Session | undefined = (await near.frames(json).next()).value;
+  first?.name.trim();
 }
 `;

@@ -32,6 +32,10 @@ const CODECS: Record<string, FrameCodec> = {
   "after 1 byte of length": lengthPrefixed({ prefixBytes: 1 }),
   "after 2 bytes of length, big-endian": lengthPrefixed({ prefixBytes: 2 }),
   "after 2 bytes of length, little-endian": lengthPrefixed({ prefixBytes: 2, littleEndian: true }),
+  "after 3 bytes of length, big-endian": lengthPrefixed({ prefixBytes: 3 }),
+  "after 3 bytes of length, little-endian": lengthPrefixed({ prefixBytes: 3, littleEndian: true }),
+  "after 1 byte of length with its prefix": lengthPrefixed({ prefixBytes: 1, includesPrefix: true }),
+  "after 4 bytes of length with its prefix": lengthPrefixed({ prefixBytes: 4, includesPrefix: true }),
   "after 4 bytes of length, big-endian": lengthPrefixed({ prefixBytes: 4 }),
   "after 4 bytes of length, little-endian": lengthPrefixed({ prefixBytes: 4, littleEndian: true }),
   "after 8 bytes of length, big-endian": lengthPrefixed({ prefixBytes: 8 }),
@@ -216,7 +220,7 @@ describe("A codec", () => {
     assertThrows(() => delimited("x", { maxBytes: -1 }), RangeError);
     assertThrows(() => fixedLength(0), RangeError);
     assertThrows(() => fixedLength(1.5), RangeError);
-    assertThrows(() => lengthPrefixed({ prefixBytes: 3 as never }), RangeError);
+    assertThrows(() => lengthPrefixed({ prefixBytes: 5 as never }), RangeError);
     assertThrows(() => varintPrefixed({ maxBytes: "1" as never }), TypeError);
     assertThrows(() => lineCodec({ eol: 9 }), RangeError);
     assertThrows(() => lineCodec({ maxBytes: 0.5 }), RangeError);

@@ -116,10 +116,11 @@ async function echoes(world: World, port: number): Promise<void> {
   client.free();
 }
 
-async function codecWorks(codec: api.FrameCodec): Promise<void> {
+async function codecWorks<T>(codec: api.FrameCodec<T>, value: api.FrameInput<T>): Promise<void> {
   const buffer = new api.EvBuffer();
-  codec.encode(buffer, "abc");
-  assertEquals(new TextDecoder().decode(codec.decode(buffer) ?? new Uint8Array()), "abc");
+  codec.encode(buffer, value);
+  const decoded = codec.decode(buffer);
+  assertEquals(decoded instanceof Uint8Array ? new TextDecoder().decode(decoded) : decoded, value);
   await Promise.resolve();
 }
 
@@ -552,6 +553,10 @@ export const SUBJECTS: Readonly<Record<string, Maker>> = {
   "the codec of fixedLength()": codec(() => api.fixedLength(3)),
   "the codec of lengthPrefixed()": codec(() => api.lengthPrefixed({ prefixBytes: 4 })),
   "the codec of varintPrefixed()": codec(() => api.varintPrefixed()),
+  "the codec of jsonLines()": codec(() => api.jsonLines<string>()),
+  "the codec of mapCodec()": codec(() =>
+    api.mapCodec(api.lineCodec(), (line) => new TextDecoder().decode(line), (text) => text)
+  ),
   SimRuntime: {
     make() {
       const sim = api.simRuntime();
@@ -587,11 +592,11 @@ export const SUBJECTS: Readonly<Record<string, Maker>> = {
   },
 };
 
-function codec(make: () => api.FrameCodec): Maker {
+function codec<T>(make: () => api.FrameCodec<T>): Maker {
   return {
     make() {
       const object = make();
-      return { object, works: () => codecWorks(object) };
+      return { object, works: () => codecWorks(object, "abc" as api.FrameInput<T>) };
     },
   };
 }
@@ -637,10 +642,12 @@ export const VALUES: Readonly<Record<string, Value>> = {
   config: () => new api.TokenBucketConfig(CONFIG),
   data: () => bytesOf("abc"),
   deadlineMs: () => 5,
+  decode: () => () => ({}),
   delayMs: () => 1000,
   delimiter: () => "--",
   dst: () => new api.EvBuffer(),
   enabled: () => true,
+  encode: () => () => "abc",
   eol: () => api.EVBUFFER_EOL_LF,
   error: () => new Error("reported"),
   ev: (world) => world.base.timer(() => {}),
@@ -726,6 +733,8 @@ export const VALUES: Readonly<Record<string, Value>> = {
   token: (_world, subject) => (subject as api.SimHost).setTimer(5, () => {}),
   underlying: (world) => world.near(),
   value: () => 1,
+  "BufferEvent.writeFrame:value": () => "abc",
+  "the codec of mapCodec().encode:value": () => "abc",
   vecs: () => [],
   what: () => api.EV_READ,
   "EvBuffer:what": () => "o",
@@ -733,7 +742,7 @@ export const VALUES: Readonly<Record<string, Value>> = {
 };
 
 /** Parameters that are called, or hold what is called. */
-const CALLED = /^(callback|callbacks|cb|fn|inputFilter|onFree|onRelease|onReturn|outputFilter)$/;
+const CALLED = /^(callback|callbacks|cb|decode|encode|fn|inputFilter|onFree|onRelease|onReturn|outputFilter)$/;
 
 /**
  * What is not tried, since it is not wrong. A runtime is what somebody has implemented, and what it does is its own

@@ -24,7 +24,13 @@ const ENGINE = new RegExp(
 const OURS = /^(Cannot [^:]+|SocketError): [^]+/;
 const LONGEST_MESSAGE = 400;
 /** Objects that may have other names: an address of a datagram, what an error is made from, a codec that somebody wrote. */
-const TAKES_MORE = ["DatagramSocket.sendTo:to", "new EventError:options", "BufferEvent.frames:codec"];
+const TAKES_MORE = [
+  "DatagramSocket.sendTo:to",
+  "new EventError:options",
+  "BufferEvent.frames:codec",
+  "BufferEvent.writeFrame:codec",
+  "mapCodec:codec",
+];
 
 interface Failure {
   readonly call: string;
