@@ -1,6 +1,6 @@
 /**
- * The simulator: a network in memory with a clock of its own and a seed. It runs anywhere, the browser included, opens
- * no port and never sleeps: a test of a minute takes a millisecond, and gives the same result each time.
+ * The simulator: a network in memory with a virtual clock and a seed. It runs anywhere, also in a browser. It opens no
+ * port and never sleeps: a test of a minute takes a millisecond, and gives the same result each time.
  *
  * @module
  */
@@ -11,13 +11,13 @@ import type { Runtime } from "../core/runtime.ts";
 import { SimHostRuntime } from "./sim/host.ts";
 import { Network } from "./sim/network.ts";
 
-/** What goes wrong in a simulated network. The seed decides when. Everything is off by default. */
+/** Faults of a simulated network. The seed decides when they happen. By default there are none. */
 export interface SimFaults {
-  /** The longest time, in milliseconds, that is added to the latency; the order within a connection stays. */
+  /** The longest time, in milliseconds, that is added to the latency. The order within a connection does not change. */
   jitterMs?: number | undefined;
   /** The probability, 0 to 1, that an attempt to connect is refused (`ECONNREFUSED`). */
   connectRefused?: number | undefined;
-  /** The probability, 0 to 1, of each segment sent that both ends get `ECONNRESET` in its place. */
+  /** The probability, 0 to 1, that a segment is lost and both ends get `ECONNRESET`. */
   connectionReset?: number | undefined;
   /** The probability, 0 to 1, that a segment is cut at some place, so that it arrives in pieces. */
   segmentCut?: number | undefined;
@@ -25,17 +25,17 @@ export interface SimFaults {
   datagramLost?: number | undefined;
 }
 
-/** What {@linkcode simRuntime} takes. */
+/** Options of {@linkcode simRuntime}. */
 export interface SimOptions {
-  /** Where the dice begin; the same seed gives exactly the same run. By default 0. */
+  /** The seed. The same seed gives exactly the same run. By default 0. */
   seed?: number | undefined;
-  /** How long everything is on its way, in milliseconds. By default 1. */
+  /** The latency of the network, in milliseconds. By default 1. */
   latencyMs?: number | undefined;
-  /** What goes wrong. By default nothing. */
+  /** The faults. By default none. */
   faults?: SimFaults | undefined;
   /**
-   * How many callbacks one `advance()` or `run()` may run before it gives up with `SIM_LIVELOCK`: a repeating timer
-   * would else keep `run()` going for ever. By default 10,000,000.
+   * The largest number of callbacks of one `advance()` or `run()`, after which it rejects with `SIM_LIVELOCK`.
+   * Otherwise a repeating timer would keep `run()` going for ever. By default 10,000,000.
    */
   maxSteps?: number | undefined;
 }
@@ -51,72 +51,74 @@ const SIM_FAULTS: Names<SimFaults> = {
 
 /** One host of a simulated network. */
 export interface SimHost extends Runtime {
-  /** Its addresses, without those of the loopback: `10.0.0.2`. The first is what its name resolves to. */
+  /** Its addresses, without those of the loopback: `10.0.0.2`. Its name resolves to the first. */
   readonly addresses: readonly string[];
-  /** Its files, by path: what a `FileSegment` is opened from. The map is the caller's to fill. */
+  /** Its files, by path, for `FileSegment`. You fill the map. */
   readonly files: Map<string, Uint8Array>;
   /**
-   * Its directories, in which a unix socket can be bound: at first the usual ones, such as `/run`, `/tmp` and `/var/lib`.
-   * The set is the caller's to change. The directories of `files` and the working directory are there, too.
+   * Its directories, in which a unix socket can be bound: at first the usual ones, such as `/run`, `/tmp` and
+   * `/var/lib`. You may change the set. The directories of `files` and the working directory exist too.
    */
   readonly directories: Set<string>;
   /**
-   * How many handles it can have open, as `ulimit -n` says on a real host; Infinity at first. With as many, accepting,
-   * connecting and listening fail with `EMFILE`; connections that could not be accepted wait.
+   * The largest number of open handles, as `ulimit -n` on a real host; Infinity at first. At that number, accepting,
+   * connecting and listening fail with `EMFILE`, and connections that cannot be accepted wait.
    */
   handleLimit: number;
   /**
-   * Removes a file, or the file of a unix socket, as another process may do. Who listens there is not reached by it any
-   * more, and the path can be bound anew.
+   * Removes a file, or the file of a unix socket, as another process may do. A listener there cannot be reached by it
+   * any more, and the path can be bound anew.
    *
-   * @param path Its path
+   * @param path The path
    */
   unlink(path: string): void;
   /**
-   * Raises a signal on this host. Its handlers run in the next `advance()` or `run()`; without one nothing happens.
+   * Raises a signal on this host. Its handlers run in the next `advance()` or `run()`. Without a handler nothing
+   * happens.
    *
    * @param name The signal: `SIGTERM`
-   * @throws {EventError} `EV_UNSUPPORTED` for what is no signal, or is one that can't be caught
+   * @throws {EventError} `EV_UNSUPPORTED` for a name that is not a signal, or a signal that cannot be caught
    */
   raise(name: string): void;
 }
 
 /**
- * A simulated network, seen from its main host, `127.0.0.1`. Time passes in {@linkcode SimRuntime.advance} and
- * {@linkcode SimRuntime.run} only.
+ * A simulated network, seen from its main host, `127.0.0.1`. Time passes only in {@linkcode SimRuntime.advance} and
+ * {@linkcode SimRuntime.run}.
  *
- * After each callback, and for longer before the clock moves, both wait until the promises of the code under test have
- * had their turns: about a hundred turns of the microtask queue in which nobody calls the simulator. What waits for
- * something outside, such as a timer or a file of the host, is not waited for.
+ * After each callback, and for longer before the clock moves, both wait for the promises of the code under test: about
+ * a hundred turns of the microtask queue in which nobody calls the simulator. They do not wait for anything outside,
+ * such as a real timer or a file.
  */
 export interface SimRuntime extends SimHost {
-  /** How many things are scheduled: what is on its way, timers, deferred functions. */
+  /** The number of scheduled things: segments on their way, timers, deferred functions. */
   readonly pending: number;
   /**
-   * Runs all that is due in the next `ms` milliseconds, and leaves the clock at their end. What a callback throws
-   * rejects the promise; the rest stays scheduled for the next call.
+   * Runs everything that is due in the next `ms` milliseconds, and leaves the clock at their end. If a callback throws,
+   * the promise rejects with that error, and the rest stays scheduled for the next call.
    *
-   * @param ms How far the clock moves, in virtual milliseconds, 0 or more
+   * @param ms The virtual milliseconds, 0 or more
    * @throws {RangeError} When it is not a finite number, 0 or more
    * @throws {EventError} `EV_BUSY` while another `advance()` or `run()` is in progress; `SIM_LIVELOCK` after too many
    * steps
    */
   advance(ms: number): Promise<void>;
   /**
-   * Moves the clock on until a promise settles, and gives what it gives. A promise that has settled moves nothing.
+   * Moves the clock until a promise settles, and settles in the same way. If the promise has settled already, the clock
+   * does not move.
    *
-   * @param promise What to wait for
-   * @returns What the promise gives
+   * @param promise The promise
+   * @returns The value of the promise
    * @throws {EventError} `SIM_DEADLOCK` when nothing is scheduled that could settle it; `EV_BUSY` while another
    * `advance()` or `run()` is in progress; `SIM_LIVELOCK` after too many steps
    */
   run<T>(promise: Promise<T>): Promise<T>;
   /**
-   * Gives another host of the network, with addresses, ports, paths, signals and files of its own and the same clock.
-   * It is made when it is named for the first time, with the next address from `10.0.0.2` on. Its name resolves to
-   * that address on every host. `127.0.0.1` is a host's own where the host listens on the port, and else the main one.
+   * Returns another host of the network, with its own addresses, ports, paths, signals and files, and the same clock.
+   * The first call with a name makes the host, with the next address from `10.0.0.2` on. Its name resolves to that
+   * address on every host. `127.0.0.1` is the host itself if it listens on the port, otherwise the main host.
    *
-   * @param name A host name, or a numeric address that the host is to have
+   * @param name A host name, or a numeric address for the host
    * @returns The host
    */
   host(name: string): SimHost;
@@ -125,12 +127,12 @@ export interface SimRuntime extends SimHost {
 /**
  * Makes a simulated network.
  *
- * Connections have what TCP has: a handshake, segments of up to 16 KiB, windows of 64 KiB that open in steps of 16 KiB,
- * half-close, resets that discard what is in flight.
+ * Connections behave as TCP: a handshake, segments of up to 16 KiB, windows of 64 KiB that open in steps of 16 KiB,
+ * half-close, and resets that discard segments on their way.
  *
- * TLS is a stand-in without cryptography, for tests of what follows from a handshake. A certificate is a text with the
- * names that it is for and who has signed it (`cert: "localhost signed by our CA"`), an authority is its name
- * (`ca: "our CA"`), a key is any text.
+ * TLS is a stand-in without cryptography, for tests of the results of a handshake. A certificate is a string with its
+ * names and its authority (`cert: "localhost signed by our CA"`), an authority is its name (`ca: "our CA"`), and a key
+ * is any string.
  *
  * @param options Seed, latency and faults
  * @returns The main host of the network, `127.0.0.1`
@@ -139,7 +141,6 @@ export interface SimRuntime extends SimHost {
  * @example
  * ```ts
  * import { simRuntime } from "trivent";
- *
  * const sim = simRuntime({ seed: 7 });
  * let late = false;
  * sim.setTimer(60_000, () => {

@@ -1,4 +1,4 @@
-/** Rate limits: how they are described. */
+/** The configuration of rate limits. */
 
 import { isA, show } from "../checks.ts";
 import { type Names, readOptions } from "../names.ts";
@@ -6,25 +6,25 @@ import type { BevCore } from "./core.ts";
 import { RateLimits } from "./rate_core.ts";
 
 /**
- * The largest rate and burst, and what a limit reads as where there is none: 2^53 − 1. libevent: `EV_RATE_LIMIT_MAX`,
- * which depends on the platform.
+ * The largest rate and burst, and the value of a limit that is not set: 2^53 − 1. libevent: `EV_RATE_LIMIT_MAX`, which
+ * depends on the platform.
  */
 export const EV_RATE_LIMIT_MAX: number = Number.MAX_SAFE_INTEGER;
 
 /** The longest tick, in milliseconds: 2147483 s and what is under the next. */
 const MAX_TICK_MS = 2_147_483_999;
 
-/** What a {@linkcode TokenBucketConfig} is made from. */
+/** Options of a {@linkcode TokenBucketConfig}. */
 export interface TokenBucketOptions {
-  /** How many bytes can be read in a tick in the long run. */
+  /** The bytes per tick that can be read in the long run. */
   readRate: number;
-  /** How many bytes can be read at once after a pause; at least `readRate`. */
+  /** The bytes that can be read at once after a pause; at least `readRate`. */
   readBurst: number;
-  /** How many bytes can be written in a tick in the long run. */
+  /** The bytes per tick that can be written in the long run. */
   writeRate: number;
-  /** How many bytes can be written at once after a pause; at least `writeRate`. */
+  /** The bytes that can be written at once after a pause; at least `writeRate`. */
   writeBurst: number;
-  /** How long a tick is, in milliseconds; parts of one are cut off. By default 1000. */
+  /** The length of a tick, in milliseconds, rounded down. By default 1000. */
   tickMs?: number | undefined;
 }
 
@@ -45,8 +45,8 @@ export let makeRateLimits: ((core: BevCore) => RateLimits) | null = null;
 let isConfig: (value: unknown) => boolean = () => false;
 
 /**
- * The limits of a token bucket: at each tick it gains `rate` bytes and never holds more than `burst`. It starts with
- * one rate. Ticks are counted on the runtime's clock, so that all buckets of the same tick fill at the same time.
+ * The limits of a token bucket. At each tick it gains `rate` bytes, and it never has more than `burst`. It starts with
+ * one rate. Ticks are counted on the runtime's clock, so all buckets with the same tick fill at the same time.
  *
  * It is immutable, and can serve any number of bufferevents and groups.
  *
@@ -55,7 +55,6 @@ let isConfig: (value: unknown) => boolean = () => false;
  * @example
  * ```ts
  * import { EV_RATE_LIMIT_MAX, TokenBucketConfig } from "trivent";
- *
  * // 10 kB/s are sent, in ten portions a second; what is received is not limited.
  * const config = new TokenBucketConfig({
  *   readRate: EV_RATE_LIMIT_MAX,
@@ -68,23 +67,23 @@ let isConfig: (value: unknown) => boolean = () => false;
  * ```
  */
 export class TokenBucketConfig {
-  /** How many bytes can be read in a tick in the long run. */
+  /** The bytes per tick that can be read in the long run. */
   readonly readRate: number;
-  /** How many bytes can be read at once after a pause. */
+  /** The bytes that can be read at once after a pause. */
   readonly readBurst: number;
-  /** How many bytes can be written in a tick in the long run. */
+  /** The bytes per tick that can be written in the long run. */
   readonly writeRate: number;
-  /** How many bytes can be written at once after a pause. */
+  /** The bytes that can be written at once after a pause. */
   readonly writeBurst: number;
-  /** How long a tick is, in whole milliseconds. */
+  /** The length of a tick, in whole milliseconds. */
   readonly tickMs: number;
 
   /**
    * Makes a configuration. libevent: `ev_token_bucket_cfg_new`.
    *
    * @param options Rates and bursts in bytes, the tick in milliseconds
-   * @throws {RangeError} When a rate or burst is no integer between 1 and `EV_RATE_LIMIT_MAX`, a rate is above its
-   * burst, or the tick is under 1 ms or not under 2147484 s
+   * @throws {RangeError} When a rate or burst is not an integer from 1 to `EV_RATE_LIMIT_MAX`, a rate is above its
+   * burst, or the tick is below 1 ms or not below 2147484 s
    */
   constructor(options: TokenBucketOptions) {
     const { readRate, readBurst, writeRate, writeBurst, tickMs = 1000 } = readOptions(

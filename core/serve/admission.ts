@@ -1,4 +1,4 @@
-/** Which clients a server takes, what becomes of the others, and how many there were of these. */
+/** Decides which clients a server accepts, and refuses and counts the others. */
 
 import type { Callback } from "../callback.ts";
 import { isBytes, show } from "../checks.ts";
@@ -20,37 +20,38 @@ export type RejectReason = "accept" | "maxConnections" | "maxConnectionsPerAddre
 
 /** The limits of a server, as in `ServeOptions`. */
 export interface AdmissionLimits {
-  /** How many connections there may be. */
+  /** The largest number of connections. */
   maxConnections?: number | undefined;
-  /** How many from one address. */
+  /** The largest number of connections from one address. */
   maxConnectionsPerAddress?: number | undefined;
-  /** What becomes of a client when there are `maxConnections`. */
+  /** What happens to a client beyond `maxConnections`. */
   whenFull?: "wait" | "reject" | undefined;
 }
 
-/** What a server asks its user about clients. */
+/** The callbacks of a server about clients. */
 export interface AdmissionCallbacks {
   /**
-   * A client has come. Return false to refuse it, before there is a bufferevent for it. It is asked only about clients
-   * that the limits let in. When it throws, or returns anything but true or false, the client is refused too, and
+   * A client has connected. Return false to refuse it, before there is a bufferevent for it. It is called only for
+   * clients within the limits. If it throws, or returns anything but true or false, the client is refused too, and
    * `error` gets the reason.
    */
   accept?: Callback<[address: Address], boolean> | undefined;
   /**
-   * A client is refused. Return a last word for it, at most 64 KiB, such as `"421 too many connections\r\n"`: the server
-   * sends it, finishes and closes. Without one the connection is reset. A client of a server with `tls` gets no last word.
+   * A client is refused. Return a last message for it, at most 64 KiB, such as `"421 too many connections\r\n"`: the
+   * server sends it, finishes and closes. Without one, the connection is reset. A server with `tls` sends no last
+   * message.
    */
   reject?: Callback<[address: Address, reason: RejectReason], Uint8Array | string | void> | undefined;
 }
 
-/** So many refused clients may take their time to read their last word; the next one lets the oldest of them go. */
+/** So many refused clients may read their last message at the same time. With a further one, the oldest is closed. */
 const MAX_FAREWELLS = 128;
 
 const MAPPED_IPV4 = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i;
 
 /**
- * What connections are counted by: the numeric address; null for a unix socket. A listener on `::` sees the IPv4 client
- * 192.0.2.1 as `::ffff:192.0.2.1`: it is the same client.
+ * The key for counting connections: the numeric address; null for a unix socket. A listener on `::` sees the IPv4
+ * client 192.0.2.1 as `::ffff:192.0.2.1`: it is the same client.
  */
 export function addressKey(address: Address): string | null {
   if (!("hostname" in address)) return null;

@@ -1,4 +1,4 @@
-/** What every connection of `serve()` and `connect()` gets: limits and timeouts. */
+/** Options of every connection of `serve()` and `connect()`: limits and timeouts. */
 
 import { checkCount, checkEol, checkLimit, show } from "../checks.ts";
 import { BEV_OPT_CLOSE_ON_FREE, EV_READ, EV_WRITE, EVBUFFER_EOL_CRLF } from "../flags.ts";
@@ -10,7 +10,7 @@ import type { Runtime } from "../runtime.ts";
 import { DEFAULT_MAX_LINE_BYTES } from "../views/lines.ts";
 import type { ConnectionCallbacks, Protocol } from "./protocol.ts";
 
-/** What a line is, for the `line` callback. */
+/** The line end and the limit of the `line` callback. */
 export interface LineLimits {
   /** One of the `EVBUFFER_EOL` styles. */
   readonly eol: number;
@@ -18,73 +18,88 @@ export interface LineLimits {
   readonly limit: { readonly maxBytes: number };
 }
 
-/** What every connection of `serve()` or `connect()` gets. */
+/** Options of every connection of `serve()` or `connect()`. */
 export interface ConnectionOptions {
   /** The base; by default one for each runtime, which dispatches by itself. */
   base?: EventBase | undefined;
-  /** The host, when no base is given; by default the one that the program runs on. */
+  /** The runtime, if no base is given; by default the one that the program runs on. */
   runtime?: Runtime | undefined;
-  /** See `BufferEvent.setIdleTimeout()`: nothing has come or gone for so long. @default {null} */
+  /**
+   * The time without any bytes in either direction, in milliseconds: see `BufferEvent.setIdleTimeout()`. @default
+   * {null}
+   */
   idleTimeoutMs?: number | null | undefined;
-  /** See `BufferEvent.setTimeouts()`: nothing has come for so long. @default {null} */
+  /** The time without arriving bytes, in milliseconds: see `BufferEvent.setTimeouts()`. @default {null} */
   readTimeoutMs?: number | null | undefined;
-  /** See `BufferEvent.setTimeouts()`: output waits and nothing of it could be sent for so long. @default {null} */
+  /**
+   * The time in which output waits and nothing of it leaves, in milliseconds: see `BufferEvent.setTimeouts()`. @default
+   * {null}
+   */
   writeTimeoutMs?: number | null | undefined;
   /**
-   * How long a line or a frame may take from its first byte to its last, in milliseconds, for the `line` callback and for
-   * views: it ends those that send a byte a second. Then `BEV_EVENT_READING | BEV_EVENT_TIMEOUT` is told with `ETIMEDOUT`.
+   * The time limit of a line or frame, from its first byte to its last, in milliseconds. It holds for the `line`
+   * callback and for views, against peers that send a byte a second. After it, `BEV_EVENT_READING | BEV_EVENT_TIMEOUT`
+   * is reported with `ETIMEDOUT`.
    *
    * @default {null}
    */
   messageTimeoutMs?: number | null | undefined;
   /**
-   * How long the input may stay at `readHigh` while nobody is busy with it, in milliseconds. Then `BEV_EVENT_READING |
-   * BEV_EVENT_ERROR` is told with `EV_INPUT_FULL`; a connection that `event` leaves open is reset after as long again.
-   * null for ever.
+   * How long the input may stay at `readHigh` while nobody is busy with it, in milliseconds; null for ever. After it,
+   * `BEV_EVENT_READING | BEV_EVENT_ERROR` is reported with `EV_INPUT_FULL`. If `event` leaves the connection open, it
+   * is reset after the same time again.
    *
-   * Busy are: a pending promise of `open`, `read` or `line`; a view whose consumer has not come back; a pipe or a filter
-   * whose other side is slow; a program that has disabled reading; output that is above its low mark; a rate limit.
+   * Somebody is busy in these cases: a promise of `open`, `read` or `line` is pending; the consumer of a view has not
+   * called `next()` again; the other side of a pipe or filter is slow; the program has disabled reading; a full output
+   * suspends reading; a rate limit is used up.
    *
    * @default {60_000}
    */
   stallTimeoutMs?: number | null | undefined;
   /**
-   * How long a pending promise of `open`, `read` or `line` holds back timeouts and the end of the peer, in milliseconds,
-   * while it waits neither in a view nor in `drained()`. null for ever.
+   * How long a pending promise of `open`, `read` or `line` holds back timeouts and the peer's end, in milliseconds;
+   * null for ever. Time that it waits in a view or in `drained()` does not count.
    *
    * @default {300_000}
    */
   handlerTimeoutMs?: number | null | undefined;
   /**
-   * How long a connection may take to deliver what is queued when it is ended for you: without an `event` callback, after
-   * its peer has finished (30 s by default); and the `graceMs` of `Server.close()` (10 s by default).
+   * The time to deliver the output when Trivent ends a connection whose peer has finished (30 s by default). It is also
+   * the default of `graceMs` of `Server.close()` (otherwise 10 s).
    */
   drainTimeoutMs?: number | undefined;
   /** The low watermark of reading, in bytes. @default {0} */
   readLow?: number | undefined;
   /**
-   * The high watermark of reading, in bytes: with so much input reading is suspended, and what else the peer sends waits
-   * with the system and the peer. 0 for none. With a `line` callback it is at least `maxLine` and 2.
+   * The high watermark of reading, in bytes; 0 for none. At this length of the input reading is suspended, and the peer
+   * must wait. With a `line` callback it is at least `maxLine` and 2.
    *
    * @default {65536}
    */
   readHigh?: number | undefined;
-  /** The low watermark of writing, in bytes: from `writeHigh` on `write()` gives false until no more is queued. @default {0} */
+  /**
+   * The low watermark of writing, in bytes. After `writeHigh`, `write()` returns false until the output has drained to
+   * it. @default {0}
+   */
   writeLow?: number | undefined;
-  /** The high watermark of writing, in bytes: with so much output `write()` gives false. 0 switches it off. @default {262144} */
+  /**
+   * The high watermark of writing, in bytes; 0 for none. From this length of the output on, `write()` returns false.
+   * @default {262144}
+   */
   writeHigh?: number | undefined;
   /**
-   * Whether input is read on while the output is at `writeHigh`. Where it is not, no `line` is called meanwhile and no view
-   * gives anything: a peer that does not read its answers waits with its questions.
+   * Whether reading goes on while the output is at `writeHigh`. If not, no `line` is called meanwhile and no view
+   * returns anything, so a peer that does not read its answers waits with its questions.
    *
-   * By default false for `serve()`, true for `connect()`: two ends that both wait for each other would wait for ever.
+   * By default false for `serve()` and true for `connect()`, because two ends that wait for each other would wait for
+   * ever.
    */
   readWhileFull?: boolean | undefined;
-  /** See `BufferEvent.maxOutputBytes`: with so much output a write is refused, and told with `ENOBUFS`. @default {16777216} */
+  /** The hard limit of the output, in bytes: see `BufferEvent.maxOutputBytes`. @default {16777216} */
   maxOutputBytes?: number | undefined;
   /** The longest line for the `line` callback, in bytes without its terminator. @default {65536} */
   maxLine?: number | undefined;
-  /** What ends a line for the `line` callback: one of the `EVBUFFER_EOL` styles. @default {EVBUFFER_EOL_CRLF} */
+  /** The line end of the `line` callback: one of the `EVBUFFER_EOL` styles. @default {EVBUFFER_EOL_CRLF} */
   eol?: number | undefined;
 }
 
@@ -113,11 +128,11 @@ export const CONNECTION_OPTIONS: Names<ConnectionOptions> = {
 const DEFAULT_READ_HIGH = 64 * 1024;
 /** The high watermark of writing, unless set. */
 const DEFAULT_WRITE_HIGH = 256 * 1024;
-/** With so much output queued a write is refused, unless set. */
+/** The hard limit of the output, unless set. */
 const DEFAULT_MAX_OUTPUT = 16 * 1024 * 1024;
 const DEFAULT_STALL_TIMEOUT_MS = 60_000;
 const DEFAULT_HANDLER_TIMEOUT_MS = 300_000;
-/** How long a connection may take to end gracefully, unless set. */
+/** The time for a graceful end, unless set. */
 const DEFAULT_DRAIN_TIMEOUT_MS = 30_000;
 /** The longest terminator. */
 const EOL_BYTES = 2;
@@ -171,7 +186,7 @@ function checkTimeout(verb: string, name: string, ms: number | null): number {
 }
 
 /**
- * Makes a bufferevent that is set as the options say, on no connection.
+ * Makes a bufferevent without a connection, set up with the options.
  *
  * @param verb What it is for
  * @param base The base that calls back

@@ -1,4 +1,4 @@
-/** What all connections of one `serve()` or `connect()` share: what is called, and the limits that the owner keeps. */
+/** The things that all connections of one `serve()` or `connect()` share: callbacks, and the limits of the owner. */
 
 import type { Callback } from "../callback.ts";
 import type { BufferEventCallbacks } from "../bufferevent/callbacks.ts";
@@ -8,53 +8,56 @@ import { checkCallbacks, type Names } from "../names.ts";
 import type { ConnectionOwner } from "./owner.ts";
 import type { LineLimits } from "./connection_options.ts";
 
-/** What `serve()` and `connect()` call on a connection. Every callback may be an async function. */
+/** The callbacks of `serve()` and `connect()`. Every callback may be an async function. */
 export interface ConnectionCallbacks<Ctx = unknown> extends BufferEventCallbacks<SocketBufferEvent<Ctx>> {
   /**
-   * The connection is there, after the handshake where there is TLS: the place to set `bev.context`. Both directions are
-   * enabled; what `open` enables or disables stays so.
+   * The connection is established, with TLS after the handshake. Set `bev.context` here. Both directions are enabled,
+   * unless `open` disables one.
    *
-   * While the promise of an async `open` is pending, neither `read` nor `line` is called, and the end of the peer waits.
-   * Views go on. When it settles after its view has given the end, the connection is closed gracefully.
+   * While the promise of an async `open` is pending, neither `read` nor `line` is called, and the peer's end waits.
+   * Views go on. If the promise settles after its view has ended, the connection is closed gracefully.
    */
   open?: Callback<[bev: SocketBufferEvent<Ctx>]> | undefined;
   /**
-   * There is input, at least as much as the low watermark of reading says. While a promise of it is pending, it is not
-   * called again. libevent: `bufferevent_data_cb`.
+   * The input has new bytes, and at least the low watermark of reading. While its promise is pending, it is not called
+   * again. libevent: `bufferevent_data_cb`.
    */
   read?: Callback<[bev: SocketBufferEvent<Ctx>]> | undefined;
   /**
-   * A line has come; in place of `read`. It has no terminator, is yours to keep, and may not be changed. What follows the
-   * last terminator is a line too when the peer has finished. While a promise of it is pending, it gets no other line.
+   * A line has come. Use it in place of `read`. The line has no terminator. You may keep it, but must not change it.
+   * When the peer has finished, the bytes after the last terminator are a line too. While its promise is pending, it
+   * gets no other line.
    *
-   * A line longer than `maxLine` is told to `event` as `BEV_EVENT_READING | BEV_EVENT_ERROR` with the code
-   * `EV_LINE_TOO_LONG`; reading is disabled then, and what has come is in the input.
+   * If a line is longer than `maxLine`, `event` gets `BEV_EVENT_READING | BEV_EVENT_ERROR` with the code
+   * `EV_LINE_TOO_LONG`. Reading is then disabled, and the bytes are in the input.
    */
   line?: Callback<[bev: SocketBufferEvent<Ctx>, line: Uint8Array]> | undefined;
   /**
-   * The output has drained to the low watermark of writing. A promise of it is not waited for, but what it rejects with is
-   * a failure as any other. libevent: `bufferevent_data_cb`.
+   * The output has drained to the low watermark of writing. Its promise is not awaited, but a rejection counts as a
+   * failure. libevent: `bufferevent_data_cb`.
    */
   write?: Callback<[bev: SocketBufferEvent<Ctx>]> | undefined;
   /**
-   * Something else has happened: `what` has the `BEV_EVENT_` bits, `error` says why where there is a reason. With this
-   * callback, ending the connection after an end of file, an error or a timeout is yours. libevent: `bufferevent_event_cb`.
+   * The peer has finished, a timeout has passed or the connection has failed. `what` has the `BEV_EVENT_` bits, and
+   * `error` the reason if there is one. With this callback, you must end the connection after an end of file, an error
+   * or a timeout. libevent: `bufferevent_event_cb`.
    */
   event?: Callback<[bev: SocketBufferEvent<Ctx>, what: number, error?: EventError]> | undefined;
   /**
-   * The connection is over: the bufferevent was freed, by you or by itself. Its addresses are still there.
+   * The connection is over: the bufferevent was freed, by you or by Trivent. Its addresses can still be read.
    *
-   * `reason` says why: the code of what the peer did (`ECONNRESET`, `EV_LINE_TOO_LONG`, `EV_FRAME_TRUNCATED`, …) or of the
-   * limit (`ETIMEDOUT`, `EV_INPUT_FULL`, `ENOBUFS`); `EV_HANDLER_FAILED`, with what a callback threw as its `cause`;
-   * `ECANCELED` when the grace of `Server.close()` was over. It is undefined after a clean end, and after `close()`,
-   * `free()` or `reset()` of your own.
+   * `reason` has a code. The peer caused it (`ECONNRESET`, `EV_LINE_TOO_LONG`, `EV_FRAME_TRUNCATED`, …), or a limit
+   * (`ETIMEDOUT`, `EV_INPUT_FULL`, `ENOBUFS`). With `EV_HANDLER_FAILED` a callback failed, and its exception is the
+   * `cause`. With `ECANCELED` the time of `Server.close()` was over. `reason` is undefined after a clean end, and after
+   * your own `close()`, `free()` or `reset()`.
    */
   close?: Callback<[bev: SocketBufferEvent<Ctx>, reason?: EventError]> | undefined;
   /**
-   * A callback threw, or its promise rejected with, something that is not about the connection itself. That connection was
-   * reset; the others go on. `bev` is null when accepting a connection failed.
+   * A callback has thrown, or its promise has rejected, with an error that the connection did not raise. The connection
+   * was reset; the others go on. `bev` is null if accepting a connection failed.
    *
-   * Without this callback the host reports it once (`Runtime.report`: `console.error`), and the others go on as well.
+   * Without this callback the runtime reports the error once (`Runtime.report`: `console.error`), and the other
+   * connections go on too.
    */
   error?: Callback<[error: unknown, bev: SocketBufferEvent<Ctx> | null]> | undefined;
 }
@@ -70,14 +73,14 @@ export const CONNECTION_CALLBACKS: Names<ConnectionCallbacks> = {
   error: true,
 };
 
-/** What all connections of one `serve()` or `connect()` share. */
+/** The things that all connections of one `serve()` or `connect()` share. */
 export interface Protocol<Ctx> {
   readonly callbacks: ConnectionCallbacks<Ctx>;
-  /** What a line is; null without a `line` callback. */
+  /** The line end and the limit; null without a `line` callback. */
   readonly lines: LineLimits | null;
-  /** How long a connection may take to end gracefully. */
+  /** The time for a graceful end. */
   readonly closeTimeoutMs: number;
-  /** How long a handler holds back timeouts and the end of the peer; Infinity for ever. */
+  /** How long a handler holds back timeouts and the peer's end; Infinity for ever. */
   readonly handlerTimeoutMs: number;
   /** How long the input may be full with nobody busy; Infinity for ever. */
   readonly stallTimeoutMs: number;
@@ -100,7 +103,7 @@ export interface Protocol<Ctx> {
 /**
  * Checks callbacks.
  *
- * @throws {TypeError} For an unknown name, what is not a function, and both `read` and `line`
+ * @throws {TypeError} For an unknown name, a value that is not a function, and both `read` and `line`
  */
 export function checkConnectionCallbacks<Callbacks extends ConnectionCallbacks<never>>(
   verb: string,

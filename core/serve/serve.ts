@@ -40,33 +40,37 @@ export { Server } from "./server.ts";
 /** Options of `serve()`. */
 export interface ServeOptions extends ListenOptions, ConnectionOptions {
   /**
-   * How many connections there may be, those in their TLS handshake included. `whenFull` says what becomes of others.
+   * The largest number of connections, with those in their TLS handshake. `whenFull` decides about further ones.
    *
    * @default {Infinity}
    */
   maxConnections?: number | undefined;
   /**
-   * What becomes of a client when there are `maxConnections`. `"wait"`: it waits until there is room, with the system
-   * where `capabilities.pauseAccept`. On any other host the server holds as many as the backlog says, and refuses
-   * further ones; `error` gets `EV_BACKLOG_FULL` once, until fewer wait again. `"reject"`: it is refused.
+   * What happens to a client beyond `maxConnections`. `"wait"`: it waits until another leaves, in the kernel if
+   * `capabilities.pauseAccept`. Any other runtime holds as many as the backlog says and refuses further ones; `error`
+   * gets `EV_BACKLOG_FULL` once until fewer wait. `"reject"`: it is refused.
    *
    * @default {"wait"}
    */
   whenFull?: "wait" | "reject" | undefined;
   /**
-   * How many connections there may be from one numeric address; further ones are refused. An IPv4 client that a listener
-   * on `::` sees as `::ffff:192.0.2.1` counts as 192.0.2.1. Not for unix sockets, whose clients have no address.
+   * The largest number of connections from one numeric address; further ones are refused. An IPv4 client that a
+   * listener on `::` sees as `::ffff:192.0.2.1` counts as 192.0.2.1. It has no effect on unix sockets, whose clients
+   * have no address.
    *
    * @default {Infinity}
    */
   maxConnectionsPerAddress?: number | undefined;
-  /** How long a client may take for the handshake of TLS, where `tls` does not say it. */
+  /** The time limit of the TLS handshake, if `tls` has none. */
   handshakeTimeoutMs?: number | undefined;
   /** Aborting it closes the server, as `Server.close()` does. */
   signal?: AbortSignalLike | undefined;
 }
 
-/** What a server calls. Every callback but `accept` and `reject` may be an async function, and no failure of one ends the server. */
+/**
+ * The callbacks of a server. Every callback except `accept` and `reject` may be an async function. A failure of a
+ * callback never ends the server.
+ */
 export interface ServeCallbacks<Ctx = unknown> extends ConnectionCallbacks<Ctx>, AdmissionCallbacks {}
 
 const SERVE_CALLBACKS: Names<ServeCallbacks> = {
@@ -114,7 +118,7 @@ export function baseOf(options: ConnectionOptions): EventBase {
   return base;
 }
 
-/** What a callback throws goes where no `await` catches it, as from any callback; the other connections are served on. */
+/** An exception of a callback goes where no `await` catches it, as from any callback. The other connections go on. */
 function keepDispatching(base: EventBase): void {
   loopOf(base).start(EVLOOP_NO_EXIT_ON_EMPTY, undefined, false).catch((error) => {
     keepDispatching(base);
@@ -123,44 +127,44 @@ function keepDispatching(base: EventBase): void {
 }
 
 /**
- * Serves: a listener, and for each connection a bufferevent with both directions enabled.
+ * Makes a server: a listener, and for each connection a bufferevent with both directions enabled.
  *
- * Without an `event` callback a connection is closed gracefully when its peer has finished, and freed when it has failed,
- * timed out, or gone beyond `maxLine` or `maxOutputBytes`. With one, ending the connection is yours.
+ * Without an `event` callback, a connection is closed gracefully when its peer has finished. It is freed when it has
+ * failed, has timed out, or has exceeded `maxLine` or `maxOutputBytes`. With an `event` callback, you end the
+ * connection.
  *
- * A callback that throws, or whose promise rejects, costs its own connection and no other: that one is reset, and `error`
- * is told. What the peer did, and what `readln`, a view or a codec throws for its bytes, is no failure of a callback: it
- * ends the connection, and `close` gets it as the reason.
+ * If a callback throws or its promise rejects, its connection is reset and `error` is called; other connections go on.
+ * An error that comes from the peer's bytes (of `readln`, a view or a codec) or from the connection is not a failure of
+ * a callback: the connection ends, and `close` gets the error as its reason.
  *
  * | limit | and beyond it |
  * | --- | --- |
  * | `maxConnections` | further clients wait, or are refused: `whenFull` |
  * | `maxConnectionsPerAddress` | further clients are refused |
  * | `readHigh` | reading is suspended, and the peer waits |
- * | `stallTimeoutMs` | of an input that stays at `readHigh`: `EV_INPUT_FULL` is told to `event` |
- * | `messageTimeoutMs` | `BEV_EVENT_TIMEOUT` is told to `event`, or to the view |
- * | `writeHigh` | `write()` gives false, and reading is suspended until the output has drained |
- * | `maxLine` | `EV_LINE_TOO_LONG` is told to `event` |
- * | `maxOutputBytes` | the next write is not queued, and `ENOBUFS` is told to `event` |
- * | `idleTimeoutMs`, `readTimeoutMs`, `writeTimeoutMs` | `BEV_EVENT_TIMEOUT` is told to `event` |
- * | `handshakeTimeoutMs` | the client is let go |
- * | descriptors | accepting pauses and is tried again; told to `error` once |
+ * | `stallTimeoutMs` | if the input stays at `readHigh`, `event` gets `EV_INPUT_FULL` |
+ * | `messageTimeoutMs` | `event` or the view gets `BEV_EVENT_TIMEOUT` |
+ * | `writeHigh` | `write()` returns false, and reading is suspended until the output has drained |
+ * | `maxLine` | `event` gets `EV_LINE_TOO_LONG` |
+ * | `maxOutputBytes` | the next write is not queued, and `event` gets `ENOBUFS` |
+ * | `idleTimeoutMs`, `readTimeoutMs`, `writeTimeoutMs` | `event` gets `BEV_EVENT_TIMEOUT` |
+ * | `handshakeTimeoutMs` | the connection is closed |
+ * | descriptors | accepting pauses and is tried again; `error` is called once |
  *
- * A client that is refused gets the last word that the `reject` callback gives, or else is reset. All are counted in
- * `Server.rejected`. A client that is gone before it could be accepted is none: nothing is called.
+ * A refused client gets the last message of the `reject` callback; without one it is reset. `Server.rejected` counts
+ * refused clients. For a client that has left before it could be accepted, nothing is called.
  *
- * @param options Where to listen, limits and timeouts
- * @param callbacks What to call, one object for all connections
+ * @param options The address to listen on, limits and timeouts
+ * @param callbacks The callbacks, one object for all connections
  * @returns The server
- * @throws {TypeError} When an option or a callback is of the wrong type or has an unknown name, and when there are both
- * `read` and `line`
+ * @throws {TypeError} When an option or a callback has the wrong type or an unknown name, or there are both `read` and
+ * `line`
  * @throws {RangeError} When an option is out of range
  * @throws {EventError} `EADDRINUSE`, `EADDRNOTAVAIL`, `EACCES`, …; `EV_FREED` when the base was freed
  *
  * @example
  * ```ts
  * import { serve } from "trivent";
- *
  * const server = await serve({ hostname: "127.0.0.1", port: 0 }, {
  *   read: (bev) => bev.output.addBuffer(bev.input),
  * });
@@ -232,23 +236,22 @@ function withHandshakeTimeout({ handshakeTimeoutMs, ...options }: ServeOptions):
 }
 
 /**
- * Connects: a bufferevent with both directions enabled.
+ * Connects, and makes a bufferevent with both directions enabled.
  *
- * Without an `event` callback the connection is closed gracefully when its peer has finished, and freed when it has
- * failed or timed out. With one, ending it is yours; it does not get `BEV_EVENT_CONNECTED`. What becomes of exceptions
- * stands at `serve()`.
+ * Without an `event` callback, the connection is closed gracefully when its peer has finished, and freed when it has
+ * failed or timed out. With one, you end the connection; `event` does not get `BEV_EVENT_CONNECTED`. For exceptions in
+ * callbacks see `serve()`.
  *
- * @param options Where to, limits and timeouts
- * @param callbacks What to call. `open` is called before the promise resolves, which does not wait for a promise of it
- * @returns The connection, once it is there
- * @throws {TypeError} When an option or a callback is of the wrong type or has an unknown name
+ * @param options The address, limits and timeouts
+ * @param callbacks The callbacks. `open` is called before the promise resolves; an async `open` is not awaited
+ * @returns The connection, when it is established
+ * @throws {TypeError} When an option or a callback has the wrong type or an unknown name
  * @throws {RangeError} When an option is out of range
- * @throws {EventError} `ECONNREFUSED`, `ENOTFOUND`, `ETIMEDOUT`, `ECANCELED`, …; what `open` throws at once
+ * @throws {EventError} `ECONNREFUSED`, `ENOTFOUND`, `ETIMEDOUT`, `ECANCELED`, …; the exception of `open`
  *
  * @example
  * ```ts
  * import { connect, serve } from "trivent";
- *
  * const server = await serve({ hostname: "127.0.0.1", port: 0 }, { open: (bev) => bev.write("hello\n") });
  * const client = await connect({ hostname: "127.0.0.1", port: server.port }, {
  *   read: (bev) => console.log(bev.input.toString()),
@@ -282,24 +285,25 @@ export function connect<Ctx = unknown>(
 }
 
 /**
- * Begins to connect and gives the bufferevent at once, for drivers that need an object before there is a connection.
+ * Begins to connect and returns the bufferevent at once, for drivers that need an object before the connection is
+ * established.
  *
- * What you write meanwhile is sent once the connection is there, in front of what `open` writes. `open` is called then;
- * if the attempt fails, `close` gets the reason, and what was written is dropped. `event` hears of neither. `close()`
- * waits for the connection and delivers what was written; `free()` and `reset()` give the attempt up. Views may be opened
- * at once.
+ * Bytes that you write meanwhile are sent when the connection is established, before those that `open` writes. `open`
+ * is called then. If the attempt fails, `close` gets the reason, and written bytes are dropped. `event` is called for
+ * neither. `close()` waits for the connection and delivers written bytes; `free()` and `reset()` give the attempt up.
+ * Views may be opened at once.
  *
- * @param options As of `connect()`
- * @param callbacks As of `connect()`. `close` is also called when the attempt has failed or was given up
+ * @param options The options of `connect()`
+ * @param callbacks The callbacks of `connect()`. `close` is also called if the attempt fails or is given up
  * @returns The bufferevent. It has no addresses and no input until `open` is called
- * @throws {TypeError} When an option or a callback is of the wrong type or has an unknown name
+ * @throws {TypeError} When an option or a callback has the wrong type or an unknown name
  * @throws {RangeError} When an option is out of range
- * @throws {EventError} `EV_UNSUPPORTED` when the host cannot do what an option asks for; `EV_FREED` when the base was freed
+ * @throws {EventError} `EV_UNSUPPORTED` when the runtime cannot do what an option asks for; `EV_FREED` when the base
+ * was freed
  *
  * @example
  * ```ts
  * import { connectNow, serve } from "trivent";
- *
  * const server = await serve({ hostname: "127.0.0.1", port: 0 }, {
  *   read: (bev) => bev.output.addBuffer(bev.input),
  * });

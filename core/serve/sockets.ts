@@ -1,6 +1,6 @@
 /**
- * A client in the shape of the Sockets API draft of WinterTC (https://sockets-api.proposal.wintertc.org/): two web
- * streams, and promises for what happens to the connection. Programs for `cloudflare:sockets` run on it.
+ * A client with the interface of the Sockets API draft of WinterTC (https://sockets-api.proposal.wintertc.org/): two
+ * web streams, and promises for the life of the connection. Programs for `cloudflare:sockets` run on it.
  *
  * @module
  */
@@ -35,17 +35,17 @@ import {
   type ViewStream,
 } from "../views/web_streams.ts";
 
-/** Where to connect: `example.com:80`, `[::1]:80`, or its parts. A port may be text, as in a `URL`. */
+/** The address: `example.com:80`, `[::1]:80`, or its parts. A port may be a string, as in a `URL`. */
 export type SocketsAddress = string | {
   /** A host name or a numeric address. */
   hostname: string;
   /** From 1 to 65535. */
   port: number | string;
-  /** Which kind of address a host name is looked up for; by default both. */
+  /** The family of addresses for a host name; by default both. */
   family?: "IPv4" | "IPv6" | undefined;
 };
 
-/** Options of TLS, with the names that other libraries have for `serverName`. */
+/** Options of TLS, with the names of other libraries for `serverName`. */
 export interface SocketsTlsOptions extends TlsConnectOptions {
   /** `serverName`, as `cloudflare:sockets` calls it. */
   expectedServerHostname?: string | undefined;
@@ -53,39 +53,39 @@ export interface SocketsTlsOptions extends TlsConnectOptions {
   servername?: string | undefined;
 }
 
-/** Options of {@linkcode connect} of the Sockets API. The first four are the draft's, the others ours. */
+/** Options of {@linkcode connect} of the Sockets API. The first four are those of the draft, the others are ours. */
 export interface SocketsOptions {
   /**
-   * Whether the connection has TLS: not at all, from the beginning, or from {@linkcode StreamSocket.startTls} on.
+   * Whether the connection has TLS: never, from the beginning, or from {@linkcode StreamSocket.startTls} on.
    *
    * @default {"off"}
    */
   secureTransport?: "off" | "on" | "starttls" | undefined;
   /**
-   * Whether the socket stays open when the peer has finished: else it is closed once that was read.
+   * Whether the socket stays open when the peer has finished. Otherwise it is closed when that end was read.
    *
    * @default {false}
    */
   allowHalfOpen?: boolean | undefined;
-  /** The name that the server's certificate must have, and that it is told. By default the host name. */
+  /** The name in the server's certificate, which is also sent to the server. By default the host name. */
   sni?: string | null | undefined;
-  /** What is spoken inside TLS, most wanted first. */
+  /** The application protocols (ALPN), the preferred one first. */
   alpn?: readonly string[] | undefined;
   /**
-   * How many bytes wait on our side each way, as `cloudflare:sockets` has it: `writable` is ready for more below it, and so
-   * much is received ahead of the reader. By default one chunk waits in `writable` and 64 KiB behind it, and 64 KiB are
-   * received ahead.
+   * How many bytes may wait on our side in each direction, as in `cloudflare:sockets`: `writable` is ready for more
+   * below it, and so many bytes are received ahead of the reader. By default one chunk waits in `writable` and 64 KiB
+   * behind it, and 64 KiB are received ahead.
    */
   highWaterMark?: number | bigint | undefined;
-  /** More options of TLS, such as authorities. */
+  /** Further options of TLS, such as authorities. */
   tls?: SocketsTlsOptions | undefined;
-  /** How long the attempt to connect may take, in milliseconds. */
+  /** The time limit for connecting, in milliseconds. */
   timeoutMs?: number | undefined;
   /** Aborting it before the connection is there ends the attempt. */
   signal?: AbortSignalLike | undefined;
   /** The base; by default one for each runtime, which dispatches by itself. */
   base?: EventBase | undefined;
-  /** The host, when no base is given; by default the one that the program runs on. */
+  /** The runtime, if no base is given; by default the one that the program runs on. */
   runtime?: Runtime | undefined;
 }
 
@@ -116,27 +116,27 @@ const TLS: Names<SocketsTlsOptions> = {
   servername: true,
 };
 
-/** What `opened` gives. */
+/** The value of `opened`. */
 export interface SocketsInfo {
-  /** The peer's end: `127.0.0.1:80`. */
+  /** The peer's address: `127.0.0.1:80`. */
   readonly remoteAddress: string | null;
-  /** Our end. */
+  /** Our address. */
   readonly localAddress: string | null;
-  /** What is spoken inside TLS, where the two have agreed on it. */
+  /** The application protocol (ALPN), if both have agreed on one. */
   readonly alpn: string | null;
 }
 
-/** What goes wrong with a {@linkcode StreamSocket}: a `TypeError`, as the draft has it. */
+/** A failure of a {@linkcode StreamSocket}: a `TypeError`, as in the draft. */
 export class SocketError extends TypeError {
   /** `SocketError`. */
   override readonly name: string = "SocketError";
-  /** The stable name of what went wrong, as of an `EventError`; undefined where it is a matter of how it was called. */
+  /** The stable name of the failure, as in an `EventError`; undefined for a wrong call. */
   readonly code: string | undefined;
 
   /**
    * Makes an error.
    *
-   * @param message What was tried and why it failed; `SocketError: ` is put before it
+   * @param message What was tried and why it failed; `SocketError: ` is added before it
    * @param cause What it was made from
    */
   constructor(message: string, cause?: unknown) {
@@ -187,8 +187,7 @@ const READ_HIGH = 64 * 1024;
 /**
  * A connection as two web streams. {@linkcode connect} of the Sockets API makes it.
  *
- * Nothing is lost if you do not read or write: what arrives waits with the peer, and a write waits while the peer does not
- * read.
+ * Nothing is lost if you do not read: the peer must wait. A write waits while the peer does not read.
  */
 export class StreamSocket {
   readonly #bev: SocketBufferEvent;
@@ -212,11 +211,14 @@ export class StreamSocket {
   #drops = false;
   /** The first write waits for this where `startTls()` has made the socket: it would else leave in the clear. */
   readonly #begun: Deferred<void> = new Deferred();
-  /** What arrives. Nothing is taken from the connection before it is asked for. Cancelling it drops what still arrives. */
+  /**
+   * The bytes that arrive. It takes nothing from the connection before a read asks for it. Cancelling it drops bytes
+   * that still arrive.
+   */
   readonly readable: ByteReadableStream;
   /**
-   * What is sent: bytes or texts. Closing it finishes our direction. Aborting it closes the socket; each chunk whose write
-   * has resolved is delivered, as after `close()`.
+   * The bytes to send, or strings. Closing it finishes our direction. Aborting it closes the socket; each chunk whose
+   * write has resolved is delivered, as after `close()`.
    */
   readonly writable: ByteWritableStream;
 
@@ -261,36 +263,38 @@ export class StreamSocket {
     });
   }
 
-  /** Resolves when the connection is there, its TLS handshake included; rejects with a `SocketError` when it failed. */
+  /**
+   * Resolves when the connection is established, with TLS after the handshake. Rejects with a `SocketError` if it
+   * failed.
+   */
   get opened(): Promise<SocketsInfo> {
     return this.#opened.promise;
   }
 
   /**
-   * Resolves when the socket is closed: by `close()`, by aborting `writable`, when it was reset, or when both directions are
-   * over, which without `allowHalfOpen` is when the end of what arrives was read. Resolves after `startTls()`, too. Rejects
-   * with a `SocketError` when there was no connection.
+   * Resolves when the socket is closed: by `close()`, by aborting `writable`, by a reset, or when both directions are
+   * over. Without `allowHalfOpen` they are over when the peer's end was read. It also resolves after `startTls()`.
+   * Rejects with a `SocketError` if there was no connection.
    */
   get closed(): Promise<void> {
     return this.#closed.promise;
   }
 
-  /** Whether `startTls()` was called: this socket is used up then. */
+  /** Whether `startTls()` was called. This socket cannot be used any more then. */
   get upgraded(): boolean {
     return this.#upgraded;
   }
 
-  /** Whether the connection has TLS, or could have. */
+  /** Whether the connection has TLS, or can change to it. */
   get secureTransport(): "off" | "on" | "starttls" {
     return this.#secure ? "on" : this.#options.secureTransport ?? "off";
   }
 
   /**
-   * Closes the socket. Each chunk whose write has resolved is delivered, for which an attempt to connect goes on and a slow
-   * peer gets 30 s. What has not been read is dropped. A read that waits has ended, a write that waits rejects with the
-   * reason.
+   * Closes the socket. Each chunk whose write has resolved is delivered: an attempt to connect goes on for that, and a
+   * slow peer gets 30 s. Unread bytes are dropped. A pending read ends, and a pending write rejects with the reason.
    *
-   * @param reason What `opened` rejects with, if it has not settled, and `writable`
+   * @param reason The reason for `writable`, and for `opened` if it has not settled
    * @returns `closed`
    */
   close(reason?: unknown): Promise<void> {
@@ -325,15 +329,15 @@ export class StreamSocket {
   }
 
   /**
-   * Changes the connection to TLS, after all that was written. This socket is closed by it, and its streams have ended; the
-   * connection goes on as the new one. All that came before must have been read. Before the connection is there it is
-   * changed as soon as it is; what is written to the new socket waits until then.
+   * Changes the connection to TLS, after all written bytes. This socket is then closed, and its streams have ended; the
+   * connection goes on as the new socket. All input must have been read. While connecting, the change follows as soon
+   * as the connection is established; writes to the new socket wait for that.
    *
-   * `closed` of this socket resolves soon after the call, when you have had the time to wait for the new one.
+   * `closed` of this socket resolves soon after the call, not inside it.
    *
-   * @param options More options of TLS, over those that `connect()` was given
-   * @returns The new socket; its `opened` tells of the handshake
-   * @throws {SocketError} When it has TLS already, is closed, or was not made with `secureTransport: "starttls"`, and when an
+   * @param options Further options of TLS, which replace those of `connect()`
+   * @returns The new socket; its `opened` settles after the handshake
+   * @throws {SocketError} When it has TLS already, is closed, was not made with `secureTransport: "starttls"`, or an
    * option is wrong
    */
   startTls(options: SocketsTlsOptions = {}): StreamSocket {
@@ -478,17 +482,17 @@ export class StreamSocket {
 }
 
 /**
- * Connects, in the shape of the Sockets API draft of WinterTC. The main entry exports it as `socketsConnect`.
+ * Connects, with the interface of the Sockets API draft of WinterTC. The main entry point exports it as
+ * `socketsConnect`.
  *
- * @param address Where to
- * @param options How
+ * @param address The address
+ * @param options The options
  * @returns The socket, at once; its streams can be used before it is `opened`
- * @throws {SocketError} When the address or an option is none
+ * @throws {SocketError} When the address or an option is not valid
  *
  * @example
  * ```ts
  * import { serve, socketsConnect as connect } from "trivent";
- *
  * const server = await serve({ hostname: "127.0.0.1", port: 0 }, {
  *   read: (bev) => bev.output.addBuffer(bev.input),
  * });

@@ -1,6 +1,6 @@
 /**
- * Messages out of a stream of bytes, and back: codecs for the usual ways to say where one ends. A codec keeps nothing
- * of a stream, so that one object serves every connection.
+ * Codecs: they split bytes into messages, and write messages as bytes. A codec keeps no state of a connection, so one
+ * object serves all.
  *
  * @module
  */
@@ -14,22 +14,22 @@ import { checkBoolean, checkCount, checkFunction, checkLimit, hasMethod, show } 
 import { EventError } from "../errors.ts";
 import { type Names, readOptions } from "../names.ts";
 
-/** The largest frame that a codec takes unless it is told otherwise, in bytes: 1 MiB. */
+/** The default limit of a frame, in bytes: 1 MiB. */
 export const DEFAULT_MAX_FRAME_BYTES: number = 1024 * 1024;
 
-/** What `encode` takes for a frame of type `T`: for bytes a text too, which means UTF-8. */
+/** The argument of `encode` for a frame of type `T`. For bytes a string is accepted too, as UTF-8. */
 export type FrameInput<T> = T | ([T] extends [Uint8Array] ? string : never);
 
 /**
- * Tells frames apart in a stream of bytes, and says what they mean.
+ * Splits bytes into frames and decodes them.
  *
- * `T` is the type of a frame. The codecs of this library give bytes; `mapCodec()` and codecs of your own give anything
- * but null and undefined.
+ * `T` is the type of a frame. The codecs of this library return bytes. `mapCodec()` and your own codecs may return
+ * anything except null and undefined.
  *
- * @example Packets like those of MQTT: a byte with a type, a length of up to four bytes with seven bits each, and the rest
+ * @example Packets like those of MQTT: a byte with a type, a length of up to four bytes with seven bits each, and the
+ * rest
  * ```ts
  * import { EvBuffer, EventError, type FrameCodec } from "trivent";
- *
  * interface Packet {
  *   type: number;
  *   body: Uint8Array;
@@ -69,33 +69,32 @@ export type FrameInput<T> = T | ([T] extends [Uint8Array] ? string : never);
  */
 export interface FrameCodec<T = Uint8Array> {
   /**
-   * Takes the first frame off the front.
+   * Takes the first frame from the front.
    *
-   * @param input Where the bytes of the stream are
-   * @returns The frame without what marks its end, to be kept and used as a line of `readln`; `null` when it is not
+   * @param input The buffer with the bytes
+   * @returns The frame without its prefix or delimiter. It may be kept, as a line of `readln`. `null` if it is not
    * whole
    * @throws {EventError} `EV_FRAME_TOO_LONG` (of lines `EV_LINE_TOO_LONG`) when it is over the limit, whole or not;
-   * `EV_FRAME_INVALID` when the bytes can't be a frame; nothing is taken then, unless the codec says so. `EV_FROZEN` and
-   * `EV_FREED` as `readln`
+   * `EV_FRAME_INVALID` when the bytes cannot be a frame; nothing is taken then, unless the codec says so. `EV_FROZEN`
+   * and `EV_FREED` as `readln`
    */
   decode(input: EvBuffer): T | null;
   /**
-   * Takes what is left when the stream has ended as a last frame, for those whose last frame needs no end. It is called
-   * only when something is left and `decode` has given `null`. Without it, what is left is an error: see
-   * `BufferEvent.frames()`.
+   * Takes the rest at the end of file as a last frame, if a last frame needs no terminator. It is called only if bytes
+   * are left and `decode` has returned `null`. Without it, a rest is an error: see `BufferEvent.frames()`.
    *
-   * @param input Where the bytes of the stream are
+   * @param input The buffer with the bytes
    * @returns The frame, or `null` for none
    * @throws {EventError} As `decode`
    */
   decodeEnd?(input: EvBuffer): T | null;
   /**
-   * Adds a frame at the back, so that `decode` gives it back.
+   * Adds a frame at the back, in the form that `decode` reads.
    *
-   * @param output Where to add it
-   * @param frame The frame; where frames are bytes, also a text that means UTF-8. It is copied
-   * @throws {TypeError} When it is of another type
-   * @throws {RangeError} When it can't be told apart in this way: it is too long, or has a delimiter in it
+   * @param output The buffer to add it to
+   * @param frame The frame; if frames are bytes, also a string as UTF-8. It is copied
+   * @throws {TypeError} When it has another type
+   * @throws {RangeError} When the frame is too long, or contains a delimiter
    * @throws {EventError} `EV_FROZEN` and `EV_FREED` as `add`
    */
   encode(output: EvBuffer, frame: FrameInput<T>): void;
@@ -104,7 +103,7 @@ export interface FrameCodec<T = Uint8Array> {
 /** A limit for frames. */
 export interface FrameOptions {
   /**
-   * The largest frame, in bytes without what marks its end.
+   * The largest frame, in bytes without its prefix or delimiter.
    *
    * @default {1_048_576}
    */
@@ -113,9 +112,9 @@ export interface FrameOptions {
 
 const FRAME_OPTIONS: Names<FrameOptions> = { maxBytes: true };
 
-/** How long a frame is said to be. */
+/** The form of the length of a frame. */
 export interface LengthPrefixOptions extends FrameOptions {
-  /** How many bytes the length takes. */
+  /** The number of bytes of the length. */
   prefixBytes: 1 | 2 | 3 | 4 | 8;
   /**
    * Whether the least significant byte comes first.
@@ -124,7 +123,7 @@ export interface LengthPrefixOptions extends FrameOptions {
    */
   littleEndian?: boolean | undefined;
   /**
-   * Whether the length counts the bytes of the prefix too, as in PostgreSQL. `maxBytes` never does.
+   * Whether the length includes the bytes of the prefix, as in PostgreSQL. `maxBytes` never includes them.
    *
    * @default {false}
    */
@@ -139,19 +138,19 @@ const LENGTH_PREFIX_OPTIONS: Names<LengthPrefixOptions> = {
 };
 
 /**
- * Frames that end with a delimiter.
+ * Makes a codec for frames that end with a delimiter.
  *
- * A frame that comes in pieces is searched once. O(bytes) to encode: a frame may not have the delimiter in it.
+ * A frame that arrives in pieces is searched once. Encoding takes O(bytes), because a frame must not contain the
+ * delimiter.
  *
- * @param delimiter What ends each frame: bytes, or a text that means UTF-8
- * @param options A limit
+ * @param delimiter The delimiter: bytes, or a string as UTF-8
+ * @param options The limit
  * @returns The codec
  * @throws {TypeError} When the delimiter is neither a `Uint8Array` nor a string
  * @throws {RangeError} When it is empty, or the limit is negative or fractional
  * @example
  * ```ts
  * import { delimited, EvBuffer } from "trivent";
- *
  * const codec = delimited("--");
  * const buffer = new EvBuffer();
  * buffer.add("one--two-");
@@ -190,16 +189,15 @@ export function delimited(delimiter: Uint8Array | string, options: FrameOptions 
 }
 
 /**
- * Frames that all have the same length.
+ * Makes a codec for frames that all have the same length.
  *
- * @param bytes How long each frame is, in bytes
+ * @param bytes The length of a frame, in bytes
  * @returns The codec
- * @throws {TypeError} When it is no number
+ * @throws {TypeError} When it is not a number
  * @throws {RangeError} When it is negative, fractional or 0
  * @example
  * ```ts
  * import { EvBuffer, fixedLength } from "trivent";
- *
  * const codec = fixedLength(3);
  * const buffer = new EvBuffer();
  * buffer.add("abcde");
@@ -227,17 +225,16 @@ export function fixedLength(bytes: number): FrameCodec {
 }
 
 /**
- * Frames with their length before them, as an unsigned integer of 1, 2, 3, 4 or 8 bytes.
+ * Makes a codec for frames with their length before them, as an unsigned integer of 1, 2, 3, 4 or 8 bytes.
  *
- * @param options How the length is written, and a limit
- * @returns The codec. With `includesPrefix`, its `decode` throws `EV_FRAME_INVALID` when the length is less than that of
- * the prefix
+ * @param options The form of the length, and the limit
+ * @returns The codec. With `includesPrefix`, its `decode` throws `EV_FRAME_INVALID` when the length is less than that
+ * of the prefix
  * @throws {TypeError} When an option is of the wrong type
  * @throws {RangeError} When the prefix is not of 1, 2, 3, 4 or 8 bytes, or the limit is negative or fractional
  * @example
  * ```ts
  * import { EvBuffer, lengthPrefixed } from "trivent";
- *
  * const codec = lengthPrefixed({ prefixBytes: 2 });
  * const buffer = new EvBuffer();
  * codec.encode(buffer, "abc");
@@ -286,16 +283,15 @@ export function lengthPrefixed(options: LengthPrefixOptions): FrameCodec {
 }
 
 /**
- * Frames with their length before them as a varint: seven bits in a byte, the least significant first, and the high bit
- * set in all bytes but the last (as in Protocol Buffers).
+ * Makes a codec for frames with their length before them as a varint: seven bits in a byte, the least significant
+ * first, and the high bit set in all bytes except the last (as in Protocol Buffers).
  *
- * @param options A limit
- * @returns The codec; its `decode` throws `EV_FRAME_INVALID` when a length takes more than ten bytes
+ * @param options The limit
+ * @returns The codec; its `decode` throws `EV_FRAME_INVALID` when a length has more than ten bytes
  * @throws {RangeError} When the limit is negative or fractional
  * @example
  * ```ts
  * import { EvBuffer, varintPrefixed } from "trivent";
- *
  * const codec = varintPrefixed();
  * const buffer = new EvBuffer();
  * codec.encode(buffer, new Uint8Array(300));
@@ -333,18 +329,17 @@ export function varintPrefixed(options: FrameOptions = {}): FrameCodec {
 }
 
 /**
- * A codec whose frames mean something: values of a type of yours, made from the frames of another codec.
+ * Makes a codec for values of your own type from another codec.
  *
- * @param codec Tells the frames apart
- * @param decode Makes a value of a frame. What it throws becomes `EV_FRAME_INVALID`, with it as the cause; the frame is
- * taken nevertheless, so that a view can go on behind it: ask it for the next one. It may not give null or undefined
- * @param encode Makes a frame of a value. What it throws goes to the one who writes
- * @returns The codec, with the limits of the other one
- * @throws {TypeError} When an argument is of the wrong type
+ * @param codec The codec for the frames
+ * @param decode Makes a value of a frame. If it throws, the error is `EV_FRAME_INVALID` with the exception as its
+ * cause. The frame is taken all the same, so a view can go on with the next one. It must not return null or undefined
+ * @param encode Makes a frame of a value. Its exceptions go to the caller of `encode`
+ * @returns The codec, with the limits of the other codec
+ * @throws {TypeError} When an argument has the wrong type
  * @example
  * ```ts
  * import { EvBuffer, lengthPrefixed, mapCodec } from "trivent";
- *
  * interface Position {
  *   x: number;
  *   y: number;

@@ -1,5 +1,5 @@
 /**
- * What a view can take off the front of an input: chunks, lines, frames.
+ * What a view can take from an input: chunks, lines, frames.
  *
  * @module
  */
@@ -19,7 +19,7 @@ import { type Lens, View, type ViewOptions } from "./views.ts";
 /** Options of `BufferEvent.lines()`. */
 export interface LineViewOptions extends LineOptions, ViewOptions {
   /**
-   * Whether lines are strings, decoded as UTF-8, rather than bytes.
+   * Whether lines are strings, decoded as UTF-8, in place of bytes.
    *
    * @default {false}
    */
@@ -56,8 +56,8 @@ export function viewLines(core: BevCore, options: LineViewOptions): View<Uint8Ar
 /** Options of `BufferEvent.frames()`. */
 export interface FrameViewOptions extends ViewOptions {
   /**
-   * How many bytes may wait without making a frame, in bytes; then the view rejects with `EV_FRAME_TOO_LONG`. The codecs of
-   * this library have limits of their own, and this one only when it is given.
+   * How many bytes may wait without being a whole frame; then the view rejects with `EV_FRAME_TOO_LONG`. Codecs of this
+   * library have their own limits; for them this option has no default.
    *
    * @default {1_048_576}
    */

@@ -12,14 +12,14 @@ import { type Names, readOptions } from "../names.ts";
 import { bounded } from "./bounded.ts";
 import type { FrameCodec } from "./frames.ts";
 
-/** The longest line that is taken unless something else is said, in bytes: 64 KiB. */
+/** The default limit of a line, in bytes: 64 KiB. */
 export const DEFAULT_MAX_LINE_BYTES: number = 64 * 1024;
 
-/** What a line is. */
+/** The line end and the limit. */
 export interface LineOptions {
   /**
-   * The end-of-line style: one of the `EVBUFFER_EOL` constants. With `EVBUFFER_EOL_ANY` an empty line can't be told,
-   * and a CR LF that comes in two pieces ends two lines: that is what the style says.
+   * The end-of-line style: one of the `EVBUFFER_EOL` constants. With `EVBUFFER_EOL_ANY` there are no empty lines, and a
+   * CR LF that arrives in two pieces ends two lines.
    *
    * @default {EVBUFFER_EOL_CRLF}
    */
@@ -35,19 +35,18 @@ export interface LineOptions {
 const LINE_OPTIONS: Names<LineOptions> = { eol: true, maxBytes: true };
 
 /**
- * Lines: each frame ends with a line terminator. What it writes is LF for `EVBUFFER_EOL_LF` and `EVBUFFER_EOL_ANY`, a
- * zero byte for `EVBUFFER_EOL_NUL`, else CR LF.
+ * Makes a codec for lines. It writes LF for `EVBUFFER_EOL_LF` and `EVBUFFER_EOL_ANY`, a zero byte for
+ * `EVBUFFER_EOL_NUL`, otherwise CR LF.
  *
  * libevent: `evbuffer_readln`
  *
- * @param options The style, and a limit
+ * @param options The style and the limit
  * @returns The codec; its `decode` throws `EV_LINE_TOO_LONG`. A last line without a terminator is a line
- * @throws {TypeError} When an option is no number
+ * @throws {TypeError} When an option is not a number
  * @throws {RangeError} When the style is unknown, or the limit is negative or fractional
  * @example
  * ```ts
  * import { EvBuffer, lineCodec } from "trivent";
- *
  * const codec = lineCodec({ maxBytes: 1000 });
  * const buffer = new EvBuffer();
  * codec.encode(buffer, "QUIT");

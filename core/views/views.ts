@@ -1,5 +1,5 @@
 /**
- * Views of what a bufferevent receives, for those who would rather wait than be called back: chunks, lines, frames.
+ * Views of a bufferevent's input, for programs that prefer `await` to callbacks: chunks, lines, frames.
  *
  * @module
  */
@@ -14,14 +14,14 @@ import { type End, type Reader, takeOver, viewsOf } from "./takeover.ts";
 
 /** Options of every view. */
 export interface ViewOptions {
-  /** Aborting it ends the view, which rejects with the reason; the bytes stay in `input`. */
+  /** Aborting it ends the view, which rejects with the reason. The bytes stay in `input`. */
   signal?: AbortSignalLike | undefined;
 }
 
-/** The high watermark of reading while a view is open, where none is set. */
+/** The high watermark of reading while a view is open, if none is set. */
 const DEFAULT_HIGH = 64 * 1024;
 
-/** A way to look at what arrives: takes something off the front, or gives null when there is too little. */
+/** What a view takes from the input: the next item, or null if there is too little. */
 export interface Lens<T> {
   /** The most bytes that may wait while there is too little, where `decode` has no limit of its own. */
   readonly maxBytes: number;
@@ -36,8 +36,8 @@ const OPEN = 1;
 const OVER = 2;
 
 /**
- * For streams: asks a view for the next one, and gives it to `give` in the very call that takes it, so that it can't be
- * left in between. False when the view is over.
+ * For streams: asks a view for the next one, and gives it to `give` in the very call that takes it, so that it cannot
+ * be left in between. False when the view is over.
  */
 export function feedFrom<T>(view: View<T>, give: (value: T) => void): Promise<boolean> {
   return feed(view, give);
@@ -47,10 +47,10 @@ export function feedFrom<T>(view: View<T>, give: (value: T) => void): Promise<bo
 let feed: <T>(view: View<T>, give: (value: T) => void) => Promise<boolean>;
 
 /**
- * What arrives on a bufferevent, one after the other. `BufferEvent.lines()` says what it does at the end and on errors,
- * and what becomes of the callbacks meanwhile.
+ * The items of a bufferevent's input, one after the other. `BufferEvent.lines()` has the rules about the end, errors
+ * and callbacks.
  *
- * It can be iterated once. `next()` may be called before the last one has settled; they settle in order.
+ * It can be iterated once. `next()` may be called before the last call has settled; the calls settle in order.
  */
 export class View<T> implements AsyncIterableIterator<T> {
   readonly #core: BevCore;
@@ -98,7 +98,7 @@ export class View<T> implements AsyncIterableIterator<T> {
     this.#wake?.();
   };
 
-  /** Made by the methods of `BufferEvent`. */
+  /** Only the methods of `BufferEvent` call it. */
   constructor(core: object, lens: object, signal: AbortSignalLike | undefined) {
     this.#core = checkInner(core, BevCore, "View", "a method of BufferEvent, such as lines(),");
     this.#lens = lens as Lens<T>;
@@ -106,17 +106,17 @@ export class View<T> implements AsyncIterableIterator<T> {
     feed ??= (view, give) => view.#feed(give);
   }
 
-  /** Gives itself. */
+  /** Returns itself. */
   [Symbol.asyncIterator](): this {
     return this;
   }
 
   /**
-   * Opens the view now, and not when the first one is asked for: for who has to wait for something else before, while
-   * the end of the connection would go to the callbacks.
+   * Opens the view now, not with the first `next()`. Call it if you must wait for something else first; otherwise the
+   * end of the connection would go to the callbacks.
    *
    * @returns Itself
-   * @throws {EventError} `EV_BUSY` when another view is open or there is a filter above; `EV_FREED`
+   * @throws {EventError} `EV_BUSY` when another view is open or a filter is above; `EV_FREED`
    */
   open(): this {
     this.#open();
@@ -124,10 +124,10 @@ export class View<T> implements AsyncIterableIterator<T> {
   }
 
   /**
-   * Gives the next one, and opens the view if it is the first.
+   * Returns the next item. The first call opens the view.
    *
-   * @returns What there is, or that it is over
-   * @throws {EventError} `EV_BUSY` when another view is open or there is a filter above; why it ended, once: see
+   * @returns The item, or the end
+   * @throws {EventError} `EV_BUSY` when another view is open or a filter is above; the reason of the end, once: see
    * `BufferEvent.lines()`
    */
   next(): Promise<IteratorResult<T, undefined>> {
@@ -142,9 +142,10 @@ export class View<T> implements AsyncIterableIterator<T> {
   }
 
   /**
-   * Leaves the view, as `break` does: what was not given stays in `input`, and the callbacks that were set are back.
+   * Leaves the view, as `break` does. The bytes that it has not returned stay in `input`, and your callbacks are called
+   * again.
    *
-   * @returns That it is over
+   * @returns The end
    */
   return(): Promise<IteratorResult<T, undefined>> {
     this.#leave();
@@ -159,16 +160,16 @@ export class View<T> implements AsyncIterableIterator<T> {
   }
 
   /**
-   * The same in batches: all that is there when you look, without a promise for each.
+   * The same items in batches: all items that have arrived, with one promise for each batch.
    *
-   * A batch takes from `input` while you iterate it, and is used up with the next. It may be empty, when what has arrived
-   * is no whole one yet. Use it up, or leave: a batch that nobody iterates is offered again at once.
+   * A batch takes items from `input` while you iterate it, and is no longer valid after the next one. It may be empty
+   * if no whole item has arrived. Iterate each batch to its end, or leave: a batch that nobody iterates is offered
+   * again at once.
    *
    * @returns The batches
    * @example
    * ```ts
    * import { bufferEventPair, EventBase } from "trivent";
-   *
    * const base = new EventBase();
    * const [near, far] = bufferEventPair(base);
    * far.write("one\r\ntwo\r\nthree");

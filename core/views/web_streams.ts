@@ -1,6 +1,6 @@
 /**
- * Web streams over a bufferevent. The core knows only the shape of what it needs of them; types and classes are the
- * host's own where it has them.
+ * Web streams over a bufferevent. The core declares only the parts that it needs; types and classes are the runtime's
+ * own if it has them.
  *
  * @module
  */
@@ -16,13 +16,13 @@ import { type Takeover, takeOver, type Writer } from "./takeover.ts";
 import { viewChunks } from "./lenses.ts";
 import { feedFrom, type View } from "./views.ts";
 
-/** As much of a `ReadableStream` of bytes as everyone uses. */
+/** The common part of a `ReadableStream` of bytes. */
 export interface ByteReadable {
   /** Whether a reader has it. */
   readonly locked: boolean;
-  /** Ends it; what has not been read stays in the input. */
+  /** Ends it. Unread bytes stay in the input. */
   cancel(reason?: unknown): Promise<void>;
-  /** Gives a reader. */
+  /** Returns a reader. */
   getReader(): {
     read(): Promise<{ done: false; value: Uint8Array } | { done: true; value?: Uint8Array | undefined }>;
     cancel(reason?: unknown): Promise<void>;
@@ -31,18 +31,18 @@ export interface ByteReadable {
   };
 }
 
-/** What a `ByteWritable` takes: text, which is sent as UTF-8, or bytes in any kind of view or buffer. */
+/** A chunk of a `ByteWritable`: a string, which is sent as UTF-8, or bytes in any kind of view or buffer. */
 export type ByteChunk = string | ArrayBufferView | ArrayBufferLike;
 
-/** As much of a `WritableStream` of bytes and texts as everyone uses. */
+/** The common part of a `WritableStream` of bytes and strings. */
 export interface ByteWritable {
   /** Whether a writer has it. */
   readonly locked: boolean;
-  /** Ends the connection at once, behind the chunks whose write has resolved. */
+  /** Ends the connection, after the chunks whose write has resolved. */
   abort(reason?: unknown): Promise<void>;
   /** Finishes our direction. */
   close(): Promise<void>;
-  /** Gives a writer. */
+  /** Returns a writer. */
   getWriter(): {
     write(chunk: ByteChunk): Promise<void>;
     close(): Promise<void>;
@@ -54,12 +54,12 @@ export interface ByteWritable {
   };
 }
 
-/** A `ReadableStream<Uint8Array>`: the host's own type where its types are known. */
+/** A `ReadableStream<Uint8Array>`: the runtime's own type if its types are known. */
 export type ByteReadableStream = typeof globalThis extends { ReadableStream: { prototype: infer Stream } }
   ? ByteReadable & Stream
   : ByteReadable;
 
-/** A `WritableStream<ByteChunk>`: the host's own type where its types are known. */
+/** A `WritableStream<ByteChunk>`: the runtime's own type if its types are known. */
 export type ByteWritableStream = typeof globalThis extends { WritableStream: { prototype: infer Stream } }
   ? ByteWritable & Stream
   : ByteWritable;
