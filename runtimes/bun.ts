@@ -30,8 +30,7 @@ import { checkVersion, isAtLeast } from "./shared/versions.ts";
 import { bindPath, SocketFile } from "./shared/socket_file.ts";
 import type { BunListener } from "./types/bun.ts";
 import { BunListenerBinding } from "./bun/listener.ts";
-import { BunTransport, FEW, HANDLERS } from "./bun/transport.ts";
-import { CLOSED } from "./bun/transport_state.ts";
+import { BunTransport, CLOSED, FEW, HANDLERS } from "./bun/transport.ts";
 
 /** A poll of Bun's takes so many events from the system; those of further sockets come with the next poll. */
 const POLL_EVENTS = 1024;

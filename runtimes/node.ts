@@ -26,8 +26,7 @@ import { secureContext } from "./shared/node_tls.ts";
 import { tlsSettings } from "./shared/tls.ts";
 import { checkVersion, isAtLeast, takes } from "./shared/versions.ts";
 import { acceptWithOnread, NodeListener, onConnection, type OurServer } from "./node/listener.ts";
-import { CONNECTING } from "./node/transport_state.ts";
-import { NodeTransport, onConnect, onread, OURS, type OurSocket } from "./node/transport.ts";
+import { CONNECTING, NodeTransport, onConnect, onread, OURS, type OurSocket } from "./node/transport.ts";
 
 /** libuv says EACCES of a path whose directory is not there, as Windows does: see uv_pipe_bind2() in its pipe.c. */
 function missing(path: string | undefined, reason: unknown): string | undefined {

@@ -11,7 +11,7 @@ import { type AbortSignalLike, checkRuntime, defaultRuntime } from "../runtime.t
 import type { ConnectOptions, DatagramOptions } from "../runtime.ts";
 import type { ListenOptions, Runtime } from "../runtime.ts";
 import { DatagramSocket } from "./datagram_socket.ts";
-import { Socket, socketOf, streamOf } from "./socket.ts";
+import { connectionOf, Socket, socketOf } from "./socket.ts";
 import { ListeningSocket } from "./listening_socket.ts";
 import { isPollable, type Pollable, sourceOf } from "./pollable.ts";
 import { setDefer } from "../buffer/callbacks.ts";
@@ -531,7 +531,7 @@ export class EventBase {
    * @throws {RangeError} When the address is not valid
    */
   connectOverlapped(address: ConnectOptions, ov: Overlapped): Socket {
-    return socketOf(operationOf(ov).connect(() => streamOf(this.connect(address))));
+    return socketOf(operationOf(ov).connect(() => connectionOf(this.connect(address))));
   }
 
   /**

@@ -114,8 +114,8 @@ export class ConnListener {
     this.#event = new AcceptEvent(base, this.#acceptor, () => this.#accept());
     this.#overflow = new Deferred(loopOf(base), () => this.#errorCallback?.(this, this.#acceptor.overflow()));
     this.#excess = {
-      onExcess: (stream, first): void => {
-        stream.dismiss();
+      onExcess: (connection, first): void => {
+        connection.dismiss();
         if (first && !loopOf(base).freed) this.#overflow.schedule();
       },
     };
@@ -284,16 +284,16 @@ export class ConnListener {
   /** Accepts all connections that wait, one after the other (rule N3). */
   #accept(): void {
     while (this.#enabled && this.#callback !== null && !this.#acceptor.closed) {
-      let stream: ReturnType<Acceptor["accept"]>;
+      let connection: ReturnType<Acceptor["accept"]>;
       try {
-        stream = this.#acceptor.accept();
+        connection = this.#acceptor.accept();
       } catch (error) {
         this.#errorCallback?.(this, toEventError("accept a connection", error));
         return;
       }
-      if (stream === EAGAIN) return;
+      if (connection === EAGAIN) return;
       this.#event.loop.forgetClock();
-      this.#callback(this, socketOf(stream), stream.remote ?? { path: "" });
+      this.#callback(this, socketOf(connection), connection.remote ?? { path: "" });
     }
   }
 

@@ -106,8 +106,8 @@ export class ListeningSocket extends Pollable {
    * `EBADF` after `close()`
    */
   accept(): Socket | typeof EAGAIN {
-    const stream = this.#acceptor.accept();
-    return typeof stream === "number" ? EAGAIN : socketOf(stream);
+    const connection = this.#acceptor.accept();
+    return typeof connection === "number" ? EAGAIN : socketOf(connection);
   }
 
   /**

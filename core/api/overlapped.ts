@@ -82,8 +82,8 @@ export class Overlapped {
 
   /** After a completed accept, the socket of the connection, with both addresses; you must close it. Otherwise null. */
   get socket(): Socket | null {
-    const { stream } = this.#operation;
-    return stream === null ? null : socketOf(stream);
+    const { connection } = this.#operation;
+    return connection === null ? null : socketOf(connection);
   }
 
   /**

@@ -7,7 +7,7 @@ import { type Names, readOptions } from "../names.ts";
 import type { ReadinessObserver, Source } from "../loop/source.ts";
 import { defaultRuntime } from "../runtime.ts";
 import { checkPollable, type Pollable, sourceOf } from "./pollable.ts";
-import { Stream } from "../socket/stream.ts";
+import { Connection } from "../socket/connection.ts";
 import { checkWait, type WaitOptions, WaitQueue } from "../poll/wait.ts";
 
 /** The sockets for `select()`. POSIX: the three `fd_set`s of `select`. */
@@ -107,5 +107,5 @@ function setOf(name: string, set: Iterable<Pollable> = []): Set<Pollable> {
 }
 
 function hasFailed(source: Source): boolean {
-  return source instanceof Stream && source.error !== null && !source.closed;
+  return source instanceof Connection && source.error !== null && !source.closed;
 }

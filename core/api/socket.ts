@@ -8,17 +8,17 @@ import { toBytes } from "../buffer/utf8.ts";
 import type { Address, ConnectOptions, Runtime } from "../runtime.ts";
 import { operationOf, type Overlapped } from "./overlapped.ts";
 import type { TlsInfo } from "../tls.ts";
-import { connectStream } from "../socket/connector.ts";
+import { openConnection } from "../socket/connector.ts";
 import { Pollable } from "./pollable.ts";
-import { Stream } from "../socket/stream.ts";
+import { Connection } from "../socket/connection.ts";
 
 /** For the core: the connection behind a socket. */
-export function streamOf(socket: Socket): Stream {
+export function connectionOf(socket: Socket): Connection {
   return behind(socket);
 }
 
 /** Set by the first Socket: see `Pollable`. */
-let behind: (socket: Socket) => Stream = refuse;
+let behind: (socket: Socket) => Connection = refuse;
 
 function refuse(socket: unknown): never {
   throw new TypeError(`Cannot use a socket: not a Socket: received ${show(socket)}`);
@@ -44,16 +44,16 @@ function refuse(socket: unknown): never {
  * ```
  */
 export class Socket extends Pollable {
-  readonly #stream: Stream;
+  readonly #connection: Connection;
 
-  private constructor(stream: Stream) {
-    super(checkInner(stream, Stream, "Socket", "EventBase.connect()"));
+  private constructor(connection: Connection) {
+    super(checkInner(connection, Connection, "Socket", "EventBase.connect()"));
     if (behind === refuse) {
-      behind = (socket: Socket): Stream =>
-        typeof socket === "object" && socket !== null && #stream in socket ? socket.#stream : refuse(socket);
+      behind = (socket: Socket): Connection =>
+        typeof socket === "object" && socket !== null && #connection in socket ? socket.#connection : refuse(socket);
     }
-    this.#stream = stream;
-    stream.face = this;
+    this.#connection = connection;
+    connection.face = this;
   }
 
   /**
@@ -66,7 +66,7 @@ export class Socket extends Pollable {
    * @throws {EventError} `EV_UNSUPPORTED` when the runtime lacks what an option needs
    */
   static connect(runtime: Runtime, options: ConnectOptions): Socket {
-    return socketOf(connectStream(runtime, options));
+    return socketOf(openConnection(runtime, options));
   }
 
   /**
@@ -82,7 +82,7 @@ export class Socket extends Pollable {
   recv(into: Uint8Array): number {
     checkBytes("recv", "the target", into);
     if (into.length === 0) throw new RangeError("Cannot recv: no room: received an empty Uint8Array");
-    return this.#stream.receive(into);
+    return this.#connection.receive(into);
   }
 
   /**
@@ -98,7 +98,7 @@ export class Socket extends Pollable {
    */
   recvBuffer(into: EvBuffer, maxBytes: number = Number.MAX_SAFE_INTEGER): number {
     checkBuffer("recvBuffer", into, maxBytes);
-    return this.#stream.receiveBuffer(into, maxBytes);
+    return this.#connection.receiveBuffer(into, maxBytes);
   }
 
   /**
@@ -113,7 +113,7 @@ export class Socket extends Pollable {
    * @throws {EventError} The failure of the connection; `EPIPE` after `shutdown()`; `EBADF` after `close()`
    */
   send(data: Uint8Array | string): number {
-    return this.#stream.send(toBytes("send", "the data", data));
+    return this.#connection.send(toBytes("send", "the data", data));
   }
 
   /**
@@ -129,7 +129,7 @@ export class Socket extends Pollable {
    */
   sendBuffer(from: EvBuffer, maxBytes: number = Number.MAX_SAFE_INTEGER): number {
     checkBuffer("sendBuffer", from, maxBytes);
-    return this.#stream.sendBuffer(from, maxBytes);
+    return this.#connection.sendBuffer(from, maxBytes);
   }
 
   /**
@@ -144,7 +144,7 @@ export class Socket extends Pollable {
    * @throws {RangeError} When the buffer is empty
    */
   recvOverlapped(buffer: Uint8Array, ov: Overlapped): void {
-    operationOf(ov).receive(this.#stream, buffer);
+    operationOf(ov).receive(this.#connection, buffer);
   }
 
   /**
@@ -158,7 +158,7 @@ export class Socket extends Pollable {
    * the operation
    */
   sendOverlapped(buffer: Uint8Array, ov: Overlapped): void {
-    operationOf(ov).send(this.#stream, buffer);
+    operationOf(ov).send(this.#connection, buffer);
   }
 
   /**
@@ -166,22 +166,22 @@ export class Socket extends Pollable {
    * ended.
    */
   get connected(): boolean {
-    return this.#stream.connected;
+    return this.#connection.connected;
   }
 
   /** Why the connection failed, or null. */
   get error(): EventError | null {
-    return this.#stream.error;
+    return this.#connection.error;
   }
 
   /** Our address; undefined until connected. libevent: `getsockname`. */
   get localAddress(): Address | undefined {
-    return this.#stream.local;
+    return this.#connection.local;
   }
 
   /** The peer's address; undefined until connected. libevent: `getpeername`. */
   get remoteAddress(): Address | undefined {
-    return this.#stream.remote;
+    return this.#connection.remote;
   }
 
   /**
@@ -189,7 +189,7 @@ export class Socket extends Pollable {
    * `bufferevent_openssl_get_ssl`, and OpenSSL's functions for it.
    */
   get tls(): TlsInfo | undefined {
-    return this.#stream.binding?.tls;
+    return this.#connection.binding?.tls;
   }
 
   /**
@@ -197,7 +197,7 @@ export class Socket extends Pollable {
    * `shutdown(SHUT_WR)`.
    */
   shutdown(): void {
-    this.#stream.shutdown();
+    this.#connection.shutdown();
   }
 
   /**
@@ -205,7 +205,7 @@ export class Socket extends Pollable {
    * second call does nothing. libevent: `evutil_closesocket`.
    */
   close(): void {
-    this.#stream.close();
+    this.#connection.close();
   }
 
   /**
@@ -213,7 +213,7 @@ export class Socket extends Pollable {
    * `SO_LINGER` 0.
    */
   reset(): void {
-    this.#stream.reset();
+    this.#connection.reset();
   }
 
   /**
@@ -222,7 +222,7 @@ export class Socket extends Pollable {
    */
   setNoDelay(on: boolean = true): void {
     checkBoolean("set TCP_NODELAY", "the setting", on);
-    this.#stream.binding?.setNoDelay(on);
+    this.#connection.binding?.setNoDelay(on);
   }
 
   /**
@@ -237,17 +237,17 @@ export class Socket extends Pollable {
     if (checkDuration("set keep-alive", "delayMs", delayMs) > LONGEST_DELAY_MS) {
       throw new RangeError(`Cannot set keep-alive: delayMs is above ${LONGEST_DELAY_MS}: received ${delayMs}`);
     }
-    this.#stream.binding?.setKeepAlive(on, delayMs);
+    this.#connection.binding?.setKeepAlive(on, delayMs);
   }
 
   /** Makes the socket keep the process alive, which is the default. */
   ref(): void {
-    this.#stream.hold(true);
+    this.#connection.hold(true);
   }
 
   /** Lets the process end although the socket is open. */
   unref(): void {
-    this.#stream.hold(false);
+    this.#connection.hold(false);
   }
 
   /** As `close()`. */
@@ -267,7 +267,7 @@ function checkBuffer(call: string, buffer: EvBuffer, maxBytes: number): void {
 }
 
 /** For the core: the socket of a connection. */
-export function socketOf(stream: Stream): Socket {
-  const Face = Socket as unknown as new (stream: Stream) => Socket;
-  return (stream.face as Socket | null) ?? new Face(stream);
+export function socketOf(connection: Connection): Socket {
+  const Face = Socket as unknown as new (connection: Connection) => Socket;
+  return (connection.face as Socket | null) ?? new Face(connection);
 }

@@ -5,8 +5,8 @@ import { type EventBase, loopOf } from "./event_base.ts";
 import { readOptions } from "../names.ts";
 import { type Address, CONNECT_OPTIONS, type ConnectOptions } from "../runtime.ts";
 import type { StartTlsOptions, TlsInfo } from "../tls.ts";
-import { connectStream } from "../socket/connector.ts";
-import { type Socket, socketOf, streamOf } from "./socket.ts";
+import { openConnection } from "../socket/connector.ts";
+import { connectionOf, type Socket, socketOf } from "./socket.ts";
 import { BufferEvent, checkOptions, coreOf } from "./bufferevent.ts";
 import { SocketCore } from "../bufferevent/socket_core.ts";
 
@@ -46,7 +46,7 @@ export class SocketBufferEvent<Ctx = unknown> extends BufferEvent<Ctx> {
    */
   constructor(base: EventBase, socket: Socket | null, options: number = 0) {
     checkOptions(options);
-    super(new SocketCore(loopOf(base), socket === null ? null : streamOf(socket), options));
+    super(new SocketCore(loopOf(base), socket === null ? null : connectionOf(socket), options));
   }
 
   /**
@@ -68,11 +68,11 @@ export class SocketBufferEvent<Ctx = unknown> extends BufferEvent<Ctx> {
     if (core.connecting) {
       throw new EventError("Cannot connect: an attempt is under way", { code: "EALREADY", syscall: "connect" });
     }
-    if (core.stream !== null && !core.stream.gone) {
+    if (core.connection !== null && !core.connection.gone) {
       throw new EventError("Cannot connect: the bufferevent has a connection", { code: "EISCONN", syscall: "connect" });
     }
-    core.setStream(
-      connectStream(
+    core.setConnection(
+      openConnection(
         this.base.runtime,
         options === undefined ? address : { ...connectOptions(address), ...connectOptions(options) },
       ),
@@ -118,8 +118,8 @@ export class SocketBufferEvent<Ctx = unknown> extends BufferEvent<Ctx> {
 
   /** The socket, or null. libevent: `bufferevent_getfd`. */
   get socket(): Socket | null {
-    const { stream } = socketCoreOf(this);
-    return stream === null ? null : socketOf(stream);
+    const { connection } = socketCoreOf(this);
+    return connection === null ? null : socketOf(connection);
   }
 
   /**
@@ -128,7 +128,7 @@ export class SocketBufferEvent<Ctx = unknown> extends BufferEvent<Ctx> {
    * @param socket The socket, or null. With null, timeouts stop until a direction is enabled again
    */
   setSocket(socket: Socket | null): void {
-    socketCoreOf(this).setStream(socket === null ? null : streamOf(socket));
+    socketCoreOf(this).setConnection(socket === null ? null : connectionOf(socket));
   }
 
   /** Ends at once, with a RST if `capabilities.reset`, and frees. Output that has not left is lost. */

@@ -7,6 +7,7 @@
 import { plain, stateError } from "../checks.ts";
 import type { EventError } from "../errors.ts";
 import {
+  carve,
   checkThere,
   Chunk,
   COUNTED,
@@ -15,13 +16,16 @@ import {
   handOut,
   HOSTS,
   isThere,
+  LARGE_BYTES,
   LENT,
   ON_LOAN,
+  pool,
+  refill,
   releasesWait,
   runReleases,
   shareChunk,
+  type Slab,
 } from "./chunk.ts";
-import { carve, LARGE_BYTES, pool, refill, type Slab } from "./slab.ts";
 import { encodeUtf8, writeUtf8 } from "./utf8.ts";
 import { view } from "../bytes.ts";
 import { appendToSpare, type Reservation } from "./reserve.ts";

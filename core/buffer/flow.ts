@@ -3,7 +3,19 @@
  * is frozen: that is the user's word, and the owner of a buffer froze it against the user.
  */
 
-import { checkThere, Chunk, expose, HOSTS, isThere, LENT, ON_LOAN, replaceMemory } from "./chunk.ts";
+import {
+  carve,
+  checkThere,
+  Chunk,
+  expose,
+  HOSTS,
+  isThere,
+  LARGE_BYTES,
+  LENT,
+  ON_LOAN,
+  pool,
+  replaceMemory,
+} from "./chunk.ts";
 import {
   adoptBack,
   appendCopy,
@@ -21,7 +33,6 @@ import {
 } from "./chain.ts";
 import { part, view } from "../bytes.ts";
 import type { Loan } from "../loan.ts";
-import { carve, LARGE_BYTES, pool } from "./slab.ts";
 
 /** A host chunk under this size is copied when bytes wait already: chunks must not outweigh their bytes. */
 const TINY_BYTES = 256;

@@ -4,9 +4,8 @@
  */
 
 import { stateError } from "../checks.ts";
-import { Chunk } from "./chunk.ts";
+import { Chunk, Slab } from "./chunk.ts";
 import { type Chain, changed, linkBack, sideOf } from "./chain.ts";
-import { Slab } from "./slab.ts";
 
 /** The least that is set aside at once. */
 const LEAST_BYTES = 1024;

@@ -16,28 +16,20 @@ import {
   EV_WRITE,
 } from "../flags.ts";
 import { EventError } from "../errors.ts";
-import type { EvBuffer } from "../buffer/evbuffer.ts";
+import { EvBuffer } from "../buffer/evbuffer.ts";
 import { type BufferOwner, setBufferOwner, silenceBuffer } from "../buffer/internal.ts";
 import type { Loop } from "../loop/loop.ts";
+import type { LoopEvent } from "../loop/loop_event.ts";
 import type { AbortSignalLike } from "../runtime.ts";
 import { BevEvent } from "./bev_event.ts";
 import { AbortSource, type HostAbortSignal } from "./abort.ts";
 import type { BufferEventCallbacks, Face } from "./callbacks.ts";
 import { Drains } from "./drains.ts";
 import { IdleTimer } from "./idle.ts";
+import { DEFAULT_LIMITS, type Limits } from "./limits.ts";
 import type { Occupant } from "./occupant.ts";
-import {
-  BevState,
-  FINISHING,
-  FREED,
-  FULL,
-  FULL_TOLD,
-  PENDING_READ,
-  PENDING_WRITE,
-  type Side,
-  type StreamEnd,
-  WAITS_WHILE_FULL,
-} from "./state.ts";
+import type { CallbackOwner } from "./owner.ts";
+import type { RateLimits } from "./rate_core.ts";
 
 /** Suspended because the input has reached its high watermark (rule V7). */
 export const SUSPEND_WATERMARK = 0x01;
@@ -64,17 +56,237 @@ class CallbackEvent extends BevEvent {
 const DIRECTIONS = BEV_EVENT_READING | BEV_EVENT_WRITING;
 const FAILURES = BEV_EVENT_ERROR | BEV_EVENT_TIMEOUT;
 
+// Bits of `BevCore.state`.
+/** It was freed. */
+export const FREED = 0x01;
+/** `shutdown()` was called: nothing can be written any more. */
+export const FINISHING = 0x02;
+/** It was told that the output is full, and has not drained since. */
+export const FULL_TOLD = 0x04;
+/** The read callback is to run. */
+export const PENDING_READ = 0x08;
+/** The write callback is to run. */
+export const PENDING_WRITE = 0x10;
+/** Of a socket: the end of the attempt to connect has yet to be told. */
+export const CONNECTING = 0x20;
+/** Of a socket: the user is to be told that there is nothing to send. */
+export const TELL_WRITABLE = 0x40;
+/** It is in the loop's list of what is to be flushed. */
+export const FLUSH_QUEUED = 0x80;
+/** The output has reached its high watermark, and has not drained since: `write()` gives false. */
+export const FULL = 0x100;
+/** Reading is suspended while the output is full. */
+export const WAITS_WHILE_FULL = 0x200;
+/** Of a socket: it was taken away, and what is written starts no timeout until a direction is enabled again. */
+export const TAKEN_AWAY = 0x400;
+
 /** What the callbacks are to be told and can be told by a bit. */
 const PENDING = PENDING_READ | PENDING_WRITE;
 
-/** The state behind a bufferevent. */
-export abstract class BevCore extends BevState implements BufferOwner {
+/** A web stream of a bufferevent. It hears of the end even while nobody reads or writes, so that its promises settle. */
+export interface StreamEnd {
+  /** Nothing opens what arrives, and its end has come. @returns Whether somebody is going to read it by this stream */
+  claimsEnd(): boolean;
+  /** The open view of what arrives was told that nothing more will. */
+  onReadEnd(): void;
+  /** The connection has failed. */
+  onFailed(error: EventError): void;
+  /** `close()` was called. */
+  onClosing(): void;
+  /** It was freed. The error is that of the connection, or `EV_FREED`. */
+  onFreed(error: EventError): void;
+}
+
+/** What only some bufferevents have, or have at their end only. One that is idle takes little memory. */
+class Rare {
+  occupant: Occupant | null = null;
+  /** What had the bytes when `close()` was called. */
+  departed: Occupant | null = null;
+  /** Those who wait for the output to drain. */
+  drains: Drains | null = null;
+  /** Makes and aborts `signal`. */
+  abort: AbortSource | null = null;
+  /** The errors that this connection itself has given. */
+  raised: WeakSet<object> | null = null;
+  /** What the connection has failed with. */
+  failure: EventError | null = null;
+  /** The web streams that are to hear of the end. */
+  streams: Set<StreamEnd> | null = null;
+  idle: IdleTimer | null = null;
+  rate: RateLimits | null = null;
+  /** Runs the callbacks that were triggered or deferred. */
+  callbackEvent: LoopEvent | null = null;
+  /** What the event callback is to be told. */
+  pendingEvents = 0;
+  pendingError: EventError | undefined = undefined;
+  /** A failure of writing that it is to be told. */
+  pendingFailure = 0;
+  pendingWriteError: EventError | undefined = undefined;
+  /** Of a socket: hears of a failure while nothing is read. */
+  closedEvent: LoopEvent | null = null;
+  /** The filter above it. */
+  above: BevCore | null = null;
+  /** The promise of `close()`. */
+  closing: Promise<boolean> | null = null;
+}
+
+/** What is behind a bufferevent. */
+export abstract class BevCore implements BufferOwner {
+  readonly loop: Loop;
+  readonly options: number;
+  readonly input: EvBuffer = new EvBuffer();
+  readonly output: EvBuffer = new EvBuffer();
+  /** The public object. */
+  face: Face | null = null;
+  callbacks: BufferEventCallbacks<Face> | null = null;
+  /** `EV_READ` and `EV_WRITE` as the user has set them. */
+  enabled: number = EV_WRITE;
+  /** Why reading is suspended, one bit a reason; it goes on when all are gone. */
+  readSuspended = 0;
+  writeSuspended = 0;
+  /** Calls the user's callbacks in its place: for a connection of `serve()` or `connect()`, and the filters over it. */
+  owner: CallbackOwner | null = null;
+  protected state = 0;
+  protected limits: Limits = DEFAULT_LIMITS;
+  protected rare: Rare | null = null;
+
   constructor(loop: Loop, options: number) {
-    super(loop, options);
+    this.loop = loop;
+    if (loop.freed) throw new EventError("Cannot make a bufferevent: the base was freed", { code: "EV_FREED" });
+    this.options = options;
     this.input.freeze(false);
     this.output.freeze(true);
     setBufferOwner(this.input, this);
     setBufferOwner(this.output, this);
+  }
+
+  // ---- what has happened to it
+
+  get freed(): boolean {
+    return (this.state & FREED) !== 0;
+  }
+
+  /** Whether `shutdown()` was called: nothing can be written any more. */
+  get finishing(): boolean {
+    return (this.state & FINISHING) !== 0;
+  }
+
+  get readLow(): number {
+    return this.limits.readLow;
+  }
+
+  get readHigh(): number {
+    return this.limits.readHigh;
+  }
+
+  get writeLow(): number {
+    return this.limits.writeLow;
+  }
+
+  get writeHigh(): number {
+    return this.limits.writeHigh;
+  }
+
+  /** In milliseconds; 0 for none. */
+  get readTimeoutMs(): number {
+    return this.limits.readTimeoutMs;
+  }
+
+  get writeTimeoutMs(): number {
+    return this.limits.writeTimeoutMs;
+  }
+
+  get maxSingleRead(): number {
+    return this.limits.maxSingleRead;
+  }
+
+  /** 0: as much as the transport takes. */
+  get maxSingleWrite(): number {
+    return this.limits.maxSingleWrite;
+  }
+
+  /** How many bytes may be queued. */
+  get maxOutput(): number {
+    return this.limits.maxOutput;
+  }
+
+  /** With so much output `write()` says stop. */
+  get stopAt(): number {
+    return this.limits.stopAt;
+  }
+
+  /** What has the bytes in place of the user's callbacks, if anything. */
+  get occupant(): Occupant | null {
+    return this.rare === null ? null : this.rare.occupant;
+  }
+
+  set occupant(occupant: Occupant | null) {
+    if (this.rare !== null || occupant !== null) this.more.occupant = occupant;
+  }
+
+  /** Whether the output has reached its high watermark and not drained since. */
+  get full(): boolean {
+    return (this.state & FULL) !== 0;
+  }
+
+  /** Whether the program is to get no more input until the output has drained. */
+  get holdsBack(): boolean {
+    return (this.state & (FULL | WAITS_WHILE_FULL)) === (FULL | WAITS_WHILE_FULL);
+  }
+
+  /** Why nothing can be sent or received any more, where the connection has failed. */
+  get failure(): EventError | null {
+    return this.rare === null ? null : this.rare.failure;
+  }
+
+  /** The web streams that are to hear of the end. */
+  get streams(): Set<StreamEnd> | null {
+    return this.rare === null ? null : this.rare.streams;
+  }
+
+  set streams(streams: Set<StreamEnd> | null) {
+    this.more.streams = streams;
+  }
+
+  /** Where there is an idle timeout. */
+  get idle(): IdleTimer | null {
+    return this.rare === null ? null : this.rare.idle;
+  }
+
+  set idle(idle: IdleTimer | null) {
+    this.more.idle = idle;
+  }
+
+  /** The filter above it, if there is one. */
+  get above(): BevCore | null {
+    return this.rare === null ? null : this.rare.above;
+  }
+
+  set above(above: BevCore | null) {
+    this.more.above = above;
+  }
+
+  /** Its rate limits, once there have been any. */
+  get rate(): RateLimits | null {
+    return this.rare === null ? null : this.rare.rate;
+  }
+
+  set rate(rate: RateLimits | null) {
+    this.more.rate = rate;
+  }
+
+  /** The promise of `close()`. */
+  get closing(): Promise<boolean> | null {
+    return this.rare === null ? null : this.rare.closing;
+  }
+
+  set closing(closing: Promise<boolean> | null) {
+    this.more.closing = closing;
+  }
+
+  /** What is rare, made if there is none. */
+  protected get more(): Rare {
+    return this.rare ??= new Rare();
   }
 
   // ---- what each kind does in its own way
@@ -232,11 +444,11 @@ export abstract class BevCore extends BevState implements BufferOwner {
         if (buffer.length >= this.limits.stopAt && (this.state & FULL) === 0) this.#becomeFull();
       } else {
         if ((this.state & (FULL | FULL_TOLD)) !== 0) this.#checkFull();
-        const { side } = this;
-        if (side !== null) {
-          if (side.idle !== null) side.idle.restart();
-          if (side.above !== null) side.above.onOutputBelow();
-          if (side.drains !== null) this.#tellDrained(side.drains);
+        const { rare } = this;
+        if (rare !== null) {
+          if (rare.idle !== null) rare.idle.restart();
+          if (rare.above !== null) rare.above.onOutputBelow();
+          if (rare.drains !== null) this.#tellDrained(rare.drains);
         }
       }
       return;
@@ -318,7 +530,7 @@ export abstract class BevCore extends BevState implements BufferOwner {
     if (!this.full) return signal?.aborted === true ? Promise.reject(signal.reason) : Promise.resolve();
     const { failure } = this;
     if (failure !== null) return Promise.reject(failure);
-    const drains = this.rare.drains ??= new Drains();
+    const drains = this.more.drains ??= new Drains();
     // Whoever waits may be all that keeps the loop going.
     this.loop.hold(1);
     const waiting = drains.wait(signal, () => {
@@ -331,7 +543,7 @@ export abstract class BevCore extends BevState implements BufferOwner {
 
   /** Whether somebody waits in `drained()`. */
   get awaitsDrain(): boolean {
-    return this.side !== null && this.side.drains !== null && this.side.drains.size > 0;
+    return this.rare !== null && this.rare.drains !== null && this.rare.drains.size > 0;
   }
 
   #tellDrained(drains: Drains): void {
@@ -344,23 +556,23 @@ export abstract class BevCore extends BevState implements BufferOwner {
 
   /** Says that an error is this connection's own: a handler that passes it on has not failed. */
   raised<E extends Error>(error: E): E {
-    (this.rare.raised ??= new WeakSet()).add(error);
+    (this.more.raised ??= new WeakSet()).add(error);
     return error;
   }
 
   /** Whether an error is this connection's own. */
   hasRaised(error: unknown): boolean {
-    return typeof error === "object" && error !== null && this.side?.raised?.has(error) === true;
+    return typeof error === "object" && error !== null && this.rare?.raised?.has(error) === true;
   }
 
   /** The connection has failed. */
   fail(error: EventError): void {
-    const side = this.rare;
-    side.failure ??= error;
+    const rare = this.more;
+    rare.failure ??= error;
     this.raised(error);
-    side.drains?.reject(error);
-    if (side.streams !== null) { for (const stream of side.streams) stream.onFailed(error); }
-    side.abort?.abort(error);
+    rare.drains?.reject(error);
+    if (rare.streams !== null) { for (const stream of rare.streams) stream.onFailed(error); }
+    rare.abort?.abort(error);
   }
 
   /** Why something can't be done any more: what the connection has failed with, or else that it was freed. */
@@ -372,12 +584,12 @@ export abstract class BevCore extends BevState implements BufferOwner {
 
   /** The signal that is aborted when the connection is over. */
   get signal(): HostAbortSignal {
-    const side = this.rare;
-    if (side.abort === null) {
-      side.abort = new AbortSource();
-      if (this.freed || this.closing !== null || side.failure !== null) side.abort.abort(this.ending("go on"));
+    const rare = this.more;
+    if (rare.abort === null) {
+      rare.abort = new AbortSource();
+      if (this.freed || this.closing !== null || rare.failure !== null) rare.abort.abort(this.ending("go on"));
     }
-    return side.abort.signal;
+    return rare.abort.signal;
   }
 
   /** Code of the program threw in the loop. @returns Whether that is seen to, so that the loop goes on */
@@ -447,21 +659,21 @@ export abstract class BevCore extends BevState implements BufferOwner {
   }
 
   #tellReadable(): void {
-    const { side } = this;
-    if (side !== null && side.occupant !== null) side.occupant.read();
+    const { rare } = this;
+    if (rare !== null && rare.occupant !== null) rare.occupant.read();
     else this.userRead();
   }
 
   #tellWrite(): void {
-    const { side } = this;
-    if (side !== null && side.occupant !== null) side.occupant.write?.();
+    const { rare } = this;
+    if (rare !== null && rare.occupant !== null) rare.occupant.write?.();
     else this.userWrite();
   }
 
   #tellEvent(what: number, error: EventError | undefined): void {
     if (error !== undefined) this.raised(error);
-    const { side } = this;
-    if (side !== null && side.occupant !== null) side.occupant.event(what, error);
+    const { rare } = this;
+    if (rare !== null && rare.occupant !== null) rare.occupant.event(what, error);
     else this.userEvent(what, error);
   }
 
@@ -488,8 +700,8 @@ export abstract class BevCore extends BevState implements BufferOwner {
 
   /** Calls the user's event callback. */
   userEvent(what: number, error: EventError | undefined): void {
-    const { side } = this;
-    if (side !== null && side.streams !== null && this.#claimed(side.streams, what)) return;
+    const { rare } = this;
+    if (rare !== null && rare.streams !== null && this.#claimed(rare.streams, what)) return;
     this.loop.forgetClock();
     if (this.owner !== null) this.owner.event(this, this.callbacks, what, error);
     else this.callbacks?.event?.(this.face as Face, what, error);
@@ -510,36 +722,36 @@ export abstract class BevCore extends BevState implements BufferOwner {
   }
 
   #pend(what: number, error: EventError | undefined): void {
-    const side = this.rare;
+    const rare = this.more;
     if ((what & DIRECTIONS) === BEV_EVENT_WRITING && (what & FAILURES) !== 0) {
-      side.pendingFailure |= what;
-      side.pendingWriteError ??= error;
+      rare.pendingFailure |= what;
+      rare.pendingWriteError ??= error;
     } else {
-      side.pendingEvents |= what;
-      side.pendingError ??= error;
+      rare.pendingEvents |= what;
+      rare.pendingError ??= error;
     }
     this.#schedule();
   }
 
   #schedule(): void {
-    const event = this.rare.callbackEvent ??= new CallbackEvent(this, this.priority);
+    const event = this.more.callbackEvent ??= new CallbackEvent(this, this.priority);
     this.loop.activateDeferred(event);
   }
 
   /** Runs what is pending; what a callback that throws leaves keeps its place. */
   runPending(): void {
-    const side = this.rare;
+    const rare = this.more;
     try {
-      this.#runPending(side);
+      this.#runPending(rare);
     } finally {
-      if ((this.state & PENDING) !== 0 || (side.pendingEvents | side.pendingFailure) !== 0) this.#schedule();
+      if ((this.state & PENDING) !== 0 || (rare.pendingEvents | rare.pendingFailure) !== 0) this.#schedule();
     }
   }
 
   /** The connection first, then read, write, and the other events in one call (rule V19). */
-  #runPending(side: Side): void {
-    if ((side.pendingEvents & BEV_EVENT_CONNECTED) !== 0) {
-      side.pendingEvents &= ~BEV_EVENT_CONNECTED;
+  #runPending(rare: Rare): void {
+    if ((rare.pendingEvents & BEV_EVENT_CONNECTED) !== 0) {
+      rare.pendingEvents &= ~BEV_EVENT_CONNECTED;
       this.#tellEvent(BEV_EVENT_CONNECTED, undefined);
     }
     if ((this.state & PENDING_READ) !== 0) {
@@ -550,19 +762,19 @@ export abstract class BevCore extends BevState implements BufferOwner {
       this.state &= ~PENDING_WRITE;
       this.#tellWrite();
     }
-    const { pendingEvents, pendingError } = side;
-    side.pendingEvents = 0;
-    side.pendingError = undefined;
+    const { pendingEvents, pendingError } = rare;
+    rare.pendingEvents = 0;
+    rare.pendingError = undefined;
     // A clean end of file does not become a failure of reading because writing has failed in the same pass.
-    if ((pendingEvents & BEV_EVENT_EOF) !== 0 && (pendingEvents & FAILURES) === 0 && side.pendingFailure !== 0) {
+    if ((pendingEvents & BEV_EVENT_EOF) !== 0 && (pendingEvents & FAILURES) === 0 && rare.pendingFailure !== 0) {
       this.#tellEvent(pendingEvents, pendingError);
       return;
     }
-    const events = pendingEvents | side.pendingFailure;
+    const events = pendingEvents | rare.pendingFailure;
     if (events === 0) return;
-    const error = pendingError ?? side.pendingWriteError;
-    side.pendingFailure = 0;
-    side.pendingWriteError = undefined;
+    const error = pendingError ?? rare.pendingWriteError;
+    rare.pendingFailure = 0;
+    rare.pendingWriteError = undefined;
     this.#tellEvent(events, error);
   }
 
@@ -592,31 +804,31 @@ export abstract class BevCore extends BevState implements BufferOwner {
     silenceBuffer(this.input);
     silenceBuffer(this.output);
     this.#forgetPending();
-    const { side } = this;
-    if (side === null || side.occupant === null) return;
-    side.departed = side.occupant;
-    side.occupant = null;
+    const { rare } = this;
+    if (rare === null || rare.occupant === null) return;
+    rare.departed = rare.occupant;
+    rare.occupant = null;
   }
 
   #forgetPending(): void {
     this.state &= ~PENDING;
-    const { side } = this;
-    if (side === null) return;
-    side.pendingEvents = side.pendingFailure = 0;
-    side.pendingError = side.pendingWriteError = undefined;
-    if (side.callbackEvent !== null) this.loop.del(side.callbackEvent);
+    const { rare } = this;
+    if (rare === null) return;
+    rare.pendingEvents = rare.pendingFailure = 0;
+    rare.pendingError = rare.pendingWriteError = undefined;
+    if (rare.callbackEvent !== null) this.loop.del(rare.callbackEvent);
   }
 
   /** Whether callbacks that are triggered or deferred wait to be run. */
   protected get callbackActive(): boolean {
-    const { side } = this;
-    return side !== null && side.callbackEvent !== null && side.callbackEvent.active;
+    const { rare } = this;
+    return rare !== null && rare.callbackEvent !== null && rare.callbackEvent.active;
   }
 
   /** Sets the priority of the callbacks that are triggered. */
   protected setCallbackPriority(priority: number): void {
-    const { side } = this;
-    if (side !== null && side.callbackEvent !== null) side.callbackEvent.priority = priority;
+    const { rare } = this;
+    if (rare !== null && rare.callbackEvent !== null) rare.callbackEvent.priority = priority;
   }
 
   // ---- timeouts
@@ -664,16 +876,16 @@ export abstract class BevCore extends BevState implements BufferOwner {
   /** As `close()` of the public object: who waits for the connection hears of it first. */
   endGracefully(timeoutMs: number): Promise<boolean> {
     if (this.closing !== null) return this.closing;
-    const { side } = this;
-    if (side !== null) {
-      side.occupant?.onClosing?.();
-      if (side.streams !== null) { for (const stream of side.streams) stream.onClosing(); }
+    const { rare } = this;
+    if (rare !== null) {
+      rare.occupant?.onClosing?.();
+      if (rare.streams !== null) { for (const stream of rare.streams) stream.onClosing(); }
     }
     const closing = this.close(timeoutMs);
     // From here on it is known to be over.
-    if (!this.freed && side !== null) {
-      side.drains?.reject(this.ending("wait for the output to drain"));
-      side.abort?.abort(this.ending("go on"));
+    if (!this.freed && rare !== null) {
+      rare.drains?.reject(this.ending("wait for the output to drain"));
+      rare.abort?.abort(this.ending("go on"));
     }
     return closing;
   }
@@ -717,14 +929,14 @@ export abstract class BevCore extends BevState implements BufferOwner {
   }
 
   #tellFreed(): void {
-    const { side, owner } = this;
-    if (side !== null) {
-      (side.occupant ?? side.departed)?.onFreed?.();
-      if (side.streams !== null) {
-        for (const stream of side.streams) stream.onFreed(this.ending("go on with a stream"));
+    const { rare, owner } = this;
+    if (rare !== null) {
+      (rare.occupant ?? rare.departed)?.onFreed?.();
+      if (rare.streams !== null) {
+        for (const stream of rare.streams) stream.onFreed(this.ending("go on with a stream"));
       }
-      side.drains?.reject(this.ending("wait for the output to drain"));
-      side.abort?.abort(this.ending("go on"));
+      rare.drains?.reject(this.ending("wait for the output to drain"));
+      rare.abort?.abort(this.ending("go on"));
     }
     if (owner !== null && owner.root === this) owner.onFreed();
   }

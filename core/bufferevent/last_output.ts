@@ -9,7 +9,7 @@ import { consume, moveBytes } from "../buffer/internal.ts";
 import { ownBuffer } from "../buffer/own_buffer.ts";
 import { atDeadline } from "../loop/deadline.ts";
 import type { ReadinessObserver } from "../loop/source.ts";
-import type { Stream } from "../socket/stream.ts";
+import type { Connection } from "../socket/connection.ts";
 import { DEFAULT_MAX_SINGLE } from "./limits.ts";
 import type { RateLimits } from "./rate_core.ts";
 
@@ -22,23 +22,23 @@ import type { RateLimits } from "./rate_core.ts";
  * @param settle Told whether all of it was delivered and the peer has finished, or that the connection ended before
  */
 export function sendLast(
-  stream: Stream,
+  connection: Connection,
   rate: RateLimits | null,
   output: EvBuffer,
   connectBy: number,
   settle: (delivered: boolean) => void,
 ): void {
-  const last = new LastOutput(stream, rate, settle);
+  const last = new LastOutput(connection, rate, settle);
   moveBytes(output, last.bytes, output.length);
   if (rate !== null) rate.held = true;
-  stream.observe(last);
+  connection.observe(last);
   last.start(connectBy);
 }
 
 class LastOutput implements ReadinessObserver {
   readonly bytes: EvBuffer;
   readonly #dropped: EvBuffer = new EvBuffer();
-  readonly #stream: Stream;
+  readonly #connection: Connection;
   readonly #rate: RateLimits | null;
   readonly #settle: (delivered: boolean) => void;
   #over = false;
@@ -47,28 +47,30 @@ class LastOutput implements ReadinessObserver {
   /** Takes back the next tick of the rate limit. */
   #cancelSleep: (() => void) | null = null;
 
-  constructor(stream: Stream, rate: RateLimits | null, settle: (delivered: boolean) => void) {
-    this.bytes = ownBuffer(stream.runtime);
-    this.#stream = stream;
+  constructor(connection: Connection, rate: RateLimits | null, settle: (delivered: boolean) => void) {
+    this.bytes = ownBuffer(connection.runtime);
+    this.#connection = connection;
     this.#rate = rate;
     this.#settle = settle;
   }
 
   start(connectBy: number): void {
-    const stream = this.#stream;
-    if (stream.connected || stream.gone) return this.onReady();
-    if (connectBy < Infinity) this.#cancelConnecting = atDeadline(stream.runtime, connectBy, () => stream.reset());
+    const connection = this.#connection;
+    if (connection.connected || connection.gone) return this.onReady();
+    if (connectBy < Infinity) {
+      this.#cancelConnecting = atDeadline(connection.runtime, connectBy, () => connection.reset());
+    }
   }
 
   onReady(): void {
-    const stream = this.#stream;
+    const connection = this.#connection;
     // The connection may fail inside the call that sends.
     if (this.#over) return;
-    if (!stream.connected && !stream.gone) return;
+    if (!connection.connected && !connection.gone) return;
     this.#cancelConnecting?.();
     this.#cancelConnecting = null;
     // Nobody reads any more. If it stayed, a peer that has to write before it reads would wait.
-    stream.receiveInto(this.#dropped, stream.available);
+    connection.receiveInto(this.#dropped, connection.available);
     consume(this.#dropped, this.#dropped.length);
     const rate = this.#rate;
     if (rate === null || this.#send(rate)) this.#finish();
@@ -76,24 +78,24 @@ class LastOutput implements ReadinessObserver {
 
   /** Sends what may be sent now. @returns Whether nothing is left to wait for */
   #send(rate: RateLimits): boolean {
-    const stream = this.#stream;
+    const connection = this.#connection;
     const { bytes } = this;
-    while (bytes.length > 0 && !stream.gone) {
+    while (bytes.length > 0 && !connection.gone) {
       const most = rate.allowance(EV_WRITE, Math.min(bytes.length, DEFAULT_MAX_SINGLE));
       if (most === 0) {
         this.#sleep(rate.nextTick(EV_WRITE));
         return false;
       }
-      const n = stream.writeFrom(bytes, most);
+      const n = connection.writeFrom(bytes, most);
       // The host tells when it takes more.
-      if (n === 0 && !stream.gone) return false;
+      if (n === 0 && !connection.gone) return false;
       rate.charge(EV_WRITE, n);
     }
     return true;
   }
 
   #sleep(until: number): void {
-    this.#cancelSleep ??= atDeadline(this.#stream.runtime, until, () => {
+    this.#cancelSleep ??= atDeadline(this.#connection.runtime, until, () => {
       this.#cancelSleep = null;
       this.onReady();
     });
@@ -102,8 +104,8 @@ class LastOutput implements ReadinessObserver {
   #finish(): void {
     if (this.#over) return;
     this.#stop();
-    this.#stream.unobserve(this);
-    this.#stream.finish(this.bytes, this.#settle);
+    this.#connection.unobserve(this);
+    this.#connection.finish(this.bytes, this.#settle);
     this.#drop();
   }
 

@@ -2,7 +2,7 @@
 
 import { EV_READ, EV_WRITE } from "../flags.ts";
 import type { EvBuffer } from "../buffer/evbuffer.ts";
-import type { Stream } from "../socket/stream.ts";
+import type { Connection } from "../socket/connection.ts";
 import { type BevCore, SUSPEND_RATE, SUSPEND_RATE_GROUP } from "./core.ts";
 import { DEFAULT_MAX_SINGLE } from "./limits.ts";
 import type { GroupCore } from "./rate_group.ts";
@@ -28,21 +28,21 @@ export class RateLimits {
   // ---- moving bytes
 
   /** Receives up to `most` bytes, as many as may be. @returns How many; −1: none now, and reading is suspended */
-  receive(stream: Stream, into: EvBuffer, most: number): number {
+  receive(connection: Connection, into: EvBuffer, most: number): number {
     // The end and an error cost nothing, and are told at once.
-    if (stream.available === 0) return 0;
+    if (connection.available === 0) return 0;
     const budget = this.budget(EV_READ, most);
     if (budget === 0) return -1;
-    const n = stream.receiveInto(into, budget);
+    const n = connection.receiveInto(into, budget);
     this.spent(EV_READ, n);
     return n;
   }
 
   /** Sends up to `most` bytes, as many as may be. @returns How many */
-  send(stream: Stream, from: EvBuffer, most: number): number {
+  send(connection: Connection, from: EvBuffer, most: number): number {
     const budget = this.budget(EV_WRITE, Math.min(most, DEFAULT_MAX_SINGLE));
     if (budget === 0) return 0;
-    const n = stream.writeFrom(from, budget);
+    const n = connection.writeFrom(from, budget);
     if (n > 0) this.spent(EV_WRITE, n);
     return n;
   }

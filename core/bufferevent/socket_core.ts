@@ -18,13 +18,12 @@ import { unsupported } from "../checks.ts";
 import { EventError } from "../errors.ts";
 import type { Flushable, Loop } from "../loop/loop.ts";
 import { Handshake } from "../socket/handshake.ts";
-import type { Stream } from "../socket/stream.ts";
+import type { Connection } from "../socket/connection.ts";
 import { readStartTls, type StartTlsOptions } from "../tls.ts";
 import { BevEvent } from "./bev_event.ts";
-import { BevCore } from "./core.ts";
+import { BevCore, CONNECTING, FLUSH_QUEUED, TAKEN_AWAY, TELL_WRITABLE } from "./core.ts";
 import { atDeadline, atLateDeadline } from "../loop/deadline.ts";
 import { sendLast } from "./last_output.ts";
-import { CONNECTING, FLUSH_QUEUED, TAKEN_AWAY, TELL_WRITABLE } from "./state.ts";
 
 /** A reason for which the write event is active that is none of the user's: output was sent, and the user is to know. */
 const SENT = 0x1000;
@@ -44,7 +43,7 @@ class ReadEvent extends BevEvent<SocketCore> {
 
 class WriteEvent extends BevEvent<SocketCore> {
   constructor(core: SocketCore) {
-    super(core, core.stream, EV_WRITE | EV_PERSIST, core.priority);
+    super(core, core.connection, EV_WRITE | EV_PERSIST, core.priority);
   }
 
   override run(what: number): void {
@@ -55,7 +54,7 @@ class WriteEvent extends BevEvent<SocketCore> {
 /** Hears of the end of a connection that nobody reads. */
 class ClosedEvent extends BevEvent<SocketCore> {
   constructor(core: SocketCore) {
-    super(core, core.stream, EV_CLOSED | EV_ET | EV_PERSIST, core.priority);
+    super(core, core.connection, EV_CLOSED | EV_ET | EV_PERSIST, core.priority);
   }
 
   override run(): void {
@@ -66,41 +65,41 @@ class ClosedEvent extends BevEvent<SocketCore> {
 /** The state behind a `SocketBufferEvent`. */
 export class SocketCore extends BevCore implements Flushable {
   /** The connection, or null. */
-  stream: Stream | null = null;
+  connection: Connection | null = null;
   /** The connection that it last had: its addresses can still be asked for. */
-  #past: Stream | null = null;
+  #past: Connection | null = null;
   readonly #readEvent: ReadEvent = new ReadEvent(this);
   /** Made when there is something to wait for or to tell: a server that answers lines needs none. */
   #writeEvent: WriteEvent | null = null;
 
-  constructor(loop: Loop, stream: Stream | null, options: number) {
+  constructor(loop: Loop, connection: Connection | null, options: number) {
     super(loop, options);
-    if (stream !== null) this.#attach(stream);
+    if (connection !== null) this.#attach(connection);
   }
 
   /** Takes a connection in place of the one it had, which is left alone (rule V13). */
-  setStream(stream: Stream | null): void {
+  setConnection(connection: Connection | null): void {
     this.unclosed("set the socket of a bufferevent");
     this.#detach();
     this.#past = null;
-    if (stream === null) {
+    if (connection === null) {
       this.state |= TAKEN_AWAY;
       return;
     }
-    this.#attach(stream);
+    this.#attach(connection);
     this.onEnable(this.enabled);
   }
 
-  #attach(stream: Stream): void {
-    this.stream = stream;
-    this.#readEvent.source = stream;
-    if (this.#writeEvent !== null) this.#writeEvent.source = stream;
-    if (!stream.connected) this.#awaitConnection();
+  #attach(connection: Connection): void {
+    this.connection = connection;
+    this.#readEvent.source = connection;
+    if (this.#writeEvent !== null) this.#writeEvent.source = connection;
+    if (!connection.connected) this.#awaitConnection();
   }
 
   /** The connection, or the one that it had when it was closed or freed: its addresses are still asked for. */
-  get known(): Stream | null {
-    return this.stream ?? this.#past;
+  get known(): Connection | null {
+    return this.connection ?? this.#past;
   }
 
   #detach(): void {
@@ -109,8 +108,8 @@ export class SocketCore extends BevCore implements Flushable {
     this.#forgetWrite();
     if (this.#writeEvent !== null) this.#writeEvent.source = null;
     this.watchFailure(false);
-    if (this.stream !== null) this.#past = this.stream;
-    this.stream = null;
+    if (this.connection !== null) this.#past = this.connection;
+    this.connection = null;
     this.state &= ~(CONNECTING | TELL_WRITABLE);
   }
 
@@ -163,33 +162,36 @@ export class SocketCore extends BevCore implements Flushable {
   startTls(given: StartTlsOptions): void {
     const doing = "start TLS";
     this.unclosed(doing);
-    const { stream } = this;
+    const { connection } = this;
     if (this.connecting) throw new EventError(`Cannot ${doing}: the connection is being made`, { code: "EALREADY" });
-    if (stream === null || stream.gone || stream.closed || stream.ended || stream.shut || this.finishing) {
+    if (
+      connection === null || connection.gone || connection.closed || connection.ended || connection.shut ||
+      this.finishing
+    ) {
       throw new EventError(`Cannot ${doing}: there is no open connection`, { code: "ENOTCONN" });
     }
-    const { binding, runtime, host } = stream;
+    const { binding, runtime, hostname } = connection;
     if (binding === null || binding.tls !== undefined) {
       throw new EventError(`Cannot ${doing}: the connection has it already`, { code: "EALREADY" });
     }
-    const { role, ...options } = readStartTls(doing, given, host === null ? "server" : "client");
+    const { role, ...options } = readStartTls(doing, given, hostname === null ? "server" : "client");
     const capability = role === "client" ? "startTlsClient" : "startTlsServer";
     if (binding.startTls === undefined || !runtime.capabilities[capability]) {
       throw unsupported(`${doing} as the ${role}`, runtime, capability);
     }
-    const unread = this.input.length + stream.available;
+    const unread = this.input.length + connection.available;
     if (unread > 0) {
       throw new EventError(
         `Cannot ${doing}: ${unread} bytes that came in the clear have not been read, and would be taken for protected ones`,
         { code: "ERR_TLS_PLAINTEXT" },
       );
     }
-    const { remote } = stream;
-    const peer = host ?? (remote !== undefined && "hostname" in remote ? remote.hostname : "localhost");
+    const { remote } = connection;
+    const peer = hostname ?? (remote !== undefined && "hostname" in remote ? remote.hostname : "localhost");
     const all = role === "client" ? { ...options, serverName: options.serverName ?? peer } : options;
     this.#forgetWrite();
     this.state = this.state & ~TELL_WRITABLE | CONNECTING;
-    stream.startTls(new Handshake(stream, role, all), this.output);
+    connection.startTls(new Handshake(connection, role, all), this.output);
     this.#awaitConnection();
   }
 
@@ -204,7 +206,7 @@ export class SocketCore extends BevCore implements Flushable {
     this.state &= ~TAKEN_AWAY;
     if ((what & EV_READ) !== 0 && this.reading) this.#startReading();
     if ((what & EV_WRITE) === 0 || !this.writing) return;
-    if (this.stream === null) {
+    if (this.connection === null) {
       this.#awaitSocket();
       return;
     }
@@ -233,14 +235,14 @@ export class SocketCore extends BevCore implements Flushable {
   }
 
   protected override onWriteSuspension(): void {
-    if (this.connecting || this.stream === null) return;
+    if (this.connecting || this.connection === null) return;
     if (!this.writing) this.#stopWaiting();
     else if (this.output.length > 0 || this.finishing || (this.state & TELL_WRITABLE) !== 0) this.loop.queueFlush(this);
   }
 
   protected override onOutput(): void {
     if (!this.writing) return;
-    if (this.stream === null) {
+    if (this.connection === null) {
       const starts = this.writeTimeoutMs > 0 && (this.state & TAKEN_AWAY) === 0;
       if (starts && !this.#write.timed) this.#awaitSocket();
     } else if (!this.connecting) this.loop.queueFlush(this);
@@ -253,7 +255,7 @@ export class SocketCore extends BevCore implements Flushable {
       if (this.readTimeoutMs > 0) this.#startReadTimer();
       else loop.removeTimer(this.#readEvent);
     }
-    const waits = this.stream === null
+    const waits = this.connection === null
       ? this.output.length > 0
       : this.#writeEvent !== null && this.#writeEvent.inserted;
     if (waits && this.writeTimeoutMs > 0 && (this.enabled & EV_WRITE) !== 0) this.#startWriteTimer(this.#write);
@@ -265,14 +267,14 @@ export class SocketCore extends BevCore implements Flushable {
   }
 
   override restartRead(): void {
-    if (this.readTimeoutMs > 0 && this.reading && this.stream !== null && this.#readEvent.inserted) {
+    if (this.readTimeoutMs > 0 && this.reading && this.connection !== null && this.#readEvent.inserted) {
       this.#startReadTimer();
     }
   }
 
   #startReading(): void {
-    if (this.stream !== null) {
-      if (this.stream.closed) return;
+    if (this.connection !== null) {
+      if (this.connection.closed) return;
       this.loop.add(this.#readEvent, undefined, null);
     }
     // Without a socket the timeout runs all the same, as in libevent.
@@ -288,13 +290,13 @@ export class SocketCore extends BevCore implements Flushable {
 
   /** The read event has run. */
   onReadEvent(what: number): void {
-    const stream = this.stream;
-    if (stream === null || (what & EV_READ) === 0) {
+    const connection = this.connection;
+    if (connection === null || (what & EV_READ) === 0) {
       if ((what & EV_TIMEOUT) !== 0) this.readTimedOut();
       return;
     }
     if (this.connecting) {
-      if (stream.connected || stream.gone) this.#onConnected(stream);
+      if (connection.connected || connection.gone) this.#onConnected(connection);
       return;
     }
     const most = this.readHigh > 0
@@ -304,7 +306,7 @@ export class SocketCore extends BevCore implements Flushable {
       this.checkHigh();
       return;
     }
-    const n = this.#receive(stream, most);
+    const n = this.#receive(connection, most);
     // A callback of the input may have freed it.
     if (this.freed) return;
     if (n > 0) {
@@ -317,23 +319,23 @@ export class SocketCore extends BevCore implements Flushable {
       if (this.readHigh > 0) this.checkHigh();
       // More of what has arrived still belongs to this turn, behind what else is active. With a rate limit it waits for
       // the next: others of the group are to have their shares first.
-      if (stream.available > 0 && this.rate === null && this.reading && this.stream === stream) {
+      if (connection.available > 0 && this.rate === null && this.reading && this.connection === connection) {
         this.loop.activate(this.#readEvent, EV_READ);
       }
       return;
     }
     // Less than nothing: the rate limit is used up, and the end is not there yet.
     if (n < 0) return;
-    if (stream.error !== null) this.#onReadEnd(BEV_EVENT_ERROR, stream.error);
-    else if (stream.ended || stream.gone) this.#onReadEnd(BEV_EVENT_EOF, undefined);
+    if (connection.error !== null) this.#onReadEnd(BEV_EVENT_ERROR, connection.error);
+    else if (connection.ended || connection.gone) this.#onReadEnd(BEV_EVENT_EOF, undefined);
     // Somebody else has received what was there.
     else if ((what & EV_TIMEOUT) !== 0) this.readTimedOut();
   }
 
-  #receive(stream: Stream, most: number): number {
+  #receive(connection: Connection, most: number): number {
     const { input, rate } = this;
     try {
-      return rate === null ? stream.receiveInto(input, most) : rate.receive(stream, input, most);
+      return rate === null ? connection.receiveInto(input, most) : rate.receive(connection, input, most);
     } catch (error) {
       // A change callback of the input has thrown: the bytes are there all the same.
       this.trigger(EV_READ, 0);
@@ -348,18 +350,18 @@ export class SocketCore extends BevCore implements Flushable {
   }
 
   override watchFailure(on: boolean): void {
-    const event = this.side === null ? null : this.side.closedEvent;
+    const event = this.rare === null ? null : this.rare.closedEvent;
     if (event !== null) {
       this.loop.del(event);
-      this.rare.closedEvent = null;
+      this.more.closedEvent = null;
     }
-    const { stream } = this;
-    if (!on || stream === null || stream.closed) return;
-    this.loop.add(this.rare.closedEvent = new ClosedEvent(this), undefined, null);
+    const { connection } = this;
+    if (!on || connection === null || connection.closed) return;
+    this.loop.add(this.more.closedEvent = new ClosedEvent(this), undefined, null);
   }
 
   onClosedEvent(): void {
-    const error = this.stream === null ? null : this.stream.error;
+    const error = this.connection === null ? null : this.connection.error;
     if (error === null) return;
     this.watchFailure(false);
     this.fail(error);
@@ -370,24 +372,24 @@ export class SocketCore extends BevCore implements Flushable {
 
   /** The write event has run: the attempt to connect has ended, there is room again, or output has left. */
   onWriteEvent(what: number): void {
-    const stream = this.stream;
+    const connection = this.connection;
     if ((what & SENT) !== 0) {
       if (this.output.length <= this.writeLow) this.callWrite();
-      if (this.freed || this.stream !== stream) return;
+      if (this.freed || this.connection !== connection) return;
     }
-    if (stream !== null && (what & EV_WRITE) !== 0) {
+    if (connection !== null && (what & EV_WRITE) !== 0) {
       if (!this.connecting) this.loop.queueFlush(this);
-      else if (stream.connected || stream.gone) this.#onConnected(stream);
+      else if (connection.connected || connection.gone) this.#onConnected(connection);
       return;
     }
     if ((what & EV_TIMEOUT) === 0) return;
-    if (stream === null || !this.connecting) {
+    if (connection === null || !this.connecting) {
       this.writeTimedOut();
       return;
     }
     // The attempt is given up, and told once (rule V11).
     this.#detach();
-    stream.reset();
+    connection.reset();
     this.writeTimedOut(
       new EventError(`Cannot connect: no answer within ${this.writeTimeoutMs} ms`, {
         code: "ETIMEDOUT",
@@ -396,13 +398,13 @@ export class SocketCore extends BevCore implements Flushable {
     );
   }
 
-  #onConnected(stream: Stream): void {
+  #onConnected(connection: Connection): void {
     this.state &= ~CONNECTING;
     this.#forgetWrite();
-    if (stream.error !== null || stream.gone) {
+    if (connection.error !== null || connection.gone) {
       this.loop.del(this.#readEvent);
-      if (stream.error !== null) this.fail(stream.error);
-      this.callEvent(BEV_EVENT_ERROR, stream.error ?? undefined);
+      if (connection.error !== null) this.fail(connection.error);
+      this.callEvent(BEV_EVENT_ERROR, connection.error ?? undefined);
       return;
     }
     // What was written flows at the end of the turn, after the callback.
@@ -412,25 +414,27 @@ export class SocketCore extends BevCore implements Flushable {
 
   /** Sends what there is; the loop calls it at the end of a turn. Calls no user code. */
   flushOutput(): void {
-    const { stream, output } = this;
-    if (stream === null || !this.writing || this.connecting) return;
+    const { connection, output } = this;
+    if (connection === null || !this.writing || this.connecting) return;
     const tellWritable = (this.state & TELL_WRITABLE) !== 0;
     if (tellWritable) this.state &= ~TELL_WRITABLE;
     if (output.length > 0) {
-      if (stream.error !== null || stream.gone || stream.shut || stream.closed) return this.#onWriteError(stream);
+      if (connection.error !== null || connection.gone || connection.shut || connection.closed) {
+        return this.#onWriteError(connection);
+      }
       // Steps are only seen where the user is told before all has left.
       const step = this.maxSingleWrite > 0 ? this.maxSingleWrite : this.writeLow > 0 ? 16384 : output.length;
       const most = Math.min(step, output.length);
-      const n = this.#send(stream, most);
+      const n = this.#send(connection, most);
       // A callback of the output may have freed or stopped it.
-      if (this.freed || this.stream !== stream || (this.enabled & EV_WRITE) === 0) return;
+      if (this.freed || this.connection !== connection || (this.enabled & EV_WRITE) === 0) return;
       if (n > 0 && output.length <= this.writeLow && this.wantsWrite) {
         this.loop.activate(this.#write, SENT);
       }
       if (output.length > 0) {
         // Its rate limit has suspended it: the rest leaves at a tick.
         if (this.writeSuspended !== 0) return;
-        if (n > 0 && stream.writable) this.loop.queueFlush(this);
+        if (n > 0 && connection.writable) this.loop.queueFlush(this);
         else if (!this.#write.inserted) this.loop.add(this.#write, undefined, null);
         if (n > 0 || !this.#write.timed) this.#startWriteTimer(this.#write);
         return;
@@ -439,17 +443,17 @@ export class SocketCore extends BevCore implements Flushable {
     this.#stopWaiting();
     if (tellWritable && this.wantsWrite) this.loop.activate(this.#write, SENT);
     if (!this.finishing) return;
-    stream.shutdown();
+    connection.shutdown();
     if (this.owner !== null) this.owner.onDirectionOver();
   }
 
-  #send(stream: Stream, most: number): number {
+  #send(connection: Connection, most: number): number {
     const { output, rate } = this;
     try {
-      return rate === null ? stream.writeFrom(output, most) : rate.send(stream, output, most);
+      return rate === null ? connection.writeFrom(output, most) : rate.send(connection, output, most);
     } catch (error) {
       // A change callback of the output has thrown: what was sent has left, and the rest goes on.
-      if (!this.freed && this.stream === stream && this.writing) {
+      if (!this.freed && this.connection === connection && this.writing) {
         if (output.length <= this.writeLow && this.wantsWrite) this.loop.activate(this.#write, SENT);
         this.loop.queueFlush(this);
       }
@@ -466,8 +470,8 @@ export class SocketCore extends BevCore implements Flushable {
     if (tell) this.loop.activate(event, SENT);
   }
 
-  #onWriteError(stream: Stream): void {
-    const error = stream.error ??
+  #onWriteError(connection: Connection): void {
+    const error = connection.error ??
       new EventError("Cannot write: the connection is closed", { code: "EPIPE", syscall: "write" });
     this.disable(EV_WRITE);
     this.fail(error);
@@ -484,18 +488,18 @@ export class SocketCore extends BevCore implements Flushable {
     this.live("shut down a bufferevent");
     if (this.finishing) return;
     this.finishOutput();
-    if (this.stream !== null && !this.connecting) this.loop.queueFlush(this);
+    if (this.connection !== null && !this.connecting) this.loop.queueFlush(this);
   }
 
   override close(timeoutMs: number): Promise<boolean> {
     if (this.closing !== null) return this.closing;
-    const { stream, loop, rate } = this;
-    const waits = stream !== null && !stream.connected && !stream.gone;
+    const { connection, loop, rate } = this;
+    const waits = connection !== null && !connection.connected && !connection.gone;
     // An attempt to connect that nothing was written for is given up: nobody would get anything of the connection.
-    if (this.freed || stream === null || (waits && this.output.length === 0 && stream.unsent === 0)) {
+    if (this.freed || connection === null || (waits && this.output.length === 0 && connection.unsent === 0)) {
       const nothingLost = this.output.length === 0;
       this.freeAtLast();
-      stream?.close();
+      connection?.close();
       return this.closing = Promise.resolve(nothingLost);
     }
     this.silence();
@@ -507,29 +511,29 @@ export class SocketCore extends BevCore implements Flushable {
     const { runtime } = loop;
     loop.hold(1, true);
     return this.closing = new Promise((resolve) => {
-      const cancel = atLateDeadline(runtime, runtime.now() + timeoutMs, () => stream.reset());
+      const cancel = atLateDeadline(runtime, runtime.now() + timeoutMs, () => connection.reset());
       const settle = (delivered: boolean): void => {
         cancel();
         loop.hold(-1, true);
-        if (!delivered) this.owner?.onUndelivered(stream.error);
+        if (!delivered) this.owner?.onUndelivered(connection.error);
         this.freeAtLast();
         resolve(delivered);
       };
-      if (!waits && (rate === null || this.output.length === 0)) stream.finish(this.output, settle);
-      else sendLast(stream, rate, this.output, connectBy, settle);
+      if (!waits && (rate === null || this.output.length === 0)) connection.finish(this.output, settle);
+      else sendLast(connection, rate, this.output, connectBy, settle);
     });
   }
 
   /** Cuts the connection, whether it is being closed or not, and frees. */
   override reset(): void {
-    const stream = this.known;
+    const connection = this.known;
     // Before free(), which closes it: a FIN in front of the reset would be a clean end for the peer.
-    stream?.reset();
+    connection?.reset();
     this.free();
   }
 
   override get failure(): EventError | null {
-    return super.failure ?? (this.stream === null ? null : this.stream.error);
+    return super.failure ?? (this.connection === null ? null : this.connection.error);
   }
 
   /**
@@ -538,15 +542,15 @@ export class SocketCore extends BevCore implements Flushable {
    */
   override abandon(): void {
     if (this.freed || this.closing !== null) return;
-    const { stream, output, rate, loop } = this;
-    if (stream === null) return this.free();
-    const waits = !stream.connected && !stream.gone;
-    if (output.length === 0 && stream.unsent === 0 && (waits || !stream.sent)) return this.reset();
+    const { connection, output, rate, loop } = this;
+    if (connection === null) return this.free();
+    const waits = !connection.connected && !connection.gone;
+    if (output.length === 0 && connection.unsent === 0 && (waits || !connection.sent)) return this.reset();
     const connectBy = waits && this.#write.timed ? loop.deadlineOf(this.#write) : Infinity;
     this.#detach();
     const until = loop.runtime.now() + ABANDON_TIMEOUT_MS;
-    if (!waits && (rate === null || output.length === 0)) stream.closeAfter(output, until);
-    else sendLast(stream, rate, output, connectBy, atDeadline(loop.runtime, until, () => stream.reset()));
+    if (!waits && (rate === null || output.length === 0)) connection.closeAfter(output, until);
+    else sendLast(connection, rate, output, connectBy, atDeadline(loop.runtime, until, () => connection.reset()));
     this.free();
   }
 
@@ -565,8 +569,8 @@ export class SocketCore extends BevCore implements Flushable {
   }
 
   protected override onFree(): void {
-    const { stream } = this;
+    const { connection } = this;
     this.#detach();
-    if (stream !== null && (this.options & BEV_OPT_CLOSE_ON_FREE) !== 0) stream.close();
+    if (connection !== null && (this.options & BEV_OPT_CLOSE_ON_FREE) !== 0) connection.close();
   }
 }

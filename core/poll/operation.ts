@@ -2,7 +2,7 @@
 
 import { EventError } from "../errors.ts";
 import type { Acceptor } from "../socket/acceptor.ts";
-import type { Stream } from "../socket/stream.ts";
+import type { Connection } from "../socket/connection.ts";
 import { beginAccept, beginConnect, beginReceive, beginSend } from "./operations.ts";
 
 /** What a status stands for. */
@@ -15,7 +15,7 @@ export class Operation {
   bytes = 0;
   error: EventError | null = null;
   /** What was accepted. */
-  stream: Stream | null = null;
+  connection: Connection | null = null;
 
   constructor(face: object, callback: ((bytes: number, error: EventError | null) => void) | null) {
     this.face = face;
@@ -32,13 +32,13 @@ export class Operation {
   // ---- what the sockets begin; here, so that a program without an Overlapped has none of it in its bundle
 
   /** `Socket.recvOverlapped`. */
-  receive(stream: Stream, buffer: Uint8Array): void {
-    beginReceive(this, stream, buffer);
+  receive(connection: Connection, buffer: Uint8Array): void {
+    beginReceive(this, connection, buffer);
   }
 
   /** `Socket.sendOverlapped`. */
-  send(stream: Stream, buffer: Uint8Array): void {
-    beginSend(this, stream, buffer);
+  send(connection: Connection, buffer: Uint8Array): void {
+    beginSend(this, connection, buffer);
   }
 
   /** `ListeningSocket.acceptOverlapped`. With a buffer it completes with the first data of the connection. */
@@ -47,7 +47,7 @@ export class Operation {
   }
 
   /** `EventBase.connectOverlapped`: begins to connect, and completes with 0 bytes when the connection is there. */
-  connect(connect: () => Stream): Stream {
+  connect(connect: () => Connection): Connection {
     return beginConnect(this, connect);
   }
 
@@ -58,7 +58,7 @@ export class Operation {
     this.state = "pending";
     this.bytes = 0;
     this.error = null;
-    this.stream = null;
+    this.connection = null;
   }
 
   /** The operation has ended. */

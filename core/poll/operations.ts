@@ -8,7 +8,7 @@ import { EAGAIN, ENOTCONN, EV_READ, EV_WRITE } from "../flags.ts";
 import { EventError, toEventError } from "../errors.ts";
 import type { ReadinessObserver, Source } from "../loop/source.ts";
 import type { Acceptor } from "../socket/acceptor.ts";
-import type { Stream } from "../socket/stream.ts";
+import type { Connection } from "../socket/connection.ts";
 import { callLater } from "./call_later.ts";
 import type { Operation } from "./operation.ts";
 
@@ -110,37 +110,37 @@ export function operationsOn(source: Source): Operations {
 
 class ReceiveStep implements Step {
   readonly operation: Operation;
-  readonly #stream: Stream;
+  readonly #connection: Connection;
   readonly #buffer: Uint8Array;
 
-  constructor(operation: Operation, stream: Stream, buffer: Uint8Array) {
+  constructor(operation: Operation, connection: Connection, buffer: Uint8Array) {
     this.operation = operation;
-    this.#stream = stream;
+    this.#connection = connection;
     this.#buffer = buffer;
   }
 
   attempt(): number {
-    return receive(this.#stream, this.#buffer);
+    return receive(this.#connection, this.#buffer);
   }
 }
 
 /** Receives into a buffer that has room: 0 bytes would mean that the peer has finished. */
-function receive(stream: Stream, buffer: Uint8Array): number {
+function receive(connection: Connection, buffer: Uint8Array): number {
   if (buffer.length === 0) throw takenAway();
-  const n = stream.receive(buffer);
+  const n = connection.receive(buffer);
   return n === EAGAIN ? WAITING : n;
 }
 
 class SendStep implements Step {
   readonly operation: Operation;
-  readonly #stream: Stream;
+  readonly #connection: Connection;
   readonly #buffer: Uint8Array;
   readonly #length: number;
   #sent = 0;
 
-  constructor(operation: Operation, stream: Stream, buffer: Uint8Array) {
+  constructor(operation: Operation, connection: Connection, buffer: Uint8Array) {
     this.operation = operation;
-    this.#stream = stream;
+    this.#connection = connection;
     this.#buffer = buffer;
     this.#length = buffer.length;
   }
@@ -149,7 +149,7 @@ class SendStep implements Step {
     if (this.#buffer.length !== this.#length) throw takenAway();
     // Also of no bytes: it completes when the connection is there, or fails as that has.
     do {
-      const n = this.#stream.send(this.#sent === 0 ? this.#buffer : this.#buffer.subarray(this.#sent));
+      const n = this.#connection.send(this.#sent === 0 ? this.#buffer : this.#buffer.subarray(this.#sent));
       if (n === EAGAIN || n === ENOTCONN) return WAITING;
       this.#sent += n;
     } while (this.#sent < this.#length);
@@ -159,15 +159,15 @@ class SendStep implements Step {
 
 class ConnectStep implements Step {
   readonly operation: Operation;
-  readonly #stream: Stream;
+  readonly #connection: Connection;
 
-  constructor(operation: Operation, stream: Stream) {
+  constructor(operation: Operation, connection: Connection) {
     this.operation = operation;
-    this.#stream = stream;
+    this.#connection = connection;
   }
 
   attempt(): number {
-    const { error, connected } = this.#stream;
+    const { error, connected } = this.#connection;
     if (error !== null) throw error;
     return connected ? 0 : WAITING;
   }
@@ -185,13 +185,13 @@ class AcceptStep implements Step {
   }
 
   attempt(): number {
-    const stream = this.#acceptor.accept();
-    if (typeof stream === "number") return WAITING;
+    const connection = this.#acceptor.accept();
+    if (typeof connection === "number") return WAITING;
     if (this.#buffer === undefined) {
-      this.operation.stream = stream;
+      this.operation.connection = connection;
       return 0;
     }
-    new FirstData(this.operation, operationsOn(this.#acceptor), stream, this.#buffer).onReady();
+    new FirstData(this.operation, operationsOn(this.#acceptor), connection, this.#buffer).onReady();
     return HANDED_ON;
   }
 }
@@ -200,29 +200,29 @@ class AcceptStep implements Step {
 class FirstData implements ReadinessObserver {
   readonly #operation: Operation;
   readonly #operations: Operations;
-  readonly #stream: Stream;
+  readonly #connection: Connection;
   readonly #buffer: Uint8Array;
 
-  constructor(operation: Operation, operations: Operations, stream: Stream, buffer: Uint8Array) {
+  constructor(operation: Operation, operations: Operations, connection: Connection, buffer: Uint8Array) {
     this.#operation = operation;
     this.#operations = operations;
-    this.#stream = stream;
+    this.#connection = connection;
     this.#buffer = buffer;
     operations.accepted.add(this);
-    stream.observe(this);
+    connection.observe(this);
   }
 
   onReady(): void {
     let n: number;
     try {
-      n = receive(this.#stream, this.#buffer);
+      n = receive(this.#connection, this.#buffer);
     } catch (error) {
       this.cancel(toEventError("complete an overlapped accept", error));
       return;
     }
     if (n === WAITING) return;
     this.#leave();
-    this.#operation.stream = this.#stream;
+    this.#operation.connection = this.#connection;
     this.#operations.complete(this.#operation, n, null);
   }
 
@@ -232,30 +232,30 @@ class FirstData implements ReadinessObserver {
   /** Gives the connection up. */
   cancel(error: EventError): void {
     this.#leave();
-    this.#stream.close();
+    this.#connection.close();
     this.#operations.complete(this.#operation, 0, error);
   }
 
   #leave(): void {
     this.#operations.accepted.delete(this);
-    this.#stream.unobserve(this);
+    this.#connection.unobserve(this);
   }
 }
 
 /** Begins to receive. */
-export function beginReceive(operation: Operation, stream: Stream, buffer: Uint8Array): void {
+export function beginReceive(operation: Operation, connection: Connection, buffer: Uint8Array): void {
   const doing = "begin an overlapped receive";
   checkRoom(doing, buffer);
-  checkFree(doing, stream, operation);
-  operationsOn(stream).begin(EV_READ, new ReceiveStep(operation, stream, buffer));
+  checkFree(doing, connection, operation);
+  operationsOn(connection).begin(EV_READ, new ReceiveStep(operation, connection, buffer));
 }
 
 /** Begins to send. */
-export function beginSend(operation: Operation, stream: Stream, buffer: Uint8Array): void {
+export function beginSend(operation: Operation, connection: Connection, buffer: Uint8Array): void {
   const doing = "begin an overlapped send";
   checkBuffer(doing, buffer);
-  checkFree(doing, stream, operation);
-  operationsOn(stream).begin(EV_WRITE, new SendStep(operation, stream, buffer));
+  checkFree(doing, connection, operation);
+  operationsOn(connection).begin(EV_WRITE, new SendStep(operation, connection, buffer));
 }
 
 /** Begins to accept. */
@@ -267,11 +267,11 @@ export function beginAccept(operation: Operation, acceptor: Acceptor, buffer: Ui
 }
 
 /** Begins to connect. */
-export function beginConnect(operation: Operation, connect: () => Stream): Stream {
+export function beginConnect(operation: Operation, connect: () => Connection): Connection {
   operation.checkFree("begin an overlapped connect");
-  const stream = connect();
-  operationsOn(stream).begin(EV_WRITE, new ConnectStep(operation, stream));
-  return stream;
+  const connection = connect();
+  operationsOn(connection).begin(EV_WRITE, new ConnectStep(operation, connection));
+  return connection;
 }
 
 /** Throws unless the operation is free and the socket open. */

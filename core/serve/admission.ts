@@ -9,7 +9,7 @@ import { Deferred } from "../loop/deferred.ts";
 import type { Address } from "../runtime.ts";
 import type { Acceptor, ExcessSink } from "../socket/acceptor.ts";
 import { acceptorOf } from "../api/listening_socket.ts";
-import { SEND_LIMIT, type Stream } from "../socket/stream.ts";
+import { type Connection, SEND_LIMIT } from "../socket/connection.ts";
 import { Fifo } from "../socket/fifo.ts";
 
 /**
@@ -85,11 +85,11 @@ export class Admission implements ExcessSink {
   #takes = true;
   #closed = false;
   /** Clients beyond the backlog, until the loop refuses them. */
-  #excess: Stream[] = [];
+  #excess: Connection[] = [];
   #tellsOverflow = false;
   readonly #refuseExcess: Deferred;
   /** Refused clients that have their last word to read. */
-  readonly #farewells: Fifo<Stream> = new Fifo();
+  readonly #farewells: Fifo<Connection> = new Fifo();
 
   /**
    * @param listener What brings the clients
@@ -116,12 +116,12 @@ export class Admission implements ExcessSink {
   }
 
   /** Whether a client that was accepted may stay. One that may not is refused. */
-  admits(stream: Stream, address: Address): boolean {
+  admits(connection: Connection, address: Address): boolean {
     const reason = this.#objection(address);
     // accept() may have closed the server.
     if (reason === null && !this.#closed) return true;
-    if (reason === null) stream.close();
-    else this.refuse(stream, address, reason);
+    if (reason === null) connection.close();
+    else this.refuse(connection, address, reason);
     return false;
   }
 
@@ -143,28 +143,28 @@ export class Admission implements ExcessSink {
   close(): void {
     this.#closed = true;
     this.#refuseExcess.cancel();
-    for (const stream of this.#excess.splice(0)) stream.dismiss();
+    for (const connection of this.#excess.splice(0)) connection.dismiss();
   }
 
   /** Refuses a client, and counts it. */
-  refuse(stream: Stream, address: Address, reason: RejectReason): void {
+  refuse(connection: Connection, address: Address, reason: RejectReason): void {
     this.rejected.set(reason, (this.rejected.get(reason) ?? 0) + 1);
     const word = this.#lastWord(address, reason);
-    if (word === null || stream.handshake !== null || stream.binding?.tls !== undefined || stream.gone) {
-      return stream.reset();
+    if (word === null || connection.handshake !== null || connection.binding?.tls !== undefined || connection.gone) {
+      return connection.reset();
     }
-    stream.send(word);
-    stream.close();
-    this.#farewells.push(stream);
+    connection.send(word);
+    connection.close();
+    this.#farewells.push(connection);
     if (this.#farewells.length <= MAX_FAREWELLS) return;
     const oldest = this.#farewells.shift();
     if (oldest?.gone === false) oldest.onLingered();
   }
 
-  onExcess(stream: Stream, first: boolean): void {
-    if (loopOf(this.#listener.base).freed) return stream.dismiss();
-    stream.park();
-    this.#excess.push(stream);
+  onExcess(connection: Connection, first: boolean): void {
+    if (loopOf(this.#listener.base).freed) return connection.dismiss();
+    connection.park();
+    this.#excess.push(connection);
     this.#tellsOverflow ||= first;
     this.#refuseExcess.schedule();
   }
@@ -217,10 +217,10 @@ export class Admission implements ExcessSink {
 
   /** In the loop, as all that calls the user. */
   #onExcess(): void {
-    for (const stream of this.#excess.splice(0)) {
-      const address = stream.remote;
-      if (address === undefined) stream.reset();
-      else this.refuse(stream, address, "maxConnections");
+    for (const connection of this.#excess.splice(0)) {
+      const address = connection.remote;
+      if (address === undefined) connection.reset();
+      else this.refuse(connection, address, "maxConnections");
     }
     if (!this.#tellsOverflow) return;
     this.#tellsOverflow = false;

@@ -328,7 +328,9 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
     const { root } = this;
     if (this.#more.heldEnd !== null) this.#tellHeldEnd();
     // A view has the end, and its consumer does not come back for it.
-    else if (viewsOf(root)?.reader != null && root.stream !== null && (root.stream.ended || root.stream.gone)) {
+    else if (
+      viewsOf(root)?.reader != null && root.connection !== null && (root.connection.ended || root.connection.gone)
+    ) {
       if (root.failure !== null) this.#end(root.failure);
       else this.#close(root);
     }

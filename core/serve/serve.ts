@@ -12,7 +12,7 @@ import { coreOf } from "../api/bufferevent.ts";
 import { SocketBufferEvent } from "../api/socket_bufferevent.ts";
 import type { SocketCore } from "../bufferevent/socket_core.ts";
 import { EventBase, loopOf } from "../api/event_base.ts";
-import { streamOf } from "../api/socket.ts";
+import { connectionOf } from "../api/socket.ts";
 import { ConnListener } from "../api/listener.ts";
 import { type Names, pick, readOptions } from "../names.ts";
 import {
@@ -206,7 +206,7 @@ export async function serve<Ctx = unknown>(
   const idleTimeoutMs = options.idleTimeoutMs ?? null;
   listener.setErrorCallback((_listener, error) => failed(error));
   listener.setCallback((_listener, accepted, address) => {
-    if (!server.admission.admits(streamOf(accepted), address)) return;
+    if (!server.admission.admits(connectionOf(accepted), address)) return;
     const key = addressKey(address);
     const bev = new SocketBufferEvent<Ctx>(base, accepted, BEV_OPT_CLOSE_ON_FREE);
     const core = socketCoreOf(bev);

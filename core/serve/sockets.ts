@@ -418,11 +418,11 @@ export class StreamSocket {
 
   /** Hears of a reset while nobody reads or writes. */
   #watch(): void {
-    const { stream, loop } = this.#core;
-    stream?.observe({
+    const { connection, loop } = this.#core;
+    connection?.observe({
       // Inside the host's callback.
       onReady: () => {
-        if (stream.gone && stream.error !== null) loop.runtime.defer(() => this.#lost(stream.error));
+        if (connection.gone && connection.error !== null) loop.runtime.defer(() => this.#lost(connection.error));
       },
       onSourceClosed() {},
     });
@@ -431,8 +431,10 @@ export class StreamSocket {
   /** The connection has failed. What came before can still be read. */
   #lost(error: unknown): void {
     if (this.#over) return;
-    const { failure, input, stream } = this.#core;
-    if (!this.#isOpen || failure === null || input.length + (stream?.available ?? 0) === 0) return this.#failed(error);
+    const { failure, input, connection } = this.#core;
+    if (!this.#isOpen || failure === null || input.length + (connection?.available ?? 0) === 0) {
+      return this.#failed(error);
+    }
     this.#sink.fail(socketError(failure));
     this.#closed.resolve();
   }

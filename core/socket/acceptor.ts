@@ -9,7 +9,7 @@ import { AcceptBackoff, isExhausted } from "./accept_backoff.ts";
 import { formatAddress } from "./address.ts";
 import { Fifo } from "./fifo.ts";
 import { Handshake } from "./handshake.ts";
-import { Stream } from "./stream.ts";
+import { Connection } from "./connection.ts";
 
 /**
  * A host that cannot pause accepts what nobody takes. A program that has asked for connections less than this ago is
@@ -22,10 +22,10 @@ export interface ExcessSink {
   /**
    * A connection is more than the backlog allows. The sink must close it.
    *
-   * @param stream The connection
+   * @param connection The connection
    * @param first Whether it is the first one since the queue was last below its limit
    */
-  onExcess(stream: Stream, first: boolean): void;
+  onExcess(connection: Connection, first: boolean): void;
 }
 
 /** What a `ListeningSocket` is for the loop and the host. */
@@ -44,7 +44,7 @@ export class Acceptor extends Source implements AcceptSink {
   excess: ExcessSink | null = null;
   readonly #limit: number;
   readonly #tls: TlsListenOptions | undefined;
-  readonly #queue: Fifo<Stream> = new Fifo();
+  readonly #queue: Fifo<Connection> = new Fifo();
   readonly #backoff: AcceptBackoff;
   readonly #canPause: boolean;
   #taken = true;
@@ -92,33 +92,33 @@ export class Acceptor extends Source implements AcceptSink {
   }
 
   onAccept(binding: TransportBinding): TransportSink {
-    const stream = new Stream(this.runtime, binding);
+    const connection = new Connection(this.runtime, binding);
     this.#backoff.succeeded();
     // Nobody will take it; or its client is gone, so that nobody can say any more who it was.
     if (this.closed || binding.remote === undefined || binding.local === undefined) {
-      stream.reset();
-      return stream;
+      connection.reset();
+      return connection;
     }
     if (binding.handshaking === true) {
-      const handshake = new Handshake(stream, "server", this.#tls ?? {});
-      stream.handshake = handshake;
+      const handshake = new Handshake(connection, "server", this.#tls ?? {});
+      connection.handshake = handshake;
       handshake.watch();
     }
     const { watched } = this;
     if (!this.#canPause && this.#queue.length >= this.#limit && !this.#taking(watched)) {
-      this.#refuse(stream);
-      return stream;
+      this.#refuse(connection);
+      return connection;
     }
-    this.#queue.push(stream);
+    this.#queue.push(connection);
     this.notify(EV_READ);
     // The turn that notify() may have run has taken it, as a rule.
-    if (this.#queue.last === stream) {
+    if (this.#queue.last === connection) {
       // A connection that waits is not read: it holds no memory but its own.
-      stream.park();
+      connection.park();
       if (watched && !this.#canPause) this.#askedAt = this.runtime.now();
     }
     this.#regulate();
-    return stream;
+    return connection;
   }
 
   onError(error: EventError): void {
@@ -133,35 +133,35 @@ export class Acceptor extends Source implements AcceptSink {
   }
 
   /** Takes the first connection, or throws what accepting failed with, once. */
-  accept(): Stream | typeof EAGAIN {
+  accept(): Connection | typeof EAGAIN {
     if (this.closed) {
       throw new EventError("Cannot accept: the listening socket was closed", { code: "EBADF", syscall: "accept" });
     }
     if (!this.#canPause) this.#askedAt = this.runtime.now();
-    let stream = this.#queue.shift();
+    let connection = this.#queue.shift();
     // A TLS handshake that has failed meanwhile has made no connection.
-    while (stream !== undefined && isLost(stream)) {
-      stream.close();
-      stream = this.#queue.shift();
+    while (connection !== undefined && isLost(connection)) {
+      connection.close();
+      connection = this.#queue.shift();
     }
     const error = this.#error;
-    if (stream === undefined && error !== null) this.#error = null;
+    if (connection === undefined && error !== null) this.#error = null;
     if (this.#queue.length === 0 && this.#error === null) this.clear(EV_READ);
     if (this.#queue.length < this.#limit) this.#overflown = false;
     this.#regulate();
-    if (stream === undefined) {
+    if (connection === undefined) {
       if (error !== null) throw error;
       return EAGAIN;
     }
-    stream.unpark();
-    return stream;
+    connection.unpark();
+    return connection;
   }
 
   /** Refuses what waits beyond the backlog, the last ones first: the owner takes none for now. */
   trim(): void {
     if (this.#canPause) return;
     this.#forgetLost();
-    while (this.#queue.length > this.#limit) this.#refuse(this.#queue.pop() as Stream);
+    while (this.#queue.length > this.#limit) this.#refuse(this.#queue.pop() as Connection);
   }
 
   close(): Promise<void> {
@@ -169,7 +169,9 @@ export class Acceptor extends Source implements AcceptSink {
       this.closed = true;
       this.#backoff.stop();
       this.release();
-      for (let stream = this.#queue.shift(); stream !== undefined; stream = this.#queue.shift()) stream.close();
+      for (let connection = this.#queue.shift(); connection !== undefined; connection = this.#queue.shift()) {
+        connection.close();
+      }
     }
     return this.binding?.close() ?? Promise.resolve();
   }
@@ -184,15 +186,15 @@ export class Acceptor extends Source implements AcceptSink {
 
   /** Takes out the connections whose handshake has failed: they are not to fill the queue. */
   #forgetLost(): void {
-    for (const stream of this.#queue.takeAll(isLost)) stream.close();
+    for (const connection of this.#queue.takeAll(isLost)) connection.close();
   }
 
-  #refuse(stream: Stream): void {
+  #refuse(connection: Connection): void {
     const first = !this.#overflown;
     this.#overflown = true;
     this.rejected++;
-    if (this.excess !== null) this.excess.onExcess(stream, first);
-    else stream.dismiss();
+    if (this.excess !== null) this.excess.onExcess(connection, first);
+    else connection.dismiss();
   }
 
   /** The error of a queue that is full. */
@@ -215,6 +217,6 @@ export class Acceptor extends Source implements AcceptSink {
 }
 
 /** Whether a connection was lost before it was established: its TLS handshake has failed. */
-function isLost(stream: Stream): boolean {
-  return stream.gone && !stream.connected;
+function isLost(connection: Connection): boolean {
+  return connection.gone && !connection.connected;
 }

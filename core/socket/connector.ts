@@ -9,12 +9,11 @@ import { readTlsConnect } from "../tls.ts";
 import { checkHostname, checkTarget, familyOf, formatAddress } from "./address.ts";
 import { Handshake } from "./handshake.ts";
 import { AddressRace, interleaved, MIN_ATTEMPT_DELAY_MS } from "./racing.ts";
-import { Stream } from "./stream.ts";
-import type { Connecting } from "./stream_state.ts";
+import { type Connecting, Connection } from "./connection.ts";
 
 /** The attempts of one connection. */
 class Connector implements Connecting {
-  readonly #stream: Stream;
+  readonly #connection: Connection;
   readonly #options: ConnectOptions;
   #race: AddressRace | null = null;
   #cancelTimeout: (() => void) | null = null;
@@ -26,8 +25,8 @@ class Connector implements Connecting {
   };
 
   /** `options` have a hostname or a path. */
-  constructor(stream: Stream, options: ConnectOptions) {
-    this.#stream = stream;
+  constructor(connection: Connection, options: ConnectOptions) {
+    this.#connection = connection;
     this.#options = options;
   }
 
@@ -37,7 +36,7 @@ class Connector implements Connecting {
 
   /** Begins. Nothing is reported from inside this call. */
   start(): void {
-    const { runtime } = this.#stream;
+    const { runtime } = this.#connection;
     const { signal, timeoutMs, path, hostname = "" } = this.#options;
     if (signal?.aborted === true) {
       runtime.defer(this.#abort);
@@ -48,7 +47,7 @@ class Connector implements Connecting {
       this.#cancelTimeout = atDeadline(runtime, runtime.now() + timeoutMs, () => this.#timedOut(timeoutMs), true);
     }
     if (path !== undefined || familyOf(hostname) !== undefined || runtime.takesName?.(this.#options) === true) {
-      this.#stream.binding = runtime.connect(this.#options, this.#stream);
+      this.#connection.binding = runtime.connect(this.#options, this.#connection);
       return;
     }
     runtime.resolve(hostname, signal).then(
@@ -58,7 +57,7 @@ class Connector implements Connecting {
   }
 
   onHold(): void {
-    this.#race?.hold(this.#stream.holds);
+    this.#race?.hold(this.#connection.holds);
   }
 
   onSettled(): void {
@@ -69,7 +68,7 @@ class Connector implements Connecting {
   }
 
   #resolved(hostname: string, addresses: InetAddress[]): void {
-    if (this.#stream.connecting !== this) return;
+    if (this.#connection.connecting !== this) return;
     const { localAddress, family = localAddress === undefined ? undefined : familyOf(localAddress) } = this.#options;
     const [first, ...others] = interleaved(addresses.filter((each) => family === undefined || each.family === family));
     if (first === undefined) {
@@ -77,10 +76,10 @@ class Connector implements Connecting {
       this.#fail(new EventError(`Cannot connect to ${hostname}: it has no address${of}`, { code: "ENOTFOUND" }));
     } else if (others.length === 0) {
       const options = { ...this.#options, hostname: first.hostname, family: first.family };
-      this.#stream.binding = this.#stream.runtime.connect(options, this.#stream);
-      if (!this.#stream.holds) this.#stream.binding.unref();
+      this.#connection.binding = this.#connection.runtime.connect(options, this.#connection);
+      if (!this.#connection.holds) this.#connection.binding.unref();
     } else {
-      this.#race = new AddressRace(this.#stream, [first, ...others], this.#options, () => this.#allFailed());
+      this.#race = new AddressRace(this.#connection, [first, ...others], this.#options, () => this.#allFailed());
     }
   }
 
@@ -99,9 +98,9 @@ class Connector implements Connecting {
   }
 
   #fail(error: EventError): void {
-    if (this.#stream.connecting !== this) return;
+    if (this.#connection.connecting !== this) return;
     this.onSettled();
-    this.#stream.fail(error);
+    this.#connection.fail(error);
   }
 }
 
@@ -112,7 +111,7 @@ class Connector implements Connecting {
  * @param options Where to
  * @returns The connection, not yet established
  */
-export function connectStream(runtime: Runtime, given: ConnectOptions): Stream {
+export function openConnection(runtime: Runtime, given: ConnectOptions): Connection {
   checkRuntime("connect", runtime);
   const { tls: givenTls, ...options } = readOptions("connect", given, CONNECT_OPTIONS);
   checkTarget("connect", options, 1);
@@ -141,19 +140,22 @@ export function connectStream(runtime: Runtime, given: ConnectOptions): Stream {
   if (path !== undefined && !runtime.capabilities.unix) throw unsupported("connect to a unix socket", runtime, "unix");
   if (givenTls !== undefined && !runtime.capabilities.tls) throw unsupported("connect with TLS", runtime, "tls");
   const tls = givenTls === undefined ? undefined : readTlsConnect("connect", givenTls);
-  const stream = new Stream(runtime, null);
-  stream.host = path === undefined ? hostname : "localhost";
+  const connection = new Connection(runtime, null);
+  connection.hostname = path === undefined ? hostname : "localhost";
   if (tls !== undefined) {
-    stream.handshake = new Handshake(stream, "client", { ...tls, serverName: tls.serverName ?? stream.host });
+    connection.handshake = new Handshake(connection, "client", {
+      ...tls,
+      serverName: tls.serverName ?? connection.hostname,
+    });
   }
-  const connector = new Connector(stream, {
+  const connector = new Connector(connection, {
     ...options,
     ...(path === undefined ? { hostname } : {}),
     ...(tls === undefined ? {} : { tls }),
   });
-  stream.connecting = connector;
+  connection.connecting = connector;
   connector.start();
-  return stream;
+  return connection;
 }
 
 /** A socket has one family: a local address of another can't be bound to it. */

@@ -3,29 +3,29 @@
 import { EventError } from "../errors.ts";
 import { atDeadline } from "../loop/deadline.ts";
 import { DEFAULT_HANDSHAKE_TIMEOUT_MS, type StartTlsOptions, type TlsRole } from "../tls.ts";
-import type { Stream } from "./stream.ts";
+import type { Connection } from "./connection.ts";
 
 /** A handshake that is to be made or is under way. */
 export class Handshake {
-  readonly #stream: Stream;
+  readonly #connection: Connection;
   readonly #role: TlsRole;
   readonly #options: StartTlsOptions;
   #cancelTimeout: (() => void) | null = null;
 
-  constructor(stream: Stream, role: TlsRole, options: StartTlsOptions) {
-    this.#stream = stream;
+  constructor(connection: Connection, role: TlsRole, options: StartTlsOptions) {
+    this.#connection = connection;
     this.#role = role;
     this.#options = options;
   }
 
   /** The clock begins to run. For a connection that was accepted, the host makes the handshake by itself. */
   watch(): void {
-    const { runtime } = this.#stream;
+    const { runtime } = this.#connection;
     const { handshakeTimeoutMs = DEFAULT_HANDSHAKE_TIMEOUT_MS } = this.#options;
     const timedOut = (): void => {
       this.#cancelTimeout = null;
       const message = `Cannot make a TLS connection: the handshake took longer than ${handshakeTimeoutMs} ms`;
-      this.#stream.fail(new EventError(message, { code: "ETIMEDOUT", syscall: "handshake" }));
+      this.#connection.fail(new EventError(message, { code: "ETIMEDOUT", syscall: "handshake" }));
     };
     this.#cancelTimeout = atDeadline(runtime, runtime.now() + handshakeTimeoutMs, timedOut, true);
   }
@@ -33,7 +33,7 @@ export class Handshake {
   /** All that was sent in the clear is with the host: from here on the bytes are those of TLS. */
   begin(): void {
     this.watch();
-    this.#stream.binding?.startTls?.(this.#role, this.#options);
+    this.#connection.binding?.startTls?.(this.#role, this.#options);
   }
 
   /** It is through, or there is nothing to wait for any more. */

@@ -9,7 +9,7 @@ import type { Loan } from "../loan.ts";
 import type { EventError } from "../errors.ts";
 import { atDeadline } from "../loop/deadline.ts";
 import type { ConnectOptions, InetAddress, TransportBinding, TransportSink } from "../runtime.ts";
-import type { Stream } from "./stream.ts";
+import type { Connection } from "./connection.ts";
 
 /** How long an attempt has before the next address is tried too, unless set: what RFC 8305 recommends. */
 export const DEFAULT_ATTEMPT_DELAY_MS = 250;
@@ -29,13 +29,13 @@ export function interleaved(addresses: readonly InetAddress[]): InetAddress[] {
 
 /** One attempt. The one that wins goes on as what the host tells the connection. */
 class Attempt implements TransportSink {
-  readonly #stream: Stream;
+  readonly #connection: Connection;
   /** Null once it has won. */
   race: AddressRace | null;
   binding: TransportBinding | null = null;
 
-  constructor(stream: Stream, race: AddressRace) {
-    this.#stream = stream;
+  constructor(connection: Connection, race: AddressRace) {
+    this.#connection = connection;
     this.race = race;
   }
 
@@ -44,23 +44,23 @@ class Attempt implements TransportSink {
   }
 
   onSecure(): void {
-    this.#stream.onSecure();
+    this.#connection.onSecure();
   }
 
   onData(chunk: Uint8Array, loan?: Loan): void {
-    this.#stream.onData(chunk, loan);
+    this.#connection.onData(chunk, loan);
   }
 
   onEnd(): void {
-    this.#stream.onEnd();
+    this.#connection.onEnd();
   }
 
   onWritable(): void {
-    this.#stream.onWritable();
+    this.#connection.onWritable();
   }
 
   onClose(error?: EventError): void {
-    if (this.race === null) this.#stream.onClose(error);
+    if (this.race === null) this.#connection.onClose(error);
     else this.race.lost(this, error);
   }
 }
@@ -69,7 +69,7 @@ class Attempt implements TransportSink {
 export class AddressRace {
   /** Why attempts have failed so far, in that order. */
   readonly errors: EventError[] = [];
-  readonly #stream: Stream;
+  readonly #connection: Connection;
   readonly #options: ConnectOptions;
   readonly #delayMs: number;
   readonly #left: InetAddress[];
@@ -80,13 +80,18 @@ export class AddressRace {
   /**
    * Begins.
    *
-   * @param stream The connection that is to be
+   * @param connection The connection that is to be
    * @param addresses Where to, at least one; in the order in which they are tried
    * @param options What else the attempts have in common
    * @param onFailed Told when none is left
    */
-  constructor(stream: Stream, addresses: readonly InetAddress[], options: ConnectOptions, onFailed: () => void) {
-    this.#stream = stream;
+  constructor(
+    connection: Connection,
+    addresses: readonly InetAddress[],
+    options: ConnectOptions,
+    onFailed: () => void,
+  ) {
+    this.#connection = connection;
     this.#left = addresses.slice();
     this.#options = options;
     this.#delayMs = options.attemptDelayMs ?? DEFAULT_ATTEMPT_DELAY_MS;
@@ -99,12 +104,12 @@ export class AddressRace {
     this.#cancelNext = null;
     const address = this.#left.shift();
     if (address === undefined) return;
-    const { runtime } = this.#stream;
-    const attempt = new Attempt(this.#stream, this);
+    const { runtime } = this.#connection;
+    const attempt = new Attempt(this.#connection, this);
     this.#running.add(attempt);
     const { hostname, family } = address;
     attempt.binding = runtime.connect({ ...this.#options, hostname, family }, attempt);
-    if (!this.#stream.holds) attempt.binding.unref();
+    if (!this.#connection.holds) attempt.binding.unref();
     if (this.#left.length === 0) return;
     this.#cancelNext = atDeadline(runtime, runtime.now() + this.#delayMs, () => {
       this.#cancelNext = null;
@@ -117,8 +122,8 @@ export class AddressRace {
     if (!this.#running.delete(attempt)) return;
     attempt.race = null;
     this.stop();
-    this.#stream.binding = attempt.binding;
-    this.#stream.onConnect();
+    this.#connection.binding = attempt.binding;
+    this.#connection.onConnect();
   }
 
   /** For an attempt: it has failed. */

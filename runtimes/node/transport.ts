@@ -4,24 +4,13 @@
  * @module
  */
 
-import type { StartTlsOptions, TlsRole } from "../../core/tls.ts";
+import type { EventError } from "../../core/errors.ts";
+import type { StartTlsOptions, TlsInfo, TlsRole } from "../../core/tls.ts";
 import type { Address, TransportBinding, TransportSink } from "../../core/runtime.ts";
 import { failure, host, inet, keeping, type Origin, show, SILENT, WRITE_AHEAD, WRITE_SLICE } from "../shared/host.ts";
 import { infoOf, objection, secureContext, secureEvent, secureOver } from "../shared/node_tls.ts";
 import { copied } from "../shared/slab.ts";
 import { establishedCode, handshakeError, tlsError, type TlsSettings, tlsSettings } from "../shared/tls.ts";
-import {
-  CLOSED,
-  CLOSING,
-  CONNECTING,
-  DROPPED,
-  FINISHING,
-  HANDSHAKING,
-  PAUSED,
-  TransportState,
-  WANTED,
-  WRITABLE,
-} from "./transport_state.ts";
 import type { NodeOnread, NodeSocket } from "../types/node.ts";
 import type { NodeSecureContext, NodeTlsSocket } from "../types/node_tls.ts";
 
@@ -87,7 +76,39 @@ function onRead(this: OurSocket, length: number, buffer: Uint8Array): boolean {
 
 const ONREAD: NodeOnread = { buffer: nextBuffer, callback: onRead };
 
-export class NodeTransport extends TransportState implements TransportBinding {
+// What has happened to a connection: bits of `state`. A connection that is idle takes little memory and few of the
+// processor's cache lines: yes or no is a bit, what all connections of a listener have in common is one object, and what
+// is rare another.
+/** Connected, and neither our FIN was asked for nor anything failed. */
+export const WRITABLE = 0x1;
+/** Our FIN was asked for. */
+export const FINISHING = 0x2;
+/** `write` has returned 0. */
+export const WANTED = 0x4;
+/** After `close()`, `release()` or `reset()`: the sink hears only `onClose`. */
+export const CLOSING = 0x8;
+/** After `release()` or `reset()`: what fails now is no failure. */
+export const DROPPED = 0x10;
+/** A client's connection is not there yet. */
+export const CONNECTING = 0x20;
+/** `onClose` was called. */
+export const CLOSED = 0x40;
+/** From `startTls()`, or for what was accepted with TLS from the beginning, to the end of the handshake. */
+export const HANDSHAKING = 0x80;
+/** Reading is to be paused when the handshake is through. */
+export const PAUSED = 0x100;
+
+/** What only some connections have. */
+class Rare {
+  raw: OurSocket | undefined = undefined;
+  tls: TlsInfo | undefined = undefined;
+  error: EventError | undefined = undefined;
+}
+
+export class NodeTransport implements TransportBinding {
+  readonly origin: Origin;
+  state = 0;
+  #rare: Rare | undefined = undefined;
   /** What is read and written: with TLS, the socket over the other one. */
   socket: OurSocket | undefined = undefined;
   sink: TransportSink = SILENT;
@@ -95,8 +116,79 @@ export class NodeTransport extends TransportState implements TransportBinding {
   remote: Address | undefined = undefined;
 
   constructor(origin: Origin) {
-    super(origin);
+    this.origin = origin;
     origin.runtime.openHandles++;
+  }
+
+  /** Connected, and neither our FIN was asked for nor anything failed. */
+  get writable(): boolean {
+    return (this.state & WRITABLE) !== 0;
+  }
+
+  /** Our FIN was asked for. */
+  get finishing(): boolean {
+    return (this.state & FINISHING) !== 0;
+  }
+
+  /** `write` has returned 0. */
+  get wanted(): boolean {
+    return (this.state & WANTED) !== 0;
+  }
+
+  /** After `close()`, `release()` or `reset()`: the sink hears only `onClose`. */
+  get closing(): boolean {
+    return (this.state & CLOSING) !== 0;
+  }
+
+  /** After `release()` or `reset()`: what fails now is no failure. */
+  get dropped(): boolean {
+    return (this.state & DROPPED) !== 0;
+  }
+
+  /** A client's connection is not there yet. */
+  get connecting(): boolean {
+    return (this.state & CONNECTING) !== 0;
+  }
+
+  /** `onClose` was called. */
+  get closed(): boolean {
+    return (this.state & CLOSED) !== 0;
+  }
+
+  /** From `startTls()`, or for what was accepted with TLS from the beginning, to the end of the handshake. */
+  get handshaking(): boolean {
+    return (this.state & HANDSHAKING) !== 0;
+  }
+
+  /** With TLS: the socket of TCP. */
+  get raw(): OurSocket | undefined {
+    return this.#rare?.raw;
+  }
+
+  set raw(raw: OurSocket | undefined) {
+    this.#more.raw = raw;
+  }
+
+  /** What the handshake has found. */
+  get tls(): TlsInfo | undefined {
+    return this.#rare?.tls;
+  }
+
+  set tls(tls: TlsInfo | undefined) {
+    this.#more.tls = tls;
+  }
+
+  /** Why it failed. */
+  get error(): EventError | undefined {
+    return this.#rare?.error;
+  }
+
+  set error(error: EventError | undefined) {
+    this.#more.error = error;
+  }
+
+  get #more(): Rare {
+    return this.#rare ??= new Rare();
   }
 
   adopt(socket: OurSocket): void {

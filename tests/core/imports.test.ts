@@ -64,7 +64,7 @@ describe("the floors of the core", () => {
         new Map([
           ["core/errors.ts", 'import type { Loop } from "./loop/loop.ts";'],
           ["core/loop/loop.ts", 'import { sourceOf } from "../api/pollable.ts";'],
-          ["core/api/pollable.ts", 'import { Source } from "../socket/stream.ts";'],
+          ["core/api/pollable.ts", 'import { Source } from "../socket/connection.ts";'],
         ]),
       ),
       [

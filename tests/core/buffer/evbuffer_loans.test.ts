@@ -14,7 +14,7 @@ import { Loan } from "../../../core/loan.ts";
 import { EventError } from "../../../core/errors.ts";
 import { EVBUFFER_EOL_ANY, EVBUFFER_EOL_CRLF, EVBUFFER_EOL_CRLF_STRICT, EVBUFFER_EOL_LF } from "../../../core/flags.ts";
 import type { TransportBinding } from "../../../core/runtime.ts";
-import { Stream } from "../../../core/socket/stream.ts";
+import { Connection } from "../../../core/socket/connection.ts";
 import { simRuntime } from "../../../runtimes/sim.ts";
 
 const GIVEN_BACK = 0xee;
@@ -116,7 +116,7 @@ function assertSame(actual: Uint8Array, expected: Uint8Array, message: string): 
 class World {
   readonly lender = new Lender();
   readonly transports: Transport[] = [];
-  readonly streams: Stream[] = [];
+  readonly streams: Connection[] = [];
   readonly buffers: { real: EvBuffer; bytes: Uint8Array }[] = [];
   readonly views: { view: Uint8Array; copy: Uint8Array }[] = [];
 
@@ -125,7 +125,7 @@ class World {
     for (let i = 0; i < STREAMS; i++) {
       const transport = new Transport(i > 0, i > 1);
       this.transports.push(transport);
-      this.streams.push(new Stream(simRuntime(), transport as unknown as TransportBinding));
+      this.streams.push(new Connection(simRuntime(), transport as unknown as TransportBinding));
     }
   }
 
@@ -192,7 +192,7 @@ const receiving: fc.Arbitrary<Op> = fc.tuple(
 )
   .map(([i, s, chunks, most]) => (world) => {
     const buffer = world.buffers[i] as Held;
-    const stream = world.streams[s] as Stream;
+    const stream = world.streams[s] as Connection;
     for (const data of chunks) {
       const [chunk, loan] = world.lender.lend(data);
       stream.onData(chunk, loan);
@@ -321,7 +321,7 @@ const sending: fc.Arbitrary<Op> = fc.tuple(which, fc.nat(STREAMS - 1), size, siz
     const transport = world.transports[s] as Transport;
     const before = transport.sending.length;
     transport.room = room;
-    const n = (world.streams[s] as Stream).writeFrom(buffer.real, Math.min(most, buffer.bytes.length));
+    const n = (world.streams[s] as Connection).writeFrom(buffer.real, Math.min(most, buffer.bytes.length));
     const gone = cut(buffer, n);
     let at = 0;
     for (const { copy } of transport.sending.slice(before)) {
@@ -418,7 +418,7 @@ describe("Memory on loan", () => {
       const lender = new Lender();
       const transport = new Transport(counts, false);
       transport.room = 10_000;
-      const stream = new Stream(simRuntime(), transport as unknown as TransportBinding);
+      const stream = new Connection(simRuntime(), transport as unknown as TransportBinding);
       const buffer = new EvBuffer();
       feed(buffer, ...lender.lend(new Uint8Array(5000)));
       assertEquals(stream.writeFrom(buffer, 5000), 5000);
@@ -430,7 +430,7 @@ describe("Memory on loan", () => {
 
   it("goes back from a connection that is closed before it was read", () => {
     const lender = new Lender();
-    const stream = new Stream(simRuntime(), new Transport(true, false) as unknown as TransportBinding);
+    const stream = new Connection(simRuntime(), new Transport(true, false) as unknown as TransportBinding);
     for (let i = 0; i < 3; i++) stream.onData(...lender.lend(new Uint8Array(5000)));
     stream.close();
     stream.onData(...lender.lend(new Uint8Array(5000)));

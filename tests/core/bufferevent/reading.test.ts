@@ -15,8 +15,8 @@ import {
   EV_TIMEOUT,
   EV_WRITE,
 } from "../../../core/flags.ts";
-import { streamOf } from "../../../core/api/socket.ts";
-import { RECEIVE_LIMIT } from "../../../core/socket/stream.ts";
+import { connectionOf } from "../../../core/api/socket.ts";
+import { RECEIVE_LIMIT } from "../../../core/socket/connection.ts";
 import { WINDOW_BYTES } from "../../../runtimes/sim/connection.ts";
 import { nothingLeft, world } from "../loop/harness.ts";
 import { pattern } from "../socket/pairs.ts";
@@ -85,7 +85,7 @@ describe("a new bufferevent (V1)", () => {
       assertEquals(await made.during(1), []);
     }
     assert(made.bev.socket !== null);
-    assert(streamOf(made.bev.socket).available <= RECEIVE_LIMIT + WINDOW_BYTES);
+    assert(connectionOf(made.bev.socket).available <= RECEIVE_LIMIT + WINDOW_BYTES);
     assertEquals(made.bev.input.length, 0);
     await made.end();
   });

@@ -11,6 +11,7 @@ import type { EventBase, EventBaseOptions } from "../../../core/api/event_base.t
 import type { SimOptions, SimRuntime } from "../../../runtimes/sim.ts";
 import { ALL_COUNTS, nothingLeft, world } from "../loop/harness.ts";
 import { bits } from "./rig.ts";
+import "../socket/checked.ts";
 
 /** A base on a simulator. */
 export class Stage {

@@ -4,7 +4,7 @@ import { describe, it } from "node:test";
 import { assert, assertEquals, assertStrictEquals } from "@std/assert";
 import { SocketBufferEvent } from "../../../core/api/socket_bufferevent.ts";
 import { BEV_FINISHED, BEV_FLUSH, BEV_NORMAL, EV_READ, EV_TIMEOUT, EV_WRITE } from "../../../core/flags.ts";
-import { streamOf } from "../../../core/api/socket.ts";
+import { connectionOf } from "../../../core/api/socket.ts";
 import { nothingLeft } from "../loop/harness.ts";
 import { pattern, socketPair } from "../socket/pairs.ts";
 import { Recorder, rig } from "./rig.ts";
@@ -339,7 +339,7 @@ describe("memory", () => {
     made.bev.write(pattern(500_000));
     await made.during(50);
     assert(made.bev.socket !== null);
-    assertEquals(streamOf(made.bev.socket).unsent, 0);
+    assertEquals(connectionOf(made.bev.socket).unsent, 0);
     await made.end();
     await nothingLeft(made);
   });

@@ -18,7 +18,7 @@ import { BEV_OPT_CLOSE_ON_FREE } from "../../../core/flags.ts";
 import { ConnListener } from "../../../core/api/listener.ts";
 import { EventBase } from "../../../core/api/event_base.ts";
 import type { ConnectOptions, Runtime } from "../../../core/runtime.ts";
-import { Socket, streamOf } from "../../../core/api/socket.ts";
+import { connectionOf, Socket } from "../../../core/api/socket.ts";
 import { serve, type Server } from "../../../core/serve/serve.ts";
 import { type SimHost, type SimRuntime, simRuntime } from "../../../runtimes/sim.ts";
 import { ALL_COUNTS, EagerHost } from "../loop/harness.ts";
@@ -102,7 +102,7 @@ function tlsOf(roll: Dice): { at: object; from: object; secure: boolean } {
 /** With TLS, a connection is given while its handshake goes on or when it is through, and not when it has failed. */
 function assertInTls(socket: Socket, secure: boolean, seed: number): void {
   if (!secure) return;
-  const { handshake, binding, error } = streamOf(socket);
+  const { handshake, binding, error } = connectionOf(socket);
   assert(handshake !== null || binding?.tls !== undefined, `seed ${seed}: given without a handshake: ${error}`);
 }
 

@@ -14,6 +14,7 @@ import type {
   TransportSink,
 } from "../../../core/runtime.ts";
 import { type SimOptions, type SimRuntime, simRuntime } from "../../../runtimes/sim.ts";
+import "../socket/checked.ts";
 
 /** Every kind of count. */
 export const ALL_COUNTS: number = EVENT_BASE_COUNT_ACTIVE | EVENT_BASE_COUNT_VIRTUAL | EVENT_BASE_COUNT_ADDED;

@@ -7,6 +7,7 @@ import type { ListeningSocket } from "../../../core/api/listening_socket.ts";
 import type { Socket } from "../../../core/api/socket.ts";
 import { type SimOptions, type SimRuntime, simRuntime } from "../../../runtimes/sim.ts";
 import { portOf, socketPair } from "../socket/pairs.ts";
+import "../socket/checked.ts";
 
 /** A simulator, a base whose loop nobody runs, and sockets. */
 export class Stage {

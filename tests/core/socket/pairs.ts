@@ -6,6 +6,7 @@ import type { InetAddress } from "../../../core/runtime.ts";
 import { ListeningSocket } from "../../../core/api/listening_socket.ts";
 import { Socket } from "../../../core/api/socket.ts";
 import type { SimHost, SimRuntime } from "../../../runtimes/sim.ts";
+import "./checked.ts";
 
 /** Two connected sockets: the end that connected, and the end that was accepted. */
 export async function socketPair(

@@ -7,8 +7,8 @@ import { EvBuffer } from "../../../core/buffer/evbuffer.ts";
 import { EventError } from "../../../core/errors.ts";
 import { EAGAIN, ENOTCONN } from "../../../core/flags.ts";
 import { ListeningSocket } from "../../../core/api/listening_socket.ts";
-import { Socket, streamOf } from "../../../core/api/socket.ts";
-import { RECEIVE_LIMIT, SEND_LIMIT } from "../../../core/socket/stream.ts";
+import { connectionOf, Socket } from "../../../core/api/socket.ts";
+import { RECEIVE_LIMIT, SEND_LIMIT } from "../../../core/socket/connection.ts";
 import { type SimRuntime, simRuntime } from "../../../runtimes/sim.ts";
 import { WINDOW_BYTES } from "../../../runtimes/sim/connection.ts";
 import { join, pattern, portOf, receiveAll, socketPair, text } from "./pairs.ts";
@@ -262,10 +262,10 @@ describe("bounded queues", () => {
     for (let ms = 0; ms < 200; ms++) {
       for (let n = client.send(chunk); n !== EAGAIN; n = client.send(chunk)) sent += n;
       await sim.advance(1);
-      assertLessOrEqual(streamOf(server).available, RECEIVE_LIMIT + WINDOW_BYTES);
+      assertLessOrEqual(connectionOf(server).available, RECEIVE_LIMIT + WINDOW_BYTES);
     }
     assertEquals(client.send(chunk), EAGAIN);
-    assertLessOrEqual(streamOf(client).unsent, SEND_LIMIT);
+    assertLessOrEqual(connectionOf(client).unsent, SEND_LIMIT);
     // Both queues, what the two ends of the network hold, and the chunk.
     assertLessOrEqual(sent, RECEIVE_LIMIT + SEND_LIMIT + 3 * WINDOW_BYTES);
 
@@ -285,7 +285,7 @@ describe("bounded queues", () => {
     const sim = simRuntime();
     const [client, server] = await socketPair(sim);
     const large = new Uint8Array(512 * 1024).fill(97);
-    streamOf(server).onData(large);
+    connectionOf(server).onData(large);
     const into = new Uint8Array(16 * 1024);
     for (let left = large.length; left > into.length;) left -= server.recv(into);
     const rest = new EvBuffer();
@@ -320,7 +320,7 @@ describe("bounded queues", () => {
       await sim.advance(1);
     }
     assertEquals(join(received), pattern(sent));
-    assertEquals(streamOf(client).unsent, 0);
+    assertEquals(connectionOf(client).unsent, 0);
     await end(sim, client, server);
   });
 });

@@ -5,6 +5,7 @@ import { assertEquals, assertRejects } from "@std/assert";
 import type { EventError } from "../../../core/errors.ts";
 import { EVLOOP_NO_EXIT_ON_EMPTY } from "../../../core/flags.ts";
 import { type Rig, rig, type RigOptions } from "../bufferevent/rig.ts";
+import "../socket/checked.ts";
 
 /** A rig whose loop runs by itself. */
 export class ViewStage {

@@ -1,21 +1,32 @@
 /**
- * One connection as the core sees it: what the host has delivered and nobody has read (the receive queue), what was
- * sent and the host has not taken (the send queue), and the readiness that follows from both. `Socket` is its public
- * face; a bufferevent works on it directly.
+ * One connection, from the attempt to connect to its end: the receive queue (what the host has delivered and nobody has
+ * read), the send queue (what was sent and the host has not taken), and the readiness that follows from both. `Socket`
+ * shows it to programs; a bufferevent works on it directly.
  *
  * Both queues are bounded. A full receive queue pauses the host's reading, so that TCP's window closes; a full send
  * queue takes no more.
+ *
+ * | state      | what holds                                             | ends with                                    |
+ * | ---------- | ------------------------------------------------------ | -------------------------------------------- |
+ * | connecting | not established, or TLS is being started               | `onConnect`, `onSecure`, or as open          |
+ * | open       | established; each direction may be finished by itself  | `onClose`, `fail()`; `close()`, `reset()`    |
+ * | gone       | the host has let go; the owner may read what is left   | `close()`, `reset()`                         |
+ * | closing    | the owner has closed it; what was sent still leaves    | `onClose`                                    |
+ * | over       | both have let go                                       |                                              |
+ *
+ * {@linkcode NEXT_STATES} has the legal transitions, and {@linkcode checkConnection} asserts them.
  */
 
 import { EAGAIN, ENOTCONN, EV_CLOSED, EV_READ, EV_WRITE } from "../flags.ts";
-import { EventError } from "../errors.ts";
-import type { EvBuffer } from "../buffer/evbuffer.ts";
+import { EventError, invariant } from "../errors.ts";
+import { EvBuffer } from "../buffer/evbuffer.ts";
 import {
   asDetached,
   checkFront,
   consume,
   extentLoan,
   extents,
+  feed,
   firstExtent,
   lostIn,
   moveBytes,
@@ -25,21 +36,9 @@ import type { Loan } from "../loan.ts";
 import { ownBuffer } from "../buffer/own_buffer.ts";
 import type { Address, Runtime, TransportBinding, TransportSink } from "../runtime.ts";
 import { atDeadline } from "../loop/deadline.ts";
+import { Source } from "../loop/source.ts";
 import type { Handshake } from "./handshake.ts";
 import { awaitPeer, awaitProgress, endWaits, type Lingering } from "./linger.ts";
-import {
-  AWAITED,
-  CLOSED,
-  CONNECTED,
-  ENDED,
-  GONE,
-  HELD,
-  PAUSED,
-  SENT,
-  SHUT,
-  StreamState,
-  UNREFERENCED,
-} from "./stream_state.ts";
 
 /** The receive queue asks the host to pause at this many bytes. One chunk of the host's may come on top. */
 export const RECEIVE_LIMIT: number = 64 * 1024;
@@ -49,14 +48,120 @@ export const SEND_LIMIT: number = 64 * 1024;
 const WRITE_CHUNK = 512 * 1024;
 const WRITE_VECTORS = 64;
 
+// What has happened to a connection: bits of `Connection.state`.
+/** It is established, or was. */
+export const CONNECTED = 0x01;
+/** The peer has finished sending. */
+export const ENDED = 0x02;
+/** Our direction was finished. */
+export const SHUT = 0x04;
+/** The host has let go. */
+export const GONE = 0x08;
+/** The owner has closed it. */
+export const CLOSED = 0x10;
+/** It waits to be accepted, and is not read. */
+export const HELD = 0x20;
+/** The host was asked to pause reading. */
+export const PAUSED = 0x40;
+/** `finish()` was called: somebody waits for the end, however long it takes. */
+export const AWAITED = 0x80;
+/** It is not to keep the process alive. */
+export const UNREFERENCED = 0x100;
+/** The host has taken bytes of ours. Some may still be under way. */
+export const SENT = 0x200;
+
+/** What a connection is in, as the bits say. */
+export type ConnectionState = "connecting" | "open" | "gone" | "closing" | "over";
+
+/** The states that may follow each state, in one step or in several. Only TLS leads back: it starts on an open connection. */
+export const NEXT_STATES: Readonly<Record<ConnectionState, readonly ConnectionState[]>> = {
+  connecting: ["open", "gone", "closing", "over"],
+  open: ["connecting", "gone", "closing", "over"],
+  gone: ["over"],
+  closing: ["over"],
+  over: [],
+};
+
+/** Gives the state of a connection. */
+export function stateOf(connection: Connection): ConnectionState {
+  if (connection.closed) return connection.gone ? "over" : "closing";
+  if (connection.gone) return "gone";
+  return connection.connected ? "open" : "connecting";
+}
+
+/**
+ * For tests: throws unless the connection is whole, and has come from `before` as it may.
+ *
+ * @param before The state when it was last looked at
+ * @returns The state now
+ */
+export function checkConnection(connection: Connection, before: ConnectionState): ConnectionState {
+  const now = stateOf(connection);
+  const { state, available, unsent, readiness, binding } = connection;
+  const legal = now === before || NEXT_STATES[before].includes(now);
+  invariant(legal, `a connection that was ${before} is ${now}`);
+  const { connecting, handshake, error } = connection;
+  invariant(error === null || connection.gone, "a connection has failed, and the host has not let go");
+  invariant(handshake === null || !connection.connected, "a connection is established before its handshake is through");
+  invariant((state & SENT) === 0 || binding !== null, "bytes were sent without a host");
+  invariant(now !== "open" || binding !== null, "an open connection has no host");
+  if (now !== "connecting") invariant(connecting === null, "the attempts to connect go on");
+  if (connection.gone) {
+    invariant(handshake === null, "a handshake goes on without a host");
+    invariant(unsent === 0, "bytes wait that nobody can send");
+  }
+  if (connection.closed) {
+    invariant(available === 0, "a closed connection keeps what has arrived");
+    invariant(readiness === 0, "a closed connection is ready");
+    invariant(connection.firstEvent === null && connection.loop === null, "events watch a closed connection");
+    return now;
+  }
+  const readable = available > 0 || connection.ended || connection.gone;
+  invariant(readable === ((readiness & EV_READ) !== 0), "EV_READ does not say whether there is something to receive");
+  invariant(((readiness & EV_CLOSED) !== 0) === (connection.ended || connection.gone), "EV_CLOSED does not fit");
+  if (now === "connecting") invariant((readiness & EV_WRITE) === 0, "it is writable before it is established");
+  if ((state & PAUSED) !== 0 && !connection.gone) {
+    invariant(available > RECEIVE_LIMIT / 2, "the host is paused, and the receive queue has room");
+  }
+  return now;
+}
+
+/** The making of a connection. */
+export interface Connecting {
+  /** The connection is there, was given up, or failed for good. */
+  onSettled(): void;
+  /** Whether it holds the process has changed. */
+  onHold(): void;
+}
+
+/** What a connection has at its beginning or its end only, if at all. One that is idle takes little memory. */
+class Rare {
+  hostname: string | null = null;
+  error: EventError | null = null;
+  connecting: Connecting | null = null;
+  handshake: Handshake | null = null;
+  /** Told of the end of a graceful close. */
+  onFinished: ((delivered: boolean) => void) | null = null;
+}
+
 /** A connection. */
-export class Stream extends StreamState implements TransportSink, Lingering {
+export class Connection extends Source implements TransportSink, Lingering {
   /** The host. */
   readonly runtime: Runtime;
   /** The host's side; null until the first attempt to connect has begun. */
   binding: TransportBinding | null;
   /** The user's object. Set by `Socket`. */
   face: object | null = null;
+  /** Bits of those above. Only the connection itself writes it. */
+  state = 0;
+  #rare: Rare | null = null;
+  /** What has arrived and nobody has read, while it is one chunk: in a busy connection it goes on to its reader as it came. */
+  #only: Uint8Array | null = null;
+  /** Where the only chunk lies, if that is on loan. */
+  #loan: Loan | null = null;
+  /** What has arrived and nobody has read, once it was more than one chunk. */
+  #received: EvBuffer | null = null;
+  /** What was sent and the host has not taken. */
   #unsent: EvBuffer | null = null;
 
   constructor(runtime: Runtime, binding: TransportBinding | null) {
@@ -89,6 +194,85 @@ export class Stream extends StreamState implements TransportSink, Lingering {
     return this.binding?.remote;
   }
 
+  // ---- what has happened to it
+
+  /** Whether it is established, or was. */
+  get connected(): boolean {
+    return (this.state & CONNECTED) !== 0;
+  }
+
+  /** Whether the peer has finished sending. */
+  get ended(): boolean {
+    return (this.state & ENDED) !== 0;
+  }
+
+  /** Whether our direction was finished. */
+  get shut(): boolean {
+    return (this.state & SHUT) !== 0;
+  }
+
+  /** Whether the host has taken bytes of ours, of which some may still be under way. */
+  get sent(): boolean {
+    return (this.state & SENT) !== 0;
+  }
+
+  /** Whether the host has let go. */
+  get gone(): boolean {
+    return (this.state & GONE) !== 0;
+  }
+
+  /** Whether the owner has closed it. */
+  get closed(): boolean {
+    return (this.state & CLOSED) !== 0;
+  }
+
+  /** Whether it keeps the process alive. */
+  get holds(): boolean {
+    return (this.state & UNREFERENCED) === 0;
+  }
+
+  /** What was connected to, as it was given; null for a connection that was accepted. */
+  get hostname(): string | null {
+    return this.#rare === null ? null : this.#rare.hostname;
+  }
+
+  set hostname(hostname: string) {
+    this.#more.hostname = hostname;
+  }
+
+  /** Why the connection failed. */
+  get error(): EventError | null {
+    return this.#rare === null ? null : this.#rare.error;
+  }
+
+  /** The attempts to connect, while they go on. */
+  get connecting(): Connecting | null {
+    return this.#rare === null ? null : this.#rare.connecting;
+  }
+
+  set connecting(connecting: Connecting) {
+    this.#more.connecting = connecting;
+  }
+
+  /** The TLS handshake, while it is to be made; until it is through, the connection is not established. */
+  get handshake(): Handshake | null {
+    return this.#rare === null ? null : this.#rare.handshake;
+  }
+
+  set handshake(handshake: Handshake) {
+    this.#more.handshake = handshake;
+  }
+
+  /** What is rare, made if there is none. */
+  get #more(): Rare {
+    return this.#rare ??= new Rare();
+  }
+
+  /** Whether somebody waits for the end, however long it takes. */
+  get #awaited(): boolean {
+    return (this.state & AWAITED) !== 0;
+  }
+
   /** It waits to be accepted: until it is, the host is to read nothing. */
   park(): void {
     this.state |= HELD;
@@ -116,9 +300,9 @@ export class Stream extends StreamState implements TransportSink, Lingering {
   }
 
   #endHandshake(): void {
-    if (this.side === null || this.side.handshake === null) return;
-    this.side.handshake.end();
-    this.side.handshake = null;
+    if (this.#rare === null || this.#rare.handshake === null) return;
+    this.#rare.handshake.end();
+    this.#rare.handshake = null;
   }
 
   #established(): void {
@@ -133,7 +317,7 @@ export class Stream extends StreamState implements TransportSink, Lingering {
       if (loan !== null) loan.drop();
       return;
     }
-    this.push(chunk, loan);
+    this.#push(chunk, loan);
     this.notify(EV_READ);
     // After the turn that notify() may have run: in a busy connection the queue is empty again, and nothing is paused.
     if (this.available >= RECEIVE_LIMIT && (this.state & (PAUSED | GONE)) === 0) {
@@ -151,7 +335,7 @@ export class Stream extends StreamState implements TransportSink, Lingering {
     const unsent = this.#unsent;
     if (unsent !== null && unsent.length > 0) {
       const n = this.#writeFrom(unsent, unsent.length);
-      if (n > 0 && this.closed && !this.awaited) awaitProgress(this.runtime, this);
+      if (n > 0 && this.closed && !this.#awaited) awaitProgress(this.runtime, this);
       if (unsent.length === 0) {
         if (this.closed) this.#closeBinding();
         else if (this.handshake !== null) this.handshake.begin();
@@ -182,7 +366,7 @@ export class Stream extends StreamState implements TransportSink, Lingering {
     if (this.closed) endWaits(this.runtime, this);
     this.#endHandshake();
     this.#settle();
-    if (error !== undefined) this.rare.error = error;
+    if (error !== undefined) this.#more.error = error;
     if (!this.closed) this.notify(EV_READ | EV_WRITE | EV_CLOSED, inHostCallback);
     this.#finished(error === undefined && this.unsent === 0);
     this.#dropUnsent();
@@ -198,24 +382,29 @@ export class Stream extends StreamState implements TransportSink, Lingering {
   /** `recv()`: as `Socket.recv`. */
   receive(into: Uint8Array): number {
     if (this.available === 0) return this.#nothing("recv");
-    const n = this.read(into);
+    const n = this.#read(into);
     this.#afterReceive();
     return n;
   }
 
   /** Moves up to `most` bytes into a buffer, whatever of it is frozen. @returns How many, 0 for none now */
   receiveInto(into: EvBuffer, most: number): number {
-    const n = this.moveTo(into, most);
-    if (n > 0) this.#afterReceive();
-    return n;
+    try {
+      return this.#moveTo(into, most);
+    } finally {
+      // Also when a change callback of the buffer has thrown: the bytes are taken.
+      this.#afterReceive();
+    }
   }
 
   /** `recvBuffer()`: as `Socket.recvBuffer`. */
   receiveBuffer(into: EvBuffer, most: number): number {
     if (this.available === 0) return this.#nothing("recvBuffer");
-    const n = this.removeTo(into, most);
-    this.#afterReceive();
-    return n;
+    try {
+      return this.#removeTo(into, most);
+    } finally {
+      this.#afterReceive();
+    }
   }
 
   #nothing(call: string): number {
@@ -229,9 +418,67 @@ export class Stream extends StreamState implements TransportSink, Lingering {
     if (left === 0 && (this.state & (ENDED | GONE)) === 0) this.clear(EV_READ);
     if ((this.state & PAUSED) !== 0 && left <= RECEIVE_LIMIT / 2) {
       this.state &= ~PAUSED;
-      if (left > 0) this.unpinReceived();
+      if (left > 0) this.#unpinReceived();
       if (!this.gone) this.binding?.resumeRead();
     }
+  }
+
+  // ---- the receive queue
+
+  /** How many bytes can be read now. */
+  get available(): number {
+    if (this.#only !== null) return this.#only.length;
+    return this.#received === null ? 0 : this.#received.length;
+  }
+
+  /** Adds a host's chunk, which belongs to the queue from here on, or is on loan. */
+  #push(chunk: Uint8Array, loan: Loan | null): void {
+    if (this.available === 0) {
+      this.#only = chunk;
+      this.#loan = loan;
+    } else feed(this.#gather(), chunk, loan);
+  }
+
+  /** Copies bytes out. @returns How many */
+  #read(into: Uint8Array): number {
+    return this.#gather().remove(into);
+  }
+
+  /** Moves up to `most` bytes to the end of a buffer, frozen or not. @returns How many */
+  #moveTo(buffer: EvBuffer, most: number): number {
+    const only = this.#only;
+    if (only === null) return this.#received === null ? 0 : moveBytes(this.#received, buffer, most);
+    if (only.length > most) return moveBytes(this.#gather(), buffer, most);
+    const loan = this.#loan;
+    this.#only = this.#loan = null;
+    feed(buffer, only, loan);
+    return only.length;
+  }
+
+  /** Moves up to `most` bytes to the end of a buffer, as the user may: throws when that end is frozen. @returns How many */
+  #removeTo(buffer: EvBuffer, most: number): number {
+    return this.#gather().removeBuffer(buffer, most);
+  }
+
+  /** More is to come: few bytes of a large chunk no longer keep all of it. */
+  #unpinReceived(): void {
+    if (this.#received !== null) unpin(this.#received);
+  }
+
+  /** Drops all. */
+  #dropReceived(): void {
+    if (this.#loan !== null) this.#loan.drop();
+    if (this.#received !== null) this.#received.free();
+    this.#only = this.#loan = this.#received = null;
+  }
+
+  #gather(): EvBuffer {
+    const buffer = this.#received ??= new EvBuffer();
+    if (this.#only !== null) {
+      feed(buffer, this.#only, this.#loan);
+      this.#only = this.#loan = null;
+    }
+    return buffer;
   }
 
   // ---- sending
@@ -374,14 +621,14 @@ export class Stream extends StreamState implements TransportSink, Lingering {
     if (this.closed) return;
     this.state |= CLOSED;
     this.release();
-    this.dropReceived();
+    this.#dropReceived();
     this.#endHandshake();
     this.#settle();
     if (this.gone) return;
     if (this.unsent > 0 && this.connected) {
       // What arrives meanwhile is dropped: a peer that has to be rid of it first is not held up.
       if ((this.state & (PAUSED | HELD)) !== 0) this.binding?.resumeRead();
-      if (!this.awaited) awaitProgress(this.runtime, this);
+      if (!this.#awaited) awaitProgress(this.runtime, this);
       return;
     }
     this.#closeBinding();
@@ -398,7 +645,7 @@ export class Stream extends StreamState implements TransportSink, Lingering {
       this.#writeFrom(unsent, unsent.length);
     }
     const delivered = this.error === null && last.length === 0;
-    this.rare.onFinished = delivered ? onFinished : (): void => onFinished(false);
+    this.#more.onFinished = delivered ? onFinished : (): void => onFinished(false);
     this.state |= AWAITED;
     this.close();
     if (this.gone) this.#finished(delivered);
@@ -417,15 +664,15 @@ export class Stream extends StreamState implements TransportSink, Lingering {
     }
     if (!this.gone && this.unsent > 0) {
       // The connection itself keeps the process alive until all has left.
-      this.rare.onFinished = atDeadline(this.runtime, until, () => this.unsent > 0 && this.reset(), true);
+      this.#more.onFinished = atDeadline(this.runtime, until, () => this.unsent > 0 && this.reset(), true);
     }
     this.close();
   }
 
   #finished(delivered: boolean): void {
-    if (this.side === null || this.side.onFinished === null) return;
-    const { onFinished } = this.side;
-    this.side.onFinished = null;
+    if (this.#rare === null || this.#rare.onFinished === null) return;
+    const { onFinished } = this.#rare;
+    this.#rare.onFinished = null;
     onFinished(delivered);
   }
 
@@ -436,7 +683,7 @@ export class Stream extends StreamState implements TransportSink, Lingering {
       return;
     }
     binding.close();
-    if (this.connected && !this.awaited) awaitPeer(this.runtime, this);
+    if (this.connected && !this.#awaited) awaitPeer(this.runtime, this);
   }
 
   onLingered(): void {
@@ -460,7 +707,7 @@ export class Stream extends StreamState implements TransportSink, Lingering {
     const wasClosed = this.closed;
     this.state |= CLOSED;
     if (!wasClosed) this.release();
-    this.dropReceived();
+    this.#dropReceived();
     this.#dropUnsent();
     this.#endHandshake();
     this.#settle();
@@ -480,9 +727,9 @@ export class Stream extends StreamState implements TransportSink, Lingering {
   }
 
   #settle(): void {
-    if (this.side === null || this.side.connecting === null) return;
-    const { connecting } = this.side;
-    this.side.connecting = null;
+    if (this.#rare === null || this.#rare.connecting === null) return;
+    const { connecting } = this.#rare;
+    this.#rare.connecting = null;
     connecting.onSettled();
   }
 }
