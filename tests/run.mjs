@@ -28,6 +28,8 @@ const JOBS = Number(process.env.TRIVENT_TEST_JOBS ?? 2);
 
 /** How often a run whose output is not a terminal says how far it is. */
 const PROGRESS_MS = Number(process.env.TRIVENT_TEST_PROGRESS_MS ?? 15_000);
+/** What is known of earlier runs, to begin with the longest files. */
+const TIMES = join(ROOT, "build", "test_times.json");
 /** Stands before `node:test` in each file's process. */
 const NODE_TEST = join(ROOT, "tests", "tools", "node_test.mjs");
 
@@ -79,7 +81,8 @@ async function main() {
   const results = [];
   const tell = progress(jobs.length, totals);
   // The long ones first, so that no core is idle at the end.
-  const queue = jobs.toSorted((a, b) => Number(isNodeOnly(b.file)) - Number(isNodeOnly(a.file)));
+  const known = readTimes();
+  const queue = jobs.toSorted((a, b) => expectedMs(b, known) - expectedMs(a, known));
   await Promise.all(Array.from({ length: JOBS }, async () => {
     for (let job = queue.shift(); job !== undefined; job = queue.shift()) {
       const result = await runFile(job);
@@ -91,7 +94,9 @@ async function main() {
     }
   }));
   tell.stop();
+  keepTimes(known, results);
   reportSkipped(results);
+  reportSlowest(results);
   return report(totals);
 }
 
@@ -129,6 +134,37 @@ function reportSkipped(results) {
     const where = runtimes.filter((name) => group.has(name)).map((name) => `${name} ${group.get(name)}`).join(", ");
     console.log(`${String(sum(group)).padStart(5)}  ${reason} (${where})`);
   }
+}
+
+/** A run of more than a minute tells where it was. */
+function reportSlowest(results) {
+  if (performance.now() - started < 60_000) return;
+  const slowest = results.toSorted((a, b) => b.ms - a.ms).slice(0, 8);
+  console.log("slowest:");
+  for (const { runtime, file, ms } of slowest) {
+    console.log(`${(ms / 1000).toFixed(1).padStart(7)} s  ${runtime} ${file}`);
+  }
+}
+
+/** The time that each file took in earlier runs on this machine. */
+function readTimes() {
+  try {
+    return JSON.parse(readFileSync(TIMES, "utf8"));
+  } catch {
+    return {};
+  }
+}
+
+function keepTimes(known, results) {
+  if (names.length > 0) return;
+  for (const { runtime, file, ms } of results) known[`${runtime} ${file}`] = Math.round(ms);
+  writeFileSync(TIMES, JSON.stringify(known));
+}
+
+/** Without an earlier run the folder of a file says roughly what it takes. */
+function expectedMs({ runtime, file }, known) {
+  const [, folder] = file.split("/");
+  return known[`${runtime} ${file}`] ?? { programs: 60_000, packaging: 30_000, conformance: 5000 }[folder] ?? 1000;
 }
 
 function report(totals) {

@@ -81,12 +81,17 @@ describe("sim.advance()", () => {
     const sim = simRuntime();
     const tokens: ReturnType<typeof sim.setTimer>[] = [];
     let fired = 0;
-    let last = 0;
+    let last = -1;
     for (let i = 0; i < 200_000; i++) {
-      tokens.push(sim.setTimer((i * 7919) % 100_003, () => {
+      // Each moment costs a hundred turns of the microtask queue, so the timers share 1,009 moments.
+      const deadline = (i * 7919) % 1009;
+      tokens.push(sim.setTimer(deadline, () => {
         fired++;
-        assert(sim.now() >= last);
-        last = sim.now();
+        assert(sim.now() === deadline);
+        // Those of one moment in the order in which they were set.
+        const rank = deadline * 200_000 + i;
+        assert(rank > last);
+        last = rank;
       }));
     }
     for (let i = 0; i < tokens.length; i += 2) sim.clearTimer(tokens[i] ?? {});
