@@ -9,20 +9,16 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
-import { gzipSync } from "node:zlib";
-import { build } from "esbuild";
 import { run as execute } from "../tests/tools/processes.mjs";
 import { plainEnvironment, ROOT, RUNTIMES } from "../tests/tools/runtimes.mjs";
 import { buildDist } from "../tools/build.mjs";
+import { bundleSize, LINE_SERVER } from "../tools/bundle_size.mjs";
 import { BUILD } from "./shared/compile.mjs";
 import { row } from "./shared/goals.mjs";
 import { pinned } from "./shared/pinned.mjs";
 import { program } from "./shared/programs.mjs";
 import { step } from "./shared/progress.mjs";
 import { summarize } from "./shared/stats.mjs";
-
-/** What a line server imports, besides its adapter. */
-const LINE_SERVER = `export { ConnListener, EventBase, SocketBufferEvent } from "./core/mod.ts";`;
 
 /** @param {{ quick: boolean, args: readonly string[] }} options */
 export async function run({ quick, args }) {
@@ -33,8 +29,8 @@ export async function run({ quick, args }) {
   const rows = [];
   for (const name of runtimes) {
     const adapter = `export * from "./runtimes/${name}.ts";`;
-    rows.push(sizeRow("size", name, await size(`export * from "./core/mod.ts"; ${adapter}`)));
-    rows.push(sizeRow("size-line-server", name, await size(`${LINE_SERVER} ${adapter}`)));
+    rows.push(sizeRow("size", name, await bundleSize(`export * from "./core/mod.ts"; ${adapter}`)));
+    rows.push(sizeRow("size-line-server", name, await bundleSize(`${LINE_SERVER} ${adapter}`)));
   }
   for (const name of runtimes) {
     step(`import on ${name}`);
@@ -42,10 +38,10 @@ export async function run({ quick, args }) {
     rows.push(row("import", name, { ...summarize(took), details: { unit: "ms", processes: took.length } }));
   }
   const parts = {
-    core: await size(`export * from "./core/mod.ts";`),
-    all: await size(`export * from "./mod.ts";`),
-    "line server without adapter": await size(LINE_SERVER),
-    EvBuffer: await size(`export { EvBuffer } from "./core/mod.ts";`),
+    core: await bundleSize(`export * from "./core/mod.ts";`),
+    all: await bundleSize(`export * from "./mod.ts";`),
+    "line server without adapter": await bundleSize(LINE_SERVER),
+    EvBuffer: await bundleSize(`export { EvBuffer } from "./core/mod.ts";`),
   };
   for (const [name, { gzipped }] of Object.entries(parts)) {
     console.log(`${name}: ${(gzipped / 1000).toFixed(1)} kB gzipped`);
@@ -56,30 +52,6 @@ export async function run({ quick, args }) {
 function sizeRow(id, name, { minified, gzipped, heaviest }) {
   const details = { unit: "kB", minifiedBytes: minified, gzippedBytes: gzipped, heaviest };
   return row(id, name, { ratio: gzipped / 1000, details });
-}
-
-async function size(contents) {
-  const { outputFiles, metafile } = await build({
-    stdin: { contents, resolveDir: ROOT, loader: "ts" },
-    bundle: true,
-    minify: true,
-    format: "esm",
-    platform: "neutral",
-    target: "es2022",
-    external: ["node:*"],
-    write: false,
-    metafile: true,
-    logLevel: "error",
-  });
-  const [file] = outputFiles;
-  const inputs = Object.entries(Object.values(metafile.outputs)[0].inputs)
-    .map(([path, { bytesInOutput }]) => [path, bytesInOutput])
-    .sort((a, b) => b[1] - a[1]);
-  return {
-    minified: file.contents.length,
-    gzipped: gzipSync(file.contents, { level: 9 }).length,
-    heaviest: Object.fromEntries(inputs.slice(0, 8)),
-  };
 }
 
 /** Milliseconds, one of each process. */

@@ -6,7 +6,7 @@ import { after, before, describe, it } from "node:test";
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { run, start } from "../tools/processes.mjs";
 import { findRuntime, ROOT, RUNTIMES } from "../tools/runtimes.mjs";
-import { cleanEnvironment } from "./workshop.ts";
+import { cleanEnvironment, temporaryFolder } from "./workshop.ts";
 
 const node = findRuntime("node").path;
 
@@ -48,6 +48,45 @@ describe("npm run matrix", () => {
       });
       assertEquals([code, output], [1, message]);
     }
+  });
+});
+
+describe("npm run counts", () => {
+  const path = join(temporaryFolder(), "counts.md");
+  const table = readFileSync(join(ROOT, "docs", "counts.md"), "utf8").trimEnd();
+  const rows = table.split("\n");
+  const cells = rows.at(-1)!.split("|").map((cell) => cell.trim());
+  const skip = process.versions.node.split(".")[0] !== cells[3] && "the counts were made on another Node";
+
+  /** Runs it when these columns of the last row have less or more than they should. */
+  async function counts(
+    factors: Record<number, number>,
+    ...args: string[]
+  ): Promise<{ code: number | null; output: string }> {
+    const changed = cells.map((cell, i) =>
+      factors[i] === undefined ? cell : String(Math.round(Number(cell) * factors[i]))
+    );
+    writeFileSync(path, [...rows.slice(0, -1), changed.join(" | ").trim(), ""].join("\n"));
+    return await run(node, ["tools/counts.mjs", "--file", path, ...args], {
+      cwd: ROOT,
+      env: cleanEnvironment(),
+      timeoutMs: 120_000,
+    });
+  }
+
+  it("fails when a count has grown by more than 3 %, and takes what has grown less", { skip }, async () => {
+    const { code, output } = await counts({ 4: 0.92, 5: 0.92, 6: 0.99, 7: 0.92 }, "--check");
+    const grown = [...output.matchAll(/^(.*) grew by [4-9]\.\d %, from \d+ to \d+\. If it is worth that/gm)];
+    assertEquals(grown.map(([, what]) => what), ["calls for a line", "bytes for a connection", "bundle, gzipped"]);
+    assertEquals(code, 1);
+  });
+
+  it("adds a row with the reason", { skip }, async () => {
+    const { code } = await counts({ 4: 0.92 }, "the reason");
+    assertEquals(code, 0);
+    const written = readFileSync(path, "utf8").trimEnd().split("\n");
+    assertEquals(written.length, rows.length + 1);
+    assertMatch(written.at(-1)!, /^\| \d{4}-\d\d-\d\d \| .* \| the reason +\|$/);
   });
 });
 
