@@ -121,6 +121,14 @@ export {
   Server,
 } from "./serve/serve.ts";
 export { stopOnSignals, type StopOptions, type Stoppable } from "./serve/stop_on_signals.ts";
+export {
+  type BackoffOptions,
+  Link,
+  type LinkState,
+  reconnect,
+  type ReconnectCallbacks,
+  type ReconnectOptions,
+} from "./serve/reconnect.ts";
 export type { FrameViewOptions, LineViewOptions } from "./views/lenses.ts";
 export { View, type ViewOptions } from "./views/views.ts";
 export type {

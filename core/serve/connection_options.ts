@@ -197,14 +197,14 @@ function checkTimeout(verb: string, name: string, ms: number | null): number {
  * @throws {RangeError} When an option is out of range
  */
 export function setUp<Ctx>(
-  verb: "serve" | "connect",
+  verb: string,
   base: EventBase,
   options: ConnectionOptions,
   lines: LineLimits | null,
 ): SocketBufferEvent<Ctx> {
   const { readTimeoutMs = null, writeTimeoutMs = null, idleTimeoutMs = null, readLow = 0, writeLow = 0 } = options;
   const { writeHigh = DEFAULT_WRITE_HIGH, maxOutputBytes = DEFAULT_MAX_OUTPUT } = options;
-  const { readWhileFull = verb === "connect" } = options;
+  const { readWhileFull = verb !== "serve" } = options;
   if (typeof readWhileFull !== "boolean") {
     throw new TypeError(`Cannot ${verb}: readWhileFull is neither true nor false: received ${show(readWhileFull)}`);
   }

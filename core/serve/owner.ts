@@ -623,7 +623,8 @@ function ownReason(error: unknown): EventError | undefined {
   return cause instanceof EventError ? cause as EventError : undefined;
 }
 
-function isThenable(value: unknown): boolean {
+/** Whether a value is a promise, of whatever kind. */
+export function isThenable(value: unknown): boolean {
   return (typeof value === "object" || typeof value === "function") && value !== null &&
     typeof (value as { then?: unknown }).then === "function";
 }

@@ -84,7 +84,8 @@ const SERVE_CALLBACKS: Names<ServeCallbacks> = {
   accept: true,
   reject: true,
 };
-const CONNECT_ALL_OPTIONS: Names<ConnectOptions & ConnectionOptions> = /* @__PURE__ */ Object.assign(
+/** The names of what `connect()` takes. */
+export const CONNECT_ALL_OPTIONS: Names<ConnectOptions & ConnectionOptions> = /* @__PURE__ */ Object.assign(
   {},
   CONNECT_OPTIONS,
   CONNECTION_OPTIONS,
@@ -220,7 +221,8 @@ export async function serve<Ctx = unknown>(
   return new Server<Ctx>(server);
 }
 
-function socketCoreOf<Ctx>(bev: SocketBufferEvent<Ctx>): SocketCore {
+/** For the core: the engine of a bufferevent on a socket. */
+export function socketCoreOf<Ctx>(bev: SocketBufferEvent<Ctx>): SocketCore {
   return coreOf(bev as SocketBufferEvent<unknown>) as SocketCore;
 }
 
@@ -342,15 +344,34 @@ interface Prepared<Ctx> {
 
 /** Checks what `connect()` was given, and makes the bufferevent. */
 function prepare<Ctx>(
-  verb: "connect",
+  verb: string,
   given: ConnectOptions & ConnectionOptions,
   callbacks: ConnectionCallbacks<Ctx>,
 ): Prepared<Ctx> {
   const options = readOptions(verb, given, CONNECT_ALL_OPTIONS);
   checkConnectionCallbacks(verb, callbacks, CONNECTION_CALLBACKS);
-  const protocol = protocolOf(verb, options, callbacks);
+  return prepared(verb, baseOf(options), options, protocolOf(verb, options, callbacks));
+}
+
+/**
+ * Makes a bufferevent that is to be connected.
+ *
+ * @param verb What it is for
+ * @param base The base that calls back
+ * @param options Where to, limits and timeouts. They were read, and their protocol was made of them
+ * @param protocol What the connection calls
+ * @returns The bufferevent, on no connection yet
+ * @throws {TypeError} When an option is of the wrong type
+ * @throws {RangeError} When an option is out of range
+ */
+export function prepared<Ctx>(
+  verb: string,
+  base: EventBase,
+  options: ConnectOptions & ConnectionOptions,
+  protocol: Protocol<Ctx>,
+): Prepared<Ctx> {
   const { idleTimeoutMs = null } = options;
-  const bev = setUp<Ctx>(verb, baseOf(options), options, protocol.lines);
+  const bev = setUp<Ctx>(verb, base, options, protocol.lines);
   bev.setIdleTimeout(null);
   return {
     bev,

@@ -495,6 +495,26 @@ export const SUBJECTS: Readonly<Record<string, Maker>> = {
     },
     madeBy: "serve()",
   },
+  Link: {
+    async make(world) {
+      const server = await world.run(api.serve({ hostname: "127.0.0.1", port: 0 }, {
+        read: (bev) => bev.output.addBuffer(bev.input),
+      }));
+      const link = api.reconnect({ port: server.port });
+      await world.run(link.ready());
+      return {
+        object: link,
+        async works() {
+          const bev = await world.run(link.ready());
+          bev.write("ping");
+          await world.pass(10);
+          assertEquals(bev.input.toString(), "ping");
+          bev.input.drain(4);
+        },
+      };
+    },
+    madeBy: "reconnect()",
+  },
   View: {
     make(world) {
       const [near, far] = world.pair();
@@ -696,6 +716,7 @@ export const VALUES: Readonly<Record<string, Value>> = {
   "BufferEvent.trigger:options": () => 0,
   "BufferEvent.triggerEvent:options": () => 0,
   "connectNow:options": (world) => connectable(world),
+  "reconnect:options": (world) => connectable(world),
   "EventBase.connect:options": (world) => connectable(world),
   "EventBase.listen:options": () => ({ hostname: "127.0.0.1", port: 0 }),
   "ListeningSocket::listen:options": () => ({ hostname: "127.0.0.1", port: 0 }),

@@ -1,0 +1,76 @@
+/** How long a client waits before it connects again. */
+
+import { checkDuration, show } from "../checks.ts";
+import { type Names, readOptions } from "../names.ts";
+import type { Runtime } from "../runtime.ts";
+
+/** How long a client waits before it connects again: `min(maxMs, initialMs * factor ** n) * (1 ± jitter)`, n from 0 on. */
+export interface BackoffOptions {
+  /** The first delay, in milliseconds. @default {100} */
+  initialMs?: number | undefined;
+  /** The longest delay, in milliseconds, before jitter is added. @default {30_000} */
+  maxMs?: number | undefined;
+  /** Each delay is so many times the one before, 1 or more. @default {2} */
+  factor?: number | undefined;
+  /**
+   * The part of a delay, 0 to 1, that chance adds or takes away: clients that lost their server at the same time do not
+   * all come back at the same time. The runtime's `random()` decides, so that the seed of a simulator repeats it.
+   *
+   * @default {0.5}
+   */
+  jitter?: number | undefined;
+}
+
+const BACKOFF_OPTIONS: Names<BackoffOptions> = { initialMs: true, maxMs: true, factor: true, jitter: true };
+
+/** The delays of one client. */
+export class Backoff {
+  readonly #runtime: Runtime;
+  readonly #initialMs: number;
+  readonly #maxMs: number;
+  readonly #factor: number;
+  readonly #jitter: number;
+
+  /**
+   * Reads the options.
+   *
+   * @throws {TypeError} When one is of the wrong type
+   * @throws {RangeError} When one is out of range
+   */
+  constructor(verb: string, runtime: Runtime, given: BackoffOptions) {
+    const { initialMs = 100, maxMs = 30_000, factor = 2, jitter = 0.5 } = readOptions(
+      verb,
+      given,
+      BACKOFF_OPTIONS,
+      "backoff",
+    );
+    this.#runtime = runtime;
+    this.#initialMs = checkDuration(verb, "backoff.initialMs", initialMs);
+    this.#maxMs = checkDuration(verb, "backoff.maxMs", maxMs);
+    this.#factor = checkBetween(verb, "backoff.factor", factor, 1, Infinity);
+    this.#jitter = checkBetween(verb, "backoff.jitter", jitter, 0, 1);
+  }
+
+  /** The delay, in milliseconds, after the first loss in a row (0), the second (1), and so on. */
+  delay(n: number): number {
+    // Of no delay no power is one, not even an infinite one.
+    const longest = this.#initialMs === 0 ? 0 : this.#initialMs * this.#factor ** n;
+    return Math.min(this.#maxMs, longest) * (1 + this.#jitter * (2 * random(this.#runtime) - 1));
+  }
+}
+
+function random(runtime: Runtime): number {
+  const { random } = runtime as { random?(): number };
+  if (random !== undefined) return random.call(runtime);
+  const mixed = Math.imul(Math.floor(runtime.now() * 1000) ^ 0x6d2b79f5, 0x9e3779b1) >>> 0;
+  return mixed / 2 ** 32;
+}
+
+function checkBetween(verb: string, name: string, value: number, least: number, most: number): number {
+  if (typeof value !== "number") {
+    throw new TypeError(`Cannot ${verb}: ${name} is not a number: received ${show(value)}`);
+  }
+  if (Number.isFinite(value) && value >= least && value <= most) return value;
+  const range = most === Infinity ? `${least} or more` : `${least} to ${most}`;
+  throw new RangeError(`Cannot ${verb}: ${name} is not ${range}: received ${value}`);
+}

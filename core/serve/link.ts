@@ -1,0 +1,281 @@
+/**
+ * What keeps a client connected: one attempt after the other, with a growing delay between them. There is never more than
+ * one connection: the next attempt begins when the last connection was freed.
+ */
+
+import { checkDuration, checkSignal } from "../checks.ts";
+import { EV_TIMEOUT } from "../flags.ts";
+import { EventError } from "../errors.ts";
+import { type EventBase, loopOf } from "../api/event_base.ts";
+import type { EventHandle } from "../api/event_handle.ts";
+import type { SocketBufferEvent } from "../api/socket_bufferevent.ts";
+import { atDeadline } from "../loop/deadline.ts";
+import type { AbortSignalLike } from "../runtime.ts";
+import type { SocketCore } from "../bufferevent/socket_core.ts";
+import type { Backoff } from "./backoff.ts";
+import { isThenable, reportTo } from "./owner.ts";
+import type { Protocol } from "./protocol.ts";
+
+/** What a {@linkcode Link} does: it connects, has a connection, waits for its next attempt, or does nothing any more. */
+export type LinkState = "connecting" | "open" | "waiting" | "closed";
+
+/** Told of a loss: why, in how many milliseconds the next attempt begins, and how many losses in a row there were. */
+export type LostCallback = (error: EventError | undefined, delayMs: number, attempt: number) => unknown;
+
+/** What a link is made of. */
+export interface LinkParts<Ctx> {
+  readonly base: EventBase;
+  readonly backoff: Backoff;
+  readonly stableMs: number;
+  readonly maxAttempts: number;
+  readonly signal: AbortSignalLike | undefined;
+  readonly protocol: Protocol<Ctx>;
+  readonly lost: LostCallback | undefined;
+  /** Begins an attempt, and gives its connection. */
+  attempt(protocol: Protocol<Ctx>): { bev: SocketBufferEvent<Ctx>; core: SocketCore; idleTimeoutMs: number | null };
+}
+
+/** One call of `ready()` that waits. */
+interface Waiter<Ctx> {
+  resolve(bev: SocketBufferEvent<Ctx>): void;
+  reject(reason: unknown): void;
+}
+
+/** The state behind a `Link`. */
+export class LinkCore<Ctx> {
+  state: LinkState = "connecting";
+  connection: SocketBufferEvent<Ctx> | null = null;
+  /** How many losses in a row there were. */
+  attempts = 0;
+  readonly #parts: LinkParts<Ctx>;
+  /** How many attempts in a row have begun. */
+  #begun = 0;
+  /** The bufferevent of the attempt or the connection, until its end was told. */
+  #core: SocketCore | null = null;
+  /** Waits for the next attempt, or for the connection to be stable. */
+  readonly #timer: EventHandle;
+  readonly #waiters: Set<Waiter<Ctx>> = new Set();
+  /** Why there will be no connection any more. */
+  #reason: EventError | null = null;
+  #closing: Promise<void> | null = null;
+  #onOver: (() => void) | null = null;
+  #stopCut: (() => void) | null = null;
+  #cutAt = Infinity;
+  readonly #abort = (): void => {
+    const cause = this.#parts.signal?.reason;
+    void this.close(undefined, new EventError("Cannot connect: aborted", { code: "ECANCELED", cause }));
+  };
+
+  /** Begins the first attempt. */
+  constructor(parts: LinkParts<Ctx>) {
+    this.#parts = parts;
+    this.#timer = parts.base.timer(() => this.#onTimer());
+    const { signal } = parts;
+    if (signal?.aborted === true) {
+      this.#abort();
+      return;
+    }
+    this.#connect();
+    signal?.addEventListener("abort", this.#abort);
+  }
+
+  get base(): EventBase {
+    return this.#parts.base;
+  }
+
+  // ---- the connection
+
+  #connect(): void {
+    this.state = "connecting";
+    this.#begun++;
+    const { protocol } = this.#parts;
+    const { bev, core, idleTimeoutMs } = this.#parts.attempt({
+      ...protocol,
+      onOpen: () => {
+        bev.setIdleTimeout(idleTimeoutMs);
+        this.#opened(bev);
+      },
+      onOpened: () => this.#tellReady(),
+      onFreed: () => this.#freed(),
+      onOver: (reason) => this.#over(reason),
+    });
+    this.#core = core;
+  }
+
+  #opened(bev: SocketBufferEvent<Ctx>): void {
+    this.state = "open";
+    this.connection = bev;
+    const { stableMs } = this.#parts;
+    if (stableMs === 0) return this.#stable();
+    // The connection itself keeps the loop running, if it is to.
+    this.#timer.unref();
+    this.#timer.add(stableMs);
+  }
+
+  /** The connection is one that can be used: not one that its `open` callback has ended. */
+  get #usable(): SocketBufferEvent<Ctx> | null {
+    const core = this.#core;
+    return core === null || core.freed || core.closing !== null ? null : this.connection;
+  }
+
+  #tellReady(): void {
+    const bev = this.#usable;
+    if (bev === null) return;
+    for (const { resolve } of [...this.#waiters]) resolve(bev);
+  }
+
+  #stable(): void {
+    this.attempts = this.#begun = 0;
+  }
+
+  #freed(): void {
+    this.connection = null;
+    if (this.state !== "closed") this.state = "waiting";
+  }
+
+  /** The attempt has failed, or the connection is over and its `close` callback has run. */
+  #over(error: EventError | undefined): void {
+    this.#core = null;
+    if (this.state === "closed") {
+      this.#stopCut?.();
+      this.#onOver?.();
+      return;
+    }
+    this.#timer.del();
+    const { base, backoff, maxAttempts } = this.#parts;
+    if (loopOf(base).freed) {
+      this.#end(new EventError("Cannot connect again: the base was freed", { code: "EV_FREED" }));
+      return;
+    }
+    const attempt = ++this.attempts;
+    if (this.#begun >= maxAttempts) {
+      const message = "Cannot connect: the peer has ended the last connection that was to be tried";
+      this.#end(error ?? new EventError(message, { code: "ECONNRESET" }));
+      this.#tellLost(error, Infinity, attempt);
+      return;
+    }
+    const delayMs = backoff.delay(attempt - 1);
+    this.#timer.ref();
+    this.#timer.add(delayMs);
+    this.#tellLost(error, delayMs, attempt);
+  }
+
+  /** In the loop: a connection may have been freed inside a call of the program's. */
+  #tellLost(error: EventError | undefined, delayMs: number, attempt: number): void {
+    const { base, lost, protocol } = this.#parts;
+    if (lost === undefined) return;
+    base.once(null, EV_TIMEOUT, () => {
+      try {
+        const result = lost(error, delayMs, attempt);
+        if (isThenable(result)) {
+          Promise.resolve(result).then(undefined, (reason) => reportTo(protocol, base, reason, null));
+        }
+      } catch (reason) {
+        reportTo(protocol, base, reason, null);
+      }
+    });
+  }
+
+  #onTimer(): void {
+    if (this.state === "open") return this.#stable();
+    if (this.state !== "waiting") return;
+    try {
+      this.#connect();
+    } catch (error) {
+      // What worked before should not fail; whoever waits is to hear of it.
+      this.#end(error as EventError);
+      reportTo(this.#parts.protocol, this.#parts.base, error, null);
+    }
+  }
+
+  // ---- waiting for it
+
+  /** `ready()`. */
+  ready(signal: AbortSignalLike | undefined): Promise<SocketBufferEvent<Ctx>> {
+    if (signal?.aborted === true) return Promise.reject(signal.reason);
+    if (this.#reason !== null) return Promise.reject(this.#reason);
+    const bev = this.#usable;
+    if (bev !== null) return Promise.resolve(bev);
+    return new Promise((resolve, reject) => {
+      const settle = (): void => {
+        this.#waiters.delete(waiter);
+        signal?.removeEventListener("abort", abort);
+      };
+      const abort = (): void => waiter.reject(signal?.reason);
+      const waiter: Waiter<Ctx> = {
+        resolve(bev) {
+          settle();
+          resolve(bev);
+        },
+        reject(reason) {
+          settle();
+          reject(reason);
+        },
+      };
+      this.#waiters.add(waiter);
+      signal?.addEventListener("abort", abort);
+    });
+  }
+
+  // ---- the end
+
+  /** There will be no connection any more. */
+  #end(reason: EventError): void {
+    this.state = "closed";
+    this.#reason = reason;
+    this.#timer.free();
+    this.#parts.signal?.removeEventListener("abort", this.#abort);
+    for (const { reject } of [...this.#waiters]) reject(reason);
+  }
+
+  /** `close()`. */
+  close(graceMs: number | undefined, reason?: EventError): Promise<void> {
+    const { state } = this;
+    if (state !== "closed") {
+      this.#end(reason ?? new EventError("Cannot connect: the link was closed", { code: "ECANCELED" }));
+    }
+    this.#closing ??= this.#close(state);
+    if (graceMs !== undefined) this.#cutAfter(graceMs);
+    return this.#closing;
+  }
+
+  #close(state: LinkState): Promise<void> {
+    const core = this.#core;
+    if (core === null) return Promise.resolve();
+    const loop = loopOf(this.#parts.base);
+    return new Promise((resolve) => {
+      this.#onOver = resolve;
+      if (state === "connecting") core.free();
+      else if (!core.freed) {
+        const { closeTimeoutMs } = this.#parts.protocol;
+        this.#cutAt = loop.runtime.now() + closeTimeoutMs;
+        core.endGracefully(closeTimeoutMs).catch((error) => loop.runtime.report(error)).then(() => {
+          // Nobody calls the `close` callback.
+          if (!loop.dispatching) resolve();
+        });
+      } else if (!loop.dispatching) resolve();
+    });
+  }
+
+  /** Cuts the connection when the grace is over. It can only bring the cut forward. */
+  #cutAfter(graceMs: number): void {
+    const core = this.#core;
+    const { runtime } = this.#parts.base;
+    const cutAt = runtime.now() + Math.min(graceMs, 2 ** 30);
+    if (core === null || core.freed || cutAt >= this.#cutAt) return;
+    this.#stopCut?.();
+    this.#cutAt = cutAt;
+    this.#stopCut = atDeadline(runtime, cutAt, () => core.reset());
+  }
+}
+
+/** Checks the options of `close()`. */
+export function checkGrace(graceMs: number | undefined): number | undefined {
+  if (graceMs === undefined || graceMs === Infinity) return graceMs;
+  return checkDuration("close a link", "graceMs", graceMs);
+}
+
+/** Checks the signal of `ready()`. */
+export function checkReady(signal: AbortSignalLike | undefined): AbortSignalLike | undefined {
+  return checkSignal("wait for a connection", signal);
+}
