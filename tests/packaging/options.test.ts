@@ -17,11 +17,14 @@ import {
   lengthPrefixed,
   lineCodec,
   pipe,
+  reconnect,
   select,
   serve,
   type SimRuntime,
   simRuntime,
+  sleep,
   socketsConnect,
+  stopOnSignals,
   TokenBucketConfig,
 } from "../../mod.ts";
 import { findRuntime } from "../tools/runtimes.mjs";
@@ -132,8 +135,14 @@ async function meet(sim: SimRuntime, serving: object, connecting: object): Promi
   await server.close();
 }
 
+/** Gives up to reach a port that nobody listens on. */
+async function comeBack(sim: SimRuntime, options: object): Promise<void> {
+  await reconnect({ ...options, runtime: sim, port: 9 }).close();
+}
+
 /** A call that takes the options of each interface; those without which it is nothing are added. */
 const CALLS: Record<string, (options: object, sim: SimRuntime) => unknown> = {
+  BackoffOptions: (options, sim) => comeBack(sim, { backoff: options }),
   CompressionFilterOptions: (options, runtime) => {
     const [near] = bufferEventPair(new EventBase({ runtime }));
     compressionFilter(near, "gzip", options).free();
@@ -169,8 +178,10 @@ const CALLS: Record<string, (options: object, sim: SimRuntime) => unknown> = {
     await Promise.all([done, base.dispatch()]);
   },
   ReadlnOptions: (options) => new EvBuffer().readln(EVBUFFER_EOL_LF, options),
+  ReconnectOptions: (options, sim) => comeBack(sim, options),
   ServeOptions: (options, sim) => meet(sim, options, {}),
   SimOptions: (options) => simRuntime(options),
+  SleepOptions: (options, runtime) => sleep(1, { ...options, base: new EventBase({ runtime }) }),
   SocketsOptions: async (options, sim) => {
     const server = await serve({ runtime: sim, ...HERE }, {});
     const socket = socketsConnect({ hostname: "127.0.0.1", port: server.port ?? 0 }, { ...options, runtime: sim });
@@ -193,6 +204,9 @@ const CALLS: Record<string, (options: object, sim: SimRuntime) => unknown> = {
     client.startTls({ ...options, ca: "us" });
     await client.close();
     await server.close();
+  },
+  StopOptions: (options, runtime) => {
+    stopOnSignals({ base: new EventBase({ runtime }), close: () => {} }, options)();
   },
   TlsConnectOptions: (options, sim) => meet(sim, { tls: PEM }, { tls: { ...options, ca: "us" } }),
   TlsListenOptions: (options, sim) => meet(sim, { tls: { ...options, ...PEM } }, { tls: { ca: "us" } }),
