@@ -4,7 +4,13 @@
 
 import { EventError } from "./errors.ts";
 import type { AbortSignalLike, Capabilities, Runtime } from "./runtime.ts";
-import { EVBUFFER_EOL_ANY, EVBUFFER_EOL_NUL } from "./flags.ts";
+import {
+  EVBUFFER_EOL_ANY,
+  type EVBUFFER_EOL_CRLF,
+  type EVBUFFER_EOL_CRLF_STRICT,
+  type EVBUFFER_EOL_LF,
+  EVBUFFER_EOL_NUL,
+} from "./flags.ts";
 
 /** Gives `value` if it is a whole number from 0 on. */
 export function checkCount(verb: string, what: string, value: number): number {
@@ -57,15 +63,23 @@ export function checkFlags(verb: string, value: number, known: number): number {
   return value;
 }
 
-/** Gives `value` if it is one of the five end-of-line styles. */
-export function checkEol(verb: string, value: number): number {
+/** The end-of-line styles. Add a new one here: the compiler then names each place that must tell it from the others. */
+export type EolStyle =
+  | typeof EVBUFFER_EOL_ANY
+  | typeof EVBUFFER_EOL_CRLF
+  | typeof EVBUFFER_EOL_CRLF_STRICT
+  | typeof EVBUFFER_EOL_LF
+  | typeof EVBUFFER_EOL_NUL;
+
+/** Returns `value` if it is one of the end-of-line styles. */
+export function checkEol(verb: string, value: number): EolStyle {
   if (typeof value !== "number") {
     throw new TypeError(`Cannot ${verb}: the end-of-line style must be a number: received ${show(value)}`);
   }
   if (!Number.isInteger(value) || value < EVBUFFER_EOL_ANY || value > EVBUFFER_EOL_NUL) {
     throw new RangeError(`Cannot ${verb}: the end-of-line style must be an EVBUFFER_EOL constant: received ${value}`);
   }
-  return value;
+  return value as EolStyle;
 }
 
 /** Whether `value` is a `Uint8Array`, of this or another realm. Asks `isView` first: a proxy would throw at the other. */

@@ -1,8 +1,9 @@
 /**
- * Where lines end: one scan for all five styles, over any number of chunks, and the note of how far a scan that found
+ * Where lines end: one scan for all styles, over any number of chunks, and the note of how far a scan that found
  * nothing has come, so that a line is looked at once however many pieces it comes in.
  */
 
+import type { EolStyle } from "../checks.ts";
 import { checkThere, type Chunk } from "./chunk.ts";
 import type { Chain } from "./chain.ts";
 import {
@@ -39,9 +40,45 @@ export const scan: { eolLength: number; pos: number; chunk: Chunk | null; at: nu
   at: 0,
 };
 
-/** The byte that ends a line in a style that looks for one byte at least. Not for `EVBUFFER_EOL_ANY`. */
-export function lastByteOf(eol: number): number {
-  return eol === EVBUFFER_EOL_NUL ? 0 : LF;
+// No `default` in what follows: a style that is missing does not compile.
+
+/** The byte that ends a line. With `EVBUFFER_EOL_ANY` another byte can do so too. */
+export function lastByteOf(eol: EolStyle): number {
+  switch (eol) {
+    case EVBUFFER_EOL_NUL:
+      return 0;
+    case EVBUFFER_EOL_ANY:
+    case EVBUFFER_EOL_CRLF:
+    case EVBUFFER_EOL_CRLF_STRICT:
+    case EVBUFFER_EOL_LF:
+      return LF;
+  }
+}
+
+/** Whether a CR before the last byte belongs to the line end. */
+export function takesCr(eol: EolStyle): boolean {
+  switch (eol) {
+    case EVBUFFER_EOL_CRLF:
+    case EVBUFFER_EOL_CRLF_STRICT:
+      return true;
+    case EVBUFFER_EOL_ANY:
+    case EVBUFFER_EOL_LF:
+    case EVBUFFER_EOL_NUL:
+      return false;
+  }
+}
+
+/** Whether the last byte alone ends a line. */
+export function isSimple(eol: EolStyle): boolean {
+  switch (eol) {
+    case EVBUFFER_EOL_CRLF:
+    case EVBUFFER_EOL_LF:
+    case EVBUFFER_EOL_NUL:
+      return true;
+    case EVBUFFER_EOL_ANY:
+    case EVBUFFER_EOL_CRLF_STRICT:
+      return false;
+  }
 }
 
 // The hosts' own search for a byte is either fast however far away the byte is (Bun) or has a cost of a short line for
@@ -120,16 +157,16 @@ function findFar(data: Uint8Array, byte: number, from: number, to: number): numb
  * @returns How far from the front the terminator begins, and its length in `scan.eolLength`; −1 when there is none, and
  * in `scan` where to go on when more bytes have come
  */
-export function scanEol(chunk: Chunk, at: number, pos: number, eol: number): number {
+export function scanEol(chunk: Chunk, at: number, pos: number, eol: EolStyle): number {
   if (eol === EVBUFFER_EOL_ANY) return scanAny(chunk, at, pos);
   const byte = lastByteOf(eol);
-  const wantsCr = eol === EVBUFFER_EOL_CRLF_STRICT;
-  const takesCr = eol === EVBUFFER_EOL_CRLF || wantsCr;
+  const cr = takesCr(eol);
+  const wantsCr = cr && !isSimple(eol);
   let before = -1;
   for (let here = chunk, start = at;;) {
     const { data, end } = here;
     for (let hit = findByte(here, byte, start, end); hit >= 0; hit = findByte(here, byte, hit + 1, end)) {
-      if (takesCr && (hit > start ? data[hit - 1] : before) === CR) {
+      if (cr && (hit > start ? data[hit - 1] : before) === CR) {
         scan.eolLength = 2;
         return pos + hit - start - 1;
       }
@@ -142,7 +179,7 @@ export function scanEol(chunk: Chunk, at: number, pos: number, eol: number): num
     pos += end - start;
     if (here.next === null) {
       // A CR at the very end may be half of a terminator: it is looked at again.
-      const half = takesCr && before === CR ? 1 : 0;
+      const half = cr && before === CR ? 1 : 0;
       scan.pos = pos - half;
       scan.chunk = here;
       scan.at = end - half;
@@ -190,7 +227,7 @@ function runLength(chunk: Chunk, at: number): number {
 }
 
 /** {@linkcode scanEol} from the front of `chain`, which is not empty, or from where the last such scan ended. */
-export function scanFront(chain: Chain, eol: number): number {
+export function scanFront(chain: Chain, eol: EolStyle): number {
   const memo = chain.memo;
   let pos: number;
   if (memo !== null && memo.pos > 0 && memo.key === eol) {
@@ -219,9 +256,4 @@ export function note(chain: Chain, key: number | Uint8Array, pos: number, chunk:
   } else if (pos >= MEMO_BYTES) {
     chain.memo = { key, pos, chunk, at };
   }
-}
-
-/** Whether `eol` is a style in which one byte decides: all but `ANY` and `CRLF_STRICT`. */
-export function isSimple(eol: number): boolean {
-  return eol === EVBUFFER_EOL_LF || eol === EVBUFFER_EOL_CRLF || eol === EVBUFFER_EOL_NUL;
 }

@@ -908,11 +908,11 @@ export class EvBuffer {
    */
   searchEol(from: EvBufferPtr | null, eol: number): EolPosition | null {
     const chain = this.#chain;
-    checkEol("search for the end of a line", eol);
+    const style = checkEol("search for the end of a line", eol);
     if (from === null) locate(chain, 0);
     else Position.resolve("search for the end of a line", chain, from);
     if (cursor.chunk === null) return null;
-    const pos = scanEol(cursor.chunk, cursor.at, cursor.pos, eol);
+    const pos = scanEol(cursor.chunk, cursor.at, cursor.pos, style);
     return pos < 0 ? null : { pos, length: scan.eolLength };
   }
 

@@ -2,12 +2,11 @@
  * Taking lines off the front: `readln`, a view per line, and `eachLine`, no view at all.
  */
 
-import { checkEol, stateError } from "../checks.ts";
+import { checkEol, type EolStyle, stateError } from "../checks.ts";
 import { checkThere, type Chunk, dropUser, expose, handOut, LENT } from "./chunk.ts";
 import { blame, type Chain, changed, copyFront, dropFront, FRONT_CLOSED, lookFront } from "./chain.ts";
 import { hasCallbacks } from "./callbacks.ts";
-import { findByte, findWith, hasMemo, isSimple, lastByteOf, scan, scanFront, wordsOf } from "./eol.ts";
-import { EVBUFFER_EOL_CRLF } from "../flags.ts";
+import { findByte, findWith, hasMemo, isSimple, lastByteOf, scan, scanFront, takesCr, wordsOf } from "./eol.ts";
 
 const CR = 13;
 
@@ -15,18 +14,20 @@ const CR = 13;
 export type LineCallback = (bytes: Uint8Array, start: number, end: number) => void | boolean;
 
 /** Takes the first line; null when there is no whole one. */
-export function readLine(chain: Chain, eol: number, maxBytes: number): Uint8Array | null {
+export function readLine(chain: Chain, style: number, maxBytes: number): Uint8Array | null {
   const chunk = chain.first;
   if (chunk === null) {
-    checkEol("read a line", eol);
+    checkEol("read a line", style);
     return null;
   }
+  // Checked below, where it matters: another number is not simple.
+  const eol = style as EolStyle;
   // The common case: a line that lies in the first chunk, in memory that stays as it is.
   if (isSimple(eol) && (chunk.flags & LENT) === 0 && !hasMemo(chain)) {
     const { data, start } = chunk;
     const hit = findByte(chunk, lastByteOf(eol), start, chunk.end);
     if (hit >= 0) {
-      const end = eol === EVBUFFER_EOL_CRLF && hit > start && data[hit - 1] === CR ? hit - 1 : hit;
+      const end = takesCr(eol) && hit > start && data[hit - 1] === CR ? hit - 1 : hit;
       if (end - start > maxBytes) throw tooLong(chain, maxBytes, end - start);
       const line = handOut(chunk, start, end);
       if (chain.side === null && hit + 1 < chunk.end) {
@@ -79,8 +80,8 @@ function tooLong(chain: Chain, maxBytes: number, length: number): Error {
 }
 
 /** Calls `fn` with each whole line and drops it; gives their number. One notification for the whole run. */
-export function eachLine(chain: Chain, eol: number, fn: LineCallback, maxBytes: number): number {
-  checkEol("read lines", eol);
+export function eachLine(chain: Chain, style: number, fn: LineCallback, maxBytes: number): number {
+  const eol = checkEol("read lines", style);
   const run = { lines: 0, deleted: 0 };
   try {
     // `fn` may do what it likes to the buffer, so each step looks anew at what there is.
@@ -105,13 +106,13 @@ export function eachLine(chain: Chain, eol: number, fn: LineCallback, maxBytes: 
 function linesOfChunk(
   chain: Chain,
   chunk: Chunk,
-  eol: number,
+  eol: EolStyle,
   fn: LineCallback,
   maxBytes: number,
   run: { lines: number; deleted: number },
 ): boolean {
   const byte = lastByteOf(eol);
-  const takesCr = eol === EVBUFFER_EOL_CRLF;
+  const cr = takesCr(eol);
   const { data, end: chunkEnd, source } = chunk;
   let start = chunk.start;
   checkThere(chunk);
@@ -122,7 +123,7 @@ function linesOfChunk(
     hit >= 0;
     hit = findWith(data, words, byte, start, chunkEnd)
   ) {
-    const end = takesCr && hit > start && data[hit - 1] === CR ? hit - 1 : hit;
+    const end = cr && hit > start && data[hit - 1] === CR ? hit - 1 : hit;
     if (end - start > maxBytes) throw tooLong(chain, maxBytes, end - start);
     const next = hit + 1;
     // The line is gone before `fn` sees it, so that `fn` may use the buffer.
@@ -143,7 +144,7 @@ function linesOfChunk(
 function oneLine(
   chain: Chain,
   chunk: Chunk,
-  eol: number,
+  eol: EolStyle,
   fn: LineCallback,
   maxBytes: number,
   run: { lines: number; deleted: number },

@@ -6,8 +6,14 @@
 
 import { checkEvBuffer, take } from "../buffer/internal.ts";
 import { EvBuffer } from "../buffer/evbuffer.ts";
-import { checkEol, checkLimit } from "../checks.ts";
-import { EVBUFFER_EOL_ANY, EVBUFFER_EOL_CRLF, EVBUFFER_EOL_LF, EVBUFFER_EOL_NUL } from "../flags.ts";
+import { checkEol, checkLimit, type EolStyle } from "../checks.ts";
+import {
+  EVBUFFER_EOL_ANY,
+  EVBUFFER_EOL_CRLF,
+  EVBUFFER_EOL_CRLF_STRICT,
+  EVBUFFER_EOL_LF,
+  EVBUFFER_EOL_NUL,
+} from "../flags.ts";
 import { type Names, readOptions } from "../names.ts";
 import { bounded } from "./bounded.ts";
 import type { FrameCodec } from "./frames.ts";
@@ -89,7 +95,16 @@ export function lineCodec(options: LineOptions = {}): FrameCodec {
   });
 }
 
-function terminatorOf(eol: number): string {
-  if (eol === EVBUFFER_EOL_NUL) return "\0";
-  return eol === EVBUFFER_EOL_LF || eol === EVBUFFER_EOL_ANY ? "\n" : "\r\n";
+function terminatorOf(eol: EolStyle): string {
+  // No `default`: a style that is missing does not compile.
+  switch (eol) {
+    case EVBUFFER_EOL_NUL:
+      return "\0";
+    case EVBUFFER_EOL_ANY:
+    case EVBUFFER_EOL_LF:
+      return "\n";
+    case EVBUFFER_EOL_CRLF:
+    case EVBUFFER_EOL_CRLF_STRICT:
+      return "\r\n";
+  }
 }

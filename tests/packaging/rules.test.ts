@@ -101,6 +101,14 @@ describe("the rules", () => {
     assertEquals([...unknown], []);
   });
 
+  it("of lines name every style", () => {
+    const styles = [...read("core/flags.ts").matchAll(/^export const (EVBUFFER_EOL_\w+)/gm)].map(([, name = ""]) =>
+      name
+    );
+    assert(styles.length >= 5);
+    assertEquals(styles.filter((name) => !rules.get("R1")?.body.includes(`\`${name}\``)), []);
+  });
+
   it("of serve() have the names that the conformance tests give them", () => {
     const named = [...read("tests/conformance/serve_laws.ts").matchAll(/: law (\d+), ([^`]+)`/g)];
     assert(named.length > 5);

@@ -1,10 +1,12 @@
-/** Lines: the five styles (rule R1), limits, scans that are not repeated, `eachLine`. */
+/** Lines: the styles (rule R1), limits, scans that are not repeated, `eachLine`. */
 
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertStrictEquals, assertThrows } from "@std/assert";
 import { EvBuffer } from "../../../core/buffer/mod.ts";
 import { checkBuffer, feed } from "../../../core/buffer/internal.ts";
+import type { EolStyle } from "../../../core/checks.ts";
 import { EventError } from "../../../core/errors.ts";
+import * as flags from "../../../core/flags.ts";
 import {
   EVBUFFER_EOL_ANY,
   EVBUFFER_EOL_CRLF,
@@ -14,7 +16,7 @@ import {
 } from "../../../core/flags.ts";
 import { assertHolds, bytes, chunked, randomFrom, readAll, referenceEol, sharesMemory, text } from "./support.ts";
 
-const STYLES = {
+const STYLES: Readonly<Record<string, EolStyle>> = {
   ANY: EVBUFFER_EOL_ANY,
   CRLF: EVBUFFER_EOL_CRLF,
   CRLF_STRICT: EVBUFFER_EOL_CRLF_STRICT,
@@ -39,7 +41,7 @@ const TRICKY = [
 ];
 
 /** The lines that rule R1 gives, and what is left. */
-function referenceLines(data: Uint8Array, eol: number): { lines: string[]; rest: string } {
+function referenceLines(data: Uint8Array, eol: EolStyle): { lines: string[]; rest: string } {
   const lines: string[] = [];
   let at = 0;
   for (let end = referenceEol(data, 0, eol); end !== null; end = referenceEol(data, at, eol)) {
@@ -52,6 +54,20 @@ function referenceLines(data: Uint8Array, eol: number): { lines: string[]; rest:
 function assertTooLong(fn: () => unknown): void {
   assertEquals((assertThrows(fn, EventError) as EventError).code, "EV_LINE_TOO_LONG");
 }
+
+describe("The end-of-line styles", () => {
+  it("are all tested here, and accepted wherever a style is", () => {
+    const all = Object.entries(flags).filter(([name]) => name.startsWith("EVBUFFER_EOL_"));
+    assertEquals(
+      Object.fromEntries(all),
+      Object.fromEntries(Object.entries(STYLES).map(([name, eol]) => [`EVBUFFER_EOL_${name}`, eol])),
+    );
+    for (const [, eol] of all) {
+      assertEquals(new EvBuffer().readln(eol), null);
+      assertEquals(new EvBuffer().searchEol(null, eol), null);
+    }
+  });
+});
 
 describe("EvBuffer.readln()", () => {
   for (const [name, eol] of Object.entries(STYLES)) {
@@ -108,7 +124,7 @@ describe("EvBuffer.readln()", () => {
           if (k % 2 === 0) feed(buffer, piece);
           else buffer.addReference(piece, (memory) => memory.fill(10));
           checkBuffer(buffer);
-          if (eol !== EVBUFFER_EOL_ANY) lines.push(...readAll(buffer, eol));
+          lines.push(...readAll(buffer, eol));
         }
         lines.push(...readAll(buffer, eol));
         const expected = referenceLines(Uint8Array.from(pieces), eol);

@@ -9,6 +9,7 @@
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertInstanceOf, assertStrictEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
+import type { EolStyle } from "../../../core/checks.ts";
 import { EvBuffer, type EvBufferPtr } from "../../../core/buffer/mod.ts";
 import { checkBuffer, consume, extents, feed, firstExtent, moveBytes, take } from "../../../core/buffer/internal.ts";
 import { EventError } from "../../../core/errors.ts";
@@ -122,7 +123,7 @@ const content = fc.tuple(size, fc.array(byte, { minLength: 1, maxLength: 12 })).
 );
 const which = fc.nat(BUFFERS - 1);
 const count = fc.oneof(size, fc.constantFrom(0, 1, 20_000));
-const eol = fc.nat(4);
+const eol: fc.Arbitrary<EolStyle> = fc.constantFrom(0, 1, 2, 3, 4);
 const needle = fc.array(byte, { maxLength: 6 }).map((list) => Uint8Array.from(list));
 
 type Op = (world: World) => void;
@@ -384,7 +385,7 @@ const readingLines: fc.Arbitrary<Op> = fc.tuple(which, eol, fc.nat(3), fc.option
 );
 
 /** Whether the first line, whole or not, is over the limit. A CR at the end may be half of a terminator. */
-function isTooLong(data: readonly number[], style: number, maxBytes: number): boolean {
+function isTooLong(data: readonly number[], style: EolStyle, maxBytes: number): boolean {
   const found = referenceEol(data, 0, style);
   if (found !== null) return found.pos > maxBytes;
   const half = (style === 1 || style === 2) && data.at(-1) === 13 ? 1 : 0;

@@ -8,8 +8,10 @@ import {
   EVBUFFER_EOL_ANY,
   EVBUFFER_EOL_CRLF,
   EVBUFFER_EOL_CRLF_STRICT,
+  EVBUFFER_EOL_LF,
   EVBUFFER_EOL_NUL,
 } from "../../../core/flags.ts";
+import type { EolStyle } from "../../../core/checks.ts";
 import { assertEquals } from "@std/assert";
 
 const encoder = new TextEncoder();
@@ -62,28 +64,34 @@ export function readAll(buffer: EvBuffer, eol: number): string[] {
 export function referenceEol(
   data: ArrayLike<number>,
   from: number,
-  eol: number,
+  eol: EolStyle,
 ): { pos: number; length: number } | null {
-  const isEnd = (byte: number | undefined) => byte === 10 || byte === 13;
   for (let i = from; i < data.length; i++) {
-    if (eol === EVBUFFER_EOL_ANY) {
-      if (!isEnd(data[i])) continue;
-      let end = i;
-      while (end < data.length && isEnd(data[end])) end++;
-      return { pos: i, length: end - i };
-    }
-    if (eol === EVBUFFER_EOL_NUL) {
-      if (data[i] === 0) return { pos: i, length: 1 };
-      continue;
-    }
-    if (eol === EVBUFFER_EOL_CRLF_STRICT) {
-      if (data[i] === 13 && data[i + 1] === 10) return { pos: i, length: 2 };
-      continue;
-    }
-    if (eol === EVBUFFER_EOL_CRLF && data[i] === 13 && data[i + 1] === 10) return { pos: i, length: 2 };
-    if (data[i] === 10) return { pos: i, length: 1 };
+    const length = lengthOfEnd(data, i, eol);
+    if (length > 0) return { pos: i, length };
   }
   return null;
+}
+
+/** How long the line end is that begins at `i`; 0 when none does. */
+function lengthOfEnd(data: ArrayLike<number>, i: number, eol: EolStyle): number {
+  const isEnd = (byte: number | undefined) => byte === 10 || byte === 13;
+  const isCrlf = data[i] === 13 && data[i + 1] === 10;
+  switch (eol) {
+    case EVBUFFER_EOL_ANY: {
+      let end = i;
+      while (end < data.length && isEnd(data[end])) end++;
+      return end - i;
+    }
+    case EVBUFFER_EOL_CRLF:
+      return isCrlf ? 2 : data[i] === 10 ? 1 : 0;
+    case EVBUFFER_EOL_CRLF_STRICT:
+      return isCrlf ? 2 : 0;
+    case EVBUFFER_EOL_LF:
+      return data[i] === 10 ? 1 : 0;
+    case EVBUFFER_EOL_NUL:
+      return data[i] === 0 ? 1 : 0;
+  }
 }
 
 /** Pseudo-random whole numbers below `n`, the same for the same seed. */
