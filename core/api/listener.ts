@@ -164,7 +164,7 @@ export class ConnListener {
         throw new RangeError(`Cannot bind a listener: not an IPv6 address: received ${formatAddress(address)}`);
       }
       const only = (flags & LEV_OPT_BIND_IPV4_AND_IPV6) === 0;
-      // Both families is what every host does with `::` unless told otherwise; only a host that can be told is told.
+      // Every runtime serves both families on `::` by default. Set the option only where the runtime supports it.
       if (only || base.runtime.capabilities.ipv6Only) options.ipv6Only = only;
     }
     const socket = await base.listen(options);
@@ -248,7 +248,7 @@ export class ConnListener {
     this.#overflow.cancel();
     if (this.#acceptor.excess === this.#excess) this.#acceptor.excess = null;
     this.#acceptor.taken = true;
-    // A failure to close what was open has no one to be told to.
+    // Nobody could be told of a failure to close.
     if ((this.#flags & LEV_OPT_CLOSE_ON_FREE) !== 0) this.#socket.close().catch(() => {});
   }
 

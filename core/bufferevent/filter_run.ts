@@ -37,10 +37,10 @@ export const MADE = 0x02;
 export const EXHAUSTED = 0x04;
 /** The filter has met bytes that it can't process. */
 export const FAILED = 0x08;
-/** The filter could go on, but the loop is to get its word. */
+/** The filter could go on, but yields to the loop. */
 export const MORE = 0x10;
 
-/** How many calls of a filter in a row before the loop gets its word. */
+/** How many times in a row a filter is called before it yields to the loop. */
 const MAX_CALLS = 1024;
 
 /** What one direction asks of the bufferevent that it belongs to. */

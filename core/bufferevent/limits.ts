@@ -1,21 +1,25 @@
 /**
- * What is set on a bufferevent: watermarks, timeouts, the sizes of a read and a write, the bound of the output. As a rule
- * all connections of a server are set alike, so that they share one object: a connection has ten fields less.
+ * The settings of a bufferevent: watermarks, timeouts, the sizes of a read and a write, the limit of the output.
+ * Usually all connections of a server have the same settings, so they share one object. That saves ten fields in each
+ * connection.
  */
 
 /** Bytes read or written at once unless set (rule V1). */
 export const DEFAULT_MAX_SINGLE = 16384;
 
-/** With so much output queued a write is refused, unless set. */
+/** The hard limit of the output, unless set. */
 const DEFAULT_MAX_OUTPUT = 64 * 1024 * 1024;
 
-/** With so much output `write()` says stop, where no high watermark of writing says it. */
+/** From this length of the output on `write()` returns false, if there is not a high watermark of writing. */
 const DEFAULT_STOP = 64 * 1024;
 
-/** Limits with more changes behind them than this are not shared: who changes them all the time would make a chain without end. */
+/**
+ * Settings with more changes than this are not shared. Otherwise a program that changes them all the time would make an
+ * endless chain.
+ */
 const MAX_CHANGES = 8;
 
-/** Settings that several bufferevents may have. They are changed on a copy, which takes their place: see `shared()`. */
+/** Settings that several bufferevents may share. A change makes a copy, which replaces them: see `shared()`. */
 export class Limits {
   readLow = 0;
   readHigh = 0;
@@ -28,15 +32,15 @@ export class Limits {
   /** 0: as much as the transport takes. */
   maxSingleWrite = 0;
   maxOutput: number = DEFAULT_MAX_OUTPUT;
-  /** With so much output `write()` says stop. */
+  /** From this length of the output on `write()` returns false. */
   stopAt: number = DEFAULT_STOP;
-  /** With no more output than this `write()` says go on again. */
+  /** At this length of the output or below, `write()` returns true again. */
   goAt: number = DEFAULT_STOP - 1;
   #changes = 0;
-  /** The last that were made of these. */
+  /** The last settings that were made from these. */
   #next: Limits | null = null;
 
-  /** A copy, to be changed and then given to `shared()`. */
+  /** Returns a copy, to be changed and then given to `shared()`. */
   copy(): Limits {
     const copy = new Limits();
     copy.readLow = this.readLow;
@@ -52,8 +56,8 @@ export class Limits {
   }
 
   /**
-   * Gives what is to be used in the place of these: the changed copy, or its like that another bufferevent has got, which
-   * was set in the same order.
+   * Returns `changed`, or an equal settings object that another bufferevent already uses, so that connections share it.
+   * Equal means: set in the same order.
    */
   shared(changed: Limits): Limits {
     const next = this.#next;
@@ -73,5 +77,5 @@ export class Limits {
   }
 }
 
-/** What a bufferevent has until something is set. */
+/** The settings of a new bufferevent. */
 export const DEFAULT_LIMITS: Limits = /* @__PURE__ */ new Limits();

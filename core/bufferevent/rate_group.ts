@@ -1,7 +1,7 @@
 /**
- * The rate limits that bufferevents share (rule K5). Whoever finds the level at 0 is suspended and waits. At a tick all
- * go on, who has had least first: the first have the largest shares, so that all come to have the same in a few ticks,
- * without chance.
+ * The rate limits that bufferevents share (rule K5). A member that finds the level at 0 is suspended and waits. At a
+ * tick all members go on, the one with the fewest bytes first. The first ones get the largest shares, so all have the
+ * same after a few ticks, without random numbers.
  */
 
 import { EV_READ, EV_WRITE } from "../flags.ts";
@@ -12,16 +12,16 @@ import type { RateLimits } from "./rate_core.ts";
 import type { TokenBucketConfig } from "./rate_limit.ts";
 import { Refill, TokenBucket } from "./token_bucket.ts";
 
-/** The share of a group that a member gets at least, unless set. */
+/** The least share of a member, unless set. */
 const DEFAULT_MIN_SHARE = 64;
 
-/** One direction of a group: who waits, and how much each has had. */
+/** One direction of a group: the waiting members, and the bytes of each. */
 class Line {
-  /** How many bytes the members have moved. */
+  /** The bytes that the members have moved. */
   total = 0;
   readonly #what: number;
   #waiting: RateLimits[] = [];
-  /** What those had had who were the first in the last round. Who comes new or was idle counts from here. */
+  /** Bytes used by the members that went first in the last round. New and idle members count from here. */
   #had = 0;
 
   constructor(what: number) {
@@ -49,7 +49,7 @@ class Line {
     this.#waiting = this.#waiting.filter((other) => other !== member);
   }
 
-  /** Lets all go on who wait, in the order of what they have had. */
+  /** Resumes all waiting members, the one with the fewest bytes first. */
   goOn(group: GroupCore): void {
     const waiting = this.#waiting;
     if (waiting.length === 0) return;
@@ -68,7 +68,7 @@ export class GroupCore {
   readonly bucket: TokenBucket;
   readonly readers: Line = new Line(EV_READ);
   readonly writers: Line = new Line(EV_WRITE);
-  /** How many bufferevents are in it. */
+  /** The number of members. */
   members = 0;
   minShare = 0;
   freed = false;
@@ -83,7 +83,7 @@ export class GroupCore {
     this.setMinShare(DEFAULT_MIN_SHARE);
   }
 
-  /** How much a member may move: its part of the level, and not less than the least share; 0 when there is none. */
+  /** How much a member may move: its share of the level, and at least the least share; 0 if the level is used up. */
   share(what: number): number {
     this.bucket.update(this.loop.now());
     const level = this.bucket.level(what);
@@ -123,7 +123,7 @@ export class GroupCore {
     this.#resume(this.minShare);
   }
 
-  /** Lets those go on for whose direction the level is positive, and at least `level`. */
+  /** Resumes the members of each direction whose level is positive and at least `level`. */
   #resume(level: number): void {
     const least = Math.max(level, 1);
     if (this.bucket.read >= least) this.readers.goOn(this);
@@ -141,7 +141,7 @@ export class GroupCore {
     if (this.#waited) this.#refill.start(this.bucket);
   }
 
-  /** At most what a tick brings, so that at least one member can go on at each. */
+  /** At most the rate, so that at least one member can go on at each tick. */
   setMinShare(share: number): void {
     const { readRate, writeRate } = this.bucket.config;
     this.#minShareWanted = share;

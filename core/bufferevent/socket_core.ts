@@ -328,7 +328,7 @@ export class SocketCore extends BevCore implements Flushable {
     if (n < 0) return;
     if (connection.error !== null) this.#onReadEnd(BEV_EVENT_ERROR, connection.error);
     else if (connection.ended || connection.gone) this.#onReadEnd(BEV_EVENT_EOF, undefined);
-    // Somebody else has received what was there.
+    // Another reader has already consumed the data.
     else if ((what & EV_TIMEOUT) !== 0) this.readTimedOut();
   }
 

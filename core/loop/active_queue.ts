@@ -1,4 +1,4 @@
-/** The events of one priority that are active: a list in order of activation, from which any can be taken. */
+/** The active events of one priority, in the order of activation. Any of them can be removed. */
 
 import type { LoopEvent } from "./loop_event.ts";
 
@@ -8,7 +8,7 @@ export class ActiveQueue {
   first: LoopEvent | null = null;
   #last: LoopEvent | null = null;
 
-  /** Puts an event at the end. */
+  /** Adds an event at the end. */
   push(event: LoopEvent): void {
     const last = this.#last;
     event.prev = last;
@@ -18,7 +18,7 @@ export class ActiveQueue {
     this.#last = event;
   }
 
-  /** Takes out an event that is in. */
+  /** Removes an event that is in the queue. */
   remove(event: LoopEvent): void {
     const { prev, next } = event;
     if (prev === null) this.first = next;

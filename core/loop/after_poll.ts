@@ -1,14 +1,16 @@
-/** The poll that a deadline of I/O is told behind. */
+/** Waits for a poll: a timeout of I/O is reported after it. */
 
 import type { Runtime } from "../runtime.ts";
 
 /**
- * Calls `fn` once the host has been polled: what had arrived when this was called was given to its sinks before.
+ * Calls `fn` after a poll of the runtime. Before that, the sinks have got everything that had arrived when this was
+ * called.
  *
- * A program that was busy until a deadline has passed hears of the deadline first: hosts run timers before they poll.
+ * Without this, a program that was busy until a deadline would hear of the deadline first, because runtimes run timers
+ * before they poll.
  */
 export function afterPoll(runtime: Runtime, fn: () => void): void {
   if (runtime.poll !== undefined) runtime.poll(fn);
-  // The first call may come from a poll that goes on, and is deferred behind that; the second is behind another one.
+  // The first call may be inside a poll, so the first deferral ends after that one, and the second after another.
   else runtime.defer(() => runtime.defer(fn));
 }

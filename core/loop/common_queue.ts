@@ -4,8 +4,9 @@ import { type EventExtra, IN_COMMON, type LoopEvent } from "./loop_event.ts";
 import { NO_TIMER, type TimerHeap, TimerNode } from "./timer_heap.ts";
 
 /**
- * The events of one duration, in order of their deadlines. The queue itself is a node of the heap, due when its first
- * event is. Adding is O(1), since a later event has a later deadline (but for a persistent one that was late).
+ * The events of one duration, in the order of their deadlines. The queue itself is a node of the heap, with the
+ * deadline of its first event. Adding takes O(1), because a later event has a later deadline (except a persistent one
+ * that was late).
  */
 export class CommonQueue extends TimerNode {
   /** The duration in milliseconds. */
@@ -21,7 +22,7 @@ export class CommonQueue extends TimerNode {
     this.ms = ms;
   }
 
-  /** Adds an event that is in no queue. */
+  /** Adds an event that is not in a queue. */
   insert(event: LoopEvent, deadline: number): void {
     const place = event.more;
     place.deadline = deadline;
@@ -40,7 +41,7 @@ export class CommonQueue extends TimerNode {
     } else placeOf(after).next = event;
   }
 
-  /** Takes out an event that is in. */
+  /** Removes an event that is in the queue. */
   remove(event: LoopEvent): void {
     const place = placeOf(event);
     const { prev, next } = place;
@@ -58,7 +59,7 @@ export class CommonQueue extends TimerNode {
   }
 }
 
-/** Where an event of a queue keeps its links. */
+/** The object in which an event keeps its links. */
 function placeOf(event: LoopEvent): EventExtra {
   return event.extra as EventExtra;
 }

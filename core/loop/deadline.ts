@@ -1,17 +1,17 @@
-/** A deadline on the host's clock that needs no loop: `close()` goes on without one. */
+/** A deadline on the runtime's clock. It needs no loop, because `close()` goes on without one. */
 
 import { afterPoll } from "./after_poll.ts";
 import type { Runtime, TimerToken } from "../runtime.ts";
 
-/** The longest sleep asked of a host: beyond 2^31 ms all of them fire at once. */
+/** The longest sleep asked of a runtime: beyond 2^31 ms all of them fire at once. */
 const MAX_SLEEP_MS = 2 ** 30;
 
 /**
- * Calls `fn` once when the host's clock has reached `deadline` and the host has been polled since: what came in time may
- * have taken the deadline back.
+ * Calls `fn` once when the runtime's clock has reached `deadline` and the runtime has been polled since. Bytes that
+ * came in time may have cancelled the deadline before.
  *
- * @param background Whether the process may end before: what is waited for keeps it alive, or is not to
- * @returns Takes it back
+ * @param background Whether the process may end before: something else keeps it alive, or nothing should
+ * @returns A function that cancels it
  */
 export function atDeadline(runtime: Runtime, deadline: number, fn: () => void, background = false): () => void {
   let timer: TimerToken;
@@ -47,11 +47,11 @@ class Deadline {
 const fresh: WeakMap<Runtime, Deadline[]> = /* @__PURE__ */ new WeakMap();
 
 /**
- * As {@linkcode atDeadline}, for what is over at once as a rule, such as the wait for a peer that has finished already: a
- * timer is set only when it outlasts the host's poll, which all that begin in one poll are looked at behind. Setting and
- * clearing one costs 1 us on Node and 8 us on Deno.
+ * As {@linkcode atDeadline}, for waits that usually end at once, such as that for a peer that has finished already. A
+ * timer is created only if the wait is still pending after the current poll. Setting and clearing one costs 1 us on
+ * Node and 8 us on Deno.
  *
- * @returns Takes it back
+ * @returns A function that cancels it
  */
 export function atLateDeadline(runtime: Runtime, at: number, fn: () => void): () => void {
   const deadline = new Deadline(at, fn);

@@ -1,4 +1,4 @@
-/** Deferred callbacks: what runs once in the loop however often it was scheduled (rule O1). */
+/** Deferred callbacks: each runs once in the loop, however often it was scheduled (rule O1). */
 
 import type { Loop } from "./loop.ts";
 import { LoopEvent } from "./loop_event.ts";
@@ -12,12 +12,12 @@ export class Deferred extends LoopEvent {
     this.#fn = fn;
   }
 
-  /** Lets it run in this pass of the loop, or in the next; scheduled already, it does nothing. */
+  /** Makes it run in this pass of the loop, or in the next. If it is scheduled already, nothing changes. */
   schedule(): void {
     this.loop.activateDeferred(this);
   }
 
-  /** Takes back what was scheduled. */
+  /** Cancels it. */
   cancel(): void {
     this.loop.del(this);
   }

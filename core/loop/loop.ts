@@ -1,9 +1,10 @@
 /**
- * The engine of an event base: what is active, what is due, and the turn that runs it. `EventBase` is its public face.
+ * The engine of an event base: active events, due timers, and the turn that runs them. `EventBase` is its public class.
  *
- * One turn is: check watchers, sources looked at and expired timers made active, the most urgent level of active events
- * run, output flushed, prepare watchers, the host's timer set. It runs inside the host's callback where it can (one
- * priority), and is deferred behind the host's poll otherwise. The rules L, P, E and T are libevent's.
+ * One turn runs the check watchers, activates ready sources and due timers, runs the most urgent level of active
+ * events, sends output, runs the prepare watchers, and sets the runtime's timer. With one priority it runs inside the
+ * runtime's callback, otherwise after the runtime's poll (docs/decisions/turn-in-the-callback.md). The rules L, P, E
+ * and T are in docs/rules.md.
  */
 
 import { checkSignal } from "../checks.ts";
@@ -23,22 +24,25 @@ import { NO_TIMER, TimerHeap } from "./timer_heap.ts";
 import { Watchers } from "./watch.ts";
 import { WorkList } from "./work_list.ts";
 
-/** Why a loop ended: no events left, `loopExit()`, `loopBreak()`, or a `EVLOOP_ONCE` or `EVLOOP_NONBLOCK` loop is done. */
+/**
+ * Why a loop ended: no events were left, `loopExit()`, `loopBreak()`, or an `EVLOOP_ONCE` or `EVLOOP_NONBLOCK` loop is
+ * done.
+ */
 export type LoopResult = "empty" | "exit" | "break" | "done";
 
 /** Something with output to send at the end of a turn. */
 export interface Flushable {
-  /** Whether it is in the loop's list. Only the loop and the object itself write it. */
+  /** Whether it is in the loop's list. Only the loop and the object write it. */
   flushQueued: boolean;
-  /** Sends what it has. Calls no user code: that is activated, and runs later in the turn. */
+  /** Sends its output. It calls no code of the program: callbacks are activated, and run later in the turn. */
   flushOutput(): void;
-  /** What `flushOutput` has thrown, as of an event. */
+  /** Handles an exception of `flushOutput`, as that of an event. */
   caught(error: unknown): boolean;
 }
 
-/** How a loop is limited: `event_config_set_max_dispatch_interval`. */
+/** The limits of a pass: `event_config_set_max_dispatch_interval`. */
 export interface DispatchLimits {
-  /** A level is left after this many milliseconds, so that the host can be polled. */
+  /** A level is left after this many milliseconds, so that the runtime can be polled. */
   intervalMs: number;
   /** A level is left after this many callbacks. */
   callbacks: number;
@@ -47,21 +51,21 @@ export interface DispatchLimits {
 }
 
 /**
- * How many callbacks one turn runs before the host gets its word: what activates itself for ever, or ten thousand
- * timers due at once, stops neither the host's timers nor its I/O.
+ * How many callbacks one turn runs before it yields to the runtime. An event that activates itself for ever, or ten
+ * thousand timers that are due at once, must not stop the runtime's own timers and I/O.
  */
 const TURN_CALLBACKS = 1024;
 
 /**
- * How many turns the events of a poll may take before timeouts of I/O are told all the same: something may be active for
- * ever.
+ * How many turns the events of a poll may take before timeouts of I/O are reported all the same, because an event may
+ * be active for ever.
  */
 const POLL_TURNS = 64;
 
 /** More deferred callbacks than this in one pass wait for the next one (rule O1). */
 const MAX_DEFERRED = 32;
 
-/** The longest sleep asked of a host: beyond 2^31 ms all of them fire at once. */
+/** The longest sleep asked of a runtime: beyond 2^31 ms all of them fire at once. */
 const MAX_SLEEP_MS = 2 ** 30;
 
 /** The kinds that are counted: `EVENT_BASE_COUNT_ACTIVE`, `_VIRTUAL`, `_ADDED`. */
@@ -72,7 +76,7 @@ class Counter {
     this.now += by;
     if (this.now > this.peak) this.peak = this.now;
   }
-  /** One came and went. */
+  /** One was added and removed. */
   passed(): void {
     if (this.now >= this.peak) this.peak = this.now + 1;
   }
@@ -80,11 +84,11 @@ class Counter {
 
 /** The engine of one base. */
 export class Loop {
-  /** The host. */
+  /** The runtime. */
   readonly runtime: Runtime;
   /** The public object. */
   face: object | null = null;
-  /** Sources that events of this base watch. */
+  /** The sources that events of this base wait for. */
   readonly sources: SourceList = new SourceList();
   /** Added I/O events without a source: nothing is polled, but they keep the loop alive (rule E13). */
   readonly sourceless: Set<LoopEvent> = new Set();
@@ -102,7 +106,7 @@ export class Loop {
   readonly active: Counter = new Counter();
   readonly virtual: Counter = new Counter();
   readonly added: Counter = new Counter();
-  /** What has happened so far. */
+  /** The counters. */
   readonly stats: LoopStats = new LoopStats();
   /** The active events by priority. */
   queues: ActiveQueue[] = [];
@@ -111,7 +115,7 @@ export class Loop {
   gotExit = false;
   gotBreak = false;
   freed = false;
-  /** Whether `serve()` and `connect()` share the base: it can't be freed. */
+  /** Whether `serve()` and `connect()` share the base: it cannot be freed. */
   shared = false;
 
   readonly #limits: DispatchLimits;
@@ -124,37 +128,40 @@ export class Loop {
 
   #dispatching = false;
   #inTurn = false;
-  /** What the host was asked to defer: a turn, or the entry of a loop. A call of an earlier loop's is thus known. */
+  /**
+   * What the runtime was asked to defer: a turn, or the start of a loop. A deferred call of an earlier loop is
+   * recognized by it.
+   */
   #scheduled: "none" | "turn" | "enter" = "none";
   #continue = false;
   #runningPriority = 0;
   #flags = 0;
   #holds = true;
-  /** How many of those that are counted in `virtual` keep the process alive by themselves. */
+  /** How many of those counted in `virtual` keep the process alive by themselves. */
   #alive = 0;
-  /** How many of what `added` counts belongs to events that do not keep the loop running. */
+  /** How many of those counted in `added` belong to events that do not keep the loop running. */
   #unheld = 0;
   /** How many timers keep the loop running. */
   #heldTimers = 0;
-  /** How many added events keep the loop running and wait for nothing that keeps the process alive by itself. */
+  /** How many added events keep the loop running, but wait for nothing that keeps the process alive. */
   #heldSilent = 0;
-  /** When this turn began; negative while nobody has asked. */
+  /** The time of this turn; negative while nobody has asked. */
   #turnTime = -1;
-  /** What the clock said in the callback that runs; negative while nobody has asked. */
+  /** The clock in the running callback; negative while nobody has asked. */
   #callTime = -1;
   /** The timeouts of I/O that are due and wait for a poll, in the order of their deadlines. */
   readonly #overdue: Set<LoopEvent> = new Set();
-  /** Whether some of them may be told now: a poll is over. */
+  /** Whether some of them may be reported now, because a poll is over. */
   #tellsOverdue = false;
-  /** The host has been polled since: timeouts of I/O that were due by then can be told. */
+  /** The time since which the runtime has been polled. Timeouts of I/O that were due by then can be reported. */
   #polledAt = -Infinity;
   /** When the poll that the loop waits for began; negative while it waits for none. */
   #pollBegan = -1;
-  /** When the poll began of which not all is processed; negative when there is none. */
+  /** When the poll began that is not fully processed; negative when there is none. */
   #pollHandled = -1;
-  /** How many turns more its events may take. */
+  /** How many more turns its events may take. */
   #pollTurns = 0;
-  /** Whether timers that are due wait, so that timeouts of I/O that were due before them are told before them. */
+  /** Whether due timers wait, so that earlier timeouts of I/O are reported before them. */
   #timersWait = false;
   #hostTimer: TimerToken | null = null;
   #hostTimerAt = 0;
@@ -199,7 +206,10 @@ export class Loop {
 
   // ---- time
 
-  /** The time of the turn, or the host's clock outside of one. A turn that needs no time does not ask the host for it. */
+  /**
+   * The time of the turn, or the runtime's clock outside of one. A turn that needs no time does not ask the runtime for
+   * it.
+   */
   now(): number {
     if (!this.#inTurn) return this.runtime.now();
     if (this.#turnTime < 0) this.#turnTime = this.runtime.now();
@@ -207,8 +217,8 @@ export class Loop {
   }
 
   /**
-   * The host's clock, read once in a callback of the user's: what the deadlines that the user sets count from. A
-   * callback that has worked for long would else set deadlines that are over.
+   * The runtime's clock, read once in each callback of the program. Deadlines that the program sets count from it.
+   * Otherwise a callback that has worked for long would set deadlines in the past.
    */
   clock(): number {
     if (!this.#inTurn) return this.runtime.now();
@@ -219,12 +229,15 @@ export class Loop {
     return this.#callTime;
   }
 
-  /** Another callback of the user's begins: it has a clock of its own. The loop does it for each event that it runs. */
+  /**
+   * Another callback of the program begins, with its own reading of the clock. The loop calls this for each event that
+   * it runs.
+   */
   forgetClock(): void {
     this.#callTime = -1;
   }
 
-  /** Sets the time of the turn to the host's clock. */
+  /** Sets the time of the turn to the runtime's clock. */
   updateCacheTime(): void {
     if (this.#inTurn) this.#turnTime = this.#callTime = this.runtime.now();
   }
@@ -248,7 +261,7 @@ export class Loop {
       if (isSilent(event) && (event.state & UNREF) === 0) this.#heldSilent++;
     }
     if (source !== null && typeof source !== "string" && (event.state & INSERTED) !== 0) {
-      // An edge at add() if the condition holds; a level is simply looked at.
+      // An edge at add() if the condition holds. For a level, the source is only looked at.
       if ((what & EV_ET) !== 0) event.edge |= source.readiness & what;
       if ((source.readiness & what) !== 0) this.queueSource(source);
     }
@@ -264,14 +277,14 @@ export class Loop {
     this.#wake();
   }
 
-  /** What a timeout has made active is not told when its deadline moves (rule E12). */
+  /** A timeout that has made an event active is not reported if its deadline moves (rule E12). */
   #forgetTimeout(event: LoopEvent): void {
     if ((event.state & ACTIVE) === 0 || (event.result & EV_TIMEOUT) === 0) return;
     event.result &= ~EV_TIMEOUT;
     if (event.result === 0) this.#deactivate(event);
   }
 
-  /** Lets an event keep the loop running, as it does at first, or not. */
+  /** Sets whether an event keeps the loop running, which is the default. */
   setHeld(event: LoopEvent, held: boolean): void {
     if (((event.state & UNREF) === 0) === held) return;
     event.state ^= UNREF;
@@ -306,9 +319,9 @@ export class Loop {
   }
 
   /**
-   * Puts the deadline of an event `ms` after a time, its timer running or not, without re-arming it later on.
+   * Sets the deadline of an event to `ms` after a time. It does not re-arm the event later.
    *
-   * @param from By default the time of the turn, for what I/O arms; `clock()` for what the user does
+   * @param from By default the time of the turn, for deadlines that I/O sets; `clock()` for those of the program
    */
   setDeadline(event: LoopEvent, ms: number, from: number = this.now()): void {
     this.#forgetTimeout(event);
@@ -316,15 +329,15 @@ export class Loop {
     this.#wake();
   }
 
-  /** When an event whose timer runs is due. */
+  /** The deadline of an event whose timer runs. */
   deadlineOf(event: LoopEvent): number {
     return event.slot < 0 ? (event.extra as EventExtra).deadline : this.timers.deadlineOf(event);
   }
 
   /**
-   * Keeps the loop from being empty while something of the library's own goes on, or lets it be again.
+   * Keeps the loop running for something internal, or no longer.
    *
-   * @param alive Whether it keeps the process alive by itself
+   * @param alive Whether the internal thing keeps the process alive by itself
    */
   hold(by: 1 | -1, alive = false): void {
     this.virtual.change(by);
@@ -332,7 +345,7 @@ export class Loop {
     if (by < 0) this.#wakeForLess();
   }
 
-  /** Makes an event active, or adds to why it is (rule E3). */
+  /** Makes an event active, or adds flags to an active event (rule E3). */
   activate(event: LoopEvent, what: number): void {
     if ((event.state & ACTIVE) !== 0) {
       event.result |= what;
@@ -398,9 +411,9 @@ export class Loop {
 
   // ---- sources, flushes
 
-  /** A source has become ready, in a host's callback: a turn may run now. */
+  /** A source has become ready, inside a callback of the runtime. A turn may run now. */
   onSourceReady(source: Source): void {
-    // A turn that is to come, but has nothing to do, is this one.
+    // If a turn is already scheduled but has no work, run it now.
     if (this.#scheduled === "turn" && !this.#hasWork()) this.#scheduled = "none";
     const event = source.firstEvent;
     if (event !== null && this.#nothingElse(source, event)) return this.#turnOf(event, source.readiness);
@@ -408,27 +421,28 @@ export class Loop {
     this.#wakeFromHost();
   }
 
-  /** Lets the next turn look at a source. */
+  /** Makes the next turn look at a source. */
   queueSource(source: Source): void {
     this.#queueSource(source);
     this.#wake();
   }
 
-  /** Something happened in a host's callback: a turn may run now. */
+  /** Something has happened inside a callback of the runtime. A turn may run now. */
   #wakeFromHost(): void {
     if (!this.#dispatching || this.#inTurn || this.#scheduled !== "none") return;
     if (this.queues.length === 1) this.#turn();
     else this.#scheduleTurn();
   }
 
-  /** Something happened in a call of the user's: a turn runs, but not inside it. */
+  /** Something has happened inside a call of the program. A turn runs later, not inside the call. */
   #wake(): void {
     if (this.#dispatching && !this.#inTurn && this.#scheduled === "none") this.#scheduleTurn();
   }
 
   /**
-   * Something was taken away. That makes no work, but the loop may have become empty, or sleep for nothing. Each connection
-   * that ends takes something away, and a turn of its own would keep those that arrive in the same poll waiting.
+   * Something was removed. That makes no work, but the loop may be empty now, or may sleep for nothing. It does not
+   * always schedule a turn: each connection that ends removes something, and a turn for each would delay connections of
+   * the same poll.
    */
   #wakeForLess(): void {
     const { size } = this.timers;
@@ -440,7 +454,7 @@ export class Loop {
     this.#wakeFromHost();
   }
 
-  /** Lets the end of this turn, or the next turn, send an object's output. */
+  /** Sends an object's output at the end of this turn, or in the next one. */
   queueFlush(flushable: Flushable): void {
     if (flushable.flushQueued) return;
     flushable.flushQueued = true;
@@ -455,7 +469,7 @@ export class Loop {
    *
    * @param flags `EVLOOP_` flags
    * @param signal Aborting it rejects with its reason
-   * @param holds Whether a loop that waits for nothing of the host's keeps the process alive
+   * @param holds Whether a loop keeps the process alive if it waits for nothing of the runtime
    */
   start(flags: number, signal: AbortSignalLike | undefined, holds: boolean): Promise<LoopResult> {
     if (this.freed) {
@@ -481,7 +495,7 @@ export class Loop {
     return new Promise((resolve, reject) => {
       this.#resolve = resolve;
       this.#reject = reject;
-      // Not now: no callback runs inside a call of the user's, and a loop that does not block lets the host poll first.
+      // Not now: no callback runs inside a call of the program, and a loop that does not block lets the runtime poll first.
       this.#scheduled = "enter";
       const first = this.timers.first();
       const now = this.runtime.now();
@@ -510,7 +524,7 @@ export class Loop {
     }
   };
 
-  /** Stops after what is active (rules L5, L6 are in `EventBase`). */
+  /** Stops after the active events (rules L5 and L6 are in `EventBase`). */
   exit(): void {
     this.gotExit = true;
   }
@@ -522,12 +536,12 @@ export class Loop {
     this.#wake();
   }
 
-  /** Leaves this pass and begins another (rule L7). */
+  /** Ends this pass and begins another (rule L7). */
   continue(): void {
     if (this.#inTurn) this.#continue = true;
   }
 
-  /** Takes all events and watchers off; finalizers run. */
+  /** Removes all events and watchers, and runs finalizers. */
   free(): void {
     if (this.freed) return;
     this.freed = true;
@@ -556,8 +570,8 @@ export class Loop {
   // ---- the turn
 
   /**
-   * Whether a turn that begins now has one level-triggered event of one source to run, and nothing else to look at: the
-   * common turn of a server.
+   * Whether a turn that begins now has only one level-triggered event of one source. That is the common turn of a
+   * server.
    */
   #nothingElse(source: Source, event: LoopEvent): boolean {
     return this.#dispatching && !this.#inTurn && this.#scheduled === "none" && this.queues.length === 1 &&
@@ -567,8 +581,8 @@ export class Loop {
   }
 
   /**
-   * The common turn. It does what {@linkcode #turn} does, without the lists of what is ready and active in which there
-   * would be one event. Together with `WorkList`: user time of the core for a line 2.09 us in place of 2.37 (Node).
+   * The common turn. It does the same as {@linkcode #turn}, without lists of one event. Together with `WorkList` this
+   * saves time: 2.09 us of user time for a line in place of 2.37 (Node).
    */
   #turnOf(event: LoopEvent, readiness: number): void {
     const result = readiness & event.what;
@@ -615,7 +629,7 @@ export class Loop {
     }
   }
 
-  /** A callback has thrown: the loop ends with that, and everything else is as it was. */
+  /** A callback has thrown. The loop rejects with that error, and everything else stays as it was. */
   #failed(error: unknown): void {
     const event = this.running;
     this.running = null;
@@ -632,7 +646,7 @@ export class Loop {
     return this.#signal !== null && this.#signal.aborted;
   }
 
-  /** The end of a turn: end the loop, or see to it that the next turn comes. */
+  /** The end of a turn: ends the loop, or makes sure that the next turn comes. */
   #head(goOn: boolean): void {
     this.#continue = false;
     this.#deferred = 0;
@@ -648,26 +662,28 @@ export class Loop {
     if (this.prepare.size > 0) {
       this.prepare.run(this, this.#timeout());
       if (this.#aborted()) return this.#fail(this.#signal?.reason);
-      // A watcher may have taken away what was to be waited for.
+      // A watcher may have removed the last event.
       if (this.freed || this.#isEmpty()) return this.#finish("empty");
     }
     if (this.#hasWork()) this.#scheduleTurn();
     else this.#sleep();
   }
 
-  /** Whether nothing is left to run or to wait for, and that ends the loop. */
+  /** Whether nothing is left to run or to wait for, so that the loop ends. */
   #isEmpty(): boolean {
     return this.added.now === this.#unheld && this.virtual.now === 0 && this.active.now === 0 &&
       this.#flushes.length === 0 && (this.#flags & EVLOOP_NO_EXIT_ON_EMPTY) === 0;
   }
 
-  /** Whether there is something to do that no one will tell of. */
+  /** Whether there is work that nothing will report. */
   #hasWork(): boolean {
     return this.active.now > 0 || this.#ready.length > 0 || this.#flushes.length > 0 || this.signals.waiting ||
       this.gotBreak || (this.#flags & EVLOOP_NONBLOCK) !== 0 || this.#tellsOverdue;
   }
 
-  /** How long the host may wait: 0, the time to the first deadline, or undefined for ever. From the real clock (T8). */
+  /**
+   * How long the runtime may wait: 0, the time to the first deadline, or undefined for ever. From the real clock (T8).
+   */
   #timeout(): number | undefined {
     if (this.#hasWork()) return 0;
     const first = this.timers.first();
@@ -681,11 +697,11 @@ export class Loop {
     this.runtime.defer(this.#turnBound);
   }
 
-  /** Sets the host's timer, unless one that fires soon enough is set: that turn looks again. */
+  /** Sets the runtime's timer, unless one is set that fires soon enough. */
   #sleep(): void {
     const first = this.timers.first();
     const holds = this.#heldTimers > 0 || this.#needsHold();
-    // With nothing but what is overdue, the poll brings the next turn.
+    // If only overdue timeouts are left, the poll brings the next turn.
     if (first === null && (!holds || this.#overdue.size > 0)) {
       this.#clearHostTimer();
       return;
@@ -693,7 +709,7 @@ export class Loop {
     const due = first === null ? Infinity : this.timers.deadlineOf(first);
     if (this.#hostTimer !== null && this.#hostTimerAt <= due && this.#hostTimerHolds === holds) return;
     const now = this.runtime.now();
-    // Already due: a host's timer would take a millisecond. What waits for a poll is waked by it.
+    // Already due: a timer of the runtime would take a millisecond. A timeout that waits for a poll is woken by it.
     if (due <= now) {
       if (!this.#timersWait) this.#scheduleTurn();
       return;
@@ -706,7 +722,7 @@ export class Loop {
     this.#hostTimer = this.runtime.setTimer(deadline, this.#timerBound, !holds);
   }
 
-  /** Whether the loop waits for something that does not keep the process alive by itself: a host's timer does it. */
+  /** Whether the loop waits for something that does not keep the process alive, so that a timer must. */
   #needsHold(): boolean {
     return this.#holds && this.runtime.endsWhenIdle !== false &&
       ((this.#flags & EVLOOP_NO_EXIT_ON_EMPTY) !== 0 || this.#heldSilent > 0 || this.virtual.now > this.#alive);
@@ -736,13 +752,13 @@ export class Loop {
     this.#resolve = this.#reject = null;
     this.#signal?.removeEventListener("abort", this.#abortBound);
     this.#signal = null;
-    // What the last poll has brought may be deleted before the next loop.
+    // Events of the last poll may be deleted before the next loop.
     this.#pollHandled = -1;
     this.#timersWait = false;
     this.#clearHostTimer();
   }
 
-  /** Makes active what the sources and signals are ready for. */
+  /** Activates the events of ready sources and signals. */
   #poll(): void {
     if (this.signals.waiting) this.signals.activate();
     const ready = this.#ready;
@@ -766,9 +782,9 @@ export class Loop {
   }
 
   /**
-   * Makes active whose deadline has come. All of them first: what a callback arms waits for the next turn. A timeout of
-   * I/O waits for a poll of the host that began after its deadline. Those that are due later wait with it, if the poll is
-   * a short one.
+   * Activates the events whose deadline has passed, all of them before any callback runs: a timer that a callback sets
+   * waits for the next turn. A timeout of I/O waits for a poll of the runtime that began after its deadline. Later
+   * timers wait with it, if the poll is short.
    */
   #expire(): void {
     const now = this.now();
@@ -816,24 +832,24 @@ export class Loop {
     this.#pollBegan = runtime.now();
     this.#timersWait = true;
     afterPoll(runtime, this.#polledBound);
-    // Not for all of a long poll: Deno's takes a millisecond and more.
+    // Not for a whole long poll: on Deno it takes a millisecond and more.
     runtime.defer(() => runtime.defer(this.#waitedBound));
   }
 
-  /** Lets timeouts of I/O be told when all that the poll has brought is processed. */
+  /** Reports timeouts of I/O when everything that the poll has brought is processed. */
   #endPoll(): void {
     if ((this.active.now > 0 || this.#flushes.length > 0) && --this.#pollTurns > 0) return;
     this.#tellOverdue(this.#pollHandled);
     this.#pollHandled = -1;
   }
 
-  /** The host has been polled since: turns tell what was overdue by then. */
+  /** The runtime has been polled since a time. Timeouts that were due by then may be reported. */
   #tellOverdue(polledAt: number): void {
     this.#polledAt = polledAt;
     this.#tellsOverdue = this.#overdue.size > 0;
   }
 
-  /** Runs the most urgent level, and sends what it wrote. @returns How many callbacks ran */
+  /** Runs the most urgent level, and sends its output. @returns The number of callbacks that ran */
   #process(): number {
     let ran = 0;
     if (this.freed) return ran;
@@ -848,7 +864,7 @@ export class Loop {
         const queue = this.queues[level] as ActiveQueue;
         do {
           ran = this.#runLevel(queue, ran, most, end);
-          // A callback may have freed the base: what was written after that waits for who owns it.
+          // A callback may have freed the base. Output that was written after that waits for its owner.
           if (this.#flushes.length === 0 || this.freed) break;
           this.#flush();
         } while (queue.first !== null && ran < most && !this.#passIsOver(end));
@@ -857,7 +873,7 @@ export class Loop {
     }
     if (this.#flushes.length > 0 && !this.freed) {
       this.#flush();
-      // What the flush alone has made active still belongs to this turn.
+      // Events that only the flush has made active still belong to this turn.
       if (ran === 0 && this.active.now > 0) return this.#process();
     }
     return ran;
@@ -884,7 +900,7 @@ export class Loop {
     this.#call(event, result);
   }
 
-  /** Calls an event: first made non-pending, or its timer re-armed (rule E1). */
+  /** Calls an event. Before that it is made non-pending, or its timer is re-armed (rule E1). */
   #call(event: LoopEvent, result: number): void {
     const extra = event.extra;
     if (extra !== null && extra.finalizer !== null) {
@@ -915,9 +931,9 @@ export class Loop {
     if ((source.readiness & event.what) !== 0) this.#queueSource(source);
   }
 
-  /** Re-arms a persistent event: from its deadline when it was the timer that fired, else from now (rule T2). */
+  /** Re-arms a persistent event: from its deadline if the timer fired, otherwise from now (rule T2). */
   #rearm(event: LoopEvent, extra: EventExtra, result: number): void {
-    // Its timer still runs: the timeout was told by hand, and the schedule stays.
+    // Its timer still runs: the program has activated it by hand, so the schedule stays.
     if (result === EV_TIMEOUT && event.timed) return;
     const now = this.now();
     const { interval } = extra;
@@ -932,7 +948,7 @@ export class Loop {
   #flush(): void {
     const flushes = this.#flushes;
     this.#flushes = this.#flushesSpare;
-    // Callbacks may have taken long: what leaves now counts from now.
+    // Callbacks may have taken long: deadlines of this output count from now.
     this.#callTime = -1;
     let done = 0;
     try {
@@ -946,7 +962,7 @@ export class Loop {
         }
       }
     } finally {
-      // A callback of a buffer may have thrown: the others keep their places.
+      // A callback of a buffer may have thrown. The others keep their places.
       if (done < flushes.length) this.#flushes.unshift(flushes, done);
       flushes.clear();
       this.#flushesSpare = flushes;
@@ -983,7 +999,7 @@ export class Loop {
     this.added.change(by);
   }
 
-  /** Takes away the I/O or signal part and the timer. */
+  /** Removes the I/O or signal part and the timer. */
   #extract(event: LoopEvent): void {
     if ((event.state & INSERTED) !== 0) {
       event.state &= ~INSERTED;
@@ -1023,7 +1039,7 @@ export class Loop {
     this.#unschedule(event);
   }
 
-  /** Takes the deadline of an event that has one away from where it is kept. */
+  /** Removes the deadline of an event that has one. */
   #unschedule(event: LoopEvent): void {
     if (event.slot === IN_COMMON) event.extra?.queue?.remove(event);
     else if (event.slot === OVERDUE) {
@@ -1033,7 +1049,7 @@ export class Loop {
   }
 }
 
-/** Whether an added event waits for nothing that keeps the process alive by itself, as a socket does. */
+/** Whether an added event waits for something that does not keep the process alive. A socket does. */
 function isSilent(event: LoopEvent): boolean {
   return (event.what & EV_SIGNAL) !== 0 || event.source === null;
 }

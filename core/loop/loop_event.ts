@@ -1,6 +1,6 @@
 /**
- * What the loop schedules. The public `EventHandle`, the events inside a bufferevent or a listener, deferred callbacks
- * and once-events are all of this class; it is pure state, and only `Loop` changes it.
+ * The things that the loop schedules. The public `EventHandle`, the events of a bufferevent or a listener, deferred
+ * callbacks and once-events are all of this class. It is only state, and only `Loop` changes it.
  */
 
 import { NO_TIMER, TimerNode } from "./timer_heap.ts";
@@ -12,33 +12,33 @@ import type { Source } from "./source.ts";
 export const INSERTED = 1;
 /** In `LoopEvent.state`: it is in an active queue, or waits to get there in the next pass. */
 export const ACTIVE = 2;
-/** In `LoopEvent.state`: `finalize()` or `free()` was called: it can't be added any more. */
+/** In `LoopEvent.state`: `finalize()` or `free()` was called: it cannot be added any more. */
 export const CLOSED = 4;
 /** In `LoopEvent.state`: `free()` was called. */
 export const FREED = 8;
 /** In `LoopEvent.state`: `unref()` was called: it does not keep the loop running. */
 export const UNREF = 16;
 /**
- * In `LoopEvent.state`: its timeout is one of I/O, or of a signal. The loop tells it only when the host has been polled since the
- * deadline: what arrived in time restarts the timer first.
+ * In `LoopEvent.state`: its timeout is one of I/O, or of a signal. The loop reports it only after a poll that began
+ * after the deadline, because bytes that arrived in time restart the timer.
  */
 export const AFTER_POLL = 32;
 const LEVEL_SHIFT = 6;
 /** In `LoopEvent.slot`: its deadline is in a common timeout's queue. */
 export const IN_COMMON = -2;
-/** In `LoopEvent.slot`: its deadline has passed, and waits in the loop for a poll of the host. */
+/** In `LoopEvent.slot`: its deadline has passed, and it waits for a poll of the runtime. */
 export const OVERDUE = -3;
 
 /**
- * What few events have. It is made when it is needed, since a million timers are a million times the size of an event,
- * and the collector copies and marks all of that.
+ * State that few events need. It is made when needed, because programs make timers by the million, and the garbage
+ * collector copies and marks all of them.
  */
 export class EventExtra {
   /** The timeout that a persistent event is re-armed with, in milliseconds; -1 for none. */
   interval = -1;
   /** The common timeout that a persistent event is re-armed with. */
   common: CommonQueue | null = null;
-  /** The deadline that has come last, or that it has outside of the heap. */
+  /** The deadline that has passed last, or that is not in the heap. */
   deadline = 0;
   /** The order among equal deadlines, in a common timeout's queue. */
   seq = 0;
@@ -50,37 +50,39 @@ export class EventExtra {
   prev: LoopEvent | null = null;
   /** The event behind it among those that watch its source. */
   sibling: LoopEvent | null = null;
-  /** Edges that an edge-triggered event has not been told of. */
+  /** Edges that have not been reported to an edge-triggered event. */
   edge = 0;
-  /** How many raises of a signal have not been told. */
+  /** How many raises of a signal have not been reported. */
   raised = 0;
-  /** Set by `finalize()`: what runs once in place of everything else. */
+  /** Set by `finalize()`: it runs once, in place of everything else. */
   finalizer: (() => void) | null = null;
 }
 
 /**
- * An event as the loop sees it. Fields that are declared, and set in the constructor, cost 20 ns less for an event than
- * initializers, which V8 calls by way of each class of the chain.
+ * An event of the loop. Fields are declared and then set in the constructor. That costs 20 ns less than initializers,
+ * which V8 calls for each class of the hierarchy.
  */
 export abstract class LoopEvent extends TimerNode {
   /** The loop that it belongs to. */
   declare loop: Loop;
-  /** What it waits for: a source, the name of a signal, or nothing but time and activation. */
+  /** The thing that it waits for: a source, the name of a signal, or null for time and activation only. */
   declare source: Source | string | null;
-  /** What it was made for: `EV_READ`, `EV_WRITE`, `EV_CLOSED`, `EV_SIGNAL`, with `EV_PERSIST` and `EV_ET`. */
+  /**
+   * The flags that it was made with: `EV_READ`, `EV_WRITE`, `EV_CLOSED`, `EV_SIGNAL`, with `EV_PERSIST` and `EV_ET`.
+   */
   declare what: number;
   /**
    * Bits: {@linkcode INSERTED}, {@linkcode ACTIVE}, {@linkcode CLOSED}, {@linkcode FREED}, {@linkcode UNREF},
    * {@linkcode AFTER_POLL}, and above them `level`.
    */
   declare state: number;
-  /** Why it is active. */
+  /** The flags for which it is active. */
   declare result: number;
   /** The event behind it in the active queue. */
   declare next: LoopEvent | null;
   /** The event before it in the active queue. */
   declare prev: LoopEvent | null;
-  /** What few events have. */
+  /** State that few events need; null if there is none. */
   declare extra: EventExtra | null;
 
   constructor(loop: Loop, source: Source | string | null, what: number, level: number) {
@@ -95,19 +97,19 @@ export abstract class LoopEvent extends TimerNode {
     this.extra = null;
   }
 
-  /** Runs what the event is for. May throw what the user's callback throws. */
+  /** Runs the event. It may throw the exception of a callback. */
   abstract run(what: number): void;
 
   /**
-   * What `run` has thrown.
+   * Handles an exception of `run`.
    *
-   * @returns Whether somebody has seen to it, so that the loop goes on; else the loop ends with it
+   * @returns Whether it was handled, so that the loop goes on; otherwise the loop rejects with it
    */
   caught(_error: unknown): boolean {
     return false;
   }
 
-  /** Its active queue: 0 is the most urgent. */
+  /** Its priority: 0 is the most urgent. */
   get level(): number {
     return this.state >> LEVEL_SHIFT;
   }
@@ -116,7 +118,7 @@ export abstract class LoopEvent extends TimerNode {
     this.state = (this.state & ~(-1 << LEVEL_SHIFT)) | (level << LEVEL_SHIFT);
   }
 
-  /** {@linkcode LoopEvent.level} by its public name, under which `EventHandle` has more to say. */
+  /** {@linkcode LoopEvent.level} by its public name, which `EventHandle` documents. */
   get priority(): number {
     return this.level;
   }
@@ -140,12 +142,12 @@ export abstract class LoopEvent extends TimerNode {
     return this.slot !== NO_TIMER;
   }
 
-  /** What is made when it is needed. */
+  /** The state that is made when needed. */
   get more(): EventExtra {
     return this.extra ??= new EventExtra();
   }
 
-  /** Edges that an edge-triggered event has not been told of. */
+  /** Edges that have not been reported to an edge-triggered event. */
   get edge(): number {
     return this.extra === null ? 0 : this.extra.edge;
   }
@@ -163,7 +165,7 @@ export abstract class LoopEvent extends TimerNode {
     if (this.extra !== null || event !== null) this.more.sibling = event;
   }
 
-  /** Sets what runs once in place of everything else. */
+  /** Sets the function that runs once, in place of everything else. */
   set finalizer(finalizer: () => void) {
     this.more.finalizer = finalizer;
   }

@@ -1,4 +1,4 @@
-/** The signals of a base: one handler of the host's for each name, whatever the number of events. */
+/** The signals of a base: one handler of the runtime for each name, however many events there are. */
 
 import { EV_SIGNAL } from "../flags.ts";
 import type { Loop } from "./loop.ts";
@@ -13,7 +13,7 @@ interface Watched {
 export class Signals {
   readonly #loop: Loop;
   readonly #watched: Map<string, Watched> = new Map();
-  /** How often each was raised and not told yet. */
+  /** How often each was raised without being reported. */
   #raised: Map<string, number> = new Map();
 
   constructor(loop: Loop) {
@@ -25,7 +25,7 @@ export class Signals {
     return this.#watched.size;
   }
 
-  /** Whether a signal was raised that has not been told. */
+  /** Whether a raised signal has not been reported. */
   get waiting(): boolean {
     return this.#raised.size > 0;
   }
@@ -35,7 +35,7 @@ export class Signals {
     for (const { events } of this.#watched.values()) events.forEach(fn);
   }
 
-  /** Lets an event watch its signal. Throws what the host throws for one that it can't catch. */
+  /** Adds an event that watches its signal. It throws the runtime's error for a signal that cannot be caught. */
   attach(event: LoopEvent): void {
     const name = event.source as string;
     const watched = this.#watched.get(name);
@@ -47,7 +47,7 @@ export class Signals {
     this.#watched.set(name, { events: [event], stop });
   }
 
-  /** Takes back an event; with the last one the host's handler goes. */
+  /** Removes an event. With the last one, the runtime's handler is removed. */
   detach(event: LoopEvent): void {
     const name = event.source as string;
     const watched = this.#watched.get(name);
@@ -58,7 +58,7 @@ export class Signals {
     watched.stop();
   }
 
-  /** Makes active the events of what was raised. */
+  /** Activates the events of raised signals. */
   activate(): void {
     const raised = this.#raised;
     this.#raised = new Map();

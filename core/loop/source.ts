@@ -1,6 +1,6 @@
 /**
- * What an event waits for: something that is or is not readable, writable or closed. A connection, a listening socket
- * and a datagram socket are sources; the loop, `select()` and `Poller` watch them.
+ * A source is a thing that an event can wait for: it is or is not readable, writable or closed. Connections, listening
+ * sockets and datagram sockets are sources. The loop, `select()` and `Poller` watch them.
  */
 
 import { EV_CLOSED, EV_ET, EV_READ, EV_WRITE } from "../flags.ts";
@@ -12,60 +12,63 @@ import type { Loop } from "./loop.ts";
 /** The conditions that a source can have. */
 export const IO_CONDITIONS: number = EV_READ | EV_WRITE | EV_CLOSED;
 
-/** Something that is told of each change of a source's readiness, in the place of an event: a poller, a `select()`. */
+/** An object that is told of each change of a source's readiness, in place of an event: a poller, a `select()`. */
 export interface ReadinessObserver {
-  /** The source has become ready, or is ready anew (more bytes). Runs inside the host's callback: no user code here. */
+  /**
+   * The source has become ready, or is ready anew (more bytes). It runs inside the runtime's callback, so it must not
+   * call code of the program.
+   */
   onReady(source: Source, edges: number): void;
   /** The source was closed by its owner. */
   onSourceClosed(source: Source): void;
 }
 
-/** What only some sources have. */
+/** State that only some sources need. */
 class Side {
   observers: ReadinessObserver[] = [];
   overlapped: ReadinessObserver | null = null;
 }
 
-/** A source of readiness. There is one for each connection, so that what is rare hangs off `#side`. */
+/** A source of readiness. There is one for each connection, so rare state is in a separate object. */
 export abstract class Source {
   /** Which of `EV_READ`, `EV_WRITE` and `EV_CLOSED` hold now. */
   readiness = 0;
-  /** The loop that has it in its list of sources to look at. */
+  /** The loop that has it in its list of ready sources. */
   queuedIn: Loop | null = null;
-  /** The loop whose events watch it; null when none does. */
+  /** The loop of the events that watch it; null if there are none. */
   loop: Loop | null = null;
-  /** The events that watch it, in the order in which they were added; each has the one behind it as its `sibling`. */
+  /** The events that watch it, in the order in which they were added. `sibling` links them. */
   firstEvent: LoopEvent | null = null;
   // Links of the loop's list.
   next: Source | null = null;
   prev: Source | null = null;
   #side: Side | null = null;
 
-  /** The host. */
+  /** The runtime. */
   abstract readonly runtime: Runtime;
   /** Whether the owner has closed it. */
   abstract readonly closed: boolean;
 
-  /** Whether an event or an observer waits for what happens to it. */
+  /** Whether an event or an observer watches it. */
   get watched(): boolean {
     return this.firstEvent !== null || this.#side !== null && this.#side.observers.length > 0;
   }
 
-  /** The user's object that this source is behind. */
+  /** The public object of this source. */
   abstract get pollable(): object;
 
   /** The name of its class. A builder may have changed the class's own. */
   abstract readonly kind: string;
 
   /**
-   * Conditions have come true, or true anew. In a host's callback a turn of the loop may run inside this call; in a call
-   * of the user's it runs later.
+   * Conditions have become true, or true anew. Inside a callback of the runtime, a turn of the loop may run in this
+   * call. Inside a call of the program, the turn runs later.
    */
   notify(edges: number, inHostCallback = true): void {
     this.readiness |= edges;
     if (this.#side !== null) {
       const { observers } = this.#side;
-      // Back to front: an observer that is content takes itself out.
+      // Back to front, because an observer may remove itself.
       for (let i = observers.length - 1; i >= 0; i--) observers[i]?.onReady(this, edges);
     }
     const loop = this.loop;
@@ -77,12 +80,12 @@ export abstract class Source {
     else loop.queueSource(this);
   }
 
-  /** Conditions have ceased to hold. */
+  /** Conditions are no longer true. */
   clear(conditions: number): void {
     this.readiness &= ~conditions;
   }
 
-  /** Lets an event watch it. */
+  /** Adds an event that watches it. */
   attach(event: LoopEvent): void {
     if (this.closed) throw new EventError("Cannot add an event: its socket was closed", { code: "EBADF" });
     if (this.loop !== event.loop) {
@@ -101,7 +104,7 @@ export abstract class Source {
     last.sibling = event;
   }
 
-  /** Takes back an event that watches it. */
+  /** Removes an event that watches it. */
   detach(event: LoopEvent): void {
     if (this.firstEvent === event) this.firstEvent = event.sibling;
     else {
@@ -116,19 +119,19 @@ export abstract class Source {
     }
   }
 
-  /** Lets an observer watch it. */
+  /** Adds an observer. */
   observe(observer: ReadinessObserver): void {
     (this.#side ??= new Side()).observers.push(observer);
   }
 
-  /** Takes back an observer. */
+  /** Removes an observer. */
   unobserve(observer: ReadinessObserver): void {
     const observers = this.#side?.observers ?? [];
     const index = observers.indexOf(observer);
     if (index >= 0) observers.splice(index, 1);
   }
 
-  /** The overlapped operations on it, where there have been any. */
+  /** The overlapped operations on it, if there have been any. */
   get overlapped(): ReadinessObserver | null {
     return this.#side === null ? null : this.#side.overlapped;
   }
@@ -137,7 +140,7 @@ export abstract class Source {
     (this.#side ??= new Side()).overlapped = operations;
   }
 
-  /** The owner has closed it, as `closed` says: nothing watches it any more. */
+  /** The owner has closed it. Nothing watches it any more. */
   release(): void {
     this.readiness = 0;
     const loop = this.loop;
@@ -149,12 +152,15 @@ export abstract class Source {
   }
 }
 
-/** The sources that a loop's events watch: a list through the sources themselves, half of what a place in a `Set` takes. */
+/**
+ * The sources that a loop's events watch: a list through the sources themselves, which takes half the memory of a
+ * `Set`.
+ */
 export class SourceList {
   first: Source | null = null;
   #last: Source | null = null;
 
-  /** Adds a source that is in no list. */
+  /** Adds a source that is not in a list. */
   add(source: Source): void {
     const last = this.#last;
     source.prev = last;
@@ -163,7 +169,7 @@ export class SourceList {
     this.#last = source;
   }
 
-  /** Takes out a source that is in. */
+  /** Removes a source that is in the list. */
   remove(source: Source): void {
     const { prev, next } = source;
     if (prev === null) this.first = next;

@@ -1,20 +1,20 @@
 /**
  * The timers of a base: a 4-ary heap of deadlines, first in first out for equal ones.
  *
- * The heap is numbers in typed arrays and not objects: a comparison reads keys that lie side by side, a timer makes
- * nothing for the collector to copy and mark, and of the event itself only `slot` is written. A timer has a slot as long
- * as it is in, and a place that changes.
+ * The heap has numbers in typed arrays, not objects. A comparison reads keys that are side by side, a timer makes no
+ * garbage, and only `slot` of the event is written. A timer has one slot while it is in the heap, and a place that
+ * changes.
  *
- * Moving a deadline later does not move the timer: the heap keeps a key that is never later than the deadline, and puts
- * the timer right when it reaches the top. So restarting a timeout at every message costs a few stores.
+ * Moving a deadline later does not move the timer. The heap keeps a key that is never later than the deadline, and
+ * corrects it when the timer reaches the top. So restarting a timeout with every message costs a few stores.
  */
 
-/** The `slot` of what has no timer. */
+/** The `slot` of a node without a timer. */
 export const NO_TIMER = -1;
 
 /** Something with a deadline. */
 export abstract class TimerNode {
-  /** Where the heap keeps the deadline, written only by the heap; negative when it is not there. */
+  /** The place of the deadline in the heap. Only the heap writes it. Negative when the node is not in the heap. */
   declare slot: number;
 
   constructor() {
@@ -40,24 +40,24 @@ export class TimerHeap {
   #nodes: (TimerNode | null)[] = [];
   #free = -1;
 
-  /** How many timers there are. */
+  /** The number of timers. */
   get size(): number {
     return this.#size;
   }
 
-  /** Gives the place in the order of equal deadlines to a timer that is kept elsewhere. */
+  /** Returns the next place in the order of equal deadlines, for a timer that is kept elsewhere. */
   nextSeq(): number {
     return ++this.#seq;
   }
 
-  /** When a node that is in is due, in milliseconds on the runtime's clock. */
+  /** The deadline of a node in the heap, in milliseconds on the runtime's clock. */
   deadlineOf(node: TimerNode): number {
     return this.#dues[2 * node.slot] as number;
   }
 
   /**
-   * Adds the node, or moves it to a new deadline, behind those that are due at the same time, unless its place among
-   * them is given. O(log n); later: O(1).
+   * Adds the node, or moves it to a new deadline, behind nodes with the same deadline unless its place among them is
+   * given. O(log n), or O(1) for a later deadline.
    */
   schedule(node: TimerNode, deadline: number, seq: number = ++this.#seq): void {
     let slot = node.slot;
@@ -74,7 +74,7 @@ export class TimerHeap {
     if (place >= 0) this.#up(place, deadline, seq, slot);
   }
 
-  /** Takes the node out; one that is not in is left alone. O(log n). */
+  /** Removes the node, if it is in the heap. O(log n). */
   remove(node: TimerNode): void {
     const slot = node.slot;
     if (slot < 0) return;
@@ -115,7 +115,7 @@ export class TimerHeap {
     for (const node of this.#nodes) if (node !== null) fn(node);
   }
 
-  /** Gives the node a slot. */
+  /** Returns the node a slot. */
   #take(node: TimerNode): number {
     if (this.#size === this.#slots.length) this.#grow();
     let slot = this.#free;
@@ -129,7 +129,7 @@ export class TimerHeap {
   }
 
   #grow(): void {
-    // By four: the pages of a large array that are not used are none, and less is copied.
+    // By a factor of four: unused pages of a large array take no memory, and less is copied.
     const room = 4 * this.#slots.length;
     this.#keys = larger(this.#keys, new Float64Array(2 * room));
     this.#dues = larger(this.#dues, new Float64Array(2 * room));
@@ -137,7 +137,7 @@ export class TimerHeap {
     this.#places = larger(this.#places, new Int32Array(room));
   }
 
-  /** Gives memory back, and those that are left the first slots. */
+  /** Releases memory, and moves the remaining nodes to the first slots. */
   #shrink(): void {
     const size = this.#size;
     const room = this.#slots.length >> 2;
@@ -159,7 +159,7 @@ export class TimerHeap {
     this.#free = -1;
   }
 
-  /** Puts a timer at a place or, where those above it are later, in theirs. */
+  /** Puts a timer at a place, or higher if the timers above are later. */
   #up(place: number, key: number, seq: number, slot: number): void {
     const keys = this.#keys;
     const slots = this.#slots;
@@ -181,7 +181,7 @@ export class TimerHeap {
     places[slot] = place;
   }
 
-  /** Puts a timer at a place or, where those below it are earlier, in theirs. */
+  /** Puts a timer at a place, or lower if the timers below are earlier. */
   #down(place: number, key: number, seq: number, slot: number): void {
     const keys = this.#keys;
     const slots = this.#slots;

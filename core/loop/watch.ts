@@ -39,24 +39,24 @@ class Entry implements Watcher {
 export class Watchers {
   #entries: Entry[] = [];
 
-  /** How many there are. */
+  /** The number of watchers. */
   get size(): number {
     return this.#entries.length;
   }
 
-  /** Registers a callback behind the others. */
+  /** Adds a callback after the others. */
   add(callback: PrepareCallback): Watcher {
     const entry = new Entry(this, callback);
     this.#entries = [...this.#entries, entry];
     return entry;
   }
 
-  /** Takes one out. The array is replaced, so that a run that is under way keeps its own. */
+  /** Removes a watcher. The array is replaced, so a run keeps the array that it began with. */
   remove(entry: object): void {
     this.#entries = this.#entries.filter((other) => other !== entry);
   }
 
-  /** Calls them all, but those that have been freed meanwhile. */
+  /** Calls all watchers, except those that were freed meanwhile. */
   run(loop: Loop, timeoutMs: number | undefined): void {
     for (const entry of this.#entries) {
       if (entry.freed) continue;
