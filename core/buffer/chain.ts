@@ -5,7 +5,7 @@
  */
 
 import { plain, stateError } from "../checks.ts";
-import type { EventError } from "../errors.ts";
+import { type EventError, invariant } from "../errors.ts";
 import {
   carve,
   checkThere,
@@ -249,11 +249,13 @@ export function dropFront(chain: Chain, n: number): void {
     if (chunk.source !== null) dropUser(chunk.source);
     left -= size;
     if (next === null) {
+      invariant(left === 0 && chain.length === 0, "a buffer holds fewer bytes than its length");
       chain.first = chain.last = null;
       return;
     }
     chunk = next;
   }
+  invariant(chain.length > 0, "a buffer holds more bytes than its length");
   chunk.start += left;
   chain.first = chunk;
 }
@@ -358,7 +360,8 @@ export function movePart(source: Chain, destination: Chain, n: number): void {
   let left = n;
   let chunk = source.first as Chunk;
   for (let size = chunk.end - chunk.start; left >= size; size = chunk.end - chunk.start) {
-    const next = chunk.next as Chunk;
+    const next = chunk.next;
+    invariant(next !== null, "a buffer holds fewer bytes than its length");
     chunk.next = null;
     joinBack(destination, chunk);
     left -= size;

@@ -1,5 +1,6 @@
 /** The active events of one priority, in the order of activation. Any of them can be removed. */
 
+import { invariant } from "../errors.ts";
 import type { LoopEvent } from "./loop_event.ts";
 
 /** A doubly linked list through the events themselves: nothing is allocated. */
@@ -21,8 +22,11 @@ export class ActiveQueue {
   /** Removes an event that is in the queue. */
   remove(event: LoopEvent): void {
     const { prev, next } = event;
-    if (prev === null) this.first = next;
-    else prev.next = next;
+    if (prev !== null) prev.next = next;
+    else {
+      invariant(this.first === event, "an event is taken out of a queue that it is not in");
+      this.first = next;
+    }
     if (next === null) this.#last = prev;
     else next.prev = prev;
     event.prev = event.next = null;

@@ -10,7 +10,7 @@
 import { checkSignal } from "../checks.ts";
 import { EV_ET, EV_FINALIZE, EV_PERSIST, EV_SIGNAL, EV_TIMEOUT } from "../flags.ts";
 import { EVLOOP_NO_EXIT_ON_EMPTY, EVLOOP_NONBLOCK, EVLOOP_ONCE } from "../flags.ts";
-import { EventError } from "../errors.ts";
+import { EventError, invariant } from "../errors.ts";
 import { engine } from "../bytes.ts";
 import type { AbortSignalLike, Runtime, TimerToken } from "../runtime.ts";
 import { ActiveQueue } from "./active_queue.ts";
@@ -75,6 +75,7 @@ class Counter {
   change(by: number): void {
     this.now += by;
     if (this.now > this.peak) this.peak = this.now;
+    else invariant(this.now >= 0, "fewer than no events are counted");
   }
   /** One was added and removed. */
   passed(): void {

@@ -4,7 +4,7 @@
  */
 
 import { EV_CLOSED, EV_ET, EV_READ, EV_WRITE } from "../flags.ts";
-import { EventError } from "../errors.ts";
+import { EventError, invariant } from "../errors.ts";
 import type { LoopEvent } from "./loop_event.ts";
 import type { Runtime } from "../runtime.ts";
 import type { Loop } from "./loop.ts";
@@ -172,8 +172,11 @@ export class SourceList {
   /** Removes a source that is in the list. */
   remove(source: Source): void {
     const { prev, next } = source;
-    if (prev === null) this.first = next;
-    else prev.next = next;
+    if (prev !== null) prev.next = next;
+    else {
+      invariant(this.first === source, "a source is taken out of a list that it is not in");
+      this.first = next;
+    }
     if (next === null) this.#last = prev;
     else next.prev = prev;
     source.prev = source.next = null;

@@ -9,6 +9,8 @@
  * corrects it when the timer reaches the top. So restarting a timeout with every message costs a few stores.
  */
 
+import { invariant } from "../errors.ts";
+
 /** The `slot` of a node without a timer. */
 export const NO_TIMER = -1;
 
@@ -78,6 +80,7 @@ export class TimerHeap {
   remove(node: TimerNode): void {
     const slot = node.slot;
     if (slot < 0) return;
+    invariant(this.#nodes[slot] === node, "a timer is taken out of a heap that it is not in");
     node.slot = NO_TIMER;
     const place = this.#places[slot] as number;
     this.#nodes[slot] = null;

@@ -69,6 +69,8 @@ export const AWAITED = 0x80;
 export const UNREFERENCED = 0x100;
 /** The host has taken bytes of ours. Some may still be under way. */
 export const SENT = 0x200;
+/** The host has called `onClose`, and must call nothing any more. */
+export const SILENT = 0x400;
 
 /** What a connection is in, as the bits say. */
 export type ConnectionState = "connecting" | "open" | "gone" | "closing" | "over";
@@ -288,13 +290,21 @@ export class Connection extends Source implements TransportSink, Lingering {
 
   // ---- the host's callbacks
 
+  /** Throws when the host calls something after `onClose`: an adapter that does may lose bytes of the next connection. */
+  #hear(call: string): void {
+    // The message is made only when it is needed.
+    if ((this.state & SILENT) !== 0) invariant(false, `${this.runtime.name} has called ${call} after onClose`);
+  }
+
   onConnect(): void {
+    this.#hear("onConnect");
     const { handshake } = this;
     if (handshake !== null) handshake.begin();
     else this.#established();
   }
 
   onSecure(): void {
+    this.#hear("onSecure");
     this.#endHandshake();
     this.#established();
   }
@@ -313,7 +323,8 @@ export class Connection extends Source implements TransportSink, Lingering {
   }
 
   onData(chunk: Uint8Array, loan: Loan | null = null): void {
-    if (this.closed) {
+    if ((this.state & (CLOSED | SILENT)) !== 0) {
+      this.#hear("onData");
       if (loan !== null) loan.drop();
       return;
     }
@@ -327,11 +338,13 @@ export class Connection extends Source implements TransportSink, Lingering {
   }
 
   onEnd(): void {
+    this.#hear("onEnd");
     this.state |= ENDED;
     if (!this.closed) this.notify(EV_READ | EV_CLOSED);
   }
 
   onWritable(): void {
+    this.#hear("onWritable");
     const unsent = this.#unsent;
     if (unsent !== null && unsent.length > 0) {
       const n = this.#writeFrom(unsent, unsent.length);
@@ -347,6 +360,8 @@ export class Connection extends Source implements TransportSink, Lingering {
   }
 
   onClose(error?: EventError): void {
+    this.#hear("onClose");
+    this.state |= SILENT;
     // An attempt that was given up reports its end when the connection has long failed.
     if (this.gone) return;
     this.#end(error, true);
@@ -576,11 +591,16 @@ export class Connection extends Source implements TransportSink, Lingering {
       const loan = extentLoan(buffer);
       // Who does not count may hold the bytes for as long as it likes.
       if (loan !== null && binding.countsLoans !== true) loan.seen = true;
-      const taken = more && binding.writev !== undefined
-        ? binding.writev(extents(buffer, wanted, WRITE_VECTORS))
-        : loan === null
-        ? binding.write(chunk)
-        : binding.write(chunk, loan);
+      let taken: number;
+      if (more && binding.writev !== undefined) {
+        const vectors = extents(buffer, wanted, WRITE_VECTORS);
+        taken = binding.writev(vectors);
+        this.#checkTaken(taken, sumOf(vectors));
+      } else {
+        const { length } = chunk;
+        taken = loan === null ? binding.write(chunk) : binding.write(chunk, loan);
+        this.#checkTaken(taken, length);
+      }
       if (taken === 0) {
         this.clear(EV_WRITE);
         unpin(buffer);
@@ -591,6 +611,13 @@ export class Connection extends Source implements TransportSink, Lingering {
     }
     if (total > 0) this.state |= SENT;
     return total;
+  }
+
+  /** Bytes that a host only says it has taken are lost, and bytes that it does not admit are sent twice. */
+  #checkTaken(taken: number, offered: number): void {
+    // Also for what is no integer, and no number.
+    if ((taken | 0) === taken && taken >= 0 && taken <= offered) return;
+    invariant(false, `${this.runtime.name} says that it has taken ${taken} of ${offered} bytes`);
   }
 
   /**
@@ -679,7 +706,7 @@ export class Connection extends Source implements TransportSink, Lingering {
   #closeBinding(): void {
     const binding = this.binding;
     if (binding === null) {
-      this.onClose();
+      this.#end(undefined, true);
       return;
     }
     binding.close();
@@ -713,7 +740,7 @@ export class Connection extends Source implements TransportSink, Lingering {
     this.#settle();
     this.#finished(false);
     if (this.gone) return;
-    if (this.binding === null) this.onClose();
+    if (this.binding === null) this.#end(undefined, true);
     else this.binding.reset();
   }
 
@@ -732,4 +759,10 @@ export class Connection extends Source implements TransportSink, Lingering {
     this.#rare.connecting = null;
     connecting.onSettled();
   }
+}
+
+function sumOf(vectors: readonly Uint8Array[]): number {
+  let sum = 0;
+  for (const { length } of vectors) sum += length;
+  return sum;
 }
