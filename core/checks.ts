@@ -175,6 +175,29 @@ export function unsupported(verb: string, runtime: Runtime, capability: keyof Ca
   return new EventError(`Cannot ${verb}: ${why}`, { code: "EV_UNSUPPORTED" });
 }
 
+/** The options of which each needs a capability. */
+interface Demanding {
+  reusePort?: boolean | undefined;
+  ipv6Only?: boolean | undefined;
+  localAddress?: string | undefined;
+  path?: string | undefined;
+  tls?: object | undefined;
+}
+
+/** Throws for an option that the runtime can't do. Here alone stands what needs which capability. */
+export function checkCapabilities(verb: string, runtime: Runtime, options: Demanding): void {
+  const { reusePort, ipv6Only, localAddress, path, tls } = options;
+  const need = (wanted: boolean, capability: keyof Capabilities, what: string): void => {
+    if (wanted && !runtime.capabilities[capability]) throw unsupported(`${verb} ${what}`, runtime, capability);
+  };
+  need(reusePort === true, "reusePort", "with others (reusePort)");
+  need(ipv6Only !== undefined, "ipv6Only", "with or without IPv4 (ipv6Only)");
+  need(localAddress !== undefined, "localAddress", "from a local address");
+  need(path !== undefined, "unix", "on a unix socket");
+  need(path?.startsWith("\0") === true, "abstractUnix", "on an abstract name");
+  need(tls !== undefined, "tls", "with TLS");
+}
+
 function isSignal(value: AbortSignalLike): boolean {
   try {
     // A host's own says here, too, if it is one that only looks like it.

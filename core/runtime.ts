@@ -123,6 +123,9 @@ export interface DatagramOptions {
   port?: number | undefined;
 }
 
+/** For the core: how many connections wait to be accepted, unless {@linkcode ListenOptions.backlog} says it. */
+export const DEFAULT_BACKLOG = 128;
+
 /** For the core: the names of {@linkcode DatagramOptions}. */
 export const DATAGRAM_OPTIONS: Names<DatagramOptions> = { hostname: true, port: true };
 

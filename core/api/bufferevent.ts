@@ -1,6 +1,15 @@
 /** The public class of every bufferevent. */
 
-import { checkFlags, checkFunction, checkInner, checkInteger, checkSignal, show } from "../checks.ts";
+import {
+  checkCount,
+  checkDuration,
+  checkFlags,
+  checkFunction,
+  checkInner,
+  checkInteger,
+  checkSignal,
+  show,
+} from "../checks.ts";
 import { BEV_OPT_DEFER_CALLBACKS, BEV_OPT_UNLOCK_CALLBACKS, EV_READ, EV_WRITE } from "../flags.ts";
 import { BEV_TRIG_DEFER_CALLBACKS, BEV_TRIG_IGNORE_WATERMARKS } from "../flags.ts";
 import { EventError } from "../errors.ts";
@@ -169,8 +178,8 @@ export abstract class BufferEvent<Ctx = unknown> {
    */
   setWatermark(what: number, low: number, high: number): void {
     checkDirections("set a watermark", what);
-    checkCount("set a watermark: low", low);
-    checkCount("set a watermark: high", high);
+    checkCount("set a watermark", "low", low);
+    checkCount("set a watermark", "high", high);
     this.#core.live("set a watermark");
     this.#core.setWatermark(what, low, high);
   }
@@ -203,8 +212,8 @@ export abstract class BufferEvent<Ctx = unknown> {
    * @throws {RangeError} When negative or not finite
    */
   setTimeouts(readMs: number | null, writeMs: number | null): void {
-    const read = checkDuration("set timeouts: readMs", readMs);
-    const write = checkDuration("set timeouts: writeMs", writeMs);
+    const read = durationOf("set timeouts", "readMs", readMs);
+    const write = durationOf("set timeouts", "writeMs", writeMs);
     const core = this.#core;
     core.live("set timeouts");
     core.setTimeouts(read, write);
@@ -220,7 +229,7 @@ export abstract class BufferEvent<Ctx = unknown> {
    * @throws {RangeError} When negative or not finite
    */
   setIdleTimeout(ms: number | null): void {
-    const idle = checkDuration("set the idle timeout", ms);
+    const idle = durationOf("set the idle timeout", "it", ms);
     this.#core.live("set the idle timeout");
     this.#core.setIdleTimeout(idle);
   }
@@ -438,13 +447,13 @@ export abstract class BufferEvent<Ctx = unknown> {
 
   /** Sets how many bytes one read takes at most; 0 for the default, 16384. libevent: `bufferevent_set_max_single_read`. */
   setMaxSingleRead(n: number): void {
-    checkCount("set the largest read", n);
+    checkCount("set the largest read", "it", n);
     this.#core.setMaxSingle(n === 0 ? DEFAULT_MAX_SINGLE : n, this.#core.maxSingleWrite);
   }
 
   /** Sets how many bytes one write takes at most; 0 for the default: as much as the transport takes. libevent: `bufferevent_set_max_single_write`. */
   setMaxSingleWrite(n: number): void {
-    checkCount("set the largest write", n);
+    checkCount("set the largest write", "it", n);
     this.#core.setMaxSingle(this.#core.maxSingleRead, n);
   }
 
@@ -741,7 +750,7 @@ export abstract class BufferEvent<Ctx = unknown> {
    */
   close(options: { timeoutMs?: number | undefined } = {}): Promise<boolean> {
     const { timeoutMs = CLOSE_TIMEOUT_MS } = readOptions("close a bufferevent", options, CLOSE_OPTIONS);
-    checkDuration("close a bufferevent: timeoutMs", timeoutMs);
+    checkDuration("close a bufferevent", "timeoutMs", timeoutMs);
     return this.#core.endGracefully(timeoutMs);
   }
 
@@ -794,16 +803,9 @@ function checkDirections(doing: string, what: number): void {
   }
 }
 
-function checkCount(doing: string, n: number): void {
-  if (typeof n !== "number") throw new TypeError(`Cannot ${doing}: not a number: received ${show(n)}`);
-  if (!Number.isInteger(n) || n < 0) throw new RangeError(`Cannot ${doing}: not a count of bytes: received ${n}`);
-}
-
-function checkDuration(doing: string, ms: number | null): number {
-  if (ms === null) return 0;
-  if (typeof ms !== "number") throw new TypeError(`Cannot ${doing}: not a number: received ${show(ms)}`);
-  if (!(ms >= 0 && Number.isFinite(ms))) throw new RangeError(`Cannot ${doing}: not a duration: received ${ms}`);
-  return ms;
+/** A duration, or null for none, which is 0. */
+function durationOf(doing: string, what: string, ms: number | null): number {
+  return ms === null ? 0 : checkDuration(doing, what, ms);
 }
 
 const DRAINED_OPTIONS: Names<{ signal?: AbortSignalLike | undefined }> = { signal: true };

@@ -16,7 +16,7 @@ import { type EventBase, loopOf } from "./event_base.ts";
 import { LoopEvent } from "../loop/loop_event.ts";
 import { Deferred } from "../loop/deferred.ts";
 import { readOptions } from "../names.ts";
-import { type Address, LISTEN_OPTIONS, type ListenOptions } from "../runtime.ts";
+import { type Address, DEFAULT_BACKLOG, LISTEN_OPTIONS, type ListenOptions } from "../runtime.ts";
 import { checkTarget, familyOf, formatAddress } from "../socket/address.ts";
 import type { Acceptor, ExcessSink } from "../socket/acceptor.ts";
 import { acceptorOf, type ListeningSocket } from "./listening_socket.ts";
@@ -33,9 +33,6 @@ export type ListenerCallback = (listener: ConnListener, socket: Socket, address:
 export type ListenerErrorCallback = (listener: ConnListener, error: EventError) => void;
 
 const ALL_FLAGS = (1 << 10) - 1;
-/** The backlog for a negative number (rule N1). */
-const DEFAULT_BACKLOG = 128;
-
 class AcceptEvent extends LoopEvent {
   readonly #accept: () => void;
 

@@ -1,9 +1,9 @@
 /** Listening sockets. */
 
-import { checkBoolean, checkInner, show, unsupported } from "../checks.ts";
+import { checkBoolean, checkCapabilities, checkInner, show } from "../checks.ts";
 import { EAGAIN } from "../flags.ts";
 import { readOptions } from "../names.ts";
-import { checkRuntime, LISTEN_OPTIONS } from "../runtime.ts";
+import { checkRuntime, DEFAULT_BACKLOG, LISTEN_OPTIONS } from "../runtime.ts";
 import type { Address, ListenerBinding, ListenOptions, Runtime } from "../runtime.ts";
 import { Acceptor } from "../socket/acceptor.ts";
 import { checkTarget, familyOf, formatAddress } from "../socket/address.ts";
@@ -11,9 +11,6 @@ import { readTlsListen } from "../tls.ts";
 import { operationOf, type Overlapped } from "./overlapped.ts";
 import { Pollable } from "./pollable.ts";
 import { type Socket, socketOf } from "./socket.ts";
-
-/** The length of the queue if there is not a backlog. */
-const DEFAULT_BACKLOG = 128;
 
 /** For the core: the engine of a listening socket. */
 export function acceptorOf(socket: ListeningSocket): Acceptor {
@@ -178,14 +175,6 @@ function readListen(runtime: Runtime, given: ListenOptions): ListenOptions {
   if (ipv6Only !== undefined && (path !== undefined || hostname === undefined || familyOf(hostname) === "IPv4")) {
     throw new RangeError(`Cannot listen: ipv6Only is for an IPv6 address: received ${formatAddress(options)}`);
   }
-  const { capabilities } = runtime;
-  if (reusePort === true && !capabilities.reusePort) {
-    throw unsupported("listen on a shared port (reusePort)", runtime, "reusePort");
-  }
-  if (ipv6Only !== undefined && !capabilities.ipv6Only) {
-    throw unsupported("choose whether to listen on IPv4 too (ipv6Only)", runtime, "ipv6Only");
-  }
-  if (path !== undefined && !capabilities.unix) throw unsupported("listen on a unix socket", runtime, "unix");
-  if (tls !== undefined && !capabilities.tls) throw unsupported("listen with TLS", runtime, "tls");
+  checkCapabilities("listen", runtime, options);
   return tls === undefined ? options : { ...options, tls: readTlsListen("listen", tls) };
 }

@@ -4,7 +4,7 @@ import { afterPoll } from "./after_poll.ts";
 import type { Runtime, TimerToken } from "../runtime.ts";
 
 /** The longest sleep asked of a runtime: beyond 2^31 ms all of them fire at once. */
-const MAX_SLEEP_MS = 2 ** 30;
+export const MAX_SLEEP_MS: number = 2 ** 30;
 
 /**
  * Calls `fn` once when the runtime's clock has reached `deadline` and the runtime has been polled since. Bytes that

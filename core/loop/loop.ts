@@ -17,6 +17,7 @@ import { ActiveQueue } from "./active_queue.ts";
 import { CommonQueue } from "./common_queue.ts";
 import { ACTIVE, AFTER_POLL, type EventExtra, IN_COMMON, INSERTED, LoopEvent, OVERDUE, UNREF } from "./loop_event.ts";
 import { afterPoll } from "./after_poll.ts";
+import { MAX_SLEEP_MS } from "./deadline.ts";
 import { LoopStats } from "./stats.ts";
 import { Signals } from "./signals.ts";
 import { IO_CONDITIONS, Source, SourceList } from "./source.ts";
@@ -64,9 +65,6 @@ const POLL_TURNS = 64;
 
 /** More deferred callbacks than this in one pass wait for the next one (rule O1). */
 const MAX_DEFERRED = 32;
-
-/** The longest sleep asked of a runtime: beyond 2^31 ms all of them fire at once. */
-const MAX_SLEEP_MS = 2 ** 30;
 
 /** The kinds that are counted: `EVENT_BASE_COUNT_ACTIVE`, `_VIRTUAL`, `_ADDED`. */
 class Counter {

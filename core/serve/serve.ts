@@ -180,8 +180,8 @@ export async function serve<Ctx = unknown>(
   const verb = "serve";
   options = readOptions(verb, options, SERVE_OPTIONS);
   const { signal } = options;
-  checkCount("maxConnections", options.maxConnections);
-  checkCount("maxConnectionsPerAddress", options.maxConnectionsPerAddress);
+  checkMost("maxConnections", options.maxConnections);
+  checkMost("maxConnectionsPerAddress", options.maxConnectionsPerAddress);
   checkWhenFull(options.whenFull);
   checkConnectionCallbacks(verb, callbacks, SERVE_CALLBACKS);
   checkSignal(verb, signal);
@@ -226,7 +226,7 @@ export function socketCoreOf<Ctx>(bev: SocketBufferEvent<Ctx>): SocketCore {
   return coreOf(bev as SocketBufferEvent<unknown>) as SocketCore;
 }
 
-function checkCount(name: string, count = Infinity): void {
+function checkMost(name: string, count = Infinity): void {
   if (typeof count !== "number" || !(count >= 1)) {
     throw new RangeError(`Cannot serve: ${name} is not a positive number: received ${show(count)}`);
   }

@@ -106,7 +106,7 @@ export class ServerCore {
     const { graceMs = this.#graceMs } = readOptions("close a server", options, CLOSE_OPTIONS);
     if (graceMs !== Infinity) checkDuration("close a server", "graceMs", graceMs);
     const { runtime } = this.listener.base;
-    const cutAt = runtime.now() + Math.min(graceMs, 2 ** 30);
+    const cutAt = runtime.now() + graceMs;
     const closing = this.#closing ??= this.#close();
     if (this.open.size > 0 && cutAt < this.#cutAt) {
       this.#stopCut?.();

@@ -1,6 +1,6 @@
 /** Connecting: the name is looked up and its addresses are raced, within the time that was given. */
 
-import { checkDuration, checkSignal, checkText, show, unsupported } from "../checks.ts";
+import { checkCapabilities, checkDuration, checkSignal, checkText, show } from "../checks.ts";
 import { EventError, toEventError } from "../errors.ts";
 import { atDeadline } from "../loop/deadline.ts";
 import { readOptions } from "../names.ts";
@@ -134,11 +134,7 @@ export function openConnection(runtime: Runtime, given: ConnectOptions): Connect
   const family = options.family ?? (localAddress === undefined ? undefined : familyOf(localAddress));
   const hostname = options.hostname ?? (family === "IPv6" ? "::1" : "127.0.0.1");
   if (localAddress !== undefined) checkLocalAddress(localAddress, familyOf(hostname) ?? family);
-  if (localAddress !== undefined && !runtime.capabilities.localAddress) {
-    throw unsupported("choose the local address to connect from", runtime, "localAddress");
-  }
-  if (path !== undefined && !runtime.capabilities.unix) throw unsupported("connect to a unix socket", runtime, "unix");
-  if (givenTls !== undefined && !runtime.capabilities.tls) throw unsupported("connect with TLS", runtime, "tls");
+  checkCapabilities("connect", runtime, { localAddress, path, tls: givenTls });
   const tls = givenTls === undefined ? undefined : readTlsConnect("connect", givenTls);
   const connection = new Connection(runtime, null);
   connection.hostname = path === undefined ? hostname : "localhost";

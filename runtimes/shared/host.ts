@@ -21,7 +21,7 @@ import type {
   TransportBinding,
   TransportSink,
 } from "../../core/runtime.ts";
-import { shorten, unsupported } from "../../core/checks.ts";
+import { checkCapabilities, shorten } from "../../core/checks.ts";
 import { checkHostname, LONGEST_NAME } from "../../core/socket/address.ts";
 import { hostCompressor } from "./compression.ts";
 import { checkPath, DENIED, failure, longestPath, show } from "./errors.ts";
@@ -97,16 +97,8 @@ export function target(
   const [v6, v4] = verb === "listen on" ? ["::", "0.0.0.0"] : ["::1", "127.0.0.1"];
   const hostname = options.hostname ?? (six ? v6 : v4);
   const tried = `${verb} ${show({ hostname, port: options.port, path: options.path })}`;
-  const need = (wanted: boolean, capability: keyof Capabilities, what: string): void => {
-    if (wanted && !runtime.capabilities[capability]) throw unsupported(`${tried} ${what}`, runtime, capability);
-  };
-  need(options.tls !== undefined, "tls", "with TLS");
-  need(options.reusePort === true, "reusePort", "with others (reusePort)");
-  need(options.ipv6Only === true, "ipv6Only", "and not on IPv4 too (ipv6Only)");
-  need(options.localAddress !== undefined, "localAddress", "from a local address");
+  checkCapabilities(tried, runtime, options);
   if (options.path !== undefined) {
-    need(true, "unix", "as a unix socket");
-    need(options.path.startsWith("\0"), "abstractUnix", "as an abstract name");
     // Node cuts a longer path off, and what then listens there is not what was asked for: uv_pipe_bind2() in libuv's pipe.c.
     const syscall = verb === "listen on" ? "listen" : "connect";
     checkPath(tried, options.path, syscall, longestPath(host.process?.platform));
