@@ -225,6 +225,8 @@ export interface Runtime {
   readonly endsWhenIdle?: boolean | undefined;
   /** Monotonic milliseconds, with fractions. */
   now(): number;
+  /** A random number, 0 or more and less than 1: what jitter is made from. On the simulator, the seed decides. */
+  random(): number;
   /**
    * Calls `fn` once when `now()` has reached `deadlineMs`, or a little before (the core looks again). A deadline in
    * the past means soon. The timer keeps the process alive, unless `background` is true. The core never asks for more
@@ -431,7 +433,7 @@ export interface DatagramSink {
 
 /** For the core: gives `runtime` if it has what a runtime has. */
 export function checkRuntime(verb: string, runtime: Runtime): Runtime {
-  if (["now", "setTimer", "listen", "connect"].every((name) => hasMethod(runtime, name))) return runtime;
+  if (["now", "random", "setTimer", "listen", "connect"].every((name) => hasMethod(runtime, name))) return runtime;
   throw new TypeError(
     `Cannot ${verb}: the runtime is not a Runtime, such as nodeRuntime() gives: received ${show(runtime)}`,
   );

@@ -5,25 +5,16 @@
  * @module
  */
 
-import { show } from "../core/checks.ts";
+import { checkBoolean, isA, show } from "../core/checks.ts";
 import { type Names, readOptions } from "../core/names.ts";
 import type { Runtime } from "../core/runtime.ts";
-import { SimHostRuntime } from "./sim/host.ts";
+import { checkMs, checkRate, FAULT_NAMES, type FaultName, NO_FAULTS, type SimFaults } from "./sim/faults.ts";
+import { type SimCapabilities, type SimDnsEntry, type SimFileFault, SimHostRuntime } from "./sim/host.ts";
+import { install, isInstalled } from "./sim/install.ts";
+import { type SimLink, simLink } from "./sim/link.ts";
 import { Network } from "./sim/network.ts";
 
-/** Faults of a simulated network. The seed decides when they happen. By default there are none. */
-export interface SimFaults {
-  /** The longest time, in milliseconds, that is added to the latency. The order within a connection does not change. */
-  jitterMs?: number | undefined;
-  /** The probability, 0 to 1, that an attempt to connect is refused (`ECONNREFUSED`). */
-  connectRefused?: number | undefined;
-  /** The probability, 0 to 1, that a segment is lost and both ends get `ECONNRESET`. */
-  connectionReset?: number | undefined;
-  /** The probability, 0 to 1, that a segment is cut at some place, so that it arrives in pieces. */
-  segmentCut?: number | undefined;
-  /** The probability, 0 to 1, that a datagram is lost. */
-  datagramLost?: number | undefined;
-}
+export type { SimCapabilities, SimDnsEntry, SimFaults, SimFileFault, SimLink };
 
 /** Options of {@linkcode simRuntime}. */
 export interface SimOptions {
@@ -31,8 +22,13 @@ export interface SimOptions {
   seed?: number | undefined;
   /** The latency of the network, in milliseconds. By default 1. */
   latencyMs?: number | undefined;
-  /** The faults. By default none. */
+  /** What goes wrong. By default nothing. It can be changed later: {@linkcode SimRuntime.faults}. */
   faults?: SimFaults | undefined;
+  /**
+   * After how many milliseconds without an answer TCP gives a connection, or an attempt to connect, up: `ETIMEDOUT`.
+   * Infinity: never. By default 60,000.
+   */
+  tcpTimeoutMs?: number | undefined;
   /**
    * The largest number of callbacks of one `advance()` or `run()`, after which it rejects with `SIM_LIVELOCK`.
    * Otherwise a repeating timer would keep `run()` going for ever. By default 10,000,000.
@@ -40,14 +36,29 @@ export interface SimOptions {
   maxSteps?: number | undefined;
 }
 
-const SIM_OPTIONS: Names<SimOptions> = { seed: true, latencyMs: true, faults: true, maxSteps: true };
-const SIM_FAULTS: Names<SimFaults> = {
-  jitterMs: true,
-  connectRefused: true,
-  connectionReset: true,
-  segmentCut: true,
-  datagramLost: true,
+const SIM_OPTIONS: Names<SimOptions> = {
+  seed: true,
+  latencyMs: true,
+  faults: true,
+  tcpTimeoutMs: true,
+  maxSteps: true,
 };
+
+/** What {@linkcode SimRuntime.install} takes. */
+export interface InstallOptions {
+  /** What `Date.now()` gives when the clock of the simulator stands at 0. By default 2025-01-01T00:00:00Z. */
+  epochMs?: number | undefined;
+}
+
+const INSTALL_OPTIONS: Names<InstallOptions> = { epochMs: true };
+
+/** What {@linkcode SimRuntime.link} takes. */
+export interface LinkOptions {
+  /** Whether only the direction from the first host to the second is meant. By default both are. */
+  oneWay?: boolean | undefined;
+}
+
+const LINK_OPTIONS: Names<LinkOptions> = { oneWay: true };
 
 /** One host of a simulated network. */
 export interface SimHost extends Runtime {
@@ -80,15 +91,86 @@ export interface SimHost extends Runtime {
    * @throws {EventError} `EV_UNSUPPORTED` for a name that is not a signal, or a signal that cannot be caught
    */
   raise(name: string): void;
+  /**
+   * What the host can do: everything at first. Set a capability to false, and the host behaves like one that lacks it, so
+   * that what happens on one runtime only is found here. `host.capabilities = { … }` takes away what it names and gives
+   * the rest back.
+   *
+   * Without `pauseAccept`, as on Bun, a listener can't leave connections with the system: `pauseAccept()` does nothing.
+   * Without `reset`, as on Deno, `reset()` is a plain close. With `tlsTruncation`, a TLS stream that is cut fails with
+   * `ERR_TLS_TRUNCATED`. Asking for others that are missing fails with `EV_UNSUPPORTED`.
+   */
+  capabilities: SimCapabilities;
+  /**
+   * The probability, for each 4 KiB of a stream, that a write of this host stops somewhere there, as when the buffers of
+   * the system are short. `write()` takes a part, then returns 0, and `onWritable()` follows in the same instant. The
+   * peer notices nothing. `true` is 1. At first 0.
+   */
+  shortWrites: number | boolean;
+  /**
+   * How many bytes may be on their way to each connection of this host or wait in it, 1 or more: the window of TCP. With
+   * 1, every byte comes by itself and the sender waits for each. At first 65,536.
+   */
+  windowBytes: number;
+  /**
+   * How late timers fire, at most, in milliseconds: a busy system does that. The seed decides about each timer when it is
+   * set. Both programs hear their timeouts later. At first 0.
+   */
+  timerLateMs: number;
+  /**
+   * The codes with which accepting fails the next times. Each is used once, and `push()` adds more.
+   *
+   * `EMFILE` and `ENOMEM` (no descriptor or memory left): the listener's program hears of it, and the connection waits;
+   * its client is connected and notices nothing. `ECONNABORTED` (the client has gone before it was accepted): nobody is
+   * told, and the connection is reset.
+   */
+  readonly acceptErrors: string[];
+  /**
+   * What name servers answer this host, by name in small letters, in place of what the network knows. A name server can
+   * fail (`error`), be slow (`delayMs`), and give several addresses of which some do not answer.
+   */
+  readonly dns: Map<string, SimDnsEntry>;
+  /**
+   * What is wrong with files, by path: reading fails with `error`, as when a disk is broken, or finds that the file has
+   * become shorter (`maxBytes`), as when somebody truncates a log that is being sent.
+   */
+  readonly fileFaults: Map<string, SimFileFault>;
+  /**
+   * Ends everything on the host at once, as a power cut does. Its programs hear nothing any more, their timers do not
+   * fire, and its handles are closed. What was not sent is lost; what is on its way arrives. `listen()` and `connect()`
+   * fail with `EHOSTDOWN` until {@linkcode SimHost.restart}.
+   *
+   * Peers hear nothing until they send or their keep-alive asks: without an answer they hear `ETIMEDOUT` after
+   * `tcpTimeoutMs`, and `ECONNRESET` if the host is there again. Attempts to connect get no answer.
+   */
+  crash(): void;
+  /**
+   * Starts the host again, after {@linkcode SimHost.crash} or in its place. Its addresses, names and files are there; its
+   * programs are not, and have to be started anew. A peer of an old connection that sends gets `ECONNRESET`.
+   */
+  restart(): void;
+  /**
+   * Stalls the programs of the host, as a long collection of garbage, a debugger or a busy hypervisor does. The system of
+   * the host goes on: connections are made and wait, windows fill up. After the pause, everything comes at once and in
+   * order, and timers that were due meanwhile fire late.
+   *
+   * @param ms How long, from now on, in virtual milliseconds
+   * @throws {RangeError} When it is not a finite number, 0 or more
+   */
+  pause(ms: number): void;
 }
 
 /**
- * A simulated network, seen from its main host, `127.0.0.1`. Time passes only in {@linkcode SimRuntime.advance} and
- * {@linkcode SimRuntime.run}.
+ * A simulated network, seen from its main host, `127.0.0.1`. Time passes in {@linkcode SimRuntime.advance},
+ * {@linkcode SimRuntime.advanceSync} and {@linkcode SimRuntime.run} only.
  *
- * After each callback, and for longer before the clock moves, both wait for the promises of the code under test: about
- * a hundred turns of the microtask queue in which nobody calls the simulator. They do not wait for anything outside,
- * such as a real timer or a file.
+ * `advance()` and `run()` give each callback a macrotask of the host. So the promise reactions of a callback, and all
+ * that follow from them, run before the next callback and before the clock moves, as on a real host. They do not wait for
+ * what needs the host itself, such as its timers and files. Code that uses the host's timers runs on virtual time behind
+ * {@linkcode SimRuntime.install}.
+ *
+ * A seed repeats a run exactly, on each runtime and in one process with other work, as long as the program decides
+ * nothing by real time, `Math.random()` or the host's own I/O. {@linkcode SimRuntime.hash} tells.
  */
 export interface SimRuntime extends SimHost {
   /** The number of scheduled things: segments on their way, timers, deferred functions. */
@@ -103,6 +185,16 @@ export interface SimRuntime extends SimHost {
    * steps
    */
   advance(ms: number): Promise<void>;
+  /**
+   * Runs all that is due in the next `ms` milliseconds without a turn for promises, and leaves the clock at their end. It
+   * is several times as fast as {@linkcode SimRuntime.advance}, for programs that use callbacks only. Promise reactions
+   * run when the caller awaits something. It throws what a callback throws; the rest stays scheduled.
+   *
+   * @param ms How far the clock moves, in virtual milliseconds, 0 or more
+   * @throws {RangeError} When it is not a finite number, 0 or more
+   * @throws {EventError} `EV_BUSY` while another one is in progress; `SIM_LIVELOCK` after too many steps
+   */
+  advanceSync(ms: number): void;
   /**
    * Moves the clock until a promise settles, and settles in the same way. If the promise has settled already, the clock
    * does not move.
@@ -122,6 +214,52 @@ export interface SimRuntime extends SimHost {
    * @returns The host
    */
   host(name: string): SimHost;
+  /**
+   * How every link behaves that has nothing of its own, and what goes wrong there. Each value can be set at any time.
+   */
+  readonly faults: SimFaults;
+  /**
+   * Gives the link between two hosts, to change it or to break it, at any time.
+   *
+   * @param a A host, or its name
+   * @param b Another host, or the same
+   * @param options Whether only the direction from `a` to `b` is meant
+   * @returns The link
+   * @throws {TypeError} When a host is not one of this network
+   */
+  link(a: string | SimHost, b: string | SimHost, options?: LinkOptions): SimLink;
+  /**
+   * Draws a number from the main host's seeded dice: 0 or more, less than 1. Each host has dice of its own:
+   * `host.random()`.
+   */
+  random(): number;
+  /**
+   * Who gets a line for each delivery, fault and timer: a function; or `true`, and they are kept in
+   * {@linkcode SimRuntime.lines}. At first false.
+   *
+   * A line is the time in milliseconds, what happened, to whom, and how many bytes: `12.5 data 10.0.0.1:80 < 10.0.0.2:32768 64`.
+   */
+  trace: boolean | ((line: string) => void);
+  /** The lines that were kept. The array may be emptied. */
+  readonly lines: string[];
+  /**
+   * A hash of all deliveries, faults and timers so far, 16 hexadecimal digits, with or without a trace. Two runs with the
+   * same hash have done the same. It counts what the lines say: kinds, times, to whom, and numbers of bytes; not the
+   * bytes. It is stable within one version of this package.
+   */
+  readonly hash: string;
+  /**
+   * Puts virtual timers, `Date`, `performance.now()` and `Math.random()` into the globals, for code of others:
+   * `setTimeout`, `setInterval`, `setImmediate`, what clears them, `Date`, `performance.now` and `Math.random` are then
+   * driven by the clock and the dice of this simulator. `queueMicrotask` and promises stay.
+   *
+   * What a module has imported from `node:timers` or kept before stays the host's.
+   *
+   * @param options What `Date` begins with
+   * @returns Puts the host's own globals back. Idempotent
+   * @throws {EventError} `EV_BUSY` while a simulator is installed
+   */
+  install(options?: InstallOptions): () => void;
 }
 
 /**
@@ -152,36 +290,67 @@ export interface SimRuntime extends SimHost {
  */
 export function simRuntime(options: SimOptions = {}): SimRuntime {
   const doing = "make a simulator";
-  const { seed = 0, latencyMs = 1, maxSteps = 10_000_000, faults = {} } = readOptions(doing, options, SIM_OPTIONS);
-  const { jitterMs = 0, connectRefused = 0, connectionReset = 0, segmentCut = 0, datagramLost = 0 } = readOptions(
-    doing,
-    faults,
-    SIM_FAULTS,
-    "faults",
-  );
+  const {
+    seed = 0,
+    latencyMs = NO_FAULTS.latencyMs,
+    maxSteps = 10_000_000,
+    tcpTimeoutMs = TCP_TIMEOUT_MS,
+    faults = {},
+  } = readOptions(doing, options, SIM_OPTIONS);
+  const rates = { ...NO_FAULTS, latencyMs };
+  checkRate(doing, "latencyMs", latencyMs);
+  const given = readOptions(doing, faults, FAULT_NAMES, "faults");
+  for (const name of Object.keys(given) as FaultName[]) {
+    rates[name] = checkRate(doing, name, given[name] ?? NO_FAULTS[name], `faults.${name}`);
+  }
   check("seed", seed, -Infinity, Infinity);
-  check("latencyMs", latencyMs, 0, Infinity);
   check("maxSteps", maxSteps, 1, Infinity);
-  check("faults.jitterMs", jitterMs, 0, Infinity);
-  check("faults.connectRefused", connectRefused, 0, 1);
-  check("faults.connectionReset", connectionReset, 0, 1);
-  check("faults.segmentCut", segmentCut, 0, 1);
-  check("faults.datagramLost", datagramLost, 0, 1);
-  const all = { jitterMs, connectRefused, connectionReset, segmentCut, datagramLost };
+  if (tcpTimeoutMs !== Infinity) checkMs(doing, "tcpTimeoutMs", tcpTimeoutMs);
   const network = new Network(
-    { seed, latencyMs, maxSteps, faults: all },
-    (made, addresses) => new MainHost(made, addresses),
+    { seed, maxSteps, tcpTimeoutMs, rates },
+    (made, addresses) => new MainHost(made, "main", addresses),
   );
+  network.scheduler.hint = () => hint(network);
   return network.main as MainHost;
 }
+
+/** Where Linux goes on for 15 minutes, tests go on for one. */
+const TCP_TIMEOUT_MS = 60_000;
 
 class MainHost extends SimHostRuntime implements SimRuntime {
   get pending(): number {
     return this.network.scheduler.pending;
   }
 
+  get faults(): SimFaults {
+    return this.network.faults;
+  }
+
+  get trace(): boolean | ((line: string) => void) {
+    return this.network.journal.trace;
+  }
+
+  set trace(callback: boolean | ((line: string) => void)) {
+    if (typeof callback !== "boolean" && typeof callback !== "function") {
+      throw new TypeError(`Cannot trace: trace is neither a boolean nor a function: received ${show(callback)}`);
+    }
+    this.network.journal.trace = callback;
+  }
+
+  get lines(): string[] {
+    return this.network.journal.lines;
+  }
+
+  get hash(): string {
+    return this.network.journal.hash;
+  }
+
   advance(ms: number): Promise<void> {
     return this.network.scheduler.advance(ms);
+  }
+
+  advanceSync(ms: number): void {
+    this.network.scheduler.advanceSync(ms);
   }
 
   run<T>(promise: Promise<T>): Promise<T> {
@@ -191,6 +360,39 @@ class MainHost extends SimHostRuntime implements SimRuntime {
   host(name: string): SimHost {
     return this.network.host(name);
   }
+
+  link(a: string | SimHost, b: string | SimHost, options: LinkOptions = {}): SimLink {
+    const doing = "give a link";
+    const { oneWay = false } = readOptions(doing, options, LINK_OPTIONS);
+    checkBoolean(doing, "oneWay", oneWay);
+    const [from, to] = [this.#end(a), this.#end(b)];
+    const there = this.network.linkTo(from, to);
+    return simLink(this.network, oneWay || from === to ? [there] : [there, this.network.linkTo(to, from)]);
+  }
+
+  #end(host: string | SimHost): SimHostRuntime {
+    if (typeof host === "string") return this.network.host(host);
+    if (isA<SimHostRuntime>(host, SimHostRuntime) && host.network === this.network) return host;
+    throw new TypeError(`Cannot give a link: not a host of this simulator, or its name: received ${show(host)}`);
+  }
+
+  install(options: InstallOptions = {}): () => void {
+    const { epochMs } = readOptions("install a simulator", options, INSTALL_OPTIONS);
+    return install(this, epochMs);
+  }
+}
+
+/** What may settle a promise that nothing in the simulator settles. */
+function hint({ hosts }: Network): string {
+  let handles = 0;
+  for (const host of hosts) handles += host.handles;
+  const open = handles === 0
+    ? "no handle is open"
+    : `${handles} ${handles === 1 ? "handle is" : "handles are"} open, idle`;
+  const waits = isInstalled()
+    ? "a promise that needs the host's own I/O is not waited for"
+    : "a promise that needs the host's own timers or I/O is not waited for. sim.install() puts timers on virtual time";
+  return `; ${open}; ${waits}`;
 }
 
 function check(name: string, value: number, least: number, most: number): void {

@@ -82,6 +82,10 @@ export class MemoryRuntime implements Runtime {
     return this.#host.capabilities;
   }
 
+  random(): number {
+    return Math.random();
+  }
+
   now(): number {
     return this.#host.now();
   }

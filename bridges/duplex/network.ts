@@ -174,6 +174,10 @@ export class DuplexNetwork implements Runtime {
     return this.#host.now();
   }
 
+  random(): number {
+    return this.#host.random();
+  }
+
   setTimer(deadlineMs: number, fn: () => void, background?: boolean): TimerToken {
     return this.#host.setTimer(deadlineMs, fn, background);
   }

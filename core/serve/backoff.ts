@@ -55,15 +55,8 @@ export class Backoff {
   delay(n: number): number {
     // Of no delay no power is one, not even an infinite one.
     const longest = this.#initialMs === 0 ? 0 : this.#initialMs * this.#factor ** n;
-    return Math.min(this.#maxMs, longest) * (1 + this.#jitter * (2 * random(this.#runtime) - 1));
+    return Math.min(this.#maxMs, longest) * (1 + this.#jitter * (2 * this.#runtime.random() - 1));
   }
-}
-
-function random(runtime: Runtime): number {
-  const { random } = runtime as { random?(): number };
-  if (random !== undefined) return random.call(runtime);
-  const mixed = Math.imul(Math.floor(runtime.now() * 1000) ^ 0x6d2b79f5, 0x9e3779b1) >>> 0;
-  return mixed / 2 ** 32;
 }
 
 function checkBetween(verb: string, name: string, value: number, least: number, most: number): number {

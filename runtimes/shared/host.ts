@@ -156,6 +156,10 @@ export abstract class HostRuntime implements Runtime {
   /** The adapters count here what they open. */
   openHandles = 0;
 
+  random(): number {
+    return Math.random();
+  }
+
   now(): number {
     return host.performance.now();
   }

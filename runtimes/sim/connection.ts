@@ -1,10 +1,12 @@
 /**
  * One end of a simulated stream connection.
  *
- * What one end takes goes through its send queue (at most {@linkcode SEND_BUFFER_BYTES}) into the other end's inbox,
- * in segments, each with the time at which it arrives. Bytes in the inbox, arrived or in flight, count against the
- * receiver's window ({@linkcode WINDOW_BYTES}): a receiver that pauses lets it fill up, then the send queue, and then
- * `write()` returns 0. An idle connection has nothing scheduled and both queues empty.
+ * What one end takes goes into its send queue, a stream of bytes. When the program's callback is over, it leaves in
+ * segments, each with the time at which it arrives in the other end's inbox. Where a segment begins and ends follows from
+ * the stream, and not from the pieces in which the program wrote it. Bytes in the inbox, arrived or in flight, count
+ * against the receiver's window ({@linkcode WINDOW_BYTES}): a receiver that pauses lets it fill up, then the send queue
+ * ({@linkcode SEND_BUFFER_BYTES}), and then `write()` returns 0. An idle connection has nothing scheduled and both queues
+ * empty.
  *
  * @module
  */
@@ -14,19 +16,25 @@ import type { Address, TransportBinding, TransportSink } from "../../core/runtim
 import type { StartTlsOptions, TlsInfo, TlsRole } from "../../core/tls.ts";
 import { keeping, refusal, show } from "../shared/errors.ts";
 import { tlsError } from "../shared/tls.ts";
+import { ByteQueue } from "./byte_queue.ts";
+import { ROLL } from "./faults.ts";
 import type { SimHostRuntime } from "./host.ts";
+import type { Named } from "./journal.ts";
+import { type Link, SEGMENT_BYTES } from "./link.ts";
 import type { Network } from "./network.ts";
-import { type HandshakeOwner, SimHandshake } from "./tls.ts";
+import { mix, roll } from "./random.ts";
+import type { Program, Scheduled, Sender, Task } from "./scheduler.ts";
 import { type Segment, SegmentQueue } from "./segment_queue.ts";
+import { type HandshakeOwner, SimHandshake } from "./tls.ts";
 
 /** How many bytes one end takes ahead of the receiver's window. */
 export const SEND_BUFFER_BYTES = 65_536;
-/** How many bytes may be on their way to one end or wait in it. */
+/** How many bytes may be on their way to one end or wait in it, unless the host says otherwise. */
 export const WINDOW_BYTES = 65_536;
-/** The longest segment. */
-export const SEGMENT_BYTES = 16_384;
 /** A sender hears that there is room when there is so much, not sooner. No segment is longer: it can always leave. */
-export const UPDATE_BYTES = 16_384;
+export const UPDATE_BYTES: number = SEGMENT_BYTES;
+/** A host that makes short writes stops once in so many bytes, at most. */
+const SHORT_BLOCK_BYTES = 4096;
 
 /** The connection is established. */
 const CONNECTED = 1;
@@ -58,6 +66,35 @@ const COUNTED = 4096;
 const CUT = 8192;
 /** The send queue was full: `write()` takes nothing until `onWritable` has said so, as on the real hosts. */
 const FULL = 16_384;
+/** It waits for the end of the callback, to send. */
+const SENDING = 32_768;
+/** It is going to be told that the connection is over. */
+const TELLING = 65_536;
+/** A reset is on its way to us. */
+const RESET_DUE = 131_072;
+/** Its host has crashed. */
+const CRASHED = 262_144;
+/** A fault has ended the connection, for both ends. */
+const CUT_END = 524_288;
+/** It asks the peer from time to time whether it is there. */
+const KEEP_ALIVE = 1_048_576;
+/** It has come to where its host makes a short write. */
+const SHORT = 2_097_152;
+
+/** What a connection is told by the scheduler: the next thing in its inbox has arrived. */
+const DELIVER = 0;
+/** The news of an opened window has arrived. */
+const UPDATE = 1;
+/** A reset has arrived. */
+const FAIL = 2;
+/** The program hears that the connection is over. */
+const TELL_CLOSE = 3;
+/** The program hears that it can write. */
+const TELL_WRITABLE = 4;
+/** Nobody has answered for too long. */
+const TIMED_OUT = 5;
+/** The client's program hears that it is connected. */
+const ANNOUNCE = 6;
 
 /** The addresses of a connection, as one of its ends sees them. */
 export interface Ends {
@@ -68,21 +105,41 @@ export interface Ends {
 }
 
 /** One end of a connection. */
-export class SimConnection implements TransportBinding, HandshakeOwner {
-  readonly #host: SimHostRuntime;
+export class SimConnection implements TransportBinding, HandshakeOwner, Task, Sender, Named {
+  readonly id: number;
+  readonly host: SimHostRuntime;
+  readonly #program: Program;
   /** Taken and not yet sent. */
-  readonly #unsent: SegmentQueue = new SegmentQueue();
+  readonly #unsent: ByteQueue = new ByteQueue();
   /** Sent to us and not yet given. */
   readonly #inbox: SegmentQueue = new SegmentQueue();
   #flags = 0;
   #sink: TransportSink | undefined;
   #peer: SimConnection | undefined;
+  /** The way to the peer, and the way back. */
+  #out: Link | undefined;
+  #in: Link | undefined;
   #local: Address | undefined;
   #remote: Address | undefined;
+  /** The seed of the dice of the direction in which we send. */
+  #who = 0;
+  /** How many bytes were taken, and how many of them were sent. */
+  #taken = 0;
+  #sent = 0;
+  /** From where on the bytes count that a link breaks off after, and for which call. */
+  #breakFrom = 0;
+  #breakEpoch = 0;
   /** When the last thing that was sent to us arrives. */
   #lastArrival = 0;
+  /** After how much silence keep-alive asks, and how long it waits for an answer. */
+  #keepAliveMs = 0;
   /** Why the connection failed, until it is told: what arrived before is given first. */
   #failure: EventError | undefined;
+  /** What the program is told about its end. */
+  #closeError: EventError | undefined;
+  /** When the attempt, or the connection, is given up because nobody answers. */
+  #timeout: Scheduled | undefined;
+  #tried = "connect";
   /** The handshake of TLS that is under way. */
   #handshake: SimHandshake | undefined;
   #tls: TlsInfo | undefined;
@@ -94,8 +151,11 @@ export class SimConnection implements TransportBinding, HandshakeOwner {
    * @param sink Who hears of it; undefined until it is accepted
    */
   constructor(host: SimHostRuntime, sink: TransportSink | undefined) {
-    this.#host = host;
+    this.id = host.network.nextId();
+    this.host = host;
+    this.#program = host.program;
     this.#sink = sink;
+    host.connections.add(this);
     if (sink !== undefined) this.count();
   }
 
@@ -115,6 +175,10 @@ export class SimConnection implements TransportBinding, HandshakeOwner {
     return this.#handshake !== undefined;
   }
 
+  get label(): string {
+    return `${labelOf(this.host.label, this.#local)} < ${labelOf("?", this.#remote)}`;
+  }
+
   /** Whether nothing happens on it any more. */
   get gone(): boolean {
     return (this.#flags & GONE) !== 0;
@@ -126,27 +190,26 @@ export class SimConnection implements TransportBinding, HandshakeOwner {
   }
 
   get #network(): Network {
-    return this.#host.network;
+    return this.host.network;
   }
 
   write(chunk: Uint8Array): number {
-    this.#network.scheduler.touch();
     if (chunk.length === 0 || !this.#canTake()) return 0;
-    const taken = this.#take(chunk);
-    this.#pump();
+    const taken = this.#take(chunk, this.#room());
+    this.#sendSoon();
     return taken;
   }
 
   writev(chunks: readonly Uint8Array[]): number {
-    this.#network.scheduler.touch();
     let taken = 0;
     for (const chunk of chunks) {
       if (chunk.length === 0) continue;
       if (taken === 0 && !this.#canTake()) return 0;
-      if (this.#unsent.bytes === SEND_BUFFER_BYTES) break;
-      taken += this.#take(chunk);
+      const n = this.#take(chunk, this.#room());
+      taken += n;
+      if (n < chunk.length) break;
     }
-    this.#pump();
+    this.#sendSoon();
     return taken;
   }
 
@@ -155,25 +218,22 @@ export class SimConnection implements TransportBinding, HandshakeOwner {
   }
 
   resumeRead(): void {
-    this.#network.scheduler.touch();
     this.#flags &= ~PAUSED;
     this.#arm();
   }
 
   shutdownWrite(): void {
-    this.#network.scheduler.touch();
     this.#flags |= FIN_WANTED;
-    this.#pump();
+    this.#sendSoon();
   }
 
   close(): void {
-    this.#network.scheduler.touch();
     if (this.#is(GONE | CLOSING)) return;
     this.#flags |= CLOSING | FIN_WANTED;
     if (!this.#is(CONNECTED)) return this.#letGo(undefined);
     if (this.#handshake !== undefined) return this.reset();
     if (this.#failure !== undefined) return this.#letGo(this.#failure);
-    this.#pump();
+    this.#sendSoon();
     this.#arm();
   }
 
@@ -186,18 +246,21 @@ export class SimConnection implements TransportBinding, HandshakeOwner {
   }
 
   reset(): void {
-    this.#network.scheduler.touch();
     if (this.gone) return;
+    if (!this.host.capabilities.reset && this.#is(CONNECTED) && this.#handshake === undefined) return this.release();
     const peer = this.#peer;
+    const link = this.#out;
     this.#letGo(undefined);
-    if (peer === undefined || peer.gone) return;
-    peer.#inbox.dropInFlight(this.#network.scheduler.now);
-    this.#network.after(() => peer.#fail());
+    if (peer !== undefined && link !== undefined && !peer.gone) peer.#expectReset(link, this.#who, this.#sent);
   }
 
   setNoDelay(_on: boolean): void {}
 
-  setKeepAlive(_on: boolean, _delayMs: number): void {}
+  setKeepAlive(on: boolean, delayMs: number): void {
+    this.#flags = on ? this.#flags | KEEP_ALIVE : this.#flags & ~KEEP_ALIVE;
+    this.#keepAliveMs = delayMs > 0 ? delayMs : DEFAULT_KEEP_ALIVE_MS;
+    if (this.#deaf) this.#watch();
+  }
 
   ref(): void {}
 
@@ -222,8 +285,9 @@ export class SimConnection implements TransportBinding, HandshakeOwner {
   }
 
   sendRecord(bytes: Uint8Array): void {
-    this.#unsent.push({ bytes, time: 0, next: undefined });
-    this.#pump();
+    this.#unsent.push(bytes);
+    this.#taken += bytes.length;
+    this.#sendSoon();
   }
 
   secured(info: TlsInfo, rest: Uint8Array): void {
@@ -232,19 +296,22 @@ export class SimConnection implements TransportBinding, HandshakeOwner {
     const sink = this.#sink;
     sink?.onSecure();
     if (rest.length > 0 && !this.#is(GONE | CLOSING)) sink?.onData(rest);
-    this.#pump();
+    this.#sendSoon();
     this.#arm();
   }
 
   refuseTls(code: "ERR_TLS_CERT" | "ERR_TLS_HANDSHAKE", why: string): void {
-    const tried = `make a TLS connection with ${show((this.#remote ?? {}) as { path?: string })}`;
-    const error = tlsError(code, tried, why);
+    const error = tlsError(code, this.#handshaking, why);
     // The peer is told, as with release().
     this.#handshake = undefined;
     this.#flags |= CLOSING | FIN_WANTED | RELEASED;
     this.#uncount();
     this.#tellClose(error);
-    this.#pump();
+    this.#sendSoon();
+  }
+
+  get #handshaking(): string {
+    return `make a TLS connection with ${show((this.#remote ?? {}) as { path?: string })}`;
   }
 
   /**
@@ -258,38 +325,66 @@ export class SimConnection implements TransportBinding, HandshakeOwner {
   }
 
   /**
+   * Nobody answers the attempt to connect: it ends with `ETIMEDOUT` unless it ends before.
+   *
+   * @param tried What was tried, for the error
+   */
+  unanswered(tried: string): void {
+    if (this.#is(CONNECTED | GONE)) return;
+    this.#tried = tried;
+    this.#giveUpAfter(this.#network.tcpTimeoutMs);
+  }
+
+  /**
    * Joins two ends. The accepting end gives nothing before `attach()`.
    *
    * @param client The end that connected
    * @param server The end that is going to be accepted
    * @param ends The addresses, as the client sees them
    * @param there The addresses, as the accepting end sees them
-   * @param acceptTime When the accepting host learns that the connection is there; no data arrives before it
+   * @param who The seed of the connection's dice
    */
-  static join(client: SimConnection, server: SimConnection, ends: Ends, there: Ends, acceptTime: number): void {
+  static join(client: SimConnection, server: SimConnection, ends: Ends, there: Ends, who: number): void {
     invariant(!client.#is(CONNECTED | GONE), "an attempt connects once");
-    client.#peer = server;
-    client.#local = ends.local;
-    client.#remote = ends.remote;
-    server.#local = there.local;
-    server.#remote = there.remote;
-    server.#peer = client;
-    server.#lastArrival = acceptTime;
-    client.#flags |= CONNECTED;
-    server.#flags |= CONNECTED;
+    const network = client.#network;
+    client.#connected(server, ends, mix(who, 1), network.linkTo(client.host, server.host));
+    server.#connected(client, there, mix(who, 2), network.linkTo(server.host, client.host));
+  }
+
+  #connected(peer: SimConnection, { local, remote }: Ends, who: number, link: Link): void {
+    this.#peer = peer;
+    this.#local = local;
+    this.#remote = remote;
+    this.#who = who;
+    this.#out = peer.#in = link;
+    this.#breakEpoch = link.breakEpoch;
+    this.#flags |= CONNECTED;
+    this.#endTimeout();
+  }
+
+  /** Says when the last packet of the handshake arrives: no data arrives before it. */
+  notBefore(time: number): void {
+    this.#lastArrival = Math.max(this.#lastArrival, time);
   }
 
   /** Tells the client's sink that it is connected. */
   announce(): void {
-    this.#pump();
-    if (this.#is(OWED)) this.#network.soon(() => this.#tellWritable());
+    const { scheduler } = this.#network;
+    if (this.#program.pausedUntil > scheduler.now) scheduler.taskAt(scheduler.now, this, ANNOUNCE, this.#program);
+    else this.#announce();
+  }
+
+  #announce(): void {
+    if (this.gone) return;
+    this.#sendSoon();
+    if (this.#is(OWED)) this.#soon(TELL_WRITABLE);
     this.#sink?.onConnect();
   }
 
   /** Counts it among the open handles of its host. */
   count(): void {
     this.#flags |= COUNTED;
-    this.#host.handles++;
+    this.host.handles++;
   }
 
   /**
@@ -303,13 +398,76 @@ export class SimConnection implements TransportBinding, HandshakeOwner {
     this.#arm();
   }
 
+  run(what: number): void {
+    if (what === DELIVER) this.#deliver();
+    else if (what === UPDATE) this.#onUpdate();
+    else if (what === FAIL) this.#fail("ECONNRESET");
+    else if (what === TELL_CLOSE) this.#giveClose();
+    else if (what === TELL_WRITABLE) this.#tellWritable();
+    else if (what === ANNOUNCE) this.#announce();
+    else this.#onTimeout();
+  }
+
+  /** Its host has crashed: nobody hears anything, and what was not sent is lost. */
+  crash(): void {
+    if (this.gone) return;
+    this.#flags |= GONE | CRASHED;
+    this.#sink = undefined;
+    this.#forget();
+    const peer = this.#peer;
+    if (peer !== undefined && !peer.gone) peer.#watch();
+  }
+
+  /** The host of the peer, which had crashed, is there again, and knows nothing of the connection. */
+  onRestarted(host: SimHostRuntime): void {
+    const peer = this.#peer;
+    if (peer === undefined || peer.host !== host || !peer.#is(CRASHED)) return;
+    if (this.#unanswered) this.#askTheDead(peer);
+    else if (this.#is(KEEP_ALIVE)) this.#watch();
+  }
+
+  /** A link was cut: whether what we have sent gets an answer is open. */
+  onCut(link: Link): void {
+    if (link === this.#out || link === this.#in) this.#watch();
+  }
+
+  /** A link is whole again. */
+  onHealed(link: Link): void {
+    if (link !== this.#out && link !== this.#in) return;
+    if (this.#deaf) return;
+    this.#endTimeout();
+    this.#sendSoon();
+  }
+
+  /** The line takes bytes again. */
+  onLine(): void {
+    if (!this.gone) this.#sendSoon();
+  }
+
+  /** What the link to us has kept is sent now. */
+  onReleased(link: Link): void {
+    if (link !== this.#in || this.gone) return;
+    for (let at = this.#inbox.head; at !== undefined; at = at.next) {
+      if (at.time < Infinity) continue;
+      at.time = Math.max(link.arrival(0, this.#who, this.#sent), this.#lastArrival);
+      this.#lastArrival = at.time;
+    }
+    this.#arm();
+  }
+
   #is(flags: number): boolean {
     return (this.#flags & flags) !== 0;
   }
 
   #uncount(): void {
-    if (this.#is(COUNTED)) this.#host.handles--;
+    if (this.#is(COUNTED)) this.host.handles--;
     this.#flags &= ~COUNTED;
+  }
+
+  /** Tells the program something in this instant, after the present callback. */
+  #soon(what: number): void {
+    const { scheduler } = this.#network;
+    scheduler.taskAt(scheduler.now, this, what, this.#program);
   }
 
   #canTake(): boolean {
@@ -319,8 +477,14 @@ export class SimConnection implements TransportBinding, HandshakeOwner {
       this.#arm();
       return false;
     }
+    if (this.#is(SHORT)) {
+      // The next part is taken when the program was told.
+      this.#flags = (this.#flags & ~SHORT) | FULL | OWED;
+      this.#soon(TELL_WRITABLE);
+      return false;
+    }
     if (this.#is(CONNECTED)) {
-      if (!this.#is(FULL) && this.#unsent.bytes < SEND_BUFFER_BYTES) {
+      if (!this.#is(FULL) && this.#room() > 0) {
         this.#flags &= ~OWED;
         return true;
       }
@@ -330,43 +494,120 @@ export class SimConnection implements TransportBinding, HandshakeOwner {
     return false;
   }
 
-  /** Copies as much of a chunk as there is room for: the writer may use its memory again at once. */
-  #take(chunk: Uint8Array): number {
-    const taken = Math.min(chunk.length, SEND_BUFFER_BYTES - this.#unsent.bytes);
-    for (let start = 0; start < taken;) {
-      const length = this.#network.segmentLength(Math.min(SEGMENT_BYTES, taken - start));
-      const bytes = new Uint8Array(length);
-      bytes.set(chunk.subarray(start, start + length));
-      this.#unsent.push({ bytes, time: 0, next: undefined });
-      start += length;
+  /** How many bytes are taken now: what the send queue and the peer's window have room for. */
+  #room(): number {
+    const peer = this.#peer;
+    let room = SEND_BUFFER_BYTES - this.#unsent.bytes;
+    // A peer that has reset the connection acknowledges nothing, so that its window is full until we hear of the reset.
+    if (peer !== undefined && !peer.gone && this.#out?.cut === false && !this.#is(CUT)) {
+      room += Math.max(0, peer.host.windowBytes - peer.#inbox.bytes);
     }
+    return room;
+  }
+
+  /** Copies as much of a chunk as is taken: the writer may use its memory again at once. */
+  #take(chunk: Uint8Array, most: number): number {
+    let taken = Math.min(chunk.length, most);
+    if (this.host.shortWrites > 0) taken = this.#shorten(taken);
+    if (taken <= 0) return 0;
+    for (let start = 0; start < taken; start += SEGMENT_BYTES) {
+      const end = Math.min(start + SEGMENT_BYTES, taken);
+      const bytes = new Uint8Array(end - start);
+      bytes.set(end - start === chunk.length ? chunk : chunk.subarray(start, end));
+      this.#unsent.push(bytes);
+    }
+    this.#taken += taken;
     return taken;
   }
 
-  /** Sends what the peer's window has room for, and the end of our direction after all of it. */
-  #pump(): void {
-    const peer = this.#peer;
-    if (peer === undefined || this.#is(GONE)) return;
-    for (;;) {
-      const segment = this.#unsent.head;
-      if (segment?.bytes === undefined) break;
-      // A peer that has reset the connection acknowledges nothing, so that its window is full until we hear of the reset.
-      if (peer.gone || peer.#inbox.bytes + segment.bytes.length > WINDOW_BYTES) break;
-      this.#unsent.shift();
-      peer.#receive(segment);
-      if (this.#network.cutsConnection()) return this.#cut(peer);
+  /** As many of these bytes as a host that makes short writes takes: the stream decides where it stops. */
+  #shorten(length: number): number {
+    if (this.#is(SHORT)) return 0;
+    const end = this.#taken + length;
+    for (let block = Math.floor(this.#taken / SHORT_BLOCK_BYTES); block * SHORT_BLOCK_BYTES < end; block++) {
+      const offset = 1 + Math.floor(roll(this.#who, ROLL.shortLength, block) * (SHORT_BLOCK_BYTES - 1));
+      const stop = block * SHORT_BLOCK_BYTES + offset;
+      if (stop <= this.#taken || stop > end) continue;
+      if (!this.#network.happens("shortWrite", this.host.shortWrites, this, this.#who, block)) continue;
+      this.#flags |= SHORT;
+      return stop - this.#taken;
     }
-    if (this.#unsent.head !== undefined || this.#is(FIN_SENT) || !this.#is(FIN_WANTED)) return;
+    return length;
+  }
+
+  #sendSoon(): void {
+    if (this.#is(SENDING | GONE) || this.#peer === undefined) return;
+    this.#flags |= SENDING;
+    this.#network.scheduler.sendSoon(this);
+  }
+
+  /** Sends what the peer's window has room for, and the end of our direction after all of it. */
+  send(): void {
+    this.#flags &= ~SENDING;
+    const peer = this.#peer;
+    const link = this.#out;
+    if (peer === undefined || link === undefined || this.gone) return;
+    if (this.#is(CUT)) return this.#sendNothing();
+    if (this.#deaf) this.#watch();
+    if (link.cut) return;
+    const { segmentBytes, rates } = link;
+    while (this.#unsent.bytes > 0) {
+      if (peer.gone) return this.#askTheDead(peer);
+      let length = Math.min(segmentBytes, this.#unsent.bytes, peer.host.windowBytes);
+      if (peer.#inbox.bytes + length > peer.host.windowBytes) break;
+      if (!link.hasRoom) {
+        link.wait(this);
+        break;
+      }
+      const left = this.#beforeBreak(link);
+      length = Math.min(length, left);
+      let cut = false;
+      if (length > 1 && this.#network.happens("segmentCut", rates.segmentCut, this, this.#who, this.#sent)) {
+        length = 1 + Math.floor(roll(this.#who, ROLL.cutLength, this.#sent) * (length - 1));
+        cut = true;
+      }
+      if (this.#network.happens("connectionReset", rates.connectionReset, this, this.#who, this.#sent)) {
+        return this.#cut(peer, false);
+      }
+      if (length > 0) {
+        const bytes = this.#unsent.take(length);
+        peer.#receive({ bytes, cut, time: link.arrival(length, this.#who, this.#sent), next: undefined });
+        this.#sent += length;
+      }
+      if (length === left) return this.#cut(peer, true);
+    }
+    if (this.#unsent.bytes > 0 || this.#is(FIN_SENT) || !this.#is(FIN_WANTED)) return;
     if (this.#handshake !== undefined) return;
+    if (peer.#is(CRASHED)) return this.#askTheDead(peer);
     this.#flags |= FIN_SENT;
-    peer.#receive({ bytes: undefined, time: 0, next: undefined });
+    peer.#receive({ bytes: undefined, cut: false, time: link.arrival(0, this.#who, this.#sent), next: undefined });
+    if (this.#is(ENDED)) this.#letGo(undefined);
+  }
+
+  /** How many bytes are left until the link breaks the connection. */
+  #beforeBreak(link: Link): number {
+    if (this.#breakEpoch !== link.breakEpoch) {
+      this.#breakEpoch = link.breakEpoch;
+      this.#breakFrom = this.#sent;
+    }
+    return link.breakAfter === Infinity ? Infinity : Math.max(0, link.breakAfter - (this.#sent - this.#breakFrom));
+  }
+
+  /** A fault has cut the line: what is written is lost, and our end is nobody's news. */
+  #sendNothing(): void {
+    if (!this.#is(CUT_END)) return;
+    this.#unsent.clear();
+    if (!this.#is(FIN_WANTED) || this.#is(FIN_SENT) || this.#handshake !== undefined) return;
+    this.#flags |= FIN_SENT;
     if (this.#is(ENDED)) this.#letGo(undefined);
   }
 
   #receive(segment: Segment): void {
     if (this.#is(GONE | CUT)) return;
-    segment.time = Math.max(this.#network.arrival(), this.#lastArrival);
-    this.#lastArrival = segment.time;
+    if (segment.time < Infinity) {
+      segment.time = Math.max(segment.time, this.#lastArrival);
+      this.#lastArrival = segment.time;
+    }
     this.#inbox.push(segment);
     this.#arm();
   }
@@ -380,55 +621,73 @@ export class SimConnection implements TransportBinding, HandshakeOwner {
   #arm(): void {
     if (this.#is(ARMED | GONE) || (this.#sink === undefined && !this.#is(CLOSING))) return;
     const { head } = this.#inbox;
-    if (head === undefined ? this.#failure === undefined : this.#held) return;
+    if (head === undefined ? this.#failure === undefined : this.#held || head.time === Infinity) return;
     this.#flags |= ARMED;
-    this.#network.scheduler.at(head?.time ?? 0, () => this.#deliver());
+    this.#network.scheduler.taskAt(head === undefined ? 0 : head.time, this, DELIVER, this.#program);
   }
 
   /** Gives what has arrived: all the bytes, or the end, or the failure. At most one call of the sink. */
   #deliver(): void {
     this.#flags &= ~ARMED;
-    const { head } = this.#inbox;
-    const { now } = this.#network.scheduler;
     if (this.gone) return;
+    const { head } = this.#inbox;
+    const { scheduler } = this.#network;
     if (head === undefined) {
+      scheduler.quiet = true;
       if (this.#failure !== undefined) this.#letGo(this.#failure);
-    } else if (!this.#held) {
-      if (head.time > now) this.#arm();
-      else if (head.bytes === undefined) this.#deliverEnd();
-      else this.#deliverBytes(now);
-    }
+    } else if (this.#held) {
+      scheduler.quiet = true;
+    } else if (head.time > scheduler.now) {
+      scheduler.quiet = true;
+      this.#arm();
+    } else if (head.bytes === undefined) this.#deliverEnd();
+    else this.#deliverBytes(scheduler.now);
   }
 
   #deliverEnd(): void {
     this.#inbox.shift();
     this.#flags |= ENDED;
     if (this.#handshake !== undefined) return this.refuseTls("ERR_TLS_HANDSHAKE", "the peer has ended the connection");
+    if (this.#is(CUT_END) && this.#tls !== undefined && this.host.capabilities.tlsTruncation) {
+      const tried = keeping(this.#remote);
+      return this.#failWith(tlsError("ERR_TLS_TRUNCATED", tried, "the stream was cut off"));
+    }
     if (this.#is(FIN_SENT)) this.#letGo(undefined);
     else this.#arm();
-    if (!this.#is(CLOSING)) this.#sink?.onEnd();
+    if (this.#is(CLOSING)) return;
+    this.#network.note("end", this, 0);
+    this.#sink?.onEnd();
   }
 
   #deliverBytes(now: number): void {
     if (this.#is(RELEASED)) return this.reset();
+    const bytes = this.#inbox.takeArrived(now, this.#in?.rates.segmentCut === 0);
     const sender = this.#peer;
-    const bytes = this.#inbox.takeArrived(now, this.#network.joinsSegments);
-    if (sender !== undefined) sender.#hearOfRoom(WINDOW_BYTES - this.#inbox.bytes);
+    if (sender !== undefined) sender.#hearOfRoom(this.host.windowBytes - this.#inbox.bytes, this.#out);
     this.#arm();
     if (this.#handshake !== undefined) this.#handshake.receive(bytes);
-    else if (!this.#is(CLOSING)) this.#sink?.onData(bytes);
+    else if (!this.#is(CLOSING)) {
+      this.#network.note("data", this, bytes.length);
+      this.#sink?.onData(bytes);
+    }
   }
 
   /** The peer's inbox has room: when it is room for kilobytes, we hear of it one latency later. */
-  #hearOfRoom(room: number): void {
-    if (room < UPDATE_BYTES || this.#is(GONE | UPDATE_DUE)) return;
-    if (this.#unsent.head === undefined && !this.#is(OWED)) return;
+  #hearOfRoom(room: number, link: Link | undefined): void {
+    if (this.#is(GONE | UPDATE_DUE) || link === undefined) return;
+    if (room < UPDATE_BYTES && room < link.from.windowBytes) return;
+    if (this.#unsent.bytes === 0 && !this.#is(OWED)) return;
     this.#flags |= UPDATE_DUE;
-    this.#network.after(() => {
-      this.#flags &= ~UPDATE_DUE;
-      this.#pump();
-      this.#tellWritable();
-    });
+    link.carry(this, UPDATE, this.#who, this.#sent, true);
+  }
+
+  #onUpdate(): void {
+    this.#flags &= ~UPDATE_DUE;
+    this.send();
+    const { scheduler } = this.#network;
+    if (!this.#is(OWED)) scheduler.quiet = true;
+    else if (this.#program.pausedUntil > scheduler.now) this.#soon(TELL_WRITABLE);
+    else this.#tellWritable();
   }
 
   #tellWritable(): void {
@@ -437,46 +696,166 @@ export class SimConnection implements TransportBinding, HandshakeOwner {
     ) return;
     if (SEND_BUFFER_BYTES - this.#unsent.bytes < UPDATE_BYTES) return;
     this.#flags &= ~(FULL | OWED);
+    this.#network.note("writable", this, 0);
     this.#sink?.onWritable();
   }
 
-  /** A reset has arrived. */
-  #fail(): void {
+  /** A reset is sent to us. It is lost where the link is cut, and nobody sends it again. */
+  #expectReset(link: Link, who: number, at: number): void {
+    if (link.cut) return this.#watch();
+    this.#inbox.dropInFlight(this.#network.scheduler.now);
+    this.#flags |= RESET_DUE;
+    link.carry(this, FAIL, who, at, false);
+  }
+
+  /** Sends something to an end that is not there any more: a reset is the answer, if somebody answers. */
+  #askTheDead(peer: SimConnection): void {
+    if (this.#is(RESET_DUE) || this.#out === undefined || this.#in === undefined) return;
+    if (this.#deaf) return this.#watch();
+    this.#flags |= RESET_DUE;
+    const there = this.#out.arrival(0, this.#who, this.#sent, ROLL.controlJitter);
+    const back = this.#in.arrival(0, peer.#who, this.#sent, ROLL.controlJitter);
+    const { scheduler } = this.#network;
+    if (there === Infinity || back === Infinity) return void (this.#flags &= ~RESET_DUE);
+    scheduler.taskAt(there + back - scheduler.now, this, FAIL);
+  }
+
+  get #peerCrashed(): boolean {
+    const peer = this.#peer;
+    return peer !== undefined && peer.#is(CRASHED);
+  }
+
+  /** Whether nothing that we send now gets an answer. */
+  get #deaf(): boolean {
+    const out = this.#out;
+    return out !== undefined && (out.cut || this.#in?.cut === true || (this.#peerCrashed && out.to.down));
+  }
+
+  /** Whether we have sent, or are to send, something that needs an answer. */
+  get #unanswered(): boolean {
+    return this.#unsent.bytes > 0 || (this.#is(FIN_WANTED) && !this.#is(FIN_SENT)) || this.#handshake !== undefined ||
+      (this.#peerCrashed && this.#is(FIN_SENT) && !this.#is(ENDED));
+  }
+
+  /** Gives up after a while, if there is something that needs an answer. */
+  #watch(): void {
+    if (this.gone || this.#failure !== undefined || !this.#is(CONNECTED)) return;
+    const { tcpTimeoutMs, scheduler } = this.#network;
+    if (this.#unanswered) this.#giveUpAfter(tcpTimeoutMs);
+    else if (this.#is(KEEP_ALIVE)) {
+      this.#giveUpAfter(Math.max(0, this.#lastArrival + this.#keepAliveMs - scheduler.now) + tcpTimeoutMs);
+    }
+  }
+
+  #giveUpAfter(ms: number): void {
+    const { scheduler } = this.#network;
+    const time = scheduler.now + ms;
+    if (time === Infinity || (this.#timeout !== undefined && this.#timeout.time <= time)) return;
+    this.#endTimeout();
+    this.#timeout = scheduler.taskAt(time, this, TIMED_OUT);
+  }
+
+  #endTimeout(): void {
+    if (this.#timeout !== undefined) this.#network.scheduler.cancel(this.#timeout);
+    this.#timeout = undefined;
+  }
+
+  #onTimeout(): void {
+    this.#network.scheduler.quiet = true;
+    this.#timeout = undefined;
+    if (this.gone) return;
+    if (this.#is(CONNECTED)) {
+      // The host of the peer may be there again, so that it answers the last question.
+      const peer = this.#peer;
+      if (peer !== undefined && this.#peerCrashed && !this.#deaf) return this.#askTheDead(peer);
+      return this.#fail("ETIMEDOUT");
+    }
+    this.refuse(refusal(this.#tried, "ETIMEDOUT", "connect"));
+  }
+
+  /** A reset has arrived, or nobody has answered for too long. */
+  #fail(code: "ECONNRESET" | "ETIMEDOUT"): void {
+    this.#network.scheduler.quiet = true;
+    this.#flags &= ~RESET_DUE;
     if (this.gone || this.#failure !== undefined) return;
-    if (this.#handshake !== undefined) return this.refuseTls("ERR_TLS_HANDSHAKE", "the peer has reset the connection");
-    const error = refusal(keeping(this.#remote), "ECONNRESET", "read");
+    if (this.#handshake === undefined) return this.#failWith(refusal(keeping(this.#remote), code, "read"));
+    this.#handshake = undefined;
+    if (code === "ETIMEDOUT") return this.#letGo(refusal(this.#handshaking, code, "read"));
+    this.#letGo(tlsError("ERR_TLS_HANDSHAKE", this.#handshaking, "the peer has reset the connection"));
+  }
+
+  #failWith(error: EventError): void {
     if (this.#is(CLOSING)) return this.#letGo(error);
     this.#inbox.dropInFlight(this.#network.scheduler.now);
     this.#unsent.clear();
+    this.#endTimeout();
     this.#failure = error;
     this.#arm();
   }
 
-  /** A fault: what is on its way is lost, and each end hears of a reset. */
-  #cut(peer: SimConnection): void {
-    for (const end of [this, peer]) {
-      end.#inbox.dropInFlight(this.#network.scheduler.now);
-      end.#flags |= CUT;
-      this.#network.after(() => end.#fail());
+  /**
+   * A fault ends the connection for both ends.
+   *
+   * @param after Whether what is on its way arrives before
+   */
+  #cut(peer: SimConnection, after: boolean): void {
+    const { scheduler } = this.#network;
+    const ends = after && this.#out?.breakEnds === true;
+    for (const [end, link] of [[this, this.#in], [peer, this.#out]] as const) {
+      if (end.gone || link === undefined) continue;
+      if (!after) end.#inbox.dropInFlight(scheduler.now);
+      const time = Math.max(link.arrival(0, end.#who, end.#sent, ROLL.controlJitter), after ? end.#lastArrival : 0);
+      if (ends) end.#receive({ bytes: undefined, cut: false, time, next: undefined });
+      else if (time < Infinity) scheduler.taskAt(time, end, FAIL);
+      else link.carry(end, FAIL, end.#who, end.#sent, true);
     }
+    for (const end of [this, peer]) {
+      end.#flags |= ends ? CUT | CUT_END : CUT;
+      end.#sendSoon();
+    }
+  }
+
+  /** Gives all up that is scheduled or kept. */
+  #forget(): void {
+    this.#uncount();
+    this.#unsent.clear();
+    this.#inbox.clear();
+    this.#failure = undefined;
+    this.#endTimeout();
+    this.host.connections.delete(this);
   }
 
   #letGo(error: EventError | undefined): void {
     invariant(!this.gone, "a connection goes once");
     this.#flags |= GONE;
-    this.#uncount();
-    this.#unsent.clear();
-    this.#inbox.clear();
-    this.#peer = this.#failure = undefined;
+    this.#forget();
     this.#tellClose(error);
   }
 
   /** The sink is forgotten when it was told, so that it is told once; one that is attached until then is told too. */
   #tellClose(error: EventError | undefined): void {
-    this.#network.soon(() => {
-      const sink = this.#sink;
-      this.#sink = undefined;
-      sink?.onClose(error);
-    });
+    if (this.#is(TELLING)) return;
+    this.#flags |= TELLING;
+    this.#closeError = error;
+    this.#soon(TELL_CLOSE);
   }
+
+  #giveClose(): void {
+    this.#flags &= ~TELLING;
+    const sink = this.#sink;
+    this.#sink = undefined;
+    if (sink === undefined) {
+      this.#network.scheduler.quiet = true;
+      return;
+    }
+    this.#network.note("close", this, 0, this.#closeError?.code);
+    sink.onClose(this.#closeError);
+  }
+}
+
+/** What Linux has where a program has chosen no time. */
+const DEFAULT_KEEP_ALIVE_MS = 7_200_000;
+
+function labelOf(name: string, address: Address | undefined): string {
+  return address === undefined ? name : show(address as { path?: string });
 }

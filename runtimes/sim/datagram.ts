@@ -6,24 +6,35 @@
 
 import type { DatagramBinding, DatagramSink, InetAddress } from "../../core/runtime.ts";
 import { sendingTo } from "../shared/datagram.ts";
-import { refusal } from "../shared/errors.ts";
+import { refusal, show } from "../shared/errors.ts";
 import { type Bound, type Ip, isWildcard, parseIp, seenBy } from "./addresses.ts";
+import { type FaultKind, ROLL } from "./faults.ts";
 import type { SimHostRuntime } from "./host.ts";
+import type { Named } from "./journal.ts";
+import type { Link } from "./link.ts";
+import { mix, roll } from "./random.ts";
+import type { Program } from "./scheduler.ts";
 
 /** The longest datagram: what IPv4 leaves for it. */
 export const MAX_DATAGRAM_BYTES = 65_507;
 /** How many bytes of one socket may be on their way. */
 export const DATAGRAM_BUFFER_BYTES = 212_992;
+/** So many latencies late is a datagram that others overtake, at most. */
+const REORDERED_LATENCIES = 10;
 
 /**
- * A datagram socket. What is sent arrives one latency later where somebody has bound the address, and is lost where
+ * A datagram socket. A datagram arrives one latency later where somebody has bound the address, and is lost where
  * nobody has, as everywhere.
  */
-export class SimDatagramSocket implements DatagramBinding {
+export class SimDatagramSocket implements DatagramBinding, Named {
+  readonly id: number;
   readonly bound: Bound;
   readonly reusePort = false;
   readonly #host: SimHostRuntime;
+  readonly #program: Program;
   readonly #sink: DatagramSink;
+  readonly #who: number;
+  #count = 0;
   #onTheWay = 0;
   #blocked = false;
   #closed = false;
@@ -37,18 +48,24 @@ export class SimDatagramSocket implements DatagramBinding {
    */
   constructor(host: SimHostRuntime, bound: Bound, sink: DatagramSink) {
     this.#host = host;
+    this.#program = host.program;
+    this.id = host.network.nextId();
+    this.#who = mix(mix(host.seed, 53), host.opened++);
     this.bound = bound;
     this.#sink = sink;
     host.handles++;
+    host.sockets.add(this);
   }
 
   get address(): InetAddress {
     return seenBy(this.bound, this.bound, this.bound.port);
   }
 
+  get label(): string {
+    return `udp ${this.#host.label} ${show(this.address)}`;
+  }
+
   send(data: Uint8Array, to: InetAddress): boolean {
-    const { network } = this.#host;
-    network.scheduler.touch();
     if (this.#closed) return true;
     const ip = parseIp(to.hostname);
     if (ip === undefined || ip.family !== this.bound.family && this.bound.family === "IPv4") {
@@ -67,11 +84,7 @@ export class SimDatagramSocket implements DatagramBinding {
     const bytes = new Uint8Array(data.length);
     bytes.set(data);
     this.#onTheWay += bytes.length;
-    const lost = network.losesDatagram();
-    network.after(() => {
-      this.#leave(bytes.length);
-      if (!lost) this.#arrive(bytes, ip, to.port);
-    });
+    this.#launch(bytes, ip, to.port);
     return true;
   }
 
@@ -79,6 +92,7 @@ export class SimDatagramSocket implements DatagramBinding {
     if (this.#closed) return;
     this.#closed = true;
     this.#host.handles--;
+    this.#host.sockets.delete(this);
     this.#host.datagrams.delete(this);
   }
 
@@ -86,29 +100,85 @@ export class SimDatagramSocket implements DatagramBinding {
 
   unref(): void {}
 
+  #launch(bytes: Uint8Array, ip: Ip, port: number): void {
+    const { network } = this.#host;
+    const at = this.#count++;
+    const there = this.#host.local(ip);
+    const target = network.route(this.#host, there, (host) => host.datagrams.has(there, port)) ?? this.#host;
+    const link = network.linkTo(this.#host, target);
+    const { latencyMs } = link.rates;
+    const happens = (kind: FaultKind): boolean =>
+      network.happens(kind, link.rates[kind as "datagramLost"], this, this.#who, at);
+    const lost = happens("datagramLost");
+    if (happens("datagramCorrupted")) flip(bytes, roll(this.#who, ROLL.corruptedBit, at));
+    const late = happens("datagramReordered")
+      ? roll(this.#who, ROLL.reorderedBy, at) * latencyMs * REORDERED_LATENCIES
+      : 0;
+    const full = !link.hasRoom;
+    if (full) network.noteEvent("queueFull", this);
+    const arrives = !lost && !full && !link.cut;
+    const left = (): void => {
+      this.#leave(bytes.length);
+      if (arrives) this.#arrive(bytes, ip, port);
+    };
+    this.#carry(link, left, bytes.length, at, late, arrives);
+    if (!happens("datagramDoubled") || !arrives) return;
+    const copy = bytes.slice();
+    this.#carry(link, () => this.#arrive(copy, ip, port), bytes.length, -1 - at, late, true);
+  }
+
+  /** What does not arrive leaves the send buffer all the same. */
+  #carry(link: Link, fn: () => void, bytes: number, at: number, late: number, arrives: boolean): void {
+    const { network } = this.#host;
+    const { scheduler } = network;
+    if (!arrives) {
+      scheduler.at(scheduler.now + link.rates.latencyMs, fn);
+    } else if (link.held) {
+      link.carry(fn, 0, this.#who, at, false);
+    } else scheduler.at(link.arrival(bytes, this.#who, at) + late, fn);
+  }
+
   #arrive(bytes: Uint8Array, ip: Ip, port: number): void {
     const there = this.#host.local(ip);
     const target = this.#host.network.route(this.#host, there, (host) => host.datagrams.has(there, port));
     const socket = target?.datagrams.find(there, port);
     if (target === undefined || socket === undefined || socket.#closed) return;
     const source = isWildcard(this.bound) ? this.#host.sourceFor(target, there) : this.bound;
-    socket.#sink.onMessage(bytes, { hostname: source.hostname, port: this.bound.port, family: source.family });
+    const from = { hostname: source.hostname, port: this.bound.port, family: source.family };
+    if (target.paused) target.soon(() => socket.#give(bytes, from));
+    else socket.#give(bytes, from);
+  }
+
+  #give(bytes: Uint8Array, from: InetAddress): void {
+    if (this.#closed) return;
+    this.#host.network.note("datagram", this, bytes.length);
+    this.#sink.onMessage(bytes, from);
   }
 
   #leave(bytes: number): void {
     this.#onTheWay -= bytes;
     if (!this.#blocked || this.#closed || this.#onTheWay * 2 > DATAGRAM_BUFFER_BYTES) return;
     this.#blocked = false;
-    this.#host.network.soon(() => {
-      if (!this.#closed) this.#sink.onWritable();
-    });
+    this.#soon(() => this.#sink.onWritable());
   }
 
   /** The datagram counts as sent; the failure is told later. */
   #fail(to: InetAddress, code: string, why?: string): true {
-    this.#host.network.soon(() => {
-      if (!this.#closed) this.#sink.onError(refusal(sendingTo(to), code, "send", why));
-    });
+    this.#soon(() => this.#sink.onError(refusal(sendingTo(to), code, "send", why)));
     return true;
   }
+
+  #soon(fn: () => void): void {
+    const { scheduler } = this.#host.network;
+    scheduler.at(scheduler.now, () => {
+      if (!this.#closed) fn();
+    }, this.#program);
+  }
+}
+
+/** Flips one bit. */
+function flip(bytes: Uint8Array, where: number): void {
+  const bit = Math.floor(where * bytes.length * 8);
+  const index = bit >> 3;
+  if (index < bytes.length) bytes[index] = (bytes[index] ?? 0) ^ (1 << (bit & 7));
 }

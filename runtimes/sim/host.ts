@@ -5,8 +5,10 @@
  */
 
 import {
+  checkBoolean,
   checkCount,
   checkFunction,
+  checkList,
   checkSignal as checkAbortSignal,
   checkText,
   isA,
@@ -14,6 +16,7 @@ import {
   show as showValue,
 } from "../../core/checks.ts";
 import { EventError } from "../../core/errors.ts";
+import { type Names, readOptions } from "../../core/names.ts";
 import type {
   AbortSignalLike,
   AcceptSink,
@@ -36,13 +39,17 @@ import { checkHostname } from "../../core/socket/address.ts";
 import { hostCompressor } from "../shared/compression.ts";
 import { checkPath, failure, longestPath, refusal, show } from "../shared/errors.ts";
 import { type Ip, isLoopback, isWildcard, parseIp, seenBy } from "./addresses.ts";
-import { SimConnection } from "./connection.ts";
+import { SimConnection, WINDOW_BYTES } from "./connection.ts";
 import { SimDatagramSocket } from "./datagram.ts";
+import { checkChance, checkMs, defineChecked, ROLL, wrong } from "./faults.ts";
+import type { Named } from "./journal.ts";
+import type { Link } from "./link.ts";
 import { type Attempt, DEFAULT_BACKLOG, SimListener } from "./listener.ts";
 import type { Network } from "./network.ts";
 import { PathTable } from "./path_table.ts";
 import { PortTable } from "./port_table.ts";
-import { Scheduled } from "./scheduler.ts";
+import { mix, mixText, Random, roll } from "./random.ts";
+import { type Program, Scheduled } from "./scheduler.ts";
 import { checkSignal } from "./signals.ts";
 
 /** The ports that connections leave from; none of them is ever chosen for who listens. */
@@ -69,11 +76,60 @@ const CAPABILITIES: Readonly<Capabilities> = /* @__PURE__ */ Object.freeze({
   tlsTruncation: false,
 });
 
+/** Capabilities that can be taken away. */
+export type SimCapabilities = { -readonly [Name in keyof Capabilities]: boolean };
+
+/** What a name server answers, in place of what the network knows. */
+export interface SimDnsEntry {
+  /** The numeric addresses, in this order. Nobody need answer at them. By default those that the name has. */
+  addresses?: string[] | undefined;
+  /** How much later than usual the answer comes, in milliseconds. */
+  delayMs?: number | undefined;
+  /** The code of the error that the answer is: `ENOTFOUND`, `EAI_AGAIN`. */
+  error?: string | undefined;
+}
+
+/** What is wrong with a file. */
+export interface SimFileFault {
+  /** The code of the error with which reading fails: `EIO`. */
+  error?: string | undefined;
+  /** The file has become so short, in bytes, since somebody has looked. */
+  maxBytes?: number | undefined;
+}
+
+const DNS_NAMES: Names<SimDnsEntry> = { addresses: true, delayMs: true, error: true };
+const FILE_NAMES: Names<SimFileFault> = { error: true, maxBytes: true };
+
 /** One host. */
-export class SimHostRuntime implements Runtime {
+export class SimHostRuntime implements Runtime, Named {
   readonly endsWhenIdle = false;
   readonly name = "sim" as const;
-  readonly capabilities: Readonly<Capabilities> = CAPABILITIES;
+  /** Its number in the network. */
+  readonly id: number;
+  /** Its name in the network, in small letters. */
+  readonly label: string;
+  /** The seed of its dice. */
+  readonly seed: number;
+  /** What runs on it. A crash ends it. */
+  program: Program;
+  /** Whether it has crashed, and is not there again. */
+  down = false;
+  /** The links that begin here, by the host where they end. */
+  readonly links: Map<SimHostRuntime, Link> = new Map();
+  /** Its ends of connections. */
+  readonly connections: Set<SimConnection> = new Set();
+  /** Its listeners. */
+  readonly listeners: Set<SimListener> = new Set();
+  /** Its datagram sockets. */
+  readonly sockets: Set<SimDatagramSocket> = new Set();
+  /** How many datagram sockets it has ever opened. */
+  opened = 0;
+  /** What name servers answer it, by name in small letters. */
+  readonly dns: Map<string, SimDnsEntry> = new Map();
+  /** What is wrong with its files, by path. */
+  readonly fileFaults: Map<string, SimFileFault> = new Map();
+  /** The codes with which accepting fails the next times. */
+  readonly acceptErrors: string[] = [];
   /** The network it belongs to. */
   readonly network: Network;
   /** Its addresses, without those of the loopback. */
@@ -86,20 +142,118 @@ export class SimHostRuntime implements Runtime {
   handles = 0;
   /** How many there can be. */
   handleLimit: number = Infinity;
-  readonly #listeners: PortTable<SimListener> = new PortTable();
+  readonly #ports: PortTable<SimListener> = new PortTable();
   readonly #paths: PathTable<SimListener> = new PathTable(this.files);
   readonly #signals: Map<string, Set<() => void>> = new Map();
+  /** What it can do. */
+  declare capabilities: SimCapabilities;
+  /** How many bytes may be on their way to each of its connections, or wait there. */
+  declare windowBytes: number;
+  /** How probable it is, in each 4 KiB of a stream, that a write stops somewhere there. */
+  declare shortWrites: number;
+  /** How late a timer fires, at most. */
+  declare timerLateMs: number;
   #connects = 0;
+  /** Gives the next number of its dice. What a program inherits from the host uses the same dice. */
+  readonly random: () => number;
+  /** How many timers were set to be late, and how many names looked up. */
+  readonly counts: { timers: number; lookups: number } = { timers: 0, lookups: 0 };
 
   /**
    * Makes a host.
    *
    * @param network The network it belongs to
+   * @param label Its name in the network
    * @param addresses Its addresses, without those of the loopback
    */
-  constructor(network: Network, addresses: readonly string[]) {
+  constructor(network: Network, label: string, addresses: readonly string[]) {
     this.network = network;
+    this.id = network.nextId();
+    this.label = label;
     this.addresses = addresses;
+    this.seed = mixText(network.seed, label);
+    const dice = new Random(mix(this.seed, 1));
+    this.random = (): number => dice.next();
+    this.program = this.#newProgram();
+    const capabilities = checkedCapabilities();
+    defineChecked(this, "capabilities", capabilities, (given: Partial<Capabilities>) => {
+      const doing = "take capabilities away";
+      const names = CAPABILITY_NAMES;
+      return Object.assign(
+        capabilities,
+        CAPABILITIES,
+        readOptions(doing, given as SimCapabilities, names, "capabilities"),
+      );
+    });
+    defineChecked(this, "windowBytes", WINDOW_BYTES, (bytes: number) => {
+      if (checkCount("set a window", "windowBytes", bytes) > 0) return bytes;
+      throw wrong("set a window", "windowBytes", bytes, "1 or more");
+    });
+    defineChecked(
+      this,
+      "shortWrites",
+      0,
+      (given: number | boolean) =>
+        typeof given === "boolean" ? Number(given) : checkChance("set short writes", "shortWrites", given),
+    );
+    defineChecked(this, "timerLateMs", 0, (ms: number) => checkMs("let timers be late", "timerLateMs", ms));
+  }
+
+  #newProgram(): Program {
+    return { pausedUntil: 0, dead: false, id: this.id, label: this.label };
+  }
+
+  /** Whether its program is stalled now. */
+  get paused(): boolean {
+    return this.program.pausedUntil > this.network.scheduler.now;
+  }
+
+  /**
+   * Stalls its program.
+   *
+   * @param ms How long
+   */
+  pause(ms: number): void {
+    checkMs("pause a host", "the time", ms);
+    this.network.noteEvent("pause", this, String(ms));
+    this.program.pausedUntil = Math.max(this.program.pausedUntil, this.network.scheduler.now + ms);
+  }
+
+  /** Ends everything on it at once, without a word to anybody. */
+  crash(): void {
+    if (this.down) return;
+    this.network.noteEvent("crash", this);
+    this.down = true;
+    this.program.dead = true;
+    this.network.scheduler.dropDead();
+    this.#signals.clear();
+    for (const listener of this.listeners) listener.crash();
+    for (const connection of [...this.connections]) connection.crash();
+    for (const socket of [...this.sockets]) socket.close();
+    this.listeners.clear();
+    this.handles = 0;
+  }
+
+  /** Starts it again, with its files and without a program. */
+  restart(): void {
+    if (!this.down) this.crash();
+    this.network.noteEvent("restart", this);
+    this.down = false;
+    this.program = this.#newProgram();
+    for (const host of this.network.hosts) {
+      for (const connection of host.connections) connection.onRestarted(this);
+    }
+  }
+
+  /** Calls a function of its program in this instant, after the present callback. */
+  soon(fn: () => void): void {
+    const { scheduler } = this.network;
+    scheduler.at(scheduler.now, fn, this.program);
+  }
+
+  /** Throws while it has crashed. */
+  #checkUp(tried: string, syscall: string): void {
+    if (this.down) throw refusal(tried, "EHOSTDOWN", syscall, `host ${this.label} has crashed: restart() it first`);
   }
 
   get openHandles(): number {
@@ -115,7 +269,10 @@ export class SimHostRuntime implements Runtime {
       throw new TypeError(`Cannot set a timer: the deadline is not a number: received ${showValue(deadlineMs)}`);
     }
     checkFunction("set a timer", "it", fn);
-    return this.network.scheduler.at(deadlineMs, fn);
+    let deadline = deadlineMs;
+    const { timerLateMs } = this;
+    if (timerLateMs > 0) deadline += roll(this.seed, ROLL.timerLate, this.counts.timers++) * timerLateMs;
+    return this.network.scheduler.timerAt(deadline, fn, this.program);
   }
 
   clearTimer(token: TimerToken): void {
@@ -125,7 +282,7 @@ export class SimHostRuntime implements Runtime {
 
   defer(fn: () => void): void {
     checkFunction("defer", "it", fn);
-    this.network.scheduler.defer(fn);
+    this.network.scheduler.defer(fn, this.program);
   }
 
   report(error: unknown): void {
@@ -150,8 +307,9 @@ export class SimHostRuntime implements Runtime {
   raise(name: string): void {
     checkSignal(name);
     const handlers = this.#signals.get(name) ?? new Set();
+    this.network.note("signal", this, 0, name);
     for (const handler of handlers) {
-      this.network.soon(() => {
+      this.soon(() => {
         if (handlers.has(handler)) handler();
       });
     }
@@ -180,18 +338,18 @@ export class SimHostRuntime implements Runtime {
   connect(options: ConnectOptions, sink: TransportSink): TransportBinding {
     const client = new SimConnection(this, sink);
     try {
+      this.#checkUp(`connect to ${show(options)}`, "connect");
       if (this.handles > this.handleLimit) throw this.exhausted(`connect to ${show(options)}`, "connect");
       if (options.path !== undefined) this.#connectPath(options.path, client);
       else this.#connectInet(options, client);
     } catch (error) {
       if (!(error instanceof EventError)) throw error;
-      this.network.soon(() => client.refuse(error));
+      this.soon(() => client.refuse(error));
     }
     return client;
   }
 
   resolve(hostname: string, signal?: AbortSignalLike): Promise<InetAddress[]> {
-    this.network.scheduler.touch();
     try {
       const doing = "look up a host name";
       checkHostname(doing, checkText(doing, "the name", hostname));
@@ -202,7 +360,8 @@ export class SimHostRuntime implements Runtime {
     if (signal?.aborted) return Promise.reject(canceled(hostname, signal));
     const ip = parseIp(hostname);
     if (ip !== undefined) return Promise.resolve([seenBy(ip, ip, 0)]);
-    if (hostname.toLowerCase() === "localhost") {
+    const entry = dnsEntry(this, hostname);
+    if (hostname.toLowerCase() === "localhost" && entry === undefined) {
       return Promise.resolve([
         { hostname: "127.0.0.1", port: 0, family: "IPv4" },
         { hostname: "::1", port: 0, family: "IPv6" },
@@ -214,12 +373,16 @@ export class SimHostRuntime implements Runtime {
         signal?.removeEventListener("abort", onAbort);
         reject(canceled(hostname, signal));
       };
-      const answer = this.network.after(() => {
+      const onAnswer = (): void => {
         signal?.removeEventListener("abort", onAbort);
-        const address = parseIp(this.network.named(hostname)?.addresses[0] ?? "");
-        if (address === undefined) reject(refusal(`look up ${hostname}`, "ENOTFOUND", "getaddrinfo"));
-        else resolve([{ ...address, port: 0 }]);
-      });
+        this.network.note("lookup", this, 0, hostname);
+        const found = entry?.addresses ?? this.network.named(hostname)?.addresses.slice(0, 1) ?? [];
+        const code = entry?.error ?? (found.length === 0 ? "ENOTFOUND" : undefined);
+        if (code === undefined) resolve(found.map((address) => ({ ...checkedIp(address), port: 0 })));
+        else reject(refusal(`look up ${hostname}`, code, "getaddrinfo"));
+      };
+      const at = this.counts.lookups++;
+      const answer = this.network.after(onAnswer, this, this.seed, ROLL.lookupJitter, at, entry?.delayMs ?? 0);
       signal?.addEventListener("abort", onAbort);
     });
   }
@@ -281,12 +444,12 @@ export class SimHostRuntime implements Runtime {
   }
 
   #listen(options: ListenOptions, sink: AcceptSink): ListenerBinding {
-    this.network.scheduler.touch();
     const reusePort = options.reusePort ?? false;
-    const backlog = options.backlog ?? DEFAULT_BACKLOG;
+    const backlog = this.capabilities.backlog ? options.backlog ?? DEFAULT_BACKLOG : DEFAULT_BACKLOG;
     const { path, port = 0, family } = options;
     const hostname = options.hostname ?? (family === "IPv6" ? "::" : "0.0.0.0");
     const tried = `listen on ${show({ path, hostname, port })}`;
+    this.#checkUp(tried, "listen");
     if (this.handles >= this.handleLimit) throw this.exhausted(tried, "listen");
     if (path !== undefined) {
       this.#paths.claim(path);
@@ -306,9 +469,9 @@ export class SimHostRuntime implements Runtime {
     }
     checkHostname(tried, hostname, family);
     const ip = this.#own(hostname, tried, "listen");
-    const bound = this.#listeners.claim(ip, port, options.ipv6Only ?? false, reusePort, "listen");
+    const bound = this.#ports.claim(ip, port, options.ipv6Only ?? false, reusePort, "listen");
     const address = seenBy(bound, bound, bound.port);
-    const release = (listener: SimListener): void => this.#listeners.delete(listener);
+    const release = (listener: SimListener): void => this.#ports.delete(listener);
     const listener = new SimListener({
       host: this,
       sink,
@@ -319,55 +482,93 @@ export class SimHostRuntime implements Runtime {
       release,
       tls: options.tls,
     });
-    this.#listeners.add(listener);
+    this.#ports.add(listener);
     return listener;
   }
 
   #datagram(options: DatagramOptions, sink: DatagramSink): DatagramBinding {
-    this.network.scheduler.touch();
     const { hostname = "0.0.0.0", port = 0 } = options;
-    const ip = this.#own(hostname, `bind ${show({ hostname, port })}`, "bind");
+    const tried = `bind ${show({ hostname, port })}`;
+    this.#checkUp(tried, "bind");
+    const ip = this.#own(hostname, tried, "bind");
     const socket = new SimDatagramSocket(this, this.datagrams.claim(ip, port, false, false, "bind"), sink);
     this.datagrams.add(socket);
     return socket;
   }
 
   #readFile(path: string, offset: number, length: number | undefined): Uint8Array {
-    this.network.scheduler.touch();
     const doing = "read a file";
     checkText(doing, "the path", path);
     checkCount(doing, "the offset", offset);
     if (length !== undefined) checkCount(doing, "the length", length);
     const bytes = this.files.get(path);
     if (bytes === undefined) throw refusal(`read ${shorten(path)}`, "ENOENT", "read");
-    const view = bytes.subarray(offset, length === undefined ? undefined : offset + length);
+    const fault = this.#fileFault(doing, path);
+    if (fault.error !== undefined) throw refusal(`read ${shorten(path)}`, fault.error, "read");
+    const end = Math.min(length === undefined ? Infinity : offset + length, fault.maxBytes ?? Infinity, bytes.length);
+    const view = bytes.subarray(offset, end);
     const copy = new Uint8Array(view.length);
     copy.set(view);
     return copy;
   }
 
+  #fileFault(doing: string, path: string): SimFileFault {
+    const given = this.fileFaults.get(path);
+    if (given === undefined) return {};
+    const fault = readOptions(doing, given, FILE_NAMES, `fileFaults of ${this.label}`);
+    if (fault.error !== undefined) checkText(doing, "error", fault.error);
+    if (fault.maxBytes !== undefined) checkCount(doing, "maxBytes", fault.maxBytes);
+    this.network.noteEvent("fileError", this, `${path} ${fault.error ?? fault.maxBytes}`);
+    return fault;
+  }
+
   #connectPath(path: string, client: SimConnection): void {
     const tried = `connect to ${show({ path })}`;
     checkPath(tried, path, "connect", longestPath("linux"));
-    const refuse = (code: string): void => this.#refuse(client, tried, code);
+    const refuse = (code: string): void => this.#refuse(client, tried, this, attempt.who, code);
     const attempt: Attempt = {
       client,
       local: { path: "" },
       remote: { path },
+      who: mix(mix(this.seed, 3), this.#connects++),
+      tried,
       seenBy: () => ({ local: { path }, remote: { path: "" } }),
       refuse: () => refuse("ECONNREFUSED"),
     };
-    this.network.after(() => {
+    const link = this.network.linkTo(this, this);
+    this.#knock(link, attempt, () => {
       const listener = this.#paths.find(path);
       if (typeof listener === "string") refuse(listener);
-      else if (this.network.refusesConnection()) attempt.refuse();
-      else listener.admit(attempt);
+      else if (this.network.happens("connectRefused", link.rates.connectRefused, client, attempt.who, 0)) {
+        attempt.refuse();
+      } else listener.admit(attempt);
     });
   }
 
+  /** Sends the first packet of a connection. */
+  #knock(link: Link, attempt: Pick<Attempt, "client" | "who" | "tried">, onArrival: () => void): void {
+    const { client, who, tried } = attempt;
+    if (this.network.happens("connectLost", link.rates.connectLost, client, who, 0)) return client.unanswered(tried);
+    if (link.cut) client.unanswered(tried);
+    const arrive = (): void => {
+      this.network.scheduler.quiet = true;
+      this.network.note("connect", client, 0, tried);
+      if (client.gone) return;
+      if (link.to.down) client.unanswered(tried);
+      else onArrival();
+    };
+    link.carry(arrive, 0, who, 0, true);
+  }
+
   /** The client hears of it one latency later. */
-  #refuse(client: SimConnection, tried: string, code: string): void {
-    this.network.after(() => client.gone || client.refuse(refusal(tried, code, "connect")));
+  #refuse(client: SimConnection, tried: string, by: SimHostRuntime, who: number, code: string): void {
+    const link = this.network.linkTo(by, this);
+    if (link.cut) client.unanswered(tried);
+    const arrive = (): void => {
+      this.network.scheduler.quiet = true;
+      if (!client.gone) client.refuse(refusal(tried, code, "connect"));
+    };
+    link.carry(arrive, 0, who, -3, true);
   }
 
   #connectInet(options: ConnectOptions, client: SimConnection): void {
@@ -377,23 +578,33 @@ export class SimHostRuntime implements Runtime {
     const ip = parseIp(hostname);
     if (ip === undefined) throw refusal(tried, "EINVAL", "connect", `${hostname} is not a numeric address`);
     const from = localAddress === undefined ? undefined : this.#own(localAddress, tried, "connect");
-    const fromPort = FIRST_CLIENT_PORT + this.#connects++ % CLIENT_PORTS;
+    const count = this.#connects++;
+    const fromPort = FIRST_CLIENT_PORT + count % CLIENT_PORTS;
+    const who = mix(mix(this.seed, 3), count);
     const there = this.local(ip);
-    this.network.after(() => {
-      const target = this.network.route(this, there, (host) => host.#listeners.has(there, port));
-      if (target === undefined) return this.#refuse(client, tried, "EHOSTUNREACH");
+    const route = (): SimHostRuntime | undefined =>
+      this.network.route(this, there, (host) => host.#ports.has(there, port));
+    const first = route() ?? this;
+    const link = this.network.linkTo(this, first);
+    const arrive = (): void => {
+      const target = first === this ? route() : first;
+      if (target === undefined) return this.#refuse(client, tried, this, who, "EHOSTUNREACH");
       const source = from === undefined || isWildcard(from) ? this.sourceFor(target, there) : from;
       const attempt: Attempt = {
         client,
         local: seenBy(ip, source, fromPort),
         remote: seenBy(ip, there, port),
+        who,
+        tried,
         seenBy: (bound) => ({ local: seenBy(bound, there, port), remote: seenBy(bound, source, fromPort) }),
-        refuse: () => this.#refuse(client, tried, "ECONNREFUSED"),
+        refuse: () => this.#refuse(client, tried, target, who, "ECONNREFUSED"),
       };
-      const listener = target.#listeners.find(there, port);
-      if (listener === undefined || this.network.refusesConnection()) attempt.refuse();
+      const listener = target.#ports.find(there, port);
+      if (listener === undefined) attempt.refuse();
+      else if (this.network.happens("connectRefused", link.rates.connectRefused, client, who, 0)) attempt.refuse();
       else listener.admit(attempt);
-    });
+    };
+    this.#knock(link, { client, who, tried }, arrive);
   }
 }
 
@@ -403,4 +614,45 @@ const WILDCARD = { IPv4: "0.0.0.0", IPv6: "::" } as const;
 
 function canceled(hostname: string, signal: AbortSignalLike | undefined): EventError {
   return failure(`look up ${hostname}`, signal?.reason, "getaddrinfo", "ECANCELED");
+}
+
+const CAPABILITY_NAMES = /* @__PURE__ */ Object.fromEntries(
+  /* @__PURE__ */ Object.keys(CAPABILITIES).map((name) => [name, true]),
+) as Names<SimCapabilities>;
+
+/** Capabilities as a program sees and changes them. */
+function checkedCapabilities(): SimCapabilities {
+  const values: SimCapabilities = { ...CAPABILITIES };
+  const checked = {} as SimCapabilities;
+  for (const name of Object.keys(CAPABILITIES) as (keyof Capabilities)[]) {
+    Object.defineProperty(checked, name, {
+      enumerable: true,
+      get: () => values[name],
+      set: (value: boolean) => void (values[name] = checkBoolean("take a capability away", name, value)),
+    });
+  }
+  return Object.preventExtensions(checked);
+}
+
+function checkedIp(address: string): Ip {
+  const ip = parseIp(checkText("look up a host name", "an address", address));
+  if (ip !== undefined) return ip;
+  throw new RangeError(`Cannot look up a host name: an address is not numeric: received ${showValue(address)}`);
+}
+
+/** What name servers are to answer about a name; checked, because a program has put it there. */
+function dnsEntry(host: SimHostRuntime, hostname: string): SimDnsEntry | undefined {
+  const given = host.dns.get(hostname.toLowerCase()) ?? host.dns.get(hostname);
+  if (given === undefined) return undefined;
+  const doing = `look up ${shorten(hostname)}`;
+  const entry = readOptions(doing, given, DNS_NAMES, `dns of ${host.label}`);
+  if (entry.delayMs !== undefined) checkMs(doing, "delayMs", entry.delayMs);
+  if (entry.addresses !== undefined) {
+    for (const address of checkList(doing, "addresses", entry.addresses)) checkedIp(address);
+  }
+  if (entry.error !== undefined) {
+    checkText(doing, "error", entry.error);
+    host.network.noteEvent("lookupError", host, `${hostname} ${entry.error}`);
+  }
+  return entry;
 }

@@ -5,9 +5,11 @@
  */
 
 import type { AcceptSink, Address, ListenerBinding } from "../../core/runtime.ts";
-import { show } from "../shared/errors.ts";
+import { refusal, show } from "../shared/errors.ts";
+import type { Named } from "./journal.ts";
 import type { Bound } from "./addresses.ts";
 import { type Ends, SimConnection } from "./connection.ts";
+import { mix } from "./random.ts";
 import type { TlsListenOptions } from "../../core/tls.ts";
 import type { SimHostRuntime } from "./host.ts";
 
@@ -23,6 +25,10 @@ export interface Attempt extends Ends {
   readonly client: SimConnection;
   /** The addresses, as a listener on something sees them. */
   seenBy(bound: Bound): Ends;
+  /** The seed of the connection's dice. */
+  readonly who: number;
+  /** What was tried, for an error. */
+  readonly tried: string;
   /** Tells the client that nobody listens. */
   refuse(): void;
 }
@@ -51,7 +57,8 @@ export interface ListenerOptions {
  * A listening socket. While it is paused, as many connections as the backlog says, and one, are established and wait;
  * further attempts stay attempts until there is room.
  */
-export class SimListener implements ListenerBinding {
+export class SimListener implements ListenerBinding, Named {
+  readonly id: number;
   readonly #options: ListenerOptions;
   #paused = false;
   #closed = false;
@@ -68,7 +75,13 @@ export class SimListener implements ListenerBinding {
    */
   constructor(options: ListenerOptions) {
     this.#options = options;
+    this.id = options.host.network.nextId();
     options.host.handles++;
+    options.host.listeners.add(this);
+  }
+
+  get label(): string {
+    return `listener ${show(this.address as { path?: string })}`;
   }
 
   get address(): Address {
@@ -86,6 +99,7 @@ export class SimListener implements ListenerBinding {
   }
 
   pauseAccept(): void {
+    if (!this.#options.host.capabilities.pauseAccept) return;
     this.#paused = true;
   }
 
@@ -99,6 +113,7 @@ export class SimListener implements ListenerBinding {
       this.#closed = true;
       const { host, release } = this.#options;
       host.handles--;
+      host.listeners.delete(this);
       release(this);
       for (const waiting of this.#established) waiting.reset();
       for (const attempt of this.#attempts) attempt.refuse();
@@ -130,31 +145,48 @@ export class SimListener implements ListenerBinding {
     return this.#paused && this.#established.length + this.#answered > this.#options.backlog;
   }
 
+  /** Its host has crashed: nobody answers any more. */
+  crash(): void {
+    this.#closed = true;
+    this.#options.release(this);
+    for (const { client, tried } of this.#attempts) client.unanswered(tried);
+    this.#established = [];
+    this.#attempts = [];
+  }
+
   /** The answer arrives one latency later, where the client is then connected; its acknowledgement another one later. */
   #answer(attempt: Attempt): void {
     const { host } = this.#options;
-    const { client } = attempt;
+    const { network } = host;
+    const { client, who } = attempt;
+    const back = network.linkTo(host, client.host);
     this.#answered++;
-    host.network.after(() => {
-      if (client.gone) {
+    if (back.cut) client.unanswered(attempt.tried);
+    const onAnswer = (): void => {
+      if (client.gone || host.down) {
         this.#answered--;
+        if (host.down) client.unanswered(attempt.tried);
         return;
       }
       const server = new SimConnection(host, undefined);
       if (this.#options.tls !== undefined) server.expectTls("server", this.#options.tls);
-      const acceptTime = host.network.arrival();
-      SimConnection.join(client, server, attempt, attempt.seenBy(this.bound), acceptTime);
-      host.network.scheduler.at(acceptTime, () => {
+      SimConnection.join(client, server, attempt, attempt.seenBy(this.bound), who);
+      const onEstablished = (): void => {
         this.#answered--;
         this.#establish(server);
-      });
+      };
+      const acknowledged = network.linkTo(client.host, host).carry(onEstablished, 0, mix(who, 1), -1, true);
+      if (acknowledged !== undefined) server.notBefore(acknowledged.time);
       client.announce();
-    });
+    };
+    back.carry(onAnswer, 0, mix(who, 2), -2, true);
   }
 
   #establish(server: SimConnection): void {
+    const { host } = this.#options;
+    if (server.gone) return;
     if (this.#closed) return server.reset();
-    if (this.#paused || this.#established.length > 0) {
+    if (this.#paused || this.#established.length > 0 || host.paused) {
       this.#established.push(server);
       return this.#scheduleAccept();
     }
@@ -165,7 +197,8 @@ export class SimListener implements ListenerBinding {
     if (this.#acceptScheduled || this.#paused || this.#closed) return;
     if (this.#established.length === 0 && this.#attempts.length === 0) return;
     this.#acceptScheduled = true;
-    this.#options.host.network.soon(() => {
+    const { host } = this.#options;
+    host.soon(() => {
       this.#acceptScheduled = false;
       if (this.#paused || this.#closed) return;
       const server = this.#established.shift();
@@ -178,12 +211,20 @@ export class SimListener implements ListenerBinding {
   #accept(server: SimConnection): void {
     const { host, sink } = this.#options;
     if (server.lost) return;
-    if (host.handles >= host.handleLimit) {
+    const code = host.handles >= host.handleLimit ? "EMFILE" : host.acceptErrors.shift();
+    if (code === "ECONNABORTED") {
+      host.network.noteEvent("acceptError", this, code);
+      // The system takes such a connection out of the queue. The hosts try again by themselves, and tell nobody.
+      return server.reset();
+    }
+    if (code !== undefined) {
+      host.network.noteEvent("acceptError", this, code);
       this.#established.unshift(server);
       // A real host's poll would say the same again: it is tried again unless the owner pauses.
-      host.network.scheduler.at(host.network.scheduler.now + RETRY_MS, () => this.#scheduleAccept());
-      return sink.onError(host.exhausted(`accept on ${show(this.address as { path?: string })}`, "accept"));
+      host.network.scheduler.at(host.now() + RETRY_MS, () => this.#scheduleAccept(), host.program);
+      return sink.onError(refusal(`accept on ${show(this.address as { path?: string })}`, code, "accept"));
     }
+    host.network.note("accept", server, 0);
     server.count();
     let attached = false;
     try {

@@ -1,69 +1,118 @@
 /**
- * One simulated network: its hosts, its clock, and what happens to what is sent over it.
+ * One simulated network: its hosts, the links between them, its clock, and what happens to what is sent over it.
  *
  * @module
  */
 
 import { show } from "../../core/checks.ts";
 import { type Ip, isLoopback, isWildcard, parseIp } from "./addresses.ts";
+import { defineRates, FAULT, type FaultKind, type Rates, type SimFaults } from "./faults.ts";
 import { SimHostRuntime } from "./host.ts";
-import { Random } from "./random.ts";
+import { Journal, type Named, type NoteKind } from "./journal.ts";
+import { Link } from "./link.ts";
+import { mix, roll } from "./random.ts";
 import { type Scheduled, Scheduler } from "./scheduler.ts";
 
 /** What a network is made from; every value is there. */
 export interface NetworkOptions {
   /** Where the dice begin. */
   readonly seed: number;
-  /** How long everything is on its way. */
-  readonly latencyMs: number;
   /** How many callbacks one `advance()` or `run()` may run. */
   readonly maxSteps: number;
-  /** What goes wrong. */
-  readonly faults: Readonly<Faults>;
+  /** After how much silence TCP gives up. */
+  readonly tcpTimeoutMs: number;
+  /** What every link has that has nothing of its own. */
+  readonly rates: Rates;
 }
 
-/** What goes wrong, each with its probability from 0 to 1. */
-export interface Faults {
-  /** The longest time that is added to a latency. */
-  jitterMs: number;
-  /** An attempt to connect is refused. */
-  connectRefused: number;
-  /** A connection is reset, for each segment that is sent. */
-  connectionReset: number;
-  /** A segment is cut in two, and not joined with another at its arrival. */
-  segmentCut: number;
-  /** A datagram is lost. */
-  datagramLost: number;
-}
+/** What a program does to the network, with the number that is in the hash. */
+const EVENT = {
+  partition: 20,
+  heal: 21,
+  hold: 22,
+  release: 23,
+  resetAfter: 24,
+  endAfter: 25,
+  crash: 26,
+  restart: 27,
+  pause: 28,
+  acceptError: 29,
+  lookupError: 30,
+  fileError: 31,
+  queueFull: 32,
+} as const;
+
+/**
+ * Decides about a fault in place of the dice: so a run can be repeated with some of its faults only.
+ *
+ * A fault is known by its kind, by whose it is and by its place there. The three are the same in each run of a program
+ * with the same seed, whatever other faults happen, as long as the program does the same.
+ *
+ * @param kind Its kind
+ * @param who The seed of the dice of the connection and direction, or of the socket or host
+ * @param at Where in the stream it is, or which datagram or attempt
+ * @param rolled What the dice say
+ * @param about What it happens to
+ * @returns Whether it happens
+ */
+export type Judge = (kind: FaultKind, who: number, at: number, rolled: boolean, about: Named) => boolean;
 
 /** One simulated network. */
 export class Network {
   /** Its time. */
   readonly scheduler: Scheduler;
+  /** What has happened. */
+  readonly journal: Journal = new Journal();
   /** The host `127.0.0.1`. */
   readonly main: SimHostRuntime;
-  readonly #options: NetworkOptions;
-  readonly #random: Random;
+  /** All hosts, in the order in which they were named. */
+  readonly hosts: SimHostRuntime[] = [];
+  /** The seed of all dice. */
+  readonly seed: number;
+  /** After how much silence TCP gives up. */
+  readonly tcpTimeoutMs: number;
+  /** What every link has that has nothing of its own. */
+  readonly rates: Rates;
+  /** The same, for the program to change. */
+  readonly faults: SimFaults = {};
+  /** Counts the changes of `rates`. */
+  version = 0;
+  /** Decides about faults in place of the dice. */
+  judge: Judge | undefined;
   readonly #byAddress: Map<string, SimHostRuntime> = new Map();
   readonly #byName: Map<string, SimHostRuntime> = new Map();
+  #ids = 0;
 
   /**
    * Makes a network with one host.
    *
-   * @param options Seed, latency and faults
+   * @param options Seed, timeouts and faults
    * @param makeMain Makes the host `127.0.0.1`
    */
-  constructor(options: NetworkOptions, makeMain: (network: Network, addresses: readonly string[]) => SimHostRuntime) {
-    this.#options = options;
-    this.#random = new Random(options.seed);
-    this.scheduler = new Scheduler(options.maxSteps);
+  constructor(
+    { seed, maxSteps, tcpTimeoutMs, rates }: NetworkOptions,
+    makeMain: (network: Network, addresses: readonly string[]) => SimHostRuntime,
+  ) {
+    this.seed = mix(0x5eed, seed);
+    this.tcpTimeoutMs = tcpTimeoutMs;
+    this.rates = rates;
+    defineRates(this.faults, "set the faults of all links", (name) => rates[name], (name, value) => {
+      if (value === undefined) return;
+      rates[name] = value;
+      this.version++;
+      this.scheduler.laneMs = rates.latencyMs;
+    });
+    this.scheduler = new Scheduler(maxSteps);
+    this.scheduler.laneMs = rates.latencyMs;
+    this.scheduler.onTimer = (host): void => this.note("timer", host, 0);
     this.main = makeMain(this, ["10.0.0.1", "fd00::1"]);
+    this.hosts.push(this.main);
     for (const address of this.main.addresses) this.#byAddress.set(address, this.main);
   }
 
-  /** Whether what arrives at the same time is given as one chunk. */
-  get joinsSegments(): boolean {
-    return this.#options.faults.segmentCut === 0;
+  /** @returns A number that nothing else of this network has */
+  nextId(): number {
+    return ++this.#ids;
   }
 
   /**
@@ -80,16 +129,29 @@ export class Network {
     const ip = parseIp(name);
     if (ip !== undefined) {
       if (isLoopback(ip) || isWildcard(ip)) return this.main;
-      return this.#byAddress.get(ip.hostname) ?? this.#addHost([ip.hostname]);
+      return this.#byAddress.get(ip.hostname) ?? this.#addHost(ip.hostname, [ip.hostname]);
     }
     const key = name.toLowerCase();
     if (key === "localhost") return this.main;
     let host = this.#byName.get(key);
     if (host === undefined) {
-      host = this.#addHost(this.#freeAddresses());
+      host = this.#addHost(key, this.#freeAddresses());
       this.#byName.set(key, host);
     }
     return host;
+  }
+
+  /**
+   * Gives the way from one host to another.
+   *
+   * @param from Who sends
+   * @param to Who receives
+   * @returns The link, always the same
+   */
+  linkTo(from: SimHostRuntime, to: SimHostRuntime): Link {
+    let link = from.links.get(to);
+    if (link === undefined) from.links.set(to, link = new Link(this, from, to));
+    return link;
   }
 
   /**
@@ -116,60 +178,64 @@ export class Network {
     return isBound(from) ? from : this.main;
   }
 
-  /** @returns When what is sent now arrives */
-  arrival(): number {
-    const { latencyMs, faults } = this.#options;
-    const jitterMs = faults.jitterMs > 0 ? this.#random.next() * faults.jitterMs : 0;
-    return this.scheduler.now + latencyMs + jitterMs;
-  }
-
   /**
-   * Calls a function one latency later.
+   * Calls a function one latency later, whatever links there are: an answer of a name server.
    *
    * @param fn What arrives
+   * @param host Who hears of it
+   * @param delayMs How much later still
    * @returns What the scheduler's `cancel()` takes
    */
-  after(fn: () => void): Scheduled {
-    return this.scheduler.at(this.arrival(), fn);
+  after(fn: () => void, host: SimHostRuntime, who: number, kind: number, at: number, delayMs: number): Scheduled {
+    const { latencyMs, jitterMs } = this.rates;
+    const jitter = jitterMs === 0 ? 0 : roll(who, kind, at) * jitterMs;
+    return this.scheduler.at(this.scheduler.now + latencyMs + jitter + delayMs, fn, host.program);
   }
 
   /**
-   * Calls a function in this instant, after the present callback.
+   * Decides whether a fault happens, and notes it.
    *
-   * @param fn What to call
+   * @param kind Its kind
+   * @param probability How probable it is
+   * @param about What it happens to
+   * @param who The seed of the dice
+   * @param at Its place among these dice
+   * @returns Whether it happens
    */
-  soon(fn: () => void): void {
-    this.scheduler.at(this.scheduler.now, fn);
+  happens(kind: FaultKind, probability: number, about: Named, who: number, at: number): boolean {
+    if (probability === 0 && this.judge === undefined) return false;
+    const rolled = probability > 0 && roll(who, FAULT[kind], at) < probability;
+    const happens = this.judge === undefined ? rolled : this.judge(kind, who, at, rolled, about);
+    if (happens) this.note("fault", about, FAULT[kind], kind);
+    return happens;
   }
 
   /**
-   * Says how long the next segment is.
+   * Notes that something happened now.
    *
-   * @param bytes How long it can be
-   * @returns That, or less where the fault says so
+   * @param kind What
+   * @param about To whom
+   * @param count How many bytes, or what else there is to count
+   * @param detail More for the line
    */
-  segmentLength(bytes: number): number {
-    if (bytes < 2 || !this.#random.chance(this.#options.faults.segmentCut)) return bytes;
-    return 1 + Math.floor(this.#random.next() * (bytes - 1));
+  note(kind: NoteKind, about: Named, count: number, detail?: string): void {
+    this.journal.note(kind, this.scheduler.now, about, count, detail);
   }
 
-  /** @returns Whether this attempt to connect is refused by a fault */
-  refusesConnection(): boolean {
-    return this.#random.chance(this.#options.faults.connectRefused);
+  /**
+   * Notes what a program has done to the network, or a fault that it has asked for.
+   *
+   * @param event What
+   * @param about To whom
+   * @param detail More for the line
+   */
+  noteEvent(event: keyof typeof EVENT, about: Named, detail?: string): void {
+    this.note("fault", about, EVENT[event], detail === undefined ? event : `${event} ${detail}`);
   }
 
-  /** @returns Whether the connection is reset by a fault */
-  cutsConnection(): boolean {
-    return this.#random.chance(this.#options.faults.connectionReset);
-  }
-
-  /** @returns Whether this datagram is lost by a fault */
-  losesDatagram(): boolean {
-    return this.#random.chance(this.#options.faults.datagramLost);
-  }
-
-  #addHost(addresses: readonly string[]): SimHostRuntime {
-    const host = new SimHostRuntime(this, addresses);
+  #addHost(name: string, addresses: readonly string[]): SimHostRuntime {
+    const host = new SimHostRuntime(this, name, addresses);
+    this.hosts.push(host);
     for (const address of addresses) this.#byAddress.set(address, host);
     return host;
   }

@@ -1,5 +1,5 @@
 /**
- * The simulator's dice: a seeded sequence of numbers, the same on every engine.
+ * The simulator's dice: seeded sequences and rolls, the same on every engine.
  *
  * @module
  */
@@ -28,14 +28,43 @@ export class Random {
     mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
     return ((mixed ^ (mixed >>> 14)) >>> 0) / 0x1_0000_0000;
   }
+}
 
-  /**
-   * Throws a coin. A probability of 0 draws no number, so that what is switched off changes nothing.
-   *
-   * @param probability From 0 (never) to 1 (always)
-   * @returns Whether it happened
-   */
-  chance(probability: number): boolean {
-    return probability > 0 && this.next() < probability;
-  }
+/**
+ * Derives a seed from a seed and a number (the finalizer of MurmurHash3).
+ *
+ * @param seed The seed
+ * @param value The number; a whole one counts in all its 53 bits
+ * @returns A whole number of 32 bits
+ */
+export function mix(seed: number, value: number): number {
+  let hash = (Math.imul(seed ^ value, 0x9e3779b1) + Math.floor(value / 0x1_0000_0000)) | 0;
+  hash = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b);
+  hash = Math.imul(hash ^ (hash >>> 13), 0xc2b2ae35);
+  return hash ^ (hash >>> 16);
+}
+
+/**
+ * Derives a seed from a seed and a text.
+ *
+ * @param seed The seed
+ * @param text The text
+ * @returns A whole number of 32 bits
+ */
+export function mixText(seed: number, text: string): number {
+  let hash = mix(seed, text.length);
+  for (let i = 0; i < text.length; i++) hash = mix(hash, text.charCodeAt(i));
+  return hash;
+}
+
+/**
+ * Throws one die. A roll depends on its arguments only, so no roll moves another one.
+ *
+ * @param who The seed of the connection and direction, or of whatever else it is thrown for
+ * @param kind What it decides: one of {@linkcode ROLL}
+ * @param at Which of these rolls it is: where the bytes are in the stream, or a count
+ * @returns A number from 0 inclusive to 1 exclusive
+ */
+export function roll(who: number, kind: number, at: number): number {
+  return (mix(mix(who, kind), at) >>> 0) / 0x1_0000_0000;
 }

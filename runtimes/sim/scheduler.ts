@@ -1,60 +1,169 @@
 /**
  * The simulator's time: one queue of what is to happen, ordered by (time, sequence), and a clock that moves only when
- * `advance()` or `run()` is told to.
+ * `advance()`, `advanceSync()` or `run()` is told to.
  *
  * 1. One *instant* is one value of the clock. It is worked off in *rounds*, as a host's loop is: first what was due when
  *    the round began (deliveries, timers), then what was deferred by then. What either of them makes due at once waits
  *    for the next round, so that nothing starves.
- * 2. After each callback the microtask queue is drained: without a host timer nobody can ask whether it is empty, so
- *    the scheduler waits until it has seen {@linkcode QUIET_TICKS} ticks in a row in which nobody called the simulator,
- *    and {@linkcode QUIET_TICKS_BEFORE_TIME} before the clock moves. A chain of promises that is shorter than that
- *    always comes to its end first; a longer one goes on, some time later.
- * 3. Work takes no time. Only an instant that goes on for more than {@linkcode FREE_ROUNDS} rounds costs some, so that
- *    who polls in a loop sees the time pass, as on a real host.
+ * 2. `advance()` and `run()` give each callback a macrotask of the host (`host_task.ts`). A host runs every promise
+ *    reaction before the next macrotask. So a callback's reactions, and all that follow from these, run before the next
+ *    callback and before the clock moves: the order is the one that a real host gives. A step that calls no function of
+ *    the program queues no reaction, and the next step follows at once. `advanceSync()` waits for nothing.
+ * 3. What connections have to send is collected until the callback and its reactions are over, and leaves then: it
+ *    makes no difference in how many calls a program writes it.
+ * 4. Work takes no time. Only an instant that goes on for more than {@linkcode FREE_ROUNDS} rounds costs some, so that
+ *    a program that polls in a loop sees the time pass, as on a real host.
  *
  * @module
  */
 
 import { show } from "../../core/checks.ts";
 import { EventError, invariant } from "../../core/errors.ts";
+import type { Named } from "./journal.ts";
+import { inHostTask } from "./host_task.ts";
 
-/** Ticks of the microtask queue without a call of the simulator that are waited for after a callback. */
-export const QUIET_TICKS = 16;
-/** Ticks of the microtask queue without a call of the simulator that are waited for before the clock moves. */
-export const QUIET_TICKS_BEFORE_TIME = 128;
-/** Ticks of the microtask queue without a call of the simulator after which nothing will ever settle a promise. */
-export const QUIET_TICKS_BEFORE_END = 100_000;
-/** Ticks after which the drain ends although the simulator was called in them. */
-export const MAX_TICKS = 10_000;
 /** Rounds that one instant may have for nothing. */
 export const FREE_ROUNDS = 100;
 /** What each further round of the instant costs, in milliseconds. */
 export const ROUND_COST_MS = 0.01;
 
+/** Something that has more than one thing to do, so that scheduling it needs no function. */
+export interface Task {
+  /** Does one of these things: `what` is what `taskAt()` was given. */
+  run(what: number): void;
+}
+
+/** A program on a host: it can be stalled, and it ends when its host crashes. */
+export interface Program extends Named {
+  /** When it goes on. What is due before waits until then. */
+  pausedUntil: number;
+  /** Whether it has ended: nothing that is scheduled for it happens any more. */
+  dead: boolean;
+}
+
+/** Something that sends what it has collected when the present callback is over. */
+export interface Sender {
+  /** Sends. It calls no function of the program. */
+  send(): void;
+}
+
 /** Something that is to happen. Opaque to all but the scheduler. */
 export class Scheduled {
   /** When, in milliseconds of virtual time. */
-  readonly time: number;
+  time: number;
   /** Its place among what happens at that time. */
-  readonly sequence: number;
-  /** What happens. */
-  readonly fn: () => void;
-  /** Where it stands in the heap; −1 when it is no longer there. */
+  sequence: number;
+  /** What happens: a function, or what a task does. */
+  readonly fn: (() => void) | Task;
+  /** What the task is told. */
+  readonly what: number;
+  /** To which program it belongs; undefined for the network. */
+  readonly program: Program | undefined;
+  /** Whose it is: a timer of one simulator is none of another. */
+  readonly scheduler: Scheduler;
+  /** Where it stands in the heap; −1 when it is not there, −2 in one of the queues. */
   index = -1;
 
-  constructor(time: number, sequence: number, fn: () => void) {
+  constructor(
+    scheduler: Scheduler,
+    time: number,
+    sequence: number,
+    fn: (() => void) | Task,
+    what: number,
+    program: Program | undefined,
+  ) {
+    this.scheduler = scheduler;
     this.time = time;
     this.sequence = sequence;
     this.fn = fn;
+    this.what = what;
+    this.program = program;
+  }
+}
+
+/** What a function is told that is a timer. */
+const TIMER = 1;
+/** In a queue, and to be skipped there. */
+const CANCELLED = -3;
+const IN_QUEUE = -2;
+const IN_LANE = -4;
+
+/** A first-in, first-out queue that allocates nothing per entry. What is put in is in order of time. */
+class Fifo {
+  /** What comes first; undefined when it is empty. */
+  first: Scheduled | undefined;
+  /** When the last of them happens. */
+  lastTime = -Infinity;
+  /** Of the entries, those that were cancelled. */
+  cancelled = 0;
+  #entries: Scheduled[] = [];
+  #head = 0;
+
+  get length(): number {
+    return this.#entries.length - this.#head;
+  }
+
+  push(entry: Scheduled): void {
+    if (this.first === undefined) this.first = entry;
+    this.#entries.push(entry);
+    this.lastTime = entry.time;
+  }
+
+  shift(): Scheduled | undefined {
+    const entry = this.first;
+    this.#head++;
+    if (this.#head >= this.#entries.length) {
+      this.#entries.length = this.#head = 0;
+      this.lastTime = -Infinity;
+    } else if (this.#head >= 1024 && this.#head * 2 > this.#entries.length) {
+      this.#entries = this.#entries.slice(this.#head);
+      this.#head = 0;
+    }
+    this.first = this.#entries[this.#head];
+    if (entry?.index === CANCELLED) this.cancelled--;
+    return entry;
+  }
+
+  /** Skips what was cancelled, and tells what comes first. */
+  peek(): Scheduled | undefined {
+    while (this.first?.index === CANCELLED) this.shift();
+    return this.first;
+  }
+
+  /** Takes out what belongs to a program that has ended. */
+  dropDead(): void {
+    const entries = this.#entries.slice(this.#head).filter(({ index }) => index !== CANCELLED);
+    this.#entries = [];
+    this.#head = this.cancelled = 0;
+    this.first = undefined;
+    this.lastTime = -Infinity;
+    for (const entry of entries) {
+      if (entry.program?.dead === true) entry.index = -1;
+      else this.push(entry);
+    }
   }
 }
 
 /** The clock and the queue of one simulated network. */
 export class Scheduler {
-  readonly #heap: Scheduled[] = [];
+  /**
+   * What there is to know about a promise that nothing in the simulator settles, for the error that says so.
+   */
+  hint: () => string = () => "";
+  /** How long most things are on their way. A heap is for the others. */
+  laneMs = 0;
+  /** A timer of a program fires. */
+  onTimer: (program: Program) => void = () => {};
+  /** A step sets it when it has called no function of the program. */
+  quiet = false;
+  #heap: Scheduled[] = [];
   readonly #maxSteps: number;
-  #deferred: (() => void)[] = [];
-  #deferredHead = 0;
+  /** What was scheduled for the instant in which it was scheduled. */
+  readonly #queue: Fifo = new Fifo();
+  /** What was scheduled no further ahead than `laneMs`, as long as it is in order: almost all of what is on its way. */
+  readonly #lane: Fifo = new Fifo();
+  readonly #deferred: Fifo = new Fifo();
+  readonly #senders: Sender[] = [];
   /** How many of the deferred functions belong to the present round; −1 while its deliveries still run. */
   #batch = -1;
   /** What was scheduled from here on waits for the next round. */
@@ -64,7 +173,7 @@ export class Scheduler {
   #over = false;
   #now = 0;
   #nextSequence = 0;
-  #calls = 0;
+  #steps = 0;
   #busy: string | undefined;
   /** What was reported, and has not rejected an `advance()` or `run()` yet. */
   readonly #failures: unknown[] = [];
@@ -83,14 +192,11 @@ export class Scheduler {
     return this.#now;
   }
 
-  /** How many things are scheduled or deferred. */
+  /** How many things are scheduled, deferred or to be sent. */
   get pending(): number {
-    return this.#heap.length + this.#deferred.length - this.#deferredHead;
-  }
-
-  /** Says that somebody called the simulator: the drain of the microtask queue goes on. */
-  touch(): void {
-    this.#calls++;
+    let queued = this.#deferred.length + this.#senders.length;
+    for (const queue of [this.#queue, this.#lane]) queued += queue.length - queue.cancelled;
+    return this.#heap.length + queued;
   }
 
   /**
@@ -98,15 +204,60 @@ export class Scheduler {
    *
    * @param time When, in virtual milliseconds; a time in the past means the present instant
    * @param fn What to call
+   * @param program The program whose function it is; undefined for the network
    * @returns What `cancel()` takes
    */
-  at(time: number, fn: () => void): Scheduled {
-    invariant(!Number.isNaN(time), "a time is a number");
-    this.#calls++;
-    const entry = new Scheduled(Math.max(time, this.#now), this.#nextSequence++, fn);
-    this.#place(entry, this.#heap.length);
-    this.#siftUp(entry);
+  at(time: number, fn: () => void, program?: Program): Scheduled {
+    return this.#add(time, fn, 0, program);
+  }
+
+  /**
+   * Schedules a call of a program's timer.
+   *
+   * @param time When, in virtual milliseconds; a time in the past means the present instant
+   * @param fn What to call
+   * @param program The program whose function it is
+   * @returns What `cancel()` takes
+   */
+  timerAt(time: number, fn: () => void, program: Program): Scheduled {
+    return this.#add(time, fn, TIMER, program);
+  }
+
+  /**
+   * Schedules something that a task does.
+   *
+   * @param time When, in virtual milliseconds; a time in the past means the present instant
+   * @param task The task
+   * @param what What it is told
+   * @param program The program that hears of it; undefined for the network
+   * @returns What `cancel()` takes
+   */
+  taskAt(time: number, task: Task, what: number, program?: Program): Scheduled {
+    return this.#add(time, task, what, program);
+  }
+
+  #add(time: number, fn: (() => void) | Task, what: number, program: Program | undefined): Scheduled {
+    invariant(time === time, "a time is a number");
+    const entry = new Scheduled(this, time > this.#now ? time : this.#now, this.#nextSequence++, fn, what, program);
+    if (program?.dead === true) return entry;
+    this.#insert(entry);
     return entry;
+  }
+
+  #insert(entry: Scheduled): void {
+    const { time } = entry;
+    if (time > this.#now) {
+      if (time > this.#now + this.laneMs || time < this.#lane.lastTime) {
+        this.#place(entry, this.#heap.length);
+        this.#siftUp(entry);
+        return;
+      }
+      entry.index = IN_LANE;
+      this.#lane.push(entry);
+    } else {
+      entry.index = IN_QUEUE;
+      this.#queue.push(entry);
+    }
   }
 
   /**
@@ -115,20 +266,32 @@ export class Scheduler {
    * @param entry What `at()` gave
    */
   cancel(entry: Scheduled): void {
-    this.#calls++;
-    if (entry.index < 0) return;
-    if (this.#heap[entry.index] !== entry) throw new TypeError("Cannot clear a timer: it is not of this simulator");
-    this.#remove(entry);
+    if (entry.index === -1 || entry.index === CANCELLED) return;
+    if (entry.scheduler !== this) throw new TypeError("Cannot clear a timer: it is not of this simulator");
+    if (entry.index === IN_QUEUE || entry.index === IN_LANE) {
+      (entry.index === IN_LANE ? this.#lane : this.#queue).cancelled++;
+      entry.index = CANCELLED;
+    } else this.#pull(entry);
   }
 
   /**
    * Calls a function after what is due in the present round.
    *
    * @param fn What to call
+   * @param program The program whose function it is
    */
-  defer(fn: () => void): void {
-    this.#calls++;
-    this.#deferred.push(fn);
+  defer(fn: () => void, program?: Program): void {
+    if (program?.dead === true) return;
+    this.#deferred.push(new Scheduled(this, this.#now, 0, fn, 0, program));
+  }
+
+  /**
+   * Lets a sender send when the present callback, and the promise reactions behind it, are over.
+   *
+   * @param sender The sender, which is not waiting already
+   */
+  sendSoon(sender: Sender): void {
+    this.#senders.push(sender);
   }
 
   /**
@@ -138,6 +301,24 @@ export class Scheduler {
    */
   fail(error: unknown): void {
     this.#failures.push(error);
+  }
+
+  /** Forgets what is scheduled for programs that have ended. */
+  dropDead(): void {
+    this.#queue.dropDead();
+    this.#lane.dropDead();
+    this.#deferred.dropDead();
+    this.#batch = Math.min(this.#batch, this.#deferred.length);
+    const kept: Scheduled[] = [];
+    for (const entry of this.#heap) {
+      if (entry.program?.dead === true) entry.index = -1;
+      else kept.push(entry);
+    }
+    this.#heap = [];
+    for (const entry of kept) {
+      this.#place(entry, this.#heap.length);
+      this.#siftUp(entry);
+    }
   }
 
   /** Throws the first failure that was reported, once. */
@@ -152,15 +333,35 @@ export class Scheduler {
    * @throws {EventError} `EV_BUSY` while another one runs, `SIM_LIVELOCK` after too many steps; what a callback threw
    */
   async advance(ms: number): Promise<void> {
-    if (typeof ms !== "number" || !(ms >= 0) || ms === Infinity) {
-      throw new RangeError(
-        `Cannot advance: a span is a finite number of milliseconds, 0 or more: received ${show(ms)}`,
-      );
-    }
+    checkSpan(ms);
     this.#begin("advance");
     try {
       const end = this.#now + ms;
       await this.#go(end, never);
+      this.#now = end;
+    } finally {
+      this.#busy = undefined;
+    }
+  }
+
+  /**
+   * Runs all that is due in a span, and leaves the clock at its end, without a turn for promises in between.
+   *
+   * @param ms How far, in virtual milliseconds
+   * @throws {EventError} As `advance()`
+   */
+  advanceSync(ms: number): void {
+    checkSpan(ms);
+    this.#begin("advanceSync");
+    try {
+      const end = this.#now + ms;
+      this.#start();
+      for (;;) {
+        this.#throwFailure();
+        const entry = this.#take(end);
+        if (entry === undefined) break;
+        this.#step(entry);
+      }
       this.#now = end;
     } finally {
       this.#busy = undefined;
@@ -188,7 +389,8 @@ export class Scheduler {
       }
       if (await this.#go(Infinity, () => settled)) return await promise;
       throw new EventError(
-        `Cannot run until the promise settles: at ${this.#now} ms nothing is scheduled that could settle it`,
+        `Cannot run until the promise settles: at ${this.#now} ms nothing is scheduled that could settle it` +
+          this.hint(),
         { code: "SIM_DEADLOCK", syscall: "run" },
       );
     } finally {
@@ -206,69 +408,113 @@ export class Scheduler {
     this.#busy = call;
   }
 
-  /** Runs steps until `done`, true; or until nothing is left up to `end`, false. */
-  async #go(end: number, done: () => boolean): Promise<boolean> {
-    await this.#drain(QUIET_TICKS_BEFORE_TIME, done);
+  #start(): void {
     this.#beginRound();
-    this.#rounds = 0;
+    this.#rounds = this.#steps = 0;
     this.#over = false;
-    for (let steps = 0;; steps++) {
-      this.#throwFailure();
-      if (done()) return true;
-      if (steps >= this.#maxSteps && this.pending > 0) {
-        throw new EventError(
-          `Cannot go on: ${this.#maxSteps} steps were taken without an end, the last at ${this.#now} ms`,
-          { code: "SIM_LIVELOCK" },
-        );
-      }
-      let fn = this.#takeDue(end);
-      if (fn === undefined && !this.#over) {
-        await this.#drain(QUIET_TICKS_BEFORE_TIME, done);
-        this.#throwFailure();
-        if (done()) return true;
-        fn = this.#takeDue(end) ?? this.#takeLater(end);
-      }
-      if (fn === undefined) {
-        if (done === never) return false;
-        // Whoever has much to do in promises alone, such as a reader of many lines that are there, is not stuck.
-        await this.#drain(QUIET_TICKS_BEFORE_END, done, QUIET_TICKS_BEFORE_END);
-        this.#throwFailure();
-        if (done()) return true;
-        fn = this.#takeDue(end) ?? this.#takeLater(end);
-        if (fn === undefined) return false;
-      }
+  }
+
+  /** Runs steps until `done`, true; or until nothing is left up to `end`, false. */
+  #go(end: number, done: () => boolean): Promise<boolean> {
+    return new Promise((resolve, reject) => {
+      let started = false;
+      // Each call of it is a macrotask: whatever promises had to do is done.
+      const work = (): void => {
+        try {
+          // What promises did before belongs to the first round.
+          if (!started) this.#start();
+          started = true;
+          do {
+            this.#throwFailure();
+            if (done()) return resolve(true);
+            const entry = this.#take(end);
+            if (entry === undefined) return resolve(false);
+            this.#step(entry);
+          } while (this.quiet);
+        } catch (error) {
+          return reject(error);
+        }
+        inHostTask(work);
+      };
+      inHostTask(work);
+    });
+  }
+
+  #step(entry: Scheduled): void {
+    this.#steps++;
+    const { fn } = entry;
+    this.quiet = false;
+    if (typeof fn === "function") {
+      if (entry.what === TIMER && entry.program !== undefined) this.onTimer(entry.program);
       fn();
-      await this.#drain(QUIET_TICKS, done);
+    } else fn.run(entry.what);
+  }
+
+  /** Takes what is next, and moves the clock there; undefined when nothing is left up to `end`. */
+  #take(end: number): Scheduled | undefined {
+    if (this.#steps >= this.#maxSteps && this.pending > 0) {
+      throw new EventError(
+        `Cannot go on: ${this.#maxSteps} steps were taken without an end, the last at ${this.#now} ms`,
+        { code: "SIM_LIVELOCK" },
+      );
+    }
+    for (;;) {
+      if (this.#senders.length > 0) this.#send();
+      const entry = this.#takeDue(end) ?? (this.#over ? undefined : this.#takeLater(end));
+      if (entry === undefined) return undefined;
+      const { program } = entry;
+      if (program === undefined || program.pausedUntil <= this.#now) return entry;
+      this.#postpone(entry, program.pausedUntil);
     }
   }
 
-  async #drain(quietTicks: number, done: () => boolean, most = MAX_TICKS): Promise<void> {
-    let quiet = 0;
-    let calls = this.#calls;
-    for (let tick = 0; tick < most && quiet < quietTicks && !done(); tick++) {
-      await undefined;
-      quiet = this.#calls === calls ? quiet + 1 : 0;
-      calls = this.#calls;
+  #send(): void {
+    const senders = this.#senders;
+    // One that sends may let another one send.
+    for (let i = 0; i < senders.length; i++) (senders[i] as Sender).send();
+    senders.length = 0;
+  }
+
+  /** What happens next of all that is not deferred. */
+  #first(): Scheduled | undefined {
+    let first = this.#heap[0];
+    const { first: queued } = this.#queue;
+    if (queued !== undefined) {
+      const next = queued.index === CANCELLED ? this.#queue.peek() : queued;
+      if (next !== undefined && (first === undefined || before(next, first))) first = next;
     }
+    const { first: coming } = this.#lane;
+    if (coming !== undefined) {
+      const next = coming.index === CANCELLED ? this.#lane.peek() : coming;
+      if (next !== undefined && (first === undefined || before(next, first))) first = next;
+    }
+    return first;
+  }
+
+  #remove(entry: Scheduled): void {
+    if (entry.index >= 0) return this.#pull(entry);
+    if (entry.index === IN_LANE) this.#lane.shift();
+    else this.#queue.shift();
+    entry.index = -1;
   }
 
   /** Takes what is next in the present instant. */
-  #takeDue(end: number): (() => void) | undefined {
+  #takeDue(end: number): Scheduled | undefined {
     for (;;) {
-      const first = this.#heap[0];
+      const first = this.#first();
       const due = first !== undefined && first.time <= this.#now;
       if (this.#batch < 0) {
         if (due && first.sequence < this.#roundEnd) {
           this.#remove(first);
-          return first.fn;
+          return first;
         }
-        this.#batch = this.#deferred.length - this.#deferredHead;
+        this.#batch = this.#deferred.length;
       }
       if (this.#batch > 0) {
         this.#batch--;
-        return this.#takeDeferred();
+        return this.#deferred.shift();
       }
-      const more = due || this.#deferred.length > this.#deferredHead;
+      const more = due || this.#deferred.length > 0;
       if (more && this.#rounds >= FREE_ROUNDS && !this.#spend(end)) {
         this.#over = true;
         return undefined;
@@ -280,14 +526,21 @@ export class Scheduler {
   }
 
   /** Moves the clock to the next thing that happens, and takes it. */
-  #takeLater(end: number): (() => void) | undefined {
-    const first = this.#heap[0];
-    if (first === undefined || first.time > end || first.time <= this.#now) return undefined;
+  #takeLater(end: number): Scheduled | undefined {
+    const first = this.#first();
+    if (first === undefined || first.time > end) return undefined;
     this.#now = first.time;
     this.#rounds = 0;
     this.#beginRound();
     this.#remove(first);
-    return first.fn;
+    return first;
+  }
+
+  /** Lets an entry that was taken happen later: in the order in which such entries are taken. */
+  #postpone(entry: Scheduled, time: number): void {
+    entry.time = time;
+    entry.sequence = this.#nextSequence++;
+    this.#insert(entry);
   }
 
   /** Lets the time of one round pass; false when the span does not reach so far. */
@@ -302,20 +555,7 @@ export class Scheduler {
     this.#batch = -1;
   }
 
-  #takeDeferred(): () => void {
-    const fn = this.#deferred[this.#deferredHead++];
-    invariant(fn !== undefined, "a batch of deferred functions is no longer than their queue");
-    if (this.#deferredHead === this.#deferred.length) {
-      this.#deferred = [];
-      this.#deferredHead = 0;
-    } else if (this.#deferredHead > 1024 && this.#deferredHead * 2 > this.#deferred.length) {
-      this.#deferred = this.#deferred.slice(this.#deferredHead);
-      this.#deferredHead = 0;
-    }
-    return fn;
-  }
-
-  #remove(entry: Scheduled): void {
+  #pull(entry: Scheduled): void {
     const index = entry.index;
     const last = this.#heap.pop();
     entry.index = -1;
@@ -326,33 +566,50 @@ export class Scheduler {
   }
 
   #siftUp(entry: Scheduled): void {
-    while (entry.index > 0) {
-      const parent = this.#heap[(entry.index - 1) >> 1];
-      if (parent === undefined || before(parent, entry)) return;
-      this.#swap(parent, entry);
+    const heap = this.#heap;
+    let { index } = entry;
+    while (index > 0) {
+      const parent = heap[(index - 1) >> 1] as Scheduled;
+      if (before(parent, entry)) break;
+      heap[index] = parent;
+      parent.index = index;
+      index = (index - 1) >> 1;
     }
+    heap[index] = entry;
+    entry.index = index;
   }
 
   #siftDown(entry: Scheduled): void {
+    const heap = this.#heap;
+    const { length } = heap;
+    let { index } = entry;
     for (;;) {
-      const left = this.#heap[entry.index * 2 + 1];
-      const right = this.#heap[entry.index * 2 + 2];
-      const child = right !== undefined && left !== undefined && before(right, left) ? right : left;
-      if (child === undefined || before(entry, child)) return;
-      this.#swap(entry, child);
+      let next = index * 2 + 1;
+      if (next >= length) break;
+      let child = heap[next] as Scheduled;
+      const right = heap[next + 1];
+      if (right !== undefined && before(right, child)) {
+        child = right;
+        next++;
+      }
+      if (before(entry, child)) break;
+      heap[index] = child;
+      child.index = index;
+      index = next;
     }
-  }
-
-  #swap(a: Scheduled, b: Scheduled): void {
-    const index = a.index;
-    this.#place(a, b.index);
-    this.#place(b, index);
+    heap[index] = entry;
+    entry.index = index;
   }
 
   #place(entry: Scheduled, index: number): void {
     this.#heap[index] = entry;
     entry.index = index;
   }
+}
+
+function checkSpan(ms: number): void {
+  if (typeof ms === "number" && ms >= 0 && ms !== Infinity) return;
+  throw new RangeError(`Cannot advance: a span is a finite number of milliseconds, 0 or more: received ${show(ms)}`);
 }
 
 function before(a: Scheduled, b: Scheduled): boolean {

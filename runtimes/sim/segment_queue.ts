@@ -10,7 +10,9 @@ import { invariant } from "../../core/errors.ts";
 export interface Segment {
   /** The bytes, the queue's own memory; undefined for the end. */
   readonly bytes: Uint8Array | undefined;
-  /** When it arrives. */
+  /** Whether what follows was cut off: the two are not joined. */
+  readonly cut: boolean;
+  /** When it arrives; Infinity while it is kept on its way. */
   time: number;
   /** What comes after it. */
   next: Segment | undefined;
@@ -67,7 +69,7 @@ export class SegmentQueue {
     let total = 0;
     for (let at = this.head; at?.bytes !== undefined && at.time <= now; at = at.next) {
       total += at.bytes.length;
-      if (!join) break;
+      if (!join || at.cut) break;
     }
     if (total === first.length) {
       this.shift();

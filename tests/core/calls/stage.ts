@@ -125,7 +125,7 @@ async function codecWorks<T>(codec: api.FrameCodec<T>, value: api.FrameInput<T>)
 }
 
 /** The methods of a host that the core calls, as their types say, and those that the simulator itself calls. */
-const OF_A_HOST = "listen connect datagram compressor takesName local sourceFor exhausted".split(" ");
+const OF_A_HOST = "listen connect datagram compressor takesName local sourceFor exhausted soon".split(" ");
 
 /** Every public class, and the objects behind public interfaces. */
 export const SUBJECTS: Readonly<Record<string, Maker>> = {
@@ -592,6 +592,20 @@ export const SUBJECTS: Readonly<Record<string, Maker>> = {
     },
     inner: OF_A_HOST,
   },
+  SimLink: {
+    make() {
+      const sim = api.simRuntime();
+      const link = sim.link("a", "b");
+      return {
+        object: link,
+        works() {
+          link.latencyMs = 7;
+          assertEquals(sim.link("a", "b").latencyMs, 7);
+          return Promise.resolve();
+        },
+      };
+    },
+  },
   SimHost: {
     make() {
       const sim = api.simRuntime();
@@ -704,7 +718,20 @@ export const VALUES: Readonly<Record<string, Value>> = {
   n: () => 3,
   ...numbers(),
   name: () => "SIGTERM",
+  "SimRuntime.capabilities=:given": () => ({ reset: false }),
+  "SimRuntime.windowBytes=:given": () => 1024,
+  "SimRuntime.shortWrites=:given": () => 0.5,
+  "SimRuntime.timerLateMs=:given": () => 0,
+  "SimHost.capabilities=:given": () => ({ reset: false }),
+  "SimHost.windowBytes=:given": () => 1024,
+  "SimHost.shortWrites=:given": () => 0.5,
+  "SimHost.timerLateMs=:given": () => 0,
+  "SimRuntime.trace=:callback": () => () => {},
   "SimRuntime.host:name": () => "other",
+  "SimLink:value": () => 0.5,
+  "SimLink:bytes": () => 100,
+  "SimRuntime.link:a": () => "other",
+  "SimRuntime.link:b": () => "another",
   offset: () => 1,
   on: () => true,
   onFree: () => null,

@@ -486,9 +486,8 @@ describe("bind()", () => {
     const meanwhile = ConnListener.bind(base, () => {}, 0, -1, LOCAL);
     base.free();
     const before = ConnListener.bind(base, () => {}, 0, -1, LOCAL);
-    for (const bound of [meanwhile, before]) {
-      assertEquals((await assertRejects(() => sim.run(bound), EventError)).code, "EV_FREED");
-    }
+    const rejected = [meanwhile, before].map((bound) => assertRejects(() => bound, EventError));
+    for (const error of rejected) assertEquals((await sim.run(error)).code, "EV_FREED");
     assertEquals(sim.openHandles, 0);
     const socket = await sim.run(base.listen(LOCAL));
     assertEquals(codeOf(() => new ConnListener(base, null, 0, -1, socket)), "EV_FREED");

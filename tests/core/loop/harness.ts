@@ -98,6 +98,10 @@ export class BusyHost implements Runtime {
     });
   }
 
+  random(): number {
+    return 0.5;
+  }
+
   now(): number {
     return this.#sim.now() + this.#ahead;
   }

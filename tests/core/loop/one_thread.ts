@@ -103,6 +103,10 @@ export class OneThread implements Runtime {
     return list[0] !== undefined && list[0].since <= this.#phaseBegan ? list.shift()?.fn : undefined;
   }
 
+  random(): number {
+    return 0.5;
+  }
+
   now(): number {
     this.clockReads++;
     return Math.max(this.#sim.now(), this.#busyUntil);

@@ -7,13 +7,20 @@ import { assert, assertEquals } from "@std/assert";
 const HOST_NAMES =
   /(?<![.#\w$])(?:process|Buffer|setTimeout|setInterval|setImmediate|clearTimeout|queueMicrotask|performance|Deno|Bun|require|global|globalThis|window|self|document|navigator|fetch|console|Date|TextEncoder|TextDecoder|WeakRef|FinalizationRegistry)(?![\w$]|\s*\??:)|\bMath\.random\b/g;
 
+/** What these files are about. */
+const ALLOWED: { readonly [file: string]: readonly string[] } = {
+  "sim/host_task.ts": ["setImmediate", "globalThis"],
+  "sim/install.ts": ["globalThis", "Date", "performance"],
+};
+
 describe("the simulator", () => {
   it("names no host, no clock and no chance but its own", () => {
     const files = ["sim.ts", ...readdirSync("runtimes/sim").map((name) => `sim/${name}`)];
     assert(files.length > 8);
     for (const file of files) {
       const code = readFileSync(`runtimes/${file}`, "utf8").replace(/\/\*.*?\*\/|\/\/.*?$|"[^"\n]*"|`[^`]*`/gms, "");
-      assertEquals([...code.matchAll(HOST_NAMES)].map(([name]) => name), [], file);
+      const names = [...code.matchAll(HOST_NAMES)].map(([name]) => name);
+      assertEquals(names.filter((name) => !ALLOWED[file]?.includes(name)), [], file);
       const imports = [...readFileSync(`runtimes/${file}`, "utf8").matchAll(/^[^*\n]*from "([^"]+)";$/gm)];
       assertEquals(imports.map(([, path]) => path).filter((path) => !path?.startsWith(".")), [], file);
     }

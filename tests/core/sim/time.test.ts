@@ -351,18 +351,4 @@ describe("promises of the code under test", () => {
     };
     assertEquals(await sim.run(program()), [1, 60_001, 60_001, 3_660_001]);
   });
-
-  it("that never end do not stop the clock", async () => {
-    const sim = simRuntime();
-    let stop = false;
-    void (async () => {
-      while (!stop) {
-        await undefined;
-        sim.clearTimer(sim.setTimer(100, () => {}));
-      }
-    })();
-    await sim.advance(2);
-    stop = true;
-    assertEquals(sim.now(), 2);
-  });
 });

@@ -327,9 +327,9 @@ describe("socketsConnect()", () => {
       await sim.advance(5);
       peer().reset();
       await sim.run(socket.closed);
-      for (const promise of [writer.closed, writer.ready, writer.write("x"), reader.closed, reader.read()]) {
-        assertEquals((await assertRejects(() => sim.run(promise), SocketError) as SocketError).code, "ECONNRESET");
-      }
+      const promises = [writer.closed, writer.ready, writer.write("x"), reader.closed, reader.read()];
+      const errors = promises.map((promise) => assertRejects(() => promise, SocketError));
+      for (const error of errors) assertEquals((await sim.run(error) as SocketError).code, "ECONNRESET");
       await end();
     }
   });

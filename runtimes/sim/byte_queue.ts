@@ -1,0 +1,67 @@
+/**
+ * What one end of a simulated connection has taken and not yet sent: a stream of bytes, whatever pieces it came in.
+ *
+ * @module
+ */
+
+import { invariant } from "../../core/errors.ts";
+
+/** Bytes in order. An empty queue, as almost all are, holds nothing, and one chunk needs no array. */
+export class ByteQueue {
+  /** How many bytes are in it. */
+  bytes = 0;
+  #first: Uint8Array | undefined;
+  /** Where the first chunk goes on. */
+  #start = 0;
+  #rest: Uint8Array[] | undefined;
+
+  /**
+   * Puts bytes at the end.
+   *
+   * @param chunk The bytes, the queue's own memory from here on
+   */
+  push(chunk: Uint8Array): void {
+    this.bytes += chunk.length;
+    if (this.#first === undefined) this.#first = chunk;
+    else if (this.#rest === undefined) this.#rest = [chunk];
+    else this.#rest.push(chunk);
+  }
+
+  /**
+   * Takes bytes out.
+   *
+   * @param length How many; the queue has them
+   * @returns The bytes, in memory of their own
+   */
+  take(length: number): Uint8Array {
+    const first = this.#first;
+    invariant(first !== undefined && length <= this.bytes, "no more is taken out than was put in");
+    this.bytes -= length;
+    if (this.#start === 0 && first.length === length) {
+      this.#next();
+      return first;
+    }
+    const bytes = new Uint8Array(length);
+    for (let at = 0; at < length;) {
+      const chunk = this.#first as Uint8Array;
+      const end = Math.min(chunk.length, this.#start + length - at);
+      bytes.set(chunk.subarray(this.#start, end), at);
+      at += end - this.#start;
+      this.#start = end;
+      if (end === chunk.length) this.#next();
+    }
+    return bytes;
+  }
+
+  #next(): void {
+    this.#start = 0;
+    this.#first = this.#rest?.shift();
+    if (this.#rest?.length === 0) this.#rest = undefined;
+  }
+
+  /** Takes everything out. */
+  clear(): void {
+    this.#first = this.#rest = undefined;
+    this.#start = this.bytes = 0;
+  }
+}

@@ -1,0 +1,233 @@
+/**
+ * What goes wrong in a simulated network: the names, the ranges and the docstrings of all faults that are left to chance
+ * or belong to a link.
+ *
+ * @module
+ */
+
+import { show } from "../../core/checks.ts";
+import type { Names } from "../../core/names.ts";
+
+/**
+ * How a link behaves and what goes wrong on it. Each value can be changed at any time. `sim.faults` holds the values for
+ * every link that has none of its own.
+ *
+ * Probabilities are from 0 (never) to 1 (always). The seed decides when: the dice of one connection and direction never
+ * move those of another, and removing one kind of fault does not move the others.
+ */
+export interface SimFaults {
+  /**
+   * How long everything is on its way, in milliseconds. A real packet needs 0.05 ms to another process, 0.2 ms within a
+   * data centre, 80 ms across an ocean. Both programs hear everything so much later.
+   *
+   * @default 1
+   */
+  latencyMs?: number | undefined;
+  /**
+   * The longest time, in milliseconds, that is added to the latency of each packet. Queues of routers do that. TCP puts
+   * segments back in order, so a connection is only uneven; datagrams overtake each other.
+   *
+   * @default 0
+   */
+  jitterMs?: number | undefined;
+  /**
+   * How many bytes a second the link carries. What waits for the line stands in a queue of 64 KiB. When the queue is
+   * full, connections wait and `write()` returns 0 after a while; datagrams are dropped. Segments are at most 1,460 bytes.
+   *
+   * @default Infinity
+   */
+  bandwidth?: number | undefined;
+  /**
+   * The probability that a segment is cut in two, and is not joined with others at its arrival. A stream has no message
+   * boundaries: a real network may deliver every byte by itself. The receiver hears more and shorter `data`.
+   *
+   * @default 0
+   */
+  segmentCut?: number | undefined;
+  /**
+   * The probability, of each segment sent, that the connection is reset in its place. A router that has lost its state,
+   * or a server that was restarted, does that. What is on its way is lost; both programs hear `ECONNRESET`.
+   *
+   * @default 0
+   */
+  connectionReset?: number | undefined;
+  /**
+   * The probability that an attempt to connect is refused, as if nobody listened. The client hears `ECONNREFUSED`, the
+   * server hears nothing.
+   *
+   * @default 0
+   */
+  connectRefused?: number | undefined;
+  /**
+   * The probability that an attempt to connect gets no answer at all. A firewall that drops packets does that. The client
+   * hears `ETIMEDOUT` after `tcpTimeoutMs`, or after its own timeout; the server hears nothing.
+   *
+   * @default 0
+   */
+  connectLost?: number | undefined;
+  /**
+   * The probability that a datagram is lost. Neither program hears of it.
+   *
+   * @default 0
+   */
+  datagramLost?: number | undefined;
+  /**
+   * The probability that a datagram arrives twice, as after a retransmission below IP. The receiver hears it twice.
+   *
+   * @default 0
+   */
+  datagramDoubled?: number | undefined;
+  /**
+   * The probability that one bit of a datagram is flipped. Memory of routers does that, and the 16-bit checksum of UDP
+   * can miss it. The receiver gets the wrong bytes.
+   *
+   * @default 0
+   */
+  datagramCorrupted?: number | undefined;
+  /**
+   * The probability that a datagram takes another way and arrives up to ten latencies late, so that later ones overtake it.
+   *
+   * @default 0
+   */
+  datagramReordered?: number | undefined;
+}
+
+/** The name of a value of {@linkcode SimFaults}. */
+export type FaultName = keyof SimFaults;
+
+/** The same values, all of them there. */
+export type Rates = { [Name in FaultName]-?: number };
+
+/** For the simulator: the names of {@linkcode SimFaults}. */
+export const FAULT_NAMES: Names<SimFaults> = {
+  latencyMs: true,
+  jitterMs: true,
+  bandwidth: true,
+  segmentCut: true,
+  connectionReset: true,
+  connectRefused: true,
+  connectLost: true,
+  datagramLost: true,
+  datagramDoubled: true,
+  datagramCorrupted: true,
+  datagramReordered: true,
+};
+
+/** What a network has at first. */
+export const NO_FAULTS: Readonly<Rates> = {
+  latencyMs: 1,
+  jitterMs: 0,
+  bandwidth: Infinity,
+  segmentCut: 0,
+  connectionReset: 0,
+  connectRefused: 0,
+  connectLost: 0,
+  datagramLost: 0,
+  datagramDoubled: 0,
+  datagramCorrupted: 0,
+  datagramReordered: 0,
+};
+
+/** The kinds of faults that dice decide about, with the number that is in the hash and in the dice. */
+export const FAULT = {
+  segmentCut: 1,
+  connectionReset: 2,
+  connectRefused: 3,
+  connectLost: 4,
+  datagramLost: 5,
+  datagramDoubled: 6,
+  datagramCorrupted: 7,
+  datagramReordered: 8,
+  shortWrite: 9,
+} as const;
+
+/** A kind of fault that dice decide about. */
+export type FaultKind = keyof typeof FAULT;
+
+/** Other dice: how much, how long, where. */
+export const ROLL = {
+  jitter: 101,
+  cutLength: 102,
+  corruptedBit: 103,
+  reorderedBy: 104,
+  shortLength: 105,
+  timerLate: 106,
+  lookupJitter: 107,
+  controlJitter: 108,
+} as const;
+
+/**
+ * Checks a value.
+ *
+ * @param verb What is done with it: `Cannot <verb>: …`
+ * @param name Its name
+ * @param value The value
+ * @returns The value
+ * @throws {TypeError} When it is not a number
+ * @throws {RangeError} When it is out of range
+ */
+export function checkRate(verb: string, name: FaultName, value: number, shown: string = name): number {
+  if (name === "bandwidth") {
+    if (typeof value === "number" && value > 0) return value;
+    throw wrong(verb, shown, value, "a number of bytes a second, more than 0");
+  }
+  if (name === "latencyMs" || name === "jitterMs") return checkMs(verb, shown, value);
+  return checkChance(verb, shown, value);
+}
+
+/** Checks a finite number of milliseconds, 0 or more. */
+export function checkMs(verb: string, shown: string, value: number): number {
+  if (typeof value === "number" && value >= 0 && value < Infinity) return value;
+  throw wrong(verb, shown, value, "a finite number, 0 or more");
+}
+
+/** Checks a probability. */
+export function checkChance(verb: string, shown: string, value: number): number {
+  if (typeof value === "number" && value >= 0 && value <= 1) return value;
+  throw wrong(verb, shown, value, "a finite number, 0 to 1");
+}
+
+/** The error of a value that is out of range. */
+export function wrong(verb: string, shown: string, value: unknown, range: string): TypeError | RangeError {
+  const text = `Cannot ${verb}: ${shown} is not ${range}: received ${show(value)}`;
+  return typeof value === "number" ? new RangeError(text) : new TypeError(text);
+}
+
+/**
+ * Gives an object a checked property for each value: `undefined` takes the value away.
+ *
+ * @param target The object
+ * @param verb What setting one is called: `Cannot <verb>: …`
+ * @param read Gives the value that is in force
+ * @param write Takes a new value that was checked
+ */
+export function defineRates(
+  target: object,
+  verb: string,
+  read: (name: FaultName) => number,
+  write: (name: FaultName, value: number | undefined) => void,
+): void {
+  for (const name of Object.keys(FAULT_NAMES) as FaultName[]) {
+    Object.defineProperty(target, name, {
+      enumerable: true,
+      get: () => read(name),
+      set: (value: number | undefined) => {
+        write(name, value === undefined ? undefined : checkRate(verb, name, value));
+      },
+    });
+  }
+}
+
+/**
+ * Gives an object a property that checks what it is set to.
+ *
+ * @param target The object
+ * @param name The property
+ * @param initial Its value at first
+ * @param check Throws for what it can't be, and gives what it then is
+ */
+export function defineChecked<T, G>(target: object, name: string, initial: T, check: (given: G) => T): void {
+  let value = initial;
+  const set = (given: G): void => void (value = check(given));
+  Object.defineProperty(target, name, { enumerable: true, get: () => value, set });
+}

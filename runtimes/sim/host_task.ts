@@ -1,0 +1,87 @@
+/**
+ * The host's macrotasks: how the simulator waits for promises. When a macrotask begins, the host has run every promise
+ * reaction that was queued before, and all that these have queued: each host drains its microtask queue behind each
+ * macrotask. So one macrotask is an exact wait, however long a chain of promises is, and costs less than counting ticks.
+ *
+ * `setImmediate` in batches of {@linkcode LARGEST_BATCH} takes 0.15 to 0.25 µs a task on Node 20, Deno 2.9 and Bun 1.4;
+ * one at a time 0.9 to 1.3 µs; a `MessageChannel` 0.8 to 2.3 µs. A batch of messages is not exact: Deno 2.9 drains the
+ * microtasks behind the batch. Browsers have no `setImmediate`; there it is one message at a time.
+ *
+ * @module
+ */
+
+/** As much of the host as this uses. */
+interface HostTasks {
+  readonly setImmediate?: (fn: () => void) => unknown;
+  readonly MessageChannel?: new () => {
+    readonly port1: { onmessage: (() => void) | null };
+    readonly port2: { postMessage(message: null): void };
+  };
+}
+
+/** The most macrotasks that are asked for at once. The host sees to its own work after each batch. */
+export const LARGEST_BATCH = 64;
+/** Ticks of the microtask queue that are waited for on a host that has no macrotask. */
+const TICKS = 128;
+
+const { setImmediate, MessageChannel } = globalThis as unknown as HostTasks;
+/** Whose turn is next. */
+const waiting: (() => void)[] = [];
+let head = 0;
+/** Macrotasks that were asked for and have not begun. */
+let coming = 0;
+let batch = 1;
+const post: (() => void) | undefined = setImmediate === undefined ? overChannel() : (): void => {
+  setImmediate(begin);
+};
+const largest: number = setImmediate === undefined ? 1 : LARGEST_BATCH;
+
+/**
+ * Calls a function in a macrotask of its own, after the promise reactions that are queued now and all that follow from
+ * them. On a host without macrotasks, after {@linkcode TICKS} ticks of the microtask queue.
+ *
+ * The host's functions were taken when this module was loaded: `sim.install()`, and whoever else replaces them, changes
+ * nothing here.
+ *
+ * @param fn What to call; it does not throw
+ */
+export function inHostTask(fn: () => void): void {
+  if (post === undefined) return void afterTicks(fn);
+  waiting.push(fn);
+  if (coming >= waiting.length - head) return;
+  coming += batch;
+  for (let i = batch; i > 0; i--) post();
+  // If a whole batch was used, the next is larger. What is left of a batch serves the next caller, or does nothing.
+  batch = Math.min(batch * 2, largest);
+}
+
+function begin(): void {
+  coming--;
+  const fn = waiting[head];
+  if (fn === undefined) {
+    batch = 1;
+    return;
+  }
+  head++;
+  if (head === waiting.length) waiting.length = head = 0;
+  fn();
+}
+
+/** Macrotasks of a browser. The channel is made when it is first needed: it would keep a process alive elsewhere. */
+function overChannel(): (() => void) | undefined {
+  if (MessageChannel === undefined) return undefined;
+  let port: { postMessage(message: null): void } | undefined;
+  return () => {
+    if (port === undefined) {
+      const { port1, port2 } = new MessageChannel();
+      port1.onmessage = begin;
+      port = port2;
+    }
+    port.postMessage(null);
+  };
+}
+
+async function afterTicks(fn: () => void): Promise<void> {
+  for (let tick = 0; tick < TICKS; tick++) await undefined;
+  fn();
+}

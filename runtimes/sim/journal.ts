@@ -1,0 +1,107 @@
+/**
+ * What has happened in a simulated network: a hash of it, and a line for each thing where somebody wants to read it.
+ *
+ * @module
+ */
+
+/** The kinds of things that are noted. Their numbers are in the hash, so that they stay what they are. */
+export const NOTE = {
+  /** An attempt to connect has arrived. */
+  connect: 1,
+  /** A connection was given to the program that listens. */
+  accept: 2,
+  /** Bytes were given to a program. */
+  data: 3,
+  /** A program was told that the peer has finished. */
+  end: 4,
+  /** A program was told that a connection is over. */
+  close: 5,
+  /** A timer of a program has fired. */
+  timer: 6,
+  /** A datagram was given to a program. */
+  datagram: 7,
+  /** A name was looked up. */
+  lookup: 8,
+  /** A signal was raised. */
+  signal: 9,
+  /** A program was told that it can write again. */
+  writable: 10,
+  /** A fault: what is counted is the number of its kind. */
+  fault: 11,
+} as const;
+
+/** One thing that is noted. */
+export type NoteKind = keyof typeof NOTE;
+
+const BITS = /* @__PURE__ */ new Float64Array(1);
+const WORDS = /* @__PURE__ */ new Uint32Array(/* @__PURE__ */ BITS.buffer);
+
+/** Something that has a number for the hash, and a text for the lines. */
+export interface Named {
+  /** Its number in this network: the same in each run of the seed. */
+  readonly id: number;
+  /** Its text: `10.0.0.2:32768 > 10.0.0.1:80`. */
+  readonly label: string;
+}
+
+/**
+ * The journal of one network.
+ *
+ * The hash has two halves of 32 bits. Each note adds five words to both: the number of its kind, the two halves of the
+ * time's 64 bits, the number of what it is about, and a count. The lines say the same.
+ */
+export class Journal {
+  /** Whether lines are kept, or who gets them. */
+  trace: boolean | ((line: string) => void) = false;
+  /** The lines that were kept. */
+  readonly lines: string[] = [];
+  #high = 0x9e3779b9 | 0;
+  #low = 0x85ebca6b | 0;
+
+  /** The hash of all that was noted: 16 hexadecimal digits. */
+  get hash(): string {
+    return hex(finish(this.#high ^ this.#low)) + hex(finish(this.#low));
+  }
+
+  /**
+   * Notes that something happened.
+   *
+   * @param kind What
+   * @param time When
+   * @param about To whom
+   * @param count How many bytes, or what else there is to count
+   * @param detail More for the line
+   */
+  note(kind: NoteKind, time: number, about: Named, count: number, detail?: string): void {
+    BITS[0] = time;
+    this.#add(NOTE[kind]);
+    this.#add(WORDS[0] as number);
+    this.#add(WORDS[1] as number);
+    this.#add(about.id);
+    this.#add(count);
+    const { trace } = this;
+    if (trace === false) return;
+    const line = `${time} ${kind} ${about.label}${count === 0 ? "" : ` ${count}`}${
+      detail === undefined ? "" : ` ${detail}`
+    }`;
+    if (trace === true) this.lines.push(line);
+    else trace(line);
+  }
+
+  #add(word: number): void {
+    const high = Math.imul(this.#high ^ word, 0x9e3779b1);
+    const low = Math.imul(this.#low ^ word, 0x5f356495);
+    this.#high = (high << 13) | (high >>> 19);
+    this.#low = (low << 17) | (low >>> 15);
+  }
+}
+
+function finish(word: number): number {
+  let hash = Math.imul(word ^ (word >>> 16), 0x85ebca6b);
+  hash = Math.imul(hash ^ (hash >>> 13), 0xc2b2ae35);
+  return hash ^ (hash >>> 16);
+}
+
+function hex(word: number): string {
+  return (word >>> 0).toString(16).padStart(8, "0");
+}

@@ -1,0 +1,344 @@
+/**
+ * The way from one host of a simulated network to another: how long things take on it, and what happens to them.
+ *
+ * @module
+ */
+
+import { checkCount } from "../../core/checks.ts";
+import type { SimConnection } from "./connection.ts";
+import { defineRates, type FaultName, type Rates, ROLL, type SimFaults } from "./faults.ts";
+import type { SimHostRuntime } from "./host.ts";
+import type { Named } from "./journal.ts";
+import type { Network } from "./network.ts";
+import { roll } from "./random.ts";
+import type { Program, Scheduled, Task } from "./scheduler.ts";
+
+/** The longest segment. */
+export const SEGMENT_BYTES = 16_384;
+/** The longest segment where the bandwidth is limited: what Ethernet leaves for it. */
+const SHAPED_SEGMENT_BYTES = 1460;
+/** How many bytes may wait for a line of limited bandwidth. */
+export const LINE_QUEUE_BYTES = 65_536;
+
+/** What is on its way and is neither bytes of a stream nor its end. */
+interface Packet {
+  readonly fn: (() => void) | Task;
+  readonly what: number;
+  readonly program: Program | undefined;
+  readonly who: number;
+  readonly at: number;
+}
+
+/** One direction between two hosts. */
+export class Link implements Task, Named {
+  readonly id: number;
+  readonly from: SimHostRuntime;
+  readonly to: SimHostRuntime;
+  /** Whether what is sent is lost. */
+  cut = false;
+  /** Whether what is sent is kept. */
+  held = false;
+  /** After how many bytes of a connection it is broken; Infinity for never. */
+  breakAfter: number = Infinity;
+  /** Whether it then ends, in place of being reset. */
+  breakEnds = false;
+  /** Which call of `resetAfter()` or `endAfter()` is in force: each connection counts from the call on. */
+  breakEpoch = 0;
+  readonly #network: Network;
+  readonly #own: Partial<Rates> = {};
+  #rates: Rates;
+  #version = -1;
+  /** When the line has sent all that waits for it. */
+  #freeAt = 0;
+  /** What TCP sends again after a partition. */
+  #lost: Packet[] = [];
+  #kept: Packet[] = [];
+  /** Connections that wait for the line. */
+  #waiting: SimConnection[] = [];
+  #armed = false;
+
+  /**
+   * Makes the way from one host to another.
+   *
+   * @param network Their network
+   * @param from Who sends
+   * @param to Who receives
+   */
+  constructor(network: Network, from: SimHostRuntime, to: SimHostRuntime) {
+    this.id = network.nextId();
+    this.#network = network;
+    this.from = from;
+    this.to = to;
+    this.#rates = network.rates;
+  }
+
+  get label(): string {
+    return `${this.from.label} > ${this.to.label}`;
+  }
+
+  /** The values that are in force. */
+  get rates(): Readonly<Rates> {
+    if (this.#version !== this.#network.version) {
+      this.#rates = { ...this.#network.rates, ...this.#own };
+      this.#version = this.#network.version;
+    }
+    return this.#rates;
+  }
+
+  /**
+   * Sets a value of this link.
+   *
+   * @param name Its name
+   * @param value The value; undefined for what all links have
+   */
+  set(name: FaultName, value: number | undefined): void {
+    if (value === undefined) delete this.#own[name];
+    else this.#own[name] = value;
+    this.#version = -1;
+    if (name === "bandwidth") this.#wake();
+  }
+
+  /** The longest segment. */
+  get segmentBytes(): number {
+    return this.rates.bandwidth === Infinity ? SEGMENT_BYTES : SHAPED_SEGMENT_BYTES;
+  }
+
+  /** Whether the line's queue takes more bytes. */
+  get hasRoom(): boolean {
+    const { bandwidth } = this.rates;
+    if (bandwidth === Infinity) return true;
+    return (this.#freeAt - this.#network.scheduler.now) * bandwidth / 1000 < LINE_QUEUE_BYTES;
+  }
+
+  /**
+   * Lets a connection send when the line's queue takes bytes again.
+   *
+   * @param connection The connection
+   */
+  wait(connection: SimConnection): void {
+    if (!this.#waiting.includes(connection)) this.#waiting.push(connection);
+    if (this.#armed) return;
+    this.#armed = true;
+    // When half of the queue is empty.
+    const { scheduler } = this.#network;
+    const half = LINE_QUEUE_BYTES / 2 / this.rates.bandwidth * 1000;
+    scheduler.taskAt(Math.max(scheduler.now, this.#freeAt - half), this, 0);
+  }
+
+  run(_what: number): void {
+    this.#network.scheduler.quiet = true;
+    this.#armed = false;
+    this.#wake();
+  }
+
+  #wake(): void {
+    for (const connection of this.#waiting.splice(0)) connection.onLine();
+  }
+
+  /**
+   * Says when something that is sent now arrives, and lets the line be busy with it.
+   *
+   * @param bytes How long it is
+   * @param who The seed of its dice
+   * @param at Its place among these dice
+   * @param kind Which dice
+   * @returns The time; Infinity while the link is held
+   */
+  arrival(bytes: number, who: number, at: number, kind: number = ROLL.jitter): number {
+    const { latencyMs, jitterMs, bandwidth } = this.rates;
+    let time = this.#network.scheduler.now;
+    if (bandwidth !== Infinity && bytes > 0) {
+      time = Math.max(time, this.#freeAt) + bytes / bandwidth * 1000;
+      this.#freeAt = time;
+    }
+    if (this.held) return Infinity;
+    time += latencyMs;
+    return jitterMs === 0 ? time : time + roll(who, kind, at) * jitterMs;
+  }
+
+  /**
+   * Sends a packet that is no part of a stream: of a handshake, of a window, a reset, a datagram.
+   *
+   * @param fn What happens at its arrival, or who does it
+   * @param what What the task is told
+   * @param who The seed of its dice
+   * @param at Its place among these dice
+   * @param again Whether TCP sends it again when it was lost in a partition
+   * @param program The program that hears of it; undefined for the system of the host
+   * @returns What cancels it; undefined where it is not on its way
+   */
+  carry(
+    fn: (() => void) | Task,
+    what: number,
+    who: number,
+    at: number,
+    again: boolean,
+    program?: Program,
+  ): Scheduled | undefined {
+    const packet = { fn, what, program, who, at };
+    if (this.cut) {
+      if (again) this.#lost.push(packet);
+      return undefined;
+    }
+    if (this.held) {
+      this.#kept.push(packet);
+      return undefined;
+    }
+    return this.#deliver(packet);
+  }
+
+  #deliver({ fn, what, program, who, at }: Packet): Scheduled {
+    const time = this.arrival(0, who, at, ROLL.controlJitter);
+    const { scheduler } = this.#network;
+    return typeof fn === "function" ? scheduler.at(time, fn, program) : scheduler.taskAt(time, fn, what, program);
+  }
+
+  /** Loses from now on what is sent. */
+  partition(): void {
+    if (this.cut) return;
+    this.cut = true;
+    for (const connection of this.from.connections) connection.onCut(this);
+    for (const connection of this.to.connections) connection.onCut(this);
+  }
+
+  /** Loses nothing from now on. TCP sends what was lost. */
+  heal(): void {
+    if (!this.cut) return;
+    this.cut = false;
+    for (const packet of this.#lost.splice(0)) {
+      this.carry(packet.fn, packet.what, packet.who, packet.at, true, packet.program);
+    }
+    for (const connection of this.from.connections) connection.onHealed(this);
+    for (const connection of this.to.connections) connection.onHealed(this);
+  }
+
+  /** Keeps from now on what is sent. */
+  hold(): void {
+    this.held = true;
+  }
+
+  /** Delivers what was kept, in order, as if it was sent now. */
+  release(): void {
+    if (!this.held) return;
+    this.held = false;
+    for (const connection of this.to.connections) connection.onReleased(this);
+    for (const packet of this.#kept.splice(0)) this.#deliver(packet);
+  }
+
+  /** Breaks each connection after so many bytes more. */
+  breakOff(bytes: number, ends: boolean): void {
+    this.breakAfter = bytes;
+    this.breakEnds = ends;
+    this.breakEpoch++;
+  }
+}
+
+/**
+ * The link between two hosts, in one direction or in both. Its values (see {@linkcode SimFaults}) can be set at any time;
+ * undefined gives a value back to `sim.faults`. They tell what is in force from `a` to `b`.
+ */
+export interface SimLink extends SimFaults {
+  /**
+   * Loses all that is sent from now on, as when a cable is pulled or a route is gone.
+   *
+   * TCP sends again what was lost until {@linkcode SimLink.heal}. A program whose connection has something under way that
+   * gets no answer for `tcpTimeoutMs` hears `ETIMEDOUT`; so does an attempt to connect. With keep-alive, an idle
+   * connection hears it as well. Without, it hears nothing. Where one direction only is cut, what the other one carries
+   * arrives, and its sender hears `ETIMEDOUT`, because no answer comes back. Datagrams are lost, and nobody hears of it.
+   */
+  partition(): void;
+  /**
+   * Ends a partition. TCP sends what was lost at once, and it arrives one latency later; both programs go on as if nothing
+   * had happened. An end that has given up meanwhile is gone: the other one gets `ECONNRESET` when it sends.
+   */
+  heal(): void;
+  /**
+   * Keeps all that is sent from now on, as a router does whose queue stands still. Both programs hear nothing. Until
+   * {@linkcode SimLink.release}, TCP does not give up.
+   */
+  hold(): void;
+  /** Delivers all that was kept, in the order in which it was sent, one latency later. */
+  release(): void;
+  /**
+   * Resets each connection after so many more bytes in one direction, as a middlebox with a quota does. The receiver gets
+   * all of these bytes, then `ECONNRESET`; the sender gets `ECONNRESET`.
+   *
+   * @param bytes How many, counted from this call on for each connection and direction; Infinity for never
+   * @throws {RangeError} When it is not a whole number, 0 or more, or Infinity
+   */
+  resetAfter(bytes: number): void;
+  /**
+   * Ends each connection after so many more bytes in one direction, by a FIN to both programs, as a proxy that is stopped
+   * does. Both programs hear the end of the stream in the middle of what the other one says. A TLS connection was not
+   * ended by its peer, so it fails with `ERR_TLS_TRUNCATED` where `host.capabilities.tlsTruncation` is true. What is
+   * written afterwards is lost.
+   *
+   * @param bytes How many, counted from this call on for each connection and direction; Infinity for never
+   * @throws {RangeError} When it is not a whole number, 0 or more, or Infinity
+   */
+  endAfter(bytes: number): void;
+}
+
+/** Several links that are set together. */
+class LinkSet {
+  readonly #network: Network;
+  readonly #links: readonly Link[];
+
+  constructor(network: Network, links: readonly Link[]) {
+    this.#network = network;
+    this.#links = links;
+    const [first] = links;
+    defineRates(
+      this,
+      "set a link",
+      (name) => (first as Link).rates[name],
+      (name, value) => {
+        for (const link of links) link.set(name, value);
+      },
+    );
+  }
+
+  partition(): void {
+    this.#each("partition", (link) => link.partition());
+  }
+
+  heal(): void {
+    this.#each("heal", (link) => link.heal());
+  }
+
+  hold(): void {
+    this.#each("hold", (link) => link.hold());
+  }
+
+  release(): void {
+    this.#each("release", (link) => link.release());
+  }
+
+  resetAfter(bytes: number): void {
+    if (bytes !== Infinity) checkCount("reset a connection", "the number of bytes", bytes);
+    this.#each("resetAfter", (link) => link.breakOff(bytes, false));
+  }
+
+  endAfter(bytes: number): void {
+    if (bytes !== Infinity) checkCount("end a connection", "the number of bytes", bytes);
+    this.#each("endAfter", (link) => link.breakOff(bytes, true));
+  }
+
+  #each(call: "partition" | "heal" | "hold" | "release" | "resetAfter" | "endAfter", fn: (link: Link) => void): void {
+    for (const link of this.#links) {
+      this.#network.noteEvent(call, link);
+      fn(link);
+    }
+  }
+}
+
+/**
+ * Makes the public object for links.
+ *
+ * @param network Their network
+ * @param links The links, at least one; the values of the first are told
+ * @returns The object
+ */
+export function simLink(network: Network, links: readonly Link[]): SimLink {
+  return new LinkSet(network, links);
+}

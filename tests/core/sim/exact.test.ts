@@ -1,0 +1,74 @@
+// A seed repeats a run exactly: in one process after other work, beside other simulators, and however a program cuts what
+// it writes into pieces. The hashes in `KNOWN` are the same on each runtime; if a change of the simulator moves them on
+// purpose, write the new ones down.
+
+import { describe, it } from "node:test";
+import { assert, assertEquals, assertNotEquals } from "@std/assert";
+import { connect, EvBuffer, serve, type SimRuntime, simRuntime } from "../../../mod.ts";
+
+const SEEDS = 500;
+const FAULTS = {
+  jitterMs: 3,
+  segmentCut: 0.2,
+  connectionReset: 0.01,
+  connectRefused: 0.05,
+  datagramLost: 0.1,
+  datagramDoubled: 0.1,
+};
+
+/** A small program: an echo of lines with several clients, over a network that breaks it. */
+async function play(sim: SimRuntime): Promise<string> {
+  const server = await sim.run(
+    serve({ hostname: "127.0.0.1", port: 80, runtime: sim }, {
+      line: (bev, line) => void bev.write(`${line}\n`),
+      error() {},
+    }),
+  );
+  const host = sim.host("client");
+  const dice = (below: number): number => Math.floor(sim.random() * below);
+  for (let i = 0; i < 3; i++) {
+    const client = connect({ hostname: "127.0.0.1", port: 80, runtime: host }, {
+      open(bev) {
+        for (let lines = dice(30); lines > 0; lines--) bev.write(`${"x".repeat(dice(2000))}\n`);
+      },
+      error() {},
+    });
+    client.catch(() => {});
+    await sim.advance(dice(10));
+  }
+  await sim.advance(50);
+  await sim.run(server.close({ graceMs: 20 }));
+  return sim.hash;
+}
+
+function hashOf(seed: number): Promise<string> {
+  return play(simRuntime({ seed, faults: FAULTS }));
+}
+
+/** Other work of the process, which moves where the next chunks begin. */
+function otherWork(seed: number): void {
+  const buffer = new EvBuffer();
+  for (let i = seed % 17; i >= 0; i--) buffer.add("other work".repeat(1 + seed % 61));
+}
+
+const KNOWN: Readonly<Record<number, string>> = {};
+
+describe("the same seed", () => {
+  it("gives the same hash a second time in one process, after other work, 500 times", async () => {
+    const first: string[] = [];
+    for (let seed = 0; seed < SEEDS; seed++) first.push(await hashOf(seed));
+    for (let seed = 0; seed < SEEDS; seed++) {
+      otherWork(seed);
+      assertEquals(await hashOf(seed), first[seed], `seed ${seed}`);
+    }
+    assert(new Set(first).size > SEEDS * 0.9);
+    for (const [seed, hash] of Object.entries(KNOWN)) assertEquals(first[Number(seed)], hash, `seed ${seed}`);
+  });
+
+  it("gives the same hash while other simulators run beside it", async () => {
+    const alone = await hashOf(1);
+    const all = await Promise.all([hashOf(2), hashOf(1), hashOf(3), hashOf(1)]);
+    assertEquals([all[1], all[3]], [alone, alone]);
+    assertNotEquals(all[0], alone);
+  });
+});
