@@ -1,6 +1,86 @@
 /**
- * The seam: what a host gives the core, and nothing else. An adapter in `runtimes/` implements {@linkcode Runtime};
- * the core never names a host. The laws stand beside the methods and are proved by `tests/conformance/`.
+ * The seam between the core and a host. An adapter implements {@linkcode Runtime}; the core never names a host.
+ *
+ * An adapter keeps these laws. `trivent/conformance` tests each of them on any runtime, and `docs/adapters.md` explains how to
+ * keep them. "Sink" means the object that the core gives and the adapter calls.
+ *
+ * **Law 1. Nothing is lost.** Bytes that `write` took arrive once, whole and in order, unless the connection fails. `write`
+ * returns a count from 0 to the length of the chunk; a chunk without bytes gives 0 and no `onWritable`. `shutdownWrite()` and
+ * `close()` take effect after all bytes that were taken.
+ *
+ * **Law 2. Memory is bounded.** A connection takes less than 8 MiB ahead of a peer that does not read, whatever the size of the
+ * chunks, with all that the host and the system hold. The adapters here hold 64 KiB, and one `write` takes 256 KiB at most. Then
+ * `write` returns 0, and goes on to return 0 until it has called `onWritable`, exactly once. After `pauseRead()` less than 1 MiB
+ * arrives; then the host stops reading, so that the peer slows down. Nothing is disconnected because it is slow.
+ *
+ * **Law 3. Each direction ends by itself, and failures have one name.** `onEnd` comes after all data, once; our direction stays
+ * open. When both directions have finished, `onClose` comes without an error. A failure is an `EventError` in `onClose`, whose
+ * `code` is the same on every runtime: `ECONNREFUSED`, `ECONNRESET`, `EPIPE`, `ETIMEDOUT`, `EHOSTUNREACH` or `ENETUNREACH`,
+ * `ENOENT` for a path that does not exist. Data that arrived before a failure is given before it is reported, also to a reader
+ * that has paused. If the peer has reset the connection and had not finished before, a write that fails reports `ECONNRESET`, as
+ * a read does; `EPIPE` is for a peer that had finished.
+ *
+ * **Law 4. `onClose` comes once, and then nothing.** After `close()`, `release()` or `reset()` the sink hears only `onClose` (and
+ * perhaps `onWritable`, which it ignores). A callback may write to, finish, close or reset the connection from inside itself, and
+ * may connect and listen. After `onClose` every method does nothing and `write` returns 0.
+ *
+ * **Law 5. A missing feature is declared.** If a flag of {@linkcode Capabilities} is false and an option needs it, `listen()` and
+ * `datagram()` reject and `connect()` reports `onClose`, with an error of code `EV_UNSUPPORTED`. It is never ignored in silence.
+ * The flags that say otherwise in their own text are the exceptions.
+ *
+ * **Law 6. Nothing is called from inside a call.** While the core is in a method of a runtime or of a binding, no sink, timer,
+ * deferred function or handler is called. A failure that is known at once is reported later.
+ *
+ * **Law 7. The clock.** `now()` never goes back. A timer fires once, at its deadline or up to 2 ms early, in the order of the
+ * deadlines. A deadline in the past means soon, and not at once. `clearTimer()` forgets a timer for certain, also from inside
+ * another timer of the same time. A deferred function runs after the present call and its promises, in the order of the calls.
+ *
+ * **Law 8. What holds the process.** Timers, listeners, connections and datagram sockets keep the process alive. A timer in the
+ * background, a signal handler and anything after `unref()` do not; `ref()` undoes `unref()`. Both work before the connection is
+ * there and during a handshake. After `close()` a connection holds the process only until our direction is finished, whether or
+ * not the peer finishes. A runtime with `endsWhenIdle: false` need not hold a process.
+ *
+ * **Law 9. Listening.** `listen()` resolves when the address is bound, and leaves nothing open when it fails: `EADDRINUSE`,
+ * `EADDRNOTAVAIL`, `EACCES`, and for a path also `ENOENT`, `ENOTDIR` and `EINVAL` if it is too long to be bound whole. `onAccept`
+ * comes for each connection; the binding may be paused, written to, closed or reset before a sink is returned. A client that is
+ * gone before it is accepted is not reported, and neither is a failure that can be tried again at once. `close()` resolves when
+ * the address can be bound again; connections stay.
+ *
+ * **Law 10. Addresses and families.** Host names are numeric, unless {@linkcode Runtime.takesName}. Without one, `listen()` means
+ * `0.0.0.0` and `connect()` means `127.0.0.1`; with the family `IPv6` they mean `::` and `::1`. An address that is not of the
+ * family asked for is `EINVAL`, and so is a name or address with a NUL in it. A listener on `::` takes IPv4 too, unless `ipv6Only`. Both addresses of a connection are of the
+ * family of its own socket: a client of IPv4 is `::ffff:127.0.0.1`, of family IPv6, to a listener on `::`, and a client that has
+ * connected to `::ffff:127.0.0.1` sees that address. `local` and `remote` are undefined until the connection is there, and keep
+ * their values after the close. The unnamed end of a unix socket has the path `""`.
+ *
+ * **Law 11. Names.** `resolve()` gives all addresses of a name, of both families, in the system's order, with port 0; a numeric
+ * address is its own result. A name that nobody has is `ENOTFOUND`, or `EAI_AGAIN` if no name server answers. If the signal is
+ * aborted, before or during the lookup, the promise rejects at once with `ECANCELED` and the signal's reason as the cause.
+ *
+ * **Law 12. Options reach the system.** A connection begins with Nagle's algorithm off. `setNoDelay()`, `setKeepAlive()` and
+ * `backlog` do what they say, as far as the capabilities go. They may be called at any time; where they have no meaning, as on
+ * a unix socket, they do nothing.
+ *
+ * **Law 13. Errors in words.** A message is `Cannot <what was tried>: <reason> (<code>)`, with the address in it, and is the same
+ * on every runtime: `Cannot listen on 127.0.0.1:80: the address is in use (EADDRINUSE)`, `Cannot connect to [::1]:80: connection
+ * refused (ECONNREFUSED)`, `Cannot keep the connection with 127.0.0.1:80: connection reset by the peer (ECONNRESET)`. `syscall` is
+ * `listen`, `connect`, `read`, `write`, `accept`, `bind`, `send` or `getaddrinfo`. The host's own error is the `cause`.
+ *
+ * **Law 14. Memory has one owner.** A chunk in `onData` is a plain `Uint8Array` (not a `Buffer`) of at least one byte. The core
+ * owns its memory from then on, unless it is on loan. The core does not change bytes that it has given to `write`.
+ *
+ * **Law 15. Open handles are counted.** `openHandles` counts listeners, connections from `connect()` on or from their acceptance,
+ * and datagram sockets. It has its old value again after `onClose` and `close()`.
+ *
+ * **Law 16. TLS.** Laws 1 to 4 hold over TLS. Until `onSecure`, a binding is as before `onConnect`. A handshake that fails ends
+ * by `onClose` with `ERR_TLS_CERT`, `ERR_TLS_HANDSHAKE` or `ERR_TLS_OPTIONS`. Handshakes do not wait for each other.
+ *
+ * **Law 17. Datagrams.** A datagram is sent whole or not at all, in the order of the calls, and is copied in `send()`. `send()`
+ * returns false if there is no room, and `onWritable` follows once. A failure is told by `onError` and closes nothing. What
+ * was sent before `close()` still leaves.
+ *
+ * **Law 18. Signals, files and reports.** Each handler of a signal is called each time, until it is taken off. A signal that cannot
+ * be caught is `EV_UNSUPPORTED`. A file that does not exist is `ENOENT`. `report()` never throws and ends nothing.
  *
  * @module
  */
@@ -11,9 +91,9 @@ import { hasMethod, show } from "./checks.ts";
 import type { Names } from "./names.ts";
 import type { StartTlsOptions, TlsConnectOptions, TlsInfo, TlsListenOptions, TlsRole } from "./tls.ts";
 
-/** Where an IP endpoint is. */
+/** The address of an IP endpoint. */
 export interface InetAddress {
-  /** A numeric address, such as `127.0.0.1` or `::1`, or (only where one may connect or bind) a host name. */
+  /** A numeric address, such as `127.0.0.1` or `::1`. Options of `connect()` and `listen()` may have a host name instead. */
   readonly hostname: string;
   /** The port, 0 to 65535. */
   readonly port: number;
@@ -21,33 +101,39 @@ export interface InetAddress {
   readonly family: "IPv4" | "IPv6";
 }
 
-/** Where a unix-domain endpoint is. The path is empty for the unnamed end of a client. */
+/** The address of a unix-domain endpoint. The path is empty for the unnamed end of a client. */
 export interface UnixAddress {
   /** The path in the file system; a path that begins with a zero byte is an abstract name (Linux). */
   readonly path: string;
 }
 
-/** Where an endpoint is. libevent: `struct sockaddr`. */
+/** The address of an endpoint. libevent: `struct sockaddr`. */
 export type Address = InetAddress | UnixAddress;
 
-/** What is to be listened on: `hostname` and `port`, or `path`. */
+/** Where and how to listen: `hostname` and `port`, or `path`. */
 export interface ListenOptions {
-  /** The numeric address to bind; by default every IPv4 address. */
+  /**
+   * The numeric address to bind.
+   * @default every IPv4 address
+   */
   hostname?: string | undefined;
   /** The port; 0 lets the system choose one. */
   port?: number | undefined;
-  /** Binds the numeric address as this family; by default the one that it is written in. */
+  /**
+   * The family to bind the address as.
+   * @default the family that the address is written in
+   */
   family?: "IPv4" | "IPv6" | undefined;
   /** The path of a unix socket, in place of `hostname` and `port`. */
   path?: string | undefined;
   /**
-   * How many connections may wait to be accepted. With the system, where `capabilities.backlog`; by default the host's own
-   * number. In the process, while nobody takes them: see `ListeningSocket`; by default 128.
+   * How many connections may wait to be accepted. With `capabilities.backlog` it is the system's limit, by default the host's
+   * own number. It is also the limit of connections that wait in the process: see `ListeningSocket`, by default 128.
    */
   backlog?: number | undefined;
-  /** Several processes or threads may listen on the port. Needs {@linkcode Capabilities.reusePort}. */
+  /** Whether several processes or threads may listen on the port. Needs {@linkcode Capabilities.reusePort}. */
   reusePort?: boolean | undefined;
-  /** Whether a listener on `::` leaves IPv4 alone. Needs {@linkcode Capabilities.ipv6Only}. */
+  /** Whether a listener on `::` refuses IPv4. Needs {@linkcode Capabilities.ipv6Only}. */
   ipv6Only?: boolean | undefined;
   /** TLS on every connection that is accepted. Needs {@linkcode Capabilities.tls}. */
   tls?: TlsListenOptions | undefined;
@@ -67,26 +153,36 @@ export const LISTEN_OPTIONS: Names<ListenOptions> = {
 
 /** Where to connect: `hostname` and `port`, or `path`. */
 export interface ConnectOptions {
-  /** A numeric address or a host name; by default `127.0.0.1`, or `::1` where IPv6 is asked for. */
+  /**
+   * A numeric address or a host name.
+   * @default `127.0.0.1`, or `::1` with the family IPv6
+   */
   hostname?: string | undefined;
   /** The port, 1 to 65535. */
   port?: number | undefined;
-  /** Only addresses of this family are tried; by default both. */
+  /**
+   * Which addresses are tried.
+   * @default both families
+   */
   family?: "IPv4" | "IPv6" | undefined;
   /** The path of a unix socket, in place of `hostname` and `port`. */
   path?: string | undefined;
-  /** How long the attempt may take in all, in milliseconds; it then fails with `ETIMEDOUT`. By default as long as the host allows. */
+  /**
+   * How long the attempt may take in all, in milliseconds. Then it fails with `ETIMEDOUT`.
+   * @default the host's limit
+   */
   timeoutMs?: number | undefined;
   /**
    * How long an address of a host name may take before the next one is tried beside it, in milliseconds, 10 or more. The
-   * families take turns, IPv6 first, and the first connection that is there is kept (RFC 8305). By default 250.
+   * families take turns, IPv6 first. The first connection that succeeds is kept (RFC 8305).
+   * @default 250
    */
   attemptDelayMs?: number | undefined;
-  /** Aborting it before the connection is there ends the attempt with `ECANCELED`, with the reason as the cause. */
+  /** Cancels the attempt: it fails with `ECANCELED`, and the signal's reason is the cause. It has no effect later. */
   signal?: AbortSignalLike | undefined;
   /** The numeric local address to connect from. Needs {@linkcode Capabilities.localAddress}. */
   localAddress?: string | undefined;
-  /** TLS on the connection; `{}` for the usual. Needs {@linkcode Capabilities.tls}. */
+  /** TLS on the connection; `{}` for the defaults. Needs {@linkcode Capabilities.tls}. */
   tls?: TlsConnectOptions | undefined;
 }
 
@@ -103,23 +199,29 @@ export const CONNECT_OPTIONS: Names<ConnectOptions> = {
   tls: true,
 };
 
-/** As much of an `AbortSignal` as the core uses; every host's own fits. */
+/** The part of an `AbortSignal` that the core uses. */
 export interface AbortSignalLike {
   /** Whether it has been aborted. */
   readonly aborted: boolean;
-  /** Why. */
+  /** The reason that was given to `abort()`. */
   readonly reason?: unknown;
-  /** Calls `listener` when it is aborted. */
+  /** Calls `listener` when the signal is aborted. */
   addEventListener(type: "abort", listener: () => void): void;
   /** Forgets `listener`. */
   removeEventListener(type: "abort", listener: () => void): void;
 }
 
-/** What to open a datagram socket with. */
+/** Where to bind a datagram socket. */
 export interface DatagramOptions {
-  /** The numeric address to bind; by default `0.0.0.0`. */
+  /**
+   * The numeric address to bind.
+   * @default `0.0.0.0`
+   */
   hostname?: string | undefined;
-  /** The port to bind; by default 0, one that the system chooses. */
+  /**
+   * The port to bind; 0 lets the system choose one.
+   * @default 0
+   */
   port?: number | undefined;
 }
 
@@ -129,23 +231,26 @@ export const DEFAULT_BACKLOG = 128;
 /** For the core: the names of {@linkcode DatagramOptions}. */
 export const DATAGRAM_OPTIONS: Names<DatagramOptions> = { hostname: true, port: true };
 
-/** What a host can do. Declared, not guessed: what is false here gives an error of code `EV_UNSUPPORTED`. */
+/** What a host can do. Using a feature whose flag is false gives an error of code `EV_UNSUPPORTED` (law 5). */
 export interface Capabilities {
   /** Several listeners may share a port ({@linkcode ListenOptions.reusePort}). */
   readonly reusePort: boolean;
-  /** `reset()` sends a RST; where false it is a plain close. */
+  /** `reset()` sends a RST. If false, `reset()` is a plain close. */
   readonly reset: boolean;
-  /** One direction can be finished while the other goes on. */
+  /** One direction can be finished while the other goes on (law 3). */
   readonly halfOpen: boolean;
-  /** {@linkcode ListenOptions.ipv6Only} can be had. */
+  /** The host has {@linkcode ListenOptions.ipv6Only}. */
   readonly ipv6Only: boolean;
-  /** {@linkcode ListenOptions.backlog} has an effect; where false the host's own number holds. */
+  /** The host has {@linkcode ListenOptions.backlog}. If false, the option is ignored and the host's own number holds. */
   readonly backlog: boolean;
-  /** {@linkcode ConnectOptions.localAddress} can be had. */
+  /** The host has {@linkcode ConnectOptions.localAddress}. */
   readonly localAddress: boolean;
-  /** The idle time of `setKeepAlive()` can be chosen. */
+  /** The idle time of `setKeepAlive()` can be chosen. If false, the system's own holds. */
   readonly keepAliveDelay: boolean;
-  /** Connections that wait to be accepted can be left with the system ({@linkcode ListenerBinding.pauseAccept}). */
+  /**
+   * Connections that wait to be accepted can be left with the system. If false, {@linkcode ListenerBinding.pauseAccept} does
+   * nothing, and the core holds them.
+   */
   readonly pauseAccept: boolean;
   /** Unix-domain sockets. */
   readonly unix: boolean;
@@ -163,265 +268,258 @@ export interface Capabilities {
   readonly startTlsServer: boolean;
   /** A connected socket can be changed to TLS as the client. */
   readonly startTlsClient: boolean;
-  /** A TLS stream that was cut, by a FIN without a close_notify, fails with `ERR_TLS_TRUNCATED`; where false it ends. */
+  /** A TLS stream that ends without a close_notify fails with `ERR_TLS_TRUNCATED`. If false, it ends as any other. */
   readonly tlsTruncation: boolean;
 }
 
 /** The formats of compressed streams, by the names of the Compression Streams standard: RFC 1952, 1950, 1951 and 7932. */
 export type CompressionFormat = "gzip" | "deflate" | "deflate-raw" | "brotli";
 
-/** One stream that is compressed, or taken apart. It works at once, in the call. */
+/** One stream that is compressed or decompressed. It works synchronously. */
 export interface Compressor {
   /**
-   * Takes bytes from the front of `input` and puts what becomes of them at the front of `output`, until the one is used
-   * up or the other is full. A full output may mean that there is more to come: call again, without input if need be.
-   * A decompressor whose stream has ended takes nothing and makes nothing; members of a gzip stream are one stream.
+   * Takes bytes from the front of `input` and writes the result to the front of `output`, until `input` is used up or `output`
+   * is full. If `output` is full, there may be more: call again, without input if it is used up. A decompressor whose stream has
+   * ended takes nothing and writes nothing. The members of a gzip stream are one stream.
    *
-   * @param mode `BEV_NORMAL`; or, of a compressor whose input is used up, `BEV_FLUSH`: all that was taken comes out, or
-   * `BEV_FINISHED`: and the stream ends. The last two until the output is not full.
+   * @param mode `BEV_NORMAL`. For a compressor whose input is used up also `BEV_FLUSH`, which writes all that was taken, and
+   * `BEV_FINISHED`, which also ends the stream. Repeat the last two until `output` is not full.
    * @throws {EventError} `EV_COMPRESSED_INVALID`
    */
   step(input: Uint8Array, output: Uint8Array, mode: number): void;
-  /** How many bytes the last step took. */
+  /** How many bytes of `input` the last step took. */
   readonly taken: number;
-  /** How many bytes the last step made. */
+  /** How many bytes of `output` the last step wrote. */
   readonly made: number;
-  /** Of a decompressor, as its last call: whether what it was given is a whole stream. */
+  /** Decompressors only. Call it last. Returns whether the input was a complete stream. */
   finish(): boolean;
-  /** Lets its memory go. Idempotent. */
+  /** Releases its memory. Idempotent. */
   close(): void;
 }
 
-/** What {@linkcode Runtime.setTimer} gives. Opaque to the core. */
+/** A timer of {@linkcode Runtime.setTimer}. The core does not look into it. */
 export type TimerToken = object | number;
 
 /**
- * A host. The core owns everything but bytes in, bytes out and one clock.
+ * A host: bytes in, bytes out and one clock. The core owns everything else.
  *
- * Implementer notes: no callback is ever called from inside a call of these methods (a failure that is known at once
- * is reported later, through `defer` or a promise), but for what a method's own text says.
+ * The laws at the head of this file hold for every method. Law 6: none calls back before it has returned.
  */
 export interface Runtime {
-  /** Which adapter this is: `node`, `deno`, `bun` or `sim`, or what a runtime of your own is called. */
+  /** The name of the runtime in messages: `node`, `deno`, `bun`, `sim`, or the name of your own. */
   readonly name: string;
-  /** What the host can do. */
+  /** What the host can do (law 5). */
   readonly capabilities: Readonly<Capabilities>;
   /**
-   * Why a capability is false, for the error of whoever asks for it, such as "it takes Node 22.12 or later, and this is 20.16.0".
-   * Without a reason the error says that the host can't.
+   * Why a capability is false, such as "it takes Node 22.12 or later, and this is 20.16.0". The error of a program that uses it
+   * ends with the reason, or says that the runtime can't.
    */
   readonly lacks?: Readonly<Partial<Record<keyof Capabilities, string>>> | undefined;
-  /** How many listeners, connections and datagram sockets are open now: what a test of leaks looks at. */
+  /** How many listeners, connections and datagram sockets are open now (law 15). Tests look for leaks with it. */
   readonly openHandles: number;
   /**
-   * Copies of at most so many bytes cost less than views of them on the host's engine. By default 0: views are the
-   * cheaper ones.
+   * Up to how many bytes a copy costs less than a view on the host's engine.
+   * @default 0, views always cost less
    */
   readonly cheapCopyBytes?: number | undefined;
   /**
-   * Whether the host's process ends when nothing is left to do: a loop that waits for something that does not keep it
-   * alive then does, with a timer. By default true.
+   * Whether the host's process ends when nothing holds it (law 8). If so, a loop that waits for something that does not hold the
+   * process holds it with a timer.
+   * @default true
    */
   readonly endsWhenIdle?: boolean | undefined;
-  /** Monotonic milliseconds, with fractions. */
+  /** The time of a clock that never goes back, in milliseconds with fractions (law 7). */
   now(): number;
   /** A random number, 0 or more and less than 1: what jitter is made from. On the simulator, the seed decides. */
   random(): number;
   /**
-   * Calls `fn` once when `now()` has reached `deadlineMs`, or a little before (the core looks again). A deadline in
-   * the past means soon. The timer keeps the process alive, unless `background` is true. The core never asks for more
-   * than 2^30 ms ahead.
+   * Calls `fn` once when `now()` has reached `deadlineMs`, or up to 2 ms before: the core looks again (law 7). The timer holds the
+   * process, unless `background` is true (law 8). The core never asks for more than 2^30 ms ahead.
    */
   setTimer(deadlineMs: number, fn: () => void, background?: boolean): TimerToken;
-  /** Forgets a timer; one that has fired or was cleared is no error. */
+  /** Forgets a timer. It does nothing if the timer has fired or was cleared. */
   clearTimer(token: TimerToken): void;
-  /** Calls `fn` once, after the I/O callbacks of the host's present poll. Never from inside this call. */
+  /** Calls `fn` once, after the I/O callbacks of the host's present poll, in the order of the calls (laws 6 and 7). */
   defer(fn: () => void): void;
   /**
-   * Calls `fn` once when the host has been polled: what had arrived when this was called was given to its sinks before.
-   * Never from inside this call. Without it the core calls `defer()` twice, the second time from the first: enough
-   * where every deferred function runs behind a poll of its own.
+   * Calls `fn` once after a whole poll of the host: bytes that had arrived before this call have been given to their sinks. It
+   * comes after functions that were deferred meanwhile. Without this method the core calls `defer()` from inside `defer()`, which
+   * is enough if the host polls between two deferred functions.
    */
   poll?(fn: () => void): void;
   /**
-   * Reports an error that no callback of the program takes: what a handler of a connection threw, without an `error`
-   * callback. Hosts print it with its stack (`console.error`); the simulator rejects the running `advance()` or `run()`
-   * with it, or else the next one. It never throws and ends nothing.
+   * Reports an error that no callback of the program takes, such as one that a handler threw on a server without an `error`
+   * callback. Hosts print it with its stack (`console.error`). The simulator rejects the running `advance()` or `run()` with it, or
+   * the next one. It never throws and ends nothing (law 18).
    */
   report(error: unknown): void;
   /**
-   * Calls `fn` each time the signal is raised, until the function it returns is called.
+   * Calls `fn` each time the signal is raised, until the returned function is called (law 18). It does not hold the process.
    *
-   * @throws {EventError} `EV_UNSUPPORTED` when the host can't catch it
+   * @throws {EventError} `EV_UNSUPPORTED` if the host cannot catch the signal
    */
   onSignal(name: string, fn: () => void): () => void;
   /**
-   * Binds and listens. The promise fails with `EADDRINUSE`, `EADDRNOTAVAIL`, `EACCES`, …; nothing is then left open.
-   * `hostname` is numeric, unless {@linkcode takesName}. With `tls`, connections are given to `onAccept` before their handshake, which the host makes
-   * by itself: none waits for another. A certificate or key that can't be used is `ERR_TLS_OPTIONS`.
+   * Binds and listens (laws 9 and 10). With `tls`, a connection is given to `onAccept` before its handshake, which the host makes by
+   * itself (law 16). A certificate or key that cannot be used rejects with `ERR_TLS_OPTIONS`.
    */
   listen(options: ListenOptions, sink: AcceptSink): Promise<ListenerBinding>;
   /**
-   * Begins to connect and returns at once; reports `onConnect`, or `onClose` with the error, later and never from
-   * inside this call. `hostname` is numeric, unless {@linkcode takesName}: names are resolved by the core, which also
-   * keeps the time and the signal.
-   * With `tls`, the core calls `startTls()` in `onConnect`.
+   * Begins to connect and returns at once. It reports `onConnect`, or `onClose` with the error, later. The core resolves names, and
+   * keeps `timeoutMs` and `signal` itself. With `tls`, the core calls `startTls()` in `onConnect`.
    */
   connect(options: ConnectOptions, sink: TransportSink): TransportBinding;
   /**
-   * Whether `listen()` or `connect()` is to be given these options with their host name, which the host then looks up; it
-   * races the addresses as the core does. Where it is missing, never.
+   * Whether `listen()` or `connect()` gets these options with their host name. The host then looks the name up and races its
+   * addresses, as the core does. Without this method the core resolves every name.
    */
   takesName?(options: ListenOptions | ConnectOptions): boolean;
-  /** Looks a host name up. Fails with `ENOTFOUND` where there is none. Both families, in the system's order. */
+  /** Looks a host name up (law 11). */
   resolve(hostname: string, signal?: AbortSignalLike): Promise<InetAddress[]>;
-  /** Opens a datagram socket. Present where `capabilities.udp`. */
+  /** Opens a datagram socket (law 17). Present with `capabilities.udp`. */
   datagram?(options: DatagramOptions, sink: DatagramSink): Promise<DatagramBinding>;
-  /** Reads `length` bytes (or to the end) of a file from `offset`. Present where `capabilities.files`. */
+  /** Reads `length` bytes of a file from `offset`, or fewer at its end; without `length` to the end. Present with `capabilities.files`. */
   readFile?(path: string, offset: number, length: number | undefined): Promise<Uint8Array>;
   /**
-   * Makes a compressor, or a decompressor. Present where the host has them.
+   * Makes a compressor or a decompressor. Present if the host has them.
    *
-   * @param level How hard it tries; undefined for the usual, and of a decompressor
-   * @throws {EventError} `EV_UNSUPPORTED` when the host has none of the format after all
+   * @param level How hard the compressor tries; undefined for the default, and for a decompressor
+   * @throws {EventError} `EV_UNSUPPORTED` if the host does not have the format
    */
   compressor?(format: CompressionFormat, way: "compress" | "decompress", level: number | undefined): Compressor;
 }
 
-/** What an adapter does with one connection at the core's word. */
+/** One connection, as the core uses it. The adapter implements it. */
 export interface TransportBinding {
   /**
-   * Takes bytes to send. Law 1: what it took is delivered in order unless the connection fails. Law 2: it takes a
-   * bounded number of bytes ahead of the peer, and then returns 0, and goes on to until `onWritable` follows, once, when
-   * it can take some again. It may hold the memory until it is sent: the core does not change bytes that it has given.
+   * Takes bytes to send (laws 1 and 2). The adapter may hold the memory until it is sent: the core does not change it (law 14).
    *
-   * It may be called before `onConnect` (it returns 0, and `onConnect` is the news) and after `shutdownWrite`, `close` or `onClose` (it returns 0
-   * and nothing follows). It never throws and never calls the sink: failures come through `onClose`.
+   * Before `onConnect` it returns 0, and `onConnect` says that it can take bytes. After `shutdownWrite`, `close` or `onClose` it
+   * returns 0, and nothing follows. It never throws: failures come through `onClose`.
    *
-   * @param loan What the bytes lie in, if they are on loan from an adapter. Whoever {@linkcode countsLoans} and holds them
-   * beyond this call is a user of it until they are sent.
+   * @param loan The loan that the memory belongs to, if an adapter has lent it. An adapter that {@linkcode countsLoans} and holds
+   * the bytes beyond this call is a user of the loan until they are sent.
    * @returns How many bytes it took, 0 to `chunk.length`
    */
   write(chunk: Uint8Array, loan?: Loan): number;
-  /** Whether `write` heeds its `loan`. Where it does not, what it was given is not on loan any more. */
+  /** Whether `write` uses its `loan` as said there. If not, the memory that it was given is no longer on loan. */
   readonly countsLoans?: boolean | undefined;
-  /** As `write`, of several chunks in one call, where the host has one. @returns How many bytes it took of all */
+  /**
+   * As `write`, for several chunks in one call. Present if the host can.
+   * @returns How many bytes it took of all chunks
+   */
   writev?(chunks: readonly Uint8Array[]): number;
-  /** Asks the host to stop reading, so that the peer slows down. Advisory: data may still arrive. Idempotent. */
+  /** Asks the host to stop reading, so that the peer slows down (law 2). Some data may still arrive. Idempotent. */
   pauseRead(): void;
   /** Asks the host to read again. Idempotent. */
   resumeRead(): void;
-  /** Finishes our direction after all that was taken; the other direction goes on. Idempotent. */
+  /** Finishes our direction after all bytes that were taken; the other direction goes on (laws 1 and 3). Idempotent. */
   shutdownWrite(): void;
   /**
-   * Ends the connection and loses nothing: what was taken is delivered, our direction is finished, what still arrives
-   * is dropped, and the host lets go when the peer has finished too. From here on the sink hears only `onClose` (and
-   * `onWritable`, which it ignores). The core calls `release()` when it has waited long enough for the peer. Once our
-   * direction is finished, the connection does not keep the process alive. While connecting: gives the attempt up.
-   * Idempotent.
+   * Ends the connection and loses nothing. It finishes our direction after all bytes that were taken, drops bytes that still arrive,
+   * and waits for the peer to finish. Then `onClose` follows. The core calls `release()` when it has waited long enough. It holds
+   * the process only until our direction is finished (law 8). While connecting, it gives the attempt up. Idempotent.
    */
   close(): void;
   /**
-   * After `close()`: stops waiting for the peer to finish, and lets go as soon as all that was taken is with the system,
-   * which goes on delivering it, as after close(2); without a RST of ours where the host allows. `onClose` follows then.
-   * Idempotent.
+   * Closes, if `close()` was not called, and does not wait for the peer: the connection is gone as soon as the system has all bytes
+   * that were taken, and the system goes on to deliver them, as after close(2). It avoids a RST if the host can. `onClose` follows,
+   * without an error. Idempotent.
    */
   release(): void;
-  /** Lets go at once, with a RST where `capabilities.reset`. Undelivered bytes are lost. `onClose` follows. Idempotent. */
+  /**
+   * Ends the connection at once, with a RST if `capabilities.reset`. Bytes that were not delivered are lost. `onClose` follows, without
+   * an error. Idempotent.
+   */
   reset(): void;
-  /** Switches Nagle's algorithm off (true, as every adapter begins) or on. */
+  /** Switches Nagle's algorithm off (true, the state at the beginning) or on (law 12). */
   setNoDelay(on: boolean): void;
-  /** Switches TCP keep-alive on or off; the idle time counts where `capabilities.keepAliveDelay`. */
+  /** Switches TCP keep-alive on or off (law 12). `delayMs` is the idle time, if `capabilities.keepAliveDelay`. */
   setKeepAlive(on: boolean, delayMs: number): void;
-  /** Lets the connection keep the process alive, as it does at first. */
+  /** Lets the connection hold the process, as it does at first (law 8). */
   ref(): void;
-  /** Lets the process end although the connection is open. */
+  /** Lets the process end although the connection is open (law 8). */
   unref(): void;
   /**
-   * Changes to TLS, once: sends all that was taken in the clear, then makes the handshake. What has not been given to the
-   * sink by now is part of it. Until `onSecure`, the binding is as before `onConnect`: `write` returns 0 without an
-   * `onWritable`, `close` gives up. The core keeps the time. A handshake that fails ends by `onClose` with
-   * `ERR_TLS_CERT`, `ERR_TLS_HANDSHAKE` or `ERR_TLS_OPTIONS`. `serverName` is given for a client. Present where
-   * `capabilities.startTlsClient`; for the server where `capabilities.startTlsServer`.
+   * Changes the connection to TLS, once (law 16). It sends all bytes that were taken in the clear, then makes the handshake. Bytes
+   * that the sink has not got by then belong to the handshake. Until `onSecure`, `write` returns 0 without an `onWritable`, and
+   * `close` gives the connection up. The core keeps the time. A client gets `serverName`. Present with
+   * `capabilities.startTlsClient`; a server needs `capabilities.startTlsServer`.
    */
   startTls?(role: TlsRole, options: StartTlsOptions): void;
-  /** Whether it is a TLS connection that was accepted and is in its handshake: `onSecure` or `onClose` follow. */
+  /** Whether this accepted connection is in its TLS handshake. `onSecure` or `onClose` follows. */
   readonly handshaking?: boolean | undefined;
-  /** What the handshake has found. Still there after the close. */
+  /** The result of the TLS handshake. It keeps its value after the close. */
   readonly tls?: TlsInfo | undefined;
-  /** Our end, once connected. Still there after the close. */
+  /** The address of our end (law 10). */
   readonly local: Address | undefined;
-  /** The peer's end, once connected. Still there after the close. */
+  /** The address of the peer (law 10). */
   readonly remote: Address | undefined;
 }
 
-/**
- * What the core hears of one connection. Law 4: after `onClose` nothing else is called; a call may write to, close or
- * reset the binding from inside itself. Nothing is called from inside a method of the binding.
- */
+/** The core's side of one connection. The adapter calls it, under laws 4 and 6. */
 export interface TransportSink {
-  /** The connection is there. Only for one that was begun with {@linkcode Runtime.connect}; before anything else. */
+  /** A connection that was begun with {@linkcode Runtime.connect} is there. Comes first. */
   onConnect(): void;
-  /** The TLS handshake is through. Before any data. */
+  /** The TLS handshake has succeeded. Comes before any data. */
   onSecure(): void;
   /**
-   * Bytes have arrived, at least one. The core owns the memory from here on; or, if it is on loan, until the loan's
-   * last user is done.
+   * Bytes have arrived, at least one. The core owns the memory from here on (law 14). If the memory is on loan, it does so until the
+   * last user of the loan is done.
    */
   onData(chunk: Uint8Array, loan?: Loan): void;
-  /** The peer has finished its direction; no data follows. */
+  /** The peer has finished its direction. No data follows (law 3). */
   onEnd(): void;
-  /** `write` returned 0 before, and can take bytes again. */
+  /** `write` returned 0 before, and can take bytes again (law 2). */
   onWritable(): void;
   /**
-   * The connection is gone: without an error when both directions were finished, or after `reset()` or `release()`;
-   * with one when it failed (`ECONNRESET`, `ECONNREFUSED`, `EPIPE`, `ETIMEDOUT`, `EHOSTUNREACH`, …), also after
-   * `close()`, so that the core knows that what was taken may not have been delivered. Data that arrived before the
-   * failure has been given before. Exactly once. A TLS stream fails with `ERR_TLS_TRUNCATED` where
-   * `capabilities.tlsTruncation`, and with `ERR_TLS_PROTOCOL` when the peer breaks it off by an alert or is no TLS.
+   * The connection is gone. Exactly once (law 4). It has no error if both directions were finished, or after `reset()` or `release()`.
+   * It has one if the connection failed, also after `close()`: the core then knows that bytes may be lost (law 3). A TLS stream
+   * that was cut fails with `ERR_TLS_TRUNCATED`, if `capabilities.tlsTruncation`. It fails with `ERR_TLS_PROTOCOL` if the peer
+   * sends an alert or does not speak TLS.
    */
   onClose(error?: EventError): void;
 }
 
-/** What an adapter does with one listening socket at the core's word. */
+/** One listening socket, as the core uses it. The adapter implements it. */
 export interface ListenerBinding {
-  /** Where it listens, the chosen port included. */
+  /** The address, with the port that was chosen. */
   readonly address: Address;
-  /** Leaves new connections with the system, where `capabilities.pauseAccept`; elsewhere it does nothing. */
+  /** Leaves new connections with the system, if `capabilities.pauseAccept`. Otherwise it does nothing. */
   pauseAccept(): void;
-  /** Takes new connections again. */
+  /** Accepts connections again. Idempotent. */
   resumeAccept(): void;
-  /** Stops listening and lets the port go; connections stay. Resolves when the port is free. Idempotent. */
+  /** Stops listening; connections stay. Resolves when the address can be bound again (law 9). Idempotent. */
   close(): Promise<void>;
-  /** Lets the listener keep the process alive, as it does at first. */
+  /** Lets the listener hold the process, as it does at first (law 8). */
   ref(): void;
-  /** Lets the process end although the listener is open. */
+  /** Lets the process end although the listener is open (law 8). */
   unref(): void;
 }
 
-/** What the core hears of one listening socket. */
+/** The core's side of one listening socket. The adapter calls it. */
 export interface AcceptSink {
-  /** A connection was accepted. Returns the sink for what happens on it; nothing was called on it before. */
+  /** A connection was accepted. Returns its sink. The adapter has told nothing of the connection before (law 9). */
   onAccept(binding: TransportBinding): TransportSink;
-  /** Accepting failed (`EMFILE`, …); the listener goes on. Retriable failures are not told. */
+  /** Accepting failed, as with `EMFILE`. The listener goes on. Failures that can be tried again at once are not told. */
   onError(error: EventError): void;
 }
 
-/** What an adapter does with one datagram socket at the core's word. */
+/** One datagram socket, as the core uses it. The adapter implements it. */
 export interface DatagramBinding {
-  /** Where it is bound, the chosen port included. */
+  /** The address, with the port that was chosen. */
   readonly address: InetAddress;
-  /** Sends one datagram, whole. False: no room now, `onWritable` follows once. It never throws. */
+  /** Sends one datagram, whole (law 17). Returns false if there is no room; `onWritable` follows. It never throws. */
   send(data: Uint8Array, to: InetAddress): boolean;
   /** Closes the socket. Idempotent. */
   close(): void;
-  /** Lets the socket keep the process alive, as it does at first. */
+  /** Lets the socket hold the process, as it does at first (law 8). */
   ref(): void;
-  /** Lets the process end although the socket is open. */
+  /** Lets the process end although the socket is open (law 8). */
   unref(): void;
 }
 
-/** What the core hears of one datagram socket. */
+/** The core's side of one datagram socket. The adapter calls it. */
 export interface DatagramSink {
   /** A datagram has arrived. The core owns the memory from here on. */
   onMessage(data: Uint8Array, from: InetAddress): void;
@@ -431,7 +529,7 @@ export interface DatagramSink {
   onError(error: EventError): void;
 }
 
-/** For the core: gives `runtime` if it has what a runtime has. */
+/** For the core: returns `runtime` if it has the methods of a runtime. */
 export function checkRuntime(verb: string, runtime: Runtime): Runtime {
   if (["now", "random", "setTimer", "listen", "connect"].every((name) => hasMethod(runtime, name))) return runtime;
   throw new TypeError(
@@ -442,8 +540,8 @@ export function checkRuntime(verb: string, runtime: Runtime): Runtime {
 let installed: Runtime | (() => Runtime) | undefined;
 
 /**
- * Says which runtime an `EventBase` without one gets. The package's main entry has done this; who imports only the
- * core does it, or gives each base its runtime.
+ * Sets the runtime of every `EventBase` that is made without one. The package's main entry point has done this. A program that
+ * imports only the core calls it, or gives each base a runtime.
  *
  * @param runtime The runtime, or a function that makes it when it is first needed
  */
@@ -453,10 +551,10 @@ export function setDefaultRuntime(runtime: Runtime | (() => Runtime)): void {
 }
 
 /**
- * Gives the runtime of an `EventBase` that was made without one.
+ * Returns the runtime of an `EventBase` that is made without one.
  *
  * @returns The runtime
- * @throws {EventError} `EV_UNSUPPORTED` when none has been set
+ * @throws {EventError} `EV_UNSUPPORTED` if none has been set
  */
 export function defaultRuntime(): Runtime {
   if (installed === undefined) {

@@ -1,4 +1,4 @@
-/** Law 6 of `serve()`, every client is heard of, and what law 7 says of those that are refused. */
+/** Laws 6 and 7 of `serve()` (docs/rules.md): every client is heard of, and refused clients. */
 
 import { assert, assertEquals, assertMatch } from "./assert.ts";
 import {

@@ -1,4 +1,4 @@
-/** Law 4: after onClose nothing is called; a callback may do anything from inside itself. */
+/** Laws 4 and 6: after onClose nothing is called; a callback may do anything from inside itself, and none comes from inside a call. */
 
 import { it } from "./suite.ts";
 import { assertEquals } from "./assert.ts";

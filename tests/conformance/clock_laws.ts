@@ -1,4 +1,4 @@
-/** The clock, timers and deferred functions. */
+/** Law 7: the clock, timers and deferred functions. */
 
 import { it } from "./suite.ts";
 import { assert, assertEquals, assertGreaterOrEqual, assertLess } from "./assert.ts";

@@ -1,4 +1,4 @@
-/** What becomes of an attempt to connect. */
+/** Laws 3 and 10: the result of an attempt to connect. */
 
 import { it } from "./suite.ts";
 import { assert, assertArrayIncludes, assertEquals, assertInstanceOf, assertStringIncludes } from "./assert.ts";

@@ -1,4 +1,4 @@
-/** Datagram sockets: the same bodies on every runtime that has them, and a clear refusal where there are none. */
+/** Law 17: datagram sockets. A runtime without them refuses them with the reason (law 5). */
 
 import { describe, it } from "./suite.ts";
 import { assert, assertEquals, assertGreater, assertLessOrEqual, assertRejects, assertThrows } from "./assert.ts";

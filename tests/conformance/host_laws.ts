@@ -1,4 +1,4 @@
-/** Names, signals and files. */
+/** Laws 11 and 18: names, signals and files. */
 
 import { it } from "./suite.ts";
 import { assert, assertArrayIncludes, assertEquals, assertGreater, assertRejects, assertThrows } from "./assert.ts";

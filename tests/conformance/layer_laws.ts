@@ -1,6 +1,6 @@
 /**
- * Law 10 and what belongs to it, on the simulator and on every runtime: `close()` while connecting, layers of filters,
- * pairs, `pipe()` when a peer resets, and memory that goes away.
+ * Law 10 of `serve()` (docs/rules.md) and what belongs to it: `close()` while connecting, layers of filters, pairs, `pipe()` when a
+ * peer resets, and memory that is transferred.
  */
 
 import zlib from "node:zlib";

@@ -1,4 +1,4 @@
-/** What a listening socket does. */
+/** Laws 5, 9 and 10: listening sockets. */
 
 import { it } from "./suite.ts";
 import { assert, assertEquals, assertGreater, assertNotEquals, assertRejects, assertStringIncludes } from "./assert.ts";

@@ -1,4 +1,4 @@
-/** Law 8: what keeps the process alive, and what does not. Each test is a process of this host. */
+/** Law 8: what holds the process, and what does not. Each test starts a process of this host. */
 
 import { spawn } from "node:child_process";
 import { createServer, type Server, type Socket } from "node:net";
@@ -8,21 +8,19 @@ import { assert, assertEquals } from "./assert.ts";
 import type { FullSubject } from "./subject.ts";
 import { after, before, describe, it } from "./suite.ts";
 
-/** A process that does not end in this time never does. */
-const LIMIT_MS = 15_000;
-
-export interface Left {
+/** How a process has ended. */
+interface Left {
   readonly printed: string;
   readonly ms: number;
 }
 
 /** What a script of this host is started with, as a test is. */
-export function hostArguments(): readonly string[] {
+function hostArguments(): readonly string[] {
   return process.versions.deno === undefined ? [] : ["run", "-A", "--no-check", "--unstable-net"];
 }
 
 /** Runs one situation to its end. Rejects when the process does not end, or ends with an error. */
-export function leave(module: string, situation: string, port: number): Promise<Left> {
+function leave(module: string, situation: string, port: number, limitMs: number): Promise<Left> {
   const script = new URL(import.meta.url.endsWith(".ts") ? "./situations.ts" : "./situations.js", import.meta.url);
   const begin = performance.now();
   return new Promise((resolve, reject) => {
@@ -36,7 +34,7 @@ export function leave(module: string, situation: string, port: number): Promise<
     const timer = setTimeout(() => {
       late = true;
       child.kill("SIGKILL");
-    }, LIMIT_MS);
+    }, limitMs);
     child.stdout.setEncoding("utf8");
     child.stdout.on("data", (text: string) => printed += text);
     child.on("error", reject);
@@ -53,7 +51,8 @@ export function leave(module: string, situation: string, port: number): Promise<
 
 /** Tests one runtime. */
 export function processLaws(name: string, makeSubject: () => FullSubject): void {
-  const { module = "", runtime: { capabilities, lacks, endsWhenIdle = true }, virtual, ownNetwork } = makeSubject();
+  const { module = "", processTimeoutMs: limitMs, runtime, virtual, ownNetwork } = makeSubject();
+  const { capabilities, lacks, endsWhenIdle = true } = runtime;
   const skip = module === ""
     ? "the subject names no module"
     : (virtual || !endsWhenIdle) && "the runtime does not hold a process";
@@ -63,7 +62,7 @@ export function processLaws(name: string, makeSubject: () => FullSubject): void 
   const connections: Socket[] = [];
   let heard = "";
   const run = (situation: string): Promise<Left> =>
-    leave(module, situation, (server.address() as { port: number }).port);
+    leave(module, situation, (server.address() as { port: number }).port, limitMs);
 
   describe(`${name}: a process`, { skip }, () => {
     before(async () => {
@@ -104,7 +103,7 @@ export function processLaws(name: string, makeSubject: () => FullSubject): void 
     }, async () => {
       heard = "";
       assertEquals((await run("closed")).printed, "");
-      const deadline = performance.now() + LIMIT_MS;
+      const deadline = performance.now() + limitMs;
       while (heard !== "last words" && performance.now() < deadline) {
         await new Promise((resolve) => setTimeout(resolve, 5));
       }

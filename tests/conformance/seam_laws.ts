@@ -1,6 +1,6 @@
 /**
- * The laws of the seam (core/runtime.ts), as tests that every runtime passes. One body for all; what a host declares not
- * to be able to do is tested to be refused.
+ * The laws of the seam, numbered in core/runtime.ts, as tests for any runtime. If a capability is false, they test that the
+ * runtime refuses the feature.
  */
 
 import { describe } from "./suite.ts";

@@ -83,6 +83,11 @@ export interface Subject {
    * @default the laws of processes are skipped
    */
   readonly module?: string | undefined;
+  /**
+   * How long a process of the laws may take to end.
+   * @default 15000
+   */
+  readonly processTimeoutMs?: number | undefined;
   /** The laws that the host makes impossible to keep. */
   readonly deviations?: readonly Deviation[] | undefined;
 }
@@ -100,6 +105,7 @@ export interface FullSubject {
   readonly tls: Certificates | undefined;
   readonly stranger: (port: number) => Promise<Stranger>;
   readonly module: string | undefined;
+  readonly processTimeoutMs: number;
   readonly deviates: (deviation: Deviation) => boolean;
   /** Says why a law that needs these addresses or programs is skipped, or false. */
   readonly missing: (...what: string[]) => string | false;
@@ -122,6 +128,7 @@ export function complete(subject: Subject): FullSubject {
     tls: runtime.capabilities.tls ? subject.tls ?? temporaryCertificates() : undefined,
     stranger: stranger ?? (ownNetwork ? (port) => Promise.resolve(ownStranger(runtime, port)) : netStranger),
     module: subject.module,
+    processTimeoutMs: subject.processTimeoutMs ?? 15_000,
     deviates: (deviation) => deviations.includes(deviation),
     missing: (...what) => {
       const there = (each: string): boolean => ownNetwork && /^[\d.:]+$/.test(each);

@@ -1,4 +1,4 @@
-/** Law 12: options of a connection reach the system. Linux shows it: in `/proc/net/tcp`, and in when a segment leaves. */
+/** Law 12: options of a connection reach the system. Linux shows them in `/proc/net/tcp`, and by the time at which a segment leaves. */
 
 import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";

@@ -1,4 +1,4 @@
-/** The words of errors: the same on every runtime and in the simulator, with the code at the end. */
+/** Law 13: the messages of errors are the same on every runtime, with the code at the end. */
 
 import { it } from "./suite.ts";
 import { assertEquals, assertMatch, assertRejects, assertThrows } from "./assert.ts";
