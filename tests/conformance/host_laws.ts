@@ -39,7 +39,7 @@ export function hostLaws(makeSubject: () => FullSubject, can: Readonly<Capabilit
 
   it(
     "calls every handler of a signal until it is taken off",
-    { skip: !can.signals },
+    { skip: !can.signals && "capabilities.signals is false" },
     () =>
       scene(makeSubject(), async (scene) => {
         const { runtime, subject } = scene;
@@ -71,17 +71,21 @@ export function hostLaws(makeSubject: () => FullSubject, can: Readonly<Capabilit
       await scene.settle();
     }));
 
-  it("reads a file, or a part of it", { skip: !can.files }, () =>
-    scene(makeSubject(), async (scene) => {
-      const { path, bytes } = scene.subject.file;
-      const read = scene.runtime.readFile!.bind(scene.runtime);
-      const all = await read(path, 0, undefined);
-      assertEquals(Object.getPrototypeOf(all), Uint8Array.prototype);
-      assertSameBytes(all, bytes, "the whole file");
-      assertSameBytes(await read(path, 10, 20), bytes.subarray(10, 30), "a part");
-      assertSameBytes(await read(path, bytes.length - 5, 1000), bytes.subarray(-5), "the last bytes");
-      assertEquals((await read(path, bytes.length + 5, 10)).length, 0);
-      const error = await assertRejects(() => read(`${path}.missing`, 0, undefined), EventError);
-      assertEquals(error.code, "ENOENT");
-    }));
+  it(
+    "reads a file, or a part of it",
+    { skip: !can.files && "capabilities.files is false" },
+    () =>
+      scene(makeSubject(), async (scene) => {
+        const { path, bytes } = scene.subject.file;
+        const read = scene.runtime.readFile!.bind(scene.runtime);
+        const all = await read(path, 0, undefined);
+        assertEquals(Object.getPrototypeOf(all), Uint8Array.prototype);
+        assertSameBytes(all, bytes, "the whole file");
+        assertSameBytes(await read(path, 10, 20), bytes.subarray(10, 30), "a part");
+        assertSameBytes(await read(path, bytes.length - 5, 1000), bytes.subarray(-5), "the last bytes");
+        assertEquals((await read(path, bytes.length + 5, 10)).length, 0);
+        const error = await assertRejects(() => read(`${path}.missing`, 0, undefined), EventError);
+        assertEquals(error.code, "ENOENT");
+      }),
+  );
 }

@@ -58,7 +58,7 @@ export function listenLaws(makeSubject: () => FullSubject, can: Readonly<Capabil
 
   it(
     "fails with EADDRINUSE on a path where somebody listens",
-    { skip: !can.unix },
+    { skip: !can.unix && "capabilities.unix is false" },
     () =>
       scene(makeSubject(), async (scene) => {
         const listener = await scene.listenOn("unix");
@@ -70,7 +70,7 @@ export function listenLaws(makeSubject: () => FullSubject, can: Readonly<Capabil
 
   it(
     "fails with ENOENT on a path in a directory that is not there",
-    { skip: !can.unix },
+    { skip: !can.unix && "capabilities.unix is false" },
     () =>
       scene(makeSubject(), async (scene) => {
         await assertRefused(scene, { path: `${scene.subject.unixPath()}/missing/socket` }, "ENOENT");
@@ -79,7 +79,7 @@ export function listenLaws(makeSubject: () => FullSubject, can: Readonly<Capabil
 
   it(
     "fails with EINVAL on a path that is longer than the system takes, in place of cutting it off",
-    { skip: !can.unix },
+    { skip: !can.unix && "capabilities.unix is false" },
     () =>
       scene(makeSubject(), async (scene) => {
         for (const length of [110, 305]) {
@@ -98,14 +98,18 @@ export function listenLaws(makeSubject: () => FullSubject, can: Readonly<Capabil
       if (!can.ipv6Only) await assertRefused(scene, { hostname: "::", port: 0, ipv6Only: true }, "EV_UNSUPPORTED");
     }));
 
-  it("shares a port with reusePort", { skip: !can.reusePort }, () =>
-    scene(makeSubject(), async (scene) => {
-      const first = await scene.listen({ hostname: "127.0.0.1", port: 0, reusePort: true });
-      const second = await scene.listen({ hostname: "127.0.0.1", port: first.port, reusePort: true });
-      const clients = Array.from({ length: 20 }, () => scene.connect(first.address));
-      await Promise.all(clients.map((client) => client.connected));
-      await scene.until(() => first.accepted.length + second.accepted.length === 20, "20 connections");
-    }));
+  it(
+    "shares a port with reusePort",
+    { skip: !can.reusePort && "capabilities.reusePort is false" },
+    () =>
+      scene(makeSubject(), async (scene) => {
+        const first = await scene.listen({ hostname: "127.0.0.1", port: 0, reusePort: true });
+        const second = await scene.listen({ hostname: "127.0.0.1", port: first.port, reusePort: true });
+        const clients = Array.from({ length: 20 }, () => scene.connect(first.address));
+        await Promise.all(clients.map((client) => client.connected));
+        await scene.until(() => first.accepted.length + second.accepted.length === 20, "20 connections");
+      }),
+  );
 
   it(
     "and its clients see both addresses in the family of their own socket",
@@ -147,7 +151,7 @@ export function listenLaws(makeSubject: () => FullSubject, can: Readonly<Capabil
 
   it(
     "leaves IPv4 alone with ipv6Only, and takes it without",
-    { skip: !can.ipv6Only || withoutSix },
+    { skip: !can.ipv6Only ? "capabilities.ipv6Only is false" : withoutSix },
     () =>
       scene(makeSubject(), async (scene) => {
         const both = await scene.listen({ hostname: "::", port: 0, ipv6Only: false });
@@ -280,7 +284,7 @@ export function listenLaws(makeSubject: () => FullSubject, can: Readonly<Capabil
 
   it(
     "leaves connections with the system while accepting is paused",
-    { skip: !can.pauseAccept },
+    { skip: !can.pauseAccept && "capabilities.pauseAccept is false" },
     () =>
       scene(makeSubject(), async (scene) => {
         const listener = await scene.listen({ hostname: "127.0.0.1", port: 0 });
@@ -298,7 +302,7 @@ export function listenLaws(makeSubject: () => FullSubject, can: Readonly<Capabil
 
   it(
     "accepts what comes while accepting is paused, where it can't pause",
-    { skip: can.pauseAccept },
+    { skip: can.pauseAccept && "capabilities.pauseAccept is true" },
     () =>
       scene(makeSubject(), async (scene) => {
         const listener = await scene.listen({ hostname: "127.0.0.1", port: 0 });

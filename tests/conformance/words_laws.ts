@@ -26,23 +26,27 @@ export function wordsLaws(makeSubject: () => FullSubject, can: Readonly<Capabili
       );
     }));
 
-  it("of listening on a path", { skip: !can.unix }, () =>
-    scene(makeSubject(), async (scene) => {
-      const path = scene.subject.unixPath();
-      const words = (path: string): Promise<string> => wordsOf(scene.listen({ path }));
-      assertEquals(
-        await words(`${path}/missing/socket`),
-        `Cannot listen on ${path}/missing/socket: no such file or directory (ENOENT)`,
-      );
-      const long = path + "x".repeat(305);
-      assertMatch(await words(long), /^Cannot listen on \S+x…?: the path is longer than \d+ bytes \(EINVAL\)$/);
-      await scene.listen({ path });
-      assertEquals(await words(path), `Cannot listen on ${path}: the address is in use (EADDRINUSE)`);
-      assertEquals(
-        await words(`${path}/socket`),
-        `Cannot listen on ${path}/socket: a part of the path is not a directory (ENOTDIR)`,
-      );
-    }));
+  it(
+    "of listening on a path",
+    { skip: !can.unix && "capabilities.unix is false" },
+    () =>
+      scene(makeSubject(), async (scene) => {
+        const path = scene.subject.unixPath();
+        const words = (path: string): Promise<string> => wordsOf(scene.listen({ path }));
+        assertEquals(
+          await words(`${path}/missing/socket`),
+          `Cannot listen on ${path}/missing/socket: no such file or directory (ENOENT)`,
+        );
+        const long = path + "x".repeat(305);
+        assertMatch(await words(long), /^Cannot listen on \S+x…?: the path is longer than \d+ bytes \(EINVAL\)$/);
+        await scene.listen({ path });
+        assertEquals(await words(path), `Cannot listen on ${path}: the address is in use (EADDRINUSE)`);
+        assertEquals(
+          await words(`${path}/socket`),
+          `Cannot listen on ${path}/socket: a part of the path is not a directory (ENOTDIR)`,
+        );
+      }),
+  );
 
   it("of connecting", () =>
     scene(makeSubject(), async (scene) => {
@@ -67,16 +71,20 @@ export function wordsLaws(makeSubject: () => FullSubject, can: Readonly<Capabili
       );
     }));
 
-  it("of a connection that is reset", { skip: !can.reset }, () =>
-    scene(makeSubject(), async (scene) => {
-      const { client, server } = await scene.pair();
-      client.reset();
-      const { port } = server.binding!.remote as { port: number };
-      assertEquals(
-        (await server.closed)?.message,
-        `Cannot keep the connection with 127.0.0.1:${port}: connection reset by the peer (ECONNRESET)`,
-      );
-    }));
+  it(
+    "of a connection that is reset",
+    { skip: !can.reset && "capabilities.reset is false" },
+    () =>
+      scene(makeSubject(), async (scene) => {
+        const { client, server } = await scene.pair();
+        client.reset();
+        const { port } = server.binding!.remote as { port: number };
+        assertEquals(
+          (await server.closed)?.message,
+          `Cannot keep the connection with 127.0.0.1:${port}: connection reset by the peer (ECONNRESET)`,
+        );
+      }),
+  );
 
   it("of a name that nobody has", () =>
     scene(makeSubject(), async (scene) => {
@@ -91,43 +99,55 @@ export function wordsLaws(makeSubject: () => FullSubject, can: Readonly<Capabili
       );
     }));
 
-  it("of a datagram socket", { skip: !can.udp }, () =>
-    scene(makeSubject(), async (scene) => {
-      const deaf = { onMessage() {}, onWritable() {}, onError() {} };
-      const bind = (hostname: string, port: number) => scene.runtime.datagram!({ hostname, port }, deaf);
-      const socket = await bind("127.0.0.1", 0);
-      const { port } = socket.address;
-      assertEquals(
-        await wordsOf(bind("127.0.0.1", port)),
-        `Cannot bind 127.0.0.1:${port}: the address is in use (EADDRINUSE)`,
-      );
-      assertEquals(
-        await wordsOf(bind("203.0.113.77", 80)),
-        "Cannot bind 203.0.113.77:80: the address is not one of this machine (EADDRNOTAVAIL)",
-      );
-      socket.close();
-    }));
+  it(
+    "of a datagram socket",
+    { skip: !can.udp && "capabilities.udp is false" },
+    () =>
+      scene(makeSubject(), async (scene) => {
+        const deaf = { onMessage() {}, onWritable() {}, onError() {} };
+        const bind = (hostname: string, port: number) => scene.runtime.datagram!({ hostname, port }, deaf);
+        const socket = await bind("127.0.0.1", 0);
+        const { port } = socket.address;
+        assertEquals(
+          await wordsOf(bind("127.0.0.1", port)),
+          `Cannot bind 127.0.0.1:${port}: the address is in use (EADDRINUSE)`,
+        );
+        assertEquals(
+          await wordsOf(bind("203.0.113.77", 80)),
+          "Cannot bind 203.0.113.77:80: the address is not one of this machine (EADDRNOTAVAIL)",
+        );
+        socket.close();
+      }),
+  );
 
-  it("of a datagram that is too long", { skip: !can.udp }, () =>
-    scene(makeSubject(), async (scene) => {
-      let told: (error: EventError) => void = () => {};
-      const error = new Promise<EventError>((resolve) => told = resolve);
-      const sink = { onMessage() {}, onWritable() {}, onError: told };
-      const socket = await scene.runtime.datagram!({ hostname: "127.0.0.1", port: 0 }, sink);
-      socket.send(new Uint8Array(70_000), { hostname: "127.0.0.1", port: 9, family: "IPv4" });
-      assertEquals(
-        (await error).message,
-        "Cannot send a datagram to 127.0.0.1:9: the datagram is too long (EMSGSIZE)",
-      );
-      socket.close();
-    }));
+  it(
+    "of a datagram that is too long",
+    { skip: !can.udp && "capabilities.udp is false" },
+    () =>
+      scene(makeSubject(), async (scene) => {
+        let told: (error: EventError) => void = () => {};
+        const error = new Promise<EventError>((resolve) => told = resolve);
+        const sink = { onMessage() {}, onWritable() {}, onError: told };
+        const socket = await scene.runtime.datagram!({ hostname: "127.0.0.1", port: 0 }, sink);
+        socket.send(new Uint8Array(70_000), { hostname: "127.0.0.1", port: 9, family: "IPv4" });
+        assertEquals(
+          (await error).message,
+          "Cannot send a datagram to 127.0.0.1:9: the datagram is too long (EMSGSIZE)",
+        );
+        socket.close();
+      }),
+  );
 
-  it("of a file that is not there", { skip: !can.files }, () =>
-    scene(makeSubject(), async (scene) => {
-      const path = `${scene.subject.file.path}.missing`;
-      const error = await assertRejects(() => scene.runtime.readFile!(path, 0, undefined), EventError);
-      assertEquals(error.message, `Cannot read ${path}: no such file or directory (ENOENT)`);
-    }));
+  it(
+    "of a file that is not there",
+    { skip: !can.files && "capabilities.files is false" },
+    () =>
+      scene(makeSubject(), async (scene) => {
+        const path = `${scene.subject.file.path}.missing`;
+        const error = await assertRejects(() => scene.runtime.readFile!(path, 0, undefined), EventError);
+        assertEquals(error.message, `Cannot read ${path}: no such file or directory (ENOENT)`);
+      }),
+  );
 
   it("of a signal that can't be caught", () =>
     scene(makeSubject(), async (scene) => {
