@@ -27,17 +27,20 @@ export interface CallbackEntry {
   remove(): void;
 }
 
-/** Makes what runs `run` later, once each time that it is scheduled. It throws a TypeError for what is not a base. */
+/**
+ * Makes an object that runs `run` later, once each time that it is scheduled. It throws a TypeError for a value that is
+ * not a base.
+ */
 export type Defer = (base: object, run: () => void) => Scheduled;
 
-/** Set by the first EventBase: a buffer knows no loop. */
+/** Set by the first EventBase, because a buffer must not depend on the loop. */
 let deferOn: Defer = refuseBase;
 
 function refuseBase(base: unknown): never {
   throw new TypeError(`Cannot use a base: not an EventBase: received ${show(base)}`);
 }
 
-/** For `EventBase`: says how the callbacks of buffers are deferred. */
+/** For `EventBase`: sets how the callbacks of buffers are deferred. */
 export function setDefer(defer: Defer): void {
   deferOn = defer;
 }
@@ -48,7 +51,7 @@ interface Scheduled {
   cancel(): void;
 }
 
-/** A notification that the loop will deliver. */
+/** A report that the loop will make. */
 interface Deferral {
   readonly deferred: Scheduled;
   added: number;
@@ -75,7 +78,7 @@ class Entry implements CallbackEntry {
 
 /** The callbacks of one buffer, and whether the loop runs them. */
 export class Callbacks {
-  /** Oldest first. Replaced, never modified: a run goes on with what it began with. */
+  /** Oldest first. The array is replaced, never modified, so a run keeps the array that it began with. */
   entries: readonly Entry[] = [];
   deferral: Deferral | null = null;
 }
@@ -98,7 +101,7 @@ export function hasCallbacks(chain: Chain): boolean {
   return callbacks !== null && callbacks.entries.length > 0;
 }
 
-/** From now on the callbacks run from the loop of `base`, and hear of all changes of a pass in one. */
+/** From now on the loop of `base` calls the callbacks, once for all changes of a pass. */
 export function defer(chain: Chain, base: object): void {
   const callbacks = callbacksOf(chain);
   const waiting = callbacks.deferral;
@@ -132,7 +135,7 @@ function runDeferred(chain: Chain): void {
   }
 }
 
-/** Tells the callbacks of a change, or notes it for the loop. */
+/** Reports a change to the callbacks, or notes it for the loop. */
 export function runCallbacks(chain: Chain, origSize: number, added: number, deleted: number): void {
   const callbacks = (chain.side as NonNullable<Chain["side"]>).callbacks as Callbacks;
   if (callbacks.entries.length === 0) return;
@@ -145,7 +148,10 @@ export function runCallbacks(chain: Chain, origSize: number, added: number, dele
   callbacks.deferral.deferred.schedule();
 }
 
-/** The newest first, as in C. All are told, even if one throws: the change has happened. The first error is thrown. */
+/**
+ * Calls the newest first, as in C. All are called even if one throws, because the change has happened. Then the first
+ * error is thrown.
+ */
 function run(chain: Chain, callbacks: Callbacks, origSize: number, added: number, deleted: number): void {
   const info: BufferChange = { origSize, added, deleted };
   const entries = callbacks.entries;

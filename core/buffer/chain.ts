@@ -1,7 +1,7 @@
 /**
- * The chain of chunks behind a buffer, and what may be done to it without asking: nothing in this room checks
- * arguments, freezes or whether the buffer was freed. The primitives keep the chain whole but tell nobody; an operation
- * ends with {@linkcode changed}, once the chains of all buffers in it are whole.
+ * The chain of chunks of a buffer, and its primitives. Nothing in this file checks arguments, frozen ends, or whether
+ * the buffer was freed. The primitives keep the chain whole but report nothing. An operation ends with {@linkcode
+ * changed}, when the chains of all its buffers are whole.
  */
 
 import { plain, stateError } from "../checks.ts";
@@ -40,49 +40,50 @@ export const FRONT_FROZEN = 1;
 export const BACK_FROZEN = 2;
 /** The buffer was freed. */
 export const FREED = 4;
-/** Bytes can't be taken, or put at the front. */
+/** Bytes cannot be taken from or added to the front. */
 export const FRONT_CLOSED: number = FRONT_FROZEN | FREED;
-/** Bytes can't be put at the back. */
+/** Bytes cannot be added to the back. */
 export const BACK_CLOSED: number = BACK_FROZEN | FREED;
 
-/** Pieces under this size are copied when a chunk is split: cheaper than a chunk, and the rest is not pinned. */
+/**
+ * Pieces below this size are copied when a chunk is split. That is cheaper than a chunk, and does not keep the rest in
+ * memory.
+ */
 const SPLIT_COPY_BYTES = 512;
 
-/** Where a loop is cheaper than the call of `set()`. */
+/** Up to this size a loop is cheaper than `set()`. */
 const FEW_BYTES = 16;
 
-/** Hears of each change of a buffer, before the user does. */
+/** The owner of a buffer. It is told of each change before the program is. */
 export interface BufferOwner {
-  /**
-   * `added` bytes came and `deleted` bytes went. The buffer is whole and may be used.
-   */
+  /** `added` bytes were added and `deleted` bytes were deleted. The buffer is whole and may be used. */
   onBufferChange(buffer: EvBuffer, added: number, deleted: number): void;
-  /** An operation of the user's has failed, for what is in the buffer or for its state. */
+  /** An operation of the program has failed, because of the buffer's bytes or its state. */
   onBufferError(error: EventError): void;
-  /** A release callback has thrown. Returns whether that is seen to: else it is thrown on. */
+  /** A release callback has thrown. Returns whether it was handled; otherwise the error is thrown on. */
   onReleaseError(error: unknown): boolean;
-  /** A deferred change callback has thrown, in the loop. Returns whether that is seen to. */
+  /** A deferred change callback has thrown, in the loop. Returns whether it was handled. */
   caught(error: unknown): boolean;
 }
 
-/** What only some buffers have. */
+/** State that only some buffers need. */
 export class Side {
   callbacks: Callbacks | null = null;
-  /** Memory of this buffer alone, of `expand` and `reserveSpace`, filled before the shared slab. */
+  /** Memory of this buffer only, from `expand` and `reserveSpace`. It is filled before the shared slab. */
   spare: Slab | null = null;
   reservation: Reservation | null = null;
 }
 
-/** The bytes of one buffer. An idle connection has three, so that what is rare hangs off `side` and `memo`. */
+/** The bytes of one buffer. An idle connection has three, so rare state is in `side` and `memo`. */
 export class Chain {
   first: Chunk | null = null;
   last: Chunk | null = null;
   length = 0;
   /** Bits of the three states above. */
   state = 0;
-  /** Goes on with every change of the bytes; a position of another version is stale. */
+  /** Changes with every change of the bytes. A position with another version is stale. */
   version = 0;
-  /** Goes on when chunks change and bytes do not; a position then looks up its chunk anew. */
+  /** Changes when chunks change and bytes do not. A position then looks up its chunk anew. */
   layout = 0;
   owner: BufferOwner | null = null;
   side: Side | null = null;
@@ -99,14 +100,14 @@ export function sideOf(chain: Chain): Side {
   return chain.side ??= new Side();
 }
 
-/** Ends an operation: the bytes have changed, and whoever wants to know is told. */
+/** Ends an operation: reports that the bytes have changed. */
 export function changed(chain: Chain, origSize: number, added: number, deleted: number): void {
   chain.version = (chain.version + 1) | 0;
   if (chain.owner !== null) chain.owner.onBufferChange(chain.buffer, added, deleted);
   if (releasesWait() || (chain.side !== null && chain.side.callbacks !== null)) tell(chain, origSize, added, deleted);
 }
 
-/** Ends an operation that moved `n` bytes: the source is told first, then the destination, whatever was moved. */
+/** Ends an operation that moved `n` bytes. It reports the source first, then the destination. */
 export function moved(source: Chain, destination: Chain, n: number): void {
   source.version = (source.version + 1) | 0;
   destination.version = (destination.version + 1) | 0;
@@ -133,13 +134,13 @@ function tell(chain: Chain, origSize: number, added: number, deleted: number): v
   }
 }
 
-/** Throws the error of an operation that the chain's state forbids. */
+/** Throws the error for an operation that the chain's state forbids. */
 export function refuse(chain: Chain, verb: string): never {
   if ((chain.state & FREED) !== 0) throw blame(chain, stateError(verb, "the buffer was freed", "EV_FREED"));
   throw blame(chain, stateError(verb, "that end of the buffer is frozen", "EV_FROZEN"));
 }
 
-/** Tells the owner of the buffer of an error that an operation of the user's is about to throw. */
+/** Tells the owner of the buffer that an operation of the program will throw an error. */
 export function blame(chain: Chain, error: EventError): EventError {
   if (chain.owner !== null) chain.owner.onBufferError(error);
   return error;
@@ -175,7 +176,7 @@ export function appendCopy(chain: Chain, bytes: Uint8Array): void {
   extendBack(chain, at, n);
 }
 
-/** Encodes `text` to the back; gives the number of bytes. */
+/** Encodes `text` to the back. Returns the number of bytes. */
 export function appendText(chain: Chain, text: string): number {
   const most = text.length * 3;
   const hasSpare = chain.side !== null && chain.side.spare !== null;
@@ -194,7 +195,9 @@ export function appendText(chain: Chain, text: string): number {
   return n;
 }
 
-/** `n` bytes of the shared slab, from `at` on, were written for this chain: its tail goes on, or a chunk begins. */
+/**
+ * `n` bytes of the shared slab, from `at` on, were written for this chain. Its last chunk grows, or a new one begins.
+ */
 function extendBack(chain: Chain, at: number, n: number): void {
   const last = chain.last;
   if (last !== null && last.end === at && last.data === pool.memory && last.flags === 0) {
@@ -205,7 +208,7 @@ function extendBack(chain: Chain, at: number, n: number): void {
   }
 }
 
-/** Adopts `bytes`, which are not empty and which nobody wants back unless they are on loan, at the back. */
+/** Adopts `bytes` at the back. They are not empty, and nobody needs them back unless they are on loan. */
 export function adoptBack(chain: Chain, bytes: Uint8Array, loan: Loan | null = null): void {
   if (chain.side !== null) chain.side.reservation = null;
   linkBack(chain, new Chunk(plain(bytes), 0, bytes.length, loan === null ? 0 : ON_LOAN, loan));
@@ -213,7 +216,7 @@ export function adoptBack(chain: Chain, bytes: Uint8Array, loan: Loan | null = n
 
 // At the front.
 
-/** Copies `bytes` to the front. Nothing is ever written before a chunk: its memory may be seen by others. */
+/** Copies `bytes` to the front. Nothing is ever written in front of a chunk, because others may see its memory. */
 export function prependCopy(chain: Chain, bytes: Uint8Array): void {
   const n = bytes.length;
   let chunk: Chunk;
@@ -236,7 +239,7 @@ export function linkFront(chain: Chain, chunk: Chunk): void {
   if (chain.memo !== null) forgetAll(chain.memo);
 }
 
-/** Drops `n` bytes, 1 to all, off the front. */
+/** Drops `n` bytes, 1 to all, from the front. */
 export function dropFront(chain: Chain, n: number): void {
   let chunk = chain.first as Chunk;
   let left = n;
@@ -244,7 +247,7 @@ export function dropFront(chain: Chain, n: number): void {
   if (chain.memo !== null) forget(chain.memo, n);
   for (let size = chunk.end - chunk.start; left >= size; size = chunk.end - chunk.start) {
     const next = chunk.next;
-    // A dead chunk that the collector has aged must not keep alive all that came after it.
+    // An old dead chunk must not keep alive all chunks after it.
     chunk.next = null;
     if (chunk.source !== null) dropUser(chunk.source);
     left -= size;
@@ -260,7 +263,7 @@ export function dropFront(chain: Chain, n: number): void {
   chain.first = chunk;
 }
 
-/** `n` bytes have gone off the front: what a scan knew of the rest still holds. */
+/** `n` bytes have left the front. What a scan knows about the rest is still valid. */
 function forget(memo: ScanMemo, n: number): void {
   if (memo.pos > n) memo.pos -= n;
   else forgetAll(memo);
@@ -271,7 +274,7 @@ function forgetAll(memo: ScanMemo): void {
   memo.chunk = null;
 }
 
-/** Chunks have changed and bytes have not: what points at chunks looks them up anew. */
+/** Chunks have changed and bytes have not. Positions look up their chunks anew. */
 export function relaid(chain: Chain): void {
   chain.layout = (chain.layout + 1) | 0;
   if (chain.memo !== null) forgetAll(chain.memo);
@@ -318,15 +321,15 @@ export function moveAllBack(source: Chain, destination: Chain): void {
 }
 
 /**
- * Whether the memory of `chunk` from `start` to `end` follows on that of `last`: then `last` grows in place of a chunk of
- * its own. What a large chunk was cut into comes together again, and leaves in one write.
+ * Whether the memory of `chunk` from `start` to `end` follows that of `last`. Then `last` grows, and no chunk is made.
+ * So adjacent slices of one chunk are merged again, and leave in one write.
  */
 function goesOn(last: Chunk, chunk: Chunk, start: number, end: number): boolean {
   return end - start >= SPLIT_COPY_BYTES && last.end === start && last.data === chunk.data &&
     last.flags === chunk.flags && last.source === chunk.source;
 }
 
-/** Links `chunk` at the back, or lets the last one grow. */
+/** Links `chunk` at the back, or makes the last chunk grow. */
 function joinBack(chain: Chain, chunk: Chunk): void {
   const last = chain.last;
   if (last === null || !goesOn(last, chunk, chunk.start, chunk.end)) {
@@ -383,7 +386,7 @@ export function movePart(source: Chain, destination: Chain, n: number): void {
 
 const NONE: Uint8Array = /* @__PURE__ */ new Uint8Array(0);
 
-/** Takes `n` bytes, 0 to all, off the front as one array that stays what it is for as long as someone keeps it. */
+/** Takes `n` bytes, 0 to all, from the front as one array that never changes. */
 export function takeFront(chain: Chain, n: number): Uint8Array {
   if (n === 0) return NONE;
   const bytes = lookFront(chain, n);
@@ -401,7 +404,7 @@ export function lookFront(chain: Chain, n: number): Uint8Array {
   return copyFront(chain, n);
 }
 
-/** A copy of the first `n` bytes, more than 0, in memory of ours. */
+/** A copy of the first `n` bytes, more than 0, in our own memory. */
 export function copyFront(chain: Chain, n: number): Uint8Array {
   let copy: Uint8Array;
   if (n >= LARGE_BYTES) {
@@ -414,10 +417,10 @@ export function copyFront(chain: Chain, n: number): Uint8Array {
   return copy;
 }
 
-// A class of the user's may have one of its own, which then gets a view.
+// A subclass of the program may have its own method, which would then get a view.
 const { set } = Uint8Array.prototype;
 
-/** Copies `n` bytes, which there are, from `at` in `chunk` on. */
+/** Copies `n` bytes from `at` in `chunk` on. There must be so many. */
 export function copyTo(chunk: Chunk | null, at: number, n: number, into: Uint8Array, to: number): void {
   let from = at;
   let left = n;
@@ -435,7 +438,7 @@ export function copyTo(chunk: Chunk | null, at: number, n: number, into: Uint8Ar
   }
 }
 
-/** Makes the first `n` bytes, 1 to all, lie in one chunk. Says whether chunks changed. */
+/** Makes the first `n` bytes, 1 to all, contiguous. Returns whether chunks changed. */
 export function linearize(chain: Chain, n: number): boolean {
   const first = chain.first as Chunk;
   if (n <= first.end - first.start) return false;
@@ -443,7 +446,7 @@ export function linearize(chain: Chain, n: number): boolean {
   return true;
 }
 
-/** Copies the first `n` bytes, 1 to all, to a chunk in memory of ours, which takes their place. */
+/** Replaces the first `n` bytes, 1 to all, by a copy in our own memory. */
 export function relocate(chain: Chain, n: number): void {
   const first = chain.first as Chunk;
   let data: Uint8Array;
@@ -462,7 +465,7 @@ export function relocate(chain: Chain, n: number): void {
   relaid(chain);
 }
 
-/** The flags of a chunk that is a copy of one with `flags`: it still counts, but its memory is ours. */
+/** The flags of a copy of a chunk with `flags`: it still counts as a user, but its memory is ours. */
 export function copiedFlags(flags: number): number {
   return flags & COUNTED;
 }

@@ -1,6 +1,4 @@
-/**
- * The invariants of a chain, for tests: they are run after each operation.
- */
+/** The invariants of a chain. Tests check them after each operation. */
 
 import { invariant } from "../errors.ts";
 import { COUNTED, HOSTS, LENT } from "./chunk.ts";

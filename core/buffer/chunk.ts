@@ -1,10 +1,10 @@
 /**
- * The links of a buffer's chain, the memory that small ones share, and the count of who uses memory that must be given
+ * The chunks of a buffer's chain, the shared memory of small ones, and the count of users of memory that must be given
  * back.
  *
- * One law makes all sharing safe: a byte that is in a chunk is never written again, by any buffer. So chunks of several
- * buffers may look at the same memory, and nothing need be marked as read-only. Memory that a host has lent (`loan.ts`)
- * keeps it, too: it goes back when no chunk has it any more, and never when somebody outside has got a view.
+ * One rule makes all sharing safe: no buffer ever writes again to a byte that is in a chunk. So chunks of several
+ * buffers may share memory, and nothing must be marked as read-only. The rule also holds for memory that an adapter has
+ * lent (`loan.ts`): it goes back when no chunk has it any more, and never if a view was handed out.
  */
 
 import { stateError } from "../checks.ts";
@@ -16,36 +16,36 @@ import { Loan } from "../loan.ts";
 // out stays what it was for as long as someone keeps it. The collector takes a slab when the last view of it is gone.
 
 /**
- * The size of a shared slab. One small piece that is kept pins a whole slab, so it is no larger than what makes the
- * cost of new memory disappear (measured: 64 KiB is no faster than 16 on any of the three hosts).
+ * The size of a shared slab. One small piece that is kept keeps a whole slab in memory, so a slab is as small as
+ * possible without a measurable cost for new memory (64 KiB is not faster than 16 on any of the three runtimes).
  */
 export const SLAB_BYTES: number = 16 * 1024;
 
-/** Pieces of this size and more get memory of their own. */
+/** Pieces of this size and more get their own memory. */
 export const LARGE_BYTES = 4096;
 
 /** Memory that is filled forward. */
 export class Slab {
-  /** The memory; never longer than the buffer it views, and empty once a host has detached it. */
+  /** The memory. It is empty after somebody has detached it. */
   memory: Uint8Array;
-  /** Where the free part begins. Whoever ends exactly here may go on in place. */
+  /** The beginning of the free part. A chunk that ends exactly here may grow in place. */
   fill = 0;
 
   constructor(bytes: number) {
     this.memory = new Uint8Array(bytes);
   }
 
-  /** How many bytes are free. Negative when somebody detached the memory by transferring it. */
+  /** The number of free bytes. Negative after somebody has transferred the memory. */
   get room(): number {
     return this.memory.length - this.fill;
   }
 }
 
-/** The slab that all buffers share. Empty until the first use. */
+/** The slab that all buffers share; empty until the first use. */
 export const pool: Slab = /* @__PURE__ */ new Slab(0);
 
 /**
- * Takes `n` bytes, less than {@linkcode LARGE_BYTES}, of the shared slab: they are `pool.memory` from the returned
+ * Takes `n` bytes, less than {@linkcode LARGE_BYTES}, of the shared slab. They are in `pool.memory`, from the returned
  * offset on.
  */
 export function carve(n: number): number {
@@ -55,7 +55,7 @@ export function carve(n: number): number {
   return at;
 }
 
-/** Puts a fresh slab in the place of the present one. */
+/** Replaces the slab by a new one. */
 export function refill(): void {
   pool.memory = new Uint8Array(SLAB_BYTES);
   pool.fill = 0;
@@ -63,7 +63,7 @@ export function refill(): void {
 
 // ---- chunks
 
-/** The owner of the memory may use it again once it is released: what is kept for longer must be copied. */
+/** The owner may reuse the memory after it is released, so bytes that are kept longer must be copied. */
 export const LENT = 1;
 /** The chunk came from another buffer by `addBufferReference`. */
 export const MULTICAST = 2;
@@ -71,9 +71,9 @@ export const MULTICAST = 2;
 export const FILE = 4;
 /** The chunk counts as a user of its source. */
 export const COUNTED = 8;
-/** The source is a {@linkcode Loan}: a host's memory, which it uses again unless somebody has got to see it. */
+/** The source is a {@linkcode Loan}: an adapter's memory, which it reuses unless a view was handed out. */
 export const HOSTS = 16;
-/** The flags of a chunk of a loan's that is in no other buffer. */
+/** The flags of a chunk of a loan that no other buffer shares. */
 export const ON_LOAN: number = COUNTED | HOSTS;
 
 /** The code of the error when a chunk's memory is gone. */
@@ -87,15 +87,15 @@ export class Chunk {
   start: number;
   /** Past the last byte of the window. */
   end: number;
-  /** What the memory is, of the bits above; 0 for memory that nobody wants back. */
+  /** The kind of memory, of the bits above; 0 for memory that nobody needs back. */
   flags: number;
-  /** Who wants it back; not null exactly when `COUNTED`. */
+  /** The owner that needs it back; null unless `COUNTED`. */
   source: Source | Loan | null;
   /** The chunk behind this one. */
   next: Chunk | null = null;
-  /** The memory four bytes at a time, from its first byte on; made by the first search that wants it. */
+  /** The memory as four-byte words, from its first byte on. The first search that needs it makes it. */
   words: Int32Array | null = null;
-  /** The memory's buffer, once asked for: that is a call into the runtime on V8. */
+  /** The memory's buffer after the first use. Reading it is a call into the JavaScript engine on V8. */
   buffer: ArrayBufferLike | null = null;
 
   constructor(data: Uint8Array, start: number, end: number, flags: number, source: Source | Loan | null) {
@@ -107,24 +107,24 @@ export class Chunk {
   }
 }
 
-/** Whether the memory of a chunk is there: a user may have transferred it to a worker, for instance, or made it smaller. */
+/** Whether the memory of a chunk is there. The program may have transferred it to a worker, or made it smaller. */
 export function isThere(chunk: Chunk): boolean {
   return chunk.end <= chunk.data.length;
 }
 
-/** Throws unless the memory of a chunk is there. Whoever reads it asks first: JavaScript would read nothing, without a word. */
+/** Throws unless the memory of a chunk is there. Call it before reading: JavaScript would silently read nothing. */
 export function checkThere(chunk: Chunk): void {
   if (chunk.end > chunk.data.length) throw lost();
 }
 
-/** The error of memory that is gone. */
+/** The error for memory that is gone. */
 export function lost(): EventError {
   return stateError("use the bytes of a buffer", "their memory was transferred or made smaller", DETACHED);
 }
 
-/** Memory that someone wants to hear of when its last user is done. */
+/** Memory whose owner is told when its last user is done. */
 export class Source {
-  /** How many chunks and handles use it. */
+  /** The number of chunks and handles that use it. */
   users = 1;
   /** The source released after this one; see {@linkcode runReleases}. */
   next: Source | null = null;
@@ -142,7 +142,7 @@ export class Source {
   }
 }
 
-/** The bytes of `chunk` from `start` to `end`, in memory that stays as it is, to hand out. */
+/** The bytes of `chunk` from `start` to `end` to hand out, in memory that never changes. */
 export function handOut(chunk: Chunk, start: number, end: number): Uint8Array {
   expose(chunk);
   checkThere(chunk);
@@ -153,14 +153,14 @@ export function handOut(chunk: Chunk, start: number, end: number): Uint8Array {
 }
 
 /**
- * The memory of `chunk` is shown to somebody who may keep a view of it, and then must not change any more. Every way out
- * of the core calls this, or copies.
+ * The memory of `chunk` is shown to code that may keep a view of it, so it must not change any more. Every path out of
+ * the core calls this, or copies.
  */
 export function expose(chunk: Chunk): void {
   if ((chunk.flags & HOSTS) !== 0) (chunk.source as Loan).seen = true;
 }
 
-/** The same bytes lie elsewhere now. */
+/** The same bytes are in other memory now. */
 export function replaceMemory(chunk: Chunk, data: Uint8Array, start: number, end: number): void {
   chunk.data = data;
   chunk.start = start;
@@ -199,7 +199,7 @@ export function releasesWait(): boolean {
   return firstReleased !== null;
 }
 
-/** Tells the owners of what was released. All are told, even if one throws; the first error is thrown then. */
+/** Tells the owners of released memory. All are told, even if one throws; then the first error is thrown. */
 export function runReleases(): void {
   let failed = false;
   let failure: unknown;

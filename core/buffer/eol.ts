@@ -1,6 +1,6 @@
 /**
- * Where lines end: one scan for all styles, over any number of chunks, and the note of how far a scan that found
- * nothing has come, so that a line is looked at once however many pieces it comes in.
+ * Finds line ends: one scan for all styles, over any number of chunks. A scan that finds nothing notes how far it has
+ * come, so a line that arrives in pieces is scanned once.
  */
 
 import type { EolStyle } from "../checks.ts";
@@ -17,22 +17,22 @@ import {
 const CR = 13;
 const LF = 10;
 
-/** Less than this is looked at again rather than noted: most buffers then never need a memo. */
+/** A shorter scan is repeated, not noted. So most buffers never need a memo. */
 const MEMO_BYTES = 256;
 
 /** How far a scan for `key` got. */
 export interface ScanMemo {
-  /** What was looked for: an end-of-line style, or the bytes. */
+  /** What the scan looks for: an end-of-line style, or bytes. */
   key: number | Uint8Array;
-  /** How many bytes at the front are known to hold none of it; 0 when nothing is known. */
+  /** How many bytes at the front do not contain it; 0 if nothing is known. */
   pos: number;
-  /** Where the scan goes on. Null exactly when `pos` is 0. */
+  /** The chunk where the scan goes on; null exactly if `pos` is 0. */
   chunk: Chunk | null;
-  /** Where in the memory of that chunk. */
+  /** The place in the memory of that chunk. */
   at: number;
 }
 
-/** What the last scan found or how far it came. One object for all scans: it is read before anything else runs. */
+/** The result of the last scan. There is one object for all scans, because it is read before anything else runs. */
 export const scan: { eolLength: number; pos: number; chunk: Chunk | null; at: number } = {
   eolLength: 0,
   pos: 0,
@@ -81,15 +81,15 @@ export function isSimple(eol: EolStyle): boolean {
   }
 }
 
-// The hosts' own search for a byte is either fast however far away the byte is (Bun) or has a cost of a short line for
-// each call (V8, which also looks at one byte at a time). So what is near is found here, four bytes at a time, and the
-// rest is left to the host. Measured for 64-byte lines: 22 to 28 ns in place of 55 to 65 on V8, the same on Bun.
+// The runtimes' own search for a byte is either always fast (Bun), or costs as much as a short line for each call (V8,
+// which also reads one byte at a time). So near bytes are found here, four at a time, and the runtime searches the rest.
+// Measured for 64-byte lines: 22 to 28 ns in place of 55 to 65 on V8, the same on Bun.
 
-/** How far from where it begins a search is near. */
+/** How many bytes count as near. */
 const NEAR_BYTES = 256;
-/** Where a plain loop is no slower than the call of the host's search. */
+/** Up to this size a plain loop is not slower than the runtime's search. */
 const SHORT_BYTES = 80;
-/** Windows under this size are not worth a second view of their memory. */
+/** Shorter windows are not worth a second view of their memory. */
 const WORDS_BYTES = 512;
 
 /** Finds `byte` in the memory of `chunk` between `from` and `to`; −1 when it is not there. */
@@ -98,10 +98,10 @@ export function findByte(chunk: Chunk, byte: number, from: number, to: number): 
   return findWith(chunk.data, chunk.words ?? wordsOf(chunk, to - from), byte, from, to);
 }
 
-/** Of memory that is too little, or does not begin at a whole word. */
+/** For memory that is too short, or does not begin at a whole word. */
 const NO_WORDS: Int32Array = /* @__PURE__ */ new Int32Array(0);
 
-/** The memory of `chunk` by words, for a search through `n` bytes of it. */
+/** The memory of `chunk` as words, for a search through `n` bytes of it. */
 export function wordsOf(chunk: Chunk, n: number): Int32Array {
   if (chunk.words !== null) return chunk.words;
   // It may still grow.
@@ -125,12 +125,12 @@ export function findWith(data: Uint8Array, words: Int32Array, byte: number, from
   const end = near >> 2;
   let w = i >> 2;
   while (w < end) {
-    // Where the byte stands there is a zero now, and only a zero byte borrows from the bit above it.
+    // The byte that was searched for is a zero now, and only a zero byte borrows from the bit above it.
     const word = words[w] as number ^ pattern;
     if (((word - 0x01010101) & ~word & 0x80808080) !== 0) break;
     w++;
   }
-  // The word that has it, or what is behind the last whole one.
+  // The word that contains it, or the bytes behind the last whole word.
   i = w << 2;
   while (i < near) {
     if (data[i] === byte) return i;
@@ -142,7 +142,7 @@ export function findWith(data: Uint8Array, words: Int32Array, byte: number, from
 function findFar(data: Uint8Array, byte: number, from: number, to: number): number {
   if (to - from > SHORT_BYTES) {
     if (to === data.length) return data.indexOf(byte, from);
-    // The host's search has no end: what is beyond the window must not be paid for.
+    // The runtime's search has no end position, so give it only the window.
     const hit = new Uint8Array(data.buffer, data.byteOffset + from, to - from).indexOf(byte);
     return hit < 0 ? -1 : from + hit;
   }
@@ -154,8 +154,8 @@ function findFar(data: Uint8Array, byte: number, from: number, to: number): numb
  * Finds the end of the first line from `at` in `chunk` on, which is `pos` bytes from the front. Bytes before `at` do
  * not count, not even a CR.
  *
- * @returns How far from the front the terminator begins, and its length in `scan.eolLength`; −1 when there is none, and
- * in `scan` where to go on when more bytes have come
+ * @returns The distance of the terminator from the front, with its length in `scan.eolLength`; −1 if there is none,
+ * with the place to go on in `scan`
  */
 export function scanEol(chunk: Chunk, at: number, pos: number, eol: EolStyle): number {
   if (eol === EVBUFFER_EOL_ANY) return scanAny(chunk, at, pos);
@@ -178,7 +178,7 @@ export function scanEol(chunk: Chunk, at: number, pos: number, eol: EolStyle): n
     if (end > start) before = data[end - 1] as number;
     pos += end - start;
     if (here.next === null) {
-      // A CR at the very end may be half of a terminator: it is looked at again.
+      // A CR at the very end may be half of a terminator, so it is scanned again.
       const half = cr && before === CR ? 1 : 0;
       scan.pos = pos - half;
       scan.chunk = here;
@@ -226,7 +226,7 @@ function runLength(chunk: Chunk, at: number): number {
   return n;
 }
 
-/** {@linkcode scanEol} from the front of `chain`, which is not empty, or from where the last such scan ended. */
+/** {@linkcode scanEol} from the front of `chain`, which is not empty, or from the end of the last such scan. */
 export function scanFront(chain: Chain, eol: EolStyle): number {
   const memo = chain.memo;
   let pos: number;
@@ -245,7 +245,7 @@ export function hasMemo(chain: Chain): boolean {
   return chain.memo !== null && chain.memo.pos > 0;
 }
 
-/** Notes that the first `pos` bytes hold no `key`, and that a scan goes on at `at` in `chunk`. */
+/** Notes that the first `pos` bytes do not contain `key`, and that a scan goes on at `at` in `chunk`. */
 export function note(chain: Chain, key: number | Uint8Array, pos: number, chunk: Chunk, at: number): void {
   const memo = chain.memo;
   if (memo !== null) {

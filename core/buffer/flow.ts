@@ -1,6 +1,6 @@
 /**
- * What the rest of the core does with a buffer's bytes: what a host brings and takes. Nothing here asks whether an end
- * is frozen: that is the user's word, and the owner of a buffer froze it against the user.
+ * The operations of the rest of the core on a buffer's bytes: those that an adapter brings and takes. Nothing here
+ * checks whether an end is frozen, because the owner of a buffer freezes it only for the program.
  */
 
 import {
@@ -34,16 +34,18 @@ import {
 import { part, view } from "../bytes.ts";
 import type { Loan } from "../loan.ts";
 
-/** A host chunk under this size is copied when bytes wait already: chunks must not outweigh their bytes. */
+/**
+ * An adapter's chunk below this size is copied if bytes wait already, because a chunk object costs more than its bytes.
+ */
 const TINY_BYTES = 256;
-/** The tail that tiny chunks are gathered in grows to this by copying. */
+/** The size up to which the last chunk grows by copying tiny chunks. */
 const GATHER_BYTES = 512;
-/** Chunks under this size are gathered into one before they are written. */
+/** Chunks below this size are gathered into one before they are written. */
 const SMALL_BYTES = 4096;
-/** The most that is gathered into one write. */
+/** The largest size of one gathered write. */
 const WRITE_BYTES = 64 * 1024;
 
-/** Appends a host's chunk, which the core owns from here on, or has on loan. */
+/** Appends an adapter's chunk. The core owns it from here on, or has it on loan. */
 export function feedChain(chain: Chain, bytes: Uint8Array, loan: Loan | null): void {
   const n = bytes.length;
   if (n === 0 || (chain.state & FREED) !== 0) {
@@ -59,7 +61,7 @@ export function feedChain(chain: Chain, bytes: Uint8Array, loan: Loan | null): v
   changed(chain, origSize, n, 0);
 }
 
-/** Adds few bytes behind others, so that a peer that sends byte by byte does not cost a chunk a byte. */
+/** Adds few bytes behind others, so that a peer that sends byte by byte does not cost a chunk for each byte. */
 function gather(chain: Chain, last: Chunk, bytes: Uint8Array): void {
   const n = bytes.length;
   const size = last.end - last.start;
@@ -76,7 +78,7 @@ function gather(chain: Chain, last: Chunk, bytes: Uint8Array): void {
   chain.length += n;
 }
 
-/** Moves up to `maxBytes` bytes from `source` to `destination`; gives how many. */
+/** Moves up to `maxBytes` bytes from `source` to `destination`. Returns their number. */
 export function moveChain(source: Chain, destination: Chain, maxBytes: number): number {
   const n = Math.min(maxBytes, source.length);
   if (n <= 0 || source === destination || (destination.state & FREED) !== 0) return 0;
@@ -106,12 +108,12 @@ export function takeChain(chain: Chain, n: number, before: number, after: number
   return bytes;
 }
 
-/** What is copied at most. */
+/** The largest number of bytes that is copied. */
 const UNPIN_BYTES = 128 * 1024;
 
 /**
- * A transport takes no more for now, or a slow reader is to get more: few bytes that are left of a large piece of memory
- * get memory of their own, so that they don't keep the whole of it. A host's chunk may have half a megabyte.
+ * Called when a transport takes no more for now, or before a slow reader gets more. If few bytes of a large piece of
+ * memory are left, they are copied, so that they do not keep all of it. An adapter's chunk may have half a megabyte.
  */
 export function unpinChain(chain: Chain): void {
   const n = chain.length;
@@ -136,7 +138,7 @@ export function isFrontThere(chain: Chain, n: number): boolean {
 const NONE: Uint8Array = /* @__PURE__ */ new Uint8Array(0);
 
 /**
- * The bytes for one write: at most `maxBytes`, in memory that stays as it is after they were consumed, unless it is on
+ * The bytes for one write: at most `maxBytes`. Their memory does not change after they were consumed, unless it is on
  * {@linkcode loanOf | loan}.
  */
 export function firstExtentOf(chain: Chain, maxBytes: number): Uint8Array {
@@ -146,7 +148,7 @@ export function firstExtentOf(chain: Chain, maxBytes: number): Uint8Array {
   return ownedExtent(chain, chain.first as Chunk, maxBytes);
 }
 
-/** The loan that the first chunk lies in, or null. */
+/** The loan of the first chunk, or null. */
 export function loanOf(chain: Chain): Loan | null {
   const first = chain.first;
   return first === null || (first.flags & HOSTS) === 0 ? null : first.source as Loan;
@@ -168,7 +170,10 @@ export function extentsOf(chain: Chain, maxBytes: number, maxVecs: number): Uint
   return vecs;
 }
 
-/** Makes one chunk of the small ones at the front. Those that somebody is told of are left alone: copying would release them. */
+/**
+ * Gathers the small chunks at the front into one. Chunks with a release callback are left alone, because copying would
+ * release them.
+ */
 function gatherFront(chain: Chain, first: Chunk): void {
   let n = 0;
   let chunks = 0;
@@ -181,7 +186,7 @@ function gatherFront(chain: Chain, first: Chunk): void {
   if (chunks > 1) linearize(chain, n);
 }
 
-/** The front of a chunk, in memory that nobody writes to: what was lent is copied, and then is not lent any more. */
+/** The front of a chunk, in memory that nobody writes to. Lent memory is copied, and is then not lent any more. */
 function ownedExtent(chain: Chain, chunk: Chunk, maxBytes: number): Uint8Array {
   checkThere(chunk);
   // No more than a write's worth is copied at once, and none of it twice, however little the transport takes.
@@ -189,7 +194,7 @@ function ownedExtent(chain: Chain, chunk: Chunk, maxBytes: number): Uint8Array {
   return part(chunk.data, chunk.start, Math.min(chunk.end, chunk.start + maxBytes));
 }
 
-/** Puts a copy in the place of the first `n` bytes of a lent chunk. The owner is still told when they are consumed. */
+/** Replaces the first `n` bytes of a lent chunk by a copy. The owner is still told when they are consumed. */
 function copyLent(chain: Chain, chunk: Chunk, n: number): void {
   const { data, start, end } = chunk;
   const middle = start + n;

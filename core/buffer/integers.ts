@@ -9,12 +9,12 @@ import { appendCopy, type Chain, changed, dropFront } from "./chain.ts";
 const eight = /* @__PURE__ */ new ArrayBuffer(8);
 const memory: Uint8Array = /* @__PURE__ */ new Uint8Array(eight);
 
-/** The number taken last, or to be added next. Written and read with nothing in between. */
+/** The number that was taken last, or is added next. Nothing runs between writing and reading it. */
 export const scratch: DataView = /* @__PURE__ */ new DataView(eight);
 
 const windows: Uint8Array[] = /* @__PURE__ */ Array.from({ length: 9 }, (_, n) => memory.subarray(0, n));
 
-/** Takes `n` bytes, at most 8, into the scratch memory; false, and nothing is taken, when there are fewer. */
+/** Takes `n` bytes, at most 8, into the scratch memory. If there are fewer, it takes nothing and returns false. */
 export function takeNumber(chain: Chain, n: number): boolean {
   const origSize = chain.length;
   if (origSize < n) return false;
@@ -46,7 +46,7 @@ export function putNumber(chain: Chain, n: number): void {
   changed(chain, origSize, n, 0);
 }
 
-/** Gives `value` if it is a whole number that fits. */
+/** Returns `value` if it is an integer that fits. */
 export function checkInteger(value: number, least: number, most: number): number {
   if (typeof value !== "number") {
     throw new TypeError(`Cannot add an integer: it must be a number: received ${show(value)}`);
@@ -57,7 +57,7 @@ export function checkInteger(value: number, least: number, most: number): number
   return value;
 }
 
-/** Gives `value` if it is a bigint that fits. */
+/** Returns `value` if it is a bigint that fits. */
 export function checkBigInteger(value: bigint, least: bigint, most: bigint): bigint {
   if (typeof value !== "bigint") {
     throw new TypeError(`Cannot add an integer: it must be a bigint: received ${show(value)}`);
@@ -68,7 +68,7 @@ export function checkBigInteger(value: bigint, least: bigint, most: bigint): big
   return value;
 }
 
-/** Gives `value` if it is a number. */
+/** Returns `value` if it is a number. */
 export function checkFloat(value: number): number {
   if (typeof value !== "number") {
     throw new TypeError(`Cannot add a number: it must be a number: received ${show(value)}`);

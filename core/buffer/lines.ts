@@ -1,6 +1,4 @@
-/**
- * Taking lines off the front: `readln`, a view per line, and `eachLine`, no view at all.
- */
+/** Takes lines from the front: `readln` with a view for each line, and `eachLine` without views. */
 
 import { checkEol, type EolStyle, stateError } from "../checks.ts";
 import { checkThere, type Chunk, dropUser, expose, handOut, LENT } from "./chunk.ts";
@@ -10,10 +8,10 @@ import { findByte, findWith, hasMemo, isSimple, lastByteOf, scan, scanFront, tak
 
 const CR = 13;
 
-/** Called with each line: its bytes are `bytes` from `start` up to `end`. `false` ends the run. */
+/** The callback for a line: its bytes are `bytes` from `start` up to `end`. Returning `false` ends the run. */
 export type LineCallback = (bytes: Uint8Array, start: number, end: number) => void | boolean;
 
-/** Takes the first line; null when there is no whole one. */
+/** Takes the first line; null if there is no whole one. */
 export function readLine(chain: Chain, style: number, maxBytes: number): Uint8Array | null {
   const chunk = chain.first;
   if (chunk === null) {
@@ -22,7 +20,7 @@ export function readLine(chain: Chain, style: number, maxBytes: number): Uint8Ar
   }
   // Checked below, where it matters: another number is not simple.
   const eol = style as EolStyle;
-  // The common case: a line that lies in the first chunk, in memory that stays as it is.
+  // The common case: a line in the first chunk, in memory that does not change.
   if (isSimple(eol) && (chunk.flags & LENT) === 0 && !hasMemo(chain)) {
     const { data, start } = chunk;
     const hit = findByte(chunk, lastByteOf(eol), start, chunk.end);
@@ -31,7 +29,7 @@ export function readLine(chain: Chain, style: number, maxBytes: number): Uint8Ar
       if (end - start > maxBytes) throw tooLong(chain, maxBytes, end - start);
       const line = handOut(chunk, start, end);
       if (chain.side === null && hit + 1 < chunk.end) {
-        // As below, for one who only takes line after line: nothing is released, and no callback told.
+        // As below, for a program that only takes lines: nothing is released, and there is not a callback.
         chunk.start = hit + 1;
         chain.length -= hit + 1 - start;
         chain.version = (chain.version + 1) | 0;
@@ -55,7 +53,7 @@ export function readLine(chain: Chain, style: number, maxBytes: number): Uint8Ar
   return line;
 }
 
-/** Drops a line, then its terminator: two notifications, as in C, where there is someone to be notified (B12). */
+/** Drops a line, then its terminator: two notifications if there are callbacks, as in C (B12). */
 function dropLine(chain: Chain, length: number, eolLength: number): void {
   const origSize = chain.length;
   if (length === 0 || !hasCallbacks(chain)) {
@@ -67,7 +65,7 @@ function dropLine(chain: Chain, length: number, eolLength: number): void {
   const front = chain.first as Chunk;
   const at = front.start;
   changed(chain, origSize, 0, length);
-  // A callback may have taken the terminator with what it took: then there is nothing left to drop.
+  // A callback may have taken the terminator. Then nothing is left to drop.
   if (chain.first !== front || front.start !== at) return;
   const size = chain.length;
   dropFront(chain, eolLength);
@@ -79,12 +77,12 @@ function tooLong(chain: Chain, maxBytes: number, length: number): Error {
   return blame(chain, stateError("read a line", why, "EV_LINE_TOO_LONG"));
 }
 
-/** Calls `fn` with each whole line and drops it; gives their number. One notification for the whole run. */
+/** Calls `fn` with each whole line and drops it. Returns the number of lines. One notification for the whole run. */
 export function eachLine(chain: Chain, style: number, fn: LineCallback, maxBytes: number): number {
   const eol = checkEol("read lines", style);
   const run = { lines: 0, deleted: 0 };
   try {
-    // `fn` may do what it likes to the buffer, so each step looks anew at what there is.
+    // `fn` may change the buffer in any way, so each step looks at it anew.
     for (;;) {
       if (isSimple(eol) && !hasMemo(chain) && chain.first !== null) {
         if (!linesOfChunk(chain, chain.first, eol, fn, maxBytes, run)) break;
@@ -99,9 +97,9 @@ export function eachLine(chain: Chain, style: number, fn: LineCallback, maxBytes
 }
 
 /**
- * The lines that lie in the first chunk.
+ * Handles the lines in the first chunk.
  *
- * @returns False when `fn` ended the run, true when the rest must be looked at anew
+ * @returns False if `fn` ended the run, true if the rest must be looked at anew
  */
 function linesOfChunk(
   chain: Chain,
@@ -126,7 +124,7 @@ function linesOfChunk(
     const end = cr && hit > start && data[hit - 1] === CR ? hit - 1 : hit;
     if (end - start > maxBytes) throw tooLong(chain, maxBytes, end - start);
     const next = hit + 1;
-    // The line is gone before `fn` sees it, so that `fn` may use the buffer.
+    // The line has left the buffer before `fn` gets it, so `fn` may use the buffer.
     const version = chain.version = (chain.version + 1) | 0;
     run.lines++;
     run.deleted += next - start;
@@ -140,7 +138,7 @@ function linesOfChunk(
   return true;
 }
 
-/** The first line, wherever it lies. */
+/** Handles the first line, wherever it is. */
 function oneLine(
   chain: Chain,
   chunk: Chunk,
@@ -168,7 +166,7 @@ function oneLine(
   return showLine(chain, length + eolLength, source, fn, data, start, start + length);
 }
 
-/** Drops `n` bytes, then shows a line in memory that isn't given back before `fn` has returned. */
+/** Drops `n` bytes, then shows a line in memory that is not given back before `fn` has returned. */
 function showLine(
   chain: Chain,
   n: number,

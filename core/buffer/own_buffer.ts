@@ -1,10 +1,10 @@
-/** A buffer of the core's own that takes memory of the user's, with release callbacks. */
+/** A buffer of the core that may have memory of the program, with release callbacks. */
 
 import type { Runtime } from "../runtime.ts";
 import type { BufferOwner } from "./chain.ts";
 import { chainOf, EvBuffer } from "./evbuffer.ts";
 
-/** Release callbacks run inside a callback of the host, where nobody could catch what one throws. */
+/** Release callbacks run inside a callback of the runtime, where nobody could catch an exception. */
 class Reporter implements BufferOwner {
   readonly #runtime: Runtime;
 
@@ -26,7 +26,7 @@ class Reporter implements BufferOwner {
   }
 }
 
-/** Makes an empty buffer. What a release callback of its bytes throws is reported to the host. */
+/** Makes an empty buffer. If a release callback of its bytes throws, the runtime reports the error. */
 export function ownBuffer(runtime: Runtime): EvBuffer {
   const buffer = new EvBuffer();
   chainOf(buffer).owner = new Reporter(runtime);

@@ -18,10 +18,13 @@ export interface EvBufferPtr {
   add(n: number): boolean;
 }
 
-/** Where a position is in the chain. One object for all look-ups: it is read before anything else runs. */
+/**
+ * The place of a position in the chain. There is one object for all look-ups, because it is read before anything else
+ * runs.
+ */
 export const cursor: { pos: number; chunk: Chunk | null; at: number } = { pos: 0, chunk: null, at: 0 };
 
-/** What `EvBuffer` gives out as {@linkcode EvBufferPtr}. */
+/** The class behind {@linkcode EvBufferPtr}. */
 export class Position implements EvBufferPtr {
   readonly #chain: Chain;
   readonly #version: number;
@@ -61,7 +64,7 @@ export class Position implements EvBufferPtr {
     return true;
   }
 
-  /** Puts the cursor where this is. */
+  /** Sets the cursor to this position. */
   #look(): void {
     if (this.#layout !== this.#chain.layout) {
       locate(this.#chain, this.#pos);
@@ -75,7 +78,7 @@ export class Position implements EvBufferPtr {
     cursor.at = this.#at;
   }
 
-  /** Puts the cursor where `ptr`, a position in `chain`, is. */
+  /** Sets the cursor to `ptr`, a position in `chain`. */
   static resolve(verb: string, chain: Chain, ptr: EvBufferPtr): void {
     if (typeof ptr !== "object" || ptr === null || !(#chain in ptr)) {
       throw new TypeError(`Cannot ${verb}: the position must be one that the buffer gave: received ${show(ptr)}`);
@@ -91,7 +94,7 @@ function stale(verb: string): RangeError {
   return new RangeError(`Cannot ${verb}: the position is stale: the buffer has changed since it was taken`);
 }
 
-/** Puts the cursor `pos` bytes from the front of `chain`, 0 to its length. */
+/** Sets the cursor to `pos` bytes from the front of `chain`, 0 to its length. */
 export function locate(chain: Chain, pos: number): void {
   cursor.pos = 0;
   cursor.chunk = chain.first;
@@ -99,7 +102,7 @@ export function locate(chain: Chain, pos: number): void {
   walk(pos);
 }
 
-/** Moves the cursor on by `n` bytes, which there are. */
+/** Moves the cursor by `n` bytes. There must be so many. */
 export function walk(n: number): void {
   let left = n;
   cursor.pos += n;

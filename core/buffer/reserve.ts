@@ -1,24 +1,24 @@
 /**
- * Room to write in place: `expand`, `reserveSpace`, `commitSpace`. What is reserved is the buffer's alone, so a late
- * write into a reservation that was given up can hurt nobody else.
+ * Space to write in place: `expand`, `reserveSpace`, `commitSpace`. Reserved space belongs to one buffer only, so a
+ * late write into it harms no other buffer.
  */
 
 import { stateError } from "../checks.ts";
 import { Chunk, Slab } from "./chunk.ts";
 import { type Chain, changed, linkBack, sideOf } from "./chain.ts";
 
-/** The least that is set aside at once. */
+/** The least size of an allocation. */
 const LEAST_BYTES = 1024;
 
-/** The most that can be set aside in one piece: an array of so many bytes is to be had on every host. */
+/** The largest allocation. Every runtime can make an array of this size. */
 const MOST_BYTES = 2 ** 31 - 1;
 
-/** Throws when `n` bytes are more than can be had in one piece. Nothing is set aside before. */
+/** Throws if `n` bytes are too many for one piece. Nothing is allocated before. */
 export function checkRoom(verb: string, n: number): void {
   if (n > MOST_BYTES) throw new RangeError(`Cannot ${verb}: the count must be at most ${MOST_BYTES}: received ${n}`);
 }
 
-/** Memory of `n` bytes, if the host has them. */
+/** Allocates `n` bytes, if the runtime has them. */
 function slabOf(n: number): Slab {
   try {
     return new Slab(Math.max(n, LEAST_BYTES));
@@ -27,15 +27,15 @@ function slabOf(n: number): Slab {
   }
 }
 
-/** What was reserved, until it is committed or something is added behind the buffer's bytes. */
+/** The reserved space, until it is committed or bytes are added. */
 export interface Reservation {
-  /** The views that were given out, in order. */
+  /** The views that were returned, in order. */
   readonly extents: readonly Uint8Array[];
-  /** The memory behind each. */
+  /** The memory of each. */
   readonly slabs: readonly Slab[];
 }
 
-/** Makes sure that the next `n` bytes added lie in one piece. */
+/** Makes the next `n` bytes that are added contiguous. */
 export function expandSpare(chain: Chain, n: number): Slab {
   const side = sideOf(chain);
   if (side.spare === null || side.spare.room < n) {
@@ -68,7 +68,7 @@ function extendInto(chain: Chain, spare: Slab, n: number): void {
   if (spare.room <= 0 && chain.side !== null && chain.side.spare === spare) chain.side.spare = null;
 }
 
-/** Gives writable room of at least `n` bytes in at most `maxVecs` pieces. */
+/** Returns writable space of at least `n` bytes in at most `maxVecs` pieces. */
 export function reserve(chain: Chain, n: number, maxVecs: number): Uint8Array[] {
   const side = sideOf(chain);
   if (n === 0 && maxVecs > 1) {
@@ -87,7 +87,7 @@ export function reserve(chain: Chain, n: number, maxVecs: number): Uint8Array[] 
   return extents.slice();
 }
 
-/** Adds what was written into the front of each reserved piece. */
+/** Adds the bytes that were written into the front of each reserved piece. */
 export function commit(chain: Chain, vecs: readonly Uint8Array[]): void {
   if (vecs.length === 0) return;
   const side = sideOf(chain);

@@ -7,14 +7,14 @@ import type { Chain } from "./chain.ts";
 import { note } from "./eol.ts";
 import { cursor, locate, walk } from "./position.ts";
 
-/** Where the last search found something, beside the position that it returned. */
+/** The place in the chain that the last search has found. */
 export const hit: { chunk: Chunk | null; at: number } = { chunk: null, at: 0 };
 
 /**
  * Finds `needle`, which is not empty, from `at` in `chunk` on, which is `pos` bytes from the front. The match must end
  * `limit` bytes from the front or sooner.
  *
- * @returns How far from the front it begins, and where in the chain in `hit`; −1 when there is none
+ * @returns Its distance from the front, with the place in the chain in `hit`; −1 if there is none
  */
 export function searchChain(chunk: Chunk | null, at: number, pos: number, needle: Uint8Array, limit: number): number {
   const m = needle.length;
@@ -38,9 +38,9 @@ export function searchChain(chunk: Chunk | null, at: number, pos: number, needle
 }
 
 /**
- * Finds `needle` from the front of `chain`, or from where the last such search for this very array ended.
+ * Finds `needle` from the front of `chain`, or from the end of the last such search for this very array.
  *
- * @returns How far from the front it begins; −1 when it is not there, and then the search need not be repeated
+ * @returns Its distance from the front; −1 if it is not there, and then the search is not repeated
  */
 export function searchFront(chain: Chain, needle: Uint8Array): number {
   const memo = chain.memo;
@@ -67,7 +67,7 @@ function report(chunk: Chunk, at: number, pos: number): number {
   return pos;
 }
 
-/** Whether `needle` stands at `at` in `chunk`, wherever it ends. */
+/** Whether `needle` is at `at` in `chunk`, also if it ends in another chunk. */
 function matches(chunk: Chunk, at: number, needle: Uint8Array): boolean {
   let here: Chunk | null = chunk;
   let i = at;
@@ -88,12 +88,12 @@ function matches(chunk: Chunk, at: number, needle: Uint8Array): boolean {
 // long as that byte is rare; skipping (Horspool) looks at one byte in a needle's length, whatever the bytes are. So the
 // first is tried with the needle's rarest byte, and given up when it stops too often.
 
-/** How the present search goes about it. */
+/** The method of the present search. */
 const plan = { anchor: 0, skipping: false, stops: 0, looked: 0 };
-/** How far to go on at each byte, when skipping. */
+/** The step for each byte, when skipping. */
 const skips = /* @__PURE__ */ new Int32Array(256);
 
-/** From this size on it is worth while to look for the rarest byte. */
+/** From this size on it pays to look for the rarest byte. */
 const SAMPLE_BYTES = 512;
 /** Stopping more often than once in so many bytes costs more than skipping. */
 const BYTES_PER_STOP = 192;
@@ -134,7 +134,7 @@ function findWhole(data: Uint8Array, needle: Uint8Array, from: number, to: numbe
   const anchor = plan.anchor;
   const byte = needle[anchor] as number;
   const last = to - m;
-  // The host's search has no end of its own: without one it would look at what is beyond the window.
+  // The runtime's search has no end of its own: without one it would look at what is beyond the window.
   const bytes = to === data.length ? data : data.subarray(0, to);
   for (let start = from; start <= last;) {
     const at = bytes.indexOf(byte, start + anchor) - anchor;

@@ -1,6 +1,6 @@
 /**
- * Text to bytes and back. The one place of the core that names the encoders, which every host has and no language
- * standard declares.
+ * Text to bytes and back. This is the only place of the core that names the encoders. Every runtime has them, but no
+ * language standard declares them.
  */
 
 import { checkBytes, isBytes, show } from "../checks.ts";
@@ -17,7 +17,7 @@ const encoder = /* @__PURE__ */ new TextEncoder();
 // A byte order mark is a character like any other here: bytes that were added come back.
 const decoder = /* @__PURE__ */ new TextDecoder("utf-8", { ignoreBOM: true });
 
-/** Below this a loop in the language is faster than a call of the host's encoder, on all three. */
+/** Below this length a loop in JavaScript is faster than the runtime's encoder, on all three. */
 const SHORT = 24;
 
 /** Encodes `text` into fresh memory. */
@@ -26,7 +26,7 @@ export function encodeUtf8(text: string): Uint8Array {
 }
 
 /**
- * Gives the bytes of data that a user has given: text means UTF-8.
+ * Returns the bytes of data from the program; a string is encoded as UTF-8.
  *
  * @throws {TypeError} When it is neither a `Uint8Array` nor a string, or its memory was transferred away
  */
@@ -34,13 +34,13 @@ export function toBytes(verb: string, what: string, data: Uint8Array | string): 
   return typeof data === "string" ? encodeUtf8(data) : checkData(verb, what, data);
 }
 
-/** As {@linkcode toBytes}, of what is not text. */
+/** As {@linkcode toBytes}, for data that is not a string. */
 export function checkData(verb: string, what: string, data: Uint8Array): Uint8Array {
   if (isBytes(data)) return data.length === 0 ? checkBytes(verb, what, data) : data;
   throw new TypeError(`Cannot ${verb}: ${what} must be a Uint8Array or a string: received ${show(data)}`);
 }
 
-/** How many bytes `text` takes; a lone surrogate becomes U+FFFD, which takes three. */
+/** The number of bytes of `text`; a lone surrogate becomes U+FFFD, which has three. */
 export function utf8Length(text: string): number {
   let bytes = text.length;
   for (let i = 0; i < text.length; i++) {
@@ -55,7 +55,7 @@ export function utf8Length(text: string): number {
   return bytes;
 }
 
-/** Decodes `bytes`; what is not UTF-8 becomes U+FFFD. */
+/** Decodes `bytes`. Bytes that are not UTF-8 become U+FFFD. */
 export function decodeUtf8(bytes: Uint8Array): string {
   return decoder.decode(bytes);
 }
@@ -63,7 +63,7 @@ export function decodeUtf8(bytes: Uint8Array): string {
 /**
  * Encodes `text` into `memory` from `at` on, where at least three bytes per UTF-16 unit must be free.
  *
- * @returns How many bytes were written
+ * @returns The number of bytes that were written
  */
 export function writeUtf8(text: string, memory: Uint8Array, at: number): number {
   const n = text.length;
