@@ -120,6 +120,7 @@ export {
   type ServeOptions,
   Server,
 } from "./serve/serve.ts";
+export type { KeepAliveOptions } from "./serve/keep_alive.ts";
 export { stopOnSignals, type StopOptions, type Stoppable } from "./serve/stop_on_signals.ts";
 export {
   type BackoffOptions,

@@ -247,6 +247,8 @@ export interface Capabilities {
   readonly localAddress: boolean;
   /** The idle time of `setKeepAlive()` can be chosen. If false, the system's own holds. */
   readonly keepAliveDelay: boolean;
+  /** The interval and the number of the probes of keep-alive can be chosen. If false, the host's own hold. */
+  readonly keepAliveProbes: boolean;
   /**
    * Connections that wait to be accepted can be left with the system. If false, {@linkcode ListenerBinding.pauseAccept} does
    * nothing, and the core holds them.
@@ -434,8 +436,11 @@ export interface TransportBinding {
   reset(): void;
   /** Switches Nagle's algorithm off (true, the state at the beginning) or on (law 12). */
   setNoDelay(on: boolean): void;
-  /** Switches TCP keep-alive on or off (law 12). `delayMs` is the idle time, if `capabilities.keepAliveDelay`. */
-  setKeepAlive(on: boolean, delayMs: number): void;
+  /**
+   * Switches TCP keep-alive on or off (law 12). `delayMs` is the idle time, if `capabilities.keepAliveDelay`; 0 is the host's
+   * own. `intervalMs` and `count` are those of the probes, if `capabilities.keepAliveProbes`; undefined is the host's own.
+   */
+  setKeepAlive(on: boolean, delayMs: number, intervalMs?: number, count?: number): void;
   /** Lets the connection hold the process, as it does at first (law 8). */
   ref(): void;
   /** Lets the process end although the connection is open (law 8). */

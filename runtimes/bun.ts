@@ -56,6 +56,7 @@ class BunRuntime extends HostRuntime {
       backlog: false,
       localAddress: true,
       keepAliveDelay: true,
+      keepAliveProbes: false,
       pauseAccept: false,
       unix: platform !== "win32",
       abstractUnix: platform === "linux",

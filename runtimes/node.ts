@@ -67,6 +67,8 @@ class NodeRuntime extends HostRuntime {
     checkVersion("Node", version, enough, "20.16 or 22.3", "has no process.getBuiltinModule()");
     // Node 20 takes the option and ignores it.
     const sharesPort = isAtLeast(version, "23.1") || (isAtLeast(version, "22.12") && !isAtLeast(version, "23"));
+    // nodejs/node#63825 was given to several lines of versions: the function itself says whether it takes them.
+    const tunesProbes = this.net.Socket.prototype.setKeepAlive.length >= 4;
     this.capabilities = {
       reusePort: platform === "linux" && sharesPort,
       reset: true,
@@ -75,6 +77,7 @@ class NodeRuntime extends HostRuntime {
       backlog: true,
       localAddress: true,
       keepAliveDelay: true,
+      keepAliveProbes: tunesProbes,
       pauseAccept: false,
       unix: platform !== "win32",
       abstractUnix: platform === "linux",
@@ -90,6 +93,7 @@ class NodeRuntime extends HostRuntime {
     this.lacks = {
       reusePort: platform === "linux" ? takes("Node", "22.12 or 23.1", version) : "it takes Linux",
       abstractUnix: "it takes Linux",
+      keepAliveProbes: takes("Node", "24.21 or 26.4", version),
     };
   }
 

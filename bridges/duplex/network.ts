@@ -37,6 +37,7 @@ const CAPABILITIES: Omit<Capabilities, "signals" | "files"> = {
   backlog: false,
   localAddress: false,
   keepAliveDelay: false,
+  keepAliveProbes: false,
   pauseAccept: true,
   unix: false,
   abstractUnix: false,

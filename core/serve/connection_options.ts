@@ -8,6 +8,7 @@ import type { EventBase } from "../api/event_base.ts";
 import type { Names } from "../names.ts";
 import type { Runtime } from "../runtime.ts";
 import { DEFAULT_MAX_LINE_BYTES } from "../views/lines.ts";
+import { type KeepAliveOptions, readKeepAlive } from "./keep_alive.ts";
 import type { ConnectionCallbacks, Protocol } from "./protocol.ts";
 
 /** The line end and the limit of the `line` callback. */
@@ -36,6 +37,15 @@ export interface ConnectionOptions {
    * {null}
    */
   writeTimeoutMs?: number | null | undefined;
+  /**
+   * Whether TCP probes a peer that is silent, so that one that has vanished is noticed: the connection then fails with
+   * `ETIMEDOUT`. With true the system decides when: on Linux after two hours. Not for unix sockets.
+   *
+   * It finds hosts and networks that are gone. A process that hangs still answers; `heartbeat()` finds that.
+   *
+   * @default {false}
+   */
+  keepAlive?: boolean | KeepAliveOptions | undefined;
   /**
    * The time limit of a line or frame, from its first byte to its last, in milliseconds. It holds for the `line`
    * callback and for views, against peers that send a byte a second. After it, `BEV_EVENT_READING | BEV_EVENT_TIMEOUT`
@@ -110,6 +120,7 @@ export const CONNECTION_OPTIONS: Names<ConnectionOptions> = {
   idleTimeoutMs: true,
   readTimeoutMs: true,
   writeTimeoutMs: true,
+  keepAlive: true,
   messageTimeoutMs: true,
   stallTimeoutMs: true,
   handlerTimeoutMs: true,
@@ -162,6 +173,7 @@ export function protocolOf<Ctx>(
     handlerTimeoutMs: checkTimeout(verb, "handlerTimeoutMs", handlerTimeoutMs) || Infinity,
     stallTimeoutMs: checkTimeout(verb, "stallTimeoutMs", stallTimeoutMs) || Infinity,
     messageTimeoutMs: checkTimeout(verb, "messageTimeoutMs", messageTimeoutMs),
+    keepAlive: readKeepAlive(verb, options.keepAlive),
   };
 }
 

@@ -136,6 +136,11 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
     const { root } = this;
     this.#bits |= OPENED;
     root.enable(EV_READ | EV_WRITE);
+    const { keepAlive } = this.#protocol;
+    if (keepAlive !== null) {
+      const { delayMs, intervalMs, count } = keepAlive;
+      root.connection?.binding?.setKeepAlive(true, delayMs, intervalMs, count);
+    }
     this.#protocol.onOpen?.(this as ConnectionOwner<unknown>);
     try {
       this.#watch(this.#protocol.callbacks.open?.(this.bev));

@@ -5,6 +5,7 @@ import type { BufferEventCallbacks } from "../bufferevent/callbacks.ts";
 import type { SocketBufferEvent } from "../api/socket_bufferevent.ts";
 import type { EventError } from "../errors.ts";
 import { checkCallbacks, type Names } from "../names.ts";
+import type { KeepAlive } from "./keep_alive.ts";
 import type { ConnectionOwner } from "./owner.ts";
 import type { LineLimits } from "./connection_options.ts";
 
@@ -94,6 +95,8 @@ export interface Protocol<Ctx> {
   onOpened?(owner: ConnectionOwner<unknown>): void;
   /** Told last of each connection: after `close`, or in the call that has freed it where `close` is not called. */
   onOver?(reason: EventError | undefined): void;
+  /** How TCP probes a silent peer; null for not at all. */
+  readonly keepAlive: KeepAlive | null;
   /** Told of each connection that was freed. */
   onFreed?(owner: ConnectionOwner<unknown>): void;
   /** Told when its `close` callback has run, if there is one. */

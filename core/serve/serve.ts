@@ -26,6 +26,7 @@ import {
 } from "../runtime.ts";
 import { readTlsListen } from "../tls.ts";
 import { CONNECTION_OPTIONS, type ConnectionOptions, protocolOf, setUp } from "./connection_options.ts";
+import { checkTunable } from "./keep_alive.ts";
 import { ConnectionOwner, reportTo } from "./owner.ts";
 import { checkConnectionCallbacks, CONNECTION_CALLBACKS, type ConnectionCallbacks, type Protocol } from "./protocol.ts";
 import { Server } from "./server.ts";
@@ -188,6 +189,7 @@ export async function serve<Ctx = unknown>(
   const shared = protocolOf(verb, options, callbacks);
   const base = baseOf(options);
   // What is out of range is told now, and not at the first connection. Each connection is set as this one.
+  checkTunable(loopOf(base).runtime, shared.keepAlive);
   const model = setUp<Ctx>(verb, base, options, shared.lines);
   model.free();
   if (signal?.aborted === true) {
@@ -371,6 +373,7 @@ export function prepared<Ctx>(
   protocol: Protocol<Ctx>,
 ): Prepared<Ctx> {
   const { idleTimeoutMs = null } = options;
+  checkTunable(loopOf(base).runtime, protocol.keepAlive);
   const bev = setUp<Ctx>(verb, base, options, protocol.lines);
   bev.setIdleTimeout(null);
   return {

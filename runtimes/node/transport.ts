@@ -382,8 +382,8 @@ export class NodeTransport implements TransportBinding {
     if (this.origin.unixPath === undefined) this.socket?.setNoDelay(on);
   }
 
-  setKeepAlive(on: boolean, delayMs: number): void {
-    if (this.origin.unixPath === undefined) this.socket?.setKeepAlive(on, delayMs);
+  setKeepAlive(on: boolean, delayMs: number, intervalMs?: number, count?: number): void {
+    if (this.origin.unixPath === undefined) this.socket?.setKeepAlive(on, delayMs, intervalMs, count);
   }
 
   ref(): void {

@@ -64,6 +64,7 @@ const CAPABILITIES: Readonly<Capabilities> = /* @__PURE__ */ Object.freeze({
   backlog: true,
   localAddress: true,
   keepAliveDelay: true,
+  keepAliveProbes: true,
   pauseAccept: true,
   unix: true,
   abstractUnix: true,

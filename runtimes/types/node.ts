@@ -20,7 +20,7 @@ export interface NodeProcess {
 export interface NodeNet {
   createServer(options: NodeServerOptions): NodeServer;
   connect(options: NodeConnectOptions): NodeSocket;
-  readonly Socket: new (options: NodeSocketOptions) => NodeSocket;
+  readonly Socket: { new (options: NodeSocketOptions): NodeSocket; readonly prototype: NodeSocket };
 }
 
 /** The option `onread`: `net` reads into a buffer of ours. */
@@ -112,7 +112,7 @@ export interface NodeSocket extends NodeEmitter {
   destroy(): this;
   resetAndDestroy(): this;
   setNoDelay(on: boolean): this;
-  setKeepAlive(on: boolean, delayMs: number): this;
+  setKeepAlive(on: boolean, delayMs: number, intervalMs?: number, count?: number): this;
   ref(): this;
   unref(): this;
   readonly _handle?: NodeHandle | null;

@@ -160,6 +160,7 @@ const CALLS: Record<string, (options: object, sim: SimRuntime) => unknown> = {
     near.frames(lengthPrefixed({ prefixBytes: 2 }), options);
     near.free();
   },
+  KeepAliveOptions: (options, sim) => meet(sim, { keepAlive: options }, { keepAlive: options }),
   LengthPrefixOptions: (options) => lengthPrefixed({ ...options, prefixBytes: 4 }),
   LineOptions: (options) => lineCodec(options),
   LineViewOptions: (options, runtime) => {

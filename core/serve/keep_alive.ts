@@ -1,0 +1,91 @@
+/** TCP keep-alive as an option of connections. */
+
+import { show, unsupported } from "../checks.ts";
+import { type Names, readOptions } from "../names.ts";
+import type { Runtime } from "../runtime.ts";
+
+/** When TCP probes a silent peer. Times are rounded up to whole seconds, as systems count them. */
+export interface KeepAliveOptions {
+  /**
+   * How long nothing must have arrived before the first probe, in milliseconds, up to 32,767 s; by default what the system
+   * says, on Linux two hours. Needs {@linkcode Capabilities.keepAliveDelay}.
+   */
+  delayMs?: number | undefined;
+  /**
+   * The time between two probes that are not answered, in milliseconds, up to 32,767 s; by default what the host says. Needs
+   * {@linkcode Capabilities.keepAliveProbes}.
+   */
+  intervalMs?: number | undefined;
+  /**
+   * How many probes must stay without an answer until the connection fails, 1 to 127; by default what the host says. Needs
+   * {@linkcode Capabilities.keepAliveProbes}.
+   */
+  count?: number | undefined;
+}
+
+const KEEP_ALIVE_OPTIONS: Names<KeepAliveOptions> = { delayMs: true, intervalMs: true, count: true };
+
+/** What a transport is told. */
+export interface KeepAlive {
+  /** In milliseconds; 0 for the host's own. */
+  readonly delayMs: number;
+  readonly intervalMs: number | undefined;
+  readonly count: number | undefined;
+}
+
+/** The longest time that Linux takes: `MAX_TCP_KEEPIDLE`. */
+const LONGEST_MS = 32_767_000;
+/** The most probes that Linux takes: `MAX_TCP_KEEPCNT`. */
+const MOST_PROBES = 127;
+
+/**
+ * Reads the option.
+ *
+ * @returns What a transport is to be told, or null
+ * @throws {TypeError} When it, or a part of it, is of the wrong type
+ * @throws {RangeError} When a part is out of range
+ */
+export function readKeepAlive(verb: string, given: boolean | KeepAliveOptions | undefined): KeepAlive | null {
+  if (given === undefined || given === false) return null;
+  if (given === true) return { delayMs: 0, intervalMs: undefined, count: undefined };
+  if (typeof given !== "object" || given === null) {
+    throw new TypeError(`Cannot ${verb}: keepAlive is neither a boolean nor an object: received ${show(given)}`);
+  }
+  const { delayMs, intervalMs, count } = readOptions(verb, given, KEEP_ALIVE_OPTIONS, "keepAlive");
+  if (count !== undefined && !Number.isInteger(checkBetween(verb, "keepAlive.count", count, MOST_PROBES))) {
+    throw new RangeError(`Cannot ${verb}: keepAlive.count is not a whole number: received ${count}`);
+  }
+  return {
+    delayMs: wholeSeconds(verb, "keepAlive.delayMs", delayMs) ?? 0,
+    intervalMs: wholeSeconds(verb, "keepAlive.intervalMs", intervalMs),
+    count,
+  };
+}
+
+/**
+ * Checks that the host can do what is asked for by name.
+ *
+ * @throws {EventError} `EV_UNSUPPORTED` when it cannot
+ */
+export function checkTunable(runtime: Runtime, keepAlive: KeepAlive | null): void {
+  if (keepAlive === null) return;
+  const { delayMs, intervalMs, count } = keepAlive;
+  if (delayMs > 0 && !runtime.capabilities.keepAliveDelay) {
+    throw unsupported("choose when keep-alive begins", runtime, "keepAliveDelay");
+  }
+  if ((intervalMs !== undefined || count !== undefined) && !runtime.capabilities.keepAliveProbes) {
+    throw unsupported("choose the probes of keep-alive", runtime, "keepAliveProbes");
+  }
+}
+
+function wholeSeconds(verb: string, name: string, ms: number | undefined): number | undefined {
+  return ms === undefined ? undefined : Math.ceil(checkBetween(verb, name, ms, LONGEST_MS) / 1000) * 1000;
+}
+
+function checkBetween(verb: string, name: string, value: number, most: number): number {
+  if (typeof value !== "number") {
+    throw new TypeError(`Cannot ${verb}: ${name} is not a number: received ${show(value)}`);
+  }
+  if (value > 0 && value <= most) return value;
+  throw new RangeError(`Cannot ${verb}: ${name} is not above 0 and at most ${most}: received ${value}`);
+}
