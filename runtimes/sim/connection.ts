@@ -133,6 +133,8 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
   #lastArrival = 0;
   /** After how much silence keep-alive asks, and how long it waits for an answer. */
   #keepAliveMs = 0;
+  /** How long its probes go on; undefined for as long as anything that is not answered. */
+  #probesMs: number | undefined = undefined;
   /** Why the connection failed, until it is told: what arrived before is given first. */
   #failure: EventError | undefined;
   /** What the program is told about its end. */
@@ -256,8 +258,11 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
 
   setNoDelay(_on: boolean): void {}
 
-  setKeepAlive(on: boolean, delayMs: number): void {
+  setKeepAlive(on: boolean, delayMs: number, intervalMs?: number, count?: number): void {
     this.#flags = on ? this.#flags | KEEP_ALIVE : this.#flags & ~KEEP_ALIVE;
+    this.#probesMs = intervalMs === undefined && count === undefined
+      ? undefined
+      : (intervalMs ?? PROBE_INTERVAL_MS) * (count ?? PROBES);
     this.#keepAliveMs = delayMs > 0 ? delayMs : DEFAULT_KEEP_ALIVE_MS;
     if (this.#deaf) this.#watch();
   }
@@ -743,7 +748,9 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
     const { tcpTimeoutMs, scheduler } = this.#network;
     if (this.#unanswered) this.#giveUpAfter(tcpTimeoutMs);
     else if (this.#is(KEEP_ALIVE)) {
-      this.#giveUpAfter(Math.max(0, this.#lastArrival + this.#keepAliveMs - scheduler.now) + tcpTimeoutMs);
+      this.#giveUpAfter(
+        Math.max(0, this.#lastArrival + this.#keepAliveMs - scheduler.now) + (this.#probesMs ?? tcpTimeoutMs),
+      );
     }
   }
 
@@ -855,6 +862,9 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
 
 /** What Linux has where a program has chosen no time. */
 const DEFAULT_KEEP_ALIVE_MS = 7_200_000;
+/** What Node has where a program has chosen only the other. */
+const PROBE_INTERVAL_MS = 1_000;
+const PROBES = 10;
 
 function labelOf(name: string, address: Address | undefined): string {
   return address === undefined ? name : show(address as { path?: string });

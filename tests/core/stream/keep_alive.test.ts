@@ -43,6 +43,23 @@ describe("keepAlive", () => {
     ]);
   });
 
+  it("finds a host that has crashed, after the delay and its probes, though nothing is sent", async () => {
+    const sim = simRuntime();
+    const host = sim.host("there");
+    const server = await sim.run(serve({ runtime: host, hostname: "0.0.0.0", port: 7 }, {}));
+    let closed = "";
+    const keepAlive = { delayMs: 10_000, intervalMs: 1_000, count: 3 };
+    await sim.run(connect({ runtime: sim, hostname: "there", port: 7, keepAlive }, {
+      close: (_bev, reason) => void (closed = `${reason?.code} at ${Math.round(sim.now() / 1000)} s`),
+    }));
+    await sim.advance(5_000);
+    host.crash();
+    await sim.advance(7_900);
+    assertEquals([closed, server.connections], ["", 1]);
+    await sim.advance(200);
+    assertEquals(closed, "ETIMEDOUT at 13 s");
+  });
+
   it("is refused when it is out of range or of the wrong type", () => {
     const runtime = simRuntime();
     const wrong: [keepAlive: unknown, error: new () => Error, words: string][] = [
@@ -69,7 +86,7 @@ describe("keepAlive", () => {
       ] as const
     ) {
       const runtime = simRuntime();
-      Object.defineProperty(runtime, "capabilities", { value: { ...runtime.capabilities, [capability]: false } });
+      runtime.capabilities[capability] = false;
       assertEquals(assertThrows(() => connectNow({ runtime, port: 9, keepAlive }), EventError).code, "EV_UNSUPPORTED");
       await assertRejects(() => serve({ runtime, port: 0, keepAlive }, {}), EventError, "keep-alive");
       await runtime.advance(5);
