@@ -1,6 +1,4 @@
-/**
- * The checks of arguments that the parts of the core share, and how an error shows what was received.
- */
+/** The checks of arguments that the parts of the core share, and the form in which an error shows a value. */
 
 import { EventError } from "./errors.ts";
 import type { AbortSignalLike, Capabilities, Runtime } from "./runtime.ts";
@@ -12,7 +10,7 @@ import {
   EVBUFFER_EOL_NUL,
 } from "./flags.ts";
 
-/** Gives `value` if it is a whole number from 0 on. */
+/** Returns `value` if it is a whole number from 0 on. */
 export function checkCount(verb: string, what: string, value: number): number {
   if (typeof value !== "number") {
     throw new TypeError(`Cannot ${verb}: ${what} must be a number: received ${show(value)}`);
@@ -23,12 +21,12 @@ export function checkCount(verb: string, what: string, value: number): number {
   return value;
 }
 
-/** Gives `value` if it is a limit: a whole number from 0 on, or `Infinity`. */
+/** Returns `value` if it is a limit: a whole number from 0 on, or `Infinity`. */
 export function checkLimit(verb: string, what: string, value: number): number {
   return value === Infinity ? value : checkCount(verb, what, value);
 }
 
-/** Gives `value` if it is a duration: finite milliseconds, 0 or more. */
+/** Returns `value` if it is a duration: finite milliseconds, 0 or more. */
 export function checkDuration(verb: string, what: string, value: number): number {
   if (typeof value !== "number") {
     throw new TypeError(`Cannot ${verb}: ${what} is not a number: received ${show(value)}`);
@@ -39,7 +37,7 @@ export function checkDuration(verb: string, what: string, value: number): number
   return value;
 }
 
-/** Gives `value` if it is an integer. */
+/** Returns `value` if it is an integer. */
 export function checkInteger(verb: string, what: string, value: number): number {
   if (!Number.isInteger(value)) {
     throw new TypeError(`Cannot ${verb}: ${what} is not an integer: received ${show(value)}`);
@@ -47,7 +45,7 @@ export function checkInteger(verb: string, what: string, value: number): number 
   return value;
 }
 
-/** Gives `value` if it is a string. */
+/** Returns `value` if it is a string. */
 export function checkText(verb: string, what: string, value: string): string {
   if (typeof value !== "string") {
     throw new TypeError(`Cannot ${verb}: ${what} is not a string: received ${show(value)}`);
@@ -55,7 +53,7 @@ export function checkText(verb: string, what: string, value: string): string {
   return value;
 }
 
-/** Gives `value` if it has no other bits than `known`. */
+/** Returns `value` if it has no other bits than `known`. */
 export function checkFlags(verb: string, value: number, known: number): number {
   if (!Number.isInteger(value) || (value & ~known) !== 0) {
     throw new RangeError(`Cannot ${verb}: unknown flags: received ${show(value)}`);
@@ -88,14 +86,14 @@ export function isBytes(value: unknown): value is Uint8Array {
     (value as { [Symbol.toStringTag]?: unknown })[Symbol.toStringTag] === "Uint8Array");
 }
 
-/** Gives `value` if it is a `Uint8Array` whose memory is there. */
+/** Returns `value` if it is a `Uint8Array` whose memory is there. */
 export function checkBytes(verb: string, what: string, value: Uint8Array): Uint8Array {
   if (!isBytes(value)) throw new TypeError(`Cannot ${verb}: ${what} must be a Uint8Array: received ${show(value)}`);
   if (value.length === 0) checkThere(verb, what, value);
   return value;
 }
 
-/** Throws if `value` has no byte because its memory is gone: to send nothing of it would be a silent loss. */
+/** Throws if `value` is empty because its memory is gone. Sending nothing would be a silent loss. */
 function checkThere(verb: string, what: string, value: Uint8Array): void {
   try {
     // ES2022 has no property that says so.
@@ -107,7 +105,7 @@ function checkThere(verb: string, what: string, value: Uint8Array): void {
   }
 }
 
-/** Gives `value` if it is a boolean. */
+/** Returns `value` if it is a boolean. */
 export function checkBoolean(verb: string, what: string, value: boolean): boolean {
   if (typeof value !== "boolean") {
     throw new TypeError(`Cannot ${verb}: ${what} must be a boolean: received ${show(value)}`);
@@ -124,20 +122,20 @@ export function isList(value: unknown): value is readonly unknown[] {
   }
 }
 
-/** Gives `value` if it is an array. */
+/** Returns `value` if it is an array. */
 export function checkList<T>(verb: string, what: string, value: readonly T[]): readonly T[] {
   if (!isList(value)) throw new TypeError(`Cannot ${verb}: ${what} must be an array: received ${show(value)}`);
   return value;
 }
 
-/** Whether the memory of `bytes` has its size for good, and belongs to one thread. */
+/** Whether the memory of `bytes` cannot be resized, and belongs to one thread. */
 export function isFixed(bytes: Uint8Array): boolean {
   // `resizable` is of ES2024. A tag, and not the class: another realm has its own.
   const buffer = bytes.buffer as { readonly [Symbol.toStringTag]: string; readonly resizable?: boolean };
   return buffer[Symbol.toStringTag] === "ArrayBuffer" && buffer.resizable !== true;
 }
 
-/** Gives `value` if it can be called. */
+/** Returns `value` if it can be called. */
 export function checkFunction<F>(verb: string, what: string, value: F): F {
   if (typeof value !== "function") {
     throw new TypeError(`Cannot ${verb}: ${what} must be a function: received ${show(value)}`);
@@ -145,7 +143,7 @@ export function checkFunction<F>(verb: string, what: string, value: F): F {
   return value;
 }
 
-/** Gives `value` if it is an object. */
+/** Returns `value` if it is an object. */
 export function checkObject<O extends object>(verb: string, what: string, value: O): O {
   if (typeof value !== "object" || value === null) {
     throw new TypeError(`Cannot ${verb}: ${what} are not an object: received ${show(value)}`);
@@ -153,7 +151,7 @@ export function checkObject<O extends object>(verb: string, what: string, value:
   return value;
 }
 
-/** Gives `value` unless it has a NUL: the calls of a system see only what stands before it. */
+/** Returns `value` unless it contains a NUL, because system calls ignore everything after it. */
 export function checkNoNul(verb: string, what: string, value: string): string {
   if (!value.includes("\0")) return value;
   throw new EventError(`Cannot ${verb}: ${what} has a NUL character in it: received ${show(value)}`, {
@@ -161,7 +159,7 @@ export function checkNoNul(verb: string, what: string, value: string): string {
   });
 }
 
-/** Gives `signal` if it is an `AbortSignal`, of whatever host, or none was given. */
+/** Returns `signal` if it is an `AbortSignal` of any runtime, or undefined. */
 export function checkSignal(verb: string, signal: AbortSignalLike | undefined): AbortSignalLike | undefined {
   if (signal !== undefined && !isSignal(signal)) {
     throw new TypeError(`Cannot ${verb}: the signal is not an AbortSignal: received ${show(signal)}`);
@@ -169,13 +167,13 @@ export function checkSignal(verb: string, signal: AbortSignalLike | undefined): 
   return signal;
 }
 
-/** The error of what the host has no capability for. */
+/** The error for a missing capability. */
 export function unsupported(verb: string, runtime: Runtime, capability: keyof Capabilities): EventError {
   const why = runtime.lacks?.[capability] ?? `${runtime.name} can't`;
   return new EventError(`Cannot ${verb}: ${why}`, { code: "EV_UNSUPPORTED" });
 }
 
-/** The options of which each needs a capability. */
+/** The options that each need a capability. */
 interface Demanding {
   reusePort?: boolean | undefined;
   ipv6Only?: boolean | undefined;
@@ -184,7 +182,9 @@ interface Demanding {
   tls?: object | undefined;
 }
 
-/** Throws for an option that the runtime can't do. Here alone stands what needs which capability. */
+/**
+ * Throws for an option that the runtime does not support. Only this place knows which option needs which capability.
+ */
 export function checkCapabilities(verb: string, runtime: Runtime, options: Demanding): void {
   const { reusePort, ipv6Only, localAddress, path, tls } = options;
   const need = (wanted: boolean, capability: keyof Capabilities, what: string): void => {
@@ -200,7 +200,7 @@ export function checkCapabilities(verb: string, runtime: Runtime, options: Deman
 
 function isSignal(value: AbortSignalLike): boolean {
   try {
-    // A host's own says here, too, if it is one that only looks like it.
+    // A runtime's own says here, too, if it is one that only looks like it.
     return typeof value.aborted === "boolean" && hasMethod(value, "addEventListener") &&
       hasMethod(value, "removeEventListener");
   } catch {
@@ -208,7 +208,7 @@ function isSignal(value: AbortSignalLike): boolean {
   }
 }
 
-/** Whether `value` is made by a class of ours. It never throws, not even for a proxy that was revoked. */
+/** Whether `value` is an object of our class. It never throws, not even for a revoked proxy. */
 export function isA<T>(value: unknown, Class: abstract new (...args: never[]) => T): value is T {
   try {
     return value instanceof Class;
@@ -218,8 +218,8 @@ export function isA<T>(value: unknown, Class: abstract new (...args: never[]) =>
 }
 
 /**
- * Gives `inner`, what is behind a public object, if it is of our class: programs can't make one, and so can't call the
- * constructor of the public class.
+ * Returns `inner`, the engine of a public object, if it has our class. Programs cannot make one, so they cannot call
+ * the constructor of the public class.
  *
  * @param inner What the constructor was given
  * @param Class What it must be
@@ -247,21 +247,24 @@ export function hasMethod(value: unknown, name: PropertyKey): boolean {
   }
 }
 
-/** A plain view of the same memory: what a subclass (Node's `Buffer`) overrides is slower, and would leak out. */
+/**
+ * A plain view of the same memory. The methods of a subclass (Node's `Buffer`) are slower, and would be visible to
+ * programs.
+ */
 export function plain(bytes: Uint8Array): Uint8Array {
   if (bytes.constructor === Uint8Array) return bytes;
   return new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length);
 }
 
-/** The error of an operation that the buffer's state forbids. */
+/** The error for an operation that the buffer's state forbids. */
 export function stateError(verb: string, reason: string, code: string): EventError {
   return new EventError(`Cannot ${verb}: ${reason}`, { code });
 }
 
-/** The most characters of a value that an error message shows. */
+/** The largest number of characters of a value in an error message. */
 const SHOWN_CHARACTERS = 40;
 
-/** A value as an error message shows it. It never throws, whatever the value's getters do, and is never long. */
+/** The form of a value in an error message. It never throws, whatever the value's getters do, and is never long. */
 export function show(value: unknown): string {
   switch (typeof value) {
     case "string":
@@ -290,7 +293,7 @@ function nameOfClass(value: object): string {
   return "an object";
 }
 
-/** A text as an error message shows it: cut off if it is longer than others are. */
+/** The form of a text in an error message: it is cut off if it is too long. */
 export function shorten(text: string, most: number = SHOWN_CHARACTERS): string {
   return text.length > most ? `${text.slice(0, most)}…` : text;
 }

@@ -84,7 +84,7 @@ function checkOptions(message: string, options: EventErrorOptions): EventErrorOp
   try {
     ({ code } = options);
   } catch {
-    // Not an object, or one that can't be read.
+    // Not an object, or one that cannot be read.
   }
   if (typeof message === "string" && typeof code === "string") return options;
   const [what, value] = typeof message === "string" ? ["code", code] : ["message", message];

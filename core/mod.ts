@@ -130,7 +130,7 @@ export {
   type ReconnectCallbacks,
   type ReconnectOptions,
 } from "./serve/reconnect.ts";
-export type { FrameViewOptions, LineViewOptions } from "./views/lenses.ts";
+export type { FrameViewOptions, LineViewOptions } from "./views/decoders.ts";
 export { View, type ViewOptions } from "./views/views.ts";
 export type {
   ByteChunk,

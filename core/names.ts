@@ -1,6 +1,6 @@
 /**
- * Objects of options and of callbacks: which names they may have, and what a user may have meant by another one. A wrong
- * name is an error, because in JavaScript nothing else would tell.
+ * The names of options and callbacks, and the likely right name for a wrong one. A wrong name is an error, because
+ * JavaScript itself would not report it.
  */
 
 import { checkFunction, checkList, show } from "./checks.ts";
@@ -12,16 +12,16 @@ import { checkFunction, checkList, show } from "./checks.ts";
 export type Names<T> = { readonly [Name in keyof T]-?: true };
 
 /**
- * Reads options: each of them once, whatever its getter does, and without those that are undefined.
+ * Reads options, each of them once. Undefined ones are left out.
  *
- * A plain object with another name is refused. An instance of a class, or an object that inherits from another one, may
- * have more names: programs keep their own settings there.
+ * A plain object with an unknown name is refused. An instance of a class, or an object that inherits from another one,
+ * may have more names, because programs keep their own settings there.
  *
- * @param verb What the options are for: `Cannot <verb>: …`
- * @param given What the user has given
- * @param names Which names there are
+ * @param verb The purpose of the options: `Cannot <verb>: …`
+ * @param given The value from the program
+ * @param names The known names
  * @param within For an object inside the options: the name of its option
- * @returns A copy that has the options that are there
+ * @returns A copy with the options that are set
  * @throws {TypeError} When it is not an object or cannot be read, and for an unknown name
  */
 export function readOptions<T extends object>(verb: string, given: T, names: Names<T>, within?: string): T {
@@ -45,7 +45,7 @@ export function readOptions<T extends object>(verb: string, given: T, names: Nam
 }
 
 /**
- * Gives a copy of a list that a user gave.
+ * Returns a copy of a list from the program.
  *
  * @throws {TypeError} When it is not an array, or cannot be read
  */
@@ -54,7 +54,7 @@ export function readList<T>(verb: string, what: string, given: readonly T[]): T[
   return guarded(verb, `${what} are`, () => [...given]);
 }
 
-/** A copy of the options that are for another function: of those in `names` the ones that are there. */
+/** A copy of those options that are in `names`. */
 export function pick<T extends object>(options: T, names: Names<T>): T {
   const picked: Record<string, unknown> = {};
   for (const name of Object.keys(names)) {
@@ -67,12 +67,12 @@ export function pick<T extends object>(options: T, names: Names<T>): T {
 /**
  * Checks an object of callbacks. Each of them may be missing, undefined or null.
  *
- * A plain object that has a function by another name is refused; its other values are the program's own. An instance of a
- * class may have more methods, but at least one that will be called.
+ * A plain object that has a function with an unknown name is refused; it may have other values. An instance of a class
+ * may have more methods, but must have at least one known callback.
  *
- * @param verb What the callbacks are for: `Cannot <verb>: …`
- * @param given What the user has given
- * @param names Which names there are
+ * @param verb The purpose of the callbacks: `Cannot <verb>: …`
+ * @param given The value from the program
+ * @param names The known names
  * @returns The same object
  * @throws {TypeError} When it is not an object or cannot be read, when a callback is not a function, and for an unknown
  * name
@@ -106,7 +106,7 @@ export function checkCallbacks<T extends object>(verb: string, given: T, names: 
   return given;
 }
 
-/** Calls `read`. What a getter or a proxy throws there becomes the cause of an error that says what was read. */
+/** Calls `read`. An exception of a getter or a proxy becomes the cause of an error that names the value. */
 function guarded<T>(verb: string, subject: string, read: () => T): T {
   try {
     return read();
@@ -139,10 +139,10 @@ function unknownName(verb: string, kind: string, name: string, names: object, pr
   return new TypeError(`Cannot ${verb}: unknown ${kind} ${prefix}${shortName(name)}${hint}`);
 }
 
-/** So many names are told when none is near. */
+/** The number of names in the message if none is near. */
 const LISTED_NAMES = 10;
 
-/** A name as an error shows it: bare, unless it is long or strange. */
+/** The form of a name in an error: without quotes, unless it is long or unusual. */
 function shortName(name: string): string {
   return /^[\w$]{1,40}$/.test(name) ? name : show(name);
 }
@@ -151,7 +151,9 @@ function listed(names: readonly string[]): string {
   return names.length === 1 ? names[0] as string : `${names.slice(0, -1).join(", ")} or ${names.at(-1)}`;
 }
 
-/** What other socket libraries (`node:net`, Bun, Deno, the web) call our options and callbacks, in lower case. */
+/**
+ * The names of other socket libraries (`node:net`, Bun, Deno, the web) for our options and callbacks, in lower case.
+ */
 const WORDS: Readonly<Record<string, string>> = {
   abort: "signal",
   abortsignal: "signal",
@@ -212,7 +214,7 @@ const WORDS: Readonly<Record<string, string>> = {
   writable: "write",
 };
 
-/** The names that may have been meant: by what others call them, by their beginning, or by few wrong letters. */
+/** The likely right names: by the names of other libraries, by their beginning, or by few wrong letters. */
 function nearest(given: string, known: readonly string[]): string[] {
   const word = given.toLowerCase();
   // Others write callbacks as `onData` or `ondata`.
@@ -230,7 +232,7 @@ function nearest(given: string, known: readonly string[]): string[] {
   return distance < 1 ? [name] : [];
 }
 
-/** How far a word is from a name: under 1 is near. The beginning of the other is nearer the more of it there is. */
+/** The distance of a word from a name; below 1 is near. A beginning of the other is nearer, the longer it is. */
 function distanceOf(word: string, name: string): number {
   // Nobody spells one word in so many letters, and the table is as large as both are long.
   if (word.length > 40) return Infinity;
@@ -241,7 +243,7 @@ function distanceOf(word: string, name: string): number {
   return edits(word, name) / Math.max(1.5, most / 2.5);
 }
 
-/** How many letters must be put in, taken out, changed or swapped with their neighbour. */
+/** The number of letters to insert, delete, change, or swap with a neighbour. */
 function edits(a: string, b: string): number {
   let last: number[] = [];
   let row = Array.from({ length: b.length + 1 }, (_, i) => i);

@@ -26,7 +26,7 @@ import {
   viewFrames,
   viewLines,
   writeFrame,
-} from "../views/lenses.ts";
+} from "../views/decoders.ts";
 import type { View } from "../views/views.ts";
 import { type ByteReadableStream, type ByteWritableStream, readableOf, writableOf } from "../views/web_streams.ts";
 import type { AbortSignalLike } from "../runtime.ts";

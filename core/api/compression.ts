@@ -204,7 +204,7 @@ abstract class Transformer {
       throw new EventError(`Cannot ${way} ${format}: the runtime ${host.name} can't`, { code: "EV_UNSUPPORTED" });
     };
     this.#make = () => host.compressor?.(format, way, level) ?? none();
-    // A host that can't is found out now, and not at the first byte.
+    // A runtime that cannot is found out now, and not at the first byte.
     const key = `${way} ${format}`;
     const known = able.get(host) ?? new Set();
     if (known.has(key)) return;

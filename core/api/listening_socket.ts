@@ -79,7 +79,7 @@ export class ListeningSocket extends Pollable {
     options = readListen(checkRuntime("listen", runtime), options);
     const backlog = options.backlog ?? DEFAULT_BACKLOG;
     const acceptor = new Acceptor(runtime, backlog, options.tls);
-    // The address of a host's name, as bind(2) has none.
+    // The address of a runtime's name, as bind(2) has none.
     let { hostname } = options;
     if (hostname !== undefined && familyOf(hostname) === undefined && runtime.takesName?.(options) !== true) {
       const addresses = await runtime.resolve(hostname);

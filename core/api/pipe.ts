@@ -148,7 +148,7 @@ class Pipe {
     if (idleTimeoutMs !== undefined) {
       a.core.setIdleTimeout(idleTimeoutMs);
       b.core.setIdleTimeout(0);
-      // One timer for both: what goes one way only is no idleness.
+      // One timer for both: what goes one way only is not an idleness.
       b.core.idle = a.core.idle;
     }
     for (const end of [a, b]) {

@@ -1,11 +1,11 @@
 /**
- * The callbacks of overlapped operations: they run behind the host's poll, all that have completed in it in one go. (To
- * defer a single call costs some hosts as much as the rest of the operation.)
+ * The callbacks of overlapped operations. They run after the runtime's poll, all completions of the poll together.
+ * (Deferring each call would cost some runtimes as much as the rest of the operation.)
  */
 
 import type { Runtime } from "../runtime.ts";
 
-/** What waits to be called on one runtime. */
+/** The callbacks that wait on one runtime. */
 class Completions {
   readonly #runtime: Runtime;
   #waiting: (() => void)[] = [];
@@ -38,7 +38,7 @@ class Completions {
 
 const all: WeakMap<Runtime, Completions> = new WeakMap();
 
-/** Calls `callback` behind the host's present poll, after those that were to be called before it. */
+/** Calls `callback` after the runtime's present poll, in the order of the calls. */
 export function callLater(runtime: Runtime, callback: () => void): void {
   let completions = all.get(runtime);
   if (completions === undefined) all.set(runtime, completions = new Completions(runtime));

@@ -4,7 +4,7 @@ import { EventError } from "../errors.ts";
 import type { Runtime } from "../runtime.ts";
 import { type WaitOptions, WaitQueue } from "./wait.ts";
 
-/** The queue of a completion port: what has completed, and those who wait for it. */
+/** The queue of a completion port: the completions, and the waiters. */
 export class CompletionQueue<Item> {
   closed = false;
   readonly #waiters: WaitQueue;

@@ -1,20 +1,20 @@
-/** What an `Overlapped` does: it begins an operation and keeps its result. */
+/** The state of an `Overlapped`: it begins an operation and keeps its result. */
 
 import { EventError } from "../errors.ts";
 import type { Acceptor } from "../socket/acceptor.ts";
 import type { Connection } from "../socket/connection.ts";
 import { beginAccept, beginConnect, beginReceive, beginSend } from "./operations.ts";
 
-/** What a status stands for. */
+/** The operation of a status. */
 export class Operation {
-  /** The user's object. */
+  /** The public object. */
   readonly face: object;
-  /** Calls the user. */
+  /** Calls the callback. */
   readonly callback: ((bytes: number, error: EventError | null) => void) | null;
   state: "unused" | "pending" | "completed" = "unused";
   bytes = 0;
   error: EventError | null = null;
-  /** What was accepted. */
+  /** The accepted connection. */
   connection: Connection | null = null;
 
   constructor(face: object, callback: ((bytes: number, error: EventError | null) => void) | null) {

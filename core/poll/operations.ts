@@ -1,6 +1,6 @@
 /**
- * The overlapped operations of a socket: what was begun goes on by itself, in its order, as the socket becomes ready. A
- * completion goes to the operation's own callback and to the port that the socket is associated with.
+ * The overlapped operations of a socket. They go on by themselves, in their order, as the socket becomes ready. A
+ * completion goes to the callback of the operation and to the port of the socket.
  */
 
 import { checkBytes } from "../checks.ts";
@@ -12,11 +12,11 @@ import type { Connection } from "../socket/connection.ts";
 import { callLater } from "./call_later.ts";
 import type { Operation } from "./operation.ts";
 
-/** Where the completions of a socket go, besides the callbacks. */
+/** The receiver of the completions of a socket, beside the callbacks. */
 export interface CompletionSink {
   /** Whether nobody takes completions there any more. */
   readonly closed: boolean;
-  /** Takes one. `overlapped` is the user's object. */
+  /** Takes a completion. `overlapped` is the public object. */
   complete(bytes: number, overlapped: object, error: EventError | null): void;
 }
 
@@ -27,7 +27,7 @@ interface Step {
    * Tries to go on.
    *
    * @returns The number of bytes when it has completed, or `WAITING` or `HANDED_ON`
-   * @throws What it has failed with
+   * @throws Its error
    */
   attempt(): number;
 }
@@ -37,11 +37,11 @@ const WAITING = -1;
 /** Something else will complete it. */
 const HANDED_ON = -2;
 
-/** The operations of one source: what reads waits in one line, what writes in another. */
+/** The operations of one source, in two queues: for reading and for writing. */
 export class Operations implements ReadinessObserver {
-  /** Where completions go, besides the callbacks. */
+  /** The receiver of completions, beside the callbacks. */
   sink: CompletionSink | null = null;
-  /** Accepts that have their connection and wait for its first data: they do not hold up the next accept. */
+  /** Accepts that have a connection and wait for its first data. They do not hold up the next accept. */
   readonly accepted: Set<FirstData> = new Set();
   readonly #source: Source;
   readonly #reads: Step[] = [];
@@ -51,7 +51,7 @@ export class Operations implements ReadinessObserver {
     this.#source = source;
   }
 
-  /** Begins an operation behind those that wait for the same. It may complete at once. */
+  /** Begins an operation behind those that wait in the same queue. It may complete at once. */
   begin(condition: typeof EV_READ | typeof EV_WRITE, step: Step): void {
     const line = condition === EV_READ ? this.#reads : this.#writes;
     step.operation.begin();
@@ -59,12 +59,12 @@ export class Operations implements ReadinessObserver {
     if (line.length === 1) this.#advance(line);
   }
 
-  /** An operation has ended, exactly once: it is out of its line. */
+  /** An operation has ended, exactly once, and has left its queue. */
   complete(operation: Operation, bytes: number, error: EventError | null): void {
     const { face, callback } = operation;
     operation.end(bytes, error);
     this.sink?.complete(bytes, face, error);
-    // Never inside the call that began the operation, and not inside the host's callback.
+    // Never inside the call that began the operation, and not inside the runtime's callback.
     if (callback !== null) callLater(this.#source.runtime, () => callback(bytes, error));
   }
 
@@ -99,7 +99,7 @@ export class Operations implements ReadinessObserver {
   }
 }
 
-/** Gives the operations of a source that is open. */
+/** Returns the operations of an open source. */
 export function operationsOn(source: Source): Operations {
   if (source.overlapped === null) {
     source.overlapped = new Operations(source);
@@ -124,7 +124,7 @@ class ReceiveStep implements Step {
   }
 }
 
-/** Receives into a buffer that has room: 0 bytes would mean that the peer has finished. */
+/** Receives into a buffer that is not empty, because 0 bytes would mean that the peer has finished. */
 function receive(connection: Connection, buffer: Uint8Array): number {
   if (buffer.length === 0) throw takenAway();
   const n = connection.receive(buffer);
@@ -229,7 +229,7 @@ class FirstData implements ReadinessObserver {
   /** Nobody but us has the connection. */
   onSourceClosed(): void {}
 
-  /** Gives the connection up. */
+  /** Closes the connection. */
   cancel(error: EventError): void {
     this.#leave();
     this.#connection.close();

@@ -1,4 +1,4 @@
-/** What a poller does: it keeps the interests, and the list of those that may be ready. */
+/** The engine of a poller: the interests, and the list of those that may be ready. */
 
 import { EV_CLOSED, EV_ET, EV_READ, EV_WRITE } from "../flags.ts";
 import { EventError } from "../errors.ts";
@@ -6,10 +6,10 @@ import type { ReadinessObserver, Source } from "../loop/source.ts";
 import type { AbortSignalLike, Runtime } from "../runtime.ts";
 import { WaitQueue } from "./wait.ts";
 
-/** What an interest can be in. */
+/** The flags of an interest. */
 export const CONDITIONS: number = EV_READ | EV_WRITE | EV_CLOSED;
 
-/** What a wait gives of one source. */
+/** The event of one source. */
 interface ReadySource<Data> {
   source: object;
   what: number;
@@ -21,11 +21,11 @@ class Interest<Data> implements ReadinessObserver {
   readonly source: Source;
   what: number;
   data: Data;
-  /** Edges that have not been told. */
+  /** Edges that have not been reported. */
   edge = 0;
-  /** Whether it is in the list of those to look at. */
+  /** Whether it is in the list of interests to look at. */
   queued = false;
-  /** Whether it was taken out, or its socket was closed. */
+  /** Whether it was removed, or its socket was closed. */
   out = false;
   readonly #set: PollSet<Data>;
 
@@ -47,7 +47,7 @@ class Interest<Data> implements ReadinessObserver {
     this.#set.forget(this);
   }
 
-  /** The conditions to tell now; edges are told once. */
+  /** The conditions to report now. Edges are reported once. */
   take(): number {
     const holds = this.source.readiness & this.what & CONDITIONS;
     if ((this.what & EV_ET) === 0) return holds;
@@ -61,9 +61,12 @@ class Interest<Data> implements ReadinessObserver {
 export class PollSet<Data> {
   readonly #interests: Map<Source, Interest<Data>> = new Map();
   readonly #queue: WaitQueue;
-  /** Interests that may be ready, the one that has waited longest in front. */
+  /** Interests that may be ready, the one that has waited longest first. */
   #ready: Interest<Data>[] = [];
-  /** Level-triggered interests that were told to who waits now: they are told again, but not before he has seen them. */
+  /**
+   * Level-triggered interests that were reported to the present waiters. They are reported again, but not before these
+   * have got them.
+   */
   readonly #told: Interest<Data>[] = [];
   #closed = false;
 
@@ -141,7 +144,7 @@ export class PollSet<Data> {
     this.#interests.delete(interest.source);
   }
 
-  /** Takes the events of those in the list, each once. Those that there is no room for stay in front. */
+  /** Takes the events of the interests in the list, each once. Those beyond the limit stay at the front. */
   #collect(maxEvents: number): ReadySource<Data>[] | undefined {
     const ready = this.#ready;
     const events: ReadySource<Data>[] = [];
@@ -159,7 +162,7 @@ export class PollSet<Data> {
     return events.length > 0 ? events : undefined;
   }
 
-  /** Who was told of a level goes to the end of the list. */
+  /** An interest whose level was reported goes to the end of the list. */
   #requeue(): void {
     for (const interest of this.#told.splice(0)) {
       if (!interest.out) this.enqueue(interest);

@@ -1,7 +1,7 @@
 /**
- * Waiting without a loop: what `select()`, `Poller` and `CompletionPort` have in common. A wait ends when something is
- * there, when its time is over, when it is aborted, or when its owner is closed; always behind a poll of the host's, so
- * that a program that waits in a circle does not keep the host from its work.
+ * Waiting without a loop, for `select()`, `Poller` and `CompletionPort`. A wait ends when something is ready, its time
+ * is over, it is aborted, or its owner is closed. It always ends after a poll of the runtime, so that a program that
+ * waits in a loop does not stop the runtime.
  */
 
 import { checkDuration, checkSignal } from "../checks.ts";
@@ -10,9 +10,9 @@ import { atDeadline } from "../loop/deadline.ts";
 import { type Names, readOptions } from "../names.ts";
 import type { AbortSignalLike, Runtime } from "../runtime.ts";
 
-/** How to wait, where that can be chosen. */
+/** Options of a wait. */
 export interface WaitOptions {
-  /** Aborting it ends the wait: it rejects with the signal's reason. */
+  /** Aborting it rejects the wait with the signal's reason. */
   signal?: AbortSignalLike | undefined;
 }
 
@@ -20,13 +20,13 @@ const WAIT_OPTIONS: Names<WaitOptions> = { signal: true };
 
 /** One caller that waits. */
 interface Waiter {
-  /** Takes what is there and ends the wait; false when there is nothing. */
+  /** Takes what is ready and ends the wait; false if nothing is ready. */
   take(): boolean;
   /** Ends the wait with nothing. */
   expire(): void;
   /** Ends the wait with an error. */
   fail(reason: unknown): void;
-  /** Takes back its deadline. */
+  /** Cancels its deadline. */
   cancel: (() => void) | null;
 }
 
@@ -44,8 +44,9 @@ export class WaitQueue {
   /**
    * Makes a queue.
    *
-   * @param runtime The host
-   * @param served Called when all who can be served at a time have been: what one was told can then be told to the next
+   * @param runtime The runtime
+   * @param served Called when all waiters that can be served together have been served. An event of one may then go to
+   * the next
    */
   constructor(runtime: Runtime, served?: () => void) {
     this.#runtime = runtime;
@@ -55,9 +56,9 @@ export class WaitQueue {
   /**
    * Waits.
    *
-   * @param take Takes what is there; undefined when there is nothing
-   * @param empty What the wait gives when its time is over
-   * @param timeoutMs 0 looks once, undefined waits for ever
+   * @param take Takes what is ready; undefined if nothing is
+   * @param empty The result when its time is over
+   * @param timeoutMs 0 does not wait, undefined waits for ever
    * @param signal Ends the wait
    */
   wait<T>(
@@ -101,7 +102,7 @@ export class WaitQueue {
     });
   }
 
-  /** Something may be there: the waiters look, behind the host's poll. */
+  /** Something may be ready. The waiters look after the runtime's poll. */
   wake(): void {
     if (this.#waking || this.#waiters.length === 0) return;
     this.#waking = true;
@@ -118,7 +119,7 @@ export class WaitQueue {
     this.#served?.();
   }
 
-  /** The time of a waiter is over. Those before it are served first, and then it, if something is there. */
+  /** The time of a waiter is over. Earlier waiters are served first, then this one if something is ready. */
   #due(waiter: Waiter): void {
     if (!this.#waiters.includes(waiter)) return;
     this.#serve();

@@ -59,7 +59,7 @@ export function addressKey(address: Address): string | null {
 }
 
 /**
- * Checks what becomes of clients when there are `maxConnections`.
+ * Checks `whenFull`.
  *
  * @throws {RangeError} When it is neither
  */
@@ -70,7 +70,7 @@ export function checkWhenFull(whenFull: unknown): void {
 
 /** Decides about each client of a server. */
 export class Admission implements ExcessSink {
-  /** How many were refused, by the reason. */
+  /** The number of refused clients, by the reason. */
   readonly rejected: Map<RejectReason, number> = new Map();
   readonly #listener: ConnListener;
   readonly #acceptor: Acceptor;
@@ -88,14 +88,14 @@ export class Admission implements ExcessSink {
   #excess: Connection[] = [];
   #tellsOverflow = false;
   readonly #refuseExcess: Deferred;
-  /** Refused clients that have their last word to read. */
+  /** Refused clients that have not read their last message. */
   readonly #farewells: Fifo<Connection> = new Fifo();
 
   /**
-   * @param listener What brings the clients
-   * @param limits How many there may be
-   * @param callbacks What is asked about them
-   * @param failed Gets what these callbacks throw, and why a client could not wait
+   * @param listener The listener of the server
+   * @param limits The limits
+   * @param callbacks The callbacks
+   * @param failed Gets exceptions of these callbacks, and the reason why a client could not wait
    */
   constructor(
     listener: ConnListener,
@@ -115,7 +115,7 @@ export class Admission implements ExcessSink {
     this.#regulate();
   }
 
-  /** Whether a client that was accepted may stay. One that may not is refused. */
+  /** Whether an accepted client may stay. Otherwise it is refused. */
   admits(connection: Connection, address: Address): boolean {
     const reason = this.#objection(address);
     // accept() may have closed the server.
@@ -169,7 +169,7 @@ export class Admission implements ExcessSink {
     this.#refuseExcess.schedule();
   }
 
-  /** What there is against a client. */
+  /** The reason to refuse a client, or null. */
   #objection(address: Address): RejectReason | null {
     if (this.#open >= this.#max) return "maxConnections";
     const key = addressKey(address);
@@ -234,7 +234,7 @@ export class Admission implements ExcessSink {
     else this.#perAddress.delete(key);
   }
 
-  /** Takes as many clients as there is room for; the others wait, unless they are to be refused. */
+  /** Accepts clients up to `maxConnections`. The others wait, or are refused. */
   #regulate(): void {
     if (this.#max === Infinity || this.#rejectsWhenFull || this.#closed) return;
     const room = this.#max - this.#open;

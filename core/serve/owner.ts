@@ -1,11 +1,11 @@
 /**
- * The owner of what the callbacks of one connection do. Every callback of `serve()` and `connect()` is called here, and
- * here alone, so that one place knows
+ * The owner of one connection's callbacks. It alone calls the callbacks of `serve()` and `connect()`, so that one place
+ * knows
  *
- * - whether the program is busy: a promise of `open`, `read` or `line` is pending. None of the three is called meanwhile,
- *   and the end of the peer waits;
- * - what becomes of an exception or a rejection: the connection is reset, and `error` is told;
- * - which errors are the connection's own, and no failure of the program;
+ * - whether the program is busy: a promise of `open`, `read` or `line` is pending. None of the three is called
+ *   meanwhile, and the peer's end waits;
+ * - what happens after an exception or a rejection: the connection is reset, and `error` is called;
+ * - which errors the connection has raised itself, so that they are not failures of the program;
  * - why the connection has ended, for `close`.
  *
  * Filters over the connection share its owner. All of this runs in the loop, except where promises settle.
@@ -43,36 +43,36 @@ type Callbacks = BufferEventCallbacks<BufferEvent> | null;
 const OPENED = 0x01;
 /** A promise of `open`, `read` or `line` is pending. */
 const BUSY = 0x02;
-/** That promise holds back nothing any more: it took longer than `handlerTimeoutMs`. */
+/** That promise no longer holds anything back: it took longer than `handlerTimeoutMs`. */
 const OVERDUE = 0x04;
 /** A view has ended or failed, and no other one was opened. */
 const VIEW_OVER = 0x08;
-/** A view has given the end of what arrives. */
+/** A view has reported the end of the input. */
 const INPUT_OVER = 0x10;
-/** The end of what arrives was told to the event callback. */
+/** The event callback got the end of the input. */
 const END_TOLD = 0x20;
 /** The owner itself ends the connection. */
 const ENDING = 0x40;
-/** It was told that the input is full. */
+/** The full input was reported. */
 const FULL_TOLD = 0x80;
 /** A line was too long, and reading was not enabled since. */
 const LINE_FAILED = 0x100;
-/** `close` was called, or is not going to be. */
+/** `close` was called, or will not be called. */
 const CLOSE_TOLD = 0x200;
 
-/** What only some connections need. */
+/** State that only some connections need. */
 class Rare {
   /** Since when the program has been busy without a pause. */
   busySince = 0;
-  /** What could not be read while the program was busy. */
+  /** The bufferevent whose input waits for the busy program. */
   unread: BevCore | null = null;
-  /** The end of the peer, which waits for the program. */
+  /** The peer's end, which waits for the program. */
   heldEnd: { core: BevCore; what: number; error: EventError | undefined } | null = null;
-  /** Whose read timeout has passed while the program was busy. */
+  /** The bufferevents whose read timeout passed while the program was busy. */
   excused: Set<BevCore> | null = null;
   /** Why the connection has ended. */
   reason: EventError | undefined = undefined;
-  /** What the event callback was told last, if that was a failure. */
+  /** The last failure that the event callback got. */
   told: EventError | undefined = undefined;
   overdue: OwnerTimer | null = null;
   stall: OwnerTimer | null = null;
@@ -89,10 +89,10 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
   #rare: Rare | null = null;
 
   /**
-   * Takes the callbacks of a connection.
+   * Takes over the callbacks of a connection.
    *
    * @param root The connection
-   * @param protocol What to call, and the limits
+   * @param protocol The callbacks and the limits
    */
   constructor(root: SocketCore, protocol: Protocol<Ctx>) {
     this.root = root;
@@ -111,7 +111,7 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
     return (this.#bits & OPENED) !== 0;
   }
 
-  /** Whether its end is told to `close`. */
+  /** Whether `close` is called at its end. */
   get tellsClose(): boolean {
     const known = this.opened || this.#protocol.tellsUnopened === true;
     return known && this.#protocol.callbacks.close != null && !this.root.loop.freed;
@@ -130,7 +130,7 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
   /**
    * The connection is there: calls `open`. Not in the loop's callback of this connection.
    *
-   * @param onThrown Gets what `open` throws at once, in place of the `error` callback
+   * @param onThrown Gets the exception of `open`, in place of the `error` callback
    */
   open(onThrown?: (error: unknown) => void): void {
     const { root } = this;
@@ -170,7 +170,7 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
     } else this.#tell(core, callbacks, what, error);
   }
 
-  /** The handshake of TLS has ended, or what came before `open` has failed. */
+  /** The TLS handshake has ended, or the connection has failed before `open`. */
   #beforeOpen(what: number, error: EventError | undefined): void {
     if ((what & BEV_EVENT_CONNECTED) !== 0) return this.open();
     this.#more.reason = error ?? (what & (BEV_EVENT_ERROR | BEV_EVENT_TIMEOUT) ? reasonOf(what) : undefined);
@@ -178,7 +178,7 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
   }
 
   #onInputEnd(core: BevCore, callbacks: Callbacks, what: number, error: EventError | undefined): void {
-    // Enabling reading tells the end again.
+    // Enabling reading reports the end again.
     if ((this.#bits & LINE_FAILED) !== 0) return;
     const waits = (this.#bits & (BUSY | OVERDUE)) === BUSY;
     if (waits || (core.holdsBack && core.input.length > 0)) return this.#holdEnd(core, what, error);
@@ -216,12 +216,12 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
     return this.#protocol.lines !== null && core === this.root && callbacks === this.#protocol.callbacks;
   }
 
-  /** Gives the whole lines to `line`. @returns Whether no whole line is left to be given; null when one is too long */
+  /** Returns the whole lines to `line`. @returns Whether no whole line is left; null if one is too long */
   #lines(core: BevCore): boolean | null {
     const { input } = core;
     const { eol, limit } = this.#protocol.lines as NonNullable<Protocol<Ctx>["lines"]>;
     for (;;) {
-      // The peer is to read its answers first.
+      // The peer must first read its answers.
       if (core.holdsBack) return false;
       let line: Uint8Array | null;
       try {
@@ -241,14 +241,14 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
     return true;
   }
 
-  /** What follows the last terminator is a line, too. */
+  /** The bytes after the last terminator are a line too. */
   #lastLine(core: BevCore): boolean {
     const rest = take(core.input, core.input.length);
     this.onMessage(false);
     return rest === null || this.#line(core, rest);
   }
 
-  /** Calls `line`. @returns Whether lines still go there at once */
+  /** Calls `line`. @returns Whether the next line may follow at once */
   #line(core: BevCore, line: Uint8Array): boolean {
     if (this.#watch(this.#protocol.callbacks.line?.(this.bev, line))) {
       // The next one is for when that has settled.
@@ -257,14 +257,14 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
     }
     if (core.freed || core.closing !== null) return false;
     if (core.callbacks === (this.#protocol.callbacks as unknown) && core.occupant === null) return true;
-    // The protocol has changed: the rest of what has come is for others.
+    // The protocol has changed: the rest of the input is for others.
     if (core.input.length > 0) core.trigger(EV_READ, 0);
     return false;
   }
 
   // ---- a busy program
 
-  /** Looks at what `open`, `read` or `line` has given. @returns Whether it is a promise: the program is busy */
+  /** Handles the result of `open`, `read` or `line`. @returns Whether it is a promise, so that the program is busy */
   #watch(result: unknown): boolean {
     if (result === undefined || !isThenable(result)) return false;
     this.#bits |= BUSY;
@@ -276,7 +276,7 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
     return true;
   }
 
-  /** Looks at what `write` or `event` has given: nobody waits for it, but it may reject. */
+  /** Handles the result of `write` or `event`: it is not awaited, but may reject. */
   #watchAside(result: unknown): void {
     if (result !== undefined && isThenable(result)) {
       Promise.resolve(result).then(undefined, (error) => this.failed(error));
@@ -308,7 +308,7 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
     if ((this.#bits & BUSY) !== 0) this.#awaitOverdue();
   }
 
-  /** Tells the end that has waited, in the loop. */
+  /** Reports the end that has waited, in the loop. */
   #tellHeldEnd(): void {
     const held = this.#rare?.heldEnd;
     if (!held) return;
@@ -316,7 +316,7 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
     held.core.triggerEvent(held.what, held.error);
   }
 
-  /** What is held back for a busy program is held back for `handlerTimeoutMs` at most. */
+  /** Limits the time for which a busy program holds things back to `handlerTimeoutMs`. */
   #awaitOverdue(): void {
     const { handlerTimeoutMs } = this.#protocol;
     const rare = this.#more;
@@ -332,7 +332,7 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
     this.#restartTimers();
     const { root } = this;
     if (this.#more.heldEnd !== null) this.#tellHeldEnd();
-    // A view has the end, and its consumer does not come back for it.
+    // A view has the end, but its consumer does not ask for it.
     else if (
       viewsOf(root)?.reader != null && root.connection !== null && (root.connection.ended || root.connection.gone)
     ) {
@@ -363,7 +363,7 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
     if (rare.heldEnd !== null) this.#awaitOverdue();
   }
 
-  /** Timeouts of reading and idleness did not run while the program was busy: they count from now on. */
+  /** Timeouts of reading and idleness stood still while the program was busy. They count from now on. */
   #restartTimers(): void {
     const { root } = this;
     const excused = this.#rare?.excused;
@@ -382,7 +382,7 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
 
   onViewOpened(): void {
     this.#bits &= ~(VIEW_OVER | INPUT_OVER);
-    // The view is told of the end itself.
+    // The view gets the end itself.
     if (this.#rare !== null) this.#rare.heldEnd = null;
   }
 
@@ -390,7 +390,7 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
     if (this.root.freed) return;
     // A view was opened while the connection was being made. Nothing arrived that it could still give.
     if (!this.opened) return this.#beforeOpen(what, error ?? undefined);
-    // The consumer may be busy elsewhere, and not come back for it.
+    // The consumer may be busy elsewhere, and not ask for it.
     if ((this.#bits & BUSY) === 0) return;
     if (error !== null || (what & BEV_EVENT_EOF) !== 0) this.#awaitOverdue();
   }
@@ -463,7 +463,7 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
   #onStalled(): void {
     const { root } = this;
     if (root.closing !== null || (root.readSuspended & SUSPEND_WATERMARK) === 0) return;
-    // What changes this starts the timer anew; where nothing says so, it is looked at again.
+    // Most changes start the timer anew. Others are not reported, so look again.
     if (this.#busyWithInput()) return this.onInputFull();
     const { length } = root.input;
     const message = `Cannot read more: ${length} bytes of input wait, readHigh is ${root.readHigh}, and nothing was ` +
@@ -479,7 +479,7 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
     root.callEvent(BEV_EVENT_READING | BEV_EVENT_ERROR, error);
   }
 
-  /** Whether there is a good reason for which the input stays full. */
+  /** Whether somebody is busy with the full input. */
   #busyWithInput(): boolean {
     const { root } = this;
     if ((this.#bits & (BUSY | OVERDUE)) === BUSY && this.#waiting === 0) return true;
@@ -519,11 +519,11 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
     root.reset();
   }
 
-  /** Whether an error says only that this connection is over, or what its input was: that is no failure of the program. */
+  /** Whether the connection itself has raised an error, so that it is not a failure of the program. */
   #isOwn(error: unknown): boolean {
     const { root } = this;
     if (root.hasRaised(error)) return true;
-    // What waited for `bev.signal`.
+    // Something that waited for `bev.signal`.
     const { name, cause } = (error ?? {}) as { name?: unknown; cause?: unknown };
     return name === "AbortError" && root.hasRaised(cause);
   }
@@ -536,16 +536,16 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
     return this.root.loop.face as EventBase;
   }
 
-  /** Tells `error`, in the loop. */
+  /** Calls `error`, in the loop. */
   #report(error: unknown): void {
     reportTo(this.#protocol, this.#base, error, this.bev);
   }
 
-  /** Ends the connection at once for a reason. Answers that are queued still leave. */
+  /** Ends the connection at once, with a reason. Queued answers still leave. */
   #end(reason: EventError | undefined): void {
     const { root } = this;
     this.#more.reason ??= reason;
-    // Not to a peer that does not take them.
+    // Except to a peer that does not take them.
     if (reason?.code.startsWith("EV_") === true && root.failure === null && root.output.length > 0) root.abandon();
     else root.free();
   }
@@ -554,11 +554,11 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
   #close(core: BevCore): void {
     if (core.freed || core.closing !== null) return;
     this.#bits |= ENDING;
-    // What a filter throws at its last call is a failure of the program.
+    // An exception of a filter in its last call is a failure of the program.
     core.endGracefully(this.#protocol.closeTimeoutMs).catch((error) => this.failed(error));
   }
 
-  /** The grace of a stop is over. */
+  /** The time of `Server.close()` is over. */
   cancel(): void {
     this.#more.reason ??= new EventError("The connection was cut: the server was closed, and its grace is over", {
       code: "ECANCELED",
@@ -603,7 +603,10 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
   }
 }
 
-/** Tells the `error` callback, in the loop; without one, the host. What the callback throws is reported by the host. */
+/**
+ * Calls the `error` callback, in the loop. Without one, the runtime reports the error. The runtime also reports an
+ * exception of the callback.
+ */
 export function reportTo<Ctx>(
   { callbacks }: Protocol<Ctx>,
   base: EventBase,

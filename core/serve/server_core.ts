@@ -1,4 +1,4 @@
-/** What is behind a `Server`: its connections, how many there may be, and its end. */
+/** The state of a `Server`: its connections, their limits, and its end. */
 
 import { checkDuration } from "../checks.ts";
 import { EV_TIMEOUT } from "../flags.ts";
@@ -11,34 +11,34 @@ import type { ConnectionOwner } from "./owner.ts";
 import type { AbortSignalLike } from "../runtime.ts";
 import { Admission, type AdmissionCallbacks, type AdmissionLimits } from "./admission.ts";
 
-/** How long `Server.close()` lets connections finish, unless told. */
+/** The time that `Server.close()` gives connections, by default. */
 const DEFAULT_GRACE_MS = 10_000;
 
 const CLOSE_OPTIONS: Names<{ graceMs?: number | undefined }> = { graceMs: true };
 
 /** The limits of a server, as in `ServeOptions`. */
 export interface ServerLimits extends AdmissionLimits {
-  /** How long `close()` waits by default. */
+  /** The default time of `close()`. */
   drainTimeoutMs?: number | undefined;
 }
 
-/** The state behind a `Server`. */
+/** The state of a `Server`. */
 export class ServerCore {
   readonly listener: ConnListener;
-  /** The owners of the connections, those in the middle of their handshake too. */
+  /** The owners of the connections, with those in their handshake. */
   readonly open: Map<ConnectionOwner<unknown>, string | null> = new Map();
-  /** Which clients may come in. */
+  /** Decides about new clients. */
   readonly admission: Admission;
   readonly #graceMs: number;
   #forget: (() => void) | null = null;
   #closing: Promise<void> | null = null;
   #onEmpty: (() => void) | null = null;
-  /** How many connections are over, and their `close` callback has yet to run. */
+  /** How many connections are over and have not had their `close` callback yet. */
   #toTell = 0;
-  /** Takes back the deadline of `close()`. */
+  /** Cancels the deadline of `close()`. */
   #stopCut: (() => void) | null = null;
   #cutAt = Infinity;
-  /** Told when the server has closed. */
+  /** Called when the server has closed. */
   readonly #onEnd: Set<() => void> = new Set();
 
   constructor(
@@ -52,7 +52,7 @@ export class ServerCore {
     this.#graceMs = limits.drainTimeoutMs ?? DEFAULT_GRACE_MS;
   }
 
-  /** Calls `fn` once the server has closed. @returns Takes it back */
+  /** Calls `fn` when the server has closed. @returns A function that cancels it */
   whenClosed(fn: () => void): () => void {
     this.#onEnd.add(fn);
     return () => void this.#onEnd.delete(fn);
@@ -63,14 +63,14 @@ export class ServerCore {
     this.#toTell--;
   }
 
-  /** How many clients were refused. */
+  /** The number of refused clients. */
   get rejected(): number {
     let all = 0;
     for (const count of this.admission.rejected.values()) all += count;
     return all;
   }
 
-  /** A connection has come. */
+  /** A connection was accepted. */
   add(owner: ConnectionOwner<unknown>, key: string | null): void {
     this.open.set(owner, key);
     this.admission.entered(key);

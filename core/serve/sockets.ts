@@ -24,7 +24,7 @@ import type { AbortSignalLike, Runtime } from "../runtime.ts";
 import { checkTls, type TlsConnectOptions } from "../tls.ts";
 import { formatAddress } from "../socket/address.ts";
 import { baseOf } from "./serve.ts";
-import { viewChunks } from "../views/lenses.ts";
+import { viewChunks } from "../views/decoders.ts";
 import type { View } from "../views/views.ts";
 import {
   type ByteReadableStream,
@@ -420,7 +420,7 @@ export class StreamSocket {
   #watch(): void {
     const { connection, loop } = this.#core;
     connection?.observe({
-      // Inside the host's callback.
+      // Inside the runtime's callback.
       onReady: () => {
         if (connection.gone && connection.error !== null) loop.runtime.defer(() => this.#lost(connection.error));
       },

@@ -1,11 +1,11 @@
-/** A server that ends gracefully when its process is told to. */
+/** Ends a server gracefully when its process gets a signal. */
 
 import { checkDuration, checkText, hasMethod, isA, show } from "../checks.ts";
 import { type Names, readList, readOptions } from "../names.ts";
 import { type EventBase, loopOf } from "../api/event_base.ts";
 import { Server, serverCoreOf } from "./server.ts";
 
-/** What {@linkcode stopOnSignals} can stop: a `Server`, or an object of your own that has a base and can be closed. */
+/** An argument of {@linkcode stopOnSignals}: a `Server`, or an object of your own with a base and a `close()`. */
 export interface Stoppable {
   /** The base on which it runs. */
   readonly base: EventBase;
@@ -17,32 +17,31 @@ export interface Stoppable {
 export interface StopOptions {
   /** The signals. @default {["SIGINT", "SIGTERM"]} */
   signals?: readonly string[] | undefined;
-  /** How long connections may go on, in milliseconds; by default as long as `close()` gives them. */
+  /** The time for connections to finish, in milliseconds; by default that of `close()`. */
   graceMs?: number | undefined;
 }
 
 const STOP_OPTIONS: Names<StopOptions> = { signals: true, graceMs: true };
 
 /**
- * Closes a server gracefully at Ctrl-C or `kill`: the first signal calls `close({ graceMs })`, another one calls
- * `close({ graceMs: 0 })`, which cuts what is left.
+ * Closes a server gracefully at Ctrl-C or `kill`. The first signal calls `close({ graceMs })`. Another one calls
+ * `close({ graceMs: 0 })`, which resets the rest.
  *
- * While it waits for signals the host does not end the process at them. Once the server has closed, whoever closed it,
- * the signals have their usual effect again. They never keep the process alive: it ends when nothing else is open.
+ * While it waits for signals, they do not end the process. When the server has closed, in any way, the signals have
+ * their usual effect again. Waiting for signals does not keep the process alive.
  *
- * What `close()` rejects with is reported by the host.
+ * If `close()` rejects, the runtime reports the error.
  *
- * @param server The server, or something else that has a `base` and a `close()`
- * @param options Which signals, and for how long connections may go on
- * @returns Stops waiting for signals. A close that has begun goes on
+ * @param server The server, or another object with a `base` and a `close()`
+ * @param options The signals, and the time for connections to finish
+ * @returns A function that stops waiting for signals. A close that has begun goes on
  * @throws {TypeError} When an argument is of the wrong type
  * @throws {RangeError} When `graceMs` is negative, or no signal is named
- * @throws {EventError} `EV_UNSUPPORTED` when the host cannot catch a signal; none is then caught
+ * @throws {EventError} `EV_UNSUPPORTED` when the runtime cannot catch a signal; none is then caught
  *
  * @example
  * ```ts ignore
  * import { serve, stopOnSignals } from "trivent";
- *
  * const server = await serve({ port: 7 }, { read: (bev) => bev.output.addBuffer(bev.input) });
  * stopOnSignals(server, { graceMs: 5_000 });
  * ```

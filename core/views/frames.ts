@@ -167,7 +167,7 @@ export function delimited(delimiter: Uint8Array | string, options: FrameOptions 
     decode(input) {
       checkFront(input, "read a frame");
       const length = findFront(input, mark);
-      // What can't be the beginning of a delimiter is a part of the frame.
+      // Bytes that cannot be the beginning of a delimiter belong to the frame.
       const known = length < 0 ? input.length - mark.length + 1 : length;
       if (known > maxBytes) throw tooLong(input, maxBytes, known);
       return length < 0 ? null : take(input, length, 0, mark.length);
@@ -252,7 +252,7 @@ export function lengthPrefixed(options: LengthPrefixOptions): FrameCodec {
   checkBoolean("make a codec", "littleEndian", littleEndian);
   checkBoolean("make a codec", "includesPrefix", includesPrefix);
   const counted = includesPrefix ? prefixBytes : 0;
-  // What the prefix can say is a limit too, and so is what a number can count.
+  // The size of the prefix is a limit too, and so is the largest exact integer.
   const most = Math.min(256 ** prefixBytes - 1, Number.MAX_SAFE_INTEGER) - counted;
   const maxBytes = Math.min(limitOf(read), most);
   return bounded({

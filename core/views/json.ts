@@ -14,22 +14,21 @@ import { type Names, readOptions } from "../names.ts";
 const OPTIONS: Names<FrameOptions> = { maxBytes: true };
 
 /**
- * Values as lines of JSON (NDJSON, JSON Lines): each value is one line, which ends with LF. It also reads lines that end
- * with CR LF, and a last line without an end.
+ * Makes a codec for values as lines of JSON (NDJSON, JSON Lines). Each value is one line, which ends with LF. It also
+ * reads lines that end with CR LF, and a last line without an end.
  *
- * A line that is not JSON in UTF-8, an empty one included, is `EV_FRAME_INVALID`. The line is taken, so that a view can
- * go on: ask it for the next one. The same holds for a line that is only `null`, which a codec gives for no frame.
+ * A line that is not JSON in UTF-8, or is empty, is `EV_FRAME_INVALID`. The line is taken, so a view can go on with the
+ * next one. The same holds for a line that is only `null`, because a codec returns null for "no frame".
  *
- * The type is what you say: nothing checks that the peer sends such values. Check them, for example with `mapCodec()`.
+ * You choose the type. Nothing checks that the peer sends such values: check them, for example with `mapCodec()`.
  *
  * @param options `maxBytes`: the longest line in bytes, without its end; 1 MiB by default
- * @returns The codec; its `decode` throws `EV_LINE_TOO_LONG`. Its `encode` throws a TypeError for what is no JSON, such as
- * undefined, null, a function or a cycle
+ * @returns The codec. Its `decode` throws `EV_LINE_TOO_LONG`. Its `encode` throws a TypeError for values that are not
+ * JSON, such as undefined, null, a function or a cycle
  * @throws {RangeError} When the limit is negative or fractional
  * @example
  * ```ts
  * import { EvBuffer, jsonLines } from "trivent";
- *
  * const codec = jsonLines<{ method: string }>({ maxBytes: 10_000 });
  * const buffer = new EvBuffer();
  * codec.encode(buffer, { method: "ping" });

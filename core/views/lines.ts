@@ -72,7 +72,7 @@ export function lineCodec(options: LineOptions = {}): FrameCodec {
       checkEvBuffer("read a line", input);
       return input.readln(eol, limit);
     },
-    // A last line needs no terminator, as in a text file; `decode` has seen to its length.
+    // A last line needs no terminator, as in a text file. `decode` has checked its length.
     decodeEnd(input) {
       checkEvBuffer("read a line", input);
       return take(input, input.length);
@@ -86,7 +86,7 @@ export function lineCodec(options: LineOptions = {}): FrameCodec {
         throw new RangeError(`Cannot write a line: it is longer than ${maxBytes} bytes: received ${length}`);
       }
       line.add(terminator);
-      // Who may write a terminator into a line may write lines of his own: commands, headers.
+      // A terminator inside a line would make further lines, such as commands or headers of an attacker.
       if (line.searchEol(null, eol)?.pos !== length) {
         throw new RangeError(`Cannot write a line: it has a terminator in it: received ${length} bytes`);
       }

@@ -1,6 +1,6 @@
 /**
- * How a view and callbacks live together: what is open on a bufferevent takes the callbacks of its direction, passes on
- * what is not its own, and gives them back.
+ * The views of a bufferevent. An open view replaces the callbacks of its direction, passes other events on to them, and
+ * gives them back at its end.
  */
 
 import { BEV_EVENT_EOF, BEV_EVENT_ERROR, BEV_EVENT_READING, BEV_EVENT_TIMEOUT, BEV_EVENT_WRITING } from "../flags.ts";
@@ -8,31 +8,31 @@ import { EventError } from "../errors.ts";
 import type { BevCore } from "../bufferevent/core.ts";
 import type { Occupant } from "../bufferevent/occupant.ts";
 
-/** The end of what arrives. */
+/** The end of the input. */
 export interface End {
-  /** Why, or null at the end of file. */
+  /** The error, or null at the end of file. */
   readonly error: EventError | null;
-  /** The event that told it; 0 for none. */
+  /** The bits of the event; 0 for none. */
   readonly what: number;
 }
 
-/** The open view of what arrives. */
+/** The open view of the input. */
 export interface Reader {
-  /** Whether its consumer waits for something to arrive. */
+  /** Whether its consumer waits for input. */
   readonly waiting: boolean;
-  /** There is input. In the loop. */
+  /** There is input. Called in the loop. */
   onReadable(): void;
   /** Nothing more will arrive. */
   onEnd(end: End): void;
-  /** `close()` was called: what has not been asked for is dropped. */
+  /** `close()` was called. Input that nobody has asked for is dropped. */
   onClosing(): void;
 }
 
-/** The open view of what is sent. */
+/** The open view of the output. */
 export interface Writer {
-  /** Whether it wants to hear that the output has drained. */
+  /** Whether it must be told that the output has drained. */
   readonly waiting: boolean;
-  /** The output has drained to its low watermark. In the loop. */
+  /** The output has drained to its low watermark. Called in the loop. */
   onDrained(): void;
   /** Sending has failed. */
   onError(error: EventError): void;
@@ -40,22 +40,22 @@ export interface Writer {
   onClosing(): void;
 }
 
-/** The views that are open on one bufferevent. They are in the place of the user's callbacks. */
+/** The open views of one bufferevent. They replace the program's callbacks. */
 export class Takeover implements Occupant {
   readonly what: string = "a view is open on it";
-  /** Only there when somebody listens: a bufferevent without a write callback need not say that it has drained. */
+  /** Set only if somebody waits: a bufferevent without a write callback does not report that it has drained. */
   write: (() => void) | undefined = undefined;
   readonly #core: BevCore;
   #reader: Reader | null = null;
   #writer: Writer | null = null;
-  /** Whether the loop goes on for our sake. */
+  /** Whether the views keep the loop running. */
   #held = false;
   readonly #onWrite = (): void => {
     this.#writer?.onDrained();
     if (!this.#core.freed) this.#core.userWrite();
   };
 
-  /** Takes the place of the callbacks. */
+  /** Replaces the callbacks. */
   constructor(core: BevCore) {
     this.#core = core;
     core.occupant = this;
@@ -82,12 +82,12 @@ export class Takeover implements Occupant {
     this.#giveBack();
   }
 
-  /** Whether a consumer waits for what arrives, or for room for what is sent. */
+  /** Whether a consumer waits for input, or for the output to drain. */
   get waiting(): boolean {
     return this.#reader?.waiting === true || this.#writer?.waiting === true;
   }
 
-  /** Looks again at who wants to hear that the output has drained. */
+  /** Updates whether somebody must be told that the output has drained. */
   onCallbacks(): void {
     const given = this.#core.callbacks?.write;
     const wanted = this.#writer?.waiting === true || (given !== undefined && given !== null);
@@ -96,8 +96,8 @@ export class Takeover implements Occupant {
   }
 
   /**
-   * Who reads by a view may be busy elsewhere while nothing is pending here, at the high watermark for instance: the loop
-   * is to be there when they come back.
+   * A reader of a view may be busy elsewhere while nothing is pending here, for example at the high watermark. The loop
+   * must still run when the reader comes back.
    */
   #hold(): void {
     const held = !this.#core.freed && (this.#reader !== null || this.#writer?.waiting === true);
@@ -126,8 +126,8 @@ export class Takeover implements Occupant {
     const ends = failed || ((what & BEV_EVENT_EOF) !== 0 && !writing);
     const reader = this.#reader;
     const writer = failed && (what & BEV_EVENT_READING) === 0 ? this.#writer : null;
-    // Failed writing is told to who writes, or else to who reads; what has no direction, such as a failed attempt to
-    // connect, to both.
+    // A failure of writing goes to the writer, or else to the reader. An event without a direction, such as a failed
+    // attempt to connect, goes to both.
     const toReader = ends && !(writing && writer !== null) ? reader : null;
     if (writer === null && toReader === null) {
       this.#core.userEvent(what, error);
@@ -155,7 +155,7 @@ export class Takeover implements Occupant {
   }
 }
 
-/** Opens a view. @throws {EventError} When it can't be opened */
+/** Opens a view. @throws {EventError} When it cannot be opened */
 export function takeOver(core: BevCore, doing: string): Takeover {
   core.live(doing);
   if (core.closing !== null) throw core.ending(doing);
@@ -165,13 +165,13 @@ export function takeOver(core: BevCore, doing: string): Takeover {
   throw new EventError(`Cannot ${doing}: ${occupant.what}`, { code: "EV_BUSY" });
 }
 
-/** What is open on a bufferevent, if anything. */
+/** The open views of a bufferevent, or null. */
 export function viewsOf(core: BevCore): Takeover | null {
   const { occupant } = core;
   return occupant instanceof Takeover ? occupant : null;
 }
 
-/** Why a direction has ended, where the event does not say it. */
+/** The reason of the end of a direction, if the event has none. */
 export function reasonOf(what: number): EventError {
   const syscall = (what & BEV_EVENT_READING) !== 0 ? "read" : "write";
   if ((what & BEV_EVENT_TIMEOUT) === 0) {

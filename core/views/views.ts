@@ -21,23 +21,23 @@ export interface ViewOptions {
 /** The high watermark of reading while a view is open, if none is set. */
 const DEFAULT_HIGH = 64 * 1024;
 
-/** What a view takes from the input: the next item, or null if there is too little. */
-export interface Lens<T> {
-  /** The most bytes that may wait while there is too little, where `decode` has no limit of its own. */
+/** Takes the items of a view from the input. It returns the next item, or null if there is too little input. */
+export interface ItemDecoder<T> {
+  /** The limit of bytes that may wait without being an item, if `decode` has no limit of its own. */
   readonly maxBytes: number;
   decode(input: EvBuffer): T | null;
-  /** At the end of file: what is left, or null. */
+  /** At the end of file: the rest as a last item, or null. */
   decodeEnd(input: EvBuffer): T | null;
 }
 
-/** What is called while a view is not open yet, open, and over. */
+/** The states of a view: not open yet, open, and over. */
 const IDLE = 0;
 const OPEN = 1;
 const OVER = 2;
 
 /**
- * For streams: asks a view for the next one, and gives it to `give` in the very call that takes it, so that it cannot
- * be left in between. False when the view is over.
+ * For streams: takes the next item of a view, and passes it to `give` in the same call, so that the view cannot be left
+ * in between. Returns false if the view is over.
  */
 export function feedFrom<T>(view: View<T>, give: (value: T) => void): Promise<boolean> {
   return feed(view, give);
@@ -54,22 +54,22 @@ let feed: <T>(view: View<T>, give: (value: T) => void) => Promise<boolean>;
  */
 export class View<T> implements AsyncIterableIterator<T> {
   readonly #core: BevCore;
-  readonly #lens: Lens<T>;
+  readonly #decoder: ItemDecoder<T>;
   readonly #signal: AbortSignalLike | undefined;
   #state = IDLE;
   #end: End | null = null;
-  /** Whether there may be something to take: not after nothing was, until more has arrived. */
+  /** Whether there may be an item. It is false after there was none, until more bytes arrive. */
   #ready = false;
-  /** Why it was aborted, until that is told. */
+  /** The reason of an abort, until it is reported. */
   #aborted: { reason: unknown } | null = null;
-  /** What is waited for, and who is told. */
+  /** The pending calls, and their promises. */
   #pending: Promise<unknown> | null = null;
   #wake: (() => void) | null = null;
-  /** Whether the frame that was refused was taken, so that one can go on behind it. */
+  /** Whether the refused frame was taken, so that the view can go on behind it. */
   #refused = false;
   /** Whether reading was enabled before. */
   #wasReading = false;
-  /** The high watermark as the user has it, and as it is while one frame needs more. */
+  /** The high watermark of the program, and the present one while a frame needs more. */
   #high = 0;
   #raised = 0;
   readonly #reader: Reader & { view: View<T> } = {
@@ -99,9 +99,9 @@ export class View<T> implements AsyncIterableIterator<T> {
   };
 
   /** Only the methods of `BufferEvent` call it. */
-  constructor(core: object, lens: object, signal: AbortSignalLike | undefined) {
+  constructor(core: object, decoder: object, signal: AbortSignalLike | undefined) {
     this.#core = checkInner(core, BevCore, "View", "a method of BufferEvent, such as lines(),");
-    this.#lens = lens as Lens<T>;
+    this.#decoder = decoder as ItemDecoder<T>;
     this.#signal = signal;
     feed ??= (view, give) => view.#feed(give);
   }
@@ -208,7 +208,7 @@ export class View<T> implements AsyncIterableIterator<T> {
   #batch(): Iterator<T, undefined> {
     return {
       next: () => {
-        // The end is told by the outer iteration, but what rejects there throws here.
+        // The outer iteration reports the end, but an error that it would reject with is thrown here.
         if (this.#state !== OPEN || !this.#ready || this.#core.holdsBack) return DONE;
         const value = this.#takeOrLeave();
         return value === null ? DONE : { done: false, value };
@@ -253,12 +253,12 @@ export class View<T> implements AsyncIterableIterator<T> {
     this.#core.owner?.onBack();
   }
 
-  /** Takes one, if there is one. @throws What ends the view */
+  /** Takes an item, if there is one. @throws The error that ends the view */
   #step(): IteratorResult<T, undefined> | null {
     this.#open();
     this.#tellAbort();
     if (this.#state === OVER) return DONE;
-    // While the output is full the peer is to read its answers first.
+    // While the output is full, the peer must first read its answers.
     if (!this.#ready || (this.#core.holdsBack && this.#end?.error == null)) return null;
     const value = this.#takeOrLeave();
     if (value !== null) return { done: false, value };
@@ -300,12 +300,12 @@ export class View<T> implements AsyncIterableIterator<T> {
     const end = this.#end;
     if (end === null) {
       this.#ready = false;
-      if (input.length > this.#lens.maxBytes) throw this.#core.raised(tooLong(this.#lens.maxBytes, input.length));
+      if (input.length > this.#decoder.maxBytes) throw this.#core.raised(tooLong(this.#decoder.maxBytes, input.length));
       this.#core.owner?.onMessage(input.length > 0);
       this.#raise();
       return null;
     }
-    // It is told once, whichever way it comes out.
+    // It is reported once, in any case.
     this.#end = null;
     if (end.error !== null) throw end.error;
     if (input.length > 0) {
@@ -320,12 +320,12 @@ export class View<T> implements AsyncIterableIterator<T> {
     return null;
   }
 
-  /** What a codec of the program's own throws is about the bytes that the peer has sent. */
+  /** An exception of the program's own codec is about the bytes of the peer. */
   #decode(input: EvBuffer): T | null {
     const { length } = input;
     this.#refused = false;
     try {
-      return this.#lens.decode(input);
+      return this.#decoder.decode(input);
     } catch (error) {
       this.#refused = !this.#core.freed && input.length < length;
       throw invalid(this.#core, error);
@@ -334,7 +334,7 @@ export class View<T> implements AsyncIterableIterator<T> {
 
   #decodeEnd(input: EvBuffer): T | null {
     try {
-      return this.#lens.decodeEnd(input);
+      return this.#decoder.decodeEnd(input);
     } catch (error) {
       throw invalid(this.#core, error);
     }
@@ -363,7 +363,7 @@ export class View<T> implements AsyncIterableIterator<T> {
     this.#high = core.readHigh;
     if (core.readHigh === 0) this.#setHigh(DEFAULT_HIGH);
     this.#ready = core.input.length > 0 && core.input.length >= core.readLow;
-    // An end that was told before is told again.
+    // An end that was reported before is reported again.
     core.disable(EV_READ);
     core.enable(EV_READ);
   }
@@ -384,7 +384,7 @@ export class View<T> implements AsyncIterableIterator<T> {
     }
     if (views?.reader === this.#reader) views.reader = null;
     if (core.freed || core.closing !== null) return;
-    // What was not told here is told to the callbacks.
+    // The callbacks get what was not reported here.
     const end = this.#end;
     core.owner?.onMessage(false);
     if (this.#wasReading && core.input.length > 0) core.trigger(EV_READ, 0);
@@ -393,7 +393,7 @@ export class View<T> implements AsyncIterableIterator<T> {
 
   // ---- the high watermark
 
-  /** One frame may be larger than the watermark; it waits for room then, up to the codec's own limit. */
+  /** A frame may be larger than the watermark. Then the watermark rises, up to the codec's own limit. */
   #raise(): void {
     const core = this.#core;
     const { readHigh } = core;
@@ -405,7 +405,7 @@ export class View<T> implements AsyncIterableIterator<T> {
 
   #lower(): void {
     const core = this.#core;
-    // Unless the user has set another meanwhile.
+    // Unless the program has set another one meanwhile.
     if (!core.freed && core.readHigh === this.#raised) this.#setHigh(this.#high === 0 ? DEFAULT_HIGH : this.#high);
     this.#raised = 0;
   }
@@ -429,6 +429,6 @@ function invalid(core: BevCore, error: unknown): EventError {
     return core.raised(new EventError(message, { code: "EV_FRAME_INVALID", cause: error }));
   }
   const own = error as EventError;
-  // A frozen front is the program's own doing.
+  // The program itself has frozen the front.
   return own.code === "EV_FROZEN" ? own : core.raised(own);
 }

@@ -12,7 +12,7 @@ import type { Face } from "../bufferevent/callbacks.ts";
 import type { BevCore, StreamEnd } from "../bufferevent/core.ts";
 import type { AbortSignalLike } from "../runtime.ts";
 import { type Takeover, takeOver, type Writer } from "./takeover.ts";
-import { viewChunks } from "./lenses.ts";
+import { viewChunks } from "./decoders.ts";
 import { feedFrom, type View } from "./views.ts";
 
 /** The common part of a `ReadableStream` of bytes. */

@@ -14,7 +14,7 @@ import { type Names, readOptions } from "../names.ts";
 import { isBounded } from "./bounded.ts";
 import { checkCodec, DEFAULT_MAX_FRAME_BYTES, type FrameCodec, type FrameInput } from "./frames.ts";
 import { lineCodec, type LineOptions } from "./lines.ts";
-import { type Lens, View, type ViewOptions } from "./views.ts";
+import { type ItemDecoder, View, type ViewOptions } from "./views.ts";
 
 /** Options of `BufferEvent.lines()`. */
 export interface LineViewOptions extends LineOptions, ViewOptions {
@@ -28,7 +28,7 @@ export interface LineViewOptions extends LineOptions, ViewOptions {
 
 const LINE_VIEW_OPTIONS: Names<LineViewOptions> = { eol: true, maxBytes: true, text: true, signal: true };
 
-const chunks: Lens<Uint8Array> = {
+const chunks: ItemDecoder<Uint8Array> = {
   maxBytes: Infinity,
   decode(input) {
     checkFront(input, "read a chunk");
@@ -50,7 +50,7 @@ export function viewLines(core: BevCore, options: LineViewOptions): View<Uint8Ar
   const codec = lineCodec(what);
   return text
     ? new View<string>(core, texts(codec), signal)
-    : new View<Uint8Array>(core, lensOf(codec, Infinity), signal);
+    : new View<Uint8Array>(core, decoderOf(codec, Infinity), signal);
 }
 
 /** Options of `BufferEvent.frames()`. */
@@ -74,8 +74,8 @@ export function viewFrames<T>(core: BevCore, codec: FrameCodec<T>, options: Fram
     options,
     FRAME_VIEW_OPTIONS,
   );
-  const lens = lensOf(codec, checkLimit("read frames", "maxBytes", maxBytes));
-  return new View<T>(core, lens, checkSignal("read frames", signal));
+  const decoder = decoderOf(codec, checkLimit("read frames", "maxBytes", maxBytes));
+  return new View<T>(core, decoder, checkSignal("read frames", signal));
 }
 
 function checkDecoder<T>(codec: FrameCodec<T>): void {
@@ -107,7 +107,7 @@ export function writeFrame<T>(core: BevCore, codec: FrameCodec<T>, value: FrameI
   return !core.full;
 }
 
-function texts(codec: FrameCodec): Lens<string> {
+function texts(codec: FrameCodec): ItemDecoder<string> {
   const textOf = (line: Uint8Array | null | undefined): string | null => line ? decodeUtf8(line) : null;
   return {
     maxBytes: Infinity,
@@ -116,7 +116,7 @@ function texts(codec: FrameCodec): Lens<string> {
   };
 }
 
-function lensOf<T>(codec: FrameCodec<T>, maxBytes: number): Lens<T> {
+function decoderOf<T>(codec: FrameCodec<T>, maxBytes: number): ItemDecoder<T> {
   return {
     maxBytes,
     // A codec in JavaScript may give undefined for nothing.
