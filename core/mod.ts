@@ -34,6 +34,8 @@ export {
   type InetAddress,
   type ListenerBinding,
   type ListenOptions,
+  type ProxyHeader,
+  type ProxyTlv,
   type Runtime,
   setDefaultRuntime,
   type TimerToken,
@@ -105,15 +107,14 @@ export {
   PP2_TYPE_NOOP,
   PP2_TYPE_SSL,
   PP2_TYPE_UNIQUE_ID,
-  type ProxyHeader,
-  type ProxyTlv,
-} from "./serve/proxy_header.ts";
+} from "./socket/proxy_header.ts";
 export {
   type AdmissionCallbacks,
   connect,
   type ConnectionCallbacks,
   type ConnectionOptions,
   connectNow,
+  type ProxyProtocolOptions,
   type RejectReason,
   serve,
   type ServeCallbacks,

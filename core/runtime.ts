@@ -110,6 +110,28 @@ export interface UnixAddress {
 /** The address of an endpoint. libevent: `struct sockaddr`. */
 export type Address = InetAddress | UnixAddress;
 
+/** One additional value of a header of version 2. */
+export interface ProxyTlv {
+  /** What it is, 0 to 255: one of the `PP2_TYPE_` constants, or of your own from 0xE0 to 0xEF. */
+  type: number;
+  /** Its bytes, up to 65,535. */
+  value: Uint8Array;
+}
+
+/** What a proxy says of a client. */
+export interface ProxyHeader {
+  /** The version of the header: 1 is a line of text, 2 is binary. */
+  version: 1 | 2;
+  /** `"PROXY"`: the connection is a client's. `"LOCAL"`: it is the proxy's own, such as a health check. */
+  command: "PROXY" | "LOCAL";
+  /** The client's address. Null when the proxy does not say it: then it is that of the connection. */
+  source: Address | null;
+  /** The address that the client has connected to, or null. */
+  destination: Address | null;
+  /** Additional values, in their order; version 1 has none. */
+  tlvs: ProxyTlv[];
+}
+
 /** Where and how to listen: `hostname` and `port`, or `path`. */
 export interface ListenOptions {
   /**
@@ -184,6 +206,11 @@ export interface ConnectOptions {
   localAddress?: string | undefined;
   /** TLS on the connection; `{}` for the defaults. Needs {@linkcode Capabilities.tls}. */
   tls?: TlsConnectOptions | undefined;
+  /**
+   * A header of the PROXY protocol, which says on whose behalf we connect. It is sent before anything else, and before the
+   * handshake of TLS.
+   */
+  proxyHeader?: ProxyHeader | undefined;
 }
 
 /** For the core: the names of {@linkcode ConnectOptions}. */
@@ -197,6 +224,7 @@ export const CONNECT_OPTIONS: Names<ConnectOptions> = {
   signal: true,
   localAddress: true,
   tls: true,
+  proxyHeader: true,
 };
 
 /** The part of an `AbortSignal` that the core uses. */
@@ -270,6 +298,8 @@ export interface Capabilities {
   readonly startTlsServer: boolean;
   /** A connected socket can be changed to TLS as the client. */
   readonly startTlsClient: boolean;
+  /** Bytes that were read before can belong to the handshake: `unread` of {@linkcode TransportBinding.startTls}. */
+  readonly startTlsUnread: boolean;
   /** A TLS stream that ends without a close_notify fails with `ERR_TLS_TRUNCATED`. If false, it ends as any other. */
   readonly tlsTruncation: boolean;
 }
@@ -376,6 +406,13 @@ export interface Runtime {
    * addresses, as the core does. Without this method the core resolves every name.
    */
   takesName?(options: ListenOptions | ConnectOptions): boolean;
+  /**
+   * Checks the options of handshakes to come. The host may keep what it makes of them for as long as `options` lives,
+   * because many connections will use the same object. Without this method, the first handshake fails.
+   *
+   * @throws {EventError} `ERR_TLS_OPTIONS` if the certificate or key cannot be used
+   */
+  prepareTls?(role: TlsRole, options: StartTlsOptions): void;
   /** Looks a host name up (law 11). */
   resolve(hostname: string, signal?: AbortSignalLike): Promise<InetAddress[]>;
   /** Opens a datagram socket (law 17). Present with `capabilities.udp`. */
@@ -450,8 +487,10 @@ export interface TransportBinding {
    * that the sink has not got by then belong to the handshake. Until `onSecure`, `write` returns 0 without an `onWritable`, and
    * `close` gives the connection up. The core keeps the time. A client gets `serverName`. Present with
    * `capabilities.startTlsClient`; a server needs `capabilities.startTlsServer`.
+   *
+   * @param unread The first bytes of the handshake, which the sink has got already. Only with `capabilities.startTlsUnread`
    */
-  startTls?(role: TlsRole, options: StartTlsOptions): void;
+  startTls?(role: TlsRole, options: StartTlsOptions, unread?: Uint8Array): void;
   /** Whether this accepted connection is in its TLS handshake. `onSecure` or `onClose` follows. */
   readonly handshaking?: boolean | undefined;
   /** The result of the TLS handshake. It keeps its value after the close. */

@@ -1,6 +1,6 @@
 /** The options of TLS and the results of a handshake. The runtime does the protocol itself. */
 
-import { checkNoNul, isBytes, isList, show } from "./checks.ts";
+import { checkBoolean, checkNoNul, isBytes, isList, show } from "./checks.ts";
 import { type Names, readOptions } from "./names.ts";
 
 /** Certificates or keys in PEM, as a string or bytes. Several certificates may follow one another. */
@@ -63,6 +63,12 @@ export interface StartTlsOptions extends TlsConnectOptions {
   role?: TlsRole | undefined;
   /** For the server: as {@linkcode TlsListenOptions.requestCert}. @default {false} */
   requestCert?: boolean | undefined;
+  /**
+   * Whether input that has not been read belongs to the handshake. Say so only if you know that it does: for one port for
+   * both, where the first byte tells TLS from your protocol, or behind a header in the clear. Never behind a request such
+   * as `STARTTLS`, where an attacker can put bytes behind it. Needs `capabilities.startTlsUnread`. @default {false}
+   */
+  unread?: boolean | undefined;
 }
 
 const TLS_LISTEN_OPTIONS: Names<TlsListenOptions> = {
@@ -93,6 +99,7 @@ const START_TLS_OPTIONS: Names<StartTlsOptions> = {
   serverName: true,
   role: true,
   requestCert: true,
+  unread: true,
 };
 
 /** Our role in the handshake. */
@@ -144,6 +151,7 @@ export function readStartTls(
   usual: TlsRole,
 ): StartTlsOptions & { role: TlsRole } {
   const { role = usual, ...options } = readOptions(doing, given, START_TLS_OPTIONS);
+  if (options.unread !== undefined) checkBoolean(doing, "unread", options.unread);
   if (role !== "client" && role !== "server") {
     throw new TypeError(`Cannot ${doing}: the role is neither client nor server: received ${show(role)}`);
   }

@@ -22,6 +22,8 @@ import type {
   TransportSink,
 } from "../core/runtime.ts";
 import { EventError } from "../core/errors.ts";
+import type { StartTlsOptions, TlsRole } from "../core/tls.ts";
+import { preparedTls } from "./shared/node_tls.ts";
 import { tlsError, tlsSettings } from "./shared/tls.ts";
 import { bunTls } from "./bun/tls.ts";
 import { bunDatagram } from "./bun/datagram.ts";
@@ -66,6 +68,7 @@ class BunRuntime extends HostRuntime {
       tls: true,
       startTlsServer: true,
       startTlsClient: true,
+      startTlsUnread: true,
       // The end of TCP is told as the end, whether a close_notify came before or not.
       tlsTruncation: false,
     };
@@ -112,6 +115,10 @@ class BunRuntime extends HostRuntime {
     }
     this.openHandles++;
     return ours;
+  }
+
+  prepareTls(_role: TlsRole, options: StartTlsOptions): void {
+    preparedTls(options, "use TLS");
   }
 
   connect(options: ConnectOptions, sink: TransportSink): TransportBinding {

@@ -21,7 +21,8 @@ import type {
   TransportSink,
 } from "../core/runtime.ts";
 import { EventError } from "../core/errors.ts";
-import { secureContext } from "./shared/node_tls.ts";
+import type { StartTlsOptions, TlsRole } from "../core/tls.ts";
+import { preparedTls, secureContext } from "./shared/node_tls.ts";
 import { tlsSettings } from "./shared/tls.ts";
 import { denoDatagram } from "./deno/datagram.ts";
 import { failure, host, HostRuntime, show, target } from "./shared/host.ts";
@@ -63,6 +64,7 @@ class DenoRuntime extends HostRuntime {
       tls,
       startTlsServer: tls,
       startTlsClient: tls,
+      startTlsUnread: tls,
       tlsTruncation: tls,
     };
     this.lacks = {
@@ -74,6 +76,7 @@ class DenoRuntime extends HostRuntime {
       tls: noTls,
       startTlsServer: noTls,
       startTlsClient: noTls,
+      startTlsUnread: noTls,
     };
   }
 
@@ -110,6 +113,10 @@ class DenoRuntime extends HostRuntime {
     } catch (reason) {
       throw failure(`listen on ${show(at)}`, reason, "listen");
     }
+  }
+
+  prepareTls(_role: TlsRole, options: StartTlsOptions): void {
+    preparedTls(options, "use TLS");
   }
 
   /** Whether the program may use other names beside a path. Without the permissions, Deno would ask for them. */

@@ -22,7 +22,8 @@ import { nodeDatagram } from "./node/datagram.ts";
 import { builtin, failure, host, HostRuntime, inet, show, target, WRITE_AHEAD } from "./shared/host.ts";
 import type { NodeCluster, NodeFsSync, NodeListenOptions, NodeNet, NodeServer } from "./types/node.ts";
 import { SocketFile } from "./shared/socket_file.ts";
-import { secureContext } from "./shared/node_tls.ts";
+import type { StartTlsOptions, TlsRole } from "../core/tls.ts";
+import { preparedTls, secureContext } from "./shared/node_tls.ts";
 import { tlsSettings } from "./shared/tls.ts";
 import { checkVersion, isAtLeast, takes } from "./shared/versions.ts";
 import { acceptWithOnread, NodeListener, onConnection, type OurServer } from "./node/listener.ts";
@@ -87,6 +88,7 @@ class NodeRuntime extends HostRuntime {
       tls: true,
       startTlsServer: true,
       startTlsClient: true,
+      startTlsUnread: true,
       // TLSWrap gives the end of TCP on as the end, and nothing tells whether a close_notify came before.
       tlsTruncation: false,
     };
@@ -122,6 +124,10 @@ class NodeRuntime extends HostRuntime {
     server.on("connection", onConnection);
     if (tls === undefined) acceptWithOnread(server as OurServer, this.net);
     return listener;
+  }
+
+  prepareTls(_role: TlsRole, options: StartTlsOptions): void {
+    preparedTls(options, "use TLS");
   }
 
   #bind(tried: string, where: NodeListenOptions, options: ListenOptions): Promise<NodeServer> {

@@ -45,6 +45,7 @@ const CAPABILITIES: Omit<Capabilities, "signals" | "files"> = {
   tls: false,
   startTlsServer: false,
   startTlsClient: false,
+  startTlsUnread: false,
   tlsTruncation: false,
 };
 

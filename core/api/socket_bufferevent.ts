@@ -3,7 +3,7 @@
 import { EventError } from "../errors.ts";
 import { type EventBase, loopOf } from "./event_base.ts";
 import { readOptions } from "../names.ts";
-import { type Address, CONNECT_OPTIONS, type ConnectOptions } from "../runtime.ts";
+import { type Address, CONNECT_OPTIONS, type ConnectOptions, type ProxyHeader } from "../runtime.ts";
 import type { StartTlsOptions, TlsInfo } from "../tls.ts";
 import { openConnection } from "../socket/connector.ts";
 import { connectionOf, type Socket, socketOf } from "./socket.ts";
@@ -87,7 +87,8 @@ export class SocketBufferEvent<Ctx = unknown> extends BufferEvent<Ctx> {
    * for it if there is output; otherwise it gives the handshake up, as `free()` does.
    *
    * Call it when all input has been read. Otherwise bytes that an attacker has put behind the request would look like
-   * protected ones (CVE-2011-0411). Bytes that arrive after the call belong to the handshake.
+   * protected ones (CVE-2011-0411). Bytes that arrive after the call belong to the handshake. If the input is the
+   * beginning of the handshake, say so: `unread: true`.
    *
    * libevent: `bufferevent_openssl_filter_new`.
    *
@@ -109,6 +110,14 @@ export class SocketBufferEvent<Ctx = unknown> extends BufferEvent<Ctx> {
   /** The peer's address; undefined until there is a connection. It stays when the connection has ended, and after `free()`. */
   get remoteAddress(): Address | undefined {
     return socketCoreOf(this).known?.remote;
+  }
+
+  /**
+   * What the proxy in front of `serve({ proxyProtocol })` has said of this connection; null without its header.
+   * `remoteAddress` is then the client's.
+   */
+  get proxy(): ProxyHeader | null {
+    return socketCoreOf(this).known?.proxy ?? null;
   }
 
   /** Our own address; undefined until there is a connection. It stays when the connection has ended, and after `free()`. */

@@ -174,13 +174,22 @@ export class SocketCore extends BevCore implements Flushable {
     if (binding === null || binding.tls !== undefined) {
       throw new EventError(`Cannot ${doing}: the connection has it already`, { code: "EALREADY" });
     }
-    const { role, ...options } = readStartTls(doing, given, hostname === null ? "server" : "client");
+    const { role, unread: takesUnread = false, ...options } = readStartTls(
+      doing,
+      given,
+      hostname === null ? "server" : "client",
+    );
     const capability = role === "client" ? "startTlsClient" : "startTlsServer";
     if (binding.startTls === undefined || !runtime.capabilities[capability]) {
       throw unsupported(`${doing} as the ${role}`, runtime, capability);
     }
     const unread = this.input.length + connection.available;
-    if (unread > 0) {
+    if (unread > 0 && takesUnread) {
+      if (!runtime.capabilities.startTlsUnread) {
+        throw unsupported(`${doing} with bytes that were read before`, runtime, "startTlsUnread");
+      }
+      connection.putBack(this.input);
+    } else if (unread > 0) {
       throw new EventError(
         `Cannot ${doing}: ${unread} bytes that came in the clear have not been read, and would be taken for protected ones`,
         { code: "ERR_TLS_PLAINTEXT" },
@@ -191,7 +200,7 @@ export class SocketCore extends BevCore implements Flushable {
     const all = role === "client" ? { ...options, serverName: options.serverName ?? peer } : options;
     this.#forgetWrite();
     this.state = this.state & ~TELL_WRITABLE | CONNECTING;
-    connection.startTls(new Handshake(connection, role, all), this.output);
+    connection.startTls(new Handshake(connection, role, all, takesUnread), this.output);
     this.#awaitConnection();
   }
 

@@ -26,12 +26,15 @@ export interface AdmissionLimits {
   maxConnectionsPerAddress?: number | undefined;
   /** What happens to a client beyond `maxConnections`. */
   whenFull?: "wait" | "reject" | undefined;
+  /** The TLS options of the server, if it has TLS. */
+  tls?: object | undefined;
 }
 
 /** The callbacks of a server about clients. */
 export interface AdmissionCallbacks {
   /**
-   * A client has connected. Return false to refuse it, before there is a bufferevent for it. It is called only for
+   * A client has connected. Return false to refuse it, before there is a bufferevent for it. With `proxyProtocol` it gets
+   * the address of the client, not that of the proxy. It is called only for
    * clients within the limits. If it throws, or returns anything but true or false, the client is refused too, and
    * `error` gets the reason.
    */
@@ -77,6 +80,8 @@ export class Admission implements ExcessSink {
   readonly #max: number;
   readonly #maxPerAddress: number;
   readonly #rejectsWhenFull: boolean;
+  /** Whether clients wait for a handshake of TLS: they would not understand a last word. */
+  readonly #secures: boolean;
   readonly #callbacks: AdmissionCallbacks;
   readonly #failed: (error: unknown) => void;
   /** How many connections there are from each address; kept only where they are limited. */
@@ -108,6 +113,7 @@ export class Admission implements ExcessSink {
     this.#max = limits.maxConnections ?? Infinity;
     this.#maxPerAddress = limits.maxConnectionsPerAddress ?? Infinity;
     this.#rejectsWhenFull = limits.whenFull === "reject";
+    this.#secures = limits.tls !== undefined;
     this.#callbacks = callbacks;
     this.#failed = failed;
     this.#refuseExcess = new Deferred(loopOf(listener.base), () => this.#onExcess());
@@ -115,7 +121,14 @@ export class Admission implements ExcessSink {
     this.#regulate();
   }
 
-  /** Whether an accepted client may stay. Otherwise it is refused. */
+  /** Whether there is room for one more connection. One for which there is none is refused. */
+  hasRoom(connection: Connection, address: Address): boolean {
+    if (this.#open < this.#max) return true;
+    this.refuse(connection, address, "maxConnections");
+    return false;
+  }
+
+  /** Whether a client may stay, now that its address is known. One that may not is refused. */
   admits(connection: Connection, address: Address): boolean {
     const reason = this.#objection(address);
     // accept() may have closed the server.
@@ -125,11 +138,15 @@ export class Admission implements ExcessSink {
     return false;
   }
 
-  /** A client that was admitted has got its connection. */
-  entered(key: string | null): void {
+  /** A connection has begun. */
+  entered(): void {
     this.#open++;
-    this.#count(key, 1);
     this.#regulate();
+  }
+
+  /** A client that was admitted has got its connection. */
+  known(key: string | null): void {
+    this.#count(key, 1);
   }
 
   /** Its connection was freed. */
@@ -150,9 +167,7 @@ export class Admission implements ExcessSink {
   refuse(connection: Connection, address: Address, reason: RejectReason): void {
     this.rejected.set(reason, (this.rejected.get(reason) ?? 0) + 1);
     const word = this.#lastWord(address, reason);
-    if (word === null || connection.handshake !== null || connection.binding?.tls !== undefined || connection.gone) {
-      return connection.reset();
-    }
+    if (word === null || this.#secures || connection.gone) return connection.reset();
     connection.send(word);
     connection.close();
     this.#farewells.push(connection);
@@ -171,7 +186,6 @@ export class Admission implements ExcessSink {
 
   /** The reason to refuse a client, or null. */
   #objection(address: Address): RejectReason | null {
-    if (this.#open >= this.#max) return "maxConnections";
     const key = addressKey(address);
     if (key !== null && (this.#perAddress.get(key) ?? 0) >= this.#maxPerAddress) return "maxConnectionsPerAddress";
     const { accept } = this.#callbacks;

@@ -1,6 +1,7 @@
 /** `serve()` and `connect()`: a server or a client in one call, on a base that dispatches by itself. */
 
-import { checkSignal, show } from "../checks.ts";
+import { EvBuffer } from "../buffer/evbuffer.ts";
+import { checkSignal, show, unsupported } from "../checks.ts";
 import {
   BEV_EVENT_CONNECTED,
   BEV_OPT_CLOSE_ON_FREE,
@@ -12,11 +13,12 @@ import { coreOf } from "../api/bufferevent.ts";
 import { SocketBufferEvent } from "../api/socket_bufferevent.ts";
 import type { SocketCore } from "../bufferevent/socket_core.ts";
 import { EventBase, loopOf } from "../api/event_base.ts";
-import { connectionOf } from "../api/socket.ts";
+import { connectionOf, type Socket, socketOf } from "../api/socket.ts";
 import { ConnListener } from "../api/listener.ts";
 import { type Names, pick, readOptions } from "../names.ts";
 import {
   type AbortSignalLike,
+  type Address,
   CONNECT_OPTIONS,
   type ConnectOptions,
   defaultRuntime,
@@ -24,11 +26,14 @@ import {
   type ListenOptions,
   type Runtime,
 } from "../runtime.ts";
-import { readTlsListen } from "../tls.ts";
+import { Handshake } from "../socket/handshake.ts";
+import { readTlsListen, type TlsListenOptions } from "../tls.ts";
 import { CONNECTION_OPTIONS, type ConnectionOptions, protocolOf, setUp } from "./connection_options.ts";
 import { checkTunable } from "./keep_alive.ts";
 import { ConnectionOwner, reportTo } from "./owner.ts";
 import { checkConnectionCallbacks, CONNECTION_CALLBACKS, type ConnectionCallbacks, type Protocol } from "./protocol.ts";
+import { Preface, type PrefaceEnd } from "./preface.ts";
+import { proxyPolicyOf, type ProxyProtocolOptions } from "./proxy_policy.ts";
 import { Server } from "./server.ts";
 import { addressKey, type AdmissionCallbacks, checkWhenFull } from "./admission.ts";
 import { ServerCore } from "./server_core.ts";
@@ -36,12 +41,14 @@ import { ServerCore } from "./server_core.ts";
 export type { AdmissionCallbacks, RejectReason } from "./admission.ts";
 export type { ConnectionCallbacks } from "./protocol.ts";
 export type { ConnectionOptions } from "./connection_options.ts";
+export type { ProxyProtocolOptions } from "./proxy_policy.ts";
 export { Server } from "./server.ts";
 
 /** Options of `serve()`. */
 export interface ServeOptions extends ListenOptions, ConnectionOptions {
   /**
-   * The largest number of connections, with those in their TLS handshake. `whenFull` decides about further ones.
+   * The largest number of connections, with those in their TLS handshake and those whose PROXY header is awaited.
+   * `whenFull` decides about further ones.
    *
    * @default {Infinity}
    */
@@ -62,6 +69,16 @@ export interface ServeOptions extends ListenOptions, ConnectionOptions {
    * @default {Infinity}
    */
   maxConnectionsPerAddress?: number | undefined;
+  /**
+   * Reads the PROXY protocol, which a proxy or load balancer in front of the server sends before the client's first byte and
+   * before TLS. `bev.remoteAddress`, `maxConnectionsPerAddress`, `accept` and `reject` then mean the client, and `bev.proxy`
+   * has the whole header. A connection whose header is missing, wrong, late or not from a trusted address is refused with
+   * the reason `proxyProtocol`.
+   *
+   * A connection whose header is awaited counts for `maxConnections`. With `"optional"` and without `trusted`, any client can
+   * claim any address: `error` gets `EV_PROXY_UNTRUSTED` once, as a warning.
+   */
+  proxyProtocol?: "required" | "optional" | ProxyProtocolOptions | undefined;
   /** The time limit of the TLS handshake, if `tls` has none. */
   handshakeTimeoutMs?: number | undefined;
   /** Aborting it closes the server, as `Server.close()` does. */
@@ -95,6 +112,7 @@ const SERVE_ONLY: Names<Omit<ServeOptions, keyof ListenOptions | keyof Connectio
   maxConnections: true,
   whenFull: true,
   maxConnectionsPerAddress: true,
+  proxyProtocol: true,
   handshakeTimeoutMs: true,
   signal: true,
 };
@@ -151,6 +169,7 @@ function keepDispatching(base: EventBase): void {
  * | `maxOutputBytes` | the next write is not queued, and `event` gets `ENOBUFS` |
  * | `idleTimeoutMs`, `readTimeoutMs`, `writeTimeoutMs` | `event` gets `BEV_EVENT_TIMEOUT` |
  * | `handshakeTimeoutMs` | the connection is closed |
+ * | `proxyProtocol.timeoutMs`, `proxyProtocol.maxBytes` | the client is refused |
  * | descriptors | accepting pauses and is tried again; `error` is called once |
  *
  * A refused client gets the last message of the `reject` callback; without one it is reset. `Server.rejected` counts
@@ -195,7 +214,11 @@ export async function serve<Ctx = unknown>(
   if (signal?.aborted === true) {
     throw new EventError("Cannot serve: aborted", { code: "ECANCELED", cause: signal.reason });
   }
-  const socket = await base.listen(pick(withHandshakeTimeout(options), LISTEN_OPTIONS));
+  const policy = options.proxyProtocol === undefined ? null : proxyPolicyOf(options.proxyProtocol);
+  const listen = pick(withHandshakeTimeout(options), LISTEN_OPTIONS);
+  // The header comes before TLS: the host is to begin the handshake behind it.
+  const lateTls = policy === null || listen.tls === undefined ? null : lateTlsOf(base.runtime, listen.tls);
+  const socket = await base.listen(lateTls === null ? listen : { ...listen, tls: undefined });
   if (loopOf(base).freed) await socket.close();
   const listener = new ConnListener(base, null, LEV_OPT_CLOSE_ON_FREE, 0, socket);
   // The server is made with them, and they call the server.
@@ -208,19 +231,82 @@ export async function serve<Ctx = unknown>(
   const server = new ServerCore(listener, options, callbacks, failed);
   const idleTimeoutMs = options.idleTimeoutMs ?? null;
   listener.setErrorCallback((_listener, error) => failed(error));
-  listener.setCallback((_listener, accepted, address) => {
-    if (!server.admission.admits(connectionOf(accepted), address)) return;
-    const key = addressKey(address);
+  const take = (accepted: Socket, address: Address): void => {
+    if (lateTls !== null) {
+      const connection = connectionOf(accepted);
+      connection.startTls(new Handshake(connection, "server", lateTls, true), new EvBuffer());
+    }
     const bev = new SocketBufferEvent<Ctx>(base, accepted, BEV_OPT_CLOSE_ON_FREE);
     const core = socketCoreOf(bev);
     core.adoptLimits(socketCoreOf(model));
     if (idleTimeoutMs !== null) bev.setIdleTimeout(idleTimeoutMs);
     const owner = new ConnectionOwner<Ctx>(core, protocol);
-    server.add(owner as ConnectionOwner<unknown>, key);
+    server.add(owner as ConnectionOwner<unknown>, addressKey(address));
     if (!core.connecting) owner.open();
+  };
+  const { admission } = server;
+  const end = prefaceEnd(server, take);
+  listener.setCallback((_listener, accepted, address) => {
+    const connection = connectionOf(accepted);
+    if (!admission.hasRoom(connection, address)) return;
+    if (policy !== null) {
+      admission.entered();
+      server.prefaces.add(new Preface(loopOf(base), connection, address, policy, end));
+    } else if (admission.admits(connection, address)) {
+      admission.entered();
+      take(accepted, address);
+    }
   });
+  if (policy !== null && !policy.required && policy.trusted === null) failed(untrusted());
   server.closeOn(signal);
   return new Server<Ctx>(server);
+}
+
+/** What becomes of connections whose PROXY header was awaited. */
+function prefaceEnd(server: ServerCore, take: (accepted: Socket, address: Address) => void): PrefaceEnd {
+  const { admission, prefaces } = server;
+  return {
+    served(preface) {
+      prefaces.delete(preface);
+      const { connection } = preface;
+      const address = connection.remote ?? preface.from;
+      if (admission.admits(connection, address)) take(socketOf(connection), address);
+      else admission.left(null);
+    },
+    refused(preface) {
+      prefaces.delete(preface);
+      admission.refuse(preface.connection, preface.from, "proxyProtocol");
+      admission.left(null);
+    },
+    left(preface) {
+      prefaces.delete(preface);
+      preface.connection.close();
+      admission.left(null);
+    },
+  };
+}
+
+function untrusted(): EventError {
+  return new EventError(
+    'Any client can claim any address: proxyProtocol is "optional", and trusted does not say whose header is believed',
+    { code: "EV_PROXY_UNTRUSTED" },
+  );
+}
+
+/**
+ * The options of handshakes that are begun on connections of ours.
+ *
+ * @throws {EventError} `ERR_TLS_OPTIONS`; `EV_UNSUPPORTED` where the host can't begin them
+ */
+function lateTlsOf(runtime: Runtime, given: TlsListenOptions): TlsListenOptions {
+  for (const capability of ["startTlsServer", "startTlsUnread"] as const) {
+    if (!runtime.capabilities[capability]) {
+      throw unsupported("serve with TLS behind a PROXY header", runtime, capability);
+    }
+  }
+  const options = readTlsListen("serve", given);
+  runtime.prepareTls?.("server", options);
+  return options;
 }
 
 /** For the core: the engine of a bufferevent on a socket. */

@@ -41,9 +41,12 @@ export class Server<Ctx = unknown> {
     return this.#core.listener.base;
   }
 
-  /** The number of connections, with those that are being closed and those in their TLS handshake. */
+  /**
+   * The number of connections, with those that are being closed, those in their TLS handshake, and those whose PROXY header
+   * is awaited.
+   */
   get connections(): number {
-    return this.#core.open.size;
+    return this.#core.count;
   }
 
   /**

@@ -9,6 +9,7 @@ import type { ConnListener } from "../api/listener.ts";
 import { type Names, readOptions } from "../names.ts";
 import type { ConnectionOwner } from "./owner.ts";
 import type { AbortSignalLike } from "../runtime.ts";
+import type { Preface } from "./preface.ts";
 import { Admission, type AdmissionCallbacks, type AdmissionLimits } from "./admission.ts";
 
 /** The time that `Server.close()` gives connections, by default. */
@@ -27,7 +28,9 @@ export class ServerCore {
   readonly listener: ConnListener;
   /** The owners of the connections, with those in their handshake. */
   readonly open: Map<ConnectionOwner<unknown>, string | null> = new Map();
-  /** Decides about new clients. */
+  /** The connections whose PROXY header is awaited. */
+  readonly prefaces: Set<Preface> = new Set();
+  /** Which clients may come in. */
   readonly admission: Admission;
   readonly #graceMs: number;
   #forget: (() => void) | null = null;
@@ -70,10 +73,15 @@ export class ServerCore {
     return all;
   }
 
-  /** A connection was accepted. */
+  /** A connection has come, and was counted. */
   add(owner: ConnectionOwner<unknown>, key: string | null): void {
     this.open.set(owner, key);
-    this.admission.entered(key);
+    this.admission.known(key);
+  }
+
+  /** How many connections there are. */
+  get count(): number {
+    return this.open.size + this.prefaces.size;
   }
 
   /** A connection was freed. */
@@ -121,6 +129,12 @@ export class ServerCore {
   async #close(): Promise<void> {
     this.#forget?.();
     this.admission.close();
+    // Nobody is told of them.
+    for (const preface of this.prefaces) {
+      preface.drop();
+      this.admission.left(null);
+    }
+    this.prefaces.clear();
     const portFree = this.listener.close();
     if (this.open.size > 0) {
       await new Promise<void>((resolve) => this.#onEmpty = resolve);

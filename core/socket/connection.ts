@@ -34,7 +34,7 @@ import {
 } from "../buffer/internal.ts";
 import type { Loan } from "../loan.ts";
 import { ownBuffer } from "../buffer/own_buffer.ts";
-import type { Address, Runtime, TransportBinding, TransportSink } from "../runtime.ts";
+import type { Address, ProxyHeader, Runtime, TransportBinding, TransportSink } from "../runtime.ts";
 import { atDeadline } from "../loop/deadline.ts";
 import { Source } from "../loop/source.ts";
 import type { Handshake } from "./handshake.ts";
@@ -142,6 +142,9 @@ class Rare {
   error: EventError | null = null;
   connecting: Connecting | null = null;
   handshake: Handshake | null = null;
+  /** What is sent as soon as the connection is there, before TLS. */
+  preamble: Uint8Array | null = null;
+  proxy: ProxyHeader | null = null;
   /** Told of the end of a graceful close. */
   onFinished: ((delivered: boolean) => void) | null = null;
 }
@@ -192,8 +195,9 @@ export class Connection extends Source implements TransportSink, Lingering {
     return this.binding?.local;
   }
 
+  /** The peer; behind a proxy that has said it, the client. */
   get remote(): Address | undefined {
-    return this.binding?.remote;
+    return this.#rare?.proxy?.source ?? this.binding?.remote;
   }
 
   // ---- what has happened to it
@@ -265,6 +269,20 @@ export class Connection extends Source implements TransportSink, Lingering {
     this.#more.handshake = handshake;
   }
 
+  /** The header of the proxy in front of us; null without one. */
+  get proxy(): ProxyHeader | null {
+    return this.#rare === null ? null : this.#rare.proxy;
+  }
+
+  set proxy(header: ProxyHeader) {
+    this.#more.proxy = header;
+  }
+
+  /** What is sent as soon as the connection is there, before TLS. */
+  set preamble(bytes: Uint8Array) {
+    this.#more.preamble = bytes;
+  }
+
   /** What is rare, made if there is none. */
   get #more(): Rare {
     return this.#rare ??= new Rare();
@@ -298,9 +316,17 @@ export class Connection extends Source implements TransportSink, Lingering {
 
   onConnect(): void {
     this.#hear("onConnect");
+    const preamble = this.#rare === null ? null : this.#rare.preamble;
+    if (preamble !== null) {
+      this.#more.preamble = null;
+      const unsent = this.#unsent ??= ownBuffer(this.runtime);
+      unsent.add(preamble);
+      this.#writeFrom(unsent, unsent.length);
+    }
     const { handshake } = this;
-    if (handshake !== null) handshake.begin();
-    else this.#established();
+    if (handshake === null) this.#established();
+    // Otherwise when all of it has left.
+    else if (this.unsent === 0) handshake.begin();
   }
 
   onSecure(): void {
@@ -318,7 +344,7 @@ export class Connection extends Source implements TransportSink, Lingering {
   #established(): void {
     this.state |= CONNECTED;
     this.#settle();
-    if (this.shut) this.binding?.shutdownWrite();
+    if (this.shut && this.unsent === 0) this.binding?.shutdownWrite();
     this.notify(EV_WRITE);
   }
 
@@ -494,6 +520,41 @@ export class Connection extends Source implements TransportSink, Lingering {
       this.#only = this.#loan = null;
     }
     return buffer;
+  }
+
+  /** All that has arrived and nobody has read, for who looks at it before there is a reader. `looked()` follows. */
+  get received(): EvBuffer {
+    return this.#gather();
+  }
+
+  /**
+   * Somebody has looked at `received`, and may have taken some of it.
+   *
+   * @param wantsMore Whether more is to come, although the queue may be full
+   */
+  looked(wantsMore: boolean): void {
+    this.#afterReceive();
+    if (!wantsMore || (this.state & PAUSED) === 0) return;
+    this.state &= ~PAUSED;
+    if (!this.gone) this.binding?.resumeRead();
+  }
+
+  /** Takes all that has arrived, as one piece. */
+  takeReceived(): Uint8Array {
+    const all = new Uint8Array(this.available);
+    this.#read(all);
+    this.#afterReceive();
+    return all;
+  }
+
+  /** Takes back what was read: it comes before all that waits. */
+  putBack(bytes: EvBuffer): void {
+    if (bytes.length === 0) return;
+    const all = new EvBuffer();
+    moveBytes(bytes, all, bytes.length);
+    const waiting = this.#gather();
+    moveBytes(waiting, all, waiting.length);
+    moveBytes(all, waiting, all.length);
   }
 
   // ---- sending

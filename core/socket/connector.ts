@@ -8,6 +8,7 @@ import { checkRuntime, CONNECT_OPTIONS, type ConnectOptions, type InetAddress, t
 import { readTlsConnect } from "../tls.ts";
 import { checkHostname, checkTarget, familyOf, formatAddress } from "./address.ts";
 import { Handshake } from "./handshake.ts";
+import { encodeProxyHeader } from "./proxy_header.ts";
 import { AddressRace, interleaved, MIN_ATTEMPT_DELAY_MS } from "./racing.ts";
 import { type Connecting, Connection } from "./connection.ts";
 
@@ -113,7 +114,7 @@ class Connector implements Connecting {
  */
 export function openConnection(runtime: Runtime, given: ConnectOptions): Connection {
   checkRuntime("connect", runtime);
-  const { tls: givenTls, ...options } = readOptions("connect", given, CONNECT_OPTIONS);
+  const { tls: givenTls, proxyHeader, ...options } = readOptions("connect", given, CONNECT_OPTIONS);
   checkTarget("connect", options, 1);
   const { timeoutMs, attemptDelayMs, localAddress, path, signal } = options;
   if (timeoutMs !== undefined) checkDuration("connect", "timeoutMs", timeoutMs);
@@ -136,7 +137,9 @@ export function openConnection(runtime: Runtime, given: ConnectOptions): Connect
   if (localAddress !== undefined) checkLocalAddress(localAddress, familyOf(hostname) ?? family);
   checkCapabilities("connect", runtime, { localAddress, path, tls: givenTls });
   const tls = givenTls === undefined ? undefined : readTlsConnect("connect", givenTls);
+  const preamble = proxyHeader === undefined ? null : encodeProxyHeader(proxyHeader);
   const connection = new Connection(runtime, null);
+  if (preamble !== null) connection.preamble = preamble;
   connection.hostname = path === undefined ? hostname : "localhost";
   if (tls !== undefined) {
     connection.handshake = new Handshake(connection, "client", {

@@ -10,12 +10,19 @@ export class Handshake {
   readonly #connection: Connection;
   readonly #role: TlsRole;
   readonly #options: StartTlsOptions;
+  readonly #takesUnread: boolean;
   #cancelTimeout: (() => void) | null = null;
 
-  constructor(connection: Connection, role: TlsRole, options: StartTlsOptions) {
+  /**
+   * Makes one.
+   *
+   * @param takesUnread Whether bytes that have arrived, and that nobody has read, belong to it
+   */
+  constructor(connection: Connection, role: TlsRole, options: StartTlsOptions, takesUnread = false) {
     this.#connection = connection;
     this.#role = role;
     this.#options = options;
+    this.#takesUnread = takesUnread;
   }
 
   /** The clock begins to run. For a connection that was accepted, the host makes the handshake by itself. */
@@ -33,7 +40,9 @@ export class Handshake {
   /** All that was sent in the clear is with the host: from here on the bytes are those of TLS. */
   begin(): void {
     this.watch();
-    this.#connection.binding?.startTls?.(this.#role, this.#options);
+    const connection = this.#connection;
+    const unread = this.#takesUnread && connection.available > 0 ? connection.takeReceived() : undefined;
+    connection.binding?.startTls?.(this.#role, this.#options, unread);
   }
 
   /** It is through, or there is nothing to wait for any more. */

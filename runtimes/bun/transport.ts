@@ -9,10 +9,12 @@ import type { StartTlsOptions, TlsInfo, TlsRole } from "../../core/tls.ts";
 import type { Address, TransportBinding, TransportSink } from "../../core/runtime.ts";
 import { failure, host, type HostRuntime, inet, keeping, type Origin, show, SILENT } from "../shared/host.ts";
 import { copied } from "../shared/slab.ts";
+import { preparedTls } from "../shared/node_tls.ts";
 import { handshakeError, tlsError, type TlsSettings, tlsSettings } from "../shared/tls.ts";
 import type { BunHandlers, BunSocket } from "../types/bun.ts";
 import type { BunListenerBinding } from "./listener.ts";
 import { bunTls, infoOf, isTlsFailure, objection } from "./tls.ts";
+import { TlsOverSocket } from "./tls_over_socket.ts";
 
 /**
  * JavaScriptCore keeps a typed array without an ArrayBuffer until someone asks for its `buffer`, and making the first view
@@ -319,13 +321,22 @@ export class BunTransport implements TransportBinding {
     return `make a TLS connection with ${show((this.remote ?? this.origin.to ?? {}) as { path?: string })}`;
   }
 
-  startTls(role: TlsRole, options: StartTlsOptions): void {
+  startTls(role: TlsRole, options: StartTlsOptions, unread?: Uint8Array): void {
     if (this.socket === undefined || this.closing || this.closed) return;
-    const settings = tlsSettings(options);
-    this.securing = { role, settings };
-    this.state &= ~WRITABLE;
     const plain = this.socket;
     try {
+      const settings = tlsSettings(options);
+      this.securing = { role, settings };
+      this.state &= ~WRITABLE;
+      if (unread !== undefined) {
+        const { context } = preparedTls(options, this.doing);
+        // upgradeTLS() takes only what has not been read.
+        const lower = new BunTransport({ ...this.origin, runtime: UNCOUNTED }, SILENT);
+        lower.opened(plain, this.local);
+        this.socket = new TlsOverSocket(lower, role, settings, context, unread, HANDLERS);
+        this.socket.data = this;
+        return;
+      }
       const [raw, secure] = plain.upgradeTLS({
         data: this,
         tls: bunTls(role, settings),
@@ -388,6 +399,9 @@ export class BunTransport implements TransportBinding {
   }
 }
 
+/** The runtime of sockets that are under others, and not counted. */
+const UNCOUNTED = { openHandles: 0 } as HostRuntime;
+
 /** What the socket under a TLS socket belongs to: nobody wants to hear of it. */
 class Ciphertext extends BunTransport {
   override state = CLOSING | CLOSED;
@@ -395,7 +409,7 @@ class Ciphertext extends BunTransport {
 }
 
 const CIPHERTEXT = /* @__PURE__ */ new Ciphertext(
-  { runtime: { openHandles: 0 } as HostRuntime, to: undefined, unixPath: undefined },
+  { runtime: UNCOUNTED, to: undefined, unixPath: undefined },
   SILENT,
 );
 

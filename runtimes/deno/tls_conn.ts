@@ -28,6 +28,8 @@ export class DenoTlsConn implements DenoConn {
   readonly #stream: NodeDuplex;
   readonly #socket: NodeTlsSocket;
   readonly #peer: string;
+  /** What was read in the clear before, and belongs to TLS. */
+  #unread: Uint8Array | undefined;
   /** A read of the connection in the clear that was under way. Its bytes belong to TLS. */
   #pending: Promise<Uint8Array | null> | undefined;
   #into: Uint8Array | undefined;
@@ -49,12 +51,14 @@ export class DenoTlsConn implements DenoConn {
     role: TlsRole,
     settings: TlsSettings,
     context: NodeSecureContext,
+    unread: Uint8Array | undefined,
     pending: Promise<Uint8Array | null> | undefined,
     peer: string,
   ) {
     this.#raw = raw;
     this.localAddr = raw.localAddr;
     this.remoteAddr = raw.remoteAddr;
+    this.#unread = unread;
     this.#pending = pending;
     this.#peer = peer;
     const { Duplex } = builtin<NodeStreams>("node:stream");
@@ -117,6 +121,12 @@ export class DenoTlsConn implements DenoConn {
     const { readableLength = 0 } = (this.#socket ?? {}) as Partial<NodeTlsSocket>;
     this.#readWanted = readableLength >= HIGH_WATER;
     if (this.#readWanted) return;
+    const unread = this.#unread;
+    if (unread !== undefined) {
+      this.#unread = undefined;
+      this.#stream.push(unread);
+      return;
+    }
     try {
       let chunk = await this.#pending;
       if (chunk === undefined) {

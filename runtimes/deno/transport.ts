@@ -10,9 +10,9 @@ import type { EventError } from "../../core/errors.ts";
 import type { StartTlsOptions, TlsInfo, TlsRole } from "../../core/tls.ts";
 import type { Address, ConnectOptions, TransportBinding, TransportSink } from "../../core/runtime.ts";
 import { failure, host, type HostRuntime, inet, keeping, show, WRITE_SLICE } from "../shared/host.ts";
-import { secureContext } from "../shared/node_tls.ts";
+import { preparedTls } from "../shared/node_tls.ts";
 import { copied } from "../shared/slab.ts";
-import { handshakeError, type TlsSettings, tlsSettings } from "../shared/tls.ts";
+import { handshakeError, type TlsSettings } from "../shared/tls.ts";
 import type { DenoAddr, DenoConn } from "../types/deno.ts";
 import type { HostAbortController } from "../types/host.ts";
 import type { NodeSecureContext } from "../types/node_tls.ts";
@@ -272,7 +272,7 @@ export class DenoTransport implements TransportBinding {
     return `make a TLS connection with ${show((this.remote ?? this.to ?? {}) as { path?: string })}`;
   }
 
-  startTls(role: TlsRole, options: StartTlsOptions): void {
+  startTls(role: TlsRole, options: StartTlsOptions, unread?: Uint8Array): void {
     if (this.conn === undefined || this.closing || this.closed) return;
     this.handshaking = true;
     this.writable = false;
@@ -282,8 +282,8 @@ export class DenoTransport implements TransportBinding {
     this.secureThen = () => {
       this.secureThen = undefined;
       try {
-        const settings = tlsSettings(options);
-        this.secure(role, settings, secureContext(settings, this.securing), pending);
+        const { settings, context } = preparedTls(options, this.securing);
+        this.secure(role, settings, context, pending, unread);
       } catch (reason) {
         host.queueMicrotask(() => this.closed || this.end(handshakeError(this.securing, reason)));
       }
@@ -306,11 +306,12 @@ export class DenoTransport implements TransportBinding {
     settings: TlsSettings,
     context: NodeSecureContext,
     pending?: Promise<Uint8Array | null>,
+    unread?: Uint8Array,
   ): void {
     this.handshaking = this.reading = true;
     this.writable = false;
     const peer = show((this.remote ?? {}) as { path?: string });
-    const conn = this.conn = new DenoTlsConn(this.conn!, role, settings, context, pending, peer);
+    const conn = this.conn = new DenoTlsConn(this.conn!, role, settings, context, unread, pending, peer);
     conn.secured.then((info) => {
       if (this.closed) return;
       this.tls = info;

@@ -8,9 +8,9 @@ import type { EventError } from "../../core/errors.ts";
 import type { StartTlsOptions, TlsInfo, TlsRole } from "../../core/tls.ts";
 import type { Address, TransportBinding, TransportSink } from "../../core/runtime.ts";
 import { failure, host, inet, keeping, type Origin, show, SILENT, WRITE_AHEAD, WRITE_SLICE } from "../shared/host.ts";
-import { infoOf, objection, secureContext, secureEvent, secureOver } from "../shared/node_tls.ts";
+import { infoOf, objection, preparedTls, secureEvent, secureOver } from "../shared/node_tls.ts";
 import { copied } from "../shared/slab.ts";
-import { establishedCode, handshakeError, tlsError, type TlsSettings, tlsSettings } from "../shared/tls.ts";
+import { establishedCode, handshakeError, tlsError, type TlsSettings } from "../shared/tls.ts";
 import type { NodeOnread, NodeSocket } from "../types/node.ts";
 import type { NodeSecureContext, NodeTlsSocket } from "../types/node_tls.ts";
 
@@ -321,7 +321,7 @@ export class NodeTransport implements TransportBinding {
     } else resetThis.call(socket);
   }
 
-  startTls(role: TlsRole, options: StartTlsOptions): void {
+  startTls(role: TlsRole, options: StartTlsOptions, unread?: Uint8Array): void {
     const raw = this.socket;
     if (raw === undefined || this.closing || this.closed) return;
     this.state = this.state & ~WRITABLE | HANDSHAKING;
@@ -330,8 +330,10 @@ export class NodeTransport implements TransportBinding {
     const begin = (): void => {
       if (this.closing || this.closed) return;
       try {
-        const settings = tlsSettings(options);
-        this.secure(role, settings, secureContext(settings, this.securing));
+        const { settings, context } = preparedTls(options, this.securing);
+        // In front of what has come since.
+        if (unread !== undefined) raw.unshift(unread);
+        this.secure(role, settings, context);
       } catch (reason) {
         this.error ??= tlsError("ERR_TLS_OPTIONS", this.securing, reason);
         raw.destroy();

@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { TlsInfo, TlsRole } from "../../core/tls.ts";
+import type { StartTlsOptions, TlsInfo, TlsRole } from "../../core/tls.ts";
 import { builtin } from "./host.ts";
 import type {
   NodeCrypto,
@@ -14,7 +14,7 @@ import type {
   NodeTlsName,
   NodeTlsSocket,
 } from "../types/node_tls.ts";
-import { isNumeric, otherAddress, tlsError, type TlsSettings } from "./tls.ts";
+import { isNumeric, otherAddress, tlsError, type TlsSettings, tlsSettings } from "./tls.ts";
 
 function nodeTls(): NodeTls {
   return builtin<NodeTls>("node:tls");
@@ -42,6 +42,28 @@ export function secureContext(settings: TlsSettings, tried: string): NodeSecureC
   } catch (reason) {
     throw tlsError("ERR_TLS_OPTIONS", tried, reason);
   }
+}
+
+/** Options that were read, with what OpenSSL has made of them. */
+export interface PreparedTls {
+  readonly settings: TlsSettings;
+  readonly context: NodeSecureContext;
+}
+
+const prepared: WeakMap<StartTlsOptions, PreparedTls> = /* @__PURE__ */ new WeakMap();
+
+/**
+ * Reads options, once for each object: a server uses one for all its connections.
+ *
+ * @throws {EventError} `ERR_TLS_OPTIONS`
+ */
+export function preparedTls(options: StartTlsOptions, tried: string): PreparedTls {
+  const known = prepared.get(options);
+  if (known !== undefined) return known;
+  const settings = tlsSettings(options);
+  const made = { settings, context: secureContext(settings, tried) };
+  prepared.set(options, made);
+  return made;
 }
 
 function checkPair(cert: string, key: string): void {

@@ -271,8 +271,9 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
 
   unref(): void {}
 
-  startTls(role: TlsRole, options: StartTlsOptions): void {
+  startTls(role: TlsRole, options: StartTlsOptions, unread?: Uint8Array): void {
     if (this.#is(GONE | CLOSING)) return;
+    if (unread !== undefined) this.#inbox.unshift({ bytes: unread, time: 0, cut: false, next: undefined });
     this.#flags &= ~(OWED | FULL);
     this.expectTls(role, options);
     this.#handshake?.start();

@@ -74,6 +74,7 @@ const CAPABILITIES: Readonly<Capabilities> = /* @__PURE__ */ Object.freeze({
   tls: true,
   startTlsServer: true,
   startTlsClient: true,
+  startTlsUnread: true,
   tlsTruncation: false,
 });
 

@@ -39,6 +39,18 @@ export class SegmentQueue {
     this.bytes += segment.bytes?.length ?? 0;
   }
 
+  /**
+   * Puts a segment at the front.
+   *
+   * @param segment The segment, which is in no queue
+   */
+  unshift(segment: Segment): void {
+    segment.next = this.head;
+    this.head = segment;
+    this.#tail ??= segment;
+    this.bytes += segment.bytes?.length ?? 0;
+  }
+
   /** Takes the first segment out. */
   shift(): void {
     const segment = this.head;

@@ -104,6 +104,7 @@ export interface NodeSocket extends NodeEmitter {
   readonly writableFinished: boolean;
   write(chunk: Uint8Array, done?: (error?: unknown) => void): boolean;
   read(): Uint8Array | null;
+  unshift(chunk: Uint8Array): void;
   cork(): void;
   uncork(): void;
   pause(): this;

@@ -12,29 +12,7 @@ import { checkBytes, checkText, show } from "../checks.ts";
 import { EventError } from "../errors.ts";
 import { formatIp, parseIpv4, parseIpv6 } from "../ip.ts";
 import { type Names, readList, readOptions } from "../names.ts";
-import type { Address } from "../runtime.ts";
-
-/** One additional value of a header of version 2. */
-export interface ProxyTlv {
-  /** What it is, 0 to 255: one of the `PP2_TYPE_` constants, or of your own from 0xE0 to 0xEF. */
-  type: number;
-  /** Its bytes, up to 65,535. */
-  value: Uint8Array;
-}
-
-/** What a proxy says of a client. */
-export interface ProxyHeader {
-  /** The version of the header: 1 is a line of text, 2 is binary. */
-  version: 1 | 2;
-  /** `"PROXY"`: the connection is a client's. `"LOCAL"`: it is the proxy's own, such as a health check. */
-  command: "PROXY" | "LOCAL";
-  /** The client's address. Null when the proxy does not say it: then it is that of the connection. */
-  source: Address | null;
-  /** The address that the client has connected to, or null. */
-  destination: Address | null;
-  /** Additional values, in their order; version 1 has none. */
-  tlvs: ProxyTlv[];
-}
+import type { Address, ProxyHeader, ProxyTlv } from "../runtime.ts";
 
 /** Type of a TLV: the protocol that TLS has agreed on, such as `h2`. */
 export const PP2_TYPE_ALPN = 0x01;
@@ -126,6 +104,13 @@ export function decodeProxyHeader(input: EvBuffer): ProxyHeader | null {
 export function mayBeProxyHeader(buffer: EvBuffer): boolean {
   const start = peek(buffer, V2_SIGNATURE.length);
   return begins(start, V1_SIGNATURE) || begins(start, V2_SIGNATURE);
+}
+
+/** How many bytes the header at the front will have, as far as it says so: 0 while it does not. */
+export function announcedBytes(buffer: EvBuffer): number {
+  const start = peek(buffer, V2_FIXED);
+  if (start.length < V2_FIXED || !begins(start, V2_SIGNATURE)) return 0;
+  return V2_FIXED + ((start[14] as number) << 8 | (start[15] as number));
 }
 
 /**

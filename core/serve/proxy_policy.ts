@@ -1,0 +1,79 @@
+/** What a server asks of the PROXY header of its connections. */
+
+import { checkDuration, checkText, show } from "../checks.ts";
+import { Cidr, parseIp } from "../ip.ts";
+import { type Names, readList, readOptions } from "../names.ts";
+import type { Address } from "../runtime.ts";
+import { MAX_V1_BYTES, MAX_V2_BYTES } from "../socket/proxy_header.ts";
+
+/** How `serve()` reads the PROXY protocol. */
+export interface ProxyProtocolOptions {
+  /**
+   * `"required"`: a connection without a header is refused. `"optional"`: such a client is served as it is; one that says
+   * nothing at first, after `timeoutMs`.
+   *
+   * @default {"required"}
+   */
+  mode?: "required" | "optional" | undefined;
+  /**
+   * The proxies whose header is believed: numeric addresses, or blocks such as `10.0.0.0/8` and `fd00::/8`. A header from
+   * any other address is refused; with `"required"`, so is the connection. The other end of a unix socket is always
+   * trusted. By default everybody is: say so only if nobody but the proxy can reach the port.
+   */
+  trusted?: readonly string[] | undefined;
+  /** How long the header may take from the beginning of the connection to its last byte, in milliseconds. @default {3000} */
+  timeoutMs?: number | undefined;
+  /** The longest header, in bytes, 107 or more. @default {65551} */
+  maxBytes?: number | undefined;
+}
+
+const OPTIONS: Names<ProxyProtocolOptions> = { mode: true, trusted: true, timeoutMs: true, maxBytes: true };
+const DEFAULT_TIMEOUT_MS = 3000;
+const DOING = "serve";
+
+/** The options, checked. */
+export interface ProxyPolicy {
+  readonly required: boolean;
+  /** Null: everybody is trusted. */
+  readonly trusted: readonly Cidr[] | null;
+  readonly timeoutMs: number;
+  readonly maxBytes: number;
+}
+
+/** Reads the option `proxyProtocol` of `serve()`. */
+export function proxyPolicyOf(given: "required" | "optional" | ProxyProtocolOptions): ProxyPolicy {
+  const options = typeof given === "string" ? { mode: given } : readOptions(DOING, given, OPTIONS, "proxyProtocol");
+  const { mode = "required", trusted, timeoutMs = DEFAULT_TIMEOUT_MS, maxBytes = MAX_V2_BYTES } = options;
+  if (mode !== "required" && mode !== "optional") {
+    throw new RangeError(`Cannot ${DOING}: proxyProtocol is not "required" or "optional": received ${show(mode)}`);
+  }
+  checkDuration(DOING, "proxyProtocol.timeoutMs", timeoutMs);
+  if (!Number.isInteger(maxBytes) || maxBytes < MAX_V1_BYTES) {
+    throw new RangeError(
+      `Cannot ${DOING}: proxyProtocol.maxBytes is not ${MAX_V1_BYTES} bytes or more: received ${show(maxBytes)}`,
+    );
+  }
+  return {
+    required: mode === "required",
+    trusted: trusted === undefined ? null : readList(DOING, "proxyProtocol.trusted", trusted).map(blockOf),
+    timeoutMs,
+    maxBytes,
+  };
+}
+
+function blockOf(text: string): Cidr {
+  const block = Cidr.parse(checkText(DOING, "an address of proxyProtocol.trusted", text));
+  if (block !== null) return block;
+  throw new RangeError(
+    `Cannot ${DOING}: an address of proxyProtocol.trusted is not one, or a block of them: received ${show(text)}`,
+  );
+}
+
+/** Whether the header of who is at an address is believed. */
+export function trusts({ trusted }: ProxyPolicy, address: Address): boolean {
+  // Who may connect to the path of a unix socket is for the file system to say.
+  if (trusted === null || !("hostname" in address)) return true;
+  // A link-local address has a zone behind it.
+  const bytes = parseIp(address.hostname.replace(/%.*$/, ""));
+  return bytes !== null && trusted.some((block) => block.has(bytes));
+}
