@@ -143,14 +143,6 @@ export function checkFunction<F>(verb: string, what: string, value: F): F {
   return value;
 }
 
-/** Returns `value` if it is an object. */
-export function checkObject<O extends object>(verb: string, what: string, value: O): O {
-  if (typeof value !== "object" || value === null) {
-    throw new TypeError(`Cannot ${verb}: ${what} are not an object: received ${show(value)}`);
-  }
-  return value;
-}
-
 /** Returns `value` unless it contains a NUL, because system calls ignore everything after it. */
 export function checkNoNul(verb: string, what: string, value: string): string {
   if (!value.includes("\0")) return value;

@@ -265,8 +265,6 @@ export interface Capabilities {
   readonly reusePort: boolean;
   /** `reset()` sends a RST. If false, `reset()` is a plain close. */
   readonly reset: boolean;
-  /** One direction can be finished while the other goes on (law 3). */
-  readonly halfOpen: boolean;
   /** The host has {@linkcode ListenOptions.ipv6Only}. */
   readonly ipv6Only: boolean;
   /** The host has {@linkcode ListenOptions.backlog}. If false, the option is ignored and the host's own number holds. */

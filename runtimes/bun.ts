@@ -53,7 +53,6 @@ class BunRuntime extends HostRuntime {
     this.capabilities = {
       reusePort: platform === "linux",
       reset: true,
-      halfOpen: true,
       ipv6Only: true,
       backlog: false,
       localAddress: true,

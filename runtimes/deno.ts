@@ -49,7 +49,6 @@ class DenoRuntime extends HostRuntime {
       // Without --unstable-net the mere option ends the process (exit code 70); the flag also brings listenDatagram.
       reusePort: os === "linux" && unstable,
       reset: false,
-      halfOpen: true,
       ipv6Only: false,
       backlog: true,
       localAddress: false,

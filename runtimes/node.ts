@@ -73,7 +73,6 @@ class NodeRuntime extends HostRuntime {
     this.capabilities = {
       reusePort: platform === "linux" && sharesPort,
       reset: true,
-      halfOpen: true,
       ipv6Only: true,
       backlog: true,
       localAddress: true,

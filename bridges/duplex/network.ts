@@ -32,7 +32,6 @@ const FIRST_CLIENT_PORT = 32_768;
 const CAPABILITIES: Omit<Capabilities, "signals" | "files"> = {
   reusePort: false,
   reset: true,
-  halfOpen: true,
   ipv6Only: false,
   backlog: false,
   localAddress: false,

@@ -38,11 +38,11 @@ const READ_HIGH = 64 * 1024;
 const CLOSE_TIMEOUT_MS = 30_000;
 
 /** One end. It replaces the callbacks. */
-export class End implements Occupant {
+export class PipeEnd implements Occupant {
   readonly what: string = "it is piped, and the other end has the bytes";
   readonly core: BevCore;
   readonly #pipe: Pipe;
-  other!: End;
+  other!: PipeEnd;
   /** How many bytes have gone from here to the other end. */
   carried = 0;
   /** Whether the peer has finished and the other end was told. */
@@ -119,8 +119,8 @@ class Pipe {
   readonly promise: Promise<PipeResult>;
   /** Whether it has ended, or is about to. */
   over = false;
-  readonly #a: End;
-  readonly #b: End;
+  readonly #a: PipeEnd;
+  readonly #b: PipeEnd;
   readonly #options: PipeOptions;
   #resolve!: (result: PipeResult) => void;
   #reject!: (reason: unknown) => void;
@@ -128,8 +128,8 @@ class Pipe {
 
   constructor(a: BevCore, b: BevCore, options: PipeOptions) {
     this.#options = options;
-    this.#a = new End(a, this);
-    this.#b = new End(b, this);
+    this.#a = new PipeEnd(a, this);
+    this.#b = new PipeEnd(b, this);
     this.#a.other = this.#b;
     this.#b.other = this.#a;
     this.promise = new Promise((resolve, reject) => {

@@ -242,12 +242,12 @@ export class Socket extends Pollable {
 
   /** Makes the socket keep the process alive, which is the default. */
   ref(): void {
-    this.#connection.hold(true);
+    this.#connection.setRef(true);
   }
 
   /** Lets the process end although the socket is open. */
   unref(): void {
-    this.#connection.hold(false);
+    this.#connection.setRef(false);
   }
 
   /** As `close()`. */

@@ -3,7 +3,7 @@
  */
 
 import { show } from "../checks.ts";
-import { type Chain, sideOf } from "./chain.ts";
+import { type Chain, rareOf } from "./chain.ts";
 import type { EvBuffer } from "./evbuffer.ts";
 
 /** A change of a buffer. libevent: `struct evbuffer_cb_info`. */
@@ -84,7 +84,7 @@ export class Callbacks {
 }
 
 function callbacksOf(chain: Chain): Callbacks {
-  return sideOf(chain).callbacks ??= new Callbacks();
+  return rareOf(chain).callbacks ??= new Callbacks();
 }
 
 /** Registers a callback. */
@@ -97,7 +97,7 @@ export function addCallback(chain: Chain, fn: BufferCallback): CallbackEntry {
 
 /** Whether anybody would be called now or later. */
 export function hasCallbacks(chain: Chain): boolean {
-  const callbacks = chain.side === null ? null : chain.side.callbacks;
+  const callbacks = chain.rare === null ? null : chain.rare.callbacks;
   return callbacks !== null && callbacks.entries.length > 0;
 }
 
@@ -114,7 +114,7 @@ export function defer(chain: Chain, base: object): void {
 
 /** Nothing runs any more. */
 export function cancelCallbacks(chain: Chain): void {
-  const callbacks = chain.side === null ? null : chain.side.callbacks;
+  const callbacks = chain.rare === null ? null : chain.rare.callbacks;
   if (callbacks === null) return;
   callbacks.deferral?.deferred.cancel();
   callbacks.deferral = null;
@@ -123,7 +123,7 @@ export function cancelCallbacks(chain: Chain): void {
 }
 
 function runDeferred(chain: Chain): void {
-  const callbacks = chain.side === null ? null : chain.side.callbacks;
+  const callbacks = chain.rare === null ? null : chain.rare.callbacks;
   if (callbacks === null || callbacks.deferral === null) return;
   const { added, deleted } = callbacks.deferral;
   callbacks.deferral.added = 0;
@@ -137,7 +137,7 @@ function runDeferred(chain: Chain): void {
 
 /** Reports a change to the callbacks, or notes it for the loop. */
 export function runCallbacks(chain: Chain, origSize: number, added: number, deleted: number): void {
-  const callbacks = (chain.side as NonNullable<Chain["side"]>).callbacks as Callbacks;
+  const callbacks = (chain.rare as NonNullable<Chain["rare"]>).callbacks as Callbacks;
   if (callbacks.entries.length === 0) return;
   if (callbacks.deferral === null) {
     run(chain, callbacks, origSize, added, deleted);

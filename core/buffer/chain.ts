@@ -67,14 +67,14 @@ export interface BufferOwner {
 }
 
 /** State that only some buffers need. */
-export class Side {
+export class Rare {
   callbacks: Callbacks | null = null;
   /** Memory of this buffer only, from `expand` and `reserveSpace`. It is filled before the shared slab. */
   spare: Slab | null = null;
   reservation: Reservation | null = null;
 }
 
-/** The bytes of one buffer. An idle connection has three, so rare state is in `side` and `memo`. */
+/** The bytes of one buffer. An idle connection has three, so rare state is in `rare` and `memo`. */
 export class Chain {
   first: Chunk | null = null;
   last: Chunk | null = null;
@@ -86,7 +86,7 @@ export class Chain {
   /** Changes when chunks change and bytes do not. A position then looks up its chunk anew. */
   layout = 0;
   owner: BufferOwner | null = null;
-  side: Side | null = null;
+  rare: Rare | null = null;
   memo: ScanMemo | null = null;
   readonly buffer: EvBuffer;
 
@@ -95,16 +95,16 @@ export class Chain {
   }
 }
 
-/** The chain's side, made if it has none. */
-export function sideOf(chain: Chain): Side {
-  return chain.side ??= new Side();
+/** What is rare of a chain, made if it has none. */
+export function rareOf(chain: Chain): Rare {
+  return chain.rare ??= new Rare();
 }
 
 /** Ends an operation: reports that the bytes have changed. */
 export function changed(chain: Chain, origSize: number, added: number, deleted: number): void {
   chain.version = (chain.version + 1) | 0;
   if (chain.owner !== null) chain.owner.onBufferChange(chain.buffer, added, deleted);
-  if (releasesWait() || (chain.side !== null && chain.side.callbacks !== null)) tell(chain, origSize, added, deleted);
+  if (releasesWait() || (chain.rare !== null && chain.rare.callbacks !== null)) tell(chain, origSize, added, deleted);
 }
 
 /** Ends an operation that moved `n` bytes. It reports the source first, then the destination. */
@@ -116,9 +116,9 @@ export function moved(source: Chain, destination: Chain, n: number): void {
   if (source.owner !== null) source.owner.onBufferChange(source.buffer, 0, n);
   if (destination.owner !== null) destination.owner.onBufferChange(destination.buffer, n, 0);
   try {
-    if (source.side !== null && source.side.callbacks !== null) runCallbacks(source, sourceSize, 0, n);
+    if (source.rare !== null && source.rare.callbacks !== null) runCallbacks(source, sourceSize, 0, n);
   } finally {
-    if (releasesWait() || (destination.side !== null && destination.side.callbacks !== null)) {
+    if (releasesWait() || (destination.rare !== null && destination.rare.callbacks !== null)) {
       tell(destination, destinationSize, n, 0);
     }
   }
@@ -130,7 +130,7 @@ function tell(chain: Chain, origSize: number, added: number, deleted: number): v
   } catch (error) {
     if (chain.owner === null || !chain.owner.onReleaseError(error)) throw error;
   } finally {
-    if (chain.side !== null && chain.side.callbacks !== null) runCallbacks(chain, origSize, added, deleted);
+    if (chain.rare !== null && chain.rare.callbacks !== null) runCallbacks(chain, origSize, added, deleted);
   }
 }
 
@@ -159,9 +159,9 @@ export function linkBack(chain: Chain, chunk: Chunk): void {
 /** Copies `bytes` to the back. */
 export function appendCopy(chain: Chain, bytes: Uint8Array): void {
   const n = bytes.length;
-  if (chain.side !== null) {
-    chain.side.reservation = null;
-    if (chain.side.spare !== null && appendToSpare(chain, chain.side.spare, bytes)) return;
+  if (chain.rare !== null) {
+    chain.rare.reservation = null;
+    if (chain.rare.spare !== null && appendToSpare(chain, chain.rare.spare, bytes)) return;
   }
   if (n >= LARGE_BYTES) {
     linkBack(chain, new Chunk(new Uint8Array(bytes), 0, n, 0, null));
@@ -179,14 +179,14 @@ export function appendCopy(chain: Chain, bytes: Uint8Array): void {
 /** Encodes `text` to the back. Returns the number of bytes. */
 export function appendText(chain: Chain, text: string): number {
   const most = text.length * 3;
-  const hasSpare = chain.side !== null && chain.side.spare !== null;
+  const hasSpare = chain.rare !== null && chain.rare.spare !== null;
   if (hasSpare || most >= LARGE_BYTES) {
     const bytes = encodeUtf8(text);
     if (hasSpare || bytes.length < LARGE_BYTES) appendCopy(chain, bytes);
     else adoptBack(chain, bytes);
     return bytes.length;
   }
-  if (chain.side !== null) chain.side.reservation = null;
+  if (chain.rare !== null) chain.rare.reservation = null;
   if (most > pool.memory.length - pool.fill) refill();
   const at = pool.fill;
   const n = writeUtf8(text, pool.memory, at);
@@ -210,7 +210,7 @@ function extendBack(chain: Chain, at: number, n: number): void {
 
 /** Adopts `bytes` at the back. They are not empty, and nobody needs them back unless they are on loan. */
 export function adoptBack(chain: Chain, bytes: Uint8Array, loan: Loan | null = null): void {
-  if (chain.side !== null) chain.side.reservation = null;
+  if (chain.rare !== null) chain.rare.reservation = null;
   linkBack(chain, new Chunk(plain(bytes), 0, bytes.length, loan === null ? 0 : ON_LOAN, loan));
 }
 
@@ -249,7 +249,7 @@ export function dropFront(chain: Chain, n: number): void {
     const next = chunk.next;
     // An old dead chunk must not keep alive all chunks after it.
     chunk.next = null;
-    if (chunk.source !== null) dropUser(chunk.source);
+    if (chunk.lender !== null) dropUser(chunk.lender);
     left -= size;
     if (next === null) {
       invariant(left === 0 && chain.length === 0, "a buffer holds fewer bytes than its length");
@@ -283,7 +283,7 @@ export function relaid(chain: Chain): void {
 /** Drops everything. */
 export function dropAll(chain: Chain): void {
   for (let chunk = chain.first; chunk !== null; chunk = chunk.next) {
-    if (chunk.source !== null) dropUser(chunk.source);
+    if (chunk.lender !== null) dropUser(chunk.lender);
   }
   unlinkAll(chain);
 }
@@ -292,14 +292,14 @@ function unlinkAll(chain: Chain): void {
   chain.first = chain.last = null;
   chain.length = 0;
   if (chain.memo !== null) forgetAll(chain.memo);
-  if (chain.side !== null) chain.side.reservation = null;
+  if (chain.rare !== null) chain.rare.reservation = null;
 }
 
 // From chain to chain. The two are never the same.
 
 /** Relinks all chunks of `source`, which has some, behind those of `destination`. */
 export function moveAllBack(source: Chain, destination: Chain): void {
-  if (destination.side !== null) destination.side.reservation = null;
+  if (destination.rare !== null) destination.rare.reservation = null;
   const first = source.first as Chunk;
   const last = destination.last;
   destination.length += source.length;
@@ -308,7 +308,7 @@ export function moveAllBack(source: Chain, destination: Chain): void {
     destination.last = source.last;
   } else if (goesOn(last, first, first.start, first.end)) {
     last.end = first.end;
-    if (first.source !== null) dropUser(first.source);
+    if (first.lender !== null) dropUser(first.lender);
     if (first.next !== null) {
       last.next = first.next;
       destination.last = source.last;
@@ -326,7 +326,7 @@ export function moveAllBack(source: Chain, destination: Chain): void {
  */
 function goesOn(last: Chunk, chunk: Chunk, start: number, end: number): boolean {
   return end - start >= SPLIT_COPY_BYTES && last.end === start && last.data === chunk.data &&
-    last.flags === chunk.flags && last.source === chunk.source;
+    last.flags === chunk.flags && last.lender === chunk.lender;
 }
 
 /** Links `chunk` at the back, or makes the last chunk grow. */
@@ -338,7 +338,7 @@ function joinBack(chain: Chain, chunk: Chunk): void {
   }
   chain.length += chunk.end - last.end;
   last.end = chunk.end;
-  if (chunk.source !== null) dropUser(chunk.source);
+  if (chunk.lender !== null) dropUser(chunk.lender);
 }
 
 /** Relinks all chunks of `source`, which has some, before those of `destination`. */
@@ -357,7 +357,7 @@ export function movePart(source: Chain, destination: Chain, n: number): void {
     moveAllBack(source, destination);
     return;
   }
-  if (destination.side !== null) destination.side.reservation = null;
+  if (destination.rare !== null) destination.rare.reservation = null;
   if (source.memo !== null) forget(source.memo, n);
   source.length -= n;
   let left = n;
@@ -386,15 +386,7 @@ export function movePart(source: Chain, destination: Chain, n: number): void {
 
 const NONE: Uint8Array = /* @__PURE__ */ new Uint8Array(0);
 
-/** Takes `n` bytes, 0 to all, from the front as one array that never changes. */
-export function takeFront(chain: Chain, n: number): Uint8Array {
-  if (n === 0) return NONE;
-  const bytes = lookFront(chain, n);
-  dropFront(chain, n);
-  return bytes;
-}
-
-/** As {@linkcode takeFront}, but the bytes stay in the chain too. */
+/** Returns the first `n` bytes, 0 to all, as one array that never changes. They stay in the chain. */
 export function lookFront(chain: Chain, n: number): Uint8Array {
   if (n === 0) return NONE;
   const chunk = chain.first as Chunk;

@@ -21,15 +21,15 @@ export function checkChain(chain: Chain): void {
     const fits = end <= data.length || data.length === 0;
     invariant(start >= 0 && start < end && fits, "a chunk is empty or its window is out of its memory");
     invariant(
-      (chunk.source !== null) === ((chunk.flags & COUNTED) !== 0),
-      "COUNTED does not say whether there is a source",
+      (chunk.lender !== null) === ((chunk.flags & COUNTED) !== 0),
+      "COUNTED does not say whether there is a lender",
     );
-    invariant((chunk.flags & LENT) === 0 || chunk.source !== null, "memory is lent and nobody wants it back");
+    invariant((chunk.flags & LENT) === 0 || chunk.lender !== null, "memory is lent and nobody wants it back");
     invariant(
-      (chunk.source instanceof Loan) === ((chunk.flags & HOSTS) !== 0),
-      "HOSTS does not say whether the source is a loan",
+      (chunk.lender instanceof Loan) === ((chunk.flags & HOSTS) !== 0),
+      "HOSTS does not say whether the lender is a loan",
     );
-    invariant(chunk.source === null || chunk.source.users > 0, "a source in use was released");
+    invariant(chunk.lender === null || chunk.lender.users > 0, "a lender of memory in use was told");
     invariant(
       chunk.words === null || chunk.words.length === 0 ||
         (chunk.words.buffer === data.buffer && chunk.words.byteOffset === data.byteOffset),
@@ -52,6 +52,6 @@ export function checkChain(chain: Chain): void {
     "a scan that knows nothing keeps a chunk",
   );
   invariant((chain.state & FREED) === 0 || chain.length === 0, "a freed buffer holds bytes");
-  const spare = chain.side === null ? null : chain.side.spare;
+  const spare = chain.rare === null ? null : chain.rare.spare;
   invariant(spare === null || (spare.fill >= 0 && spare.fill <= spare.memory.length), "spare memory is overfull");
 }

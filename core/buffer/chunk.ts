@@ -9,7 +9,7 @@
 
 import { stateError } from "../checks.ts";
 import { type EventError, invariant } from "../errors.ts";
-import { engine, part } from "../bytes.ts";
+import { copying, part } from "../bytes.ts";
 import { Loan } from "../loan.ts";
 
 // ---- memory for small pieces: a slab is filled forward and never filled again, so a view of bytes that were once handed
@@ -69,9 +69,9 @@ export const LENT = 1;
 export const MULTICAST = 2;
 /** The chunk is a part of a file segment. */
 export const FILE = 4;
-/** The chunk counts as a user of its source. */
+/** The chunk counts as a user of its lender. */
 export const COUNTED = 8;
-/** The source is a {@linkcode Loan}: an adapter's memory, which it reuses unless a view was handed out. */
+/** The lender is a {@linkcode Loan}: an adapter's memory, which it reuses unless a view was handed out. */
 export const HOSTS = 16;
 /** The flags of a chunk of a loan that no other buffer shares. */
 export const ON_LOAN: number = COUNTED | HOSTS;
@@ -90,7 +90,7 @@ export class Chunk {
   /** The kind of memory, of the bits above; 0 for memory that nobody needs back. */
   flags: number;
   /** The owner that needs it back; null unless `COUNTED`. */
-  source: Source | Loan | null;
+  lender: Lender | Loan | null;
   /** The chunk behind this one. */
   next: Chunk | null = null;
   /** The memory as four-byte words, from its first byte on. The first search that needs it makes it. */
@@ -98,12 +98,12 @@ export class Chunk {
   /** The memory's buffer after the first use. Reading it is a call into the JavaScript engine on V8. */
   buffer: ArrayBufferLike | null = null;
 
-  constructor(data: Uint8Array, start: number, end: number, flags: number, source: Source | Loan | null) {
+  constructor(data: Uint8Array, start: number, end: number, flags: number, lender: Lender | Loan | null) {
     this.data = data;
     this.start = start;
     this.end = end;
     this.flags = flags;
-    this.source = source;
+    this.lender = lender;
   }
 }
 
@@ -123,11 +123,11 @@ export function lost(): EventError {
 }
 
 /** Memory whose owner is told when its last user is done. */
-export class Source {
+export class Lender {
   /** The number of chunks and handles that use it. */
   users = 1;
-  /** The source released after this one; see {@linkcode runReleases}. */
-  next: Source | null = null;
+  /** The lender released after this one; see {@linkcode runReleases}. */
+  next: Lender | null = null;
   readonly bytes: Uint8Array;
   readonly #onRelease: (bytes: Uint8Array) => void;
 
@@ -147,7 +147,7 @@ export function handOut(chunk: Chunk, start: number, end: number): Uint8Array {
   expose(chunk);
   checkThere(chunk);
   const { data, buffer } = chunk;
-  if (buffer === null || end - start <= engine.copyBytes) return part(data, start, end);
+  if (buffer === null || end - start <= copying.cheapBytes) return part(data, start, end);
   // On V8 half the cost of subarray().
   return new Uint8Array(buffer, data.byteOffset + start, end - start);
 }
@@ -157,7 +157,7 @@ export function handOut(chunk: Chunk, start: number, end: number): Uint8Array {
  * the core calls this, or copies.
  */
 export function expose(chunk: Chunk): void {
-  if ((chunk.flags & HOSTS) !== 0) (chunk.source as Loan).seen = true;
+  if ((chunk.flags & HOSTS) !== 0) (chunk.lender as Loan).seen = true;
 }
 
 /** The same bytes are in other memory now. */
@@ -171,27 +171,27 @@ export function replaceMemory(chunk: Chunk, data: Uint8Array, start: number, end
 
 /** Another window of the same memory. */
 export function shareChunk(chunk: Chunk, start: number, end: number): Chunk {
-  if (chunk.source !== null) chunk.source.users++;
-  return new Chunk(chunk.data, start, end, chunk.flags, chunk.source);
+  if (chunk.lender !== null) chunk.lender.users++;
+  return new Chunk(chunk.data, start, end, chunk.flags, chunk.lender);
 }
 
-// Sources whose last user is gone, in that order, and not yet told. They are told at the end of the operation, when
+// Lenders whose last user is gone, in that order, and not yet told. They are told at the end of the operation, when
 // every buffer is whole again, because their owners may use the buffers.
-let firstReleased: Source | null = null;
-let lastReleased: Source | null = null;
+let firstReleased: Lender | null = null;
+let lastReleased: Lender | null = null;
 
-/** One user of `source` is done. */
-export function dropUser(source: Source | Loan): void {
-  if (source instanceof Loan) {
-    source.drop();
+/** One user of `lender` is done. */
+export function dropUser(lender: Lender | Loan): void {
+  if (lender instanceof Loan) {
+    lender.drop();
     return;
   }
-  invariant(source.users > 0, "a source was released twice");
-  source.users--;
-  if (source.users > 0) return;
-  if (lastReleased === null) firstReleased = source;
-  else lastReleased.next = source;
-  lastReleased = source;
+  invariant(lender.users > 0, "a lender was released twice");
+  lender.users--;
+  if (lender.users > 0) return;
+  if (lastReleased === null) firstReleased = lender;
+  else lastReleased.next = lender;
+  lastReleased = lender;
 }
 
 /** Whether {@linkcode runReleases} has something to do. */
@@ -204,12 +204,12 @@ export function runReleases(): void {
   let failed = false;
   let failure: unknown;
   while (firstReleased !== null) {
-    const source: Source = firstReleased;
-    firstReleased = source.next;
+    const lender: Lender = firstReleased;
+    firstReleased = lender.next;
     if (firstReleased === null) lastReleased = null;
-    source.next = null;
+    lender.next = null;
     try {
-      source.tell();
+      lender.tell();
     } catch (error) {
       if (!failed) failure = error;
       failed = true;

@@ -51,15 +51,15 @@ import {
   dropUser,
   expose,
   FILE,
+  Lender,
   LENT,
   MULTICAST,
   releasesWait,
   runReleases,
   shareChunk,
-  Source,
 } from "./chunk.ts";
 import { scan, scanEol } from "./eol.ts";
-import { type FileSegment, segmentSource } from "./file_segment.ts";
+import { type FileSegment, segmentLender } from "./file_segment.ts";
 import { checkBigInteger, checkFloat, checkInteger, putNumber, scratch, takeNumber } from "./integers.ts";
 import { eachLine, type LineCallback, readLine } from "./lines.ts";
 import { cursor, type EvBufferPtr, locate, Position } from "./position.ts";
@@ -307,12 +307,12 @@ export class EvBuffer {
     const origSize = chain.length;
     if (!isFixed(bytes)) {
       appendCopy(chain, bytes);
-      if (onRelease !== undefined) dropUser(new Source(bytes, onRelease));
+      if (onRelease !== undefined) dropUser(new Lender(bytes, onRelease));
     } else if (onRelease === undefined) {
       adoptBack(chain, bytes);
     } else {
-      if (chain.side !== null) chain.side.reservation = null;
-      linkBack(chain, new Chunk(plain(bytes), 0, n, LENT | COUNTED, new Source(bytes, onRelease)));
+      if (chain.rare !== null) chain.rare.reservation = null;
+      linkBack(chain, new Chunk(plain(bytes), 0, n, LENT | COUNTED, new Lender(bytes, onRelease)));
     }
     changed(chain, origSize, n, 0);
   }
@@ -460,7 +460,7 @@ export class EvBuffer {
       }
     }
     const origSize = destination.length;
-    if (destination.side !== null) destination.side.reservation = null;
+    if (destination.rare !== null) destination.rare.reservation = null;
     for (let chunk = source.first; chunk !== null; chunk = chunk.next) {
       const shared = shareChunk(chunk, chunk.start, chunk.end);
       shared.flags |= MULTICAST;
@@ -492,7 +492,7 @@ export class EvBuffer {
    */
   addFileSegment(segment: FileSegment, offset = 0, length?: number): void {
     const chain = this.#chain;
-    const source = segmentSource?.(segment) ?? null;
+    const source = segmentLender?.(segment) ?? null;
     if (source === null) {
       throw new TypeError(`Cannot add a file segment: it must be a FileSegment: received ${show(segment)}`);
     }
@@ -509,7 +509,7 @@ export class EvBuffer {
     if (n === 0) return;
     const origSize = chain.length;
     source.users++;
-    if (chain.side !== null) chain.side.reservation = null;
+    if (chain.rare !== null) chain.rare.reservation = null;
     linkBack(chain, new Chunk(source.bytes, offset, offset + n, FILE | COUNTED, source));
     changed(chain, origSize, n, 0);
   }
@@ -1922,7 +1922,7 @@ export class EvBuffer {
     chain.version = (chain.version + 1) | 0;
     chain.owner = null;
     dropAll(chain);
-    chain.side = null;
+    chain.rare = null;
     chain.memo = null;
     if (releasesWait()) runReleases();
   }

@@ -5,10 +5,10 @@
 import { checkCount, checkFunction, checkInner, checkNoNul, plain, show, stateError } from "../checks.ts";
 import { EventError } from "../errors.ts";
 import { defaultRuntime } from "../runtime.ts";
-import { dropUser, releasesWait, runReleases, Source } from "./chunk.ts";
+import { dropUser, Lender, releasesWait, runReleases } from "./chunk.ts";
 
 /** For the buffer: the memory of a segment; null for anything else. */
-export let segmentSource: ((segment: FileSegment) => Source | null) | null = null;
+export let segmentLender: ((segment: FileSegment) => Lender | null) | null = null;
 
 /** The bytes that were read. */
 class Contents {
@@ -40,16 +40,16 @@ class Contents {
 export class FileSegment {
   /** The number of bytes. */
   readonly length: number;
-  readonly #source: Source;
+  readonly #source: Lender;
   #freed = false;
   #cleanups: (() => void)[] = [];
 
   private constructor(contents: object) {
     const { bytes } = checkInner(contents, Contents, "FileSegment", "FileSegment.open()");
-    segmentSource ??= (segment: FileSegment): Source | null =>
+    segmentLender ??= (segment: FileSegment): Lender | null =>
       typeof segment === "object" && segment !== null && #source in segment ? segment.#source : null;
     this.length = bytes.length;
-    this.#source = new Source(bytes, () => this.#cleanUp());
+    this.#source = new Lender(bytes, () => this.#cleanUp());
   }
 
   /**

@@ -66,7 +66,7 @@ function gather(chain: Chain, last: Chunk, bytes: Uint8Array): void {
   const n = bytes.length;
   const size = last.end - last.start;
   const inPlace = last.data === pool.memory && last.end === pool.fill && n <= pool.room;
-  if (inPlace || last.flags !== 0 || size + n > GATHER_BYTES || chain.side !== null || !isThere(last)) {
+  if (inPlace || last.flags !== 0 || size + n > GATHER_BYTES || chain.rare !== null || !isThere(last)) {
     appendCopy(chain, bytes);
     return;
   }
@@ -151,7 +151,7 @@ export function firstExtentOf(chain: Chain, maxBytes: number): Uint8Array {
 /** The loan of the first chunk, or null. */
 export function loanOf(chain: Chain): Loan | null {
   const first = chain.first;
-  return first === null || (first.flags & HOSTS) === 0 ? null : first.source as Loan;
+  return first === null || (first.flags & HOSTS) === 0 ? null : first.lender as Loan;
 }
 
 /** The bytes for one vectored write: at most `maxBytes` in at most `maxVecs` pieces. */
@@ -179,7 +179,7 @@ function gatherFront(chain: Chain, first: Chunk): void {
   let chunks = 0;
   for (let chunk: Chunk | null = first; chunk !== null; chunk = chunk.next) {
     const size = chunk.end - chunk.start;
-    if (size >= SMALL_BYTES || (chunk.source !== null && (chunk.flags & HOSTS) === 0) || n + size > WRITE_BYTES) break;
+    if (size >= SMALL_BYTES || (chunk.lender !== null && (chunk.flags & HOSTS) === 0) || n + size > WRITE_BYTES) break;
     n += size;
     chunks++;
   }
@@ -199,8 +199,8 @@ function copyLent(chain: Chain, chunk: Chunk, n: number): void {
   const { data, start, end } = chunk;
   const middle = start + n;
   if (middle < end) {
-    const rest = new Chunk(data, middle, end, chunk.flags, chunk.source);
-    if (chunk.source !== null) chunk.source.users++;
+    const rest = new Chunk(data, middle, end, chunk.flags, chunk.lender);
+    if (chunk.lender !== null) chunk.lender.users++;
     rest.next = chunk.next;
     if (chain.last === chunk) chain.last = rest;
     chunk.next = rest;

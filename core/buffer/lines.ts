@@ -28,7 +28,7 @@ export function readLine(chain: Chain, style: number, maxBytes: number): Uint8Ar
       const end = takesCr(eol) && hit > start && data[hit - 1] === CR ? hit - 1 : hit;
       if (end - start > maxBytes) throw tooLong(chain, maxBytes, end - start);
       const line = handOut(chunk, start, end);
-      if (chain.side === null && hit + 1 < chunk.end) {
+      if (chain.rare === null && hit + 1 < chunk.end) {
         // As below, for a program that only takes lines: nothing is released, and there is not a callback.
         chunk.start = hit + 1;
         chain.length -= hit + 1 - start;
@@ -111,7 +111,7 @@ function linesOfChunk(
 ): boolean {
   const byte = lastByteOf(eol);
   const cr = takesCr(eol);
-  const { data, end: chunkEnd, source } = chunk;
+  const { data, end: chunkEnd, lender } = chunk;
   let start = chunk.start;
   checkThere(chunk);
   expose(chunk);
@@ -128,7 +128,7 @@ function linesOfChunk(
     const version = chain.version = (chain.version + 1) | 0;
     run.lines++;
     run.deleted += next - start;
-    if (next === chunkEnd) return showLine(chain, next - start, source, fn, data, start, end);
+    if (next === chunkEnd) return showLine(chain, next - start, lender, fn, data, start, end);
     chunk.start = next;
     chain.length -= next - start;
     if (fn(data, start, end) === false) return false;
@@ -155,32 +155,32 @@ function oneLine(
   if (length > maxBytes) throw tooLong(chain, maxBytes, length);
   const eolLength = scan.eolLength;
   checkThere(chunk);
-  const { data, start, end, source } = chunk;
+  const { data, start, end, lender } = chunk;
   const whole = length <= end - start;
   const copy = whole ? data : copyFront(chain, length);
   chain.version = (chain.version + 1) | 0;
   run.lines++;
   run.deleted += length + eolLength;
-  if (!whole) return showLine(chain, length + eolLength, source, fn, copy, 0, length);
+  if (!whole) return showLine(chain, length + eolLength, lender, fn, copy, 0, length);
   expose(chunk);
-  return showLine(chain, length + eolLength, source, fn, data, start, start + length);
+  return showLine(chain, length + eolLength, lender, fn, data, start, start + length);
 }
 
 /** Drops `n` bytes, then shows a line in memory that is not given back before `fn` has returned. */
 function showLine(
   chain: Chain,
   n: number,
-  source: Chunk["source"],
+  lender: Chunk["lender"],
   fn: LineCallback,
   bytes: Uint8Array,
   start: number,
   end: number,
 ): boolean {
-  if (source !== null) source.users++;
+  if (lender !== null) lender.users++;
   try {
     dropFront(chain, n);
     return fn(bytes, start, end) !== false;
   } finally {
-    if (source !== null) dropUser(source);
+    if (lender !== null) dropUser(lender);
   }
 }

@@ -5,7 +5,7 @@
 
 import { stateError } from "../checks.ts";
 import { Chunk, Slab } from "./chunk.ts";
-import { type Chain, changed, linkBack, sideOf } from "./chain.ts";
+import { type Chain, changed, linkBack, rareOf } from "./chain.ts";
 
 /** The least size of an allocation. */
 const LEAST_BYTES = 1024;
@@ -37,12 +37,12 @@ export interface Reservation {
 
 /** Makes the next `n` bytes that are added contiguous. */
 export function expandSpare(chain: Chain, n: number): Slab {
-  const side = sideOf(chain);
-  if (side.spare === null || side.spare.room < n) {
-    side.spare = slabOf(n);
-    side.reservation = null;
+  const rare = rareOf(chain);
+  if (rare.spare === null || rare.spare.room < n) {
+    rare.spare = slabOf(n);
+    rare.reservation = null;
   }
-  return side.spare;
+  return rare.spare;
 }
 
 /** Copies `bytes` behind the chain's own memory if they fit there. */
@@ -65,33 +65,33 @@ function extendInto(chain: Chain, spare: Slab, n: number): void {
   } else {
     linkBack(chain, new Chunk(spare.memory, at, at + n, 0, null));
   }
-  if (spare.room <= 0 && chain.side !== null && chain.side.spare === spare) chain.side.spare = null;
+  if (spare.room <= 0 && chain.rare !== null && chain.rare.spare === spare) chain.rare.spare = null;
 }
 
 /** Returns writable space of at least `n` bytes in at most `maxVecs` pieces. */
 export function reserve(chain: Chain, n: number, maxVecs: number): Uint8Array[] {
-  const side = sideOf(chain);
+  const rare = rareOf(chain);
   if (n === 0 && maxVecs > 1) {
-    side.reservation = { extents: [], slabs: [] };
+    rare.reservation = { extents: [], slabs: [] };
     return [];
   }
   const slabs: Slab[] = [];
-  const spare = side.spare;
+  const spare = rare.spare;
   if (maxVecs > 1 && spare !== null && spare.room > 0 && spare.room < n) {
     slabs.push(spare, slabOf(n - spare.room));
   } else {
     slabs.push(expandSpare(chain, n));
   }
   const extents = slabs.map((slab) => slab.memory.subarray(slab.fill));
-  side.reservation = { extents, slabs };
+  rare.reservation = { extents, slabs };
   return extents.slice();
 }
 
 /** Adds the bytes that were written into the front of each reserved piece. */
 export function commit(chain: Chain, vecs: readonly Uint8Array[]): void {
   if (vecs.length === 0) return;
-  const side = sideOf(chain);
-  const reservation = side.reservation;
+  const rare = rareOf(chain);
+  const reservation = rare.reservation;
   if (reservation === null) throw stale("nothing is reserved, or something was added since");
   let added = 0;
   for (let i = 0; i < vecs.length; i++) {
@@ -103,14 +103,14 @@ export function commit(chain: Chain, vecs: readonly Uint8Array[]): void {
     }
     added += vec.length;
   }
-  side.reservation = null;
+  rare.reservation = null;
   if (added === 0) return;
   const origSize = chain.length;
   for (let i = 0; i < vecs.length; i++) {
     const n = (vecs[i] as Uint8Array).length;
     const slab = reservation.slabs[i] as Slab;
     if (n === 0) continue;
-    side.spare = slab;
+    rare.spare = slab;
     extendInto(chain, slab, n);
   }
   changed(chain, origSize, added, 0);

@@ -532,18 +532,13 @@ export abstract class BevCore implements BufferOwner {
     if (failure !== null) return Promise.reject(failure);
     const drains = this.more.drains ??= new Drains();
     // Whoever waits may be all that keeps the loop going.
-    this.loop.hold(1);
+    this.loop.keepRunning(1);
     const waiting = drains.wait(signal, () => {
-      this.loop.hold(-1);
+      this.loop.keepRunning(-1);
       this.owner?.onBack();
     });
     this.owner?.onWaiting();
     return waiting;
-  }
-
-  /** Whether somebody waits in `drained()`. */
-  get awaitsDrain(): boolean {
-    return this.rare !== null && this.rare.drains !== null && this.rare.drains.size > 0;
   }
 
   #tellDrained(drains: Drains): void {
@@ -901,7 +896,7 @@ export abstract class BevCore implements BufferOwner {
     this.state |= FREED;
     this.callbacks = null;
     this.#forgetPending();
-    this.rate?.release();
+    this.rate?.end();
     this.setIdleTimeout(0);
     // All of it, whatever throws: a release callback, or a function of the user's.
     try {

@@ -30,7 +30,7 @@ export function sendLast(
 ): void {
   const last = new LastOutput(connection, rate, settle);
   moveBytes(output, last.bytes, output.length);
-  if (rate !== null) rate.held = true;
+  if (rate !== null) rate.servesLast = true;
   connection.observe(last);
   last.start(connectBy);
 }
@@ -120,8 +120,8 @@ class LastOutput implements ReadinessObserver {
     this.#cancelSleep?.();
     this.#cancelConnecting = this.#cancelSleep = null;
     if (this.#rate === null) return;
-    this.#rate.held = false;
-    this.#rate.release();
+    this.#rate.servesLast = false;
+    this.#rate.end();
   }
 
   /** The connection was reset by us: out of time, or not wanted any more. */

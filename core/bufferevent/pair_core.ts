@@ -231,12 +231,12 @@ export class PairCore extends BevCore {
     this.finishOutput();
     const { runtime } = this.loop;
     const cancel = atDeadline(runtime, runtime.now() + timeoutMs, () => this.#cut());
-    this.loop.hold(1, true);
+    this.loop.keepRunning(1, true);
     this.closing = new Promise((resolve) => {
       this.#settle = (delivered): void => {
         this.#settle = null;
         cancel();
-        this.loop.hold(-1, true);
+        this.loop.keepRunning(-1, true);
         this.freeAtLast();
         resolve(delivered);
       };

@@ -16,7 +16,7 @@ export class RateLimits {
   /** For the group: how many bytes it has had of it, counted from what the others had had when it came. */
   readonly had: { read: number; write: number } = { read: 0, write: 0 };
   /** Whether the last output of a connection that is being closed needs them, though the bufferevent may be freed. */
-  held = false;
+  servesLast = false;
   readonly #core: BevCore;
   readonly #refill: Refill;
 
@@ -175,8 +175,8 @@ export class RateLimits {
   }
 
   /** The bufferevent was freed. */
-  release(): void {
-    if (this.held) return;
+  end(): void {
+    if (this.servesLast) return;
     this.leave();
     this.setConfig(null);
   }

@@ -518,12 +518,12 @@ export class SocketCore extends BevCore implements Flushable {
     const connectBy = waits && this.#write.timed ? loop.deadlineOf(this.#write) : Infinity;
     this.#detach();
     const { runtime } = loop;
-    loop.hold(1, true);
+    loop.keepRunning(1, true);
     return this.closing = new Promise((resolve) => {
       const cancel = atLateDeadline(runtime, runtime.now() + timeoutMs, () => connection.reset());
       const settle = (delivered: boolean): void => {
         cancel();
-        loop.hold(-1, true);
+        loop.keepRunning(-1, true);
         if (!delivered) this.owner?.onUndelivered(connection.error);
         this.freeAtLast();
         resolve(delivered);

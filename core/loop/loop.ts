@@ -11,7 +11,7 @@ import { checkSignal } from "../checks.ts";
 import { EV_ET, EV_FINALIZE, EV_PERSIST, EV_SIGNAL, EV_TIMEOUT } from "../flags.ts";
 import { EVLOOP_NO_EXIT_ON_EMPTY, EVLOOP_NONBLOCK, EVLOOP_ONCE } from "../flags.ts";
 import { EventError, invariant } from "../errors.ts";
-import { engine } from "../bytes.ts";
+import { copying } from "../bytes.ts";
 import type { AbortSignalLike, Runtime, TimerToken } from "../runtime.ts";
 import { ActiveQueue } from "./active_queue.ts";
 import { CommonQueue } from "./common_queue.ts";
@@ -135,7 +135,7 @@ export class Loop {
   #continue = false;
   #runningPriority = 0;
   #flags = 0;
-  #holds = true;
+  #keepsProcess = true;
   /** How many of those counted in `virtual` keep the process alive by themselves. */
   #alive = 0;
   /** How many of those counted in `added` belong to events that do not keep the loop running. */
@@ -197,7 +197,7 @@ export class Loop {
 
   constructor(runtime: Runtime, priorities: number, limits: DispatchLimits) {
     this.runtime = runtime;
-    if (runtime.cheapCopyBytes !== undefined) engine.copyBytes = runtime.cheapCopyBytes;
+    if (runtime.cheapCopyBytes !== undefined) copying.cheapBytes = runtime.cheapCopyBytes;
     this.#limits = limits;
     this.signals = new Signals(this);
     this.setPriorities(priorities);
@@ -338,7 +338,7 @@ export class Loop {
    *
    * @param alive Whether the internal thing keeps the process alive by itself
    */
-  hold(by: 1 | -1, alive = false): void {
+  keepRunning(by: 1 | -1, alive = false): void {
     this.virtual.change(by);
     if (alive) this.#alive += by;
     if (by < 0) this.#wakeForLess();
@@ -470,7 +470,7 @@ export class Loop {
    * @param signal Aborting it rejects with its reason
    * @param holds Whether a loop keeps the process alive if it waits for nothing of the runtime
    */
-  start(flags: number, signal: AbortSignalLike | undefined, holds: boolean): Promise<LoopResult> {
+  start(flags: number, signal: AbortSignalLike | undefined, keepsProcess: boolean): Promise<LoopResult> {
     if (this.freed) {
       return Promise.reject(new EventError("Cannot run a loop: the base was freed", { code: "EV_FREED" }));
     }
@@ -486,7 +486,7 @@ export class Loop {
     this.#dispatching = true;
     this.gotExit = this.gotBreak = false;
     this.#flags = flags;
-    this.#holds = holds;
+    this.#keepsProcess = keepsProcess;
     if (signal !== undefined) {
       this.#signal = signal;
       signal.addEventListener("abort", this.#abortBound);
@@ -723,7 +723,7 @@ export class Loop {
 
   /** Whether the loop waits for something that does not keep the process alive, so that a timer must. */
   #needsHold(): boolean {
-    return this.#holds && this.runtime.endsWhenIdle !== false &&
+    return this.#keepsProcess && this.runtime.endsWhenIdle !== false &&
       ((this.#flags & EVLOOP_NO_EXIT_ON_EMPTY) !== 0 || this.#heldSilent > 0 || this.virtual.now > this.#alive);
   }
 

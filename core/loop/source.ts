@@ -24,7 +24,7 @@ export interface ReadinessObserver {
 }
 
 /** State that only some sources need. */
-class Side {
+class Rare {
   observers: ReadinessObserver[] = [];
   overlapped: ReadinessObserver | null = null;
 }
@@ -42,7 +42,7 @@ export abstract class Source {
   // Links of the loop's list.
   next: Source | null = null;
   prev: Source | null = null;
-  #side: Side | null = null;
+  #rare: Rare | null = null;
 
   /** The runtime. */
   abstract readonly runtime: Runtime;
@@ -51,7 +51,7 @@ export abstract class Source {
 
   /** Whether an event or an observer watches it. */
   get watched(): boolean {
-    return this.firstEvent !== null || this.#side !== null && this.#side.observers.length > 0;
+    return this.firstEvent !== null || this.#rare !== null && this.#rare.observers.length > 0;
   }
 
   /** The public object of this source. */
@@ -66,8 +66,8 @@ export abstract class Source {
    */
   notify(edges: number, inHostCallback = true): void {
     this.readiness |= edges;
-    if (this.#side !== null) {
-      const { observers } = this.#side;
+    if (this.#rare !== null) {
+      const { observers } = this.#rare;
       // Back to front, because an observer may remove itself.
       for (let i = observers.length - 1; i >= 0; i--) observers[i]?.onReady(this, edges);
     }
@@ -121,33 +121,33 @@ export abstract class Source {
 
   /** Adds an observer. */
   observe(observer: ReadinessObserver): void {
-    (this.#side ??= new Side()).observers.push(observer);
+    (this.#rare ??= new Rare()).observers.push(observer);
   }
 
   /** Removes an observer. */
   unobserve(observer: ReadinessObserver): void {
-    const observers = this.#side?.observers ?? [];
+    const observers = this.#rare?.observers ?? [];
     const index = observers.indexOf(observer);
     if (index >= 0) observers.splice(index, 1);
   }
 
   /** The overlapped operations on it, if there have been any. */
   get overlapped(): ReadinessObserver | null {
-    return this.#side === null ? null : this.#side.overlapped;
+    return this.#rare === null ? null : this.#rare.overlapped;
   }
 
   set overlapped(operations: ReadinessObserver | null) {
-    (this.#side ??= new Side()).overlapped = operations;
+    (this.#rare ??= new Rare()).overlapped = operations;
   }
 
   /** The owner has closed it. Nothing watches it any more. */
-  release(): void {
+  unwatch(): void {
     this.readiness = 0;
     const loop = this.loop;
     if (loop !== null) { while (this.firstEvent !== null) loop.del(this.firstEvent); }
-    if (this.#side === null) return;
-    const { observers } = this.#side;
-    this.#side.observers = [];
+    if (this.#rare === null) return;
+    const { observers } = this.#rare;
+    this.#rare.observers = [];
     for (const observer of observers) observer.onSourceClosed(this);
   }
 }

@@ -6,7 +6,7 @@
 import type { Runtime } from "../runtime.ts";
 
 /** The callbacks that wait on one runtime. */
-class Completions {
+class LaterCalls {
   readonly #runtime: Runtime;
   #waiting: (() => void)[] = [];
   readonly #runBound = (): void => this.#run();
@@ -36,11 +36,11 @@ class Completions {
   }
 }
 
-const all: WeakMap<Runtime, Completions> = new WeakMap();
+const all: WeakMap<Runtime, LaterCalls> = new WeakMap();
 
 /** Calls `callback` after the runtime's present poll, in the order of the calls. */
 export function callLater(runtime: Runtime, callback: () => void): void {
-  let completions = all.get(runtime);
-  if (completions === undefined) all.set(runtime, completions = new Completions(runtime));
-  completions.push(callback);
+  let calls = all.get(runtime);
+  if (calls === undefined) all.set(runtime, calls = new LaterCalls(runtime));
+  calls.push(callback);
 }

@@ -149,7 +149,7 @@ export class SocketError extends TypeError {
 }
 
 /** Without a word about it: who waits for one of the two promises need not wait for the other. */
-class Deferred<T> {
+class OpenPromise<T> {
   readonly promise: Promise<T>;
   resolve!: (value: T) => void;
   reject!: (reason: unknown) => void;
@@ -193,8 +193,8 @@ export class StreamSocket {
   readonly #bev: SocketBufferEvent;
   readonly #core: SocketCore;
   readonly #options: SocketsOptions;
-  readonly #opened: Deferred<SocketsInfo> = new Deferred();
-  readonly #closed: Deferred<void> = new Deferred();
+  readonly #opened: OpenPromise<SocketsInfo> = new OpenPromise();
+  readonly #closed: OpenPromise<void> = new OpenPromise();
   readonly #view: View<Uint8Array>;
   readonly #sink: Sink;
   /** Ends `readable`, with a reason or not: a later read must not take a failure for the end. */
@@ -210,7 +210,7 @@ export class StreamSocket {
   /** Whether `readable` was cancelled: what arrives is dropped. */
   #drops = false;
   /** The first write waits for this where `startTls()` has made the socket: it would else leave in the clear. */
-  readonly #begun: Deferred<void> = new Deferred();
+  readonly #begun: OpenPromise<void> = new OpenPromise();
   /**
    * The bytes that arrive. It takes nothing from the connection before a read asks for it. Cancelling it drops bytes
    * that still arrive.

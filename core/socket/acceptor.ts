@@ -168,7 +168,7 @@ export class Acceptor extends Source implements AcceptSink {
     if (!this.closed) {
       this.closed = true;
       this.#backoff.stop();
-      this.release();
+      this.unwatch();
       for (let connection = this.#queue.shift(); connection !== undefined; connection = this.#queue.shift()) {
         connection.close();
       }

@@ -132,8 +132,8 @@ export function checkConnection(connection: Connection, before: ConnectionState)
 export interface Connecting {
   /** The connection is there, was given up, or failed for good. */
   onSettled(): void;
-  /** Whether it holds the process has changed. */
-  onHold(): void;
+  /** `setRef()` was called. */
+  onRef(): void;
 }
 
 /** What a connection has at its beginning or its end only, if at all. One that is idle takes little memory. */
@@ -233,7 +233,7 @@ export class Connection extends Source implements TransportSink, Lingering {
   }
 
   /** Whether it keeps the process alive. */
-  get holds(): boolean {
+  get referenced(): boolean {
     return (this.state & UNREFERENCED) === 0;
   }
 
@@ -708,7 +708,7 @@ export class Connection extends Source implements TransportSink, Lingering {
   close(): void {
     if (this.closed) return;
     this.state |= CLOSED;
-    this.release();
+    this.unwatch();
     this.#dropReceived();
     this.#endHandshake();
     this.#settle();
@@ -794,7 +794,7 @@ export class Connection extends Source implements TransportSink, Lingering {
   reset(): void {
     const wasClosed = this.closed;
     this.state |= CLOSED;
-    if (!wasClosed) this.release();
+    if (!wasClosed) this.unwatch();
     this.#dropReceived();
     this.#dropUnsent();
     this.#endHandshake();
@@ -806,12 +806,12 @@ export class Connection extends Source implements TransportSink, Lingering {
   }
 
   /** Lets it keep the process alive, or not; also while no binding is there yet. */
-  hold(on: boolean): void {
+  setRef(on: boolean): void {
     if (on) this.state &= ~UNREFERENCED;
     else this.state |= UNREFERENCED;
     if (on) this.binding?.ref();
     else this.binding?.unref();
-    this.connecting?.onHold();
+    this.connecting?.onRef();
   }
 
   #settle(): void {

@@ -57,8 +57,8 @@ class Connector implements Connecting {
     );
   }
 
-  onHold(): void {
-    this.#race?.hold(this.#connection.holds);
+  onRef(): void {
+    this.#race?.setRef(this.#connection.referenced);
   }
 
   onSettled(): void {
@@ -78,7 +78,7 @@ class Connector implements Connecting {
     } else if (others.length === 0) {
       const options = { ...this.#options, hostname: first.hostname, family: first.family };
       this.#connection.binding = this.#connection.runtime.connect(options, this.#connection);
-      if (!this.#connection.holds) this.#connection.binding.unref();
+      if (!this.#connection.referenced) this.#connection.binding.unref();
     } else {
       this.#race = new AddressRace(this.#connection, [first, ...others], this.#options, () => this.#allFailed());
     }

@@ -83,7 +83,7 @@ export class DatagramSource extends Source implements DatagramSink {
   close(): void {
     if (this.closed) return;
     this.closed = true;
-    this.release();
+    this.unwatch();
     this.#queue = [];
     this.binding?.close();
   }

@@ -169,7 +169,7 @@ function decodeText(buffer: EvBuffer, start: Uint8Array): ProxyHeader | null {
   if (bytes[lf - 1] !== CR) throw invalid(buffer, "its line ends without a CR");
   const line = decodeUtf8(bytes.subarray(0, lf - 1));
   const [, protocol, ...rest] = line.split(" ");
-  let ends: Ends;
+  let ends: Endpoints;
   if (protocol === "UNKNOWN") ends = NOBODY;
   else {
     const read = protocol === "TCP4" ? parseIpv4 : protocol === "TCP6" ? parseIpv6 : null;
@@ -191,7 +191,7 @@ function decodeText(buffer: EvBuffer, start: Uint8Array): ProxyHeader | null {
   return { version: 1, command: "PROXY", ...ends, tlvs: [] };
 }
 
-function encodeText(from: End | null, to: End | null, tlvs: number): Uint8Array {
+function encodeText(from: Endpoint | null, to: Endpoint | null, tlvs: number): Uint8Array {
   if (tlvs > 0) throw unwritable(`version 1 has no TLVs: received ${tlvs}`);
   if (from === null || to === null) return encodeUtf8("PROXY UNKNOWN\r\n");
   if (from.kind === UNIX) throw unwritable("version 1 has no unix sockets");
@@ -206,12 +206,12 @@ const INET6 = 2;
 const UNIX = 3;
 const STREAM = 1;
 
-interface Ends {
+interface Endpoints {
   source: Address | null;
   destination: Address | null;
 }
 
-const NOBODY: Ends = { source: null, destination: null };
+const NOBODY: Endpoints = { source: null, destination: null };
 
 function decodeBinary(buffer: EvBuffer, start: Uint8Array): ProxyHeader | null {
   if (!begins(start, V2_SIGNATURE)) throw invalid(buffer, "it does not begin as one");
@@ -240,7 +240,7 @@ function decodeBinary(buffer: EvBuffer, start: Uint8Array): ProxyHeader | null {
   return { version: 2, command: isLocal ? "LOCAL" : "PROXY", ...ends, tlvs };
 }
 
-function endsOf(bytes: Uint8Array, family: number): Ends {
+function endsOf(bytes: Uint8Array, family: number): Endpoints {
   if (family === UNIX) {
     const path = (at: number): Address => {
       const field = bytes.subarray(at, at + UNIX_BYTES);
@@ -288,8 +288,8 @@ function checkCrc(buffer: EvBuffer, bytes: Uint8Array, at: number, length: numbe
 
 function encodeBinary(
   command: ProxyHeader["command"],
-  from: End | null,
-  to: End | null,
+  from: Endpoint | null,
+  to: Endpoint | null,
   tlvs: readonly ProxyTlv[],
 ): Uint8Array {
   const kind = from?.kind ?? 0;
@@ -329,13 +329,13 @@ function encodeBinary(
 }
 
 /** One end of a connection, as a header has it. */
-interface End {
+interface Endpoint {
   readonly kind: typeof INET | typeof INET6 | typeof UNIX;
   readonly bytes: Uint8Array;
   readonly port: number;
 }
 
-function endOf(what: string, address: Address | null): End | null {
+function endOf(what: string, address: Address | null): Endpoint | null {
   if (address === null) return null;
   const { path: name, hostname, port } = readOptions<AnyAddress>(DOING, address, ADDRESS, what);
   if (name !== undefined) {

@@ -109,7 +109,7 @@ export class AddressRace {
     this.#running.add(attempt);
     const { hostname, family } = address;
     attempt.binding = runtime.connect({ ...this.#options, hostname, family }, attempt);
-    if (!this.#connection.holds) attempt.binding.unref();
+    if (!this.#connection.referenced) attempt.binding.unref();
     if (this.#left.length === 0) return;
     this.#cancelNext = atDeadline(runtime, runtime.now() + this.#delayMs, () => {
       this.#cancelNext = null;
@@ -135,7 +135,7 @@ export class AddressRace {
   }
 
   /** Lets the attempts keep the process alive, or not. */
-  hold(on: boolean): void {
+  setRef(on: boolean): void {
     for (const { binding } of this.#running) {
       if (on) binding?.ref();
       else binding?.unref();

@@ -68,7 +68,7 @@ export class Takeover implements Occupant {
 
   set reader(reader: Reader | null) {
     this.#reader = reader;
-    this.#hold();
+    this.#keepRunning();
     this.#giveBack();
   }
 
@@ -92,18 +92,18 @@ export class Takeover implements Occupant {
     const given = this.#core.callbacks?.write;
     const wanted = this.#writer?.waiting === true || (given !== undefined && given !== null);
     this.write = wanted ? this.#onWrite : undefined;
-    this.#hold();
+    this.#keepRunning();
   }
 
   /**
    * A reader of a view may be busy elsewhere while nothing is pending here, for example at the high watermark. The loop
    * must still run when the reader comes back.
    */
-  #hold(): void {
+  #keepRunning(): void {
     const held = !this.#core.freed && (this.#reader !== null || this.#writer?.waiting === true);
     if (held === this.#held) return;
     this.#held = held;
-    this.#core.loop.hold(held ? 1 : -1);
+    this.#core.loop.keepRunning(held ? 1 : -1);
   }
 
   #giveBack(): void {
@@ -148,7 +148,7 @@ export class Takeover implements Occupant {
   }
 
   onFreed(): void {
-    this.#hold();
+    this.#keepRunning();
     const error = this.#core.ending("go on with a view");
     this.#reader?.onEnd({ error, what: 0 });
     this.#writer?.onError(error);

@@ -89,11 +89,6 @@ export class BunTransport implements TransportBinding {
     return (this.state & PAUSED) !== 0;
   }
 
-  /** Bytes have come though reading is paused: the connection was reset. */
-  get late(): boolean {
-    return (this.state & LATE) !== 0;
-  }
-
   /** Some of them were dropped. */
   get cut(): boolean {
     return (this.state & CUT) !== 0;

@@ -59,7 +59,6 @@ const CLIENT_PORTS = 16_384;
 const CAPABILITIES: Readonly<Capabilities> = /* @__PURE__ */ Object.freeze({
   reusePort: true,
   reset: true,
-  halfOpen: true,
   ipv6Only: true,
   backlog: true,
   localAddress: true,
