@@ -199,6 +199,22 @@ export abstract class BufferEvent<Ctx = unknown> {
   }
 
   /**
+   * How many bytes have come to the input in all. On a socket bytes that wait to be read do not count yet; with TLS it is
+   * plain bytes; on a filter it is what the filter has made. It stays when the connection has ended, and after `free()`.
+   */
+  get bytesRead(): number {
+    return this.#core.bytesRead;
+  }
+
+  /**
+   * How many bytes have left the output in all. On a socket the runtime has taken them, and may still have to send them;
+   * with TLS it is plain bytes; on a filter it is what the filter has taken. It stays after `free()`.
+   */
+  get bytesWritten(): number {
+    return this.#core.bytesWritten;
+  }
+
+  /**
    * Sets timeouts, from now on; null or 0 for none. libevent: `bufferevent_set_timeouts`.
    *
    * The read timeout passes if nothing arrives for `readMs` while reading is enabled and not suspended. The write

@@ -124,6 +124,9 @@ class Rare {
   pendingWriteError: EventError | undefined = undefined;
   /** Of a socket: hears of a failure while nothing is read. */
   closedEvent: LoopEvent | null = null;
+  /** Of a socket: how many bytes came and left on earlier connections, less those before this one was its own. */
+  pastRead = 0;
+  pastWritten = 0;
   /** The filter above it. */
   above: BevCore | null = null;
   /** The promise of `close()`. */
@@ -326,6 +329,10 @@ export abstract class BevCore implements BufferOwner {
   abstract setPriority(priority: number): void;
   /** The priority of its events. */
   abstract readonly priority: number;
+  /** How many bytes have come to the input in all. */
+  abstract readonly bytesRead: number;
+  /** How many bytes have left the output in all. */
+  abstract readonly bytesWritten: number;
 
   // ---- enabling
 

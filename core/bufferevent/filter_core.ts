@@ -99,6 +99,14 @@ export class FilterCore extends BevCore implements FilterOwner {
     if (this.output.length > 0 || this.finishing) this.#schedule(EV_WRITE);
   }
 
+  override get bytesRead(): number {
+    return this.#inward.bytes;
+  }
+
+  override get bytesWritten(): number {
+    return this.#outward.bytes;
+  }
+
   protected override onDisable(what: number): void {
     if ((what & EV_READ) !== 0) {
       this.#goOnReading();

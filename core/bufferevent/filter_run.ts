@@ -61,6 +61,8 @@ export class FilterRun {
   running = false;
   /** Whether the filter has had its last call, and nothing has come since. */
   finished = false;
+  /** How many bytes have gone through the bufferevent's own buffer: those that were taken, or those that were made. */
+  bytes = 0;
   readonly source: EvBuffer;
   readonly destination: EvBuffer;
   readonly #filter: BufferEventFilter;
@@ -117,7 +119,10 @@ export class FilterRun {
         owner.onThrow(this, state | this.#change(sourceLength, destinationLength));
         throw error;
       }
-      if (owner.over) return state;
+      if (owner.over) {
+        this.#count(sourceLength, destinationLength);
+        return state;
+      }
       const change = this.#change(sourceLength, destinationLength);
       state |= change;
       if (result === BEV_ERROR) return state | FAILED;
@@ -126,7 +131,14 @@ export class FilterRun {
     }
   }
 
+  /** Bytes that were given back are not counted twice. Buffers that were freed say nothing any more. */
+  #count(sourceLength: number, destinationLength: number): void {
+    if (this.#owner.freed) return;
+    this.bytes += this.#outward ? sourceLength - this.source.length : this.destination.length - destinationLength;
+  }
+
   #change(sourceLength: number, destinationLength: number): number {
+    this.#count(sourceLength, destinationLength);
     return (this.source.length < sourceLength ? TAKEN : 0) | (this.destination.length > destinationLength ? MADE : 0);
   }
 

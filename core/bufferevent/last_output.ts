@@ -70,6 +70,7 @@ class LastOutput implements ReadinessObserver {
     this.#cancelConnecting?.();
     this.#cancelConnecting = null;
     // Nobody reads any more. If it stayed, a peer that has to write before it reads would wait.
+    connection.arrived -= connection.available;
     connection.receiveInto(this.#dropped, connection.available);
     consume(this.#dropped, this.#dropped.length);
     const rate = this.#rate;

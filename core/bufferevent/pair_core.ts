@@ -26,6 +26,8 @@ export class PairCore extends BevCore {
   readonly #eofOnFree: boolean;
   /** Whether the partner has finished and all that it wrote is in our input, or it was cut. */
   #ended = false;
+  #bytesRead = 0;
+  #bytesWritten = 0;
   /** Why the partner was cut. */
   #endError: EventError | undefined = undefined;
   /** Whether the partner is to hear of our end as of a reset. */
@@ -36,6 +38,14 @@ export class PairCore extends BevCore {
   constructor(loop: Loop, options: number, eofOnFree: boolean) {
     super(loop, options | BEV_OPT_DEFER_CALLBACKS);
     this.#eofOnFree = eofOnFree;
+  }
+
+  override get bytesRead(): number {
+    return this.#bytesRead;
+  }
+
+  override get bytesWritten(): number {
+    return this.#bytesWritten;
   }
 
   // ---- moving bytes
@@ -52,8 +62,10 @@ export class PairCore extends BevCore {
     if (to === null) return this.#failOutput();
     const before = this.output.length;
     try {
-      if (to.closing !== null) consume(this.output, before);
-      else this.#moveTo(to, push);
+      if (to.closing !== null) {
+        this.#bytesWritten += before;
+        consume(this.output, before);
+      } else this.#moveTo(to, push);
     } finally {
       // Also when a change callback has thrown: the bytes are there.
       this.#moved(to, before);
@@ -92,6 +104,9 @@ export class PairCore extends BevCore {
         this.#failSending(lost);
         break;
       }
+      // Before a change callback can throw: the bytes are moved all the same.
+      this.#bytesWritten += most;
+      to.#bytesRead += most;
       const n = moveBytes(output, to.input, most);
       if (to.rate !== null) to.rate.spent(EV_READ, n);
       if (this.rate !== null) this.rate.spent(EV_WRITE, n);

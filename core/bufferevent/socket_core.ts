@@ -81,6 +81,7 @@ export class SocketCore extends BevCore implements Flushable {
   setConnection(connection: Connection | null): void {
     this.unclosed("set the socket of a bufferevent");
     this.#detach();
+    this.#count(this.#past, 1);
     this.#past = null;
     if (connection === null) {
       this.state |= TAKEN_AWAY;
@@ -92,9 +93,30 @@ export class SocketCore extends BevCore implements Flushable {
 
   #attach(connection: Connection): void {
     this.connection = connection;
+    this.#count(connection, -1);
     this.#readEvent.source = connection;
     if (this.#writeEvent !== null) this.#writeEvent.source = connection;
     if (!connection.connected) this.#awaitConnection();
+  }
+
+  /** Adds what a connection has carried to what does not show on the present one, or takes it off. */
+  #count(connection: Connection | null, sign: 1 | -1): void {
+    if (connection === null) return;
+    const read = connection.arrived - connection.available;
+    const { written } = connection;
+    if (read === 0 && written === 0) return;
+    this.more.pastRead += sign * read;
+    this.more.pastWritten += sign * written;
+  }
+
+  override get bytesRead(): number {
+    const { known, rare } = this;
+    return (rare === null ? 0 : rare.pastRead) + (known === null ? 0 : known.arrived - known.available);
+  }
+
+  override get bytesWritten(): number {
+    const { known, rare } = this;
+    return (rare === null ? 0 : rare.pastWritten) + (known === null ? 0 : known.written);
   }
 
   /** The connection, or the one that it had when it was closed or freed: its addresses are still asked for. */

@@ -159,6 +159,10 @@ export class Connection extends Source implements TransportSink, Lingering {
   face: object | null = null;
   /** Bits of those above. Only the connection itself writes it. */
   state = 0;
+  /** How many bytes have arrived, but for those that were dropped. */
+  arrived = 0;
+  /** How many bytes the host has taken. */
+  written = 0;
   #rare: Rare | null = null;
   /** What has arrived and nobody has read, while it is one chunk: in a busy connection it goes on to its reader as it came. */
   #only: Uint8Array | null = null;
@@ -474,6 +478,7 @@ export class Connection extends Source implements TransportSink, Lingering {
 
   /** Adds a host's chunk, which belongs to the queue from here on, or is on loan. */
   #push(chunk: Uint8Array, loan: Loan | null): void {
+    this.arrived += chunk.length;
     if (this.available === 0) {
       this.#only = chunk;
       this.#loan = loan;
@@ -508,6 +513,7 @@ export class Connection extends Source implements TransportSink, Lingering {
 
   /** Drops all. */
   #dropReceived(): void {
+    this.arrived -= this.available;
     if (this.#loan !== null) this.#loan.drop();
     if (this.#received !== null) this.#received.free();
     this.#only = this.#loan = this.#received = null;
@@ -667,6 +673,7 @@ export class Connection extends Source implements TransportSink, Lingering {
         unpin(buffer);
         break;
       }
+      this.written += taken;
       consume(buffer, taken);
       total += taken;
     }
