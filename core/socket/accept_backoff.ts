@@ -1,11 +1,12 @@
 /**
- * What to do when the process or the system has nothing left to accept a connection with. The connection stays where it
- * was, so trying again at once would fail again, and spin; not trying again would leave it there for ever.
+ * Pauses accepting when the process or the system has run out of descriptors or memory. The connection stays in the
+ * kernel's queue. Trying again at once would fail again and use a whole core; never trying again would leave it there
+ * for ever.
  */
 
 import type { Runtime, TimerToken } from "../runtime.ts";
 
-/** Failures that last until something is let go, and say nothing about a connection. */
+/** Failures that last until something is closed, and are not about a connection. */
 const EXHAUSTED: readonly string[] = ["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM"];
 const FIRST_WAIT_MS = 10;
 const LONGEST_WAIT_MS = 1000;
@@ -23,8 +24,8 @@ export class AcceptBackoff {
   #timer: TimerToken | null = null;
 
   /**
-   * @param runtime The host
-   * @param resume Called when it is time to try again
+   * @param runtime The runtime
+   * @param resume Called when accepting should be tried again
    */
   constructor(runtime: Runtime, resume: () => void) {
     this.#runtime = runtime;
@@ -36,12 +37,15 @@ export class AcceptBackoff {
     return this.#timer !== null;
   }
 
-  /** Accepting has failed: waits, each time of an episode twice as long. @returns Whether it is the first of its episode */
+  /**
+   * Accepting has failed: waits, each time of an episode twice as long. @returns Whether it is the first failure of its
+   * episode
+   */
   failed(): boolean {
     const first = this.#waitMs === 0;
     if (this.#timer !== null) return first;
     this.#waitMs = first ? FIRST_WAIT_MS : Math.min(2 * this.#waitMs, LONGEST_WAIT_MS);
-    // Whether the process goes on is the listener's to say.
+    // The listener decides whether the process stays alive.
     this.#timer = this.#runtime.setTimer(this.#runtime.now() + this.#waitMs, () => {
       this.#timer = null;
       this.#resume();

@@ -1,4 +1,6 @@
-/** What a listening socket does: the queue of the connections that the host has accepted and nobody has taken. */
+/**
+ * The engine of a listening socket: the queue of the connections that the runtime has accepted and nobody has taken.
+ */
 
 import { EAGAIN, EV_READ } from "../flags.ts";
 import { EventError } from "../errors.ts";
@@ -12,15 +14,15 @@ import { Handshake } from "./handshake.ts";
 import { Connection } from "./connection.ts";
 
 /**
- * A host that cannot pause accepts what nobody takes. A program that has asked for connections less than this ago is
- * only busy, and loses none of them.
+ * A runtime that cannot pause accepts connections that nobody takes. If a program has asked for connections within this
+ * time, it is only busy, and loses none.
  */
 const PATIENCE_MS = 10_000;
 
-/** Gets the connections that a host has accepted, nobody takes, and the queue has no place for. */
+/** Gets the accepted connections that nobody takes and that exceed the queue. */
 export interface ExcessSink {
   /**
-   * A connection is more than the backlog allows. The sink must close it.
+   * A connection exceeds the backlog. The sink must close it.
    *
    * @param connection The connection
    * @param first Whether it is the first one since the queue was last below its limit
@@ -28,19 +30,19 @@ export interface ExcessSink {
   onExcess(connection: Connection, first: boolean): void;
 }
 
-/** What a `ListeningSocket` is for the loop and the host. */
+/** The engine of a `ListeningSocket`. */
 export class Acceptor extends Source implements AcceptSink {
-  /** The host's side. */
+  /** The adapter's object. */
   binding: ListenerBinding | null = null;
-  /** The user's object. */
+  /** The public object. */
   face: object | null = null;
   /** Whether the owner has closed it. */
   closed = false;
-  /** The host. */
+  /** The runtime. */
   readonly runtime: Runtime;
-  /** How many connections were closed because more than the backlog were waiting. */
+  /** How many connections were closed because the backlog was exceeded. */
   rejected = 0;
-  /** Gets what is beyond the backlog; null: it is closed. */
+  /** Gets connections beyond the backlog; with null they are closed. */
   excess: ExcessSink | null = null;
   readonly #limit: number;
   readonly #tls: TlsListenOptions | undefined;
@@ -51,7 +53,7 @@ export class Acceptor extends Source implements AcceptSink {
   #room = Infinity;
   #error: EventError | null = null;
   #paused = false;
-  /** When somebody last asked for a connection, or waited for one. Kept only where the host cannot pause. */
+  /** When somebody last asked or waited for a connection. Used only if the runtime cannot pause. */
   #askedAt = -Infinity;
   /** Whether the queue was full, and has not been below its limit since. */
   #overflown = false;
@@ -76,8 +78,8 @@ export class Acceptor extends Source implements AcceptSink {
   }
 
   /**
-   * Whether connections are taken, as at first. If not, the host leaves them with the system, or at most the backlog
-   * waits here.
+   * Whether connections are taken, which is the default. If not, they wait in the kernel, or at most the backlog waits
+   * here.
    */
   set taken(taken: boolean) {
     // Another listener on the same socket may still take them.
@@ -85,7 +87,7 @@ export class Acceptor extends Source implements AcceptSink {
     this.#regulate();
   }
 
-  /** How many more connections are taken for now: the host leaves others with the system, where it can. */
+  /** How many more connections are taken for now. Others wait in the kernel, if the runtime can do that. */
   set room(room: number) {
     this.#room = room;
     this.#regulate();
@@ -94,7 +96,7 @@ export class Acceptor extends Source implements AcceptSink {
   onAccept(binding: TransportBinding): TransportSink {
     const connection = new Connection(this.runtime, binding);
     this.#backoff.succeeded();
-    // Nobody will take it; or its client is gone, so that nobody can say any more who it was.
+    // Nobody will take it; or its client has left, so its address is not known any more.
     if (this.closed || binding.remote === undefined || binding.local === undefined) {
       connection.reset();
       return connection;
@@ -111,9 +113,9 @@ export class Acceptor extends Source implements AcceptSink {
     }
     this.#queue.push(connection);
     this.notify(EV_READ);
-    // The turn that notify() may have run has taken it, as a rule.
+    // Usually the turn that notify() may have run has taken it.
     if (this.#queue.last === connection) {
-      // A connection that waits is not read: it holds no memory but its own.
+      // A waiting connection is not read, so it holds no bytes.
       connection.park();
       if (watched && !this.#canPause) this.#askedAt = this.runtime.now();
     }
@@ -125,21 +127,21 @@ export class Acceptor extends Source implements AcceptSink {
     if (this.closed) return;
     if (isExhausted(error.code)) {
       this.binding?.pauseAccept();
-      // Told once: it goes on until something is let go.
+      // Reported once: it lasts until something is closed.
       if (!this.#backoff.failed()) return;
     }
     this.#error = error;
     this.notify(EV_READ);
   }
 
-  /** Takes the first connection, or throws what accepting failed with, once. */
+  /** Takes the first connection, or throws the failure of accepting, once. */
   accept(): Connection | typeof EAGAIN {
     if (this.closed) {
       throw new EventError("Cannot accept: the listening socket was closed", { code: "EBADF", syscall: "accept" });
     }
     if (!this.#canPause) this.#askedAt = this.runtime.now();
     let connection = this.#queue.shift();
-    // A TLS handshake that has failed meanwhile has made no connection.
+    // If the TLS handshake has failed meanwhile, there is not a connection.
     while (connection !== undefined && isLost(connection)) {
       connection.close();
       connection = this.#queue.shift();
@@ -157,7 +159,7 @@ export class Acceptor extends Source implements AcceptSink {
     return connection;
   }
 
-  /** Refuses what waits beyond the backlog, the last ones first: the owner takes none for now. */
+  /** Refuses the connections beyond the backlog, the last ones first, because the owner takes none for now. */
   trim(): void {
     if (this.#canPause) return;
     this.#forgetLost();
@@ -176,7 +178,7 @@ export class Acceptor extends Source implements AcceptSink {
     return this.binding?.close() ?? Promise.resolve();
   }
 
-  /** Whether somebody takes what waits, as soon as the program gets to it. */
+  /** Whether somebody takes the connections, even if the program is busy now. */
   #taking(watched: boolean): boolean {
     if (this.#tls !== undefined) this.#forgetLost();
     if (this.#queue.length < this.#limit) return true;
@@ -184,7 +186,7 @@ export class Acceptor extends Source implements AcceptSink {
     return watched || this.runtime.now() - this.#askedAt < PATIENCE_MS;
   }
 
-  /** Takes out the connections whose handshake has failed: they are not to fill the queue. */
+  /** Removes the connections whose handshake has failed, so that they do not fill the queue. */
   #forgetLost(): void {
     for (const connection of this.#queue.takeAll(isLost)) connection.close();
   }
@@ -197,7 +199,7 @@ export class Acceptor extends Source implements AcceptSink {
     else connection.dismiss();
   }
 
-  /** The error of a queue that is full. */
+  /** The error for a full queue. */
   overflow(): EventError {
     const where = this.binding === null ? "" : ` on ${formatAddress(this.binding.address)}`;
     const message =
@@ -206,7 +208,7 @@ export class Acceptor extends Source implements AcceptSink {
     return new EventError(message, { code: "EV_BACKLOG_FULL", syscall: "accept" });
   }
 
-  /** Pauses the host's accepting while as many wait as may, and resumes it. */
+  /** Pauses accepting while the queue is full, and resumes it. */
   #regulate(): void {
     const full = !this.#taken || this.#queue.length >= Math.min(this.#limit, this.#room);
     if (full === this.#paused || this.closed) return;
@@ -216,7 +218,7 @@ export class Acceptor extends Source implements AcceptSink {
   }
 }
 
-/** Whether a connection was lost before it was established: its TLS handshake has failed. */
+/** Whether a connection was lost before it was established, because its TLS handshake failed. */
 function isLost(connection: Connection): boolean {
   return connection.gone && !connection.connected;
 }

@@ -1,13 +1,13 @@
-/** Addresses: telling numeric ones from names, and checking what the user gives. */
+/** Addresses: distinguishes numeric ones from names, and checks those of the program. */
 
 import { checkNoNul, shorten, show } from "../checks.ts";
 import { EventError } from "../errors.ts";
 import type { Address, ConnectOptions, ListenOptions } from "../runtime.ts";
 
 /**
- * Tells which family a numeric address is of.
+ * Returns the family of a numeric address.
  *
- * @param hostname What may be one
+ * @param hostname A string that may be one
  * @returns Its family, or undefined for a host name or nonsense
  */
 export function familyOf(hostname: string): "IPv4" | "IPv6" | undefined {
@@ -18,7 +18,7 @@ export function familyOf(hostname: string): "IPv4" | "IPv6" | undefined {
 /** The longest name that DNS has; no path of a socket is so long. */
 export const LONGEST_NAME = 253;
 
-/** Gives an address as text: `127.0.0.1:80`, `[::1]:80`, `unix:/run/x`. */
+/** Returns an address as text: `127.0.0.1:80`, `[::1]:80`, `unix:/run/x`. */
 export function formatAddress(address: Address | ListenOptions | ConnectOptions): string {
   const { path, port = 0 } = address as ListenOptions;
   const hostname = shorten((address as ListenOptions).hostname ?? "", LONGEST_NAME);
@@ -27,10 +27,10 @@ export function formatAddress(address: Address | ListenOptions | ConnectOptions)
 }
 
 /**
- * Checks where to listen or connect. The options are a copy of what the user has given.
+ * Checks the address to listen on or connect to. The options are a copy of those from the program.
  *
  * @throws {TypeError} For a value of a wrong type
- * @throws {RangeError} For a port that is out of range, or a family that does not exist
+ * @throws {RangeError} For a port that is out of range, or an unknown family
  * @throws {EventError} `EINVAL` for a NUL inside a name, or a numeric address of another family than was asked for
  */
 export function checkTarget(doing: string, options: ListenOptions | ConnectOptions, minPort: number): void {
@@ -66,7 +66,7 @@ export function checkTarget(doing: string, options: ListenOptions | ConnectOptio
 /**
  * Checks a host name or numeric address.
  *
- * @param doing What it is for
+ * @param doing The purpose
  * @param hostname The name
  * @param family The family that a numeric address must be of, or undefined for any
  * @throws {EventError} `EINVAL` for a NUL inside it, or an address of another family

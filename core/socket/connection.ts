@@ -1,18 +1,18 @@
 /**
- * One connection, from the attempt to connect to its end: the receive queue (what the host has delivered and nobody has
- * read), the send queue (what was sent and the host has not taken), and the readiness that follows from both. `Socket`
- * shows it to programs; a bufferevent works on it directly.
+ * One connection, from the attempt to connect to its end. It has the receive queue (bytes that arrived and nobody has
+ * read), the send queue (sent bytes that the adapter has not taken), and the readiness that follows from both. `Socket`
+ * shows it to programs. A bufferevent works on it directly.
  *
- * Both queues are bounded. A full receive queue pauses the host's reading, so that TCP's window closes; a full send
- * queue takes no more.
+ * Both queues are bounded. A full receive queue makes the adapter pause reading, so that TCP's window closes. A full
+ * send queue takes no more.
  *
- * | state      | what holds                                             | ends with                                    |
+ * | state      | meaning                                                | ends with                                    |
  * | ---------- | ------------------------------------------------------ | -------------------------------------------- |
  * | connecting | not established, or TLS is being started               | `onConnect`, `onSecure`, or as open          |
  * | open       | established; each direction may be finished by itself  | `onClose`, `fail()`; `close()`, `reset()`    |
- * | gone       | the host has let go; the owner may read what is left   | `close()`, `reset()`                         |
- * | closing    | the owner has closed it; what was sent still leaves    | `onClose`                                    |
- * | over       | both have let go                                       |                                              |
+ * | gone       | the runtime has closed it; the owner may still read    | `close()`, `reset()`                         |
+ * | closing    | the owner has closed it; sent bytes still leave        | `onClose`                                    |
+ * | over       | both have closed it                                    |                                              |
  *
  * {@linkcode NEXT_STATES} has the legal transitions, and {@linkcode checkConnection} asserts them.
  */
@@ -40,11 +40,11 @@ import { Source } from "../loop/source.ts";
 import type { Handshake } from "./handshake.ts";
 import { awaitPeer, awaitProgress, endWaits, type Lingering } from "./linger.ts";
 
-/** The receive queue asks the host to pause at this many bytes. One chunk of the host's may come on top. */
+/** At this length of the receive queue the adapter is asked to pause. One more chunk may arrive. */
 export const RECEIVE_LIMIT: number = 64 * 1024;
-/** The send queue of `Socket.send()`. What a bufferevent sends stays in its output instead. */
+/** The limit of the send queue of `Socket.send()`. The bytes of a bufferevent stay in its output instead. */
 export const SEND_LIMIT: number = 64 * 1024;
-/** The most given to the host in one write: as much as the largest chunk that a host reads, which is Bun's. */
+/** The largest write: as large as the largest chunk that a runtime reads, which is Bun's. */
 const WRITE_CHUNK = 512 * 1024;
 const WRITE_VECTORS = 64;
 
@@ -55,27 +55,30 @@ export const CONNECTED = 0x01;
 export const ENDED = 0x02;
 /** Our direction was finished. */
 export const SHUT = 0x04;
-/** The host has let go. */
+/** The runtime has closed it. */
 export const GONE = 0x08;
 /** The owner has closed it. */
 export const CLOSED = 0x10;
 /** It waits to be accepted, and is not read. */
 export const HELD = 0x20;
-/** The host was asked to pause reading. */
+/** The adapter was asked to pause reading. */
 export const PAUSED = 0x40;
-/** `finish()` was called: somebody waits for the end, however long it takes. */
+/** `finish()` was called: somebody waits for the end, without a time limit. */
 export const AWAITED = 0x80;
-/** It is not to keep the process alive. */
+/** It must not keep the process alive. */
 export const UNREFERENCED = 0x100;
-/** The host has taken bytes of ours. Some may still be under way. */
+/** The adapter has taken bytes of ours. Some may still be under way. */
 export const SENT = 0x200;
-/** The host has called `onClose`, and must call nothing any more. */
+/** The adapter has called `onClose`, and must call nothing any more. */
 export const SILENT = 0x400;
 
-/** What a connection is in, as the bits say. */
+/** The state of a connection. */
 export type ConnectionState = "connecting" | "open" | "gone" | "closing" | "over";
 
-/** The states that may follow each state, in one step or in several. Only TLS leads back: it starts on an open connection. */
+/**
+ * The states that may follow each state, in one step or in several. Only TLS leads back, because it starts on an open
+ * connection.
+ */
 export const NEXT_STATES: Readonly<Record<ConnectionState, readonly ConnectionState[]>> = {
   connecting: ["open", "gone", "closing", "over"],
   open: ["connecting", "gone", "closing", "over"],
@@ -84,7 +87,7 @@ export const NEXT_STATES: Readonly<Record<ConnectionState, readonly ConnectionSt
   over: [],
 };
 
-/** Gives the state of a connection. */
+/** Returns the state of a connection. */
 export function stateOf(connection: Connection): ConnectionState {
   if (connection.closed) return connection.gone ? "over" : "closing";
   if (connection.gone) return "gone";
@@ -92,9 +95,9 @@ export function stateOf(connection: Connection): ConnectionState {
 }
 
 /**
- * For tests: throws unless the connection is whole, and has come from `before` as it may.
+ * For tests: throws unless the connection is whole, and its state may follow `before`.
  *
- * @param before The state when it was last looked at
+ * @param before The state at the last check
  * @returns The state now
  */
 export function checkConnection(connection: Connection, before: ConnectionState): ConnectionState {
@@ -128,49 +131,49 @@ export function checkConnection(connection: Connection, before: ConnectionState)
   return now;
 }
 
-/** The making of a connection. */
+/** An attempt to connect. */
 export interface Connecting {
-  /** The connection is there, was given up, or failed for good. */
+  /** The connection is established, was given up, or has failed. */
   onSettled(): void;
   /** `setRef()` was called. */
   onRef(): void;
 }
 
-/** What a connection has at its beginning or its end only, if at all. One that is idle takes little memory. */
+/** State that a connection needs only at its beginning or end, if at all. So an idle connection takes little memory. */
 class Rare {
   hostname: string | null = null;
   error: EventError | null = null;
   connecting: Connecting | null = null;
   handshake: Handshake | null = null;
-  /** What is sent as soon as the connection is there, before TLS. */
+  /** Bytes to send as soon as the connection is established, before TLS. */
   preamble: Uint8Array | null = null;
   proxy: ProxyHeader | null = null;
-  /** Told of the end of a graceful close. */
+  /** Called at the end of a graceful close. */
   onFinished: ((delivered: boolean) => void) | null = null;
 }
 
 /** A connection. */
 export class Connection extends Source implements TransportSink, Lingering {
-  /** The host. */
+  /** The runtime. */
   readonly runtime: Runtime;
-  /** The host's side; null until the first attempt to connect has begun. */
+  /** The adapter's object; null until the first attempt to connect has begun. */
   binding: TransportBinding | null;
-  /** The user's object. Set by `Socket`. */
+  /** The public object. `Socket` sets it. */
   face: object | null = null;
-  /** Bits of those above. Only the connection itself writes it. */
+  /** Bits of those above. Only the connection writes it. */
   state = 0;
   /** How many bytes have arrived, but for those that were dropped. */
   arrived = 0;
   /** How many bytes the host has taken. */
   written = 0;
   #rare: Rare | null = null;
-  /** What has arrived and nobody has read, while it is one chunk: in a busy connection it goes on to its reader as it came. */
+  /** The unread chunk, while there is only one. In a busy connection it goes to its reader as it came. */
   #only: Uint8Array | null = null;
-  /** Where the only chunk lies, if that is on loan. */
+  /** The loan of the only chunk, if it is on loan. */
   #loan: Loan | null = null;
-  /** What has arrived and nobody has read, once it was more than one chunk. */
+  /** The unread bytes, once there was more than one chunk. */
   #received: EvBuffer | null = null;
-  /** What was sent and the host has not taken. */
+  /** Sent bytes that the adapter has not taken. */
   #unsent: EvBuffer | null = null;
 
   constructor(runtime: Runtime, binding: TransportBinding | null) {
@@ -190,7 +193,7 @@ export class Connection extends Source implements TransportSink, Lingering {
     return "Socket";
   }
 
-  /** How many bytes the send queue holds. */
+  /** The length of the send queue. */
   get unsent(): number {
     return this.#unsent?.length ?? 0;
   }
@@ -199,12 +202,12 @@ export class Connection extends Source implements TransportSink, Lingering {
     return this.binding?.local;
   }
 
-  /** The peer; behind a proxy that has said it, the client. */
+  /** The peer. If a proxy has named the client, the client. */
   get remote(): Address | undefined {
     return this.#rare?.proxy?.source ?? this.binding?.remote;
   }
 
-  // ---- what has happened to it
+  // ---- its state
 
   /** Whether it is established, or was. */
   get connected(): boolean {
@@ -221,12 +224,12 @@ export class Connection extends Source implements TransportSink, Lingering {
     return (this.state & SHUT) !== 0;
   }
 
-  /** Whether the host has taken bytes of ours, of which some may still be under way. */
+  /** Whether the adapter has taken bytes of ours. Some may still be under way. */
   get sent(): boolean {
     return (this.state & SENT) !== 0;
   }
 
-  /** Whether the host has let go. */
+  /** Whether the runtime has closed it. */
   get gone(): boolean {
     return (this.state & GONE) !== 0;
   }
@@ -241,7 +244,7 @@ export class Connection extends Source implements TransportSink, Lingering {
     return (this.state & UNREFERENCED) === 0;
   }
 
-  /** What was connected to, as it was given; null for a connection that was accepted. */
+  /** The address that was connected to; null for an accepted connection. */
   get hostname(): string | null {
     return this.#rare === null ? null : this.#rare.hostname;
   }
@@ -264,7 +267,7 @@ export class Connection extends Source implements TransportSink, Lingering {
     this.#more.connecting = connecting;
   }
 
-  /** The TLS handshake, while it is to be made; until it is through, the connection is not established. */
+  /** The TLS handshake until it is done. Before that the connection is not established. */
   get handshake(): Handshake | null {
     return this.#rare === null ? null : this.#rare.handshake;
   }
@@ -273,7 +276,7 @@ export class Connection extends Source implements TransportSink, Lingering {
     this.#more.handshake = handshake;
   }
 
-  /** The header of the proxy in front of us; null without one. */
+  /** The header of the proxy in front of us, or null. */
   get proxy(): ProxyHeader | null {
     return this.#rare === null ? null : this.#rare.proxy;
   }
@@ -282,22 +285,22 @@ export class Connection extends Source implements TransportSink, Lingering {
     this.#more.proxy = header;
   }
 
-  /** What is sent as soon as the connection is there, before TLS. */
+  /** Bytes to send as soon as the connection is established, before TLS. */
   set preamble(bytes: Uint8Array) {
     this.#more.preamble = bytes;
   }
 
-  /** What is rare, made if there is none. */
+  /** The rare state, made if there is none. */
   get #more(): Rare {
     return this.#rare ??= new Rare();
   }
 
-  /** Whether somebody waits for the end, however long it takes. */
+  /** Whether somebody waits for the end, without a time limit. */
   get #awaited(): boolean {
     return (this.state & AWAITED) !== 0;
   }
 
-  /** It waits to be accepted: until it is, the host is to read nothing. */
+  /** It waits to be accepted. Until then the adapter must read nothing. */
   park(): void {
     this.state |= HELD;
     this.binding?.pauseRead();
@@ -310,11 +313,11 @@ export class Connection extends Source implements TransportSink, Lingering {
     if (!this.gone) this.binding?.resumeRead();
   }
 
-  // ---- the host's callbacks
+  // ---- the runtime's callbacks
 
-  /** Throws when the host calls something after `onClose`: an adapter that does may lose bytes of the next connection. */
+  /** Throws if the adapter calls something after `onClose`. Such an adapter may lose bytes of the next connection. */
   #hear(call: string): void {
-    // The message is made only when it is needed.
+    // Make the message only when it is needed.
     if ((this.state & SILENT) !== 0) invariant(false, `${this.runtime.name} has called ${call} after onClose`);
   }
 
@@ -329,7 +332,7 @@ export class Connection extends Source implements TransportSink, Lingering {
     }
     const { handshake } = this;
     if (handshake === null) this.#established();
-    // Otherwise when all of it has left.
+    // Otherwise that follows when all of it has left.
     else if (this.unsent === 0) handshake.begin();
   }
 
@@ -392,15 +395,18 @@ export class Connection extends Source implements TransportSink, Lingering {
   onClose(error?: EventError): void {
     this.#hear("onClose");
     this.state |= SILENT;
-    // An attempt that was given up reports its end when the connection has long failed.
+    // An attempt that was given up may report its end long after the connection has failed.
     if (this.gone) return;
     this.#end(error, true);
   }
 
-  /** The connection failed before the host knew of it: no address, out of time, aborted. Also in a call of the user's. */
+  /**
+   * The connection failed before the adapter knew of it: no address, out of time, aborted. Also called inside a call of
+   * the program.
+   */
   fail(error: EventError): void {
     const binding = this.binding;
-    // Of a connection, the addresses can still be asked for.
+    // Keep the binding of an established connection, because its addresses can still be read.
     if (binding?.remote === undefined) this.binding = null;
     binding?.reset();
     if (!this.gone) this.#end(error, false);
@@ -417,7 +423,7 @@ export class Connection extends Source implements TransportSink, Lingering {
     this.#dropUnsent();
   }
 
-  /** Nobody can send it any more: memory of the user's is given back. */
+  /** Nobody can send it any more, so memory of the program is given back. */
   #dropUnsent(): void {
     if (this.#unsent !== null) consume(this.#unsent, this.#unsent.length);
   }
@@ -432,12 +438,12 @@ export class Connection extends Source implements TransportSink, Lingering {
     return n;
   }
 
-  /** Moves up to `most` bytes into a buffer, whatever of it is frozen. @returns How many, 0 for none now */
+  /** Moves up to `most` bytes into a buffer, frozen or not. @returns Their number, 0 for none now */
   receiveInto(into: EvBuffer, most: number): number {
     try {
       return this.#moveTo(into, most);
     } finally {
-      // Also when a change callback of the buffer has thrown: the bytes are taken.
+      // Also when a change callback of the buffer has thrown, because the bytes were taken.
       this.#afterReceive();
     }
   }
@@ -470,13 +476,13 @@ export class Connection extends Source implements TransportSink, Lingering {
 
   // ---- the receive queue
 
-  /** How many bytes can be read now. */
+  /** The number of bytes that can be read now. */
   get available(): number {
     if (this.#only !== null) return this.#only.length;
     return this.#received === null ? 0 : this.#received.length;
   }
 
-  /** Adds a host's chunk, which belongs to the queue from here on, or is on loan. */
+  /** Adds an adapter's chunk. It belongs to the queue from here on, or is on loan. */
   #push(chunk: Uint8Array, loan: Loan | null): void {
     this.arrived += chunk.length;
     if (this.available === 0) {
@@ -485,12 +491,12 @@ export class Connection extends Source implements TransportSink, Lingering {
     } else feed(this.#gather(), chunk, loan);
   }
 
-  /** Copies bytes out. @returns How many */
+  /** Copies bytes out. @returns Their number */
   #read(into: Uint8Array): number {
     return this.#gather().remove(into);
   }
 
-  /** Moves up to `most` bytes to the end of a buffer, frozen or not. @returns How many */
+  /** Moves up to `most` bytes to the end of a buffer, frozen or not. @returns Their number */
   #moveTo(buffer: EvBuffer, most: number): number {
     const only = this.#only;
     if (only === null) return this.#received === null ? 0 : moveBytes(this.#received, buffer, most);
@@ -501,17 +507,20 @@ export class Connection extends Source implements TransportSink, Lingering {
     return only.length;
   }
 
-  /** Moves up to `most` bytes to the end of a buffer, as the user may: throws when that end is frozen. @returns How many */
+  /**
+   * Moves up to `most` bytes to the end of a buffer, as a program may: it throws if that end is frozen. @returns Their
+   * number
+   */
   #removeTo(buffer: EvBuffer, most: number): number {
     return this.#gather().removeBuffer(buffer, most);
   }
 
-  /** More is to come: few bytes of a large chunk no longer keep all of it. */
+  /** More bytes will come, so a few bytes of a large chunk must not keep all of it. */
   #unpinReceived(): void {
     if (this.#received !== null) unpin(this.#received);
   }
 
-  /** Drops all. */
+  /** Drops all bytes. */
   #dropReceived(): void {
     this.arrived -= this.available;
     if (this.#loan !== null) this.#loan.drop();
@@ -528,15 +537,15 @@ export class Connection extends Source implements TransportSink, Lingering {
     return buffer;
   }
 
-  /** All that has arrived and nobody has read, for who looks at it before there is a reader. `looked()` follows. */
+  /** All unread bytes, for code that looks at them before there is a reader. Call `looked()` afterwards. */
   get received(): EvBuffer {
     return this.#gather();
   }
 
   /**
-   * Somebody has looked at `received`, and may have taken some of it.
+   * Somebody has looked at `received`, and may have taken some bytes.
    *
-   * @param wantsMore Whether more is to come, although the queue may be full
+   * @param wantsMore Whether more bytes are needed, although the queue may be full
    */
   looked(wantsMore: boolean): void {
     this.#afterReceive();
@@ -545,7 +554,7 @@ export class Connection extends Source implements TransportSink, Lingering {
     if (!this.gone) this.binding?.resumeRead();
   }
 
-  /** Takes all that has arrived, as one piece. */
+  /** Takes all unread bytes, as one piece. */
   takeReceived(): Uint8Array {
     const all = new Uint8Array(this.available);
     this.#read(all);
@@ -553,7 +562,7 @@ export class Connection extends Source implements TransportSink, Lingering {
     return all;
   }
 
-  /** Takes back what was read: it comes before all that waits. */
+  /** Puts read bytes back in front of the unread ones. */
   putBack(bytes: EvBuffer): void {
     if (bytes.length === 0) return;
     const all = new EvBuffer();
@@ -565,12 +574,12 @@ export class Connection extends Source implements TransportSink, Lingering {
 
   // ---- sending
 
-  /** Whether bytes can be sent now, or an error is to be had by trying. */
+  /** Whether bytes can be sent now, or sending throws an error. */
   get writable(): boolean {
     return (this.readiness & EV_WRITE) !== 0;
   }
 
-  /** Throws, or gives the code, when nothing can be sent. @returns 0 when something can */
+  /** Throws, or returns the code, if nothing can be sent. @returns 0 if something can */
   #unsendable(call: string, length: number): number {
     if (this.closed) throw new EventError(`Cannot ${call}: the socket was closed`, { code: "EBADF", syscall: "send" });
     if (this.error !== null) throw this.error;
@@ -619,8 +628,8 @@ export class Connection extends Source implements TransportSink, Lingering {
   }
 
   /**
-   * Gives the host up to `most` bytes from the front of a buffer, frozen or not, and takes them off it. A short count
-   * means that the host takes no more for now: `EV_WRITE` is cleared, and comes back.
+   * Returns the adapter up to `most` bytes from the front of a buffer, frozen or not, and drops them there. A short
+   * count means that the adapter takes no more for now: `EV_WRITE` is cleared, and comes back.
    */
   writeFrom(buffer: EvBuffer, most: number): number {
     if ((this.state & (CONNECTED | SHUT | GONE | CLOSED)) !== CONNECTED) return 0;
@@ -640,7 +649,7 @@ export class Connection extends Source implements TransportSink, Lingering {
     } catch (error) {
       const lost = asDetached(error);
       if (lost === null) throw error;
-      // The peer must not take what comes behind the lost bytes for what follows.
+      // Otherwise the peer would take later bytes for the ones that follow.
       if (!this.gone) {
         binding.reset();
         this.#end(lost, false);
@@ -656,7 +665,7 @@ export class Connection extends Source implements TransportSink, Lingering {
       const chunk = firstExtent(buffer, wanted);
       const more = chunk.length < wanted && chunk.length < buffer.length;
       const loan = extentLoan(buffer);
-      // Who does not count may hold the bytes for as long as it likes.
+      // An adapter that does not count may hold the bytes for as long as it likes.
       if (loan !== null && binding.countsLoans !== true) loan.seen = true;
       let taken: number;
       if (more && binding.writev !== undefined) {
@@ -681,16 +690,16 @@ export class Connection extends Source implements TransportSink, Lingering {
     return total;
   }
 
-  /** Bytes that a host only says it has taken are lost, and bytes that it does not admit are sent twice. */
+  /** If an adapter returns too large a count, bytes are lost. If it returns too small a count, bytes are sent twice. */
   #checkTaken(taken: number, offered: number): void {
-    // Also for what is no integer, and no number.
+    // This also catches values that are not integers or not numbers.
     if ((taken | 0) === taken && taken >= 0 && taken <= offered) return;
     invariant(false, `${this.runtime.name} says that it has taken ${taken} of ${offered} bytes`);
   }
 
   /**
-   * Changes to TLS after all of `last`, which leaves in the clear with what was sent before. Until the handshake is
-   * through, the connection is not established.
+   * Changes to TLS after `last`, which leaves in the clear with all earlier bytes. Until the handshake is done, the
+   * connection is not established.
    */
   startTls(handshake: Handshake, last: EvBuffer): void {
     const unsent = this.#unsent ??= ownBuffer(this.runtime);
@@ -704,14 +713,14 @@ export class Connection extends Source implements TransportSink, Lingering {
 
   // ---- ending
 
-  /** Finishes our direction after all that was sent. */
+  /** Finishes our direction after all sent bytes. */
   shutdown(): void {
     if (this.shut) return;
     this.state |= SHUT;
     if (this.connected && this.unsent === 0) this.binding?.shutdownWrite();
   }
 
-  /** The owner is done with it: nothing is called any more, what was sent still leaves. */
+  /** The owner is done with it. Nothing is called any more, and sent bytes still leave. */
   close(): void {
     if (this.closed) return;
     this.state |= CLOSED;
@@ -721,7 +730,7 @@ export class Connection extends Source implements TransportSink, Lingering {
     this.#settle();
     if (this.gone) return;
     if (this.unsent > 0 && this.connected) {
-      // What arrives meanwhile is dropped: a peer that has to be rid of it first is not held up.
+      // Discard this input. Otherwise a peer that must finish writing before it reads would stall.
       if ((this.state & (PAUSED | HELD)) !== 0) this.binding?.resumeRead();
       if (!this.#awaited) awaitProgress(this.runtime, this);
       return;
@@ -730,8 +739,8 @@ export class Connection extends Source implements TransportSink, Lingering {
   }
 
   /**
-   * Closes, and tells when all of `last` and what was sent before is delivered and the peer has finished too, or that
-   * the connection failed. `reset()` ends the wait. No loop is needed.
+   * Closes, and reports when `last` and all earlier bytes are delivered and the peer has finished, or when the
+   * connection fails. `reset()` ends the wait. No loop is needed.
    */
   finish(last: EvBuffer, onFinished: (delivered: boolean) => void): void {
     if (last.length > 0 && this.connected && !this.shut && !this.gone) {
@@ -747,9 +756,9 @@ export class Connection extends Source implements TransportSink, Lingering {
   }
 
   /**
-   * Closes, and does not wait for the peer. What was sent before and all of `last` still leave.
+   * Closes, and does not wait for the peer. `last` and all earlier bytes still leave.
    *
-   * @param until The time on the host's clock after which the rest is dropped, and the connection is reset
+   * @param until The time on the runtime's clock after which the rest is dropped and the connection is reset
    */
   closeAfter(last: EvBuffer, until: number): void {
     if (last.length > 0 && this.connected && !this.shut && !this.gone) {
@@ -783,7 +792,7 @@ export class Connection extends Source implements TransportSink, Lingering {
 
   onLingered(): void {
     this.binding?.release();
-    // What the host has not got rid of yet still leaves.
+    // Bytes that the runtime still holds must leave.
     if (!this.gone) awaitProgress(this.runtime, this);
   }
 
@@ -797,7 +806,7 @@ export class Connection extends Source implements TransportSink, Lingering {
     if (!this.gone) this.onLingered();
   }
 
-  /** Lets go at once, with a RST where the host can. */
+  /** Closes at once, with a RST if the runtime can. */
   reset(): void {
     const wasClosed = this.closed;
     this.state |= CLOSED;
@@ -812,7 +821,7 @@ export class Connection extends Source implements TransportSink, Lingering {
     else this.binding.reset();
   }
 
-  /** Lets it keep the process alive, or not; also while no binding is there yet. */
+  /** Sets whether it keeps the process alive, also before there is a binding. */
   setRef(on: boolean): void {
     if (on) this.state &= ~UNREFERENCED;
     else this.state |= UNREFERENCED;

@@ -1,4 +1,4 @@
-/** Connecting: the name is looked up and its addresses are raced, within the time that was given. */
+/** Connects: looks the name up and races its addresses, within the time limit. */
 
 import { checkCapabilities, checkDuration, checkSignal, checkText, show } from "../checks.ts";
 import { EventError, toEventError } from "../errors.ts";
@@ -108,8 +108,8 @@ class Connector implements Connecting {
 /**
  * Begins to connect.
  *
- * @param runtime The host
- * @param options Where to
+ * @param runtime The runtime
+ * @param options The address
  * @returns The connection, not yet established
  */
 export function openConnection(runtime: Runtime, given: ConnectOptions): Connection {
@@ -157,7 +157,7 @@ export function openConnection(runtime: Runtime, given: ConnectOptions): Connect
   return connection;
 }
 
-/** A socket has one family: a local address of another can't be bound to it. */
+/** A socket has one family. A local address of another family cannot be bound to it. */
 function checkLocalAddress(localAddress: string, family: "IPv4" | "IPv6" | undefined): void {
   if (familyOf(localAddress) === family) return;
   throw new EventError(`Cannot connect: localAddress is not an ${family} address: received ${localAddress}`, {

@@ -1,23 +1,23 @@
-/** The queue of a datagram socket (UDP). It is bounded; what does not fit is lost, as in a system's own. */
+/** The queue of a datagram socket (UDP). It is bounded, and datagrams beyond the bound are lost, as in the kernel. */
 
 import { EAGAIN, EV_READ, EV_WRITE } from "../flags.ts";
 import type { EventError } from "../errors.ts";
 import { Source } from "../loop/source.ts";
 import type { DatagramBinding, DatagramSink, InetAddress, Runtime } from "../runtime.ts";
 
-/** The most bytes that wait to be received, as Linux has it, each datagram counted with what it costs to keep. */
+/** The largest number of waiting bytes, as on Linux. Each datagram counts with the cost of keeping it. */
 const RECEIVE_LIMIT = 208 * 1024;
 const DATAGRAM_COST = 64;
 
-/** A datagram that was received. */
+/** A received datagram. */
 export interface Datagram {
-  /** Its bytes; they are yours. */
+  /** Its bytes; they belong to you. */
   data: Uint8Array;
-  /** Who sent it. */
+  /** The sender. */
   address: InetAddress;
 }
 
-/** What a datagram socket does. */
+/** The engine of a datagram socket. */
 export class DatagramSource extends Source implements DatagramSink {
   readonly runtime: Runtime;
   binding: DatagramBinding | null = null;
@@ -73,7 +73,7 @@ export class DatagramSource extends Source implements DatagramSink {
     return datagram ?? EAGAIN;
   }
 
-  /** Sends a datagram, unless an earlier one has found no room and there is still none. @returns Whether it was taken */
+  /** Sends a datagram, unless the queue was full before and still is. @returns Whether it was taken */
   send(data: Uint8Array, to: InetAddress): boolean {
     if ((this.readiness & EV_WRITE) !== 0 && this.binding?.send(data, to) === true) return true;
     this.clear(EV_WRITE);

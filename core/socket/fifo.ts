@@ -1,6 +1,6 @@
-/** A queue that can be long: `Array.shift()` moves all that is behind, once an array is larger than what V8 can cut. */
+/** A queue that can be long. `Array.shift()` moves all later items if an array is too large for V8's fast path. */
 
-/** When the front of the array that has been taken is cut off, at the earliest. */
+/** The least number of taken items before the front of the array is cut off. */
 const SPARE = 64;
 
 /** First in, first out; O(1). */
@@ -8,22 +8,22 @@ export class Fifo<T> {
   #items: (T | undefined)[] = [];
   #head = 0;
 
-  /** How many there are. */
+  /** The number of items. */
   get length(): number {
     return this.#items.length - this.#head;
   }
 
-  /** What was put in last. */
+  /** The last item. */
   get last(): T | undefined {
     return this.#items[this.#items.length - 1];
   }
 
-  /** Puts one at the end. */
+  /** Adds an item at the end. */
   push(item: T): void {
     this.#items.push(item);
   }
 
-  /** Takes the first one, if there is one. */
+  /** Takes the first item, if there is one. */
   shift(): T | undefined {
     const items = this.#items;
     if (this.#head === items.length) return undefined;
@@ -39,7 +39,7 @@ export class Fifo<T> {
     return item;
   }
 
-  /** Takes the last one, if there is one. */
+  /** Takes the last item, if there is one. */
   pop(): T | undefined {
     if (this.length === 0) return undefined;
     const item = this.#items.pop();
@@ -47,7 +47,7 @@ export class Fifo<T> {
     return item;
   }
 
-  /** Takes out all that a predicate chooses; the others keep their order. O(n). */
+  /** Removes all items that a predicate chooses. The others keep their order. O(n). */
   takeAll(chosen: (item: T) => boolean): T[] {
     const taken: T[] = [];
     const left: T[] = [];

@@ -1,11 +1,13 @@
-/** The TLS handshake of a connection: begun when what was sent before it has left, and given up after its time. */
+/**
+ * The TLS handshake of a connection. It begins when all earlier bytes have left, and is given up after its time limit.
+ */
 
 import { EventError } from "../errors.ts";
 import { atDeadline } from "../loop/deadline.ts";
 import { DEFAULT_HANDSHAKE_TIMEOUT_MS, type StartTlsOptions, type TlsRole } from "../tls.ts";
 import type { Connection } from "./connection.ts";
 
-/** A handshake that is to be made or is under way. */
+/** A handshake that has not ended. */
 export class Handshake {
   readonly #connection: Connection;
   readonly #role: TlsRole;
@@ -14,9 +16,9 @@ export class Handshake {
   #cancelTimeout: (() => void) | null = null;
 
   /**
-   * Makes one.
+   * Makes a handshake.
    *
-   * @param takesUnread Whether bytes that have arrived, and that nobody has read, belong to it
+   * @param takesUnread Whether unread bytes that have arrived belong to it
    */
   constructor(connection: Connection, role: TlsRole, options: StartTlsOptions, takesUnread = false) {
     this.#connection = connection;
@@ -25,7 +27,7 @@ export class Handshake {
     this.#takesUnread = takesUnread;
   }
 
-  /** The clock begins to run. For a connection that was accepted, the host makes the handshake by itself. */
+  /** Starts the time limit. For an accepted connection, the adapter makes the handshake by itself. */
   watch(): void {
     const { runtime } = this.#connection;
     const { handshakeTimeoutMs = DEFAULT_HANDSHAKE_TIMEOUT_MS } = this.#options;
@@ -37,7 +39,7 @@ export class Handshake {
     this.#cancelTimeout = atDeadline(runtime, runtime.now() + handshakeTimeoutMs, timedOut, true);
   }
 
-  /** All that was sent in the clear is with the host: from here on the bytes are those of TLS. */
+  /** The adapter has taken all bytes in the clear. From here on the bytes belong to TLS. */
   begin(): void {
     this.watch();
     const connection = this.#connection;
@@ -45,7 +47,7 @@ export class Handshake {
     connection.binding?.startTls?.(this.#role, this.#options, unread);
   }
 
-  /** It is through, or there is nothing to wait for any more. */
+  /** It is done, or there is nothing to wait for any more. */
   end(): void {
     this.#cancelTimeout?.();
     this.#cancelTimeout = null;

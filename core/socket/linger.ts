@@ -1,17 +1,18 @@
 /**
- * Closed connections that wait for their peer. Leaving at once could destroy what the peer has not read: a host answers
- * bytes that nobody will read with a reset. Waiting for ever would let a silent peer hold a connection that nobody has.
+ * Closed connections that wait for their peer. Closing at once could destroy bytes that the peer has not read, because
+ * the kernel answers unread bytes with a reset. Waiting for ever would let a silent peer hold a connection that nobody
+ * uses.
  */
 
 import { afterPoll } from "../loop/after_poll.ts";
 import type { Runtime, TimerToken } from "../runtime.ts";
 
-/** How long a closed connection waits for its peer to finish, once all was sent. */
+/** How long a closed connection waits for its peer to finish, after all bytes were sent. */
 export const LINGER_MS = 5000;
-/** How long a closed connection whose peer does not take what was sent is kept. */
+/** How long a closed connection is kept if its peer does not read. */
 export const STALL_MS = 60_000;
 
-/** What waits: a closed connection. */
+/** A closed connection that waits. */
 export interface Lingering {
   /** It has waited for {@linkcode LINGER_MS}. */
   onLingered(): void;
@@ -19,7 +20,7 @@ export interface Lingering {
   onStalled(): void;
 }
 
-/** Connections that wait equally long, in the order in which they began: one timer serves them all. */
+/** Connections that wait equally long, in the order in which they began. One timer serves them all. */
 class Queue {
   readonly #runtime: Runtime;
   readonly #ms: number;
@@ -29,7 +30,7 @@ class Queue {
   readonly #due = (): void => {
     this.#timer = null;
     const now = this.#runtime.now();
-    // What a peer has done in time is heard of first.
+    // Actions of the peer that came in time are handled first.
     afterPoll(this.#runtime, () => this.#endAll(now));
   };
 
@@ -96,7 +97,7 @@ export function awaitPeer(runtime: Runtime, key: Lingering): void {
   lingering.add(key);
 }
 
-/** Begins the wait for a peer to take what was sent, or begins it anew. */
+/** Begins the wait for a peer to take the sent bytes, or begins it anew. */
 export function awaitProgress(runtime: Runtime, key: Lingering): void {
   const { lingering, stalled } = queuesOf(runtime);
   lingering.delete(key);

@@ -1,8 +1,8 @@
 /**
- * The addresses of a name, raced as RFC 8305 ("Happy Eyeballs") says: families in turn with IPv6 first, an attempt a
- * quarter of a second after the one before it, or at once when one has failed; the first that is there is kept.
+ * Races the addresses of a name as RFC 8305 ("Happy Eyeballs") says: families in turn with IPv6 first, the next attempt
+ * after a quarter of a second or as soon as one fails. The first connection is kept.
  *
- * A host's resolver gives both families in one answer, so there is no wait between the answers of two queries.
+ * The runtimes' resolvers return both families in one answer, so there is not a wait between two answers.
  */
 
 import type { Loan } from "../loan.ts";
@@ -11,7 +11,7 @@ import { atDeadline } from "../loop/deadline.ts";
 import type { ConnectOptions, InetAddress, TransportBinding, TransportSink } from "../runtime.ts";
 import type { Connection } from "./connection.ts";
 
-/** How long an attempt has before the next address is tried too, unless set: what RFC 8305 recommends. */
+/** The time before the next address is tried too, unless set. RFC 8305 recommends it. */
 export const DEFAULT_ATTEMPT_DELAY_MS = 250;
 /** The least that RFC 8305 allows. */
 export const MIN_ATTEMPT_DELAY_MS = 10;
@@ -27,7 +27,7 @@ export function interleaved(addresses: readonly InetAddress[]): InetAddress[] {
   return all;
 }
 
-/** One attempt. The one that wins goes on as what the host tells the connection. */
+/** One attempt. The winner passes on the adapter's calls to the connection. */
 class Attempt implements TransportSink {
   readonly #connection: Connection;
   /** Null once it has won. */
@@ -67,7 +67,7 @@ class Attempt implements TransportSink {
 
 /** The attempts to reach one of several addresses. */
 export class AddressRace {
-  /** Why attempts have failed so far, in that order. */
+  /** The errors of the failed attempts, in their order. */
   readonly errors: EventError[] = [];
   readonly #connection: Connection;
   readonly #options: ConnectOptions;
@@ -80,10 +80,10 @@ export class AddressRace {
   /**
    * Begins.
    *
-   * @param connection The connection that is to be
-   * @param addresses Where to, at least one; in the order in which they are tried
-   * @param options What else the attempts have in common
-   * @param onFailed Told when none is left
+   * @param connection The future connection
+   * @param addresses The addresses, at least one, in the order of the attempts
+   * @param options The other options of the attempts
+   * @param onFailed Called when no attempt is left
    */
   constructor(
     connection: Connection,
@@ -117,7 +117,7 @@ export class AddressRace {
     }, true);
   }
 
-  /** For an attempt: it is there. The others are given up. */
+  /** For an attempt: it has connected. The others are given up. */
   won(attempt: Attempt): void {
     if (!this.#running.delete(attempt)) return;
     attempt.race = null;
@@ -134,7 +134,7 @@ export class AddressRace {
     else if (this.#running.size === 0) this.#onFailed();
   }
 
-  /** Lets the attempts keep the process alive, or not. */
+  /** Sets whether the attempts keep the process alive. */
   setRef(on: boolean): void {
     for (const { binding } of this.#running) {
       if (on) binding?.ref();
@@ -142,7 +142,7 @@ export class AddressRace {
     }
   }
 
-  /** Gives up what goes on. */
+  /** Gives up the attempts. */
   stop(): void {
     this.#cancelNext?.();
     this.#cancelNext = null;
