@@ -262,8 +262,7 @@ export async function pipe(a: BufferEvent, b: BufferEvent, options: PipeOptions 
     if (!core.freed && core.closing === null) continue;
     // A program that has waited for the second connection meanwhile has nobody else to end it.
     if (!other.freed) other.reset();
-    core.live("pipe");
-    throw core.raised(new EventError("Cannot pipe: it is being closed", { code: "EV_FREED" }));
+    throw core.ending("pipe");
   }
   const made = new Pipe(first, second, options);
   made.start();

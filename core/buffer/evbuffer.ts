@@ -1920,7 +1920,6 @@ export class EvBuffer {
     cancelCallbacks(chain);
     chain.state = FREED;
     chain.version = (chain.version + 1) | 0;
-    chain.owner = null;
     dropAll(chain);
     chain.rare = null;
     chain.memo = null;

@@ -584,6 +584,11 @@ export abstract class BevCore implements BufferOwner {
     return this.raised(new EventError(`Cannot ${doing}: the bufferevent ${why}`, { code: "EV_FREED" }));
   }
 
+  /** Whether somebody has the signal, and it was aborted. */
+  get aborted(): boolean {
+    return this.rare?.abort?.signal.aborted === true;
+  }
+
   /** The signal that is aborted when the connection is over. */
   get signal(): HostAbortSignal {
     const rare = this.more;
@@ -604,8 +609,10 @@ export abstract class BevCore implements BufferOwner {
 
   /** For the buffers: an operation of the user's on the input or output has failed. */
   onBufferError(error: EventError): void {
-    // A frozen end is the program's own doing, unless the connection is being closed.
-    if (error.code !== "EV_FROZEN" || this.closing !== null) this.raised(error);
+    // A frozen end is the program's own doing, unless the connection is being closed. So is a freed buffer, unless it was
+    // freed with the connection.
+    if (error.code === "EV_FROZEN" && this.closing === null) return;
+    if (error.code !== "EV_FREED" || this.freed) this.raised(error);
   }
 
   /** For the buffers: a release callback has thrown. @returns Whether that is seen to */

@@ -32,7 +32,7 @@ export interface CallbackOwner {
   /** The program has got what it waited for. */
   onBack(): void;
   /** The end of what arrives, or a failure, goes to a view and not to the event callback. */
-  onViewEnd(what: number, error: EventError | null): void;
+  onViewEnd(what: number, error: EventError | null, awaited: boolean): void;
   /** A view was opened. */
   onViewOpened(): void;
   /** The consumer of a view has got its end, or the error that it ended with. */

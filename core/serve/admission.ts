@@ -1,7 +1,7 @@
 /** Decides which clients a server accepts, and refuses and counts the others. */
 
 import type { Callback } from "../callback.ts";
-import { isBytes, show } from "../checks.ts";
+import { checkBytes, isBytes, show } from "../checks.ts";
 import { encodeUtf8 } from "../buffer/utf8.ts";
 import type { ConnListener } from "../api/listener.ts";
 import { loopOf } from "../api/event_base.ts";
@@ -219,6 +219,7 @@ export class Admission implements ExcessSink {
         if (word instanceof Promise) word.catch(() => {});
         throw new TypeError(`Cannot send a last word: not a string or a Uint8Array: received ${show(word)}`);
       }
+      checkBytes("send a last word", "it", bytes);
       if (bytes.length > SEND_LIMIT) {
         throw new RangeError(`Cannot send a last word: longer than ${SEND_LIMIT} bytes: received ${bytes.length}`);
       }

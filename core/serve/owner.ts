@@ -59,6 +59,8 @@ const FULL_TOLD = 0x80;
 const LINE_FAILED = 0x100;
 /** `close` was called, or will not be called. */
 const CLOSE_TOLD = 0x200;
+/** A stream took the end of the peer from its view, and nobody waited for it. */
+const END_UNSEEN = 0x400;
 
 /** State that only some connections need. */
 class Rare {
@@ -77,6 +79,8 @@ class Rare {
   overdue: OwnerTimer | null = null;
   stall: OwnerTimer | null = null;
   message: OwnerTimer | null = null;
+  /** How long the message may still take: the timer stands still while the program is busy. Negative: the timer runs, or none. */
+  messageLeftMs = -1;
 }
 
 /** The owner of one connection's callbacks. */
@@ -332,9 +336,10 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
     this.#restartTimers();
     const { root } = this;
     if (this.#more.heldEnd !== null) this.#tellHeldEnd();
-    // A view has the end, but its consumer does not ask for it.
+    // A view or a stream has the end, but its consumer does not ask for it.
     else if (
-      viewsOf(root)?.reader != null && root.connection !== null && (root.connection.ended || root.connection.gone)
+      ((this.#bits & END_UNSEEN) !== 0 || viewsOf(root)?.reader != null) && root.connection !== null &&
+      (root.connection.ended || root.connection.gone)
     ) {
       if (root.failure !== null) this.#end(root.failure);
       else this.#close(root);
@@ -373,26 +378,39 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
     }
     if (root.readTimeoutMs > 0) root.restartRead();
     root.idle?.restart();
-    const message = this.#rare?.message;
-    if (message?.timed === true) root.loop.setDeadline(message, this.#protocol.messageTimeoutMs, root.loop.clock());
+    this.#resumeMessage();
     this.onProgress();
+  }
+
+  /** The message had so much time when the program became busy, and has it now. */
+  #resumeMessage(): void {
+    const rare = this.#rare;
+    const message = rare?.message;
+    if (!rare || !message) return;
+    const { loop } = this.root;
+    let left = rare.messageLeftMs;
+    rare.messageLeftMs = -1;
+    if (message.timed) left = Math.min(this.#protocol.messageTimeoutMs, loop.deadlineOf(message) - rare.busySince);
+    if (left >= 0) loop.setDeadline(message, left, loop.clock());
   }
 
   // ---- views
 
   onViewOpened(): void {
-    this.#bits &= ~(VIEW_OVER | INPUT_OVER);
+    this.#bits &= ~(VIEW_OVER | INPUT_OVER | END_UNSEEN);
     // The view gets the end itself.
     if (this.#rare !== null) this.#rare.heldEnd = null;
   }
 
-  onViewEnd(what: number, error: EventError | null): void {
+  onViewEnd(what: number, error: EventError | null, awaited: boolean): void {
     if (this.root.freed) return;
     // A view was opened while the connection was being made. Nothing arrived that it could still give.
     if (!this.opened) return this.#beforeOpen(what, error ?? undefined);
     // The consumer may be busy elsewhere, and not ask for it.
     if ((this.#bits & BUSY) === 0) return;
-    if (error !== null || (what & BEV_EVENT_EOF) !== 0) this.#awaitOverdue();
+    if (error === null && (what & BEV_EVENT_EOF) === 0) return;
+    if (!awaited) this.#bits |= END_UNSEEN;
+    this.#awaitOverdue();
   }
 
   onViewOver(failed: boolean): void {
@@ -418,16 +436,22 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
     const { root } = this;
     if (root.freed) return;
     const timer = this.#more.message ??= new OwnerTimer(this, root, () => this.#onMessageTimeout());
-    if (!incomplete) root.loop.del(timer);
-    else if (!timer.timed) root.loop.setDeadline(timer, messageTimeoutMs);
+    if (!incomplete) {
+      root.loop.del(timer);
+      this.#more.messageLeftMs = -1;
+    } else if (!timer.timed && this.#more.messageLeftMs < 0) root.loop.setDeadline(timer, messageTimeoutMs);
   }
 
   #onMessageTimeout(): void {
     const { root } = this;
     const { messageTimeoutMs } = this.#protocol;
     const busy = (this.#bits & (BUSY | OVERDUE)) === BUSY && this.#waiting === 0;
-    if (busy || !root.reading) {
-      // It stands still meanwhile.
+    // It stands still meanwhile.
+    if (busy) {
+      this.#more.messageLeftMs = Math.max(0, root.loop.clock() - this.#more.busySince);
+      return;
+    }
+    if (!root.reading) {
       root.loop.setDeadline(this.#more.message as OwnerTimer, messageTimeoutMs);
       return;
     }
@@ -441,6 +465,8 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
   }
 
   onInputFull(): void {
+    // Nobody hears of the peer's end meanwhile, so a busy program does not hold this back for ever.
+    if ((this.#bits & (BUSY | OVERDUE)) === BUSY) this.#awaitOverdue();
     const { stallTimeoutMs } = this.#protocol;
     if (stallTimeoutMs === Infinity) return;
     const { root } = this;
@@ -523,9 +549,10 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
   #isOwn(error: unknown): boolean {
     const { root } = this;
     if (root.hasRaised(error)) return true;
-    // Something that waited for `bev.signal`.
+    // Something that waited for `bev.signal`. Some functions of Deno do not pass its reason on.
     const { name, cause } = (error ?? {}) as { name?: unknown; cause?: unknown };
-    return name === "AbortError" && root.hasRaised(cause);
+    if (name !== "AbortError") return false;
+    return cause === undefined ? root.aborted : root.hasRaised(cause);
   }
 
   released(error: unknown): void {

@@ -172,7 +172,8 @@ export class Acceptor extends Source implements AcceptSink {
       this.#backoff.stop();
       this.unwatch();
       for (let connection = this.#queue.shift(); connection !== undefined; connection = this.#queue.shift()) {
-        connection.close();
+        // Nobody knows it: its descriptor is not to wait until the client has finished.
+        connection.dismiss();
       }
     }
     return this.binding?.close() ?? Promise.resolve();

@@ -119,6 +119,7 @@ function texts(codec: FrameCodec): ItemDecoder<string> {
 function decoderOf<T>(codec: FrameCodec<T>, maxBytes: number): ItemDecoder<T> {
   return {
     maxBytes,
+    foreign: !isBounded(codec),
     // A codec in JavaScript may give undefined for nothing.
     decode: (input) => codec.decode(input) ?? null,
     decodeEnd(input) {

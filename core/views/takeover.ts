@@ -134,12 +134,13 @@ export class Takeover implements Occupant {
       return;
     }
     const reason = failed ? this.#core.raised(error ?? reasonOf(what)) : null;
+    const awaited = reader !== null && reader.waiting;
     if (toReader !== null) {
       toReader.onEnd({ error: reason, what });
       for (const stream of this.#core.streams ?? []) stream.onReadEnd();
     }
     if (reason !== null) writer?.onError(reason);
-    if (this.#core.owner !== null) this.#core.owner.onViewEnd(what, reason);
+    if (this.#core.owner !== null) this.#core.owner.onViewEnd(what, reason, awaited);
   }
 
   onClosing(): void {

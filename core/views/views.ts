@@ -7,7 +7,7 @@
 import { EV_READ } from "../flags.ts";
 import { EventError } from "../errors.ts";
 import type { EvBuffer } from "../buffer/evbuffer.ts";
-import { checkInner } from "../checks.ts";
+import { checkInner, hasMethod } from "../checks.ts";
 import { BevCore } from "../bufferevent/core.ts";
 import type { AbortSignalLike } from "../runtime.ts";
 import { type End, type Reader, takeOver, viewsOf } from "./takeover.ts";
@@ -25,6 +25,8 @@ const DEFAULT_HIGH = 64 * 1024;
 export interface ItemDecoder<T> {
   /** The limit of bytes that may wait without being an item, if `decode` has no limit of its own. */
   readonly maxBytes: number;
+  /** Whether a codec of the program decodes them. */
+  readonly foreign?: boolean;
   decode(input: EvBuffer): T | null;
   /** At the end of file: the rest as a last item, or null. */
   decodeEnd(input: EvBuffer): T | null;
@@ -185,9 +187,7 @@ export class View<T> implements AsyncIterableIterator<T> {
     const taken: IteratorResult<Iterable<T>> = { done: false, value: { [Symbol.iterator]: () => this.#batch() } };
     const look = (): IteratorResult<Iterable<T>> | null => {
       this.#open();
-      return (this.#ready && !this.#core.holdsBack) || this.#state === OVER
-        ? (this.#tellAbort(), this.#state === OVER ? DONE : taken)
-        : null;
+      return this.#mayTake || this.#state === OVER ? (this.#tellAbort(), this.#state === OVER ? DONE : taken) : null;
     };
     const batches: AsyncIterableIterator<Iterable<T>> = {
       [Symbol.asyncIterator]: () => batches,
@@ -209,7 +209,7 @@ export class View<T> implements AsyncIterableIterator<T> {
     return {
       next: () => {
         // The outer iteration reports the end, but an error that it would reject with is thrown here.
-        if (this.#state !== OPEN || !this.#ready || this.#core.holdsBack) return DONE;
+        if (this.#state !== OPEN || !this.#mayTake) return DONE;
         const value = this.#takeOrLeave();
         return value === null ? DONE : { done: false, value };
       },
@@ -258,11 +258,15 @@ export class View<T> implements AsyncIterableIterator<T> {
     this.#open();
     this.#tellAbort();
     if (this.#state === OVER) return DONE;
-    // While the output is full, the peer must first read its answers.
-    if (!this.#ready || (this.#core.holdsBack && this.#end?.error == null)) return null;
+    if (!this.#mayTake) return null;
     const value = this.#takeOrLeave();
     if (value !== null) return { done: false, value };
     return this.#over() ? DONE : null;
+  }
+
+  /** While the output is full, the peer must first read its answers, unless it is gone. */
+  get #mayTake(): boolean {
+    return this.#ready && (!this.#core.holdsBack || this.#end?.error != null);
   }
 
   #takeOrLeave(): T | null {
@@ -324,12 +328,15 @@ export class View<T> implements AsyncIterableIterator<T> {
   #decode(input: EvBuffer): T | null {
     const { length } = input;
     this.#refused = false;
+    let value: T | null;
     try {
-      return this.#decoder.decode(input);
+      value = this.#decoder.decode(input);
     } catch (error) {
       this.#refused = !this.#core.freed && input.length < length;
       throw invalid(this.#core, error);
     }
+    if (this.#decoder.foreign === true && hasMethod(value, "then")) throw wrongFrame(value as PromiseLike<unknown>);
+    return value;
   }
 
   #decodeEnd(input: EvBuffer): T | null {
@@ -421,6 +428,13 @@ const DONE: { done: true; value: undefined } = { done: true, value: undefined };
 function tooLong(maxBytes: number, length: number): EventError {
   const message = `Cannot read a frame: it is longer than ${maxBytes} bytes: received ${length} without a whole one`;
   return new EventError(message, { code: "EV_FRAME_TOO_LONG" });
+}
+
+/** Each call would give another promise: for ever, and without a pause. That is no fault of the peer's. */
+function wrongFrame(value: PromiseLike<unknown>): TypeError {
+  // Nobody else hears of its rejection.
+  value.then(undefined, () => {});
+  return new TypeError("Cannot read a frame: decode of the codec must give a frame or null: received a promise");
 }
 
 function invalid(core: BevCore, error: unknown): EventError {

@@ -179,7 +179,8 @@ export class DenoTransport implements TransportBinding {
     this.forgetBuffers();
     if (this.error !== undefined) return this.end(this.error);
     if (!this.closing) this.sink.onEnd();
-    if (this.finished) this.end();
+    // What was called may have let go of the connection.
+    if (this.finished && !this.closed) this.end();
   }
 
   /** Of what was read into last; a read that is pending may still write to it, so it does not go to others. */

@@ -795,6 +795,8 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
   #failWith(error: EventError): void {
     if (this.#is(CLOSING)) return this.#letGo(error);
     this.#inbox.dropInFlight(this.#network.scheduler.now);
+    // Who waits to send hears of it, although it reads nothing.
+    if (this.#unsent.bytes > 0 || this.#is(OWED)) this.#flags |= FORCED;
     this.#unsent.clear();
     this.#endTimeout();
     this.#failure = error;

@@ -159,6 +159,94 @@ function peerLaws(law: Law): void {
 }
 
 function handlerLaws(law: Law): void {
+  for (const how of ["throws", "resets"] as const) {
+    law(`a callback that ${how} at the peer's end, behind our own, costs its own connection alone`, async (here) => {
+      const failing: ServeCallbacks = {
+        open: (bev) => bev.shutdown(),
+        event(bev) {
+          if (how === "throws") throw new Error("at the end");
+          bev.reset();
+        },
+        error: () => {},
+      };
+      const { closed, errors, client } = await here.serve({}, failing);
+      const sockets = Array.from({ length: 5 }, () => client());
+      for (const socket of sockets) {
+        assertEquals(await receiveText(socket), "");
+        socket.shutdown();
+      }
+      await here.until(() => closed.length === 5, () => `${closed}`);
+      const throws = how === "throws";
+      assertEquals(closed, Array.from({ length: 5 }, () => throws ? "EV_HANDLER_FAILED" : undefined));
+      assertEquals([errors.length, here.reported], [throws ? 5 : 0, []]);
+      const others = await here.serve({}, shouting);
+      await assertServes(others.client);
+    });
+  }
+
+  law("a codec whose decode() gives a promise is told as a failure of the program", async (here) => {
+    const codec = { decode: (_input: EvBuffer) => Promise.resolve(new Uint8Array(1)), encode() {} };
+    const { closed, errors, client } = await here.serve({}, {
+      async open(bev) {
+        for await (const _ of bev.frames(codec as unknown as FrameCodec));
+      },
+      error: () => {},
+    });
+    await sendAll(client(), bytes("a"));
+    await here.until(() => closed.length === 1 && errors.length === 1, () => `${closed}`);
+    assertEquals(closed, ["EV_HANDLER_FAILED"]);
+    assert((errors[0]?.[0] as Error).message.includes("received a promise"));
+  });
+
+  law("the buffers of a connection that is over are no failure of an async handler", async (here) => {
+    const uses: ((bev: SocketBufferEvent) => void)[] = [
+      (bev) => bev.output.add("late"),
+      (bev) => bev.output.addBuffer(bev.input),
+      (bev) => bev.input.drain(1),
+      (bev) => void bev.input.readln(EVBUFFER_EOL_LF),
+    ];
+    let begun = 0;
+    const { closed, errors, opened, client } = await here.serve({}, {
+      async line(bev) {
+        const use = uses[begun++] as (bev: SocketBufferEvent) => void;
+        await new Promise((resolve) => bev.signal.addEventListener("abort", resolve));
+        use(bev);
+      },
+      error: () => {},
+    });
+    for (let i = 0; i < uses.length; i++) {
+      const socket = client();
+      await sendAll(socket, bytes("line\n"));
+      await here.until(() => begun === i + 1, () => `${begun} lines`);
+      if (here.scene.runtime.capabilities.reset) socket.reset();
+      else opened[i]?.reset();
+      await here.until(() => closed.length === i + 1, () => `${closed}`);
+      await here.sleep(5);
+    }
+    assertEquals([errors, here.reported], [[], []]);
+  });
+
+  law("a reset that a stream hears of first is no failure of the handler that writes", async (here) => {
+    const { closed, errors, client } = await here.serve({}, {
+      async open(bev) {
+        for (;;) {
+          const writer = bev.writable.getWriter();
+          await writer.write("tick\n");
+          writer.releaseLock();
+          await new Promise<void>((resolve) => here.scene.runtime.defer(resolve));
+        }
+      },
+      error: () => {},
+    });
+    for (let i = 0; i < 20; i++) {
+      const socket = client();
+      await receive(socket, 5);
+      socket.reset();
+    }
+    await here.until(() => closed.length === 20, () => `${closed.length} closed`);
+    assertEquals([errors, here.reported], [[], []]);
+  });
+
   const failures: [where: string, callbacks: (error: Error) => ServeCallbacks][] = [
     ["open", (error) => ({
       open() {
@@ -605,6 +693,91 @@ function memoryLaws(law: Law): void {
 }
 
 function stallLaws(law: Law): void {
+  law(
+    "a peer that resets while a view in batches waits for it to read its answers ends the connection",
+    async (here) => {
+      const { closed, opened, client } = await here.serve({ writeHigh: 10_000 }, {
+        async open(bev) {
+          for await (const lines of bev.lines({ maxBytes: 1000 }).batches()) {
+            for (const line of lines) bev.write(line);
+          }
+        },
+      });
+      const socket = client();
+      await here.until(() => opened.length === 1 || socket.connected, () => "not opened");
+      const flood = bytes(`${"x".repeat(99)}\n`.repeat(300));
+      let full = 0;
+      // Until both queues of the kernel are full, too.
+      while (full < 20) {
+        try {
+          full = socket.send(flood) < 0 ? full + 1 : 0;
+        } catch {
+          break;
+        }
+        await here.sleep(10);
+      }
+      socket.reset();
+      await here.until(() => closed.length === 1, () => "not closed");
+      assertEquals(closed, [here.scene.runtime.capabilities.reset ? "ECONNRESET" : closed[0]]);
+      assertEquals(here.reported, []);
+    },
+  );
+
+  for (const [what, handler] of [["open", 0], ["read", 1]] as const) {
+    law(`a handler ${what}() that never settles does not keep a full connection for ever`, async (here) => {
+      const never = (): Promise<void> => new Promise(() => {});
+      const limits = { readHigh: 10_000, handlerTimeoutMs: 100, stallTimeoutMs: 100 };
+      const { closed, client } = await here.serve(limits, handler === 0 ? { open: never, read() {} } : { read: never });
+      for (const leave of ["shutdown", "reset"] as const) {
+        const socket = client();
+        await sendAll(socket, pattern(70_000));
+        await here.sleep(10);
+        socket[leave]();
+      }
+      await here.until(() => closed.length === 2, () => `${closed}`);
+      assertEquals(here.reported, []);
+    });
+  }
+
+  law("a stream whose consumer does not come back for the end is closed after handlerTimeoutMs", async (here) => {
+    const { closed, client } = await here.serve({ handlerTimeoutMs: 100 }, {
+      async open(bev) {
+        await bev.readable.getReader().read();
+        await new Promise(() => {});
+      },
+    });
+    const socket = client();
+    await sendAll(socket, bytes("hello"));
+    await here.sleep(20);
+    socket.shutdown();
+    await here.until(() => closed.length === 1, () => "not closed");
+    assertEquals([closed, here.reported], [[undefined], []]);
+  });
+
+  law("messageTimeoutMs bounds a line that comes a byte at a time, in batches too", async (here) => {
+    for (const kind of ["line", "lines", "batches"] as const) {
+      const callbacks: ServeCallbacks = kind === "line" ? { line() {} } : {
+        async open(bev) {
+          const lines = bev.lines({ maxBytes: 1000 });
+          if (kind === "lines") { for await (const _ of lines); }
+          else for await (const batch of lines.batches()) for (const _ of batch);
+        },
+      };
+      const { closed, client } = await here.serve({ messageTimeoutMs: 300 }, callbacks);
+      const socket = client();
+      for (let i = 0; i < 200 && closed.length === 0; i++) {
+        try {
+          await sendAll(socket, bytes("x"));
+        } catch {
+          break;
+        }
+        await here.sleep(20);
+      }
+      await here.until(() => closed.length === 1, () => `${kind}: not closed`);
+      assertEquals(closed, ["ETIMEDOUT"], kind);
+    }
+  });
+
   law(
     "input that stays full with nobody busy ends after stallTimeoutMs, whether its peer left or not",
     async (here) => {
