@@ -357,7 +357,7 @@ export class NodeTransport implements TransportBinding {
     this.adopt(socket as NodeTlsSocket & OurSocket);
     // Node says so from inside OpenSSL's SSL_read(). What is called here may write and reset, and where the peer has just
     // reset the connection, Node then frees the session before SSL_read() returns, which ends the process by a SIGSEGV
-    // (Node 20, 22 and 24). Remove when tests/conformance/tls_reset_host.test.ts passes without it.
+    // (Node 20, 22 and 24). Remove when tests/conformance/tls_reset_laws.ts passes without it.
     socket.once(secureEvent(role), () => host.setImmediate(() => this.secured(role, settings, socket)));
   }
 

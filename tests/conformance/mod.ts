@@ -20,12 +20,20 @@
 import { clockLaws } from "./clock_laws.ts";
 import { datagramLaws } from "./datagram_laws.ts";
 import { layerLaws } from "./layer_laws.ts";
+import { limitLaws } from "./limit_laws.ts";
+import { loopLaws } from "./loop_laws.ts";
+import { memoryLaws } from "./memory_laws.ts";
 import { pollLaws } from "./poll_laws.ts";
 import { processLaws } from "./process_laws.ts";
+import { racingLaws } from "./racing_laws.ts";
 import { seamLaws } from "./seam_laws.ts";
 import { serveLaws } from "./serve_laws.ts";
+import { socketFileLaws } from "./socket_file_laws.ts";
 import { streamLaws } from "./stream_laws.ts";
 import { systemLaws } from "./system_laws.ts";
+import { tlsLaws } from "./tls_laws.ts";
+import { tlsNamesLaws } from "./tls_names_laws.ts";
+import { tlsResetLaws } from "./tls_reset_laws.ts";
 import { complete, type FullSubject, removeTemporary, type Subject } from "./subject.ts";
 import { after, collect, describe, type Law } from "./suite.ts";
 
@@ -36,13 +44,19 @@ export type { Law } from "./suite.ts";
 export type Suite =
   | "clock"
   | "seam"
+  | "system"
+  | "processes"
+  | "loop"
   | "polling"
   | "datagrams"
+  | "memory"
+  | "names"
+  | "files"
   | "layers"
-  | "processes"
   | "serving"
+  | "limits"
   | "streams"
-  | "system";
+  | "tls";
 
 type Define = (name: string, makeSubject: () => FullSubject) => void;
 
@@ -51,11 +65,21 @@ const LAWS: Readonly<Record<Suite, Define>> = {
   seam: seamLaws,
   system: systemLaws,
   processes: processLaws,
+  loop: loopLaws,
   polling: pollLaws,
   datagrams: datagramLaws,
+  memory: memoryLaws,
+  names: racingLaws,
+  files: socketFileLaws,
   layers: layerLaws,
   serving: serveLaws,
+  limits: limitLaws,
   streams: streamLaws,
+  tls: (name, makeSubject) => {
+    tlsLaws(name, makeSubject);
+    tlsNamesLaws(name, makeSubject);
+    tlsResetLaws(name, makeSubject);
+  },
 };
 
 /**

@@ -1,6 +1,6 @@
 /** What a conformance run is given: the runtime under test, and what the laws need besides it. */
 
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -125,7 +125,9 @@ export function complete(subject: Subject): FullSubject {
       return subject.file ?? temporaryFile();
     },
     unixPath: unixPath ?? (() => join(temporaryDirectory(), `socket-${paths++}`)),
-    tls: runtime.capabilities.tls ? subject.tls ?? temporaryCertificates() : undefined,
+    get tls() {
+      return runtime.capabilities.tls ? subject.tls ?? temporaryCertificates() : undefined;
+    },
     stranger: stranger ?? (ownNetwork ? (port) => Promise.resolve(ownStranger(runtime, port)) : netStranger),
     module: subject.module,
     processTimeoutMs: subject.processTimeoutMs ?? 15_000,
@@ -150,6 +152,13 @@ export function temporaryDirectory(): string {
     process.on("exit", removeTemporary);
   }
   return directory;
+}
+
+/** A directory below it. */
+export function temporaryFolder(name: string): string {
+  const path = join(temporaryDirectory(), name);
+  mkdirSync(path, { recursive: true });
+  return path;
 }
 
 /** Removes what the defaults have made. */

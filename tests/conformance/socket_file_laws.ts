@@ -1,0 +1,208 @@
+/** The file of a listening unix socket, in the file system of the machine. */
+
+import {
+  existsSync,
+  linkSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  unlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { createServer, type Server as NetServer } from "node:net";
+import { join } from "node:path";
+import process from "node:process";
+import { describe, it } from "./suite.ts";
+import { assert, assertEquals, assertRejects } from "./assert.ts";
+import { EventError, type Server } from "../../core/mod.ts";
+import { on } from "./on.ts";
+import { type FullSubject, temporaryFolder } from "./subject.ts";
+
+/** Tests one runtime. */
+export function socketFileLaws(name: string, makeSubject: () => FullSubject): void {
+  const { runtime: host, ownNetwork } = makeSubject();
+  const { connect, serve } = on(host);
+  const directory = (): string => temporaryFolder("files");
+  let paths = 0;
+
+  /** A directory of its own for each test, so that what is in it can be told. */
+  function empty(): string {
+    const path = join(directory(), String(paths++));
+    mkdirSync(path);
+    return path;
+  }
+
+  function greeter(path: string, greeting: string): Promise<Server> {
+    return serve({ path }, { open: (bev) => (bev.write(greeting), void bev.close()) });
+  }
+
+  /** Another program's server. */
+  function stranger(path: string, greeting: string): Promise<NetServer> {
+    return new Promise((resolve, reject) => {
+      const server = createServer((socket) => void socket.end(greeting));
+      server.on("error", reject).listen(path, () => resolve(server));
+    });
+  }
+
+  async function greeted(path: string): Promise<string> {
+    const client = await connect({ path }, {});
+    assertEquals(client.remoteAddress, { path });
+    let text = "";
+    for await (const chunk of client) text += new TextDecoder().decode(chunk);
+    await client.close();
+    return text;
+  }
+
+  async function codeOf(promise: Promise<unknown>): Promise<string> {
+    return (await assertRejects(() => promise, EventError) as EventError).code;
+  }
+
+  async function nothingOpen(): Promise<void> {
+    for (let i = 0; i < 4000 && host.openHandles > 0; i++) await new Promise((resolve) => setTimeout(resolve, 10));
+    assertEquals(host.openHandles, 0);
+  }
+
+  describe(`the file of a unix socket on ${name}`, {
+    skip: !host.capabilities.unix ? "it has none" : ownNetwork && "its files are not the machine's",
+  }, () => {
+    it("is the only one that listening makes, and is gone when the server is", async () => {
+      const folder = empty();
+      const path = join(folder, "socket");
+      const server = await greeter(path, "hello");
+      assertEquals([server.address, readdirSync(folder)], [{ path }, ["socket"]]);
+      assertEquals(await greeted(path), "hello");
+      await server.close();
+      assertEquals(readdirSync(folder), []);
+      await nothingOpen();
+    });
+
+    it("stays when another process has bound its path anew: what closes removes its own only", async () => {
+      const takeovers: [string, (path: string) => Promise<NetServer>][] = [
+        ["removed and bound anew", (path) => {
+          unlinkSync(path);
+          return stranger(path, "stranger");
+        }],
+        ["replaced by another one", async (path) => {
+          const server = await stranger(`${path}.new`, "stranger");
+          renameSync(`${path}.new`, path);
+          return server;
+        }],
+      ];
+      for (const [what, takeOver] of takeovers) {
+        const path = join(empty(), "socket");
+        const ours = await greeter(path, "ours");
+        assertEquals(await greeted(path), "ours");
+        const theirs = await takeOver(path);
+        assertEquals(await greeted(path), "stranger", what);
+        await ours.close();
+        assertEquals(await greeted(path), "stranger", what);
+        const next = serve({ path }, {});
+        assertEquals(await codeOf(next), "EADDRINUSE", what);
+        assertEquals(await greeted(path), "stranger", what);
+        await new Promise((resolve) => theirs.close(resolve));
+      }
+      await nothingOpen();
+    });
+
+    it("stays when it is a plain file by now", async () => {
+      const path = join(empty(), "socket");
+      const server = await greeter(path, "hello");
+      unlinkSync(path);
+      writeFileSync(path, "notes");
+      await server.close();
+      assertEquals(readFileSync(path, "utf8"), "notes");
+      await nothingOpen();
+    });
+
+    it("is not taken from anybody: EADDRINUSE where something has its path, who listens or not", async () => {
+      const folder = empty();
+      const [stale, notes] = [join(folder, "stale"), join(folder, "notes")];
+      const server = await stranger(`${stale}.first`, "");
+      // A second name stays when its server closes: a stale file, as a process leaves one that is killed.
+      linkSync(`${stale}.first`, stale);
+      await new Promise((resolve) => server.close(resolve));
+      writeFileSync(notes, "notes");
+      const before = [stale, notes].map((path) => lstatSync(path).ino);
+      for (const path of [stale, notes]) assertEquals(await codeOf(serve({ path }, {})), "EADDRINUSE");
+      assertEquals([stale, notes].map((path) => lstatSync(path).ino), before);
+      assertEquals(readdirSync(folder).sort(), ["notes", "stale"]);
+      await nothingOpen();
+    });
+
+    it("is one server's, when several want it at once", async () => {
+      const folder = empty();
+      const path = join(folder, "socket");
+      const results = await Promise.allSettled(Array.from({ length: 10 }, (_, i) => greeter(path, `server ${i}`)));
+      const servers = results.flatMap((result) => result.status === "fulfilled" ? [result.value] : []);
+      const codes = results.flatMap((result) => result.status === "rejected" ? [result.reason.code] : []);
+      assertEquals([servers.length, codes], [1, Array(9).fill("EADDRINUSE")]);
+      assertEquals(readdirSync(folder), ["socket"]);
+      assert((await greeted(path)).startsWith("server "));
+      await servers[0]?.close();
+      assertEquals(readdirSync(folder), []);
+      await nothingOpen();
+    });
+
+    it("has the permissions that the process gives to files", async () => {
+      const folder = empty();
+      const theirs = await stranger(join(folder, "theirs"), "");
+      const ours = await greeter(join(folder, "ours"), "");
+      assertEquals(lstatSync(join(folder, "ours")).mode, lstatSync(join(folder, "theirs")).mode);
+      await ours.close();
+      await new Promise((resolve) => theirs.close(resolve));
+      await nothingOpen();
+    });
+
+    it("may have a path of any length that the system takes", {
+      skip: process.platform !== "linux" && "it is known of Linux alone",
+    }, async () => {
+      const folder = empty();
+      // No other name fits beside the last ones.
+      for (const length of [90, 99, 100, 101, 106, 107]) {
+        const path = join(folder, "d".repeat(length - folder.length - 3), "s");
+        mkdirSync(join(path, ".."));
+        assertEquals(path.length, length);
+        const server = await greeter(path, "hello");
+        assertEquals(await greeted(path), "hello");
+        await server.close();
+        assertEquals(existsSync(path), false);
+      }
+      const path = join(folder, "s".repeat(108 - folder.length - 1));
+      assertEquals([path.length, await codeOf(serve({ path }, {}))], [108, "EINVAL"]);
+      await nothingOpen();
+    });
+
+    it("is found at the end, too, when the working directory has changed", async () => {
+      const folder = empty();
+      const before = process.cwd();
+      process.chdir(folder);
+      try {
+        const server = await greeter("socket", "hello");
+        assertEquals([server.address, await greeted("socket")], [{ path: "socket" }, "hello"]);
+        process.chdir(before);
+        await server.close();
+        assertEquals(readdirSync(folder), []);
+      } finally {
+        process.chdir(before);
+      }
+      await nothingOpen();
+    });
+
+    it("may be removed while the server runs: who is connected stays, and the server closes as ever", async () => {
+      const path = join(empty(), "socket");
+      const server = await serve({ path }, { read: (bev) => void bev.writeBuffer(bev.input) });
+      const client = await connect({ path }, {});
+      unlinkSync(path);
+      client.write("still there?");
+      client.shutdown();
+      let text = "";
+      for await (const chunk of client) text += new TextDecoder().decode(chunk);
+      assertEquals(text, "still there?");
+      await client.close();
+      await server.close();
+      await nothingOpen();
+    });
+  });
+}
