@@ -79,8 +79,9 @@
  * returns false if there is no room, and `onWritable` follows once. A failure is told by `onError` and closes nothing. What
  * was sent before `close()` still leaves.
  *
- * **Law 18. Signals, files and reports.** Each handler of a signal is called each time, until it is taken off. A signal that cannot
- * be caught is `EV_UNSUPPORTED`. A file that does not exist is `ENOENT`. `report()` never throws and ends nothing.
+ * **Law 18. Signals, files, random numbers and reports.** Each handler of a signal is called each time, until it is taken off. A signal that cannot
+ * be caught is `EV_UNSUPPORTED`. A file that does not exist is `ENOENT`. `random()` gives a different number, 0 or more and less
+ * than 1, each time. `report()` never throws and ends nothing.
  *
  * @module
  */
@@ -360,7 +361,7 @@ export interface Runtime {
   readonly endsWhenIdle?: boolean | undefined;
   /** The time of a clock that never goes back, in milliseconds with fractions (law 7). */
   now(): number;
-  /** A random number, 0 or more and less than 1: what jitter is made from. On the simulator, the seed decides. */
+  /** A random number, 0 or more and less than 1 (law 18). Jitter comes from it. On the simulator, the seed decides. */
   random(): number;
   /**
    * Calls `fn` once when `now()` has reached `deadlineMs`, or up to 2 ms before: the core looks again (law 7). The timer holds the

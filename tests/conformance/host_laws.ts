@@ -62,6 +62,14 @@ export function hostLaws(makeSubject: () => FullSubject, can: Readonly<Capabilit
       }),
   );
 
+  it("gives random numbers, 0 or more and less than 1, different each time", () =>
+    scene(makeSubject(), (scene) => {
+      const numbers = Array.from({ length: 100 }, () => scene.runtime.random());
+      for (const number of numbers) assert(number >= 0 && number < 1, String(number));
+      assertEquals(new Set(numbers).size, numbers.length);
+      return Promise.resolve();
+    }));
+
   it("says that it can't catch what can't be caught", () =>
     scene(makeSubject(), async (scene) => {
       for (const name of ["SIGKILL", "SIGSTOP", "SIGNONSENSE", "message"]) {

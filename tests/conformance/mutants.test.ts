@@ -286,6 +286,13 @@ const FAULTS: readonly (readonly [fault: string, law: string, Fault])[] = [
       runtime: (runtime) => ({ resolve: (hostname) => runtime.resolve(hostname) }),
     },
   ],
+  [
+    "always gives the same random number",
+    "host > gives random numbers, 0 or more and less than 1, different each time",
+    {
+      runtime: () => ({ random: () => 0.5 }),
+    },
+  ],
   ["calls one handler of a signal only", "host > calls every handler of a signal until it is taken off", {
     runtime(runtime) {
       const caught = new Set<string>();

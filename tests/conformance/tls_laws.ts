@@ -302,7 +302,9 @@ export function tlsLaws(name: string, makeSubject: () => FullSubject): void {
       await assertNothingOpen();
     });
 
-    it("takes certificates as bytes, and serves on a unix socket", { skip: !host.capabilities.unix && "capabilities.unix is false" }, async () => {
+    it("takes certificates as bytes, and serves on a unix socket", {
+      skip: !host.capabilities.unix && "capabilities.unix is false",
+    }, async () => {
       const path = file("socket");
       const ends: End[] = [];
       const server = await serve({
@@ -521,7 +523,9 @@ export function tlsLaws(name: string, makeSubject: () => FullSubject): void {
       });
     }
 
-    it("serves openssl s_client -starttls", { skip: !host.capabilities.startTlsServer && "capabilities.startTlsServer is false" }, async () => {
+    it("serves openssl s_client -starttls", {
+      skip: !host.capabilities.startTlsServer && "capabilities.startTlsServer is false",
+    }, async () => {
       const ends: End[] = [];
       const server = await mail(ends, (bev) => bev.startTls(tls));
       const { port } = server.address as InetAddress;
