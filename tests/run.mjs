@@ -10,6 +10,7 @@
  */
 
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { availableParallelism } from "node:os";
 import { basename, join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { parseArgs } from "node:util";
@@ -23,8 +24,8 @@ const NODE_ONLY = ["tests/packaging/", "tests/programs/"];
 const TIMEOUT_MS = 120_000;
 /** A file of these starts the three runtimes in turn. */
 const NODE_ONLY_TIMEOUT_MS = 900_000;
-/** A test machine has two cores, and most tests wait more than they compute. */
-const JOBS = Number(process.env.TRIVENT_TEST_JOBS ?? 2);
+/** Many tests wait for a time to pass, so one file more than there are cores runs at a time. */
+const JOBS = Number(process.env.TRIVENT_TEST_JOBS ?? Math.min(4, availableParallelism() + 1));
 
 /** How often a run whose output is not a terminal says how far it is. */
 const PROGRESS_MS = Number(process.env.TRIVENT_TEST_PROGRESS_MS ?? 15_000);
@@ -191,13 +192,13 @@ function report(totals) {
 async function runFile({ runtime, file }) {
   const timeoutMs = isNodeOnly(file) ? NODE_ONLY_TIMEOUT_MS : TIMEOUT_MS;
   const base = join(scratch, `${runtime}-${file.replaceAll("/", "-")}`);
-  const [junit, notes] = [`${base}.xml`, `${base}.reasons`];
+  const junit = `${base}.xml`;
   const result = await run(findRuntime(runtime).path, runnerArguments(runtime, file, junit, timeoutMs), {
     cwd: ROOT,
     env: {
       ...plainEnvironment(),
       TRIVENT_TEST_NAMES: JSON.stringify(names),
-      TRIVENT_TEST_REASONS: notes,
+      TRIVENT_TEST_NOTES: `${base}.notes`,
     },
     timeoutMs,
   });
@@ -212,6 +213,7 @@ async function runFile({ runtime, file }) {
   } else if (tests.length === 0 && names.length === 0) {
     problems.push("has no test");
   }
+  const notes = readNotes(`${base}.notes`);
   for (const command of result.leftBehind) problems.push(`left a process behind: ${command}`);
   counts.failed += problems.length;
   if (counts.failed > 0) {
@@ -221,16 +223,17 @@ async function runFile({ runtime, file }) {
     for (const problem of problems) console.log(`=== ${runtime} ${file} ${problem}`);
     console.log();
   }
-  return { runtime, file, ms: result.ms, ...counts, reasons: reasonsOf(tests, readIfThere(notes)) };
+  return { runtime, file, ms: result.ms, ...counts, reasons: reasonsOf(tests, notes) };
+}
+
+/** What NODE_TEST has written: why a test or a suite is skipped. */
+function readNotes(path) {
+  return readIfThere(path).split("\n").filter((line) => line !== "").map((line) => JSON.parse(line));
 }
 
 /** Why tests were skipped: one reason for each. */
 function reasonsOf(tests, notes) {
-  const noted = new Map();
-  for (const line of notes.split("\n").filter((line) => line !== "")) {
-    const { name, reason } = JSON.parse(line);
-    noted.set(name, reason);
-  }
+  const noted = new Map(notes.map(({ name, reason }) => [name, reason]));
   return tests.filter(({ status }) => status === "skipped").map(({ name, reason }) => {
     // Where a suite is skipped its tests have no reason of their own.
     let path = name;

@@ -57,7 +57,7 @@ export function datagramLaws(name: string, makeSubject: () => FullSubject): void
       const error = await assertRejects(() => scene.base.datagram(), EventError);
       assertEquals(error.code, "EV_UNSUPPORTED");
       assert(error.message.endsWith(runtime.lacks?.udp ?? ""), error.message);
-    }, udp);
+    }, udp && "capabilities.udp is true");
 
     law("go to and fro, whole, with the address of who sent them", async (scene) => {
       const [a, b] = [await open(scene), await open(scene)];

@@ -39,6 +39,8 @@ export async function buildTests(tests, outdir) {
     entryPoints: [...tests],
     outdir,
     external: [...OPTIONS.external, "esbuild", "fast-check"],
+    // package.json says for bundlers which files do something when they are imported. It does not know the files of tests.
+    ignoreAnnotations: true,
     plugins: [asUsers(["examples", "bench", "bridges", "tests/conformance", "tests/programs", "tests/packaging"])],
   });
   await sync(outdir, files);

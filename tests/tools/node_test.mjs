@@ -12,7 +12,7 @@ import { appendFileSync } from "node:fs";
 /** Tests are chosen whose full name contains one of these texts. Without any, all are. */
 const NAMES = JSON.parse(process.env.TRIVENT_TEST_NAMES ?? "[]");
 /** The file that gets a line of JSON for each reason. */
-const REASONS = process.env.TRIVENT_TEST_REASONS ?? "";
+const NOTES = process.env.TRIVENT_TEST_NOTES ?? "";
 const isBun = process.versions.bun !== undefined;
 
 /** The host's module. Not imported: the exports of an imported module cannot be changed on Node. */
@@ -107,8 +107,8 @@ function matches(path) {
 }
 
 function note(path, { skip }) {
-  if (typeof skip !== "string" || REASONS === "") return;
-  appendFileSync(REASONS, `${JSON.stringify({ name: path.join(" > "), reason: skip })}\n`);
+  if (typeof skip !== "string" || NOTES === "") return;
+  appendFileSync(NOTES, `${JSON.stringify({ name: path.join(" > "), reason: skip })}\n`);
 }
 
 if (isBun) {
