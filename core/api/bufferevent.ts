@@ -336,7 +336,7 @@ export abstract class BufferEvent<Ctx = unknown> {
    * Waits until `write()` would return true: `if (!bev.write(data)) await bev.drained();`.
    *
    * It resolves at once if `write()` would return true now. Otherwise it resolves when the output has drained to the
-   * low watermark of writing, or is empty if there is not a high watermark.
+   * low watermark of writing, or is empty if there is no high watermark.
    *
    * @param options `signal`: aborting it rejects the promise with the reason
    * @throws {EventError} The error that ended the connection; `EV_FREED` when it was freed or is being closed

@@ -33,7 +33,7 @@ export interface PipeResult {
   bytesBToA: number;
 }
 
-/** How much input of an end may wait while the other end cannot send, if there is not a high watermark. */
+/** How much input of an end may wait while the other end cannot send, if there is no high watermark. */
 const READ_HIGH = 64 * 1024;
 const CLOSE_TIMEOUT_MS = 30_000;
 

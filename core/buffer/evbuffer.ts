@@ -924,7 +924,7 @@ export class EvBuffer {
    *
    * @param what The needle; an empty one is found at `from`
    * @param from The position to begin at; by default the front
-   * @returns A position, whose `pos` is −1 when there is not a such place
+   * @returns A position, whose `pos` is −1 when there is no such place
    * @throws {TypeError} When the needle is neither a `Uint8Array` nor a string, or `from` is not a position
    * @throws {RangeError} When the position is out of range, stale, or belongs to another buffer
    * @example
@@ -948,7 +948,7 @@ export class EvBuffer {
    * @param what The needle; an empty one is found at `from`
    * @param from The position to begin at; `null` for the front
    * @param to The end of the range; `null` for the end of the buffer
-   * @returns A position, whose `pos` is −1 when there is not a such place
+   * @returns A position, whose `pos` is −1 when there is no such place
    * @throws {TypeError} When it is neither a `Uint8Array` nor a string, or an end is not a position
    * @throws {RangeError} When a position is out of range, stale, or belongs to another buffer
    * @example

@@ -29,7 +29,7 @@ export function readLine(chain: Chain, style: number, maxBytes: number): Uint8Ar
       if (end - start > maxBytes) throw tooLong(chain, maxBytes, end - start);
       const line = handOut(chunk, start, end);
       if (chain.rare === null && hit + 1 < chunk.end) {
-        // As below, for a program that only takes lines: nothing is released, and there is not a callback.
+        // As below, for a program that only takes lines: nothing is released, and there is no callback.
         chunk.start = hit + 1;
         chain.length -= hit + 1 - start;
         chain.version = (chain.version + 1) | 0;

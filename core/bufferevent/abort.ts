@@ -3,7 +3,7 @@
 import { EventError } from "../errors.ts";
 import type { AbortSignalLike } from "../runtime.ts";
 
-/** An `AbortSignal`: the host's own type where its types are known. */
+/** An `AbortSignal`: the runtime's own type if its types are known. */
 export type HostAbortSignal = typeof globalThis extends { AbortSignal: { prototype: infer Signal } }
   ? AbortSignalLike & Signal
   : AbortSignalLike;
@@ -16,7 +16,7 @@ interface AbortGlobals {
 export class AbortSource {
   readonly #controller: InstanceType<NonNullable<AbortGlobals["AbortController"]>>;
 
-  /** @throws {EventError} `EV_UNSUPPORTED` where the host has no `AbortController` */
+  /** @throws {EventError} `EV_UNSUPPORTED` if the runtime has no `AbortController` */
   constructor() {
     const { AbortController } = globalThis as AbortGlobals;
     if (AbortController === undefined) {
@@ -30,7 +30,7 @@ export class AbortSource {
     return this.#controller.signal;
   }
 
-  /** Aborts it; a second time does nothing. */
+  /** Aborts it. A second call does nothing. */
   abort(reason: EventError): void {
     this.#controller.abort(reason);
   }

@@ -1,4 +1,7 @@
-/** The events of a bufferevent in the loop. What the program throws in one goes to the owner of the connection, if it has one. */
+/**
+ * The events of a bufferevent in the loop. An exception of the program in one goes to the owner of the connection, if
+ * it has one.
+ */
 
 import { AFTER_POLL, LoopEvent } from "../loop/loop_event.ts";
 import type { Source } from "../loop/source.ts";

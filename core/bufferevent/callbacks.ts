@@ -1,4 +1,4 @@
-/** What an engine of this folder knows of the public object above it, and of the callbacks that get it. */
+/** The public object above an engine, as far as the engines know it, and its callbacks. */
 
 import type { Callback } from "../callback.ts";
 import type { EventError } from "../errors.ts";
@@ -10,17 +10,18 @@ export interface Face {
 }
 
 /**
- * What a bufferevent calls. One object can serve every connection: each call gets the bufferevent.
+ * The callbacks of a bufferevent. One object can serve every connection, because each call gets the bufferevent.
  *
  * libevent: the callbacks of `bufferevent_setcb`.
  */
 export interface BufferEventCallbacks<Bev> {
-  /** There is input, at least as much as the low watermark of reading says. libevent: `bufferevent_data_cb`. */
+  /** The input has new bytes, and at least the low watermark of reading. libevent: `bufferevent_data_cb`. */
   read?: Callback<[bev: Bev], void> | undefined;
   /** The output has drained to the low watermark of writing. libevent: `bufferevent_data_cb`. */
   write?: Callback<[bev: Bev], void> | undefined;
   /**
-   * Something else has happened: `what` has the `BEV_EVENT_` bits, `error` says why where there is a reason.
+   * The peer has finished, a timeout has passed, or the connection is established or has failed. `what` has the
+   * `BEV_EVENT_` bits, and `error` the reason if there is one.
    *
    * libevent: `bufferevent_event_cb`.
    */

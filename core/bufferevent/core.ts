@@ -1,6 +1,7 @@
 /**
- * What all bufferevents share: the two buffers, the callbacks and how they are called, watermarks, timeouts, and the
- * reasons for which a direction is suspended. `BufferEvent` is the public face; each kind has its own core.
+ * The common engine of all bufferevents: the two buffers, the callbacks and how they are called, watermarks, timeouts,
+ * and the reasons for which a direction is suspended. `BufferEvent` is the public class. Each kind has its own subclass
+ * of this engine.
  */
 
 import {
@@ -61,33 +62,35 @@ const FAILURES = BEV_EVENT_ERROR | BEV_EVENT_TIMEOUT;
 export const FREED = 0x01;
 /** `shutdown()` was called: nothing can be written any more. */
 export const FINISHING = 0x02;
-/** It was told that the output is full, and has not drained since. */
+/** The full output was reported, and has not drained since. */
 export const FULL_TOLD = 0x04;
-/** The read callback is to run. */
+/** The read callback must run. */
 export const PENDING_READ = 0x08;
-/** The write callback is to run. */
+/** The write callback must run. */
 export const PENDING_WRITE = 0x10;
-/** Of a socket: the end of the attempt to connect has yet to be told. */
+/** Of a socket: the end of the attempt to connect has not been reported. */
 export const CONNECTING = 0x20;
-/** Of a socket: the user is to be told that there is nothing to send. */
+/** Of a socket: the write callback must report that there is nothing to send. */
 export const TELL_WRITABLE = 0x40;
-/** It is in the loop's list of what is to be flushed. */
+/** It is in the loop's flush list. */
 export const FLUSH_QUEUED = 0x80;
-/** The output has reached its high watermark, and has not drained since: `write()` gives false. */
+/** The output has reached its high watermark, and has not drained since. `write()` returns false. */
 export const FULL = 0x100;
 /** Reading is suspended while the output is full. */
 export const WAITS_WHILE_FULL = 0x200;
-/** Of a socket: it was taken away, and what is written starts no timeout until a direction is enabled again. */
+/** Of a socket: it was removed, and writes start no timeout until a direction is enabled again. */
 export const TAKEN_AWAY = 0x400;
 
-/** What the callbacks are to be told and can be told by a bit. */
+/** The pending callbacks that need only a bit. */
 const PENDING = PENDING_READ | PENDING_WRITE;
 
-/** A web stream of a bufferevent. It hears of the end even while nobody reads or writes, so that its promises settle. */
+/**
+ * A web stream of a bufferevent. It is told of the end even while nobody reads or writes, so that its promises settle.
+ */
 export interface StreamEnd {
-  /** Nothing opens what arrives, and its end has come. @returns Whether somebody is going to read it by this stream */
+  /** The input has ended, and no view is open. @returns Whether somebody will read the end by this stream */
   claimsEnd(): boolean;
-  /** The open view of what arrives was told that nothing more will. */
+  /** The open view of the input got its end. */
   onReadEnd(): void;
   /** The connection has failed. */
   onFailed(error: EventError): void;
@@ -97,32 +100,32 @@ export interface StreamEnd {
   onFreed(error: EventError): void;
 }
 
-/** What only some bufferevents have, or have at their end only. One that is idle takes little memory. */
+/** State that only some bufferevents need, or only at their end. So an idle one takes little memory. */
 class Rare {
   occupant: Occupant | null = null;
-  /** What had the bytes when `close()` was called. */
+  /** The occupant when `close()` was called. */
   departed: Occupant | null = null;
-  /** Those who wait for the output to drain. */
+  /** The waiters of `drained()`. */
   drains: Drains | null = null;
   /** Makes and aborts `signal`. */
   abort: AbortSource | null = null;
-  /** The errors that this connection itself has given. */
+  /** The errors that this connection has raised. */
   raised: WeakSet<object> | null = null;
-  /** What the connection has failed with. */
+  /** The error of the connection. */
   failure: EventError | null = null;
-  /** The web streams that are to hear of the end. */
+  /** The web streams that must be told of the end. */
   streams: Set<StreamEnd> | null = null;
   idle: IdleTimer | null = null;
   rate: RateLimits | null = null;
   /** Runs the callbacks that were triggered or deferred. */
   callbackEvent: LoopEvent | null = null;
-  /** What the event callback is to be told. */
+  /** The pending bits of the event callback. */
   pendingEvents = 0;
   pendingError: EventError | undefined = undefined;
-  /** A failure of writing that it is to be told. */
+  /** A pending failure of writing. */
   pendingFailure = 0;
   pendingWriteError: EventError | undefined = undefined;
-  /** Of a socket: hears of a failure while nothing is read. */
+  /** Of a socket: reports a failure while nothing is read. */
   closedEvent: LoopEvent | null = null;
   /** Of a socket: how many bytes came and left on earlier connections, less those before this one was its own. */
   pastRead = 0;
@@ -133,7 +136,7 @@ class Rare {
   closing: Promise<boolean> | null = null;
 }
 
-/** What is behind a bufferevent. */
+/** The engine of a bufferevent. */
 export abstract class BevCore implements BufferOwner {
   readonly loop: Loop;
   readonly options: number;
@@ -142,12 +145,12 @@ export abstract class BevCore implements BufferOwner {
   /** The public object. */
   face: Face | null = null;
   callbacks: BufferEventCallbacks<Face> | null = null;
-  /** `EV_READ` and `EV_WRITE` as the user has set them. */
+  /** `EV_READ` and `EV_WRITE`, as the program has set them. */
   enabled: number = EV_WRITE;
-  /** Why reading is suspended, one bit a reason; it goes on when all are gone. */
+  /** Why reading is suspended, one bit for each reason. It goes on when all are gone. */
   readSuspended = 0;
   writeSuspended = 0;
-  /** Calls the user's callbacks in its place: for a connection of `serve()` or `connect()`, and the filters over it. */
+  /** The owner, which calls the callbacks: of a connection of `serve()` or `connect()`, and of the filters over it. */
   owner: CallbackOwner | null = null;
   protected state = 0;
   protected limits: Limits = DEFAULT_LIMITS;
@@ -213,12 +216,12 @@ export abstract class BevCore implements BufferOwner {
     return this.limits.maxOutput;
   }
 
-  /** With so much output `write()` says stop. */
+  /** From this length of the output on, `write()` returns false. */
   get stopAt(): number {
     return this.limits.stopAt;
   }
 
-  /** What has the bytes in place of the user's callbacks, if anything. */
+  /** The occupant: what takes the bytes in place of the callbacks, or null. */
   get occupant(): Occupant | null {
     return this.rare === null ? null : this.rare.occupant;
   }
@@ -232,17 +235,17 @@ export abstract class BevCore implements BufferOwner {
     return (this.state & FULL) !== 0;
   }
 
-  /** Whether the program is to get no more input until the output has drained. */
+  /** Whether the program must get no more input until the output has drained. */
   get holdsBack(): boolean {
     return (this.state & (FULL | WAITS_WHILE_FULL)) === (FULL | WAITS_WHILE_FULL);
   }
 
-  /** Why nothing can be sent or received any more, where the connection has failed. */
+  /** The error of the connection, if it has failed. */
   get failure(): EventError | null {
     return this.rare === null ? null : this.rare.failure;
   }
 
-  /** The web streams that are to hear of the end. */
+  /** The web streams that must be told of the end. */
   get streams(): Set<StreamEnd> | null {
     return this.rare === null ? null : this.rare.streams;
   }
@@ -251,7 +254,7 @@ export abstract class BevCore implements BufferOwner {
     this.more.streams = streams;
   }
 
-  /** Where there is an idle timeout. */
+  /** The idle timeout, if there is one. */
   get idle(): IdleTimer | null {
     return this.rare === null ? null : this.rare.idle;
   }
@@ -287,14 +290,14 @@ export abstract class BevCore implements BufferOwner {
     this.more.closing = closing;
   }
 
-  /** What is rare, made if there is none. */
+  /** The rare state, made if there is none. */
   protected get more(): Rare {
     return this.rare ??= new Rare();
   }
 
   // ---- what each kind does in its own way
 
-  /** A direction was enabled by the user: `what` is what was asked, not only what is new. */
+  /** The program has enabled a direction. `what` has the requested flags, not only the new ones. */
   protected abstract onEnable(what: number): void;
   /** A direction was disabled. */
   protected abstract onDisable(what: number): void;
@@ -306,18 +309,18 @@ export abstract class BevCore implements BufferOwner {
   protected abstract onOutput(): void;
   /** Bytes were taken from the input. */
   protected onInputDrained(): void {}
-  /** Of a filter: output of a layer below it has left that layer. Calls no user code. */
+  /** Of a filter: output of a layer below has left that layer. It calls no code of the program. */
   onOutputBelow(): void {}
   /**
-   * Whether a failure of the connection is to be told as `BEV_EVENT_ERROR` even while nothing is read or written. A pair
-   * tells it anyway.
+   * Sets whether a failure of the connection is reported as `BEV_EVENT_ERROR` even while nothing is read or written. A
+   * pair always reports it.
    */
   watchFailure(_on: boolean): void {}
   /** The timeouts were set. */
   protected abstract onTimeouts(): void;
   /** The read timeout, if one is set, counts from now on. */
   abstract restartRead(): void;
-  /** Lets go of what is under it. `free()` has silenced it before. */
+  /** Releases the socket, partner or bufferevent below. `free()` has silenced it before. */
   protected abstract onFree(): void;
   /** `bufferevent_flush`. */
   abstract flush(what: number, mode: number): void;
@@ -357,12 +360,12 @@ export abstract class BevCore implements BufferOwner {
     return true;
   }
 
-  /** How many bytes wait to be sent, in the layers below too. */
+  /** The number of bytes that wait to be sent, with those in the layers below. */
   get queued(): number {
     return this.output.length;
   }
 
-  /** Whether bytes are to be read now. */
+  /** Whether bytes may be read now. */
   get reading(): boolean {
     return (this.enabled & EV_READ) !== 0 && this.readSuspended === 0 && !this.freed;
   }
@@ -401,7 +404,7 @@ export abstract class BevCore implements BufferOwner {
     if (this.writeSuspended === 0) this.onWriteSuspension();
   }
 
-  /** Takes watermarks, timeouts and sizes as another bufferevent has them. For one that is new. */
+  /** Takes over the settings of another bufferevent. For a new one. */
   adoptLimits(other: BevCore): void {
     this.limits = other.limits;
     this.state |= other.state & WAITS_WHILE_FULL;
@@ -441,13 +444,13 @@ export abstract class BevCore implements BufferOwner {
     } else this.resumeRead(SUSPEND_WATERMARK);
   }
 
-  /** Every change of the two buffers comes here first. Calls no user code. */
+  /** Every change of the two buffers comes here first. It calls no code of the program. */
   onBufferChange(buffer: EvBuffer, added: number, deleted: number): void {
     if (this.freed) return;
     if (buffer === this.output) {
       if (added > 0) {
         this.onOutput();
-        // Only what has not left at once counts: a pair moves its bytes in the call.
+        // Only bytes that have not left at once count: a pair moves its bytes in the call.
         if (buffer.length >= this.limits.stopAt && (this.state & FULL) === 0) this.#becomeFull();
       } else {
         if ((this.state & (FULL | FULL_TOLD)) !== 0) this.#checkFull();
@@ -470,21 +473,23 @@ export abstract class BevCore implements BufferOwner {
     this.onInputDrained();
   }
 
-  /** When what has just been added to the input arrived. */
+  /** The arrival time of the bytes that were just added to the input. */
   protected get arrivedAt(): number {
     return this.loop.clock();
   }
 
   // ---- the bound of the output
 
-  /** Sets how many bytes may be queued. */
+  /** Sets the hard limit of the output. */
   setMaxOutput(bytes: number): void {
     const limits = this.limits.copy();
     limits.maxOutput = bytes;
     this.limits = this.limits.shared(limits);
   }
 
-  /** A write is refused since so much is queued already; it is told, once until the output has drained. */
+  /**
+   * A write is refused because the output has reached its hard limit. It is reported once until the output has drained.
+   */
   refuseOutput(bytes: number): void {
     const { length } = this.output;
     if ((this.state & FULL_TOLD) !== 0) return;
@@ -501,7 +506,7 @@ export abstract class BevCore implements BufferOwner {
     if ((this.state & WAITS_WHILE_FULL) !== 0) this.suspendRead(SUSPEND_OUTPUT);
   }
 
-  /** The output or its watermarks have changed: looks again at whether it is full. */
+  /** The output or its watermarks have changed: updates whether it is full. */
   #checkFull(): void {
     const { length } = this.output;
     if ((this.state & FULL_TOLD) !== 0 && length <= this.writeLow) this.state &= ~FULL_TOLD;
@@ -538,7 +543,7 @@ export abstract class BevCore implements BufferOwner {
     const { failure } = this;
     if (failure !== null) return Promise.reject(failure);
     const drains = this.more.drains ??= new Drains();
-    // Whoever waits may be all that keeps the loop going.
+    // The waiter may be the only thing that keeps the loop running.
     this.loop.keepRunning(1);
     const waiting = drains.wait(signal, () => {
       this.loop.keepRunning(-1);
@@ -549,20 +554,20 @@ export abstract class BevCore implements BufferOwner {
   }
 
   #tellDrained(drains: Drains): void {
-    // Without a high watermark it is wholly drained.
+    // Without a high watermark, wait until it is empty.
     const low = this.writeHigh > 0 ? this.limits.goAt : 0;
     if (!this.full && this.output.length <= low) drains.resolve();
   }
 
   // ---- the errors of this connection
 
-  /** Says that an error is this connection's own: a handler that passes it on has not failed. */
+  /** Marks an error as raised by this connection. A handler that passes it on has not failed. */
   raised<E extends Error>(error: E): E {
     (this.more.raised ??= new WeakSet()).add(error);
     return error;
   }
 
-  /** Whether an error is this connection's own. */
+  /** Whether this connection has raised an error. */
   hasRaised(error: unknown): boolean {
     return typeof error === "object" && error !== null && this.rare?.raised?.has(error) === true;
   }
@@ -577,7 +582,7 @@ export abstract class BevCore implements BufferOwner {
     rare.abort?.abort(error);
   }
 
-  /** Why something can't be done any more: what the connection has failed with, or else that it was freed. */
+  /** The error for a call that is not possible any more: that of the connection, or `EV_FREED`. */
   ending(doing: string): EventError {
     if (this.failure !== null) return this.failure;
     const why = this.freed ? "was freed" : "is being closed";
@@ -599,7 +604,7 @@ export abstract class BevCore implements BufferOwner {
     return rare.abort.signal;
   }
 
-  /** Code of the program threw in the loop. @returns Whether that is seen to, so that the loop goes on */
+  /** Code of the program has thrown in the loop. @returns Whether that was handled, so that the loop goes on */
   caught(error: unknown): boolean {
     const { owner } = this;
     if (owner === null) return false;
@@ -607,7 +612,7 @@ export abstract class BevCore implements BufferOwner {
     return true;
   }
 
-  /** For the buffers: an operation of the user's on the input or output has failed. */
+  /** For the buffers: an operation of the program on the input or output has failed. */
   onBufferError(error: EventError): void {
     // A frozen end is the program's own doing, unless the connection is being closed. So is a freed buffer, unless it was
     // freed with the connection.
@@ -615,7 +620,7 @@ export abstract class BevCore implements BufferOwner {
     if (error.code !== "EV_FREED" || this.freed) this.raised(error);
   }
 
-  /** For the buffers: a release callback has thrown. @returns Whether that is seen to */
+  /** For the buffers: a release callback has thrown. @returns Whether that was handled */
   onReleaseError(error: unknown): boolean {
     if (this.owner === null) return false;
     this.owner.released(error);
@@ -624,43 +629,43 @@ export abstract class BevCore implements BufferOwner {
 
   // ---- calling back
 
-  /** Calls the read callback if there is as much input as it wants. In the loop only. */
+  /** Calls the read callback if the input has reached its low watermark. Only in the loop. */
   tellRead(): void {
     if (this.input.length >= this.readLow) this.callRead();
   }
 
-  /** Calls the write callback. In the loop only. */
+  /** Calls the write callback. Only in the loop. */
   callWrite(): void {
     if ((this.options & BEV_OPT_DEFER_CALLBACKS) !== 0) {
       this.state |= PENDING_WRITE;
       this.#schedule();
       return;
     }
-    // What was triggered before is told with it.
+    // A pending call is included in this one.
     if ((this.state & PENDING_WRITE) !== 0) this.state &= ~PENDING_WRITE;
     this.#tellWrite();
   }
 
-  /** Calls the read callback. In the loop only. */
+  /** Calls the read callback. Only in the loop. */
   callRead(): void {
     if ((this.options & BEV_OPT_DEFER_CALLBACKS) !== 0) {
       this.state |= PENDING_READ;
       this.#schedule();
       return;
     }
-    // What was triggered before is told with it.
+    // A pending call is included in this one.
     if ((this.state & PENDING_READ) !== 0) this.state &= ~PENDING_READ;
     this.#tellReadable();
   }
 
-  /** Calls the event callback. In the loop only. */
+  /** Calls the event callback. Only in the loop. */
   callEvent(what: number, error?: EventError): void {
     if ((this.options & BEV_OPT_DEFER_CALLBACKS) !== 0) {
       this.#pend(what, error);
     } else this.#tellEvent(what, error);
   }
 
-  /** Whether anybody wants to hear that the output has drained. */
+  /** Whether anybody must be told that the output has drained. */
   get wantsWrite(): boolean {
     const { occupant, callbacks } = this;
     if (occupant !== null) return occupant.write !== undefined;
@@ -686,28 +691,31 @@ export abstract class BevCore implements BufferOwner {
     else this.userEvent(what, error);
   }
 
-  /** A stream that has a reader gets the end, though nobody has read yet. It opens its view, which is told the end anew. */
+  /**
+   * If a stream has a reader, it gets the end, although nobody has read yet. It opens its view, to which the end is
+   * reported anew.
+   */
   #claimed(streams: ReadonlySet<StreamEnd>, what: number): boolean {
     if ((what & (DIRECTIONS | FAILURES | BEV_EVENT_EOF)) !== (BEV_EVENT_READING | BEV_EVENT_EOF)) return false;
     for (const stream of streams) if (stream.claimsEnd()) return true;
     return false;
   }
 
-  /** Calls the user's read callback. */
+  /** Calls the program's read callback. */
   userRead(): void {
     this.loop.forgetClock();
     if (this.owner !== null) this.owner.read(this, this.callbacks);
     else this.callbacks?.read?.(this.face as Face);
   }
 
-  /** Calls the user's write callback. */
+  /** Calls the program's write callback. */
   userWrite(): void {
     this.loop.forgetClock();
     if (this.owner !== null) this.owner.write(this, this.callbacks);
     else this.callbacks?.write?.(this.face as Face);
   }
 
-  /** Calls the user's event callback. */
+  /** Calls the program's event callback. */
   userEvent(what: number, error: EventError | undefined): void {
     const { rare } = this;
     if (rare !== null && rare.streams !== null && this.#claimed(rare.streams, what)) return;
@@ -716,7 +724,7 @@ export abstract class BevCore implements BufferOwner {
     else this.callbacks?.event?.(this.face as Face, what, error);
   }
 
-  /** Lets the callbacks of `what` run in the loop, if the watermarks allow (rule V18). */
+  /** Makes the loop call the callbacks of `what`, if the watermarks allow it (rule V18). */
   trigger(what: number, options: number): void {
     if (this.freed) return;
     const always = (options & BEV_TRIG_IGNORE_WATERMARKS) !== 0;
@@ -725,7 +733,7 @@ export abstract class BevCore implements BufferOwner {
     if ((this.state & PENDING) !== 0) this.#schedule();
   }
 
-  /** Lets the event callback run in the loop. */
+  /** Makes the loop call the event callback. */
   triggerEvent(what: number, error?: EventError): void {
     if (!this.freed) this.#pend(what, error);
   }
@@ -747,7 +755,7 @@ export abstract class BevCore implements BufferOwner {
     this.loop.activateDeferred(event);
   }
 
-  /** Runs what is pending; what a callback that throws leaves keeps its place. */
+  /** Runs the pending callbacks. If one throws, the others keep their places. */
   runPending(): void {
     const rare = this.more;
     try {
@@ -757,7 +765,7 @@ export abstract class BevCore implements BufferOwner {
     }
   }
 
-  /** The connection first, then read, write, and the other events in one call (rule V19). */
+  /** CONNECTED first, then read, write, and all other events in one call (rule V19). */
   #runPending(rare: Rare): void {
     if ((rare.pendingEvents & BEV_EVENT_CONNECTED) !== 0) {
       rare.pendingEvents &= ~BEV_EVENT_CONNECTED;
@@ -791,23 +799,23 @@ export abstract class BevCore implements BufferOwner {
     this.callbacks = callbacks;
     const { occupant } = this;
     if (occupant !== null) occupant.onCallbacks?.();
-    // What was pending for callbacks that are gone is not told to later ones.
+    // Later callbacks do not get what was pending for earlier ones.
     else if (callbacks === null) this.#forgetPending();
   }
 
-  /** Gives the bytes to a filter or a pipe, in place of the callbacks. */
+  /** Returns the bytes to an occupant, in place of the callbacks. */
   occupy(occupant: Occupant): void {
     this.callbacks = null;
     this.occupant = occupant;
   }
 
-  /** Takes them back. What was pending for the occupant is not told to later callbacks. */
+  /** Takes them back. Later callbacks do not get what was pending for the occupant. */
   vacate(): void {
     this.occupant = null;
     this.#forgetPending();
   }
 
-  /** No callback is called any more. What has the bytes still hears that it was freed. */
+  /** No callback is called any more. The occupant is still told of the end. */
   protected silence(): void {
     this.callbacks = null;
     silenceBuffer(this.input);
@@ -851,14 +859,14 @@ export abstract class BevCore implements BufferOwner {
     this.onTimeouts();
   }
 
-  /** The read timeout has passed: reading is disabled, and told (rule V9). */
+  /** The read timeout has passed: disables reading and reports it (rule V9). */
   readTimedOut(): void {
     if (this.owner !== null && this.owner.excuses(this)) return;
     this.disable(EV_READ);
     this.callEvent(BEV_EVENT_READING | BEV_EVENT_TIMEOUT);
   }
 
-  /** The write timeout has passed: writing is disabled, and told. */
+  /** The write timeout has passed: disables writing and reports it. */
   writeTimedOut(error?: EventError): void {
     this.disable(EV_WRITE);
     this.callEvent(BEV_EVENT_WRITING | BEV_EVENT_TIMEOUT, error);
@@ -870,9 +878,9 @@ export abstract class BevCore implements BufferOwner {
     if (idle !== null || ms > 0) this.idle = ms > 0 ? new IdleTimer(this, ms) : null;
   }
 
-  /** The idle timeout has passed: both directions are disabled, and it is told. */
+  /** The idle timeout has passed: disables both directions and reports it. */
   idled(ms: number): void {
-    // While reading is suspended by us it is no fault of the peer's that nothing arrives: it counts anew then.
+    // While we suspend reading, the peer cannot send. The time counts anew afterwards.
     if (this.closing !== null || this.readSuspended !== 0) return;
     if (this.owner !== null && this.owner.excuses(this)) return;
     this.disable(EV_READ | EV_WRITE);
@@ -882,7 +890,7 @@ export abstract class BevCore implements BufferOwner {
 
   // ---- the end
 
-  /** As `close()` of the public object: who waits for the connection hears of it first. */
+  /** `close()` of the public object. Everything that waits for the connection is told first. */
   endGracefully(timeoutMs: number): Promise<boolean> {
     if (this.closing !== null) return this.closing;
     const { rare } = this;
@@ -891,7 +899,7 @@ export abstract class BevCore implements BufferOwner {
       if (rare.streams !== null) { for (const stream of rare.streams) stream.onClosing(); }
     }
     const closing = this.close(timeoutMs);
-    // From here on it is known to be over.
+    // From here on everybody knows that it is over.
     if (!this.freed && rare !== null) {
       rare.drains?.reject(this.ending("wait for the output to drain"));
       rare.abort?.abort(this.ending("go on"));
@@ -912,7 +920,7 @@ export abstract class BevCore implements BufferOwner {
     this.#forgetPending();
     this.rate?.end();
     this.setIdleTimeout(0);
-    // All of it, whatever throws: a release callback, or a function of the user's.
+    // Do all of it even if something throws: a release callback, or a function of the program.
     try {
       this.onFree();
     } finally {
@@ -950,7 +958,7 @@ export abstract class BevCore implements BufferOwner {
     if (owner !== null && owner.root === this) owner.onFreed();
   }
 
-  /** Freeing gives back what was added by reference: that may throw. */
+  /** Freeing releases adopted memory, and a release callback may throw. */
   #freeBuffer(buffer: EvBuffer): void {
     try {
       buffer.free();
@@ -959,13 +967,13 @@ export abstract class BevCore implements BufferOwner {
     }
   }
 
-  /** Ends at once and frees; a connection is cut where there is one. */
+  /** Ends at once and frees. A connection is reset. */
   reset(): void {
     this.free();
   }
 
   /**
-   * Ends and frees at once, as `free()`, but the output that is queued still leaves, within a bound. Nobody waits for the
+   * Ends and frees at once, as `free()`, but queued output still leaves, within a time limit. It does not wait for the
    * peer.
    */
   abandon(): void {

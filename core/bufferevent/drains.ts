@@ -1,4 +1,4 @@
-/** Those who wait for the output of a bufferevent to drain: the promises of `drained()`. */
+/** The promises of `drained()`. */
 
 import type { EventError } from "../errors.ts";
 import type { AbortSignalLike } from "../runtime.ts";
@@ -12,7 +12,7 @@ interface Waiter {
 export class Drains {
   #waiters: Set<Waiter> = new Set();
 
-  /** How many wait. */
+  /** The number of waiters. */
   get size(): number {
     return this.#waiters.size;
   }
@@ -21,7 +21,7 @@ export class Drains {
    * Waits.
    *
    * @param signal Ends the wait with its reason
-   * @param onLeft Told when the wait is over, whichever way
+   * @param onLeft Called when the wait is over, in any case
    */
   wait(signal: AbortSignalLike | undefined, onLeft: () => void): Promise<void> {
     if (signal?.aborted === true) return Promise.reject(signal.reason);
@@ -46,7 +46,7 @@ export class Drains {
     for (const waiter of this.#waiters) waiter.resolve();
   }
 
-  /** It never will. */
+  /** The output will never drain. */
   reject(error: EventError): void {
     for (const waiter of this.#waiters) waiter.reject(error);
   }

@@ -1,7 +1,6 @@
 /**
- * A layer over another bufferevent: what it reads goes through the input filter, what is written through the output
- * filter (rules F1 to F9). Filters are the user's code, and run in the loop, but for those that `flush()` and `close()`
- * ask for.
+ * A layer over another bufferevent. Input goes through the input filter, output through the output filter (rules F1 to
+ * F9). Filters are code of the program. They run in the loop, except in `flush()` and `close()`.
  */
 
 import {
@@ -33,14 +32,14 @@ import {
 import { InactivityTimers } from "./timers.ts";
 
 /**
- * How much output of the bufferevent below a filter adds to, where no high watermark says it: a peer that does not read
- * leaves the rest in the filter's own output, where its owner sees it.
+ * The limit of the output below for a filter, if there is no high watermark. If the peer does not read, the rest stays
+ * in the filter's own output, where its owner sees it.
  */
 const HIGH_BELOW = 128 * 1024;
 
-/** The state behind a `FilterBufferEvent`. */
+/** The engine of a `FilterBufferEvent`. */
 export class FilterCore extends BevCore implements FilterOwner {
-  /** What is under it. */
+  /** The bufferevent below. */
   readonly below: BevCore;
   readonly #inward: FilterRun;
   readonly #outward: FilterRun;
@@ -48,11 +47,11 @@ export class FilterCore extends BevCore implements FilterOwner {
   readonly #fromBelow: FromBelow = new FromBelow(this);
   readonly #pumpEvent: PumpEvent = new PumpEvent(this);
   readonly #timers: InactivityTimers = new InactivityTimers(this);
-  /** The end of what comes from below: told after all that came before. */
+  /** The end from below. It is reported after all bytes before it. */
   #end: { what: number; error: EventError | undefined } | null = null;
   #endTold = false;
   #shutDown = false;
-  /** Whether the write callback is to come once little enough waits, here and below. */
+  /** Whether the write callback must follow when the output, here and below, has drained. */
   #owesWrite = false;
 
   constructor(
@@ -84,7 +83,7 @@ export class FilterCore extends BevCore implements FilterOwner {
     return false;
   }
 
-  /** An end that has yet to be passed on counts as more than any watermark: the filter may add something with it. */
+  /** An end that has not been passed on counts as more than any watermark, because the filter may add bytes with it. */
   override get queued(): number {
     if (this.finishing && !this.#shutDown) return Infinity;
     return this.output.length + this.below.queued;
@@ -110,7 +109,7 @@ export class FilterCore extends BevCore implements FilterOwner {
   protected override onDisable(what: number): void {
     if ((what & EV_READ) !== 0) {
       this.#goOnReading();
-      // As with a socket, the end is told anew when reading is enabled anew.
+      // As with a socket, enabling reading reports the end anew.
       this.#endTold = false;
     }
     if ((what & EV_WRITE) !== 0) this.#timers.restartWrite();
@@ -124,7 +123,7 @@ export class FilterCore extends BevCore implements FilterOwner {
   protected override onWriteSuspension(): void {}
 
   protected override onOutput(): void {
-    // What the filter puts back is no news for it.
+    // Bytes that the filter puts back need no further call.
     if (this.#outward.running) return;
     this.#outward.finished = false;
     if (!this.writing) return;
@@ -133,7 +132,7 @@ export class FilterCore extends BevCore implements FilterOwner {
   }
 
   protected override onInputDrained(): void {
-    // A filter that had too little room below the watermark has more now.
+    // A filter that had too little space below the watermark has more now.
     if (this.readHigh > 0 && this.reading && this.below.input.length > 0) this.#schedule(EV_READ);
   }
 
@@ -154,7 +153,7 @@ export class FilterCore extends BevCore implements FilterOwner {
     return this.below.hasRaised(error);
   }
 
-  /** Lets the bufferevent below read while we do, and sees to what it has read. */
+  /** Makes the bufferevent below read while we do, and processes its input. */
   #goOnReading(): void {
     const { below, reading } = this;
     this.#timers.restartRead(reading && !this.#endTold);
@@ -177,7 +176,7 @@ export class FilterCore extends BevCore implements FilterOwner {
 
   // ---- the filters
 
-  /** For a filter: how much of its making is wanted now. */
+  /** For a filter: how many bytes it may make now. */
   room(run: FilterRun): number {
     const { length } = run.destination;
     if (run === this.#inward) {
@@ -190,12 +189,12 @@ export class FilterCore extends BevCore implements FilterOwner {
     return length < HIGH_BELOW ? -1 : 0;
   }
 
-  /** Whether a callback or a filter has ended it, or what is below. */
+  /** Whether a callback or a filter has ended this layer or the one below. */
   get over(): boolean {
     return this.freed || this.closing !== null || this.below.freed;
   }
 
-  /** What was made before is told, and what was taken is not forgotten: only the call that threw is lost. */
+  /** Reports what was made and taken before. Only the call that threw is lost. */
   onThrow(run: FilterRun, state: number): void {
     if (this.over) return;
     if (run === this.#outward) {
@@ -207,7 +206,7 @@ export class FilterCore extends BevCore implements FilterOwner {
     }
   }
 
-  /** Runs the filters of the directions, and calls back. In the loop only. */
+  /** Runs the filters of the directions, and calls back. Only in the loop. */
   pump(what: number): void {
     if ((what & EV_READ) !== 0) this.#pumpInput();
     if ((what & EV_WRITE) !== 0) this.#pumpOutput();
@@ -227,17 +226,17 @@ export class FilterCore extends BevCore implements FilterOwner {
     this.#tellEnd(end.what, end.error);
   }
 
-  /** Calls back what a run of the input filter has come to. @returns Whether there is more to be done */
+  /** Reports the result of a run of the input filter. @returns Whether there is more to do */
   #tellInput(state: number): boolean {
     if (this.over) return false;
     if ((state & MORE) !== 0) this.#schedule(EV_READ);
     if ((state & MADE) !== 0) {
       this.#timers.restartRead();
-      // A callback that throws must not cost the end that is still to be told.
+      // The end must be reported even if a callback throws.
       if (this.#end !== null && !this.#endTold) this.#schedule(EV_READ);
       this.tellRead();
       if (this.over) return false;
-      // Only now: as a rule the callback has drained the input.
+      // Only now, because usually the callback has drained the input.
       this.checkHigh();
     }
     if ((state & FAILED) === 0) return true;
@@ -246,7 +245,7 @@ export class FilterCore extends BevCore implements FilterOwner {
     return false;
   }
 
-  /** Who waits for the connection hears of a failure from the layer that it waits at. */
+  /** Code that waits for the connection is told of a failure by the layer at which it waits. */
   #tellEnd(what: number, error: EventError | undefined): void {
     if (error !== undefined && (what & BEV_EVENT_ERROR) !== 0) this.fail(error);
     this.callEvent(what, error);
@@ -270,7 +269,7 @@ export class FilterCore extends BevCore implements FilterOwner {
     this.#owesWrite = true;
   }
 
-  /** As `FilterRun.run`; output fails when nobody below takes it any more. */
+  /** As `FilterRun.run`. Output fails if the layer below takes none any more. */
   #runOutward(mode: number): number {
     const { below } = this;
     if (below.freed || below.finishing) return this.output.length > 0 ? FAILED : EXHAUSTED;
@@ -278,15 +277,15 @@ export class FilterCore extends BevCore implements FilterOwner {
   }
 
   /**
-   * A layer below has sent some of its output: there is room for more, and the write callback may be due. The write
-   * callback of the layer below would come too late, or never where that is a filter that keeps a rest.
+   * A layer below has sent some output: there is space for more, and the write callback may be due. The write callback
+   * of the layer below would come too late, or never if that is a filter that keeps a rest.
    */
   override onOutputBelow(): void {
     if (this.output.length > 0 || (this.#owesWrite && this.queued <= this.writeLow)) this.#schedule(EV_WRITE);
     this.above?.onOutputBelow();
   }
 
-  /** All of the output has gone through: the filter gets its last call, and what is below finishes too. */
+  /** All output has gone through: the filter gets its last call, and the layer below finishes too. */
   #passOnShutdown(): void {
     if (this.#shutDown) return;
     const state = this.#outward.finished ? 0 : this.#runOutward(BEV_FINISHED);
@@ -323,7 +322,7 @@ export class FilterCore extends BevCore implements FilterOwner {
     this.pump(EV_READ);
   }
 
-  /** What ends reading waits for the bytes before it; everything else is passed on at once (rule F6). */
+  /** An end of reading waits for the bytes before it. Everything else is passed on at once (rule F6). */
   onEventBelow(what: number, error: EventError | undefined): void {
     if ((what & BEV_EVENT_READING) === 0 || (what & (BEV_EVENT_EOF | BEV_EVENT_ERROR)) === 0) {
       this.#tellEnd(what, error);
@@ -334,7 +333,10 @@ export class FilterCore extends BevCore implements FilterOwner {
     this.pump(EV_READ);
   }
 
-  /** Nothing comes or leaves any more. An owner's filters end with its connection; others stay, but nobody waits there. */
+  /**
+   * The layer below was freed. Filters with an owner end with its connection. Others stay, but nobody waits there any
+   * more.
+   */
   onBelowFreed(): void {
     if (this.freed) return;
     if (this.owner !== null) return this.free();
@@ -351,7 +353,7 @@ export class FilterCore extends BevCore implements FilterOwner {
     if (!this.over) this.below.flush(what, mode);
   }
 
-  /** In a call of the user's: what there is to tell is told from the loop. */
+  /** Inside a call of the program, so callbacks run from the loop. */
   #flushInput(mode: number): void {
     const state = this.#inward.run(mode);
     if (this.over) return;
@@ -401,7 +403,7 @@ export class FilterCore extends BevCore implements FilterOwner {
     let whole = true;
     let thrown: { error: unknown } | null = null;
     try {
-      // The last call, unless it was had and nothing has come since.
+      // The last call, unless the filter has had it and there is no new output.
       if (!this.#outward.finished || this.output.length > 0) whole = (this.#runOutward(BEV_FINISHED) & FAILED) === 0;
     } catch (error) {
       thrown = { error };
@@ -421,7 +423,7 @@ export class FilterCore extends BevCore implements FilterOwner {
     });
   }
 
-  /** Down to the bottom of the stack, whatever owns it. */
+  /** Resets down to the bottom of the stack, whoever owns it. */
   override reset(): void {
     try {
       // Before free(), which may own it and would end it with a FIN.
@@ -436,8 +438,8 @@ export class FilterCore extends BevCore implements FilterOwner {
   }
 
   /**
-   * Down to the bottom of the stack, as `reset()`. The output filter gives all that it has made, but not the end of a stream:
-   * the peer is not to take a part for the whole.
+   * Goes down to the bottom of the stack, as `reset()`. The output filter gives all its bytes, but not the end of its
+   * data, because the peer must not take a part for the whole.
    */
   override abandon(): void {
     if (this.freed || this.closing !== null) return;

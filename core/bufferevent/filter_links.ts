@@ -1,4 +1,4 @@
-/** What lets a filter run: an event in the loop, and the callbacks of the bufferevent below. */
+/** The objects that run a filter: an event in the loop, and the occupant of the bufferevent below. */
 
 import type { EventError } from "../errors.ts";
 import { BevEvent } from "./bev_event.ts";
@@ -16,7 +16,7 @@ export class PumpEvent extends BevEvent<FilterCore> {
   }
 }
 
-/** What the bufferevent below calls. */
+/** The occupant of the bufferevent below. */
 export class FromBelow implements Occupant {
   readonly what: string = "it has a filter, which has the bytes";
   readonly #core: FilterCore;

@@ -1,4 +1,7 @@
-/** One direction of a filter: two buffers, the user's function between them, and when it is called (rules F1, F2, F7). */
+/**
+ * One direction of a filter: two buffers, the program's function between them, and the rules for calling it (F1, F2,
+ * F7).
+ */
 
 import { show } from "../checks.ts";
 import { BEV_ERROR, BEV_FINISHED, BEV_NEED_MORE, BEV_NORMAL, BEV_OK } from "../flags.ts";
@@ -7,25 +10,26 @@ import { asDetached } from "../buffer/internal.ts";
 import type { EventError } from "../errors.ts";
 
 /**
- * A transformation: takes bytes from the front of `source`, and adds what becomes of them to `destination`.
+ * A filter function: takes bytes from the front of `source`, and adds the result to `destination`.
  *
- * It is called again as long as it says `BEV_OK`, has changed something, and there is more in `source` and room in
- * `destination`; what it does not take stays in `source`. What it keeps to itself must have left with the last call,
- * whose mode is `BEV_FINISHED`: at the end of file, or when the direction is finished. It may be called once more, with
- * an empty source, in the modes `BEV_FLUSH` and `BEV_FINISHED`.
+ * It is called again as long as it returns `BEV_OK`, has changed something, `source` has more bytes and `destination`
+ * has space. Bytes that it does not take stay in `source`. It must give all bytes that it keeps with the last call,
+ * whose mode is `BEV_FINISHED`: at the end of file, or when the direction is finished. In the modes `BEV_FLUSH` and
+ * `BEV_FINISHED` it may be called with an empty source.
  *
- * `limit` is how many bytes it should add at most, so that a watermark is kept; −1 for no limit. Only the filter can
- * keep to it: one whose pieces are larger may go beyond, and returns `BEV_NEED_MORE` to wait for more room.
+ * `limit` is the largest number of bytes that it should add, so that a watermark is kept; −1 for no limit. Only the
+ * filter can keep to it. If its pieces are larger, it may exceed the limit, or return `BEV_NEED_MORE` to wait for more
+ * space.
  *
- * It returns `BEV_OK` when it has made progress, `BEV_NEED_MORE` when it can't go on with what there is, `BEV_ERROR`
- * when it met bytes that it can't process. It must not be asynchronous.
+ * It returns `BEV_OK` if it has made progress, `BEV_NEED_MORE` if it needs more bytes, and `BEV_ERROR` if it cannot
+ * process the bytes. It must not be asynchronous.
  *
  * libevent: `bufferevent_filter_cb`.
  */
 export interface BufferEventFilter {
   /** Transforms. */
   (source: EvBuffer, destination: EvBuffer, limit: number, mode: number): number;
-  /** Why it has said `BEV_ERROR`, for the event callback: in place of an error of code `EV_FILTER`. */
+  /** The reason of `BEV_ERROR` for the event callback, in place of an error with the code `EV_FILTER`. */
   error?: EventError | null | undefined;
 }
 
@@ -33,9 +37,9 @@ export interface BufferEventFilter {
 export const TAKEN = 0x01;
 /** Bytes were added to the destination. */
 export const MADE = 0x02;
-/** The filter has taken all there is, or can't go on without more. */
+/** The filter has taken all bytes, or needs more. */
 export const EXHAUSTED = 0x04;
-/** The filter has met bytes that it can't process. */
+/** The filter cannot process the bytes. */
 export const FAILED = 0x08;
 /** The filter could go on, but yields to the loop. */
 export const MORE = 0x10;
@@ -43,15 +47,15 @@ export const MORE = 0x10;
 /** How many times in a row a filter is called before it yields to the loop. */
 const MAX_CALLS = 1024;
 
-/** What one direction asks of the bufferevent that it belongs to. */
+/** The bufferevent of a direction. */
 export interface FilterOwner {
-  /** How many bytes the destination may get now: −1 for no limit, 0 for none. */
+  /** How many bytes the destination may get now; −1 for no limit, 0 for none. */
   room(run: FilterRun): number;
   /** Whether a callback, or the filter itself, has ended it. */
   readonly over: boolean;
   /** Whether its buffers are gone. */
   readonly freed: boolean;
-  /** The filter, or a change callback of a buffer, has thrown; `state` is what the run had come to. */
+  /** The filter, or a change callback of a buffer, has thrown. `state` is the result of the run so far. */
   onThrow(run: FilterRun, state: number): void;
 }
 
@@ -59,16 +63,16 @@ export interface FilterOwner {
 export class FilterRun {
   /** Whether the filter is running: it is never entered again. */
   running = false;
-  /** Whether the filter has had its last call, and nothing has come since. */
+  /** Whether the filter has had its last call, and there was no new input since. */
   finished = false;
-  /** How many bytes have gone through the bufferevent's own buffer: those that were taken, or those that were made. */
+  /** The number of bytes in the bufferevent's own buffer so far: those that were taken, or those that were made. */
   bytes = 0;
   readonly source: EvBuffer;
   readonly destination: EvBuffer;
   readonly #filter: BufferEventFilter;
-  /** The memory of bytes that the filter was to take is gone. */
+  /** The error if the memory of the filter's source is gone. */
   #lost: EventError | null = null;
-  /** Whether it is the source that belongs to the filter, with a front that is closed to the user. */
+  /** Whether the source belongs to the filter, with a front that is frozen for the program. */
   readonly #outward: boolean;
   readonly #owner: FilterOwner;
 
@@ -86,17 +90,16 @@ export class FilterRun {
     this.#outward = outward;
   }
 
-  /** Why the filter has failed, if it says so, or what it works on is gone. */
+  /** The error of the filter, if it has one, or of its memory. */
   get error(): EventError | null {
     return this.#lost ?? this.#filter.error ?? null;
   }
 
   /**
-   * Calls the filter as long as it makes progress, there is something to take, and what it makes is wanted. With
-   * `BEV_FLUSH` and `BEV_FINISHED` it is wanted whatever is enabled and whatever the watermarks say, and the filter is
-   * called at least once.
+   * Calls the filter as long as it makes progress, the source has bytes, and the destination may get more. `BEV_FLUSH`
+   * and `BEV_FINISHED` ignore disabled directions and watermarks, and call the filter at least once.
    *
-   * @returns What it has come to: bits of those above
+   * @returns The result: bits of those above
    */
   run(mode: number): number {
     if (this.running) return 0;
@@ -126,12 +129,12 @@ export class FilterRun {
       const change = this.#change(sourceLength, destinationLength);
       state |= change;
       if (result === BEV_ERROR) return state | FAILED;
-      // One that says that it has made progress and has changed nothing would say so for ever.
+      // A filter that returns BEV_OK without a change would do so for ever.
       if (result === BEV_NEED_MORE || change === 0) return state | EXHAUSTED;
     }
   }
 
-  /** Bytes that were given back are not counted twice. Buffers that were freed say nothing any more. */
+  /** Counts bytes. Bytes that were put back are not counted twice, and freed buffers are ignored. */
   #count(sourceLength: number, destinationLength: number): void {
     if (this.#owner.freed) return;
     this.bytes += this.#outward ? sourceLength - this.source.length : this.destination.length - destinationLength;
@@ -142,7 +145,7 @@ export class FilterRun {
     return (this.source.length < sourceLength ? TAKEN : 0) | (this.destination.length > destinationLength ? MADE : 0);
   }
 
-  /** Calls the filter: for it alone the end that is closed to the user is open. */
+  /** Calls the filter. Only for this call, the end that is frozen for the program is open. */
   #call(limit: number, mode: number): number {
     const { source, destination } = this;
     const filter = this.#filter;
@@ -170,7 +173,7 @@ export class FilterRun {
   }
 }
 
-/** What stands in for a filter that is null. */
+/** The function in place of a null filter. */
 function passThrough(source: EvBuffer, destination: EvBuffer, limit: number): number {
   const n = source.removeBuffer(destination, limit < 0 ? source.length : limit);
   return n > 0 ? BEV_OK : BEV_NEED_MORE;

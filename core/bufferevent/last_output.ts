@@ -1,6 +1,6 @@
 /**
- * The last output of a connection that is being closed, where it cannot leave at once: it waits until the connection is
- * there, and leaves within a rate limit. No loop is needed.
+ * The last output of a connection that is being closed, if it cannot leave at once: it waits for the connection to be
+ * established, and keeps to a rate limit. No loop is needed.
  */
 
 import { EV_WRITE } from "../flags.ts";
@@ -14,12 +14,13 @@ import { DEFAULT_MAX_SINGLE } from "./limits.ts";
 import type { RateLimits } from "./rate_core.ts";
 
 /**
- * Takes all of a bufferevent's output, sends it once the connection is there and as its rate limits allow, then finishes
- * the connection.
+ * Takes all output of a bufferevent, sends it when the connection is established and as its rate limits allow, then
+ * finishes the connection.
  *
  * @param rate The limits, or null
  * @param connectBy When an attempt to connect is given up, on the clock of the runtime; Infinity for never
- * @param settle Told whether all of it was delivered and the peer has finished, or that the connection ended before
+ * @param settle Called with true if all was delivered and the peer has finished, with false if the connection ended
+ * before
  */
 export function sendLast(
   connection: Connection,
@@ -42,9 +43,9 @@ class LastOutput implements ReadinessObserver {
   readonly #rate: RateLimits | null;
   readonly #settle: (delivered: boolean) => void;
   #over = false;
-  /** Takes back the end of the attempt to connect. */
+  /** Cancels the time limit of the attempt to connect. */
   #cancelConnecting: (() => void) | null = null;
-  /** Takes back the next tick of the rate limit. */
+  /** Cancels the next tick of the rate limit. */
   #cancelSleep: (() => void) | null = null;
 
   constructor(connection: Connection, rate: RateLimits | null, settle: (delivered: boolean) => void) {
@@ -77,7 +78,7 @@ class LastOutput implements ReadinessObserver {
     if (rate === null || this.#send(rate)) this.#finish();
   }
 
-  /** Sends what may be sent now. @returns Whether nothing is left to wait for */
+  /** Sends as much as possible now. @returns Whether nothing is left to wait for */
   #send(rate: RateLimits): boolean {
     const connection = this.#connection;
     const { bytes } = this;
@@ -88,7 +89,7 @@ class LastOutput implements ReadinessObserver {
         return false;
       }
       const n = connection.writeFrom(bytes, most);
-      // The host tells when it takes more.
+      // The runtime tells when it takes more.
       if (n === 0 && !connection.gone) return false;
       rate.charge(EV_WRITE, n);
     }
@@ -110,7 +111,7 @@ class LastOutput implements ReadinessObserver {
     this.#drop();
   }
 
-  /** What could not be sent: memory of the user's is given back. */
+  /** Releases memory of bytes that could not be sent. */
   #drop(): void {
     consume(this.bytes, this.bytes.length);
   }
@@ -125,7 +126,7 @@ class LastOutput implements ReadinessObserver {
     this.#rate.end();
   }
 
-  /** The connection was reset by us: out of time, or not wanted any more. */
+  /** We have reset the connection: out of time, or on request. */
   onSourceClosed(): void {
     this.#stop();
     this.#settle(false);

@@ -10,7 +10,7 @@ export const DEFAULT_MAX_SINGLE = 16384;
 /** The hard limit of the output, unless set. */
 const DEFAULT_MAX_OUTPUT = 64 * 1024 * 1024;
 
-/** From this length of the output on `write()` returns false, if there is not a high watermark of writing. */
+/** From this length of the output on `write()` returns false, if there is no high watermark of writing. */
 const DEFAULT_STOP = 64 * 1024;
 
 /**

@@ -1,18 +1,21 @@
-/** What takes the bytes of a bufferevent in place of the user's callbacks: open views, a filter over it, or a pipe. */
+/** The occupant of a bufferevent takes its bytes in place of the callbacks: open views, a filter over it, or a pipe. */
 
 import type { EventError } from "../errors.ts";
 
-/** While a bufferevent has one, the bufferevent calls it and not the user's callbacks, and nothing else can take the bytes. */
+/**
+ * While a bufferevent has an occupant, it calls the occupant and not the program's callbacks, and nothing else can take
+ * the bytes.
+ */
 export interface Occupant {
-  /** What it is, for a message: `it has a filter, which has the bytes`. */
+  /** The kind, for a message: `it has a filter, which has the bytes`. */
   readonly what: string;
-  /** There is input. In the loop. */
+  /** There is input. Called in the loop. */
   read(): void;
-  /** The output has drained. In the loop. Absent where nobody wants to hear of it. */
+  /** The output has drained. Called in the loop. Undefined if nobody waits for it. */
   write?: (() => void) | undefined;
-  /** As the event callback. In the loop. */
+  /** As the event callback. Called in the loop. */
   event(what: number, error: EventError | undefined): void;
-  /** The user's callbacks were set. */
+  /** The program has set its callbacks. */
   onCallbacks?(): void;
   /** `close()` was called. */
   onClosing?(): void;

@@ -1,4 +1,4 @@
-/** One end of a pair: its output goes into its partner's input, as far as both want (rules M1 to M6). */
+/** One end of a pair: its output goes into its partner's input, as far as both allow it (rules M1 to M6). */
 
 import {
   BEV_EVENT_EOF,
@@ -18,19 +18,19 @@ import { BevCore } from "./core.ts";
 import { atDeadline } from "../loop/deadline.ts";
 import { InactivityTimers } from "./timers.ts";
 
-/** The state behind a `PairBufferEvent`. */
+/** The engine of a `PairBufferEvent`. */
 export class PairCore extends BevCore {
   /** The other end; null once it was freed, or this one. */
   partner: PairCore | null = null;
   readonly #timers: InactivityTimers = new InactivityTimers(this);
   readonly #eofOnFree: boolean;
-  /** Whether the partner has finished and all that it wrote is in our input, or it was cut. */
+  /** Whether the partner has finished and all its output is in our input, or it was reset. */
   #ended = false;
   #bytesRead = 0;
   #bytesWritten = 0;
-  /** Why the partner was cut. */
+  /** The error if the partner was reset. */
   #endError: EventError | undefined = undefined;
-  /** Whether the partner is to hear of our end as of a reset. */
+  /** Whether our end is a reset for the partner. */
   #cutOff = false;
   /** Ends the wait of `close()`. */
   #settle: ((delivered: boolean) => void) | null = null;
@@ -51,10 +51,10 @@ export class PairCore extends BevCore {
   // ---- moving bytes
 
   /**
-   * Moves output to the partner's input: at once, only the callbacks wait for the loop (rule M1). The partner's high
-   * watermark is the limit (rule M2), and the rate limits of both.
+   * Moves output to the partner's input at once; only the callbacks wait for the loop (rule M1). The partner's high
+   * watermark (rule M2) and the rate limits of both are the limit.
    *
-   * @param push Whether it is moved even if one does not want it, or it goes beyond the watermark
+   * @param push Whether it is moved even if a direction is disabled, and beyond the watermark
    */
   #transfer(push = false): void {
     const to = this.partner;
@@ -67,7 +67,7 @@ export class PairCore extends BevCore {
         consume(this.output, before);
       } else this.#moveTo(to, push);
     } finally {
-      // Also when a change callback has thrown: the bytes are there.
+      // Also when a change callback has thrown, because the bytes were moved.
       this.#moved(to, before);
     }
   }
@@ -110,7 +110,7 @@ export class PairCore extends BevCore {
       const n = moveBytes(output, to.input, most);
       if (to.rate !== null) to.rate.spent(EV_READ, n);
       if (this.rate !== null) this.rate.spent(EV_WRITE, n);
-      // What listens to the buffers may have freed either.
+      // A change callback may have freed either end.
       if (this.freed || to.freed) return;
       to.checkHigh();
     }
@@ -171,7 +171,7 @@ export class PairCore extends BevCore {
     else if (this.reading) this.#tellEnd();
   }
 
-  /** As a socket's: reading is disabled, and enabling it tells the end again (rule V5). */
+  /** As on a socket: reading is disabled, and enabling it reports the end again (rule V5). */
   #tellEnd(): void {
     this.disable(EV_READ);
     const error = this.#endError;
@@ -191,7 +191,7 @@ export class PairCore extends BevCore {
     this.#failOutput();
   }
 
-  /** Output that waits for a partner that was freed is told once, as a socket does. */
+  /** Output that waits for a freed partner is reported once, as on a socket. */
   #failOutput(): void {
     if (!this.#eofOnFree || this.output.length === 0 || !this.writing || this.closing !== null) return;
     this.#tellWriteError(new EventError("Cannot write: the partner was freed", { code: "EPIPE", syscall: "write" }));
@@ -203,7 +203,7 @@ export class PairCore extends BevCore {
     this.triggerEvent(BEV_EVENT_WRITING | BEV_EVENT_ERROR, error);
   }
 
-  /** Bytes of the output are gone. The partner is not to take what it has got for the whole. */
+  /** Bytes of the output are gone. The partner must not take its input for the whole. */
   #failSending(error: EventError): void {
     this.#cutOff = true;
     if (this.#settle === null) this.#tellWriteError(error);
@@ -263,7 +263,7 @@ export class PairCore extends BevCore {
     return this.closing;
   }
 
-  /** What a change or release callback throws is no reason not to close. */
+  /** An exception of a change or release callback must not stop closing. */
   #quietly(fn: () => void): void {
     try {
       fn();
@@ -276,7 +276,7 @@ export class PairCore extends BevCore {
     if (this.#ended && this.output.length === 0) this.#settle?.(true);
   }
 
-  /** `close()` is out of time: the partner hears of it if something was lost. */
+  /** `close()` is out of time. The partner gets a reset if something was lost. */
   #cut(): void {
     this.#cutOff = this.output.length > 0;
     this.#settle?.(false);
@@ -288,8 +288,8 @@ export class PairCore extends BevCore {
   }
 
   /**
-   * The partner gets all of the output now, beyond its high watermark if need be, since the bytes are only moved, and hears
-   * the end.
+   * The partner gets all output now, also beyond its high watermark, because the bytes are only moved. Then it gets the
+   * end.
    */
   override abandon(): void {
     if (this.freed || this.closing !== null) return;
@@ -315,7 +315,7 @@ export class PairCore extends BevCore {
     const { partner } = this;
     this.partner = null;
     if (partner !== null) partner.#onPartnerFreed(this.#cutOff);
-    // Freed by the user while it was being closed.
+    // The program has freed it while it was being closed.
     this.#settle?.(false);
   }
 }

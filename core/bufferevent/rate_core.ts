@@ -9,13 +9,13 @@ import type { GroupCore } from "./rate_group.ts";
 import type { TokenBucketConfig } from "./rate_limit.ts";
 import { Refill, TokenBucket } from "./token_bucket.ts";
 
-/** The rate limits of one bufferevent: its own bucket, and its part in a group. */
+/** The rate limits of one bufferevent: its own bucket, and its share of a group. */
 export class RateLimits {
   bucket: TokenBucket | null = null;
   group: GroupCore | null = null;
-  /** For the group: how many bytes it has had of it, counted from what the others had had when it came. */
+  /** For the group: how many bytes it has moved, counted from the number of the others when it joined. */
   readonly had: { read: number; write: number } = { read: 0, write: 0 };
-  /** Whether the last output of a connection that is being closed needs them, though the bufferevent may be freed. */
+  /** Whether the last output of a connection that is being closed needs them, although the bufferevent may be freed. */
   servesLast = false;
   readonly #core: BevCore;
   readonly #refill: Refill;
@@ -27,9 +27,9 @@ export class RateLimits {
 
   // ---- moving bytes
 
-  /** Receives up to `most` bytes, as many as may be. @returns How many; −1: none now, and reading is suspended */
+  /** Receives up to `most` bytes within the limits. @returns Their number; −1 for none now, with reading suspended */
   receive(connection: Connection, into: EvBuffer, most: number): number {
-    // The end and an error cost nothing, and are told at once.
+    // The end and an error cost nothing, and are reported at once.
     if (connection.available === 0) return 0;
     const budget = this.budget(EV_READ, most);
     if (budget === 0) return -1;
@@ -38,7 +38,7 @@ export class RateLimits {
     return n;
   }
 
-  /** Sends up to `most` bytes, as many as may be. @returns How many */
+  /** Sends up to `most` bytes within the limits. @returns Their number */
   send(connection: Connection, from: EvBuffer, most: number): number {
     const budget = this.budget(EV_WRITE, Math.min(most, DEFAULT_MAX_SINGLE));
     if (budget === 0) return 0;
@@ -47,7 +47,7 @@ export class RateLimits {
     return n;
   }
 
-  /** How many of `most` bytes may be moved now: the least of it, the own level and the share of the group (rule K3). */
+  /** How many bytes may be moved now: the smallest of `most`, its own level and the share of the group (rule K3). */
   allowance(what: number, most: number): number {
     const { bucket, group } = this;
     if (bucket !== null) {
@@ -58,7 +58,7 @@ export class RateLimits {
     return most > 0 ? most : 0;
   }
 
-  /** As `allowance`; for 0 the direction is suspended, and goes on at a tick (rule K4). */
+  /** As `allowance`. For 0 the direction is suspended until a tick (rule K4). */
   budget(what: number, most: number): number {
     const n = this.allowance(what, most);
     if (n === 0) {
@@ -80,7 +80,7 @@ export class RateLimits {
     this.group?.spend(this, what, n);
   }
 
-  /** When bytes can be moved again, at the earliest. */
+  /** The earliest time at which bytes can be moved again. */
   nextTick(what: number): number {
     const now = this.#core.loop.now();
     const { bucket, group } = this;
@@ -88,7 +88,7 @@ export class RateLimits {
     return group === null ? now : group.bucket.nextTick(now);
   }
 
-  /** Suspends the direction when the own bucket is empty, and lets it go on when it is not. */
+  /** Suspends the direction if its own bucket is empty, otherwise resumes it. */
   #checkOwn(what: number): void {
     const { bucket } = this;
     if (bucket === null) return;
@@ -102,7 +102,7 @@ export class RateLimits {
     const { bucket } = this;
     if (bucket === null) return;
     bucket.update(now);
-    // Both are looked at before either goes on: what goes on may spend.
+    // Check both before either resumes, because a resumed direction may spend.
     const { readSuspended, writeSuspended } = this.#core;
     if ((readSuspended & SUSPEND_RATE) !== 0) this.#checkOwn(EV_READ);
     if ((writeSuspended & SUSPEND_RATE) !== 0 && this.bucket === bucket) this.#checkOwn(EV_WRITE);
@@ -126,7 +126,7 @@ export class RateLimits {
   // ---- what the user sets
 
   setConfig(config: TokenBucketConfig | null): void {
-    // Ticks are counted from now: those that a busy callback has let pass bring nothing.
+    // Ticks are counted from now. Ticks that passed during a busy callback bring nothing.
     const now = this.#core.loop.clock();
     if (config === null) {
       this.bucket = null;
@@ -142,13 +142,13 @@ export class RateLimits {
     this.#checkOwn(EV_WRITE);
   }
 
-  /** The own level, up to date; null without a bucket. */
+  /** Its own level, up to date; null without a bucket. */
   level(what: number): number | null {
     this.bucket?.update(this.#core.loop.now());
     return this.bucket?.level(what) ?? null;
   }
 
-  /** The user takes from the own level, or adds to it (rule K6). */
+  /** The program takes bytes from its own level, or adds some (rule K6). */
   decrement(bucket: TokenBucket, what: number, n: number): void {
     bucket.update(this.#core.loop.now());
     bucket.spend(what, n);

@@ -97,7 +97,7 @@ export class GroupCore {
     this.#line(what).served(member, n);
   }
 
-  /** Suspends a member's direction until there is something to share. */
+  /** Suspends a member's direction until there are bytes to share. */
   wait(member: RateLimits, what: number): void {
     this.#line(what).wait(member);
     this.#refill.start(this.bucket);

@@ -11,7 +11,7 @@ import { RateLimits } from "./rate_core.ts";
  */
 export const EV_RATE_LIMIT_MAX: number = Number.MAX_SAFE_INTEGER;
 
-/** The longest tick, in milliseconds: 2147483 s and what is under the next. */
+/** The longest tick, in milliseconds: just below 2147484 s. */
 const MAX_TICK_MS = 2_147_483_999;
 
 /** Options of a {@linkcode TokenBucketConfig}. */
@@ -37,11 +37,11 @@ const BUCKET_OPTIONS: Names<TokenBucketOptions> = {
 };
 
 /**
- * For `BufferEvent`: makes its rate limits; null when there has been no configuration. So a program that limits nothing
- * has none of it in its bundle.
+ * For `BufferEvent`: makes its rate limits; null if no configuration was ever made. So a program without limits has
+ * none of this in its bundle.
  */
 export let makeRateLimits: ((core: BevCore) => RateLimits) | null = null;
-/** What refuses anything but a configuration, by its class when there has been one. */
+/** Refuses anything but a configuration, by its class if there was one. */
 let isConfig: (value: unknown) => boolean = () => false;
 
 /**

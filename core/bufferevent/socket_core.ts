@@ -1,4 +1,4 @@
-/** A bufferevent on a connection: reads it as the watermarks allow, and sends its output once a turn. */
+/** A bufferevent on a connection: reads as the watermarks allow, and sends its output once in a turn. */
 
 import {
   BEV_EVENT_CONNECTED,
@@ -25,10 +25,10 @@ import { BevCore, CONNECTING, FLUSH_QUEUED, TAKEN_AWAY, TELL_WRITABLE } from "./
 import { atDeadline, atLateDeadline } from "../loop/deadline.ts";
 import { sendLast } from "./last_output.ts";
 
-/** A reason for which the write event is active that is none of the user's: output was sent, and the user is to know. */
+/** An internal flag of the write event: output was sent, and the write callback is due. */
 const SENT = 0x1000;
 
-/** How long what an abandoned bufferevent has queued may take to leave. */
+/** The time for the output of an abandoned bufferevent to leave. */
 const ABANDON_TIMEOUT_MS = 30_000;
 
 class ReadEvent extends BevEvent<SocketCore> {
@@ -51,7 +51,7 @@ class WriteEvent extends BevEvent<SocketCore> {
   }
 }
 
-/** Hears of the end of a connection that nobody reads. */
+/** Notices the end of a connection that nobody reads. */
 class ClosedEvent extends BevEvent<SocketCore> {
   constructor(core: SocketCore) {
     super(core, core.connection, EV_CLOSED | EV_ET | EV_PERSIST, core.priority);
@@ -62,14 +62,14 @@ class ClosedEvent extends BevEvent<SocketCore> {
   }
 }
 
-/** The state behind a `SocketBufferEvent`. */
+/** The engine of a `SocketBufferEvent`. */
 export class SocketCore extends BevCore implements Flushable {
   /** The connection, or null. */
   connection: Connection | null = null;
-  /** The connection that it last had: its addresses can still be asked for. */
+  /** The previous connection, whose addresses can still be read. */
   #past: Connection | null = null;
   readonly #readEvent: ReadEvent = new ReadEvent(this);
-  /** Made when there is something to wait for or to tell: a server that answers lines needs none. */
+  /** Made when there is something to wait for or to report. A server that answers lines needs none. */
   #writeEvent: WriteEvent | null = null;
 
   constructor(loop: Loop, connection: Connection | null, options: number) {
@@ -77,7 +77,7 @@ export class SocketCore extends BevCore implements Flushable {
     if (connection !== null) this.#attach(connection);
   }
 
-  /** Takes a connection in place of the one it had, which is left alone (rule V13). */
+  /** Replaces the connection. The previous one is left alone (rule V13). */
   setConnection(connection: Connection | null): void {
     this.unclosed("set the socket of a bufferevent");
     this.#detach();
@@ -119,7 +119,7 @@ export class SocketCore extends BevCore implements Flushable {
     return (rare === null ? 0 : rare.pastWritten) + (known === null ? 0 : known.written);
   }
 
-  /** The connection, or the one that it had when it was closed or freed: its addresses are still asked for. */
+  /** The connection, or the previous one after `close()` or `free()`, for its addresses. */
   get known(): Connection | null {
     return this.connection ?? this.#past;
   }
@@ -135,7 +135,7 @@ export class SocketCore extends BevCore implements Flushable {
     this.state &= ~(CONNECTING | TELL_WRITABLE);
   }
 
-  /** While connecting the write event waits for the end of the attempt, with the write timeout as the time it may take. */
+  /** While connecting, the write event waits for the end of the attempt, with the write timeout as its time limit. */
   #awaitConnection(): void {
     this.state |= CONNECTING;
     const event = this.#write;
@@ -149,7 +149,7 @@ export class SocketCore extends BevCore implements Flushable {
     if (writeTimeoutMs > 0) loop.setDeadline(event, writeTimeoutMs, loop.clock());
   }
 
-  /** Without a socket the write timeout runs while there is output that waits for one, as in libevent (rule V9). */
+  /** Without a socket, the write timeout runs while output waits for one, as in libevent (rule V9). */
   #awaitSocket(): void {
     if (this.writing && this.output.length > 0) this.#startWriteTimer(this.#write);
   }
@@ -158,7 +158,7 @@ export class SocketCore extends BevCore implements Flushable {
     return this.#writeEvent ??= new WriteEvent(this);
   }
 
-  /** The write event waits for nothing, and tells nothing. */
+  /** The write event waits for nothing, and reports nothing. */
   #forgetWrite(): void {
     if (this.#writeEvent !== null) this.loop.del(this.#writeEvent);
   }
@@ -180,7 +180,7 @@ export class SocketCore extends BevCore implements Flushable {
     }
   }
 
-  /** Changes the connection to TLS, after what was written so far. */
+  /** Changes the connection to TLS, after the present output. */
   startTls(given: StartTlsOptions): void {
     const doing = "start TLS";
     this.unclosed(doing);
@@ -226,7 +226,7 @@ export class SocketCore extends BevCore implements Flushable {
     this.#awaitConnection();
   }
 
-  /** Whether a connection is being made, the end of which has yet to be told. */
+  /** Whether a connection is being made whose end has not been reported. */
   get connecting(): boolean {
     return (this.state & CONNECTING) !== 0;
   }
@@ -245,7 +245,7 @@ export class SocketCore extends BevCore implements Flushable {
       this.#awaitConnection();
       return;
     }
-    // A writable socket with nothing to send is told once (rule V2), after what there is to read.
+    // A writable socket with nothing to send is reported once (rule V2), after the input.
     if (this.output.length === 0 && !this.finishing) this.state |= TELL_WRITABLE;
     else this.state &= ~TELL_WRITABLE;
     this.loop.queueFlush(this);
@@ -255,7 +255,7 @@ export class SocketCore extends BevCore implements Flushable {
     if ((what & EV_READ) !== 0) this.loop.del(this.#readEvent);
     if ((what & EV_WRITE) === 0) return;
     this.state &= ~TELL_WRITABLE;
-    // The end of an attempt to connect is told all the same.
+    // The end of an attempt to connect is reported all the same.
     if (this.connecting) this.loop.removeTimer(this.#write);
     else this.#forgetWrite();
   }
@@ -313,7 +313,7 @@ export class SocketCore extends BevCore implements Flushable {
   }
 
   protected override get arrivedAt(): number {
-    // The turn's: what is read in it had arrived before it.
+    // The time of the turn, because bytes that are read in it arrived before it.
     return this.loop.now();
   }
 
@@ -346,7 +346,7 @@ export class SocketCore extends BevCore implements Flushable {
       }
       this.tellRead();
       if (this.freed) return;
-      // Only now: as a rule the callback has drained the input, and nothing needs to be suspended.
+      // Only now, because usually the callback has drained the input, and nothing must be suspended.
       if (this.readHigh > 0) this.checkHigh();
       // More of what has arrived still belongs to this turn, behind what else is active. With a rate limit it waits for
       // the next: others of the group are to have their shares first.
@@ -355,7 +355,7 @@ export class SocketCore extends BevCore implements Flushable {
       }
       return;
     }
-    // Less than nothing: the rate limit is used up, and the end is not there yet.
+    // Below 0: the rate limit is used up, and this is not the end.
     if (n < 0) return;
     if (connection.error !== null) this.#onReadEnd(BEV_EVENT_ERROR, connection.error);
     else if (connection.ended || connection.gone) this.#onReadEnd(BEV_EVENT_EOF, undefined);
@@ -368,7 +368,7 @@ export class SocketCore extends BevCore implements Flushable {
     try {
       return rate === null ? connection.receiveInto(input, most) : rate.receive(connection, input, most);
     } catch (error) {
-      // A change callback of the input has thrown: the bytes are there all the same.
+      // A change callback of the input has thrown, but the bytes have arrived.
       this.trigger(EV_READ, 0);
       throw error;
     }
@@ -401,7 +401,7 @@ export class SocketCore extends BevCore implements Flushable {
 
   // ---- writing
 
-  /** The write event has run: the attempt to connect has ended, there is room again, or output has left. */
+  /** The write event has run: the attempt to connect has ended, more can be sent, or output has left. */
   onWriteEvent(what: number): void {
     const connection = this.connection;
     if ((what & SENT) !== 0) {
@@ -418,7 +418,7 @@ export class SocketCore extends BevCore implements Flushable {
       this.writeTimedOut();
       return;
     }
-    // The attempt is given up, and told once (rule V11).
+    // The attempt is given up, and reported once (rule V11).
     this.#detach();
     connection.reset();
     this.writeTimedOut(
@@ -438,12 +438,12 @@ export class SocketCore extends BevCore implements Flushable {
       this.callEvent(BEV_EVENT_ERROR, connection.error ?? undefined);
       return;
     }
-    // What was written flows at the end of the turn, after the callback.
+    // Output leaves at the end of the turn, after the callback.
     if (this.output.length > 0 || this.finishing) this.loop.queueFlush(this);
     this.callEvent(BEV_EVENT_CONNECTED);
   }
 
-  /** Sends what there is; the loop calls it at the end of a turn. Calls no user code. */
+  /** Sends the output. The loop calls it at the end of a turn. It calls no code of the program. */
   flushOutput(): void {
     const { connection, output } = this;
     if (connection === null || !this.writing || this.connecting) return;
@@ -453,7 +453,7 @@ export class SocketCore extends BevCore implements Flushable {
       if (connection.error !== null || connection.gone || connection.shut || connection.closed) {
         return this.#onWriteError(connection);
       }
-      // Steps are only seen where the user is told before all has left.
+      // Steps are visible only if the write callback comes before all has left.
       const step = this.maxSingleWrite > 0 ? this.maxSingleWrite : this.writeLow > 0 ? 16384 : output.length;
       const most = Math.min(step, output.length);
       const n = this.#send(connection, most);
@@ -483,7 +483,7 @@ export class SocketCore extends BevCore implements Flushable {
     try {
       return rate === null ? connection.writeFrom(output, most) : rate.send(connection, output, most);
     } catch (error) {
-      // A change callback of the output has thrown: what was sent has left, and the rest goes on.
+      // A change callback of the output has thrown. Sent bytes have left, and the rest follows.
       if (!this.freed && this.connection === connection && this.writing) {
         if (output.length <= this.writeLow && this.wantsWrite) this.loop.activate(this.#write, SENT);
         this.loop.queueFlush(this);
@@ -492,7 +492,7 @@ export class SocketCore extends BevCore implements Flushable {
     }
   }
 
-  /** Nothing is left to send: the write event waits no longer, but tells what it has to tell. */
+  /** Nothing is left to send: the write event waits no longer, but still makes a due call. */
   #stopWaiting(): void {
     const event = this.#writeEvent;
     if (event === null || (!event.inserted && !event.timed)) return;
@@ -526,7 +526,7 @@ export class SocketCore extends BevCore implements Flushable {
     if (this.closing !== null) return this.closing;
     const { connection, loop, rate } = this;
     const waits = connection !== null && !connection.connected && !connection.gone;
-    // An attempt to connect that nothing was written for is given up: nobody would get anything of the connection.
+    // If nothing was written, the attempt to connect is given up, because nobody needs the connection.
     if (this.freed || connection === null || (waits && this.output.length === 0 && connection.unsent === 0)) {
       const nothingLost = this.output.length === 0;
       this.freeAtLast();
@@ -534,9 +534,9 @@ export class SocketCore extends BevCore implements Flushable {
       return this.closing = Promise.resolve(nothingLost);
     }
     this.silence();
-    // What was written after this would be lost silently.
+    // Later writes would be lost silently.
     this.finishOutput();
-    // The write timeout is the time that the attempt may take.
+    // The write timeout is the time limit of the attempt.
     const connectBy = waits && this.#write.timed ? loop.deadlineOf(this.#write) : Infinity;
     this.#detach();
     const { runtime } = loop;
@@ -555,10 +555,10 @@ export class SocketCore extends BevCore implements Flushable {
     });
   }
 
-  /** Cuts the connection, whether it is being closed or not, and frees. */
+  /** Resets the connection, whether it is being closed or not, and frees. */
   override reset(): void {
     const connection = this.known;
-    // Before free(), which closes it: a FIN in front of the reset would be a clean end for the peer.
+    // Before free(), which closes it: a FIN before the reset would be a clean end for the peer.
     connection?.reset();
     this.free();
   }
@@ -571,8 +571,8 @@ export class SocketCore extends BevCore implements Flushable {
   }
 
   /**
-   * A reset would destroy bytes that are still under way, so the peer gets a FIN behind them. Where nothing was ever sent,
-   * it gets the reset, which cannot be mistaken for the end of something.
+   * A reset would destroy bytes that are still under way, so the peer gets a FIN behind them. If nothing was ever sent,
+   * the peer gets a reset, which it cannot mistake for the end of a message.
    */
   override abandon(): void {
     if (this.freed || this.closing !== null) return;

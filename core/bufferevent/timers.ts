@@ -1,4 +1,4 @@
-/** The read and the write timeout of bufferevents that have no socket: pairs and filters (rule V9). */
+/** The read and write timeouts of bufferevents without a socket: pairs and filters (rule V9). */
 
 import { EV_WRITE } from "../flags.ts";
 import { BevEvent } from "./bev_event.ts";
@@ -25,7 +25,7 @@ export class InactivityTimers {
     this.#core = core;
   }
 
-  /** Bytes have come, or reading was enabled or disabled, suspended or resumed: the read timer begins anew, or ends. */
+  /** Bytes have come, or reading was enabled, disabled, suspended or resumed: the read timer begins anew, or ends. */
   restartRead(runs: boolean = this.#core.reading): void {
     const { loop, readTimeoutMs } = this.#core;
     if (runs && readTimeoutMs > 0) {
@@ -41,12 +41,12 @@ export class InactivityTimers {
     } else if (this.#write !== null) loop.del(this.#write);
   }
 
-  /** There is output: the write timer runs from now on, if it does not already. */
+  /** There is output: the write timer starts, if it does not run. */
   awaitWrite(): void {
     if (this.#write === null || !this.#write.timed) this.restartWrite();
   }
 
-  /** Both end. */
+  /** Ends both. */
   stop(): void {
     const { loop } = this.#core;
     if (this.#read !== null) loop.del(this.#read);

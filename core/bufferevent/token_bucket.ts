@@ -1,6 +1,6 @@
 /**
- * Token buckets: how full they are, and when they fill (rules K2 and K6). A bucket is brought up to date when it is
- * looked at; its timer runs only while somebody waits for it.
+ * Token buckets: their levels, and the times at which they fill (rules K2 and K6). A bucket is updated when it is read.
+ * Its timer runs only while somebody waits.
  */
 
 import { EV_READ } from "../flags.ts";
@@ -13,7 +13,7 @@ export class TokenBucket {
   config: TokenBucketConfig;
   read: number;
   write: number;
-  /** The tick that the levels are of. Ticks are counted from the zero of the runtime's clock. */
+  /** The tick of the levels. Ticks are counted from the zero of the runtime's clock. */
   #tick: number;
 
   constructor(config: TokenBucketConfig, now: number) {
@@ -23,7 +23,7 @@ export class TokenBucket {
     this.#tick = Math.floor(now / config.tickMs);
   }
 
-  /** Adds what the ticks since the last time bring, and cuts at the burst (rule K2). */
+  /** Adds the bytes of the ticks since the last update, and cuts at the burst (rule K2). */
   update(now: number): void {
     const { tickMs, readRate, readBurst, writeRate, writeBurst } = this.config;
     const ticks = Math.floor(now / tickMs) - this.#tick;
@@ -80,7 +80,7 @@ export class Refill extends LoopEvent {
   }
 
   override run(): void {
-    // What is lost in adding and subtracting fractions must not hide the tick that has begun.
+    // Rounding errors of fractions must not hide the tick that has begun.
     this.#onTick(Math.max(this.loop.now(), this.#due));
   }
 }

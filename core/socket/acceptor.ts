@@ -141,7 +141,7 @@ export class Acceptor extends Source implements AcceptSink {
     }
     if (!this.#canPause) this.#askedAt = this.runtime.now();
     let connection = this.#queue.shift();
-    // If the TLS handshake has failed meanwhile, there is not a connection.
+    // If the TLS handshake has failed meanwhile, there is no connection.
     while (connection !== undefined && isLost(connection)) {
       connection.close();
       connection = this.#queue.shift();

@@ -2,7 +2,7 @@
  * Races the addresses of a name as RFC 8305 ("Happy Eyeballs") says: families in turn with IPv6 first, the next attempt
  * after a quarter of a second or as soon as one fails. The first connection is kept.
  *
- * The runtimes' resolvers return both families in one answer, so there is not a wait between two answers.
+ * The runtimes' resolvers return both families in one answer, so there is no wait between two answers.
  */
 
 import type { Loan } from "../loan.ts";
