@@ -78,6 +78,7 @@ export {
   decompress,
   type DecompressionOptions,
 } from "./api/compression.ts";
+export { type Heartbeat, heartbeat, type HeartbeatOptions } from "./api/heartbeat.ts";
 export { pipe, type PipeOptions, type PipeResult } from "./api/pipe.ts";
 export { crlfToLf, lfToCrlf } from "./api/line_endings.ts";
 export { EV_RATE_LIMIT_MAX, TokenBucketConfig, type TokenBucketOptions } from "./bufferevent/rate_limit.ts";

@@ -26,6 +26,7 @@ import { BevEvent } from "./bev_event.ts";
 import { AbortSource, type HostAbortSignal } from "./abort.ts";
 import type { BufferEventCallbacks, Face } from "./callbacks.ts";
 import { Drains } from "./drains.ts";
+import type { HeartbeatTimer } from "./heartbeat.ts";
 import { IdleTimer } from "./idle.ts";
 import { DEFAULT_LIMITS, type Limits } from "./limits.ts";
 import type { Occupant } from "./occupant.ts";
@@ -116,6 +117,7 @@ class Rare {
   /** The web streams that must be told of the end. */
   streams: Set<StreamEnd> | null = null;
   idle: IdleTimer | null = null;
+  heartbeat: HeartbeatTimer | null = null;
   rate: RateLimits | null = null;
   /** Runs the callbacks that were triggered or deferred. */
   callbackEvent: LoopEvent | null = null;
@@ -457,6 +459,10 @@ export abstract class BevCore implements BufferOwner {
         const { rare } = this;
         if (rare !== null) {
           if (rare.idle !== null) rare.idle.restart();
+          // The peer takes what has kept us from reading.
+          if (rare.heartbeat !== null && (this.readSuspended & SUSPEND_OUTPUT) !== 0) {
+            rare.heartbeat.heard(this.loop.clock());
+          }
           if (rare.above !== null) rare.above.onOutputBelow();
           if (rare.drains !== null) this.#tellDrained(rare.drains);
         }
@@ -464,7 +470,11 @@ export abstract class BevCore implements BufferOwner {
       return;
     }
     if (deleted === 0) {
-      if (this.idle !== null) this.idle.restart(this.arrivedAt);
+      const { rare } = this;
+      if (rare !== null) {
+        if (rare.idle !== null) rare.idle.restart(this.arrivedAt);
+        if (rare.heartbeat !== null) rare.heartbeat.heard(this.arrivedAt);
+      }
       return;
     }
     if (this.readSuspended !== 0) {
@@ -818,6 +828,7 @@ export abstract class BevCore implements BufferOwner {
   /** No callback is called any more. The occupant is still told of the end. */
   protected silence(): void {
     this.callbacks = null;
+    this.heartbeat = null;
     silenceBuffer(this.input);
     silenceBuffer(this.output);
     this.#forgetPending();
@@ -878,6 +889,30 @@ export abstract class BevCore implements BufferOwner {
     if (idle !== null || ms > 0) this.idle = ms > 0 ? new IdleTimer(this, ms) : null;
   }
 
+  /** The heartbeat, if there is one. */
+  get heartbeat(): HeartbeatTimer | null {
+    return this.rare === null ? null : this.rare.heartbeat;
+  }
+
+  set heartbeat(heartbeat: HeartbeatTimer | null) {
+    if (this.rare === null && heartbeat === null) return;
+    const { more } = this;
+    if (more.heartbeat !== null) this.loop.del(more.heartbeat);
+    more.heartbeat = heartbeat;
+  }
+
+  /** Whether silence is the peer's: we read, but for output that the peer does not take, and could ask it. */
+  get waitsForPeer(): boolean {
+    return (this.enabled & EV_READ) !== 0 && (this.readSuspended & ~SUSPEND_OUTPUT) === 0 && !this.finishing;
+  }
+
+  /** The peer has given no sign of life: both directions are disabled, and it is told. */
+  peerIsSilent(error: EventError): void {
+    this.heartbeat = null;
+    this.disable(EV_READ | EV_WRITE);
+    this.callEvent(BEV_EVENT_READING | BEV_EVENT_WRITING | BEV_EVENT_TIMEOUT, error);
+  }
+
   /** The idle timeout has passed: disables both directions and reports it. */
   idled(ms: number): void {
     // While we suspend reading, the peer cannot send. The time counts anew afterwards.
@@ -920,6 +955,7 @@ export abstract class BevCore implements BufferOwner {
     this.#forgetPending();
     this.rate?.end();
     this.setIdleTimeout(0);
+    this.heartbeat = null;
     // Do all of it even if something throws: a release callback, or a function of the program.
     try {
       this.onFree();

@@ -109,6 +109,11 @@ export class SocketCore extends BevCore implements Flushable {
     this.more.pastWritten += sign * written;
   }
 
+  override get waitsForPeer(): boolean {
+    const { connection } = this;
+    return connection !== null && !this.connecting && connection.available === 0 && super.waitsForPeer;
+  }
+
   override get bytesRead(): number {
     const { known, rare } = this;
     return (rare === null ? 0 : rare.pastRead) + (known === null ? 0 : known.arrived - known.available);

@@ -14,6 +14,7 @@ import {
   EVBUFFER_EOL_LF,
   EventBase,
   EventError,
+  heartbeat,
   lengthPrefixed,
   lineCodec,
   pipe,
@@ -159,6 +160,10 @@ const CALLS: Record<string, (options: object, sim: SimRuntime) => unknown> = {
     const [near] = bufferEventPair(new EventBase({ runtime }));
     near.frames(lengthPrefixed({ prefixBytes: 2 }), options);
     near.free();
+  },
+  HeartbeatOptions: (options, runtime) => {
+    const [near] = bufferEventPair(new EventBase({ runtime }));
+    heartbeat(near, { ...options, everyMs: 5, send: "?", timeoutMs: 20 }).stop();
   },
   KeepAliveOptions: (options, sim) => meet(sim, { keepAlive: options }, { keepAlive: options }),
   LengthPrefixOptions: (options) => lengthPrefixed({ ...options, prefixBytes: 4 }),

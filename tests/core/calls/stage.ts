@@ -568,6 +568,20 @@ export const SUBJECTS: Readonly<Record<string, Maker>> = {
     },
     madeBy: "socketsConnect()",
   },
+  "the heartbeat of heartbeat()": {
+    make(world) {
+      const [near, far] = world.pair();
+      const beating = api.heartbeat(near, { everyMs: 5, send: "ping", timeoutMs: 1_000_000 });
+      return {
+        object: beating,
+        async works() {
+          beating.beat();
+          await world.pass(20);
+          assert(far.input.length >= 0);
+        },
+      };
+    },
+  },
   "the codec of lineCodec()": codec(() => api.lineCodec()),
   "the codec of delimited()": codec(() => api.delimited("--")),
   "the codec of fixedLength()": codec(() => api.fixedLength(3)),
@@ -743,6 +757,8 @@ export const VALUES: Readonly<Record<string, Value>> = {
   "BufferEvent.trigger:options": () => 0,
   "BufferEvent.triggerEvent:options": () => 0,
   "connectNow:options": (world) => connectable(world),
+  bev: (world) => world.near(),
+  "heartbeat:options": () => ({ everyMs: 5, send: "ping", timeoutMs: 20 }),
   "reconnect:options": (world) => connectable(world),
   "EventBase.connect:options": (world) => connectable(world),
   "EventBase.listen:options": () => ({ hostname: "127.0.0.1", port: 0 }),
