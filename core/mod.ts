@@ -43,7 +43,16 @@ export {
   type TransportSink,
   type UnixAddress,
 } from "./runtime.ts";
-export type { Pem, StartTlsOptions, TlsConnectOptions, TlsInfo, TlsListenOptions, TlsOptions, TlsRole } from "./tls.ts";
+export type {
+  Pem,
+  StartTlsOptions,
+  TlsConnectOptions,
+  TlsInfo,
+  TlsListenOptions,
+  TlsOptions,
+  TlsRole,
+  TlsVersion,
+} from "./tls.ts";
 export { sleep, type SleepOptions } from "./api/sleep.ts";
 export { EventBase, type EventBaseOptions } from "./api/event_base.ts";
 export { type EventCallback, EventCore, EventHandle } from "./api/event_handle.ts";
@@ -121,6 +130,8 @@ export {
   type ServeCallbacks,
   type ServeOptions,
   Server,
+  type TlsCredentials,
+  type TlsServeOptions,
 } from "./serve/serve.ts";
 export type { KeepAliveOptions } from "./serve/keep_alive.ts";
 export { stopOnSignals, type StopOptions, type Stoppable } from "./serve/stop_on_signals.ts";

@@ -22,7 +22,16 @@ export interface TlsOptions {
    * The time limit of the handshake, in milliseconds. After it the handshake fails with `ETIMEDOUT`. @default {10000}
    */
   handshakeTimeoutMs?: number | undefined;
+  /** The oldest version of TLS. By default the runtime's own, which is TLS 1.2 or older. */
+  minVersion?: TlsVersion | undefined;
+  /** The newest version of TLS. By default the runtime's own. */
+  maxVersion?: TlsVersion | undefined;
+  /** The ciphers for TLS 1.2, as a list in OpenSSL's format. TLS 1.3 has its own, which are always allowed. */
+  ciphers?: string | undefined;
 }
+
+/** A version of TLS. */
+export type TlsVersion = "TLSv1.2" | "TLSv1.3";
 
 /**
  * TLS on accepted connections (the server).
@@ -71,13 +80,17 @@ export interface StartTlsOptions extends TlsConnectOptions {
   unread?: boolean | undefined;
 }
 
-const TLS_LISTEN_OPTIONS: Names<TlsListenOptions> = {
+/** The names of {@linkcode TlsListenOptions}. */
+export const TLS_LISTEN_OPTIONS: Names<TlsListenOptions> = {
   cert: true,
   key: true,
   ca: true,
   alpnProtocols: true,
   rejectUnauthorized: true,
   handshakeTimeoutMs: true,
+  minVersion: true,
+  maxVersion: true,
+  ciphers: true,
   requestCert: true,
 };
 const TLS_CONNECT_OPTIONS: Names<TlsConnectOptions> = {
@@ -87,6 +100,9 @@ const TLS_CONNECT_OPTIONS: Names<TlsConnectOptions> = {
   alpnProtocols: true,
   rejectUnauthorized: true,
   handshakeTimeoutMs: true,
+  minVersion: true,
+  maxVersion: true,
+  ciphers: true,
   serverName: true,
 };
 const START_TLS_OPTIONS: Names<StartTlsOptions> = {
@@ -96,6 +112,9 @@ const START_TLS_OPTIONS: Names<StartTlsOptions> = {
   alpnProtocols: true,
   rejectUnauthorized: true,
   handshakeTimeoutMs: true,
+  minVersion: true,
+  maxVersion: true,
+  ciphers: true,
   serverName: true,
   role: true,
   requestCert: true,
@@ -163,7 +182,18 @@ export function readStartTls(
 export function checkTls(doing: string, options: StartTlsOptions, role: TlsRole, within: string = "tls."): void {
   const wrong = (name: string, what: string, value: unknown): TypeError =>
     new TypeError(`Cannot ${doing}: ${within}${name} is not ${what}: received ${show(value)}`);
-  const { cert, key, ca, alpnProtocols, serverName, handshakeTimeoutMs } = options;
+  const { cert, key, ca, alpnProtocols, serverName, handshakeTimeoutMs, minVersion, maxVersion, ciphers } = options;
+  for (const [name, version] of [["minVersion", minVersion], ["maxVersion", maxVersion]] as const) {
+    if (version === undefined || version === "TLSv1.2" || version === "TLSv1.3") continue;
+    throw new RangeError(`Cannot ${doing}: ${within}${name} is not TLSv1.2 or TLSv1.3: received ${show(version)}`);
+  }
+  if (minVersion === "TLSv1.3" && maxVersion === "TLSv1.2") {
+    throw new RangeError(`Cannot ${doing}: ${within}maxVersion is below minVersion: received ${maxVersion}`);
+  }
+  if (ciphers !== undefined && (typeof ciphers !== "string" || ciphers === "")) {
+    throw wrong("ciphers", "a list in OpenSSL's format", ciphers);
+  }
+  if (ciphers !== undefined) checkNoNul(doing, `${within}ciphers`, ciphers);
   if (!isPem(cert) && (cert !== undefined || role === "server")) throw wrong("cert", "PEM text or bytes", cert);
   if (!isPem(key) && (key !== undefined || cert !== undefined)) throw wrong("key", "PEM text or bytes", key);
   if (ca !== undefined && !isPem(ca)) {

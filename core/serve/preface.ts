@@ -1,6 +1,7 @@
 /**
- * What comes before a connection of `serve()` is one, and before TLS: the header of the PROXY protocol. It is read off
- * the connection itself, so that what follows it stays where its reader, or the handshake of TLS, looks for it.
+ * What a server reads of a connection before anybody else does: the header of the PROXY protocol, and the name of the
+ * server that a client of TLS asks for. It looks at the received bytes where they are, so that the next reader, or the
+ * handshake of TLS, finds what follows in its place.
  */
 
 import { EventError } from "../errors.ts";
@@ -9,49 +10,62 @@ import { Deferred } from "../loop/deferred.ts";
 import type { Loop } from "../loop/loop.ts";
 import type { ReadinessObserver } from "../loop/source.ts";
 import type { Address, ProxyHeader } from "../runtime.ts";
-import { announcedBytes, decodeProxyHeader, mayBeProxyHeader } from "../socket/proxy_header.ts";
+import { readClientHello } from "../socket/client_hello.ts";
 import type { Connection } from "../socket/connection.ts";
+import { announcedBytes, decodeProxyHeader, mayBeProxyHeader } from "../socket/proxy_header.ts";
 import { type ProxyPolicy, trusts } from "./proxy_policy.ts";
 
-/** What becomes of a connection whose preface is over. In the loop. */
-export interface PrefaceEnd {
-  /** It is a client's: of who connected, or of the source of the header. */
-  served(preface: Preface): void;
-  /** It is refused. */
-  refused(preface: Preface): void;
-  /** It has gone by itself. */
-  left(preface: Preface): void;
-}
+/** The result: the connection goes on, is refused, or has ended by itself. */
+export type Verdict = "served" | "refused" | "left";
 
-/** A connection whose header is awaited. */
+/** Looks at what has been received. Gives null when it needs more; not when it is `late`. */
+export type Look = (connection: Connection, from: Address, late: boolean) => Verdict | null;
+
+/** A connection whose first bytes are awaited. */
 export class Preface implements ReadinessObserver {
   readonly connection: Connection;
-  /** Where the connection comes from. */
-  readonly from: Address;
-  readonly #policy: ProxyPolicy;
-  readonly #end: PrefaceEnd;
-  readonly #look: Deferred;
+  readonly #from: Address;
+  readonly #look: Look;
+  readonly #settled: (verdict: Verdict) => void;
+  readonly #scheduled: Deferred;
   readonly #cancelTimeout: () => void;
   #late = false;
   #over = false;
 
-  constructor(loop: Loop, connection: Connection, from: Address, policy: ProxyPolicy, end: PrefaceEnd) {
+  /**
+   * Begins to look.
+   *
+   * @param loop Where it looks
+   * @param connection The connection, which nobody reads yet
+   * @param from The address that it comes from
+   * @param timeoutMs The time limit
+   * @param look Looks at what has been received, each time that there is more
+   * @param settled Gets the result, in the loop
+   */
+  constructor(
+    loop: Loop,
+    connection: Connection,
+    from: Address,
+    timeoutMs: number,
+    look: Look,
+    settled: (verdict: Verdict) => void,
+  ) {
     this.connection = connection;
-    this.from = from;
-    this.#policy = policy;
-    this.#end = end;
-    this.#look = new Deferred(loop, () => this.#onLook());
+    this.#from = from;
+    this.#look = look;
+    this.#settled = settled;
+    this.#scheduled = new Deferred(loop, () => this.#onScheduled());
     const { runtime } = connection;
-    this.#cancelTimeout = atDeadline(runtime, runtime.now() + policy.timeoutMs, () => {
+    this.#cancelTimeout = atDeadline(runtime, runtime.now() + timeoutMs, () => {
       this.#late = true;
-      this.#look.schedule();
+      this.#scheduled.schedule();
     }, true);
     connection.observe(this);
-    this.#look.schedule();
+    this.#scheduled.schedule();
   }
 
   onReady(): void {
-    this.#look.schedule();
+    this.#scheduled.schedule();
   }
 
   onSourceClosed(): void {
@@ -68,51 +82,78 @@ export class Preface implements ReadinessObserver {
   #stop(): void {
     this.#over = true;
     this.#cancelTimeout();
-    this.#look.cancel();
+    this.#scheduled.cancel();
     this.connection.unobserve(this);
   }
 
-  #onLook(): void {
+  #onScheduled(): void {
     if (this.#over) return;
     const { connection } = this;
-    const { required } = this.#policy;
-    // It has failed, or has ended without a word, as the plain health checks of proxies do.
-    if (connection.gone || (connection.ended && connection.available === 0 && required)) return this.#settle("left");
-    const trusted = trusts(this.#policy, this.from);
-    if (required && !trusted) return this.#settle("refused");
+    const verdict = connection.gone ? "left" : this.#look(connection, this.#from, this.#late);
+    if (verdict === null) return connection.looked(true);
+    this.#stop();
+    connection.looked(false);
+    this.#settled(verdict);
+  }
+}
+
+/** Looks for the header of the PROXY protocol. */
+export function lookForHeader(policy: ProxyPolicy): Look {
+  const { required, maxBytes } = policy;
+  return (connection, from, late) => {
     const { received } = connection;
     const silent = received.length === 0;
-    if (!required && (silent ? this.#late || connection.ended : !mayBeProxyHeader(received))) {
-      return this.#settle("served");
-    }
-    const header = this.#decode();
-    if (header === undefined || (header !== null && !trusted)) return this.#settle("refused");
-    if (header !== null) {
-      connection.proxy = header;
-      return this.#settle("served");
-    }
-    if (this.#late || connection.ended) return this.#settle("refused");
-    connection.looked(true);
-  }
+    // The plain health checks of proxies connect and leave.
+    if (required && silent && connection.ended) return "left";
+    const trusted = trusts(policy, from);
+    if (required && !trusted) return "refused";
+    if (!required && (silent ? late || connection.ended : !mayBeProxyHeader(received))) return "served";
+    const header = decodeHeader(connection, maxBytes);
+    if (header === undefined || (header !== null && !trusted)) return "refused";
+    if (header === null) return late || connection.ended ? "refused" : null;
+    connection.proxy = header;
+    return "served";
+  };
+}
 
-  /** Gives the header, null while it is unfinished, undefined when it is wrong or too long. */
-  #decode(): ProxyHeader | null | undefined {
-    const { received } = this.connection;
-    const { maxBytes } = this.#policy;
-    if (announcedBytes(received) > maxBytes) return undefined;
-    const before = received.length;
+/** Gives the header, null while it is incomplete, undefined when it is wrong or too long. */
+function decodeHeader({ received }: Connection, maxBytes: number): ProxyHeader | null | undefined {
+  if (announcedBytes(received) > maxBytes) return undefined;
+  const before = received.length;
+  try {
+    const header = decodeProxyHeader(received);
+    return header !== null && before - received.length > maxBytes ? undefined : header;
+  } catch (error) {
+    if (error instanceof EventError) return undefined;
+    throw error;
+  }
+}
+
+/** The most bytes of a ClientHello that are looked at. */
+const MAX_HELLO_BYTES = 64 * 1024;
+
+/**
+ * Looks for the name of the server that a client of TLS asks for.
+ *
+ * @param named Gets it, null for none. What it throws ends the connection
+ * @param failed Gets what `named` has thrown
+ */
+export function lookForName(
+  named: (connection: Connection, name: string | null) => void,
+  failed: (error: unknown) => void,
+): Look {
+  return (connection, _from, late) => {
+    const { received } = connection;
+    const start = new Uint8Array(Math.min(received.length, MAX_HELLO_BYTES));
+    received.copyout(start);
+    const hello = readClientHello(start);
+    if (hello === null && start.length < MAX_HELLO_BYTES) return late || connection.ended ? "refused" : null;
     try {
-      const header = decodeProxyHeader(received);
-      return header !== null && before - received.length > maxBytes ? undefined : header;
+      named(connection, hello?.serverName ?? null);
+      return "served";
     } catch (error) {
-      if (error instanceof EventError) return undefined;
-      throw error;
+      failed(error);
+      return "refused";
     }
-  }
-
-  #settle(how: keyof PrefaceEnd): void {
-    this.#stop();
-    this.connection.looked(false);
-    this.#end[how](this);
-  }
+  };
 }

@@ -1,7 +1,6 @@
 /** `serve()` and `connect()`: a server or a client in one call, on a base that dispatches by itself. */
 
-import { EvBuffer } from "../buffer/evbuffer.ts";
-import { checkSignal, show, unsupported } from "../checks.ts";
+import { checkSignal, show } from "../checks.ts";
 import {
   BEV_EVENT_CONNECTED,
   BEV_OPT_CLOSE_ON_FREE,
@@ -13,12 +12,11 @@ import { coreOf } from "../api/bufferevent.ts";
 import { SocketBufferEvent } from "../api/socket_bufferevent.ts";
 import type { SocketCore } from "../bufferevent/socket_core.ts";
 import { EventBase, loopOf } from "../api/event_base.ts";
-import { connectionOf, type Socket, socketOf } from "../api/socket.ts";
+import { connectionOf, socketOf } from "../api/socket.ts";
 import { ConnListener } from "../api/listener.ts";
 import { type Names, pick, readOptions } from "../names.ts";
 import {
   type AbortSignalLike,
-  type Address,
   CONNECT_OPTIONS,
   type ConnectOptions,
   defaultRuntime,
@@ -26,26 +24,29 @@ import {
   type ListenOptions,
   type Runtime,
 } from "../runtime.ts";
-import { Handshake } from "../socket/handshake.ts";
-import { readTlsListen, type TlsListenOptions } from "../tls.ts";
+import type { Connection } from "../socket/connection.ts";
 import { CONNECTION_OPTIONS, type ConnectionOptions, protocolOf, setUp } from "./connection_options.ts";
 import { checkTunable } from "./keep_alive.ts";
 import { ConnectionOwner, reportTo } from "./owner.ts";
 import { checkConnectionCallbacks, CONNECTION_CALLBACKS, type ConnectionCallbacks, type Protocol } from "./protocol.ts";
-import { Preface, type PrefaceEnd } from "./preface.ts";
 import { proxyPolicyOf, type ProxyProtocolOptions } from "./proxy_policy.ts";
+import { keyOf, Reception } from "./reception.ts";
 import { Server } from "./server.ts";
-import { addressKey, type AdmissionCallbacks, checkWhenFull } from "./admission.ts";
+import { type AdmissionCallbacks, checkWhenFull } from "./admission.ts";
 import { ServerCore } from "./server_core.ts";
+import { TlsChoice, type TlsServeOptions } from "./tls_choice.ts";
 
 export type { AdmissionCallbacks, RejectReason } from "./admission.ts";
 export type { ConnectionCallbacks } from "./protocol.ts";
 export type { ConnectionOptions } from "./connection_options.ts";
 export type { ProxyProtocolOptions } from "./proxy_policy.ts";
 export { Server } from "./server.ts";
+export type { TlsCredentials, TlsServeOptions } from "./tls_choice.ts";
 
 /** Options of `serve()`. */
-export interface ServeOptions extends ListenOptions, ConnectionOptions {
+export interface ServeOptions extends Omit<ListenOptions, "tls">, ConnectionOptions {
+  /** TLS on every connection. {@linkcode Server.setTls} changes it without a restart. */
+  tls?: TlsServeOptions | undefined;
   /**
    * The largest number of connections, with those in their TLS handshake and those whose PROXY header is awaited.
    * `whenFull` decides about further ones.
@@ -215,10 +216,10 @@ export async function serve<Ctx = unknown>(
     throw new EventError("Cannot serve: aborted", { code: "ECANCELED", cause: signal.reason });
   }
   const policy = options.proxyProtocol === undefined ? null : proxyPolicyOf(options.proxyProtocol);
-  const listen = pick(withHandshakeTimeout(options), LISTEN_OPTIONS);
-  // The header comes before TLS: the host is to begin the handshake behind it.
-  const lateTls = policy === null || listen.tls === undefined ? null : lateTlsOf(base.runtime, listen.tls);
-  const socket = await base.listen(lateTls === null ? listen : { ...listen, tls: undefined });
+  const { tls, ...listen } = pick(options, LISTEN_OPTIONS);
+  // The handshakes are begun here, and not by the listener: behind a PROXY header, and with the certificate of the time.
+  const choice = tls === undefined ? null : new TlsChoice(base.runtime, tls, options.handshakeTimeoutMs);
+  const socket = await base.listen(listen);
   if (loopOf(base).freed) await socket.close();
   const listener = new ConnListener(base, null, LEV_OPT_CLOSE_ON_FREE, 0, socket);
   // The server is made with them, and they call the server.
@@ -228,62 +229,23 @@ export async function serve<Ctx = unknown>(
     onClosed: () => server.told(),
   };
   const failed = (error: unknown): void => reportTo(protocol, base, error, null);
-  const server = new ServerCore(listener, options, callbacks, failed);
+  const server = new ServerCore(listener, options, callbacks, failed, choice);
   const idleTimeoutMs = options.idleTimeoutMs ?? null;
   listener.setErrorCallback((_listener, error) => failed(error));
-  const take = (accepted: Socket, address: Address): void => {
-    if (lateTls !== null) {
-      const connection = connectionOf(accepted);
-      connection.startTls(new Handshake(connection, "server", lateTls, true), new EvBuffer());
-    }
-    const bev = new SocketBufferEvent<Ctx>(base, accepted, BEV_OPT_CLOSE_ON_FREE);
+  const open = (connection: Connection): void => {
+    const bev = new SocketBufferEvent<Ctx>(base, socketOf(connection), BEV_OPT_CLOSE_ON_FREE);
     const core = socketCoreOf(bev);
     core.adoptLimits(socketCoreOf(model));
     if (idleTimeoutMs !== null) bev.setIdleTimeout(idleTimeoutMs);
     const owner = new ConnectionOwner<Ctx>(core, protocol);
-    server.add(owner as ConnectionOwner<unknown>, addressKey(address));
+    server.add(owner as ConnectionOwner<unknown>, keyOf(connection));
     if (!core.connecting) owner.open();
   };
-  const { admission } = server;
-  const end = prefaceEnd(server, take);
-  listener.setCallback((_listener, accepted, address) => {
-    const connection = connectionOf(accepted);
-    if (!admission.hasRoom(connection, address)) return;
-    if (policy !== null) {
-      admission.entered();
-      server.prefaces.add(new Preface(loopOf(base), connection, address, policy, end));
-    } else if (admission.admits(connection, address)) {
-      admission.entered();
-      take(accepted, address);
-    }
-  });
+  const reception = new Reception(server, policy, open, failed);
+  listener.setCallback((_listener, accepted, address) => reception.receive(connectionOf(accepted), address));
   if (policy !== null && !policy.required && policy.trusted === null) failed(untrusted());
   server.closeOn(signal);
   return new Server<Ctx>(server);
-}
-
-/** What becomes of connections whose PROXY header was awaited. */
-function prefaceEnd(server: ServerCore, take: (accepted: Socket, address: Address) => void): PrefaceEnd {
-  const { admission, prefaces } = server;
-  return {
-    served(preface) {
-      prefaces.delete(preface);
-      const { connection } = preface;
-      const address = connection.remote ?? preface.from;
-      if (admission.admits(connection, address)) take(socketOf(connection), address);
-      else admission.left(null);
-    },
-    refused(preface) {
-      prefaces.delete(preface);
-      admission.refuse(preface.connection, preface.from, "proxyProtocol");
-      admission.left(null);
-    },
-    left(preface) {
-      prefaces.delete(preface);
-      preface.connection.close();
-      admission.left(null);
-    },
-  };
 }
 
 function untrusted(): EventError {
@@ -291,22 +253,6 @@ function untrusted(): EventError {
     'Any client can claim any address: proxyProtocol is "optional", and trusted does not say whose header is believed',
     { code: "EV_PROXY_UNTRUSTED" },
   );
-}
-
-/**
- * The options of handshakes that are begun on connections of ours.
- *
- * @throws {EventError} `ERR_TLS_OPTIONS`; `EV_UNSUPPORTED` where the host can't begin them
- */
-function lateTlsOf(runtime: Runtime, given: TlsListenOptions): TlsListenOptions {
-  for (const capability of ["startTlsServer", "startTlsUnread"] as const) {
-    if (!runtime.capabilities[capability]) {
-      throw unsupported("serve with TLS behind a PROXY header", runtime, capability);
-    }
-  }
-  const options = readTlsListen("serve", given);
-  runtime.prepareTls?.("server", options);
-  return options;
 }
 
 /** For the core: the engine of a bufferevent on a socket. */
@@ -318,11 +264,6 @@ function checkMost(name: string, count = Infinity): void {
   if (typeof count !== "number" || !(count >= 1)) {
     throw new RangeError(`Cannot serve: ${name} is not a positive number: received ${show(count)}`);
   }
-}
-
-function withHandshakeTimeout({ handshakeTimeoutMs, ...options }: ServeOptions): ListenOptions {
-  if (options.tls === undefined || handshakeTimeoutMs === undefined) return options;
-  return { ...options, tls: { handshakeTimeoutMs, ...readTlsListen("serve", options.tls) } };
 }
 
 /**

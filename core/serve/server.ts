@@ -4,6 +4,7 @@ import { checkInner } from "../checks.ts";
 import type { SocketBufferEvent } from "../api/socket_bufferevent.ts";
 import type { EventBase } from "../api/event_base.ts";
 import type { Address } from "../runtime.ts";
+import type { TlsServeOptions } from "./tls_choice.ts";
 import { ServerCore } from "./server_core.ts";
 
 /** For the core: the state of a server; undefined for anything else. */
@@ -55,6 +56,31 @@ export class Server<Ctx = unknown> {
    */
   get rejected(): number {
     return this.#core.rejected;
+  }
+
+  /**
+   * Changes the certificates and the other options of TLS for new connections, without a restart. Connections that are
+   * open, or in their handshake, keep what they have.
+   *
+   * @param options All of `tls`, as in `serve()`: what is not there is not kept
+   * @throws {TypeError} For a value of a wrong type; then nothing changes, as for every error
+   * @throws {RangeError} For a value that is out of range
+   * @throws {EventError} `ERR_TLS_OPTIONS` for a certificate or key that cannot be used; `EV_UNSUPPORTED` for a server that
+   * was made without `tls`
+   *
+   * @example
+   * ```ts
+   * import { serve, simRuntime } from "trivent";
+   * const runtime = simRuntime();
+   * const tls = { cert: "example.org signed by our CA", key: "a key" };
+   * const server = await serve({ runtime, hostname: "127.0.0.1", port: 443, tls }, {});
+   * // Whenever the files have changed:
+   * server.setTls({ ...tls, cert: "example.org signed by our new CA" });
+   * await runtime.run(server.close());
+   * ```
+   */
+  setTls(options: TlsServeOptions): void {
+    this.#core.setTls(options);
   }
 
   /** The open connections in the order in which they came, with those that are being closed. */

@@ -1,6 +1,7 @@
 /** The state of a `Server`: its connections, their limits, and its end. */
 
 import { checkDuration } from "../checks.ts";
+import { EventError } from "../errors.ts";
 import { EV_TIMEOUT } from "../flags.ts";
 import type { SocketBufferEvent } from "../api/socket_bufferevent.ts";
 import { atDeadline } from "../loop/deadline.ts";
@@ -10,6 +11,7 @@ import { type Names, readOptions } from "../names.ts";
 import type { ConnectionOwner } from "./owner.ts";
 import type { AbortSignalLike } from "../runtime.ts";
 import type { Preface } from "./preface.ts";
+import { TlsChoice, type TlsServeOptions } from "./tls_choice.ts";
 import { Admission, type AdmissionCallbacks, type AdmissionLimits } from "./admission.ts";
 
 /** The time that `Server.close()` gives connections, by default. */
@@ -21,6 +23,8 @@ const CLOSE_OPTIONS: Names<{ graceMs?: number | undefined }> = { graceMs: true }
 export interface ServerLimits extends AdmissionLimits {
   /** The default time of `close()`. */
   drainTimeoutMs?: number | undefined;
+  /** The time limit of the TLS handshake, by default. */
+  handshakeTimeoutMs?: number | undefined;
 }
 
 /** The state of a `Server`. */
@@ -28,10 +32,13 @@ export class ServerCore {
   readonly listener: ConnListener;
   /** The owners of the connections, with those in their handshake. */
   readonly open: Map<ConnectionOwner<unknown>, string | null> = new Map();
-  /** The connections whose PROXY header is awaited. */
-  readonly prefaces: Set<Preface> = new Set();
+  /** The connections whose first bytes are awaited, and by what they are counted. */
+  readonly prefaces: Map<Preface, string | null> = new Map();
   /** Which clients may come in. */
   readonly admission: Admission;
+  /** The certificates for new connections; null without TLS. */
+  tls: TlsChoice | null;
+  readonly #handshakeTimeoutMs: number | undefined;
   readonly #graceMs: number;
   #forget: (() => void) | null = null;
   #closing: Promise<void> | null = null;
@@ -49,7 +56,10 @@ export class ServerCore {
     limits: ServerLimits,
     callbacks: AdmissionCallbacks,
     failed: (error: unknown) => void,
+    tls: TlsChoice | null,
   ) {
+    this.tls = tls;
+    this.#handshakeTimeoutMs = limits.handshakeTimeoutMs;
     this.listener = listener;
     this.admission = new Admission(listener, limits, callbacks, failed);
     this.#graceMs = limits.drainTimeoutMs ?? DEFAULT_GRACE_MS;
@@ -59,6 +69,14 @@ export class ServerCore {
   whenClosed(fn: () => void): () => void {
     this.#onEnd.add(fn);
     return () => void this.#onEnd.delete(fn);
+  }
+
+  /** `Server.setTls()`. */
+  setTls(options: TlsServeOptions): void {
+    if (this.tls === null) {
+      throw new EventError("Cannot set TLS: the server was made without it", { code: "EV_UNSUPPORTED" });
+    }
+    this.tls = new TlsChoice(this.listener.base.runtime, options, this.#handshakeTimeoutMs);
   }
 
   /** The `close` callback of a connection has run. */
@@ -76,7 +94,6 @@ export class ServerCore {
   /** A connection has come, and was counted. */
   add(owner: ConnectionOwner<unknown>, key: string | null): void {
     this.open.set(owner, key);
-    this.admission.known(key);
   }
 
   /** How many connections there are. */
@@ -130,9 +147,9 @@ export class ServerCore {
     this.#forget?.();
     this.admission.close();
     // Nobody is told of them.
-    for (const preface of this.prefaces) {
+    for (const [preface, key] of this.prefaces) {
       preface.drop();
-      this.admission.left(null);
+      this.admission.left(key);
     }
     this.prefaces.clear();
     const portFree = this.listener.close();

@@ -4,9 +4,11 @@
  * @module
  */
 
-import type { TlsInfo, TlsRole } from "../../core/tls.ts";
+import type { TlsInfo, TlsRole, TlsVersion } from "../../core/tls.ts";
 import { isNumeric, otherAddress, type TlsSettings } from "../shared/tls.ts";
 import type { BunSocket, BunTls } from "../types/bun.ts";
+
+const VERSIONS: Readonly<Record<TlsVersion, number>> = { "TLSv1.2": 0x303, "TLSv1.3": 0x304 };
 
 /**
  * Options in Bun's words.
@@ -16,7 +18,7 @@ import type { BunSocket, BunTls } from "../types/bun.ts";
  * no name for Bun, and {@linkcode objection} looks for it in the certificate.
  */
 export function bunTls(role: TlsRole, settings: TlsSettings): BunTls {
-  const { cert, key, ca, alpnProtocols, requestCert, serverName } = settings;
+  const { cert, key, ca, alpnProtocols, requestCert, serverName, minVersion, maxVersion, ciphers } = settings;
   const numeric = role === "client" && isNumeric(serverName);
   return {
     ...(cert === undefined ? undefined : { cert }),
@@ -25,6 +27,9 @@ export function bunTls(role: TlsRole, settings: TlsSettings): BunTls {
     ...(alpnProtocols.length === 0
       ? undefined
       : { ALPNProtocols: alpnProtocols.map((name) => String.fromCharCode(name.length) + name).join("") }),
+    ...(minVersion === undefined ? undefined : { minVersion: VERSIONS[minVersion] }),
+    ...(maxVersion === undefined ? undefined : { maxVersion: VERSIONS[maxVersion] }),
+    ...(ciphers === undefined ? undefined : { ciphers }),
     requestCert,
     rejectUnauthorized: settings.rejectUnauthorized && !numeric,
     serverName: numeric ? "" : serverName,

@@ -26,7 +26,7 @@ function nodeTls(): NodeTls {
  * @throws {EventError} `ERR_TLS_OPTIONS`
  */
 export function secureContext(settings: TlsSettings, tried: string): NodeSecureContext {
-  const { cert, key, ca } = settings;
+  const { cert, key, ca, minVersion, maxVersion, ciphers } = settings;
   try {
     // Deno looks at them in the handshake only, and says nothing then.
     if (cert !== undefined && key !== undefined) checkPair(cert, key);
@@ -36,6 +36,9 @@ export function secureContext(settings: TlsSettings, tried: string): NodeSecureC
       ...(cert === undefined ? undefined : { cert }),
       ...(key === undefined ? undefined : { key }),
       ...(ca === undefined ? undefined : { ca }),
+      ...(minVersion === undefined ? undefined : { minVersion }),
+      ...(maxVersion === undefined ? undefined : { maxVersion }),
+      ...(ciphers === undefined ? undefined : { ciphers }),
       // Without it OpenSSL refuses to resume a session in which the client has shown a certificate.
       sessionIdContext: "trivent",
     });

@@ -5,7 +5,7 @@
  */
 
 import { EventError } from "../../core/errors.ts";
-import type { Pem, StartTlsOptions } from "../../core/tls.ts";
+import type { Pem, StartTlsOptions, TlsVersion } from "../../core/tls.ts";
 import type { NodeCrypto } from "../types/node_tls.ts";
 import { asciiName, builtin } from "./host.ts";
 
@@ -19,6 +19,9 @@ export interface TlsSettings {
   readonly rejectUnauthorized: boolean;
   /** The name or numeric address that the server's certificate must have. */
   readonly serverName: string;
+  readonly minVersion: TlsVersion | undefined;
+  readonly maxVersion: TlsVersion | undefined;
+  readonly ciphers: string | undefined;
 }
 
 /** Brings options in order. */
@@ -32,6 +35,9 @@ export function tlsSettings(options: StartTlsOptions): TlsSettings {
     requestCert,
     rejectUnauthorized,
     serverName: peerName(serverName),
+    minVersion: options.minVersion,
+    maxVersion: options.maxVersion,
+    ciphers: options.ciphers,
   };
 }
 

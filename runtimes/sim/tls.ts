@@ -8,7 +8,9 @@
  * @module
  */
 
-import type { Pem, StartTlsOptions, TlsInfo, TlsRole } from "../../core/tls.ts";
+import { readClientHello, writeClientHello } from "../../core/socket/client_hello.ts";
+import type { Pem, StartTlsOptions, TlsInfo, TlsRole, TlsVersion } from "../../core/tls.ts";
+import { isNumeric } from "../shared/tls.ts";
 
 /** What a handshake tells the connection that it is made on. */
 export interface HandshakeOwner {
@@ -23,14 +25,19 @@ export interface HandshakeOwner {
 /** What one end says to the other. */
 interface Hello {
   readonly alpnProtocols?: readonly string[];
+  readonly minVersion?: TlsVersion;
+  readonly maxVersion?: TlsVersion;
+  readonly protocol?: TlsVersion;
   readonly alpnProtocol?: string | undefined;
   readonly cert?: string | undefined;
 }
 
 const RECORD = 22;
 const ALERT = 21;
-/** The kind and the length of a record. */
-const HEAD = 3;
+/** The kind, the version and the length of a record. */
+const HEAD = 5;
+/** The extension of a ClientHello in which we say what we have to say. */
+const EXTENSION = 0xfafa;
 
 /** One end's part of a handshake. */
 export class SimHandshake {
@@ -39,6 +46,7 @@ export class SimHandshake {
   readonly #options: StartTlsOptions;
   #received: Uint8Array = new Uint8Array(0);
   #alpnProtocol: string | undefined;
+  #protocol: TlsVersion = "TLSv1.3";
   /** The server has answered, and waits for the client's word. */
   #answered = false;
 
@@ -57,7 +65,13 @@ export class SimHandshake {
 
   /** Begins: the client speaks first. */
   start(): void {
-    if (this.#role === "client") this.#send(RECORD, { alpnProtocols: this.#options.alpnProtocols ?? [] });
+    if (this.#role !== "client") return;
+    const { alpnProtocols = [], serverName = "localhost", minVersion = "TLSv1.2", maxVersion = "TLSv1.3" } =
+      this.#options;
+    const text = bytesOf({ alpnProtocols, minVersion, maxVersion });
+    // A server may choose its certificate by the name.
+    const named = isNumeric(serverName) ? null : serverName;
+    this.#owner.sendRecord(writeClientHello(named, new Map([[EXTENSION, text]])));
   }
 
   /**
@@ -83,39 +97,46 @@ export class SimHandshake {
   /** Takes a whole record. @returns Undefined when it is not all there, null when it is none */
   #record(): Hello | null | undefined {
     const all = this.#received;
-    const length = HEAD + (all[1] ?? 0) * 256 + (all[2] ?? 0);
+    const length = HEAD + (all[3] ?? 0) * 256 + (all[4] ?? 0);
     if (all.length < HEAD || all.length < length) return undefined;
     this.#received = all.subarray(length);
+    const first = this.#role === "server" && !this.#answered;
+    const text = first
+      ? readClientHello(all.subarray(0, length))?.extensions.get(EXTENSION)
+      : all.subarray(HEAD, length);
     try {
-      return JSON.parse(String.fromCharCode(...all.subarray(HEAD, length))) as Hello;
+      return JSON.parse(String.fromCharCode(...text ?? [])) as Hello;
     } catch {
       return null;
     }
   }
 
   #send(kind: number, hello: Hello): void {
-    // Only ASCII leaves: JSON's own escapes stand for the rest.
-    const text = JSON.stringify(hello).replace(
-      /[^\x20-\x7e]/g,
-      (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`,
-    );
+    const text = bytesOf(hello);
     const bytes = new Uint8Array(HEAD + text.length);
-    bytes.set([kind, text.length >> 8, text.length & 255]);
-    for (let i = 0; i < text.length; i++) bytes[HEAD + i] = text.charCodeAt(i);
+    bytes.set([kind, 3, 3, text.length >> 8, text.length & 255]);
+    bytes.set(text, HEAD);
     this.#owner.sendRecord(bytes);
   }
 
-  #onClient({ alpnProtocols: offered = [] }: Hello): void {
-    const { alpnProtocols = [], cert } = this.#options;
+  #onClient(
+    { alpnProtocols: offered = [], minVersion: oldest = "TLSv1.2", maxVersion: newest = "TLSv1.3" }: Hello,
+  ): void {
+    const { alpnProtocols = [], cert, minVersion = "TLSv1.2", maxVersion = "TLSv1.3" } = this.#options;
+    this.#protocol = newest < maxVersion ? newest : maxVersion;
+    if (this.#protocol < minVersion || this.#protocol < oldest) {
+      return this.#breakOff("ERR_TLS_HANDSHAKE", "the two have no version in common");
+    }
     this.#alpnProtocol = alpnProtocols.find((name) => offered.includes(name));
     if (alpnProtocols.length > 0 && offered.length > 0 && this.#alpnProtocol === undefined) {
       return this.#breakOff("ERR_TLS_HANDSHAKE", "the two have no protocol in common");
     }
     this.#answered = true;
-    this.#send(RECORD, { alpnProtocol: this.#alpnProtocol, cert: textOf(cert) });
+    this.#send(RECORD, { alpnProtocol: this.#alpnProtocol, cert: textOf(cert), protocol: this.#protocol });
   }
 
-  #onServer({ cert, alpnProtocol }: Hello): void {
+  #onServer({ cert, alpnProtocol, protocol = "TLSv1.3" }: Hello): void {
+    this.#protocol = protocol;
     const { serverName = "localhost", rejectUnauthorized = true, cert: own } = this.#options;
     const problem = this.#problem(cert, serverName);
     if (problem !== undefined && rejectUnauthorized) return this.#breakOff("ERR_TLS_CERT", problem);
@@ -134,7 +155,7 @@ export class SimHandshake {
 
   #secured(cert: string | undefined, authorized: boolean): void {
     const peerCertificate = cert === undefined ? undefined : Uint8Array.from(cert, (unit) => unit.charCodeAt(0));
-    const info = { protocol: "TLSv1.3", alpnProtocol: this.#alpnProtocol, peerCertificate, authorized };
+    const info = { protocol: this.#protocol, alpnProtocol: this.#alpnProtocol, peerCertificate, authorized };
     this.#owner.secured(info, this.#received);
   }
 
@@ -153,6 +174,15 @@ export class SimHandshake {
     if (name === undefined || names.split(",").some((each) => each.trim() === name)) return undefined;
     return `it is for ${names} and not for ${name}`;
   }
+}
+
+/** Only ASCII leaves: JSON's own escapes stand for the rest. */
+function bytesOf(hello: Hello): Uint8Array {
+  const text = JSON.stringify(hello).replace(
+    /[^\x20-\x7e]/g,
+    (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );
+  return Uint8Array.from(text, (letter) => letter.charCodeAt(0));
 }
 
 function textOf(pem: Pem | undefined): string | undefined {

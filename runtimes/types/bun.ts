@@ -34,6 +34,10 @@ export interface BunTls {
   ALPNProtocols?: string;
   requestCert?: boolean;
   rejectUnauthorized?: boolean;
+  /** The number of the version, as on the wire. */
+  minVersion?: number;
+  maxVersion?: number;
+  ciphers?: string;
 }
 
 /** What `Bun.connect()` takes. */

@@ -36,6 +36,9 @@ export interface NodeTls {
     cert?: string;
     key?: string;
     ca?: string[];
+    minVersion?: string;
+    maxVersion?: string;
+    ciphers?: string;
     sessionIdContext: string;
   }): NodeSecureContext;
   connect(options: NodeTlsShared & NodeTlsName & { socket: NodeStream }): NodeTlsSocket;

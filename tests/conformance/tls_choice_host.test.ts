@@ -1,0 +1,176 @@
+/** Certificates by name and changed without a restart, with openssl as the client, on whichever host runs this. */
+
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, describe, it } from "node:test";
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import {
+  connect,
+  detectRuntime,
+  EventError,
+  serve,
+  type ServeOptions,
+  type Server,
+  type TlsCredentials,
+} from "../../mod.ts";
+import { makeCertificates } from "./certificates.ts";
+import { noTls, Program, until } from "./tls_peers.ts";
+
+const host = detectRuntime();
+const directory = mkdtempSync(join(tmpdir(), "trivent-sni-"));
+const file = (name: string): string => join(directory, name);
+after(() => rmSync(directory, { recursive: true }));
+const made = makeCertificates(directory);
+const skip = made === undefined ? "openssl is not installed" : noTls(host);
+const { ca, cert, key } = made ?? { ca: "", cert: "", key: "" };
+const usual = { cert, key };
+
+/** A certificate of its own for a name. */
+function named(name: string): TlsCredentials {
+  const [its, itsKey] = [file("own.pem"), file("own.key")];
+  writeFileSync(file("own.cnf"), `[req]\ndistinguished_name=dn\nprompt=no\n[dn]\nCN=${name}\n`);
+  execFileSync("openssl", [
+    ...["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30"],
+    ...["-config", file("own.cnf"), "-keyout", itsKey, "-out", its],
+  ], { stdio: "ignore" });
+  return { cert: readFileSync(its, "utf8"), key: readFileSync(itsKey, "utf8") };
+}
+
+async function greeting(options: ServeOptions): Promise<Server> {
+  return await serve({ hostname: "127.0.0.1", port: 0, ...options }, { open: (bev) => void bev.write("welcome\n") });
+}
+
+/** The name of the certificate that openssl gets, and what it prints. */
+async function asks(server: Server, ...args: string[]): Promise<{ name: string; output: string }> {
+  const peer = new Program("openssl", ["s_client", "-connect", `127.0.0.1:${server.port}`, ...args]);
+  await until(() => peer.ended || peer.output.includes("welcome"), () => peer.output);
+  peer.end();
+  await peer.over();
+  return { name: /^subject=.*CN ?= ?([^\s,]+)/m.exec(peer.output)?.[1] ?? "none", output: peer.output };
+}
+
+async function assertNothingOpen(): Promise<void> {
+  await until(() => host.openHandles === 0, () => `${host.openHandles} handles are open`);
+}
+
+describe(`certificates by name on ${host.name}`, { skip }, () => {
+  const one = skip === false ? named("one.example") : usual;
+  const star = skip === false ? named("any.two.example") : usual;
+
+  for (const kind of ["a table", "a function"] as const) {
+    it(`come from ${kind}; an unknown name, and none, get the usual one`, async () => {
+      const sni = kind === "a table"
+        ? { "one.example": one, "*.two.example": star }
+        : (name: string) => name === "one.example" ? one : name.endsWith(".two.example") ? star : null;
+      const server = await greeting({ tls: { ...usual, sni, alpnProtocols: ["greet/1"] } });
+      assertEquals((await asks(server, "-servername", "one.example")).name, "one.example");
+      assertEquals((await asks(server, "-servername", "WWW.two.example", "-tls1_2")).name, "any.two.example");
+      const unknown = await asks(server, "-servername", "unknown.example", "-alpn", "greet/1");
+      const none = await asks(server, "-noservername");
+      assertEquals(unknown.name, none.name);
+      assert(!unknown.name.includes("example"), unknown.name);
+      assert(unknown.output.includes("ALPN protocol: greet/1"), unknown.output);
+      // By ourselves, with a certificate that must be verified.
+      const client = await connect({
+        hostname: "127.0.0.1",
+        port: server.port,
+        tls: { serverName: "one.example", ca: one.cert, rejectUnauthorized: false },
+      });
+      assertEquals((await client.lines({ text: true }).next()).value, "welcome");
+      await client.close();
+      await server.close();
+      await assertNothingOpen();
+    });
+  }
+
+  it("work behind a PROXY header, and with one byte at a time", async () => {
+    const server = await greeting({
+      proxyProtocol: { mode: "optional", trusted: ["127.0.0.1"] },
+      tls: { ...usual, sni: { "one.example": one } },
+    });
+    const client = await connect({
+      hostname: "127.0.0.1",
+      port: server.port,
+      tls: { serverName: "one.example", ca, rejectUnauthorized: false },
+      proxyHeader: { version: 1, command: "PROXY", source: null, destination: null, tlvs: [] },
+    });
+    assertEquals((await client.lines({ text: true }).next()).value, "welcome");
+    await client.close();
+    assertEquals((await asks(server, "-servername", "one.example")).name, "one.example");
+    await server.close();
+    await assertNothingOpen();
+  });
+});
+
+describe(`setTls() on ${host.name}`, { skip }, () => {
+  it("changes the certificate under load: no connection fails, and old ones go on", async () => {
+    const server = await greeting({ tls: usual });
+    const old = await connect({ hostname: "127.0.0.1", port: server.port, tls: { serverName: "localhost", ca } });
+    let stop = false;
+    let connections = 0;
+    const load = Promise.all([1, 2, 3].map(async () => {
+      while (!stop) {
+        const tls = { serverName: "localhost", rejectUnauthorized: false };
+        const client = await connect({ hostname: "127.0.0.1", port: server.port, tls });
+        assertEquals((await client.lines({ text: true }).next()).value, "welcome");
+        await client.close();
+        connections++;
+      }
+    }));
+    for (const name of ["first.example", "second.example", "third.example"]) {
+      server.setTls(named(name));
+      assertEquals((await asks(server)).name, name);
+    }
+    server.setTls(usual);
+    const again = await connect({ hostname: "127.0.0.1", port: server.port, tls: { serverName: "localhost", ca } });
+    assertEquals(again.tls?.authorized, true);
+    stop = true;
+    await load;
+    assert(connections > 3, `${connections} connections`);
+    assertEquals((await old.lines({ text: true }).next()).value, "welcome");
+    await old.close();
+    await again.close();
+    await server.close();
+    await assertNothingOpen();
+  });
+
+  it("refuses a wrong pair and a wrong file, and changes nothing", async () => {
+    const server = await greeting({ tls: usual });
+    const other = named("other.example");
+    for (
+      const wrong of [{ cert, key: other.key }, { cert: "nothing", key }, {
+        ...usual,
+        sni: { a: { cert, key: other.key } },
+      }]
+    ) {
+      const error = assertThrows(() => server.setTls(wrong), EventError) as EventError;
+      assertEquals(error.code, "ERR_TLS_OPTIONS");
+    }
+    const client = await connect({ hostname: "127.0.0.1", port: server.port, tls: { serverName: "localhost", ca } });
+    await client.close();
+    await server.close();
+    await assertNothingOpen();
+  });
+
+  it("sets the oldest version: TLSv1.3 refuses a client of 1.2", async () => {
+    const server = await greeting({ tls: usual });
+    assert((await asks(server, "-tls1_2")).output.includes("welcome"));
+    server.setTls({ ...usual, minVersion: "TLSv1.3" });
+    const refused = await asks(server, "-tls1_2");
+    assert(!refused.output.includes("welcome"), refused.output);
+    assert((await asks(server, "-tls1_3")).output.includes("welcome"));
+    server.setTls({
+      ...usual,
+      maxVersion: "TLSv1.2",
+      ciphers: "ECDHE-RSA-AES256-GCM-SHA384:ECDHE-ECDSA-AES256-GCM-SHA384",
+    });
+    const old = await asks(server);
+    assert(/New, TLSv1.2, Cipher is ECDHE-(RSA|ECDSA)-AES256-GCM-SHA384/.test(old.output), old.output);
+    const error = assertThrows(() => server.setTls({ ...usual, ciphers: "no such cipher" }), EventError) as EventError;
+    assertEquals(error.code, "ERR_TLS_OPTIONS");
+    await server.close();
+    await assertNothingOpen();
+  });
+});
