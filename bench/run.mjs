@@ -26,6 +26,7 @@ const NAMES = [
   "timers",
   "loop",
   "size",
+  "sim",
   "workers",
   "evbuffer",
   "flood",

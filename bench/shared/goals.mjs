@@ -64,6 +64,24 @@ export const GOALS = [
   { id: "size-line-server", workload: "of these, what a line server has in its bundle", against: "kB", limits: {} },
   { id: "import", workload: "import time of the built package", against: "ms", limit: { atMost: 10 } },
   {
+    id: "sim-sync",
+    workload: "the simulator: echo of 100 clients by callbacks, `advanceSync()`",
+    against: "`advance()` that counted ticks, times the events per CPU",
+    limit: { atLeast: 10 },
+  },
+  {
+    id: "sim-promises",
+    workload: "the same, `advance()`",
+    against: "`advance()` that counted ticks, times the events per CPU",
+    limit: { atLeast: 5 },
+  },
+  {
+    id: "sim-connections",
+    workload: "the simulator: 100,000 connections exchange a line",
+    against: "seconds of CPU",
+    limit: { atMost: 10 },
+  },
+  {
     id: "workers",
     workload: "two workers sharing a port",
     against: "one worker, times the throughput",

@@ -19,12 +19,12 @@ import { tlsError } from "../shared/tls.ts";
 import { ByteQueue } from "./byte_queue.ts";
 import { ROLL } from "./faults.ts";
 import type { SimHostRuntime } from "./host.ts";
-import type { Named } from "./journal.ts";
+import { type Named, NOTE } from "./journal.ts";
 import { type Link, SEGMENT_BYTES } from "./link.ts";
 import type { Network } from "./network.ts";
 import { mix, roll } from "./random.ts";
-import type { Program, Scheduled, Sender, Task } from "./scheduler.ts";
-import { type Segment, SegmentQueue } from "./segment_queue.ts";
+import type { Program, Scheduled, Scheduler, Sender, Task } from "./scheduler.ts";
+import { SegmentQueue } from "./segment_queue.ts";
 import { type HandshakeOwner, SimHandshake } from "./tls.ts";
 
 /** How many bytes one end takes ahead of the receiver's window. */
@@ -108,6 +108,8 @@ export interface Ends {
 export class SimConnection implements TransportBinding, HandshakeOwner, Task, Sender, Named {
   readonly id: number;
   readonly host: SimHostRuntime;
+  readonly #network: Network;
+  readonly #scheduler: Scheduler;
   readonly #program: Program;
   /** Taken and not yet sent. */
   readonly #unsent: ByteQueue = new ByteQueue();
@@ -137,6 +139,8 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
   #probesMs: number | undefined = undefined;
   /** Why the connection failed, until it is told: what arrived before is given first. */
   #failure: EventError | undefined;
+  /** The arrival of what comes next: one entry, over and over. */
+  #arrival: Scheduled | undefined;
   /** What the program is told about its end. */
   #closeError: EventError | undefined;
   /** When the attempt, or the connection, is given up because nobody answers. */
@@ -153,8 +157,11 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
    * @param sink Who hears of it; undefined until it is accepted
    */
   constructor(host: SimHostRuntime, sink: TransportSink | undefined) {
-    this.id = host.network.nextId();
+    const { network } = host;
+    this.id = network.nextId();
     this.host = host;
+    this.#network = network;
+    this.#scheduler = network.scheduler;
     this.#program = host.program;
     this.#sink = sink;
     host.connections.add(this);
@@ -189,10 +196,6 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
   /** Whether nobody is given it any more: it waited to be accepted, and was reset before it said a word. */
   get lost(): boolean {
     return this.#is(GONE | RELEASED) || (this.#failure !== undefined && this.#inbox.head === undefined);
-  }
-
-  get #network(): Network {
-    return this.host.network;
   }
 
   write(chunk: Uint8Array): number {
@@ -375,7 +378,7 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
 
   /** Tells the client's sink that it is connected. */
   announce(): void {
-    const { scheduler } = this.#network;
+    const scheduler = this.#scheduler;
     if (this.#program.pausedUntil > scheduler.now) scheduler.taskAt(scheduler.now, this, ANNOUNCE, this.#program);
     else this.#announce();
   }
@@ -445,11 +448,6 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
     this.#sendSoon();
   }
 
-  /** The line takes bytes again. */
-  onLine(): void {
-    if (!this.gone) this.#sendSoon();
-  }
-
   /** What the link to us has kept is sent now. */
   onReleased(link: Link): void {
     if (link !== this.#in || this.gone) return;
@@ -472,7 +470,7 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
 
   /** Tells the program something in this instant, after the present callback. */
   #soon(what: number): void {
-    const { scheduler } = this.#network;
+    const scheduler = this.#scheduler;
     scheduler.taskAt(scheduler.now, this, what, this.#program);
   }
 
@@ -506,7 +504,7 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
     let room = SEND_BUFFER_BYTES - this.#unsent.bytes;
     // A peer that has reset the connection acknowledges nothing, so that its window is full until we hear of the reset.
     if (peer !== undefined && !peer.gone && this.#out?.cut === false && !this.#is(CUT)) {
-      room += Math.max(0, peer.host.windowBytes - peer.#inbox.bytes);
+      room += Math.max(0, peer.host.receiveWindow - peer.#inbox.bytes);
     }
     return room;
   }
@@ -514,13 +512,11 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
   /** Copies as much of a chunk as is taken: the writer may use its memory again at once. */
   #take(chunk: Uint8Array, most: number): number {
     let taken = Math.min(chunk.length, most);
-    if (this.host.shortWrites > 0) taken = this.#shorten(taken);
+    if (this.host.short > 0 || this.#network.judge !== undefined) taken = this.#shorten(taken);
     if (taken <= 0) return 0;
     for (let start = 0; start < taken; start += SEGMENT_BYTES) {
       const end = Math.min(start + SEGMENT_BYTES, taken);
-      const bytes = new Uint8Array(end - start);
-      bytes.set(end - start === chunk.length ? chunk : chunk.subarray(start, end));
-      this.#unsent.push(bytes);
+      this.#unsent.push(new Uint8Array(end - start === chunk.length ? chunk : chunk.subarray(start, end)));
     }
     this.#taken += taken;
     return taken;
@@ -534,7 +530,7 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
       const offset = 1 + Math.floor(roll(this.#who, ROLL.shortLength, block) * (SHORT_BLOCK_BYTES - 1));
       const stop = block * SHORT_BLOCK_BYTES + offset;
       if (stop <= this.#taken || stop > end) continue;
-      if (!this.#network.happens("shortWrite", this.host.shortWrites, this, this.#who, block)) continue;
+      if (!this.#network.happens("shortWrite", this.host.short, this, this.#who, block)) continue;
       this.#flags |= SHORT;
       return stop - this.#taken;
     }
@@ -544,7 +540,7 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
   #sendSoon(): void {
     if (this.#is(SENDING | GONE) || this.#peer === undefined) return;
     this.#flags |= SENDING;
-    this.#network.scheduler.sendSoon(this);
+    this.#scheduler.sendSoon(this);
   }
 
   /** Sends what the peer's window has room for, and the end of our direction after all of it. */
@@ -556,38 +552,69 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
     if (this.#is(CUT)) return this.#sendNothing();
     if (this.#deaf) this.#watch();
     if (link.cut) return;
-    const { segmentBytes, rates } = link;
-    while (this.#unsent.bytes > 0) {
-      if (peer.gone) return this.#askTheDead(peer);
-      let length = Math.min(segmentBytes, this.#unsent.bytes, peer.host.windowBytes);
-      if (peer.#inbox.bytes + length > peer.host.windowBytes) break;
-      if (!link.hasRoom) {
-        link.wait(this);
-        break;
-      }
-      const left = this.#beforeBreak(link);
-      length = Math.min(length, left);
-      let cut = false;
-      if (length > 1 && this.#network.happens("segmentCut", rates.segmentCut, this, this.#who, this.#sent)) {
-        length = 1 + Math.floor(roll(this.#who, ROLL.cutLength, this.#sent) * (length - 1));
-        cut = true;
-      }
-      if (this.#network.happens("connectionReset", rates.connectionReset, this, this.#who, this.#sent)) {
-        return this.#cut(peer, false);
-      }
-      if (length > 0) {
-        const bytes = this.#unsent.take(length);
-        peer.#receive({ bytes, cut, time: link.arrival(length, this.#who, this.#sent), next: undefined });
-        this.#sent += length;
-      }
-      if (length === left) return this.#cut(peer, true);
+    if (this.#unsent.bytes > 0) {
+      link.fresh();
+      if (link.shaped) link.wait(this);
+      else this.#sendBytes(peer, link, Infinity);
     }
-    if (this.#unsent.bytes > 0 || this.#is(FIN_SENT) || !this.#is(FIN_WANTED)) return;
+    this.#sendEnd(peer, link);
+  }
+
+  /** The line takes a segment of ours. @returns Whether there is another one to send */
+  onLine(): boolean {
+    const peer = this.#peer;
+    const link = this.#out;
+    if (peer === undefined || link === undefined || this.#is(GONE | CUT) || link.cut) return false;
+    const more = this.#sendBytes(peer, link, 1);
+    if (!this.#is(GONE | CUT)) this.#sendEnd(peer, link);
+    return more;
+  }
+
+  #sendEnd(peer: SimConnection, link: Link): void {
+    if (this.#unsent.bytes > 0 || this.#is(FIN_SENT | CUT) || !this.#is(FIN_WANTED)) return;
     if (this.#handshake !== undefined) return;
     if (peer.#is(CRASHED)) return this.#askTheDead(peer);
     this.#flags |= FIN_SENT;
-    peer.#receive({ bytes: undefined, cut: false, time: link.arrival(0, this.#who, this.#sent), next: undefined });
+    peer.#receive(undefined, false, link.arrival(0, this.#who, this.#sent));
     if (this.#is(ENDED)) this.#letGo(undefined);
+  }
+
+  /** Sends segments, at most so many. @returns Whether there is another one to send */
+  #sendBytes(peer: SimConnection, link: Link, most: number): boolean {
+    link.fresh();
+    const { segmentBytes, rates, plain } = link;
+    const space = peer.host.receiveWindow;
+    for (let segments = 0; this.#unsent.bytes > 0; segments++) {
+      if (segments === most) return true;
+      if (peer.gone) {
+        this.#askTheDead(peer);
+        return false;
+      }
+      let length = Math.min(segmentBytes, this.#unsent.bytes, space);
+      if (peer.#inbox.bytes + length > space) return false;
+      let cut = false;
+      let left = Infinity;
+      if (!plain) {
+        left = this.#beforeBreak(link);
+        length = Math.min(length, left);
+        if (length > 1 && this.#network.happens("segmentCut", rates.segmentCut, this, this.#who, this.#sent)) {
+          length = 1 + Math.floor(roll(this.#who, ROLL.cutLength, this.#sent) * (length - 1));
+          cut = true;
+        }
+        if (this.#network.happens("connectionReset", rates.connectionReset, this, this.#who, this.#sent)) {
+          this.#cut(peer, false);
+          return false;
+        }
+      }
+      if (length > 0) {
+        peer.#receive(this.#unsent.take(length), cut, link.arrival(length, this.#who, this.#sent));
+        this.#sent += length;
+      }
+      if (length !== left) continue;
+      this.#cut(peer, true);
+      return false;
+    }
+    return false;
   }
 
   /** How many bytes are left until the link breaks the connection. */
@@ -608,13 +635,14 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
     if (this.#is(ENDED)) this.#letGo(undefined);
   }
 
-  #receive(segment: Segment): void {
+  #receive(bytes: Uint8Array | undefined, cut: boolean, time: number): void {
     if (this.#is(GONE | CUT)) return;
-    if (segment.time < Infinity) {
-      segment.time = Math.max(segment.time, this.#lastArrival);
-      this.#lastArrival = segment.time;
+    let arrival = time;
+    if (time < Infinity) {
+      if (arrival < this.#lastArrival) arrival = this.#lastArrival;
+      else this.#lastArrival = arrival;
     }
-    this.#inbox.push(segment);
+    this.#inbox.add(bytes, cut, arrival);
     this.#arm();
   }
 
@@ -629,7 +657,9 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
     const { head } = this.#inbox;
     if (head === undefined ? this.#failure === undefined : this.#held || head.time === Infinity) return;
     this.#flags |= ARMED;
-    this.#network.scheduler.taskAt(head === undefined ? 0 : head.time, this, DELIVER, this.#program);
+    const time = head === undefined ? 0 : head.time;
+    if (this.#arrival === undefined) this.#arrival = this.#scheduler.taskAt(time, this, DELIVER, this.#program);
+    else this.#scheduler.again(this.#arrival, time);
   }
 
   /** Gives what has arrived: all the bytes, or the end, or the failure. At most one call of the sink. */
@@ -637,7 +667,7 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
     this.#flags &= ~ARMED;
     if (this.gone) return;
     const { head } = this.#inbox;
-    const { scheduler } = this.#network;
+    const scheduler = this.#scheduler;
     if (head === undefined) {
       scheduler.quiet = true;
       if (this.#failure !== undefined) this.#letGo(this.#failure);
@@ -661,19 +691,19 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
     if (this.#is(FIN_SENT)) this.#letGo(undefined);
     else this.#arm();
     if (this.#is(CLOSING)) return;
-    this.#network.note("end", this, 0);
+    this.#network.note(NOTE.end, this, 0);
     this.#sink?.onEnd();
   }
 
   #deliverBytes(now: number): void {
     if (this.#is(RELEASED)) return this.reset();
-    const bytes = this.#inbox.takeArrived(now, this.#in?.rates.segmentCut === 0);
+    const bytes = this.#inbox.takeArrived(now, this.#in?.joins === true);
     const sender = this.#peer;
-    if (sender !== undefined) sender.#hearOfRoom(this.host.windowBytes - this.#inbox.bytes, this.#out);
+    if (sender !== undefined) sender.#hearOfRoom(this.host.receiveWindow - this.#inbox.bytes, this.#out);
     this.#arm();
     if (this.#handshake !== undefined) this.#handshake.receive(bytes);
     else if (!this.#is(CLOSING)) {
-      this.#network.note("data", this, bytes.length);
+      this.#network.note(NOTE.data, this, bytes.length);
       this.#sink?.onData(bytes);
     }
   }
@@ -681,7 +711,7 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
   /** The peer's inbox has room: when it is room for kilobytes, we hear of it one latency later. */
   #hearOfRoom(room: number, link: Link | undefined): void {
     if (this.#is(GONE | UPDATE_DUE) || link === undefined) return;
-    if (room < UPDATE_BYTES && room < link.from.windowBytes) return;
+    if (room < UPDATE_BYTES && room < link.from.receiveWindow) return;
     if (this.#unsent.bytes === 0 && !this.#is(OWED)) return;
     this.#flags |= UPDATE_DUE;
     link.carry(this, UPDATE, this.#who, this.#sent, true);
@@ -690,7 +720,7 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
   #onUpdate(): void {
     this.#flags &= ~UPDATE_DUE;
     this.send();
-    const { scheduler } = this.#network;
+    const scheduler = this.#scheduler;
     if (!this.#is(OWED)) scheduler.quiet = true;
     else if (this.#program.pausedUntil > scheduler.now) this.#soon(TELL_WRITABLE);
     else this.#tellWritable();
@@ -702,14 +732,14 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
     ) return;
     if (SEND_BUFFER_BYTES - this.#unsent.bytes < UPDATE_BYTES) return;
     this.#flags &= ~(FULL | OWED);
-    this.#network.note("writable", this, 0);
+    this.#network.note(NOTE.writable, this, 0);
     this.#sink?.onWritable();
   }
 
   /** A reset is sent to us. It is lost where the link is cut, and nobody sends it again. */
   #expectReset(link: Link, who: number, at: number): void {
     if (link.cut) return this.#watch();
-    this.#inbox.dropInFlight(this.#network.scheduler.now);
+    this.#inbox.dropInFlight(this.#scheduler.now);
     this.#flags |= RESET_DUE;
     link.carry(this, FAIL, who, at, false);
   }
@@ -721,7 +751,7 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
     this.#flags |= RESET_DUE;
     const there = this.#out.arrival(0, this.#who, this.#sent, ROLL.controlJitter);
     const back = this.#in.arrival(0, peer.#who, this.#sent, ROLL.controlJitter);
-    const { scheduler } = this.#network;
+    const scheduler = this.#scheduler;
     if (there === Infinity || back === Infinity) return void (this.#flags &= ~RESET_DUE);
     scheduler.taskAt(there + back - scheduler.now, this, FAIL);
   }
@@ -756,7 +786,7 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
   }
 
   #giveUpAfter(ms: number): void {
-    const { scheduler } = this.#network;
+    const scheduler = this.#scheduler;
     const time = scheduler.now + ms;
     if (time === Infinity || (this.#timeout !== undefined && this.#timeout.time <= time)) return;
     this.#endTimeout();
@@ -764,12 +794,12 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
   }
 
   #endTimeout(): void {
-    if (this.#timeout !== undefined) this.#network.scheduler.cancel(this.#timeout);
+    if (this.#timeout !== undefined) this.#scheduler.cancel(this.#timeout);
     this.#timeout = undefined;
   }
 
   #onTimeout(): void {
-    this.#network.scheduler.quiet = true;
+    this.#scheduler.quiet = true;
     this.#timeout = undefined;
     if (this.gone) return;
     if (this.#is(CONNECTED)) {
@@ -783,7 +813,7 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
 
   /** A reset has arrived, or nobody has answered for too long. */
   #fail(code: "ECONNRESET" | "ETIMEDOUT"): void {
-    this.#network.scheduler.quiet = true;
+    this.#scheduler.quiet = true;
     this.#flags &= ~RESET_DUE;
     if (this.gone || this.#failure !== undefined) return;
     if (this.#handshake === undefined) return this.#failWith(refusal(keeping(this.#remote), code, "read"));
@@ -794,7 +824,7 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
 
   #failWith(error: EventError): void {
     if (this.#is(CLOSING)) return this.#letGo(error);
-    this.#inbox.dropInFlight(this.#network.scheduler.now);
+    this.#inbox.dropInFlight(this.#scheduler.now);
     // Who waits to send hears of it, although it reads nothing.
     if (this.#unsent.bytes > 0 || this.#is(OWED)) this.#flags |= FORCED;
     this.#unsent.clear();
@@ -809,13 +839,13 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
    * @param after Whether what is on its way arrives before
    */
   #cut(peer: SimConnection, after: boolean): void {
-    const { scheduler } = this.#network;
+    const scheduler = this.#scheduler;
     const ends = after && this.#out?.breakEnds === true;
     for (const [end, link] of [[this, this.#in], [peer, this.#out]] as const) {
       if (end.gone || link === undefined) continue;
       if (!after) end.#inbox.dropInFlight(scheduler.now);
       const time = Math.max(link.arrival(0, end.#who, end.#sent, ROLL.controlJitter), after ? end.#lastArrival : 0);
-      if (ends) end.#receive({ bytes: undefined, cut: false, time, next: undefined });
+      if (ends) end.#receive(undefined, false, time);
       else if (time < Infinity) scheduler.taskAt(time, end, FAIL);
       else link.carry(end, FAIL, end.#who, end.#sent, true);
     }
@@ -855,10 +885,10 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
     const sink = this.#sink;
     this.#sink = undefined;
     if (sink === undefined) {
-      this.#network.scheduler.quiet = true;
+      this.#scheduler.quiet = true;
       return;
     }
-    this.#network.note("close", this, 0, this.#closeError?.code);
+    this.#network.note(NOTE.close, this, 0, this.#closeError?.code);
     sink.onClose(this.#closeError);
   }
 }

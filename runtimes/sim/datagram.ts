@@ -10,7 +10,7 @@ import { refusal, show } from "../shared/errors.ts";
 import { type Bound, type Ip, isWildcard, parseIp, seenBy } from "./addresses.ts";
 import { type FaultKind, ROLL } from "./faults.ts";
 import type { SimHostRuntime } from "./host.ts";
-import type { Named } from "./journal.ts";
+import { type Named, NOTE } from "./journal.ts";
 import type { Link } from "./link.ts";
 import { mix, roll } from "./random.ts";
 import type { Program } from "./scheduler.ts";
@@ -151,7 +151,7 @@ export class SimDatagramSocket implements DatagramBinding, Named {
 
   #give(bytes: Uint8Array, from: InetAddress): void {
     if (this.#closed) return;
-    this.#host.network.note("datagram", this, bytes.length);
+    this.#host.network.note(NOTE.datagram, this, bytes.length);
     this.#sink.onMessage(bytes, from);
   }
 

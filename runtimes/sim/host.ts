@@ -42,7 +42,7 @@ import { type Ip, isLoopback, isWildcard, parseIp, seenBy } from "./addresses.ts
 import { SimConnection, WINDOW_BYTES } from "./connection.ts";
 import { SimDatagramSocket } from "./datagram.ts";
 import { checkChance, checkMs, defineChecked, ROLL, wrong } from "./faults.ts";
-import type { Named } from "./journal.ts";
+import { type Named, NOTE } from "./journal.ts";
 import type { Link } from "./link.ts";
 import { type Attempt, DEFAULT_BACKLOG, SimListener } from "./listener.ts";
 import type { Network } from "./network.ts";
@@ -148,10 +148,12 @@ export class SimHostRuntime implements Runtime, Named {
   readonly #signals: Map<string, Set<() => void>> = new Map();
   /** What it can do. */
   declare capabilities: SimCapabilities;
-  /** How many bytes may be on their way to each of its connections, or wait there. */
+  /** How many bytes may be on their way to each of its connections, or wait there: for programs, and for connections. */
   declare windowBytes: number;
+  receiveWindow: number = WINDOW_BYTES;
   /** How probable it is, in each 4 KiB of a stream, that a write stops somewhere there. */
   declare shortWrites: number;
+  short = 0;
   /** How late a timer fires, at most. */
   declare timerLateMs: number;
   #connects = 0;
@@ -187,16 +189,13 @@ export class SimHostRuntime implements Runtime, Named {
       );
     });
     defineChecked(this, "windowBytes", WINDOW_BYTES, (bytes: number) => {
-      if (checkCount("set a window", "windowBytes", bytes) > 0) return bytes;
+      if (checkCount("set a window", "windowBytes", bytes) > 0) return this.receiveWindow = bytes;
       throw wrong("set a window", "windowBytes", bytes, "1 or more");
     });
-    defineChecked(
-      this,
-      "shortWrites",
-      0,
-      (given: number | boolean) =>
-        typeof given === "boolean" ? Number(given) : checkChance("set short writes", "shortWrites", given),
-    );
+    defineChecked(this, "shortWrites", 0, (given: number | boolean) => {
+      const probability = typeof given === "boolean" ? Number(given) : given;
+      return this.short = checkChance("set short writes", "shortWrites", probability);
+    });
     defineChecked(this, "timerLateMs", 0, (ms: number) => checkMs("let timers be late", "timerLateMs", ms));
   }
 
@@ -308,7 +307,7 @@ export class SimHostRuntime implements Runtime, Named {
   raise(name: string): void {
     checkSignal(name);
     const handlers = this.#signals.get(name) ?? new Set();
-    this.network.note("signal", this, 0, name);
+    this.network.note(NOTE.signal, this, 0, name);
     for (const handler of handlers) {
       this.soon(() => {
         if (handlers.has(handler)) handler();
@@ -351,17 +350,18 @@ export class SimHostRuntime implements Runtime, Named {
   }
 
   resolve(hostname: string, signal?: AbortSignalLike): Promise<InetAddress[]> {
+    let entry: SimDnsEntry | undefined;
     try {
       const doing = "look up a host name";
       checkHostname(doing, checkText(doing, "the name", hostname));
       checkAbortSignal(doing, signal);
+      entry = dnsEntry(this, hostname);
     } catch (error) {
       return Promise.reject(error);
     }
     if (signal?.aborted) return Promise.reject(canceled(hostname, signal));
     const ip = parseIp(hostname);
     if (ip !== undefined) return Promise.resolve([seenBy(ip, ip, 0)]);
-    const entry = dnsEntry(this, hostname);
     if (hostname.toLowerCase() === "localhost" && entry === undefined) {
       return Promise.resolve([
         { hostname: "127.0.0.1", port: 0, family: "IPv4" },
@@ -376,7 +376,7 @@ export class SimHostRuntime implements Runtime, Named {
       };
       const onAnswer = (): void => {
         signal?.removeEventListener("abort", onAbort);
-        this.network.note("lookup", this, 0, hostname);
+        this.network.note(NOTE.lookup, this, 0, hostname);
         const found = entry?.addresses ?? this.network.named(hostname)?.addresses.slice(0, 1) ?? [];
         const code = entry?.error ?? (found.length === 0 ? "ENOTFOUND" : undefined);
         if (code === undefined) resolve(found.map((address) => ({ ...checkedIp(address), port: 0 })));
@@ -553,7 +553,7 @@ export class SimHostRuntime implements Runtime, Named {
     if (link.cut) client.unanswered(tried);
     const arrive = (): void => {
       this.network.scheduler.quiet = true;
-      this.network.note("connect", client, 0, tried);
+      this.network.note(NOTE.connect, client, 0, tried);
       if (client.gone) return;
       if (link.to.down) client.unanswered(tried);
       else onArrival();

@@ -26,8 +26,9 @@ const TICKS = 128;
 
 const { setImmediate, MessageChannel } = globalThis as unknown as HostTasks;
 /** Whose turn is next. */
-const waiting: (() => void)[] = [];
-let head = 0;
+let next: (() => void) | undefined;
+/** Whose turns follow: of other simulators that run at the same time. */
+const later: (() => void)[] = [];
 /** Macrotasks that were asked for and have not begun. */
 let coming = 0;
 let batch = 1;
@@ -47,8 +48,9 @@ const largest: number = setImmediate === undefined ? 1 : LARGEST_BATCH;
  */
 export function inHostTask(fn: () => void): void {
   if (post === undefined) return void afterTicks(fn);
-  waiting.push(fn);
-  if (coming >= waiting.length - head) return;
+  if (next === undefined) next = fn;
+  else later.push(fn);
+  if (coming > later.length) return;
   coming += batch;
   for (let i = batch; i > 0; i--) post();
   // If a whole batch was used, the next is larger. What is left of a batch serves the next caller, or does nothing.
@@ -57,13 +59,12 @@ export function inHostTask(fn: () => void): void {
 
 function begin(): void {
   coming--;
-  const fn = waiting[head];
+  const fn = next;
   if (fn === undefined) {
     batch = 1;
     return;
   }
-  head++;
-  if (head === waiting.length) waiting.length = head = 0;
+  next = later.length === 0 ? undefined : later.shift();
   fn();
 }
 

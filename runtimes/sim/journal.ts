@@ -30,9 +30,14 @@ export const NOTE = {
   fault: 11,
 } as const;
 
-/** One thing that is noted. */
-export type NoteKind = keyof typeof NOTE;
+/** The number of a kind. */
+export type NoteKind = (typeof NOTE)[keyof typeof NOTE];
 
+/** The names of the kinds, by their numbers. */
+const NAMES: readonly string[] = /* @__PURE__ */ ["", .../* @__PURE__ */ Object.keys(NOTE)];
+
+const A = 0x9e3779b1;
+const B = 0x5f356495;
 const BITS = /* @__PURE__ */ new Float64Array(1);
 const WORDS = /* @__PURE__ */ new Uint32Array(/* @__PURE__ */ BITS.buffer);
 
@@ -74,25 +79,25 @@ export class Journal {
    */
   note(kind: NoteKind, time: number, about: Named, count: number, detail?: string): void {
     BITS[0] = time;
-    this.#add(NOTE[kind]);
-    this.#add(WORDS[0] as number);
-    this.#add(WORDS[1] as number);
-    this.#add(about.id);
-    this.#add(count);
+    let high = Math.imul(this.#high ^ kind, A);
+    let low = Math.imul(this.#low ^ kind, B);
+    high = Math.imul(((high << 13) | (high >>> 19)) ^ (WORDS[0] as number), A);
+    low = Math.imul(((low << 17) | (low >>> 15)) ^ (WORDS[0] as number), B);
+    high = Math.imul(((high << 13) | (high >>> 19)) ^ (WORDS[1] as number), A);
+    low = Math.imul(((low << 17) | (low >>> 15)) ^ (WORDS[1] as number), B);
+    high = Math.imul(((high << 13) | (high >>> 19)) ^ about.id, A);
+    low = Math.imul(((low << 17) | (low >>> 15)) ^ about.id, B);
+    high = Math.imul(((high << 13) | (high >>> 19)) ^ count, A);
+    low = Math.imul(((low << 17) | (low >>> 15)) ^ count, B);
+    this.#high = (high << 13) | (high >>> 19);
+    this.#low = (low << 17) | (low >>> 15);
     const { trace } = this;
     if (trace === false) return;
-    const line = `${time} ${kind} ${about.label}${count === 0 ? "" : ` ${count}`}${
+    const line = `${time} ${NAMES[kind]} ${about.label}${count === 0 || kind === NOTE.fault ? "" : ` ${count}`}${
       detail === undefined ? "" : ` ${detail}`
     }`;
     if (trace === true) this.lines.push(line);
     else trace(line);
-  }
-
-  #add(word: number): void {
-    const high = Math.imul(this.#high ^ word, 0x9e3779b1);
-    const low = Math.imul(this.#low ^ word, 0x5f356495);
-    this.#high = (high << 13) | (high >>> 19);
-    this.#low = (low << 17) | (low >>> 15);
   }
 }
 

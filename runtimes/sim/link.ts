@@ -44,17 +44,28 @@ export class Link implements Task, Named {
   breakEnds = false;
   /** Which call of `resetAfter()` or `endAfter()` is in force: each connection counts from the call on. */
   breakEpoch = 0;
+  /** Whether no fault can meet a segment, and nothing is limited: almost always. */
+  plain = false;
+  /** Whether the bandwidth is limited. */
+  shaped = false;
+  /** Whether segments that have arrived are given together. */
+  joins = true;
+  /** The longest segment. */
+  segmentBytes: number = SEGMENT_BYTES;
   readonly #network: Network;
   readonly #own: Partial<Rates> = {};
   #rates: Rates;
   #version = -1;
+  /** How long everything takes, if all takes as long; else not a number. */
+  #steadyMs = NaN;
   /** When the line has sent all that waits for it. */
   #freeAt = 0;
   /** What TCP sends again after a partition. */
   #lost: Packet[] = [];
   #kept: Packet[] = [];
   /** Connections that wait for the line. */
-  #waiting: SimConnection[] = [];
+  readonly #waiting: Set<SimConnection> = new Set();
+  #serving = false;
   #armed = false;
 
   /**
@@ -78,11 +89,24 @@ export class Link implements Task, Named {
 
   /** The values that are in force. */
   get rates(): Readonly<Rates> {
-    if (this.#version !== this.#network.version) {
-      this.#rates = { ...this.#network.rates, ...this.#own };
-      this.#version = this.#network.version;
-    }
+    if (this.#version !== this.#network.version) this.#refresh();
     return this.#rates;
+  }
+
+  /** Brings all that follows from the values up to date; to be called before `plain` and its like are read. */
+  fresh(): void {
+    if (this.#version !== this.#network.version) this.#refresh();
+  }
+
+  #refresh(): void {
+    this.#version = this.#network.version;
+    const rates = this.#rates = { ...this.#network.rates, ...this.#own };
+    const shaped = this.shaped = rates.bandwidth !== Infinity;
+    this.segmentBytes = shaped ? SHAPED_SEGMENT_BYTES : SEGMENT_BYTES;
+    this.joins = rates.segmentCut === 0;
+    this.plain = this.joins && rates.connectionReset === 0 && !shaped && this.breakAfter === Infinity &&
+      this.#network.judge === undefined;
+    this.#steadyMs = rates.jitterMs === 0 && !shaped ? rates.latencyMs : NaN;
   }
 
   /**
@@ -95,12 +119,7 @@ export class Link implements Task, Named {
     if (value === undefined) delete this.#own[name];
     else this.#own[name] = value;
     this.#version = -1;
-    if (name === "bandwidth") this.#wake();
-  }
-
-  /** The longest segment. */
-  get segmentBytes(): number {
-    return this.rates.bandwidth === Infinity ? SEGMENT_BYTES : SHAPED_SEGMENT_BYTES;
+    if (name === "bandwidth") this.#serve();
   }
 
   /** Whether the line's queue takes more bytes. */
@@ -111,28 +130,37 @@ export class Link implements Task, Named {
   }
 
   /**
-   * Lets a connection send when the line's queue takes bytes again.
+   * Lets a connection send one segment at a time, in turn with the others, while the line's queue takes bytes.
    *
    * @param connection The connection
    */
   wait(connection: SimConnection): void {
-    if (!this.#waiting.includes(connection)) this.#waiting.push(connection);
-    if (this.#armed) return;
-    this.#armed = true;
-    // When half of the queue is empty.
-    const { scheduler } = this.#network;
-    const half = LINE_QUEUE_BYTES / 2 / this.rates.bandwidth * 1000;
-    scheduler.taskAt(Math.max(scheduler.now, this.#freeAt - half), this, 0);
+    this.#waiting.add(connection);
+    this.#serve();
   }
 
   run(_what: number): void {
     this.#network.scheduler.quiet = true;
     this.#armed = false;
-    this.#wake();
+    this.#serve();
   }
 
-  #wake(): void {
-    for (const connection of this.#waiting.splice(0)) connection.onLine();
+  #serve(): void {
+    if (this.#serving) return;
+    this.#serving = true;
+    for (const connection of this.#waiting) {
+      if (!this.hasRoom) break;
+      this.#waiting.delete(connection);
+      // Behind those that wait already.
+      if (connection.onLine()) this.#waiting.add(connection);
+    }
+    this.#serving = false;
+    if (this.#waiting.size === 0 || this.#armed || this.hasRoom) return;
+    this.#armed = true;
+    // When half of the queue is empty.
+    const { scheduler } = this.#network;
+    const half = LINE_QUEUE_BYTES / 2 / this.rates.bandwidth * 1000;
+    scheduler.taskAt(Math.max(scheduler.now, this.#freeAt - half), this, 0);
   }
 
   /**
@@ -145,7 +173,10 @@ export class Link implements Task, Named {
    * @returns The time; Infinity while the link is held
    */
   arrival(bytes: number, who: number, at: number, kind: number = ROLL.jitter): number {
-    const { latencyMs, jitterMs, bandwidth } = this.rates;
+    this.fresh();
+    const steady = this.#network.scheduler.now + this.#steadyMs;
+    if (steady >= 0 && !this.held) return steady;
+    const { latencyMs, jitterMs, bandwidth } = this.#rates;
     let time = this.#network.scheduler.now;
     if (bandwidth !== Infinity && bytes > 0) {
       time = Math.max(time, this.#freeAt) + bytes / bandwidth * 1000;
@@ -230,6 +261,7 @@ export class Link implements Task, Named {
     this.breakAfter = bytes;
     this.breakEnds = ends;
     this.breakEpoch++;
+    this.#version = -1;
   }
 }
 

@@ -6,7 +6,7 @@
 
 import type { AcceptSink, Address, ListenerBinding } from "../../core/runtime.ts";
 import { refusal, show } from "../shared/errors.ts";
-import type { Named } from "./journal.ts";
+import { type Named, NOTE } from "./journal.ts";
 import type { Bound } from "./addresses.ts";
 import { type Ends, SimConnection } from "./connection.ts";
 import { mix } from "./random.ts";
@@ -224,7 +224,7 @@ export class SimListener implements ListenerBinding, Named {
       host.network.scheduler.at(host.now() + RETRY_MS, () => this.#scheduleAccept(), host.program);
       return sink.onError(refusal(`accept on ${show(this.address as { path?: string })}`, code, "accept"));
     }
-    host.network.note("accept", server, 0);
+    host.network.note(NOTE.accept, server, 0);
     server.count();
     let attached = false;
     try {

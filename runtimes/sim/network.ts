@@ -8,7 +8,7 @@ import { show } from "../../core/checks.ts";
 import { type Ip, isLoopback, isWildcard, parseIp } from "./addresses.ts";
 import { defineRates, FAULT, type FaultKind, type Rates, type SimFaults } from "./faults.ts";
 import { SimHostRuntime } from "./host.ts";
-import { Journal, type Named, type NoteKind } from "./journal.ts";
+import { Journal, type Named, NOTE, type NoteKind } from "./journal.ts";
 import { Link } from "./link.ts";
 import { mix, roll } from "./random.ts";
 import { type Scheduled, Scheduler } from "./scheduler.ts";
@@ -77,8 +77,7 @@ export class Network {
   readonly faults: SimFaults = {};
   /** Counts the changes of `rates`. */
   version = 0;
-  /** Decides about faults in place of the dice. */
-  judge: Judge | undefined;
+  #judge: Judge | undefined;
   readonly #byAddress: Map<string, SimHostRuntime> = new Map();
   readonly #byName: Map<string, SimHostRuntime> = new Map();
   #ids = 0;
@@ -104,10 +103,20 @@ export class Network {
     });
     this.scheduler = new Scheduler(maxSteps);
     this.scheduler.laneMs = rates.latencyMs;
-    this.scheduler.onTimer = (host): void => this.note("timer", host, 0);
+    this.scheduler.onTimer = (host): void => this.note(NOTE.timer, host, 0);
     this.main = makeMain(this, ["10.0.0.1", "fd00::1"]);
     this.hosts.push(this.main);
     for (const address of this.main.addresses) this.#byAddress.set(address, this.main);
+  }
+
+  /** Decides about faults in place of the dice. */
+  get judge(): Judge | undefined {
+    return this.#judge;
+  }
+
+  set judge(judge: Judge | undefined) {
+    this.#judge = judge;
+    this.version++;
   }
 
   /** @returns A number that nothing else of this network has */
@@ -203,10 +212,10 @@ export class Network {
    * @returns Whether it happens
    */
   happens(kind: FaultKind, probability: number, about: Named, who: number, at: number): boolean {
-    if (probability === 0 && this.judge === undefined) return false;
+    if (probability === 0 && this.#judge === undefined) return false;
     const rolled = probability > 0 && roll(who, FAULT[kind], at) < probability;
-    const happens = this.judge === undefined ? rolled : this.judge(kind, who, at, rolled, about);
-    if (happens) this.note("fault", about, FAULT[kind], kind);
+    const happens = this.#judge === undefined ? rolled : this.#judge(kind, who, at, rolled, about);
+    if (happens) this.note(NOTE.fault, about, FAULT[kind], kind);
     return happens;
   }
 
@@ -230,7 +239,7 @@ export class Network {
    * @param detail More for the line
    */
   noteEvent(event: keyof typeof EVENT, about: Named, detail?: string): void {
-    this.note("fault", about, EVENT[event], detail === undefined ? event : `${event} ${detail}`);
+    this.note(NOTE.fault, about, EVENT[event], detail === undefined ? event : `${event} ${detail}`);
   }
 
   #addHost(name: string, addresses: readonly string[]): SimHostRuntime {

@@ -88,7 +88,7 @@ const CANCELLED = -3;
 const IN_QUEUE = -2;
 const IN_LANE = -4;
 
-/** A first-in, first-out queue that allocates nothing per entry. What is put in is in order of time. */
+/** A first-in, first-out queue that allocates nothing per entry: a ring. What is put in is in order of time. */
 class Fifo {
   /** What comes first; undefined when it is empty. */
   first: Scheduled | undefined;
@@ -96,30 +96,26 @@ class Fifo {
   lastTime = -Infinity;
   /** Of the entries, those that were cancelled. */
   cancelled = 0;
-  #entries: Scheduled[] = [];
+  length = 0;
+  #ring: (Scheduled | undefined)[] = new Array<undefined>(16).fill(undefined);
+  #mask = 15;
   #head = 0;
 
-  get length(): number {
-    return this.#entries.length - this.#head;
-  }
-
   push(entry: Scheduled): void {
-    if (this.first === undefined) this.first = entry;
-    this.#entries.push(entry);
+    if (this.length > this.#mask) this.#grow();
+    if (this.length === 0) this.first = entry;
+    this.#ring[(this.#head + this.length++) & this.#mask] = entry;
     this.lastTime = entry.time;
   }
 
   shift(): Scheduled | undefined {
     const entry = this.first;
-    this.#head++;
-    if (this.#head >= this.#entries.length) {
-      this.#entries.length = this.#head = 0;
+    this.#ring[this.#head] = undefined;
+    this.#head = (this.#head + 1) & this.#mask;
+    if (--this.length === 0) {
+      this.first = undefined;
       this.lastTime = -Infinity;
-    } else if (this.#head >= 1024 && this.#head * 2 > this.#entries.length) {
-      this.#entries = this.#entries.slice(this.#head);
-      this.#head = 0;
-    }
-    this.first = this.#entries[this.#head];
+    } else this.first = this.#ring[this.#head];
     if (entry?.index === CANCELLED) this.cancelled--;
     return entry;
   }
@@ -132,15 +128,20 @@ class Fifo {
 
   /** Takes out what belongs to a program that has ended. */
   dropDead(): void {
-    const entries = this.#entries.slice(this.#head).filter(({ index }) => index !== CANCELLED);
-    this.#entries = [];
-    this.#head = this.cancelled = 0;
-    this.first = undefined;
-    this.lastTime = -Infinity;
-    for (const entry of entries) {
-      if (entry.program?.dead === true) entry.index = -1;
+    for (let left = this.length; left > 0; left--) {
+      const entry = this.shift() as Scheduled;
+      if (entry.index === CANCELLED || entry.program?.dead === true) entry.index = -1;
       else this.push(entry);
     }
+  }
+
+  #grow(): void {
+    const { length } = this;
+    const ring: (Scheduled | undefined)[] = new Array<undefined>(length * 2).fill(undefined);
+    for (let i = 0; i < length; i++) ring[i] = this.#ring[(this.#head + i) & this.#mask];
+    this.#ring = ring;
+    this.#mask = ring.length - 1;
+    this.#head = 0;
   }
 }
 
@@ -164,6 +165,8 @@ export class Scheduler {
   readonly #lane: Fifo = new Fifo();
   readonly #deferred: Fifo = new Fifo();
   readonly #senders: Sender[] = [];
+  /** How many of them are there: an array that is never made shorter is the faster one. */
+  #sending = 0;
   /** How many of the deferred functions belong to the present round; −1 while its deliveries still run. */
   #batch = -1;
   /** What was scheduled from here on waits for the next round. */
@@ -194,7 +197,7 @@ export class Scheduler {
 
   /** How many things are scheduled, deferred or to be sent. */
   get pending(): number {
-    let queued = this.#deferred.length + this.#senders.length;
+    let queued = this.#deferred.length + this.#sending;
     for (const queue of [this.#queue, this.#lane]) queued += queue.length - queue.cancelled;
     return this.#heap.length + queued;
   }
@@ -234,6 +237,19 @@ export class Scheduler {
    */
   taskAt(time: number, task: Task, what: number, program?: Program): Scheduled {
     return this.#add(time, task, what, program);
+  }
+
+  /**
+   * Schedules an entry again that has happened: what happens over and over needs one entry.
+   *
+   * @param entry What `taskAt()` gave, which is not scheduled now
+   * @param time When, in virtual milliseconds; a time in the past means the present instant
+   */
+  again(entry: Scheduled, time: number): void {
+    if (entry.program?.dead === true) return;
+    entry.time = time > this.#now ? time : this.#now;
+    entry.sequence = this.#nextSequence++;
+    this.#insert(entry);
   }
 
   #add(time: number, fn: (() => void) | Task, what: number, program: Program | undefined): Scheduled {
@@ -291,7 +307,7 @@ export class Scheduler {
    * @param sender The sender, which is not waiting already
    */
   sendSoon(sender: Sender): void {
-    this.#senders.push(sender);
+    this.#senders[this.#sending++] = sender;
   }
 
   /**
@@ -459,7 +475,7 @@ export class Scheduler {
       );
     }
     for (;;) {
-      if (this.#senders.length > 0) this.#send();
+      if (this.#sending > 0) this.#send();
       const entry = this.#takeDue(end) ?? (this.#over ? undefined : this.#takeLater(end));
       if (entry === undefined) return undefined;
       const { program } = entry;
@@ -469,10 +485,9 @@ export class Scheduler {
   }
 
   #send(): void {
-    const senders = this.#senders;
     // One that sends may let another one send.
-    for (let i = 0; i < senders.length; i++) (senders[i] as Sender).send();
-    senders.length = 0;
+    for (let i = 0; i < this.#sending; i++) (this.#senders[i] as Sender).send();
+    this.#sending = 0;
   }
 
   /** What happens next of all that is not deferred. */

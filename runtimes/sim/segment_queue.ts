@@ -9,9 +9,9 @@ import { invariant } from "../../core/errors.ts";
 /** Something on its way: bytes, or the end of a direction. */
 export interface Segment {
   /** The bytes, the queue's own memory; undefined for the end. */
-  readonly bytes: Uint8Array | undefined;
+  bytes: Uint8Array | undefined;
   /** Whether what follows was cut off: the two are not joined. */
-  readonly cut: boolean;
+  cut: boolean;
   /** When it arrives; Infinity while it is kept on its way. */
   time: number;
   /** What comes after it. */
@@ -25,18 +25,29 @@ export class SegmentQueue {
   /** How many bytes are in it. */
   bytes = 0;
   #tail: Segment | undefined;
+  /** One that was taken out, for the next one to be put in. */
+  #spare: Segment | undefined;
 
   /**
    * Puts a segment at the end.
    *
-   * @param segment The segment, which is in no queue
+   * @param bytes The bytes, the queue's own memory from here on; undefined for the end
+   * @param cut Whether it is not joined with what follows
+   * @param time When it arrives
    */
-  push(segment: Segment): void {
-    invariant(segment.next === undefined, "a segment is in one queue");
+  add(bytes: Uint8Array | undefined, cut: boolean, time: number): void {
+    let segment = this.#spare;
+    if (segment === undefined) segment = { bytes, cut, time, next: undefined };
+    else {
+      this.#spare = undefined;
+      segment.bytes = bytes;
+      segment.cut = cut;
+      segment.time = time;
+    }
     if (this.#tail === undefined) this.head = segment;
     else this.#tail.next = segment;
     this.#tail = segment;
-    this.bytes += segment.bytes?.length ?? 0;
+    if (bytes !== undefined) this.bytes += bytes.length;
   }
 
   /**
@@ -57,14 +68,14 @@ export class SegmentQueue {
     if (segment === undefined) return;
     this.head = segment.next;
     if (this.head === undefined) this.#tail = undefined;
-    segment.next = undefined;
-    this.bytes -= segment.bytes?.length ?? 0;
-    invariant(this.bytes >= 0, "no more is taken out than was put in");
+    if (segment.bytes !== undefined) this.bytes -= segment.bytes.length;
+    segment.bytes = segment.next = undefined;
+    this.#spare = segment;
   }
 
   /** Takes everything out. */
   clear(): void {
-    this.head = this.#tail = undefined;
+    this.head = this.#tail = this.#spare = undefined;
     this.bytes = 0;
   }
 

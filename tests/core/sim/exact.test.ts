@@ -20,7 +20,10 @@ const FAULTS = {
 async function play(sim: SimRuntime): Promise<string> {
   const server = await sim.run(
     serve({ hostname: "127.0.0.1", port: 80, runtime: sim }, {
-      line: (bev, line) => void bev.write(`${line}\n`),
+      line(bev, line) {
+        bev.write(line);
+        bev.write("\n");
+      },
       error() {},
     }),
   );
