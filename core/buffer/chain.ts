@@ -4,12 +4,14 @@
  * changed}, when the chains of all its buffers are whole.
  */
 
+import type { Bits } from "../bits.ts";
 import { plain, stateError } from "../checks.ts";
 import { type EventError, invariant } from "../errors.ts";
 import {
   carve,
   checkThere,
   Chunk,
+  type ChunkBits,
   COUNTED,
   dropUser,
   expose,
@@ -34,16 +36,19 @@ import type { ScanMemo } from "./eol.ts";
 import type { Loan } from "../loan.ts";
 import type { EvBuffer } from "./evbuffer.ts";
 
+/** Bits of `Chain.state`. */
+export type ChainBits = Bits<"chain">;
+
 /** The front is frozen. */
-export const FRONT_FROZEN = 1;
+export const FRONT_FROZEN: ChainBits = 1;
 /** The back is frozen. */
-export const BACK_FROZEN = 2;
+export const BACK_FROZEN: ChainBits = 2;
 /** The buffer was freed. */
-export const FREED = 4;
+export const FREED: ChainBits = 4;
 /** Bytes cannot be taken from or added to the front. */
-export const FRONT_CLOSED: number = FRONT_FROZEN | FREED;
+export const FRONT_CLOSED: ChainBits = FRONT_FROZEN | FREED;
 /** Bytes cannot be added to the back. */
-export const BACK_CLOSED: number = BACK_FROZEN | FREED;
+export const BACK_CLOSED: ChainBits = BACK_FROZEN | FREED;
 
 /**
  * Pieces below this size are copied when a chunk is split. That is cheaper than a chunk, and does not keep the rest in
@@ -80,7 +85,7 @@ export class Chain {
   last: Chunk | null = null;
   length = 0;
   /** Bits of the three states above. */
-  state = 0;
+  state: ChainBits = 0;
   /** Changes with every change of the bytes. A position with another version is stale. */
   version = 0;
   /** Changes when chunks change and bytes do not. A position then looks up its chunk anew. */
@@ -458,6 +463,6 @@ export function relocate(chain: Chain, n: number): void {
 }
 
 /** The flags of a copy of a chunk with `flags`: it still counts as a user, but its memory is ours. */
-export function copiedFlags(flags: number): number {
+export function copiedFlags(flags: ChunkBits): ChunkBits {
   return flags & COUNTED;
 }

@@ -7,6 +7,7 @@
  * lent (`loan.ts`): it goes back when no chunk has it any more, and never if a view was handed out.
  */
 
+import type { Bits } from "../bits.ts";
 import { stateError } from "../checks.ts";
 import { type EventError, invariant } from "../errors.ts";
 import { copying, part } from "../bytes.ts";
@@ -63,18 +64,21 @@ export function refill(): void {
 
 // ---- chunks
 
+/** Bits of `Chunk.flags`. */
+export type ChunkBits = Bits<"chunk">;
+
 /** The owner may reuse the memory after it is released, so bytes that are kept longer must be copied. */
-export const LENT = 1;
+export const LENT: ChunkBits = 1;
 /** The chunk came from another buffer by `addBufferReference`. */
-export const MULTICAST = 2;
+export const MULTICAST: ChunkBits = 2;
 /** The chunk is a part of a file segment. */
-export const FILE = 4;
+export const FILE: ChunkBits = 4;
 /** The chunk counts as a user of its lender. */
-export const COUNTED = 8;
+export const COUNTED: ChunkBits = 8;
 /** The lender is a {@linkcode Loan}: an adapter's memory, which it reuses unless a view was handed out. */
-export const HOSTS = 16;
+export const HOSTS: ChunkBits = 16;
 /** The flags of a chunk of a loan that no other buffer shares. */
-export const ON_LOAN: number = COUNTED | HOSTS;
+export const ON_LOAN: ChunkBits = COUNTED | HOSTS;
 
 /** The code of the error when a chunk's memory is gone. */
 export const DETACHED = "EV_DETACHED";
@@ -88,7 +92,7 @@ export class Chunk {
   /** Past the last byte of the window. */
   end: number;
   /** The kind of memory, of the bits above; 0 for memory that nobody needs back. */
-  flags: number;
+  flags: ChunkBits;
   /** The owner that needs it back; null unless `COUNTED`. */
   lender: Lender | Loan | null;
   /** The chunk behind this one. */
@@ -98,7 +102,7 @@ export class Chunk {
   /** The memory's buffer after the first use. Reading it is a call into the JavaScript engine on V8. */
   buffer: ArrayBufferLike | null = null;
 
-  constructor(data: Uint8Array, start: number, end: number, flags: number, lender: Lender | Loan | null) {
+  constructor(data: Uint8Array, start: number, end: number, flags: ChunkBits, lender: Lender | Loan | null) {
     this.data = data;
     this.start = start;
     this.end = end;

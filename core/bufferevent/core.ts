@@ -4,6 +4,7 @@
  * of this engine.
  */
 
+import type { Bits } from "../bits.ts";
 import {
   BEV_EVENT_CONNECTED,
   BEV_EVENT_EOF,
@@ -33,16 +34,19 @@ import type { Occupant } from "./occupant.ts";
 import type { CallbackOwner } from "./owner.ts";
 import type { RateLimits } from "./rate_core.ts";
 
+/** Why a direction is suspended, one bit a reason. */
+export type Suspension = Bits<"suspension">;
+
 /** Suspended because the input has reached its high watermark (rule V7). */
-export const SUSPEND_WATERMARK = 0x01;
+export const SUSPEND_WATERMARK: Suspension = 0x01;
 /** Suspended by the bufferevent's own rate limit. */
-export const SUSPEND_RATE = 0x02;
+export const SUSPEND_RATE: Suspension = 0x02;
 /** Suspended by the rate limit of its group. */
-export const SUSPEND_RATE_GROUP = 0x04;
+export const SUSPEND_RATE_GROUP: Suspension = 0x04;
 /** Suspended by the filter above it. */
-export const SUSPEND_FILTER = 0x10;
+export const SUSPEND_FILTER: Suspension = 0x10;
 /** Suspended because the output is full: a peer that does not read its answers waits with its questions. */
-export const SUSPEND_OUTPUT = 0x20;
+export const SUSPEND_OUTPUT: Suspension = 0x20;
 
 /** Runs the callbacks that were triggered or deferred, in the loop. */
 class CallbackEvent extends BevEvent {
@@ -59,31 +63,34 @@ const DIRECTIONS = BEV_EVENT_READING | BEV_EVENT_WRITING;
 const FAILURES = BEV_EVENT_ERROR | BEV_EVENT_TIMEOUT;
 
 // Bits of `BevCore.state`.
+/** Bits of `BevCore.state`. */
+export type BevBits = Bits<"bufferevent">;
+
 /** It was freed. */
-export const FREED = 0x01;
+export const FREED: BevBits = 0x01;
 /** `shutdown()` was called: nothing can be written any more. */
-export const FINISHING = 0x02;
+export const FINISHING: BevBits = 0x02;
 /** The full output was reported, and has not drained since. */
-export const FULL_TOLD = 0x04;
+export const FULL_TOLD: BevBits = 0x04;
 /** The read callback must run. */
-export const PENDING_READ = 0x08;
+export const PENDING_READ: BevBits = 0x08;
 /** The write callback must run. */
-export const PENDING_WRITE = 0x10;
+export const PENDING_WRITE: BevBits = 0x10;
 /** Of a socket: the end of the attempt to connect has not been reported. */
-export const CONNECTING = 0x20;
+export const CONNECTING: BevBits = 0x20;
 /** Of a socket: the write callback must report that there is nothing to send. */
-export const TELL_WRITABLE = 0x40;
+export const TELL_WRITABLE: BevBits = 0x40;
 /** It is in the loop's flush list. */
-export const FLUSH_QUEUED = 0x80;
+export const FLUSH_QUEUED: BevBits = 0x80;
 /** The output has reached its high watermark, and has not drained since. `write()` returns false. */
-export const FULL = 0x100;
+export const FULL: BevBits = 0x100;
 /** Reading is suspended while the output is full. */
-export const WAITS_WHILE_FULL = 0x200;
+export const WAITS_WHILE_FULL: BevBits = 0x200;
 /** Of a socket: it was removed, and writes start no timeout until a direction is enabled again. */
-export const TAKEN_AWAY = 0x400;
+export const TAKEN_AWAY: BevBits = 0x400;
 
 /** The pending callbacks that need only a bit. */
-const PENDING = PENDING_READ | PENDING_WRITE;
+const PENDING: BevBits = PENDING_READ | PENDING_WRITE;
 
 /**
  * A web stream of a bufferevent. It is told of the end even while nobody reads or writes, so that its promises settle.
@@ -150,11 +157,11 @@ export abstract class BevCore implements BufferOwner {
   /** `EV_READ` and `EV_WRITE`, as the program has set them. */
   enabled: number = EV_WRITE;
   /** Why reading is suspended, one bit for each reason. It goes on when all are gone. */
-  readSuspended = 0;
-  writeSuspended = 0;
+  readSuspended: Suspension = 0;
+  writeSuspended: Suspension = 0;
   /** The owner, which calls the callbacks: of a connection of `serve()` or `connect()`, and of the filters over it. */
   owner: CallbackOwner | null = null;
-  protected state = 0;
+  protected state: BevBits = 0;
   protected limits: Limits = DEFAULT_LIMITS;
   protected rare: Rare | null = null;
 
@@ -377,13 +384,13 @@ export abstract class BevCore implements BufferOwner {
     return (this.enabled & EV_WRITE) !== 0 && this.writeSuspended === 0 && !this.freed;
   }
 
-  suspendRead(reason: number): void {
+  suspendRead(reason: Suspension): void {
     const before = this.readSuspended;
     this.readSuspended |= reason;
     if (before === 0) this.onReadSuspension();
   }
 
-  resumeRead(reason: number): void {
+  resumeRead(reason: Suspension): void {
     if ((this.readSuspended & reason) === 0) return;
     this.readSuspended &= ~reason;
     if (this.readSuspended === 0) {
@@ -394,13 +401,13 @@ export abstract class BevCore implements BufferOwner {
     if (this.owner !== null) this.owner.onProgress();
   }
 
-  suspendWrite(reason: number): void {
+  suspendWrite(reason: Suspension): void {
     const before = this.writeSuspended;
     this.writeSuspended |= reason;
     if (before === 0) this.onWriteSuspension();
   }
 
-  resumeWrite(reason: number): void {
+  resumeWrite(reason: Suspension): void {
     if ((this.writeSuspended & reason) === 0) return;
     this.writeSuspended &= ~reason;
     if (this.writeSuspended === 0) this.onWriteSuspension();

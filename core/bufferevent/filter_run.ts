@@ -3,6 +3,7 @@
  * F7).
  */
 
+import type { Bits } from "../bits.ts";
 import { show } from "../checks.ts";
 import { BEV_ERROR, BEV_FINISHED, BEV_NEED_MORE, BEV_NORMAL, BEV_OK } from "../flags.ts";
 import type { EvBuffer } from "../buffer/evbuffer.ts";
@@ -33,16 +34,19 @@ export interface BufferEventFilter {
   error?: EventError | null | undefined;
 }
 
+/** What a run of a filter has come to. */
+export type RunBits = Bits<"run">;
+
 /** Bytes were taken from the source. */
-export const TAKEN = 0x01;
+export const TAKEN: RunBits = 0x01;
 /** Bytes were added to the destination. */
-export const MADE = 0x02;
+export const MADE: RunBits = 0x02;
 /** The filter has taken all bytes, or needs more. */
-export const EXHAUSTED = 0x04;
+export const EXHAUSTED: RunBits = 0x04;
 /** The filter cannot process the bytes. */
-export const FAILED = 0x08;
+export const FAILED: RunBits = 0x08;
 /** The filter could go on, but yields to the loop. */
-export const MORE = 0x10;
+export const MORE: RunBits = 0x10;
 
 /** How many times in a row a filter is called before it yields to the loop. */
 const MAX_CALLS = 1024;
@@ -56,7 +60,7 @@ export interface FilterOwner {
   /** Whether its buffers are gone. */
   readonly freed: boolean;
   /** The filter, or a change callback of a buffer, has thrown. `state` is the result of the run so far. */
-  onThrow(run: FilterRun, state: number): void;
+  onThrow(run: FilterRun, state: RunBits): void;
 }
 
 /** One direction. */
@@ -101,12 +105,12 @@ export class FilterRun {
    *
    * @returns The result: bits of those above
    */
-  run(mode: number): number {
+  run(mode: number): RunBits {
     if (this.running) return 0;
     if (mode === BEV_FINISHED) this.finished = true;
     const owner = this.#owner;
     const { source, destination } = this;
-    let state = 0;
+    let state: RunBits = 0;
     for (let calls = 0;; calls++) {
       if (source.length === 0 && (mode === BEV_NORMAL || calls > 0)) return state | EXHAUSTED;
       const limit = mode === BEV_NORMAL ? owner.room(this) : -1;
@@ -140,7 +144,7 @@ export class FilterRun {
     this.bytes += this.#outward ? sourceLength - this.source.length : this.destination.length - destinationLength;
   }
 
-  #change(sourceLength: number, destinationLength: number): number {
+  #change(sourceLength: number, destinationLength: number): RunBits {
     this.#count(sourceLength, destinationLength);
     return (this.source.length < sourceLength ? TAKEN : 0) | (this.destination.length > destinationLength ? MADE : 0);
   }

@@ -1,5 +1,6 @@
 /** A bufferevent on a connection: reads as the watermarks allow, and sends its output once in a turn. */
 
+import { OWN_REASON } from "../loop/loop_event.ts";
 import {
   BEV_EVENT_CONNECTED,
   BEV_EVENT_EOF,
@@ -26,7 +27,7 @@ import { atDeadline, atLateDeadline } from "../loop/deadline.ts";
 import { sendLast } from "./last_output.ts";
 
 /** An internal flag of the write event: output was sent, and the write callback is due. */
-const SENT = 0x1000;
+const SENT = OWN_REASON;
 
 /** The time for the output of an abandoned bufferevent to leave. */
 const ABANDON_TIMEOUT_MS = 30_000;

@@ -3,27 +3,33 @@
  * callbacks and once-events are all of this class. It is only state, and only `Loop` changes it.
  */
 
+import type { Bits } from "../bits.ts";
 import { NO_TIMER, TimerNode } from "./timer_heap.ts";
 import type { CommonQueue } from "./common_queue.ts";
 import type { Loop } from "./loop.ts";
 import type { Source } from "./source.ts";
 
+/** Bits of `LoopEvent.state`. */
+export type EventBits = Bits<"event">;
+
 /** In `LoopEvent.state`: the I/O or signal part is added. */
-export const INSERTED = 1;
+export const INSERTED: EventBits = 1;
 /** In `LoopEvent.state`: it is in an active queue, or waits to get there in the next pass. */
-export const ACTIVE = 2;
+export const ACTIVE: EventBits = 2;
 /** In `LoopEvent.state`: `finalize()` or `free()` was called: it cannot be added any more. */
-export const CLOSED = 4;
+export const CLOSED: EventBits = 4;
 /** In `LoopEvent.state`: `free()` was called. */
-export const FREED = 8;
+export const FREED: EventBits = 8;
 /** In `LoopEvent.state`: `unref()` was called: it does not keep the loop running. */
-export const UNREF = 16;
+export const UNREF: EventBits = 16;
 /**
  * In `LoopEvent.state`: its timeout is one of I/O, or of a signal. The loop reports it only after a poll that began
  * after the deadline, because bytes that arrived in time restart the timer.
  */
-export const AFTER_POLL = 32;
+export const AFTER_POLL: EventBits = 32;
 const LEVEL_SHIFT = 6;
+/** In `LoopEvent.result`: a reason of the owner of the event. It is above all `EV_` flags, which the result has besides. */
+export const OWN_REASON = 0x1000;
 /** In `LoopEvent.slot`: its deadline is in a common timeout's queue. */
 export const IN_COMMON = -2;
 /** In `LoopEvent.slot`: its deadline has passed, and it waits for a poll of the runtime. */
@@ -75,7 +81,7 @@ export abstract class LoopEvent extends TimerNode {
    * Bits: {@linkcode INSERTED}, {@linkcode ACTIVE}, {@linkcode CLOSED}, {@linkcode FREED}, {@linkcode UNREF},
    * {@linkcode AFTER_POLL}, and above them `level`.
    */
-  declare state: number;
+  declare state: EventBits;
   /** The flags for which it is active. */
   declare result: number;
   /** The event behind it in the active queue. */

@@ -11,6 +11,7 @@
  * Filters over the connection share its owner. All of this runs in the loop, except where promises settle.
  */
 
+import type { Bits } from "../bits.ts";
 import {
   BEV_EVENT_CONNECTED,
   BEV_EVENT_EOF,
@@ -39,26 +40,29 @@ import { reasonOf, viewsOf } from "../views/takeover.ts";
 type Callbacks = BufferEventCallbacks<BufferEvent> | null;
 
 // Bits of `#bits`.
+/** Bits of a connection's owner. */
+type OwnerBits = Bits<"owner">;
+
 /** `open` was called. */
-const OPENED = 0x01;
+const OPENED: OwnerBits = 0x01;
 /** A promise of `open`, `read` or `line` is pending. */
-const BUSY = 0x02;
+const BUSY: OwnerBits = 0x02;
 /** That promise no longer holds anything back: it took longer than `handlerTimeoutMs`. */
-const OVERDUE = 0x04;
+const OVERDUE: OwnerBits = 0x04;
 /** A view has ended or failed, and no other one was opened. */
-const VIEW_OVER = 0x08;
+const VIEW_OVER: OwnerBits = 0x08;
 /** A view has reported the end of the input. */
-const INPUT_OVER = 0x10;
+const INPUT_OVER: OwnerBits = 0x10;
 /** The event callback got the end of the input. */
-const END_TOLD = 0x20;
+const END_TOLD: OwnerBits = 0x20;
 /** The owner itself ends the connection. */
-const ENDING = 0x40;
+const ENDING: OwnerBits = 0x40;
 /** The full input was reported. */
-const FULL_TOLD = 0x80;
+const FULL_TOLD: OwnerBits = 0x80;
 /** A line was too long, and reading was not enabled since. */
-const LINE_FAILED = 0x100;
+const LINE_FAILED: OwnerBits = 0x100;
 /** `close` was called, or will not be called. */
-const CLOSE_TOLD = 0x200;
+const CLOSE_TOLD: OwnerBits = 0x200;
 /** A stream took the end of the peer from its view, and nobody waited for it. */
 const END_UNSEEN = 0x400;
 
@@ -87,7 +91,7 @@ class Rare {
 export class ConnectionOwner<Ctx> implements CallbackOwner {
   readonly root: SocketCore;
   readonly #protocol: Protocol<Ctx>;
-  #bits = 0;
+  #bits: OwnerBits = 0;
   /** How many views and calls of `drained()` wait. */
   #waiting = 0;
   #rare: Rare | null = null;

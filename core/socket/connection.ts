@@ -17,6 +17,7 @@
  * {@linkcode NEXT_STATES} has the legal transitions, and {@linkcode checkConnection} asserts them.
  */
 
+import type { Bits } from "../bits.ts";
 import { EAGAIN, ENOTCONN, EV_CLOSED, EV_READ, EV_WRITE } from "../flags.ts";
 import { EventError, invariant } from "../errors.ts";
 import { EvBuffer } from "../buffer/evbuffer.ts";
@@ -49,28 +50,31 @@ const WRITE_CHUNK = 512 * 1024;
 const WRITE_VECTORS = 64;
 
 // What has happened to a connection: bits of `Connection.state`.
+/** Bits of `Connection.state`. */
+export type ConnectionBits = Bits<"connection">;
+
 /** It is established, or was. */
-export const CONNECTED = 0x01;
+export const CONNECTED: ConnectionBits = 0x01;
 /** The peer has finished sending. */
-export const ENDED = 0x02;
+export const ENDED: ConnectionBits = 0x02;
 /** Our direction was finished. */
-export const SHUT = 0x04;
+export const SHUT: ConnectionBits = 0x04;
 /** The runtime has closed it. */
-export const GONE = 0x08;
+export const GONE: ConnectionBits = 0x08;
 /** The owner has closed it. */
-export const CLOSED = 0x10;
+export const CLOSED: ConnectionBits = 0x10;
 /** It waits to be accepted, and is not read. */
-export const HELD = 0x20;
+export const HELD: ConnectionBits = 0x20;
 /** The adapter was asked to pause reading. */
-export const PAUSED = 0x40;
+export const PAUSED: ConnectionBits = 0x40;
 /** `finish()` was called: somebody waits for the end, without a time limit. */
-export const AWAITED = 0x80;
+export const AWAITED: ConnectionBits = 0x80;
 /** It must not keep the process alive. */
-export const UNREFERENCED = 0x100;
+export const UNREFERENCED: ConnectionBits = 0x100;
 /** The adapter has taken bytes of ours. Some may still be under way. */
-export const SENT = 0x200;
+export const SENT: ConnectionBits = 0x200;
 /** The adapter has called `onClose`, and must call nothing any more. */
-export const SILENT = 0x400;
+export const SILENT: ConnectionBits = 0x400;
 
 /** The state of a connection. */
 export type ConnectionState = "connecting" | "open" | "gone" | "closing" | "over";
@@ -161,7 +165,7 @@ export class Connection extends Source implements TransportSink, Lingering {
   /** The public object. `Socket` sets it. */
   face: object | null = null;
   /** Bits of those above. Only the connection writes it. */
-  state = 0;
+  state: ConnectionBits = 0;
   /** How many bytes have arrived, but for those that were dropped. */
   arrived = 0;
   /** How many bytes the host has taken. */

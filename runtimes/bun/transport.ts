@@ -4,6 +4,7 @@
  * @module
  */
 
+import type { Bits } from "../../core/bits.ts";
 import type { EventError } from "../../core/errors.ts";
 import type { StartTlsOptions, TlsInfo, TlsRole } from "../../core/tls.ts";
 import type { Address, TransportBinding, TransportSink } from "../../core/runtime.ts";
@@ -28,36 +29,39 @@ const SMALL = 2048;
 // What has happened to a connection: bits of `state`. A connection that is idle takes little memory and few of the
 // processor's cache lines: yes or no is a bit, what all connections of a listener have in common is one object, and what
 // is rare another.
+/** Bits of the transport's state. */
+export type BunBits = Bits<"bun">;
+
 /** Connected, and neither our FIN was asked for nor anything failed. */
-export const WRITABLE = 0x1;
+export const WRITABLE: BunBits = 0x1;
 /** The kernel has taken less than it was given: only `drain` helps. */
-export const BLOCKED = 0x2;
+export const BLOCKED: BunBits = 0x2;
 /** `write` has returned 0. */
-export const WANTED = 0x4;
+export const WANTED: BunBits = 0x4;
 /** Reading is paused. */
-export const PAUSED = 0x8;
+export const PAUSED: BunBits = 0x8;
 /** Bytes have come though reading is paused: the connection was reset. */
-export const LATE = 0x10;
+export const LATE: BunBits = 0x10;
 /** Some of them were dropped. */
-export const CUT = 0x20;
+export const CUT: BunBits = 0x20;
 /** Our FIN was asked for. */
-export const FINISHING = 0x40;
+export const FINISHING: BunBits = 0x40;
 /** The peer's FIN was told. */
-export const ENDED = 0x80;
+export const ENDED: BunBits = 0x80;
 /** `write` has met a broken connection. */
-export const BROKEN = 0x100;
+export const BROKEN: BunBits = 0x100;
 /** After `close()`, `release()` or `reset()`: the sink hears only `onClose`. */
-export const CLOSING = 0x200;
+export const CLOSING: BunBits = 0x200;
 /** After `release()` or `reset()`: what fails now is no failure. */
-export const DROPPED = 0x400;
+export const DROPPED: BunBits = 0x400;
 /** `onClose` is on its way, or was called. */
-export const CLOSED = 0x800;
+export const CLOSED: BunBits = 0x800;
 /** Asked for while connecting: Nagle's algorithm. */
-export const NAGLE = 0x1000;
+export const NAGLE: BunBits = 0x1000;
 /** Asked for while connecting: not to keep the process alive. */
-export const UNREFERENCED = 0x2000;
+export const UNREFERENCED: BunBits = 0x2000;
 /** With TLS: the peer had ended when we did, and nothing but a close_notify came after its end. */
-export const FAREWELL = 0x4000;
+export const FAREWELL: BunBits = 0x4000;
 
 /** What only some connections have. */
 class Rare {
@@ -71,7 +75,7 @@ class Rare {
 /** A connection. */
 export class BunTransport implements TransportBinding {
   readonly origin: Origin;
-  state = 0;
+  state: BunBits = 0;
   #rare: Rare | undefined = undefined;
   socket: BunSocket | undefined = undefined;
   sink: TransportSink;

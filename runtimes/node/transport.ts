@@ -4,6 +4,7 @@
  * @module
  */
 
+import type { Bits } from "../../core/bits.ts";
 import type { EventError } from "../../core/errors.ts";
 import type { StartTlsOptions, TlsInfo, TlsRole } from "../../core/tls.ts";
 import type { Address, TransportBinding, TransportSink } from "../../core/runtime.ts";
@@ -79,24 +80,27 @@ const ONREAD: NodeOnread = { buffer: nextBuffer, callback: onRead };
 // What has happened to a connection: bits of `state`. A connection that is idle takes little memory and few of the
 // processor's cache lines: yes or no is a bit, what all connections of a listener have in common is one object, and what
 // is rare another.
+/** Bits of the transport's state. */
+export type NodeBits = Bits<"node">;
+
 /** Connected, and neither our FIN was asked for nor anything failed. */
-export const WRITABLE = 0x1;
+export const WRITABLE: NodeBits = 0x1;
 /** Our FIN was asked for. */
-export const FINISHING = 0x2;
+export const FINISHING: NodeBits = 0x2;
 /** `write` has returned 0. */
-export const WANTED = 0x4;
+export const WANTED: NodeBits = 0x4;
 /** After `close()`, `release()` or `reset()`: the sink hears only `onClose`. */
-export const CLOSING = 0x8;
+export const CLOSING: NodeBits = 0x8;
 /** After `release()` or `reset()`: what fails now is no failure. */
-export const DROPPED = 0x10;
+export const DROPPED: NodeBits = 0x10;
 /** A client's connection is not there yet. */
-export const CONNECTING = 0x20;
+export const CONNECTING: NodeBits = 0x20;
 /** `onClose` was called. */
-export const CLOSED = 0x40;
+export const CLOSED: NodeBits = 0x40;
 /** From `startTls()`, or for what was accepted with TLS from the beginning, to the end of the handshake. */
-export const HANDSHAKING = 0x80;
+export const HANDSHAKING: NodeBits = 0x80;
 /** Reading is to be paused when the handshake is through. */
-export const PAUSED = 0x100;
+export const PAUSED: NodeBits = 0x100;
 
 /** What only some connections have. */
 class Rare {
@@ -107,7 +111,7 @@ class Rare {
 
 export class NodeTransport implements TransportBinding {
   readonly origin: Origin;
-  state = 0;
+  state: NodeBits = 0;
   #rare: Rare | undefined = undefined;
   /** What is read and written: with TLS, the socket over the other one. */
   socket: OurSocket | undefined = undefined;

@@ -11,6 +11,7 @@
  * @module
  */
 
+import type { Bits } from "../../core/bits.ts";
 import { type EventError, invariant } from "../../core/errors.ts";
 import type { Address, TransportBinding, TransportSink } from "../../core/runtime.ts";
 import type { StartTlsOptions, TlsInfo, TlsRole } from "../../core/tls.ts";
@@ -36,46 +37,49 @@ export const UPDATE_BYTES: number = SEGMENT_BYTES;
 /** A host that makes short writes stops once in so many bytes, at most. */
 const SHORT_BLOCK_BYTES = 4096;
 
+/** Bits of a connection's flags. */
+type SimBits = Bits<"sim">;
+
 /** The connection is established. */
-const CONNECTED = 1;
+const CONNECTED: SimBits = 1;
 /** The application does not want to read now. */
-const PAUSED = 2;
+const PAUSED: SimBits = 2;
 /** Our direction is to be finished. */
-const FIN_WANTED = 4;
+const FIN_WANTED: SimBits = 4;
 /** The end of our direction is on its way to the peer. */
-const FIN_SENT = 8;
+const FIN_SENT: SimBits = 8;
 /** The end of the peer's direction has arrived. */
-const ENDED = 16;
+const ENDED: SimBits = 16;
 /** What still arrives is dropped. */
-const CLOSING = 32;
+const CLOSING: SimBits = 32;
 /** The application has let go; what was taken is still delivered, and what arrives is answered with a reset. */
-const RELEASED = 64;
+const RELEASED: SimBits = 64;
 /** Nothing happens any more. */
-const GONE = 128;
+const GONE: SimBits = 128;
 /** `write()` returned 0, the last time that it was called, and `onWritable` is owed. */
-const OWED = 256;
+const OWED: SimBits = 256;
 /** The news of an opened window is on its way to us. */
-const UPDATE_DUE = 512;
+const UPDATE_DUE: SimBits = 512;
 /** The arrival of the inbox's head is scheduled. */
-const ARMED = 1024;
+const ARMED: SimBits = 1024;
 /** What arrived is given although the application paused: the connection has failed. */
-const FORCED = 2048;
+const FORCED: SimBits = 2048;
 /** It is counted among the host's open handles. */
-const COUNTED = 4096;
+const COUNTED: SimBits = 4096;
 /** A fault has cut the line: nothing arrives any more but the news of it. */
-const CUT = 8192;
+const CUT: SimBits = 8192;
 /** The send queue was full: `write()` takes nothing until `onWritable` has said so, as on the real hosts. */
-const FULL = 16_384;
+const FULL: SimBits = 16_384;
 /** It waits for the end of the callback, to send. */
-const SENDING = 32_768;
+const SENDING: SimBits = 32_768;
 /** It is going to be told that the connection is over. */
-const TELLING = 65_536;
+const TELLING: SimBits = 65_536;
 /** A reset is on its way to us. */
-const RESET_DUE = 131_072;
+const RESET_DUE: SimBits = 131_072;
 /** Its host has crashed. */
-const CRASHED = 262_144;
+const CRASHED: SimBits = 262_144;
 /** A fault has ended the connection, for both ends. */
-const CUT_END = 524_288;
+const CUT_END: SimBits = 524_288;
 /** It asks the peer from time to time whether it is there. */
 const KEEP_ALIVE = 1_048_576;
 /** It has come to where its host makes a short write. */
@@ -115,7 +119,7 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
   readonly #unsent: ByteQueue = new ByteQueue();
   /** Sent to us and not yet given. */
   readonly #inbox: SegmentQueue = new SegmentQueue();
-  #flags = 0;
+  #flags: SimBits = 0;
   #sink: TransportSink | undefined;
   #peer: SimConnection | undefined;
   /** The way to the peer, and the way back. */
@@ -896,7 +900,7 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
 /** What Linux has where a program has chosen no time. */
 const DEFAULT_KEEP_ALIVE_MS = 7_200_000;
 /** What Node has where a program has chosen only the other. */
-const PROBE_INTERVAL_MS = 1_000;
+const PROBE_INTERVAL_MS: SimBits = 1_000;
 const PROBES = 10;
 
 function labelOf(name: string, address: Address | undefined): string {
