@@ -1,9 +1,9 @@
 /**
  * The adapter of Bun: `Bun.listen` and `Bun.connect`.
  *
- * What `socket.end()` does is not wanted on a connection that is alive: it closes at once in both directions, and what the kernel had taken is
- * destroyed when the peer is still sending (oven-sh/bun#35947, oven-sh/bun#41785). `shutdown()` is the half-close, and
- * Bun closes the socket by itself once both directions are finished.
+ * `socket.end()` is not used on an open connection. It closes both directions at once, and if the peer is still
+ * sending, bytes that the kernel has taken are lost (oven-sh/bun#35947, oven-sh/bun#41785). `shutdown()` is the
+ * half-close. Bun closes the socket by itself once both directions are finished.
  *
  * @module
  */
@@ -34,7 +34,7 @@ import type { BunListener } from "./types/bun.ts";
 import { BunListenerBinding } from "./bun/listener.ts";
 import { BunTransport, CLOSED, FEW, HANDLERS } from "./bun/transport.ts";
 
-/** A poll of Bun's takes so many events from the system; those of further sockets come with the next poll. */
+/** One poll of Bun takes this many events from the system. Events of further sockets come with the next poll. */
 const POLL_EVENTS = 1024;
 
 class BunRuntime extends HostRuntime {
@@ -44,8 +44,8 @@ class BunRuntime extends HostRuntime {
 
   constructor() {
     super();
-    // Up to 1.3 a pause loses its bytes, and no certificate is verified (oven-sh/bun#33846, oven-sh/bun#34798); with 1.4.0 a
-    // reset takes what waited behind a pause, and a half-close of TLS is a reset.
+    // Up to 1.3, bytes are lost in a pause, and no certificate is verified (oven-sh/bun#33846, oven-sh/bun#34798). In
+    // 1.4.0 a reset drops bytes that wait behind a pause, and a half-close of TLS is a reset.
     const { version } = host.Bun!;
     const why = "loses bytes, and does not verify certificates as it should";
     checkVersion("Bun", version, isAtLeast(version, "1.4.1"), "1.4.1", why);
@@ -68,7 +68,7 @@ class BunRuntime extends HostRuntime {
       startTlsServer: true,
       startTlsClient: true,
       startTlsUnread: true,
-      // The end of TCP is told as the end, whether a close_notify came before or not.
+      // Bun reports the end of TCP as the end, with or without a close_notify before it.
       tlsTruncation: false,
     };
     this.lacks = { reusePort: "it takes Linux", abstractUnix: "it takes Linux" };
@@ -122,7 +122,7 @@ class BunRuntime extends HostRuntime {
 
   connect(options: ConnectOptions, sink: TransportSink): TransportBinding {
     const ours = new BunTransport({ runtime: this, to: options, unixPath: options.path }, sink);
-    // Bun says ECONNREFUSED also of EHOSTUNREACH, ENETUNREACH and ETIMEDOUT, and nothing is left of what it really was
+    // Bun reports ECONNREFUSED also for EHOSTUNREACH, ENETUNREACH and ETIMEDOUT. The real code is lost
     // (oven-sh/bun#37093).
     this.#connect(options, ours).catch((reason: unknown) => {
       this.openHandles--;
@@ -152,10 +152,10 @@ class BunRuntime extends HostRuntime {
 let runtime: Runtime | undefined;
 
 /**
- * Gives the runtime of this Bun process.
+ * Returns the runtime of this Bun process.
  *
  * @returns The one instance
- * @throws {EventError} `EV_UNSUPPORTED` where this is not Bun, or one that is too old
+ * @throws {EventError} `EV_UNSUPPORTED` if this is not Bun, or a Bun that is too old
  */
 export function bunRuntime(): Runtime {
   if (host.Bun === undefined) {

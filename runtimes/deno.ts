@@ -1,8 +1,8 @@
 /**
  * The adapter of Deno: `Deno.listen`, `Deno.connect`, and `read` and `write` of a connection.
  *
- * Never `conn.readable` and `conn.writable`: the streams close the whole connection at EOF, so that nothing can be
- * answered to a peer that has finished (denoland/deno#22258, denoland/deno#27510).
+ * `conn.readable` and `conn.writable` are never used. These streams close the whole connection at EOF, so a peer that
+ * has finished gets no answer (denoland/deno#22258, denoland/deno#27510).
  *
  * @module
  */
@@ -41,12 +41,12 @@ class DenoRuntime extends HostRuntime {
     super();
     const { build: { os }, version: { deno: version } } = host.Deno!;
     checkVersion("Deno", version, isAtLeast(version, "2.9.0"), "2.9.0", "hangs, and loses what comes before a reset");
-    // Before 2.9.3 a clean end of TLS is told as one that was cut.
+    // Before 2.9.3 Deno reports a clean end of TLS as a truncated one.
     const tls = isAtLeast(version, "2.9.3");
     const noTls = takes("Deno", "2.9.3", version);
     const unstable = typeof host.Deno!.listenDatagram === "function";
     this.capabilities = {
-      // Without --unstable-net the mere option ends the process (exit code 70); the flag also brings listenDatagram.
+      // Without --unstable-net the option alone ends the process (exit code 70). The flag also adds listenDatagram.
       reusePort: os === "linux" && unstable,
       reset: false,
       ipv6Only: false,
@@ -118,7 +118,7 @@ class DenoRuntime extends HostRuntime {
     preparedTls(options, "use TLS");
   }
 
-  /** Whether the program may use other names beside a path. Without the permissions, Deno would ask for them. */
+  /** Whether the program may use other names beside a path. Without the permissions, Deno would prompt for them. */
   #mayName(path: string): boolean {
     const { permissions } = host.Deno!;
     const directory = path.slice(0, path.lastIndexOf("/") + 1) || ".";
@@ -130,14 +130,15 @@ class DenoRuntime extends HostRuntime {
   }
 
   /**
-   * A permission may be for a name alone (`--allow-net=localhost:80`) or may except one (`--deny-net=localhost`), and Deno
-   * looks at the name that it is given: unless all is allowed, it must get the name and not an address.
+   * A permission may be for a name alone (`--allow-net=localhost:80`) or may exclude one (`--deny-net=localhost`). Deno
+   * checks the name that it is given. So unless everything is allowed, it must get the name and not an address.
    */
   takesName({ hostname, port, family }: ListenOptions | ConnectOptions): boolean {
     const { permissions } = host.Deno!;
     const { state, partial } = permissions.querySync({ name: "net" });
     if (state === "granted" && !partial) return false;
-    // Deno can't be told a family. If the name is permitted, the core finds an address, which must be permitted too.
+    // Deno has no option for a family. If the name is permitted, the core looks it up; the address must be permitted
+    // too.
     return family === undefined ||
       permissions.requestSync({ name: "net", host: `${hostname}:${port}` }).state !== "granted";
   }
@@ -182,10 +183,10 @@ class DenoRuntime extends HostRuntime {
 let runtime: Runtime | undefined;
 
 /**
- * Gives the runtime of this Deno process.
+ * Returns the runtime of this Deno process.
  *
  * @returns The one instance
- * @throws {EventError} `EV_UNSUPPORTED` where this is not Deno, or one that is too old
+ * @throws {EventError} `EV_UNSUPPORTED` if this is not Deno, or a Deno that is too old
  */
 export function denoRuntime(): Runtime {
   if (host.Deno === undefined) {

@@ -1,5 +1,5 @@
 /**
- * Finds out which host this is.
+ * Finds out which runtime this is.
  *
  * @module
  */
@@ -12,10 +12,10 @@ import { nodeRuntime } from "./node.ts";
 import { host } from "./shared/host.ts";
 
 /**
- * Gives the runtime of the host that runs this. Bun and Deno have a `process` too, so they are asked for first.
+ * Returns the runtime that runs this program. Bun and Deno have a `process` too, so they are tested first.
  *
  * @returns The one instance of its adapter
- * @throws {EventError} `EV_UNSUPPORTED` where it is none of the three
+ * @throws {EventError} `EV_UNSUPPORTED` if it is none of the three
  */
 export function detectRuntime(): Runtime {
   if (typeof host.Bun?.listen === "function") return bunRuntime();

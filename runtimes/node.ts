@@ -29,7 +29,9 @@ import { checkVersion, isAtLeast, takes } from "./shared/versions.ts";
 import { acceptWithOnread, NodeListener, onConnection, type OurServer } from "./node/listener.ts";
 import { CONNECTING, NodeTransport, onConnect, onread, OURS, type OurSocket } from "./node/transport.ts";
 
-/** libuv says EACCES of a path whose directory is not there, as Windows does: see uv_pipe_bind2() in its pipe.c. */
+/**
+ * libuv reports EACCES for a path whose directory does not exist, as Windows does: see uv_pipe_bind2() in its pipe.c.
+ */
 function missing(path: string | undefined, reason: unknown): string | undefined {
   if (path === undefined || (reason as { code?: unknown }).code !== "EACCES") return undefined;
   const directory = path.replace(/\/?[^/]*$/, "") || (path.startsWith("/") ? "/" : ".");
@@ -37,8 +39,8 @@ function missing(path: string | undefined, reason: unknown): string | undefined 
 }
 
 /**
- * `server.listen()` asks for the permission (nodejs/node#58517) in a later turn, and what it then throws nobody can catch: it
- * would end the process. Before Node 25 there is no such permission, and `has()` says false of it.
+ * `server.listen()` checks the permission (nodejs/node#58517) in a later turn. An error that it throws then cannot be
+ * caught, and would end the process. Before Node 25 there is no such permission, and `has()` returns false for it.
  */
 function checkPermission(tried: string): void {
   const { permission, allowedNodeEnvironmentFlags: flags } = host.process ?? {};
@@ -68,7 +70,7 @@ class NodeRuntime extends HostRuntime {
     checkVersion("Node", version, enough, "20.16 or 22.3", "has no process.getBuiltinModule()");
     // Node 20 takes the option and ignores it.
     const sharesPort = isAtLeast(version, "23.1") || (isAtLeast(version, "22.12") && !isAtLeast(version, "23"));
-    // nodejs/node#63825 was given to several lines of versions: the function itself says whether it takes them.
+    // nodejs/node#63825 is in several lines of versions, so the function itself is tested.
     const tunesProbes = this.net.Socket.prototype.setKeepAlive.length >= 4;
     this.capabilities = {
       reusePort: platform === "linux" && sharesPort,
@@ -88,7 +90,7 @@ class NodeRuntime extends HostRuntime {
       startTlsServer: true,
       startTlsClient: true,
       startTlsUnread: true,
-      // TLSWrap gives the end of TCP on as the end, and nothing tells whether a close_notify came before.
+      // TLSWrap reports the end of TCP as the end, and nothing shows whether a close_notify came before.
       tlsTruncation: false,
     };
     this.lacks = {
@@ -148,10 +150,10 @@ class NodeRuntime extends HostRuntime {
   }
 
   async #bindPath(tried: string, path: string, options: ListenOptions): Promise<Bound> {
-    // Workers of a cluster share what they bind by its name.
+    // The workers of a cluster share a socket by the name that they bind.
     const file = builtin<NodeCluster>("node:cluster").isWorker ? undefined : SocketFile.beside(path);
     if (file !== undefined) {
-      // What the path itself gives is the error to tell.
+      // Report the error for the path itself.
       const server = await this.#bind(tried, { path: file.bound }, options).catch(() => undefined);
       if (server !== undefined && file.publish()) return { server, file };
       server?.close();
@@ -172,7 +174,7 @@ class NodeRuntime extends HostRuntime {
         noDelay: true,
         highWaterMark: WRITE_AHEAD,
         autoSelectFamily: false,
-        // What is to have TLS at once is not read before.
+        // A connection that begins TLS at once is not read before.
         ...(options.tls === undefined ? { onread: onread() } : undefined),
       });
       ours.adopt(socket as OurSocket);
@@ -194,10 +196,10 @@ class NodeRuntime extends HostRuntime {
 let runtime: Runtime | undefined;
 
 /**
- * Gives the runtime of this Node process.
+ * Returns the runtime of this Node process.
  *
  * @returns The one instance
- * @throws {EventError} `EV_UNSUPPORTED` where Node is too old
+ * @throws {EventError} `EV_UNSUPPORTED` if Node is too old
  */
 export function nodeRuntime(): Runtime {
   return runtime ??= new NodeRuntime();

@@ -44,7 +44,7 @@ class BunDatagram implements DatagramBinding {
         this.#wanted ||= !taken;
         return taken;
       } catch (reason) {
-        // That was about an earlier datagram, and this one was not sent.
+        // The failure was of an earlier datagram. This one was not sent, so try again.
         if (isNobodyThere(reason)) continue;
         host.setImmediate(() => this.#sink.onError(failure(sendingTo(to), reason, "send")));
         return true;
@@ -71,8 +71,9 @@ class BunDatagram implements DatagramBinding {
 }
 
 /**
- * Bun alone tells that nobody has the port that an earlier datagram went to, as a failure of the socket or of the next
- * send (oven-sh/bun#28690). Without a connection that is no failure: datagrams get lost. Remove when Bun doesn't.
+ * Bun alone reports that the port of an earlier datagram was closed: as a failure of the socket or of the next send
+ * (oven-sh/bun#28690). A socket that is not connected ignores it, since datagrams get lost anyway. Remove when Bun no
+ * longer reports it.
  */
 function isNobodyThere(reason: unknown): boolean {
   return (reason as { code?: unknown } | null | undefined)?.code === "ECONNREFUSED";

@@ -22,7 +22,7 @@ export class BunListenerBinding implements ListenerBinding, Origin {
   /** The file of a unix socket. */
   file: SocketFile | undefined;
   address: Address = { path: "" };
-  /** The local address of every connection, unless it is one of many. */
+  /** The local address of every connection; undefined if it differs between connections. */
   fixed: Address | undefined;
   closing: Promise<void> | undefined;
 

@@ -11,11 +11,11 @@ import type { BunSocket, BunTls } from "../types/bun.ts";
 const VERSIONS: Readonly<Record<TlsVersion, number>> = { "TLSv1.2": 0x303, "TLSv1.3": 0x304 };
 
 /**
- * Options in Bun's words.
+ * The options as Bun takes them.
  *
- * Bun tells a server the name `::1` by SNI, where RFC 6066 allows no addresses: a GnuTLS server refuses that. Without a
- * name Bun verifies the address that it has connected to, which need not be the one that was asked for. So an address is
- * no name for Bun, and {@linkcode objection} looks for it in the certificate.
+ * Bun sends an address such as `::1` as SNI. RFC 6066 does not allow that, and a GnuTLS server refuses it. Without a
+ * name, Bun verifies the address that it has connected to, which may be a different one. So an address is not given to
+ * Bun as a name; {@linkcode objection} looks for it in the certificate.
  */
 export function bunTls(role: TlsRole, settings: TlsSettings): BunTls {
   const { cert, key, ca, alpnProtocols, requestCert, serverName, minVersion, maxVersion, ciphers } = settings;
@@ -36,7 +36,10 @@ export function bunTls(role: TlsRole, settings: TlsSettings): BunTls {
   };
 }
 
-/** What there is against the peer's certificate. Bun names a reason also on a server that has asked for none. */
+/**
+ * The reason to refuse the peer's certificate, if any. On a server, Bun gives a reason even if no certificate was
+ * requested.
+ */
 export function objection(
   socket: BunSocket,
   role: TlsRole,
@@ -45,7 +48,7 @@ export function objection(
   reason: unknown,
 ): unknown {
   if (role === "client" && isNumeric(settings.serverName)) {
-    // Bun names a chain that can't be verified before a name that is another.
+    // If both are wrong, Bun reports the chain and not the name.
     const verified = success ? socket.authorized === true : isOtherName(reason);
     return verified ? otherAddress(socket.getPeerCertificate?.()?.raw, settings.serverName) : reason ?? "not verified";
   }
@@ -58,7 +61,7 @@ function isOtherName(reason: unknown): boolean {
   return (reason as { code?: unknown } | null | undefined)?.code === "ERR_TLS_CERT_ALTNAME_INVALID";
 }
 
-/** What the handshake has found. */
+/** The result of the handshake. */
 export function infoOf(socket: BunSocket, role: TlsRole, settings: TlsSettings, verified: boolean): TlsInfo {
   const raw = socket.getPeerCertificate?.()?.raw;
   return {
@@ -69,7 +72,7 @@ export function infoOf(socket: BunSocket, role: TlsRole, settings: TlsSettings, 
   };
 }
 
-/** Whether it is OpenSSL that has failed. */
+/** Whether OpenSSL has failed. */
 export function isTlsFailure(reason: unknown): boolean {
   return reason instanceof Error &&
     /SSL routines|ERR_SSL/.test(`${(reason as { code?: string }).code}${reason.message}`);

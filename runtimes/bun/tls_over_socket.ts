@@ -1,6 +1,6 @@
 /**
- * TLS on a connection of which bytes have been read already, which Bun's `upgradeTLS()` can't be given: `node:tls` over a
- * stream, which looks like a socket of Bun's.
+ * TLS on a connection from which bytes have been read already. Bun's `upgradeTLS()` cannot take those bytes, so
+ * `node:tls` runs over a stream, behind the interface of a Bun socket.
  *
  * @module
  */
@@ -14,10 +14,10 @@ import type { TlsSettings } from "../shared/tls.ts";
 import type { BunHandlers, BunSocket, BunTls } from "../types/bun.ts";
 import type { NodeDuplex, NodeSecureContext, NodeStreams, NodeTlsSocket } from "../types/node_tls.ts";
 
-/** What each of the two streams holds at most. */
+/** How many bytes each of the two streams holds at most. */
 const HIGH_WATER = 64 * 1024;
 
-/** As much as is needed of the connection in the clear. */
+/** The part of the plain connection that is used here. */
 interface Lower extends TransportBinding {
   sink: TransportSink;
   readonly socket: BunSocket | undefined;
@@ -30,15 +30,15 @@ export class TlsOverSocket implements BunSocket, TransportSink {
   readonly #handlers: BunHandlers;
   readonly #stream: NodeDuplex;
   readonly #socket: NodeTlsSocket;
-  /** Goes on when the connection takes more. */
+  /** Continues a write when the connection takes more bytes. */
   #resumeWriting: (() => void) | undefined;
   #secured = false;
   #ended = false;
-  /** Our end was asked for. */
+  /** Our FIN was requested. */
   #finishing = false;
   /**
-   * The peer has finished, and Bun has answered with our end, which nobody has asked for: it knows no half-close over a
-   * stream. What is written from here on would be lost, so it fails.
+   * The peer has finished, and Bun has finished our direction too: it has no half-close over a stream. Bytes written
+   * after this would be lost, so such a write fails.
    */
   #cut = false;
   #closed = false;
@@ -66,12 +66,12 @@ export class TlsOverSocket implements BunSocket, TransportSink {
         else this.#cut = true;
         done();
       },
-      // The connection under it lives until it is closed.
+      // The plain connection stays open until it is closed here.
       autoDestroy: false,
       destroy: (reason, done) => done(reason),
     });
     this.#stream.on("error", () => {});
-    // What is refused is refused by the transport, with a reason.
+    // The transport refuses a peer, since it reports the reason.
     const socket = this.#socket = secureOver(
       this.#stream,
       role,
@@ -90,7 +90,7 @@ export class TlsOverSocket implements BunSocket, TransportSink {
       socket.on("end", () => {
         this.#ended = true;
         if (this.#closed) return;
-        // Output that Bun had taken, and can't send any more.
+        // Bun had taken this output and cannot send it any more.
         if (this.#cut && !this.#finishing && socket.writableLength > 0) return this.#lose();
         this.#handlers.end(this);
       });
@@ -99,7 +99,7 @@ export class TlsOverSocket implements BunSocket, TransportSink {
     this.#stream.push(unread);
   }
 
-  // ---- the connection under it
+  // ---- the plain connection
 
   onConnect(): void {}
 
@@ -111,7 +111,7 @@ export class TlsOverSocket implements BunSocket, TransportSink {
 
   onEnd(): void {
     if (!this.#cut) this.#stream.push(null);
-    // Nobody would say more.
+    // No other event would follow.
     if (!this.#secured) host.setImmediate(() => this.#secured || this.#failed("the peer has ended the connection"));
   }
 
@@ -121,7 +121,7 @@ export class TlsOverSocket implements BunSocket, TransportSink {
 
   onClose(error?: EventError): void {
     if (error === undefined && this.#secured && !this.#ended) {
-      // What came before the end is still being decrypted, or waits to be read.
+      // Bytes before the end are still being decrypted, or wait to be read.
       this.#socket.once("end", () => this.#close(undefined));
       return;
     }
@@ -174,7 +174,7 @@ export class TlsOverSocket implements BunSocket, TransportSink {
     this.#handlers.close(this, error);
   }
 
-  // ---- what a socket of Bun has
+  // ---- the interface of a Bun socket
 
   write(chunk: Uint8Array): number {
     if (this.#closed || this.#cut) return -1;

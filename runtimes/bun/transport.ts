@@ -18,52 +18,52 @@ import { bunTls, infoOf, isTlsFailure, objection } from "./tls.ts";
 import { TlsOverSocket } from "./tls_over_socket.ts";
 
 /**
- * JavaScriptCore keeps a typed array without an ArrayBuffer until someone asks for its `buffer`, and making the first view
- * of it does: about 1 us for each chunk of a server. Of a chunk of at most so many bytes the core makes no views, but
- * copies what it hands out.
+ * JavaScriptCore makes the ArrayBuffer of a typed array only when `buffer` is read or a view is made. That costs about
+ * 1 us for each chunk. Of a chunk of at most this many bytes the core makes no view; it copies.
  */
 export const FEW: number = 512;
-/** A chunk of at most so many bytes is copied into memory that has its buffer already: a tenth of the cost. */
+/**
+ * A chunk of at most this many bytes is copied into memory that has its ArrayBuffer already, at a tenth of the cost.
+ */
 const SMALL = 2048;
 
-// What has happened to a connection: bits of `state`. A connection that is idle takes little memory and few of the
-// processor's cache lines: yes or no is a bit, what all connections of a listener have in common is one object, and what
-// is rare another.
+// The state of a connection, as bits of `state`. An idle connection must take little memory and few cache lines. So
+// each flag is a bit, all connections of a listener share one object, and rare fields are in another object.
 /** Bits of the transport's state. */
 export type BunBits = Bits<"bun">;
 
-/** Connected, and neither our FIN was asked for nor anything failed. */
+/** Connected, our FIN not requested, nothing failed. */
 export const WRITABLE: BunBits = 0x1;
-/** The kernel has taken less than it was given: only `drain` helps. */
+/** The kernel has taken only a part. Writing continues at `drain`. */
 export const BLOCKED: BunBits = 0x2;
 /** `write` has returned 0. */
 export const WANTED: BunBits = 0x4;
 /** Reading is paused. */
 export const PAUSED: BunBits = 0x8;
-/** Bytes have come though reading is paused: the connection was reset. */
+/** Bytes have arrived although reading is paused: the connection was reset. */
 export const LATE: BunBits = 0x10;
-/** Some of them were dropped. */
+/** Some of these bytes were dropped. */
 export const CUT: BunBits = 0x20;
-/** Our FIN was asked for. */
+/** Our FIN was requested. */
 export const FINISHING: BunBits = 0x40;
-/** The peer's FIN was told. */
+/** The peer's FIN was reported. */
 export const ENDED: BunBits = 0x80;
 /** `write` has met a broken connection. */
 export const BROKEN: BunBits = 0x100;
 /** After `close()`, `release()` or `reset()`: the sink hears only `onClose`. */
 export const CLOSING: BunBits = 0x200;
-/** After `release()` or `reset()`: what fails now is no failure. */
+/** After `release()` or `reset()`: a failure is not reported any more. */
 export const DROPPED: BunBits = 0x400;
-/** `onClose` is on its way, or was called. */
+/** `onClose` is scheduled, or was called. */
 export const CLOSED: BunBits = 0x800;
-/** Asked for while connecting: Nagle's algorithm. */
+/** Set while connecting: Nagle's algorithm. */
 export const NAGLE: BunBits = 0x1000;
-/** Asked for while connecting: not to keep the process alive. */
+/** Set while connecting: do not keep the process alive. */
 export const UNREFERENCED: BunBits = 0x2000;
-/** With TLS: the peer had ended when we did, and nothing but a close_notify came after its end. */
+/** With TLS: the peer had finished before we did, and after that only a close_notify arrived. */
 export const FAREWELL: BunBits = 0x4000;
 
-/** What only some connections have. */
+/** State that only some connections need. */
 class Rare {
   securing: { readonly role: TlsRole; readonly settings: TlsSettings } | undefined = undefined;
   tls: TlsInfo | undefined = undefined;
@@ -93,17 +93,17 @@ export class BunTransport implements TransportBinding {
     return (this.state & PAUSED) !== 0;
   }
 
-  /** Some of them were dropped. */
+  /** Some of these bytes were dropped. */
   get cut(): boolean {
     return (this.state & CUT) !== 0;
   }
 
-  /** Our FIN was asked for. */
+  /** Our FIN was requested. */
   get finishing(): boolean {
     return (this.state & FINISHING) !== 0;
   }
 
-  /** The peer's FIN was told. */
+  /** The peer's FIN was reported. */
   get ended(): boolean {
     return (this.state & ENDED) !== 0;
   }
@@ -118,22 +118,22 @@ export class BunTransport implements TransportBinding {
     return (this.state & CLOSING) !== 0;
   }
 
-  /** After `release()` or `reset()`: what fails now is no failure. */
+  /** After `release()` or `reset()`: a failure is not reported any more. */
   get dropped(): boolean {
     return (this.state & DROPPED) !== 0;
   }
 
-  /** `onClose` is on its way, or was called. */
+  /** `onClose` is scheduled, or was called. */
   get closed(): boolean {
     return (this.state & CLOSED) !== 0;
   }
 
-  /** With TLS: the peer had ended when we did, and nothing but a close_notify came after its end. */
+  /** With TLS: the peer had finished before we did, and after that only a close_notify arrived. */
   get farewell(): boolean {
     return (this.state & FAREWELL) !== 0;
   }
 
-  /** The handshake of TLS that is under way. */
+  /** The TLS handshake under way. */
   get securing(): Rare["securing"] {
     return this.#rare?.securing;
   }
@@ -142,7 +142,7 @@ export class BunTransport implements TransportBinding {
     this.#more.securing = securing;
   }
 
-  /** What the handshake has found. */
+  /** The result of the handshake. */
   get tls(): TlsInfo | undefined {
     return this.#rare?.tls;
   }
@@ -160,7 +160,7 @@ export class BunTransport implements TransportBinding {
     this.#more.refused = refused;
   }
 
-  /** Asked for while connecting: keep-alive after so many milliseconds. */
+  /** Set while connecting: keep-alive after this many milliseconds. */
   get keepAlive(): number | undefined {
     return this.#rare?.keepAlive;
   }
@@ -169,7 +169,7 @@ export class BunTransport implements TransportBinding {
     this.#more.keepAlive = delayMs;
   }
 
-  /** With TLS: how many bytes we had sent when the peer ended. */
+  /** With TLS: how many bytes we had sent when the peer finished. */
   get writtenAtEnd(): number {
     return this.#rare?.writtenAtEnd ?? -1;
   }
@@ -182,7 +182,7 @@ export class BunTransport implements TransportBinding {
     return this.#rare ??= new Rare();
   }
 
-  /** The addresses are asked for now, since Bun forgets them with the socket; `local` where it is known without. */
+  /** Reads the addresses now, since a closed Bun socket has none. If `local` is given, it is not read. */
   opened(socket: BunSocket, local?: Address): void {
     this.socket = socket;
     socket.data = this;
@@ -198,11 +198,11 @@ export class BunTransport implements TransportBinding {
   }
 
   /**
-   * A connection attempt has succeeded. There is no way to end one early (oven-sh/bun#13126): what was given up in the
-   * meantime ends here.
+   * A connection attempt has succeeded. Bun cannot abort an attempt (oven-sh/bun#13126), so one that was cancelled in
+   * the meantime is closed here.
    */
   connected(socket: BunSocket): void {
-    // upgradeTLS() says `open` of the socket that it gives.
+    // upgradeTLS() calls `open` for the socket that it returns.
     if (this.securing !== undefined) return;
     this.opened(socket);
     if (this.closed) {
@@ -217,7 +217,9 @@ export class BunTransport implements TransportBinding {
     this.sink.onConnect();
   }
 
-  /** The host has let go. Bun says so from inside `terminate()` and `write()` too, hence later. */
+  /**
+   * Bun has closed the socket. Bun also calls this from inside `terminate()` and `write()`, so the report comes later.
+   */
   gone(reason: unknown): void {
     this.origin.runtime.openHandles--;
     if (this.closed) return;
@@ -234,11 +236,11 @@ export class BunTransport implements TransportBinding {
       );
     }
     if ((reason === undefined || this.farewell) && this.finishing && !this.broken && !this.cut) {
-      // After shutdown() the peer's FIN is told by `close` alone, not by `end`.
+      // After shutdown() Bun reports the peer's FIN by `close` only, not by `end`.
       if (!this.ended && !this.closing) this.sink.onEnd();
       return this.sink.onClose();
     }
-    // Bun does not say why a write has failed. If the peer had not finished before, it has reset the connection.
+    // Bun gives no reason for a failed write. If the peer had not finished before, it has reset the connection.
     const code = reason !== undefined ? undefined : this.broken && this.ended ? "EPIPE" : "ECONNRESET";
     this.sink.onClose(failure(keeping(this.remote), reason, this.broken ? "write" : "read", code));
   }
@@ -252,9 +254,9 @@ export class BunTransport implements TransportBinding {
     if (n === chunk.length) return n;
     if (n < 0) {
       this.state = this.state & ~WRITABLE | BROKEN;
-      // `close` has been called, or will be when the rest is read. But resume() after this leaves the descriptor open for
-      // ever, though `close` is called (Bun 1.4.5): what waits behind a pause is given up. Remove when a reset in the
-      // middle of many writes (tests/programs/faults.test.ts) leaves no sockets without it.
+      // `close` has been called, or will be when the rest is read. But resume() after this leaves the descriptor open
+      // for ever, even though `close` is called (Bun 1.4.5). So bytes that wait behind a pause are dropped. Remove when
+      // a reset in the middle of many writes (tests/programs/faults.test.ts) leaves no sockets without it.
       if (this.paused) host.queueMicrotask(() => this.socket!.terminate());
       return 0;
     }
@@ -278,10 +280,10 @@ export class BunTransport implements TransportBinding {
   shutdownWrite(): void {
     if (this.finishing || this.closed) return;
     this.state = this.state & ~WRITABLE | FINISHING;
-    // Who has closed its end answers our close_notify with a reset, which is no word on what we had sent before its end.
-    // A reset that answers that itself is told before.
+    // A peer that has closed its socket answers our close_notify with a reset. That says nothing about the bytes that
+    // we had sent before its end. A reset that answers those bytes is reported earlier.
     if (this.ended && this.tls !== undefined && this.socket?.bytesWritten === this.writtenAtEnd) this.state |= FAREWELL;
-    // Bun keeps no bytes back: all that was taken is the kernel's already.
+    // Bun has no queue: the kernel has all bytes that were taken.
     this.socket?.shutdown();
   }
 
@@ -292,11 +294,11 @@ export class BunTransport implements TransportBinding {
     this.state |= CLOSING;
     if (this.closed) return;
     this.resumeRead();
-    // A peer that does not finish shall not keep the process alive once it has all that we had to say.
+    // Once our output has been sent, a peer that does not finish must not keep the process alive.
     this.socket.unref();
   }
 
-  /** Here `end()` is what is wanted: close(2), after `shutdown()`, so that the kernel goes on delivering. */
+  /** Here `end()` is right: it is close(2) after `shutdown()`, and the kernel goes on delivering. */
   release(): void {
     if (this.socket === undefined || this.securing !== undefined) return this.reset();
     this.state |= CLOSING | DROPPED;
@@ -329,7 +331,7 @@ export class BunTransport implements TransportBinding {
       this.state &= ~WRITABLE;
       if (unread !== undefined) {
         const { context } = preparedTls(options, this.doing);
-        // upgradeTLS() takes only what has not been read.
+        // upgradeTLS() takes only bytes that have not been read.
         const lower = new BunTransport({ ...this.origin, runtime: UNCOUNTED }, SILENT);
         lower.opened(plain, this.local);
         this.socket = new TlsOverSocket(lower, role, settings, context, unread, HANDLERS);
@@ -342,7 +344,7 @@ export class BunTransport implements TransportBinding {
         isServer: role === "server",
         socket: HANDLERS,
       });
-      // The encrypted bytes are told too.
+      // The encrypted bytes are reported too.
       plain.data = raw.data = CIPHERTEXT;
       this.socket = secure;
       secure.data = this;
@@ -351,13 +353,13 @@ export class BunTransport implements TransportBinding {
     }
   }
 
-  /** The handshake has ended. Bun closes by itself what it refuses. */
+  /** The handshake has ended. Bun itself closes a connection that it refuses. */
   shook(success: boolean, reason: unknown): void {
     const { role, settings } = this.securing!;
     const socket = this.socket!;
     if (!success) {
       const error = handshakeError(this.doing, reason);
-      // A name that is another is a failure for Bun also where it was told not to refuse, and the connection goes on then.
+      // Bun reports a wrong name as a failure even if it was told not to refuse. The connection then goes on.
       if (error.code !== "ERR_TLS_CERT") return this.refuse(error);
     }
     const problem = objection(socket, role, settings, success, reason);
@@ -398,10 +400,10 @@ export class BunTransport implements TransportBinding {
   }
 }
 
-/** The runtime of sockets that are under others, and not counted. */
+/** The runtime for sockets under a TLS socket. They are not counted. */
 const UNCOUNTED = { openHandles: 0 } as HostRuntime;
 
-/** What the socket under a TLS socket belongs to: nobody wants to hear of it. */
+/** The owner of the socket under a TLS socket. It ignores every event. */
 class Ciphertext extends BunTransport {
   override state = CLOSING | CLOSED;
   override gone(): void {}
@@ -412,9 +414,9 @@ const CIPHERTEXT = /* @__PURE__ */ new Ciphertext(
   SILENT,
 );
 
-/** One table for all sockets: what a socket belongs to is its `data`, at first that of the listener. */
+/** One table of handlers for all sockets. The owner of a socket is its `data`: at first that of the listener. */
 export const HANDLERS: BunHandlers = {
-  // Not Buffers: their subarray, slice and toString are other methods than those of the Uint8Array that we promise.
+  // Not Buffers: we promise a Uint8Array, and `subarray`, `slice` and `toString` of a Buffer differ.
   binaryType: "uint8array",
   open(socket) {
     const owner = socket.data as BunListenerBinding | BunTransport;
@@ -432,8 +434,8 @@ export const HANDLERS: BunHandlers = {
     const { state } = ours;
     if ((state & CLOSING) !== 0) return;
     if ((state & (PAUSED | FINISHING)) === PAUSED) {
-      // The peer has reset the connection, and Bun empties the kernel's buffer before it says so: megabytes, which nobody
-      // is to hold for a connection that has failed. (With our FIN out, the peer's FIN has the same effect.)
+      // The peer has reset the connection. Bun reads the kernel's buffer to its end before it reports this. That can be
+      // megabytes, and a failed connection must not hold them. (After our FIN, the peer's FIN has the same effect.)
       if ((state & LATE) !== 0) {
         ours.state |= CUT;
         return;
@@ -445,7 +447,7 @@ export const HANDLERS: BunHandlers = {
   },
   drain(socket) {
     const ours = socket.data as BunTransport;
-    // Also called when nothing was wanted, such as after `end`.
+    // Bun also calls this when no write waits, for example after `end`.
     ours.state &= ~BLOCKED;
     if ((ours.state & (WANTED | WRITABLE)) !== (WANTED | WRITABLE)) return;
     ours.state &= ~WANTED;
@@ -453,21 +455,22 @@ export const HANDLERS: BunHandlers = {
   },
   end(socket) {
     const ours = socket.data as BunTransport;
-    // The kernel tells of a reset once: the write that has failed was told, and this is no end of the peer's.
+    // The kernel reports a reset once, and the failed write has taken that report. So this is not the peer's FIN.
     if (ours.broken) return;
     ours.state |= ENDED;
     if (ours.tls !== undefined) ours.writtenAtEnd = socket.bytesWritten;
-    // Never a clean end after bytes that were dropped.
+    // After dropped bytes there is never a clean end.
     if (ours.cut) socket.terminate();
     else if (!ours.closing) ours.sink.onEnd();
   },
   close(socket, error) {
     (socket.data as BunTransport).gone(error);
   },
-  // What a handler throws comes here. It is a defect and shall be seen as one, as on the other hosts.
+  // Bun calls this with an error that a handler has thrown. This is a programming error, so rethrow it, as the other
+  // runtimes do.
   error(socket, error) {
     const ours = socket.data as BunTransport;
-    // An alert of the peer's, though, is one of the connection.
+    // A TLS alert of the peer is a failure of the connection.
     if ((ours.tls !== undefined || ours.securing !== undefined) && isTlsFailure(error)) {
       return ours.refuse(tlsError("ERR_TLS_PROTOCOL", keeping(ours.remote), error));
     }
@@ -479,6 +482,6 @@ export const HANDLERS: BunHandlers = {
     const ours = socket.data as BunTransport;
     if (ours.securing !== undefined && !ours.closed) ours.shook(success, reason);
   },
-  // The promise of Bun.connect() says it too. This one may be called from inside Bun.connect().
+  // The promise of Bun.connect() reports it too. This one may be called from inside Bun.connect().
   connectError() {},
 };

@@ -1,5 +1,5 @@
 /**
- * Datagram sockets of Deno: `Deno.listenDatagram`, which is there with the flag `--unstable-net` only.
+ * Datagram sockets of Deno: `Deno.listenDatagram`, which exists only with the flag `--unstable-net`.
  *
  * @module
  */
@@ -10,7 +10,7 @@ import { unsupported } from "../../core/checks.ts";
 import { failure, host, type HostRuntime, inet, show } from "../shared/host.ts";
 import type { DenoDatagramConn, DenoDatagramHost, DenoUdpAddr } from "../types/datagram.ts";
 
-/** The largest datagram of all, so that none is cut. */
+/** The largest possible datagram, so that none is truncated. */
 const LARGEST = 64 * 1024;
 
 interface Outgoing {
@@ -24,7 +24,10 @@ class DenoDatagram implements DatagramBinding {
   readonly #conn: DenoDatagramConn;
   #sink: DatagramSink;
   readonly #buffer: Uint8Array = new Uint8Array(LARGEST);
-  /** Sends that overlap may overtake one another: one at a time is under way, and the first of these. */
+  /**
+   * Datagrams that wait. Sends that overlap may overtake one another, so one at a time is under way: the first of
+   * these.
+   */
   readonly #queue: Outgoing[] = [];
   #queued = 0;
   /** `send` has returned false. */
@@ -45,7 +48,7 @@ class DenoDatagram implements DatagramBinding {
   }
 
   readonly #received = ([data, from]: [Uint8Array, DenoUdpAddr]): void => {
-    // A copy: the buffer belongs to the next receive.
+    // A copy, since the next receive uses the same buffer.
     this.#sink.onMessage(data.slice(), sender(from.hostname, from.port));
     if (this.#ended) this.#gone();
     else this.#receive();
@@ -54,7 +57,7 @@ class DenoDatagram implements DatagramBinding {
   readonly #receiveFailed = (reason: unknown): void => {
     if (this.#ended) return this.#gone();
     this.#sink.onError(failure(using(this.address), reason, "recv"));
-    // Not at once: the failure might come again.
+    // Not at once, since the failure may be permanent.
     host.setTimeout(() => this.#ended ? this.#gone() : this.#receive(), 10).unref();
   };
 
@@ -93,7 +96,7 @@ class DenoDatagram implements DatagramBinding {
   close(): void {
     if (this.#sink === DEAF) return;
     this.#sink = DEAF;
-    // What waits to be sent would be dropped.
+    // Closing now would drop the datagrams that wait.
     if (this.#queue.length === 0) this.#end();
   }
 

@@ -14,8 +14,8 @@ import type { NodeSecureContext } from "../types/node_tls.ts";
 import { DenoTransport } from "./transport.ts";
 
 /**
- * What a failed `accept` says of one connection, and not of the listener. Deno asks for the addresses before it gives the
- * connection away: one that was reset meanwhile has none (ENOTCONN, EINVAL on macOS).
+ * Errors of `accept` that concern one connection and not the listener. Deno reads the addresses before it returns a
+ * connection. One that was reset meanwhile has no addresses (ENOTCONN, EINVAL on macOS).
  */
 const RETRIABLE: readonly string[] = ["ECONNABORTED", "ECONNRESET", "EINTR", "EINVAL", "ENOTCONN", "EPROTO"];
 
@@ -29,7 +29,7 @@ export class DenoListenerBinding implements ListenerBinding {
   readonly tls: { readonly settings: TlsSettings; readonly context: NodeSecureContext } | undefined;
   accepting = false;
   paused = false;
-  /** How long to wait after a failed `accept`: the failure would come again at once. */
+  /** How long to wait after a failed `accept`. Without the wait it would fail again at once. */
   backoffMs = 10;
   timer: HostTimer | undefined;
   closing: Promise<void> | undefined;
@@ -71,7 +71,8 @@ export class DenoListenerBinding implements ListenerBinding {
     try {
       this.give(conn);
     } finally {
-      // Not before: who is told may want no more connections, and an accept that has begun cannot be taken back.
+      // The next accept begins after the callback: the callback may stop the listener, and an accept that has begun
+      // cannot be cancelled.
       this.accept();
     }
   };
@@ -79,7 +80,7 @@ export class DenoListenerBinding implements ListenerBinding {
   give(conn: DenoConn): void {
     const ours = new DenoTransport(this.runtime, SILENT, undefined);
     ours.opened(conn);
-    // Deno tells the name that was bound.
+    // Deno reports the name that was bound.
     if ("path" in this.address) ours.local = this.address;
     if (this.tls !== undefined) ours.secure("server", this.tls.settings, this.tls.context);
     ours.sink = this.sink.onAccept(ours);
@@ -117,7 +118,7 @@ export class DenoListenerBinding implements ListenerBinding {
       if (this.timer !== undefined) host.clearTimeout(this.timer);
       this.file?.remove();
       this.listener.close();
-      // The port is free when the pending accept has gone.
+      // The port is free when the pending accept has ended.
       if (!this.accepting) host.setImmediate(this.freed);
     });
   }

@@ -1,7 +1,7 @@
 /**
- * Memory for connections that bring much. A pending read owns its buffer, so each needs one, and what it has filled is
- * the core's until that is done with it; then the next read, of whatever connection, gets it. New memory costs twice,
- * when it is zeroed and when it is collected: for an echo of 16 KiB more than the kernel's work.
+ * Memory for connections that receive much. A pending read owns its buffer, so each connection needs one. The core
+ * holds a filled buffer until it has used the bytes; then the next read of any connection gets it. New memory costs
+ * twice: when it is zeroed and when it is collected. For an echo of 16 KiB that is more than the kernel's work.
  *
  * @module
  */
@@ -9,22 +9,22 @@
 import { Loan } from "../../core/loan.ts";
 
 /**
- * How large a loan is. More would save a few calls for each megabyte, but what a stalled connection holds is a loan or two,
- * and large pieces that come and go are what an allocator gives back late.
+ * The size of a loan. A larger one would save a few calls for each megabyte. But a stalled connection holds one loan or
+ * two, and an allocator returns large pieces late.
  */
 export const LOAN_BYTES: number = 64 * 1024;
-/** How many are kept for reads to come. */
+/** How many loans are kept for later reads. */
 const KEPT = 64;
 
-/** What was used last is in the caches, and is used next. */
+/** The loan used last is used next, since it is in the processor's caches. */
 const free: Loan[] = [];
 
-/** Memory to read into. Nobody uses it. */
+/** Returns memory to read into, which nothing else uses. */
 export function borrow(): Loan {
   return free.pop() ?? new Loan(new Uint8Array(LOAN_BYTES), giveBack);
 }
 
-/** Keeps memory that nobody uses. */
+/** Keeps memory that nothing uses any more. */
 export function giveBack(loan: Loan): void {
   if (free.length < KEPT) free.push(loan);
 }

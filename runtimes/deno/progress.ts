@@ -1,26 +1,30 @@
 /**
- * How Deno gives what has arrived: when has all of it been given?
+ * Finds out when Deno has delivered all bytes that have arrived.
  *
  * @module
  */
 
 import { afterImmediates } from "../shared/host.ts";
 
-/** What the connections of this process have done so far. */
+/** Counts of what the connections of this process have done. */
 export const progress: { reads: number } = { reads: 0 };
 
-/** In so many immediates tokio's I/O driver is polled once, and what it finds has arrived. */
+/** In this many immediates, tokio's I/O driver is polled once and its results arrive. */
 const POLL_IMMEDIATES = 72;
-/** With fewer reads in a round tokio's budget of 128 reads and writes is not used up, if each read is answered. */
+/**
+ * With fewer reads in a round, tokio's budget of 128 reads and writes is not used up, even if each read is answered by
+ * a write.
+ */
 const FEW_READS = 32;
 
 /**
- * Calls `fn` when the host has been polled. Immediates that follow each other keep tokio from its I/O driver: it polls
- * after 61 tasks (the `event_interval` of its current-thread scheduler), and each immediate is one. Until the next poll
- * at most 128 reads and writes complete (tokio's budget of a task), so after many reads there may be more.
+ * Calls `fn` when the runtime has been polled. Immediates that follow each other keep tokio from its I/O driver: it
+ * polls after 61 tasks (the `event_interval` of its current-thread scheduler), and each immediate is one task. Until
+ * the next poll at most 128 reads and writes complete (tokio's budget of a task), so after many reads more may have
+ * arrived.
  *
- * @param connections How many there may be. A read of each is waited for, and of those with TLS several; then it is
- * enough, since more may arrive for ever
+ * @param connections How many connections there may be. One read of each is waited for, and several with TLS. Then it
+ * stops, since more may arrive for ever
  */
 export function afterDenoPoll(connections: number, fn: () => void): void {
   const enough = progress.reads + 8 * connections;

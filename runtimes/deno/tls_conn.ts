@@ -1,7 +1,8 @@
 /**
- * TLS on a connection of Deno, which looks like one itself. `Deno.startTls()` is only for clients, refuses a connection
- * that is being read (as ours always are), trusts its own authorities besides those that are given, and tells nothing of
- * the peer's certificate; `Deno.listenTls()` can't ask a client for one. `node:tls` over a stream does it all.
+ * TLS on a connection of Deno, behind the interface of such a connection. `Deno.startTls()` is only for clients,
+ * refuses a connection that is being read (as ours always are), adds its own authorities to the given ones, and does
+ * not show the peer's certificate. `Deno.listenTls()` cannot request a client's certificate. `node:tls` over a stream
+ * can do all of it.
  *
  * @module
  */
@@ -14,10 +15,10 @@ import { progress } from "./progress.ts";
 import { infoOf, objection, secureEvent, secureOver } from "../shared/node_tls.ts";
 import { establishedCode, handshakeError, tlsError, type TlsSettings } from "../shared/tls.ts";
 
-/** What both streams hold at most. */
+/** How many bytes each of the two streams holds at most. */
 const HIGH_WATER = 64 * 1024;
 const NEVER_FULL = 2 ** 30;
-/** How much encrypted data is read at once: a record of TLS and its frame. */
+/** How much encrypted data one read takes: a record of TLS with its header. */
 const READ_BYTES = 17 * 1024;
 
 /** A connection with TLS. */
@@ -28,9 +29,9 @@ export class DenoTlsConn implements DenoConn {
   readonly #stream: NodeDuplex;
   readonly #socket: NodeTlsSocket;
   readonly #peer: string;
-  /** What was read in the clear before, and belongs to TLS. */
+  /** Bytes that were read before the handshake began. They belong to TLS. */
   #unread: Uint8Array | undefined;
-  /** A read of the connection in the clear that was under way. Its bytes belong to TLS. */
+  /** A read of the plain connection that was under way. Its bytes belong to TLS. */
   #pending: Promise<Uint8Array | null> | undefined;
   #into: Uint8Array | undefined;
   #onRead: ((n: number | null) => void) | undefined;
@@ -40,9 +41,9 @@ export class DenoTlsConn implements DenoConn {
   #onWriteFailed: ((reason: unknown) => void) | undefined;
   #error: unknown;
   #writeError: unknown;
-  /** The peer has finished, and all that it had sent was read. */
+  /** The peer has finished, and all its bytes were read. */
   #ended = false;
-  /** The stream under this one has ended, without a close_notify. */
+  /** The plain stream has ended without a close_notify. */
   #cut = false;
   #closed = false;
 
@@ -78,20 +79,20 @@ export class DenoTlsConn implements DenoConn {
           this.#failWriting(reason);
           done();
         }),
-      // The connection under it lives until close().
+      // The plain connection stays open until close().
       autoDestroy: false,
       destroy: (reason, done) => done(reason),
     });
     this.#stream.on("error", (reason: unknown) => this.#fail(reason));
-    // A client that is refused by Deno itself leaves no reason.
+    // If Deno itself refuses a client, the reason is lost.
     const lenient = role === "server" ? { ...settings, rejectUnauthorized: false } : settings;
-    // It never pauses by itself: Deno 2.9 forgets a close_notify that comes meanwhile.
+    // Its buffer is never full, so it never pauses by itself. During a pause Deno 2.9 loses a close_notify.
     const socket = this.#socket = secureOver(this.#stream, role, lenient, context, NEVER_FULL);
     socket.on("error", (reason: unknown) => this.#fail(reason));
     socket.on("readable", () => this.#give());
     socket.on("end", () => this.#end());
     socket.on("close", () => this.#end());
-    // The promise of the handshake is asked for by `secured()`.
+    // The promise of the handshake is read by `secured()`.
     this.secured = new Promise((resolve, reject) => {
       this.#onSecured = resolve;
       this.#onRefused = reject;
@@ -107,7 +108,7 @@ export class DenoTlsConn implements DenoConn {
     });
   }
 
-  /** Fulfilled when the handshake is through; rejected with why it failed. */
+  /** Fulfilled when the handshake is complete; rejected with the reason when it fails. */
   readonly secured: Promise<TlsInfo>;
   #onSecured: ((info: TlsInfo) => void) | undefined;
   #onRefused: ((reason: unknown) => void) | undefined;
@@ -116,7 +117,7 @@ export class DenoTlsConn implements DenoConn {
     return `make a TLS connection with ${this.#peer}`;
   }
 
-  /** Reads on, unless the bytes that were decrypted wait to be read: nothing else bounds them. */
+  /** Reads on, unless decrypted bytes wait to be read. Nothing else bounds them. */
   async #readRaw(): Promise<void> {
     const { readableLength = 0 } = (this.#socket ?? {}) as Partial<NodeTlsSocket>;
     this.#readWanted = readableLength >= HIGH_WATER;
@@ -137,12 +138,12 @@ export class DenoTlsConn implements DenoConn {
       }
       this.#pending = undefined;
       if (chunk === null) {
-        // When what came before has been decrypted, a close_notify has ended the stream over this one.
+        // When the earlier bytes have been decrypted, a close_notify has ended the TLS stream.
         await new Promise<void>((resolve) => void host.setImmediate(resolve));
         this.#cut = this.#socket._readableState?.ended === false;
       }
       this.#stream.push(chunk);
-      // What has come last may have told why.
+      // The last bytes may have brought the reason.
       if (chunk === null) host.setImmediate(() => this.#onRefused === undefined || this.#end());
     } catch (reason) {
       this.#fail(reason);
@@ -153,7 +154,7 @@ export class DenoTlsConn implements DenoConn {
     for (let at = 0; at < chunk.length;) at += await this.#raw.write(at === 0 ? chunk : chunk.subarray(at));
   }
 
-  /** What has been decrypted before is still given. */
+  /** Bytes that were decrypted before are still delivered. */
   #fail(reason: unknown): void {
     if (this.#closed || this.#error !== undefined) return;
     if (this.#onRefused !== undefined) this.#error = handshakeError(this.#doing, reason);
@@ -165,8 +166,8 @@ export class DenoTlsConn implements DenoConn {
   }
 
   /**
-   * The peer takes no more. What it had sent before may still have to be read, so the streams do not hear of it: they would be
-   * destroyed.
+   * The peer takes no more bytes. Its own bytes may still have to be read, so the streams do not get the error: it
+   * would destroy them.
    */
   #failWriting(reason: unknown): void {
     if (this.#onRefused !== undefined) return this.#fail(reason);
@@ -190,7 +191,7 @@ export class DenoTlsConn implements DenoConn {
     });
   }
 
-  /** Answers the read that waits, if there is something to say. */
+  /** Settles the read that waits, if there is a result. */
   #give(): void {
     const [into, resolve] = [this.#into, this.#onRead];
     if (into === undefined || resolve === undefined) return;
@@ -224,7 +225,7 @@ export class DenoTlsConn implements DenoConn {
       const error = this.#error ?? this.#writeError;
       if (error !== undefined) return reject(error);
       this.#onWriteFailed = reject;
-      // Deno sends the close_notify, and not always the FIN after it.
+      // Deno sends the close_notify, but not always the FIN after it.
       this.#socket.once("finish", () => void this.#written.then(() => this.#raw.closeWrite()).then(resolve, reject));
       this.#socket.end();
     });

@@ -20,15 +20,18 @@ import { borrow, giveBack, LOAN_BYTES } from "./memory.ts";
 import { progress } from "./progress.ts";
 import { DenoTlsConn } from "./tls_conn.ts";
 
-/** What a connection reads into at first, and when it is idle. An idle connection costs its buffer: keep it small. */
+/**
+ * The size of the buffer of a connection at first, and when it is idle. Keep it small, since each idle connection holds
+ * one.
+ */
 const READ_MIN = 4 * 1024;
-/** After so many reads that a small buffer would have held, one after the other, a small one does. */
+/** After this many small reads in a row, a connection goes back to a small buffer. */
 const FEW_READS = 8;
 
-/** Where connections that are closing put what they drop; that they overwrite one another's bytes is no harm. */
+/** The buffer for bytes that closing connections drop. They may overwrite one another's bytes. */
 let dropped: Uint8Array | undefined;
 
-/** An address as the core has it. */
+/** Converts an address to the core's form. */
 export function addressOf(addr: DenoAddr): Address | undefined {
   return addr.hostname === undefined ? { path: addr.path ?? "" } : inet(addr.hostname, addr.port);
 }
@@ -36,7 +39,7 @@ export function addressOf(addr: DenoAddr): Address | undefined {
 /** A connection. */
 export class DenoTransport implements TransportBinding {
   readonly runtime: HostRuntime;
-  /** What a client connects to; undefined for what was accepted. */
+  /** The address that a client connects to; undefined if the connection was accepted. */
   readonly to: ConnectOptions | undefined;
   conn: DenoConn | undefined;
   sink: TransportSink;
@@ -44,50 +47,50 @@ export class DenoTransport implements TransportBinding {
   remote: Address | undefined;
   attempt: HostAbortController | undefined;
 
-  /** What few bytes are read into, and copied out of. */
+  /** The small buffer. Bytes are copied out of it. */
   buffer: Uint8Array | undefined;
-  /** What much is read into. */
+  /** The large buffer. */
   loan: Loan | undefined;
-  /** Whether the last reads have brought so much. */
+  /** Whether the last reads needed the large buffer. */
   much = false;
-  /** How many reads in a row have brought little to a large buffer. */
+  /** How many reads in a row have brought few bytes to a large buffer. */
   few = 0;
   reading = false;
   paused = false;
   /** The peer's FIN was seen. */
   ended = false;
 
-  /** What is being written: one piece at a time. */
+  /** The chunk being written: one at a time. */
   piece: Uint8Array | undefined;
-  /** How many bytes of it have not been written. */
+  /** How many bytes of the chunk have not been written. */
   pieceLeft = 0;
-  /** What it lies in, if that is on loan. */
+  /** The loan that the chunk lies in, if any. */
   pieceLoan: Loan | undefined;
-  /** Connected, and neither our FIN was asked for nor anything failed. */
+  /** Connected, our FIN not requested, nothing failed. */
   writable = false;
   /** `write` has returned 0. */
   wanted = false;
-  /** Our FIN was asked for. */
+  /** Our FIN was requested. */
   finishing = false;
-  /** Our FIN is out. */
+  /** Our FIN was sent. */
   finished = false;
 
   /** After `close()`, `release()` or `reset()`: the sink hears only `onClose`. */
   closing = false;
-  /** After `release()` or `reset()`: what fails now is no failure. */
+  /** After `release()` or `reset()`: a failure is not reported any more. */
   dropped = false;
-  /** `onClose` is on its way, or was called. */
+  /** `onClose` is scheduled, or was called. */
   closed = false;
-  /** Why writing failed, while what the peer has sent before is still being read. */
+  /** Why writing failed, while earlier bytes of the peer are still being read. */
   error: EventError | undefined;
-  /** Of TLS: from `startTls()`, or for what was accepted with it from the beginning, to the end of the handshake. */
+  /** With TLS: from `startTls()`, or from the accept of a TLS listener, to the end of the handshake. */
   handshaking = false;
   tls: TlsInfo | undefined;
-  /** What begins the handshake when the piece that is being written has left. */
+  /** Begins the handshake when the chunk being written has been sent. */
   secureThen: (() => void) | undefined;
   /** Takes the bytes of the read that was under way when the handshake began. */
   handOver: ((chunk: Uint8Array | null) => void) | undefined;
-  /** What is asked for while connecting. */
+  /** Settings made while connecting. */
   noDelay = true;
   keepAlive = false;
   referenced = true;
@@ -102,7 +105,7 @@ export class DenoTransport implements TransportBinding {
   opened(conn: DenoConn): void {
     this.conn = conn;
     this.local = addressOf(conn.localAddr);
-    // The peer may have bound another name than the one that it is known by.
+    // The peer may have bound another name than the one that was connected to.
     this.remote = this.to?.path === undefined ? addressOf(conn.remoteAddr) : { path: this.to.path };
     this.attempt = undefined;
     this.writable = !this.finishing;
@@ -112,7 +115,7 @@ export class DenoTransport implements TransportBinding {
     if (this.finishing) this.finish();
   }
 
-  // Reading. The callbacks are made once for each connection, and not once for each read.
+  // Reading. The callbacks are made once for each connection, not for each read.
 
   read(): void {
     if (this.reading || this.ended || this.closed) return;
@@ -131,13 +134,13 @@ export class DenoTransport implements TransportBinding {
     if (this.handOver !== undefined) return this.hand(n);
     if (n === null) return this.eof();
     if (this.closing) {
-      // The buffer of the read that was pending goes with it.
+      // The buffer of the pending read is dropped with it.
       this.buffer = this.loan = undefined;
       return this.read();
     }
     if (this.loan !== undefined) this.lend(this.loan, n);
     else {
-      // Copied into memory that is shared: a buffer for each few reads is made dearer, and collected.
+      // Copied into shared memory. A new buffer for every few reads costs more, and must be collected.
       const chunk = copied(this.buffer!, n);
       if (n === READ_MIN) {
         this.much = true;
@@ -148,7 +151,7 @@ export class DenoTransport implements TransportBinding {
     if (!this.paused || this.closing || this.error !== undefined) this.read();
   };
 
-  /** What fills a good part of the buffer leaves with it; what is little is copied, and the buffer is free again. */
+  /** A large part of a buffer is handed on with the buffer. A small part is copied, and the buffer is used again. */
   lend(loan: Loan, n: number): void {
     const { bytes } = loan;
     if (n > READ_MIN) this.few = 0;
@@ -179,18 +182,18 @@ export class DenoTransport implements TransportBinding {
     this.forgetBuffers();
     if (this.error !== undefined) return this.end(this.error);
     if (!this.closing) this.sink.onEnd();
-    // What was called may have let go of the connection.
+    // The callback may have closed the connection.
     if (this.finished && !this.closed) this.end();
   }
 
-  /** Of what was read into last; a read that is pending may still write to it, so it does not go to others. */
+  /** Drops the buffers. A pending read may still write to them, so other connections do not get them. */
   forgetBuffers(): void {
     this.buffer = this.loan = undefined;
   }
 
   // Writing.
 
-  /** TLS is by streams, which may hold what was written for longer than they say. */
+  /** With TLS the bytes go through streams, which may hold them for longer than they report. */
   get countsLoans(): boolean {
     return this.tls === undefined;
   }
@@ -217,7 +220,7 @@ export class DenoTransport implements TransportBinding {
     const piece = this.piece!;
     this.pieceLeft -= n;
     if (this.pieceLeft > 0) {
-      // Its owner has transferred it, and what is left with it.
+      // The owner has transferred the memory, so the rest of the bytes is gone.
       if (piece.length === 0) return this.fail(lost(), "write");
       this.piece = piece.subarray(n);
       this.conn!.write(this.piece).then(this.wrote, this.writeFailed);
@@ -243,7 +246,7 @@ export class DenoTransport implements TransportBinding {
     this.piece = undefined;
     this.writable = false;
     if (this.ended || this.closing) return this.fail(reason, "write");
-    // What the peer had sent before it went is still there to be read; then comes the end, or the same failure.
+    // Earlier bytes of the peer can still be read. Then comes the end, or the same failure.
     this.error = failure(keeping(this.remote), reason, "write");
     this.read();
   };
@@ -256,7 +259,7 @@ export class DenoTransport implements TransportBinding {
     if (this.closed) return;
     this.finished = true;
     if (this.ended || this.dropped) this.end();
-    // A peer that does not finish shall not keep the process alive once it has all that we had to say.
+    // Once our output has been sent, a peer that does not finish must not keep the process alive.
     else if (this.closing) this.conn!.unref();
   };
 
@@ -278,7 +281,7 @@ export class DenoTransport implements TransportBinding {
     this.handshaking = true;
     this.writable = false;
     const pending = this.reading ? new Promise<Uint8Array | null>((resolve) => this.handOver = resolve) : undefined;
-    // Nothing more is read in the clear, also not while the last piece is being written.
+    // No more plain bytes are read, also not while the last chunk is being written.
     this.reading = true;
     this.secureThen = () => {
       this.secureThen = undefined;
@@ -292,7 +295,7 @@ export class DenoTransport implements TransportBinding {
     if (this.piece === undefined) this.secureThen();
   }
 
-  /** What the read has brought belongs to TLS. */
+  /** The bytes of this read belong to TLS. */
   hand(n: number | null): void {
     const chunk = n === null ? null : (this.loan?.bytes ?? this.buffer!).subarray(0, n);
     this.handOver!(chunk);
@@ -301,7 +304,7 @@ export class DenoTransport implements TransportBinding {
     this.reading = true;
   }
 
-  /** Puts TLS over the connection, and has it in its place from here on. */
+  /** Puts TLS over the connection, and replaces `conn` by it. */
   secure(
     role: TlsRole,
     settings: TlsSettings,
@@ -329,7 +332,7 @@ export class DenoTransport implements TransportBinding {
     this.end(this.error ?? failure(keeping(this.remote), reason, syscall));
   }
 
-  /** Lets go and says why. Only from callbacks of the host. */
+  /** Closes the connection and reports why. Only from callbacks of the runtime. */
   end(error?: EventError): void {
     this.letGo();
     this.sink.onClose(this.dropped ? undefined : error);
@@ -339,7 +342,7 @@ export class DenoTransport implements TransportBinding {
     this.closed = true;
     this.writable = false;
     this.forgetBuffers();
-    // Not dropped: what is being written may still be read by the host. The collector has it.
+    // The loan is not returned: Deno may still read it for the write. The garbage collector frees it.
     this.piece = this.pieceLoan = undefined;
     if (this.conn === undefined) return;
     this.runtime.openHandles--;
@@ -352,7 +355,7 @@ export class DenoTransport implements TransportBinding {
     this.shutdownWrite();
     this.closing = true;
     if (this.finished) this.conn.unref();
-    // What still arrives is dropped, and the peer's end must be seen.
+    // Reading goes on, to drop the bytes and to see the peer's FIN.
     this.read();
   }
 
@@ -360,7 +363,7 @@ export class DenoTransport implements TransportBinding {
     if (this.closed) return;
     this.close();
     this.dropped = true;
-    // What is being written has to leave before: it goes with the connection.
+    // The chunk being written must be sent first. Closing the connection would drop it.
     if (this.finished) this.drop();
   }
 
@@ -372,7 +375,7 @@ export class DenoTransport implements TransportBinding {
     this.attempt?.abort();
   }
 
-  /** Lets go. From the core's calls, in which nothing is told. */
+  /** Closes the connection. From calls of the core, so nothing is reported in the call. */
   drop(): void {
     this.letGo();
     host.queueMicrotask(() => this.sink.onClose());
@@ -388,12 +391,14 @@ export class DenoTransport implements TransportBinding {
     if (this.conn !== undefined) this.read();
   }
 
-  /** Where the peer has reset the connection, macOS refuses every option of it, and Deno throws. Reading tells why. */
+  /**
+   * If the peer has reset the connection, macOS refuses every option and Deno throws. The next read reports the reset.
+   */
   set(option: () => void): void {
     try {
       option();
     } catch {
-      // Nothing is lost: no option matters any more.
+      // Ignored, since no option matters any more.
     }
   }
 

@@ -26,7 +26,7 @@ class NodeDatagram implements DatagramBinding {
     this.address = inet(bound.address, bound.port)!;
     runtime.openHandles++;
     socket.on("message", (data, from) => {
-      // Not the Buffer: its subarray, slice and toString are other methods than those of the Uint8Array that we promise.
+      // Not the Buffer: we promise a Uint8Array, and `subarray`, `slice` and `toString` of a Buffer differ.
       const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
       this.#sink.onMessage(bytes, sender(from.address, from.port));
     });
@@ -69,7 +69,7 @@ class NodeDatagram implements DatagramBinding {
   }
 
   #endWhenSent(): void {
-    // What the system had no room for would be dropped.
+    // Closing now would drop the datagrams that the system has not taken.
     if (this.#socket.getSendQueueCount() > 0) return;
     this.#ended = true;
     this.#socket.once("close", () => void this.#runtime.openHandles--);
@@ -85,7 +85,7 @@ class NodeDatagram implements DatagramBinding {
   }
 }
 
-/** All our addresses are numeric: looking them up would cost a turn of the loop for each datagram. */
+/** All addresses are numeric. Node's own lookup would cost a turn of the loop for each datagram. */
 function numeric(hostname: string, _options: unknown, callback: NodeDgramLookedUp): void {
   callback(null, hostname, familyOf(hostname) === "IPv6" ? 6 : 4);
 }
@@ -107,7 +107,7 @@ export function nodeDatagram(
       socket.close();
     });
     socket.once("listening", () => resolve(datagram = new NodeDatagram(runtime, socket, sink)));
-    // Exclusive, as everywhere else: a worker of a cluster would share the port with the others.
+    // Exclusive, as on the other runtimes. Otherwise the workers of a cluster would share the port.
     socket.bind({ address: hostname, port, exclusive: true });
   });
 }

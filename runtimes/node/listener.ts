@@ -1,5 +1,5 @@
 /**
- * A listening socket of Node, and how its connections are made.
+ * A listening socket of Node, and how its connections are created.
  *
  * @module
  */
@@ -12,7 +12,7 @@ import type { NodeNet, NodeServer } from "../types/node.ts";
 import type { NodeSecureContext } from "../types/node_tls.ts";
 import { NodeTransport, onData, onread, OURS, type OurSocket } from "./transport.ts";
 
-/** A server, which is found by its listeners. */
+/** A server with the field by which its listeners find our object. */
 export interface OurServer extends NodeServer {
   [OURS]: NodeListener;
 }
@@ -24,7 +24,7 @@ export class NodeListener implements ListenerBinding, Origin {
   readonly unixPath: string | undefined;
   readonly sink: AcceptSink;
   readonly address: Address;
-  /** The local address of every connection, unless it is one of many. */
+  /** The local address of every connection; undefined if it differs between connections. */
   readonly fixed: Address | undefined;
   /** With TLS: what every connection needs. */
   readonly tls: { readonly settings: TlsSettings; readonly context: NodeSecureContext } | undefined;
@@ -56,7 +56,8 @@ export class NodeListener implements ListenerBinding, Origin {
   resumeAccept(): void {}
 
   close(): Promise<void> {
-    // The callback of server.close() waits for the connections too; the port is free as soon as the handle is closed.
+    // The callback of server.close() also waits for the connections, but the port is free as soon as the handle is
+    // closed.
     return this.closing ??= new Promise((resolve) => {
       this.file?.remove();
       this.server.close();
@@ -79,13 +80,13 @@ export class NodeListener implements ListenerBinding, Origin {
 /** A connection was accepted, by `net` itself. */
 export function onConnection(this: OurServer, socket: OurSocket): void {
   accepted(this[OURS], socket);
-  // Data flows from the moment that somebody listens: with TLS, after the handshake.
+  // A 'data' listener makes the socket flow. With TLS it is added after the handshake.
   if (this[OURS].tls === undefined) socket.on("data", onData);
 }
 
 /**
- * Makes the sockets of a server as `net` does, but for the option `onread`, which `net` has for clients alone. Where the
- * private parts that this takes are not there, `net` makes the sockets, and all is as it was, only slower.
+ * Creates the sockets of a server as `net` does, but with the option `onread`, which `net` offers only to clients. This
+ * uses private parts of Node. If they are missing, `net` creates the sockets, with the same behaviour but slower.
  */
 export function acceptWithOnread(server: OurServer, net: NodeNet): void {
   const handle = server._handle;

@@ -1,5 +1,5 @@
 /**
- * A connection of Node: a socket of `net`, or with TLS the one over it.
+ * A connection of Node: a socket of `net`, or with TLS the TLS socket over it.
  *
  * @module
  */
@@ -17,35 +17,38 @@ import type { NodeSecureContext, NodeTlsSocket } from "../types/node_tls.ts";
 
 const NOTHING = /* @__PURE__ */ new Uint8Array(0);
 
-/** Where a host's object keeps ours: all connections share their listeners, which find theirs by it. */
+/**
+ * The property of a Node object that holds ours. All connections share one set of listeners, which find the connection
+ * by it.
+ */
 export const OURS: unique symbol = Symbol("trivent");
 
 export interface OurSocket extends NodeSocket {
   [OURS]: NodeTransport;
 }
 
-/** What a read brings at most. One buffer of this size serves all connections, so that an idle one holds none. */
+/** The most bytes of one read. All connections share one buffer of this size, so that an idle one holds none. */
 const READ_MAX = 64 * 1024;
-/** A chunk of at most so many bytes shares its memory with others. */
+/** A chunk of at most this many bytes is copied into memory that it shares with others. */
 const SMALL = 4 * 1024;
-/** A chunk of more than so many bytes of a connection's own buffer leaves with it, and need not be copied. */
+/** A chunk of more than this many bytes takes the connection's own buffer with it, and is not copied. */
 const LARGE = READ_MAX / 2;
 
-/** The buffer that all connections read into, but those that bring much. */
+/** The buffer that connections share, except those that receive much. */
 let common: Uint8Array | undefined;
-/** What the connection whose read is being told reads into from now on, if it is another buffer. */
+/** The next buffer of the connection whose read is being reported, if it changes. */
 let next: Uint8Array | undefined;
 
 /**
- * The options that let Node read into our buffer. Otherwise it allocates 64 KiB for each read, makes an ArrayBuffer of
- * what came, and pushes it through a Readable: together about as much as all that the core does with a line.
+ * The options that let Node read into our buffer. Otherwise Node allocates 64 KiB for each read, makes an ArrayBuffer
+ * of the bytes and pushes it through a Readable. That costs about as much as all the work of the core for a line.
  */
 export function onread(): NodeOnread {
   next = common ??= new Uint8Array(READ_MAX);
   return ONREAD;
 }
 
-/** Node asks for the first buffer of a socket, and after each read, where `undefined` means the same again. */
+/** Node calls this for the first buffer of a socket and after each read. `undefined` means the same buffer again. */
 function nextBuffer(): Uint8Array | undefined {
   const buffer = next;
   next = undefined;
@@ -53,8 +56,9 @@ function nextBuffer(): Uint8Array | undefined {
 }
 
 /**
- * A read has come. What is small is copied, and the buffer is free again. When the common buffer was filled, much is
- * coming: the connection gets a buffer of its own, and a new one for each that leaves full, so that the rest is not copied.
+ * Node has read. A small chunk is copied, and the buffer is used again. If the shared buffer was filled, more is likely
+ * to follow: the connection gets a buffer of its own, and a new one for each full one that is handed on. So large reads
+ * are not copied.
  */
 function onRead(this: OurSocket, length: number, buffer: Uint8Array): boolean {
   const ours = this[OURS];
@@ -77,32 +81,31 @@ function onRead(this: OurSocket, length: number, buffer: Uint8Array): boolean {
 
 const ONREAD: NodeOnread = { buffer: nextBuffer, callback: onRead };
 
-// What has happened to a connection: bits of `state`. A connection that is idle takes little memory and few of the
-// processor's cache lines: yes or no is a bit, what all connections of a listener have in common is one object, and what
-// is rare another.
+// The state of a connection, as bits of `state`. An idle connection must take little memory and few cache lines. So
+// each flag is a bit, all connections of a listener share one object, and rare fields are in another object.
 /** Bits of the transport's state. */
 export type NodeBits = Bits<"node">;
 
-/** Connected, and neither our FIN was asked for nor anything failed. */
+/** Connected, our FIN not requested, nothing failed. */
 export const WRITABLE: NodeBits = 0x1;
-/** Our FIN was asked for. */
+/** Our FIN was requested. */
 export const FINISHING: NodeBits = 0x2;
 /** `write` has returned 0. */
 export const WANTED: NodeBits = 0x4;
 /** After `close()`, `release()` or `reset()`: the sink hears only `onClose`. */
 export const CLOSING: NodeBits = 0x8;
-/** After `release()` or `reset()`: what fails now is no failure. */
+/** After `release()` or `reset()`: a failure is not reported any more. */
 export const DROPPED: NodeBits = 0x10;
-/** A client's connection is not there yet. */
+/** A client that is not connected yet. */
 export const CONNECTING: NodeBits = 0x20;
 /** `onClose` was called. */
 export const CLOSED: NodeBits = 0x40;
-/** From `startTls()`, or for what was accepted with TLS from the beginning, to the end of the handshake. */
+/** From `startTls()`, or from the accept of a TLS listener, to the end of the handshake. */
 export const HANDSHAKING: NodeBits = 0x80;
-/** Reading is to be paused when the handshake is through. */
+/** Reading is to be paused after the handshake. */
 export const PAUSED: NodeBits = 0x100;
 
-/** What only some connections have. */
+/** State that only some connections need. */
 class Rare {
   raw: OurSocket | undefined = undefined;
   tls: TlsInfo | undefined = undefined;
@@ -113,7 +116,7 @@ export class NodeTransport implements TransportBinding {
   readonly origin: Origin;
   state: NodeBits = 0;
   #rare: Rare | undefined = undefined;
-  /** What is read and written: with TLS, the socket over the other one. */
+  /** The socket that is read and written: with TLS, the TLS socket. */
   socket: OurSocket | undefined = undefined;
   sink: TransportSink = SILENT;
   local: Address | undefined = undefined;
@@ -124,12 +127,12 @@ export class NodeTransport implements TransportBinding {
     origin.runtime.openHandles++;
   }
 
-  /** Connected, and neither our FIN was asked for nor anything failed. */
+  /** Connected, our FIN not requested, nothing failed. */
   get writable(): boolean {
     return (this.state & WRITABLE) !== 0;
   }
 
-  /** Our FIN was asked for. */
+  /** Our FIN was requested. */
   get finishing(): boolean {
     return (this.state & FINISHING) !== 0;
   }
@@ -144,12 +147,12 @@ export class NodeTransport implements TransportBinding {
     return (this.state & CLOSING) !== 0;
   }
 
-  /** After `release()` or `reset()`: what fails now is no failure. */
+  /** After `release()` or `reset()`: a failure is not reported any more. */
   get dropped(): boolean {
     return (this.state & DROPPED) !== 0;
   }
 
-  /** A client's connection is not there yet. */
+  /** A client that is not connected yet. */
   get connecting(): boolean {
     return (this.state & CONNECTING) !== 0;
   }
@@ -159,12 +162,12 @@ export class NodeTransport implements TransportBinding {
     return (this.state & CLOSED) !== 0;
   }
 
-  /** From `startTls()`, or for what was accepted with TLS from the beginning, to the end of the handshake. */
+  /** From `startTls()`, or from the accept of a TLS listener, to the end of the handshake. */
   get handshaking(): boolean {
     return (this.state & HANDSHAKING) !== 0;
   }
 
-  /** With TLS: the socket of TCP. */
+  /** With TLS: the plain socket. */
   get raw(): OurSocket | undefined {
     return this.#rare?.raw;
   }
@@ -173,7 +176,7 @@ export class NodeTransport implements TransportBinding {
     this.#more.raw = raw;
   }
 
-  /** What the handshake has found. */
+  /** The result of the handshake. */
   get tls(): TlsInfo | undefined {
     return this.#rare?.tls;
   }
@@ -182,7 +185,7 @@ export class NodeTransport implements TransportBinding {
     this.#more.tls = tls;
   }
 
-  /** Why it failed. */
+  /** Why the connection failed. */
   get error(): EventError | undefined {
     return this.#rare?.error;
   }
@@ -201,7 +204,7 @@ export class NodeTransport implements TransportBinding {
     socket.on("drain", onDrain).on("end", onEnd).on("error", onError).on("close", onClose);
   }
 
-  /** The addresses are asked for now, since Node forgets them with the handle; `local` where it is known without. */
+  /** Reads the addresses now, since Node has none after the handle is closed. If `local` is given, it is not read. */
   connected(local?: Address): void {
     const socket = this.socket!;
     this.state &= ~CONNECTING;
@@ -266,14 +269,14 @@ export class NodeTransport implements TransportBinding {
       if (n < chunk.length) break;
     }
     socket.uncork();
-    // What was taken is in the host's hands, so that a 0 in the middle is no refusal of the whole.
+    // The bytes that were taken are in Node's queue, so a 0 in the middle does not refuse the whole.
     if (taken > 0) this.state &= ~WANTED;
     return taken;
   }
 
   pauseRead(): void {
     if (this.closing) return;
-    // Until the handshake is through nobody listens for what a socket that flows would emit.
+    // Before the end of the handshake nothing listens for the data that a flowing socket would emit.
     if (this.handshaking) this.state |= PAUSED;
     else this.socket?.pause();
   }
@@ -296,9 +299,9 @@ export class NodeTransport implements TransportBinding {
     const socket = this.socket;
     this.shutdownWrite();
     this.state |= CLOSING;
-    // What still arrives is dropped: nobody but 'data' listeners would keep the bytes, and the peer's end must be seen.
+    // Reading goes on, to drop the bytes and to see the peer's FIN. Without a 'data' listener nothing keeps the bytes.
     socket.resume();
-    // A peer that does not finish shall not keep the process alive once it has all that we had to say.
+    // Once our output has been sent, a peer that does not finish must not keep the process alive.
     if (socket.writableFinished) socket.unref();
     else socket.once("finish", unrefThis);
   }
@@ -309,7 +312,7 @@ export class NodeTransport implements TransportBinding {
     this.state |= DROPPED;
     const socket = this.socket;
     if (socket === undefined) return;
-    // Node's own queue goes with the socket: what is in it has to leave before.
+    // Destroying the socket drops Node's queue, so the queue must be sent first.
     if (socket.writableFinished) socket.destroy();
     else socket.once("finish", destroyThis);
   }
@@ -320,7 +323,7 @@ export class NodeTransport implements TransportBinding {
     if (socket === undefined) return;
     if (this.connecting || this.origin.unixPath !== undefined) (this.raw ?? socket).destroy();
     else if (this.finishing && socket.writableLength === 0 && !socket.writableFinished) {
-      // Our FIN is just going out. libuv refuses a RST meanwhile, and then Node never emits 'close' (libuv/libuv#2425).
+      // Our FIN is being sent. libuv refuses a RST meanwhile, and then Node never emits 'close' (libuv/libuv#2425).
       socket.once("finish", resetThis);
     } else resetThis.call(socket);
   }
@@ -329,13 +332,13 @@ export class NodeTransport implements TransportBinding {
     const raw = this.socket;
     if (raw === undefined || this.closing || this.closed) return;
     this.state = this.state & ~WRITABLE | HANDSHAKING;
-    // What arrives from here on stays in Node's queue, from which the TLS socket takes it.
+    // Bytes that arrive from here on stay in Node's queue. The TLS socket takes them from there.
     raw.removeListener("data", onData).removeListener("end", onEnd).pause();
     const begin = (): void => {
       if (this.closing || this.closed) return;
       try {
         const { settings, context } = preparedTls(options, this.securing);
-        // In front of what has come since.
+        // These come before the bytes that have arrived since.
         if (unread !== undefined) raw.unshift(unread);
         this.secure(role, settings, context);
       } catch (reason) {
@@ -343,25 +346,25 @@ export class NodeTransport implements TransportBinding {
         raw.destroy();
       }
     };
-    // Not from inside the callback of a read, whose socket it is to replace.
+    // Not from inside a read callback of the socket that it replaces.
     if (raw.writableLength === 0) host.setImmediate(begin);
     else raw.write(NOTHING, begin);
   }
 
-  /** Puts a TLS socket over the socket: it is the one from here on. */
+  /** Puts a TLS socket over the socket, and uses it from here on. */
   secure(role: TlsRole, settings: TlsSettings, context: NodeSecureContext): void {
     const raw = this.socket!;
     this.state = this.state & ~WRITABLE | HANDSHAKING;
     const socket = secureOver(raw, role, settings, context, WRITE_AHEAD);
     raw.removeListener("drain", onDrain).removeListener("end", onEnd);
     raw.removeListener("error", onError).removeListener("close", onClose);
-    // What fails is told by the socket over it; nobody must hear it twice, but somebody must.
+    // The TLS socket reports a failure. Node requires a listener here, too.
     raw.on("error", ignore);
     this.raw = raw;
     this.adopt(socket as NodeTlsSocket & OurSocket);
-    // Node says so from inside OpenSSL's SSL_read(). What is called here may write and reset, and where the peer has just
-    // reset the connection, Node then frees the session before SSL_read() returns, which ends the process by a SIGSEGV
-    // (Node 20, 22 and 24). Remove when tests/conformance/tls_reset_laws.ts passes without it.
+    // Node emits this from inside OpenSSL's SSL_read(). The callback may write and reset. If the peer has just reset
+    // the connection, Node then frees the session before SSL_read() returns, and the process ends with a SIGSEGV (Node
+    // 20, 22 and 24). Remove when tests/conformance/tls_reset_laws.ts passes without it.
     socket.once(secureEvent(role), () => host.setImmediate(() => this.secured(role, settings, socket)));
   }
 
@@ -403,14 +406,14 @@ export class NodeTransport implements TransportBinding {
 
 export function onData(this: OurSocket, chunk: Uint8Array): void {
   const ours = this[OURS];
-  // Not the Buffer: its subarray, slice and toString are other methods than those of the Uint8Array that we promise.
+  // Not the Buffer: we promise a Uint8Array, and `subarray`, `slice` and `toString` of a Buffer differ.
   if (!ours.closing) ours.sink.onData(new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.byteLength));
 }
 
 function onEnd(this: OurSocket): void {
   const ours = this[OURS];
   if (ours.closing) {
-    // The socket of TLS would wait for ever: a write that fails behind the peer's reset is never told (Node 20 to 26).
+    // The TLS socket would wait for ever: Node never reports a write that fails after the peer's reset (Node 20 to 26).
     if (ours.raw !== undefined && !this.writableFinished && wasReset(this)) {
       ours.failed(undefined, "write", "ECONNRESET");
       this.destroy();
@@ -432,8 +435,8 @@ function onDrain(this: OurSocket): void {
 function onError(this: OurSocket, reason: unknown): void {
   const ours = this[OURS];
   ours.failed(reason, (reason as { syscall?: string }).syscall ?? "write");
-  // What was received before, and waits since reading is paused, would be gone with the socket. (What the kernel still
-  // has is gone: when a write fails, Node closes the handle before it says so.)
+  // Bytes that wait because reading is paused would be lost with the socket, so they are read now. (Bytes in the kernel
+  // are lost: when a write fails, Node closes the handle before it reports the failure.)
   for (let chunk = this.read(); chunk !== null; chunk = this.read()) onData.call(this, chunk);
 }
 
@@ -451,14 +454,16 @@ function destroyThis(this: NodeSocket): void {
   this.destroy();
 }
 
-/** Only the socket of TCP can do it, and takes the one over it with it. */
+/** Resets the plain socket. That closes the TLS socket over it, too. */
 function resetThis(this: OurSocket): void {
   (this[OURS].raw ?? this).resetAndDestroy();
 }
 
 function ignore(): void {}
 
-/** Asked of the handle: asked of the socket, Node keeps an object with the answer for each connection. */
+/**
+ * Reads the address from the handle. If the socket is asked, Node keeps an object with the answer for each connection.
+ */
 function peerOf(socket: NodeSocket): Address | undefined {
   const handle = socket._handle;
   const peer: { address?: string; port?: number } = {};
@@ -471,9 +476,9 @@ function unrefThis(this: NodeSocket): void {
 }
 
 /**
- * Node 20 and 22 take a RST that comes together with data, or while reading is paused, for a clean end: libuv sees
- * POLLHUP after a partial read and calls it EOF (libuv/libuv#2319, mended by libuv/libuv#4997). A socket that was reset
- * has no peer any more; one whose peer has finished still has. Remove when Node 22 is out of support.
+ * Node 20 and 22 report a RST as a clean end if it arrives together with data or while reading is paused: libuv sees
+ * POLLHUP after a partial read and reports EOF (libuv/libuv#2319, fixed by libuv/libuv#4997). A socket that was reset
+ * has no remote address any more; one whose peer has finished still has one. Remove when Node 22 is out of support.
  */
 function wasReset(socket: NodeSocket): boolean {
   return (socket._handle?.getpeername?.({}) ?? 0) !== 0;

@@ -1,10 +1,10 @@
 /**
- * Compressed streams by the zlib that every host has as `node:zlib`.
+ * Compressed streams with the runtime's own zlib, `node:zlib`.
  *
- * Its public interface is either for a whole message or asynchronous, and the asynchronous one neither says how much of
- * its input it has taken nor can be driven on a simulator's clock. So the handle under a stream is used: its `writeSync`
- * and the stream's `_writeState` are the same on Node, Deno and Bun. Remove when there is a public way, for which
- * nodejs/node#35295 and nodejs/node#47709 have asked.
+ * The public interface of zlib takes a whole message or is asynchronous. The asynchronous one does not say how much
+ * input it has taken, and cannot run on a simulator's clock. So the handle of a stream is used: `writeSync`, with the
+ * stream's `_writeState`, is the same on Node, Deno and Bun. Remove when there is a public way (requested in
+ * nodejs/node#35295 and nodejs/node#47709).
  *
  * @module
  */
@@ -13,7 +13,7 @@ import { EventError } from "../../core/errors.ts";
 import { BEV_FINISHED, BEV_FLUSH } from "../../core/flags.ts";
 import type { CompressionFormat, Compressor } from "../../core/runtime.ts";
 
-/** As much of `node:zlib` as is used. */
+/** The part of `node:zlib` that is used here. */
 type Zlib = { readonly [make: string]: (options: ZlibOptions) => ZlibStream };
 
 interface ZlibOptions {
@@ -49,23 +49,24 @@ const MAKERS: { readonly [format in CompressionFormat]: readonly [compress: stri
 };
 
 /**
- * `Z_BLOCK`: a step of a decompressor ends with each block of the stream. After a failure zlib does not say how much a step
- * has made, so bytes behind the end, or a wrong checksum, would cost what was made in front of them in the same step.
+ * `Z_BLOCK`: a step of a decompressor ends with each block of the stream. After a failure zlib does not say how much
+ * output a step has made. So bytes after the end, or a wrong checksum, would lose the output made before them in the
+ * same step.
  */
 const Z_BLOCK = 5;
 
-/** BROTLI_PARAM_QUALITY, and what is used unless told: its own default is for files, and takes a hundred times longer. */
+/** BROTLI_PARAM_QUALITY, and its default here. Brotli's own default is for files, and takes a hundred times longer. */
 const BROTLI_QUALITY = 1;
 const BROTLI_USUAL_QUALITY = 5;
-/** What the streams' own output, which is not used, may have at least. */
+/** The smallest size that zlib allows for a stream's own output, which is not used. */
 const UNUSED_CHUNK_BYTES = 64;
 
 const PROBE: Uint8Array = /* @__PURE__ */ new Uint8Array(1);
 
 /**
- * Makes a compressor of the running host.
+ * Creates a compressor on the running runtime.
  *
- * @throws {EventError} `EV_UNSUPPORTED` when it has none
+ * @throws {EventError} `EV_UNSUPPORTED` if the runtime has none
  */
 export function hostCompressor(
   format: CompressionFormat,
@@ -94,7 +95,7 @@ class ZlibCompressor implements Compressor {
   made = 0;
   readonly #stream: ZlibStream;
   readonly #handle: ZlibHandle;
-  /** How much of the output is free and of the input not taken, after a step. */
+  /** After a step: how many bytes of the output are free, and how many of the input were not taken. */
   readonly #left: Uint32Array;
   readonly #format: CompressionFormat;
   /** The flush of an ordinary step. */
@@ -114,7 +115,7 @@ class ZlibCompressor implements Compressor {
     this.#handle = handle;
     this.#left = left;
     this.#format = format;
-    // The stream's own would tell it as an event, later.
+    // The stream's own handler would emit an event, later.
     handle.onerror = (message) => this.#failure = message;
   }
 
@@ -131,7 +132,7 @@ class ZlibCompressor implements Compressor {
     if (this.#failure !== null) return;
     if (this.#closed) throw new Error("Cannot use a compressor: it was closed");
     this.#handle.writeSync(flush, input, 0, input.length, output, 0, output.length);
-    // After a failure what is left was not counted.
+    // After a failure the counts are not updated.
     if (this.#failure !== null) return;
     this.made = output.length - (this.#left[0] as number);
     this.taken = input.length - (this.#left[1] as number);
@@ -144,7 +145,8 @@ class ZlibCompressor implements Compressor {
   }
 
   finish(): boolean {
-    // Not by Z_FINISH, which brotli on Deno does not heed: one that has ended takes nothing more, one that has not does.
+    // Z_FINISH does not tell, since brotli on Deno ignores it. A stream that has ended takes no more bytes; another one
+    // does.
     this.#write(PROBE, new Uint8Array(UNUSED_CHUNK_BYTES), 0);
     const whole = this.#failure === null && this.taken === 0;
     this.close();

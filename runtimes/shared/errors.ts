@@ -1,5 +1,5 @@
 /**
- * The words of an error: the same on each host, and in the simulator.
+ * The messages of errors: the same on each runtime, and in the simulator.
  *
  * @module
  */
@@ -10,7 +10,7 @@ import { EventError } from "../../core/errors.ts";
 import type { Address } from "../../core/runtime.ts";
 import { LONGEST_NAME } from "../../core/socket/address.ts";
 
-/** What every host says in its own words; here it is the same text on each. */
+/** Texts by code. Each runtime has its own words; these replace them. */
 const REASONS: { readonly [code: string]: string } = {
   EACCES: "permission denied",
   EADDRINUSE: "the address is in use",
@@ -32,7 +32,7 @@ const REASONS: { readonly [code: string]: string } = {
   ETIMEDOUT: "timed out",
 };
 
-/** Where a host has no `code`, its error has a name that says it. */
+/** Codes by the name of an error, for a runtime whose errors have no `code`. */
 const NAMES: { readonly [name: string]: string } = {
   NotCapable: "EACCES",
   PermissionDenied: "EACCES",
@@ -49,7 +49,7 @@ const NAMES: { readonly [name: string]: string } = {
   TypeError: "EINVAL",
 };
 
-/** What Node says where the process was not started with the permission. */
+/** Node's code if the process was started without the permission. */
 export const DENIED = "ERR_ACCESS_DENIED";
 
 function codeOf(reason: unknown): string {
@@ -61,44 +61,47 @@ function codeOf(reason: unknown): string {
 }
 
 /**
- * Makes the error to report from what the host threw or reported.
+ * Converts an error of the runtime to the error to report.
  *
- * @param tried What was tried: "connect to 127.0.0.1:80"
- * @param reason The host's error
+ * @param tried The words for what was tried: "connect to 127.0.0.1:80"
+ * @param reason The runtime's error
  * @param syscall The call that failed
- * @param code The code, where it is known better than the host says it
+ * @param code The code, if it is known better than from `reason`
  */
 export function failure(tried: string, reason: unknown, syscall: string, code: string = codeOf(reason)): EventError {
   if (reason instanceof EventError) return reason as EventError;
   const own = reason instanceof Error ? reason.message : String(reason);
-  // The texts of Deno and Node name the flag that is missing.
+  // Deno's and Node's texts name the missing flag, so keep them.
   const { name, code: hostCode } = (reason ?? {}) as { name?: unknown; code?: unknown };
   const text = name === "NotCapable" || hostCode === DENIED ? `permission denied: ${own}` : REASONS[code] ?? own;
   return new EventError(`Cannot ${tried}: ${text} (${code})`, { code, syscall, cause: reason });
 }
 
-/** The error of what is known without a host's word: as `failure()`, with a reason of ours where there is no usual one. */
+/**
+ * The error for a failure that no runtime has reported: as `failure()`, with the given reason if the code has no usual
+ * text.
+ */
 export function refusal(tried: string, code: string, syscall: string, why: string = REASONS[code] ?? code): EventError {
   return new EventError(`Cannot ${tried}: ${why} (${code})`, { code, syscall });
 }
 
-/** The most bytes of a unix socket's path, a NUL behind it not counted: `sun_path` of Linux and of the BSDs. */
+/** The most bytes of a unix socket's path, without the NUL at the end: `sun_path` of Linux and of the BSDs. */
 export function longestPath(platform: string | undefined): number {
   return platform === "linux" ? 107 : platform === "darwin" || platform === "freebsd" ? 103 : Infinity;
 }
 
 /**
- * Refuses a path that is longer than the system takes, in place of cutting it off.
+ * Refuses a path that is longer than the system takes. Otherwise it would be truncated.
  *
  * @throws {EventError} `EINVAL`
  */
 export function checkPath(tried: string, path: string, syscall: string, most: number): void {
-  // Each unit is a byte at least, and three at most.
+  // Each UTF-16 unit is one to three bytes.
   if (path.length * 3 <= most || encodeUtf8(path).length <= most) return;
   throw refusal(tried, "EINVAL", syscall, `the path is longer than ${most} bytes`);
 }
 
-/** An address in the words of an error. */
+/** An address as error messages show it. */
 export function show(
   address: { hostname?: string | undefined; port?: number | undefined; path?: string | undefined },
 ): string {
@@ -110,7 +113,7 @@ export function show(
   return port === undefined ? text : `${text}:${port}`;
 }
 
-/** What was tried when an established connection failed. */
+/** The words for what was tried when an established connection fails. */
 export function keeping(remote: Address | undefined): string {
   return `keep the connection with ${remote === undefined ? "an unknown peer" : show(remote as { path?: string })}`;
 }

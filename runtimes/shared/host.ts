@@ -1,5 +1,5 @@
 /**
- * What is the same on every host: clock, timers, signals, names, files, addresses and the words of an error.
+ * Parts that all adapters share: clock, timers, signals, names, files, addresses and messages of errors.
  *
  * @module
  */
@@ -30,17 +30,17 @@ import type { NodeDns, NodeFs, NodeOs, NodeUrl } from "../types/node.ts";
 
 export { failure, keeping, show } from "./errors.ts";
 
-/** The global object, as far as the adapters know it. */
+/** The global object, with the parts that adapters use. */
 export const host: HostGlobals = globalThis as unknown as HostGlobals;
 
-/** How many bytes a connection holds ahead of the host's kernel before its `write` returns 0. */
+/** How many bytes a connection queues in front of the kernel before its `write` returns 0. */
 export const WRITE_AHEAD: number = 64 * 1024;
-/** The most that one `write` takes, so that a giant chunk is not held whole. */
+/** The most bytes that one `write` takes, so that a huge chunk is not held whole. */
 export const WRITE_SLICE: number = 256 * 1024;
 
 /**
- * Reaches a module of Node without importing it, which would not resolve everywhere: it works on Node from 20.16, on
- * Deno (with no permission) and on Bun, synchronously.
+ * Returns a module of Node without an import, which would not resolve everywhere. This is synchronous, and works on
+ * Node from 20.16, on Deno (without a permission) and on Bun.
  */
 export function builtin<T>(name: string): T {
   const module = host.process?.getBuiltinModule?.(name);
@@ -54,8 +54,8 @@ export function builtin<T>(name: string): T {
 }
 
 /**
- * A host name as the protocols have it: letters other than ASCII in the form of IDNA (`xn--…`). The function of Node reads it
- * as a URL's, and stops at a `/`: what has such characters is no host name, and stays as it is.
+ * The ASCII form of a host name: other letters are encoded by IDNA (`xn--…`). Node's function reads the name as part of
+ * a URL, and stops at a `/`. A string with such characters is not a host name and is returned unchanged.
  */
 export function asciiName(name: string): string {
   // deno-lint-ignore no-control-regex
@@ -63,28 +63,28 @@ export function asciiName(name: string): string {
   return builtin<NodeUrl>("node:url").domainToASCII(name) || name;
 }
 
-/** The family that a numeric address is written in. */
+/** The family of a numeric address. */
 export function familyOf(hostname: string): "IPv4" | "IPv6" {
   return hostname.includes(":") ? "IPv6" : "IPv4";
 }
 
-/** The address that a host gave, or undefined where it gave none. */
+/** Converts a runtime's address; undefined if it gave none. */
 export function inet(hostname: string | undefined, port: number | undefined): InetAddress | undefined {
   return hostname === undefined || port === undefined ? undefined : { hostname, port, family: familyOf(hostname) };
 }
 
-/** The address that a listener on `address` gives each connection, or undefined where it has many. */
+/** The local address of each connection of a listener on `address`; undefined if it differs between connections. */
 export function fixedAddress(address: Address): Address | undefined {
   if (!("port" in address)) return undefined;
-  // The last is IPv4 by way of IPv6, which has a wildcard, and more than one spelling.
+  // `::ffff:` is IPv4 in IPv6. It has a wildcard, too, and more than one spelling.
   return /^(0\.0\.0\.0$|::$|::ffff:)/i.test(address.hostname) ? undefined : address;
 }
 
-/** What is to be listened on or connected to, with the defaults filled in. */
+/** The address to listen on or connect to, with the defaults filled in. */
 export type Target = { path: string } | { path?: undefined; hostname: string; port: number };
 
 /**
- * Fills the defaults in and refuses what the host can't do.
+ * Fills in the defaults, and refuses options that the runtime does not support.
  *
  * @throws {EventError} `EV_UNSUPPORTED` or `EINVAL`
  */
@@ -99,7 +99,7 @@ export function target(
   const tried = `${verb} ${show({ hostname, port: options.port, path: options.path })}`;
   checkCapabilities(tried, runtime, options);
   if (options.path !== undefined) {
-    // Node cuts a longer path off, and what then listens there is not what was asked for: uv_pipe_bind2() in libuv's pipe.c.
+    // Node truncates a longer path and listens on another name: uv_pipe_bind2() in libuv's pipe.c.
     const syscall = verb === "listen on" ? "listen" : "connect";
     checkPath(tried, options.path, syscall, longestPath(host.process?.platform));
     return { path: options.path };
@@ -111,20 +111,20 @@ export function target(
   return { hostname, port: options.port ?? 0 };
 }
 
-/** The error of a failed lookup; without a reason nothing was found. */
+/** The error of a failed lookup. Without a reason, no address was found. */
 function lookupFailure(tried: string, reason: unknown): EventError {
   const code = (reason as { code?: unknown } | null | undefined)?.code;
-  // Node says EINVAL of a name that is longer than names can be.
+  // Node reports EINVAL for a name that is too long.
   if (!reason || code === "EAI_NONAME" || code === "EAI_NODATA" || code === "ENODATA" || code === "EINVAL") {
     return failure(tried, reason ?? undefined, "getaddrinfo", "ENOTFOUND");
   }
-  // So the getaddrinfo of Deno and of Node says that the permission is missing.
+  // This is how getaddrinfo of Deno and of Node reports a missing permission.
   if (code !== "EPERM" && code !== DENIED) return failure(tried, reason, "getaddrinfo");
   const text = `Cannot ${tried}: permission denied: it takes the flag --allow-net (EACCES)`;
   return new EventError(text, { code: "EACCES", syscall: "getaddrinfo", cause: reason });
 }
 
-/** The sink of a connection whose owner has not said yet what should be called. */
+/** The sink of a connection whose owner has not set one yet. */
 export const SILENT: TransportSink = {
   onConnect() {},
   onSecure() {},
@@ -134,26 +134,26 @@ export const SILENT: TransportSink = {
   onClose() {},
 };
 
-/** Where a connection is from. */
+/** The listener or client that a connection belongs to. */
 export interface Origin {
   readonly runtime: HostRuntime;
-  /** What a client connects to; undefined for what was accepted. */
+  /** The address that a client connects to; undefined if the connection was accepted. */
   readonly to: ConnectOptions | undefined;
   readonly unixPath: string | undefined;
 }
 
-/** Calls `fn` in the last of so many immediates, each of which is made by the one before it. */
+/** Calls `fn` after this many immediates, each made by the one before it. */
 export function afterImmediates(count: number, fn: () => void): void {
   host.setImmediate(count <= 1 ? fn : () => afterImmediates(count - 1, fn));
 }
 
-/** What the three hosts share of {@linkcode Runtime}. */
+/** The part of {@linkcode Runtime} that all adapters share. */
 export abstract class HostRuntime implements Runtime {
   abstract readonly name: "node" | "deno" | "bun";
   abstract readonly capabilities: Readonly<Capabilities>;
-  /** Why some of them are false. */
+  /** The reasons why capabilities are false. */
   lacks: Partial<Record<keyof Capabilities, string>> = {};
-  /** The adapters count here what they open. */
+  /** How many handles the adapter has open. */
   openHandles = 0;
 
   random(): number {
@@ -179,7 +179,7 @@ export abstract class HostRuntime implements Runtime {
     host.setImmediate(fn);
   }
 
-  /** The first immediate may belong to a poll that goes on; on Bun it may run before the next one. */
+  /** The first immediate may belong to the present poll. On Bun it may run before the next one. */
   poll(fn: () => void): void {
     afterImmediates(2, fn);
   }
@@ -188,7 +188,7 @@ export abstract class HostRuntime implements Runtime {
     try {
       host.console.error(error);
     } catch {
-      // An inspector of the error's own threw: nothing is left to report it to.
+      // The error's own inspector has thrown. There is nothing left to report it to.
     }
   }
 
@@ -198,7 +198,7 @@ export abstract class HostRuntime implements Runtime {
     if (process === undefined || known[name] === undefined || name === "SIGKILL" || name === "SIGSTOP") {
       throw new EventError(`Cannot catch signal ${name}: it can't be caught here`, { code: "EV_UNSUPPORTED" });
     }
-    // One listener of its own for each call, so that the same function may be given twice.
+    // A new listener for each call, so that the same function may be added twice.
     const listener = () => fn();
     try {
       process.on(name, listener);
@@ -211,9 +211,9 @@ export abstract class HostRuntime implements Runtime {
   }
 
   /**
-   * `getaddrinfo`, which reads `/etc/hosts`, in the system's order. It is the host's own resolver on Node and Bun; on
-   * Deno there is no other that gives both families of one name in the system's order (`Deno.resolveDns` asks the name
-   * server for one record type).
+   * `getaddrinfo`, which reads `/etc/hosts`, in the system's order. On Node and Bun it is the runtime's own resolver.
+   * On Deno nothing else returns both families in the system's order: `Deno.resolveDns` asks the name server for one
+   * record type.
    */
   resolve(hostname: string, signal?: AbortSignalLike): Promise<InetAddress[]> {
     return new Promise((resolve, reject) => {

@@ -1,5 +1,5 @@
 /**
- * TLS by `node:tls`, as Node has it, and Deno too: over a socket of Node, or over any duplex stream.
+ * TLS by `node:tls`, on all three runtimes: over a socket of Node, or over any duplex stream.
  *
  * @module
  */
@@ -21,16 +21,16 @@ function nodeTls(): NodeTls {
 }
 
 /**
- * Reads certificate, key and authorities: once for each listener.
+ * Reads the certificate, the key and the authorities, once for each listener.
  *
  * @throws {EventError} `ERR_TLS_OPTIONS`
  */
 export function secureContext(settings: TlsSettings, tried: string): NodeSecureContext {
   const { cert, key, ca, minVersion, maxVersion, ciphers } = settings;
   try {
-    // Deno looks at them in the handshake only, and says nothing then.
+    // Deno checks them only in the handshake, and then reports nothing.
     if (cert !== undefined && key !== undefined) checkPair(cert, key);
-    // Node and Deno trust nobody when there is none, and say nothing.
+    // If an authority cannot be read, Node and Deno trust nobody and report nothing.
     for (const each of ca ?? []) checkAuthority(each);
     return nodeTls().createSecureContext({
       ...(cert === undefined ? undefined : { cert }),
@@ -39,7 +39,7 @@ export function secureContext(settings: TlsSettings, tried: string): NodeSecureC
       ...(minVersion === undefined ? undefined : { minVersion }),
       ...(maxVersion === undefined ? undefined : { maxVersion }),
       ...(ciphers === undefined ? undefined : { ciphers }),
-      // Without it OpenSSL refuses to resume a session in which the client has shown a certificate.
+      // Without it OpenSSL refuses to resume a session that has a client certificate.
       sessionIdContext: "trivent",
     });
   } catch (reason) {
@@ -47,7 +47,7 @@ export function secureContext(settings: TlsSettings, tried: string): NodeSecureC
   }
 }
 
-/** Options that were read, with what OpenSSL has made of them. */
+/** Checked options, with the OpenSSL context made from them. */
 export interface PreparedTls {
   readonly settings: TlsSettings;
   readonly context: NodeSecureContext;
@@ -80,7 +80,7 @@ function checkAuthority(pem: string): void {
   new (builtin<NodeCrypto>("node:crypto").X509Certificate)(first);
 }
 
-/** Begins the handshake over a stream. {@linkcode secureEvent} tells its end. */
+/** Begins the handshake over a stream. {@linkcode secureEvent} is the event of its end. */
 export function secureOver(
   raw: NodeStream,
   role: TlsRole,
@@ -98,21 +98,22 @@ export function secureOver(
   };
   const tls = nodeTls();
   if (role === "server") return new tls.TLSSocket(raw, { ...shared, isServer: true, requestCert });
-  // A name is told to the server, and is then what its certificate must have; an address is only the latter.
+  // A name is sent to the server and must be in its certificate. An address is not sent, but must be in the
+  // certificate.
   const name: NodeTlsName = isNumeric(serverName)
     ? { host: serverName, checkServerIdentity: (host, certificate) => otherAddress(certificate.raw, host) }
     : { host: serverName, servername: serverName };
   return tls.connect({ ...shared, ...name, socket: raw });
 }
 
-/** The event that tells that the handshake is through: for a client, that the certificate was looked at too. */
+/** The event at the end of the handshake. For a client it comes after the certificate was checked. */
 export function secureEvent(role: TlsRole): "secure" | "secureConnect" {
   return role === "server" ? "secure" : "secureConnect";
 }
 
 /**
- * What a server has against the client's certificate, where it has asked for one. `tls.Server` looks at it in this way;
- * a TLSSocket that is made directly leaves it to who has made it.
+ * Why a server refuses the client's certificate, if it has requested one. `tls.Server` checks in this way. The creator
+ * of a plain TLSSocket must check it itself.
  */
 export function objection(socket: NodeTlsSocket, role: TlsRole, settings: TlsSettings): unknown {
   if (role === "client") return socket.authorized ? undefined : socket.authorizationError ?? "not verified";
@@ -123,7 +124,7 @@ export function objection(socket: NodeTlsSocket, role: TlsRole, settings: TlsSet
   return verifyError.call(socket._handle) || undefined;
 }
 
-/** What the handshake has found. */
+/** The result of the handshake. */
 export function infoOf(socket: NodeTlsSocket, role: TlsRole, settings: TlsSettings, verified: boolean): TlsInfo {
   const raw = socket.getPeerCertificate()?.raw;
   return {

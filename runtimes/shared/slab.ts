@@ -1,7 +1,7 @@
 /**
- * Memory for small chunks that a host has received: copied there, they are views of memory that has its ArrayBuffer
- * already. It is filled forward and never again, so that a view stays what it is; the collector takes a slab when the
- * last view of it is gone.
+ * Memory for small chunks that a runtime has received. A chunk is copied into a slab, which has its ArrayBuffer
+ * already, and becomes a view of it. A slab is filled once, from front to end, so a view never changes. The garbage
+ * collector frees a slab after its last view.
  *
  * @module
  */
@@ -12,9 +12,9 @@ let slab = /* @__PURE__ */ new Uint8Array(buffer);
 let fill = 0;
 
 /**
- * Copies the first `length` bytes, no more than a few thousand, out of an array that the host uses again.
+ * Copies the first `length` bytes, at most a few thousand, of an array that the runtime uses again.
  *
- * @returns The copy, which nobody else changes
+ * @returns The copy, which nothing else changes
  */
 export function copied(bytes: Uint8Array, length: number): Uint8Array {
   if (length > SLAB - fill || slab.length === 0) {

@@ -1,9 +1,9 @@
 /**
- * The file of a listening unix socket. Each host removes the path that it has bound when it closes, whatever is there by
- * then: it may be the socket of another process, which has taken the place of this one. So a host binds another name beside
- * the path, and the file gets the path as a second name, before the first one is removed: what the host removes at the end
- * is not there any more, and we remove the file if it is still ours. link(2) fails where something has the path, as
- * bind(2) does. What the kernel calls the socket (`ss -x`) is the first name, so the path's own name is in it.
+ * The file of a listening unix socket. When a listener closes, each runtime removes the path that it has bound,
+ * whatever is there by then. It may be the socket of another process that has replaced this one. So the runtime binds
+ * another name beside the path. The file then gets the path as a second name, and the first name is removed. At the end
+ * the runtime finds nothing to remove, and we remove the file if it is still ours. link(2) fails if the path exists, as
+ * bind(2) does. The kernel shows the first name (`ss -x`), so that name contains the path's own name.
  *
  * @module
  */
@@ -13,12 +13,12 @@ import type { NodeFsSync, NodePath } from "../types/node.ts";
 import { longestPath } from "./errors.ts";
 import { builtin, host } from "./host.ts";
 
-/** A file that is bound by one name and known by another. */
+/** A file that is bound under one name and has another. */
 export class SocketFile {
-  /** The name that the host binds. */
+  /** The name that the runtime binds. */
   readonly bound: string;
   readonly #path: string;
-  /** Which file is ours. */
+  /** The identity of our file. */
   #identity: string | undefined;
 
   private constructor(bound: string, path: string) {
@@ -27,11 +27,11 @@ export class SocketFile {
   }
 
   /**
-   * Chooses another name for a path that is to be listened on.
+   * Chooses another name for a path to listen on.
    *
    * @param path The path
-   * @returns The file; undefined where the host is to bind the path itself: an abstract name, a path that exists already,
-   * one beside which no name is short enough
+   * @returns The file; undefined if the runtime must bind the path itself: for an abstract name, for a path that
+   * exists, or if every other name would be too long
    */
   static beside(path: string): SocketFile | undefined {
     const platform = host.process?.platform;
@@ -44,14 +44,14 @@ export class SocketFile {
     const bound = [`${directory}.${name}.${random}`, `${directory}.${random}`].find((bound) =>
       encodeUtf8(bound).length <= longestPath(platform)
     );
-    // The working directory may be another one at the end.
+    // The working directory may change before the end.
     return bound === undefined ? undefined : new SocketFile(bound, builtin<NodePath>("node:path").resolve(path));
   }
 
   /**
-   * Gives the file that the host has bound its path.
+   * Gives the bound file its path.
    *
-   * @returns False where it could not: somebody has taken the path meanwhile, or the file system has no second names
+   * @returns False if that fails: the path exists by now, or the file system has no hard links
    */
   publish(): boolean {
     const fs = builtin<NodeFsSync>("node:fs");
@@ -74,12 +74,12 @@ export class SocketFile {
     try {
       builtin<NodeFsSync>("node:fs").unlinkSync(this.#path);
     } catch {
-      // Somebody else has removed it in between.
+      // It was removed in between.
     }
   }
 }
 
-/** Tells a file from every other one that exists; undefined where there is none, or it cannot be seen. */
+/** The identity of a file among all that exist; undefined if there is none, or if it cannot be read. */
 function identityOf(path: string): string | undefined {
   try {
     const { dev, ino } = builtin<NodeFsSync>("node:fs").lstatSync(path, { bigint: true });
@@ -90,13 +90,13 @@ function identityOf(path: string): string | undefined {
 }
 
 /**
- * Lets a host bind a path, by another name where that can be had.
+ * Lets a runtime bind a path, under another name if possible.
  *
  * @param path The path
  * @param file The other name
  * @param bind Binds a name
- * @param close Closes what was bound
- * @returns What was bound, and its file unless it is bound by its path
+ * @param close Closes the bound object
+ * @returns The bound object, and its file unless it was bound under the path itself
  */
 export function bindPath<T>(
   path: string,
@@ -110,7 +110,7 @@ export function bindPath<T>(
       if (file.publish()) return { listener, file };
       close(listener);
     } catch {
-      // What the path itself gives is the error to tell.
+      // Report the error for the path itself.
     }
   }
   return { listener: bind(path), file: undefined };

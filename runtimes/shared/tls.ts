@@ -1,5 +1,5 @@
 /**
- * Options of TLS as the hosts want them, and what fails in TLS in the words of all of them.
+ * Options of TLS in the form that the runtimes take, and failures of TLS in the same words for all.
  *
  * @module
  */
@@ -9,7 +9,7 @@ import type { Pem, StartTlsOptions, TlsVersion } from "../../core/tls.ts";
 import type { NodeCrypto } from "../types/node_tls.ts";
 import { asciiName, builtin } from "./host.ts";
 
-/** Options of TLS with everything in its place. */
+/** Options of TLS, checked and complete. */
 export interface TlsSettings {
   readonly cert: string | undefined;
   readonly key: string | undefined;
@@ -24,7 +24,7 @@ export interface TlsSettings {
   readonly ciphers: string | undefined;
 }
 
-/** Brings options in order. */
+/** Checks and completes options. */
 export function tlsSettings(options: StartTlsOptions): TlsSettings {
   const { cert, key, ca, alpnProtocols = [], requestCert = false, rejectUnauthorized = true, serverName } = options;
   return {
@@ -42,8 +42,8 @@ export function tlsSettings(options: StartTlsOptions): TlsSettings {
 }
 
 /**
- * The name to ask for, and to look for in the certificate: as TLS has names, in ASCII and without a dot at the end (RFC
- * 6066), and an address without its zone, which is a matter of this machine alone.
+ * The name to send and to look for in the certificate. TLS has names in ASCII without a dot at the end (RFC 6066). An
+ * address has no zone, since a zone concerns only this machine.
  */
 function peerName(name: string = "localhost"): string {
   return isNumeric(name) ? name.replace(/%.*$/, "") : asciiName(name).replace(/(?<=.)\.$/, "");
@@ -58,16 +58,17 @@ function text(pem: Pem): string {
 }
 
 /**
- * Whether a name is a numeric address: such a one is not told by SNI, and stands in a certificate as an address. What has
- * digits and dots alone is never the name of a host, but may be a short form of an address (`127.1`).
+ * Whether a name is a numeric address. An address is not sent as SNI, and is in a certificate as an address. A string
+ * of only digits and dots is never a host name, but may be a short form of an address (`127.1`).
  */
 export function isNumeric(name: string): boolean {
   return name.includes(":") || /^[\d.]+$/.test(name);
 }
 
 /**
- * What there is against a certificate that must be for a numeric address. Not `tls.checkServerIdentity()`, which on Node 22.23
- * and from 24.17 on finds no IPv6 address (nodejs/node#64144): remove when those are not supported any more.
+ * Why a certificate is not valid for a numeric address; undefined if it is. `tls.checkServerIdentity()` does not find
+ * IPv6 addresses on Node 22.23 and from 24.17 on (nodejs/node#64144). Remove when those versions are not supported any
+ * more.
  *
  * @param certificate In DER
  */
@@ -77,16 +78,18 @@ export function otherAddress(certificate: Uint8Array | undefined, address: strin
   try {
     if (new X509Certificate(certificate).checkIP(address) !== undefined) return undefined;
   } catch {
-    // Not an address: nor is it one of the certificate's.
+    // It is not an address, so it is not in the certificate.
   }
   return Object.assign(new Error(`it is not for the address ${address}`), { code: "ERR_TLS_CERT_ALTNAME_INVALID" });
 }
 
-/** OpenSSL's names of what is wrong with a certificate (X509_V_ERR_…), which all three hosts use, and Node's own. */
+/**
+ * OpenSSL's names for what is wrong with a certificate (X509_V_ERR_…), which all three runtimes use, and Node's own.
+ */
 const CERTIFICATE = /CERT|UNABLE_TO_|SELF_SIGNED|INVALID_(CA|PURPOSE|EXTENSION)|HOSTNAME_MISMATCH|PATH_LENGTH|CRL_/;
-/** Bun says it in the message alone. */
+/** Bun has it only in the message. */
 const MISSING = /PEER_DID_NOT_RETURN_A_CERT/;
-/** What the peer says of ours is no failure of its certificate. */
+/** The peer's alerts about our certificate. They are not failures of its certificate. */
 const ALERT = /ALERT/;
 
 const REASONS = {
@@ -97,7 +100,7 @@ const REASONS = {
   ERR_TLS_TRUNCATED: "the peer's stream was cut: it ended without a close_notify",
 } as const;
 
-/** What can fail in TLS. */
+/** The failures of TLS. */
 export type TlsCode = keyof typeof REASONS;
 
 /** The error of a failure in TLS. */
@@ -116,7 +119,7 @@ export function handshakeError(tried: string, reason: unknown): EventError {
   return tlsError(bad ? "ERR_TLS_CERT" : "ERR_TLS_HANDSHAKE", tried, reason);
 }
 
-/** The code of what fails on an established connection, or undefined where the host's own says it. */
+/** The code of a failure on an established connection; undefined if the runtime's own code is right. */
 export function establishedCode(reason: unknown): TlsCode | undefined {
   if (reason instanceof EventError) return undefined;
   const { code = "" } = (reason ?? {}) as { code?: unknown };
