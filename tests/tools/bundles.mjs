@@ -41,7 +41,17 @@ export async function buildTests(tests, outdir) {
     external: [...OPTIONS.external, "esbuild", "fast-check"],
     // package.json says for bundlers which files do something when they are imported. It does not know the files of tests.
     ignoreAnnotations: true,
-    plugins: [asUsers(["examples", "bench", "bridges", "tests/conformance", "tests/programs", "tests/packaging"])],
+    plugins: [
+      asUsers([
+        "examples",
+        "bench",
+        "bridges",
+        "tests/bridges",
+        "tests/conformance",
+        "tests/programs",
+        "tests/packaging",
+      ]),
+    ],
   });
   await sync(outdir, files);
 }
