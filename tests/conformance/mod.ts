@@ -19,6 +19,7 @@
 
 import { clockLaws } from "./clock_laws.ts";
 import { datagramLaws } from "./datagram_laws.ts";
+import { deadlineLaws } from "./deadline_laws.ts";
 import { layerLaws } from "./layer_laws.ts";
 import { limitLaws } from "./limit_laws.ts";
 import { loopLaws } from "./loop_laws.ts";
@@ -34,6 +35,7 @@ import { systemLaws } from "./system_laws.ts";
 import { tlsLaws } from "./tls_laws.ts";
 import { tlsNamesLaws } from "./tls_names_laws.ts";
 import { tlsResetLaws } from "./tls_reset_laws.ts";
+import { waitingLaws } from "./waiting_laws.ts";
 import { complete, type FullSubject, removeTemporary, type Subject } from "./subject.ts";
 import { after, collect, describe, type Law } from "./suite.ts";
 
@@ -47,6 +49,7 @@ export type Suite =
   | "system"
   | "processes"
   | "loop"
+  | "deadlines"
   | "polling"
   | "datagrams"
   | "memory"
@@ -55,6 +58,7 @@ export type Suite =
   | "layers"
   | "serving"
   | "limits"
+  | "waiting"
   | "streams"
   | "tls";
 
@@ -66,6 +70,7 @@ const LAWS: Readonly<Record<Suite, Define>> = {
   system: systemLaws,
   processes: processLaws,
   loop: loopLaws,
+  deadlines: deadlineLaws,
   polling: pollLaws,
   datagrams: datagramLaws,
   memory: memoryLaws,
@@ -74,6 +79,7 @@ const LAWS: Readonly<Record<Suite, Define>> = {
   layers: layerLaws,
   serving: serveLaws,
   limits: limitLaws,
+  waiting: waitingLaws,
   streams: streamLaws,
   tls: (name, makeSubject) => {
     tlsLaws(name, makeSubject);

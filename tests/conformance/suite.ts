@@ -25,6 +25,7 @@ type Body = () => Promise<void> | void;
 let list: Law[] | undefined;
 let groups: readonly string[] = [];
 let skipped: string | false = false;
+let cleanups: readonly Body[] = [];
 
 /** A reason in words: node:test takes `true` too. */
 function reason(skip: boolean | string | undefined): string | false {
@@ -33,23 +34,35 @@ function reason(skip: boolean | string | undefined): string | false {
 
 /** As `it` of `node:test`. */
 export function it(name: string, options: Options | Body, body?: Body): void {
-  const [{ skip }, run] = typeof options === "function" ? [{} as Options, options] : [options, body as Body];
+  const [{ skip }, law] = typeof options === "function" ? [{} as Options, options] : [options, body as Body];
+  const after = cleanups;
+  const run = async (): Promise<void> => {
+    try {
+      await law();
+    } finally {
+      for (const fn of after) await fn();
+    }
+  };
   if (list === undefined) {
-    runner.it(name, { skip: reason(skip) }, () => run());
+    runner.it(name, { skip: reason(skip) }, run);
     return;
   }
-  list.push({
-    name: [...groups, name].join(" > "),
-    skip: skipped || reason(skip),
-    run: async () => await run(),
-  });
+  list.push({ name: [...groups, name].join(" > "), skip: skipped || reason(skip), run });
 }
 
 /** As `describe` of `node:test`. */
 export function describe(name: string, options: Options | (() => void), body?: () => void): void {
-  const [{ skip }, define] = typeof options === "function" ? [{} as Options, options] : [options, body as () => void];
+  const [{ skip }, group] = typeof options === "function" ? [{} as Options, options] : [options, body as () => void];
+  const define = (): void => {
+    const outer = cleanups;
+    try {
+      group();
+    } finally {
+      cleanups = outer;
+    }
+  };
   if (list === undefined) {
-    runner.describe(name, { skip: reason(skip) }, () => define());
+    runner.describe(name, { skip: reason(skip) }, define);
     return;
   }
   const [outerGroups, outerSkipped] = [groups, skipped];
@@ -72,6 +85,11 @@ export function before(fn: Body): void {
 export function after(fn: Body): void {
   if (list === undefined) runner.after(() => fn());
   else list.push({ name: [...groups, "(after)"].join(" > "), skip: skipped, run: async () => await fn() });
+}
+
+/** Calls `fn` after each law that is defined later in the same group. */
+export function afterEach(fn: Body): void {
+  cleanups = [...cleanups, fn];
 }
 
 /** Gives the laws that `define` defines, instead of giving them to `node:test`. */

@@ -4,6 +4,7 @@ import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import process from "node:process";
 import { assert, assertEquals, assertGreater, assertLess } from "./assert.ts";
+import { programArguments } from "./programs.ts";
 import { type Peer, type Scene, scene } from "./scene.ts";
 import type { FullSubject } from "./subject.ts";
 import { describe, it } from "./suite.ts";
@@ -65,10 +66,7 @@ for (let i = 0; i < ${clients}; i++) {
 // Twice: a process that was held up hears of its timers before its connections.
 setTimeout(() => setTimeout(() => { console.log(connected); process.exit(0); }, 100), 500);
 `;
-  const deno = process.versions.deno !== undefined;
-  const { stdout, stderr } = spawnSync(process.execPath, [...(deno ? ["eval", "--ext=cjs"] : ["-e"]), program], {
-    encoding: "utf8",
-  });
+  const { stdout, stderr } = spawnSync(process.execPath, [...programArguments(program)], { encoding: "utf8" });
   if (!/^\d+\n$/.test(stdout)) throw new Error(`the clients failed: ${stdout} ${stderr}`);
   return Number(stdout);
 }
