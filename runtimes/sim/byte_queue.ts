@@ -4,8 +4,6 @@
  * @module
  */
 
-import { invariant } from "../../core/errors.ts";
-
 /** Bytes in order. An empty queue, as almost all are, holds nothing, and one chunk needs no array. */
 export class ByteQueue {
   /** How many bytes are in it. */
@@ -35,10 +33,13 @@ export class ByteQueue {
    */
   take(length: number): Uint8Array {
     const first = this.#first;
-    invariant(first !== undefined && length <= this.bytes, "no more is taken out than was put in");
+    if (first === undefined || length > this.bytes) {
+      throw new Error("Trivent invariant broken: the queue has the bytes");
+    }
     this.bytes -= length;
     if (this.#start === 0 && first.length === length) {
-      this.#next();
+      if (this.#rest === undefined) this.#first = undefined;
+      else this.#next();
       return first;
     }
     const bytes = new Uint8Array(length);

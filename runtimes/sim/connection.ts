@@ -22,6 +22,7 @@ import { ROLL } from "./faults.ts";
 import type { SimHostRuntime } from "./host.ts";
 import { type Named, NOTE } from "./journal.ts";
 import { type Link, SEGMENT_BYTES } from "./link.ts";
+import { copyOf } from "./memory.ts";
 import type { Network } from "./network.ts";
 import { mix, roll } from "./random.ts";
 import type { Program, Scheduled, Scheduler, Sender, Task } from "./scheduler.ts";
@@ -520,7 +521,7 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
     if (taken <= 0) return 0;
     for (let start = 0; start < taken; start += SEGMENT_BYTES) {
       const end = Math.min(start + SEGMENT_BYTES, taken);
-      this.#unsent.push(new Uint8Array(end - start === chunk.length ? chunk : chunk.subarray(start, end)));
+      this.#unsent.push(copyOf(end - start === chunk.length ? chunk : chunk.subarray(start, end)));
     }
     this.#taken += taken;
     return taken;

@@ -24,7 +24,6 @@ export const LARGEST_BATCH = 64;
 /** Ticks of the microtask queue that are waited for on a host that has no macrotask. */
 const TICKS = 128;
 
-const { setImmediate, MessageChannel } = globalThis as unknown as HostTasks;
 /** Whose turn is next. */
 let next: (() => void) | undefined;
 /** Whose turns follow: of other simulators that run at the same time. */
@@ -32,10 +31,10 @@ const later: (() => void)[] = [];
 /** Macrotasks that were asked for and have not begun. */
 let coming = 0;
 let batch = 1;
-const post: (() => void) | undefined = setImmediate === undefined ? overChannel() : (): void => {
-  setImmediate(begin);
-};
-const largest: number = setImmediate === undefined ? 1 : LARGEST_BATCH;
+/** How many are asked for at once, at most: of messages one. */
+let largest = 1;
+/** Asks for one; undefined on a host that has none. */
+const post: (() => void) | undefined = /* @__PURE__ */ hostTask();
 
 /**
  * Calls a function in a macrotask of its own, after the promise reactions that are queued now and all that follow from
@@ -68,12 +67,17 @@ function begin(): void {
   fn();
 }
 
-/** Macrotasks of a browser. The channel is made when it is first needed: it would keep a process alive elsewhere. */
-function overChannel(): (() => void) | undefined {
+function hostTask(): (() => void) | undefined {
+  const { setImmediate, MessageChannel } = globalThis as unknown as HostTasks;
+  if (setImmediate !== undefined) {
+    largest = LARGEST_BATCH;
+    return () => void setImmediate(begin);
+  }
   if (MessageChannel === undefined) return undefined;
   let port: { postMessage(message: null): void } | undefined;
   return () => {
     if (port === undefined) {
+      // Not before it is needed: elsewhere than in a browser, a channel keeps the process alive.
       const { port1, port2 } = new MessageChannel();
       port1.onmessage = begin;
       port = port2;

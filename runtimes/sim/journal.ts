@@ -34,7 +34,7 @@ export const NOTE = {
 export type NoteKind = (typeof NOTE)[keyof typeof NOTE];
 
 /** The names of the kinds, by their numbers. */
-const NAMES: readonly string[] = /* @__PURE__ */ ["", .../* @__PURE__ */ Object.keys(NOTE)];
+const NAMES: readonly string[] = /* @__PURE__ */ [""].concat(/* @__PURE__ */ Object.keys(NOTE));
 
 const A = 0x9e3779b1;
 const B = 0x5f356495;

@@ -18,7 +18,7 @@
  */
 
 import { show } from "../../core/checks.ts";
-import { EventError, invariant } from "../../core/errors.ts";
+import { EventError } from "../../core/errors.ts";
 import type { Named } from "./journal.ts";
 import { inHostTask } from "./host_task.ts";
 
@@ -253,7 +253,6 @@ export class Scheduler {
   }
 
   #add(time: number, fn: (() => void) | Task, what: number, program: Program | undefined): Scheduled {
-    invariant(time === time, "a time is a number");
     const entry = new Scheduled(this, time > this.#now ? time : this.#now, this.#nextSequence++, fn, what, program);
     if (program?.dead === true) return entry;
     this.#insert(entry);
@@ -492,8 +491,10 @@ export class Scheduler {
 
   /** What happens next of all that is not deferred. */
   #first(): Scheduled | undefined {
-    let first = this.#heap[0];
     const { first: queued } = this.#queue;
+    // Almost always all that is due stands in one queue.
+    if (queued === undefined && this.#heap.length === 0) return this.#lane.peek();
+    let first = this.#heap[0];
     if (queued !== undefined) {
       const next = queued.index === CANCELLED ? this.#queue.peek() : queued;
       if (next !== undefined && (first === undefined || before(next, first))) first = next;

@@ -87,8 +87,14 @@ export class SegmentQueue {
    * @returns The bytes; the caller owns the memory
    */
   takeArrived(now: number, join: boolean): Uint8Array {
-    const first = this.head?.bytes;
-    invariant(first !== undefined, "the first segment has bytes");
+    const segment = this.head;
+    const first = segment?.bytes;
+    if (segment === undefined || first === undefined) throw new Error("Trivent invariant broken: there are bytes");
+    const { next } = segment;
+    if (next === undefined || next.bytes === undefined || next.time > now || !join || segment.cut) {
+      this.shift();
+      return first;
+    }
     let total = 0;
     for (let at = this.head; at?.bytes !== undefined && at.time <= now; at = at.next) {
       total += at.bytes.length;

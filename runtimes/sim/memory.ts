@@ -1,0 +1,41 @@
+/**
+ * Copies of small chunks.
+ *
+ * @module
+ */
+
+const SLAB_BYTES = 65_536;
+/** Larger chunks get memory of their own: a slab would be used up at once. */
+const SMALL_BYTES = 4096;
+
+/**
+ * Whether an array with memory of its own is expensive: on Deno 2.9 it takes 400 to 650 ns, and a view of a slab 70 ns. On
+ * Node 20 and Bun 1.4 the array takes 40 to 50 ns, and the view 60 to 90 ns.
+ */
+const usesSlab: boolean = /* @__PURE__ */ isDeno();
+let slab: Uint8Array<ArrayBuffer> | undefined;
+let fill = 0;
+
+/**
+ * Copies bytes.
+ *
+ * @param bytes The bytes, of any subclass
+ * @returns The copy, which nobody else sees or changes
+ */
+export function copyOf(bytes: Uint8Array): Uint8Array {
+  const { length } = bytes;
+  if (!usesSlab || length > SMALL_BYTES) return new Uint8Array(bytes);
+  if (slab === undefined || length > SLAB_BYTES - fill) {
+    slab = new Uint8Array(SLAB_BYTES);
+    fill = 0;
+  }
+  // A slab is filled forward, never again.
+  const copy = new Uint8Array(slab.buffer, fill, length);
+  fill += length;
+  copy.set(bytes);
+  return copy;
+}
+
+function isDeno(): boolean {
+  return (globalThis as { Deno?: unknown }).Deno !== undefined;
+}

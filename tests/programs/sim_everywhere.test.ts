@@ -1,0 +1,125 @@
+// The simulator gives the same run everywhere: on the three runtimes, in a context without a host's timers and tasks, and in
+// one that has a browser's.
+
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, it } from "node:test";
+import { createContext, runInContext } from "node:vm";
+import { MessageChannel } from "node:worker_threads";
+import { assert, assertEquals } from "@std/assert";
+import { build } from "esbuild";
+import { run } from "../tools/processes.mjs";
+import { findRuntime, plainEnvironment, ROOT, RUNTIMES } from "../tools/runtimes.mjs";
+
+const SEEDS = 500;
+
+/** An echo of lines with clients that come and go over a network that breaks it; it names nothing of a host. */
+const PROGRAM = `
+import { simRuntime } from "./runtimes/sim.ts";
+import { connect, serve } from "./core/mod.ts";
+
+const faults = {
+  jitterMs: 3, segmentCut: 0.2, connectionReset: 0.01, connectRefused: 0.05, connectLost: 0.02, datagramLost: 0.1,
+};
+
+async function play(seed) {
+  const sim = simRuntime({ seed, faults });
+  const options = { hostname: "10.0.0.1", port: 80 };
+  const server = await sim.run(serve({ ...options, runtime: sim }, {
+    async line(bev, line) {
+      await undefined;
+      bev.write(line);
+      bev.write("\\n");
+    },
+    error() {},
+  }));
+  const host = sim.host("client");
+  host.shortWrites = 0.3;
+  for (let i = 0; i < 3; i++) {
+    connect({ ...options, runtime: host }, {
+      open(bev) {
+        for (let lines = Math.floor(sim.random() * 30); lines > 0; lines--) {
+          bev.write("x".repeat(Math.floor(sim.random() * 2000)) + "\\n");
+        }
+      },
+      error() {},
+    }).catch(() => {});
+    await sim.advance(10 * sim.random());
+  }
+  const link = sim.link(sim, host);
+  link.partition();
+  await sim.advance(20);
+  link.heal();
+  await sim.advance(50);
+  await sim.run(server.close({ graceMs: 20 }));
+  return sim.hash;
+}
+
+export async function hashes(count) {
+  const all = [];
+  for (let seed = 0; seed < count; seed++) all.push(await play(seed));
+  return all.join("\\n");
+}
+`;
+
+let folder = "";
+before(async () => {
+  folder = mkdtempSync(join(tmpdir(), "trivent-sim-"));
+  for (const format of ["esm", "iife"] as const) {
+    const bundled = await build({
+      stdin: { contents: PROGRAM, resolveDir: ROOT, loader: "ts" },
+      bundle: true,
+      format,
+      platform: "neutral",
+      globalName: "simulation",
+      write: false,
+    });
+    writeFileSync(join(folder, format === "esm" ? "main.mjs" : "main.js"), bundled.outputFiles?.[0]?.text ?? "");
+  }
+  writeFileSync(
+    join(folder, "run.mjs"),
+    `import { hashes } from "./main.mjs";\nconsole.log(await hashes(${SEEDS}));\n`,
+  );
+});
+after(() => rmSync(folder, { recursive: true, force: true }));
+
+async function hashesOn(name: "node" | "deno" | "bun"): Promise<string[]> {
+  const { path } = findRuntime(name);
+  const args = name === "deno" ? ["run", "--quiet", "--no-check", "run.mjs"] : ["run.mjs"];
+  const result = await run(path, args, { cwd: folder, env: plainEnvironment(), timeoutMs: 110_000 });
+  assertEquals(result.code, 0, result.output);
+  return result.output.trim().split("\n");
+}
+
+describe("one seed", () => {
+  it("gives the same hash on every runtime, for each of 500 seeds", async () => {
+    const all: string[][] = [];
+    for (const name of RUNTIMES) all.push(await hashesOn(name));
+    for (const hashes of all) assertEquals(hashes, all[0]);
+    assertEquals(new Set(all[0]).size, SEEDS);
+  });
+
+  it("gives the same hash without any timer or task of a host, and with a browser's MessageChannel", async () => {
+    const code = readFileSync(join(folder, "main.js"), "utf8");
+    const results: string[] = [];
+    const channels: MessageChannel[] = [];
+    class Channel extends MessageChannel {
+      constructor() {
+        super();
+        channels.push(this);
+      }
+    }
+    for (const globals of [{}, { MessageChannel: Channel }]) {
+      const context = createContext({ ...globals, TextEncoder, TextDecoder, AbortController });
+      runInContext(code, context);
+      results.push(await runInContext("simulation.hashes(20)", context) as string);
+    }
+    assertEquals(channels.length, 1);
+    for (const { port1 } of channels) port1.close();
+    const [here] = RUNTIMES;
+    assert(here !== undefined);
+    const expected = (await hashesOn(here)).slice(0, 20).join("\n");
+    assertEquals(results, [expected, expected]);
+  });
+});
