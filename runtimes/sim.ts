@@ -72,7 +72,7 @@ export interface SimHost extends Runtime {
    */
   readonly directories: Set<string>;
   /**
-   * The largest number of open handles, as `ulimit -n` on a real host; Infinity at first. At that number, accepting,
+   * The largest number of open handles, as `ulimit -n` on a real machine; Infinity at first. At that number, accepting,
    * connecting and listening fail with `EMFILE`, and connections that cannot be accepted wait.
    */
   handleLimit: number;
@@ -161,16 +161,16 @@ export interface SimHost extends Runtime {
 }
 
 /**
- * A simulated network, seen from its main host, `127.0.0.1`. Time passes in {@linkcode SimRuntime.advance},
- * {@linkcode SimRuntime.advanceSync} and {@linkcode SimRuntime.run} only.
+ * A simulated network, seen from its main host, `127.0.0.1`. Time passes in {@linkcode SimRuntime.advance}, {@linkcode
+ * SimRuntime.advanceSync} and {@linkcode SimRuntime.run} only.
  *
- * `advance()` and `run()` give each callback a macrotask of the host. So the promise reactions of a callback, and all
- * that follow from them, run before the next callback and before the clock moves, as on a real host. They do not wait for
- * what needs the host itself, such as its timers and files. Code that uses the host's timers runs on virtual time behind
- * {@linkcode SimRuntime.install}.
+ * `advance()` and `run()` give each callback a macrotask of the real runtime. So the promise reactions of a callback,
+ * and all that follow from them, run before the next callback and before the clock moves, as on a real runtime. They do
+ * not wait for timers, files and other I/O of the real runtime. After {@linkcode SimRuntime.install}, code that uses
+ * the global timers runs on virtual time.
  *
  * A seed repeats a run exactly, on each runtime and in one process with other work, as long as the program decides
- * nothing by real time, `Math.random()` or the host's own I/O. {@linkcode SimRuntime.hash} tells.
+ * nothing by real time, `Math.random()` or I/O of the real runtime. {@linkcode SimRuntime.hash} tells.
  */
 export interface SimRuntime extends SimHost {
   /** The number of scheduled things: segments on their way, timers, deferred functions. */
@@ -214,12 +214,10 @@ export interface SimRuntime extends SimHost {
    * @returns The host
    */
   host(name: string): SimHost;
-  /**
-   * How every link behaves that has nothing of its own, and what goes wrong there. Each value can be set at any time.
-   */
+  /** The behaviour and the faults of every link that has no values of its own. Each value can be set at any time. */
   readonly faults: SimFaults;
   /**
-   * Gives the link between two hosts, to change it or to break it, at any time.
+   * Returns the link between two hosts, to change it or to break it at any time.
    *
    * @param a A host, or its name
    * @param b Another host, or the same
@@ -229,15 +227,16 @@ export interface SimRuntime extends SimHost {
    */
   link(a: string | SimHost, b: string | SimHost, options?: LinkOptions): SimLink;
   /**
-   * Draws a number from the main host's seeded dice: 0 or more, less than 1. Each host has dice of its own:
+   * Draws a number from the main host's seeded generator: 0 or more, less than 1. Each host has a generator of its own:
    * `host.random()`.
    */
   random(): number;
   /**
-   * Who gets a line for each delivery, fault and timer: a function; or `true`, and they are kept in
+   * The trace: a line for each delivery, fault and timer. A function gets each line; with `true` they are kept in
    * {@linkcode SimRuntime.lines}. At first false.
    *
-   * A line is the time in milliseconds, what happened, to whom, and how many bytes: `12.5 data 10.0.0.1:80 < 10.0.0.2:32768 64`.
+   * A line is the time in milliseconds, what happened, to whom, and how many bytes: `12.5 data 10.0.0.1:80 <
+   * 10.0.0.2:32768 64`.
    */
   trace: boolean | ((line: string) => void);
   /** The lines that were kept. The array may be emptied. */
@@ -251,12 +250,12 @@ export interface SimRuntime extends SimHost {
   /**
    * Puts virtual timers, `Date`, `performance.now()` and `Math.random()` into the globals, for code of others:
    * `setTimeout`, `setInterval`, `setImmediate`, what clears them, `Date`, `performance.now` and `Math.random` are then
-   * driven by the clock and the dice of this simulator. `queueMicrotask` and promises stay.
+   * driven by the clock and the random generator of this simulator. `queueMicrotask` and promises stay.
    *
-   * What a module has imported from `node:timers` or kept before stays the host's.
+   * Functions that a module has imported from `node:timers`, or has kept from before, stay the real ones.
    *
    * @param options What `Date` begins with
-   * @returns Puts the host's own globals back. Idempotent
+   * @returns A function that puts the real globals back. Idempotent
    * @throws {EventError} `EV_BUSY` while a simulator is installed
    */
   install(options?: InstallOptions): () => void;
@@ -314,7 +313,7 @@ export function simRuntime(options: SimOptions = {}): SimRuntime {
   return network.main as MainHost;
 }
 
-/** Where Linux goes on for 15 minutes, tests go on for one. */
+/** Linux goes on for 15 minutes, tests for one. */
 const TCP_TIMEOUT_MS = 60_000;
 
 class MainHost extends SimHostRuntime implements SimRuntime {

@@ -8,45 +8,51 @@ import { type BufferEvent, coreOf } from "./bufferevent.ts";
 
 /** Options of {@linkcode heartbeat}. */
 export interface HeartbeatOptions<Bev extends BufferEvent = BufferEvent> {
-  /** How long the peer may be silent before it is asked, in milliseconds; and how often it is asked then. */
+  /** How long the peer may be silent before `send` is sent, in milliseconds, and the interval after that. */
   everyMs: number;
-  /** What asks it: bytes or text, or a function that writes it. What the function throws is treated as in a callback. */
+  /**
+   * The message that asks the peer: bytes, text, or a function that writes it. An error of the function is treated as
+   * in a callback.
+   */
   send: Uint8Array | string | ((bev: Bev) => unknown);
-  /** How long the peer may be silent at all, in milliseconds. More than `everyMs`: it must have the time to answer. */
+  /**
+   * How long the peer may be silent before the connection fails, in milliseconds. More than `everyMs`, so that the peer
+   * can answer.
+   */
   timeoutMs: number;
 }
 
 const HEARTBEAT_OPTIONS: Names<HeartbeatOptions> = { everyMs: true, send: true, timeoutMs: true };
 
-/** What {@linkcode heartbeat} gives. */
+/** The result of {@linkcode heartbeat}. */
 export interface Heartbeat {
   /**
    * The peer has given a sign of life that is not input of this bufferevent, such as a datagram. Input counts by itself.
    */
   beat(): void;
-  /** Ends it: the peer is neither asked nor given up any more. The end of the bufferevent does so too. */
+  /** Ends the heartbeat. The end of the bufferevent ends it, too. */
   stop(): void;
 }
 
 /**
- * Asks a silent peer for a sign of life, and gives it up when none comes.
+ * Asks a silent peer for a sign of life, and ends the connection if none comes.
  *
- * Any input is a sign of life. While it flows nothing is sent. After `everyMs` of silence `send` is sent, and again every
- * `everyMs`. After `timeoutMs` of silence both directions are disabled, and `event` gets `BEV_EVENT_READING |
+ * Any input is a sign of life. While it flows nothing is sent. After `everyMs` of silence `send` is sent, and again
+ * every `everyMs`. After `timeoutMs` of silence both directions are disabled, and `event` gets `BEV_EVENT_READING |
  * BEV_EVENT_WRITING | BEV_EVENT_TIMEOUT` with `ETIMEDOUT`; without an `event` callback a connection of `serve()`,
  * `connect()` or `reconnect()` ends, and `close` gets that reason.
  *
  * Silence does not count while we do not read: the input is full, reading is disabled, or a rate limit holds. It does
  * count while reading waits for a peer that takes no output.
  *
- * In contrast to TCP keep-alive it finds a process that hangs, too, and works through proxies. The peer must answer: use a
- * message of your protocol that asks for one.
+ * In contrast to TCP keep-alive it finds a process that hangs, too, and works through proxies. The peer must answer:
+ * use a message of your protocol that asks for one.
  *
  * libevent: none.
  *
  * @param bev The bufferevent, of any kind. It may be connecting: the count begins when it is there
- * @param options What asks the peer, and when
- * @returns What stops it
+ * @param options The message and the times
+ * @returns The heartbeat, which can be stopped
  * @throws {TypeError} When an argument is of the wrong type, or an option is missing
  * @throws {RangeError} When `everyMs` is not above 0, or `timeoutMs` not above `everyMs`
  * @throws {EventError} `EV_BUSY` when it has a heartbeat, `EV_FREED` when it was freed or is being closed
@@ -54,7 +60,6 @@ export interface Heartbeat {
  * @example
  * ```ts
  * import { heartbeat, serve } from "trivent";
- *
  * const server = await serve({ hostname: "127.0.0.1", port: 0 }, {
  *   open: (bev) => void heartbeat(bev, { everyMs: 10_000, send: "PING\n", timeoutMs: 30_000 }),
  *   line() {}, // PONG, and everything else, is a sign of life

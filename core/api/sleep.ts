@@ -1,4 +1,4 @@
-/** Waiting for time alone. */
+/** `sleep()`: waits for a time. */
 
 import { checkDuration, checkSignal } from "../checks.ts";
 import { atDeadline } from "../loop/deadline.ts";
@@ -10,7 +10,7 @@ import { type EventBase, loopOf } from "./event_base.ts";
 export interface SleepOptions {
   /** Aborting it ends the wait: the promise rejects with the signal's reason. */
   signal?: AbortSignalLike | undefined;
-  /** The base whose runtime keeps the time; by default the runtime that the program runs on. Its loop need not run. */
+  /** The base whose runtime has the clock. By default the runtime that the program runs on. The loop need not run. */
   base?: EventBase | undefined;
 }
 
@@ -23,9 +23,10 @@ const SLEEP_OPTIONS: Names<SleepOptions> = { signal: true, base: true };
  *
  * libevent: none.
  *
- * @param ms How long, in milliseconds; 0 waits for one poll of the host
- * @param options A signal that ends the wait, and whose clock counts
- * @returns When the time is over; it rejects with the signal's reason when that is aborted before
+ * @param ms How long, in milliseconds; 0 waits for one poll of the runtime
+ * @param options A signal that ends the wait, and the base whose clock counts
+ * @returns A promise that is fulfilled when the time is over. It rejects with the signal's reason if the signal is
+ * aborted before
  * @throws {TypeError} When an argument is of the wrong type
  * @throws {RangeError} When `ms` is negative or not finite
  * @throws {EventError} `EV_UNSUPPORTED` when no base is given and no runtime was set
@@ -33,7 +34,6 @@ const SLEEP_OPTIONS: Names<SleepOptions> = { signal: true, base: true };
  * @example
  * ```ts
  * import { sleep } from "trivent";
- *
  * await sleep(20);
  * try {
  *   await sleep(60_000, { signal: AbortSignal.timeout(20) });

@@ -11,21 +11,21 @@ export class HeartbeatTimer extends BevEvent {
   readonly #timeoutMs: number;
   readonly #send: () => void;
   readonly #silent: (silentMs: number) => EventError;
-  /** When the peer was last heard of, as far as it can have been. */
+  /** When the last sign of life came, or when silence began to count. */
   #heardAt: number;
-  /** When it was asked last. */
+  /** When `send` was called last. */
   #askedAt: number;
-  /** Whether the timer is set for what was known when it was set: arrivals only note their time. */
+  /** The time that the timer is set for. An arrival only notes its own time, so this may be too early. */
   #armedFor = 0;
 
   /**
    * Begins to count.
    *
-   * @param core Whose peer it is
-   * @param everyMs How long the peer may be silent before it is asked
-   * @param timeoutMs How long it may be silent at all, more than `everyMs`
-   * @param send Asks it
-   * @param silent Gives the error of a peer that was silent for so long
+   * @param core The bufferevent
+   * @param everyMs How long the peer may be silent before `send` is called
+   * @param timeoutMs How long it may be silent before it fails, more than `everyMs`
+   * @param send Asks the peer
+   * @param silent Makes the error of a peer that was silent for too long
    */
   constructor(
     core: BevCore,
@@ -35,7 +35,7 @@ export class HeartbeatTimer extends BevEvent {
     silent: (silentMs: number) => EventError,
   ) {
     super(core, null, 0, core.priority);
-    // The connection keeps the loop running, if it is to.
+    // The connection itself keeps the loop running, unless it is unreferenced.
     this.state |= UNREF;
     this.#everyMs = everyMs;
     this.#timeoutMs = timeoutMs;
@@ -45,7 +45,7 @@ export class HeartbeatTimer extends BevEvent {
     this.#arm();
   }
 
-  /** The peer has given a sign of life. The timer is not set anew: that would cost each arrival. */
+  /** The peer has given a sign of life. The timer is not set anew, since that would make each arrival slower. */
   heard(at: number): void {
     if (at > this.#heardAt) this.#heardAt = at;
   }
@@ -60,14 +60,15 @@ export class HeartbeatTimer extends BevEvent {
   override run(): void {
     const { core, loop } = this;
     const now = Math.max(loop.now(), this.#armedFor);
-    // While we read nothing it is no fault of the peer's that nothing is heard; nor is there one to ask before it is there.
+    // While we do not read, silence is not the peer's fault. Before the connection is established there is no peer to
+    // ask.
     if (core.waitsForPeer) {
       const silentMs = now - this.#heardAt;
       if (silentMs >= this.#timeoutMs) return core.peerIsSilent(this.#silent(silentMs));
       if (now - Math.max(this.#heardAt, this.#askedAt) >= this.#everyMs) {
         this.#askedAt = now;
         this.#arm();
-        // A peer that takes nothing is not asked in vain.
+        // A peer that takes no output is not asked.
         if (!core.full) this.#send();
         return;
       }

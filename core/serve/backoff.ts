@@ -1,20 +1,21 @@
-/** How long a client waits before it connects again. */
+/** The delays before a client connects again. */
 
 import { checkDuration, show } from "../checks.ts";
 import { type Names, readOptions } from "../names.ts";
 import type { Runtime } from "../runtime.ts";
 
-/** How long a client waits before it connects again: `min(maxMs, initialMs * factor ** n) * (1 ± jitter)`, n from 0 on. */
+/** The delays before a client connects again: `min(maxMs, initialMs * factor ** n) * (1 ± jitter)`, n from 0 on. */
 export interface BackoffOptions {
   /** The first delay, in milliseconds. @default {100} */
   initialMs?: number | undefined;
   /** The longest delay, in milliseconds, before jitter is added. @default {30_000} */
   maxMs?: number | undefined;
-  /** Each delay is so many times the one before, 1 or more. @default {2} */
+  /** The factor between a delay and the one before, 1 or more. @default {2} */
   factor?: number | undefined;
   /**
-   * The part of a delay, 0 to 1, that chance adds or takes away: clients that lost their server at the same time do not
-   * all come back at the same time. The runtime's `random()` decides, so that the seed of a simulator repeats it.
+   * The random part of a delay, 0 to 1, which is added or subtracted. So clients that lose their server at the same
+   * time do not all return at the same time. It comes from the runtime's `random()`, so the seed of a simulator repeats
+   * it.
    *
    * @default {0.5}
    */
@@ -53,7 +54,7 @@ export class Backoff {
 
   /** The delay, in milliseconds, after the first loss in a row (0), the second (1), and so on. */
   delay(n: number): number {
-    // Of no delay no power is one, not even an infinite one.
+    // A delay of 0 stays 0: 0 times an infinite power would be NaN.
     const longest = this.#initialMs === 0 ? 0 : this.#initialMs * this.#factor ** n;
     return Math.min(this.#maxMs, longest) * (1 + this.#jitter * (2 * this.#runtime.random() - 1));
   }

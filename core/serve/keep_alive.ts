@@ -7,27 +7,27 @@ import type { Runtime } from "../runtime.ts";
 /** When TCP probes a silent peer. Times are rounded up to whole seconds, as systems count them. */
 export interface KeepAliveOptions {
   /**
-   * How long nothing must have arrived before the first probe, in milliseconds, up to 32,767 s; by default what the system
-   * says, on Linux two hours. Needs {@linkcode Capabilities.keepAliveDelay}.
+   * The time without input before the first probe, in milliseconds, up to 32,767 s. By default the system's own: on
+   * Linux two hours. Needs {@linkcode Capabilities.keepAliveDelay}.
    */
   delayMs?: number | undefined;
   /**
-   * The time between two probes that are not answered, in milliseconds, up to 32,767 s; by default what the host says. Needs
+   * The time between two probes without an answer, in milliseconds, up to 32,767 s. By default the system's own. Needs
    * {@linkcode Capabilities.keepAliveProbes}.
    */
   intervalMs?: number | undefined;
   /**
-   * How many probes must stay without an answer until the connection fails, 1 to 127; by default what the host says. Needs
-   * {@linkcode Capabilities.keepAliveProbes}.
+   * How many probes without an answer end the connection, 1 to 127. By default the system's own. Needs {@linkcode
+   * Capabilities.keepAliveProbes}.
    */
   count?: number | undefined;
 }
 
 const KEEP_ALIVE_OPTIONS: Names<KeepAliveOptions> = { delayMs: true, intervalMs: true, count: true };
 
-/** What a transport is told. */
+/** The settings for a transport. */
 export interface KeepAlive {
-  /** In milliseconds; 0 for the host's own. */
+  /** In milliseconds; 0 for the system's own. */
   readonly delayMs: number;
   readonly intervalMs: number | undefined;
   readonly count: number | undefined;
@@ -41,7 +41,7 @@ const MOST_PROBES = 127;
 /**
  * Reads the option.
  *
- * @returns What a transport is to be told, or null
+ * @returns The settings for a transport, or null
  * @throws {TypeError} When it, or a part of it, is of the wrong type
  * @throws {RangeError} When a part is out of range
  */
@@ -63,9 +63,9 @@ export function readKeepAlive(verb: string, given: boolean | KeepAliveOptions | 
 }
 
 /**
- * Checks that the host can do what is asked for by name.
+ * Checks that the runtime supports the settings that were named.
  *
- * @throws {EventError} `EV_UNSUPPORTED` when it cannot
+ * @throws {EventError} `EV_UNSUPPORTED` if it does not
  */
 export function checkTunable(runtime: Runtime, keepAlive: KeepAlive | null): void {
   if (keepAlive === null) return;

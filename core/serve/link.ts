@@ -1,6 +1,6 @@
 /**
- * What keeps a client connected: one attempt after the other, with a growing delay between them. There is never more than
- * one connection: the next attempt begins when the last connection was freed.
+ * The state of `reconnect()`: one attempt after the other, with growing delays. There is never more than one
+ * connection: the next attempt begins after the last connection was freed.
  */
 
 import { checkDuration, checkSignal } from "../checks.ts";
@@ -16,13 +16,13 @@ import type { Backoff } from "./backoff.ts";
 import { isThenable, reportTo } from "./owner.ts";
 import type { Protocol } from "./protocol.ts";
 
-/** What a {@linkcode Link} does: it connects, has a connection, waits for its next attempt, or does nothing any more. */
+/** The state of a {@linkcode Link}: connecting, connected, waiting for the next attempt, or closed. */
 export type LinkState = "connecting" | "open" | "waiting" | "closed";
 
-/** Told of a loss: why, in how many milliseconds the next attempt begins, and how many losses in a row there were. */
+/** Called at a loss, with the reason, the milliseconds until the next attempt, and the number of losses in a row. */
 export type LostCallback = (error: EventError | undefined, delayMs: number, attempt: number) => unknown;
 
-/** What a link is made of. */
+/** The parts of a link. */
 export interface LinkParts<Ctx> {
   readonly base: EventBase;
   readonly backoff: Backoff;
@@ -31,7 +31,7 @@ export interface LinkParts<Ctx> {
   readonly signal: AbortSignalLike | undefined;
   readonly protocol: Protocol<Ctx>;
   readonly lost: LostCallback | undefined;
-  /** Begins an attempt, and gives its connection. */
+  /** Begins an attempt, and returns its connection. */
   attempt(protocol: Protocol<Ctx>): { bev: SocketBufferEvent<Ctx>; core: SocketCore; idleTimeoutMs: number | null };
 }
 
@@ -45,17 +45,17 @@ interface Waiter<Ctx> {
 export class LinkCore<Ctx> {
   state: LinkState = "connecting";
   connection: SocketBufferEvent<Ctx> | null = null;
-  /** How many losses in a row there were. */
+  /** The number of losses in a row. */
   attempts = 0;
   readonly #parts: LinkParts<Ctx>;
-  /** How many attempts in a row have begun. */
+  /** The number of attempts in a row that have begun. */
   #begun = 0;
-  /** The bufferevent of the attempt or the connection, until its end was told. */
+  /** The bufferevent of the attempt or the connection, until its end was reported. */
   #core: SocketCore | null = null;
   /** Waits for the next attempt, or for the connection to be stable. */
   readonly #timer: EventHandle;
   readonly #waiters: Set<Waiter<Ctx>> = new Set();
-  /** Why there will be no connection any more. */
+  /** The reason why there will not be another connection. */
   #reason: EventError | null = null;
   #closing: Promise<void> | null = null;
   #onOver: (() => void) | null = null;
@@ -107,12 +107,12 @@ export class LinkCore<Ctx> {
     this.connection = bev;
     const { stableMs } = this.#parts;
     if (stableMs === 0) return this.#stable();
-    // The connection itself keeps the loop running, if it is to.
+    // The connection itself keeps the loop running, unless it is unreferenced.
     this.#timer.unref();
     this.#timer.add(stableMs);
   }
 
-  /** The connection is one that can be used: not one that its `open` callback has ended. */
+  /** The connection if it can be used; null if, for example, its `open` callback has ended it. */
   get #usable(): SocketBufferEvent<Ctx> | null {
     const core = this.#core;
     return core === null || core.freed || core.closing !== null ? null : this.connection;
@@ -160,7 +160,7 @@ export class LinkCore<Ctx> {
     this.#tellLost(error, delayMs, attempt);
   }
 
-  /** In the loop: a connection may have been freed inside a call of the program's. */
+  /** Called from the loop, since a connection may have been freed inside a call of the program's. */
   #tellLost(error: EventError | undefined, delayMs: number, attempt: number): void {
     const { base, lost, protocol } = this.#parts;
     if (lost === undefined) return;
@@ -182,7 +182,7 @@ export class LinkCore<Ctx> {
     try {
       this.#connect();
     } catch (error) {
-      // What worked before should not fail; whoever waits is to hear of it.
+      // This worked before and should not fail. If it does, those who wait must get the error.
       this.#end(error as EventError);
       reportTo(this.#parts.protocol, this.#parts.base, error, null);
     }
@@ -219,7 +219,7 @@ export class LinkCore<Ctx> {
 
   // ---- the end
 
-  /** There will be no connection any more. */
+  /** There will not be another connection. */
   #end(reason: EventError): void {
     this.state = "closed";
     this.#reason = reason;
@@ -257,7 +257,7 @@ export class LinkCore<Ctx> {
     });
   }
 
-  /** Cuts the connection when the grace is over. It can only bring the cut forward. */
+  /** Cuts the connection when the grace period is over. A second call can only make that time shorter. */
   #cutAfter(graceMs: number): void {
     const core = this.#core;
     const { runtime } = this.#parts.base;

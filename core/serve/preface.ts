@@ -1,7 +1,7 @@
 /**
- * What a server reads of a connection before anybody else does: the header of the PROXY protocol, and the name of the
- * server that a client of TLS asks for. It looks at the received bytes where they are, so that the next reader, or the
- * handshake of TLS, finds what follows in its place.
+ * The first bytes of a connection, which a server reads before its callbacks or TLS do: the header of the PROXY
+ * protocol, and the name in a client's first TLS message. The bytes stay in the input while they are read, so the next
+ * reader or the TLS handshake finds the bytes that follow.
  */
 
 import { EventError } from "../errors.ts";
@@ -18,7 +18,7 @@ import { type ProxyPolicy, trusts } from "./proxy_policy.ts";
 /** The result: the connection goes on, is refused, or has ended by itself. */
 export type Verdict = "served" | "refused" | "left";
 
-/** Looks at what has been received. Gives null when it needs more; not when it is `late`. */
+/** Looks at the received bytes. Returns null if it needs more, but not if it is `late`. */
 export type Look = (connection: Connection, from: Address, late: boolean) => Verdict | null;
 
 /** A connection whose first bytes are awaited. */
@@ -33,13 +33,13 @@ export class Preface implements ReadinessObserver {
   #over = false;
 
   /**
-   * Begins to look.
+   * Begins to wait for the first bytes.
    *
-   * @param loop Where it looks
-   * @param connection The connection, which nobody reads yet
+   * @param loop The loop
+   * @param connection The connection, which has no reader yet
    * @param from The address that it comes from
    * @param timeoutMs The time limit
-   * @param look Looks at what has been received, each time that there is more
+   * @param look Looks at the received bytes, each time that there are more
    * @param settled Gets the result, in the loop
    */
   constructor(
@@ -72,7 +72,7 @@ export class Preface implements ReadinessObserver {
     this.#stop();
   }
 
-  /** The server closes. */
+  /** The server is closing. */
   drop(): void {
     if (this.#over) return;
     this.#stop();
@@ -116,7 +116,7 @@ export function lookForHeader(policy: ProxyPolicy): Look {
   };
 }
 
-/** Gives the header, null while it is incomplete, undefined when it is wrong or too long. */
+/** Returns the header; null while it is incomplete; undefined if it is wrong or too long. */
 function decodeHeader({ received }: Connection, maxBytes: number): ProxyHeader | null | undefined {
   if (announcedBytes(received) > maxBytes) return undefined;
   const before = received.length;
@@ -135,8 +135,8 @@ const MAX_HELLO_BYTES = 64 * 1024;
 /**
  * Looks for the name of the server that a client of TLS asks for.
  *
- * @param named Gets it, null for none. What it throws ends the connection
- * @param failed Gets what `named` has thrown
+ * @param named Gets the name, null for none. An error of it ends the connection
+ * @param failed Gets the error that `named` has thrown
  */
 export function lookForName(
   named: (connection: Connection, name: string | null) => void,

@@ -1,4 +1,4 @@
-/** What a server asks of the PROXY header of its connections. */
+/** The rules of a server for the PROXY header of its connections. */
 
 import { checkDuration, checkText, show } from "../checks.ts";
 import { Cidr, parseIp } from "../ip.ts";
@@ -9,16 +9,16 @@ import { MAX_V1_BYTES, MAX_V2_BYTES } from "../socket/proxy_header.ts";
 /** How `serve()` reads the PROXY protocol. */
 export interface ProxyProtocolOptions {
   /**
-   * `"required"`: a connection without a header is refused. `"optional"`: such a client is served as it is; one that says
-   * nothing at first, after `timeoutMs`.
+   * `"required"`: a connection without a header is refused. `"optional"`: a client without a header is served. One that
+   * sends nothing at first is served after `timeoutMs`.
    *
    * @default {"required"}
    */
   mode?: "required" | "optional" | undefined;
   /**
-   * The proxies whose header is believed: numeric addresses, or blocks such as `10.0.0.0/8` and `fd00::/8`. A header from
-   * any other address is refused; with `"required"`, so is the connection. The other end of a unix socket is always
-   * trusted. By default everybody is: say so only if nobody but the proxy can reach the port.
+   * The trusted proxies: numeric addresses, or blocks such as `10.0.0.0/8` and `fd00::/8`. A header from any other
+   * address is refused; with `"required"`, so is the connection. The other end of a unix socket is always trusted. By
+   * default every address is trusted. Use the default only if nothing except the proxy can reach the port.
    */
   trusted?: readonly string[] | undefined;
   /** How long the header may take from the beginning of the connection to its last byte, in milliseconds. @default {3000} */
@@ -69,9 +69,9 @@ function blockOf(text: string): Cidr {
   );
 }
 
-/** Whether the header of who is at an address is believed. */
+/** Whether a header from an address is trusted. */
 export function trusts({ trusted }: ProxyPolicy, address: Address): boolean {
-  // Who may connect to the path of a unix socket is for the file system to say.
+  // The file system decides who may connect to a unix socket.
   if (trusted === null || !("hostname" in address)) return true;
   // A link-local address has a zone behind it.
   const bytes = parseIp(address.hostname.replace(/%.*$/, ""));

@@ -1,4 +1,4 @@
-/** The way of a client into a server: its PROXY header, whether it may come in, its TLS, and then it is a connection. */
+/** The steps before a client becomes a connection of a server: its PROXY header, the limits, its TLS. */
 
 import { EvBuffer } from "../buffer/evbuffer.ts";
 import { loopOf } from "../api/event_base.ts";
@@ -17,7 +17,7 @@ export function keyOf(connection: Connection): string | null {
   return remote === undefined ? null : addressKey(remote);
 }
 
-/** Takes in the clients of a server. */
+/** Admits the clients of a server. */
 export class Reception {
   readonly #server: ServerCore;
   readonly #policy: ProxyPolicy | null;
@@ -27,9 +27,9 @@ export class Reception {
 
   /**
    * @param server The server
-   * @param policy How it reads PROXY headers; null if it does not
+   * @param policy The rules for PROXY headers; null for none
    * @param open Opens a connection, which may be in its handshake
-   * @param failed Gets what the program's choice of a certificate throws
+   * @param failed Gets an error of the program's choice of a certificate
    */
   constructor(
     server: ServerCore,
@@ -68,7 +68,7 @@ export class Reception {
     });
   }
 
-  /** A client may come in: begins TLS, if there is any. */
+  /** A client is admitted: begins TLS, if the server has it. */
   #secure(connection: Connection, address: Address): void {
     const { admission, tls } = this.#server;
     const key = addressKey(address);
@@ -102,7 +102,7 @@ export class Reception {
   }
 }
 
-/** Begins the handshake. What has been received belongs to it: the client has to speak first. */
+/** Begins the handshake. Bytes that were received belong to it, since the client sends first. */
 function secure(connection: Connection, options: TlsListenOptions): void {
   const { startTlsUnread } = connection.runtime.capabilities;
   connection.startTls(new Handshake(connection, "server", options, startTlsUnread), new EvBuffer());

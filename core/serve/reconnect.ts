@@ -17,19 +17,22 @@ import { baseOf, CONNECT_ALL_OPTIONS, prepared, socketCoreOf } from "./serve.ts"
 export type { BackoffOptions } from "./backoff.ts";
 export type { LinkState } from "./link.ts";
 
-/** Options of {@linkcode reconnect}: those of `connect()`, which hold for each attempt, and when to try again. */
+/**
+ * Options of {@linkcode reconnect}: the options of `connect()`, for each attempt, and the rules for the next attempt.
+ */
 export interface ReconnectOptions extends ConnectOptions, ConnectionOptions {
-  /** How long to wait before each attempt but the first. */
+  /** The delays before all attempts except the first. */
   backoff?: BackoffOptions | undefined;
   /**
-   * How long a connection must have been open, in milliseconds, to count as a success: the delays and the count of
-   * attempts then begin anew. A server that accepts and hangs up at once is thus not asked without a pause.
+   * How long a connection must have been open, in milliseconds, to count as a success. Then the delays and the count of
+   * attempts begin anew. So there are delays also if a server accepts and closes at once.
    *
    * @default {5_000}
    */
   stableMs?: number | undefined;
   /**
-   * How many attempts in a row may fail, or give a connection that is lost before `stableMs`. Then the link is closed.
+   * How many attempts in a row may fail or give a connection that is lost before `stableMs`. After that the link is
+   * closed.
    *
    * @default {Infinity}
    */
@@ -38,15 +41,15 @@ export interface ReconnectOptions extends ConnectOptions, ConnectionOptions {
   signal?: AbortSignalLike | undefined;
 }
 
-/** What a {@linkcode Link} calls: what `connect()` calls on each connection, and `lost`. */
+/** The callbacks of a {@linkcode Link}: the callbacks of `connect()` for each connection, and `lost`. */
 export interface ReconnectCallbacks<Ctx = unknown> extends ConnectionCallbacks<Ctx> {
   /**
-   * An attempt has failed, or a connection is over and its `close` callback has been called. It is not called for what
-   * `Link.close()` ends.
+   * An attempt has failed, or a connection is over and its `close` callback has been called. It is not called for an
+   * end by `Link.close()`.
    *
-   * `error` says why; it is undefined when the peer, or your own `close()`, `free()` or `reset()`, has ended the
-   * connection. The next attempt begins in `delayMs` milliseconds; `Infinity` says that `maxAttempts` are used up. `attempt`
-   * counts the losses in a row, from 1 on.
+   * `error` is the reason. It is undefined if the peer, or your own `close()`, `free()` or `reset()`, has ended the
+   * connection. The next attempt begins in `delayMs` milliseconds; `Infinity` means that `maxAttempts` are used up.
+   * `attempt` counts the losses in a row, from 1 on.
    */
   lost?: Callback<[error: EventError | undefined, delayMs: number, attempt: number]> | undefined;
 }
@@ -78,8 +81,8 @@ export class Link<Ctx = unknown> {
   }
 
   /**
-   * What it does now. `"connecting"`: an attempt is under way. `"open"`: there is a connection. `"waiting"`: the next
-   * attempt has yet to begin. `"closed"`: by `close()`, by the signal, or since `maxAttempts` are used up.
+   * Its state. `"connecting"`: an attempt is under way. `"open"`: there is a connection. `"waiting"`: for the time of
+   * the next attempt. `"closed"`: by `close()`, by the signal, or because `maxAttempts` are used up.
    */
   get state(): LinkState {
     return this.#core.state;
@@ -90,24 +93,24 @@ export class Link<Ctx = unknown> {
     return this.#core.connection;
   }
 
-  /** How many losses in a row there were: failed attempts, and connections that were lost. 0 again after `stableMs`. */
+  /** The number of losses in a row: failed attempts and lost connections. It is 0 again after `stableMs`. */
   get attempts(): number {
     return this.#core.attempts;
   }
 
-  /** The base on which it runs. */
+  /** The base that runs it. */
   get base(): EventBase {
     return this.#core.base;
   }
 
   /**
-   * Gives the connection, as soon as there is one. Many may wait at a time.
+   * Waits for the connection. It may be called many times at once.
    *
-   * The connection may be lost before you use it: heed what `write()` returns, and what `bev.signal` says.
+   * The connection may be lost before you use it: check the result of `write()`, and `bev.signal`.
    *
    * @param options `signal`: aborting it ends the wait, which rejects with the signal's reason
    * @returns The connection, after its `open` callback was called
-   * @throws {EventError} `ECANCELED` after `close()`; why the last attempt has failed, when `maxAttempts` are used up
+   * @throws {EventError} `ECANCELED` after `close()`; the error of the last attempt if `maxAttempts` are used up
    */
   ready(options: { signal?: AbortSignalLike | undefined } = {}): Promise<SocketBufferEvent<Ctx>> {
     try {
@@ -119,8 +122,8 @@ export class Link<Ctx = unknown> {
   }
 
   /**
-   * Ends it: no attempt begins any more, one that is under way is given up, and a connection is closed gracefully, as
-   * `BufferEvent.close()` does. A second call can only bring the cut forward.
+   * Ends it. No further attempt begins, an attempt under way is cancelled, and a connection is closed gracefully, as by
+   * `BufferEvent.close()`. A second call can only make the time until the cut shorter.
    *
    * @param options `graceMs`: how long the connection may take, in milliseconds; by default `drainTimeoutMs`, or 30 s
    * @returns When the connection is over and its `close` callback has run; the same for every call
@@ -142,24 +145,24 @@ export class Link<Ctx = unknown> {
 }
 
 /**
- * Connects, and connects again whenever the connection is lost or an attempt has failed: after a delay that grows, and
- * that chance makes longer or shorter.
+ * Connects, and connects again after each lost connection and each failed attempt. The delay before an attempt grows,
+ * and has a random part.
  *
- * What was written to a connection that is lost is dropped with it. Nothing is sent again by itself: only you know whether
- * the peer has got a message, and whether it may get it twice. The guide shows how to send messages again safely.
+ * Output of a lost connection is dropped. Nothing is sent again by itself: only you know whether the peer has received
+ * a message, and whether it may receive it twice. The guide shows how to send messages again safely.
  *
- * @param options Where to, limits and timeouts of each connection, and when to try again. A host name is looked up anew for
- * each attempt. Set `timeoutMs`: without it an attempt takes as long as the host allows, which may be minutes
- * @param callbacks What to call on each connection, and `lost`
+ * @param options The address, limits and timeouts of each connection, and the rules for the next attempt. A host name
+ * is looked up anew for each attempt. Set `timeoutMs`: without it an attempt takes as long as the system allows, which
+ * may be minutes
+ * @param callbacks The callbacks of each connection, and `lost`
  * @returns The link. The first attempt is under way
  * @throws {TypeError} When an option or a callback is of the wrong type or has an unknown name
  * @throws {RangeError} When an option is out of range
- * @throws {EventError} `EV_UNSUPPORTED` when the host cannot do what an option asks for; `EV_FREED` when the base was freed
+ * @throws {EventError} `EV_UNSUPPORTED` if the runtime does not support an option; `EV_FREED` if the base was freed
  *
  * @example
  * ```ts
  * import { reconnect, serve } from "trivent";
- *
  * const server = await serve({ hostname: "127.0.0.1", port: 0 }, { open: (bev) => bev.write("hello\n") });
  * const link = reconnect({ hostname: "127.0.0.1", port: server.port, timeoutMs: 5_000, backoff: { initialMs: 10 } }, {
  *   line: (_bev, line) => console.log(new TextDecoder().decode(line)), // hello, twice

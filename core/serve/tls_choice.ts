@@ -16,12 +16,12 @@ export interface TlsCredentials {
 /** TLS of `serve()`. */
 export interface TlsServeOptions extends TlsListenOptions {
   /**
-   * Certificates for further names: a table, or a function that gets the name in lower case. A client that names no server
-   * (SNI), or one that is not there (null from a function), gets `cert`.
+   * Certificates for further names: a table, or a function that gets the name in lower case. `cert` is for clients that
+   * send no name (SNI) and for unknown names. The function returns null for an unknown name.
    *
    * A name of the table is in ASCII, in any case. `*.example.org` stands for one label: `www.example.org`, and not
-   * `example.org`. A name that is there itself comes before it. Return the same object for the same certificate: what the
-   * host makes of it is kept as long as the object lives.
+   * `example.org`. An exact name comes before it. Return the same object for the same certificate: the runtime's
+   * context is kept as long as the object lives.
    */
   sni?: Readonly<Record<string, TlsCredentials>> | ((name: string) => TlsCredentials | null) | undefined;
 }
@@ -30,23 +30,23 @@ const DOING = "serve";
 const OPTIONS: Names<TlsServeOptions> = /* @__PURE__ */ Object.assign({ sni: true as const }, TLS_LISTEN_OPTIONS);
 const CREDENTIALS: Names<TlsCredentials> = { cert: true, key: true };
 
-/** The certificates of a server, at some time. */
+/** The certificates of a server, until the next `setTls()`. */
 export class TlsChoice {
-  /** Whether the name that the client asks for decides. */
+  /** Whether the certificate depends on the client's name for the server. */
   readonly needsName: boolean;
-  /** How long the client may take to ask. */
+  /** The time limit for the client's first message. */
   readonly timeoutMs: number;
   readonly #runtime: Runtime;
   readonly #usual: TlsListenOptions;
   readonly #table: ReadonlyMap<string, TlsListenOptions> | null = null;
   readonly #choose: ((name: string) => TlsCredentials | null) | null = null;
-  /** What was made of the credentials that the function has given. */
+  /** The options made from the credentials of the function, by credential. */
   readonly #given: WeakMap<TlsCredentials, TlsListenOptions> = new WeakMap();
 
   /**
    * Checks the options.
    *
-   * @param runtime The host
+   * @param runtime The runtime
    * @param given The option `tls`
    * @param handshakeTimeoutMs The time limit where `given` has none
    * @throws {TypeError} For a value of a wrong type
@@ -94,11 +94,11 @@ export class TlsChoice {
   }
 
   /**
-   * Chooses a certificate. In the loop: it may call a function of the program's.
+   * Chooses a certificate. Called from the loop, since it may call a function of the program.
    *
    * @param name The name that the client asks for, in lower case
    * @returns The options of its handshake, the same object for the same certificate
-   * @throws What the function throws, and what is wrong with what it gives
+   * @throws The error of the function, or an error for a result that is not valid
    */
   choose(name: string | null): TlsListenOptions {
     if (name === null) return this.#usual;

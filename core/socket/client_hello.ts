@@ -1,6 +1,6 @@
 /** The first message of a client in TLS (RFC 8446, 4.1.2), as far as a server needs it to choose a certificate. */
 
-/** What a client says first. */
+/** A client's first message. */
 export interface ClientHello {
   /** The name of the server that the client wants (SNI), in lower case; null when it names none. */
   readonly serverName: string | null;
@@ -18,9 +18,9 @@ const NONE: ClientHello = { serverName: null, extensions: /* @__PURE__ */ new Ma
 /**
  * Reads a ClientHello, which may be cut into several records.
  *
- * @param bytes What has arrived
- * @returns What it says; null while it is incomplete. Bytes that are no ClientHello name no server: the handshake itself
- * will refuse them
+ * @param bytes The bytes that have arrived
+ * @returns The message; null while it is incomplete. Bytes that are not a ClientHello give one without a name: the
+ * handshake will refuse them
  */
 export function readClientHello(bytes: Uint8Array): ClientHello | null {
   const message: number[] = [];

@@ -1,6 +1,6 @@
 /**
- * The header of the PROXY protocol, versions 1 and 2: what a proxy in front of a server says of the client, before the
- * client's first byte. The specification is HAProxy's (`proxy-protocol.txt`).
+ * The header of the PROXY protocol, versions 1 and 2. A proxy in front of a server sends it before the client's first
+ * byte, with the client's address. The specification is HAProxy's (`proxy-protocol.txt`).
  *
  * @module
  */
@@ -14,9 +14,9 @@ import { formatIp, parseIpv4, parseIpv6 } from "../ip.ts";
 import { type Names, readList, readOptions } from "../names.ts";
 import type { Address, ProxyHeader, ProxyTlv } from "../runtime.ts";
 
-/** Type of a TLV: the protocol that TLS has agreed on, such as `h2`. */
+/** Type of a TLV: the application protocol that TLS has negotiated (ALPN), such as `h2`. */
 export const PP2_TYPE_ALPN = 0x01;
-/** Type of a TLV: the host name that the client has asked for, such as that of TLS's SNI. */
+/** Type of a TLV: the host name that the client asks for, such as the SNI of TLS. */
 export const PP2_TYPE_AUTHORITY = 0x02;
 /** Type of a TLV: the CRC-32C of the whole header, 4 bytes. It is checked when a header is read. */
 export const PP2_TYPE_CRC32C = 0x03;
@@ -24,14 +24,14 @@ export const PP2_TYPE_CRC32C = 0x03;
 export const PP2_TYPE_NOOP = 0x04;
 /** Type of a TLV: an identifier of the connection, up to 128 bytes. */
 export const PP2_TYPE_UNIQUE_ID = 0x05;
-/** Type of a TLV: what TLS was used between the client and the proxy; its value has TLVs of its own. */
+/** Type of a TLV: the TLS between the client and the proxy. Its value has TLVs of its own. */
 export const PP2_TYPE_SSL = 0x20;
 /** Type of a TLV: the name of a network namespace. */
 export const PP2_TYPE_NETNS = 0x30;
 
-/** The most bytes that a header of version 1 has, its CR LF included. */
+/** The most bytes of a header of version 1, with its CR LF. */
 export const MAX_V1_BYTES = 107;
-/** The most bytes that a header of version 2 has. */
+/** The most bytes of a header of version 2. */
 export const MAX_V2_BYTES: number = 16 + 65_535;
 
 const V1_SIGNATURE = /* @__PURE__ */ encodeUtf8("PROXY ");
@@ -76,14 +76,13 @@ const CR = 0x0d;
 /**
  * Takes a header off the front of a buffer.
  *
- * @param input What has come from the proxy
- * @returns The header; null while it is unfinished, and nothing is taken then. What follows the header stays
- * @throws {EventError} `EV_PROXY_INVALID` as soon as the bytes can't be a header; nothing is taken
+ * @param input The input from the proxy
+ * @returns The header; null while it is incomplete, and then nothing is taken. Bytes after the header stay
+ * @throws {EventError} `EV_PROXY_INVALID` as soon as the bytes cannot be a header; nothing is taken
  *
  * @example
  * ```ts
  * import { decodeProxyHeader, EvBuffer } from "trivent";
- *
  * const buffer = new EvBuffer();
  * buffer.add("PROXY TCP4 192.0.2.1 198.51.100.7 56324 443\r\nGET / HTTP/1.1\r\n");
  * const header = decodeProxyHeader(buffer);
@@ -106,7 +105,7 @@ export function mayBeProxyHeader(buffer: EvBuffer): boolean {
   return begins(start, V1_SIGNATURE) || begins(start, V2_SIGNATURE);
 }
 
-/** How many bytes the header at the front will have, as far as it says so: 0 while it does not. */
+/** The length of the header at the front; 0 while that is unknown. */
 export function announcedBytes(buffer: EvBuffer): number {
   const start = peek(buffer, V2_FIXED);
   if (start.length < V2_FIXED || !begins(start, V2_SIGNATURE)) return 0;
@@ -116,18 +115,17 @@ export function announcedBytes(buffer: EvBuffer): number {
 /**
  * Writes a header.
  *
- * A TLV of the type `PP2_TYPE_CRC32C` gets its value: what it has is ignored.
+ * The value of a TLV of the type `PP2_TYPE_CRC32C` is computed; a given value is ignored.
  *
- * @param header What to say
- * @returns The bytes, to be sent before anything else
- * @throws {TypeError} When it is no header
- * @throws {RangeError} When version 1 can't say it (a unix socket, TLVs), when the addresses are of two families, or
- * when something is too long
+ * @param header The header
+ * @returns The bytes, to be sent first
+ * @throws {TypeError} When `header` is not a header
+ * @throws {RangeError} When version 1 cannot express it (a unix socket, TLVs), when the addresses are of two families,
+ * or when a part is too long
  *
  * @example
  * ```ts
  * import { encodeProxyHeader } from "trivent";
- *
  * const bytes = encodeProxyHeader({
  *   version: 1,
  *   command: "PROXY",
@@ -233,7 +231,7 @@ function decodeBinary(buffer: EvBuffer, start: Uint8Array): ProxyHeader | null {
   }
   if (buffer.length < V2_FIXED + length) return null;
   const bytes = peek(buffer, V2_FIXED + length);
-  // What stands in the addresses of LOCAL has no meaning. A sender may leave them out.
+  // The addresses of LOCAL have no meaning. A sender may leave them out.
   const tlvs = decodeTlvs(buffer, bytes, V2_FIXED + Math.min(addressBytes, length));
   const ends = isLocal || addressBytes === 0 ? NOBODY : endsOf(bytes, family);
   buffer.drain(V2_FIXED + length);
@@ -328,7 +326,7 @@ function encodeBinary(
   return header;
 }
 
-/** One end of a connection, as a header has it. */
+/** One end of a connection, in the form of a header. */
 interface Endpoint {
   readonly kind: typeof INET | typeof INET6 | typeof UNIX;
   readonly bytes: Uint8Array;
@@ -357,7 +355,7 @@ function endOf(what: string, address: Address | null): Endpoint | null {
   throw unwritable(`the ${what} is not a numeric address: received ${show(hostname)}`);
 }
 
-// ---- the ground
+// ---- helpers
 
 /** The first `n` bytes, or as many as there are. */
 function peek(buffer: EvBuffer, n: number): Uint8Array {
@@ -373,7 +371,7 @@ function begins(bytes: Uint8Array, signature: Uint8Array): boolean {
   return true;
 }
 
-/** CRC-32C (Castagnoli), as the specification has it. */
+/** CRC-32C (Castagnoli), as in the specification. */
 export function crc32c(bytes: Uint8Array): number {
   let crc = -1;
   for (const byte of bytes) {

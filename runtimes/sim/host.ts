@@ -396,7 +396,7 @@ export class SimHostRuntime implements Runtime, Named {
     return new Promise((resolve) => resolve(this.#readFile(path, offset, length)));
   }
 
-  /** The real host's: what it makes depends on nothing but what it is given. */
+  /** The real runtime's: its output depends only on its input. */
   compressor(format: CompressionFormat, way: "compress" | "decompress", level: number | undefined): Compressor {
     return hostCompressor(format, way, level);
   }

@@ -1,7 +1,8 @@
 /**
- * The host's macrotasks: how the simulator waits for promises. When a macrotask begins, the host has run every promise
- * reaction that was queued before, and all that these have queued: each host drains its microtask queue behind each
- * macrotask. So one macrotask is an exact wait, however long a chain of promises is, and costs less than counting ticks.
+ * The real runtime's macrotasks: how the simulator waits for promises. When a macrotask begins, the runtime has run
+ * every promise reaction that was queued before, and all that these have queued: each host drains its microtask queue
+ * behind each macrotask. So one macrotask is an exact wait, however long a chain of promises is, and costs less than
+ * counting ticks.
  *
  * `setImmediate` in batches of {@linkcode LARGEST_BATCH} takes 0.15 to 0.25 µs a task on Node 20, Deno 2.9 and Bun 1.4;
  * one at a time 0.9 to 1.3 µs; a `MessageChannel` 0.8 to 2.3 µs. A batch of messages is not exact: Deno 2.9 drains the
@@ -10,7 +11,7 @@
  * @module
  */
 
-/** As much of the host as this uses. */
+/** The part of the real runtime that is used here. */
 interface HostTasks {
   readonly setImmediate?: (fn: () => void) => unknown;
   readonly MessageChannel?: new () => {
@@ -40,8 +41,8 @@ const post: (() => void) | undefined = /* @__PURE__ */ hostTask();
  * Calls a function in a macrotask of its own, after the promise reactions that are queued now and all that follow from
  * them. On a host without macrotasks, after {@linkcode TICKS} ticks of the microtask queue.
  *
- * The host's functions were taken when this module was loaded: `sim.install()`, and whoever else replaces them, changes
- * nothing here.
+ * The runtime's functions were taken when this module was loaded: `sim.install()`, and whoever else replaces them,
+ * changes nothing here.
  *
  * @param fn What to call; it does not throw
  */

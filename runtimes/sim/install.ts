@@ -1,5 +1,6 @@
 /**
- * The globals of the host on virtual time, for code of others: timers, `Date`, `performance.now()` and `Math.random()`.
+ * The globals of the real runtime on virtual time, for code of others: timers, `Date`, `performance.now()` and
+ * `Math.random()`.
  *
  * @module
  */
@@ -98,7 +99,7 @@ class VirtualTimer {
  *
  * @param host The host whose clock, timers and dice they use
  * @param epochMs What `Date.now()` gives when the clock of the simulator stands at 0
- * @returns Puts the host's own globals back; idempotent
+ * @returns A function that puts the real globals back; idempotent
  * @throws {EventError} `EV_BUSY` while those of a simulator are there
  */
 export function install(host: SimHostRuntime, epochMs: number = EPOCH_MS): () => void {

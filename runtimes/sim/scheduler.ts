@@ -2,17 +2,17 @@
  * The simulator's time: one queue of what is to happen, ordered by (time, sequence), and a clock that moves only when
  * `advance()`, `advanceSync()` or `run()` is told to.
  *
- * 1. One *instant* is one value of the clock. It is worked off in *rounds*, as a host's loop is: first what was due when
- *    the round began (deliveries, timers), then what was deferred by then. What either of them makes due at once waits
- *    for the next round, so that nothing starves.
- * 2. `advance()` and `run()` give each callback a macrotask of the host (`host_task.ts`). A host runs every promise
- *    reaction before the next macrotask. So a callback's reactions, and all that follow from these, run before the next
- *    callback and before the clock moves: the order is the one that a real host gives. A step that calls no function of
- *    the program queues no reaction, and the next step follows at once. `advanceSync()` waits for nothing.
+ * 1. One *instant* is one value of the clock. It is worked off in *rounds*, as a runtime's loop does: first what was
+ *    due when the round began (deliveries, timers), then what was deferred by then. What either of them makes due at
+ *    once waits for the next round, so that nothing starves.
+ * 2. `advance()` and `run()` give each callback a macrotask of the real runtime (`host_task.ts`). A runtime runs every
+ *    promise reaction before the next macrotask. So a callback's reactions, and all that follow from these, run before
+ *    the next callback and before the clock moves: the order is that of a real runtime. A step that calls no function
+ *    of the program queues no reaction, and the next step follows at once. `advanceSync()` waits for nothing.
  * 3. What connections have to send is collected until the callback and its reactions are over, and leaves then: it
  *    makes no difference in how many calls a program writes it.
  * 4. Work takes no time. Only an instant that goes on for more than {@linkcode FREE_ROUNDS} rounds costs some, so that
- *    a program that polls in a loop sees the time pass, as on a real host.
+ *    a program that polls in a loop sees the time pass, as on a real runtime.
  *
  * @module
  */
