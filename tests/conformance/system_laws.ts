@@ -3,7 +3,7 @@
 import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import process from "node:process";
-import { assert, assertEquals, assertGreater, assertLess } from "./assert.ts";
+import { assert, assertEquals } from "./assert.ts";
 import { programArguments } from "./programs.ts";
 import { type Peer, type Scene, scene } from "./scene.ts";
 import type { FullSubject } from "./subject.ts";
@@ -11,7 +11,8 @@ import { describe, it } from "./suite.ts";
 
 /** Linux acknowledges a segment at once or after 40 ms or more. Nagle's algorithm waits for that. */
 const DELAYED_ACK_MS = 20;
-const ROUNDS = 15;
+const ROUNDS = 9;
+const ATTEMPTS = 4;
 
 /** The timer of a connection in /proc/net/tcp: "02" is that of keep-alive, and when it is due, in seconds. */
 function timerOf({ binding }: Peer): { kind: string; seconds: number } {
@@ -56,6 +57,22 @@ async function secondWriteMs(scene: Scene, client: Peer, server: Peer): Promise<
   return times.sort((a, b) => a - b)[ROUNDS >> 1]!;
 }
 
+/** When a second small write arrives. A busy machine may delay any: it is measured several times before it fails. */
+async function assertArrives(
+  scene: Scene,
+  client: Peer,
+  server: Peer,
+  expected: "at once" | "late",
+  when: string,
+): Promise<void> {
+  let measured = 0;
+  for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+    measured = await secondWriteMs(scene, client, server);
+    if ((measured > DELAYED_ACK_MS) === (expected === "late")) return;
+  }
+  assert(false, `${when}, a second small write arrives after ${measured} ms and not ${expected}`);
+}
+
 /** Lets clients of another process connect while this one accepts nothing, and says how many are connected after a while. */
 function knock(port: number, clients: number): number {
   const program = `const { connect } = require("node:net");
@@ -82,11 +99,11 @@ export function systemLaws(name: string, makeSubject: () => FullSubject): void {
     it("sends a second small write at once, and after setNoDelay(false) only when the first was acknowledged", () =>
       scene(makeSubject(), async (scene) => {
         const { client, server } = await scene.pair();
-        assertLess(await secondWriteMs(scene, client, server), DELAYED_ACK_MS, "as it begins");
+        await assertArrives(scene, client, server, "at once", "as it begins");
         client.binding!.setNoDelay(false);
-        assertGreater(await secondWriteMs(scene, client, server), DELAYED_ACK_MS, "after setNoDelay(false)");
+        await assertArrives(scene, client, server, "late", "after setNoDelay(false)");
         client.binding!.setNoDelay(true);
-        assertLess(await secondWriteMs(scene, client, server), DELAYED_ACK_MS, "after setNoDelay(true)");
+        await assertArrives(scene, client, server, "at once", "after setNoDelay(true)");
       }));
 
     it("sends the first probe of keep-alive after the time that it was given, where that can be chosen", () =>
