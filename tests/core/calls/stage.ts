@@ -810,10 +810,12 @@ const CALLED = /^(callback|callbacks|cb|decode|encode|fn|inputFilter|onFree|onRe
 
 /**
  * What is not tried, since it is not wrong. A runtime is what somebody has implemented, and what it does is its own
- * matter. So is what a function does that is one, and can't be called.
+ * matter. So is what a function does that is one, and can't be called. A reason is passed on as it is, and Deno itself
+ * throws when it looks at a rejection whose reason is a proxy with throwing traps.
  */
 export function isFair(parameter: string, bad: string): boolean {
   if (parameter === "runtime") return !/^(a false object|a proxy of a good|an object that inherits)/.test(bad);
+  if (parameter === "reason" && /^a (revoked|hostile) proxy/.test(bad)) return false;
   return !(CALLED.test(parameter) && /^(a class|a revoked proxy of a function)$/.test(bad));
 }
 
