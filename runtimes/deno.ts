@@ -30,7 +30,7 @@ import { bindPath, SocketFile } from "./shared/socket_file.ts";
 import type { DenoConn, DenoListener, DenoListenOptions } from "./types/deno.ts";
 import { DenoListenerBinding } from "./deno/listener.ts";
 import { checkVersion, isAtLeast, takes } from "./shared/versions.ts";
-import { addressOf, DenoTransport } from "./deno/transport.ts";
+import { addressOf, CLOSED, DenoTransport } from "./deno/transport.ts";
 import { afterDenoPoll } from "./deno/progress.ts";
 
 class DenoRuntime extends HostRuntime {
@@ -156,7 +156,7 @@ class DenoRuntime extends HostRuntime {
     }, (reason: unknown) => {
       this.openHandles--;
       if (ours.closed) return;
-      ours.closed = true;
+      ours.state |= CLOSED;
       sink.onClose(failure(`connect to ${show(options)}`, reason, "connect"));
     });
     return ours;

@@ -4,6 +4,7 @@
  * @module
  */
 
+import type { Bits } from "../../core/bits.ts";
 import { lost } from "../../core/buffer/chunk.ts";
 import type { Loan } from "../../core/loan.ts";
 import type { EventError } from "../../core/errors.ts";
@@ -36,6 +37,40 @@ export function addressOf(addr: DenoAddr): Address | undefined {
   return addr.hostname === undefined ? { path: addr.path ?? "" } : inet(addr.hostname, addr.port);
 }
 
+/** Bits of the transport's state. All three adapters have them, because an idle connection then takes little memory. */
+type DenoBits = Bits<"deno">;
+
+/** The last reads needed the large buffer. */
+const MUCH: DenoBits = 0x1;
+/** A read is under way. */
+const READING: DenoBits = 0x2;
+/** The core wants no data now. */
+const PAUSED: DenoBits = 0x4;
+/** The peer's FIN was seen. */
+const ENDED: DenoBits = 0x8;
+/** Connected, our FIN not requested, nothing failed. */
+const WRITABLE: DenoBits = 0x10;
+/** `write` has returned 0. */
+const WANTED: DenoBits = 0x20;
+/** Our FIN was requested. */
+const FINISHING: DenoBits = 0x40;
+/** Our FIN was sent. */
+const FINISHED: DenoBits = 0x80;
+/** After `close()`, `release()` or `reset()`: the sink hears only `onClose`. */
+const CLOSING: DenoBits = 0x100;
+/** After `release()` or `reset()`: a failure is not reported any more. */
+const DROPPED: DenoBits = 0x200;
+/** `onClose` is scheduled, or was called. */
+export const CLOSED: DenoBits = 0x400;
+/** With TLS: from `startTls()`, or from the accept of a TLS listener, to the end of the handshake. */
+const HANDSHAKING: DenoBits = 0x800;
+/** Set while connecting: Nagle's algorithm. */
+const NAGLE: DenoBits = 0x1000;
+/** Set while connecting: keep-alive. */
+const KEEP_ALIVE: DenoBits = 0x2000;
+/** Set while connecting: the connection does not keep the process alive. */
+const UNREFERENCED: DenoBits = 0x4000;
+
 /** A connection. */
 export class DenoTransport implements TransportBinding {
   readonly runtime: HostRuntime;
@@ -43,6 +78,7 @@ export class DenoTransport implements TransportBinding {
   readonly to: ConnectOptions | undefined;
   conn: DenoConn | undefined;
   sink: TransportSink;
+  state: DenoBits = 0;
   local: Address | undefined;
   remote: Address | undefined;
   attempt: HostAbortController | undefined;
@@ -51,14 +87,8 @@ export class DenoTransport implements TransportBinding {
   buffer: Uint8Array | undefined;
   /** The large buffer. */
   loan: Loan | undefined;
-  /** Whether the last reads needed the large buffer. */
-  much = false;
   /** How many reads in a row have brought few bytes to a large buffer. */
   few = 0;
-  reading = false;
-  paused = false;
-  /** The peer's FIN was seen. */
-  ended = false;
 
   /** The chunk being written: one at a time. */
   piece: Uint8Array | undefined;
@@ -66,34 +96,14 @@ export class DenoTransport implements TransportBinding {
   pieceLeft = 0;
   /** The loan that the chunk lies in, if any. */
   pieceLoan: Loan | undefined;
-  /** Connected, our FIN not requested, nothing failed. */
-  writable = false;
-  /** `write` has returned 0. */
-  wanted = false;
-  /** Our FIN was requested. */
-  finishing = false;
-  /** Our FIN was sent. */
-  finished = false;
 
-  /** After `close()`, `release()` or `reset()`: the sink hears only `onClose`. */
-  closing = false;
-  /** After `release()` or `reset()`: a failure is not reported any more. */
-  dropped = false;
-  /** `onClose` is scheduled, or was called. */
-  closed = false;
   /** Why writing failed, while earlier bytes of the peer are still being read. */
   error: EventError | undefined;
-  /** With TLS: from `startTls()`, or from the accept of a TLS listener, to the end of the handshake. */
-  handshaking = false;
   tls: TlsInfo | undefined;
   /** Begins the handshake when the chunk being written has been sent. */
   secureThen: (() => void) | undefined;
   /** Takes the bytes of the read that was under way when the handshake began. */
   handOver: ((chunk: Uint8Array | null) => void) | undefined;
-  /** Settings made while connecting. */
-  noDelay = true;
-  keepAlive = false;
-  referenced = true;
 
   constructor(runtime: HostRuntime, sink: TransportSink, to: ConnectOptions | undefined) {
     this.runtime = runtime;
@@ -102,38 +112,54 @@ export class DenoTransport implements TransportBinding {
     runtime.openHandles++;
   }
 
+  /** `onClose` is scheduled, or was called. */
+  get closed(): boolean {
+    return (this.state & CLOSED) !== 0;
+  }
+
+  /** The core wants no data now. */
+  get paused(): boolean {
+    return (this.state & PAUSED) !== 0;
+  }
+
+  /** With TLS: from `startTls()`, or from the accept of a TLS listener, to the end of the handshake. */
+  get handshaking(): boolean {
+    return (this.state & HANDSHAKING) !== 0;
+  }
+
   opened(conn: DenoConn): void {
     this.conn = conn;
     this.local = addressOf(conn.localAddr);
     // The peer may have bound another name than the one that was connected to.
     this.remote = this.to?.path === undefined ? addressOf(conn.remoteAddr) : { path: this.to.path };
     this.attempt = undefined;
-    this.writable = !this.finishing;
-    if (this.noDelay) this.set(() => conn.setNoDelay?.(true));
-    if (this.keepAlive) this.set(() => conn.setKeepAlive?.(true));
-    if (!this.referenced) conn.unref();
-    if (this.finishing) this.finish();
+    if ((this.state & FINISHING) === 0) this.state |= WRITABLE;
+    if ((this.state & NAGLE) === 0) this.set(() => conn.setNoDelay?.(true));
+    if ((this.state & KEEP_ALIVE) !== 0) this.set(() => conn.setKeepAlive?.(true));
+    if ((this.state & UNREFERENCED) !== 0) conn.unref();
+    if ((this.state & FINISHING) !== 0) this.finish();
   }
 
-  // Reading. The callbacks are made once for each connection, not for each read.
+  // Reading. Deno returns promises, and a promise needs a function that knows its connection. Each function is made once for
+  // a connection, not for each read or write. On Node and Bun the socket leads to the connection, and all share handlers.
 
   read(): void {
-    if (this.reading || this.ended || this.closed) return;
-    this.reading = true;
+    if ((this.state & (READING | ENDED | CLOSED)) !== 0) return;
+    this.state |= READING;
     let into: Uint8Array;
-    if (this.closing) into = dropped ??= new Uint8Array(LOAN_BYTES);
-    else if (this.much) into = (this.loan ??= borrow()).bytes;
+    if ((this.state & CLOSING) !== 0) into = dropped ??= new Uint8Array(LOAN_BYTES);
+    else if ((this.state & MUCH) !== 0) into = (this.loan ??= borrow()).bytes;
     else into = this.buffer ??= new Uint8Array(READ_MIN);
     this.conn!.read(into).then(this.arrived, this.readFailed);
   }
 
   arrived: (n: number | null) => void = (n) => {
     progress.reads++;
-    this.reading = false;
-    if (this.closed) return;
+    this.state &= ~READING;
+    if ((this.state & CLOSED) !== 0) return;
     if (this.handOver !== undefined) return this.hand(n);
     if (n === null) return this.eof();
-    if (this.closing) {
+    if ((this.state & CLOSING) !== 0) {
       // The buffer of the pending read is dropped with it.
       this.buffer = this.loan = undefined;
       return this.read();
@@ -143,12 +169,12 @@ export class DenoTransport implements TransportBinding {
       // Copied into shared memory. A new buffer for every few reads costs more, and must be collected.
       const chunk = copied(this.buffer!, n);
       if (n === READ_MIN) {
-        this.much = true;
+        this.state |= MUCH;
         this.buffer = undefined;
       }
       this.sink.onData(chunk);
     }
-    if (!this.paused || this.closing || this.error !== undefined) this.read();
+    if ((this.state & PAUSED) === 0 || (this.state & CLOSING) !== 0 || this.error !== undefined) this.read();
   };
 
   /** A large part of a buffer is handed on with the buffer. A small part is copied, and the buffer is used again. */
@@ -157,7 +183,7 @@ export class DenoTransport implements TransportBinding {
     if (n > READ_MIN) this.few = 0;
     else if (++this.few === FEW_READS) {
       this.few = 0;
-      this.much = false;
+      this.state &= ~MUCH;
     }
     if (n >= LOAN_BYTES / 4) {
       this.loan = undefined;
@@ -165,7 +191,7 @@ export class DenoTransport implements TransportBinding {
       return this.sink.onData(n === LOAN_BYTES ? bytes : bytes.subarray(0, n), loan);
     }
     const chunk = n <= READ_MIN ? copied(bytes, n) : bytes.slice(0, n);
-    if (!this.much) {
+    if ((this.state & MUCH) === 0) {
       this.loan = undefined;
       giveBack(loan);
     }
@@ -173,17 +199,17 @@ export class DenoTransport implements TransportBinding {
   }
 
   readFailed: (reason: unknown) => void = (reason) => {
-    this.reading = false;
-    if (!this.closed) this.fail(reason, "read");
+    this.state &= ~READING;
+    if ((this.state & CLOSED) === 0) this.fail(reason, "read");
   };
 
   eof(): void {
-    this.ended = true;
+    this.state |= ENDED;
     this.forgetBuffers();
     if (this.error !== undefined) return this.end(this.error);
-    if (!this.closing) this.sink.onEnd();
+    if ((this.state & CLOSING) === 0) this.sink.onEnd();
     // The callback may have closed the connection.
-    if (this.finished && !this.closed) this.end();
+    if ((this.state & FINISHED) !== 0 && (this.state & CLOSED) === 0) this.end();
   }
 
   /** Drops the buffers. A pending read may still write to them, so other connections do not get them. */
@@ -199,9 +225,9 @@ export class DenoTransport implements TransportBinding {
   }
 
   write(chunk: Uint8Array, loan?: Loan): number {
-    if (!this.writable || chunk.length === 0) return 0;
+    if ((this.state & WRITABLE) === 0 || chunk.length === 0) return 0;
     if (this.piece !== undefined) {
-      this.wanted = true;
+      this.state |= WANTED;
       return 0;
     }
     const piece = chunk.length > WRITE_SLICE ? chunk.subarray(0, WRITE_SLICE) : chunk;
@@ -216,7 +242,7 @@ export class DenoTransport implements TransportBinding {
   }
 
   wrote: (n: number) => void = (n) => {
-    if (this.closed) return;
+    if ((this.state & CLOSED) !== 0) return;
     const piece = this.piece!;
     this.pieceLeft -= n;
     if (this.pieceLeft > 0) {
@@ -231,21 +257,21 @@ export class DenoTransport implements TransportBinding {
       this.pieceLoan.drop();
       this.pieceLoan = undefined;
     }
-    if (!this.writable) {
+    if ((this.state & WRITABLE) === 0) {
       if (this.secureThen !== undefined) this.secureThen();
-      else if (this.finishing) this.finish();
+      else if ((this.state & FINISHING) !== 0) this.finish();
       return;
     }
-    if (!this.wanted) return;
-    this.wanted = false;
+    if ((this.state & WANTED) === 0) return;
+    this.state &= ~WANTED;
     this.sink.onWritable();
   };
 
   writeFailed: (reason: unknown) => void = (reason) => {
-    if (this.closed) return;
+    if ((this.state & CLOSED) !== 0) return;
     this.piece = undefined;
-    this.writable = false;
-    if (this.ended || this.closing) return this.fail(reason, "write");
+    this.state &= ~WRITABLE;
+    if ((this.state & (ENDED | CLOSING)) !== 0) return this.fail(reason, "write");
     // Earlier bytes of the peer can still be read. Then comes the end, or the same failure.
     this.error = failure(keeping(this.remote), reason, "write");
     this.read();
@@ -256,18 +282,18 @@ export class DenoTransport implements TransportBinding {
   }
 
   finWent: () => void = () => {
-    if (this.closed) return;
-    this.finished = true;
-    if (this.ended || this.dropped) this.end();
+    if ((this.state & CLOSED) !== 0) return;
+    this.state |= FINISHED;
+    if ((this.state & (ENDED | DROPPED)) !== 0) this.end();
     // Once our output has been sent, a peer that does not finish must not keep the process alive.
-    else if (this.closing) this.conn!.unref();
+    else if ((this.state & CLOSING) !== 0) this.conn!.unref();
   };
 
   shutdownWrite(): void {
-    if (this.finishing || this.closed) return;
-    this.finishing = true;
-    this.writable = false;
-    if (this.conn !== undefined && this.piece === undefined && !this.handshaking) this.finish();
+    if ((this.state & (FINISHING | CLOSED)) !== 0) return;
+    this.state |= FINISHING;
+    this.state &= ~WRITABLE;
+    if (this.conn !== undefined && this.piece === undefined && (this.state & HANDSHAKING) === 0) this.finish();
   }
 
   // TLS.
@@ -277,19 +303,21 @@ export class DenoTransport implements TransportBinding {
   }
 
   startTls(role: TlsRole, options: StartTlsOptions, unread?: Uint8Array): void {
-    if (this.conn === undefined || this.closing || this.closed) return;
-    this.handshaking = true;
-    this.writable = false;
-    const pending = this.reading ? new Promise<Uint8Array | null>((resolve) => this.handOver = resolve) : undefined;
+    if (this.conn === undefined || (this.state & (CLOSING | CLOSED)) !== 0) return;
+    this.state |= HANDSHAKING;
+    this.state &= ~WRITABLE;
+    const pending = (this.state & READING) !== 0
+      ? new Promise<Uint8Array | null>((resolve) => this.handOver = resolve)
+      : undefined;
     // No more plain bytes are read, also not while the last chunk is being written.
-    this.reading = true;
+    this.state |= READING;
     this.secureThen = () => {
       this.secureThen = undefined;
       try {
         const { settings, context } = preparedTls(options, this.securing);
         this.secure(role, settings, context, pending, unread);
       } catch (reason) {
-        host.queueMicrotask(() => this.closed || this.end(handshakeError(this.securing, reason)));
+        host.queueMicrotask(() => (this.state & CLOSED) !== 0 || this.end(handshakeError(this.securing, reason)));
       }
     };
     if (this.piece === undefined) this.secureThen();
@@ -301,7 +329,7 @@ export class DenoTransport implements TransportBinding {
     this.handOver!(chunk);
     this.handOver = undefined;
     this.forgetBuffers();
-    this.reading = true;
+    this.state |= READING;
   }
 
   /** Puts TLS over the connection, and replaces `conn` by it. */
@@ -312,18 +340,18 @@ export class DenoTransport implements TransportBinding {
     pending?: Promise<Uint8Array | null>,
     unread?: Uint8Array,
   ): void {
-    this.handshaking = this.reading = true;
-    this.writable = false;
+    this.state |= HANDSHAKING | READING;
+    this.state &= ~WRITABLE;
     const peer = show((this.remote ?? {}) as { path?: string });
     const conn = this.conn = new DenoTlsConn(this.conn!, role, settings, context, unread, pending, peer);
     conn.secured.then((info) => {
-      if (this.closed) return;
+      if ((this.state & CLOSED) !== 0) return;
       this.tls = info;
-      this.handshaking = this.reading = false;
-      this.writable = !this.finishing;
+      this.state &= ~(HANDSHAKING | READING);
+      if ((this.state & FINISHING) === 0) this.state |= WRITABLE;
       this.sink.onSecure();
-      if (!this.paused) this.read();
-    }, (reason) => this.closed || this.end(handshakeError(this.securing, reason)));
+      if ((this.state & PAUSED) === 0) this.read();
+    }, (reason) => (this.state & CLOSED) !== 0 || this.end(handshakeError(this.securing, reason)));
   }
 
   // The end.
@@ -335,12 +363,12 @@ export class DenoTransport implements TransportBinding {
   /** Closes the connection and reports why. Only from callbacks of the runtime. */
   end(error?: EventError): void {
     this.letGo();
-    this.sink.onClose(this.dropped ? undefined : error);
+    this.sink.onClose((this.state & DROPPED) !== 0 ? undefined : error);
   }
 
   letGo(): void {
-    this.closed = true;
-    this.writable = false;
+    this.state |= CLOSED;
+    this.state &= ~WRITABLE;
     this.forgetBuffers();
     // The loan is not returned: Deno may still read it for the write. The garbage collector frees it.
     this.piece = this.pieceLoan = undefined;
@@ -350,27 +378,27 @@ export class DenoTransport implements TransportBinding {
   }
 
   close(): void {
-    if (this.closing || this.closed) return;
-    if (this.conn === undefined || this.handshaking) return this.reset();
+    if ((this.state & (CLOSING | CLOSED)) !== 0) return;
+    if (this.conn === undefined || (this.state & HANDSHAKING) !== 0) return this.reset();
     this.shutdownWrite();
-    this.closing = true;
-    if (this.finished) this.conn.unref();
+    this.state |= CLOSING;
+    if ((this.state & FINISHED) !== 0) this.conn.unref();
     // Reading goes on, to drop the bytes and to see the peer's FIN.
     this.read();
   }
 
   release(): void {
-    if (this.closed) return;
+    if ((this.state & CLOSED) !== 0) return;
     this.close();
-    this.dropped = true;
+    this.state |= DROPPED;
     // The chunk being written must be sent first. Closing the connection would drop it.
-    if (this.finished) this.drop();
+    if ((this.state & FINISHED) !== 0) this.drop();
   }
 
   /** Deno has no way to send a RST. */
   reset(): void {
-    this.closing = this.dropped = true;
-    if (this.closed) return;
+    this.state |= CLOSING | DROPPED;
+    if ((this.state & CLOSED) !== 0) return;
     this.drop();
     this.attempt?.abort();
   }
@@ -382,12 +410,12 @@ export class DenoTransport implements TransportBinding {
   }
 
   pauseRead(): void {
-    this.paused = true;
+    this.state |= PAUSED;
   }
 
   resumeRead(): void {
-    if (!this.paused) return;
-    this.paused = false;
+    if ((this.state & PAUSED) === 0) return;
+    this.state &= ~PAUSED;
     if (this.conn !== undefined) this.read();
   }
 
@@ -403,22 +431,24 @@ export class DenoTransport implements TransportBinding {
   }
 
   setNoDelay(on: boolean): void {
-    this.noDelay = on;
-    if (!this.closed) this.set(() => this.conn?.setNoDelay?.(on));
+    if (on) this.state &= ~NAGLE;
+    else this.state |= NAGLE;
+    if ((this.state & CLOSED) === 0) this.set(() => this.conn?.setNoDelay?.(on));
   }
 
   setKeepAlive(on: boolean, _delayMs: number): void {
-    this.keepAlive = on;
-    if (!this.closed) this.set(() => this.conn?.setKeepAlive?.(on));
+    if (on) this.state |= KEEP_ALIVE;
+    else this.state &= ~KEEP_ALIVE;
+    if ((this.state & CLOSED) === 0) this.set(() => this.conn?.setKeepAlive?.(on));
   }
 
   ref(): void {
-    this.referenced = true;
-    if (!this.closed) this.conn?.ref();
+    this.state &= ~UNREFERENCED;
+    if ((this.state & CLOSED) === 0) this.conn?.ref();
   }
 
   unref(): void {
-    this.referenced = false;
-    if (!this.closed) this.conn?.unref();
+    this.state |= UNREFERENCED;
+    if ((this.state & CLOSED) === 0) this.conn?.unref();
   }
 }
