@@ -2,6 +2,15 @@
  * The common engine of all bufferevents: the two buffers, the callbacks and how they are called, watermarks, timeouts,
  * and the reasons for which a direction is suspended. `BufferEvent` is the public class. Each kind has its own subclass
  * of this engine.
+ *
+ * | state     | meaning                                                                   | is left by          |
+ * | --------- | ------------------------------------------------------------------------- | ------------------- |
+ * | open      | Each direction is enabled or not. A socket may still be connecting.       | the calls below     |
+ * | finishing | `shutdown()` was called. Nothing can be written, and reading goes on.     | `close()`, `free()` |
+ * | closing   | `close()` was called. Its promise waits until the rest has left.          | the end, `free()`   |
+ * | freed     | The buffers are freed, and no callback is called.                         |                     |
+ *
+ * A state is only followed by one below it; {@linkcode checkBev} asserts that.
  */
 
 import type { Bits } from "../bits.ts";
@@ -17,7 +26,7 @@ import {
   EV_READ,
   EV_WRITE,
 } from "../flags.ts";
-import { EventError } from "../errors.ts";
+import { EventError, invariant } from "../errors.ts";
 import { EvBuffer } from "../buffer/evbuffer.ts";
 import { type BufferOwner, setBufferOwner, silenceBuffer } from "../buffer/internal.ts";
 import type { Loop } from "../loop/loop.ts";
@@ -91,6 +100,44 @@ export const TAKEN_AWAY: BevBits = 0x400;
 
 /** The pending callbacks that need only a bit. */
 const PENDING: BevBits = PENDING_READ | PENDING_WRITE;
+
+/** The states of a bufferevent. Only those behind it can follow a state. */
+const BEV_STATES = ["open", "finishing", "closing", "freed"] as const;
+
+/** The state of a bufferevent. */
+export type BevState = typeof BEV_STATES[number];
+
+/** Returns the state of a bufferevent. */
+export function bevStateOf(core: BevCore): BevState {
+  if (core.freed) return "freed";
+  if (core.closing !== null) return "closing";
+  return core.finishing ? "finishing" : "open";
+}
+
+/**
+ * For tests: throws unless the bufferevent is whole and its change of state is legal.
+ *
+ * @param before The state at the last check
+ * @returns The state now
+ */
+export function checkBev(core: BevCore, before: BevState): BevState {
+  const now = bevStateOf(core);
+  const legal = BEV_STATES.indexOf(now) >= BEV_STATES.indexOf(before);
+  invariant(legal, `a bufferevent that was ${before} is ${now}`);
+  const { readSuspended, output, input } = core;
+  if (now === "freed") {
+    invariant(core.callbacks === null, "a freed bufferevent has callbacks");
+    invariant(core.idle === null, "a freed bufferevent has an idle timer");
+    invariant(output.length === 0 && input.length === 0, "a freed bufferevent has bytes");
+    return now;
+  }
+  invariant(output.length < core.stopAt || core.full, "the output is full, and write() does not say so");
+  if ((readSuspended & SUSPEND_OUTPUT) !== 0) invariant(core.holdsBack, "reading waits for an output that is not full");
+  if ((readSuspended & SUSPEND_WATERMARK) !== 0) {
+    invariant(core.readHigh > 0 && input.length >= core.readHigh, "reading waits for an input that is not full");
+  }
+  return now;
+}
 
 /**
  * A web stream of a bufferevent. It is told of the end even while nobody reads or writes, so that its promises settle.

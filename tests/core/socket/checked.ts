@@ -1,41 +1,60 @@
-// Checks every connection of a test: after each outermost call of one, by the host or by its owner, it must be whole and
-// have changed its state as the table in core/socket/connection.ts allows. Import it for that effect.
+// Checks every connection and every bufferevent of a test: after each outermost call of one, by the host or by its owner, it
+// must be whole and have changed its state as the tables in core/socket/connection.ts and core/bufferevent/core.ts allow.
+// Import it for that effect.
 
+import { BevCore, type BevState, bevStateOf, checkBev } from "../../../core/bufferevent/core.ts";
+import { FilterCore } from "../../../core/bufferevent/filter_core.ts";
+import { PairCore } from "../../../core/bufferevent/pair_core.ts";
+import { SocketCore } from "../../../core/bufferevent/socket_core.ts";
 import { checkConnection, Connection, type ConnectionState, stateOf } from "../../../core/socket/connection.ts";
 
-type Method = (this: Connection, ...args: unknown[]) => unknown;
+type Method = (this: object, ...args: unknown[]) => unknown;
 
-const states = new WeakMap<Connection, ConnectionState>();
-const touched = new Set<Connection>();
+/** How many calls of what is checked are under way. */
 let depth = 0;
+/** What has been called since the last check, and how it is checked. */
+const touched = new Map<object, () => void>();
 
 /** How many checks there have been. */
 export let checks = 0;
 
-function checked(method: Method): Method {
-  return function (...args) {
-    if (!states.has(this)) states.set(this, stateOf(this));
-    touched.add(this);
-    depth++;
-    try {
-      return method.apply(this, args);
-    } finally {
-      depth--;
-      if (depth === 0) checkAll();
+/** Lets every method of a class be followed by a check. */
+function watch<Subject extends object, State>(
+  Classes: readonly (abstract new (...args: never[]) => Subject)[],
+  look: (subject: Subject) => State,
+  check: (subject: Subject, before: State) => State,
+): void {
+  const states = new WeakMap<Subject, State>();
+  const checked = (method: Method): Method =>
+    function (...args) {
+      const subject = this as Subject;
+      if (!states.has(subject)) states.set(subject, look(subject));
+      touched.set(subject, () => states.set(subject, check(subject, states.get(subject) as State)));
+      depth++;
+      try {
+        return method.apply(this, args);
+      } finally {
+        depth--;
+        if (depth === 0) checkAll();
+      }
+    };
+  for (const Class of Classes) {
+    const prototype = Class.prototype as unknown as Record<string, Method>;
+    for (const name of Object.getOwnPropertyNames(prototype)) {
+      const { value } = Object.getOwnPropertyDescriptor(prototype, name) as PropertyDescriptor;
+      if (name !== "constructor" && typeof value === "function") prototype[name] = checked(value as Method);
     }
-  };
+  }
 }
 
 function checkAll(): void {
-  for (const connection of touched) {
-    states.set(connection, checkConnection(connection, states.get(connection) as ConnectionState));
+  const all = [...touched.values()];
+  touched.clear();
+  for (const check of all) {
+    check();
     checks++;
   }
-  touched.clear();
 }
 
-const prototype = Connection.prototype as unknown as Record<string, Method>;
-for (const name of Object.getOwnPropertyNames(prototype)) {
-  const { value } = Object.getOwnPropertyDescriptor(prototype, name) as PropertyDescriptor;
-  if (name !== "constructor" && typeof value === "function") prototype[name] = checked(value as Method);
-}
+watch<Connection, ConnectionState>([Connection], stateOf, checkConnection);
+watch<BevCore, BevState>([BevCore, SocketCore, PairCore, FilterCore], bevStateOf, checkBev);
