@@ -133,6 +133,8 @@ export {
   type TlsCredentials,
   type TlsServeOptions,
 } from "./serve/serve.ts";
+export type { ServerStats } from "./serve/figures.ts";
+export { prometheus } from "./serve/prometheus.ts";
 export type { KeepAliveOptions } from "./serve/keep_alive.ts";
 export { stopOnSignals, type StopOptions, type Stoppable } from "./serve/stop_on_signals.ts";
 export {

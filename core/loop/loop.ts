@@ -588,8 +588,9 @@ export class Loop {
     if (result === 0) return;
     this.#inTurn = true;
     this.#turnTime = this.#callTime = -1;
+    const { stats } = this;
+    const began = (stats.turns++ & stats.turnMask) === 0 ? this.runtime.now() : -1;
     try {
-      this.stats.turns++;
       this.active.passed();
       this.added.passed();
       this.#call(event, result);
@@ -598,6 +599,7 @@ export class Loop {
     } catch (error) {
       this.#failed(error);
     } finally {
+      if (began >= 0) stats.turn(this.runtime.now() - began);
       this.#inTurn = false;
     }
   }
@@ -605,8 +607,9 @@ export class Loop {
   #turn(): void {
     this.#inTurn = true;
     this.#turnTime = this.#callTime = -1;
+    const { stats } = this;
+    const began = (stats.turns++ & stats.turnMask) === 0 ? this.runtime.now() : -1;
     try {
-      this.stats.turns++;
       if (this.gotBreak) return this.#finish("break");
       if (this.check.size > 0) {
         this.now();
@@ -623,6 +626,7 @@ export class Loop {
     } catch (error) {
       this.#failed(error);
     } finally {
+      if (began >= 0) stats.turn(this.runtime.now() - began);
       this.#inTurn = false;
       this.#runningPriority = 0;
     }

@@ -14,6 +14,9 @@ export interface BaseStats {
   lagMs: { p50: number; p99: number; max: number };
 }
 
+/** The upper bounds of the lengths of turns, in milliseconds. */
+export const TURN_BOUNDS: readonly number[] = [0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, Infinity];
+
 const BUCKETS = 32;
 /** The upper bound of the first bucket: 1/64 ms. */
 const SMALLEST = 2 ** -6;
@@ -27,6 +30,31 @@ export class LoopStats {
   #lags: Uint32Array | null = null;
   #lagCount = 0;
   #lagMax = 0;
+  /** A turn is timed if the number of turns before it has none of these bits. */
+  turnMask = 15;
+  /** How long the turns that were timed took together, in milliseconds. */
+  turnSum = 0;
+  #turnLengths: Uint32Array | null = null;
+
+  /** Notes how long a turn took. */
+  turn(ms: number): void {
+    const lengths = this.#turnLengths ??= new Uint32Array(TURN_BOUNDS.length);
+    let bucket = 0;
+    while (ms > (TURN_BOUNDS[bucket] as number)) bucket++;
+    lengths[bucket] = (lengths[bucket] as number) + 1;
+    this.turnSum += ms;
+  }
+
+  /** How many turns took as long as each of the bounds says. From now on every turn is timed. */
+  turnLengths(): readonly number[] {
+    this.turnMask = 0;
+    return [...this.#turnLengths ?? new Uint32Array(TURN_BOUNDS.length)];
+  }
+
+  /** The same, by the bounds. */
+  get turnMs(): { [upTo: string]: number } {
+    return Object.fromEntries(this.turnLengths().map((count, i) => [String(TURN_BOUNDS[i]), count]));
+  }
 
   /** Counts a callback by why it runs. */
   count(what: number): void {

@@ -613,7 +613,7 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
       for (const timer of [rare.overdue, rare.stall, rare.message]) if (timer !== null) root.loop.del(timer);
     }
     const reason = rare?.reason ?? root.failure ?? rare?.told;
-    this.#protocol.onFreed?.(this as ConnectionOwner<unknown>);
+    this.#protocol.onFreed?.(this as ConnectionOwner<unknown>, reason);
     const { callbacks, onOver } = this.#protocol;
     if (!this.tellsClose) {
       this.#bits |= CLOSE_TOLD;

@@ -98,7 +98,7 @@ export interface Protocol<Ctx> {
   /** How TCP probes a silent peer; null for not at all. */
   readonly keepAlive: KeepAlive | null;
   /** Told of each connection that was freed. */
-  onFreed?(owner: ConnectionOwner<unknown>): void;
+  onFreed?(owner: ConnectionOwner<unknown>, reason: EventError | undefined): void;
   /** Told when its `close` callback has run, if there is one. */
   onClosed?(): void;
 }

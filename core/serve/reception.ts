@@ -80,6 +80,7 @@ export class Reception {
     }
     this.#await(connection, address, key, tls.timeoutMs, this.#lookForName, (verdict) => {
       if (verdict === "served") return this.#open(connection);
+      this.#server.figures.failHandshake();
       connection.reset();
       admission.left(key);
     });

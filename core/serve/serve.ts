@@ -225,7 +225,7 @@ export async function serve<Ctx = unknown>(
   // The server is made with them, and they call the server.
   const protocol: Protocol<Ctx> = {
     ...shared,
-    onFreed: (owner) => server.remove(owner),
+    onFreed: (owner, reason) => server.remove(owner, reason),
     onClosed: () => server.told(),
   };
   const failed = (error: unknown): void => reportTo(protocol, base, error, null);

@@ -4,6 +4,7 @@ import { checkInner } from "../checks.ts";
 import type { SocketBufferEvent } from "../api/socket_bufferevent.ts";
 import type { EventBase } from "../api/event_base.ts";
 import type { Address } from "../runtime.ts";
+import type { ServerStats } from "./figures.ts";
 import type { TlsServeOptions } from "./tls_choice.ts";
 import { ServerCore } from "./server_core.ts";
 
@@ -81,6 +82,30 @@ export class Server<Ctx = unknown> {
    */
   setTls(options: TlsServeOptions): void {
     this.#core.setTls(options);
+  }
+
+  /**
+   * Gives what the server has done so far, in numbers. `prometheus()` writes the same for a monitoring system.
+   *
+   * It looks at each open connection, so do not call it for each message. Nothing is counted for a message or a byte.
+   *
+   * @returns The figures, a new object for each call
+   *
+   * @example
+   * ```ts
+   * import { connect, serve } from "trivent";
+   *
+   * const server = await serve({ hostname: "127.0.0.1", port: 0 }, { open: (bev) => bev.write("hello\n") });
+   * const client = await connect({ hostname: "127.0.0.1", port: server.port });
+   * await client.lines().next();
+   * await client.close();
+   * await server.close();
+   * const { accepted, open, bytesWritten, ended } = server.stats();
+   * console.log(accepted, open, bytesWritten, ended); // 1 0 6 { OK: 1 }
+   * ```
+   */
+  stats(): ServerStats {
+    return this.#core.stats();
   }
 
   /** The open connections in the order in which they came, with those that are being closed. */

@@ -8,6 +8,7 @@ import { atDeadline } from "../loop/deadline.ts";
 import { loopOf } from "../api/event_base.ts";
 import type { ConnListener } from "../api/listener.ts";
 import { type Names, readOptions } from "../names.ts";
+import { Figures, type ServerStats } from "./figures.ts";
 import type { ConnectionOwner } from "./owner.ts";
 import type { AbortSignalLike } from "../runtime.ts";
 import type { Preface } from "./preface.ts";
@@ -39,6 +40,8 @@ export class ServerCore {
   /** The certificates for new connections; null without TLS. */
   tls: TlsChoice | null;
   readonly #handshakeTimeoutMs: number | undefined;
+  /** What it has done so far. */
+  readonly figures: Figures = new Figures();
   readonly #graceMs: number;
   #forget: (() => void) | null = null;
   #closing: Promise<void> | null = null;
@@ -91,8 +94,23 @@ export class ServerCore {
     return all;
   }
 
+  /** `Server.stats()`. */
+  stats(): ServerStats {
+    const { accepted, ended, handshakesFailed } = this.figures;
+    return {
+      accepted,
+      open: this.open.size,
+      rejected: Object.fromEntries(this.admission.rejected),
+      ...this.figures.bytes(this.open.keys()),
+      ended: Object.fromEntries(ended),
+      handshakesFailed,
+      turnMs: loopOf(this.listener.base).stats.turnMs,
+    };
+  }
+
   /** A connection has come, and was counted. */
   add(owner: ConnectionOwner<unknown>, key: string | null): void {
+    this.figures.accepted++;
     this.open.set(owner, key);
   }
 
@@ -102,7 +120,8 @@ export class ServerCore {
   }
 
   /** A connection was freed. */
-  remove(owner: ConnectionOwner<unknown>): void {
+  remove(owner: ConnectionOwner<unknown>, reason: EventError | undefined): void {
+    this.figures.end(owner, reason, this.tls !== null);
     const key = this.open.get(owner) ?? null;
     this.open.delete(owner);
     if (owner.tellsClose) this.#toTell++;

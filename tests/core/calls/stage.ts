@@ -784,6 +784,7 @@ export const VALUES: Readonly<Record<string, Value>> = {
   runtime: (world) => world.sim,
   segment: (world) => world.run(api.FileSegment.open(FILE)),
   server: async (world) => (await SUBJECTS.Server!.make(world)).object,
+  servers: async (world) => (await SUBJECTS.Server!.make(world)).object,
   sets: async (world) => ({ read: [], write: [(await world.sockets())[0]] }),
   signal: () => new AbortController().signal,
   socket: async (world) => (await world.sockets())[0],

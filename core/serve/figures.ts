@@ -1,0 +1,70 @@
+/** What a server has done so far, in numbers. */
+
+import type { EventError } from "../errors.ts";
+import type { RejectReason } from "./admission.ts";
+import type { ConnectionOwner } from "./owner.ts";
+
+/** What `Server.stats()` gives. */
+export interface ServerStats {
+  /** Connections that were accepted: `open`, and those that have ended. */
+  accepted: number;
+  /** Connections that are open now, those in their TLS handshake included. */
+  open: number;
+  /** Refused clients, by the reason. Only reasons that have occurred are there. */
+  rejected: { [reason in RejectReason]?: number };
+  /** Bytes that all connections have read, as `bev.bytesRead`. */
+  bytesRead: number;
+  /** Bytes that all connections have written, as `bev.bytesWritten`. */
+  bytesWritten: number;
+  /** Connections that have ended, by the code of the reason that `close` gets; `OK` without a reason. */
+  ended: { [code: string]: number };
+  /** Those of them that have failed in their TLS handshake. */
+  handshakesFailed: number;
+  /**
+   * How many turns of the server's base took so long: at most the key, in milliseconds, and more than the next smaller key.
+   * The largest key is `Infinity`. Until the figures are first asked for, every 16th turn is timed; then every turn.
+   */
+  turnMs: { [upTo: string]: number };
+}
+
+/** The code of an end without a reason. */
+const CLEAN = "OK";
+/** The code of a client whose first bytes were no ClientHello, or did not come in time. */
+const NO_HELLO = "ERR_TLS_HANDSHAKE";
+
+/** The figures of one server. It counts when a connection comes and when it ends, and no byte. */
+export class Figures {
+  accepted = 0;
+  handshakesFailed = 0;
+  readonly ended: Map<string, number> = new Map();
+  /** Of connections that have ended. */
+  #bytesRead = 0;
+  #bytesWritten = 0;
+
+  /** A connection has ended. */
+  end({ root, opened }: ConnectionOwner<unknown>, reason: EventError | undefined, secure: boolean): void {
+    const code = reason?.code ?? CLEAN;
+    this.ended.set(code, (this.ended.get(code) ?? 0) + 1);
+    if (secure && !opened && reason !== undefined && code !== "ECANCELED") this.handshakesFailed++;
+    this.#bytesRead += root.bytesRead;
+    // What is queued still leaves.
+    this.#bytesWritten += root.bytesWritten + (root.known?.unsent ?? 0);
+  }
+
+  /** A connection has ended before its ClientHello was whole. */
+  failHandshake(): void {
+    this.accepted++;
+    this.handshakesFailed++;
+    this.ended.set(NO_HELLO, (this.ended.get(NO_HELLO) ?? 0) + 1);
+  }
+
+  /** The bytes of all connections. */
+  bytes(open: Iterable<ConnectionOwner<unknown>>): { bytesRead: number; bytesWritten: number } {
+    let [bytesRead, bytesWritten] = [this.#bytesRead, this.#bytesWritten];
+    for (const { root } of open) {
+      bytesRead += root.bytesRead;
+      bytesWritten += root.bytesWritten;
+    }
+    return { bytesRead, bytesWritten };
+  }
+}
