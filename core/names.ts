@@ -206,6 +206,7 @@ const WORDS: Readonly<Record<string, string>> = {
   socket: "path",
   socketpath: "path",
   ssl: "tls",
+  proxy: "via",
   tcpbacklog: "backlog",
   terminate: "close",
   timeout: "idleTimeoutMs timeoutMs graceMs handshakeTimeoutMs event",

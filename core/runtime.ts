@@ -208,6 +208,12 @@ export interface ConnectOptions {
   /** TLS on the connection; `{}` for the defaults. Needs {@linkcode Capabilities.tls}. */
   tls?: TlsConnectOptions | undefined;
   /**
+   * The proxy to connect through: `socks5://[user:password@]host:port` or `http://…`, with the user and password
+   * percent-encoded. The proxy gets the host name, and resolves it. `family`, `localAddress` and `attemptDelayMs` are about the
+   * way to the proxy, and `remoteAddress` is the proxy's. Not with `path`.
+   */
+  via?: string | undefined;
+  /**
    * A header of the PROXY protocol, which says on whose behalf we connect. It is sent before anything else, and before the
    * handshake of TLS.
    */
@@ -225,6 +231,7 @@ export const CONNECT_OPTIONS: Names<ConnectOptions> = {
   signal: true,
   localAddress: true,
   tls: true,
+  via: true,
   proxyHeader: true,
 };
 

@@ -39,6 +39,7 @@ import type { Address, ProxyHeader, Runtime, TransportBinding, TransportSink } f
 import { atDeadline } from "../loop/deadline.ts";
 import { Source } from "../loop/source.ts";
 import type { Handshake } from "./handshake.ts";
+import type { Tunnel } from "./via.ts";
 import { awaitPeer, awaitProgress, endWaits, type Lingering } from "./linger.ts";
 
 /** At this length of the receive queue the adapter is asked to pause. One more chunk may arrive. */
@@ -75,6 +76,8 @@ export const UNREFERENCED: ConnectionBits = 0x100;
 export const SENT: ConnectionBits = 0x200;
 /** The adapter has called `onClose`, and must call nothing any more. */
 export const SILENT: ConnectionBits = 0x400;
+/** The host is connected to a proxy, which has yet to make the connection. */
+const TUNNELED: ConnectionBits = 0x800;
 
 /** The state of a connection. */
 export type ConnectionState = "connecting" | "open" | "gone" | "closing" | "over";
@@ -149,6 +152,8 @@ class Rare {
   error: EventError | null = null;
   connecting: Connecting | null = null;
   handshake: Handshake | null = null;
+  /** What a proxy is asked before the connection is there. */
+  tunnel: Tunnel | null = null;
   /** Bytes to send as soon as the connection is established, before TLS. */
   preamble: Uint8Array | null = null;
   proxy: ProxyHeader | null = null;
@@ -289,6 +294,11 @@ export class Connection extends Source implements TransportSink, Lingering {
     this.#more.proxy = header;
   }
 
+  /** Asks a proxy for the connection, when the host is connected to the proxy. */
+  set tunnel(tunnel: Tunnel) {
+    this.#more.tunnel = tunnel;
+  }
+
   /** Bytes to send as soon as the connection is established, before TLS. */
   set preamble(bytes: Uint8Array) {
     this.#more.preamble = bytes;
@@ -327,6 +337,42 @@ export class Connection extends Source implements TransportSink, Lingering {
 
   onConnect(): void {
     this.#hear("onConnect");
+    const tunnel = this.#rare === null ? null : this.#rare.tunnel;
+    if (tunnel === null) return this.#reached();
+    this.state |= TUNNELED;
+    tunnel.begin();
+  }
+
+  /** For a tunnel: sends bytes to the proxy. */
+  sendFirst(bytes: Uint8Array): void {
+    const unsent = this.#unsent ??= ownBuffer(this.runtime);
+    unsent.add(bytes);
+    this.#writeFrom(unsent, unsent.length);
+  }
+
+  /** For a tunnel: the proxy has made the connection. `rest` is what the server has sent already. */
+  tunneled(rest: EvBuffer): void {
+    this.#endTunnel(rest);
+    this.#reached();
+    if (this.available === 0 || this.closed) return;
+    this.notify(EV_READ);
+    if (this.available >= RECEIVE_LIMIT && (this.state & (PAUSED | GONE)) === 0) {
+      this.state |= PAUSED;
+      this.binding?.pauseRead();
+    }
+  }
+
+  #endTunnel(rest: EvBuffer | null): void {
+    if (this.#rare === null || this.#rare.tunnel === null) return;
+    const { tunnel } = this.#rare;
+    this.#rare.tunnel = null;
+    this.state &= ~TUNNELED;
+    if (rest !== null) this.putBack(rest);
+    tunnel.end();
+  }
+
+  /** There is a way to the peer, though TLS may still have to come. */
+  #reached(): void {
     const preamble = this.#rare === null ? null : this.#rare.preamble;
     if (preamble !== null) {
       this.#more.preamble = null;
@@ -360,8 +406,9 @@ export class Connection extends Source implements TransportSink, Lingering {
   }
 
   onData(chunk: Uint8Array, loan: Loan | null = null): void {
-    if ((this.state & (CLOSED | SILENT)) !== 0) {
+    if ((this.state & (CLOSED | SILENT | TUNNELED)) !== 0) {
       this.#hear("onData");
+      if ((this.state & (CLOSED | TUNNELED)) === TUNNELED) return this.#rare?.tunnel?.onData(chunk, loan);
       if (loan !== null) loan.drop();
       return;
     }
@@ -376,6 +423,7 @@ export class Connection extends Source implements TransportSink, Lingering {
 
   onEnd(): void {
     this.#hear("onEnd");
+    if ((this.state & (CLOSED | TUNNELED)) === TUNNELED) return this.fail(this.#rare!.tunnel!.ended());
     this.state |= ENDED;
     if (!this.closed) this.notify(EV_READ | EV_CLOSED);
   }
@@ -388,11 +436,13 @@ export class Connection extends Source implements TransportSink, Lingering {
       if (n > 0 && this.closed && !this.#awaited) awaitProgress(this.runtime, this);
       if (unsent.length === 0) {
         if (this.closed) this.#closeBinding();
+        else if ((this.state & TUNNELED) !== 0) return;
         else if (this.handshake !== null) this.handshake.begin();
         else if (this.shut) this.binding?.shutdownWrite();
       }
       if (unsent.length > SEND_LIMIT / 2) return;
     }
+    if ((this.state & TUNNELED) !== 0) return;
     if (!this.closed && this.handshake === null) this.notify(EV_WRITE);
   }
 
@@ -401,7 +451,8 @@ export class Connection extends Source implements TransportSink, Lingering {
     this.state |= SILENT;
     // An attempt that was given up may report its end long after the connection has failed.
     if (this.gone) return;
-    this.#end(error, true);
+    const tunneled = (this.state & (CLOSED | TUNNELED)) === TUNNELED;
+    this.#end(error ?? (tunneled ? this.#rare!.tunnel!.ended() : undefined), true);
   }
 
   /**
@@ -731,8 +782,10 @@ export class Connection extends Source implements TransportSink, Lingering {
     this.unwatch();
     this.#dropReceived();
     this.#endHandshake();
+    const tunneled = (this.state & TUNNELED) !== 0;
     this.#settle();
     if (this.gone) return;
+    if (tunneled) return this.binding?.reset();
     if (this.unsent > 0 && this.connected) {
       // Discard this input. Otherwise a peer that must finish writing before it reads would stall.
       if ((this.state & (PAUSED | HELD)) !== 0) this.binding?.resumeRead();
@@ -835,6 +888,7 @@ export class Connection extends Source implements TransportSink, Lingering {
   }
 
   #settle(): void {
+    this.#endTunnel(null);
     if (this.#rare === null || this.#rare.connecting === null) return;
     const { connecting } = this.#rare;
     this.#rare.connecting = null;

@@ -11,6 +11,7 @@ import { Handshake } from "./handshake.ts";
 import { encodeProxyHeader } from "./proxy_header.ts";
 import { AddressRace, interleaved, MIN_ATTEMPT_DELAY_MS } from "./racing.ts";
 import { type Connecting, Connection } from "./connection.ts";
+import { checkViaTarget, namesOf, Tunnel, viaOf } from "./via.ts";
 
 /** The attempts of one connection. */
 class Connector implements Connecting {
@@ -25,14 +26,18 @@ class Connector implements Connecting {
     );
   };
 
+  /** What it is called in errors, where that is not its address. */
+  readonly #label: string | null;
+
   /** `options` have a hostname or a path. */
-  constructor(connection: Connection, options: ConnectOptions) {
+  constructor(connection: Connection, options: ConnectOptions, label: string | null) {
     this.#connection = connection;
     this.#options = options;
+    this.#label = label;
   }
 
   get #target(): string {
-    return formatAddress(this.#options);
+    return this.#label ?? formatAddress(this.#options);
   }
 
   /** Begins. Nothing is reported from inside this call. */
@@ -114,8 +119,10 @@ class Connector implements Connecting {
  */
 export function openConnection(runtime: Runtime, given: ConnectOptions): Connection {
   checkRuntime("connect", runtime);
-  const { tls: givenTls, proxyHeader, ...options } = readOptions("connect", given, CONNECT_OPTIONS);
-  checkTarget("connect", options, 1);
+  const { tls: givenTls, proxyHeader, via: url, ...options } = readOptions("connect", given, CONNECT_OPTIONS);
+  const via = url === undefined ? null : viaOf(url);
+  checkTarget("connect", via === null ? options : { ...options, family: undefined }, 1);
+  if (via !== null) checkHostname("connect", via.hostname, options.family);
   const { timeoutMs, attemptDelayMs, localAddress, path, signal } = options;
   if (timeoutMs !== undefined) checkDuration("connect", "timeoutMs", timeoutMs);
   if (
@@ -134,12 +141,18 @@ export function openConnection(runtime: Runtime, given: ConnectOptions): Connect
   }
   const family = options.family ?? (localAddress === undefined ? undefined : familyOf(localAddress));
   const hostname = options.hostname ?? (family === "IPv6" ? "::1" : "127.0.0.1");
-  if (localAddress !== undefined) checkLocalAddress(localAddress, familyOf(hostname) ?? family);
+  if (via !== null && path !== undefined) throw new TypeError("Cannot connect: both via and a path were given");
+  const target = { hostname, port: options.port ?? 0 };
+  if (via !== null) checkViaTarget(via, target);
+  // What is connected to first.
+  const first = via?.hostname ?? hostname;
+  if (localAddress !== undefined) checkLocalAddress(localAddress, familyOf(first) ?? family);
   checkCapabilities("connect", runtime, { localAddress, path, tls: givenTls });
   const tls = givenTls === undefined ? undefined : readTlsConnect("connect", givenTls);
   const preamble = proxyHeader === undefined ? null : encodeProxyHeader(proxyHeader);
   const connection = new Connection(runtime, null);
   if (preamble !== null) connection.preamble = preamble;
+  if (via !== null) connection.tunnel = new Tunnel(connection, via, target);
   connection.hostname = path === undefined ? hostname : "localhost";
   if (tls !== undefined) {
     connection.handshake = new Handshake(connection, "client", {
@@ -149,9 +162,10 @@ export function openConnection(runtime: Runtime, given: ConnectOptions): Connect
   }
   const connector = new Connector(connection, {
     ...options,
-    ...(path === undefined ? { hostname } : {}),
-    ...(tls === undefined ? {} : { tls }),
-  });
+    ...(path === undefined ? { hostname: first, port: via?.port ?? options.port } : {}),
+    // Through a proxy the connection begins in the clear: a host may not read what it is going to protect.
+    ...(tls === undefined || via !== null ? {} : { tls }),
+  }, via === null ? null : namesOf(via, target));
   connection.connecting = connector;
   connector.start();
   return connection;

@@ -1,0 +1,308 @@
+/** Connecting through proxies, on any runtime: proxies that do it, refuse it, stall, lie or talk too much. */
+
+import { describe, it } from "node:test";
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import {
+  connect,
+  type ConnectOptions,
+  type EventError,
+  fixedLength,
+  pipe,
+  type Runtime,
+  serve,
+  type Server,
+  type SocketBufferEvent,
+  type TlsConnectOptions,
+  type TlsServeOptions,
+} from "../../mod.ts";
+
+/** What the laws run on. */
+export interface ViaStage {
+  readonly runtime: Runtime;
+  /** Waits for a promise; moves time on where that is simulated. */
+  run<T>(promise: Promise<T>): Promise<T>;
+  /** Fails when something is left open. */
+  nothingLeft(): Promise<void>;
+  /** TLS of the server and of its clients; null where there is none. */
+  readonly tls: { readonly server: TlsServeOptions; readonly client: TlsConnectOptions } | null;
+}
+
+/** What a proxy does in place of what it should. */
+interface Habits {
+  readonly login?: readonly [user: string, password: string];
+  /** Answers this to the request, in place of success. */
+  readonly answer?: Uint8Array | string;
+  /** Sends each byte by itself. */
+  readonly slow?: boolean;
+  /** Sends more than its answer. */
+  readonly more?: string;
+  /** Does this when a client has connected. */
+  readonly first?: (bev: SocketBufferEvent) => unknown;
+}
+
+/** A small proxy. Whatever it is asked for, it connects to one port. */
+class Proxy {
+  readonly asked: string[] = [];
+  server!: Server;
+
+  async start(stage: ViaStage, scheme: "socks5" | "http", port: number, habits: Habits = {}): Promise<this> {
+    const { runtime } = stage;
+    this.server = await stage.run(serve({ runtime, hostname: "127.0.0.1", port: 0, readWhileFull: true }, {
+      open: async (bev) => {
+        if (habits.first !== undefined) {
+          await habits.first(bev);
+          return;
+        }
+        const answer = scheme === "socks5" ? await this.#socks5(bev, habits) : await this.#http(bev, habits);
+        if (answer === null) return;
+        const bytes = typeof answer === "string" ? new TextEncoder().encode(answer) : answer;
+        for (const piece of habits.slow ? Array.from(bytes, (byte) => Uint8Array.of(byte)) : [bytes]) {
+          bev.write(piece);
+          if (habits.slow) await new Promise<void>((resolve) => runtime.defer(resolve));
+        }
+        if (habits.more !== undefined) bev.write(habits.more);
+        if (habits.answer !== undefined) return;
+        const far = await connect({ runtime, hostname: "127.0.0.1", port });
+        await pipe(bev, far).catch(() => {});
+      },
+      error: (error) => void this.asked.push(String(error)),
+    }));
+    return this;
+  }
+
+  get at(): string {
+    return `127.0.0.1:${this.server.port}`;
+  }
+
+  async #socks5(bev: SocketBufferEvent, { login, answer, slow }: Habits): Promise<Uint8Array | string | null> {
+    const [version, count] = await take(bev, 2);
+    const methods = await take(bev, count!);
+    assertEquals(version, 5);
+    if (login !== undefined) {
+      if (!methods.includes(2)) {
+        bev.write(Uint8Array.of(5, 255));
+        return null;
+      }
+      bev.write(Uint8Array.of(5, 2));
+      const [, length] = await take(bev, 2);
+      const user = new TextDecoder().decode(await take(bev, length!));
+      const password = new TextDecoder().decode(await take(bev, (await take(bev, 1))[0]!));
+      const right = user === login[0] && password === login[1];
+      bev.write(Uint8Array.of(1, right ? 0 : 7));
+      if (!right) return null;
+    } else bev.write(Uint8Array.of(5, 0));
+    const [, command, , kind] = await take(bev, 4);
+    assertEquals(command, 1);
+    const address = kind === 1
+      ? (await take(bev, 4)).join(".")
+      : kind === 4
+      ? [...await take(bev, 16)].map((byte) => byte.toString(16)).join(":")
+      : new TextDecoder().decode(await take(bev, (await take(bev, 1))[0]!));
+    const [high, low] = await take(bev, 2);
+    this.asked.push(`${kind} ${address} ${high! * 256 + low!}`);
+    const name = [3, 5, 104, 101, 108, 108, 111];
+    return answer ?? Uint8Array.of(5, 0, 0, ...(slow ? name : [1, 0, 0, 0, 0]), 0, 0);
+  }
+
+  async #http(bev: SocketBufferEvent, { login, answer }: Habits): Promise<Uint8Array | string> {
+    const lines: string[] = [];
+    const view = bev.lines({ text: true });
+    for (let line = (await view.next()).value; line !== undefined && line !== ""; line = (await view.next()).value) {
+      lines.push(line);
+    }
+    await view.return();
+    this.asked.push(lines[0]!);
+    const wanted = login === undefined
+      ? undefined
+      : `Proxy-Authorization: Basic ${btoa(String.fromCharCode(...new TextEncoder().encode(login.join(":"))))}`;
+    if (wanted !== undefined && !lines.includes(wanted)) return "HTTP/1.1 407 Proxy Authentication Required\r\n\r\n";
+    return answer ?? "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 Connection established\r\nContent-Length: 9\r\n\r\n";
+  }
+}
+
+async function take(bev: SocketBufferEvent, bytes: number): Promise<Uint8Array> {
+  if (bytes === 0) return new Uint8Array();
+  const view = bev.frames(fixedLength(bytes));
+  const { value } = await view.next();
+  await view.return();
+  if (value === undefined) throw new Error("the client has finished");
+  return value;
+}
+
+/** The laws. */
+export function viaLaws(make: () => ViaStage, name: string): void {
+  const echo = (stage: ViaStage, tls?: TlsServeOptions): Promise<Server> =>
+    stage.run(serve({ runtime: stage.runtime, hostname: "127.0.0.1", port: 0, tls }, {
+      read: (bev) => bev.output.addBuffer(bev.input),
+    }));
+  const says = async (stage: ViaStage, options: ConnectOptions, text = "hello\n"): Promise<string> => {
+    const client = await stage.run(connect({ runtime: stage.runtime, ...options }));
+    client.write(text);
+    const { value = "" } = await stage.run(client.lines({ text: true }).next());
+    await stage.run(client.close());
+    return value;
+  };
+  const fails = async (stage: ViaStage, options: ConnectOptions): Promise<EventError> =>
+    await assertRejects(() => stage.run(connect({ runtime: stage.runtime, ...options }))) as EventError;
+
+  for (const scheme of ["socks5", "http"] as const) {
+    describe(`connecting through ${scheme} on ${name}`, () => {
+      it("tells it names and addresses, and carries bytes both ways", async () => {
+        const stage = make();
+        const server = await echo(stage);
+        const proxy = await new Proxy().start(stage, scheme, server.port!);
+        for (const hostname of ["nowhere.example", "192.0.2.1", "2001:db8::1"]) {
+          assertEquals(await says(stage, { hostname, port: 443, via: `${scheme}://${proxy.at}` }), "hello");
+        }
+        assertEquals(
+          proxy.asked,
+          scheme === "socks5"
+            ? ["3 nowhere.example 443", "1 192.0.2.1 443", "4 20:1:d:b8:0:0:0:0:0:0:0:0:0:0:0:1 443"]
+            : ["nowhere.example", "192.0.2.1", "[2001:db8::1]"].map((each) => `CONNECT ${each}:443 HTTP/1.1`),
+        );
+        const client = await stage.run(
+          connect({ runtime: stage.runtime, hostname: "x", port: 1, via: `${scheme}://${proxy.at}` }),
+        );
+        const sent = new Uint8Array(500_000).map((_, i) => i % 251);
+        client.write(sent);
+        let got = 0;
+        await stage.run((async () => {
+          for await (const chunk of client) {
+            for (const byte of chunk) assert(byte === got++ % 251);
+            if (got === sent.length) break;
+          }
+        })());
+        await stage.run(client.close());
+        await stage.run(proxy.server.close());
+        await stage.run(server.close());
+        await stage.nothingLeft();
+      });
+
+      it("logs in with a user and a password that are percent-encoded", async () => {
+        const stage = make();
+        const server = await echo(stage);
+        const login = ["us/er", "pä:ss@"] as const;
+        const proxy = await new Proxy().start(stage, scheme, server.port!, { login });
+        const via = `${scheme}://us%2Fer:p%C3%A4%3ass%40@${proxy.at}`;
+        assertEquals(await says(stage, { hostname: "x", port: 1, via }), "hello");
+        const wrong = await fails(stage, { hostname: "x", port: 1, via: `${scheme}://user:secret@${proxy.at}` });
+        assertEquals(wrong.code, "EV_PROXY_REFUSED");
+        assert(wrong.message.includes(scheme === "http" ? "407 Proxy Authentication Required" : "(0x07)"));
+        assert(!wrong.message.includes("secret"), wrong.message);
+        const none = await fails(stage, { hostname: "x", port: 1, via: `${scheme}://${proxy.at}` });
+        assertEquals(none.code, "EV_PROXY_REFUSED");
+        assert(none.message.includes(scheme === "http" ? "407" : "wants a user and a password"), none.message);
+        await stage.run(proxy.server.close());
+        await stage.run(server.close());
+        await stage.nothingLeft();
+      });
+
+      it("takes an answer one byte at a time, and what the server has sent behind it", async () => {
+        const stage = make();
+        const server = await echo(stage);
+        const slow = await new Proxy().start(stage, scheme, server.port!, { slow: true, more: "220 welcome\r\n" });
+        const client = await stage.run(
+          connect({ runtime: stage.runtime, hostname: "x", port: 25, via: `${scheme}://${slow.at}` }),
+        );
+        const lines = client.lines({ text: true });
+        assertEquals((await stage.run(lines.next())).value, "220 welcome");
+        client.write("hello\r\n");
+        assertEquals((await stage.run(lines.next())).value, "hello");
+        await stage.run(client.close());
+        await stage.run(slow.server.close());
+        await stage.run(server.close());
+        await stage.nothingLeft();
+      });
+
+      it("makes TLS with the server, and not with what a proxy has added", async (test) => {
+        const stage = make();
+        if (stage.tls === null) return test.skip("no certificates here");
+        const server = await echo(stage, stage.tls.server);
+        const proxy = await new Proxy().start(stage, scheme, server.port!);
+        const options = { hostname: "localhost", port: 443, tls: stage.tls.client };
+        assertEquals(await says(stage, { ...options, via: `${scheme}://${proxy.at}` }), "hello");
+        const liar = await new Proxy().start(stage, scheme, server.port!, { more: "\x16\x03\x03" });
+        const error = await fails(stage, { ...options, via: `${scheme}://${liar.at}` });
+        assert(["EV_PROXY_REFUSED", "ERR_TLS_HANDSHAKE"].includes(error.code), error.message);
+        for (const each of [proxy.server, liar.server, server]) await stage.run(each.close());
+        await stage.nothingLeft();
+      });
+
+      it("fails with EV_PROXY_REFUSED, in words, when it is refused or lied to", async () => {
+        const stage = make();
+        const answers: [Uint8Array | string, string][] = scheme === "socks5"
+          ? [
+            ...["general failure", "not allowed by its rules", "network unreachable", "host unreachable"].map((
+              words,
+              i,
+            ): [Uint8Array, string] => [Uint8Array.of(5, i + 1, 0, 1), words]),
+            ...["connection refused", "its time is over", "command not supported", "kind of address not supported"].map(
+              (
+                words,
+                i,
+              ): [Uint8Array, string] => [Uint8Array.of(5, i + 5, 0, 1, 0, 0, 0, 0, 0, 0), words],
+            ),
+            [Uint8Array.of(5, 99, 0, 1), "no name (0x63)"],
+            [Uint8Array.of(4, 0, 0, 1), "does not speak SOCKS5 (0x04)"],
+            [Uint8Array.of(5, 0, 0, 9, 9), "makes no sense"],
+            [Uint8Array.of(5, 0, 7, 1, 9), "makes no sense"],
+          ]
+          : [
+            ["HTTP/1.1 403 Forbidden\r\n\r\n", "403 Forbidden"],
+            ["HTTP/1.0 502 Bad\x07 Gateway\r\nX: y\r\n\r\nbody", "502 Bad? Gateway"],
+            ["HTTP/1.1 302\r\n\r\n", "302"],
+            ["SSH-2.0-OpenSSH\r\n", "does not speak HTTP"],
+            ["HTTP/1.1 OK\r\n\r\n", "makes no sense"],
+            [`HTTP/1.1 200 OK\r\nX: ${"x".repeat(20_000)}`, "longer than 16384 bytes"],
+          ];
+        for (const [answer, words] of answers) {
+          const proxy = await new Proxy().start(stage, scheme, 1, { answer });
+          const error = await fails(stage, { hostname: "there.example", port: 80, via: `${scheme}://${proxy.at}` });
+          assertEquals(error.code, "EV_PROXY_REFUSED", error.message);
+          assert(error.message.includes(words), error.message);
+          assert(error.message.includes(`there.example:80 through ${scheme}://${proxy.at}`), error.message);
+          await stage.run(proxy.server.close());
+        }
+        await stage.nothingLeft();
+      });
+
+      it("fails when it closes, resets, stalls or is not there, and when it is given up", async () => {
+        const stage = make();
+        const ends = await new Proxy().start(stage, scheme, 1, { first: (bev) => bev.close() });
+        const ended = await fails(stage, { hostname: "x", port: 1, via: `${scheme}://${ends.at}` });
+        // Its end can come before or behind what we have said.
+        assert(["EV_PROXY_REFUSED", "ECONNRESET"].includes(ended.code), ended.message);
+        const stalls = await new Proxy().start(stage, scheme, 1, { first: () => {} });
+        const late = await fails(stage, { hostname: "x", port: 1, via: `${scheme}://${stalls.at}`, timeoutMs: 50 });
+        assertEquals(late.code, "ETIMEDOUT");
+        const given = new AbortController();
+        const waiting = fails(stage, { hostname: "x", port: 1, via: `${scheme}://${stalls.at}`, signal: given.signal });
+        given.abort();
+        assertEquals((await waiting).code, "ECANCELED");
+        const free = stalls.at;
+        for (const { server } of [ends, stalls]) await stage.run(server.close({ graceMs: 0 }));
+        assertEquals((await fails(stage, { hostname: "x", port: 1, via: `${scheme}://${free}` })).code, "ECONNREFUSED");
+        await stage.nothingLeft();
+      });
+
+      it("sends a PROXY header behind it", async () => {
+        const stage = make();
+        const seen: unknown[] = [];
+        const source = { hostname: "192.0.2.9", port: 9, family: "IPv4" } as const;
+        const server = await stage.run(
+          serve({ runtime: stage.runtime, hostname: "127.0.0.1", port: 0, proxyProtocol: "required" }, {
+            open: (bev) => void seen.push(bev.remoteAddress),
+            read: (bev) => bev.output.addBuffer(bev.input),
+          }),
+        );
+        const proxy = await new Proxy().start(stage, scheme, server.port!);
+        const proxyHeader = { version: 2, command: "PROXY", source, destination: source, tlvs: [] } as const;
+        const options = { hostname: "x", port: 1, via: `${scheme}://${proxy.at}` };
+        assertEquals(await says(stage, { ...options, proxyHeader: { ...proxyHeader, tlvs: [] } }), "hello");
+        assertEquals(seen, [source]);
+        for (const each of [proxy.server, server]) await stage.run(each.close());
+        await stage.nothingLeft();
+      });
+    });
+  }
+}
