@@ -1,4 +1,4 @@
-// The states of a connection, and what the check of every other test here asserts of them.
+// The states of a connection and of a bufferevent, and what the check of every other test here asserts of them.
 
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertThrows } from "@std/assert";
@@ -10,6 +10,17 @@ import {
   NEXT_STATES,
   stateOf,
 } from "../../../core/socket/connection.ts";
+import { coreOf } from "../../../core/api/bufferevent.ts";
+import { EventBase } from "../../../core/api/event_base.ts";
+import { bufferEventPair } from "../../../core/api/pair_bufferevent.ts";
+import {
+  type BevState,
+  bevStateOf,
+  checkBev,
+  SUSPEND_OUTPUT,
+  SUSPEND_WATERMARK,
+} from "../../../core/bufferevent/core.ts";
+import { EV_WRITE } from "../../../core/flags.ts";
 import { simRuntime } from "../../../runtimes/sim.ts";
 import { checks } from "./checked.ts";
 import { socketPair } from "./pairs.ts";
@@ -78,5 +89,51 @@ describe("the check of a connection", () => {
     assertThrows(() => checkConnection(broken({ closed: true }), "open"), Error, "is ready");
     near.close();
     far.close();
+  });
+});
+
+describe("a bufferevent", () => {
+  it("goes from open to finishing, closing and freed", async () => {
+    const sim = simRuntime();
+    const base = new EventBase({ runtime: sim });
+    const [near, far] = bufferEventPair(base);
+    const core = coreOf(near);
+    assertEquals(bevStateOf(core), "open");
+    near.shutdown();
+    assertEquals(bevStateOf(core), "finishing");
+    const closed = near.close();
+    assertEquals(bevStateOf(core), "closing");
+    far.free();
+    await sim.run(Promise.all([closed, base.dispatch()]));
+    assertEquals(bevStateOf(core), "freed");
+  });
+});
+
+describe("the check of a bufferevent", () => {
+  const states: readonly BevState[] = ["open", "finishing", "closing", "freed"];
+
+  it("refuses every step back", () => {
+    const [near] = bufferEventPair(new EventBase({ runtime: simRuntime() }));
+    checkBev(coreOf(near), "open");
+    for (const before of states.slice(1)) {
+      assertThrows(() => checkBev(coreOf(near), before), Error, `was ${before} is open`);
+    }
+    near.free();
+    for (const before of states) checkBev(coreOf(near), before);
+  });
+
+  it("refuses a bufferevent that is not whole", () => {
+    const [near] = bufferEventPair(new EventBase({ runtime: simRuntime() }));
+    const core = coreOf(near);
+    core.readSuspended = SUSPEND_OUTPUT;
+    assertThrows(() => checkBev(core, "open"), Error, "an output that is not full");
+    core.readSuspended = SUSPEND_WATERMARK;
+    assertThrows(() => checkBev(core, "open"), Error, "an input that is not full");
+    core.readSuspended = 0;
+    near.setWatermark(EV_WRITE, 0, 1);
+    checkBev(core, "open");
+    near.free();
+    core.callbacks = {};
+    assertThrows(() => checkBev(core, "freed"), Error, "has callbacks");
   });
 });
