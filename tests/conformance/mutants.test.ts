@@ -16,7 +16,13 @@ let seed = 0;
 
 function simSubject(fault: Fault): Subject {
   const sim = simRuntime({ seed: seed++, maxSteps: 2_000_000 });
-  return { runtime: mutate(sim, fault), run: (promise) => sim.run(promise), raise: (signal) => sim.raise(signal) };
+  return {
+    runtime: mutate(sim, fault),
+    run: (promise) => sim.run(promise),
+    raise: (signal) => sim.raise(signal),
+    // The simulator's own kind of certificates.
+    tls: { ca: "a CA", cert: "localhost signed by a CA", key: "a key" },
+  };
 }
 
 /** The one law with such a name. */
@@ -278,7 +284,7 @@ const FAULTS: readonly (readonly [fault: string, law: string, Fault])[] = [
       }),
     },
   ],
-  // Law 11
+  // Laws 11 and 18
   [
     "goes on looking a name up that nobody wants any more",
     "host > stops looking when it is aborted, with the reason as the cause",
@@ -305,6 +311,21 @@ const FAULTS: readonly (readonly [fault: string, law: string, Fault])[] = [
       };
     },
   }],
+  // Law 16
+  [
+    "drops the bytes of a handshake that were read before",
+    "startTls() > changes a connection to TLS with bytes of the handshake that were read before",
+    {
+      binding: (binding) => ({ startTls: (role, options) => binding.startTls!(role, options) }),
+    },
+  ],
+  [
+    "loses what was written in the clear before startTls()",
+    "startTls() > changes a connection to TLS, from inside onData, after what was written in the clear",
+    {
+      binding: (binding) => ({ write: (chunk) => binding.tls === undefined ? chunk.length : binding.write(chunk) }),
+    },
+  ],
 ];
 
 describe("a runtime that", () => {

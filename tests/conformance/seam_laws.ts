@@ -12,6 +12,7 @@ import { hostLaws } from "./host_laws.ts";
 import { listenLaws } from "./listen_laws.ts";
 import { resetLaws } from "./reset_laws.ts";
 import type { Kind } from "./scene.ts";
+import { startTlsLaws } from "./start_tls_laws.ts";
 import { transferLaws } from "./transfer_laws.ts";
 import { wordsLaws } from "./words_laws.ts";
 import type { FullSubject } from "./subject.ts";
@@ -47,6 +48,7 @@ export function seamLaws(name: string, makeSubject: () => FullSubject): void {
     }
     describe("address", () => addressLaws(makeSubject, can));
     describe("connect", () => connectLaws(makeSubject, can));
+    describe("startTls()", () => startTlsLaws(makeSubject));
     describe("listen", () => listenLaws(makeSubject, can, kinds));
     describe("host", () => hostLaws(makeSubject, can));
     describe("the words of errors", () => wordsLaws(makeSubject, can));
