@@ -183,10 +183,14 @@ const CALLS: Record<string, (options: object, sim: SimRuntime) => unknown> = {
     far.shutdown();
     await Promise.all([done, base.dispatch()]);
   },
+  ProxyProtocolOptions: async (options, sim) =>
+    (await serve({ proxyProtocol: options, runtime: sim, ...HERE }, {})).close(),
   ReadlnOptions: (options) => new EvBuffer().readln(EVBUFFER_EOL_LF, options),
   ReconnectOptions: (options, sim) => comeBack(sim, options),
   ServeOptions: (options, sim) => meet(sim, options, {}),
   SimOptions: (options) => simRuntime(options),
+  InstallOptions: (options, sim) => sim.install(options)(),
+  LinkOptions: (options, sim) => sim.link("a", "b", options),
   SleepOptions: (options, runtime) => sleep(1, { ...options, base: new EventBase({ runtime }) }),
   SocketsOptions: async (options, sim) => {
     const server = await serve({ runtime: sim, ...HERE }, {});
@@ -216,6 +220,7 @@ const CALLS: Record<string, (options: object, sim: SimRuntime) => unknown> = {
   },
   TlsConnectOptions: (options, sim) => meet(sim, { tls: PEM }, { tls: { ...options, ca: "us" } }),
   TlsListenOptions: (options, sim) => meet(sim, { tls: { ...options, ...PEM } }, { tls: { ca: "us" } }),
+  TlsServeOptions: (options, sim) => meet(sim, { tls: { ...options, ...PEM } }, { tls: { ca: "us" } }),
   TlsOptions: (options, sim) => meet(sim, { tls: PEM }, { tls: { ...options, ca: "us" } }),
   TokenBucketOptions: (options) =>
     new TokenBucketConfig({ ...options, readRate: 1, readBurst: 1, writeRate: 1, writeBurst: 1 }),
