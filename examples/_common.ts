@@ -1,9 +1,9 @@
 /**
  * What the programs of this folder have in common, so that each shows its own business only: arguments, the line that
- * says where a server listens, the signals that stop it, and errors in one line.
+ * says where a server listens, and errors in one line.
  */
 
-import { type Address, EAGAIN, type EventBase, EventError, type ListeningSocket, type Socket } from "trivent";
+import { type Address, EAGAIN, EventError, type ListeningSocket, type Socket } from "trivent";
 
 // All three runtimes have it, with the same arguments, standard output and exit code.
 const { process } = globalThis;
@@ -91,17 +91,6 @@ export function accept(listening: ListeningSocket): Socket | typeof EAGAIN {
     console.error(error.message);
     return EAGAIN;
   }
-}
-
-/** Calls `stop` at Ctrl-C or `kill`. When it has ended what the base was waiting for, `base.dispatch()` ends too. */
-export function onStop(base: EventBase, stop: () => void): void {
-  const signals = ["SIGINT", "SIGTERM"].map((name) =>
-    base.signal(name, () => {
-      for (const signal of signals) signal.free();
-      stop();
-    })
-  );
-  for (const signal of signals) signal.add();
 }
 
 /** Writes bytes to standard output. */

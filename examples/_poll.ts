@@ -3,17 +3,12 @@
  * wait.
  */
 
-import type { EventBase, InetAddress, Socket } from "trivent";
+import { type EventBase, type InetAddress, type Socket, stopOnSignals } from "trivent";
 
 /** Gives a signal that Ctrl-C and `kill` abort: with it, what waits rejects. */
 export function stopSignal(base: EventBase): AbortSignal {
   const stop = new AbortController();
-  const forget = ["SIGINT", "SIGTERM"].map((name) =>
-    base.runtime.onSignal(name, () => {
-      for (const fn of forget) fn();
-      stop.abort();
-    })
-  );
+  stopOnSignals({ base, close: () => stop.abort() });
   return stop.signal;
 }
 

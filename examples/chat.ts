@@ -22,9 +22,10 @@ import {
   EventError,
   serve,
   type SocketBufferEvent,
+  stopOnSignals,
   TokenBucketConfig,
 } from "trivent";
-import { announce, main, named, onStop, port, refuse } from "./_common.ts";
+import { announce, main, named, port, refuse } from "./_common.ts";
 
 /** The arguments, and their values when they are not given. */
 const DEFAULTS = {
@@ -124,9 +125,12 @@ await main("chat [PORT] [--max CONNECTIONS] [--patience SECONDS] [--rate LINES]"
     error: (error) => console.error(error instanceof EventError ? error.message : error),
   });
 
-  onStop(base, () => {
-    for (const { context } of server) end(context, "the server stops", "");
-    void server.close({ graceMs: FAREWELL_MS });
+  stopOnSignals({
+    base,
+    close() {
+      for (const { context } of server) end(context, "the server stops", "");
+      return server.close({ graceMs: FAREWELL_MS });
+    },
   });
   announce(server.address);
   await base.dispatch();

@@ -16,8 +16,9 @@ import {
   LEV_OPT_REUSEABLE,
   type Socket,
   SocketBufferEvent,
+  stopOnSignals,
 } from "trivent";
-import { announce, fail, main, onlyPort, onStop } from "./_common.ts";
+import { announce, fail, main, onlyPort } from "./_common.ts";
 
 const MAX_OUTPUT = 65536;
 
@@ -64,9 +65,12 @@ await main("echo_listener [port]", async (args) => {
   const listener = await ConnListener.bind(base, acceptConnection, flags, -1, address);
   listener.setErrorCallback(acceptError);
 
-  onStop(base, () => {
-    listener.free();
-    for (const bev of connections) bev.close({ timeoutMs: 1000 });
+  stopOnSignals({
+    base,
+    close() {
+      listener.free();
+      for (const bev of connections) bev.close({ timeoutMs: 1000 });
+    },
   });
   announce(listener.address);
   await base.dispatch();

@@ -23,8 +23,9 @@ import {
   type ListeningSocket,
   Poller,
   type Socket,
+  stopOnSignals,
 } from "trivent";
-import { accept, announce, fail, main, onlyPort, onStop, refuse } from "./_common.ts";
+import { accept, announce, fail, main, onlyPort, refuse } from "./_common.ts";
 import { stopped } from "./_poll.ts";
 import { pump } from "./_relay.ts";
 
@@ -85,10 +86,13 @@ async function assigned(base: EventBase, threads: Thread[], port: number, count:
     }
   });
   accepting.add();
-  onStop(base, () => {
-    accepting.free();
-    listening.close();
-    for (const socket of relayed) socket.close();
+  stopOnSignals({
+    base,
+    close() {
+      accepting.free();
+      listening.close();
+      for (const socket of relayed) socket.close();
+    },
   });
   announce(listening.address);
   await base.dispatch();

@@ -18,9 +18,10 @@ import {
   RateLimitGroup,
   serve,
   SocketBufferEvent,
+  stopOnSignals,
   TokenBucketConfig,
 } from "trivent";
-import { announce, main, named, onStop, type Options, port, refuse } from "./_common.ts";
+import { announce, main, named, type Options, port, refuse } from "./_common.ts";
 
 const USAGE = "proxy PORT HOST:PORT [--cert FILE --key FILE] [--tls yes] [--ca FILE] [--max CONNECTIONS] " +
   "[--rate BYTES] [--idle SECONDS] [--handshake SECONDS] [--grace SECONDS]";
@@ -80,7 +81,7 @@ await main(USAGE, async ([listenPort, target, ...args]) => {
     },
   );
 
-  onStop(base, () => void server.close({ graceMs: options["--grace"] * 1000 }));
+  stopOnSignals(server, { graceMs: options["--grace"] * 1000 });
   announce(server.address);
   await base.dispatch();
 });

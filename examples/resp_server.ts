@@ -6,8 +6,8 @@
  * peer. The commands are PING, ECHO, GET, SET, DEL, INCR, COMMAND and CONFIG.
  */
 
-import { type EvBuffer, EventBase, EventError, type FrameCodec, serve } from "trivent";
-import { announce, main, onlyPort, onStop } from "./_common.ts";
+import { type EvBuffer, EventBase, EventError, type FrameCodec, serve, stopOnSignals } from "trivent";
+import { announce, main, onlyPort } from "./_common.ts";
 
 /** A value of RESP. A text is a simple string, bytes are a bulk string, and null is a bulk string that is not there. */
 type Resp = { simple: string } | { error: string } | { integer: number } | { bulk: Uint8Array | null } | {
@@ -166,7 +166,7 @@ await main("resp_server [PORT]", async (args) => {
     },
     error: (error) => console.error(error instanceof EventError ? error.message : error),
   });
-  onStop(base, () => void server.close({ graceMs: 1000 }));
+  stopOnSignals(server, { graceMs: 1000 });
   announce(server.address);
   await base.dispatch();
 });

@@ -16,8 +16,9 @@ import {
   EVBUFFER_EOL_LF,
   EventBase,
   SocketBufferEvent,
+  stopOnSignals,
 } from "trivent";
-import { accept, announce, main, onlyPort, onStop } from "./_common.ts";
+import { accept, announce, main, onlyPort } from "./_common.ts";
 import { rot13 } from "./_rot13.ts";
 
 const MAX_LINE = 16384;
@@ -48,10 +49,13 @@ await main("rot13_bufferevent [port]", async (args) => {
     else bev.free();
   }
 
-  onStop(base, () => {
-    accepting.free();
-    listening.close();
-    for (const bev of connections) bev.close({ timeoutMs: 1000 });
+  stopOnSignals({
+    base,
+    close() {
+      accepting.free();
+      listening.close();
+      for (const bev of connections) bev.close({ timeoutMs: 1000 });
+    },
   });
   announce(listening.address);
   await base.dispatch();

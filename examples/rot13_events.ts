@@ -6,8 +6,18 @@
  * byte as `rot13_bufferevent.ts` does, which shows what a bufferevent takes off one's hands.
  */
 
-import { EAGAIN, EV_PERSIST, EV_READ, EV_WRITE, EventBase, EventError, type EventHandle, type Socket } from "trivent";
-import { accept, announce, main, onlyPort, onStop } from "./_common.ts";
+import {
+  EAGAIN,
+  EV_PERSIST,
+  EV_READ,
+  EV_WRITE,
+  EventBase,
+  EventError,
+  type EventHandle,
+  type Socket,
+  stopOnSignals,
+} from "trivent";
+import { accept, announce, main, onlyPort } from "./_common.ts";
 import { rot13 } from "./_rot13.ts";
 
 const MAX_LINE = 16384;
@@ -69,10 +79,13 @@ await main("rot13_events [port]", async (args) => {
     states.delete(state);
   }
 
-  onStop(base, () => {
-    accepting.free();
-    listening.close();
-    for (const state of states) free(state);
+  stopOnSignals({
+    base,
+    close() {
+      accepting.free();
+      listening.close();
+      for (const state of states) free(state);
+    },
   });
   announce(listening.address);
   await base.dispatch();

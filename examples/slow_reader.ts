@@ -5,7 +5,16 @@
  * and nobody is disconnected, the sender is slowed down until it is as fast as the reader; over UDP datagrams are lost.
  */
 
-import { type DatagramSocket, EAGAIN, EventBase, EventError, type InetAddress, select, type Socket } from "trivent";
+import {
+  type DatagramSocket,
+  EAGAIN,
+  EventBase,
+  EventError,
+  type InetAddress,
+  select,
+  sleep,
+  type Socket,
+} from "trivent";
 import { main, refuse } from "./_common.ts";
 
 const STEPS = 16;
@@ -27,10 +36,6 @@ await main("slow_reader", async (args) => {
     console.log(`UDP: ${error.message}`);
   }
 });
-
-function pause(): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, STEP_MS));
-}
 
 async function tcp(base: EventBase): Promise<void> {
   const listening = await base.listen({ hostname: "127.0.0.1", port: 0 });
@@ -73,7 +78,7 @@ async function tcp(base: EventBase): Promise<void> {
   const done = send();
   const sentIn: number[] = [];
   for (let step = 1, sentBefore = 0; step <= STEPS; step++, sentBefore = sent) {
-    await pause();
+    await sleep(STEP_MS);
     await read(READ);
     sentIn.push(sent - sentBefore);
     const columns = [sent - sentBefore, received / step, sent - received];
@@ -107,11 +112,11 @@ async function udp(base: EventBase): Promise<void> {
     for (let i = 0; i < SENT_PER_STEP; i++) {
       if (sender.sendTo(new Uint8Array(DATAGRAM), reader.address) !== EAGAIN) sent++;
     }
-    await pause();
+    await sleep(STEP_MS);
     read(reader, TAKEN_PER_STEP);
     console.log([step, sent, received, reader.dropped].map((n) => String(n).padStart(9)).join(""));
   }
-  await pause();
+  await sleep(STEP_MS);
   read(reader, Infinity);
   console.log(`UDP: sent ${sent} datagrams, received ${received}, lost ${sent - received}`);
   sender.close();
