@@ -1,9 +1,6 @@
-/** The laws on a network of coupled `stream.Duplex` pairs: a fifth adapter, over the streams of Node, Deno and Bun. */
+/** The laws of the seam on a network of coupled `stream.Duplex` pairs: a fifth adapter, over the streams of Node, Deno and Bun. */
 
-import { duplexNetwork } from "../../bridges/duplex/network.ts";
-import { detectRuntime } from "../../mod.ts";
 import { conformance } from "./mod.ts";
+import { duplexSubject } from "./subjects.ts";
 
-const runtime = duplexNetwork(detectRuntime());
-
-conformance("duplex", () => ({ runtime, ownNetwork: true }));
+conformance("duplex", duplexSubject, ["clock", "seam", "system", "processes"]);

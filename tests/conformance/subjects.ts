@@ -1,6 +1,7 @@
 /** The runtimes that the repository tests: this host's and the simulator. */
 
 import { pathToFileURL } from "node:url";
+import { type DuplexNetwork, duplexNetwork } from "../../bridges/duplex/network.ts";
 import { detectRuntime } from "../../mod.ts";
 import { simRuntime } from "../../runtimes/sim.ts";
 import type { Deviation, Subject } from "./mod.ts";
@@ -24,6 +25,13 @@ const module = pathToFileURL(hostName === "node" ? "dist/runtimes/node.js" : `ru
 /** This host: Node, Deno or Bun. */
 export function hostSubject(): Subject {
   return { runtime, module, deviations: DEVIATIONS[hostName] };
+}
+
+let duplex: DuplexNetwork | undefined;
+
+/** A network of Duplex streams in this process. */
+export function duplexSubject(): Subject {
+  return { runtime: duplex ??= duplexNetwork(runtime), ownNetwork: true };
 }
 
 const file = { path: "/file", bytes: noise(100_000, 1) };
