@@ -421,6 +421,10 @@ describe("the end of a link", () => {
         if (how === "abort") stop.abort(reason);
         else void link.close();
         assertEquals(link.state, "closed");
+        if (state === "waiting") {
+          await stage.sim.advance(1);
+          assertEquals(stage.sim.pending, 0, "the timer of the next attempt is left");
+        }
         const error = await waiting as EventError | null;
         if (error !== null) {
           assertEquals([error.code, error.cause], ["ECANCELED", how === "abort" ? reason : undefined]);
