@@ -14,7 +14,6 @@ import {
   EVBUFFER_EOL_LF,
   EventBase,
   EventError,
-  heartbeat,
   lengthPrefixed,
   lineCodec,
   pipe,
@@ -110,12 +109,11 @@ describe("the optional properties of every exported type", () => {
   });
 
   it("can all be undefined at run time", async () => {
-    const names = [...interfaces.keys()].filter((name) => /Options$/.test(name)).sort();
+    const names = [...interfaces.keys()].filter((name) => /Options$/.test(name) && optionalOf(name).length > 0).sort();
     assertEquals(Object.keys(CALLS).sort(), names);
     for (const name of names) {
       const sim = simRuntime();
       const undefinedOnes = Object.fromEntries(optionalOf(name).map((each) => [each, undefined]));
-      assert(Object.keys(undefinedOnes).length > 0, name);
       try {
         await sim.run(Promise.resolve(CALLS[name]?.(undefinedOnes, sim)));
       } catch (error) {
@@ -160,10 +158,6 @@ const CALLS: Record<string, (options: object, sim: SimRuntime) => unknown> = {
     const [near] = bufferEventPair(new EventBase({ runtime }));
     near.frames(lengthPrefixed({ prefixBytes: 2 }), options);
     near.free();
-  },
-  HeartbeatOptions: (options, runtime) => {
-    const [near] = bufferEventPair(new EventBase({ runtime }));
-    heartbeat(near, { ...options, everyMs: 5, send: "?", timeoutMs: 20 }).stop();
   },
   KeepAliveOptions: (options, sim) => meet(sim, { keepAlive: options }, { keepAlive: options }),
   LengthPrefixOptions: (options) => lengthPrefixed({ ...options, prefixBytes: 4 }),
