@@ -412,7 +412,11 @@ export class Connection extends Source implements TransportSink, Lingering {
       if (loan !== null) loan.drop();
       return;
     }
-    this.#push(chunk, loan);
+    this.arrived += chunk.length;
+    if (this.available === 0) {
+      this.#only = chunk;
+      this.#loan = loan;
+    } else feed(this.#gather(), chunk, loan);
     this.notify(EV_READ);
     // After the turn that notify() may have run: in a busy connection the queue is empty again, and nothing is paused.
     if (this.available >= RECEIVE_LIMIT && (this.state & (PAUSED | GONE)) === 0) {
@@ -495,8 +499,17 @@ export class Connection extends Source implements TransportSink, Lingering {
 
   /** Moves up to `most` bytes into a buffer, frozen or not. @returns Their number, 0 for none now */
   receiveInto(into: EvBuffer, most: number): number {
+    const only = this.#only;
+    if (only !== null && only.length <= most) {
+      // The usual case: one chunk, which goes on as it came. The queue is empty before anybody is told of the bytes.
+      const loan = this.#loan;
+      this.#only = this.#loan = null;
+      this.#afterReceive();
+      feed(into, only, loan);
+      return only.length;
+    }
     try {
-      return this.#moveTo(into, most);
+      return this.available === 0 ? 0 : moveBytes(this.#gather(), into, most);
     } finally {
       // Also when a change callback of the buffer has thrown, because the bytes were taken.
       this.#afterReceive();
@@ -537,29 +550,9 @@ export class Connection extends Source implements TransportSink, Lingering {
     return this.#received === null ? 0 : this.#received.length;
   }
 
-  /** Adds an adapter's chunk. It belongs to the queue from here on, or is on loan. */
-  #push(chunk: Uint8Array, loan: Loan | null): void {
-    this.arrived += chunk.length;
-    if (this.available === 0) {
-      this.#only = chunk;
-      this.#loan = loan;
-    } else feed(this.#gather(), chunk, loan);
-  }
-
   /** Copies bytes out. @returns Their number */
   #read(into: Uint8Array): number {
     return this.#gather().remove(into);
-  }
-
-  /** Moves up to `most` bytes to the end of a buffer, frozen or not. @returns Their number */
-  #moveTo(buffer: EvBuffer, most: number): number {
-    const only = this.#only;
-    if (only === null) return this.#received === null ? 0 : moveBytes(this.#received, buffer, most);
-    if (only.length > most) return moveBytes(this.#gather(), buffer, most);
-    const loan = this.#loan;
-    this.#only = this.#loan = null;
-    feed(buffer, only, loan);
-    return only.length;
   }
 
   /**
@@ -726,11 +719,11 @@ export class Connection extends Source implements TransportSink, Lingering {
       if (more && binding.writev !== undefined) {
         const vectors = extents(buffer, wanted, WRITE_VECTORS);
         taken = binding.writev(vectors);
-        this.#checkTaken(taken, sumOf(vectors));
+        checkTaken(this.runtime, taken, sumOf(vectors));
       } else {
         const { length } = chunk;
         taken = loan === null ? binding.write(chunk) : binding.write(chunk, loan);
-        this.#checkTaken(taken, length);
+        checkTaken(this.runtime, taken, length);
       }
       if (taken === 0) {
         this.clear(EV_WRITE);
@@ -743,13 +736,6 @@ export class Connection extends Source implements TransportSink, Lingering {
     }
     if (total > 0) this.state |= SENT;
     return total;
-  }
-
-  /** If an adapter returns too large a count, bytes are lost. If it returns too small a count, bytes are sent twice. */
-  #checkTaken(taken: number, offered: number): void {
-    // This also catches values that are not integers or not numbers.
-    if ((taken | 0) === taken && taken >= 0 && taken <= offered) return;
-    invariant(false, `${this.runtime.name} says that it has taken ${taken} of ${offered} bytes`);
   }
 
   /**
@@ -900,4 +886,11 @@ function sumOf(vectors: readonly Uint8Array[]): number {
   let sum = 0;
   for (const { length } of vectors) sum += length;
   return sum;
+}
+
+/** Throws for a wrong count. Bytes that a runtime only claims to have taken are lost, and others are sent twice. */
+function checkTaken(runtime: Runtime, taken: number, offered: number): void {
+  // This also catches values that are not integers or not numbers.
+  if ((taken | 0) === taken && taken >= 0 && taken <= offered) return;
+  invariant(false, `${runtime.name} says that it has taken ${taken} of ${offered} bytes`);
 }
