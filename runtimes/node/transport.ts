@@ -104,6 +104,8 @@ export const CLOSED: NodeBits = 0x40;
 export const HANDSHAKING: NodeBits = 0x80;
 /** Reading is to be paused after the handshake. */
 export const PAUSED: NodeBits = 0x100;
+/** Node has said that the handshake is over, and `secured()` follows. */
+export const SHAKEN: NodeBits = 0x200;
 
 /** State that only some connections need. */
 class Rare {
@@ -365,7 +367,10 @@ export class NodeTransport implements TransportBinding {
     // Node emits this from inside OpenSSL's SSL_read(). The callback may write and reset. If the peer has just reset
     // the connection, Node then frees the session before SSL_read() returns, and the process ends with a SIGSEGV (Node
     // 20, 22 and 24). Remove when tests/conformance/tls_reset_laws.ts passes without it.
-    socket.once(secureEvent(role), () => host.setImmediate(() => this.secured(role, settings, socket)));
+    socket.once(secureEvent(role), () => {
+      this.state |= SHAKEN;
+      host.setImmediate(() => this.secured(role, settings, socket));
+    });
   }
 
   secured(role: TlsRole, settings: TlsSettings, socket: NodeTlsSocket): void {
@@ -418,10 +423,13 @@ function onEnd(this: OurSocket): void {
       ours.failed(undefined, "write", "ECONNRESET");
       this.destroy();
     }
-  } else if (ours.handshaking) this.destroy();
-  else if (ours.writable && wasReset(this)) {
+  } else if (ours.handshaking && (ours.state & SHAKEN) === 0) this.destroy();
+  else if ((ours.writable || ours.handshaking) && wasReset(this)) {
     ours.failed(undefined, "read", "ECONNRESET");
     this.destroy();
+  } else if (ours.handshaking) {
+    // The end comes behind the handshake, as it did on the wire.
+    host.setImmediate(() => ours.closed || (ours.handshaking ? this.destroy() : onEnd.call(this)));
   } else ours.sink.onEnd();
 }
 

@@ -109,6 +109,44 @@ export function tlsResetLaws(name: string, makeSubject: () => FullSubject): void
     });
   });
 
+  describe(`TLS on ${name}: the end right behind the handshake`, { skip }, () => {
+    for (const how of ["resetAndDestroy", "end"] as const) {
+      it(`is ${how === "end" ? "a clean end" : "never a clean end"}, by ${how}()`, async () => {
+        let opened = 0;
+        const ends: (string | undefined)[] = [];
+        const server = await serve({ hostname: "127.0.0.1", port: 0, tls: { cert, key } }, {
+          open: () => void opened++,
+          close: (_bev, reason) => void ends.push(reason?.code),
+        });
+        for (let i = 0; i < ROUNDS; i++) {
+          await new Promise<void>((resolve) => {
+            const raw = netConnect(server.port as number, "127.0.0.1");
+            const wire = new Duplex({
+              read() {},
+              write(chunk, _encoding, done) {
+                if (!raw.destroyed) raw.write(chunk);
+                done();
+              },
+            });
+            raw.on("error", () => {});
+            raw.on("data", (chunk) => void wire.push(chunk));
+            raw.on("close", () => resolve());
+            const secure = tlsConnect({ socket: wire, rejectUnauthorized: false });
+            secure.on("error", () => {});
+            secure.on("secureConnect", () => {
+              if (how === "end") secure.end(() => void raw.end());
+              else setTimeout(() => raw.resetAndDestroy(), i % 3);
+            });
+          });
+        }
+        await until(() => ends.length === opened && server.connections === 0, () => `${ends.length} of ${opened}`);
+        assertEquals(ends.filter((end) => (end === undefined) !== (how === "end")), []);
+        if (how === "end") assertEquals(opened, ROUNDS);
+        await server.close();
+      });
+    }
+  });
+
   describe(`TLS on ${name}: a reset behind the last flight of the handshake`, { skip }, () => {
     for (const [what, open] of Object.entries(OPENS)) {
       const handles = host.openHandles;
