@@ -29,8 +29,8 @@ import type { View } from "../views/views.ts";
 import {
   type ByteReadableStream,
   type ByteWritableStream,
+  flushableStreamOf,
   Sink,
-  streamOfSink,
   streamOfView,
   type ViewStream,
 } from "../views/web_streams.ts";
@@ -212,6 +212,8 @@ export class StreamSocket {
   #writeOver = false;
   /** Whether `readable` was cancelled: what arrives is dropped. */
   #drops = false;
+  /** Whether this socket has the connection: one that `startTls()` has made gets it with the handshake. */
+  #begins = false;
   /** The first write waits for this where `startTls()` has made the socket: it would else leave in the clear. */
   readonly #begun: OpenPromise<void> = new OpenPromise();
   /**
@@ -221,7 +223,7 @@ export class StreamSocket {
   readonly readable: ByteReadableStream;
   /**
    * The bytes to send, or strings. Closing it finishes our direction. Aborting it closes the socket; each chunk whose
-   * write has resolved is delivered, as after `close()`.
+   * write has resolved is delivered.
    */
   readonly writable: ByteWritableStream;
 
@@ -247,12 +249,17 @@ export class StreamSocket {
     this.readable = stream as ByteReadableStream;
     this.#endReadable = end;
     const begun = waits ? this.#begun.promise : undefined;
-    this.writable = streamOfSink(this.#sink, begun, options.highWaterMark as number | undefined) as ByteWritableStream;
+    this.writable = flushableStreamOf(
+      this.#sink,
+      begun,
+      options.highWaterMark as number | undefined,
+    ) as ByteWritableStream;
     if (!waits) this.#listen();
   }
 
   /** Hears of the connection from here on. */
   #listen(): void {
+    this.#begins = true;
     this.#begun.resolve();
     this.#bev.setCallbacks({
       read: (bev) => {
@@ -294,8 +301,8 @@ export class StreamSocket {
   }
 
   /**
-   * Closes the socket. Each chunk whose write has resolved is delivered: an attempt to connect goes on for that, and a
-   * slow peer gets 30 s. Unread bytes are dropped. A pending read ends, and a pending write rejects with the reason.
+   * Closes the socket. All chunks that were written before are delivered: an attempt to connect goes on for that, and a
+   * slow peer gets 30 s. Unread bytes are dropped. A pending read ends.
    *
    * @param reason The reason for `writable`, and for `opened` if it has not settled
    * @returns `closed`
@@ -305,6 +312,16 @@ export class StreamSocket {
     this.#over = true;
     const why = reason ?? new SocketError("the socket was closed");
     this.#opened.reject(why);
+    this.#view.return();
+    this.#endReadable(null);
+    // Before its handshake an upgraded socket has nothing of its own to deliver.
+    if (this.#begins) this.#sink.flush(() => this.#finish(why));
+    else this.#finish(why);
+    return this.closed;
+  }
+
+  /** Nothing more is written: delivers the output, and ends the connection. */
+  #finish(why: unknown): void {
     this.#letGo(why);
     const bev = this.#bev;
     const done = (): void => {
@@ -328,7 +345,6 @@ export class StreamSocket {
         },
       });
     }
-    return this.closed;
   }
 
   /**

@@ -217,16 +217,28 @@ export function streamOfView(view: View<Uint8Array>, hooks: ReadableHooks): View
   return { stream, end, look };
 }
 
+/** Makes the stream of a sink. */
+export function streamOfSink(sink: Sink): ByteWritable {
+  return new (hostStream("WritableStream"))(sink);
+}
+
 /**
- * Makes the stream of a sink.
+ * Makes the stream of a sink that can be flushed.
  *
  * @param begun What the first write waits for
  * @param highWaterMark How many bytes may wait in the stream before it is not ready for more; one chunk, if not given
  */
-export function streamOfSink(sink: Sink, begun?: Promise<void>, highWaterMark?: number): ByteWritable {
+export function flushableStreamOf(sink: Sink, begun?: Promise<void>, highWaterMark?: number): ByteWritable {
   const Stream = hostStream("WritableStream");
   sink.begun = begun;
-  return highWaterMark === undefined ? new Stream(sink) : new Stream(sink, { highWaterMark, size: sizeOf });
+  return new Stream(sink, {
+    highWaterMark: highWaterMark ?? 1,
+    // The stream asks for the size of each chunk in the call of write().
+    size(chunk) {
+      sink.held++;
+      return highWaterMark === undefined ? 1 : sizeOf(chunk);
+    },
+  });
 }
 
 function hostStream<Name extends keyof StreamGlobals>(name: Name): NonNullable<StreamGlobals[Name]> {
@@ -286,6 +298,10 @@ export class Sink implements Writer, StreamEnd {
   #ended: { reason: unknown } | null = null;
   /** Whether the stream was closed or aborted, or has failed: it and the bufferevent have nothing to do with each other. */
   #finished = false;
+  /** How many chunks were given to a flushable stream, and have not passed. */
+  held = 0;
+  /** Called when all chunks have passed. Meanwhile no write waits for the peer. */
+  #flushed: (() => void) | null = null;
   /** Who waits for the output to drain: to the low watermark, or wholly. */
   #waiter: { resolve: () => void; reject: (reason: unknown) => void; wholly: boolean } | null = null;
 
@@ -324,7 +340,42 @@ export class Sink implements Writer, StreamEnd {
     this.#core.abandon();
   }
 
+  /**
+   * Queues all chunks that the stream holds, as `close()` of a socket delivers what was written before it.
+   *
+   * @param then Called when the last one was queued, or the stream has ended
+   */
+  flush(then: () => void): void {
+    if (this.held <= 0 || this.#finished || this.#closing || this.#ended !== null) return then();
+    this.#flushed = then;
+    if (this.#waiter !== null && !this.#waiter.wholly) this.#settle(null);
+  }
+
+  #passed(): void {
+    this.held--;
+    if (this.held <= 0) this.#endFlush();
+  }
+
+  #endFlush(): void {
+    const then = this.#flushed;
+    this.#flushed = null;
+    then?.();
+  }
+
   write(chunk: unknown): Promise<void> | undefined {
+    if (this.held <= 0) return this.#write(chunk);
+    try {
+      const writing = this.#write(chunk);
+      if (writing !== undefined) return writing.finally(() => this.#passed());
+    } catch (error) {
+      this.#passed();
+      throw error;
+    }
+    this.#passed();
+    return undefined;
+  }
+
+  #write(chunk: unknown): Promise<void> | undefined {
     this.#open();
     let data: Uint8Array | string;
     try {
@@ -338,7 +389,7 @@ export class Sink implements Writer, StreamEnd {
     if (data.length > PIECE_BYTES || core.output.length + 3 * data.length > core.maxOutput) {
       return this.#writeInPieces(typeof data === "string" ? encodeUtf8(data) : data);
     }
-    return this.#face.write(data) ? undefined : this.#drained(false);
+    return this.#face.write(data) || this.#flushed !== null ? undefined : this.#drained(false);
   }
 
   async #writeInPieces(bytes: Uint8Array): Promise<void> {
@@ -348,7 +399,7 @@ export class Sink implements Writer, StreamEnd {
       // Again, because a write callback may have taken the place that was waited for.
       while (output.length > 0 && output.length + piece.length > maxOutput) await this.#drained(true);
       if (this.#ended !== null) throw this.#ended.reason;
-      if (!this.#face.write(piece)) await this.#drained(false);
+      if (!this.#face.write(piece) && this.#flushed === null) await this.#drained(false);
       at += piece.length;
     }
   }
@@ -440,6 +491,7 @@ export class Sink implements Writer, StreamEnd {
     this.#leave();
     this.#controller?.error(reason);
     this.#settle(this.#ended ??= { reason });
+    this.#endFlush();
   }
 
   onClosing(): void {

@@ -399,6 +399,25 @@ describe("socketsConnect()", () => {
     await end();
   });
 
+  it("delivers with close() what nobody has waited for, before and after there is a connection", async () => {
+    for (const when of ["before", "after"] as const) {
+      for (const [count, length] of [[1, 7], [5, 7], [4, 300_000]] as const) {
+        const { sim, socket, seen, end } = await scene();
+        if (when === "after") await sim.run(socket.opened);
+        else socket.opened.catch(() => {});
+        const writer = socket.writable.getWriter();
+        const writes = Array.from({ length: count }, () => writer.write("x".repeat(length)));
+        const closed = socket.close();
+        await sim.run(Promise.all(writes));
+        await sim.run(closed);
+        await sim.advance(50);
+        assertEquals(seen.text.length, count * length);
+        await assertRejects(() => writer.write("late"));
+        await end();
+      }
+    }
+  });
+
   it("delivers with close() what was written before there is a connection", async () => {
     for (const length of [7, 1_000_000]) {
       const { sim, socket, seen, end } = await scene();
