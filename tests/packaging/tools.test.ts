@@ -81,7 +81,7 @@ describe("npm run counts", () => {
     });
     writeFileSync(path, `${[...written.slice(0, -1), less.join("|")].join("\n")}\n`);
     const { code, output } = await counts("--check");
-    const grown = [...output.matchAll(/^(.*) grew by \d\.\d %, from \d+ to \d+\. If it is worth that/gm)];
+    const grown = [...output.matchAll(/^(.*) grew by \d\.\d %, from [\d.]+ to [\d.]+\. If it is worth that/gm)];
     assertEquals(grown.map(([, what]) => what), ["calls for a line", "bytes for a connection", "bundle, gzipped"]);
     assertEquals(code, 1);
   });
