@@ -80,46 +80,31 @@ export interface StartTlsOptions extends TlsConnectOptions {
   unread?: boolean | undefined;
 }
 
+/** The names of {@linkcode TlsOptions}, which both roles have. */
+const TLS_OPTIONS: Names<TlsOptions> = {
+  cert: true,
+  key: true,
+  ca: true,
+  alpnProtocols: true,
+  rejectUnauthorized: true,
+  handshakeTimeoutMs: true,
+  minVersion: true,
+  maxVersion: true,
+  ciphers: true,
+};
 /** The names of {@linkcode TlsListenOptions}. */
-export const TLS_LISTEN_OPTIONS: Names<TlsListenOptions> = {
-  cert: true,
-  key: true,
-  ca: true,
-  alpnProtocols: true,
-  rejectUnauthorized: true,
-  handshakeTimeoutMs: true,
-  minVersion: true,
-  maxVersion: true,
-  ciphers: true,
-  requestCert: true,
-};
-const TLS_CONNECT_OPTIONS: Names<TlsConnectOptions> = {
-  cert: true,
-  key: true,
-  ca: true,
-  alpnProtocols: true,
-  rejectUnauthorized: true,
-  handshakeTimeoutMs: true,
-  minVersion: true,
-  maxVersion: true,
-  ciphers: true,
-  serverName: true,
-};
-const START_TLS_OPTIONS: Names<StartTlsOptions> = {
-  cert: true,
-  key: true,
-  ca: true,
-  alpnProtocols: true,
-  rejectUnauthorized: true,
-  handshakeTimeoutMs: true,
-  minVersion: true,
-  maxVersion: true,
-  ciphers: true,
-  serverName: true,
-  role: true,
-  requestCert: true,
-  unread: true,
-};
+export const TLS_LISTEN_OPTIONS: Names<TlsListenOptions> = /* @__PURE__ */ Object.assign({}, TLS_OPTIONS, {
+  requestCert: true as const,
+});
+/** The names of {@linkcode TlsConnectOptions}. */
+export const TLS_CONNECT_OPTIONS: Names<TlsConnectOptions> = /* @__PURE__ */ Object.assign({}, TLS_OPTIONS, {
+  serverName: true as const,
+});
+const START_TLS_OPTIONS: Names<StartTlsOptions> = /* @__PURE__ */ Object.assign({}, TLS_CONNECT_OPTIONS, {
+  role: true as const,
+  requestCert: true as const,
+  unread: true as const,
+});
 
 /** Our role in the handshake. */
 export type TlsRole = "client" | "server";

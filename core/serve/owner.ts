@@ -64,7 +64,7 @@ const LINE_FAILED: OwnerBits = 0x100;
 /** `close` was called, or will not be called. */
 const CLOSE_TOLD: OwnerBits = 0x200;
 /** A stream took the end of the peer from its view, and nobody waited for it. */
-const END_UNSEEN = 0x400;
+const END_UNSEEN: OwnerBits = 0x400;
 
 /** State that only some connections need. */
 class Rare {

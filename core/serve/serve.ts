@@ -92,17 +92,10 @@ export interface ServeOptions extends Omit<ListenOptions, "tls">, ConnectionOpti
  */
 export interface ServeCallbacks<Ctx = unknown> extends ConnectionCallbacks<Ctx>, AdmissionCallbacks {}
 
-const SERVE_CALLBACKS: Names<ServeCallbacks> = {
-  open: true,
-  read: true,
-  line: true,
-  write: true,
-  event: true,
-  close: true,
-  error: true,
-  accept: true,
-  reject: true,
-};
+const SERVE_CALLBACKS: Names<ServeCallbacks> = /* @__PURE__ */ Object.assign({}, CONNECTION_CALLBACKS, {
+  accept: true as const,
+  reject: true as const,
+});
 /** The names of what `connect()` takes. */
 export const CONNECT_ALL_OPTIONS: Names<ConnectOptions & ConnectionOptions> = /* @__PURE__ */ Object.assign(
   {},

@@ -21,7 +21,7 @@ import type { SocketCore } from "../bufferevent/socket_core.ts";
 import { type Names, readOptions } from "../names.ts";
 import type { EventBase } from "../api/event_base.ts";
 import type { AbortSignalLike, Runtime } from "../runtime.ts";
-import { checkTls, type TlsConnectOptions } from "../tls.ts";
+import { checkTls, TLS_CONNECT_OPTIONS, type TlsConnectOptions } from "../tls.ts";
 import { formatAddress } from "../socket/address.ts";
 import { baseOf } from "./serve.ts";
 import { viewChunks } from "../views/decoders.ts";
@@ -104,20 +104,10 @@ const OPTIONS: Names<SocketsOptions> = {
 
 const ADDRESS: Names<Exclude<SocketsAddress, string>> = { hostname: true, port: true, family: true };
 
-const TLS: Names<SocketsTlsOptions> = {
-  cert: true,
-  key: true,
-  ca: true,
-  alpnProtocols: true,
-  rejectUnauthorized: true,
-  handshakeTimeoutMs: true,
-  minVersion: true,
-  maxVersion: true,
-  ciphers: true,
-  serverName: true,
-  expectedServerHostname: true,
-  servername: true,
-};
+const TLS: Names<SocketsTlsOptions> = /* @__PURE__ */ Object.assign({}, TLS_CONNECT_OPTIONS, {
+  expectedServerHostname: true as const,
+  servername: true as const,
+});
 
 /** The value of `opened`. */
 export interface SocketsInfo {

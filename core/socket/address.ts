@@ -2,6 +2,7 @@
 
 import { checkNoNul, shorten, show } from "../checks.ts";
 import { EventError } from "../errors.ts";
+import { parseIpv4, parseIpv6 } from "../ip.ts";
 import type { Address, ConnectOptions, ListenOptions } from "../runtime.ts";
 
 /**
@@ -11,7 +12,7 @@ import type { Address, ConnectOptions, ListenOptions } from "../runtime.ts";
  * @returns Its family, or undefined for a host name or nonsense
  */
 export function familyOf(hostname: string): "IPv4" | "IPv6" | undefined {
-  if (isIPv4(hostname)) return "IPv4";
+  if (parseIpv4(hostname) !== null) return "IPv4";
   return isIPv6(hostname) ? "IPv6" : undefined;
 }
 
@@ -85,25 +86,9 @@ export function checkHostname(doing: string, hostname: string, family?: "IPv4" |
   });
 }
 
-function isIPv4(text: string): boolean {
-  const parts = text.split(".");
-  return parts.length === 4 && parts.every((part) => /^(0|[1-9][0-9]{0,2})$/.test(part) && Number(part) <= 255);
-}
-
+/** An IPv6 address may have a zone. */
 function isIPv6(text: string): boolean {
   const zone = text.indexOf("%");
-  let body = zone < 0 ? text : text.slice(0, zone);
-  if (zone >= 0 && zone === text.length - 1) return false;
-  const lastColon = body.lastIndexOf(":");
-  if (lastColon < 0) return false;
-  if (body.includes(".")) {
-    if (!isIPv4(body.slice(lastColon + 1))) return false;
-    body = body.slice(0, lastColon + 1) + "0:0";
-  }
-  const halves = body.split("::");
-  if (halves.length > 2) return false;
-  const groups = halves.map((half) => half === "" ? [] : half.split(":"));
-  if (!groups.flat().every((group) => /^[0-9a-fA-F]{1,4}$/.test(group))) return false;
-  const count = groups.flat().length;
-  return halves.length === 2 ? count <= 7 : count === 8;
+  if (zone < 0) return parseIpv6(text) !== null;
+  return zone < text.length - 1 && parseIpv6(text.slice(0, zone)) !== null;
 }

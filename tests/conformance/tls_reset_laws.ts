@@ -24,19 +24,27 @@ export function tlsResetLaws(name: string, makeSubject: () => FullSubject): void
   const made = skip !== false ? undefined : makeCertificates(directory);
   const { ca, cert, key } = made ?? { ca: "", cert: "", key: "" };
 
-  /** Sends so many flights, and resets the connection in the same step as the last. */
-  function hasty(raw: NetSocket, flights: number, secure: (wire: Duplex) => NodeJS.EventEmitter): void {
-    let sent = 0;
+  /** A stream for TLS over a connection, which does with each flight what `send` says. */
+  function wireOver(raw: NetSocket, send: (flight: Uint8Array) => void): Duplex {
     const wire = new Duplex({
       read() {},
       write(chunk, _encoding, done) {
-        raw.write(chunk);
-        if (++sent === flights) raw.resetAndDestroy();
+        send(chunk);
         done();
       },
     });
     raw.on("error", () => {});
     raw.on("data", (chunk) => void wire.push(chunk));
+    return wire;
+  }
+
+  /** Sends so many flights, and resets the connection in the same step as the last. */
+  function hasty(raw: NetSocket, flights: number, secure: (wire: Duplex) => NodeJS.EventEmitter): void {
+    let sent = 0;
+    const wire = wireOver(raw, (flight) => {
+      raw.write(flight);
+      if (++sent === flights) raw.resetAndDestroy();
+    });
     secure(wire).on("error", () => {});
   }
 
@@ -84,16 +92,10 @@ export function tlsResetLaws(name: string, makeSubject: () => FullSubject): void
         await new Promise<void>((resolve) => {
           const raw = netConnect(server.port as number, "127.0.0.1");
           const held: Uint8Array[] = [];
-          const wire = new Duplex({
-            read() {},
-            write(chunk, _encoding, done) {
-              // The first flight goes at once, all that follows in one piece.
-              if (held.push(chunk) === 1) raw.write(chunk);
-              done();
-            },
+          const wire = wireOver(raw, (flight) => {
+            // The first flight goes at once, all that follows in one piece.
+            if (held.push(flight) === 1) raw.write(flight);
           });
-          raw.on("error", () => {});
-          raw.on("data", (chunk) => void wire.push(chunk));
           raw.on("close", () => resolve());
           const secure = tlsConnect({ socket: wire, rejectUnauthorized: false });
           secure.on("error", () => {});
@@ -121,15 +123,7 @@ export function tlsResetLaws(name: string, makeSubject: () => FullSubject): void
         for (let i = 0; i < ROUNDS; i++) {
           await new Promise<void>((resolve) => {
             const raw = netConnect(server.port as number, "127.0.0.1");
-            const wire = new Duplex({
-              read() {},
-              write(chunk, _encoding, done) {
-                if (!raw.destroyed) raw.write(chunk);
-                done();
-              },
-            });
-            raw.on("error", () => {});
-            raw.on("data", (chunk) => void wire.push(chunk));
+            const wire = wireOver(raw, (flight) => void (raw.destroyed || raw.write(flight)));
             raw.on("close", () => resolve());
             const secure = tlsConnect({ socket: wire, rejectUnauthorized: false });
             secure.on("error", () => {});

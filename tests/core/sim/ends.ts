@@ -9,7 +9,7 @@ import type {
   TransportBinding,
   TransportSink,
 } from "../../../core/runtime.ts";
-import type { SimHost, SimRuntime } from "../../../runtimes/sim.ts";
+import { type SimHost, type SimOptions, type SimRuntime, simRuntime } from "../../../runtimes/sim.ts";
 
 /** A sink that keeps what it hears. */
 export class End implements TransportSink {
@@ -140,4 +140,27 @@ export async function pair(sim: SimRuntime): Promise<[client: End, server: End]>
 /** Bytes that count up from `first`. */
 export function counting(length: number, first = 0): Uint8Array {
   return Uint8Array.from({ length }, (_, i) => first + i);
+}
+
+/** Where host b listens. */
+export const AT_B = { hostname: "10.0.0.3", port: 80 };
+
+/** Two hosts with a connection from a to b. */
+export interface Linked {
+  sim: SimRuntime;
+  a: SimHost;
+  b: SimHost;
+  client: End;
+  server: End;
+  listener: ListenerBinding;
+}
+
+/** Connects host a to host b. */
+export async function linked(options: SimOptions = {}): Promise<Linked> {
+  const sim = simRuntime(options);
+  const [a, b] = [sim.host("a"), sim.host("b")];
+  const { door, listener } = await listen(b, { port: AT_B.port });
+  const client = connect(a, AT_B);
+  await sim.advance(5 + 3 * (options.faults?.jitterMs ?? 0));
+  return { sim, a, b, client, server: door.first, listener };
 }

@@ -4,27 +4,13 @@ import { describe, it } from "node:test";
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import type { DatagramBinding, InetAddress } from "../../../core/runtime.ts";
 import { type SimFaults, type SimHost, type SimOptions, type SimRuntime, simRuntime } from "../../../runtimes/sim.ts";
-import { connect, counting, type End, listen } from "./ends.ts";
+import { AT_B, connect, counting, type Linked, linked, listen } from "./ends.ts";
 
-const AT_B = { hostname: "10.0.0.3", port: 80 };
-
-interface Scene {
-  sim: SimRuntime;
-  a: SimHost;
-  b: SimHost;
-  client: End;
-  server: End;
-}
-
-/** A connection from host a to host b. */
-async function scene(options: SimOptions = {}): Promise<Scene> {
-  const sim = simRuntime(options);
-  const [a, b] = [sim.host("a"), sim.host("b")];
-  const { door, listener } = await listen(b, { port: 80 });
-  const client = connect(a, AT_B);
-  await sim.advance(5 + 3 * (options.faults?.jitterMs ?? 0));
-  await listener.close();
-  return { sim, a, b, client, server: door.first };
+/** A connection from host a to host b, which listens no more. */
+async function scene(options: SimOptions = {}): Promise<Linked> {
+  const made = await linked(options);
+  await made.listener.close();
+  return made;
 }
 
 describe("sim.faults and sim.link()", () => {

@@ -4,27 +4,8 @@
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { connect as connectTo, EventError, serve, type SocketBufferEvent } from "../../../core/mod.ts";
-import { type SimDnsEntry, type SimHost, type SimOptions, type SimRuntime, simRuntime } from "../../../runtimes/sim.ts";
-import { connect, counting, Door, type End, listen } from "./ends.ts";
-
-const AT_B = { hostname: "10.0.0.3", port: 80 };
-
-interface Scene {
-  sim: SimRuntime;
-  a: SimHost;
-  b: SimHost;
-  client: End;
-  server: End;
-}
-
-async function scene(options: SimOptions = {}): Promise<Scene> {
-  const sim = simRuntime(options);
-  const [a, b] = [sim.host("a"), sim.host("b")];
-  const { door } = await listen(b, { port: 80 });
-  const client = connect(a, AT_B);
-  await sim.advance(5);
-  return { sim, a, b, client, server: door.first };
-}
+import { type SimDnsEntry, simRuntime } from "../../../runtimes/sim.ts";
+import { AT_B, connect, counting, Door, linked, listen } from "./ends.ts";
 
 function echo(bev: SocketBufferEvent, line: Uint8Array): void {
   bev.write(line);
@@ -37,7 +18,7 @@ async function codeOf(promise: Promise<unknown>): Promise<string> {
 
 describe("host.crash()", () => {
   it("ends everything without a word: no callback, no timer, no open handle, and what was sent arrives", async () => {
-    const { sim, b, client, server } = await scene();
+    const { sim, b, client, server } = await linked();
     let fired = 0;
     b.setTimer(sim.now() + 5, () => fired++);
     b.defer(() => fired++);
@@ -56,7 +37,7 @@ describe("host.crash()", () => {
   });
 
   it("is heard by a peer that sends, after tcpTimeoutMs, and by one with keep-alive; not by an idle one", async () => {
-    const { sim, a, b, client } = await scene({ tcpTimeoutMs: 10_000 });
+    const { sim, a, b, client } = await linked({ tcpTimeoutMs: 10_000 });
     const [idle, alive] = [connect(a, AT_B), connect(a, AT_B)];
     await sim.advance(5);
     alive.binding.setKeepAlive(true, 5000);
@@ -72,7 +53,7 @@ describe("host.crash()", () => {
   });
 
   it("leaves attempts to connect without an answer, and calls on the host fail with EHOSTDOWN", async () => {
-    const { sim, a, b } = await scene({ tcpTimeoutMs: 1000 });
+    const { sim, a, b } = await linked({ tcpTimeoutMs: 1000 });
     b.crash();
     const late = connect(a, AT_B);
     const own = connect(b, AT_B);
@@ -82,7 +63,7 @@ describe("host.crash()", () => {
   });
 
   it("of the client's host is heard by its server in the same way", async () => {
-    const { sim, a, server } = await scene({ tcpTimeoutMs: 1000 });
+    const { sim, a, server } = await linked({ tcpTimeoutMs: 1000 });
     a.crash();
     await sim.advance(5000);
     assertEquals(server.events, []);
@@ -94,7 +75,7 @@ describe("host.crash()", () => {
 
 describe("host.restart()", () => {
   it("answers what a peer of an old connection sends with a reset, and lets new ones in", async () => {
-    const { sim, a, b, client } = await scene();
+    const { sim, a, b, client } = await linked();
     b.files.set("/f", counting(3));
     b.crash();
     await sim.advance(10);
@@ -112,7 +93,7 @@ describe("host.restart()", () => {
   });
 
   it("answers what was sent while the host was down, and keep-alive", async () => {
-    const { sim, a, b, client } = await scene();
+    const { sim, a, b, client } = await linked();
     const alive = connect(a, AT_B);
     await sim.advance(5);
     alive.binding.setKeepAlive(true, 100_000);
@@ -127,7 +108,7 @@ describe("host.restart()", () => {
   });
 
   it("in place of a crash is both at once", async () => {
-    const { sim, b, client } = await scene();
+    const { sim, b, client } = await linked();
     b.restart();
     client.binding.write(counting(1));
     await sim.advance(2);
@@ -157,7 +138,7 @@ describe("host.restart()", () => {
 
 describe("host.pause()", () => {
   it("lets timers fire late, all at once and in order, and nobody else is stalled", async () => {
-    const { sim, a, b } = await scene();
+    const { sim, a, b } = await linked();
     const log: string[] = [];
     for (const ms of [10, 30, 20]) {
       b.setTimer(5 + ms, () => log.push(`b ${ms} at ${sim.now()}`));
@@ -217,7 +198,7 @@ describe("host.timerLateMs", () => {
 
 describe("host.shortWrites", () => {
   it("lets write() take a part, then nothing, until onWritable(), and all arrives", async () => {
-    const { sim, a, client, server } = await scene();
+    const { sim, a, client, server } = await linked();
     a.shortWrites = 1;
     const total = 50_000;
     let sent = 0;
@@ -241,7 +222,7 @@ describe("host.shortWrites", () => {
   it("stops where the stream says, however the program cuts it into chunks", async () => {
     const stops: number[][] = [];
     for (const size of [1000, 64]) {
-      const { sim, a, client } = await scene({ seed: 9 });
+      const { sim, a, client } = await linked({ seed: 9 });
       a.shortWrites = 0.7;
       const at: number[] = [];
       let sent = 0;
@@ -265,7 +246,7 @@ describe("host.shortWrites", () => {
 
 describe("host.windowBytes", () => {
   it("of one byte lets every byte come by itself, each after the one before was read", async () => {
-    const { sim, b, client, server } = await scene();
+    const { sim, b, client, server } = await linked();
     b.windowBytes = 1;
     client.binding.write(counting(20));
     await sim.advance(5);
@@ -403,7 +384,7 @@ describe("host.capabilities", () => {
   });
 
   it("without reset, reset() is a plain close: the peer gets what was written, and an end", async () => {
-    const { sim, a, client, server } = await scene();
+    const { sim, a, client, server } = await linked();
     a.capabilities.reset = false;
     client.binding.write(counting(3));
     client.binding.reset();
