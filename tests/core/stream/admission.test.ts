@@ -168,6 +168,18 @@ describe("a full server", () => {
     await stage.end();
   });
 
+  it("that is closed holds no descriptor of those that wait, though they do not finish", async () => {
+    const stage = new Stage();
+    const base = new EventBase({ runtime: greedy(stage.host) });
+    void base.dispatch();
+    await stage.serve({ base, maxConnections: 1, backlog: 5 }, {});
+    await stage.burst(4);
+    assertEquals(stage.server.connections, 1);
+    await stage.sim.run(stage.server.close({ graceMs: 0 }));
+    assertEquals(stage.host.openHandles, 0);
+    await stage.end();
+  });
+
   it("refuses another value of whenFull", async () => {
     const options = { runtime: simRuntime(), port: 0, whenFull: "wiat" as "wait" };
     await assertRejects(() => serve(options, {}), RangeError, "whenFull");
@@ -311,6 +323,11 @@ describe("reject", () => {
       () => 421,
       () => Promise.reject(new Error("nobody waits")),
       () => "x".repeat(65_537),
+      () => {
+        const word = new Uint8Array(10);
+        structuredClone(word.buffer, { transfer: [word.buffer] });
+        return word;
+      },
     ];
     for (const word of words) {
       const stage = new Stage();

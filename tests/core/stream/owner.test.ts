@@ -425,3 +425,54 @@ describe("filters over a connection of a server", () => {
     await stage.end(socket);
   });
 });
+
+describe("an async handler whose connection was reset", () => {
+  it("has not failed with an AbortError that does not tell the signal's reason", async () => {
+    const stage = new Stage();
+    const server = await stage.serve({}, {
+      async open(bev) {
+        await new Promise<void>((resolve) => bev.signal.addEventListener("abort", () => resolve()));
+        throw Object.assign(new Error("The operation was aborted"), { name: "AbortError" });
+      },
+      error: (error) => stage.note(`error ${error}`),
+    });
+    const socket = await stage.client(server);
+    socket.reset();
+    await stage.sim.advance(10);
+    assertEquals(stage.log.map((line) => line.replace(/ at .*/, "")), ["close ECONNRESET"]);
+    await stage.end();
+  });
+
+  it("has failed with an AbortError while its connection lives", async () => {
+    const stage = new Stage();
+    const server = await stage.serve({}, {
+      open(bev) {
+        void bev.signal;
+        throw Object.assign(new Error("The operation was aborted"), { name: "AbortError" });
+      },
+      error: (error) => stage.note(`error ${(error as Error).name}`),
+    });
+    const socket = await stage.client(server);
+    const told = stage.log.map((line) => line.replace(/ at .*/, "")).sort();
+    assertEquals(told, ["close EV_HANDLER_FAILED", "error AbortError"]);
+    await stage.end(socket);
+  });
+
+  it("gets the reset's code from pipe()", async () => {
+    const stage = new Stage();
+    const upstream = await stage.serve({}, { close() {} });
+    const server = await stage.serve({}, {
+      async open(bev) {
+        await new Promise<void>((resolve) => bev.signal.addEventListener("abort", () => resolve()));
+        const other = await connect({ runtime: stage.sim, port: portOf(upstream) });
+        await pipe(bev, other).catch((error: EventError) => stage.note(`pipe ${error.code}`));
+      },
+      error: (error) => stage.note(`error ${error}`),
+    });
+    const socket = await stage.client(server);
+    socket.reset();
+    await stage.sim.advance(20);
+    assertEquals(stage.log.map((line) => line.replace(/ at .*/, "")), ["close ECONNRESET", "pipe ECONNRESET"]);
+    await stage.end();
+  });
+});
