@@ -1,20 +1,29 @@
-/** Certificates for tests, made with the `openssl` command: an authority, and a server's that it has signed. */
+/** Certificates for tests, made with the `openssl` command: an authority, and certificates that it has signed. */
 
 import { execFileSync } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Certificates } from "./subject.ts";
 
-const NAMES = "subjectAltName=DNS:localhost,IP:127.0.0.1,IP:::1\nbasicConstraints=CA:FALSE\n";
+const LEAF = "basicConstraints=CA:FALSE\n";
+const NAMES = `subjectAltName=DNS:localhost,IP:127.0.0.1,IP:::1\n${LEAF}`;
+
+function openssl(...args: string[]): void {
+  execFileSync("openssl", args, { stdio: "pipe" });
+}
+
+function newKey(file: string): string[] {
+  return ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", file];
+}
 
 /**
- * Makes an authority and a leaf in a directory: an authority that signs for itself would not do as a leaf (rustls).
+ * Makes an authority and a leaf in a directory: rustls does not accept a leaf that has signed itself.
  *
  * @param directory Where the files are put: `NAME-ca.pem`, `NAME.pem`, `NAME.key`
  * @param name What they are called
  * @param days How long the leaf is valid; a negative number for one that has expired
  * @param extensions What the leaf is for
- * @returns The texts, or undefined where there is no `openssl`
+ * @returns The texts, or undefined if there is no `openssl`
  */
 export function makeCertificates(
   directory: string,
@@ -23,39 +32,45 @@ export function makeCertificates(
   extensions: string = NAMES,
 ): Certificates | undefined {
   const file = (suffix: string): string => join(directory, `${name}${suffix}`);
-  const openssl = (...args: string[]): void => void execFileSync("openssl", args, { stdio: "pipe" });
-  const newKey = (
-    key: string,
-  ): string[] => ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", key];
   try {
     execFileSync("openssl", ["version"], { stdio: "pipe" });
   } catch {
     return undefined;
   }
-  const authority = [
-    "-addext",
-    "basicConstraints=critical,CA:TRUE",
-    "-addext",
-    "keyUsage=critical,keyCertSign,cRLSign",
-  ];
   openssl(
-    "req",
-    "-x509",
-    ...newKey(file("-ca.key")),
-    "-out",
-    file("-ca.pem"),
-    "-days",
-    "30",
-    "-subj",
-    `/CN=${name} CA`,
-    ...authority,
+    ...["req", "-x509", ...newKey(file("-ca.key")), "-out", file("-ca.pem"), "-days", "30", "-subj", `/CN=${name} CA`],
+    ...["-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign,cRLSign"],
   );
-  openssl("req", ...newKey(file(".key")), "-out", file(".csr"), "-subj", "/CN=localhost");
+  const leaf = makeLeaf(directory, name, name, "localhost", days, extensions);
+  return { ca: readFileSync(file("-ca.pem"), "utf8"), ...leaf };
+}
+
+/**
+ * Makes one more leaf.
+ *
+ * @param directory Where the files are put: `NAME.pem`, `NAME.key`
+ * @param authority The name of {@linkcode makeCertificates}
+ * @param name What the files are called
+ * @param subject The subject of the certificate, and without `extensions` the name that it is for
+ * @param days How long it is valid
+ * @param extensions What it is for
+ * @returns The texts
+ */
+export function makeLeaf(
+  directory: string,
+  authority: string,
+  name: string,
+  subject: string,
+  days: number = 30,
+  extensions: string = `subjectAltName=DNS:${subject}\n${LEAF}`,
+): { cert: string; key: string } {
+  const file = (suffix: string): string => join(directory, `${name}${suffix}`);
+  const ca = (suffix: string): string => join(directory, `${authority}-ca${suffix}`);
+  openssl("req", ...newKey(file(".key")), "-out", file(".csr"), "-subj", `/CN=${subject}`);
   writeFileSync(file(".ext"), extensions);
   openssl(
-    ...["x509", "-req", "-in", file(".csr"), "-CA", file("-ca.pem"), "-CAkey", file("-ca.key"), "-set_serial", "1"],
+    ...["x509", "-req", "-in", file(".csr"), "-CA", ca(".pem"), "-CAkey", ca(".key"), "-set_serial", "1"],
     ...["-days", String(days), "-extfile", file(".ext"), "-out", file(".pem")],
   );
-  const read = (suffix: string): string => readFileSync(file(suffix), "utf8");
-  return { ca: read("-ca.pem"), cert: read(".pem"), key: read(".key") };
+  return { cert: readFileSync(file(".pem"), "utf8"), key: readFileSync(file(".key"), "utf8") };
 }

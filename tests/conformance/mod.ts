@@ -20,21 +20,27 @@
 import { clockLaws } from "./clock_laws.ts";
 import { datagramLaws } from "./datagram_laws.ts";
 import { deadlineLaws } from "./deadline_laws.ts";
+import { heartbeatLaws } from "./heartbeat_laws.ts";
+import { keepAliveLaws } from "./keep_alive_laws.ts";
 import { layerLaws } from "./layer_laws.ts";
 import { limitLaws } from "./limit_laws.ts";
 import { loopLaws } from "./loop_laws.ts";
 import { memoryLaws } from "./memory_laws.ts";
 import { pollLaws } from "./poll_laws.ts";
 import { processLaws } from "./process_laws.ts";
+import { proxyProtocolLaws } from "./proxy_protocol_laws.ts";
 import { racingLaws } from "./racing_laws.ts";
+import { reconnectLaws } from "./reconnect_laws.ts";
 import { seamLaws } from "./seam_laws.ts";
 import { serveLaws } from "./serve_laws.ts";
 import { socketFileLaws } from "./socket_file_laws.ts";
 import { streamLaws } from "./stream_laws.ts";
 import { systemLaws } from "./system_laws.ts";
+import { tlsChoiceLaws } from "./tls_choice_laws.ts";
 import { tlsLaws } from "./tls_laws.ts";
 import { tlsNamesLaws } from "./tls_names_laws.ts";
 import { tlsResetLaws } from "./tls_reset_laws.ts";
+import { viaLaws } from "./via_laws.ts";
 import { waitingLaws } from "./waiting_laws.ts";
 import { complete, type FullSubject, removeTemporary, type Subject } from "./subject.ts";
 import { after, collect, describe, type Law } from "./suite.ts";
@@ -59,8 +65,11 @@ export type Suite =
   | "serving"
   | "limits"
   | "waiting"
+  | "links"
+  | "proxies"
   | "streams"
-  | "tls";
+  | "tls"
+  | "certificates";
 
 type Define = (name: string, makeSubject: () => FullSubject) => void;
 
@@ -80,12 +89,22 @@ const LAWS: Readonly<Record<Suite, Define>> = {
   serving: serveLaws,
   limits: limitLaws,
   waiting: waitingLaws,
+  links: (name, makeSubject) => {
+    keepAliveLaws(name, makeSubject);
+    heartbeatLaws(name, makeSubject);
+    reconnectLaws(name, makeSubject);
+  },
+  proxies: (name, makeSubject) => {
+    proxyProtocolLaws(name, makeSubject);
+    viaLaws(name, makeSubject);
+  },
   streams: streamLaws,
   tls: (name, makeSubject) => {
     tlsLaws(name, makeSubject);
     tlsNamesLaws(name, makeSubject);
     tlsResetLaws(name, makeSubject);
   },
+  certificates: tlsChoiceLaws,
 };
 
 /**

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { EventBase, type Runtime, type Socket } from "../../core/mod.ts";
 import { needs } from "../tools/needs.ts";
-import { makeCertificates } from "./certificates.ts";
+import { makeCertificates, makeLeaf } from "./certificates.ts";
 
 /** Certificates in PEM. */
 export interface Certificates {
@@ -17,6 +17,8 @@ export interface Certificates {
   readonly cert: string;
   /** Its key. */
   readonly key: string;
+  /** Another certificate of the authority, for `one.example`, with its key. Without it, the laws that need two are skipped. */
+  readonly other?: { readonly cert: string; readonly key: string } | undefined;
 }
 
 /** A peer that is not part of what is tested. It can reset its connection. */
@@ -176,7 +178,13 @@ function temporaryFile(): FullSubject["file"] {
 }
 
 function temporaryCertificates(): Certificates | undefined {
-  certificates ??= makeCertificates(temporaryDirectory()) ?? null;
+  if (certificates === undefined) {
+    const directory = temporaryDirectory();
+    const made = makeCertificates(directory);
+    certificates = made === undefined
+      ? null
+      : { ...made, other: makeLeaf(directory, "test", "other-leaf", "one.example") };
+  }
   return certificates ?? undefined;
 }
 

@@ -29,14 +29,23 @@ export function hostSubject(): Subject {
 
 let duplex: DuplexNetwork | undefined;
 
-/** A network of Duplex streams in this process. */
+/** A network of Duplex streams in this process. On Node the laws of processes are skipped: the module is TypeScript. */
 export function duplexSubject(): Subject {
-  return { runtime: duplex ??= duplexNetwork(runtime), ownNetwork: true };
+  return {
+    runtime: duplex ??= duplexNetwork(runtime),
+    ownNetwork: true,
+    module: hostName === "node" ? undefined : pathToFileURL("tests/conformance/fixtures/duplex.ts").href,
+  };
 }
 
 const file = { path: "/file", bytes: noise(100_000, 1) };
 /** The simulator's own kind of certificates. */
-const tls = { ca: "a CA", cert: "localhost, 127.0.0.1 signed by a CA", key: "a key" };
+const tls = {
+  ca: "a CA",
+  cert: "localhost, 127.0.0.1 signed by a CA",
+  key: "a key",
+  other: { cert: "one.example signed by a CA", key: "another key" },
+};
 let seed = 0;
 let paths = 0;
 

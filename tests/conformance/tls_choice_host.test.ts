@@ -1,4 +1,4 @@
-/** Certificates by name and changed without a restart, with openssl as the client, on whichever host runs this. */
+/** Certificates by name and changed without a restart, with openssl as the client, on whichever of Node, Deno and Bun runs this. */
 
 import { execFileSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -6,26 +6,19 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, describe, it } from "node:test";
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import {
-  connect,
-  detectRuntime,
-  EventError,
-  serve,
-  type ServeOptions,
-  type Server,
-  type TlsCredentials,
-} from "../../mod.ts";
+import { EventError, serve, type ServeOptions, type Server, type TlsCredentials } from "../../core/mod.ts";
 import { makeCertificates } from "./certificates.ts";
+import { hostSubject } from "./subjects.ts";
 import { noTls, Program, until } from "./tls_peers.ts";
 
-const host = detectRuntime();
+const { runtime: host } = hostSubject();
 const directory = mkdtempSync(join(tmpdir(), "trivent-sni-"));
 const file = (name: string): string => join(directory, name);
 after(() => rmSync(directory, { recursive: true }));
 const made = makeCertificates(directory);
 const skip = made === undefined ? "openssl is not installed" : noTls(host);
-const { ca, cert, key } = made ?? { ca: "", cert: "", key: "" };
-const usual = { cert, key };
+const { cert, key } = made ?? { cert: "", key: "" };
+const usual: TlsCredentials = { cert, key };
 
 /** A certificate of its own for a name. */
 function named(name: string): TlsCredentials {
@@ -39,7 +32,9 @@ function named(name: string): TlsCredentials {
 }
 
 async function greeting(options: ServeOptions): Promise<Server> {
-  return await serve({ hostname: "127.0.0.1", port: 0, ...options }, { open: (bev) => void bev.write("welcome\n") });
+  return await serve({ runtime: host, hostname: "127.0.0.1", port: 0, ...options }, {
+    open: (bev) => void bev.write("welcome\n"),
+  });
 }
 
 /** The name of the certificate that openssl gets, and what it prints. */
@@ -72,84 +67,19 @@ describe(`certificates by name on ${host.name}`, { skip }, () => {
       assertEquals(unknown.name, none.name);
       assert(!unknown.name.includes("example"), unknown.name);
       assert(unknown.output.includes("ALPN protocol: greet/1"), unknown.output);
-      // By ourselves, with a certificate that must be verified.
-      const client = await connect({
-        hostname: "127.0.0.1",
-        port: server.port,
-        tls: { serverName: "one.example", ca: one.cert, rejectUnauthorized: false },
-      });
-      assertEquals((await client.lines({ text: true }).next()).value, "welcome");
-      await client.close();
       await server.close();
       await assertNothingOpen();
     });
   }
-
-  it("work behind a PROXY header, and with one byte at a time", async () => {
-    const server = await greeting({
-      proxyProtocol: { mode: "optional", trusted: ["127.0.0.1"] },
-      tls: { ...usual, sni: { "one.example": one } },
-    });
-    const client = await connect({
-      hostname: "127.0.0.1",
-      port: server.port,
-      tls: { serverName: "one.example", ca, rejectUnauthorized: false },
-      proxyHeader: { version: 1, command: "PROXY", source: null, destination: null, tlvs: [] },
-    });
-    assertEquals((await client.lines({ text: true }).next()).value, "welcome");
-    await client.close();
-    assertEquals((await asks(server, "-servername", "one.example")).name, "one.example");
-    await server.close();
-    await assertNothingOpen();
-  });
 });
 
 describe(`setTls() on ${host.name}`, { skip }, () => {
-  it("changes the certificate under load: no connection fails, and old ones go on", async () => {
+  it("changes the certificate of new connections", async () => {
     const server = await greeting({ tls: usual });
-    const old = await connect({ hostname: "127.0.0.1", port: server.port, tls: { serverName: "localhost", ca } });
-    let stop = false;
-    let connections = 0;
-    const load = Promise.all([1, 2, 3].map(async () => {
-      while (!stop) {
-        const tls = { serverName: "localhost", rejectUnauthorized: false };
-        const client = await connect({ hostname: "127.0.0.1", port: server.port, tls });
-        assertEquals((await client.lines({ text: true }).next()).value, "welcome");
-        await client.close();
-        connections++;
-      }
-    }));
-    for (const name of ["first.example", "second.example", "third.example"]) {
+    for (const name of ["first.example", "second.example"]) {
       server.setTls(named(name));
       assertEquals((await asks(server)).name, name);
     }
-    server.setTls(usual);
-    const again = await connect({ hostname: "127.0.0.1", port: server.port, tls: { serverName: "localhost", ca } });
-    assertEquals(again.tls?.authorized, true);
-    stop = true;
-    await load;
-    assert(connections > 3, `${connections} connections`);
-    assertEquals((await old.lines({ text: true }).next()).value, "welcome");
-    await old.close();
-    await again.close();
-    await server.close();
-    await assertNothingOpen();
-  });
-
-  it("refuses a wrong pair and a wrong file, and changes nothing", async () => {
-    const server = await greeting({ tls: usual });
-    const other = named("other.example");
-    for (
-      const wrong of [{ cert, key: other.key }, { cert: "nothing", key }, {
-        ...usual,
-        sni: { a: { cert, key: other.key } },
-      }]
-    ) {
-      const error = assertThrows(() => server.setTls(wrong), EventError) as EventError;
-      assertEquals(error.code, "ERR_TLS_OPTIONS");
-    }
-    const client = await connect({ hostname: "127.0.0.1", port: server.port, tls: { serverName: "localhost", ca } });
-    await client.close();
     await server.close();
     await assertNothingOpen();
   });

@@ -1,31 +1,21 @@
-/** Connecting through proxies, on any runtime: proxies that do it, refuse it, stall, lie or talk too much. */
+/** Connecting through proxies: proxies that work, refuse, stall, lie or send too much. */
 
-import { describe, it } from "node:test";
-import { assert, assertEquals, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertRejects } from "./assert.ts";
 import {
   connect,
   type ConnectOptions,
   type EventError,
   fixedLength,
   pipe,
-  type Runtime,
   serve,
   type Server,
   type SocketBufferEvent,
-  type TlsConnectOptions,
   type TlsServeOptions,
-} from "../../mod.ts";
-
-/** What the laws run on. */
-export interface ViaStage {
-  readonly runtime: Runtime;
-  /** Waits for a promise; moves time on where that is simulated. */
-  run<T>(promise: Promise<T>): Promise<T>;
-  /** Fails when something is left open. */
-  nothingLeft(): Promise<void>;
-  /** TLS of the server and of its clients; null where there is none. */
-  readonly tls: { readonly server: TlsServeOptions; readonly client: TlsConnectOptions } | null;
-}
+} from "../../core/mod.ts";
+import { type PollScene, pollScene } from "./poll_scene.ts";
+import { trust } from "./serve_scene.ts";
+import type { FullSubject } from "./subject.ts";
+import { describe, it } from "./suite.ts";
 
 /** What a proxy does in place of what it should. */
 interface Habits {
@@ -45,9 +35,9 @@ class Proxy {
   readonly asked: string[] = [];
   server!: Server;
 
-  async start(stage: ViaStage, scheme: "socks5" | "http", port: number, habits: Habits = {}): Promise<this> {
-    const { runtime } = stage;
-    this.server = await stage.run(serve({ runtime, hostname: "127.0.0.1", port: 0, readWhileFull: true }, {
+  async start(scene: PollScene, scheme: "socks5" | "http", port: number, habits: Habits = {}): Promise<this> {
+    const { runtime } = scene;
+    this.server = await serve({ runtime, hostname: "127.0.0.1", port: 0, readWhileFull: true }, {
       open: async (bev) => {
         if (habits.first !== undefined) {
           await habits.first(bev);
@@ -66,7 +56,7 @@ class Proxy {
         await pipe(bev, far).catch(() => {});
       },
       error: (error) => void this.asked.push(String(error)),
-    }));
+    });
     return this;
   }
 
@@ -129,180 +119,196 @@ async function take(bev: SocketBufferEvent, bytes: number): Promise<Uint8Array> 
   return value;
 }
 
-/** The laws. */
-export function viaLaws(make: () => ViaStage, name: string): void {
-  const echo = (stage: ViaStage, tls?: TlsServeOptions): Promise<Server> =>
-    stage.run(serve({ runtime: stage.runtime, hostname: "127.0.0.1", port: 0, tls }, {
+/** Tests one runtime. */
+export function viaLaws(name: string, makeSubject: () => FullSubject): void {
+  const { tls } = makeSubject();
+  const noTls = tls === undefined && "there are no certificates, or no TLS";
+  const echo = (scene: PollScene, tls?: TlsServeOptions): Promise<Server> =>
+    serve({ runtime: scene.runtime, hostname: "127.0.0.1", port: 0, tls }, {
       read: (bev) => bev.output.addBuffer(bev.input),
-    }));
-  const says = async (stage: ViaStage, options: ConnectOptions, text = "hello\n"): Promise<string> => {
-    const client = await stage.run(connect({ runtime: stage.runtime, ...options }));
+    });
+  const says = async (scene: PollScene, options: ConnectOptions, text = "hello\n"): Promise<string> => {
+    const client = await connect({ runtime: scene.runtime, ...options });
     client.write(text);
-    const { value = "" } = await stage.run(client.lines({ text: true }).next());
-    await stage.run(client.close());
+    const { value = "" } = await client.lines({ text: true }).next();
+    await client.close();
     return value;
   };
-  const fails = async (stage: ViaStage, options: ConnectOptions): Promise<EventError> =>
-    await assertRejects(() => stage.run(connect({ runtime: stage.runtime, ...options }))) as EventError;
+  const fails = async (scene: PollScene, options: ConnectOptions): Promise<EventError> =>
+    await assertRejects(() => connect({ runtime: scene.runtime, ...options })) as EventError;
 
   for (const scheme of ["socks5", "http"] as const) {
-    describe(`connecting through ${scheme} on ${name}`, () => {
-      it("tells it names and addresses, and carries bytes both ways", async () => {
-        const stage = make();
-        const server = await echo(stage);
-        const proxy = await new Proxy().start(stage, scheme, server.port!);
-        for (const hostname of ["nowhere.example", "192.0.2.1", "2001:db8::1"]) {
-          assertEquals(await says(stage, { hostname, port: 443, via: `${scheme}://${proxy.at}` }), "hello");
-        }
-        assertEquals(
-          proxy.asked,
-          scheme === "socks5"
-            ? ["3 nowhere.example 443", "1 192.0.2.1 443", "4 20:1:d:b8:0:0:0:0:0:0:0:0:0:0:0:1 443"]
-            : ["nowhere.example", "192.0.2.1", "[2001:db8::1]"].map((each) => `CONNECT ${each}:443 HTTP/1.1`),
-        );
-        const client = await stage.run(
-          connect({ runtime: stage.runtime, hostname: "x", port: 1, via: `${scheme}://${proxy.at}` }),
-        );
-        const sent = new Uint8Array(500_000).map((_, i) => i % 251);
-        client.write(sent);
-        let got = 0;
-        await stage.run((async () => {
-          for await (const chunk of client) {
-            for (const byte of chunk) assert(byte === got++ % 251);
-            if (got === sent.length) break;
+    describe(`${name}: connecting through ${scheme}`, () => {
+      it("tells it names and addresses, and carries bytes both ways", () =>
+        pollScene(makeSubject(), async (scene) => {
+          const server = await echo(scene);
+          const proxy = await new Proxy().start(scene, scheme, server.port!);
+          for (const hostname of ["nowhere.example", "192.0.2.1", "2001:db8::1"]) {
+            assertEquals(await says(scene, { hostname, port: 443, via: `${scheme}://${proxy.at}` }), "hello");
           }
-        })());
-        await stage.run(client.close());
-        await stage.run(proxy.server.close());
-        await stage.run(server.close());
-        await stage.nothingLeft();
-      });
+          assertEquals(
+            proxy.asked,
+            scheme === "socks5"
+              ? ["3 nowhere.example 443", "1 192.0.2.1 443", "4 20:1:d:b8:0:0:0:0:0:0:0:0:0:0:0:1 443"]
+              : ["nowhere.example", "192.0.2.1", "[2001:db8::1]"].map((each) => `CONNECT ${each}:443 HTTP/1.1`),
+          );
+          const client = await connect({
+            runtime: scene.runtime,
+            hostname: "x",
+            port: 1,
+            via: `${scheme}://${proxy.at}`,
+          });
+          const sent = new Uint8Array(500_000).map((_, i) => i % 251);
+          client.write(sent);
+          let got = 0;
+          await (async () => {
+            for await (const chunk of client) {
+              for (const byte of chunk) assert(byte === got++ % 251);
+              if (got === sent.length) break;
+            }
+          })();
+          await client.close();
+          await proxy.server.close();
+          await server.close();
+        }));
 
-      it("logs in with a user and a password that are percent-encoded", async () => {
-        const stage = make();
-        const server = await echo(stage);
-        const login = ["us/er", "pä:ss@"] as const;
-        const proxy = await new Proxy().start(stage, scheme, server.port!, { login });
-        const via = `${scheme}://us%2Fer:p%C3%A4%3ass%40@${proxy.at}`;
-        assertEquals(await says(stage, { hostname: "x", port: 1, via }), "hello");
-        const wrong = await fails(stage, { hostname: "x", port: 1, via: `${scheme}://user:secret@${proxy.at}` });
-        assertEquals(wrong.code, "EV_PROXY_REFUSED");
-        assert(wrong.message.includes(scheme === "http" ? "407 Proxy Authentication Required" : "(0x07)"));
-        assert(!wrong.message.includes("secret"), wrong.message);
-        const none = await fails(stage, { hostname: "x", port: 1, via: `${scheme}://${proxy.at}` });
-        assertEquals(none.code, "EV_PROXY_REFUSED");
-        assert(none.message.includes(scheme === "http" ? "407" : "wants a user and a password"), none.message);
-        await stage.run(proxy.server.close());
-        await stage.run(server.close());
-        await stage.nothingLeft();
-      });
+      it("logs in with a user and a password that are percent-encoded", () =>
+        pollScene(makeSubject(), async (scene) => {
+          const server = await echo(scene);
+          const login = ["us/er", "pä:ss@"] as const;
+          const proxy = await new Proxy().start(scene, scheme, server.port!, { login });
+          const via = `${scheme}://us%2Fer:p%C3%A4%3ass%40@${proxy.at}`;
+          assertEquals(await says(scene, { hostname: "x", port: 1, via }), "hello");
+          const wrong = await fails(scene, { hostname: "x", port: 1, via: `${scheme}://user:secret@${proxy.at}` });
+          assertEquals(wrong.code, "EV_PROXY_REFUSED");
+          assert(wrong.message.includes(scheme === "http" ? "407 Proxy Authentication Required" : "(0x07)"));
+          assert(!wrong.message.includes("secret"), wrong.message);
+          const none = await fails(scene, { hostname: "x", port: 1, via: `${scheme}://${proxy.at}` });
+          assertEquals(none.code, "EV_PROXY_REFUSED");
+          assert(none.message.includes(scheme === "http" ? "407" : "wants a user and a password"), none.message);
+          await proxy.server.close();
+          await server.close();
+        }));
 
-      it("takes an answer one byte at a time, and what the server has sent behind it", async () => {
-        const stage = make();
-        const server = await echo(stage);
-        const slow = await new Proxy().start(stage, scheme, server.port!, { slow: true, more: "220 welcome\r\n" });
-        const client = await stage.run(
-          connect({ runtime: stage.runtime, hostname: "x", port: 25, via: `${scheme}://${slow.at}` }),
-        );
-        const lines = client.lines({ text: true });
-        assertEquals((await stage.run(lines.next())).value, "220 welcome");
-        client.write("hello\r\n");
-        assertEquals((await stage.run(lines.next())).value, "hello");
-        await stage.run(client.close());
-        await stage.run(slow.server.close());
-        await stage.run(server.close());
-        await stage.nothingLeft();
-      });
+      it("takes an answer one byte at a time, and what the server has sent behind it", () =>
+        pollScene(makeSubject(), async (scene) => {
+          const server = await echo(scene);
+          const slow = await new Proxy().start(scene, scheme, server.port!, { slow: true, more: "220 welcome\r\n" });
+          const client = await connect({
+            runtime: scene.runtime,
+            hostname: "x",
+            port: 25,
+            via: `${scheme}://${slow.at}`,
+          });
+          const lines = client.lines({ text: true });
+          assertEquals((await lines.next()).value, "220 welcome");
+          client.write("hello\r\n");
+          assertEquals((await lines.next()).value, "hello");
+          await client.close();
+          await slow.server.close();
+          await server.close();
+        }));
 
-      it("makes TLS with the server, and not with what a proxy has added", async (test) => {
-        const stage = make();
-        if (stage.tls === null) return test.skip("no certificates here");
-        const server = await echo(stage, stage.tls.server);
-        const proxy = await new Proxy().start(stage, scheme, server.port!);
-        const options = { hostname: "localhost", port: 443, tls: stage.tls.client };
-        assertEquals(await says(stage, { ...options, via: `${scheme}://${proxy.at}` }), "hello");
-        const liar = await new Proxy().start(stage, scheme, server.port!, { more: "\x16\x03\x03" });
-        const error = await fails(stage, { ...options, via: `${scheme}://${liar.at}` });
-        assert(["EV_PROXY_REFUSED", "ERR_TLS_HANDSHAKE"].includes(error.code), error.message);
-        for (const each of [proxy.server, liar.server, server]) await stage.run(each.close());
-        await stage.nothingLeft();
-      });
+      it(
+        "makes TLS with the server, and not with what a proxy has added",
+        { skip: noTls },
+        () =>
+          pollScene(makeSubject(), async (scene) => {
+            const server = await echo(scene, { cert: tls!.cert, key: tls!.key });
+            const proxy = await new Proxy().start(scene, scheme, server.port!);
+            const options = { hostname: "localhost", port: 443, tls: trust(tls!) };
+            assertEquals(await says(scene, { ...options, via: `${scheme}://${proxy.at}` }), "hello");
+            const liar = await new Proxy().start(scene, scheme, server.port!, { more: "\x16\x03\x03" });
+            const error = await fails(scene, { ...options, via: `${scheme}://${liar.at}` });
+            assert(["EV_PROXY_REFUSED", "ERR_TLS_HANDSHAKE"].includes(error.code), error.message);
+            for (const each of [proxy.server, liar.server, server]) await each.close();
+          }),
+      );
 
-      it("fails with EV_PROXY_REFUSED, in words, when it is refused or lied to", async () => {
-        const stage = make();
-        const answers: [Uint8Array | string, string][] = scheme === "socks5"
-          ? [
-            ...["general failure", "not allowed by its rules", "network unreachable", "host unreachable"].map((
-              words,
-              i,
-            ): [Uint8Array, string] => [Uint8Array.of(5, i + 1, 0, 1), words]),
-            ...["connection refused", "its time is over", "command not supported", "kind of address not supported"].map(
-              (
+      it("fails with EV_PROXY_REFUSED, in words, when it is refused or lied to", () =>
+        pollScene(makeSubject(), async (scene) => {
+          const answers: [Uint8Array | string, string][] = scheme === "socks5"
+            ? [
+              ...["general failure", "not allowed by its rules", "network unreachable", "host unreachable"].map((
                 words,
                 i,
-              ): [Uint8Array, string] => [Uint8Array.of(5, i + 5, 0, 1, 0, 0, 0, 0, 0, 0), words],
-            ),
-            [Uint8Array.of(5, 99, 0, 1), "no name (0x63)"],
-            [Uint8Array.of(4, 0, 0, 1), "does not speak SOCKS5 (0x04)"],
-            [Uint8Array.of(5, 0, 0, 9, 9), "makes no sense"],
-            [Uint8Array.of(5, 0, 7, 1, 9), "makes no sense"],
-          ]
-          : [
-            ["HTTP/1.1 403 Forbidden\r\n\r\n", "403 Forbidden"],
-            ["HTTP/1.0 502 Bad\x07 Gateway\r\nX: y\r\n\r\nbody", "502 Bad? Gateway"],
-            ["HTTP/1.1 302\r\n\r\n", "302"],
-            ["SSH-2.0-OpenSSH\r\n", "does not speak HTTP"],
-            ["HTTP/1.1 OK\r\n\r\n", "makes no sense"],
-            [`HTTP/1.1 200 OK\r\nX: ${"x".repeat(20_000)}`, "longer than 16384 bytes"],
-          ];
-        for (const [answer, words] of answers) {
-          const proxy = await new Proxy().start(stage, scheme, 1, { answer });
-          const error = await fails(stage, { hostname: "there.example", port: 80, via: `${scheme}://${proxy.at}` });
-          assertEquals(error.code, "EV_PROXY_REFUSED", error.message);
-          assert(error.message.includes(words), error.message);
-          assert(error.message.includes(`there.example:80 through ${scheme}://${proxy.at}`), error.message);
-          await stage.run(proxy.server.close());
-        }
-        await stage.nothingLeft();
-      });
+              ): [Uint8Array, string] => [Uint8Array.of(5, i + 1, 0, 1), words]),
+              ...["connection refused", "its time is over", "command not supported", "kind of address not supported"]
+                .map(
+                  (
+                    words,
+                    i,
+                  ): [Uint8Array, string] => [Uint8Array.of(5, i + 5, 0, 1, 0, 0, 0, 0, 0, 0), words],
+                ),
+              [Uint8Array.of(5, 99, 0, 1), "no name (0x63)"],
+              [Uint8Array.of(4, 0, 0, 1), "does not speak SOCKS5 (0x04)"],
+              [Uint8Array.of(5, 0, 0, 9, 9), "makes no sense"],
+              [Uint8Array.of(5, 0, 7, 1, 9), "makes no sense"],
+            ]
+            : [
+              ["HTTP/1.1 403 Forbidden\r\n\r\n", "403 Forbidden"],
+              ["HTTP/1.0 502 Bad\x07 Gateway\r\nX: y\r\n\r\nbody", "502 Bad? Gateway"],
+              ["HTTP/1.1 302\r\n\r\n", "302"],
+              ["SSH-2.0-OpenSSH\r\n", "does not speak HTTP"],
+              ["HTTP/1.1 OK\r\n\r\n", "makes no sense"],
+              [`HTTP/1.1 200 OK\r\nX: ${"x".repeat(20_000)}`, "longer than 16384 bytes"],
+            ];
+          for (const [answer, words] of answers) {
+            const proxy = await new Proxy().start(scene, scheme, 1, { answer });
+            const error = await fails(scene, { hostname: "there.example", port: 80, via: `${scheme}://${proxy.at}` });
+            assertEquals(error.code, "EV_PROXY_REFUSED", error.message);
+            assert(error.message.includes(words), error.message);
+            assert(error.message.includes(`there.example:80 through ${scheme}://${proxy.at}`), error.message);
+            await proxy.server.close();
+          }
+        }));
 
-      it("fails when it closes, resets, stalls or is not there, and when it is given up", async () => {
-        const stage = make();
-        const ends = await new Proxy().start(stage, scheme, 1, { first: (bev) => bev.close() });
-        const ended = await fails(stage, { hostname: "x", port: 1, via: `${scheme}://${ends.at}` });
-        // Its end can come before or behind what we have said.
-        assert(["EV_PROXY_REFUSED", "ECONNRESET"].includes(ended.code), ended.message);
-        const stalls = await new Proxy().start(stage, scheme, 1, { first: () => {} });
-        const late = await fails(stage, { hostname: "x", port: 1, via: `${scheme}://${stalls.at}`, timeoutMs: 50 });
-        assertEquals(late.code, "ETIMEDOUT");
-        const given = new AbortController();
-        const waiting = fails(stage, { hostname: "x", port: 1, via: `${scheme}://${stalls.at}`, signal: given.signal });
-        given.abort();
-        assertEquals((await waiting).code, "ECANCELED");
-        const free = stalls.at;
-        for (const { server } of [ends, stalls]) await stage.run(server.close({ graceMs: 0 }));
-        assertEquals((await fails(stage, { hostname: "x", port: 1, via: `${scheme}://${free}` })).code, "ECONNREFUSED");
-        await stage.nothingLeft();
-      });
+      it("fails when it closes, resets, stalls or is not there, and when it is given up", () =>
+        pollScene(makeSubject(), async (scene) => {
+          const ends = await new Proxy().start(scene, scheme, 1, { first: (bev) => bev.close() });
+          const ended = await fails(scene, { hostname: "x", port: 1, via: `${scheme}://${ends.at}` });
+          // Its end can come before or behind what we have said.
+          assert(["EV_PROXY_REFUSED", "ECONNRESET"].includes(ended.code), ended.message);
+          const stalls = await new Proxy().start(scene, scheme, 1, { first: () => {} });
+          const late = await fails(scene, { hostname: "x", port: 1, via: `${scheme}://${stalls.at}`, timeoutMs: 50 });
+          assertEquals(late.code, "ETIMEDOUT");
+          const given = new AbortController();
+          const waiting = fails(scene, {
+            hostname: "x",
+            port: 1,
+            via: `${scheme}://${stalls.at}`,
+            signal: given.signal,
+          });
+          given.abort();
+          assertEquals((await waiting).code, "ECANCELED");
+          const free = stalls.at;
+          for (const { server } of [ends, stalls]) await server.close({ graceMs: 0 });
+          assertEquals(
+            (await fails(scene, { hostname: "x", port: 1, via: `${scheme}://${free}` })).code,
+            "ECONNREFUSED",
+          );
+        }));
 
-      it("sends a PROXY header behind it", async () => {
-        const stage = make();
-        const seen: unknown[] = [];
-        const source = { hostname: "192.0.2.9", port: 9, family: "IPv4" } as const;
-        const server = await stage.run(
-          serve({ runtime: stage.runtime, hostname: "127.0.0.1", port: 0, proxyProtocol: "required" }, {
+      it("sends a PROXY header behind it", () =>
+        pollScene(makeSubject(), async (scene) => {
+          const seen: unknown[] = [];
+          const source = { hostname: "192.0.2.9", port: 9, family: "IPv4" } as const;
+          const server = await serve({
+            runtime: scene.runtime,
+            hostname: "127.0.0.1",
+            port: 0,
+            proxyProtocol: "required",
+          }, {
             open: (bev) => void seen.push(bev.remoteAddress),
             read: (bev) => bev.output.addBuffer(bev.input),
-          }),
-        );
-        const proxy = await new Proxy().start(stage, scheme, server.port!);
-        const proxyHeader = { version: 2, command: "PROXY", source, destination: source, tlvs: [] } as const;
-        const options = { hostname: "x", port: 1, via: `${scheme}://${proxy.at}` };
-        assertEquals(await says(stage, { ...options, proxyHeader: { ...proxyHeader, tlvs: [] } }), "hello");
-        assertEquals(seen, [source]);
-        for (const each of [proxy.server, server]) await stage.run(each.close());
-        await stage.nothingLeft();
-      });
+          });
+          const proxy = await new Proxy().start(scene, scheme, server.port!);
+          const proxyHeader = { version: 2, command: "PROXY", source, destination: source, tlvs: [] } as const;
+          const options = { hostname: "x", port: 1, via: `${scheme}://${proxy.at}` };
+          assertEquals(await says(scene, { ...options, proxyHeader: { ...proxyHeader, tlvs: [] } }), "hello");
+          assertEquals(seen, [source]);
+          for (const each of [proxy.server, server]) await each.close();
+        }));
     });
   }
 }

@@ -1,22 +1,11 @@
-/** Connecting through proxies on the simulator, and what takes long. */
+// Connecting through proxies: the time limit, what a socket shows of the proxy, and URLs that are not valid.
 
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { connect, type EventError, serve, simRuntime, Socket } from "../../mod.ts";
-import { viaLaws } from "./via_laws.ts";
-
-viaLaws(() => {
-  const sim = simRuntime({ maxSteps: 2_000_000 });
-  return {
-    runtime: sim,
-    run: (promise) => sim.run(promise),
-    async nothingLeft() {
-      await sim.advance(70_000);
-      assertEquals(sim.openHandles, 0);
-    },
-    tls: { server: { cert: "localhost signed by our CA", key: "a key" }, client: { ca: "our CA" } },
-  };
-}, "sim");
+import { Socket } from "../../../core/api/socket.ts";
+import type { EventError } from "../../../core/errors.ts";
+import { connect, serve } from "../../../core/serve/serve.ts";
+import { simRuntime } from "../../../runtimes/sim.ts";
 
 describe("a proxy", () => {
   it("that never answers is given 30 s", async () => {

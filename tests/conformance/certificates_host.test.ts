@@ -1,0 +1,6 @@
+/** Certificates by name and changed without a restart, on whichever of Node, Deno and Bun runs this. */
+
+import { conformance } from "./mod.ts";
+import { hostName, hostSubject } from "./subjects.ts";
+
+conformance(hostName, hostSubject, ["certificates"]);

@@ -1,0 +1,57 @@
+/** `heartbeat()`: a peer that answers is left alone, and one that has become silent is found in time. */
+
+import { EV_READ, type EventError, heartbeat, type SocketBufferEvent } from "../../core/mod.ts";
+import { assert, assertEquals } from "./assert.ts";
+import { on } from "./on.ts";
+import { type PollScene, pollScene } from "./poll_scene.ts";
+import type { FullSubject } from "./subject.ts";
+import { describe, it } from "./suite.ts";
+
+const OPTIONS = { everyMs: 100, send: "PING\n", timeoutMs: 600 };
+/** A busy machine may be later than `timeoutMs` by this. */
+const SLACK_MS = 400;
+/** How long the peer answers. */
+const ANSWERS_MS = 1_500;
+
+/**
+ * Connects to an echo server with a heartbeat, and makes the server silent after a while.
+ *
+ * @param scene The test
+ * @param port The port of the server
+ * @param silence Makes the server silent
+ */
+export async function assertFindsSilence(scene: PollScene, port: number, silence: () => void): Promise<void> {
+  const { runtime } = scene;
+  let answers = 0;
+  let closed: { reason: EventError | undefined; at: number } | undefined;
+  const bev = await on(runtime).connect({ hostname: "127.0.0.1", port }, {
+    line: () => void answers++,
+    close: (_bev, reason) => void (closed = { reason, at: runtime.now() }),
+  });
+  heartbeat(bev, OPTIONS);
+  await scene.sleep(ANSWERS_MS);
+  assertEquals(closed, undefined);
+  assert(answers >= 5 && answers <= 15, `${answers} answers`);
+  const silent = runtime.now();
+  silence();
+  await scene.until(() => closed !== undefined, () => "the silence is not found");
+  assertEquals(closed?.reason?.code, "ETIMEDOUT");
+  const took = (closed?.at ?? Infinity) - silent;
+  assert(took <= OPTIONS.timeoutMs + SLACK_MS, `${took} ms`);
+}
+
+/** Tests one runtime. */
+export function heartbeatLaws(name: string, makeSubject: () => FullSubject): void {
+  describe(`${name}: heartbeat()`, () => {
+    it("leaves a peer alone that answers, and finds within timeoutMs one that has become silent", () =>
+      pollScene(makeSubject(), async (scene) => {
+        const peers: SocketBufferEvent[] = [];
+        const server = await on(scene.runtime).serve({ hostname: "127.0.0.1", port: 0 }, {
+          open: (bev) => void peers.push(bev),
+          read: (bev) => bev.output.addBuffer(bev.input),
+        });
+        await assertFindsSilence(scene, server.port as number, () => peers[0]?.disable(EV_READ));
+        await server.close({ graceMs: 0 });
+      }));
+  });
+}

@@ -1,0 +1,6 @@
+/** Keep-alive, `heartbeat()` and `reconnect()`, on whichever of Node, Deno and Bun runs this. */
+
+import { conformance } from "./mod.ts";
+import { hostName, hostSubject } from "./subjects.ts";
+
+conformance(hostName, hostSubject, ["links"]);

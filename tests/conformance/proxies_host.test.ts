@@ -1,0 +1,6 @@
+/** The PROXY protocol and connecting through proxies, on whichever of Node, Deno and Bun runs this. */
+
+import { conformance } from "./mod.ts";
+import { hostName, hostSubject } from "./subjects.ts";
+
+conformance(hostName, hostSubject, ["proxies"]);
