@@ -1,0 +1,142 @@
+/**
+ * The reference of the API, by TypeDoc, and the table of options and defaults from the same reading of the source.
+ */
+
+import { join, relative } from "node:path";
+import { Application, ReflectionKind } from "typedoc";
+import { PAGES, ROOT, SITE } from "./links.mjs";
+
+/** The tables of the page on options: the interface, and what it is for. */
+const OPTIONS = [
+  [
+    "ConnectionOptions",
+    "Every connection",
+    "`serve()`, `connect()`, `connectNow()` and `reconnect()` take these.",
+  ],
+  [
+    "ServeOptions",
+    "Servers",
+    "`serve()` takes these, those of every connection, and those of listening.",
+  ],
+  ["ListenOptions", "Listening", "`serve()` and listeners take these."],
+  [
+    "ConnectOptions",
+    "Connecting",
+    "`connect()`, `connectNow()` and `reconnect()` take these.",
+  ],
+  ["ReconnectOptions", "Reconnecting", "`reconnect()` takes these besides."],
+  ["BackoffOptions", "Delays between attempts", "`backoff` of `reconnect()`."],
+  ["KeepAliveOptions", "Keep-alive", "`keepAlive` of every connection."],
+  ["HeartbeatOptions", "Heartbeats", "`heartbeat()` takes these."],
+  ["TlsOptions", "TLS", "`tls` of servers and clients."],
+  ["TlsServeOptions", "TLS of servers", "`tls` of `serve()`, and `setTls()`."],
+  ["TlsConnectOptions", "TLS of clients", "`tls` of `connect()`."],
+  [
+    "ProxyProtocolOptions",
+    "The PROXY protocol",
+    "`proxyProtocol` of `serve()`.",
+  ],
+  ["StopOptions", "Stopping on signals", "`stopOnSignals()` takes these."],
+  ["PipeOptions", "Pipes", "`pipe()` takes these."],
+  ["LineViewOptions", "Lines", "`bev.lines()` takes these."],
+  ["FrameViewOptions", "Frames", "`bev.frames()` takes these."],
+  ["LengthPrefixOptions", "Length prefixes", "`lengthPrefixed()` takes these."],
+  [
+    "CompressionFilterOptions",
+    "Compression",
+    "`compressionFilter()` takes these.",
+  ],
+  [
+    "TokenBucketOptions",
+    "Rate limits",
+    "`setRateLimit()` and `RateLimitGroup` take these.",
+  ],
+  ["EventBaseOptions", "Event bases", "`new EventBase()` takes these."],
+  ["SimOptions", "The simulator", "`simRuntime()` takes these."],
+  [
+    "SimFaults",
+    "Faults of the simulator",
+    "`sim.faults` and every link have these.",
+  ],
+];
+
+/** @param {(page: string, text: string) => void} write */
+export async function makeApi(write) {
+  const app = await Application.bootstrapWithPlugins({
+    entryPoints: [join(ROOT, "mod.ts")],
+    tsconfig: join(SITE, "tsconfig.json"),
+    plugin: ["typedoc-plugin-markdown"],
+    readme: "none",
+    name: "API",
+    out: join(PAGES, "reference", "api"),
+    router: "member",
+    entryFileName: "index",
+    hidePageHeader: true,
+    hideBreadcrumbs: true,
+    disableSources: true,
+    excludePrivate: true,
+    excludeInternal: true,
+    excludeExternals: true,
+    useCodeBlocks: true,
+    expandObjects: false,
+    parametersFormat: "table",
+    interfacePropertiesFormat: "list",
+    sanitizeComments: true,
+    useHTMLEncodedBrackets: true,
+    indexFormat: "table",
+    validation: {
+      notExported: false,
+      invalidLink: false,
+      notDocumented: false,
+    },
+    logLevel: "Error",
+    skipErrorChecking: true,
+  });
+  const project = await app.convert();
+  if (project === undefined) throw new Error("TypeDoc cannot read the source");
+  await app.generateOutputs(project);
+  if (app.logger.hasErrors()) throw new Error("TypeDoc has found errors");
+  write("reference/options.md", optionsPage(project));
+}
+
+function optionsPage(project) {
+  const parts = OPTIONS.flatMap(([name, title, use]) => {
+    const found = project.getReflectionsByKind(ReflectionKind.Interface).find((
+      reflection,
+    ) => reflection.name === name);
+    if (found === undefined) return [];
+    const own = (found.children ?? []).filter((child) => child.inheritedFrom === undefined);
+    const rows = own.map((child) => {
+      const comment = child.comment ?? child.signatures?.[0]?.comment ??
+        child.getSignature?.comment;
+      const text = words(comment?.summary ?? []);
+      const value = comment?.blockTags?.find(({ tag }) => tag === "@default" || tag === "@defaultValue");
+      const standard = value === undefined ? "" : words(value.content).replaceAll(/^`?\s*```ts|```$|[{}]|^\{|\}$/g, "")
+        .trim();
+      return `| <span id="${name.toLowerCase()}-${child.name.toLowerCase()}">\`${child.name}\`</span> | ${
+        standard === "" || standard === "null" ? (standard === "" ? "" : "none") : `\`${standard.replaceAll("`", "")}\``
+      } | ${text} |`;
+    });
+    return [
+      `## ${title}\n\n${use} In the API: [\`${name}\`](./api/interfaces/${name}).\n\n` +
+      `| option | default | meaning |\n| --- | --- | --- |\n${rows.join("\n")}\n`,
+    ];
+  });
+  return `# Options and defaults
+
+All options of the library, from its source. Times are in milliseconds and sizes in bytes. An option with a wrong name or
+value is an error at the call, in words.
+
+${parts.join("\n")}`;
+}
+
+/** The text of a comment as one line of Markdown. */
+function words(parts) {
+  return parts.map((part) => part.kind === "inline-tag" ? `\`${part.text.replaceAll("`", "")}\`` : part.text).join("")
+    .replaceAll(/\s*\n\s*/g, " ").replaceAll("|", "\\|").replaceAll(
+      /<(?=[A-Za-z])/g,
+      "&lt;",
+    ).trim();
+}
+
+export const apiFolder = relative(SITE, join(PAGES, "reference", "api"));
