@@ -216,20 +216,23 @@ export async function serve<Ctx = unknown>(
   if (loopOf(base).freed) await socket.close();
   const listener = new ConnListener(base, null, LEV_OPT_CLOSE_ON_FREE, 0, socket);
   // The server is made with them, and they call the server.
+  const idleTimeoutMs = options.idleTimeoutMs ?? 0;
   const protocol: Protocol<Ctx> = {
     ...shared,
+    // A TLS handshake has a time limit of its own.
+    onOpen(owner) {
+      if (idleTimeoutMs > 0) owner.root.setIdleTimeout(idleTimeoutMs);
+    },
     onFreed: (owner, reason) => server.remove(owner, reason),
     onClosed: () => server.told(),
   };
   const failed = (error: unknown): void => reportTo(protocol, base, error, null);
   const server = new ServerCore(listener, options, callbacks, failed, choice);
-  const idleTimeoutMs = options.idleTimeoutMs ?? null;
   listener.setErrorCallback((_listener, error) => failed(error));
   const open = (connection: Connection): void => {
     const bev = new SocketBufferEvent<Ctx>(base, socketOf(connection), BEV_OPT_CLOSE_ON_FREE);
     const core = socketCoreOf(bev);
     core.adoptLimits(socketCoreOf(model));
-    if (idleTimeoutMs !== null) bev.setIdleTimeout(idleTimeoutMs);
     const owner = new ConnectionOwner<Ctx>(core, protocol);
     server.add(owner as ConnectionOwner<unknown>, keyOf(connection));
     if (!core.connecting) owner.open();

@@ -325,6 +325,21 @@ describe("timeouts of connections", () => {
     await made.end(client);
   });
 
+  it("idleTimeoutMs of a server with TLS begins when the handshake is done", async () => {
+    const told: string[] = [];
+    const made = await scene({ idleTimeoutMs: 100, tls: { cert: "localhost signed by us", key: "a key" } }, {
+      open: () => void told.push(`open at ${made.sim.now()}`),
+      close: (_bev, reason) => void told.push(`${reason?.code} at ${made.sim.now()}`),
+    });
+    const client = await made.sim.run(connect({ runtime: made.sim, port: portOf(made.server) }));
+    await made.sim.advance(80);
+    client.startTls({ ca: "us", serverName: "localhost" });
+    await made.sim.advance(300);
+    assertEquals(told, ["open at 85", "ETIMEDOUT at 185"]);
+    await client.close();
+    await made.end();
+  });
+
   it("idleTimeoutMs of a client begins when it is connected", async () => {
     const made = await scene({}, {});
     const told: number[] = [];

@@ -1,0 +1,561 @@
+// A server of serve() with all its limits, and clients of every kind.
+
+import {
+  type Address,
+  BEV_EVENT_CONNECTED,
+  BEV_OPT_CLOSE_ON_FREE,
+  BEV_OPT_DEFER_CALLBACKS,
+  type BufferEvent,
+  connect,
+  type ConnectionCallbacks,
+  type ConnectionOptions,
+  connectNow,
+  type ConnectOptions,
+  heartbeat,
+  type Link,
+  RateLimitGroup,
+  reconnect,
+  serve,
+  type ServeCallbacks,
+  type ServeOptions,
+  type Server,
+  SocketBufferEvent,
+} from "../../../core/mod.ts";
+import type { SimHost } from "../../../runtimes/sim.ts";
+import type { Dice } from "../../tools/dice.mjs";
+import { chooseFormat, type Format, LONGEST } from "../formats.ts";
+import { chooseLayers, cover, type Layers } from "../layers.ts";
+import type { ActorPlan } from "../plan.ts";
+import { bucket, chooseManner, type Manner, Speaker, type Timeouts, unlimited } from "../speaker.ts";
+import { type Actor, codeOf, part, show, type World } from "../world.ts";
+
+type Bev = SocketBufferEvent<Speaker | null>;
+
+const CA = "our CA";
+const TLS = { cert: "srv, localhost signed by our CA", key: "a key" };
+
+/** What both sides of a service know of it. */
+interface Terms {
+  readonly format: Format;
+  readonly layers: Layers;
+  /** The most messages of each end. */
+  readonly messages: number;
+  /** From the beginning, or by a STARTTLS in the middle; none otherwise. */
+  readonly tls: boolean;
+  readonly proxied: boolean;
+  readonly lineCallback: boolean;
+  readonly events: boolean;
+  readonly keepAlive: boolean;
+  readonly limits: ConnectionOptions;
+  readonly timeouts: Timeouts;
+  readonly most: number | null;
+  readonly whenFull: "wait" | "reject";
+  readonly accepts: boolean;
+}
+
+/** The key by which the two ends of a connection find each other. */
+function keyOf(address: Address | undefined): string {
+  if (address === undefined || !("port" in address)) return "no address";
+  return `${address.hostname.replace(/^::ffff:/, "")}:${address.port}`;
+}
+
+/** One service. */
+export class Service implements Actor {
+  readonly #world: World;
+  readonly #seed: number;
+  readonly #dice: Dice;
+  readonly #host: SimHost;
+  readonly #port: number;
+  readonly #terms: Terms;
+  readonly #speakers: Speaker[] = [];
+  readonly #clients: Client[] = [];
+  readonly #group: RateLimitGroup | null;
+  /** In which life of the host the group was made. */
+  readonly #life: number;
+  #server: Server<Speaker | null> | null = null;
+  #count = 0;
+
+  constructor(world: World, plan: ActorPlan, number: number) {
+    const { seed, only } = plan;
+    this.#world = world;
+    this.#seed = seed;
+    const dice = this.#dice = part(seed, 0);
+    this.#host = world.host(`s${number}`);
+    this.#port = 1000 + number;
+    const format = chooseFormat(dice);
+    this.#terms = chooseTerms(dice, format, plan.messages ?? Infinity);
+    world.note(`service ${this.#port}: ${JSON.stringify({ ...this.#terms, format: format.kind })}`);
+    this.#group = dice.below(6) === 0 ? new RateLimitGroup(world.base(this.#host), bucket(dice)) : null;
+    this.#life = world.life(this.#host);
+    this.#listen();
+    for (let i = 1 + dice.below(3); i > 0; i--) {
+      const from = world.host(`c${dice.below(2)}`);
+      const atMs = dice.below(500);
+      if (only?.includes(i) === false) continue;
+      const client = new Client(world, from, this.#host, number, this.#port, this.#terms, seed + i * 7919, i);
+      this.#clients.push(client);
+      world.later(from, atMs, () => client.begin());
+    }
+    if (dice.below(4) === 0) {
+      world.later(this.#host, dice.below(2000), () => {
+        if (this.#server !== null && dice.below(3) === 0) this.#closeServer(dice.below(1000));
+      });
+    }
+  }
+
+  #listen(): void {
+    const { terms, world, host } = { terms: this.#terms, world: this.#world, host: this.#host };
+    const options: ServeOptions = {
+      ...terms.limits,
+      base: world.base(host),
+      hostname: "0.0.0.0",
+      port: this.#port,
+      backlog: 5,
+      whenFull: terms.whenFull,
+      ...(terms.most === null ? {} : { maxConnections: terms.most }),
+      ...(terms.tls ? { tls: TLS, handshakeTimeoutMs: 3000 } : {}),
+      ...(terms.proxied ? { proxyProtocol: { mode: "required", trusted: ["10.0.0.0/8"] } } : {}),
+    };
+    const life = world.life(host);
+    world.task(host, "serve()", serve<Speaker | null>(options, this.#callbacks()), (server) => {
+      if (world.life(host) !== life) return;
+      this.#server = server;
+      if (world.isStopping) this.#closeServer(0);
+    }, (error) => {
+      if (codeOf(error) !== "EMFILE") world.blame(`serve() rejected: ${show(error)}`);
+    });
+  }
+
+  #callbacks(): ServeCallbacks<Speaker | null> {
+    const world = this.#world;
+    const terms = this.#terms;
+    const callbacks: ServeCallbacks<Speaker | null> = {
+      open: (bev) => this.#open(bev),
+      close: (bev, reason) => bev.context?.onClose(reason),
+      error: (error, bev) => {
+        const code = codeOf(error);
+        const expected = ["EMFILE", "ENOMEM", "EV_BACKLOG_FULL"].includes(code);
+        if (!expected || bev !== null) world.blame(`error() of the server: ${show(error)}`);
+      },
+      reject: (address) => {
+        const half = world.half(`refusal ${keyOf(address)}`, this.#host);
+        half.drop("refusal");
+        half.finished = true;
+        world.meet(keyOf(address), half);
+        if (terms.tls || terms.proxied || terms.layers.length > 0 || terms.format.kind === "frames") return undefined;
+        const payload = Uint8Array.from("421 not now", (letter) => letter.charCodeAt(0));
+        const wire = terms.format.wire(payload);
+        half.say(wire, payload);
+        return wire;
+      },
+    };
+    if (terms.accepts) callbacks.accept = (): boolean => this.#dice.below(3) > 0;
+    if (terms.lineCallback) callbacks.line = (bev, line) => bev.context?.onLine(line);
+    else callbacks.read = (bev) => bev.context?.onRead();
+    callbacks.write = (bev) => bev.context?.onWrite();
+    if (terms.events) callbacks.event = (bev, what, error) => bev.context?.onEvent(what, error);
+    return callbacks;
+  }
+
+  #open(bev: Bev): void | Promise<void> {
+    const world = this.#world;
+    const terms = this.#terms;
+    const number = this.#count++;
+    const seed = this.#seed + 104_729 * (number + 1);
+    const dice = part(seed, 1);
+    const manner = mannerFor(dice, terms, true);
+    const name = `server ${this.#port}/${number}`;
+    if (bev.remoteAddress === undefined) world.blame(`${name} has no remoteAddress`);
+    if (terms.tls && bev.tls === undefined) world.blame(`${name} has no TLS in open()`);
+    if (terms.most !== null && this.#server !== null && this.#server.connections > terms.most) {
+      world.blame(`${this.#server.connections} connections, of at most ${terms.most}`);
+    }
+    const speaker = new Speaker(world, this.#host, name, terms.format, manner, seed, {
+      owned: true,
+      // A layer has callbacks of its own, and with them the events.
+      events: terms.events || terms.layers.length > 0,
+      lineCallback: terms.lineCallback,
+      timeouts: terms.timeouts,
+    });
+    if (this.#life === world.life(this.#host)) speaker.group = this.#group;
+    this.#speakers.push(speaker);
+    world.note(`${name}: ${JSON.stringify(manner)}`);
+    bev.context = speaker;
+    world.meet(keyOf(bev.remoteAddress), speaker.half);
+    const top = cover(bev, terms.layers, speaker);
+    speaker.attach(top);
+    if (this.#group !== null && this.#life === world.life(this.#host) && dice.below(2) === 0) {
+      bev.joinRateLimitGroup(this.#group);
+    }
+    const reading = speaker.open();
+    return dice.below(2) === 0 ? reading : undefined;
+  }
+
+  #closeServer(graceMs: number): void {
+    const server = this.#server;
+    if (server === null) return;
+    this.#server = null;
+    this.#world.note(`close of server ${this.#port}`);
+    for (const speaker of this.#speakers) if (!speaker.over) speaker.half.finished = true;
+    this.#world.task(this.#host, `close of server ${this.#port}`, server.close({ graceMs }), () => {
+      if (server.connections !== 0) this.#world.blame(`a closed server has ${server.connections} connections`);
+    });
+  }
+
+  onRestart(host: SimHost): void {
+    if (host === this.#host) {
+      this.#server = null;
+      this.#listen();
+    }
+    for (const client of this.#clients) client.onRestart(host);
+  }
+
+  calm(): void {
+    if (this.#life === this.#world.life(this.#host)) this.#group?.setConfig(unlimited());
+    for (const speaker of this.#speakers) speaker.calm();
+    for (const client of this.#clients) client.calm();
+  }
+
+  check(): void {
+    for (const client of this.#clients) client.check();
+  }
+
+  stop(): void {
+    for (const client of this.#clients) client.stop();
+    this.#closeServer(5000);
+    // What has a handler of its own is ended by it.
+    for (const speaker of this.#speakers) if (!speaker.over) speaker.close(20_000);
+  }
+
+  checkStopped(): void {
+    const group = this.#group;
+    if (group !== null && this.#life === this.#world.life(this.#host)) {
+      if (group.members !== 0) this.#world.blame(`${group.members} are members of a group at the end`);
+      else group.free();
+    }
+    for (const speaker of this.#speakers) {
+      speaker.checkReferences();
+      if (!speaker.over && !speaker.half.crashed) this.#world.blame(`${speaker.half.name} got no close()`);
+    }
+    for (const client of this.#clients) client.checkStopped();
+  }
+}
+
+function chooseTerms(dice: Dice, format: Format, messages: number): Terms {
+  const layers = chooseLayers(dice, 5);
+  const limits: ConnectionOptions = {};
+  const some = (oneIn: number): boolean => dice.below(oneIn) === 0;
+  const readMs = some(6) ? dice.pick([300, 2500, 30_000]) : Infinity;
+  const idleMs = some(6) ? dice.pick([400, 3000, 40_000]) : Infinity;
+  const messageMs = some(8) ? dice.pick([200, 5000]) : Infinity;
+  if (readMs !== Infinity) limits.readTimeoutMs = readMs;
+  if (idleMs !== Infinity) limits.idleTimeoutMs = idleMs;
+  if (messageMs !== Infinity) limits.messageTimeoutMs = messageMs;
+  if (some(8)) limits.writeTimeoutMs = dice.pick([500, 5000]);
+  if (some(6)) limits.stallTimeoutMs = dice.pick([300, 5000]);
+  if (some(8)) limits.handlerTimeoutMs = dice.pick([50, 2000]);
+  if (some(4)) limits.writeHigh = 500 + dice.below(20_000);
+  if (some(6)) limits.readWhileFull = some(2);
+  if (some(6)) limits.maxOutputBytes = 30_000 + dice.below(100_000);
+  const lineCallback = format.kind === "lines" && layers.length === 0 && some(2);
+  if (lineCallback) {
+    limits.eol = format.eol;
+    limits.maxLine = LONGEST;
+  } else if (some(4)) {
+    limits.readHigh = format.kind === "bytes" ? 1 + dice.below(5000) : LONGEST + 200 + dice.below(5000);
+  }
+  if (some(3)) limits.keepAlive = { delayMs: 5000, intervalMs: 2000, count: 3 };
+  const proxied = some(8);
+  return {
+    format,
+    layers,
+    messages,
+    tls: some(6),
+    proxied,
+    lineCallback,
+    events: some(2),
+    keepAlive: limits.keepAlive !== undefined,
+    limits,
+    timeouts: { readMs, idleMs, messageMs },
+    most: some(5) ? 1 + dice.below(2) : null,
+    whenFull: dice.pick(["wait", "wait", "reject"] as const),
+    accepts: some(10),
+  };
+}
+
+/** A manner that the terms allow. */
+function mannerFor(dice: Dice, { format, lineCallback, most, layers, messages }: Terms, isServer: boolean): Manner {
+  let manner = chooseManner(dice, format);
+  manner = { ...manner, messages: Math.min(manner.messages, messages) };
+  if (isServer && lineCallback) manner = { ...manner, reading: "callbacks", partial: false };
+  // A filter in the middle, or the limits of the next client, must not wait for who stays.
+  if (most !== null && (manner.ending === "stay" || manner.writing === "answers")) {
+    manner = { ...manner, ending: "close", writing: "script" };
+  }
+  if (layers.length > 0 && manner.writing === "web") manner = { ...manner, writing: "script" };
+  return manner;
+}
+
+const CLIENTS = ["connect", "connect", "connectNow", "bare", "reconnect", "reconnect"] as const;
+
+/** A link that has been open so often is closed. */
+const MOST_OPENS = 6;
+
+/** One client of a service. */
+class Client {
+  readonly #world: World;
+  readonly #host: SimHost;
+  readonly #server: SimHost;
+  readonly #terms: Terms;
+  readonly #seed: number;
+  readonly #dice: Dice;
+  readonly #kind: typeof CLIENTS[number];
+  readonly #name: string;
+  readonly #options: ConnectOptions;
+  readonly #speakers: Speaker[] = [];
+  #link: Link<Speaker | null> | null = null;
+  #losses = 0;
+  #begun = -1;
+
+  constructor(
+    world: World,
+    host: SimHost,
+    server: SimHost,
+    number: number,
+    port: number,
+    terms: Terms,
+    seed: number,
+    index: number,
+  ) {
+    this.#world = world;
+    this.#host = host;
+    this.#server = server;
+    this.#terms = terms;
+    this.#seed = seed;
+    const dice = this.#dice = part(seed, 2);
+    const kind = dice.pick(CLIENTS);
+    // A link has the same options for all its attempts, and here each connection needs a header of its own.
+    this.#kind = terms.proxied && kind === "reconnect" ? "connect" : kind;
+    this.#name = `${this.#kind} ${port}/${index}`;
+    this.#options = {
+      hostname: dice.pick([`s${number}`, server.addresses[0] as string]),
+      port,
+      ...(dice.below(3) > 0 ? { timeoutMs: dice.pick([50, 1000, 5000, 20_000]) } : {}),
+      ...(terms.tls ? { tls: { ca: CA, serverName: "localhost" } } : {}),
+    };
+  }
+
+  #connectOptions(): ConnectOptions {
+    if (!this.#terms.proxied) return this.#options;
+    const family = "IPv4" as const;
+    const port = 1 + this.#dice.below(60_000);
+    return {
+      ...this.#options,
+      proxyHeader: {
+        version: this.#dice.pick([1, 2] as const),
+        command: "PROXY",
+        source: { hostname: `192.0.2.${this.#dice.below(250)}`, port, family },
+        destination: { hostname: "198.51.100.1", port: 80, family },
+        tlvs: [],
+      },
+    };
+  }
+
+  #key(options: ConnectOptions, bev: SocketBufferEvent<Speaker | null>): string {
+    return keyOf(options.proxyHeader?.source ?? bev.localAddress);
+  }
+
+  #speaker(owned: boolean): Speaker {
+    const seed = this.#seed + 15_485_863 * (this.#speakers.length + 1);
+    const manner = mannerFor(part(seed, 3), this.#terms, false);
+    const name = `${this.#name}/${this.#speakers.length}`;
+    const speaker = new Speaker(this.#world, this.#host, name, this.#terms.format, manner, seed, {
+      owned,
+      events: this.#terms.events || this.#terms.layers.length > 0,
+    });
+    this.#speakers.push(speaker);
+    this.#world.note(`${name}: ${JSON.stringify(manner)}`);
+    return speaker;
+  }
+
+  /** Begins to connect. */
+  begin(): void {
+    const world = this.#world;
+    if (world.isStopping) return;
+    this.#begun = world.life(this.#host);
+    const options = this.#connectOptions();
+    const all = { ...options, ...this.#limits(), base: world.base(this.#host) };
+    world.note(`${this.#name} begins`);
+    switch (this.#kind) {
+      case "connect": {
+        const speaker = this.#speaker(true);
+        const callbacks = this.#callbacks(options, () => speaker);
+        world.task(this.#host, this.#name, connect<Speaker | null>(all, callbacks), undefined, (error) => {
+          speaker.half.tell(codeOf(error));
+          this.#checkFailure(codeOf(error));
+        });
+        break;
+      }
+      case "connectNow": {
+        const speaker = this.#speaker(true);
+        const bev = connectNow<Speaker | null>(all, this.#callbacks(options, () => speaker));
+        bev.context = speaker;
+        break;
+      }
+      case "reconnect": {
+        this.#losses = 0;
+        this.#link = reconnect<Speaker | null>(
+          {
+            ...all,
+            backoff: { initialMs: 20, maxMs: 500 },
+            stableMs: this.#dice.pick([0, 300, 5000]),
+            maxAttempts: this.#dice.pick([3, 6]),
+          },
+          {
+            ...this.#callbacks(options, () => {
+              if (this.#speakers.length >= MOST_OPENS) world.later(this.#host, 1, () => this.#closeLink());
+              return this.#speaker(true);
+            }),
+            lost: (error, delayMs, attempt) => {
+              world.note(`${this.#name} lost: ${error?.code}, again in ${delayMs}, ${attempt}`);
+              if (attempt > this.#losses + 1) world.blame(`${this.#name}: attempt ${attempt} after ${this.#losses}`);
+              this.#losses = attempt;
+              if (!(delayMs >= 0)) world.blame(`${this.#name}: a delay of ${delayMs}`);
+              if (this.#link?.connection != null) world.blame(`${this.#name}: lost with a connection`);
+            },
+          },
+        );
+        break;
+      }
+      case "bare":
+        this.#bare(options);
+    }
+  }
+
+  #limits(): ConnectionOptions {
+    const dice = this.#dice;
+    return {
+      ...(dice.below(4) === 0 ? { writeHigh: 1000 + dice.below(5000) } : {}),
+      ...(this.#terms.keepAlive ? { keepAlive: { delayMs: 5000, intervalMs: 2000, count: 3 } } : {}),
+    };
+  }
+
+  #callbacks(options: ConnectOptions, speakerOf: () => Speaker): ConnectionCallbacks<Speaker | null> {
+    const terms = this.#terms;
+    const callbacks: ConnectionCallbacks<Speaker | null> = {
+      open: (bev) => {
+        const speaker = speakerOf();
+        bev.context = speaker;
+        this.#world.meet(this.#key(options, bev), speaker.half);
+        speaker.attach(cover(bev, terms.layers, speaker));
+        if (this.#dice.below(6) === 0 && terms.format.kind === "bytes" && terms.layers.length === 0) {
+          // It never asks: it only would be told of silence.
+          heartbeat(bev, { everyMs: 60_000, timeoutMs: 1_000_000, send: () => {} });
+        }
+        const reading = speaker.open();
+        return this.#dice.below(2) === 0 ? reading : undefined;
+      },
+      read: (bev) => bev.context?.onRead(),
+      write: (bev) => bev.context?.onWrite(),
+      close: (bev, reason) => {
+        const speaker = bev.context;
+        if (speaker instanceof Speaker && speaker.attached) return speaker.onClose(reason);
+        speaker?.half.tell(reason?.code);
+        if (reason === undefined) this.#world.blame(`${this.#name}: an attempt ended without a reason`);
+        else this.#checkFailure(reason.code);
+      },
+      error: (error) => this.#world.blame(`error() of ${this.#name}: ${show(error)}`),
+    };
+    if (terms.events) callbacks.event = (bev, what, error) => bev.context?.onEvent(what, error);
+    return callbacks;
+  }
+
+  #bare(options: ConnectOptions): void {
+    const world = this.#world;
+    const speaker = this.#speaker(false);
+    const flags = BEV_OPT_CLOSE_ON_FREE | (this.#dice.below(2) === 0 ? BEV_OPT_DEFER_CALLBACKS : 0);
+    const bev = new SocketBufferEvent<Speaker | null>(world.base(this.#host), null, flags);
+    bev.context = speaker;
+    speaker.attach(bev);
+    let connected = false;
+    bev.setCallbacks({
+      read: () => void speaker.onRead(),
+      write: () => speaker.onWrite(),
+      event: (_bev, what, error) => {
+        if (!connected && (what & BEV_EVENT_CONNECTED) !== 0) {
+          connected = true;
+          world.meet(this.#key(options, bev), speaker.half);
+          const top: BufferEvent = cover(bev, this.#terms.layers, speaker);
+          speaker.attach(top);
+          if (top === bev) bev.setCallbacks(speaker.callbacks());
+          void speaker.open();
+          return;
+        }
+        if (!connected) this.#checkFailure(error?.code ?? "none");
+        speaker.onEvent(what, error);
+      },
+    });
+    bev.connect(options);
+    if (this.#dice.below(10) === 0) world.later(this.#host, this.#dice.below(5), () => speaker.free());
+  }
+
+  /** Connecting has failed: somebody must be to blame. */
+  #checkFailure(code: string): void {
+    this.#world.note(`${this.#name} failed: ${code}`);
+    if (code === "EV_HANDLER_FAILED") this.#world.blame(`a handler of ${this.#name} failed`);
+  }
+
+  onRestart(host: SimHost): void {
+    if (host !== this.#host || this.#begun < 0) return;
+    this.#link = null;
+    this.#world.later(host, 5, () => this.begin());
+  }
+
+  calm(): void {
+    for (const speaker of this.#speakers) speaker.calm();
+  }
+
+  /** Whoever was connected was served, or was told. */
+  check(): void {
+    const { breaking, middlebox } = this.#world;
+    if (breaking || middlebox) return;
+    for (const speaker of this.#speakers) {
+      const { half, over } = speaker;
+      if (half.peer === null && half.told === null && half.deaf === null && !half.heardEnd && !over) {
+        this.#world.blame(`${half.name} was never served`);
+      }
+    }
+  }
+
+  stop(): void {
+    this.#closeLink();
+    for (const speaker of this.#speakers) {
+      if (!speaker.over && speaker.attached) speaker.close(20_000);
+    }
+    void this.#server;
+  }
+
+  #closeLink(): void {
+    const link = this.#link;
+    if (link === null) return;
+    this.#link = null;
+    this.#world.note(`${this.#name} link.close()`);
+    for (const speaker of this.#speakers) {
+      if (speaker.over) continue;
+      speaker.half.finished = true;
+      speaker.half.deaf ??= "link.close()";
+      speaker.closedBelow = this.#terms.layers.length > 0;
+    }
+    this.#world.task(this.#host, `${this.#name} link.close()`, link.close({ graceMs: 20_000 }), () => {
+      if (link.state !== "closed" || link.connection !== null) this.#world.blame(`${this.#name}: a closed link lives`);
+    });
+  }
+
+  checkStopped(): void {
+    for (const speaker of this.#speakers) {
+      speaker.checkReferences();
+      const { half } = speaker;
+      if (speaker.attached && !speaker.over && !half.crashed) this.#world.blame(`${half.name} did not end`);
+    }
+  }
+}

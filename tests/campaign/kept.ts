@@ -1,0 +1,22 @@
+// Plans that have failed once, as small as they could be made.
+
+import { CALM, type Plan } from "./plan.ts";
+
+/** A plan, and what it has found. */
+export interface Kept {
+  readonly name: string;
+  readonly plan: Plan;
+}
+
+/** All of them. */
+export const KEPT: readonly Kept[] = [
+  {
+    name: "the idle timeout of a server with TLS counts from the end of the handshake on",
+    plan: {
+      seed: 20261130001085,
+      rates: CALM,
+      actors: [{ kind: "service", seed: 8564732, only: [1], messages: 0 }],
+      troubles: [],
+    },
+  },
+];

@@ -1,0 +1,70 @@
+// Filters over a connection, up to three deep, the same on both ends.
+
+import {
+  BEV_ERROR,
+  BEV_FINISHED,
+  BEV_NEED_MORE,
+  BEV_OK,
+  BEV_OPT_CLOSE_ON_FREE,
+  type BufferEvent,
+  type BufferEventFilter,
+  FilterBufferEvent,
+} from "../../core/mod.ts";
+import type { Dice } from "../tools/dice.mjs";
+import type { Speaker } from "./speaker.ts";
+
+/** The names of filters, the lowest first. */
+export type Layers = readonly ("mask" | "slow" | "frames" | "none")[];
+
+/** Chooses layers, once in so many times. */
+export function chooseLayers(dice: Dice, oneIn: number): Layers {
+  if (dice.below(oneIn) > 0) return [];
+  return Array.from({ length: 1 + dice.below(3) }, () => dice.pick(["mask", "slow", "frames", "none"] as const));
+}
+
+/** Inverts each byte; keeps to the limit. */
+const mask: BufferEventFilter = (source, destination, limit) => {
+  const n = limit < 0 ? source.length : Math.min(limit, source.length);
+  if (n === 0) return BEV_NEED_MORE;
+  const bytes = new Uint8Array(n);
+  source.remove(bytes);
+  for (let i = 0; i < n; i++) bytes[i] = (bytes[i] as number) ^ 0xff;
+  destination.add(bytes);
+  return BEV_OK;
+};
+
+/** Takes some bytes in each call. */
+const slow: BufferEventFilter = (source, destination) =>
+  source.removeBuffer(destination, Math.min(500, source.length)) > 0 ? BEV_OK : BEV_NEED_MORE;
+
+/** Makes frames of all that is there, up to 200 bytes each. */
+const frame: BufferEventFilter = (source, destination) => {
+  if (source.length === 0) return BEV_NEED_MORE;
+  const n = Math.min(200, source.length);
+  destination.add(Uint8Array.of(n));
+  source.removeBuffer(destination, n);
+  return BEV_OK;
+};
+
+/** Takes the frames apart. */
+const unframe: BufferEventFilter = (source, destination, _limit, mode) => {
+  const [size] = source.peek(1)[0] ?? [];
+  if (size === undefined) return BEV_NEED_MORE;
+  if (source.length < size + 1) return mode === BEV_FINISHED ? BEV_ERROR : BEV_NEED_MORE;
+  source.drain(1);
+  source.removeBuffer(destination, size);
+  return BEV_OK;
+};
+
+const FILTERS = { mask: [mask, mask], slow: [slow, slow], frames: [unframe, frame], none: [null, null] } as const;
+
+/** Puts the layers over a bufferevent. @returns The topmost */
+export function cover(below: BufferEvent, layers: Layers, speaker: Speaker): BufferEvent {
+  let top = below;
+  for (const name of layers) {
+    const [input, output] = FILTERS[name];
+    top = new FilterBufferEvent(top, input, output, BEV_OPT_CLOSE_ON_FREE);
+  }
+  if (top !== below) top.setCallbacks(speaker.callbacks());
+  return top;
+}

@@ -1,0 +1,99 @@
+// Plays one program: its actors act while things go wrong; then everything is set right, and must come to an end.
+
+import { simRuntime } from "../../runtimes/sim.ts";
+import { Service } from "./actors/service.ts";
+import { ACTIVE_MS, type ActorPlan, type Plan } from "./plan.ts";
+import { Troubles } from "./troubles.ts";
+import { type Actor, World } from "./world.ts";
+
+const ACTORS: Record<string, (new (world: World, plan: ActorPlan, number: number) => Actor) | undefined> = {
+  service: Service,
+};
+
+/** The kinds of actors that there are. */
+export const ALL_KINDS: readonly ActorPlan["kind"][] = Object.keys(ACTORS) as ActorPlan["kind"][];
+
+/** How long what was begun may take to come to its end when nothing goes wrong any more. */
+const CALM_MS = 70_000;
+const STOP_MS = 65_000;
+
+/** What a program came to. */
+export interface Outcome {
+  /** What was found wrong, or null. */
+  error: Error | null;
+  /** The hash of the run. */
+  hash: string;
+  /** What was done. */
+  log: readonly string[];
+}
+
+/**
+ * Plays a program.
+ *
+ * @param plan The program
+ * @param logs Whether what is done is written down
+ */
+export async function play(plan: Plan, logs: boolean = false): Promise<Outcome> {
+  const { rates } = plan;
+  const sim = simRuntime({
+    seed: plan.seed,
+    latencyMs: rates.latencyMs,
+    tcpTimeoutMs: 20_000,
+    maxSteps: 200_000,
+    faults: {
+      jitterMs: rates.jitterMs,
+      bandwidth: rates.bandwidth ?? Infinity,
+      segmentCut: rates.segmentCut,
+      connectionReset: rates.connectionReset,
+      connectRefused: rates.connectRefused,
+      connectLost: rates.connectLost,
+      datagramLost: rates.datagramLost,
+      datagramDoubled: rates.datagramDoubled,
+      datagramReordered: rates.datagramReordered,
+    },
+  });
+  const world = new World(sim, plan, logs);
+  let error: Error | null = null;
+  try {
+    await act(world);
+  } catch (thrown) {
+    error = thrown instanceof Error ? thrown : new Error(String(thrown));
+  }
+  return { error, hash: sim.hash, log: world.log ?? [] };
+}
+
+async function act(world: World): Promise<void> {
+  const { sim, plan } = world;
+  const troubles = new Troubles(world);
+  plan.actors.forEach((actor, number) => {
+    const Class = ACTORS[actor.kind];
+    if (Class !== undefined) world.actors.push(new Class(world, actor, number));
+  });
+  const queue = [...plan.troubles];
+  for (;;) {
+    const at = Math.min(queue[0]?.at ?? ACTIVE_MS, troubles.next, ACTIVE_MS);
+    await sim.advance(Math.max(0, at - sim.now()));
+    world.verify();
+    troubles.repair(sim.now());
+    while (queue[0] !== undefined && queue[0].at <= sim.now()) troubles.cause(queue.shift()!);
+    if (sim.now() >= ACTIVE_MS) break;
+  }
+  world.note("calm");
+  world.isCalm = true;
+  troubles.end();
+  for (const actor of world.actors) actor.calm?.();
+  // Once more: what was suspended may just have brought something in.
+  await sim.advance(3000);
+  for (const actor of world.actors) actor.calm?.();
+  await sim.advance(CALM_MS);
+  world.checkBytes(true);
+  for (const actor of world.actors) actor.check?.();
+  world.verify();
+  world.note("stop");
+  world.isStopping = true;
+  for (const actor of world.actors) actor.stop?.();
+  await sim.advance(STOP_MS);
+  world.checkBytes(false);
+  for (const actor of world.actors) actor.checkStopped?.();
+  await world.end();
+}

@@ -1,0 +1,234 @@
+// The world of one program: its network, its hosts with their bases, what was promised, and what was found wrong.
+
+import {
+  EVENT_BASE_COUNT_ACTIVE,
+  EVENT_BASE_COUNT_ADDED,
+  EventBase,
+  EventError,
+  EVLOOP_NO_EXIT_ON_EMPTY,
+} from "../../core/mod.ts";
+import type { SimHost, SimRuntime } from "../../runtimes/sim.ts";
+import { Dice } from "../tools/dice.mjs";
+import { checkDirection, Half } from "./halves.ts";
+import type { Plan } from "./plan.ts";
+
+/** What an actor does at the turns of a program. */
+export interface Actor {
+  /** Begins on a host that has been started anew, after a crash. */
+  onRestart?(host: SimHost): void;
+  /** The troubles are over: from now on everything must go on by itself until it is done. */
+  calm?(): void;
+  /** There was time for all. What did not happen, never will. */
+  check?(): void;
+  /** Ends everything. */
+  stop?(): void;
+  /** Everything has ended. */
+  checkStopped?(): void;
+}
+
+interface Task {
+  readonly name: string;
+  readonly host: SimHost;
+  readonly life: number;
+}
+
+/** The world of one program. */
+export class World {
+  readonly sim: SimRuntime;
+  readonly plan: Plan;
+  /** What was found wrong. */
+  readonly problems: string[] = [];
+  /** What the actors did, if somebody wants to know. */
+  readonly log: string[] | null;
+  readonly actors: Actor[] = [];
+  readonly halves: Half[] = [];
+  /** Whether the troubles are over, and whether everything is to end. */
+  isCalm = false;
+  isStopping = false;
+  /** Whether a middlebox ends streams in this program. */
+  middlebox = false;
+  /** Whether something may break a connection, or keep one from being made. */
+  readonly breaking: boolean;
+  readonly #bases: Map<SimHost, { base: EventBase; looping: Promise<unknown> }> = new Map();
+  readonly #lives: Map<SimHost, number> = new Map();
+  readonly #tasks: Set<Task> = new Set();
+  readonly #homes: Map<Half, SimHost> = new Map();
+  readonly #meeting: Map<string, Half> = new Map();
+  readonly hosts: SimHost[] = [];
+
+  constructor(sim: SimRuntime, plan: Plan, logs: boolean) {
+    this.sim = sim;
+    this.plan = plan;
+    this.log = logs ? [] : null;
+    const { rates, troubles } = plan;
+    this.breaking = troubles.length > 0 || rates.connectionReset > 0 || rates.connectRefused > 0 ||
+      rates.connectLost > 0;
+  }
+
+  /** Writes down what is done. */
+  note(text: string): void {
+    this.log?.push(`${this.sim.now().toFixed(2)} ${text}`);
+  }
+
+  /** A rule was broken. */
+  readonly blame = (problem: string): void => {
+    this.note(`PROBLEM ${problem}`);
+    this.problems.push(problem);
+  };
+
+  /** Throws if a rule was broken. */
+  verify(): void {
+    if (this.problems.length > 0) throw new Error(this.problems.slice(0, 3).join("; "));
+  }
+
+  host(name: string): SimHost {
+    const host = this.sim.host(name);
+    if (!this.#lives.has(host)) {
+      this.#lives.set(host, 0);
+      this.hosts.push(host);
+      const { shortWrites, timerLateMs, windowBytes, without } = this.plan.rates;
+      host.shortWrites = shortWrites;
+      host.timerLateMs = timerLateMs;
+      if (windowBytes !== null) host.windowBytes = windowBytes;
+      for (const name of without) host.capabilities[name as "reset"] = false;
+    }
+    return host;
+  }
+
+  /** How often a host has been started: what is begun in one life does not go on in the next. */
+  life(host: SimHost): number {
+    return this.#lives.get(host) ?? 0;
+  }
+
+  /** The base of a host. */
+  base(host: SimHost): EventBase {
+    let found = this.#bases.get(host);
+    if (found === undefined) {
+      const base = new EventBase({ runtime: host, priorities: 3 });
+      const looping = base.loop(EVLOOP_NO_EXIT_ON_EMPTY);
+      found = { base, looping };
+      this.#bases.set(host, found);
+    }
+    return found.base;
+  }
+
+  /** Calls a function of a host's program after some time. A crash forgets it, a pause delays it. */
+  later(host: SimHost, ms: number, fn: () => void): void {
+    const life = this.life(host);
+    try {
+      host.setTimer(host.now() + ms, () => {
+        if (this.life(host) === life) fn();
+      });
+    } catch (error) {
+      this.blame(`a timer could not be set: ${error}`);
+    }
+  }
+
+  /** A promise that must settle, unless its host crashes. */
+  task<T>(
+    host: SimHost,
+    name: string,
+    promise: Promise<T>,
+    then?: (value: T) => void,
+    failed?: (error: unknown) => void,
+  ): void {
+    const task: Task = { name, host, life: this.life(host) };
+    this.#tasks.add(task);
+    promise.then(
+      (value) => {
+        this.#tasks.delete(task);
+        then?.(value);
+      },
+      (error) => {
+        this.#tasks.delete(task);
+        if (failed !== undefined) failed(error);
+        else this.blame(`${name} rejected: ${show(error)}`);
+      },
+    ).catch((error) => this.blame(`after ${name}: ${show(error)}`));
+  }
+
+  /** Tasks that are not done, and whose host has not crashed since. */
+  get undone(): string[] {
+    return [...this.#tasks].filter(({ host, life }) => this.life(host) === life).map(({ name }) => name);
+  }
+
+  /** Makes the record of one end of a connection. */
+  half(name: string, host: SimHost): Half {
+    const half = new Half(name, this.blame);
+    this.halves.push(half);
+    this.#homes.set(half, host);
+    return half;
+  }
+
+  /** Two ends with the same key are one connection. */
+  meet(key: string, half: Half): void {
+    const other = this.#meeting.get(key);
+    if (other === undefined) {
+      this.#meeting.set(key, half);
+    } else {
+      this.#meeting.delete(key);
+      other.meet(half);
+    }
+  }
+
+  crash(host: SimHost): void {
+    this.note(`crash of ${host.addresses[0]}`);
+    this.#lives.set(host, this.life(host) + 1);
+    this.#bases.delete(host);
+    for (const [half, home] of this.#homes) {
+      if (home !== host) continue;
+      half.drop("crash");
+      half.crashed = true;
+    }
+    host.crash();
+  }
+
+  restart(host: SimHost): void {
+    this.crash(host);
+    this.note(`restart of ${host.addresses[0]}`);
+    host.restart();
+    for (const actor of this.actors) actor.onRestart?.(host);
+  }
+
+  /** What must hold of all connections. */
+  checkBytes(settled: boolean): void {
+    for (const half of this.halves) {
+      if (half.peer !== null) checkDirection(half.peer, half, this.middlebox, settled, this.blame);
+      else if (half.orphan) this.blame(`${half.name} got bytes of nobody`);
+    }
+  }
+
+  /** Ends the loops; nothing may be left of anything. */
+  async end(): Promise<void> {
+    const undone = this.undone;
+    if (undone.length > 0) this.blame(`not done: ${undone.slice(0, 3).join(", ")}`);
+    for (const host of [this.sim, ...this.hosts]) {
+      if (host.openHandles !== 0) this.blame(`${host.openHandles} handles are open on ${host.addresses[0]}`);
+    }
+    for (const { base, looping } of this.#bases.values()) {
+      const left = base.numEvents(EVENT_BASE_COUNT_ADDED | EVENT_BASE_COUNT_ACTIVE);
+      if (left !== 0) this.blame(`${left} events are left: ${base.dumpEvents()}`);
+      base.loopBreak();
+      await this.sim.run(looping);
+      base.free();
+    }
+    if (this.sim.pending !== 0) this.blame(`${this.sim.pending} things are scheduled`);
+    this.verify();
+  }
+}
+
+/** The code of an error, or what it is. */
+export function show(error: unknown): string {
+  if (error instanceof EventError) return `${error.code} ${error.message}`;
+  return error instanceof Error ? error.stack ?? error.message : String(error);
+}
+
+/** The code of an error. */
+export function codeOf(error: unknown): string {
+  return error instanceof EventError ? error.code : (error as { code?: string } | null)?.code ?? String(error);
+}
+
+/** Dice of one part of an actor, which those of other parts do not move. */
+export function part(seed: number, number: number): Dice {
+  return new Dice(Math.imul(seed ^ Math.imul(number + 1, 0x9e3779b1), 0x85ebca6b));
+}
