@@ -5,16 +5,30 @@
  * @module
  */
 
-import { checkBoolean, isA, show } from "../core/checks.ts";
+import { checkBoolean, checkFunction, isA, show } from "../core/checks.ts";
+import { EventError } from "../core/errors.ts";
 import { type Names, readOptions } from "../core/names.ts";
 import type { Runtime } from "../core/runtime.ts";
+import {
+  DEFAULT_FAULTS,
+  type Exploration,
+  explore as exploreWith,
+  type ExploreFailure,
+  type ExploreFaults,
+  type ExploreOptions,
+  type ExploreProgress,
+  Explorer,
+} from "./sim/explore.ts";
 import { checkMs, checkRate, FAULT_NAMES, type FaultName, NO_FAULTS, type SimFaults } from "./sim/faults.ts";
 import { type SimCapabilities, type SimDnsEntry, type SimFileFault, SimHostRuntime } from "./sim/host.ts";
 import { install, isInstalled } from "./sim/install.ts";
 import { type SimLink, simLink } from "./sim/link.ts";
 import { Network } from "./sim/network.ts";
+import { type Fault, type FaultPlan, follow, readPlan } from "./sim/plan.ts";
 
 export type { SimCapabilities, SimDnsEntry, SimFaults, SimFileFault, SimLink };
+export { DEFAULT_FAULTS };
+export type { Exploration, ExploreFailure, ExploreFaults, ExploreOptions, ExploreProgress, Fault, FaultPlan };
 
 /** Options of {@linkcode simRuntime}. */
 export interface SimOptions {
@@ -150,6 +164,11 @@ export interface SimHost extends Runtime {
    */
   restart(): void;
   /**
+   * Starts the programs of the host anew: called in the instant of a {@linkcode SimHost.restart}. At first undefined.
+   * Exploring crashes only hosts that have one, unless it is told otherwise.
+   */
+  onRestart: (() => void) | undefined;
+  /**
    * Stalls the programs of the host, as a long collection of garbage, a debugger or a busy hypervisor does. The system of
    * the host goes on: connections are made and wait, windows fill up. After the pause, everything comes at once and in
    * order, and timers that were due meanwhile fire late.
@@ -259,7 +278,25 @@ export interface SimRuntime extends SimHost {
    * @throws {EventError} `EV_BUSY` while a simulator is installed
    */
   install(options?: InstallOptions): () => void;
+  /**
+   * Lets the faults of a plan happen, and no others than those that the program makes itself; and takes over its seed and
+   * its network. It is called first of all: before anything else is made in the simulator.
+   *
+   * {@linkcode replay} does it for a whole scenario.
+   *
+   * @param plan A plan that {@linkcode explore} has given
+   * @throws {TypeError} When it is not a plan
+   * @throws {RangeError} When it is of another version, or a value is out of range
+   * @throws {EventError} `EV_BUSY` when something has been made in the simulator, or has happened
+   */
+  replay(plan: FaultPlan): void;
 }
+
+/**
+ * A program under test. It may await anything that happens in the simulator: the clock moves while it waits. It may also
+ * move the clock itself, by `sim.advance()` and `sim.run()`.
+ */
+export type Scenario = (sim: SimRuntime) => Promise<void> | void;
 
 /**
  * Makes a simulated network.
@@ -311,6 +348,84 @@ export function simRuntime(options: SimOptions = {}): SimRuntime {
   );
   network.scheduler.hint = () => hint(network);
   return network.main as MainHost;
+}
+
+/**
+ * Runs a scenario with one seed after another until a run fails, and then makes the list of its faults as short as it
+ * can, by running it again with fewer and smaller faults.
+ *
+ * A run fails if the promise of the scenario rejects, if a callback throws, if nothing is scheduled any more that could
+ * settle the promise (`SIM_DEADLOCK`), if it goes on without end (`SIM_LIVELOCK`), and if something is left open or
+ * scheduled behind it (`SIM_LEFTOVER`). A failure that does not come back is reported as `SIM_UNREPEATABLE`, with the error
+ * as its cause.
+ *
+ * By default a little of everything goes wrong: {@linkcode DEFAULT_FAULTS} are a jitter of 5 ms, 5 % of segments cut, 0.2 %
+ * of segments replaced by a reset, 1 % of connections refused and 0.5 % without an answer, 2 % of datagrams lost and 2 %
+ * reordered, 1 % doubled and 0.2 % corrupted, 2 % short writes, and timers that are up to 2 ms late; and in 10 % of the
+ * runs each, a link is cut for a while, a link keeps everything for a while, a host stalls, and a host that has an
+ * `onRestart` crashes and comes back.
+ *
+ * Each run has a simulator of its own. The scenario must keep nothing from one run to the next, and decide nothing by real
+ * time or `Math.random()`: `sim.random()` is there, and {@linkcode SimRuntime.install}. The result is the same each time,
+ * except where `seconds` ends it.
+ *
+ * @param scenario The program under test
+ * @param options How many runs, which faults
+ * @returns What was found
+ * @throws {TypeError} When an option is of a wrong type, or unknown
+ * @throws {RangeError} When an option is out of range
+ *
+ * @example
+ * ```ts
+ * import { explore } from "trivent/sim";
+ * const { error, faults } = await explore(async (sim) => {
+ *   let got = "";
+ *   const to = { hostname: "10.0.0.2", port: 53, family: "IPv4" } as const;
+ *   const sink = { onMessage: (bytes: Uint8Array) => void (got += String.fromCharCode(...bytes)), onWritable() {}, onError() {} };
+ *   const server = await sim.host("server").datagram?.({ port: 53 }, sink);
+ *   const client = await sim.datagram?.({}, sink);
+ *   for (const letter of [65, 66]) client?.send(new Uint8Array([letter]), to);
+ *   await sim.advance(1000);
+ *   client?.close();
+ *   server?.close();
+ *   if (got !== "AB") throw new Error(`got ${got}`);
+ * }, { runs: 500 });
+ * // One fault is enough to break it.
+ * if (error === undefined || faults.length !== 1) throw new Error("UDP is not reliable");
+ * ```
+ */
+export function explore(scenario: Scenario, options: ExploreOptions = {}): Promise<Exploration> {
+  return exploreWith(make, scenario, options);
+}
+
+/**
+ * Runs a scenario with the faults of a plan: a test case for a failure that {@linkcode explore} has found.
+ *
+ * @param scenario The program under test
+ * @param plan The plan, which may have been JSON
+ * @returns A promise that rejects with what the run fails with
+ * @throws {TypeError} When it is not a plan
+ * @throws {RangeError} When it is of another version, or a value is out of range
+ *
+ * @example
+ * ```ts
+ * import { replay } from "trivent/sim";
+ * const plan = { version: 1, seed: 7, faults: [{ kind: "pause", hosts: ["main"], atMs: 5, forMs: 100 }] };
+ * await replay(async (sim) => {
+ *   await new Promise<void>((resolve) => void sim.setTimer(10, resolve));
+ *   if (sim.now() !== 105) throw new Error("the timer is not late");
+ * }, plan);
+ * ```
+ */
+export async function replay(scenario: Scenario, plan: FaultPlan): Promise<void> {
+  checkFunction("repeat a plan", "the scenario", scenario);
+  const explorer = new Explorer(make, scenario, {});
+  const { failed, error } = await explorer.replay(readPlan(plan));
+  if (failed) throw error;
+}
+
+function make(basis: SimOptions): MainHost {
+  return simRuntime(basis) as MainHost;
 }
 
 /** Linux goes on for 15 minutes, tests for one. */
@@ -378,6 +493,17 @@ class MainHost extends SimHostRuntime implements SimRuntime {
   install(options: InstallOptions = {}): () => void {
     const { epochMs } = readOptions("install a simulator", options, INSTALL_OPTIONS);
     return install(this, epochMs);
+  }
+
+  replay(plan: FaultPlan): void {
+    const checked = readPlan(plan);
+    if (!this.network.isNew) {
+      throw new EventError("Cannot repeat a plan: this simulator was used before: call replay() first of all", {
+        code: "EV_BUSY",
+        syscall: "replay",
+      });
+    }
+    follow(this.network, checked);
   }
 }
 

@@ -603,7 +603,9 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
         left = this.#beforeBreak(link);
         length = Math.min(length, left);
         if (length > 1 && this.#network.happens("segmentCut", rates.segmentCut, this, this.#who, this.#sent)) {
-          length = 1 + Math.floor(roll(this.#who, ROLL.cutLength, this.#sent) * (length - 1));
+          const rolled = roll(this.#who, ROLL.cutLength, this.#sent);
+          const part = this.#network.amount("segmentCut", rolled, this, this.#who, this.#sent);
+          length = 1 + Math.floor(part * (length - 1));
           cut = true;
         }
         if (this.#network.happens("connectionReset", rates.connectionReset, this, this.#who, this.#sent)) {
@@ -754,8 +756,8 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
     if (this.#is(RESET_DUE) || this.#out === undefined || this.#in === undefined) return;
     if (this.#deaf) return this.#watch();
     this.#flags |= RESET_DUE;
-    const there = this.#out.arrival(0, this.#who, this.#sent, ROLL.controlJitter);
-    const back = this.#in.arrival(0, peer.#who, this.#sent, ROLL.controlJitter);
+    const there = this.#out.arrival(0, this.#who, this.#sent, "packetLate");
+    const back = this.#in.arrival(0, peer.#who, this.#sent, "packetLate");
     const scheduler = this.#scheduler;
     if (there === Infinity || back === Infinity) return void (this.#flags &= ~RESET_DUE);
     scheduler.taskAt(there + back - scheduler.now, this, FAIL);
@@ -849,7 +851,7 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
     for (const [end, link] of [[this, this.#in], [peer, this.#out]] as const) {
       if (end.gone || link === undefined) continue;
       if (!after) end.#inbox.dropInFlight(scheduler.now);
-      const time = Math.max(link.arrival(0, end.#who, end.#sent, ROLL.controlJitter), after ? end.#lastArrival : 0);
+      const time = Math.max(link.arrival(0, end.#who, end.#sent, "packetLate"), after ? end.#lastArrival : 0);
       if (ends) end.#receive(undefined, false, time);
       else if (time < Infinity) scheduler.taskAt(time, end, FAIL);
       else link.carry(end, FAIL, end.#who, end.#sent, true);

@@ -110,9 +110,11 @@ export class SimDatagramSocket implements DatagramBinding, Named {
     const happens = (kind: FaultKind): boolean =>
       network.happens(kind, link.rates[kind as "datagramLost"], this, this.#who, at);
     const lost = happens("datagramLost");
-    if (happens("datagramCorrupted")) flip(bytes, roll(this.#who, ROLL.corruptedBit, at));
+    const amount = (kind: FaultKind, dice: number): number =>
+      network.amount(kind, roll(this.#who, dice, at), this, this.#who, at);
+    if (happens("datagramCorrupted")) flip(bytes, amount("datagramCorrupted", ROLL.corruptedBit));
     const late = happens("datagramReordered")
-      ? roll(this.#who, ROLL.reorderedBy, at) * latencyMs * REORDERED_LATENCIES
+      ? amount("datagramReordered", ROLL.reorderedBy) * latencyMs * REORDERED_LATENCIES
       : 0;
     const full = !link.hasRoom;
     if (full) network.noteEvent("queueFull", this);

@@ -139,10 +139,17 @@ export const FAULT = {
   datagramCorrupted: 7,
   datagramReordered: 8,
   shortWrite: 9,
+  segmentLate: 10,
+  packetLate: 11,
+  answerLate: 12,
+  timerLate: 13,
 } as const;
 
 /** A kind of fault that dice decide about. */
 export type FaultKind = keyof typeof FAULT;
+
+/** The kinds that have no probability: something always takes longer, by more or less. */
+export type LateKind = "segmentLate" | "packetLate" | "answerLate" | "timerLate";
 
 /** Other dice: how much, how long, where. */
 export const ROLL = {
@@ -155,6 +162,14 @@ export const ROLL = {
   lookupJitter: 107,
   controlJitter: 108,
 } as const;
+
+/** The dice that say how late. */
+export const LATE_ROLL: Readonly<Record<LateKind, number>> = {
+  segmentLate: ROLL.jitter,
+  packetLate: ROLL.controlJitter,
+  answerLate: ROLL.lookupJitter,
+  timerLate: ROLL.timerLate,
+};
 
 /**
  * Checks a value.

@@ -41,14 +41,14 @@ import { checkPath, failure, longestPath, refusal, show } from "../shared/errors
 import { type Ip, isLoopback, isWildcard, parseIp, seenBy } from "./addresses.ts";
 import { SimConnection, WINDOW_BYTES } from "./connection.ts";
 import { SimDatagramSocket } from "./datagram.ts";
-import { checkChance, checkMs, defineChecked, ROLL, wrong } from "./faults.ts";
+import { checkChance, checkMs, defineChecked, wrong } from "./faults.ts";
 import { type Named, NOTE } from "./journal.ts";
 import type { Link } from "./link.ts";
 import { type Attempt, DEFAULT_BACKLOG, SimListener } from "./listener.ts";
 import type { Network } from "./network.ts";
 import { PathTable } from "./path_table.ts";
 import { PortTable } from "./port_table.ts";
-import { mix, mixText, Random, roll } from "./random.ts";
+import { mix, mixText, Random } from "./random.ts";
 import { type Program, Scheduled } from "./scheduler.ts";
 import { checkSignal } from "./signals.ts";
 
@@ -110,7 +110,8 @@ export class SimHostRuntime implements Runtime, Named {
   /** Its name in the network, in small letters. */
   readonly label: string;
   /** The seed of its dice. */
-  readonly seed: number;
+  seed = 0;
+  #dice: Random = new Random(0);
   /** What runs on it. A crash ends it. */
   program: Program;
   /** Whether it has crashed, and is not there again. */
@@ -157,9 +158,10 @@ export class SimHostRuntime implements Runtime, Named {
   /** How late a timer fires, at most. */
   declare timerLateMs: number;
   #connects = 0;
+  #onRestart: (() => void) | undefined;
   /** Gives the next number of its dice. What a program inherits from the host uses the same dice. */
   readonly random: () => number;
-  /** How many timers were set to be late, and how many names looked up. */
+  /** How many timers were set, and how many names looked up. */
   readonly counts: { timers: number; lookups: number } = { timers: 0, lookups: 0 };
 
   /**
@@ -174,9 +176,8 @@ export class SimHostRuntime implements Runtime, Named {
     this.id = network.nextId();
     this.label = label;
     this.addresses = addresses;
-    this.seed = mixText(network.seed, label);
-    const dice = new Random(mix(this.seed, 1));
-    this.random = (): number => dice.next();
+    this.reseed();
+    this.random = (): number => this.#dice.next();
     this.program = this.#newProgram();
     const capabilities = checkedCapabilities();
     defineChecked(this, "capabilities", capabilities, (given: Partial<Capabilities>) => {
@@ -199,8 +200,24 @@ export class SimHostRuntime implements Runtime, Named {
     defineChecked(this, "timerLateMs", 0, (ms: number) => checkMs("let timers be late", "timerLateMs", ms));
   }
 
+  /** Begins its dice anew, from the seed of the network. */
+  reseed(): void {
+    this.seed = mixText(this.network.seed, this.label);
+    this.#dice = new Random(mix(this.seed, 1));
+  }
+
   #newProgram(): Program {
     return { pausedUntil: 0, dead: false, id: this.id, label: this.label };
+  }
+
+  /** Starts its programs anew after a crash. */
+  get onRestart(): (() => void) | undefined {
+    return this.#onRestart;
+  }
+
+  set onRestart(callback: (() => void) | undefined) {
+    if (callback !== undefined) checkFunction("start programs of a host anew", "onRestart", callback);
+    this.#onRestart = callback;
   }
 
   /** Whether its program is stalled now. */
@@ -243,6 +260,8 @@ export class SimHostRuntime implements Runtime, Named {
     for (const host of this.network.hosts) {
       for (const connection of host.connections) connection.onRestarted(this);
     }
+    const { onRestart } = this;
+    if (onRestart !== undefined) this.soon(onRestart);
   }
 
   /** Calls a function of its program in this instant, after the present callback. */
@@ -270,8 +289,7 @@ export class SimHostRuntime implements Runtime, Named {
     }
     checkFunction("set a timer", "it", fn);
     let deadline = deadlineMs;
-    const { timerLateMs } = this;
-    if (timerLateMs > 0) deadline += roll(this.seed, ROLL.timerLate, this.counts.timers++) * timerLateMs;
+    deadline += this.network.lateness("timerLate", this.timerLateMs, this, this.seed, this.counts.timers++);
     return this.network.scheduler.timerAt(deadline, fn, this.program);
   }
 
@@ -383,7 +401,7 @@ export class SimHostRuntime implements Runtime, Named {
         else reject(refusal(`look up ${hostname}`, code, "getaddrinfo"));
       };
       const at = this.counts.lookups++;
-      const answer = this.network.after(onAnswer, this, this.seed, ROLL.lookupJitter, at, entry?.delayMs ?? 0);
+      const answer = this.network.after(onAnswer, this, this.seed, at, entry?.delayMs ?? 0);
       signal?.addEventListener("abort", onAbort);
     });
   }

@@ -32,12 +32,17 @@ interface Globals {
 }
 
 const globals = globalThis as unknown as Globals;
-/** The simulator's globals can be there once. */
-let installed = false;
+/** Puts the globals back; undefined where they are the real ones. The simulator's can be there once. */
+let restore: (() => void) | undefined;
 
 /** Whether the globals are those of a simulator. */
 export function isInstalled(): boolean {
-  return installed;
+  return restore !== undefined;
+}
+
+/** Puts the globals back that a program has left on virtual time. */
+export function uninstall(): void {
+  restore?.();
 }
 
 /** What `setTimeout()` gives: an object with the methods of Node's, and a number where one is asked for. */
@@ -108,7 +113,7 @@ export function install(host: SimHostRuntime, epochMs: number = EPOCH_MS): () =>
       `Cannot install a simulator: epochMs is not a number of milliseconds: received ${show(epochMs)}`,
     );
   }
-  if (installed) {
+  if (restore !== undefined) {
     throw new EventError("Cannot install a simulator: another one is installed: restore the globals first", {
       code: "EV_BUSY",
       syscall: "install",
@@ -163,13 +168,11 @@ export function install(host: SimHostRuntime, epochMs: number = EPOCH_MS): () =>
   const undo = Object.entries(replacements).map(([name, value]) => replace(globalThis, name, value));
   if (performance !== undefined) undo.push(replace(performance, "now", () => host.now()));
   undo.push(replace(math, "random", () => host.random()));
-  installed = true;
-  return () => {
-    for (const restore of undo.splice(0).reverse()) {
-      installed = false;
-      restore();
-    }
+  const putBack = (): void => {
+    if (restore === putBack) restore = undefined;
+    for (const each of undo.splice(0).reverse()) each();
   };
+  return restore = putBack;
 }
 
 /** Gives an object another property, and a function that takes it away again. */

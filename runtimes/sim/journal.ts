@@ -60,6 +60,8 @@ export class Journal {
   trace: boolean | ((line: string) => void) = false;
   /** The lines that were kept. */
   readonly lines: string[] = [];
+  /** Gets each line, whatever the program has made of `trace`. */
+  onLine: ((line: string) => void) | undefined;
   #high = 0x9e3779b9 | 0;
   #low = 0x85ebca6b | 0;
 
@@ -91,13 +93,14 @@ export class Journal {
     low = Math.imul(((low << 17) | (low >>> 15)) ^ count, B);
     this.#high = (high << 13) | (high >>> 19);
     this.#low = (low << 17) | (low >>> 15);
-    const { trace } = this;
-    if (trace === false) return;
+    const { trace, onLine } = this;
+    if (trace === false && onLine === undefined) return;
     const line = `${time} ${NAMES[kind]} ${about.label}${count === 0 || kind === NOTE.fault ? "" : ` ${count}`}${
       detail === undefined ? "" : ` ${detail}`
     }`;
+    onLine?.(line);
     if (trace === true) this.lines.push(line);
-    else trace(line);
+    else if (trace !== false) trace(line);
   }
 }
 

@@ -6,11 +6,10 @@
 
 import { checkCount } from "../../core/checks.ts";
 import type { SimConnection } from "./connection.ts";
-import { defineRates, type FaultName, type Rates, ROLL, type SimFaults } from "./faults.ts";
+import { defineRates, type FaultName, type LateKind, type Rates, type SimFaults } from "./faults.ts";
 import type { SimHostRuntime } from "./host.ts";
 import type { Named } from "./journal.ts";
 import type { Network } from "./network.ts";
-import { roll } from "./random.ts";
 import type { Program, Scheduled, Task } from "./scheduler.ts";
 
 /** The longest segment. */
@@ -106,7 +105,8 @@ export class Link implements Task, Named {
     this.joins = rates.segmentCut === 0;
     this.plain = this.joins && rates.connectionReset === 0 && !shaped && this.breakAfter === Infinity &&
       this.#network.judge === undefined;
-    this.#steadyMs = rates.jitterMs === 0 && !shaped ? rates.latencyMs : NaN;
+    const steady = rates.jitterMs === 0 && !shaped && this.#network.judge === undefined;
+    this.#steadyMs = steady ? rates.latencyMs : NaN;
   }
 
   /**
@@ -169,10 +169,10 @@ export class Link implements Task, Named {
    * @param bytes How long it is
    * @param who The seed of its dice
    * @param at Its place among these dice
-   * @param kind Which dice
+   * @param kind What is late then
    * @returns The time; Infinity while the link is held
    */
-  arrival(bytes: number, who: number, at: number, kind: number = ROLL.jitter): number {
+  arrival(bytes: number, who: number, at: number, kind: LateKind = "segmentLate"): number {
     this.fresh();
     const steady = this.#network.scheduler.now + this.#steadyMs;
     if (steady >= 0 && !this.held) return steady;
@@ -183,8 +183,7 @@ export class Link implements Task, Named {
       this.#freeAt = time;
     }
     if (this.held) return Infinity;
-    time += latencyMs;
-    return jitterMs === 0 ? time : time + roll(who, kind, at) * jitterMs;
+    return time + latencyMs + this.#network.lateness(kind, jitterMs, this, who, at);
   }
 
   /**
@@ -219,7 +218,7 @@ export class Link implements Task, Named {
   }
 
   #deliver({ fn, what, program, who, at }: Packet): Scheduled {
-    const time = this.arrival(0, who, at, ROLL.controlJitter);
+    const time = this.arrival(0, who, at, "packetLate");
     const { scheduler } = this.#network;
     return typeof fn === "function" ? scheduler.at(time, fn, program) : scheduler.taskAt(time, fn, what, program);
   }

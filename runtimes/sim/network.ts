@@ -6,7 +6,7 @@
 
 import { show } from "../../core/checks.ts";
 import { type Ip, isLoopback, isWildcard, parseIp } from "./addresses.ts";
-import { defineRates, FAULT, type FaultKind, type Rates, type SimFaults } from "./faults.ts";
+import { defineRates, FAULT, type FaultKind, LATE_ROLL, type LateKind, type Rates, type SimFaults } from "./faults.ts";
 import { SimHostRuntime } from "./host.ts";
 import { Journal, type Named, NOTE, type NoteKind } from "./journal.ts";
 import { Link } from "./link.ts";
@@ -43,19 +43,35 @@ const EVENT = {
 } as const;
 
 /**
- * Decides about a fault in place of the dice: so a run can be repeated with some of its faults only.
+ * Decides about faults in place of the dice: so a run can be repeated with some of its faults only.
  *
  * A fault is known by its kind, by whose it is and by its place there. The three are the same in each run of a program
  * with the same seed, whatever other faults happen, as long as the program does the same.
- *
- * @param kind Its kind
- * @param who The seed of the dice of the connection and direction, or of the socket or host
- * @param at Where in the stream it is, or which datagram or attempt
- * @param rolled What the dice say
- * @param about What it happens to
- * @returns Whether it happens
  */
-export type Judge = (kind: FaultKind, who: number, at: number, rolled: boolean, about: Named) => boolean;
+export interface Judge {
+  /**
+   * Decides whether a fault happens.
+   *
+   * @param kind Its kind
+   * @param who The seed of the dice of the connection and direction, or of the socket or host
+   * @param at Where in the stream it is, or which datagram or attempt
+   * @param rolled What the dice say
+   * @param about What it happens to
+   * @returns Whether it happens
+   */
+  happens(kind: FaultKind, who: number, at: number, rolled: boolean, about: Named): boolean;
+  /**
+   * Decides how much of a fault happens: by how many milliseconds something is late, or which part is cut off.
+   *
+   * @param kind Its kind
+   * @param who The seed of the dice
+   * @param at Its place among these dice
+   * @param rolled What the dice say
+   * @param about What it happens to
+   * @returns The amount
+   */
+  amount(kind: FaultKind, who: number, at: number, rolled: number, about: Named): number;
+}
 
 /** One simulated network. */
 export class Network {
@@ -68,11 +84,13 @@ export class Network {
   /** All hosts, in the order in which they were named. */
   readonly hosts: SimHostRuntime[] = [];
   /** The seed of all dice. */
-  readonly seed: number;
+  seed: number;
   /** After how much silence TCP gives up. */
-  readonly tcpTimeoutMs: number;
+  tcpTimeoutMs: number;
   /** What every link has that has nothing of its own. */
   readonly rates: Rates;
+  /** What every new host has at first. */
+  readonly hostFaults: { shortWrites: number; timerLateMs: number } = { shortWrites: 0, timerLateMs: 0 };
   /** The same, for the program to change. */
   readonly faults: SimFaults = {};
   /** Counts the changes of `rates`. */
@@ -122,6 +140,21 @@ export class Network {
   /** @returns A number that nothing else of this network has */
   nextId(): number {
     return ++this.#ids;
+  }
+
+  /** Whether nothing has happened in it, and nothing was made. */
+  get isNew(): boolean {
+    return this.#ids === 1 && this.scheduler.now === 0 && this.scheduler.pending === 0;
+  }
+
+  /**
+   * Begins all dice anew. Only where nothing has been made yet.
+   *
+   * @param seed The seed
+   */
+  reseed(seed: number): void {
+    this.seed = mix(0x5eed, seed);
+    this.main.reseed();
   }
 
   /**
@@ -195,10 +228,10 @@ export class Network {
    * @param delayMs How much later still
    * @returns What the scheduler's `cancel()` takes
    */
-  after(fn: () => void, host: SimHostRuntime, who: number, kind: number, at: number, delayMs: number): Scheduled {
+  after(fn: () => void, host: SimHostRuntime, who: number, at: number, delayMs: number): Scheduled {
     const { latencyMs, jitterMs } = this.rates;
-    const jitter = jitterMs === 0 ? 0 : roll(who, kind, at) * jitterMs;
-    return this.scheduler.at(this.scheduler.now + latencyMs + jitter + delayMs, fn, host.program);
+    const late = this.lateness("answerLate", jitterMs, host, who, at);
+    return this.scheduler.at(this.scheduler.now + latencyMs + late + delayMs, fn, host.program);
   }
 
   /**
@@ -214,9 +247,38 @@ export class Network {
   happens(kind: FaultKind, probability: number, about: Named, who: number, at: number): boolean {
     if (probability === 0 && this.#judge === undefined) return false;
     const rolled = probability > 0 && roll(who, FAULT[kind], at) < probability;
-    const happens = this.#judge === undefined ? rolled : this.#judge(kind, who, at, rolled, about);
+    const happens = this.#judge === undefined ? rolled : this.#judge.happens(kind, who, at, rolled, about);
     if (happens) this.note(NOTE.fault, about, FAULT[kind], kind);
     return happens;
+  }
+
+  /**
+   * Says how much of a fault happens: which part is cut off, which bit is flipped.
+   *
+   * @param kind Its kind
+   * @param rolled What the dice say, 0 or more, less than 1
+   * @param about What it happens to
+   * @param who The seed of the dice
+   * @param at Its place among these dice
+   * @returns The amount, 0 or more, less than 1
+   */
+  amount(kind: FaultKind, rolled: number, about: Named, who: number, at: number): number {
+    return this.#judge === undefined ? rolled : this.#judge.amount(kind, who, at, rolled, about);
+  }
+
+  /**
+   * Says how late something is.
+   *
+   * @param kind What
+   * @param longestMs How late at most
+   * @param about What it happens to
+   * @param who The seed of the dice
+   * @param at Its place among these dice
+   * @returns How late, in milliseconds
+   */
+  lateness(kind: LateKind, longestMs: number, about: Named, who: number, at: number): number {
+    const rolled = longestMs === 0 ? 0 : roll(who, LATE_ROLL[kind], at) * longestMs;
+    return this.#judge === undefined ? rolled : this.#judge.amount(kind, who, at, rolled, about);
   }
 
   /**
@@ -244,6 +306,7 @@ export class Network {
 
   #addHost(name: string, addresses: readonly string[]): SimHostRuntime {
     const host = new SimHostRuntime(this, name, addresses);
+    Object.assign(host, this.hostFaults);
     this.hosts.push(host);
     for (const address of addresses) this.#byAddress.set(address, host);
     return host;

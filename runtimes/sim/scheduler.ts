@@ -83,6 +83,8 @@ export class Scheduled {
 
 /** What a function is told that is a timer. */
 const TIMER = 1;
+/** Who has the clock in `drive()`: a program that calls `advance()` or `run()` takes it. */
+const DRIVE = "explore";
 /** In a queue, and to be skipped there. */
 const CANCELLED = -3;
 const IN_QUEUE = -2;
@@ -126,6 +128,16 @@ class Fifo {
     return this.first;
   }
 
+  /** What is in it and was not cancelled. */
+  entries(): Scheduled[] {
+    const all: Scheduled[] = [];
+    for (let i = 0; i < this.length; i++) {
+      const entry = this.#ring[(this.#head + i) & this.#mask] as Scheduled;
+      if (entry.index !== CANCELLED) all.push(entry);
+    }
+    return all;
+  }
+
   /** Takes out what belongs to a program that has ended. */
   dropDead(): void {
     for (let left = this.length; left > 0; left--) {
@@ -157,6 +169,15 @@ export class Scheduler {
   onTimer: (program: Program) => void = () => {};
   /** A step sets it when it has called no function of the program. */
   quiet = false;
+  /**
+   * When {@linkcode Scheduler.onAlarm} is called next; Infinity for never. It happens while the clock moves, before what
+   * is scheduled for the same time. It is not counted among what is pending.
+   */
+  alarmMs: number = Infinity;
+  /** Whether `run()` waits for the alarm, too, when nothing else is scheduled. */
+  alarmCounts = false;
+  /** Changes the network at a time that nobody waits for; sets when it is called again. */
+  onAlarm: () => void = () => {};
   #heap: Scheduled[] = [];
   readonly #maxSteps: number;
   /** What was scheduled for the instant in which it was scheduled. */
@@ -178,6 +199,10 @@ export class Scheduler {
   #nextSequence = 0;
   #steps = 0;
   #busy: string | undefined;
+  /** Whether a step of `#go()` is in progress. */
+  #inStep = false;
+  /** Who waits until no `advance()` or `run()` is in progress. */
+  #onIdle: (() => void) | undefined;
   /** What was reported, and has not rejected an `advance()` or `run()` yet. */
   readonly #failures: unknown[] = [];
 
@@ -355,7 +380,7 @@ export class Scheduler {
       await this.#go(end, never);
       this.#now = end;
     } finally {
-      this.#busy = undefined;
+      this.#end();
     }
   }
 
@@ -379,7 +404,7 @@ export class Scheduler {
       }
       this.#now = end;
     } finally {
-      this.#busy = undefined;
+      this.#end();
     }
   }
 
@@ -409,12 +434,68 @@ export class Scheduler {
         { code: "SIM_DEADLOCK", syscall: "run" },
       );
     } finally {
-      this.#busy = undefined;
+      this.#end();
     }
   }
 
+  /**
+   * Moves the clock on, whenever the program does not do so by `advance()` or `run()`, until something is over. The
+   * program may call these between two callbacks, though not in one.
+   *
+   * @param isOver Whether it is over
+   * @throws {EventError} `SIM_DEADLOCK` when nothing is scheduled any more, `SIM_LIVELOCK` after too many steps; what a
+   * callback threw
+   */
+  async drive(isOver: () => boolean): Promise<void> {
+    for (;;) {
+      await new Promise<void>(inHostTask);
+      if (isOver()) return;
+      if (this.#busy !== undefined) {
+        await new Promise<void>((resolve) => void (this.#onIdle = resolve));
+        continue;
+      }
+      this.#busy = DRIVE;
+      let more: boolean;
+      try {
+        more = await this.#go(Infinity, () => this.#busy !== DRIVE || isOver());
+      } finally {
+        if (this.#busy === DRIVE) this.#busy = undefined;
+      }
+      if (more) continue;
+      throw new EventError(
+        `Cannot finish: at ${this.#now} ms nothing is scheduled that could settle the promise that is waited for` +
+          this.hint(),
+        { code: "SIM_DEADLOCK", syscall: "run" },
+      );
+    }
+  }
+
+  /** What is scheduled: timers of programs and others, and when the first of the others happens. */
+  survey(): { timers: Scheduled[]; others: number; nextMs: number } {
+    const timers: Scheduled[] = [];
+    let others = this.#sending;
+    let nextMs = others > 0 ? this.#now : Infinity;
+    for (
+      const entry of [...this.#heap, ...this.#queue.entries(), ...this.#lane.entries(), ...this.#deferred.entries()]
+    ) {
+      if (typeof entry.fn === "function" && entry.what === TIMER) timers.push(entry);
+      else {
+        others++;
+        nextMs = Math.min(nextMs, entry.time);
+      }
+    }
+    return { timers, others, nextMs };
+  }
+
+  #end(): void {
+    this.#busy = undefined;
+    const onIdle = this.#onIdle;
+    this.#onIdle = undefined;
+    onIdle?.();
+  }
+
   #begin(call: string): void {
-    if (this.#busy !== undefined) {
+    if (this.#busy !== undefined && (this.#busy !== DRIVE || this.#inStep)) {
       throw new EventError(`Cannot ${call}: ${this.#busy}() is still in progress on this simulator`, {
         code: "EV_BUSY",
         syscall: call,
@@ -444,9 +525,12 @@ export class Scheduler {
             if (done()) return resolve(true);
             const entry = this.#take(end);
             if (entry === undefined) return resolve(false);
+            this.#inStep = true;
             this.#step(entry);
+            this.#inStep = false;
           } while (this.quiet);
         } catch (error) {
+          this.#inStep = false;
           return reject(error);
         }
         inHostTask(work);
@@ -543,6 +627,7 @@ export class Scheduler {
 
   /** Moves the clock to the next thing that happens, and takes it. */
   #takeLater(end: number): Scheduled | undefined {
+    if (this.alarmMs <= end) this.#passAlarms(end);
     const first = this.#first();
     if (first === undefined || first.time > end) return undefined;
     this.#now = first.time;
@@ -550,6 +635,18 @@ export class Scheduler {
     this.#beginRound();
     this.#remove(first);
     return first;
+  }
+
+  /** Lets the alarms happen that come before everything else that is scheduled. */
+  #passAlarms(end: number): void {
+    while (this.alarmMs <= end) {
+      const first = this.#first();
+      if (first === undefined ? end === Infinity && !this.alarmCounts : first.time < this.alarmMs) return;
+      this.#now = Math.max(this.#now, this.alarmMs);
+      this.#rounds = 0;
+      this.onAlarm();
+      if (this.#sending > 0) this.#send();
+    }
   }
 
   /** Lets an entry that was taken happen later: in the order in which such entries are taken. */

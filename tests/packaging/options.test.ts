@@ -27,6 +27,7 @@ import {
   stopOnSignals,
   TokenBucketConfig,
 } from "../../mod.ts";
+import { explore } from "../../runtimes/sim.ts";
 import { findRuntime } from "../tools/runtimes.mjs";
 import { json, must } from "./workshop.ts";
 
@@ -183,6 +184,7 @@ const CALLS: Record<string, (options: object, sim: SimRuntime) => unknown> = {
   ReconnectOptions: (options, sim) => comeBack(sim, options),
   ServeOptions: (options, sim) => meet(sim, options, {}),
   SimOptions: (options) => simRuntime(options),
+  ExploreOptions: (options) => explore(() => {}, { ...options, seconds: 0 }),
   InstallOptions: (options, sim) => sim.install(options)(),
   LinkOptions: (options, sim) => sim.link("a", "b", options),
   SleepOptions: (options, runtime) => sleep(1, { ...options, base: new EventBase({ runtime }) }),

@@ -736,6 +736,7 @@ export const VALUES: Readonly<Record<string, Value>> = {
   "SimRuntime.windowBytes=:given": () => 1024,
   "SimRuntime.shortWrites=:given": () => 0.5,
   "SimRuntime.timerLateMs=:given": () => 0,
+  plan: () => ({ version: 1, seed: 3, faults: [{ kind: "pause", atMs: 5, forMs: 10, hosts: ["main"] }] }),
   "SimHost.capabilities=:given": () => ({ reset: false }),
   "SimHost.windowBytes=:given": () => 1024,
   "SimHost.shortWrites=:given": () => 0.5,

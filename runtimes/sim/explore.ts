@@ -1,0 +1,621 @@
+/**
+ * Exploring: runs a scenario with one seed after another until one fails, and makes the list of its faults shorter.
+ *
+ * @module
+ */
+
+import { checkCount, checkFunction, checkList, checkText, show } from "../../core/checks.ts";
+import { EventError } from "../../core/errors.ts";
+import { type Names, readOptions } from "../../core/names.ts";
+import { checkChance, checkMs, checkRate, FAULT_NAMES, type FaultName, type SimFaults, wrong } from "./faults.ts";
+import type { SimHostRuntime } from "./host.ts";
+import { uninstall } from "./install.ts";
+import type { Network } from "./network.ts";
+import {
+  type Candidates,
+  type Fault,
+  type FaultPlan,
+  FaultPlayer,
+  follow,
+  LASTING,
+  type LastingKind,
+  PLAN_VERSION,
+} from "./plan.ts";
+import { mix, Random } from "./random.ts";
+import { realTime } from "./real_time.ts";
+import { shrink } from "./shrink.ts";
+
+/**
+ * What goes wrong in the runs of {@linkcode explore}: all that {@linkcode SimFaults} has, what hosts do, and faults that
+ * begin at some time and last. The seed of a run decides what, when and for how long.
+ */
+export interface ExploreFaults extends SimFaults {
+  /**
+   * What `shortWrites` of each host is at first: the probability, for each 4 KiB of a stream, that a write stops there.
+   *
+   * @default 0
+   */
+  shortWrites?: number | undefined;
+  /**
+   * What `timerLateMs` of each host is at first: how late timers fire, at most, in milliseconds.
+   *
+   * @default 0
+   */
+  timerLateMs?: number | undefined;
+  /**
+   * The probability that a run has a partition: a link between two hosts, in one direction or both, loses everything for a
+   * while.
+   *
+   * @default 0
+   */
+  partition?: number | undefined;
+  /**
+   * The probability that in a run a link between two hosts keeps everything for a while, and then delivers it.
+   *
+   * @default 0
+   */
+  hold?: number | undefined;
+  /**
+   * The probability that in a run the programs of a host stall for a while.
+   *
+   * @default 0
+   */
+  pause?: number | undefined;
+  /**
+   * The probability that in a run a host crashes, and is started again after a while. It meets hosts that have an
+   * `onRestart`, because another one would have no program afterwards; and those in `hosts`.
+   *
+   * @default 0
+   */
+  crash?: number | undefined;
+  /**
+   * The names of the hosts that `partition`, `hold`, `pause` and `crash` may meet; the main host is `main`. By default
+   * all that the scenario has named by then.
+   */
+  hosts?: readonly string[] | undefined;
+  /**
+   * The latest time, in milliseconds, at which something that lasts begins. Early times are as likely as late ones: 1 to
+   * 10 ms as 1 to 10 s.
+   *
+   * @default 10_000
+   */
+  withinMs?: number | undefined;
+  /**
+   * How long it lasts, at most, in milliseconds. Short times are as likely as long ones.
+   *
+   * @default 10_000
+   */
+  longestMs?: number | undefined;
+}
+
+const EXPLORE_FAULTS: Names<ExploreFaults> = /* @__PURE__ */ Object.assign(
+  {
+    shortWrites: true,
+    timerLateMs: true,
+    partition: true,
+    hold: true,
+    pause: true,
+    crash: true,
+    hosts: true,
+    withinMs: true,
+    longestMs: true,
+  } as const,
+  FAULT_NAMES,
+);
+
+/**
+ * What goes wrong in the runs of {@linkcode explore} unless its `faults` say otherwise: a little of each kind. Change some
+ * of them by `{ ...DEFAULT_FAULTS, connectionReset: 0 }`.
+ */
+export const DEFAULT_FAULTS: Readonly<ExploreFaults> = /* @__PURE__ */ Object.freeze({
+  jitterMs: 5,
+  segmentCut: 0.05,
+  connectionReset: 0.002,
+  connectRefused: 0.01,
+  connectLost: 0.005,
+  datagramLost: 0.02,
+  datagramDoubled: 0.01,
+  datagramCorrupted: 0.002,
+  datagramReordered: 0.02,
+  shortWrites: 0.02,
+  timerLateMs: 2,
+  partition: 0.1,
+  hold: 0.1,
+  pause: 0.1,
+  crash: 0.1,
+});
+
+/** Options of {@linkcode explore}. */
+export interface ExploreOptions {
+  /**
+   * The largest number of runs.
+   *
+   * @default 1000, or 1 where a seed is given
+   */
+  runs?: number | undefined;
+  /**
+   * The seed of the first run, a whole number; the next run has the next one.
+   *
+   * @default 0
+   */
+  seed?: number | undefined;
+  /**
+   * After how many seconds of real time no other run begins.
+   *
+   * @default Infinity
+   */
+  seconds?: number | undefined;
+  /**
+   * What goes wrong. What it does not name does not go wrong.
+   *
+   * @default DEFAULT_FAULTS
+   */
+  faults?: Readonly<ExploreFaults> | undefined;
+  /**
+   * How many kinds of failures are looked for before exploring stops. Failures are of one kind if they have the same code
+   * and come from the same place: the first lines of their stacks.
+   *
+   * @default 1
+   */
+  kinds?: number | undefined;
+  /**
+   * How many runs may be spent to make the list of faults of one kind shorter. With 0 it stays as it is.
+   *
+   * @default 1000
+   */
+  shrinkRuns?: number | undefined;
+  /**
+   * Whether a run fails with `SIM_LEFTOVER` if, after its scenario, a connection, listener, socket or timer is left. What
+   * is under way gets the time to arrive.
+   *
+   * @default true
+   */
+  leftovers?: boolean | undefined;
+  /**
+   * The latency of the network, in milliseconds. It wins over that of `faults`.
+   *
+   * @default 1
+   */
+  latencyMs?: number | undefined;
+  /**
+   * After how many milliseconds without an answer TCP gives up.
+   *
+   * @default 60_000
+   */
+  tcpTimeoutMs?: number | undefined;
+  /**
+   * After how many callbacks a run fails with `SIM_LIVELOCK`.
+   *
+   * @default 1_000_000
+   */
+  maxSteps?: number | undefined;
+  /** Called from time to time, at most five times a second, between two runs. */
+  onProgress?: ((progress: ExploreProgress) => void) | undefined;
+}
+
+const EXPLORE_OPTIONS: Names<ExploreOptions> = {
+  runs: true,
+  seed: true,
+  seconds: true,
+  faults: true,
+  kinds: true,
+  shrinkRuns: true,
+  leftovers: true,
+  latencyMs: true,
+  tcpTimeoutMs: true,
+  maxSteps: true,
+  onProgress: true,
+};
+
+/** How far {@linkcode explore} is. */
+export interface ExploreProgress {
+  /** How many runs are over. */
+  readonly runs: number;
+  /** How many seconds of real time have passed. */
+  readonly seconds: number;
+  /** How many kinds of failures were found. */
+  readonly kinds: number;
+  /** How many runs were spent to make lists of faults shorter. */
+  readonly shrinkRuns: number;
+}
+
+/** One kind of failure: how to get it, and what happens then. */
+export interface ExploreFailure {
+  /** The seed of the first run that failed in this way. */
+  readonly seed: number;
+  /** With what the shortest run fails. */
+  readonly error: unknown;
+  /** What goes wrong in the shortest run, in order of time. */
+  readonly faults: readonly Fault[];
+  /** The last 50 lines of the trace of the shortest run. */
+  readonly trace: readonly string[];
+  /** What repeats the shortest run: {@linkcode replay} and {@linkcode SimRuntime.replay} take it. */
+  readonly plan: FaultPlan;
+  /** The hash of the shortest run. */
+  readonly hash: string;
+  /** How many faults there were before the list was made shorter. */
+  readonly faultsBefore: number;
+}
+
+/** What {@linkcode explore} has found. */
+export interface Exploration {
+  /** How many runs there were, up to the last one that failed where that was the end. */
+  readonly runs: number;
+  /** The seed of the first run that failed; the first seed where none has. */
+  readonly seed: number;
+  /** With what the first failure fails; undefined when there is none. */
+  readonly error: unknown;
+  /** What goes wrong in the first failure; empty when there is none. */
+  readonly faults: readonly Fault[];
+  /** The last 50 lines of its trace. */
+  readonly trace: readonly string[];
+  /** What repeats the first failure; undefined when there is none. */
+  readonly plan: FaultPlan | undefined;
+  /** All kinds of failures that were found, the first first. */
+  readonly failures: readonly ExploreFailure[];
+}
+
+/** How many lines of a trace are kept. */
+const TRACE_LINES = 50;
+/** How long things that are under way when a scenario is over may take, beyond what TCP takes to give up. */
+const SETTLE_MS = 10_000;
+const PROGRESS_SECONDS = 0.2;
+
+/** The options of the simulators, checked. */
+interface Basis {
+  readonly latencyMs: number;
+  readonly tcpTimeoutMs: number;
+  readonly maxSteps: number;
+}
+
+/** Makes a simulator. */
+export type MakeSim<S extends SimHostRuntime> = (options: Basis & { seed: number; faults: SimFaults }) => S;
+
+/** What one run has led to. */
+export interface Outcome {
+  /** Whether it failed, and with what. */
+  readonly failed: boolean;
+  readonly error: unknown;
+  /** What kind of failure it is. */
+  readonly kind: string;
+  /** The faults that were written down. */
+  readonly faults: readonly Fault[];
+  readonly trace: readonly string[];
+  readonly hash: string;
+}
+
+/** Runs one scenario with seeds and plans. */
+export class Explorer<S extends SimHostRuntime> {
+  readonly #make: MakeSim<S>;
+  readonly #scenario: (sim: S) => Promise<void> | void;
+  readonly #basis: Basis;
+  readonly #rates: SimFaults;
+  readonly #more: Readonly<Record<Exclude<keyof ExploreFaults, keyof SimFaults | "hosts">, number>>;
+  readonly #candidates: Candidates;
+  readonly #leftovers: boolean;
+
+  /**
+   * Reads what all runs have in common.
+   *
+   * @param make Makes a simulator
+   * @param scenario The scenario
+   * @param options The options; those of the runs are read by who calls
+   */
+  constructor(make: MakeSim<S>, scenario: (sim: S) => Promise<void> | void, options: ExploreOptions) {
+    this.#make = make;
+    this.#scenario = scenario;
+    const { faults = DEFAULT_FAULTS, leftovers = true, latencyMs, tcpTimeoutMs = 60_000, maxSteps = 1_000_000 } =
+      options;
+    const given = readOptions(DOING, faults, EXPLORE_FAULTS, "faults");
+    const rates: SimFaults = {};
+    for (const name of Object.keys(FAULT_NAMES) as FaultName[]) {
+      const value = given[name];
+      if (value !== undefined) rates[name] = checkRate(DOING, name, value, `faults.${name}`);
+    }
+    const { shortWrites = 0, timerLateMs = 0, partition = 0, hold = 0, pause = 0, crash = 0 } = given;
+    const { withinMs = 10_000, longestMs = 10_000, hosts } = given;
+    for (const [name, chance] of Object.entries({ shortWrites, partition, hold, pause, crash })) {
+      checkChance(DOING, `faults.${name}`, chance);
+    }
+    for (const [name, ms] of Object.entries({ timerLateMs, withinMs, longestMs })) checkMs(DOING, `faults.${name}`, ms);
+    if (hosts !== undefined) {
+      for (const host of checkList(DOING, "faults.hosts", hosts)) checkText(DOING, "a name of faults.hosts", host);
+      this.#candidates = hosts.map((host) => host.toLowerCase());
+    }
+    if (typeof leftovers !== "boolean") throw wrong(DOING, "leftovers", leftovers, "a boolean");
+    if (latencyMs !== undefined) checkMs(DOING, "latencyMs", latencyMs);
+    if (tcpTimeoutMs !== Infinity) checkMs(DOING, "tcpTimeoutMs", tcpTimeoutMs);
+    if (maxSteps !== Infinity) checkAtLeast1("maxSteps", maxSteps);
+    this.#rates = rates;
+    this.#more = { shortWrites, timerLateMs, partition, hold, pause, crash, withinMs, longestMs };
+    this.#leftovers = leftovers;
+    this.#basis = { latencyMs: latencyMs ?? rates.latencyMs ?? 1, tcpTimeoutMs, maxSteps };
+  }
+
+  /**
+   * Runs a seed.
+   *
+   * @param seed The seed
+   * @param writesDown Whether the faults and the trace are kept
+   * @returns What it has led to
+   */
+  play(seed: number, writesDown: boolean): Promise<Outcome> {
+    const { latencyMs: _, ...faults } = this.#rates;
+    const sim = this.#make({ ...this.#basis, seed, faults });
+    const { network } = sim;
+    const { shortWrites, timerLateMs, withinMs, longestMs } = this.#more;
+    network.hostFaults.shortWrites = shortWrites;
+    network.hostFaults.timerLateMs = timerLateMs;
+    Object.assign(network.main, network.hostFaults);
+    const player = new FaultPlayer(network, undefined);
+    const dice = new Random(mix(network.seed, 0xfa17));
+    for (const kind of Object.keys(LASTING) as LastingKind[]) {
+      // Each takes as many numbers whether it happens or not, so that one kind does not move another.
+      const happens = dice.next() < this.#more[kind];
+      const coming = {
+        kind,
+        atMs: spread(dice.next(), withinMs),
+        forMs: spread(dice.next(), longestMs),
+        oneWay: dice.next() < 0.3,
+        picks: [dice.next(), dice.next()] as const,
+      };
+      if (happens) player.expect(coming, this.#candidates);
+    }
+    if (writesDown) player.judge();
+    return this.#run(sim, player, writesDown);
+  }
+
+  /**
+   * Runs a plan.
+   *
+   * @param plan The plan
+   * @returns What it has led to
+   */
+  replay(plan: FaultPlan): Promise<Outcome> {
+    const { latencyMs } = this.#basis;
+    const sim = this.#make({ ...this.#basis, latencyMs, seed: plan.seed, faults: {} });
+    return this.#run(sim, follow(sim.network, plan), true);
+  }
+
+  /** The plan of a run. */
+  plan(seed: number, outcome: Outcome): FaultPlan {
+    const { latencyMs, tcpTimeoutMs } = this.#basis;
+    const { bandwidth, segmentCut = 0 } = this.#rates;
+    return {
+      version: PLAN_VERSION,
+      seed,
+      latencyMs,
+      tcpTimeoutMs: tcpTimeoutMs === Infinity ? null : tcpTimeoutMs,
+      ...(bandwidth === undefined || bandwidth === Infinity ? {} : { bandwidth }),
+      ...(segmentCut > 0 ? { segmentsApart: true } : {}),
+      faults: outcome.faults,
+      error: titleOf(outcome.error),
+    };
+  }
+
+  async #run(sim: S, player: FaultPlayer, writesDown: boolean): Promise<Outcome> {
+    const { network } = sim;
+    const trace: string[] = [];
+    if (writesDown) {
+      network.journal.onLine = (line) => {
+        trace.push(line);
+        if (trace.length >= 2 * TRACE_LINES) trace.splice(0, TRACE_LINES);
+      };
+    }
+    let failed = false;
+    let error: unknown;
+    try {
+      await this.#live(sim, player);
+    } catch (reason) {
+      failed = true;
+      error = reason;
+    }
+    uninstall();
+    return {
+      failed,
+      error,
+      kind: failed ? kindOf(error) : "",
+      faults: player.happened,
+      trace: trace.slice(-TRACE_LINES),
+      hash: network.journal.hash,
+    };
+  }
+
+  async #live(sim: S, player: FaultPlayer): Promise<void> {
+    const { network } = sim;
+    const { scheduler } = network;
+    let settled = false;
+    let end: { error: unknown } | undefined;
+    const scenario = this.#scenario;
+    async function runScenario(): Promise<void> {
+      await scenario(sim);
+    }
+    const running = runScenario().then(
+      () => void (settled = true),
+      (error) => {
+        settled = true;
+        end = { error };
+      },
+    );
+    await scheduler.drive(() => settled);
+    await running;
+    if (end !== undefined) throw (end as { error: unknown }).error;
+    player.finish();
+    if (!this.#leftovers) return;
+    const limit = scheduler.now + SETTLE_MS + 2 * Math.min(network.tcpTimeoutMs, 600_000);
+    for (;;) {
+      const { others, nextMs } = scheduler.survey();
+      if (others === 0 || nextMs > limit) break;
+      await scheduler.advance(Math.max(0, nextMs - scheduler.now));
+    }
+    const left = leftovers(network);
+    if (left.length > 0) throw new EventError(`Cannot end the run: ${left.join("; ")}`, { code: "SIM_LEFTOVER" });
+  }
+}
+
+const DOING = "explore";
+
+/**
+ * Explores.
+ *
+ * @param make Makes a simulator
+ * @param scenario The scenario
+ * @param options The options
+ * @returns What was found
+ */
+export async function explore<S extends SimHostRuntime>(
+  make: MakeSim<S>,
+  scenario: (sim: S) => Promise<void> | void,
+  options: ExploreOptions,
+): Promise<Exploration> {
+  checkFunction(DOING, "the scenario", scenario);
+  const given = readOptions(DOING, options, EXPLORE_OPTIONS);
+  const explorer = new Explorer(make, scenario, given);
+  const { seed = 0, seconds = Infinity, kinds = 1, shrinkRuns = 1000, onProgress } = given;
+  const { runs = given.seed === undefined ? 1000 : 1 } = given;
+  if (runs !== Infinity) checkAtLeast1("runs", runs);
+  checkAtLeast1("kinds", kinds);
+  checkCount(DOING, "shrinkRuns", shrinkRuns);
+  if (!Number.isSafeInteger(seed)) throw wrong(DOING, "seed", seed, "a whole number");
+  if (typeof seconds !== "number" || !(seconds >= 0)) throw wrong(DOING, "seconds", seconds, "a number, 0 or more");
+  if (onProgress !== undefined) checkFunction(DOING, "onProgress", onProgress);
+
+  const began = realTime();
+  const found = new Map<string, { seed: number; error: unknown }>();
+  let done = 0;
+  let shrunk = 0;
+  let told = 0;
+  const tell = (last = false): void => {
+    const passed = (realTime() - began) / 1000;
+    if (onProgress === undefined || (!last && passed - told < PROGRESS_SECONDS)) return;
+    told = passed;
+    onProgress({ runs: done, seconds: passed, kinds: found.size, shrinkRuns: shrunk });
+  };
+  while (done < runs && found.size < kinds && realTime() - began < seconds * 1000) {
+    const { failed, kind, error } = await explorer.play(seed + done, false);
+    if (failed && !found.has(kind)) found.set(kind, { seed: seed + done, error });
+    done++;
+    tell();
+  }
+  const failures: ExploreFailure[] = [];
+  for (const [kind, { seed: failing, error }] of found) {
+    failures.push(
+      await reduce(explorer, kind, failing, error, shrinkRuns, () => {
+        shrunk++;
+        tell();
+      }),
+    );
+  }
+  tell(true);
+  const [first] = failures;
+  return {
+    runs: done,
+    seed: first?.seed ?? seed,
+    error: first?.error,
+    faults: first?.faults ?? [],
+    trace: first?.trace ?? [],
+    plan: first?.plan,
+    failures,
+  };
+}
+
+/** Repeats a run that has failed, with fewer and fewer faults. */
+async function reduce<S extends SimHostRuntime>(
+  explorer: Explorer<S>,
+  kind: string,
+  seed: number,
+  error: unknown,
+  shrinkRuns: number,
+  onRun: () => void,
+): Promise<ExploreFailure> {
+  const again = await explorer.play(seed, true);
+  const plan = explorer.plan(seed, again);
+  onRun();
+  const whole = again.failed && again.kind === kind ? await explorer.replay(plan) : again;
+  if (!whole.failed || whole.kind !== kind) {
+    const why =
+      "it decides something by real time, Math.random(), I/O of the real runtime, or what earlier runs have left";
+    const message = `Cannot repeat the run of seed ${seed}: the scenario did not fail alike a second time: ${why}`;
+    const unsteady = new EventError(message, { code: "SIM_UNREPEATABLE", cause: error });
+    return {
+      seed,
+      error: unsteady,
+      faults: again.faults,
+      trace: again.trace,
+      plan,
+      hash: again.hash,
+      faultsBefore: again.faults.length,
+    };
+  }
+  const shortest = await shrink(plan, whole, (next) => {
+    onRun();
+    return explorer.replay(next);
+  }, shrinkRuns);
+  const { outcome } = shortest;
+  return {
+    seed,
+    error: outcome.error,
+    faults: outcome.faults,
+    trace: outcome.trace,
+    plan: { ...shortest.plan, faults: outcome.faults, error: titleOf(outcome.error) },
+    hash: outcome.hash,
+    faultsBefore: again.faults.length,
+  };
+}
+
+function checkAtLeast1(name: string, value: number): void {
+  if (!Number.isSafeInteger(value) || value < 1) throw wrong(DOING, name, value, "a whole number, 1 or more");
+}
+
+/** A time up to a longest one; short times are as likely as long ones. In steps of 0.1 ms, for those who read it. */
+function spread(dice: number, longestMs: number): number {
+  return longestMs <= 1 ? longestMs * dice : Math.round(10 * longestMs ** dice) / 10;
+}
+
+/** What an error is called in one line. */
+export function titleOf(error: unknown): string {
+  if (!(error instanceof Error)) return `thrown: ${show(error)}`;
+  const { code } = error as { code?: unknown };
+  const line = error.message.split("\n").find((text) => text.trim() !== "") ?? "";
+  return `${typeof code === "string" ? code : error.name}: ${line.trim()}`;
+}
+
+/** How many lines of a stack tell failures apart. */
+const STACK_LINES = 4;
+
+/** What tells a kind of failure from others: the code, and where it comes from. */
+function kindOf(error: unknown): string {
+  if (!(error instanceof Error)) return `thrown: ${show(error)}`;
+  const { code } = error as { code?: unknown };
+  const name = typeof code === "string" ? code : error.name;
+  // The simulator's own come from the simulator, wherever the cause is.
+  if (name.startsWith("SIM_")) return name;
+  const frames = (error.stack ?? "").split("\n").filter((line) => /^\s+at |@.*:\d+$/.test(line));
+  // Behind the scenario stands who has called it.
+  const end = frames.findIndex((line) => line.includes(RUN_SCENARIO));
+  const own = (end < 0 ? frames : frames.slice(0, end)).filter((line) => !/node:internal|^\s+at native/.test(line));
+  return [name, ...own.slice(0, STACK_LINES).map((line) => line.trim())].join("\n");
+}
+
+/** The name of the function that calls a scenario, as it stands in stacks. */
+const RUN_SCENARIO = "runScenario";
+
+/** What a scenario has left, in words. */
+function leftovers(network: Network): string[] {
+  const left: string[] = [];
+  for (const host of network.hosts) {
+    if (host.handles === 0) continue;
+    const labels = [...host.listeners, ...host.connections, ...host.sockets].map(({ label }) => label);
+    const shown = labels.slice(0, 5).join(", ") + (labels.length > 5 ? ", …" : "");
+    left.push(`${host.handles} ${host.handles === 1 ? "handle is" : "handles are"} open on ${host.label}: ${shown}`);
+  }
+  const { timers } = network.scheduler.survey();
+  for (const host of network.hosts) {
+    const own = timers.filter(({ program }) => program === host.program);
+    const [first] = own;
+    if (first === undefined) continue;
+    const which = own.length === 1 ? "a timer is set" : `${own.length} timers are set`;
+    left.push(`${which} on ${host.label}, the first for ${Math.min(...own.map(({ time }) => time))} ms`);
+  }
+  return left;
+}
