@@ -19,6 +19,7 @@ const folder = dirname(fileURLToPath(import.meta.url));
 /** First what the goals are about. */
 const NAMES = [
   "rot13",
+  "natural",
   "echo",
   "connections",
   "memory",

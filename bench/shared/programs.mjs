@@ -7,7 +7,8 @@ import { buildDist } from "../../tools/build.mjs";
 import { BUILD, REFERENCE } from "./compile.mjs";
 
 const DENO = ["run", "--quiet", "--no-check", "--allow-net", "--unstable-net"];
-const built = join(BUILD, "programs");
+/** Where the programs for Node are built. */
+export const PROGRAMS = join(BUILD, "programs");
 
 /**
  * Builds the library, and servers of this folder for Node; they import it from `dist/` by the name of the package, as
@@ -17,7 +18,7 @@ const built = join(BUILD, "programs");
  */
 export async function buildPrograms(names) {
   await buildDist({ declarations: false });
-  await buildTests(names.map((name) => `bench/${name}.ts`), built);
+  await buildTests(names.map((name) => `bench/${name}.ts`), PROGRAMS);
 }
 
 /**
@@ -28,7 +29,7 @@ export async function buildPrograms(names) {
  * @param {readonly string[]} [args]
  */
 export function ours(runtime, name, args = []) {
-  const file = runtime === "node" ? join(built, "bench", `${name}.js`) : join(ROOT, "bench", `${name}.ts`);
+  const file = runtime === "node" ? join(PROGRAMS, "bench", `${name}.js`) : join(ROOT, "bench", `${name}.ts`);
   return program(runtime, file, ["0", ...args]);
 }
 
@@ -40,6 +41,11 @@ export function ours(runtime, name, args = []) {
  */
 export function reference(runtime, file) {
   return program(runtime, join(REFERENCE, basename(file)), ["0"]);
+}
+
+/** The command of a program of `reference/` that was built for Node into {@linkcode PROGRAMS}. @param {string} name */
+export function builtReference(name) {
+  return program("node", join(PROGRAMS, "bench", "reference", `${name}.js`), ["0"]);
 }
 
 /** @param {"node" | "deno" | "bun"} runtime @param {string} file @param {readonly string[]} [args] */
