@@ -454,6 +454,15 @@ export interface TransportBinding {
    * @returns How many bytes it took of all chunks
    */
   writev?(chunks: readonly Uint8Array[]): number;
+  /**
+   * Memory for several chunks that are to leave in one `write`. Present if the host has no vectored write. The core fills the
+   * front of the memory, and calls `write` with that part and this loan, whatever {@linkcode countsLoans} says. Then it drops the
+   * loan. Nothing else writes to the memory until the bytes are sent.
+   *
+   * @param bytes How many bytes could leave, 1 to 262,144. The memory may be smaller
+   * @returns A loan with one user, the core; undefined if `write` would return 0: then it is as if it had been called
+   */
+  gather?(bytes: number): Loan | undefined;
   /** Asks the host to stop reading, so that the peer slows down (law 2). Some data may still arrive. Idempotent. */
   pauseRead(): void;
   /** Asks the host to read again. Idempotent. */

@@ -422,12 +422,16 @@ export function copyTo(chunk: Chunk | null, at: number, n: number, into: Uint8Ar
   let from = at;
   let left = n;
   let target = to;
+  const plainly = into.set === set;
   while (left > 0) {
     checkThere(chunk as Chunk);
     const { data, end, next, flags } = chunk as Chunk;
     const size = Math.min(left, end - from);
-    if ((flags & HOSTS) !== 0 && into.set !== set) expose(chunk as Chunk);
-    into.set(view(data, from, from + size), target);
+    if (size <= FEW_BYTES && plainly) { for (let i = 0; i < size; i++) into[target + i] = data[from + i] as number; }
+    else {
+      if ((flags & HOSTS) !== 0 && !plainly) expose(chunk as Chunk);
+      into.set(view(data, from, from + size), target);
+    }
     target += size;
     left -= size;
     chunk = next;

@@ -22,6 +22,7 @@ import {
   type Chain,
   changed,
   copiedFlags,
+  copyTo,
   dropFront,
   FREED,
   linearize,
@@ -42,8 +43,10 @@ const TINY_BYTES = 256;
 const GATHER_BYTES = 512;
 /** Chunks below this size are gathered into one before they are written. */
 const SMALL_BYTES = 4096;
-/** The largest size of one gathered write. */
-const WRITE_BYTES = 64 * 1024;
+/** The most bytes of small chunks that are gathered into one chunk. */
+const GATHERED_BYTES = 256 * 1024;
+/** The most bytes of a lent chunk that are copied at once. */
+const COPIED_BYTES = 64 * 1024;
 
 /** Appends an adapter's chunk. The core owns it from here on, or has it on loan. */
 export function feedChain(chain: Chain, bytes: Uint8Array, loan: Loan | null): void {
@@ -148,6 +151,31 @@ export function firstExtentOf(chain: Chain, maxBytes: number): Uint8Array {
   return ownedExtent(chain, chain.first as Chunk, maxBytes);
 }
 
+/** A chunk of this size and more leaves alone, because copying it costs as much as another write. */
+const ALONE_BYTES = 64 * 1024;
+
+/** Whether the first `n` bytes are in several chunks that are better copied into one. */
+export function isScattered(chain: Chain, n: number): boolean {
+  const first = chain.first;
+  if (first === null || first.next === null) return false;
+  const { next } = first;
+  return first.end - first.start < Math.min(n, ALONE_BYTES) && next.end - next.start < ALONE_BYTES;
+}
+
+/** Copies bytes of the front, at most `maxBytes`, up to a chunk that leaves alone. They stay in the chain. @returns Their number */
+export function gatherChain(chain: Chain, maxBytes: number, into: Uint8Array): number {
+  const most = Math.min(maxBytes, into.length);
+  let n = 0;
+  for (let chunk = chain.first; chunk !== null && n < most; chunk = chunk.next) {
+    const size = chunk.end - chunk.start;
+    if (size >= ALONE_BYTES) break;
+    n += size;
+  }
+  if (n > most) n = most;
+  copyTo(chain.first, (chain.first as Chunk).start, n, into, 0);
+  return n;
+}
+
 /** The loan of the first chunk, or null. */
 export function loanOf(chain: Chain): Loan | null {
   const first = chain.first;
@@ -179,7 +207,9 @@ function gatherFront(chain: Chain, first: Chunk): void {
   let chunks = 0;
   for (let chunk: Chunk | null = first; chunk !== null; chunk = chunk.next) {
     const size = chunk.end - chunk.start;
-    if (size >= SMALL_BYTES || (chunk.lender !== null && (chunk.flags & HOSTS) === 0) || n + size > WRITE_BYTES) break;
+    if (size >= SMALL_BYTES || (chunk.lender !== null && (chunk.flags & HOSTS) === 0) || n + size > GATHERED_BYTES) {
+      break;
+    }
     n += size;
     chunks++;
   }
@@ -190,7 +220,7 @@ function gatherFront(chain: Chain, first: Chunk): void {
 function ownedExtent(chain: Chain, chunk: Chunk, maxBytes: number): Uint8Array {
   checkThere(chunk);
   // No more than a write's worth is copied at once, and none of it twice, however little the transport takes.
-  if ((chunk.flags & LENT) !== 0) copyLent(chain, chunk, Math.min(chunk.end - chunk.start, WRITE_BYTES));
+  if ((chunk.flags & LENT) !== 0) copyLent(chain, chunk, Math.min(chunk.end - chunk.start, COPIED_BYTES));
   return part(chunk.data, chunk.start, Math.min(chunk.end, chunk.start + maxBytes));
 }
 

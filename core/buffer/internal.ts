@@ -16,7 +16,9 @@ import {
   extentsOf,
   feedChain,
   firstExtentOf,
+  gatherChain,
   isFrontThere,
+  isScattered,
   loanOf,
   moveChain,
   takeChain,
@@ -74,6 +76,19 @@ export function extentLoan(buffer: EvBuffer): Loan | null {
 /** As {@linkcode firstExtent}, in at most `maxVecs` pieces of memory that never changes. */
 export function extents(buffer: EvBuffer, maxBytes: number, maxVecs: number): Uint8Array[] {
   return extentsOf(chainOf(buffer), maxBytes, maxVecs);
+}
+
+/** Whether the first `n` bytes are in several chunks that are better copied into one for a write. O(1). */
+export function scattered(buffer: EvBuffer, n: number): boolean {
+  return isScattered(chainOf(buffer), n);
+}
+
+/**
+ * Copies the first bytes for one write, at most `maxBytes`, to the front of `into`. They are not dropped. Returns their number:
+ * fewer than there is space for if a large chunk follows, which leaves alone. O(bytes).
+ */
+export function gather(buffer: EvBuffer, maxBytes: number, into: Uint8Array): number {
+  return gatherChain(chainOf(buffer), maxBytes, into);
 }
 
 /**

@@ -29,8 +29,10 @@ import {
   extents,
   feed,
   firstExtent,
+  gather,
   lostIn,
   moveBytes,
+  scattered,
   unpin,
 } from "../buffer/internal.ts";
 import type { Loan } from "../loan.ts";
@@ -48,7 +50,9 @@ export const RECEIVE_LIMIT: number = 64 * 1024;
 export const SEND_LIMIT: number = 64 * 1024;
 /** The largest write: as large as the largest chunk that a runtime reads, which is Bun's. */
 const WRITE_CHUNK = 512 * 1024;
-const WRITE_VECTORS = 64;
+const WRITE_VECTORS = 256;
+/** The most bytes that are copied for one write. */
+const GATHERED_BYTES = 256 * 1024;
 
 // What has happened to a connection: bits of `Connection.state`.
 /** Bits of `Connection.state`. */
@@ -710,21 +714,9 @@ export class Connection extends Source implements TransportSink, Lingering {
     let total = 0;
     while (total < most && buffer.length > 0) {
       const wanted = Math.min(most - total, WRITE_CHUNK);
-      const chunk = firstExtent(buffer, wanted);
-      const more = chunk.length < wanted && chunk.length < buffer.length;
-      const loan = extentLoan(buffer);
-      // An adapter that does not count may hold the bytes for as long as it likes.
-      if (loan !== null && binding.countsLoans !== true) loan.seen = true;
-      let taken: number;
-      if (more && binding.writev !== undefined) {
-        const vectors = extents(buffer, wanted, WRITE_VECTORS);
-        taken = binding.writev(vectors);
-        checkTaken(this.runtime, taken, sumOf(vectors));
-      } else {
-        const { length } = chunk;
-        taken = loan === null ? binding.write(chunk) : binding.write(chunk, loan);
-        checkTaken(this.runtime, taken, length);
-      }
+      const taken = binding.gather !== undefined && scattered(buffer, wanted)
+        ? this.#writeGathered(binding, buffer, wanted)
+        : this.#writeExtents(binding, buffer, wanted);
       if (taken === 0) {
         this.clear(EV_WRITE);
         unpin(buffer);
@@ -736,6 +728,36 @@ export class Connection extends Source implements TransportSink, Lingering {
     }
     if (total > 0) this.state |= SENT;
     return total;
+  }
+
+  /** Copies up to `wanted` bytes into memory of the adapter, so that they leave in one write. @returns How many it took */
+  #writeGathered(binding: TransportBinding, buffer: EvBuffer, wanted: number): number {
+    const loan = binding.gather!(Math.min(wanted, buffer.length, GATHERED_BYTES));
+    if (loan === undefined) return 0;
+    const { bytes } = loan;
+    const length = gather(buffer, wanted, bytes);
+    const taken = binding.write(length === bytes.length ? bytes : bytes.subarray(0, length), loan);
+    loan.drop();
+    checkTaken(this.runtime, taken, length);
+    return taken;
+  }
+
+  /** Gives the adapter up to `wanted` bytes where they are. @returns How many it took */
+  #writeExtents(binding: TransportBinding, buffer: EvBuffer, wanted: number): number {
+    const chunk = firstExtent(buffer, wanted);
+    const { length } = chunk;
+    const loan = extentLoan(buffer);
+    // An adapter that does not count may hold the bytes for as long as it likes.
+    if (loan !== null && binding.countsLoans !== true) loan.seen = true;
+    if (length < wanted && length < buffer.length && binding.writev !== undefined) {
+      const vectors = extents(buffer, wanted, WRITE_VECTORS);
+      const taken = binding.writev(vectors);
+      checkTaken(this.runtime, taken, sumOf(vectors));
+      return taken;
+    }
+    const taken = loan === null ? binding.write(chunk) : binding.write(chunk, loan);
+    checkTaken(this.runtime, taken, length);
+    return taken;
   }
 
   /**

@@ -5,10 +5,21 @@
  */
 
 import type { Bits } from "../../core/bits.ts";
+import { Loan } from "../../core/loan.ts";
 import type { EventError } from "../../core/errors.ts";
 import type { StartTlsOptions, TlsInfo, TlsRole } from "../../core/tls.ts";
 import type { Address, TransportBinding, TransportSink } from "../../core/runtime.ts";
-import { failure, host, type HostRuntime, inet, keeping, type Origin, show, SILENT } from "../shared/host.ts";
+import {
+  failure,
+  host,
+  type HostRuntime,
+  inet,
+  keeping,
+  type Origin,
+  show,
+  SILENT,
+  WRITE_SLICE,
+} from "../shared/host.ts";
 import { copied } from "../shared/slab.ts";
 import { preparedTls } from "../shared/node_tls.ts";
 import { handshakeError, tlsError, type TlsSettings, tlsSettings } from "../shared/tls.ts";
@@ -71,6 +82,9 @@ class Rare {
   keepAlive: number | undefined = undefined;
   writtenAtEnd = -1;
 }
+
+/** The memory that chunks are gathered into. All connections share it, because Bun's `write` keeps nothing. */
+let scratch: Loan | undefined;
 
 /** A connection. */
 export class BunTransport implements TransportBinding {
@@ -245,11 +259,15 @@ export class BunTransport implements TransportBinding {
     this.sink.onClose(failure(keeping(this.remote), reason, this.broken ? "write" : "read", code));
   }
 
+  /** Whether `write` can take bytes. If not, and it can later, `onWritable` will follow. */
+  takes(): boolean {
+    if ((this.state & (WRITABLE | BLOCKED)) === WRITABLE) return true;
+    if ((this.state & WRITABLE) !== 0) this.state |= WANTED;
+    return false;
+  }
+
   write(chunk: Uint8Array): number {
-    if ((this.state & (WRITABLE | BLOCKED)) !== WRITABLE) {
-      if ((this.state & WRITABLE) !== 0) this.state |= WANTED;
-      return 0;
-    }
+    if (!this.takes()) return 0;
     const n = this.socket!.write(chunk);
     if (n === chunk.length) return n;
     if (n < 0) {
@@ -262,6 +280,16 @@ export class BunTransport implements TransportBinding {
     }
     this.state = this.state & ~WANTED | BLOCKED | (n === 0 ? WANTED : 0);
     return n;
+  }
+
+  gather(bytes: number): Loan | undefined {
+    if (!this.takes()) return undefined;
+    // TLS of Node's kind holds the bytes until they are encrypted.
+    const loan = this.socket instanceof TlsOverSocket
+      ? new Loan(new Uint8Array(bytes), () => {})
+      : scratch ??= new Loan(new Uint8Array(WRITE_SLICE), () => {});
+    loan.users = 1;
+    return loan;
   }
 
   pauseRead(): void {

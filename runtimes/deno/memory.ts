@@ -7,6 +7,7 @@
  */
 
 import { Loan } from "../../core/loan.ts";
+import { WRITE_SLICE } from "../shared/host.ts";
 
 /**
  * The size of a loan. A larger one would save a few calls for each megabyte. But a stalled connection holds one loan or
@@ -22,6 +23,21 @@ const free: Loan[] = [];
 /** Returns memory to read into, which nothing else uses. */
 export function borrow(): Loan {
   return free.pop() ?? new Loan(new Uint8Array(LOAN_BYTES), giveBack);
+}
+
+/** Memory for the largest writes. Few connections need it at a time. */
+const freeLarge: Loan[] = [];
+const KEPT_LARGE = 4;
+
+/** Returns memory to gather up to `bytes` bytes into, at most {@linkcode WRITE_SLICE}. It has one user. */
+export function borrowFor(bytes: number): Loan {
+  const loan = bytes <= LOAN_BYTES ? borrow() : freeLarge.pop() ?? new Loan(new Uint8Array(WRITE_SLICE), giveLargeBack);
+  loan.users = 1;
+  return loan;
+}
+
+function giveLargeBack(loan: Loan): void {
+  if (freeLarge.length < KEPT_LARGE) freeLarge.push(loan);
 }
 
 /** Keeps memory that nothing uses any more. */

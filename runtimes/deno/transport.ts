@@ -6,7 +6,7 @@
 
 import type { Bits } from "../../core/bits.ts";
 import { lost } from "../../core/buffer/chunk.ts";
-import type { Loan } from "../../core/loan.ts";
+import { Loan } from "../../core/loan.ts";
 import type { EventError } from "../../core/errors.ts";
 import type { StartTlsOptions, TlsInfo, TlsRole } from "../../core/tls.ts";
 import type { Address, ConnectOptions, TransportBinding, TransportSink } from "../../core/runtime.ts";
@@ -17,7 +17,7 @@ import { handshakeError, type TlsSettings } from "../shared/tls.ts";
 import type { DenoAddr, DenoConn } from "../types/deno.ts";
 import type { HostAbortController } from "../types/host.ts";
 import type { NodeSecureContext } from "../types/node_tls.ts";
-import { borrow, giveBack, LOAN_BYTES } from "./memory.ts";
+import { borrow, borrowFor, giveBack, LOAN_BYTES } from "./memory.ts";
 import { progress } from "./progress.ts";
 import { DenoTlsConn } from "./tls_conn.ts";
 
@@ -224,12 +224,16 @@ export class DenoTransport implements TransportBinding {
     return this.tls === undefined;
   }
 
+  /** Whether `write` can take bytes. If not, and it can later, `onWritable` will follow. */
+  takes(): boolean {
+    if ((this.state & WRITABLE) === 0) return false;
+    if (this.piece === undefined) return true;
+    this.state |= WANTED;
+    return false;
+  }
+
   write(chunk: Uint8Array, loan?: Loan): number {
-    if ((this.state & WRITABLE) === 0 || chunk.length === 0) return 0;
-    if (this.piece !== undefined) {
-      this.state |= WANTED;
-      return 0;
-    }
+    if (chunk.length === 0 || !this.takes()) return 0;
     const piece = chunk.length > WRITE_SLICE ? chunk.subarray(0, WRITE_SLICE) : chunk;
     this.piece = piece;
     this.pieceLeft = piece.length;
@@ -239,6 +243,15 @@ export class DenoTransport implements TransportBinding {
     }
     this.conn!.write(piece).then(this.wrote, this.writeFailed);
     return piece.length;
+  }
+
+  /** With TLS the streams hold the bytes for as long as they like, so they get new memory. */
+  gather(bytes: number): Loan | undefined {
+    if (!this.takes()) return undefined;
+    if (this.tls === undefined) return borrowFor(bytes);
+    const loan = new Loan(new Uint8Array(bytes), () => {});
+    loan.users = 1;
+    return loan;
   }
 
   wrote: (n: number) => void = (n) => {

@@ -245,13 +245,17 @@ export class NodeTransport implements TransportBinding {
     this.sink.onClose(this.dropped ? undefined : this.error);
   }
 
+  /** Whether `write` can take bytes. If not, and it can later, `onWritable` will follow. */
+  takes(): boolean {
+    if ((this.state & (WRITABLE | WANTED)) !== WRITABLE) return false;
+    if (this.socket!.writableLength < WRITE_AHEAD) return true;
+    this.state |= WANTED;
+    return false;
+  }
+
   write(chunk: Uint8Array): number {
-    if ((this.state & (WRITABLE | WANTED)) !== WRITABLE) return 0;
+    if (!this.takes()) return 0;
     const socket = this.socket!;
-    if (socket.writableLength >= WRITE_AHEAD) {
-      this.state |= WANTED;
-      return 0;
-    }
     if (chunk.length <= WRITE_SLICE) {
       socket.write(chunk);
       return chunk.length;
@@ -261,19 +265,18 @@ export class NodeTransport implements TransportBinding {
   }
 
   writev(chunks: readonly Uint8Array[]): number {
-    if (!this.writable || this.wanted) return 0;
+    if (!this.takes()) return 0;
     const socket = this.socket!;
-    let taken = 0;
+    let left = WRITE_SLICE;
     socket.cork();
     for (const chunk of chunks) {
-      const n = this.write(chunk);
-      taken += n;
-      if (n < chunk.length) break;
+      const { length } = chunk;
+      socket.write(length <= left ? chunk : chunk.subarray(0, left));
+      left -= length;
+      if (left <= 0) break;
     }
     socket.uncork();
-    // The bytes that were taken are in Node's queue, so a 0 in the middle does not refuse the whole.
-    if (taken > 0) this.state &= ~WANTED;
-    return taken;
+    return left > 0 ? WRITE_SLICE - left : WRITE_SLICE;
   }
 
   pauseRead(): void {

@@ -328,6 +328,21 @@ export class Peer implements TransportSink {
     return taken;
   }
 
+  /** Writes from memory of the adapter, which is overwritten as soon as the adapter gives it again. */
+  gather(data: Uint8Array): number {
+    const taken = this.#do((binding) => {
+      const loan = binding.gather!(Math.min(data.length, 256 * 1024));
+      if (loan === undefined) return 0;
+      const n = Math.min(data.length, loan.bytes.length);
+      loan.bytes.set(data.subarray(0, n));
+      const taken = binding.write(loan.bytes.subarray(0, n), loan);
+      loan.drop();
+      return taken;
+    });
+    this.#took(taken, data.length);
+    return taken;
+  }
+
   #took(taken: number, length: number): void {
     if (!Number.isInteger(taken) || taken < 0 || taken > length) this.#offend(`write took ${taken} of ${length}`);
     if (taken > 0 && this.owed) this.#offend("write took bytes after a 0 and before onWritable");
@@ -344,6 +359,16 @@ export class Peer implements TransportSink {
     // A test that fails for another reason does not await it.
     sent.catch(() => {});
     return sent;
+  }
+
+  /** As {@linkcode send}, from memory of the adapter if it has some. */
+  async sendGathered(data: Uint8Array): Promise<void> {
+    if (this.binding!.gather === undefined) return this.send(data);
+    for (let at = 0; at < data.length;) {
+      const taken = this.gather(data.subarray(at, at + 1 + at % 20_000));
+      at += taken;
+      if (taken === 0) await Promise.race([this.writable, this.closed]);
+    }
   }
 
   async #send(data: Uint8Array): Promise<void> {

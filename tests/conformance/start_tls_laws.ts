@@ -10,7 +10,8 @@ async function assertSecure({ client, server }: Pair): Promise<void> {
   await Promise.all([client.secure, server.secure]);
   assertEquals([typeof client.binding!.tls?.protocol, client.binding!.tls?.authorized], ["string", true]);
   const [clear, up, down] = [[client, server].map(({ bytes }) => bytes), noise(300_000, 80), noise(300_000, 81)];
-  await Promise.all([client.send(up), server.send(down)]);
+  // The server writes from its adapter's memory, if it has such memory. The runtime may hold that while it encrypts.
+  await Promise.all([client.send(up), server.sendGathered(down)]);
   client.shutdown();
   await server.ended;
   server.shutdown();

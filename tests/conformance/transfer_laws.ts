@@ -90,6 +90,32 @@ export function transferLaws(makeSubject: () => FullSubject, kind: Kind): void {
       assertSameBytes(server.received, bytes, "chunks");
     }));
 
+  it("leaves what was gathered into its memory alone until it is sent, where it has such memory", () =>
+    scene(makeSubject(), async (scene) => {
+      const pairs = [await scene.pair(kind), await scene.pair(kind)];
+      if (pairs[0]!.client.binding!.gather === undefined) return;
+      // The system does not take all of it, so some of it waits while the other connection gathers.
+      const all = pairs.map((_, i) => noise(12_000_000, 8 + i));
+      const sent = [0, 0];
+      for (const { server } of pairs) server.pauseRead();
+      for (let round = 0; sent.some((at, i) => at < all[i]!.length); round++) {
+        let taken = 0;
+        for (const [i, { client }] of pairs.entries()) {
+          const [bytes, at] = [all[i]!, sent[i]!];
+          if (client.owed || at === bytes.length) continue;
+          const n = client.gather(bytes.subarray(at, at + 1 + round * 70_001 % 300_000));
+          sent[i]! += n;
+          taken += n;
+        }
+        if (taken === 0) await scene.sleep(1);
+        if (round === 400) { for (const { server } of pairs) server.resumeRead(); }
+      }
+      for (const [i, { server }] of pairs.entries()) {
+        await server.atLeast(all[i]!.length);
+        assertSameBytes(server.received, all[i]!, "gathered bytes");
+      }
+    }));
+
   it("takes a chunk of no bytes as nothing", () =>
     scene(makeSubject(), async (scene) => {
       const { client, server } = await scene.pair(kind);

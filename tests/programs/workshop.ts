@@ -42,7 +42,8 @@ export function startServer(
   return startCommand(exampleCommand(runtime, name, ["0", ...moreArgs]));
 }
 
-async function startCommand({ file, args }: { file: string; args: readonly string[] }): Promise<RunningServer> {
+/** Starts a program that says where it listens. */
+export async function startCommand({ file, args }: { file: string; args: readonly string[] }): Promise<RunningServer> {
   const ready = /^listening on 127\.0\.0\.1:(\d+)\n/m;
   const server = await start(file, args, { cwd: ROOT, env: plainEnvironment(), ready });
   return {

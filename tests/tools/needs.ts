@@ -27,6 +27,10 @@ const KNOWN: Readonly<Record<string, { readonly words: string; there(): boolean 
     words: "there is no nc that half-closes (-N)",
     there: () => `${spawnSync("nc", ["-h"], { encoding: "utf8" }).stderr}`.includes("-N"),
   },
+  "strace": {
+    words: "there is no strace that may trace programs",
+    there: () => spawnSync("strace", ["-D", "-f", "-e", "trace=none", "true"], { stdio: "ignore" }).status === 0,
+  },
   "Duplex.fromWeb": {
     words: "Deno before 2.9.4 throws where nobody can catch it when a Duplex.fromWeb() is destroyed",
     there: () => !/^2\.([0-8]\.|9\.[0-3]$)/.test(process.versions.deno ?? ""),
@@ -37,7 +41,7 @@ const found = new Map<string, boolean>();
 /**
  * Says why a test is skipped.
  *
- * @param what `/proc`, `::1`, `127.0.0.2`, `ulimit`, `nc -N`, `Duplex.fromWeb`, or names of programs
+ * @param what `/proc`, `::1`, `127.0.0.2`, `ulimit`, `nc -N`, `strace`, `Duplex.fromWeb`, or names of programs
  * @returns What is missing, in words; false where all is there
  */
 export function needs(...what: string[]): string | false {

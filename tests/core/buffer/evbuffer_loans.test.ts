@@ -20,7 +20,7 @@ import { simRuntime } from "../../../runtimes/sim.ts";
 const GIVEN_BACK = 0xee;
 const STYLES = [EVBUFFER_EOL_LF, EVBUFFER_EOL_ANY, EVBUFFER_EOL_CRLF_STRICT];
 const BUFFERS = 3;
-const STREAMS = 3;
+const STREAMS = 4;
 
 /** A class of the user's that keeps what is written to it. */
 class Keeper extends Uint8Array {
@@ -66,11 +66,15 @@ class Transport implements Partial<TransportBinding> {
   readonly remote = undefined;
   readonly countsLoans: boolean;
   readonly writev?: (chunks: readonly Uint8Array[]) => number;
+  readonly gather?: (bytes: number) => Loan | undefined;
   readonly sending: { chunk: Uint8Array; copy: Uint8Array; loan: Loan | undefined }[] = [];
   room = 0;
 
-  constructor(countsLoans: boolean, vectored: boolean) {
+  constructor(countsLoans: boolean, vectored: boolean, gathersInto?: Lender) {
     this.countsLoans = countsLoans;
+    if (gathersInto !== undefined) {
+      this.gather = (bytes) => this.room > 0 ? gathersInto.lend(new Uint8Array(bytes))[1] : undefined;
+    }
     if (!vectored) return;
     this.writev = (chunks) => {
       let n = 0;
@@ -123,7 +127,7 @@ class World {
   constructor() {
     for (let i = 0; i < BUFFERS; i++) this.buffers.push({ real: new EvBuffer(), bytes: new Uint8Array(0) });
     for (let i = 0; i < STREAMS; i++) {
-      const transport = new Transport(i > 0, i > 1);
+      const transport = new Transport(i > 0, i === 2, i === 3 ? this.lender : undefined);
       this.transports.push(transport);
       this.streams.push(new Connection(simRuntime(), transport as unknown as TransportBinding));
     }
