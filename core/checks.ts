@@ -10,13 +10,23 @@ import {
   EVBUFFER_EOL_NUL,
 } from "./flags.ts";
 
+/** The error for a value of a wrong type. */
+export function wrongType(verb: string, why: string, value: unknown, options?: { readonly cause: unknown }): TypeError {
+  return new TypeError(`Cannot ${verb}: ${why}: received ${show(value)}`, options);
+}
+
+/** The error for a value that is out of range. */
+export function outOfRange(verb: string, why: string, value: unknown): RangeError {
+  return new RangeError(`Cannot ${verb}: ${why}: received ${show(value)}`);
+}
+
 /** Returns `value` if it is a whole number from 0 on. */
 export function checkCount(verb: string, what: string, value: number): number {
   if (typeof value !== "number") {
-    throw new TypeError(`Cannot ${verb}: ${what} must be a number: received ${show(value)}`);
+    throw wrongType(verb, `${what} is not a number`, value);
   }
   if (!Number.isInteger(value) || value < 0) {
-    throw new RangeError(`Cannot ${verb}: ${what} must be a whole number from 0 on: received ${value}`);
+    throw outOfRange(verb, `${what} is not a whole number from 0 on`, value);
   }
   return value;
 }
@@ -26,13 +36,17 @@ export function checkLimit(verb: string, what: string, value: number): number {
   return value === Infinity ? value : checkCount(verb, what, value);
 }
 
+/** Returns `value` if it is a number. */
+export function checkNumber(verb: string, what: string, value: number): number {
+  if (typeof value === "number") return value;
+  throw wrongType(verb, `${what} is not a number`, value);
+}
+
 /** Returns `value` if it is a duration: finite milliseconds, 0 or more. */
 export function checkDuration(verb: string, what: string, value: number): number {
-  if (typeof value !== "number") {
-    throw new TypeError(`Cannot ${verb}: ${what} is not a number: received ${show(value)}`);
-  }
+  checkNumber(verb, what, value);
   if (!(value >= 0 && Number.isFinite(value))) {
-    throw new RangeError(`Cannot ${verb}: ${what} is not a duration: received ${value}`);
+    throw outOfRange(verb, `${what} is not a duration`, value);
   }
   return value;
 }
@@ -40,7 +54,7 @@ export function checkDuration(verb: string, what: string, value: number): number
 /** Returns `value` if it is an integer. */
 export function checkInteger(verb: string, what: string, value: number): number {
   if (!Number.isInteger(value)) {
-    throw new TypeError(`Cannot ${verb}: ${what} is not an integer: received ${show(value)}`);
+    throw wrongType(verb, `${what} is not an integer`, value);
   }
   return value;
 }
@@ -48,7 +62,7 @@ export function checkInteger(verb: string, what: string, value: number): number 
 /** Returns `value` if it is a string. */
 export function checkText(verb: string, what: string, value: string): string {
   if (typeof value !== "string") {
-    throw new TypeError(`Cannot ${verb}: ${what} is not a string: received ${show(value)}`);
+    throw wrongType(verb, `${what} is not a string`, value);
   }
   return value;
 }
@@ -56,7 +70,7 @@ export function checkText(verb: string, what: string, value: string): string {
 /** Returns `value` if it has no other bits than `known`. */
 export function checkFlags(verb: string, value: number, known: number): number {
   if (!Number.isInteger(value) || (value & ~known) !== 0) {
-    throw new RangeError(`Cannot ${verb}: unknown flags: received ${show(value)}`);
+    throw outOfRange(verb, "unknown flags", value);
   }
   return value;
 }
@@ -72,10 +86,10 @@ export type EolStyle =
 /** Returns `value` if it is one of the end-of-line styles. */
 export function checkEol(verb: string, value: number): EolStyle {
   if (typeof value !== "number") {
-    throw new TypeError(`Cannot ${verb}: the end-of-line style must be a number: received ${show(value)}`);
+    throw wrongType(verb, "the end-of-line style is not a number", value);
   }
   if (!Number.isInteger(value) || value < EVBUFFER_EOL_ANY || value > EVBUFFER_EOL_NUL) {
-    throw new RangeError(`Cannot ${verb}: the end-of-line style must be an EVBUFFER_EOL constant: received ${value}`);
+    throw outOfRange(verb, "the end-of-line style is not an EVBUFFER_EOL constant", value);
   }
   return value as EolStyle;
 }
@@ -88,7 +102,7 @@ export function isBytes(value: unknown): value is Uint8Array {
 
 /** Returns `value` if it is a `Uint8Array` whose memory is there. */
 export function checkBytes(verb: string, what: string, value: Uint8Array): Uint8Array {
-  if (!isBytes(value)) throw new TypeError(`Cannot ${verb}: ${what} must be a Uint8Array: received ${show(value)}`);
+  if (!isBytes(value)) throw wrongType(verb, `${what} is not a Uint8Array`, value);
   if (value.length === 0) checkThere(verb, what, value);
   return value;
 }
@@ -108,7 +122,7 @@ function checkThere(verb: string, what: string, value: Uint8Array): void {
 /** Returns `value` if it is a boolean. */
 export function checkBoolean(verb: string, what: string, value: boolean): boolean {
   if (typeof value !== "boolean") {
-    throw new TypeError(`Cannot ${verb}: ${what} must be a boolean: received ${show(value)}`);
+    throw wrongType(verb, `${what} is not a boolean`, value);
   }
   return value;
 }
@@ -124,7 +138,7 @@ export function isList(value: unknown): value is readonly unknown[] {
 
 /** Returns `value` if it is an array. */
 export function checkList<T>(verb: string, what: string, value: readonly T[]): readonly T[] {
-  if (!isList(value)) throw new TypeError(`Cannot ${verb}: ${what} must be an array: received ${show(value)}`);
+  if (!isList(value)) throw wrongType(verb, `${what} is not an array`, value);
   return value;
 }
 
@@ -138,7 +152,7 @@ export function isFixed(bytes: Uint8Array): boolean {
 /** Returns `value` if it can be called. */
 export function checkFunction<F>(verb: string, what: string, value: F): F {
   if (typeof value !== "function") {
-    throw new TypeError(`Cannot ${verb}: ${what} must be a function: received ${show(value)}`);
+    throw wrongType(verb, `${what} is not a function`, value);
   }
   return value;
 }
@@ -154,7 +168,7 @@ export function checkNoNul(verb: string, what: string, value: string): string {
 /** Returns `signal` if it is an `AbortSignal` of any runtime, or undefined. */
 export function checkSignal(verb: string, signal: AbortSignalLike | undefined): AbortSignalLike | undefined {
   if (signal !== undefined && !isSignal(signal)) {
-    throw new TypeError(`Cannot ${verb}: the signal is not an AbortSignal: received ${show(signal)}`);
+    throw wrongType(verb, "the signal is not an AbortSignal", signal);
   }
   return signal;
 }

@@ -3,7 +3,7 @@
  * JavaScript itself would not report it.
  */
 
-import { checkFunction, checkList, show } from "./checks.ts";
+import { checkFunction, checkList, show, wrongType } from "./checks.ts";
 
 /**
  * The names that a `T` may have. A table of this type does not compile when it lacks a name or has another one, so an
@@ -37,7 +37,7 @@ export function readOptions<T extends object>(verb: string, given: T, names: Nam
     }
     return true;
   });
-  if (!isObject) throw new TypeError(`Cannot ${verb}: ${subject} not an object: received ${show(given)}`);
+  if (!isObject) throw wrongType(verb, `${subject} not an object`, given);
   if (unknown !== undefined) {
     throw unknownName(verb, "option", unknown, names, within === undefined ? "" : `${within}.`);
   }
@@ -100,7 +100,7 @@ export function checkCallbacks<T extends object>(verb: string, given: T, names: 
     }
     return typeof given === "object" || unknown !== undefined || callbacks.length > 0;
   });
-  if (!isObject) throw new TypeError(`Cannot ${verb}: the callbacks are not an object: received ${show(given)}`);
+  if (!isObject) throw wrongType(verb, "the callbacks are not an object", given);
   if (unknown !== undefined) throw unknownName(verb, "callback", unknown, names, "");
   for (const [name, callback] of callbacks) checkFunction(verb, name, callback);
   return given;

@@ -88,7 +88,7 @@
 
 import type { Loan } from "./loan.ts";
 import { EventError } from "./errors.ts";
-import { hasMethod, show } from "./checks.ts";
+import { hasMethod, wrongType } from "./checks.ts";
 import type { Names } from "./names.ts";
 import type { StartTlsOptions, TlsConnectOptions, TlsInfo, TlsListenOptions, TlsRole } from "./tls.ts";
 
@@ -591,9 +591,7 @@ export interface DatagramSink {
 /** For the core: returns `runtime` if it has the methods of a runtime. */
 export function checkRuntime(verb: string, runtime: Runtime): Runtime {
   if (["now", "random", "setTimer", "listen", "connect"].every((name) => hasMethod(runtime, name))) return runtime;
-  throw new TypeError(
-    `Cannot ${verb}: the runtime is not a Runtime, such as nodeRuntime() gives: received ${show(runtime)}`,
-  );
+  throw wrongType(verb, "the runtime is not a Runtime, such as nodeRuntime() gives", runtime);
 }
 
 let installed: Runtime | (() => Runtime) | undefined;

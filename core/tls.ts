@@ -1,6 +1,6 @@
 /** The options of TLS and the results of a handshake. The runtime does the protocol itself. */
 
-import { checkBoolean, checkNoNul, isBytes, isList, show } from "./checks.ts";
+import { checkBoolean, checkNoNul, isBytes, isList, outOfRange, wrongType } from "./checks.ts";
 import { type Names, readOptions } from "./names.ts";
 
 /** Certificates or keys in PEM, as a string or bytes. Several certificates may follow one another. */
@@ -157,7 +157,7 @@ export function readStartTls(
   const { role = usual, ...options } = readOptions(doing, given, START_TLS_OPTIONS);
   if (options.unread !== undefined) checkBoolean(doing, "unread", options.unread);
   if (role !== "client" && role !== "server") {
-    throw new TypeError(`Cannot ${doing}: the role is neither client nor server: received ${show(role)}`);
+    throw wrongType(doing, "the role is neither client nor server", role);
   }
   checkTls(doing, options, role, "");
   return { ...options, role };
@@ -166,11 +166,11 @@ export function readStartTls(
 /** Checks options that were read. Throws as {@linkcode readStartTls}. */
 export function checkTls(doing: string, options: StartTlsOptions, role: TlsRole, within: string = "tls."): void {
   const wrong = (name: string, what: string, value: unknown): TypeError =>
-    new TypeError(`Cannot ${doing}: ${within}${name} is not ${what}: received ${show(value)}`);
+    wrongType(doing, `${within}${name} is not ${what}`, value);
   const { cert, key, ca, alpnProtocols, serverName, handshakeTimeoutMs, minVersion, maxVersion, ciphers } = options;
   for (const [name, version] of [["minVersion", minVersion], ["maxVersion", maxVersion]] as const) {
     if (version === undefined || version === "TLSv1.2" || version === "TLSv1.3") continue;
-    throw new RangeError(`Cannot ${doing}: ${within}${name} is not TLSv1.2 or TLSv1.3: received ${show(version)}`);
+    throw outOfRange(doing, `${within}${name} is not TLSv1.2 or TLSv1.3`, version);
   }
   if (minVersion === "TLSv1.3" && maxVersion === "TLSv1.2") {
     throw new RangeError(`Cannot ${doing}: ${within}maxVersion is below minVersion: received ${maxVersion}`);
@@ -197,13 +197,11 @@ export function checkTls(doing: string, options: StartTlsOptions, role: TlsRole,
     if (!isList(alpnProtocols)) throw wrong("alpnProtocols", "a list of names", alpnProtocols);
     for (const name of alpnProtocols as readonly unknown[]) {
       if (typeof name === "string" && /^[\x20-\x7e]{1,255}$/.test(name)) continue;
-      throw new RangeError(`Cannot ${doing}: an ALPN protocol has 1 to 255 ASCII characters: received ${show(name)}`);
+      throw outOfRange(doing, "an ALPN protocol has 1 to 255 ASCII characters", name);
     }
   }
   if (handshakeTimeoutMs !== undefined && !isPositive(handshakeTimeoutMs)) {
-    throw new RangeError(
-      `Cannot ${doing}: ${within}handshakeTimeoutMs is not a positive duration: received ${show(handshakeTimeoutMs)}`,
-    );
+    throw outOfRange(doing, `${within}handshakeTimeoutMs is not a positive duration`, handshakeTimeoutMs);
   }
 }
 

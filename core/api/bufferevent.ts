@@ -8,7 +8,8 @@ import {
   checkInner,
   checkInteger,
   checkSignal,
-  show,
+  outOfRange,
+  wrongType,
 } from "../checks.ts";
 import { BEV_OPT_DEFER_CALLBACKS, BEV_OPT_UNLOCK_CALLBACKS, EV_READ, EV_WRITE } from "../flags.ts";
 import { BEV_TRIG_DEFER_CALLBACKS, BEV_TRIG_IGNORE_WATERMARKS } from "../flags.ts";
@@ -56,7 +57,7 @@ export function coreOf(bev: BufferEvent): BevCore {
 let behind: (bev: BufferEvent) => BevCore = refuse;
 
 function refuse(bev: unknown): never {
-  throw new TypeError(`Cannot use a bufferevent: not a BufferEvent: received ${show(bev)}`);
+  throw wrongType("use a bufferevent", "not a BufferEvent", bev);
 }
 
 /** How long `close()` waits for the peer unless it is told. */
@@ -195,7 +196,7 @@ export abstract class BufferEvent<Ctx = unknown> {
     const core = this.#core;
     if (what === EV_READ) return { low: core.readLow, high: core.readHigh };
     if (what === EV_WRITE) return { low: core.writeLow, high: core.writeHigh };
-    throw new RangeError(`Cannot get a watermark: not one direction: received ${show(what)}`);
+    throw outOfRange("get a watermark", "not one direction", what);
   }
 
   /**
@@ -395,9 +396,7 @@ export abstract class BufferEvent<Ctx = unknown> {
 
   set maxOutputBytes(bytes: number) {
     if (bytes !== Infinity && !(Number.isInteger(bytes) && bytes >= 1)) {
-      throw new RangeError(
-        `Cannot set maxOutputBytes: not a positive count of bytes or Infinity: received ${show(bytes)}`,
-      );
+      throw outOfRange("set maxOutputBytes", "not a positive count of bytes or Infinity", bytes);
     }
     this.#core.setMaxOutput(bytes);
   }
@@ -433,7 +432,7 @@ export abstract class BufferEvent<Ctx = unknown> {
   flush(what: number, mode: number): void {
     checkDirections("flush a bufferevent", what);
     if (mode !== 0 && mode !== 1 && mode !== 2) {
-      throw new RangeError(`Cannot flush a bufferevent: unknown mode: received ${show(mode)}`);
+      throw outOfRange("flush a bufferevent", "unknown mode", mode);
     }
     this.#core.flush(what, mode);
   }
@@ -603,9 +602,7 @@ export abstract class BufferEvent<Ctx = unknown> {
   set priority(priority: number) {
     const { loop } = this.#core;
     if (!Number.isInteger(priority) || priority < 0 || priority >= loop.queues.length) {
-      throw new RangeError(
-        `Cannot set the priority: not between 0 and ${loop.queues.length - 1}: received ${show(priority)}`,
-      );
+      throw outOfRange("set the priority", `not between 0 and ${loop.queues.length - 1}`, priority);
     }
     this.#core.setPriority(priority);
   }
@@ -792,7 +789,7 @@ export abstract class BufferEvent<Ctx = unknown> {
 /** Checks the options of a new bufferevent. */
 export function checkOptions(options: number): void {
   if (!Number.isInteger(options) || options < 0 || options > 15) {
-    throw new RangeError(`Cannot make a bufferevent: unknown options: received ${show(options)}`);
+    throw outOfRange("make a bufferevent", "unknown options", options);
   }
   if ((options & BEV_OPT_UNLOCK_CALLBACKS) !== 0 && (options & BEV_OPT_DEFER_CALLBACKS) === 0) {
     throw new RangeError("Cannot make a bufferevent: BEV_OPT_UNLOCK_CALLBACKS needs BEV_OPT_DEFER_CALLBACKS");
@@ -815,7 +812,7 @@ function refuseWrite(core: BevCore, doing: string): false {
 
 function checkDirections(doing: string, what: number): void {
   if (!Number.isInteger(what) || (what & (EV_READ | EV_WRITE)) === 0 || (what & ~(EV_READ | EV_WRITE)) !== 0) {
-    throw new RangeError(`Cannot ${doing}: not EV_READ, EV_WRITE or both: received ${show(what)}`);
+    throw outOfRange(doing, "not EV_READ, EV_WRITE or both", what);
   }
 }
 

@@ -1,6 +1,6 @@
 /** Waiting in the style of Windows' I/O completion ports: begin operations, then take their completions. */
 
-import { show } from "../checks.ts";
+import { outOfRange } from "../checks.ts";
 import { EventError } from "../errors.ts";
 import { type EventBase, loopOf } from "./event_base.ts";
 import { defaultRuntime } from "../runtime.ts";
@@ -89,7 +89,7 @@ export class CompletionPort<Key = unknown> {
   post(key: Key, bytes: number = 0): void {
     this.#open("post to a port");
     if (!Number.isSafeInteger(bytes) || bytes < 0) {
-      throw new RangeError(`Cannot post to a port: bytes is not an integer, 0 or more: received ${show(bytes)}`);
+      throw outOfRange("post to a port", "bytes is not an integer, 0 or more", bytes);
     }
     this.#queue.push({ key, bytes, overlapped: null, error: null });
   }

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { checkBoolean, checkLimit, show } from "../checks.ts";
+import { checkBoolean, checkLimit, outOfRange } from "../checks.ts";
 import { BEV_ERROR, BEV_FINISHED, BEV_FLUSH, BEV_NEED_MORE, BEV_NORMAL, BEV_OK, EV_READ } from "../flags.ts";
 import { EventError } from "../errors.ts";
 import { type Names, readOptions } from "../names.ts";
@@ -198,7 +198,7 @@ abstract class Transformer {
   constructor(format: CompressionFormat, way: "compress" | "decompress", level: number | undefined, runtime?: Runtime) {
     const host = runtime === undefined ? defaultRuntime() : checkRuntime(way, runtime);
     if (!["gzip", "deflate", "deflate-raw", "brotli"].includes(format)) {
-      throw new RangeError(`Cannot ${way}: unknown format: received ${show(format)}`);
+      throw outOfRange(way, "unknown format", format);
     }
     const none = (): Compressor => {
       throw new EventError(`Cannot ${way} ${format}: the runtime ${host.name} can't`, { code: "EV_UNSUPPORTED" });
@@ -276,7 +276,7 @@ class Compressing extends Transformer {
     const { level, autoFlush = false, runtime } = options;
     const most = format === "brotli" ? 11 : 9;
     if (level !== undefined && !(Number.isInteger(level) && level >= 0 && level <= most)) {
-      throw new RangeError(`Cannot compress: the level is not between 0 and ${most}: received ${show(level)}`);
+      throw outOfRange("compress", `the level is not between 0 and ${most}`, level);
     }
     super(format, "compress", level, runtime);
     this.#autoFlush = checkBoolean("compress", "autoFlush", autoFlush);

@@ -1,6 +1,6 @@
 /** Datagram sockets (UDP). */
 
-import { checkInner, checkText, show, unsupported } from "../checks.ts";
+import { checkInner, checkText, outOfRange, unsupported, wrongType } from "../checks.ts";
 import { EAGAIN } from "../flags.ts";
 import { EventError } from "../errors.ts";
 import { checkData, encodeUtf8 } from "../buffer/utf8.ts";
@@ -60,7 +60,7 @@ export class DatagramSocket extends Pollable {
     const { hostname = "0.0.0.0", port = 0 } = readOptions(doing, options, DATAGRAM_OPTIONS);
     checkTarget(doing, { hostname, port }, 0);
     if (familyOf(hostname) === undefined) {
-      throw new RangeError(`Cannot ${doing}: not a numeric address: received ${show(hostname)}`);
+      throw outOfRange(doing, "not a numeric address", hostname);
     }
     if (runtime.datagram === undefined || !runtime.capabilities.udp) {
       throw unsupported(doing, runtime, "udp");
@@ -102,9 +102,9 @@ export class DatagramSocket extends Pollable {
     checkText("sendTo", "the hostname", hostname);
     checkTarget("sendTo", { hostname, port }, 1);
     const family = familyOf(hostname);
-    if (family === undefined) throw new RangeError(`Cannot sendTo: not a numeric address: received ${show(hostname)}`);
+    if (family === undefined) throw outOfRange("sendTo", "not a numeric address", hostname);
     if (bytes.length > MAX_DATAGRAM) {
-      throw new RangeError(`Cannot sendTo: more than ${MAX_DATAGRAM} bytes: received ${bytes.length}`);
+      throw outOfRange("sendTo", `more than ${MAX_DATAGRAM} bytes`, bytes.length);
     }
     const source = this.#source;
     if (source.closed) throw new EventError("Cannot sendTo: the socket was closed", { code: "EBADF", syscall: "send" });
@@ -162,6 +162,6 @@ function endpointOf(to: { hostname: string; port: number }): { hostname: string;
     const { hostname, port } = to;
     return { hostname, port };
   } catch (cause) {
-    throw new TypeError(`Cannot sendTo: the address is not readable: received ${show(to)}`, { cause });
+    throw wrongType("sendTo", "the address is not readable", to, { cause });
   }
 }

@@ -1,6 +1,16 @@
 /** The event base: the public face of the loop. */
 
-import { checkBoolean, checkDuration, checkFlags, checkInteger, checkSignal, checkText, show } from "../checks.ts";
+import {
+  checkBoolean,
+  checkDuration,
+  checkFlags,
+  checkInteger,
+  checkSignal,
+  checkText,
+  outOfRange,
+  show,
+  wrongType,
+} from "../checks.ts";
 import { EV_CLOSED, EV_PERSIST, EV_READ, EV_SIGNAL, EV_TIMEOUT, EV_WRITE } from "../flags.ts";
 import { EVENT_BASE_COUNT_ACTIVE, EVENT_BASE_COUNT_ADDED, EVENT_BASE_COUNT_VIRTUAL } from "../flags.ts";
 import { EVENT_MAX_PRIORITIES, EVLOOP_NO_EXIT_ON_EMPTY, EVLOOP_NONBLOCK, EVLOOP_ONCE } from "../flags.ts";
@@ -33,7 +43,7 @@ export function loopOf(base: EventBase): Loop {
 let behind: (base: EventBase) => Loop = refuse;
 
 function refuse(base: unknown): never {
-  throw new TypeError(`Cannot use a base: not an EventBase: received ${show(base)}`);
+  throw wrongType("use a base", "not an EventBase", base);
 }
 
 /** How to make an {@linkcode EventBase}. libevent: `struct event_config`. */
@@ -112,14 +122,10 @@ export class EventBase {
       checkDuration("make a base", "maxDispatchIntervalMs", maxDispatchIntervalMs);
     }
     if (!Number.isInteger(maxDispatchCallbacks) && maxDispatchCallbacks !== Infinity) {
-      throw new RangeError(
-        `Cannot make a base: maxDispatchCallbacks is not a count: received ${show(maxDispatchCallbacks)}`,
-      );
+      throw outOfRange("make a base", "maxDispatchCallbacks is not a count", maxDispatchCallbacks);
     }
     if (!Number.isInteger(minDispatchPriority) || minDispatchPriority < 0) {
-      throw new RangeError(
-        `Cannot make a base: minDispatchPriority is not a priority: received ${show(minDispatchPriority)}`,
-      );
+      throw outOfRange("make a base", "minDispatchPriority is not a priority", minDispatchPriority);
     }
     if (behind === refuse) {
       behind = (base: EventBase): Loop =>
@@ -221,13 +227,11 @@ export class EventBase {
   once(source: Pollable | null, what: number, cb: EventCallback, timeoutMs?: number): void {
     if (typeof cb !== "function") throw new TypeError(`Cannot call once: received ${show(cb)} for the callback`);
     if (!Number.isInteger(what) || (what & ~(EV_TIMEOUT | EV_READ | EV_WRITE | EV_CLOSED)) !== 0 || what === 0) {
-      throw new RangeError(
-        `Cannot call once: only EV_TIMEOUT, EV_READ, EV_WRITE and EV_CLOSED: received ${show(what)}`,
-      );
+      throw outOfRange("call once", "only EV_TIMEOUT, EV_READ, EV_WRITE and EV_CLOSED", what);
     }
     const io = what & (EV_READ | EV_WRITE | EV_CLOSED);
     if (source !== null && !isPollable(source)) {
-      throw new TypeError(`Cannot call once: the source is not a socket or null: received ${show(source)}`);
+      throw wrongType("call once", "the source is not a socket or null", source);
     }
     if (timeoutMs !== undefined) checkTimeout("call once", timeoutMs);
     this.#live("call once");
@@ -392,7 +396,7 @@ export class EventBase {
 
   /** Calls `fn` with each event that is added or active, once. libevent: `event_base_foreach_event`. */
   foreachEvent(fn: (ev: EventHandle) => void): void {
-    if (typeof fn !== "function") throw new TypeError(`Cannot visit the events: not a function: received ${show(fn)}`);
+    if (typeof fn !== "function") throw wrongType("visit the events", "not a function", fn);
     const handles: EventHandle[] = [];
     this.#loop.forEach((event) => {
       const handle = handleOf(event);
@@ -446,7 +450,7 @@ export class EventBase {
    */
   initCommonTimeout(ms: number): CommonTimeout {
     checkTimeout("make a common timeout", ms);
-    if (ms < 0) throw new RangeError(`Cannot make a common timeout: negative: received ${ms}`);
+    if (ms < 0) throw outOfRange("make a common timeout", "negative", ms);
     const { commonQueues, timers } = this.#loop;
     let timeout = this.#commonTimeouts.get(ms);
     if (timeout !== undefined) return timeout;
@@ -492,7 +496,7 @@ export class EventBase {
 
   #watchable(cb: unknown): void {
     if (typeof cb !== "function") {
-      throw new TypeError(`Cannot watch a base: the callback is not a function: received ${show(cb)}`);
+      throw wrongType("watch a base", "the callback is not a function", cb);
     }
     this.#live("watch a base");
   }
@@ -573,7 +577,7 @@ export class EventBase {
 
 function checkPriorities(n: number): void {
   if (!Number.isInteger(n) || n < 1 || n > EVENT_MAX_PRIORITIES) {
-    throw new RangeError(`Cannot set the priorities: not between 1 and ${EVENT_MAX_PRIORITIES}: received ${show(n)}`);
+    throw outOfRange("set the priorities", `not between 1 and ${EVENT_MAX_PRIORITIES}`, n);
   }
 }
 

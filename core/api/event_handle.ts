@@ -1,6 +1,6 @@
 /** The public class of an event. */
 
-import { checkInteger, show } from "../checks.ts";
+import { checkInteger, outOfRange, wrongType } from "../checks.ts";
 import { EV_CLOSED, EV_ET, EV_FINALIZE, EV_PERSIST, EV_READ, EV_SIGNAL, EV_TIMEOUT, EV_WRITE } from "../flags.ts";
 import { EventError } from "../errors.ts";
 import { isPollable, type Pollable, sourceOf } from "./pollable.ts";
@@ -65,8 +65,8 @@ export function handleOf(event: LoopEvent): EventHandle | null {
 
 /** Checks a timeout of the public API. */
 export function checkTimeout(doing: string, ms: number): void {
-  if (typeof ms !== "number") throw new TypeError(`Cannot ${doing}: timeoutMs is not a number: received ${show(ms)}`);
-  if (!Number.isFinite(ms)) throw new RangeError(`Cannot ${doing}: timeoutMs is not finite: received ${ms}`);
+  if (typeof ms !== "number") throw wrongType(doing, "timeoutMs is not a number", ms);
+  if (!Number.isFinite(ms)) throw outOfRange(doing, "timeoutMs is not finite", ms);
 }
 
 /**
@@ -129,9 +129,7 @@ export class EventHandle extends EventCore {
     }
     const queue = queueOf(timeout);
     if (queue === null) {
-      throw new TypeError(
-        `Cannot add an event: the timeout is neither a number nor a CommonTimeout: received ${show(timeout)}`,
-      );
+      throw wrongType("add an event", "the timeout is neither a number nor a CommonTimeout", timeout);
     }
     if (event.loop.commonQueues.get(queue.ms) !== queue) {
       throw new RangeError("Cannot add an event: the common timeout is of another base");
@@ -237,9 +235,7 @@ export class EventHandle extends EventCore {
   set priority(priority: number) {
     const event = inner(this);
     if (!Number.isInteger(priority) || priority < 0 || priority >= event.loop.queues.length) {
-      throw new RangeError(
-        `Cannot set the priority: not between 0 and ${event.loop.queues.length - 1}: received ${show(priority)}`,
-      );
+      throw outOfRange("set the priority", `not between 0 and ${event.loop.queues.length - 1}`, priority);
     }
     if (event.active) throw new EventError("Cannot set the priority: the event is active", { code: "EV_ACTIVE" });
     event.level = priority;
@@ -310,7 +306,7 @@ export class EventHandle extends EventCore {
    */
   finalize(cb: (event: EventHandle) => void): void {
     if (typeof cb !== "function") {
-      throw new TypeError(`Cannot finalize an event: the callback is not a function: received ${show(cb)}`);
+      throw wrongType("finalize an event", "the callback is not a function", cb);
     }
     const event = inner(this);
     if ((event.state & CLOSED) !== 0) {
@@ -332,18 +328,16 @@ export class EventHandle extends EventCore {
 /** Checks the arguments for an event. */
 function check(source: unknown, what: unknown, cb: unknown): void {
   if (typeof cb !== "function") {
-    throw new TypeError(`Cannot make an event: the callback is not a function: received ${show(cb)}`);
+    throw wrongType("make an event", "the callback is not a function", cb);
   }
   if (typeof what !== "number") {
-    throw new TypeError(`Cannot make an event: the flags are not a number: received ${show(what)}`);
+    throw wrongType("make an event", "the flags are not a number", what);
   }
   if (source !== null && typeof source !== "string" && !isPollable(source)) {
-    throw new TypeError(
-      `Cannot make an event: the source is not a socket, a signal's name or null: received ${show(source)}`,
-    );
+    throw wrongType("make an event", "the source is not a socket, a signal's name or null", source);
   }
   if (!Number.isInteger(what) || (what & ~KNOWN) !== 0) {
-    throw new RangeError(`Cannot make an event: unknown flags: received ${show(what)}`);
+    throw outOfRange("make an event", "unknown flags", what);
   }
   const signal = (what & EV_SIGNAL) !== 0;
   if (signal && (what & (EV_READ | EV_WRITE | EV_CLOSED | EV_ET)) !== 0) {

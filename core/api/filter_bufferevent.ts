@@ -1,6 +1,6 @@
 /** A bufferevent over another one, with a transformation in between. */
 
-import { show } from "../checks.ts";
+import { wrongType } from "../checks.ts";
 import { BufferEvent, checkOptions, coreOf } from "./bufferevent.ts";
 import { FilterCore } from "../bufferevent/filter_core.ts";
 import type { BufferEventFilter } from "../bufferevent/filter_run.ts";
@@ -85,7 +85,7 @@ export class FilterBufferEvent<Ctx = unknown> extends BufferEvent<Ctx> {
     checkOptions(options);
     for (const fn of [inputFilter, outputFilter, onFree]) {
       if (fn !== null && typeof fn !== "function") {
-        throw new TypeError(`Cannot make a filter: not a function: received ${show(fn)}`);
+        throw wrongType("make a filter", "not a function", fn);
       }
     }
     super(new FilterCore(coreOf(underlying), inputFilter, outputFilter, options, onFree));

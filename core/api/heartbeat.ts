@@ -1,6 +1,6 @@
 /** `heartbeat()`: finds a peer that has vanished, or hangs. */
 
-import { checkBytes, checkDuration, isBytes, plain, show } from "../checks.ts";
+import { checkBytes, checkDuration, isBytes, outOfRange, plain, wrongType } from "../checks.ts";
 import { EventError } from "../errors.ts";
 import { HeartbeatTimer } from "../bufferevent/heartbeat.ts";
 import { type Names, readOptions } from "../names.ts";
@@ -76,10 +76,10 @@ export function heartbeat<Bev extends BufferEvent>(bev: Bev, options: HeartbeatO
     throw new RangeError(`Cannot ${doing}: everyMs is not above 0: received 0`);
   }
   if (checkDuration(doing, "timeoutMs", timeoutMs) <= everyMs) {
-    throw new RangeError(`Cannot ${doing}: timeoutMs is not above everyMs, ${everyMs}: received ${timeoutMs}`);
+    throw outOfRange(doing, `timeoutMs is not above everyMs, ${everyMs}`, timeoutMs);
   }
   if (typeof send !== "string" && typeof send !== "function" && !isBytes(send)) {
-    throw new TypeError(`Cannot ${doing}: send is not bytes, text or a function: received ${show(send)}`);
+    throw wrongType(doing, "send is not bytes, text or a function", send);
   }
   core.live(doing);
   if (core.closing !== null) throw core.ending(doing);

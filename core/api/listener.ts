@@ -1,6 +1,6 @@
 /** Connection listeners: a callback for each connection that arrives. */
 
-import { show } from "../checks.ts";
+import { outOfRange, wrongType } from "../checks.ts";
 import { EAGAIN, EV_PERSIST, EV_READ } from "../flags.ts";
 import {
   LEV_OPT_BIND_IPV4_AND_IPV6,
@@ -144,9 +144,7 @@ export class ConnListener {
     checkFlags(flags);
     checkCallback(cb);
     if (!Number.isInteger(backlog) || backlog === 0) {
-      throw new RangeError(
-        `Cannot bind a listener: the backlog is not a positive or negative integer: received ${show(backlog)}`,
-      );
+      throw outOfRange("bind a listener", "the backlog is not a positive or negative integer", backlog);
     }
     if (loopOf(base).freed) throw baseFreed();
     address = readOptions("bind a listener", address, LISTEN_OPTIONS);
@@ -301,7 +299,7 @@ export class ConnListener {
 
 function checkFlags(flags: number): void {
   if (!Number.isInteger(flags) || (flags & ~ALL_FLAGS) !== 0) {
-    throw new RangeError(`Cannot make a listener: unknown flags: received ${show(flags)}`);
+    throw outOfRange("make a listener", "unknown flags", flags);
   }
   if ((flags & LEV_OPT_DEFERRED_ACCEPT) !== 0) {
     throw new EventError("Cannot make a listener: no host offers LEV_OPT_DEFERRED_ACCEPT", { code: "EV_UNSUPPORTED" });
@@ -314,6 +312,6 @@ function baseFreed(): EventError {
 
 function checkCallback(cb: unknown): void {
   if (cb !== null && typeof cb !== "function") {
-    throw new TypeError(`Cannot set the callback of a listener: not a function or null: received ${show(cb)}`);
+    throw wrongType("set the callback of a listener", "not a function or null", cb);
   }
 }

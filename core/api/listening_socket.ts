@@ -1,6 +1,6 @@
 /** Listening sockets. */
 
-import { checkBoolean, checkCapabilities, checkInner, show } from "../checks.ts";
+import { checkBoolean, checkCapabilities, checkInner, outOfRange, wrongType } from "../checks.ts";
 import { EAGAIN } from "../flags.ts";
 import { readOptions } from "../names.ts";
 import { checkRuntime, DEFAULT_BACKLOG, LISTEN_OPTIONS } from "../runtime.ts";
@@ -21,7 +21,7 @@ export function acceptorOf(socket: ListeningSocket): Acceptor {
 let behind: (socket: ListeningSocket) => Acceptor = refuse;
 
 function refuse(socket: unknown): never {
-  throw new TypeError(`Cannot use a listening socket: not a ListeningSocket: received ${show(socket)}`);
+  throw wrongType("use a listening socket", "not a ListeningSocket", socket);
 }
 
 /**
@@ -168,7 +168,7 @@ function readListen(runtime: Runtime, given: ListenOptions): ListenOptions {
   checkTarget("listen", options, 0);
   const { backlog, path, ipv6Only, reusePort, hostname, tls } = options;
   if (backlog !== undefined && (!Number.isInteger(backlog) || backlog < 1)) {
-    throw new RangeError(`Cannot listen: the backlog is not a positive integer: received ${show(backlog)}`);
+    throw outOfRange("listen", "the backlog is not a positive integer", backlog);
   }
   if (ipv6Only !== undefined) checkBoolean("listen", "ipv6Only", ipv6Only);
   if (reusePort !== undefined) checkBoolean("listen", "reusePort", reusePort);

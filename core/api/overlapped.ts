@@ -1,6 +1,6 @@
 /** The status of an overlapped operation: begun at once, completed later, exactly once. */
 
-import { show } from "../checks.ts";
+import { wrongType } from "../checks.ts";
 import { EventError } from "../errors.ts";
 import { Operation } from "../poll/operation.ts";
 import { type Socket, socketOf } from "./socket.ts";
@@ -22,7 +22,7 @@ export function operationOf(overlapped: Overlapped): Operation {
 let behind: (overlapped: Overlapped) => Operation = refuse;
 
 function refuse(overlapped: unknown): never {
-  throw new TypeError(`Cannot begin an overlapped operation: not an Overlapped: received ${show(overlapped)}`);
+  throw wrongType("begin an overlapped operation", "not an Overlapped", overlapped);
 }
 
 /**
@@ -61,7 +61,7 @@ export class Overlapped {
    */
   constructor(callback?: OverlappedCallback) {
     if (callback !== undefined && typeof callback !== "function") {
-      throw new TypeError(`Cannot make an Overlapped: the callback is not a function: received ${show(callback)}`);
+      throw wrongType("make an Overlapped", "the callback is not a function", callback);
     }
     if (behind === refuse) {
       behind = (overlapped: Overlapped): Operation =>

@@ -1,6 +1,6 @@
 /** The common base class of `Socket`, `ListeningSocket` and `DatagramSocket`: the things that an event can wait for. */
 
-import { checkInner, show } from "../checks.ts";
+import { checkInner, wrongType } from "../checks.ts";
 import { Source } from "../loop/source.ts";
 
 /** For the core: the source of a pollable. */
@@ -15,7 +15,7 @@ export function isPollable(value: unknown): value is Pollable {
 
 /** For the core: throws unless it is a pollable. */
 export function checkPollable(verb: string, value: unknown): void {
-  if (!isPollable(value)) throw new TypeError(`Cannot ${verb}: not a socket: received ${show(value)}`);
+  if (!isPollable(value)) throw wrongType(verb, "not a socket", value);
 }
 
 /**

@@ -1,6 +1,6 @@
 /** Waiting in the style of epoll: the set of interests stays, and each wait returns only ready sockets. */
 
-import { show } from "../checks.ts";
+import { outOfRange } from "../checks.ts";
 import { EV_ET } from "../flags.ts";
 import { CONDITIONS, PollSet } from "../poll/poll_set.ts";
 import { checkWait, type WaitOptions } from "../poll/wait.ts";
@@ -120,9 +120,7 @@ export class Poller<Data = unknown> {
     this.#set.checkOpen("wait for a poller");
     const { signal } = checkWait("wait for a poller", timeoutMs, options);
     if (maxEvents !== Infinity && !(Number.isInteger(maxEvents) && maxEvents >= 1)) {
-      throw new RangeError(
-        `Cannot wait for a poller: maxEvents is not a positive integer: received ${show(maxEvents)}`,
-      );
+      throw outOfRange("wait for a poller", "maxEvents is not a positive integer", maxEvents);
     }
     return await this.#set.wait(timeoutMs, maxEvents, signal) as PollEvent<Data>[];
   }
@@ -141,8 +139,6 @@ export class Poller<Data = unknown> {
 function checkInterest(doing: string, source: Pollable, what: number): void {
   checkPollable(doing, source);
   if (!Number.isInteger(what) || (what & CONDITIONS) === 0 || (what & ~(CONDITIONS | EV_ET)) !== 0) {
-    throw new RangeError(
-      `Cannot ${doing}: not EV_READ, EV_WRITE, EV_CLOSED, with EV_ET or not: received ${show(what)}`,
-    );
+    throw outOfRange(doing, "not EV_READ, EV_WRITE, EV_CLOSED, with EV_ET or not", what);
   }
 }

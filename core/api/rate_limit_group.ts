@@ -1,6 +1,6 @@
 /** The rate limits that several bufferevents share. */
 
-import { show } from "../checks.ts";
+import { wrongType } from "../checks.ts";
 import { EV_READ, EV_WRITE } from "../flags.ts";
 import { GroupCore } from "../bufferevent/rate_group.ts";
 import { checkConfig, checkDecrement, checkNumber, type TokenBucketConfig } from "../bufferevent/rate_limit.ts";
@@ -15,7 +15,7 @@ export function groupCoreOf(group: RateLimitGroup): GroupCore {
 let behind: (group: RateLimitGroup) => GroupCore = refuse;
 
 function refuse(group: unknown): never {
-  throw new TypeError(`Cannot use a group: not a RateLimitGroup: received ${show(group)}`);
+  throw wrongType("use a group", "not a RateLimitGroup", group);
 }
 
 /**

@@ -1,6 +1,6 @@
 /** Waiting in the style of `select()`: it takes sets of sockets and returns the ready ones. */
 
-import { show } from "../checks.ts";
+import { wrongType } from "../checks.ts";
 import { EV_READ, EV_WRITE } from "../flags.ts";
 import { EventError } from "../errors.ts";
 import { type Names, readOptions } from "../names.ts";
@@ -102,7 +102,7 @@ function setOf(name: string, set: Iterable<Pollable> = []): Set<Pollable> {
   try {
     return new Set(set);
   } catch (cause) {
-    throw new TypeError(`Cannot select: ${name} is not a list of sockets: received ${show(set)}`, { cause });
+    throw wrongType("select", `${name} is not a list of sockets`, set, { cause });
   }
 }
 

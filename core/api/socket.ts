@@ -1,6 +1,6 @@
 /** The public class of a connection: a non-blocking stream socket. */
 
-import { checkBoolean, checkBytes, checkDuration, checkInner, show } from "../checks.ts";
+import { checkBoolean, checkBytes, checkDuration, checkInner, outOfRange, wrongType } from "../checks.ts";
 import type { EventError } from "../errors.ts";
 import type { EvBuffer } from "../buffer/evbuffer.ts";
 import { checkEvBuffer } from "../buffer/internal.ts";
@@ -21,7 +21,7 @@ export function connectionOf(socket: Socket): Connection {
 let behind: (socket: Socket) => Connection = refuse;
 
 function refuse(socket: unknown): never {
-  throw new TypeError(`Cannot use a socket: not a Socket: received ${show(socket)}`);
+  throw wrongType("use a socket", "not a Socket", socket);
 }
 
 /**
@@ -262,7 +262,7 @@ const LONGEST_DELAY_MS = 2 ** 31 - 1;
 function checkBuffer(call: string, buffer: EvBuffer, maxBytes: number): void {
   checkEvBuffer(call, buffer);
   if (!Number.isInteger(maxBytes) || maxBytes < 1) {
-    throw new RangeError(`Cannot ${call}: maxBytes is not a positive integer: received ${show(maxBytes)}`);
+    throw outOfRange(call, "maxBytes is not a positive integer", maxBytes);
   }
 }
 

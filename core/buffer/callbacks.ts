@@ -2,7 +2,7 @@
  * Change callbacks of a buffer, immediate and deferred.
  */
 
-import { show } from "../checks.ts";
+import { wrongType } from "../checks.ts";
 import { type Chain, rareOf } from "./chain.ts";
 import type { EvBuffer } from "./evbuffer.ts";
 
@@ -37,7 +37,7 @@ export type Defer = (base: object, run: () => void) => Scheduled;
 let deferOn: Defer = refuseBase;
 
 function refuseBase(base: unknown): never {
-  throw new TypeError(`Cannot use a base: not an EventBase: received ${show(base)}`);
+  throw wrongType("use a base", "not an EventBase", base);
 }
 
 /** For `EventBase`: sets how the callbacks of buffers are deferred. */

@@ -14,8 +14,8 @@ import {
   checkList,
   isFixed,
   plain,
-  show,
   stateError,
+  wrongType,
 } from "../checks.ts";
 import { type Names, readOptions } from "../names.ts";
 import type { Runtime } from "../runtime.ts";
@@ -494,7 +494,7 @@ export class EvBuffer {
     const chain = this.#chain;
     const source = segmentLender?.(segment) ?? null;
     if (source === null) {
-      throw new TypeError(`Cannot add a file segment: it must be a FileSegment: received ${show(segment)}`);
+      throw wrongType("add a file segment", "it is not a FileSegment", segment);
     }
     checkCount("add a file segment", "the offset", offset);
     if (length !== undefined) checkCount("add a file segment", "the length", length);
@@ -748,7 +748,9 @@ export class EvBuffer {
     const chain = this.#chain;
     checkCount("reserve space", "the count", n);
     checkCount("reserve space", "the number of pieces", maxVecs);
-    if (maxVecs < 1) throw new RangeError(`Cannot reserve space: there must be a piece at least: received ${maxVecs}`);
+    if (maxVecs < 1) {
+      throw new RangeError(`Cannot reserve space: the number of pieces is not 1 or more: received ${maxVecs}`);
+    }
     checkRoom("reserve space", n);
     if ((chain.state & BACK_CLOSED) !== 0) refuse(chain, "reserve space");
     return reserve(chain, n, maxVecs);
@@ -1941,7 +1943,7 @@ function put(chain: Chain, n: number): void {
 
 function endBit(verb: string, atFront: boolean): number {
   if (typeof atFront !== "boolean") {
-    throw new TypeError(`Cannot ${verb} an end: which one must be a boolean: received ${show(atFront)}`);
+    throw wrongType(`${verb} an end`, "the end is not a boolean", atFront);
   }
   return atFront ? FRONT_FROZEN : BACK_FROZEN;
 }
@@ -1951,7 +1953,7 @@ export function checkedChain(verb: string, value: EvBuffer): Chain {
   try {
     return chainOf(value);
   } catch {
-    throw new TypeError(`Cannot ${verb}: it must be an EvBuffer: received ${show(value)}`);
+    throw wrongType(verb, "it is not an EvBuffer", value);
   }
 }
 

@@ -2,7 +2,17 @@
  * A part of a file that several buffers can hold at once.
  */
 
-import { checkCount, checkFunction, checkInner, checkNoNul, plain, show, stateError } from "../checks.ts";
+import {
+  checkCount,
+  checkFunction,
+  checkInner,
+  checkNoNul,
+  outOfRange,
+  plain,
+  show,
+  stateError,
+  wrongType,
+} from "../checks.ts";
 import { EventError } from "../errors.ts";
 import { defaultRuntime } from "../runtime.ts";
 import { dropUser, Lender, releasesWait, runReleases } from "./chunk.ts";
@@ -74,7 +84,7 @@ export class FileSegment {
    */
   static async open(path: string, offset = 0, length?: number): Promise<FileSegment> {
     if (typeof path !== "string") {
-      throw new TypeError(`Cannot open a file segment: the path must be a string: received ${show(path)}`);
+      throw wrongType("open a file segment", "the path is not a string", path);
     }
     checkNoNul("open a file segment", "the path", path);
     checkCount("open a file segment", "the offset", offset);
@@ -87,9 +97,7 @@ export class FileSegment {
     }
     const bytes = await runtime.readFile(path, offset, length);
     if (length !== undefined && bytes.length < length) {
-      throw new RangeError(
-        `Cannot open a file segment: ${show(path)} has no ${length} bytes from ${offset} on: received ${bytes.length}`,
-      );
+      throw outOfRange("open a file segment", `${show(path)} has no ${length} bytes from ${offset} on`, bytes.length);
     }
     return new FileSegment(new Contents(plain(bytes)));
   }

@@ -2,7 +2,7 @@
  * Integers and floating-point numbers at both ends of a chain, through eight bytes of scratch memory.
  */
 
-import { show } from "../checks.ts";
+import { outOfRange, wrongType } from "../checks.ts";
 import { checkThere, type Chunk } from "./chunk.ts";
 import { appendCopy, type Chain, changed, dropFront } from "./chain.ts";
 
@@ -49,10 +49,10 @@ export function putNumber(chain: Chain, n: number): void {
 /** Returns `value` if it is an integer that fits. */
 export function checkInteger(value: number, least: number, most: number): number {
   if (typeof value !== "number") {
-    throw new TypeError(`Cannot add an integer: it must be a number: received ${show(value)}`);
+    throw wrongType("add an integer", "it is not a number", value);
   }
   if (!Number.isInteger(value) || value < least || value > most) {
-    throw new RangeError(`Cannot add an integer: it must be whole and from ${least} to ${most}: received ${value}`);
+    throw outOfRange("add an integer", `it is not a whole number from ${least} to ${most}`, value);
   }
   return value;
 }
@@ -60,10 +60,10 @@ export function checkInteger(value: number, least: number, most: number): number
 /** Returns `value` if it is a bigint that fits. */
 export function checkBigInteger(value: bigint, least: bigint, most: bigint): bigint {
   if (typeof value !== "bigint") {
-    throw new TypeError(`Cannot add an integer: it must be a bigint: received ${show(value)}`);
+    throw wrongType("add an integer", "it is not a bigint", value);
   }
   if (value < least || value > most) {
-    throw new RangeError(`Cannot add an integer: it must be from ${least} to ${most}: received ${show(value)}`);
+    throw outOfRange("add an integer", `it is not from ${least} to ${most}`, value);
   }
   return value;
 }
@@ -71,7 +71,7 @@ export function checkBigInteger(value: bigint, least: bigint, most: bigint): big
 /** Returns `value` if it is a number. */
 export function checkFloat(value: number): number {
   if (typeof value !== "number") {
-    throw new TypeError(`Cannot add a number: it must be a number: received ${show(value)}`);
+    throw wrongType("add a number", "it is not a number", value);
   }
   return value;
 }

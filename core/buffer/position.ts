@@ -1,6 +1,6 @@
 /** Positions in a buffer, which know whether they are still valid. */
 
-import { checkCount, show } from "../checks.ts";
+import { checkCount, wrongType } from "../checks.ts";
 import type { Chunk } from "./chunk.ts";
 import type { Chain } from "./chain.ts";
 
@@ -81,7 +81,7 @@ export class Position implements EvBufferPtr {
   /** Sets the cursor to `ptr`, a position in `chain`. */
   static resolve(verb: string, chain: Chain, ptr: EvBufferPtr): void {
     if (typeof ptr !== "object" || ptr === null || !(#chain in ptr)) {
-      throw new TypeError(`Cannot ${verb}: the position must be one that the buffer gave: received ${show(ptr)}`);
+      throw wrongType(verb, "the position is not one that the buffer gave", ptr);
     }
     if (ptr.#chain !== chain) throw new RangeError(`Cannot ${verb}: the position belongs to another buffer`);
     if (ptr.#pos < 0) throw new RangeError(`Cannot ${verb}: the position is out of range: received ${ptr.#pos}`);

@@ -15,7 +15,7 @@ const MOST_BYTES = 2 ** 31 - 1;
 
 /** Throws if `n` bytes are too many for one piece. Nothing is allocated before. */
 export function checkRoom(verb: string, n: number): void {
-  if (n > MOST_BYTES) throw new RangeError(`Cannot ${verb}: the count must be at most ${MOST_BYTES}: received ${n}`);
+  if (n > MOST_BYTES) throw new RangeError(`Cannot ${verb}: the count is above ${MOST_BYTES}: received ${n}`);
 }
 
 /** Allocates `n` bytes, if the runtime has them. */

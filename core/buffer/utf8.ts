@@ -3,7 +3,7 @@
  * language standard declares them.
  */
 
-import { checkBytes, isBytes, show } from "../checks.ts";
+import { checkBytes, isBytes, wrongType } from "../checks.ts";
 
 declare const TextEncoder: new () => {
   encode(text: string): Uint8Array;
@@ -37,7 +37,7 @@ export function toBytes(verb: string, what: string, data: Uint8Array | string): 
 /** As {@linkcode toBytes}, for data that is not a string. */
 export function checkData(verb: string, what: string, data: Uint8Array): Uint8Array {
   if (isBytes(data)) return data.length === 0 ? checkBytes(verb, what, data) : data;
-  throw new TypeError(`Cannot ${verb}: ${what} must be a Uint8Array or a string: received ${show(data)}`);
+  throw wrongType(verb, `${what} is not a Uint8Array or a string`, data);
 }
 
 /** The number of bytes of `text`; a lone surrogate becomes U+FFFD, which has three. */

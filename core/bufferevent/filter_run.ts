@@ -4,7 +4,7 @@
  */
 
 import type { Bits } from "../bits.ts";
-import { show } from "../checks.ts";
+import { wrongType } from "../checks.ts";
 import { BEV_ERROR, BEV_FINISHED, BEV_NEED_MORE, BEV_NORMAL, BEV_OK } from "../flags.ts";
 import type { EvBuffer } from "../buffer/evbuffer.ts";
 import { asDetached } from "../buffer/internal.ts";
@@ -160,9 +160,7 @@ export class FilterRun {
     try {
       const result = filter(source, destination, limit, mode);
       if (result === BEV_OK || result === BEV_NEED_MORE || result === BEV_ERROR) return result;
-      throw new TypeError(
-        `Cannot filter: the result is not BEV_OK, BEV_NEED_MORE or BEV_ERROR: received ${show(result)}`,
-      );
+      throw wrongType("filter", "the result is not BEV_OK, BEV_NEED_MORE or BEV_ERROR", result);
     } catch (error) {
       this.#lost = asDetached(error);
       if (this.#lost === null) throw error;

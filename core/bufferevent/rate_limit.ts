@@ -1,6 +1,6 @@
 /** The configuration of rate limits. */
 
-import { isA, show } from "../checks.ts";
+import { isA, wrongType } from "../checks.ts";
 import { type Names, readOptions } from "../names.ts";
 import type { BevCore } from "./core.ts";
 import { RateLimits } from "./rate_core.ts";
@@ -113,7 +113,7 @@ export class TokenBucketConfig {
 /** Throws unless it is a configuration. */
 export function checkConfig(config: unknown): asserts config is TokenBucketConfig {
   if (!isConfig(config)) {
-    throw new TypeError(`Cannot limit a rate: not a TokenBucketConfig: received ${show(config)}`);
+    throw wrongType("limit a rate", "not a TokenBucketConfig", config);
   }
 }
 
@@ -141,6 +141,6 @@ function checkRate(direction: string, rate: number, burst: number): void {
 /** Throws unless it is a number. */
 export function checkNumber(name: string, value: number): void {
   if (typeof value !== "number") {
-    throw new TypeError(`Cannot limit a rate: ${name} is not a number: received ${show(value)}`);
+    throw wrongType("limit a rate", `${name} is not a number`, value);
   }
 }

@@ -1,7 +1,7 @@
 /** Decides which clients a server accepts, and refuses and counts the others. */
 
 import type { Callback } from "../callback.ts";
-import { checkBytes, isBytes, show } from "../checks.ts";
+import { checkBytes, isBytes, outOfRange, wrongType } from "../checks.ts";
 import { encodeUtf8 } from "../buffer/utf8.ts";
 import type { ConnListener } from "../api/listener.ts";
 import { loopOf } from "../api/event_base.ts";
@@ -68,7 +68,7 @@ export function addressKey(address: Address): string | null {
  */
 export function checkWhenFull(whenFull: unknown): void {
   if (whenFull === undefined || whenFull === "wait" || whenFull === "reject") return;
-  throw new RangeError(`Cannot serve: whenFull is not "wait" or "reject": received ${show(whenFull)}`);
+  throw outOfRange("serve", 'whenFull is not "wait" or "reject"', whenFull);
 }
 
 /** Decides about each client of a server. */
@@ -203,9 +203,7 @@ export class Admission implements ExcessSink {
   #wrongAnswer(answer: unknown): TypeError {
     // Nobody else hears of its rejection.
     if (answer instanceof Promise) answer.catch(() => {});
-    return new TypeError(
-      `Cannot accept a client: accept has returned neither true nor false: received ${show(answer)}`,
-    );
+    return wrongType("accept a client", "accept has returned neither true nor false", answer);
   }
 
   #lastWord(address: Address, reason: RejectReason): Uint8Array | null {
@@ -217,11 +215,11 @@ export class Admission implements ExcessSink {
       const bytes = typeof word === "string" ? encodeUtf8(word) : word;
       if (!isBytes(bytes)) {
         if (word instanceof Promise) word.catch(() => {});
-        throw new TypeError(`Cannot send a last word: not a string or a Uint8Array: received ${show(word)}`);
+        throw wrongType("send a last word", "not a string or a Uint8Array", word);
       }
       checkBytes("send a last word", "it", bytes);
       if (bytes.length > SEND_LIMIT) {
-        throw new RangeError(`Cannot send a last word: longer than ${SEND_LIMIT} bytes: received ${bytes.length}`);
+        throw outOfRange("send a last word", `longer than ${SEND_LIMIT} bytes`, bytes.length);
       }
       return bytes.length === 0 ? null : bytes;
     } catch (error) {

@@ -1,6 +1,6 @@
 /** The delays before a client connects again. */
 
-import { checkDuration, show } from "../checks.ts";
+import { checkDuration, checkNumber, outOfRange } from "../checks.ts";
 import { type Names, readOptions } from "../names.ts";
 import type { Runtime } from "../runtime.ts";
 
@@ -61,10 +61,8 @@ export class Backoff {
 }
 
 function checkBetween(verb: string, name: string, value: number, least: number, most: number): number {
-  if (typeof value !== "number") {
-    throw new TypeError(`Cannot ${verb}: ${name} is not a number: received ${show(value)}`);
-  }
+  checkNumber(verb, name, value);
   if (Number.isFinite(value) && value >= least && value <= most) return value;
   const range = most === Infinity ? `${least} or more` : `${least} to ${most}`;
-  throw new RangeError(`Cannot ${verb}: ${name} is not ${range}: received ${value}`);
+  throw outOfRange(verb, `${name} is not ${range}`, value);
 }

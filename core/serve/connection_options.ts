@@ -1,6 +1,6 @@
 /** Options of every connection of `serve()` and `connect()`: limits and timeouts. */
 
-import { checkCount, checkEol, checkLimit, show } from "../checks.ts";
+import { checkCount, checkDuration, checkEol, checkLimit, outOfRange, wrongType } from "../checks.ts";
 import { BEV_OPT_CLOSE_ON_FREE, EV_READ, EV_WRITE, EVBUFFER_EOL_CRLF } from "../flags.ts";
 import { coreOf } from "../api/bufferevent.ts";
 import { SocketBufferEvent } from "../api/socket_bufferevent.ts";
@@ -184,14 +184,6 @@ function lineLimits(
   return { eol: checkEol(verb, eol), limit: { maxBytes: checkLimit(verb, "maxLine", maxLine) } };
 }
 
-function checkDuration(verb: string, name: string, ms: number): number {
-  if (typeof ms !== "number") throw new TypeError(`Cannot ${verb}: ${name} is not a number: received ${show(ms)}`);
-  if (!(ms >= 0 && Number.isFinite(ms))) {
-    throw new RangeError(`Cannot ${verb}: ${name} is not a duration: received ${ms}`);
-  }
-  return ms;
-}
-
 /** A duration, 0 for none. */
 function checkTimeout(verb: string, name: string, ms: number | null): number {
   return ms === null ? 0 : checkDuration(verb, name, ms);
@@ -218,7 +210,7 @@ export function setUp<Ctx>(
   const { writeHigh = DEFAULT_WRITE_HIGH, maxOutputBytes = DEFAULT_MAX_OUTPUT } = options;
   const { readWhileFull = verb !== "serve" } = options;
   if (typeof readWhileFull !== "boolean") {
-    throw new TypeError(`Cannot ${verb}: readWhileFull is neither true nor false: received ${show(readWhileFull)}`);
+    throw wrongType(verb, "readWhileFull is neither true nor false", readWhileFull);
   }
   const bev = new SocketBufferEvent<Ctx>(base, null, BEV_OPT_CLOSE_ON_FREE);
   try {
@@ -241,9 +233,7 @@ function readHighOf(verb: string, options: ConnectionOptions, lines: LineLimits 
   const least = lines.limit.maxBytes + EOL_BYTES;
   const { readHigh = Math.max(DEFAULT_READ_HIGH, least) } = options;
   if (checkCount(verb, "readHigh", readHigh) > 0 && readHigh < least) {
-    throw new RangeError(
-      `Cannot ${verb}: readHigh must be 0 or at least ${least}, maxLine and its terminator: received ${readHigh}`,
-    );
+    throw outOfRange(verb, `readHigh is neither 0 nor at least ${least}, maxLine and its terminator`, readHigh);
   }
   return readHigh;
 }

@@ -1,6 +1,6 @@
 /** TCP keep-alive as an option of connections. */
 
-import { show, unsupported } from "../checks.ts";
+import { checkNumber, outOfRange, unsupported, wrongType } from "../checks.ts";
 import { type Names, readOptions } from "../names.ts";
 import type { Runtime } from "../runtime.ts";
 
@@ -49,11 +49,11 @@ export function readKeepAlive(verb: string, given: boolean | KeepAliveOptions | 
   if (given === undefined || given === false) return null;
   if (given === true) return { delayMs: 0, intervalMs: undefined, count: undefined };
   if (typeof given !== "object" || given === null) {
-    throw new TypeError(`Cannot ${verb}: keepAlive is neither a boolean nor an object: received ${show(given)}`);
+    throw wrongType(verb, "keepAlive is neither a boolean nor an object", given);
   }
   const { delayMs, intervalMs, count } = readOptions(verb, given, KEEP_ALIVE_OPTIONS, "keepAlive");
   if (count !== undefined && !Number.isInteger(checkBetween(verb, "keepAlive.count", count, MOST_PROBES))) {
-    throw new RangeError(`Cannot ${verb}: keepAlive.count is not a whole number: received ${count}`);
+    throw outOfRange(verb, "keepAlive.count is not a whole number", count);
   }
   return {
     delayMs: wholeSeconds(verb, "keepAlive.delayMs", delayMs) ?? 0,
@@ -83,9 +83,7 @@ function wholeSeconds(verb: string, name: string, ms: number | undefined): numbe
 }
 
 function checkBetween(verb: string, name: string, value: number, most: number): number {
-  if (typeof value !== "number") {
-    throw new TypeError(`Cannot ${verb}: ${name} is not a number: received ${show(value)}`);
-  }
+  checkNumber(verb, name, value);
   if (value > 0 && value <= most) return value;
-  throw new RangeError(`Cannot ${verb}: ${name} is not above 0 and at most ${most}: received ${value}`);
+  throw outOfRange(verb, `${name} is not above 0 and at most ${most}`, value);
 }

@@ -1,6 +1,6 @@
 /** The figures of servers in the text format of Prometheus. */
 
-import { show } from "../checks.ts";
+import { wrongType } from "../checks.ts";
 import { loopOf } from "../api/event_base.ts";
 import { TURN_BOUNDS } from "../loop/stats.ts";
 import { formatAddress } from "../socket/address.ts";
@@ -130,7 +130,7 @@ export function prometheus(...servers: readonly Server[]): string {
   const subjects = servers.map((server): Subject => {
     const core = serverCoreOf(server);
     if (core === undefined) {
-      throw new TypeError(`Cannot write figures: not a Server of serve(): received ${show(server)}`);
+      throw wrongType("write figures", "not a Server of serve()", server);
     }
     return { label: label("server", formatAddress(core.listener.address)), stats: core.stats(), core };
   });

@@ -1,6 +1,6 @@
 /** The rules of a server for the PROXY header of its connections. */
 
-import { checkDuration, checkText, show } from "../checks.ts";
+import { checkDuration, checkText, outOfRange } from "../checks.ts";
 import { Cidr, parseIp } from "../ip.ts";
 import { type Names, readList, readOptions } from "../names.ts";
 import type { Address } from "../runtime.ts";
@@ -45,13 +45,11 @@ export function proxyPolicyOf(given: "required" | "optional" | ProxyProtocolOpti
   const options = typeof given === "string" ? { mode: given } : readOptions(DOING, given, OPTIONS, "proxyProtocol");
   const { mode = "required", trusted, timeoutMs = DEFAULT_TIMEOUT_MS, maxBytes = MAX_V2_BYTES } = options;
   if (mode !== "required" && mode !== "optional") {
-    throw new RangeError(`Cannot ${DOING}: proxyProtocol is not "required" or "optional": received ${show(mode)}`);
+    throw outOfRange(DOING, 'proxyProtocol is not "required" or "optional"', mode);
   }
   checkDuration(DOING, "proxyProtocol.timeoutMs", timeoutMs);
   if (!Number.isInteger(maxBytes) || maxBytes < MAX_V1_BYTES) {
-    throw new RangeError(
-      `Cannot ${DOING}: proxyProtocol.maxBytes is not ${MAX_V1_BYTES} bytes or more: received ${show(maxBytes)}`,
-    );
+    throw outOfRange(DOING, `proxyProtocol.maxBytes is not ${MAX_V1_BYTES} bytes or more`, maxBytes);
   }
   return {
     required: mode === "required",
@@ -64,9 +62,7 @@ export function proxyPolicyOf(given: "required" | "optional" | ProxyProtocolOpti
 function blockOf(text: string): Cidr {
   const block = Cidr.parse(checkText(DOING, "an address of proxyProtocol.trusted", text));
   if (block !== null) return block;
-  throw new RangeError(
-    `Cannot ${DOING}: an address of proxyProtocol.trusted is not one, or a block of them: received ${show(text)}`,
-  );
+  throw outOfRange(DOING, "an address of proxyProtocol.trusted is not one, or a block of them", text);
 }
 
 /** Whether a header from an address is trusted. */

@@ -1,6 +1,6 @@
 /** `reconnect()`: a client that connects again when its connection is lost. */
 
-import { checkDuration, checkInner, checkSignal, show } from "../checks.ts";
+import { checkDuration, checkInner, checkNumber, checkSignal, outOfRange } from "../checks.ts";
 import type { Callback } from "../callback.ts";
 import type { EventError } from "../errors.ts";
 import { type EventBase, loopOf } from "../api/event_base.ts";
@@ -186,11 +186,9 @@ export function reconnect<Ctx = unknown>(
   );
   checkConnectionCallbacks(verb, callbacks, RECONNECT_CALLBACKS);
   checkDuration(verb, "stableMs", stableMs);
-  if (typeof maxAttempts !== "number") {
-    throw new TypeError(`Cannot ${verb}: maxAttempts is not a number: received ${show(maxAttempts)}`);
-  }
+  checkNumber(verb, "maxAttempts", maxAttempts);
   if (!(maxAttempts >= 1)) {
-    throw new RangeError(`Cannot ${verb}: maxAttempts is not 1 or more: received ${maxAttempts}`);
+    throw outOfRange(verb, "maxAttempts is not 1 or more", maxAttempts);
   }
   checkSignal(verb, signal);
   const protocol = protocolOf(verb, others, callbacks);

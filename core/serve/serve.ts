@@ -1,6 +1,6 @@
 /** `serve()` and `connect()`: a server or a client in one call, on a base that dispatches by itself. */
 
-import { checkSignal, show } from "../checks.ts";
+import { checkSignal, outOfRange } from "../checks.ts";
 import {
   BEV_EVENT_CONNECTED,
   BEV_OPT_CLOSE_ON_FREE,
@@ -258,7 +258,7 @@ export function socketCoreOf<Ctx>(bev: SocketBufferEvent<Ctx>): SocketCore {
 
 function checkMost(name: string, count = Infinity): void {
   if (typeof count !== "number" || !(count >= 1)) {
-    throw new RangeError(`Cannot serve: ${name} is not a positive number: received ${show(count)}`);
+    throw outOfRange("serve", `${name} is not a positive number`, count);
   }
 }
 

@@ -5,7 +5,7 @@
  * @module
  */
 
-import { checkInner, checkSignal, checkText, isList, show } from "../checks.ts";
+import { checkInner, checkSignal, checkText, isList, wrongType } from "../checks.ts";
 import { EventError } from "../errors.ts";
 import {
   BEV_EVENT_CONNECTED,
@@ -558,7 +558,7 @@ function socketError(error: unknown): SocketError {
 /** @throws {TypeError} When an option is wrong */
 function checkOptions(options: SocketsOptions): SocketsOptions {
   const wrong = (name: keyof SocketsOptions, what: string): TypeError =>
-    new TypeError(`Cannot ${DOING}: ${name} is not ${what}: received ${show(options[name])}`);
+    wrongType(DOING, `${name} is not ${what}`, options[name]);
   const { secureTransport = "off", allowHalfOpen = false, sni, alpn, tls, highWaterMark } = options;
   if (!["off", "on", "starttls"].includes(secureTransport)) throw wrong("secureTransport", `"off", "on" or "starttls"`);
   if (typeof allowHalfOpen !== "boolean") throw wrong("allowHalfOpen", "a boolean");
@@ -597,18 +597,18 @@ function tlsOf({ tls, sni, alpn }: SocketsOptions): TlsConnectOptions {
 function targetOf(address: SocketsAddress): { hostname: string; port: number; family?: "IPv4" | "IPv6" | undefined } {
   if (typeof address === "string") {
     const match = /^(\[[^\]]+\]|[^:]+):(\d+)$/.exec(address);
-    if (match === null) throw new TypeError(`Cannot ${DOING}: the address is not host:port: received ${show(address)}`);
+    if (match === null) throw wrongType(DOING, "the address is not host:port", address);
     address = { hostname: match[1] as string, port: match[2] as string };
   } else if (typeof address !== "object" || address === null) {
-    throw new TypeError(`Cannot ${DOING}: the address is not host:port or an object: received ${show(address)}`);
+    throw wrongType(DOING, "the address is not host:port or an object", address);
   }
   const { hostname, port, ...others } = readOptions(DOING, address, ADDRESS, "address");
   if (typeof hostname !== "string" || hostname === "") {
-    throw new TypeError(`Cannot ${DOING}: the hostname is not a non-empty string: received ${show(hostname)}`);
+    throw wrongType(DOING, "the hostname is not a non-empty string", hostname);
   }
   const number = typeof port === "string" && /^\d+$/.test(port) ? Number(port) : port;
   if (typeof number !== "number" || !Number.isInteger(number) || number < 1 || number > 65_535) {
-    throw new TypeError(`Cannot ${DOING}: the port is not a whole number from 1 to 65535: received ${show(port)}`);
+    throw wrongType(DOING, "the port is not a whole number from 1 to 65535", port);
   }
   // A URL has the brackets in its hostname.
   return { ...others, hostname: /^\[(.+)\]$/.exec(hostname)?.[1] ?? hostname, port: number };

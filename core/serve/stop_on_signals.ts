@@ -1,6 +1,6 @@
 /** Ends a server gracefully when its process gets a signal. */
 
-import { checkDuration, checkText, hasMethod, isA, show } from "../checks.ts";
+import { checkDuration, checkText, hasMethod, isA, wrongType } from "../checks.ts";
 import { type Names, readList, readOptions } from "../names.ts";
 import { type EventBase, loopOf } from "../api/event_base.ts";
 import { Server, serverCoreOf } from "./server.ts";
@@ -55,7 +55,7 @@ export function stopOnSignals(server: Stoppable, options: StopOptions = {}): () 
   if (graceMs !== undefined && graceMs !== Infinity) checkDuration(doing, "graceMs", graceMs);
   const core = serverCoreOf(server);
   if (!hasMethod(server, "close") || (core === undefined && isA(server, Server))) {
-    throw new TypeError(`Cannot ${doing}: not a Server, nor an object with close(): received ${show(server)}`);
+    throw wrongType(doing, "not a Server, nor an object with close()", server);
   }
   const { runtime } = loopOf(server.base);
   const undo: (() => void)[] = [];

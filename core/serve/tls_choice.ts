@@ -1,6 +1,6 @@
 /** The certificates of a server: which one a client gets, by the name that it asks for. */
 
-import { show, unsupported } from "../checks.ts";
+import { outOfRange, unsupported, wrongType } from "../checks.ts";
 import { type Names, readOptions } from "../names.ts";
 import type { Runtime } from "../runtime.ts";
 import { checkTls, DEFAULT_HANDSHAKE_TIMEOUT_MS, type Pem, TLS_LISTEN_OPTIONS, type TlsListenOptions } from "../tls.ts";
@@ -69,7 +69,7 @@ export class TlsChoice {
     if (typeof sni === "function") this.#choose = sni;
     else if (typeof sni === "object" && sni !== null) this.#table = this.#read(sni);
     else if (sni !== undefined) {
-      throw new TypeError(`Cannot ${DOING}: tls.sni is not a table or a function: received ${show(sni)}`);
+      throw wrongType(DOING, "tls.sni is not a table or a function", sni);
     }
   }
 
@@ -78,7 +78,7 @@ export class TlsChoice {
     for (const [name, credentials] of Object.entries(given)) {
       const key = name.toLowerCase().replace(/\.$/, "");
       if (!/^(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*$/.test(key)) {
-        throw new RangeError(`Cannot ${DOING}: a name of tls.sni is not a host name in ASCII: received ${show(name)}`);
+        throw outOfRange(DOING, "a name of tls.sni is not a host name in ASCII", name);
       }
       table.set(key, this.#optionsOf(credentials));
     }

@@ -1,6 +1,6 @@
 /** Addresses: distinguishes numeric ones from names, and checks those of the program. */
 
-import { checkNoNul, shorten, show } from "../checks.ts";
+import { checkNoNul, outOfRange, shorten, wrongType } from "../checks.ts";
 import { EventError } from "../errors.ts";
 import { parseIpv4, parseIpv6 } from "../ip.ts";
 import type { Address, ConnectOptions, ListenOptions } from "../runtime.ts";
@@ -38,26 +38,24 @@ export function checkTarget(doing: string, options: ListenOptions | ConnectOptio
   const { path, hostname, port, family } = options;
   if (path !== undefined) {
     if (typeof path !== "string" || path === "") {
-      throw new TypeError(`Cannot ${doing}: the path is not a non-empty string: received ${show(path)}`);
+      throw wrongType(doing, "the path is not a non-empty string", path);
     }
     if (port !== undefined || hostname !== undefined) {
-      throw new TypeError(`Cannot ${doing}: both a path and a hostname or port were given: received ${show(path)}`);
+      throw wrongType(doing, "both a path and a hostname or port were given", path);
     }
     // An abstract name begins with one.
     checkNoNul(doing, "the path", path.startsWith("\0") ? path.slice(1) : path);
     return;
   }
   if (hostname !== undefined && (typeof hostname !== "string" || hostname === "")) {
-    throw new TypeError(
-      `Cannot ${doing}: the hostname is not a non-empty string: received ${show(hostname)}`,
-    );
+    throw wrongType(doing, "the hostname is not a non-empty string", hostname);
   }
   if (family !== undefined && family !== "IPv4" && family !== "IPv6") {
-    throw new RangeError(`Cannot ${doing}: the family is not IPv4 or IPv6: received ${show(family)}`);
+    throw outOfRange(doing, "the family is not IPv4 or IPv6", family);
   }
   if (hostname !== undefined) checkHostname(doing, hostname, family);
   if (typeof port !== "number") {
-    throw new TypeError(`Cannot ${doing}: the port is not a number: received ${show(port)}`);
+    throw wrongType(doing, "the port is not a number", port);
   }
   if (!Number.isInteger(port) || port < minPort || port > 65535) {
     throw new RangeError(`Cannot ${doing}: the port is not between ${minPort} and 65535: received ${port}`);
@@ -75,9 +73,7 @@ export function checkTarget(doing: string, options: ListenOptions | ConnectOptio
 export function checkHostname(doing: string, hostname: string, family?: "IPv4" | "IPv6"): void {
   checkNoNul(doing, "the address", hostname);
   if (hostname.length > LONGEST_NAME) {
-    throw new RangeError(
-      `Cannot ${doing}: the address has more than ${LONGEST_NAME} characters: received ${show(hostname)}`,
-    );
+    throw outOfRange(doing, `the address has more than ${LONGEST_NAME} characters`, hostname);
   }
   const own = familyOf(hostname);
   if (family === undefined || own === undefined || own === family) return;

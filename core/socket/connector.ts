@@ -1,6 +1,6 @@
 /** Connects: looks the name up and races its addresses, within the time limit. */
 
-import { checkCapabilities, checkDuration, checkSignal, checkText, show } from "../checks.ts";
+import { checkCapabilities, checkDuration, checkSignal, checkText, outOfRange } from "../checks.ts";
 import { EventError, toEventError } from "../errors.ts";
 import { atDeadline } from "../loop/deadline.ts";
 import { readOptions } from "../names.ts";
@@ -128,15 +128,13 @@ export function openConnection(runtime: Runtime, given: ConnectOptions): Connect
   if (
     attemptDelayMs !== undefined && checkDuration("connect", "attemptDelayMs", attemptDelayMs) < MIN_ATTEMPT_DELAY_MS
   ) {
-    throw new RangeError(
-      `Cannot connect: attemptDelayMs is not ${MIN_ATTEMPT_DELAY_MS} ms or more: received ${attemptDelayMs}`,
-    );
+    throw outOfRange("connect", `attemptDelayMs is not ${MIN_ATTEMPT_DELAY_MS} ms or more`, attemptDelayMs);
   }
   checkSignal("connect", signal);
   if (localAddress !== undefined) {
     checkHostname("connect", checkText("connect", "localAddress", localAddress));
     if (familyOf(localAddress) === undefined) {
-      throw new RangeError(`Cannot connect: localAddress is not a numeric address: received ${show(localAddress)}`);
+      throw outOfRange("connect", "localAddress is not a numeric address", localAddress);
     }
   }
   const family = options.family ?? (localAddress === undefined ? undefined : familyOf(localAddress));

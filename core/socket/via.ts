@@ -3,7 +3,7 @@
 import { EvBuffer } from "../buffer/evbuffer.ts";
 import { feed } from "../buffer/internal.ts";
 import { decodeUtf8, encodeUtf8 } from "../buffer/utf8.ts";
-import { checkText, show } from "../checks.ts";
+import { checkText, outOfRange, show } from "../checks.ts";
 import { EventError } from "../errors.ts";
 import { parseIpv4, parseIpv6 } from "../ip.ts";
 import type { Loan } from "../loan.ts";
@@ -85,9 +85,7 @@ export function checkViaTarget(via: Via, { hostname }: Target): void {
   // What stands in a line of HTTP may not end it.
   const allowed = via.scheme === "http" ? /^[\w.-]{1,253}$/ : /^[^\s\0-\x20\x7f]+$/;
   if (allowed.test(hostname) && encodeUtf8(hostname).length <= 255) return;
-  throw new RangeError(
-    `Cannot connect: the hostname is not one that a proxy can be asked for: received ${show(hostname)}`,
-  );
+  throw outOfRange("connect", "the hostname is not one that a proxy can be asked for", hostname);
 }
 
 /** What a connection through a proxy is called in errors. */

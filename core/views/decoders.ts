@@ -4,7 +4,7 @@
  * @module
  */
 
-import { checkBoolean, checkFunction, checkLimit, checkSignal, hasMethod, show } from "../checks.ts";
+import { checkBoolean, checkFunction, checkLimit, checkSignal, hasMethod, wrongType } from "../checks.ts";
 import { EventError } from "../errors.ts";
 import { EvBuffer } from "../buffer/evbuffer.ts";
 import { checkFront, take } from "../buffer/internal.ts";
@@ -80,7 +80,7 @@ export function viewFrames<T>(core: BevCore, codec: FrameCodec<T>, options: Fram
 
 function checkDecoder<T>(codec: FrameCodec<T>): void {
   if (!hasMethod(codec, "decode")) {
-    throw new TypeError(`Cannot read frames: the codec must have a function decode: received ${show(codec)}`);
+    throw wrongType("read frames", "the codec must have a function decode", codec);
   }
   if (codec.decodeEnd !== undefined) checkFunction("read frames", "decodeEnd of the codec", codec.decodeEnd);
 }

@@ -10,7 +10,7 @@ import { blameBuffer, checkEvBuffer, checkFront, findFront, take } from "../buff
 import { findBytes } from "../buffer/search.ts";
 import { toBytes } from "../buffer/utf8.ts";
 import { bounded, isBounded } from "./bounded.ts";
-import { checkBoolean, checkCount, checkFunction, checkLimit, hasMethod, show } from "../checks.ts";
+import { checkBoolean, checkCount, checkFunction, checkLimit, hasMethod, outOfRange, wrongType } from "../checks.ts";
 import { EventError } from "../errors.ts";
 import { type Names, readOptions } from "../names.ts";
 
@@ -217,7 +217,7 @@ export function fixedLength(bytes: number): FrameCodec {
       checkEvBuffer("write a frame", output);
       const content = toBytes("write a frame", "it", frame);
       if (content.length !== bytes) {
-        throw new RangeError(`Cannot write a frame: it must have ${bytes} bytes: received ${content.length}`);
+        throw outOfRange("write a frame", `it must have ${bytes} bytes`, content.length);
       }
       output.add(content);
     },
@@ -245,9 +245,7 @@ export function lengthPrefixed(options: LengthPrefixOptions): FrameCodec {
   const read = readOptions("make a codec", options, LENGTH_PREFIX_OPTIONS);
   const { prefixBytes, littleEndian = false, includesPrefix = false } = read;
   if (![1, 2, 3, 4, 8].includes(prefixBytes)) {
-    throw new RangeError(
-      `Cannot make a codec: the prefix must have 1, 2, 3, 4 or 8 bytes: received ${show(prefixBytes)}`,
-    );
+    throw outOfRange("make a codec", "the prefix must have 1, 2, 3, 4 or 8 bytes", prefixBytes);
   }
   checkBoolean("make a codec", "littleEndian", littleEndian);
   checkBoolean("make a codec", "includesPrefix", includesPrefix);
@@ -399,7 +397,7 @@ export function mapCodec<A, B>(
 export function checkCodec<T>(verb: string, codec: FrameCodec<T>): void {
   for (const name of ["decode", "encode"] as const) {
     if (!hasMethod(codec, name)) {
-      throw new TypeError(`Cannot ${verb}: the codec must have a function ${name}: received ${show(codec)}`);
+      throw wrongType(verb, `the codec must have a function ${name}`, codec);
     }
   }
   if (codec.decodeEnd !== undefined) checkFunction(verb, "decodeEnd of the codec", codec.decodeEnd);
@@ -446,5 +444,5 @@ function invalidFrame(input: EvBuffer, why: string, cause?: unknown): EventError
 }
 
 function tooLarge(maxBytes: number, length: number): RangeError {
-  return new RangeError(`Cannot write a frame: it is longer than ${maxBytes} bytes: received ${length}`);
+  return outOfRange("write a frame", `it is longer than ${maxBytes} bytes`, length);
 }

@@ -5,7 +5,7 @@
  */
 
 import { decodeUtf8, encodeUtf8 } from "../buffer/utf8.ts";
-import { show } from "../checks.ts";
+import { wrongType } from "../checks.ts";
 import { EVBUFFER_EOL_LF } from "../flags.ts";
 import { DEFAULT_MAX_FRAME_BYTES, type FrameCodec, type FrameOptions, mapCodec } from "./frames.ts";
 import { lineCodec } from "./lines.ts";
@@ -54,10 +54,10 @@ function stringify<T>(value: T): string {
   try {
     text = JSON.stringify(value);
   } catch (cause) {
-    throw new TypeError(`Cannot write a frame: it has no form in JSON: received ${show(value)}`, { cause });
+    throw wrongType("write a frame", "it has no form in JSON", value, { cause });
   }
   if (typeof text !== "string" || text === "null") {
-    throw new TypeError(`Cannot write a frame: it has no form in JSON: received ${show(value)}`);
+    throw wrongType("write a frame", "it has no form in JSON", value);
   }
   return text;
 }

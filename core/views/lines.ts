@@ -6,7 +6,7 @@
 
 import { checkEvBuffer, take } from "../buffer/internal.ts";
 import { EvBuffer } from "../buffer/evbuffer.ts";
-import { checkEol, checkLimit, type EolStyle } from "../checks.ts";
+import { checkEol, checkLimit, type EolStyle, outOfRange } from "../checks.ts";
 import {
   EVBUFFER_EOL_ANY,
   EVBUFFER_EOL_CRLF,
@@ -83,7 +83,7 @@ export function lineCodec(options: LineOptions = {}): FrameCodec {
       line.add(frame);
       const length = line.length;
       if (length > maxBytes) {
-        throw new RangeError(`Cannot write a line: it is longer than ${maxBytes} bytes: received ${length}`);
+        throw outOfRange("write a line", `it is longer than ${maxBytes} bytes`, length);
       }
       line.add(terminator);
       // A terminator inside a line would make further lines, such as commands or headers of an attacker.

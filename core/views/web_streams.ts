@@ -5,7 +5,7 @@
  * @module
  */
 
-import { isBytes, show } from "../checks.ts";
+import { isBytes, wrongType } from "../checks.ts";
 import { EventError } from "../errors.ts";
 import { encodeUtf8, utf8Length } from "../buffer/utf8.ts";
 import type { Face } from "../bufferevent/callbacks.ts";
@@ -263,7 +263,7 @@ function bytesOf(chunk: unknown): Uint8Array {
     const why = isMemory
       ? "the chunk's memory was transferred"
       : "the chunk is not a string, a buffer or a view of one";
-    throw new TypeError(`Cannot write to a stream: ${why}: received ${show(chunk)}`, { cause });
+    throw wrongType("write to a stream", why, chunk, { cause });
   }
 }
 

@@ -197,7 +197,7 @@ describe("setCallbacks() (V20)", () => {
     const { bev } = await rig();
     for (const name of ["read", "write", "event"]) {
       const wrong = { [name]: 5 } as unknown as Parameters<typeof bev.setCallbacks>[0];
-      assertThrows(() => bev.setCallbacks(wrong), TypeError, `${name} must be a function: received 5`);
+      assertThrows(() => bev.setCallbacks(wrong), TypeError, `${name} is not a function: received 5`);
     }
     bev.free();
   });

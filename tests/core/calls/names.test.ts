@@ -184,7 +184,7 @@ describe("callbacks", () => {
   });
 
   it("which are not functions, or not in an object, are refused in words", () => {
-    assertEquals(refused(() => check({ read: 1 })), "Cannot serve: read must be a function: received 1");
+    assertEquals(refused(() => check({ read: 1 })), "Cannot serve: read is not a function: received 1");
     assertEquals(refused(() => check(() => {})), "Cannot serve: the callbacks are not an object: received a function");
     assertEquals(refused(() => check(null)), "Cannot serve: the callbacks are not an object: received null");
     assertEquals(

@@ -38,7 +38,7 @@ describe("serve()", () => {
     await assertRejects(() => serve(options, undefined as unknown as ServeCallbacks), TypeError, "received undefined");
     for (const name of ["open", "read", "line", "write", "event", "close", "error"]) {
       const wrong = { [name]: "x" } as unknown as ServeCallbacks;
-      await assertRejects(() => serve(options, wrong), TypeError, `${name} must be a function`);
+      await assertRejects(() => serve(options, wrong), TypeError, `${name} is not a function`);
     }
     const base = new EventBase({ runtime: sim });
     const serving = serve({ ...options, base }, echo);
