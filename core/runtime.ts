@@ -1,5 +1,5 @@
 /**
- * The seam between the core and a host. An adapter implements {@linkcode Runtime}; the core never names a host.
+ * The seam between the core and a runtime. An adapter implements {@linkcode Runtime}; the core never names one.
  *
  * An adapter keeps these laws. `trivent/conformance` tests each of them on any runtime, and `docs/adapters.md` explains how to
  * keep them. "Sink" means the object that the core gives and the adapter calls.
@@ -9,9 +9,9 @@
  * `close()` take effect after all bytes that were taken.
  *
  * **Law 2. Memory is bounded.** A connection takes less than 8 MiB ahead of a peer that does not read, whatever the size of the
- * chunks, with all that the host and the system hold. The adapters here hold 64 KiB, and one `write` takes 256 KiB at most. Then
+ * chunks, with all that the runtime and the system hold. The adapters here hold 64 KiB, and one `write` takes 256 KiB at most. Then
  * `write` returns 0, and goes on to return 0 until it has called `onWritable`, exactly once. After `pauseRead()` less than 1 MiB
- * arrives; then the host stops reading, so that the peer slows down. Nothing is disconnected because it is slow.
+ * arrives; then the runtime stops reading, so that the peer slows down. Nothing is disconnected because it is slow.
  *
  * **Law 3. Each direction ends by itself, and failures have one name.** `onEnd` comes after all data, once; our direction stays
  * open. When both directions have finished, `onClose` comes without an error. A failure is an `EventError` in `onClose`, whose
@@ -64,7 +64,7 @@
  * **Law 13. Errors in words.** A message is `Cannot <what was tried>: <reason> (<code>)`, with the address in it, and is the same
  * on every runtime: `Cannot listen on 127.0.0.1:80: the address is in use (EADDRINUSE)`, `Cannot connect to [::1]:80: connection
  * refused (ECONNREFUSED)`, `Cannot keep the connection with 127.0.0.1:80: connection reset by the peer (ECONNRESET)`. `syscall` is
- * `listen`, `connect`, `read`, `write`, `accept`, `bind`, `send` or `getaddrinfo`. The host's own error is the `cause`.
+ * `listen`, `connect`, `read`, `write`, `accept`, `bind`, `send` or `getaddrinfo`. The runtime's own error is the `cause`.
  *
  * **Law 14. Memory has one owner.** A chunk in `onData` is a plain `Uint8Array` (not a `Buffer`) of at least one byte. The core
  * owns its memory from then on, unless it is on loan. The core does not change bytes that it has given to `write`.
@@ -150,7 +150,7 @@ export interface ListenOptions {
   /** The path of a unix socket, in place of `hostname` and `port`. */
   path?: string | undefined;
   /**
-   * How many connections may wait to be accepted. With `capabilities.backlog` it is the system's limit, by default the host's
+   * How many connections may wait to be accepted. With `capabilities.backlog` it is the system's limit, by default the runtime's
    * own number. It is also the limit of connections that wait in the process: see `ListeningSocket`, by default 128.
    */
   backlog?: number | undefined;
@@ -192,7 +192,7 @@ export interface ConnectOptions {
   path?: string | undefined;
   /**
    * How long the attempt may take in all, in milliseconds. Then it fails with `ETIMEDOUT`.
-   * @default the host's limit
+   * @default the runtime's limit
    */
   timeoutMs?: number | undefined;
   /**
@@ -267,21 +267,21 @@ export const DEFAULT_BACKLOG = 128;
 /** For the core: the names of {@linkcode DatagramOptions}. */
 export const DATAGRAM_OPTIONS: Names<DatagramOptions> = { hostname: true, port: true };
 
-/** What a host can do. Using a feature whose flag is false gives an error of code `EV_UNSUPPORTED` (law 5). */
+/** What a runtime can do. Using a feature whose flag is false gives an error of code `EV_UNSUPPORTED` (law 5). */
 export interface Capabilities {
   /** Several listeners may share a port ({@linkcode ListenOptions.reusePort}). */
   readonly reusePort: boolean;
   /** `reset()` sends a RST. If false, `reset()` is a plain close. */
   readonly reset: boolean;
-  /** The host has {@linkcode ListenOptions.ipv6Only}. */
+  /** The runtime has {@linkcode ListenOptions.ipv6Only}. */
   readonly ipv6Only: boolean;
-  /** The host has {@linkcode ListenOptions.backlog}. If false, the option is ignored and the host's own number holds. */
+  /** The runtime has {@linkcode ListenOptions.backlog}. If false, the option is ignored and the runtime's own number holds. */
   readonly backlog: boolean;
-  /** The host has {@linkcode ConnectOptions.localAddress}. */
+  /** The runtime has {@linkcode ConnectOptions.localAddress}. */
   readonly localAddress: boolean;
   /** The idle time of `setKeepAlive()` can be chosen. If false, the system's own holds. */
   readonly keepAliveDelay: boolean;
-  /** The interval and the number of the probes of keep-alive can be chosen. If false, the host's own hold. */
+  /** The interval and the number of the probes of keep-alive can be chosen. If false, the runtime's own hold. */
   readonly keepAliveProbes: boolean;
   /**
    * Connections that wait to be accepted can be left with the system. If false, {@linkcode ListenerBinding.pauseAccept} does
@@ -339,14 +339,14 @@ export interface Compressor {
 export type TimerToken = object | number;
 
 /**
- * A host: bytes in, bytes out and one clock. The core owns everything else.
+ * A runtime: bytes in, bytes out and one clock. The core owns everything else.
  *
  * The laws at the head of this file hold for every method. Law 6: none calls back before it has returned.
  */
 export interface Runtime {
   /** The name of the runtime in messages: `node`, `deno`, `bun`, `sim`, or the name of your own. */
   readonly name: string;
-  /** What the host can do (law 5). */
+  /** What the runtime can do (law 5). */
   readonly capabilities: Readonly<Capabilities>;
   /**
    * Why a capability is false, such as "it takes Node 22.12 or later, and this is 20.16.0". The error of a program that uses it
@@ -356,12 +356,12 @@ export interface Runtime {
   /** How many listeners, connections and datagram sockets are open now (law 15). Tests look for leaks with it. */
   readonly openHandles: number;
   /**
-   * Up to how many bytes a copy costs less than a view on the host's engine.
+   * Up to how many bytes a copy costs less than a view on the runtime's JavaScript engine.
    * @default 0, views always cost less
    */
   readonly cheapCopyBytes?: number | undefined;
   /**
-   * Whether the host's process ends when nothing holds it (law 8). If so, a loop that waits for something that does not hold the
+   * Whether the runtime's process ends when nothing holds it (law 8). If so, a loop that waits for something that does not hold the
    * process holds it with a timer.
    * @default true
    */
@@ -377,28 +377,28 @@ export interface Runtime {
   setTimer(deadlineMs: number, fn: () => void, background?: boolean): TimerToken;
   /** Forgets a timer. It does nothing if the timer has fired or was cleared. */
   clearTimer(token: TimerToken): void;
-  /** Calls `fn` once, after the I/O callbacks of the host's present poll, in the order of the calls (laws 6 and 7). */
+  /** Calls `fn` once, after the I/O callbacks of the runtime's present poll, in the order of the calls (laws 6 and 7). */
   defer(fn: () => void): void;
   /**
-   * Calls `fn` once after a whole poll of the host: bytes that had arrived before this call have been given to their sinks. It
+   * Calls `fn` once after a whole poll of the runtime: bytes that had arrived before this call have been given to their sinks. It
    * comes after functions that were deferred meanwhile. Without this method the core calls `defer()` from inside `defer()`, which
-   * is enough if the host polls between two deferred functions.
+   * is enough if the runtime polls between two deferred functions.
    */
   poll?(fn: () => void): void;
   /**
    * Reports an error that no callback of the program takes, such as one that a handler threw on a server without an `error`
-   * callback. Hosts print it with its stack (`console.error`). The simulator rejects the running `advance()` or `run()` with it, or
+   * callback. Runtimes print it with its stack (`console.error`). The simulator rejects the running `advance()` or `run()` with it, or
    * the next one. It never throws and ends nothing (law 18).
    */
   report(error: unknown): void;
   /**
    * Calls `fn` each time the signal is raised, until the returned function is called (law 18). It does not hold the process.
    *
-   * @throws {EventError} `EV_UNSUPPORTED` if the host cannot catch the signal
+   * @throws {EventError} `EV_UNSUPPORTED` if the runtime cannot catch the signal
    */
   onSignal(name: string, fn: () => void): () => void;
   /**
-   * Binds and listens (laws 9 and 10). With `tls`, a connection is given to `onAccept` before its handshake, which the host makes by
+   * Binds and listens (laws 9 and 10). With `tls`, a connection is given to `onAccept` before its handshake, which the runtime makes by
    * itself (law 16). A certificate or key that cannot be used rejects with `ERR_TLS_OPTIONS`.
    */
   listen(options: ListenOptions, sink: AcceptSink): Promise<ListenerBinding>;
@@ -408,12 +408,12 @@ export interface Runtime {
    */
   connect(options: ConnectOptions, sink: TransportSink): TransportBinding;
   /**
-   * Whether `listen()` or `connect()` gets these options with their host name. The host then looks the name up and races its
+   * Whether `listen()` or `connect()` gets these options with their host name. The runtime then looks the name up and races its
    * addresses, as the core does. Without this method the core resolves every name.
    */
   takesName?(options: ListenOptions | ConnectOptions): boolean;
   /**
-   * Checks the options of handshakes to come. The host may keep what it makes of them for as long as `options` lives,
+   * Checks the options of handshakes to come. The runtime may keep what it makes of them for as long as `options` lives,
    * because many connections will use the same object. Without this method, the first handshake fails.
    *
    * @throws {EventError} `ERR_TLS_OPTIONS` if the certificate or key cannot be used
@@ -426,10 +426,10 @@ export interface Runtime {
   /** Reads `length` bytes of a file from `offset`, or fewer at its end; without `length` to the end. Present with `capabilities.files`. */
   readFile?(path: string, offset: number, length: number | undefined): Promise<Uint8Array>;
   /**
-   * Makes a compressor or a decompressor. Present if the host has them.
+   * Makes a compressor or a decompressor. Present if the runtime has them.
    *
    * @param level How hard the compressor tries; undefined for the default, and for a decompressor
-   * @throws {EventError} `EV_UNSUPPORTED` if the host does not have the format
+   * @throws {EventError} `EV_UNSUPPORTED` if the runtime does not have the format
    */
   compressor?(format: CompressionFormat, way: "compress" | "decompress", level: number | undefined): Compressor;
 }
@@ -450,12 +450,12 @@ export interface TransportBinding {
   /** Whether `write` uses its `loan` as said there. If not, the memory that it was given is no longer on loan. */
   readonly countsLoans?: boolean | undefined;
   /**
-   * As `write`, for several chunks in one call. Present if the host can.
+   * As `write`, for several chunks in one call. Present if the runtime can.
    * @returns How many bytes it took of all chunks
    */
   writev?(chunks: readonly Uint8Array[]): number;
   /**
-   * Memory for several chunks that are to leave in one `write`. Present if the host has no vectored write. The core fills the
+   * Memory for several chunks that are to leave in one `write`. Present if the runtime has no vectored write. The core fills the
    * front of the memory, and calls `write` with that part and this loan, whatever {@linkcode countsLoans} says. Then it drops the
    * loan. Nothing else writes to the memory until the bytes are sent.
    *
@@ -463,9 +463,9 @@ export interface TransportBinding {
    * @returns A loan with one user, the core; undefined if `write` would return 0: then it is as if it had been called
    */
   gather?(bytes: number): Loan | undefined;
-  /** Asks the host to stop reading, so that the peer slows down (law 2). Some data may still arrive. Idempotent. */
+  /** Asks the runtime to stop reading, so that the peer slows down (law 2). Some data may still arrive. Idempotent. */
   pauseRead(): void;
-  /** Asks the host to read again. Idempotent. */
+  /** Asks the runtime to read again. Idempotent. */
   resumeRead(): void;
   /** Finishes our direction after all bytes that were taken; the other direction goes on (laws 1 and 3). Idempotent. */
   shutdownWrite(): void;
@@ -477,7 +477,7 @@ export interface TransportBinding {
   close(): void;
   /**
    * Closes, if `close()` was not called, and does not wait for the peer: the connection is gone as soon as the system has all bytes
-   * that were taken, and the system goes on to deliver them, as after close(2). It avoids a RST if the host can. `onClose` follows,
+   * that were taken, and the system goes on to deliver them, as after close(2). It avoids a RST if the runtime can. `onClose` follows,
    * without an error. Idempotent.
    */
   release(): void;
@@ -489,8 +489,8 @@ export interface TransportBinding {
   /** Switches Nagle's algorithm off (true, the state at the beginning) or on (law 12). */
   setNoDelay(on: boolean): void;
   /**
-   * Switches TCP keep-alive on or off (law 12). `delayMs` is the idle time, if `capabilities.keepAliveDelay`; 0 is the host's
-   * own. `intervalMs` and `count` are those of the probes, if `capabilities.keepAliveProbes`; undefined is the host's own.
+   * Switches TCP keep-alive on or off (law 12). `delayMs` is the idle time, if `capabilities.keepAliveDelay`; 0 is the runtime's
+   * own. `intervalMs` and `count` are those of the probes, if `capabilities.keepAliveProbes`; undefined is the runtime's own.
    */
   setKeepAlive(on: boolean, delayMs: number, intervalMs?: number, count?: number): void;
   /** Lets the connection hold the process, as it does at first (law 8). */

@@ -197,7 +197,7 @@ export function checkTls(doing: string, options: StartTlsOptions, role: TlsRole,
     if (!isList(alpnProtocols)) throw wrong("alpnProtocols", "a list of names", alpnProtocols);
     for (const name of alpnProtocols as readonly unknown[]) {
       if (typeof name === "string" && /^[\x20-\x7e]{1,255}$/.test(name)) continue;
-      throw outOfRange(doing, "an ALPN protocol has 1 to 255 ASCII characters", name);
+      throw outOfRange(doing, "an ALPN protocol does not have 1 to 255 ASCII characters", name);
     }
   }
   if (handshakeTimeoutMs !== undefined && !isPositive(handshakeTimeoutMs)) {

@@ -487,7 +487,7 @@ class MainHost extends SimHostRuntime implements SimRuntime {
   #end(host: string | SimHost): SimHostRuntime {
     if (typeof host === "string") return this.network.host(host);
     if (isA<SimHostRuntime>(host, SimHostRuntime) && host.network === this.network) return host;
-    throw new TypeError(`Cannot give a link: not a host of this simulator, or its name: received ${show(host)}`);
+    throw new TypeError(`Cannot give a link: it is not a host of this simulator or its name: received ${show(host)}`);
   }
 
   install(options: InstallOptions = {}): () => void {
@@ -515,13 +515,13 @@ function hint({ hosts }: Network): string {
     ? "no handle is open"
     : `${handles} ${handles === 1 ? "handle is" : "handles are"} open, idle`;
   const waits = isInstalled()
-    ? "a promise that needs the host's own I/O is not waited for"
-    : "a promise that needs the host's own timers or I/O is not waited for. sim.install() puts timers on virtual time";
+    ? "a promise that needs the real runtime's I/O is not waited for"
+    : "a promise that needs the real runtime's timers or I/O is not waited for. sim.install() puts timers on virtual time";
   return `; ${open}; ${waits}`;
 }
 
 function check(name: string, value: number, least: number, most: number): void {
   if (Number.isFinite(value) && value >= least && value <= most) return;
   const range = most === Infinity ? (least === -Infinity ? "" : `, ${least} or more`) : `, ${least} to ${most}`;
-  throw new RangeError(`Cannot make a simulator: ${name} is a finite number${range}: received ${show(value)}`);
+  throw new RangeError(`Cannot make a simulator: ${name} is not a finite number${range}: received ${show(value)}`);
 }

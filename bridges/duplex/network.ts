@@ -1,6 +1,6 @@
 /**
  * A network of coupled Duplex streams in this process. It shows that an adapter over `stream.Duplex` keeps every law of the
- * seam, and is the shortest adapter to read: clock, timers, signals and files are the host's.
+ * seam, and is the shortest adapter to read: clock, timers, signals and files are the runtime's.
  *
  * @module
  */

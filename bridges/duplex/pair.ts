@@ -17,8 +17,8 @@ function broken(code: "ECONNRESET" | "EPIPE"): Error {
 }
 
 /**
- * One end. Each chunk takes one turn of the host's loop to the other end, so that two ends that answer each other leave
- * the host time. A writer waits as long as the other end's queue is full.
+ * One end. Each chunk takes one turn of the runtime's loop to the other end, so that two ends that answer each other leave
+ * the runtime time. A writer waits as long as the other end's queue is full.
  */
 export class PairEnd extends Duplex {
   #other: PairEnd | undefined;

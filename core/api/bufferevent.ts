@@ -196,7 +196,7 @@ export abstract class BufferEvent<Ctx = unknown> {
     const core = this.#core;
     if (what === EV_READ) return { low: core.readLow, high: core.readHigh };
     if (what === EV_WRITE) return { low: core.writeLow, high: core.writeHigh };
-    throw outOfRange("get a watermark", "not one direction", what);
+    throw outOfRange("get a watermark", "the direction is not EV_READ or EV_WRITE", what);
   }
 
   /**
@@ -396,7 +396,7 @@ export abstract class BufferEvent<Ctx = unknown> {
 
   set maxOutputBytes(bytes: number) {
     if (bytes !== Infinity && !(Number.isInteger(bytes) && bytes >= 1)) {
-      throw outOfRange("set maxOutputBytes", "not a positive count of bytes or Infinity", bytes);
+      throw outOfRange("set maxOutputBytes", "it is not a positive count of bytes or Infinity", bytes);
     }
     this.#core.setMaxOutput(bytes);
   }
@@ -602,7 +602,7 @@ export abstract class BufferEvent<Ctx = unknown> {
   set priority(priority: number) {
     const { loop } = this.#core;
     if (!Number.isInteger(priority) || priority < 0 || priority >= loop.queues.length) {
-      throw outOfRange("set the priority", `not between 0 and ${loop.queues.length - 1}`, priority);
+      throw outOfRange("set the priority", `the priority is not between 0 and ${loop.queues.length - 1}`, priority);
     }
     this.#core.setPriority(priority);
   }
@@ -812,7 +812,7 @@ function refuseWrite(core: BevCore, doing: string): false {
 
 function checkDirections(doing: string, what: number): void {
   if (!Number.isInteger(what) || (what & (EV_READ | EV_WRITE)) === 0 || (what & ~(EV_READ | EV_WRITE)) !== 0) {
-    throw outOfRange(doing, "not EV_READ, EV_WRITE or both", what);
+    throw outOfRange(doing, "the directions are not EV_READ, EV_WRITE or both", what);
   }
 }
 

@@ -74,7 +74,9 @@ export class CompletionPort<Key = unknown> {
     const behind = sourceOf(source);
     if (behind.closed) throw new EventError(`Cannot ${doing}: it was closed`, { code: "EBADF" });
     const operations = operationsOn(behind);
-    if (operations.sink?.closed === false) throw new EventError(`Cannot ${doing}: it has one`, { code: "EEXIST" });
+    if (operations.sink?.closed === false) {
+      throw new EventError(`Cannot ${doing}: the socket has one`, { code: "EEXIST" });
+    }
     operations.sink = new Association(this.#queue, key);
   }
 

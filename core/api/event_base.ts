@@ -8,7 +8,6 @@ import {
   checkSignal,
   checkText,
   outOfRange,
-  show,
   wrongType,
 } from "../checks.ts";
 import { EV_CLOSED, EV_PERSIST, EV_READ, EV_SIGNAL, EV_TIMEOUT, EV_WRITE } from "../flags.ts";
@@ -225,9 +224,9 @@ export class EventBase {
    * @throws {RangeError} For other flags
    */
   once(source: Pollable | null, what: number, cb: EventCallback, timeoutMs?: number): void {
-    if (typeof cb !== "function") throw new TypeError(`Cannot call once: received ${show(cb)} for the callback`);
+    if (typeof cb !== "function") throw wrongType("call once", "the callback is not a function", cb);
     if (!Number.isInteger(what) || (what & ~(EV_TIMEOUT | EV_READ | EV_WRITE | EV_CLOSED)) !== 0 || what === 0) {
-      throw outOfRange("call once", "only EV_TIMEOUT, EV_READ, EV_WRITE and EV_CLOSED", what);
+      throw outOfRange("call once", "the flags are not of EV_TIMEOUT, EV_READ, EV_WRITE and EV_CLOSED", what);
     }
     const io = what & (EV_READ | EV_WRITE | EV_CLOSED);
     if (source !== null && !isPollable(source)) {
@@ -396,7 +395,7 @@ export class EventBase {
 
   /** Calls `fn` with each event that is added or active, once. libevent: `event_base_foreach_event`. */
   foreachEvent(fn: (ev: EventHandle) => void): void {
-    if (typeof fn !== "function") throw wrongType("visit the events", "not a function", fn);
+    if (typeof fn !== "function") throw wrongType("visit the events", "the callback is not a function", fn);
     const handles: EventHandle[] = [];
     this.#loop.forEach((event) => {
       const handle = handleOf(event);
@@ -450,7 +449,7 @@ export class EventBase {
    */
   initCommonTimeout(ms: number): CommonTimeout {
     checkTimeout("make a common timeout", ms);
-    if (ms < 0) throw outOfRange("make a common timeout", "negative", ms);
+    if (ms < 0) throw outOfRange("make a common timeout", "the timeout is negative", ms);
     const { commonQueues, timers } = this.#loop;
     let timeout = this.#commonTimeouts.get(ms);
     if (timeout !== undefined) return timeout;
@@ -577,7 +576,7 @@ export class EventBase {
 
 function checkPriorities(n: number): void {
   if (!Number.isInteger(n) || n < 1 || n > EVENT_MAX_PRIORITIES) {
-    throw outOfRange("set the priorities", `not between 1 and ${EVENT_MAX_PRIORITIES}`, n);
+    throw outOfRange("set the priorities", `the number is not between 1 and ${EVENT_MAX_PRIORITIES}`, n);
   }
 }
 

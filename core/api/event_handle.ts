@@ -235,7 +235,11 @@ export class EventHandle extends EventCore {
   set priority(priority: number) {
     const event = inner(this);
     if (!Number.isInteger(priority) || priority < 0 || priority >= event.loop.queues.length) {
-      throw outOfRange("set the priority", `not between 0 and ${event.loop.queues.length - 1}`, priority);
+      throw outOfRange(
+        "set the priority",
+        `the priority is not between 0 and ${event.loop.queues.length - 1}`,
+        priority,
+      );
     }
     if (event.active) throw new EventError("Cannot set the priority: the event is active", { code: "EV_ACTIVE" });
     event.level = priority;
@@ -341,10 +345,10 @@ function check(source: unknown, what: unknown, cb: unknown): void {
   }
   const signal = (what & EV_SIGNAL) !== 0;
   if (signal && (what & (EV_READ | EV_WRITE | EV_CLOSED | EV_ET)) !== 0) {
-    throw new RangeError(`Cannot make an event: EV_SIGNAL goes with no I/O flag: received ${what}`);
+    throw new RangeError(`Cannot make an event: EV_SIGNAL cannot have a flag of I/O beside it: received ${what}`);
   }
   if (signal !== (typeof source === "string")) {
-    throw new RangeError("Cannot make an event: EV_SIGNAL goes with the name of a signal, and a name with EV_SIGNAL");
+    throw new RangeError("Cannot make an event: EV_SIGNAL needs the name of a signal, and a name needs EV_SIGNAL");
   }
 }
 

@@ -85,7 +85,7 @@ export class FilterBufferEvent<Ctx = unknown> extends BufferEvent<Ctx> {
     checkOptions(options);
     for (const fn of [inputFilter, outputFilter, onFree]) {
       if (fn !== null && typeof fn !== "function") {
-        throw wrongType("make a filter", "not a function", fn);
+        throw wrongType("make a filter", "a filter is not a function", fn);
       }
     }
     super(new FilterCore(coreOf(underlying), inputFilter, outputFilter, options, onFree));

@@ -83,7 +83,7 @@ export function heartbeat<Bev extends BufferEvent>(bev: Bev, options: HeartbeatO
   }
   core.live(doing);
   if (core.closing !== null) throw core.ending(doing);
-  if (core.heartbeat !== null) throw new EventError(`Cannot ${doing}: it has one already`, { code: "EV_BUSY" });
+  if (core.heartbeat !== null) throw new EventError(`Cannot ${doing}: the bufferevent has one`, { code: "EV_BUSY" });
   // A copy: the program may change its bytes.
   const bytes = isBytes(send) ? plain(checkBytes(doing, "send", send)).slice() : send;
   const ask = (): void => {

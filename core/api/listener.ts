@@ -151,12 +151,16 @@ export class ConnListener {
     checkTarget("bind a listener", address, 0);
     const options: ListenOptions = { ...address, backlog: backlog < 0 ? DEFAULT_BACKLOG : backlog };
     if (address.path !== undefined && (flags & (LEV_OPT_REUSEABLE | LEV_OPT_REUSEABLE_PORT)) !== 0) {
-      throw new RangeError(`Cannot bind a listener: a path can't be reused: received ${formatAddress(address)}`);
+      throw new RangeError(
+        `Cannot bind a listener: LEV_OPT_REUSEABLE is not for a path: received ${formatAddress(address)}`,
+      );
     }
     if ((flags & LEV_OPT_REUSEABLE_PORT) !== 0) options.reusePort = true;
     if ((flags & (LEV_OPT_BIND_IPV6ONLY | LEV_OPT_BIND_IPV4_AND_IPV6)) !== 0) {
       if (address.hostname === undefined || familyOf(address.hostname) !== "IPv6") {
-        throw new RangeError(`Cannot bind a listener: not an IPv6 address: received ${formatAddress(address)}`);
+        throw new RangeError(
+          `Cannot bind a listener: the address is not an IPv6 address: received ${formatAddress(address)}`,
+        );
       }
       const only = (flags & LEV_OPT_BIND_IPV4_AND_IPV6) === 0;
       // Every runtime serves both families on `::` by default. Set the option only where the runtime supports it.
@@ -302,7 +306,7 @@ function checkFlags(flags: number): void {
     throw outOfRange("make a listener", "unknown flags", flags);
   }
   if ((flags & LEV_OPT_DEFERRED_ACCEPT) !== 0) {
-    throw new EventError("Cannot make a listener: no host offers LEV_OPT_DEFERRED_ACCEPT", { code: "EV_UNSUPPORTED" });
+    throw new EventError("Cannot make a listener: no runtime has LEV_OPT_DEFERRED_ACCEPT", { code: "EV_UNSUPPORTED" });
   }
 }
 
@@ -312,6 +316,6 @@ function baseFreed(): EventError {
 
 function checkCallback(cb: unknown): void {
   if (cb !== null && typeof cb !== "function") {
-    throw wrongType("set the callback of a listener", "not a function or null", cb);
+    throw wrongType("set the callback of a listener", "the callback is not a function or null", cb);
   }
 }

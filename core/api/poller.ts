@@ -139,6 +139,6 @@ export class Poller<Data = unknown> {
 function checkInterest(doing: string, source: Pollable, what: number): void {
   checkPollable(doing, source);
   if (!Number.isInteger(what) || (what & CONDITIONS) === 0 || (what & ~(CONDITIONS | EV_ET)) !== 0) {
-    throw outOfRange(doing, "not EV_READ, EV_WRITE, EV_CLOSED, with EV_ET or not", what);
+    throw outOfRange(doing, "the flags are not of EV_READ, EV_WRITE and EV_CLOSED, with EV_ET or without", what);
   }
 }

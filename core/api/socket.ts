@@ -81,7 +81,7 @@ export class Socket extends Pollable {
    */
   recv(into: Uint8Array): number {
     checkBytes("recv", "the target", into);
-    if (into.length === 0) throw new RangeError("Cannot recv: no room: received an empty Uint8Array");
+    if (into.length === 0) throw new RangeError("Cannot recv: the buffer is empty: received an empty Uint8Array");
     return this.#connection.receive(into);
   }
 

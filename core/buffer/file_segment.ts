@@ -91,7 +91,7 @@ export class FileSegment {
     if (length !== undefined) checkCount("open a file segment", "the length", length);
     const runtime = defaultRuntime();
     if (runtime.readFile === undefined) {
-      throw new EventError(`Cannot open a file segment: this host reads no files: received ${show(path)}`, {
+      throw new EventError(`Cannot open a file segment: this runtime cannot read files: received ${show(path)}`, {
         code: "EV_UNSUPPORTED",
       });
     }

@@ -23,7 +23,7 @@ function slabOf(n: number): Slab {
   try {
     return new Slab(Math.max(n, LEAST_BYTES));
   } catch (cause) {
-    throw new RangeError(`Cannot set bytes aside: the host has no memory for them: received ${n}`, { cause });
+    throw new RangeError(`Cannot set bytes aside: there is no memory for them: received ${n}`, { cause });
   }
 }
 

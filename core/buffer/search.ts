@@ -84,7 +84,7 @@ function matches(chunk: Chunk, at: number, needle: Uint8Array): boolean {
   return true;
 }
 
-// In one piece of memory there are two ways. The host's search for one byte is very fast on Bun and fast elsewhere, as
+// In one piece of memory there are two ways. The runtime's search for one byte is very fast on Bun and fast elsewhere, as
 // long as that byte is rare; skipping (Horspool) looks at one byte in a needle's length, whatever the bytes are. So the
 // first is tried with the needle's rarest byte, and given up when it stops too often.
 

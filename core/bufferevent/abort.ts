@@ -20,7 +20,7 @@ export class AbortSource {
   constructor() {
     const { AbortController } = globalThis as AbortGlobals;
     if (AbortController === undefined) {
-      throw new EventError("Cannot give a signal: the host has no AbortController", { code: "EV_UNSUPPORTED" });
+      throw new EventError("Cannot give a signal: the runtime has no AbortController", { code: "EV_UNSUPPORTED" });
     }
     this.#controller = new AbortController();
   }

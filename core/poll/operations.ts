@@ -286,7 +286,7 @@ function checkBuffer(doing: string, buffer: Uint8Array): void {
 
 function checkRoom(doing: string, buffer: Uint8Array): void {
   checkBuffer(doing, buffer);
-  if (buffer.length === 0) throw new RangeError(`Cannot ${doing}: no room: received an empty Uint8Array`);
+  if (buffer.length === 0) throw new RangeError(`Cannot ${doing}: the buffer is empty: received an empty Uint8Array`);
 }
 
 function takenAway(): EventError {

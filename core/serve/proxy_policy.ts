@@ -62,7 +62,7 @@ export function proxyPolicyOf(given: "required" | "optional" | ProxyProtocolOpti
 function blockOf(text: string): Cidr {
   const block = Cidr.parse(checkText(DOING, "an address of proxyProtocol.trusted", text));
   if (block !== null) return block;
-  throw outOfRange(DOING, "an address of proxyProtocol.trusted is not one, or a block of them", text);
+  throw outOfRange(DOING, "proxyProtocol.trusted has an element that is not an address or a block of addresses", text);
 }
 
 /** Whether a header from an address is trusted. */

@@ -58,7 +58,7 @@ function parse(hello: Uint8Array): ClientHello {
   return { serverName: nameIn(extensions.get(EXTENSION_SERVER_NAME)), extensions };
 }
 
-/** The list of names has one of a host at most. */
+/** The list of names has at most one host name. */
 function nameIn(list: Uint8Array | undefined): string | null {
   if (list === undefined || list.length < 5 || list[2] !== 0) return null;
   const name = list.subarray(5, 5 + uint16(list, 3));

@@ -80,7 +80,7 @@ export const UNREFERENCED: ConnectionBits = 0x100;
 export const SENT: ConnectionBits = 0x200;
 /** The adapter has called `onClose`, and must call nothing any more. */
 export const SILENT: ConnectionBits = 0x400;
-/** The host is connected to a proxy, which has yet to make the connection. */
+/** The runtime is connected to a proxy, which has yet to make the connection. */
 const TUNNELED: ConnectionBits = 0x800;
 
 /** The state of a connection. */
@@ -117,13 +117,13 @@ export function checkConnection(connection: Connection, before: ConnectionState)
   const legal = now === before || NEXT_STATES[before].includes(now);
   invariant(legal, `a connection that was ${before} is ${now}`);
   const { connecting, handshake, error } = connection;
-  invariant(error === null || connection.gone, "a connection has failed, and the host has not let go");
+  invariant(error === null || connection.gone, "a connection has failed, and its binding is not gone");
   invariant(handshake === null || !connection.connected, "a connection is established before its handshake is through");
-  invariant((state & SENT) === 0 || binding !== null, "bytes were sent without a host");
-  invariant(now !== "open" || binding !== null, "an open connection has no host");
+  invariant((state & SENT) === 0 || binding !== null, "bytes were sent without a binding");
+  invariant(now !== "open" || binding !== null, "an open connection has no binding");
   if (now !== "connecting") invariant(connecting === null, "the attempts to connect go on");
   if (connection.gone) {
-    invariant(handshake === null, "a handshake goes on without a host");
+    invariant(handshake === null, "a handshake goes on without a binding");
     invariant(unsent === 0, "bytes wait that nobody can send");
   }
   if (connection.closed) {
@@ -137,7 +137,7 @@ export function checkConnection(connection: Connection, before: ConnectionState)
   invariant(((readiness & EV_CLOSED) !== 0) === (connection.ended || connection.gone), "EV_CLOSED does not fit");
   if (now === "connecting") invariant((readiness & EV_WRITE) === 0, "it is writable before it is established");
   if ((state & PAUSED) !== 0 && !connection.gone) {
-    invariant(available > RECEIVE_LIMIT / 2, "the host is paused, and the receive queue has room");
+    invariant(available > RECEIVE_LIMIT / 2, "reading is paused, and the receive queue has space");
   }
   return now;
 }
@@ -177,7 +177,7 @@ export class Connection extends Source implements TransportSink, Lingering {
   state: ConnectionBits = 0;
   /** How many bytes have arrived, but for those that were dropped. */
   arrived = 0;
-  /** How many bytes the host has taken. */
+  /** How many bytes the runtime has taken. */
   written = 0;
   #rare: Rare | null = null;
   /** The unread chunk, while there is only one. In a busy connection it goes to its reader as it came. */
@@ -298,7 +298,7 @@ export class Connection extends Source implements TransportSink, Lingering {
     this.#more.proxy = header;
   }
 
-  /** Asks a proxy for the connection, when the host is connected to the proxy. */
+  /** Asks a proxy for the connection, when the runtime is connected to the proxy. */
   set tunnel(tunnel: Tunnel) {
     this.#more.tunnel = tunnel;
   }

@@ -161,7 +161,7 @@ export function openConnection(runtime: Runtime, given: ConnectOptions): Connect
   const connector = new Connector(connection, {
     ...options,
     ...(path === undefined ? { hostname: first, port: via?.port ?? options.port } : {}),
-    // Through a proxy the connection begins in the clear: a host may not read what it is going to protect.
+    // Through a proxy the connection begins in the clear: a runtime must not read what it is going to protect.
     ...(tls === undefined || via !== null ? {} : { tls }),
   }, via === null ? null : namesOf(via, target));
   connection.connecting = connector;

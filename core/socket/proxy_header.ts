@@ -157,7 +157,7 @@ export function encodeProxyHeader(header: ProxyHeader): Uint8Array {
 // ---- version 1
 
 function decodeText(buffer: EvBuffer, start: Uint8Array): ProxyHeader | null {
-  if (!begins(start, V1_SIGNATURE)) throw invalid(buffer, "it does not begin as one");
+  if (!begins(start, V1_SIGNATURE)) throw invalid(buffer, "it does not begin with the signature");
   const bytes = peek(buffer, MAX_V1_BYTES);
   const lf = bytes.indexOf(LF);
   if (lf < 0) {
@@ -192,7 +192,7 @@ function decodeText(buffer: EvBuffer, start: Uint8Array): ProxyHeader | null {
 function encodeText(from: Endpoint | null, to: Endpoint | null, tlvs: number): Uint8Array {
   if (tlvs > 0) throw unwritable(`version 1 has no TLVs: received ${tlvs}`);
   if (from === null || to === null) return encodeUtf8("PROXY UNKNOWN\r\n");
-  if (from.kind === UNIX) throw unwritable("version 1 has no unix sockets");
+  if (from.kind === UNIX) throw unwritable("version 1 cannot have the address of a unix socket");
   const protocol = from.kind === INET ? "TCP4" : "TCP6";
   return encodeUtf8(`PROXY ${protocol} ${formatIp(from.bytes)} ${formatIp(to.bytes)} ${from.port} ${to.port}\r\n`);
 }
@@ -212,7 +212,7 @@ interface Endpoints {
 const NOBODY: Endpoints = { source: null, destination: null };
 
 function decodeBinary(buffer: EvBuffer, start: Uint8Array): ProxyHeader | null {
-  if (!begins(start, V2_SIGNATURE)) throw invalid(buffer, "it does not begin as one");
+  if (!begins(start, V2_SIGNATURE)) throw invalid(buffer, "it does not begin with the signature");
   const [what, kind] = [start[12], start[13]];
   if (what !== undefined && what !== 0x20 && what !== 0x21) {
     throw invalid(buffer, `its version and command are not those of version 2: received 0x${what.toString(16)}`);
@@ -305,7 +305,7 @@ function encodeBinary(
     }
     let bytes = checkBytes(DOING, "the value of a TLV", value);
     if (type === PP2_TYPE_CRC32C) {
-      if (crcAt > 0) throw unwritable("it has two TLVs of a CRC-32C");
+      if (crcAt > 0) throw unwritable("it has two TLVs with a CRC-32C");
       bytes = new Uint8Array(4);
       crcAt = V2_FIXED + length + 3;
     }

@@ -47,7 +47,7 @@ export function viaOf(url: string): Via {
   if (number < 1 || number > 65_535) throw wrong("has a port that is not between 1 and 65535");
   const hostname = host.startsWith("[") ? host.slice(1, -1) : host;
   if (host.startsWith("[") && parseIpv6(hostname.replace(/%.*$/, "")) === null) {
-    throw wrong("has no IPv6 address in []");
+    throw wrong("has no IPv6 address between [ and ]");
   }
   checkHostname("connect", hostname);
   const colon = login?.indexOf(":") ?? -1;
@@ -57,7 +57,7 @@ export function viaOf(url: string): Via {
     if (login !== undefined) user = decodeURIComponent(colon < 0 ? login : login.slice(0, colon));
     if (login !== undefined && colon >= 0) password = decodeURIComponent(login.slice(colon + 1));
   } catch {
-    throw wrong("has a user or password with a % that begins no character");
+    throw wrong("has a user or password with an invalid % sequence");
   }
   if (user !== null) {
     const most = name === "socks5" ? 255 : 4096;
@@ -85,7 +85,7 @@ export function checkViaTarget(via: Via, { hostname }: Target): void {
   // What stands in a line of HTTP may not end it.
   const allowed = via.scheme === "http" ? /^[\w.-]{1,253}$/ : /^[^\s\0-\x20\x7f]+$/;
   if (allowed.test(hostname) && encodeUtf8(hostname).length <= 255) return;
-  throw outOfRange("connect", "the hostname is not one that a proxy can be asked for", hostname);
+  throw outOfRange("connect", "the hostname cannot be sent to a proxy", hostname);
 }
 
 /** What a connection through a proxy is called in errors. */
@@ -158,7 +158,7 @@ export class Tunnel {
     }
     // The server of TLS does not speak first: it would be taken for a part of the handshake.
     if (input.length > 0 && this.#connection.handshake !== null) {
-      return this.#connection.fail(this.refused(`it has sent ${input.length} bytes more than its answer`));
+      return this.#connection.fail(this.refused(`it has sent ${input.length} bytes after its answer`));
     }
     this.#connection.tunneled(input);
   }
@@ -189,13 +189,13 @@ export class Tunnel {
 
 const REPLIES: Readonly<Record<number, string>> = {
   1: "general failure",
-  2: "not allowed by its rules",
+  2: "connection not allowed",
   3: "network unreachable",
   4: "host unreachable",
   5: "connection refused",
-  6: "its time is over",
+  6: "TTL expired",
   7: "command not supported",
-  8: "kind of address not supported",
+  8: "address type not supported",
 };
 /** How many bytes an address takes in a reply, by its kind. */
 const ADDRESS_BYTES: Readonly<Record<number, number>> = { 1: 4, 4: 16 };
@@ -218,7 +218,7 @@ class Socks5 implements Dialogue {
     const two = input.pullup(Math.min(input.length, 2));
     if (two === null || two.length === 0) return null;
     const version = two[0] as number;
-    if (version !== (this.#step === "login" ? 1 : 5)) throw new Refusal(`it does not speak SOCKS5 (0x${hex(version)})`);
+    if (version !== (this.#step === "login" ? 1 : 5)) throw new Refusal(`its answer is not SOCKS5 (0x${hex(version)})`);
     if (two.length < 2) return null;
     const code = two[1] as number;
     if (this.#step === "reply") return this.#reply(input, code);
@@ -231,7 +231,9 @@ class Socks5 implements Dialogue {
     if (code === 2 && this.#via.user !== null) return this.#login(this.#via.user);
     if (code !== 255) throw new Refusal(`it has chosen a method that was not offered (0x${hex(code)})`);
     throw new Refusal(
-      this.#via.user === null ? "it wants a user and a password (0xff)" : "no method of ours is accepted (0xff)",
+      this.#via.user === null
+        ? "it requires a user and a password (0xff)"
+        : "it accepts no login method of ours (0xff)",
     );
   }
 
@@ -252,12 +254,12 @@ class Socks5 implements Dialogue {
 
   #reply(input: EvBuffer, code: number): true | null {
     // A refusal may be cut short.
-    if (code !== 0) throw new Refusal(`${REPLIES[code] ?? "for a reason that has no name"} (0x${hex(code)})`);
+    if (code !== 0) throw new Refusal(`${REPLIES[code] ?? "unknown reason"} (0x${hex(code)})`);
     const head = input.pullup(Math.min(input.length, 5));
     if (head === null || head.length < 5) return null;
     const [, , reserved, kind, first] = head as unknown as [number, number, number, number, number];
     const length = kind === 3 ? 1 + first : ADDRESS_BYTES[kind];
-    if (reserved !== 0 || length === undefined) throw new Refusal("its answer makes no sense");
+    if (reserved !== 0 || length === undefined) throw new Refusal("its answer is not valid");
     if (input.length < 4 + length + 2) return null;
     input.drain(4 + length + 2);
     return true;
@@ -286,10 +288,10 @@ class HttpConnect implements Dialogue {
       const known = end < 0 ? input.length : end;
       if (known > MAX_HEAD_BYTES) throw new Refusal(`its answer is longer than ${MAX_HEAD_BYTES} bytes`);
       const start = decodeUtf8(input.pullup(Math.min(known, MAX_HEAD_BYTES)) ?? new Uint8Array());
-      if (!"HTTP/1.".startsWith(start.slice(0, 7))) throw new Refusal("it does not speak HTTP");
+      if (!"HTTP/1.".startsWith(start.slice(0, 7))) throw new Refusal("its answer is not HTTP");
       if (end < 0) return null;
       const [, code = "", reason = ""] = /^HTTP\/1\.[01] (\d{3})(?: ([^\r\n]*))?(?:\r\n|$)/.exec(start) ?? [];
-      if (code === "") throw new Refusal("its answer makes no sense");
+      if (code === "") throw new Refusal("its answer is not valid");
       input.drain(end + 4);
       if (code.startsWith("2")) return true;
       if (!code.startsWith("1")) {

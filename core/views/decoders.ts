@@ -80,7 +80,7 @@ export function viewFrames<T>(core: BevCore, codec: FrameCodec<T>, options: Fram
 
 function checkDecoder<T>(codec: FrameCodec<T>): void {
   if (!hasMethod(codec, "decode")) {
-    throw wrongType("read frames", "the codec must have a function decode", codec);
+    throw wrongType("read frames", "the codec has no function decode", codec);
   }
   if (codec.decodeEnd !== undefined) checkFunction("read frames", "decodeEnd of the codec", codec.decodeEnd);
 }

@@ -161,7 +161,7 @@ const LENGTH_PREFIX_OPTIONS: Names<LengthPrefixOptions> = {
  */
 export function delimited(delimiter: Uint8Array | string, options: FrameOptions = {}): FrameCodec {
   const mark = toBytes("make a codec", "the delimiter", delimiter).slice();
-  if (mark.length === 0) throw new RangeError("Cannot make a codec: the delimiter must have a byte: received none");
+  if (mark.length === 0) throw new RangeError("Cannot make a codec: the delimiter is empty");
   const maxBytes = limitOf(readOptions("make a codec", options, FRAME_OPTIONS));
   return bounded({
     decode(input) {
@@ -206,7 +206,7 @@ export function delimited(delimiter: Uint8Array | string, options: FrameOptions 
  */
 export function fixedLength(bytes: number): FrameCodec {
   if (checkCount("make a codec", "the length", bytes) === 0) {
-    throw new RangeError("Cannot make a codec: a frame must have a byte: received 0");
+    throw new RangeError("Cannot make a codec: the length of a frame is not 1 or more: received 0");
   }
   return bounded({
     decode(input) {
@@ -217,7 +217,7 @@ export function fixedLength(bytes: number): FrameCodec {
       checkEvBuffer("write a frame", output);
       const content = toBytes("write a frame", "it", frame);
       if (content.length !== bytes) {
-        throw outOfRange("write a frame", `it must have ${bytes} bytes`, content.length);
+        throw outOfRange("write a frame", `it does not have ${bytes} bytes`, content.length);
       }
       output.add(content);
     },
@@ -245,7 +245,7 @@ export function lengthPrefixed(options: LengthPrefixOptions): FrameCodec {
   const read = readOptions("make a codec", options, LENGTH_PREFIX_OPTIONS);
   const { prefixBytes, littleEndian = false, includesPrefix = false } = read;
   if (![1, 2, 3, 4, 8].includes(prefixBytes)) {
-    throw outOfRange("make a codec", "the prefix must have 1, 2, 3, 4 or 8 bytes", prefixBytes);
+    throw outOfRange("make a codec", "the prefix does not have 1, 2, 3, 4 or 8 bytes", prefixBytes);
   }
   checkBoolean("make a codec", "littleEndian", littleEndian);
   checkBoolean("make a codec", "includesPrefix", includesPrefix);
@@ -397,7 +397,7 @@ export function mapCodec<A, B>(
 export function checkCodec<T>(verb: string, codec: FrameCodec<T>): void {
   for (const name of ["decode", "encode"] as const) {
     if (!hasMethod(codec, name)) {
-      throw wrongType(verb, `the codec must have a function ${name}`, codec);
+      throw wrongType(verb, `the codec has no function ${name}`, codec);
     }
   }
   if (codec.decodeEnd !== undefined) checkFunction(verb, "decodeEnd of the codec", codec.decodeEnd);

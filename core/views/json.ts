@@ -54,10 +54,10 @@ function stringify<T>(value: T): string {
   try {
     text = JSON.stringify(value);
   } catch (cause) {
-    throw wrongType("write a frame", "it has no form in JSON", value, { cause });
+    throw wrongType("write a frame", "it cannot be written as JSON", value, { cause });
   }
   if (typeof text !== "string" || text === "null") {
-    throw wrongType("write a frame", "it has no form in JSON", value);
+    throw wrongType("write a frame", "it cannot be written as JSON", value);
   }
   return text;
 }

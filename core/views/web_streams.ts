@@ -244,7 +244,7 @@ export function flushableStreamOf(sink: Sink, begun?: Promise<void>, highWaterMa
 function hostStream<Name extends keyof StreamGlobals>(name: Name): NonNullable<StreamGlobals[Name]> {
   const found = (globalThis as StreamGlobals)[name];
   if (found !== undefined) return found as NonNullable<StreamGlobals[Name]>;
-  throw new EventError(`Cannot make a stream: this host has no ${name}`, { code: "EV_UNSUPPORTED" });
+  throw new EventError(`Cannot make a stream: this runtime has no ${name}`, { code: "EV_UNSUPPORTED" });
 }
 
 /**

@@ -83,7 +83,7 @@ export function hostCompressor(
   }
   const stream = make?.(options);
   if (stream?._handle?.writeSync === undefined || stream._writeState === undefined) {
-    throw new EventError(`Cannot ${way} ${format}: this host has no zlib that works in the call`, {
+    throw new EventError(`Cannot ${way} ${format}: this runtime has no synchronous zlib`, {
       code: "EV_UNSUPPORTED",
     });
   }

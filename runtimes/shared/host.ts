@@ -46,7 +46,7 @@ export function builtin<T>(name: string): T {
   const module = host.process?.getBuiltinModule?.(name);
   if (module === undefined) {
     throw new EventError(
-      `Cannot load ${name}: this host has no process.getBuiltinModule (Node 20.16, Deno 2.1 or Bun 1.1.39 have it)`,
+      `Cannot load ${name}: this runtime has no process.getBuiltinModule (Node 20.16, Deno 2.1 or Bun 1.1.39 have it)`,
       { code: "EV_UNSUPPORTED" },
     );
   }
@@ -203,7 +203,7 @@ export abstract class HostRuntime implements Runtime {
     try {
       process.on(name, listener);
     } catch (cause) {
-      throw new EventError(`Cannot catch signal ${name}: the host refuses`, { code: "EV_UNSUPPORTED", cause });
+      throw new EventError(`Cannot catch signal ${name}: the runtime refuses`, { code: "EV_UNSUPPORTED", cause });
     }
     return () => {
       process.removeListener(name, listener);

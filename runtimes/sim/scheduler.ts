@@ -722,7 +722,9 @@ export class Scheduler {
 
 function checkSpan(ms: number): void {
   if (typeof ms === "number" && ms >= 0 && ms !== Infinity) return;
-  throw new RangeError(`Cannot advance: a span is a finite number of milliseconds, 0 or more: received ${show(ms)}`);
+  throw new RangeError(
+    `Cannot advance: the span is not a finite number of milliseconds, 0 or more: received ${show(ms)}`,
+  );
 }
 
 function before(a: Scheduled, b: Scheduled): boolean {

@@ -1,5 +1,5 @@
 /**
- * As much of the hosts' datagram sockets as the adapters use.
+ * As much of the runtimes' datagram sockets as the adapters use.
  *
  * @module
  */

@@ -1,5 +1,5 @@
 /**
- * As much of what every host has as the adapters use. Written by hand, so that no public type needs the types of a host.
+ * As much of what every runtime has as the adapters use. Written by hand, so that no public type needs the types of a runtime.
  *
  * @module
  */

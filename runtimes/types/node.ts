@@ -1,5 +1,5 @@
 /**
- * As much of Node as the adapters use; `process`, `node:dns`, `node:os` and `node:fs/promises` are there on every host.
+ * As much of Node as the adapters use; `process`, `node:dns`, `node:os` and `node:fs/promises` are there on every runtime.
  *
  * @module
  */

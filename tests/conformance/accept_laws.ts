@@ -47,7 +47,7 @@ function counted(answers: readonly string[]): Record<string, number> {
   return counts;
 }
 
-/** Whether a client was refused: by a reset, or where the host has none, by the end. */
+/** Whether a client was refused: by a reset, or where the runtime has none, by the end. */
 async function isRefused(here: ServeScene, socket: Socket): Promise<boolean> {
   return isCut(await receiveText(socket), here.scene.runtime.capabilities.reset);
 }
@@ -120,7 +120,7 @@ export function acceptLaws(law: Law): void {
   });
 
   law(
-    "at maxConnections further clients wait, with the system where the host can, and are served then",
+    "at maxConnections further clients wait, with the system where the runtime can, and are served then",
     async (here) => {
       const { server, opened, client } = await here.serve({ maxConnections: 60 }, echo);
       const { runtime } = here.scene;

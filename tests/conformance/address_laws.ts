@@ -1,4 +1,4 @@
-/** Law 10: a wrong address is the same error on every runtime, before the host is asked. */
+/** Law 10: a wrong address is the same error on every runtime, before the runtime is asked. */
 
 import { it } from "./suite.ts";
 import { assertEquals, assertMatch, assertRejects, assertThrows } from "./assert.ts";

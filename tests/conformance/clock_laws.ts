@@ -5,7 +5,7 @@ import { assert, assertEquals, assertGreaterOrEqual, assertLess } from "./assert
 import { scene } from "./scene.ts";
 import type { FullSubject } from "./subject.ts";
 
-/** How much too early a host's timer may be: the core looks again. */
+/** How much too early a runtime's timer may be: the core looks again. */
 const EARLY_MS = 2;
 
 export function clockLaws(makeSubject: () => FullSubject): void {
@@ -25,7 +25,7 @@ export function clockLaws(makeSubject: () => FullSubject): void {
       const { runtime } = scene;
       let fired: number[] = [];
       for (;;) {
-        // Far enough ahead that none is late before all are set: a host puts those that are late in an order of its own.
+        // Far enough ahead that none is late before all are set: a runtime puts those that are late in an order of its own.
         const begin = runtime.now() + 20;
         fired = [];
         const tokens: (object | number)[] = [];

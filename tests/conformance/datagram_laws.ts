@@ -53,7 +53,7 @@ export function datagramLaws(name: string, makeSubject: () => FullSubject): void
     scene.keep(await scene.base.datagram({ hostname, port }));
 
   describe(`${name}: datagrams`, () => {
-    law("are refused with a reason where the host has none", async (scene) => {
+    law("are refused with a reason where the runtime has none", async (scene) => {
       const error = await assertRejects(() => scene.base.datagram(), EventError);
       assertEquals(error.code, "EV_UNSUPPORTED");
       assert(error.message.endsWith(runtime.lacks?.udp ?? ""), error.message);

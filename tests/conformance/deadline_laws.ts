@@ -159,7 +159,7 @@ process.stdin.on("end", () => {
   const PLACES: Readonly<Record<string, (base: EventBase) => void>> = {
     "a timer": (base) => base.timer(() => work(BUSY_MS)).add(20),
     "a callback of I/O": (base) => {
-      // Refused, which a poll of the host finds.
+      // Refused, which a poll of the runtime finds.
       const client = base.connect({ hostname: "127.0.0.1", port: 1 });
       base.once(client, EV_READ, () => {
         client.close();
@@ -258,7 +258,7 @@ process.stdin.on("end", () => {
       tick.unref();
       base.once(client, EV_WRITE, () => client.send("x"));
       await base.dispatch();
-      // A host's timer may be a little early, and the core looks again: by less than a millisecond.
+      // A runtime's timer may be a little early, and the core looks again: by less than a millisecond.
       assertGreaterOrEqual(after.timer as number, 149);
       assertGreaterOrEqual(after.once as number, 149);
       assertGreaterOrEqual(after.read as number, 199);

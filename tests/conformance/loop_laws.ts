@@ -1,4 +1,4 @@
-/** The loop on a runtime: signals, what ends it, and the host, which goes on beside it. */
+/** The loop on a runtime: signals, what ends it, and the runtime, which goes on beside it. */
 
 import { connect as netConnect, createServer } from "node:net";
 import { describe, it } from "./suite.ts";
@@ -182,7 +182,7 @@ export function loopLaws(name: string, makeSubject: () => FullSubject): void {
       server.close();
     });
 
-    it("an AbortSignal, before and while it waits, also one of the host's own making", async () => {
+    it("an AbortSignal, before and while it waits, also one of the runtime's own making", async () => {
       const base = newBase();
       let fired = 0;
       const timer = base.timer(() => fired++);
@@ -204,7 +204,7 @@ export function loopLaws(name: string, makeSubject: () => FullSubject): void {
     });
   });
 
-  /** What the host does beside a loop that never rests: a timer of its own, an immediate, and a connection of its own. */
+  /** What the runtime does beside a loop that never rests: a timer of its own, an immediate, and a connection of its own. */
   function hostWork(done: () => void): void {
     const left = new Set(["timer", "immediate", "connection"]);
     const finish = (what: string): void => {
@@ -225,8 +225,8 @@ export function loopLaws(name: string, makeSubject: () => FullSubject): void {
     });
   }
 
-  describe(`${name}: the host's own timers and I/O go on`, { skip }, () => {
-    /** Runs a base that is never at rest until the host has done its work, and its own quiet socket and timer too. */
+  describe(`${name}: the runtime's own timers and I/O go on`, { skip }, () => {
+    /** Runs a base that is never at rest until the runtime has done its work, and its own quiet socket and timer too. */
     async function beside(begin: (base: EventBase) => () => void, priorities = 1): Promise<void> {
       const base = newBase({ priorities });
       const [client, server] = await socketPair(base);

@@ -1,4 +1,4 @@
-/** Memory that the host reads into again, on whichever of Node, Deno and Bun runs this. */
+/** Memory that the runtime reads into again, on whichever of Node, Deno and Bun runs this. */
 
 import { conformance } from "./mod.ts";
 import { hostName, hostSubject } from "./subjects.ts";

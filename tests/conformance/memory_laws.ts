@@ -1,4 +1,4 @@
-/** Law 14: memory that the host reads into again, or lends, does not change under the program, while many connections go on. */
+/** Law 14: memory that the runtime reads into again, or lends, does not change under the program, while many connections go on. */
 
 import { once } from "node:events";
 import { connect as netConnect } from "node:net";
@@ -56,7 +56,7 @@ export function memoryLaws(name: string, makeSubject: () => FullSubject): void {
     socket.destroy();
   }
 
-  describe(`${name}: memory that the host reads into`, { skip: ownNetwork && "node:net cannot reach it" }, () => {
+  describe(`${name}: memory that the runtime reads into`, { skip: ownNetwork && "node:net cannot reach it" }, () => {
     it("does not change where somebody has a view of it", async () => {
       const kept: { view: Uint8Array; copy: Uint8Array }[] = [];
       let reads = 0;

@@ -287,14 +287,14 @@ const FAULTS: readonly (readonly [fault: string, law: string, Fault])[] = [
   // Laws 11 and 18
   [
     "goes on looking a name up that nobody wants any more",
-    "host > stops looking when it is aborted, with the reason as the cause",
+    "runtime > stops looking when it is aborted, with the reason as the cause",
     {
       runtime: (runtime) => ({ resolve: (hostname) => runtime.resolve(hostname) }),
     },
   ],
   [
     "always gives the same random number",
-    "host > gives random numbers, 0 or more and less than 1, different each time",
+    "runtime > gives random numbers, 0 or more and less than 1, different each time",
     {
       runtime: () => ({ random: () => 0.5 }),
     },
@@ -337,7 +337,7 @@ describe("a runtime that", () => {
   }
 });
 
-/** The faults of the adapter of this host, and the law that finds each. */
+/** The faults of the adapter of this runtime, and the law that finds each. */
 const FOUND_BY: Readonly<Record<string, readonly [Suite, string]>> = {
   "ignores background": ["processes", "ends although a timer in the background and a signal handler wait"],
   "makes every timer a background timer": ["processes", "is held by a timer that is not in the background"],

@@ -74,7 +74,7 @@ function selectLaws(law: Law): void {
     assertEquals(assertThrows(() => client.recv(new Uint8Array(1)), EventError).code, "ECONNREFUSED");
   });
 
-  law("in a circle of looks lets the host do its work", async (scene) => {
+  law("in a circle of looks lets the runtime do its work", async (scene) => {
     const listening = await scene.listen();
     const client = scene.connect(listening);
     let looks = 0;

@@ -1,4 +1,4 @@
-/** Law 8: what holds the process, and what does not. Each test starts a process of this host. */
+/** Law 8: what holds the process, and what does not. Each test starts a process of this runtime. */
 
 import { spawn } from "node:child_process";
 import { createServer, type Server, type Socket } from "node:net";
@@ -14,7 +14,7 @@ interface Left {
   readonly ms: number;
 }
 
-/** What a script of this host is started with, as a test is. */
+/** What a script of this runtime is started with, as a test is. */
 function hostArguments(): readonly string[] {
   return process.versions.deno === undefined ? [] : ["run", "-A", "--no-check", "--unstable-net"];
 }

@@ -2,7 +2,7 @@
 
 import process from "node:process";
 
-/** The arguments with which this host runs a program in CommonJS. */
+/** The arguments with which this runtime runs a program in CommonJS. */
 export function programArguments(program: string): readonly string[] {
   return process.versions.deno === undefined ? ["-e", program] : ["eval", "--ext=cjs", program];
 }

@@ -13,7 +13,7 @@ export function racingLaws(name: string, makeSubject: () => FullSubject): void {
   /** An attempt that nobody answers may stay until the system ends it. */
   const STAYS = deviates("attempt-stays") ? 1 : 0;
 
-  /** The same host, on which every name has these addresses. */
+  /** The same runtime, on which every name has these addresses. */
   function resolving(...addresses: readonly string[]): Runtime {
     const found = addresses.map((hostname): InetAddress => ({
       hostname,

@@ -1,4 +1,4 @@
-/** Law 3: a reset, and a peer that is gone, have the same name on every host. */
+/** Law 3: a reset, and a peer that is gone, have the same name on every runtime. */
 
 import { it } from "./suite.ts";
 import { assert, assertArrayIncludes, assertEquals, assertInstanceOf } from "./assert.ts";
@@ -9,7 +9,7 @@ import type { FullSubject } from "./subject.ts";
 
 const MIB = 1 << 20;
 
-/** A plain close, where a host has no reset, leaves an orderly end. */
+/** A plain close, where a runtime has no reset, leaves an orderly end. */
 async function assertWasReset(peer: Peer, can: Readonly<Capabilities>, kind: Kind): Promise<void> {
   if (can.reset && kind !== "unix") {
     const error = await peer.closed;
@@ -21,7 +21,7 @@ async function assertWasReset(peer: Peer, can: Readonly<Capabilities>, kind: Kin
 
 export function resetLaws(makeSubject: () => FullSubject, kind: Kind, can: Readonly<Capabilities>): void {
   const cut = ["ECONNRESET", "EPIPE"];
-  // Where a host has no reset, the close in its place leaves the close_notify out.
+  // Where a runtime has no reset, the close in its place leaves the close_notify out.
   if (kind === "TLS" && !can.reset) cut.push("ERR_TLS_TRUNCATED");
 
   it("tells the peer of a reset", () =>
@@ -116,7 +116,7 @@ export function resetLaws(makeSubject: () => FullSubject, kind: Kind, can: Reado
       await scene.settle();
       client.reset();
       await client.closed;
-      // Where a host has no reset, only the next write shows it.
+      // Where a runtime has no reset, only the next write shows it.
       while (!server.isClosed) {
         server.fill();
         await scene.sleep(1);
@@ -192,7 +192,7 @@ export function resetLaws(makeSubject: () => FullSubject, kind: Kind, can: Reado
 
   it("tells, after close(), that a peer went which had not read what it was sent", () =>
     scene(makeSubject(), async (scene) => {
-      // A plain close, where a host has no reset, begins with an orderly end.
+      // A plain close, where a runtime has no reset, begins with an orderly end.
       if (!can.reset) return;
       const { client, server } = await scene.pair(kind);
       client.pauseRead();

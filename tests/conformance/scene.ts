@@ -20,7 +20,7 @@ import type { FullSubject } from "./subject.ts";
 
 export { dice, noise } from "./subject.ts";
 
-/** Where to listen: one of each kind that the host can do. */
+/** Where to listen: one of each kind that the runtime can do. */
 export type Kind = "IPv4" | "IPv6" | "unix" | "abstract unix" | "TLS";
 
 const LIMIT_MS = 20_000;
@@ -125,7 +125,7 @@ export class Scene {
     return new Promise((resolve) => this.runtime.setTimer(this.runtime.now() + ms, resolve));
   }
 
-  /** Waits for the microtasks, the callbacks of the host's present poll, and whatever it does next. */
+  /** Waits for the microtasks, the callbacks of the runtime's present poll, and whatever it does next. */
   async settle(): Promise<void> {
     for (let i = 0; i < 3; i++) await new Promise<void>((resolve) => this.runtime.defer(resolve));
     await this.sleep(20);

@@ -50,7 +50,7 @@ export function seamLaws(name: string, makeSubject: () => FullSubject): void {
     describe("connect", () => connectLaws(makeSubject, can));
     describe("startTls()", () => startTlsLaws(makeSubject));
     describe("listen", () => listenLaws(makeSubject, can, kinds));
-    describe("host", () => hostLaws(makeSubject, can));
+    describe("runtime", () => hostLaws(makeSubject, can));
     describe("the words of errors", () => wordsLaws(makeSubject, can));
   });
 }

@@ -346,7 +346,7 @@ function handlerLaws(law: Law): void {
     });
   }
 
-  law("without an error callback it is reported once to the host", async (here) => {
+  law("without an error callback it is reported once to the runtime", async (here) => {
     const failure = new Error("in read");
     const { closed, client } = await here.serve({}, {
       read() {

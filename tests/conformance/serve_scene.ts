@@ -18,7 +18,7 @@ import type { Certificates, FullSubject } from "./subject.ts";
 /** One test. */
 export interface ServeScene {
   readonly scene: PollScene;
-  /** What was reported to the host. */
+  /** What was reported to the runtime. */
   readonly reported: unknown[];
   readonly tls: Certificates | undefined;
   /** A server of this test, closed at its end. */
@@ -128,7 +128,7 @@ export async function receiveText(socket: Socket, most = 1_000_000): Promise<str
   }
 }
 
-/** Whether a peer was cut: by a reset, where the host has one. One that was about to send may hear of it first as EPIPE. */
+/** Whether a peer was cut: by a reset, where the runtime has one. One that was about to send may hear of it first as EPIPE. */
 export function isCut(answer: string, canReset: boolean): boolean {
   return ["ECONNRESET", "EPIPE"].includes(answer) || (!canReset && answer === "");
 }

@@ -1,6 +1,6 @@
 /**
  * Web streams over connections of serve(), connect() and socketsConnect(): every client ends, every promise settles, and
- * every byte that was accepted arrives. One body for the simulator and every host.
+ * every byte that was accepted arrives. One body for the simulator and every runtime.
  */
 
 import { Duplex } from "node:stream";
@@ -413,7 +413,7 @@ export function streamLaws(name: string, makeSubject: () => FullSubject): void {
         const writer = socket.writable.getWriter();
         await until("it is open", () => opened.length === 1);
         opened[0]!.reset();
-        // Where a host has no reset, the end of what arrives is seen by a reader only.
+        // Where a runtime has no reset, the end of what arrives is seen by a reader only.
         if (runtime.capabilities.reset) {
           await socket.closed;
           const error = await assertRejects(() => writer.write("x"), SocketError) as SocketError;

@@ -32,11 +32,11 @@ export interface Stranger {
 }
 
 /**
- * A law that a host makes impossible to keep. Name it only with the host's issue beside it.
+ * A law that a runtime makes impossible to keep. Name it only with the runtime's issue beside it.
  *
- * - `attempt-stays`: the host cannot abort an attempt to connect. Its handle stays open until the system gives up.
- * - `last-words-lost`: when a write fails, the host drops bytes that had arrived and were not read.
- * - `unreachable-is-refused`: the host reports `ECONNREFUSED` for an address that it has no route to.
+ * - `attempt-stays`: the runtime cannot abort an attempt to connect. Its handle stays open until the system gives up.
+ * - `last-words-lost`: when a write fails, the runtime drops bytes that had arrived and were not read.
+ * - `unreachable-is-refused`: the runtime reports `ECONNREFUSED` for an address that it has no route to.
  */
 export type Deviation = "attempt-stays" | "last-words-lost" | "unreachable-is-refused";
 
@@ -81,7 +81,7 @@ export interface Subject {
   readonly stranger?: ((port: number) => Promise<Stranger>) | undefined;
   /**
    * The URL of a module that exports a function which gives the runtime, as `default` or under a name that ends in
-   * `Runtime`. The laws of processes start a new process of this host with it.
+   * `Runtime`. The laws of processes start a new process of this runtime with it.
    * @default the laws of processes are skipped
    */
   readonly module?: string | undefined;
@@ -90,7 +90,7 @@ export interface Subject {
    * @default 15000
    */
   readonly processTimeoutMs?: number | undefined;
-  /** The laws that the host makes impossible to keep. */
+  /** The laws that the runtime makes impossible to keep. */
   readonly deviations?: readonly Deviation[] | undefined;
 }
 
@@ -188,7 +188,7 @@ function temporaryCertificates(): Certificates | undefined {
   return certificates ?? undefined;
 }
 
-/** A socket of `node:net`, which can send a RST on every host. */
+/** A socket of `node:net`, which can send a RST on every runtime. */
 function netStranger(port: number): Promise<Stranger> {
   const socket = connect({ host: "127.0.0.1", port });
   socket.on("error", () => {});

@@ -1,4 +1,4 @@
-/** The runtimes that the repository tests: this host's and the simulator. */
+/** The runtimes that the repository tests: the one that runs the tests, the simulator, and a network of Duplex streams. */
 
 import { pathToFileURL } from "node:url";
 import { type DuplexNetwork, duplexNetwork } from "../../bridges/duplex/network.ts";
@@ -16,10 +16,10 @@ const DEVIATIONS: Readonly<Record<string, readonly Deviation[]>> = {
 
 const runtime = detectRuntime();
 
-/** What this host is called. */
+/** What this runtime is called. */
 export const hostName: string = runtime.name;
 
-/** The adapter of this host, for other processes of it. */
+/** The adapter of this runtime, for other processes of it. */
 const module = pathToFileURL(hostName === "node" ? "dist/runtimes/node.js" : `runtimes/${hostName}.ts`).href;
 
 /** This host: Node, Deno or Bun. */
@@ -66,7 +66,7 @@ export function simSubject(): Subject {
 /** More than any test of streams takes, in virtual milliseconds. */
 const LIMIT_MS = 100_000;
 
-/** The same, for streams of the host: they go on in the host's macrotasks and threads, which the simulator does not know. */
+/** The same, for streams of the runtime that runs the tests: they go on in its macrotasks and threads, which the simulator does not know. */
 export function streamSimSubject(): Subject {
   const sim = simRuntime({ seed: seed++ });
   return {

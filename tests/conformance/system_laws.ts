@@ -126,7 +126,7 @@ export function systemLaws(name: string, makeSubject: () => FullSubject): void {
           const listener = await scene.listen({ hostname: "127.0.0.1", port: 0, backlog });
           const connected = knock(listener.port, 60);
           await listener.close();
-          // Linux lets one more wait. Where the backlog cannot be chosen, the host's own is larger.
+          // Linux lets one more wait. Where the backlog cannot be chosen, the runtime's own is larger.
           assertEquals(connected, capabilities.backlog ? backlog + 1 : 60);
         }
       }));

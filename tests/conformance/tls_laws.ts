@@ -363,7 +363,7 @@ export function tlsLaws(name: string, makeSubject: () => FullSubject): void {
           [good.port, { ca, serverName: "127.0.0.2" }],
           [bad.port, { ca: readFileSync(file("expired-ca.pem")), serverName: "localhost" }],
         ];
-        // A variable that switches this off for a whole process, where the hosts heed it, has no say.
+        // A variable that switches this off for a whole process, where the runtimes heed it, has no say.
         process.env.NODE_TLS_REJECT_UNAUTHORIZED = "0";
         for (const [port, tls] of cases) {
           const { bev, end } = client(base, { port, tls });

@@ -1,5 +1,5 @@
 /**
- * Law 16: peers that reset the connection right behind the last flight of a TLS handshake, so that the host finds the flight and the
+ * Law 16: peers that reset the connection right behind the last flight of a TLS handshake, so that the runtime finds the flight and the
  * reset together. Whatever the program does then, the process goes on.
  */
 

@@ -1,4 +1,4 @@
-/** Hosts of versions on which not all holds: the adapters refuse them, or what does not hold there, and say why. */
+/** Runtimes of versions on which not all holds: the adapters refuse them, or what does not hold there, and say why. */
 
 import { execFileSync } from "node:child_process";
 import { join } from "node:path";
@@ -11,7 +11,7 @@ import { type Capabilities, connect, detectRuntime, EventError, serve } from "..
 const here = detectRuntime();
 const [folder, extension] = here.name === "node" ? ["dist/", "js"] : ["", "ts"];
 
-/** Lets this host pretend to be others, one after the other, to the first that is taken. @returns A line for each */
+/** Lets this runtime pretend to be others, one after the other, to the first that is taken. @returns A line for each */
 function pretending(host: string, ...versions: string[]): string[] {
   const script = join("tests", "conformance", "fixtures", "versions.mjs");
   const url = pathToFileURL(join(process.cwd(), folder, "/")).href;

@@ -185,7 +185,7 @@ export function viaLaws(name: string, makeSubject: () => FullSubject): void {
           assert(!wrong.message.includes("secret"), wrong.message);
           const none = await fails(scene, { hostname: "x", port: 1, via: `${scheme}://${proxy.at}` });
           assertEquals(none.code, "EV_PROXY_REFUSED");
-          assert(none.message.includes(scheme === "http" ? "407" : "wants a user and a password"), none.message);
+          assert(none.message.includes(scheme === "http" ? "407" : "requires a user and a password"), none.message);
           await proxy.server.close();
           await server.close();
         }));
@@ -229,28 +229,28 @@ export function viaLaws(name: string, makeSubject: () => FullSubject): void {
         pollScene(makeSubject(), async (scene) => {
           const answers: [Uint8Array | string, string][] = scheme === "socks5"
             ? [
-              ...["general failure", "not allowed by its rules", "network unreachable", "host unreachable"].map((
+              ...["general failure", "connection not allowed", "network unreachable", "host unreachable"].map((
                 words,
                 i,
               ): [Uint8Array, string] => [Uint8Array.of(5, i + 1, 0, 1), words]),
-              ...["connection refused", "its time is over", "command not supported", "kind of address not supported"]
+              ...["connection refused", "TTL expired", "command not supported", "address type not supported"]
                 .map(
                   (
                     words,
                     i,
                   ): [Uint8Array, string] => [Uint8Array.of(5, i + 5, 0, 1, 0, 0, 0, 0, 0, 0), words],
                 ),
-              [Uint8Array.of(5, 99, 0, 1), "no name (0x63)"],
-              [Uint8Array.of(4, 0, 0, 1), "does not speak SOCKS5 (0x04)"],
-              [Uint8Array.of(5, 0, 0, 9, 9), "makes no sense"],
-              [Uint8Array.of(5, 0, 7, 1, 9), "makes no sense"],
+              [Uint8Array.of(5, 99, 0, 1), "unknown reason (0x63)"],
+              [Uint8Array.of(4, 0, 0, 1), "not SOCKS5 (0x04)"],
+              [Uint8Array.of(5, 0, 0, 9, 9), "not valid"],
+              [Uint8Array.of(5, 0, 7, 1, 9), "not valid"],
             ]
             : [
               ["HTTP/1.1 403 Forbidden\r\n\r\n", "403 Forbidden"],
               ["HTTP/1.0 502 Bad\x07 Gateway\r\nX: y\r\n\r\nbody", "502 Bad? Gateway"],
               ["HTTP/1.1 302\r\n\r\n", "302"],
-              ["SSH-2.0-OpenSSH\r\n", "does not speak HTTP"],
-              ["HTTP/1.1 OK\r\n\r\n", "makes no sense"],
+              ["SSH-2.0-OpenSSH\r\n", "not HTTP"],
+              ["HTTP/1.1 OK\r\n\r\n", "not valid"],
               [`HTTP/1.1 200 OK\r\nX: ${"x".repeat(20_000)}`, "longer than 16384 bytes"],
             ];
           for (const [answer, words] of answers) {

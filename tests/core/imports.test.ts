@@ -1,4 +1,4 @@
-// What may import what: the core imports nothing but the core and knows no host; adapters import the core.
+// What may import what: the core imports nothing but the core and knows no runtime; adapters import the core.
 // That the core compiles without any runtime's types is tests/packaging/types.test.ts.
 
 import { readdirSync, readFileSync } from "node:fs";
@@ -6,7 +6,7 @@ import { posix } from "node:path";
 import { describe, it } from "node:test";
 import { assert, assertEquals } from "@std/assert";
 
-/** Names that only a host has, and the two of the language that would make a simulated run differ from the next. */
+/** Names that only a runtime has, and the two of the language that would make a simulated run differ from the next. */
 const HOST_NAMES =
   /(?<![.#\w$])(?:process|Buffer|setTimeout|setInterval|setImmediate|clearTimeout|clearInterval|clearImmediate|performance|Deno|Bun|require|global|window|document|navigator|fetch|console|Date)(?![\w$]|\s*\??:)|\bMath\.random\b/g;
 
@@ -41,7 +41,7 @@ describe("the core", () => {
     }
   });
 
-  it("mentions no name of a host, no clock and no chance", () => {
+  it("mentions no name of a runtime, no clock and no chance", () => {
     for (const path of sources("core")) {
       const found = [...bare(readFileSync(path, "utf8")).matchAll(HOST_NAMES)].map(([name]) => name);
       assertEquals(found, [], path);

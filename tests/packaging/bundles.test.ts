@@ -1,4 +1,4 @@
-// What a program gets that uses a part of the package: in a bundle, and of the host's modules.
+// What a program gets that uses a part of the package: in a bundle, and of the runtime's modules.
 
 import { before, describe, it } from "node:test";
 import { assert, assertEquals } from "@std/assert";
@@ -69,7 +69,7 @@ export { nodeRuntime } from "trivent/node";`,
 
 describe("importing the package", () => {
   for (const name of RUNTIMES) {
-    it(`loads no module of the host on ${name}, and a line server no more than it needs`, async () => {
+    it(`loads no module of the runtime on ${name}, and a line server no more than it needs`, async () => {
       writeFiles(project, { "modules.mjs": MODULES });
       const output = await must(findRuntime(name).path, [...RUN[name], "modules.mjs"], {
         cwd: project,

@@ -12,7 +12,7 @@ const TEST: Record<RuntimeName, string[]> = {
   bun: ["test"],
 };
 
-/** A runtime that is the host's, with a change. */
+/** The runtime that runs the test, with a change. */
 const RUNTIME = (change: string): string =>
   `import { detectRuntime } from "trivent";
 

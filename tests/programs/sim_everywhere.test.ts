@@ -1,4 +1,4 @@
-// The simulator gives the same run everywhere: on the three runtimes, in a context without a host's timers and tasks, and in
+// The simulator gives the same run everywhere: on the three runtimes, in a context without a runtime's timers and tasks, and in
 // one that has a browser's.
 
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -14,7 +14,7 @@ import { findRuntime, plainEnvironment, ROOT, RUNTIMES } from "../tools/runtimes
 
 const SEEDS = 500;
 
-/** An echo of lines with clients that come and go over a network that breaks it; it names nothing of a host. */
+/** An echo of lines with clients that come and go over a network that breaks it; it names nothing of a runtime. */
 const PROGRAM = `
 import { simRuntime } from "./runtimes/sim.ts";
 import { connect, serve } from "./core/mod.ts";
@@ -100,7 +100,7 @@ describe("one seed", () => {
     assertEquals(new Set(all[0]).size, SEEDS);
   });
 
-  it("gives the same hash without any timer or task of a host, and with a browser's MessageChannel", async () => {
+  it("gives the same hash without any timer or task of a runtime, and with a browser's MessageChannel", async () => {
     const code = readFileSync(join(folder, "main.js"), "utf8");
     const results: string[] = [];
     const channels: MessageChannel[] = [];

@@ -117,7 +117,7 @@ describe("compressionFilter() on a real connection", { skip: missing }, () => {
   });
 });
 
-describe("a host without zlib", () => {
+describe("a runtime without zlib", () => {
   it("gets EV_UNSUPPORTED, when the filter is made", () => {
     const own = Object.getOwnPropertyDescriptor(process, "getBuiltinModule") ?? {
       value: process.getBuiltinModule,

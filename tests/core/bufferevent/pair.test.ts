@@ -667,7 +667,7 @@ describe("close()", () => {
     await stage.end();
   });
 
-  it("can have more time than a host can sleep", async () => {
+  it("can have more time than a runtime can sleep", async () => {
     const stage = new Stage();
     const { a, b } = stage.pair();
     const timeoutMs = 2 ** 32;

@@ -158,7 +158,7 @@ describe("pipe()", () => {
     await scene.end();
   });
 
-  it("moves the chunks: what the host gave is what the host gets", async () => {
+  it("moves the chunks: what the runtime gave is what the runtime gets", async () => {
     const { sim } = await Scene.make();
     const base = new EventBase({ runtime: sim });
     const [x, a] = bufferEventPair(base);
@@ -204,7 +204,7 @@ describe("pipe()", () => {
         left.send(new Uint8Array(left.queue.length > 0 ? 0 : 10_000));
         await scene.during(1);
       }
-      // Nothing is read, and there is less in the queue than would stop the host.
+      // Nothing is read, and there is less in the queue than would stop the runtime.
       assertEquals([top.enabled & EV_READ, scene.outcome], [0, undefined]);
       left.socket.reset();
       await scene.during(20);

@@ -404,7 +404,7 @@ describe("startTls()", () => {
     await world.end();
   });
 
-  it("names the host that can't", async () => {
+  it("names the runtime that can't", async () => {
     const sim = simRuntime();
     const able = sim.capabilities;
     const limited = new Proxy(sim, {
@@ -432,7 +432,7 @@ describe("startTls()", () => {
     base.free();
   });
 
-  it("gives the reason of a host that lacks it, and sends nothing", async () => {
+  it("gives the reason of a runtime that lacks it, and sends nothing", async () => {
     const sim = simRuntime();
     const able = sim.capabilities;
     const limited = new Proxy(sim, {

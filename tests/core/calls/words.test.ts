@@ -81,11 +81,11 @@ describe("a buffer", () => {
   it("refuses to set 2^33 bytes aside before it has any", () => {
     const buffer = new EvBuffer();
     for (const n of [2 ** 31, 2 ** 33, 2 ** 53]) {
-      assertThrows(() => buffer.expand(n), RangeError, "Cannot expand: the count must be at most 2147483647");
+      assertThrows(() => buffer.expand(n), RangeError, "Cannot expand: the count is above 2147483647");
       assertThrows(
         () => buffer.reserveSpace(n),
         RangeError,
-        "Cannot reserve space: the count must be at most 2147483647",
+        "Cannot reserve space: the count is above 2147483647",
       );
       assertThrows(() => buffer.reserveSpace(n, 2), RangeError, "at most 2147483647");
       assertEquals(buffer.pullup(n), null);

@@ -35,7 +35,7 @@ import { isOver, portOf, receiveAll } from "../socket/pairs.ts";
 
 const LOCAL: ListenOptions = { hostname: "127.0.0.1", port: 0 };
 
-/** A host whose listeners can be made to fail, and whose capabilities can be changed. */
+/** A runtime whose listeners can be made to fail, and whose capabilities can be changed. */
 class Host extends BusyHost {
   sink: AcceptSink | undefined;
   readonly listened: ListenOptions[] = [];
@@ -455,7 +455,7 @@ describe("errors of accepting (N5)", () => {
 });
 
 describe("bind()", () => {
-  it("rejects with the host's error, and leaves nothing open", async () => {
+  it("rejects with the runtime's error, and leaves nothing open", async () => {
     const made = world();
     const listener = await ConnListener.bind(made.base, () => {}, LEV_OPT_CLOSE_ON_FREE, -1, LOCAL);
     const taken = { ...LOCAL, port: portOf(listener) };
@@ -517,7 +517,7 @@ describe("the flags", () => {
     await nothingLeft(made);
   });
 
-  it("LEV_OPT_REUSEABLE_PORT shares a port where the host can, and is EV_UNSUPPORTED elsewhere", async () => {
+  it("LEV_OPT_REUSEABLE_PORT shares a port where the runtime can, and is EV_UNSUPPORTED elsewhere", async () => {
     const made = world();
     const flags = LEV_OPT_CLOSE_ON_FREE | LEV_OPT_REUSEABLE_PORT;
     let accepted = 0;
@@ -588,7 +588,7 @@ describe("the flags", () => {
     await nothingLeft(made);
   });
 
-  it("of IPv6 on a host that can't be told: both is what it does, only IPv6 is EV_UNSUPPORTED", async () => {
+  it("of IPv6 on a runtime that can't be told: both is what it does, only IPv6 is EV_UNSUPPORTED", async () => {
     const made = world();
     const base = new EventBase({ runtime: new Host(made.sim, { ipv6Only: false }) });
     const address = { hostname: "::", port: 0 };

@@ -1,4 +1,4 @@
-// The queue of connections that the host has accepted and nobody has taken: which of them wait, and which are closed.
+// The queue of connections that the runtime has accepted and nobody has taken: which of them wait, and which are closed.
 
 import { describe, it } from "node:test";
 import { assert, assertEquals } from "@std/assert";
@@ -14,7 +14,7 @@ import { isOver, portOf } from "../socket/pairs.ts";
 
 const LOCAL = { hostname: "127.0.0.1", port: 0 };
 
-/** A base on a host that accepts all, as Node and Bun do, or that can pause. */
+/** A base on a runtime that accepts all, as Node and Bun do, or that can pause. */
 function greedy(options: { priorities?: number } = {}): World & { host: BurstHost } {
   const made = world();
   const host = new BurstHost(made.sim);
@@ -35,7 +35,7 @@ function closeAll(...sockets: (Socket | undefined)[]): void {
   for (const socket of sockets) socket?.close();
 }
 
-describe("a listener that takes connections, on a host that cannot pause", () => {
+describe("a listener that takes connections, on a runtime that cannot pause", () => {
   it("loses none of 400 that come in one poll, with one priority or two", async () => {
     for (const priorities of [1, 2]) {
       const made = greedy({ priorities });
@@ -115,7 +115,7 @@ describe("a listener that takes connections, on a host that cannot pause", () =>
 });
 
 describe("a disabled listener", () => {
-  it("leaves connections with the system, where the host can: it opens no handle for them", async () => {
+  it("leaves connections with the system, where the runtime can: it opens no handle for them", async () => {
     const made = world();
     const server = made.sim.host("server");
     const base = new EventBase({ runtime: server });

@@ -184,7 +184,7 @@ describe("an event that activates itself (P5)", () => {
     assertEquals(log.take(), ["poll", "again", "poll", "again", "poll", "again"]);
   });
 
-  it("starves less urgent events, and neither the host nor more urgent ones", async () => {
+  it("starves less urgent events, and neither the runtime nor more urgent ones", async () => {
     const { sim, base } = world({ priorities: 3 });
     const log = new Log();
     const greedy = prioritized(base, 1, () => greedy.activate(EV_TIMEOUT));
@@ -256,13 +256,13 @@ describe("the limits of a dispatch (P6)", () => {
 });
 
 describe("with several priorities", () => {
-  it("a whole poll's events are ordered together, whatever the host tells first", async () => {
+  it("a whole poll's events are ordered together, whatever the runtime tells first", async () => {
     const { sim, base } = world({ priorities: 2 });
     const [client, server] = await socketPair(sim);
     const log = new Log();
     const timer = base.timer(log.note("timer"));
     timer.priority = 1;
-    // In the instant in which the bytes arrive, and the host tells of the timer first.
+    // In the instant in which the bytes arrive, and the runtime tells of the timer first.
     timer.add(1);
     const read = base.event(server, EV_READ | EV_PERSIST, () => {
       log.lines.push("read");

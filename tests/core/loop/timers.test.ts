@@ -39,7 +39,7 @@ describe("a timer (T1)", () => {
     assertEquals([log.take(), sim.now()], [["negative", "zero"], 0]);
   });
 
-  it("of 0, added in a callback, needs no timer of the host, which would take a millisecond", async () => {
+  it("of 0, added in a callback, needs no timer of the runtime, which would take a millisecond", async () => {
     const sim = simRuntime();
     const host = new BusyHost(sim);
     let asked = 0;
@@ -78,7 +78,7 @@ describe("a timer (T1)", () => {
     assertEquals(seen, ["earlier at 10", "later at 30"]);
   });
 
-  it("of a year is kept, though no host's timer reaches so far", async () => {
+  it("of a year is kept, though no runtime's timer reaches so far", async () => {
     const { sim, base } = world();
     const year = 365 * 24 * 3600 * 1000;
     base.timer(() => {}).add(year);
@@ -96,7 +96,7 @@ describe("a timer (T1)", () => {
     assertEquals(seen, [15, 1000]);
   });
 
-  it("leaves no timer of the host behind", async () => {
+  it("leaves no timer of the runtime behind", async () => {
     const { sim, base } = world();
     const timer = base.timer(() => {});
     timer.add(1000);
@@ -313,7 +313,7 @@ describe("the time of the loop (T7)", () => {
     assertEquals(seen, [10, 70, 70, 90, 100]);
   });
 
-  it("is the host's clock outside of callbacks", async () => {
+  it("is the runtime's clock outside of callbacks", async () => {
     const { sim, base } = world();
     await sim.advance(7);
     assertEquals(base.now(), 7);
@@ -343,7 +343,7 @@ describe("after a callback that took long (T8)", () => {
   });
 });
 
-describe("a host's timer that fires early (T9)", () => {
+describe("a runtime's timer that fires early (T9)", () => {
   it("makes nothing fire before its time", async () => {
     const sim = simRuntime();
     const host = new BusyHost(sim);

@@ -147,7 +147,7 @@ describe("CompletionPort.wait()", () => {
     await stage.end(client, server);
   });
 
-  it("does not keep the host from its work in a circle of waits", async () => {
+  it("does not keep the runtime from its work in a circle of waits", async () => {
     const { stage, port, client, server } = await rig();
     server.recvOverlapped(new Uint8Array(1), new Overlapped());
     client.send("x");

@@ -160,7 +160,7 @@ describe("a completion", () => {
     await stage.end(client);
   });
 
-  it("that throws fails where the host can see it, and keeps nothing from going on", async () => {
+  it("that throws fails where the runtime can see it, and keeps nothing from going on", async () => {
     const { stage, client, server, done } = await rig();
     const error = new Error("in the callback");
     server.recvOverlapped(

@@ -172,7 +172,7 @@ describe("Poller.wait()", () => {
     await stage.end(client, server);
   });
 
-  it("does not keep the host from its work in a circle of waits", async () => {
+  it("does not keep the runtime from its work in a circle of waits", async () => {
     const { stage, poller, client, server } = await polled(EV_WRITE);
     let rounds = 0;
     client.send("x");

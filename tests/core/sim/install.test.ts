@@ -315,6 +315,6 @@ describe("SIM_DEADLOCK", () => {
     const restore = sim.install();
     const installed = await said();
     restore();
-    assert(!installed.includes("sim.install()") && installed.includes("the host's own I/O"), installed);
+    assert(!installed.includes("sim.install()") && installed.includes("the real runtime's I/O"), installed);
   });
 });

@@ -1,4 +1,4 @@
-// The simulator runs anywhere: it names nothing that only some host has, and nothing that differs between two runs.
+// The simulator runs anywhere: it names nothing that only some runtime has, and nothing that differs between two runs.
 
 import { readdirSync, readFileSync } from "node:fs";
 import { describe, it } from "node:test";
@@ -16,7 +16,7 @@ const ALLOWED: { readonly [file: string]: readonly string[] } = {
 };
 
 describe("the simulator", () => {
-  it("names no host, no clock and no chance but its own", () => {
+  it("names no runtime, no clock and no chance but its own", () => {
     const files = ["sim.ts", ...readdirSync("runtimes/sim").map((name) => `sim/${name}`)];
     assert(files.length > 8);
     for (const file of files) {

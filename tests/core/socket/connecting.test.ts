@@ -143,7 +143,7 @@ describe("connect()", () => {
     await nothingLeft(made);
   });
 
-  it("with what the host can't do throws EV_UNSUPPORTED", () => {
+  it("with what the runtime can't do throws EV_UNSUPPORTED", () => {
     const { sim } = world();
     const host = new Proxy(sim, {
       get: (target, name): unknown =>
@@ -219,7 +219,7 @@ describe("connect() by name", () => {
   });
 });
 
-/** A host on which every name has the same addresses. */
+/** A runtime on which every name has the same addresses. */
 class NamedHost extends BusyHost {
   readonly #addresses: InetAddress[];
   /** How the attempts ended: what the sinks are told after it. */
@@ -332,7 +332,7 @@ describe("timeoutMs", () => {
     await nothingLeft(made);
   });
 
-  it("is not cut short by a host whose timers fire early", async () => {
+  it("is not cut short by a runtime whose timers fire early", async () => {
     const made = world();
     const silent = await silentListener(made.sim);
     const host = new BusyHost(made.sim);

@@ -151,7 +151,7 @@ describe("DatagramSocket.sendTo()", () => {
     assertEquals(a.sendTo(new Uint8Array(60_000), b.address), 60_000);
   });
 
-  it("asks the host only when there may be room", async () => {
+  it("asks the runtime only when there may be room", async () => {
     const { runtime, binding, sink } = madeUp();
     const socket = await DatagramSocket.open(runtime, HERE);
     const sim = Object.getPrototypeOf(runtime);
@@ -197,7 +197,7 @@ describe("DatagramSocket.sendTo()", () => {
 });
 
 describe("DatagramSocket", () => {
-  it("is refused where the host has none, in the host's words where it has some", async () => {
+  it("is refused where the runtime has none, in the runtime's words where it has some", async () => {
     const { runtime } = madeUp();
     Object.defineProperty(runtime, "datagram", { value: undefined });
     assertEquals((await assertRejects(() => DatagramSocket.open(runtime), EventError)).code, "EV_UNSUPPORTED");
@@ -206,7 +206,7 @@ describe("DatagramSocket", () => {
     assertStrictEquals(await assertRejects(() => DatagramSocket.open(runtime), EventError), words);
   });
 
-  it("hears nothing after close(), and tells the host once", async () => {
+  it("hears nothing after close(), and tells the runtime once", async () => {
     const { runtime, binding, sink } = madeUp();
     const socket = await DatagramSocket.open(runtime, HERE);
     const base = new EventBase({ runtime });

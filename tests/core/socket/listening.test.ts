@@ -17,7 +17,7 @@ async function codeOf(promise: Promise<unknown>): Promise<string> {
   return (await assertRejects(() => promise, EventError) as EventError).code;
 }
 
-/** A host that can't leave connections with the system, and whose listener fails when it is told to. */
+/** A runtime that can't leave connections with the system, and whose listener fails when it is told to. */
 class SimpleHost extends BusyHost {
   sink: AcceptSink | undefined;
   readonly #capabilities: Partial<Capabilities>;
@@ -109,7 +109,7 @@ describe("listen()", () => {
     await nothingLeft(made);
   });
 
-  it("rejects with EV_UNSUPPORTED for what the host can't do", async () => {
+  it("rejects with EV_UNSUPPORTED for what the runtime can't do", async () => {
     const sim = simRuntime();
     const host = new SimpleHost(sim, { reusePort: false, ipv6Only: false, unix: false, tls: false });
     for (
@@ -232,7 +232,7 @@ describe("connections that nobody takes", () => {
     await nothingLeft(made);
   });
 
-  it("are closed beyond the backlog, where the host can't leave them with the system", async () => {
+  it("are closed beyond the backlog, where the runtime can't leave them with the system", async () => {
     const made = world();
     const host = new SimpleHost(made.sim, { pauseAccept: false });
     const listening = await ListeningSocket.listen(host, { hostname: "127.0.0.1", port: 0, backlog: 2 });

@@ -84,7 +84,7 @@ describe("the check of a connection", () => {
         },
       });
     assertThrows(() => checkConnection(broken({ available: 1 }), "open"), Error, "EV_READ");
-    assertThrows(() => checkConnection(broken({ binding: null }), "open"), Error, "no host");
+    assertThrows(() => checkConnection(broken({ binding: null }), "open"), Error, "no binding");
     assertThrows(() => checkConnection(broken({ gone: true, unsent: 1 }), "open"), Error, "nobody can send");
     assertThrows(() => checkConnection(broken({ closed: true }), "open"), Error, "is ready");
     near.close();

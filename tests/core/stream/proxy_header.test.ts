@@ -100,9 +100,9 @@ describe("a PROXY header of version 1", () => {
   it("is refused when it is none", () => {
     for (
       const [line, words] of [
-        ["GET / HTTP/1.1\r\n", "does not begin as one"],
-        ["PROXX", "does not begin as one"],
-        ["PROXY\r\n", "does not begin as one"],
+        ["GET / HTTP/1.1\r\n", "does not begin with the signature"],
+        ["PROXX", "does not begin with the signature"],
+        ["PROXY\r\n", "does not begin with the signature"],
         ["PROXY TCP5 1.2.3.4 1.2.3.4 1 2\r\n", "its protocol is not TCP4, TCP6 or UNKNOWN"],
         ["PROXY TCP4 1.2.3.4 1.2.3.4 1 2\n", "without a CR"],
         ["PROXY TCP4 1.2.3.4 1.2.3.4 1\r\n", "two addresses and two ports"],
@@ -197,8 +197,8 @@ describe("a PROXY header of version 2", () => {
       bytes[at] = value;
       return bytes;
     };
-    assertInvalid(wrong(0, 14), "does not begin as one");
-    assertInvalid(wrong(11, 11), "does not begin as one");
+    assertInvalid(wrong(0, 14), "does not begin with the signature");
+    assertInvalid(wrong(11, 11), "does not begin with the signature");
     assertInvalid(wrong(12, 0x11), "version and command");
     assertInvalid(wrong(12, 0x22), "version and command");
     assertInvalid(wrong(13, 0x41), "family or protocol");
@@ -295,7 +295,7 @@ describe("PROXY headers", () => {
         [{ source: null }, "not of one family"],
         [{ source: inet("localhost", 1) }, "not a numeric address"],
         [{ source: inet("1.2.3.4", 65536) }, "the port of the source"],
-        [{ version: 1, source: { path: "/a" }, destination: { path: "/b" } }, "no unix sockets"],
+        [{ version: 1, source: { path: "/a" }, destination: { path: "/b" } }, "a unix socket"],
         [{ version: 1, tlvs: [{ type: 1, value: new Uint8Array() }] }, "no TLVs"],
         [{ source: { path: "x".repeat(109) }, destination: { path: "/b" } }, "longer than 108 bytes"],
         [{ tlvs: [{ type: 256, value: new Uint8Array() }] }, "the type of a TLV"],

@@ -174,7 +174,7 @@ describe("socketsConnect()", () => {
       [{ tls: {} }, 'sni, alpn and tls have no meaning with secureTransport "off"'],
       [{ secureTransport: "on", sni: 7 }, "sni is not a host name: received 7"],
       [{ secureTransport: "starttls", alpn: "h2" }, 'alpn is not a list of names: received "h2"'],
-      [{ secureTransport: "starttls", alpn: [""] }, "an ALPN protocol has 1 to 255 ASCII characters"],
+      [{ secureTransport: "starttls", alpn: [""] }, "an ALPN protocol does not have 1 to 255 ASCII characters"],
       [{ secureTransport: "on", tls: { ca: 7 } }, "tls.ca is not PEM"],
       [
         { secureTransport: "on", tls: { serverNam: "x" } },
