@@ -87,7 +87,7 @@ describe("a buffer", () => {
         RangeError,
         "Cannot reserve space: the count is above 2147483647",
       );
-      assertThrows(() => buffer.reserveSpace(n, 2), RangeError, "at most 2147483647");
+      assertThrows(() => buffer.reserveSpace(n, 2), RangeError, "above 2147483647");
       assertEquals(buffer.pullup(n), null);
       assertEquals(buffer.peek(n), []);
       buffer.drain(n);

@@ -399,7 +399,10 @@ describe("a server behind a proxy", () => {
     const wrong: [unknown, RegExp][] = [
       ["always", /proxyProtocol is not "required" or "optional": received "always"/],
       [{ mode: 1 }, /proxyProtocol is not "required"/],
-      [{ trusted: ["10.0.0.0/33"] }, /trusted has an element that is not an address or a block of addresses: received "10.0.0.0\/33"/],
+      [
+        { trusted: ["10.0.0.0/33"] },
+        /trusted has an element that is not an address or a block of addresses: received "10.0.0.0\/33"/,
+      ],
       [{ trusted: "10.0.0.1" }, /trusted/],
       [{ trust: [] }, /unknown option proxyProtocol.trust: did you mean proxyProtocol.trusted/],
       [{ timeoutMs: -1 }, /proxyProtocol.timeoutMs/],
