@@ -97,6 +97,8 @@ export const FULL: BevBits = 0x100;
 export const WAITS_WHILE_FULL: BevBits = 0x200;
 /** Of a socket: it was removed, and writes start no timeout until a direction is enabled again. */
 export const TAKEN_AWAY: BevBits = 0x400;
+/** Of a socket: output was sent, and the write event is active to run the write callback. */
+export const SENT: BevBits = 0x800;
 
 /** The pending callbacks that need only a bit. */
 const PENDING: BevBits = PENDING_READ | PENDING_WRITE;

@@ -1,6 +1,5 @@
 /** A bufferevent on a connection: reads as the watermarks allow, and sends its output once in a turn. */
 
-import { OWN_REASON } from "../loop/loop_event.ts";
 import {
   BEV_EVENT_CONNECTED,
   BEV_EVENT_EOF,
@@ -22,12 +21,9 @@ import { Handshake } from "../socket/handshake.ts";
 import type { Connection } from "../socket/connection.ts";
 import { readStartTls, type StartTlsOptions } from "../tls.ts";
 import { BevEvent } from "./bev_event.ts";
-import { BevCore, CONNECTING, FLUSH_QUEUED, TAKEN_AWAY, TELL_WRITABLE } from "./core.ts";
+import { BevCore, CONNECTING, FLUSH_QUEUED, SENT, TAKEN_AWAY, TELL_WRITABLE } from "./core.ts";
 import { atDeadline, atLateDeadline } from "../loop/deadline.ts";
 import { sendLast } from "./last_output.ts";
-
-/** An internal flag of the write event: output was sent, and the write callback is due. */
-const SENT = OWN_REASON;
 
 /** The time for the output of an abandoned bufferevent to leave. */
 const ABANDON_TIMEOUT_MS = 30_000;
@@ -152,7 +148,10 @@ export class SocketCore extends BevCore implements Flushable {
   /** The write timeout, if one is set, counts from now on. */
   #startWriteTimer(event: WriteEvent): void {
     const { loop, writeTimeoutMs } = this;
-    if (writeTimeoutMs > 0) loop.setDeadline(event, writeTimeoutMs, loop.clock());
+    if (writeTimeoutMs <= 0) return;
+    loop.setDeadline(event, writeTimeoutMs, loop.clock());
+    // A timeout that was forgotten has made the event inactive.
+    if ((this.state & SENT) !== 0) loop.activate(event, 0);
   }
 
   /** Without a socket, the write timeout runs while output waits for one, as in libevent (rule V9). */
@@ -164,8 +163,15 @@ export class SocketCore extends BevCore implements Flushable {
     return this.#writeEvent ??= new WriteEvent(this);
   }
 
+  /** Output was sent: the write event is active to run the write callback. */
+  #tellSent(): void {
+    this.state |= SENT;
+    this.loop.activate(this.#write, 0);
+  }
+
   /** The write event waits for nothing, and reports nothing. */
   #forgetWrite(): void {
+    this.state &= ~SENT;
     if (this.#writeEvent !== null) this.loop.del(this.#writeEvent);
   }
 
@@ -410,7 +416,8 @@ export class SocketCore extends BevCore implements Flushable {
   /** The write event has run: the attempt to connect has ended, more can be sent, or output has left. */
   onWriteEvent(what: number): void {
     const connection = this.connection;
-    if ((what & SENT) !== 0) {
+    if ((this.state & SENT) !== 0) {
+      this.state &= ~SENT;
       if (this.output.length <= this.writeLow) this.callWrite();
       if (this.freed || this.connection !== connection) return;
     }
@@ -466,7 +473,7 @@ export class SocketCore extends BevCore implements Flushable {
       // A callback of the output may have freed or stopped it.
       if (this.freed || this.connection !== connection || (this.enabled & EV_WRITE) === 0) return;
       if (n > 0 && output.length <= this.writeLow && this.wantsWrite) {
-        this.loop.activate(this.#write, SENT);
+        this.#tellSent();
       }
       if (output.length > 0) {
         // Its rate limit has suspended it: the rest leaves at a tick.
@@ -478,7 +485,7 @@ export class SocketCore extends BevCore implements Flushable {
       }
     }
     this.#stopWaiting();
-    if (tellWritable && this.wantsWrite) this.loop.activate(this.#write, SENT);
+    if (tellWritable && this.wantsWrite) this.#tellSent();
     if (!this.finishing) return;
     connection.shutdown();
     if (this.owner !== null) this.owner.onDirectionOver();
@@ -491,7 +498,7 @@ export class SocketCore extends BevCore implements Flushable {
     } catch (error) {
       // A change callback of the output has thrown. Sent bytes have left, and the rest follows.
       if (!this.freed && this.connection === connection && this.writing) {
-        if (output.length <= this.writeLow && this.wantsWrite) this.loop.activate(this.#write, SENT);
+        if (output.length <= this.writeLow && this.wantsWrite) this.#tellSent();
         this.loop.queueFlush(this);
       }
       throw error;
@@ -502,9 +509,8 @@ export class SocketCore extends BevCore implements Flushable {
   #stopWaiting(): void {
     const event = this.#writeEvent;
     if (event === null || (!event.inserted && !event.timed)) return;
-    const tell = event.active && (event.result & SENT) !== 0;
     this.loop.del(event);
-    if (tell) this.loop.activate(event, SENT);
+    if ((this.state & SENT) !== 0) this.loop.activate(event, 0);
   }
 
   #onWriteError(connection: Connection): void {

@@ -28,8 +28,6 @@ export const UNREF: EventBits = 16;
  */
 export const AFTER_POLL: EventBits = 32;
 const LEVEL_SHIFT = 6;
-/** In `LoopEvent.result`: a reason of the owner of the event. It is above all `EV_` flags, which the result has besides. */
-export const OWN_REASON = 0x1000;
 /** In `LoopEvent.slot`: its deadline is in a common timeout's queue. */
 export const IN_COMMON = -2;
 /** In `LoopEvent.slot`: its deadline has passed, and it waits for a poll of the runtime. */
@@ -82,7 +80,7 @@ export abstract class LoopEvent extends TimerNode {
    * {@linkcode AFTER_POLL}, and above them `level`.
    */
   declare state: EventBits;
-  /** The flags for which it is active. */
+  /** The `EV_` flags for which it is active; 0 if its owner has activated it for a reason of its own. */
   declare result: number;
   /** The event behind it in the active queue. */
   declare next: LoopEvent | null;
