@@ -8,19 +8,22 @@ import {
   type Connection,
   type ConnectionState,
   NEXT_STATES,
+  PAUSED,
+  SENT,
   stateOf,
 } from "../../../core/socket/connection.ts";
 import { coreOf } from "../../../core/api/bufferevent.ts";
 import { EventBase } from "../../../core/api/event_base.ts";
 import { bufferEventPair } from "../../../core/api/pair_bufferevent.ts";
 import {
+  type BevCore,
   type BevState,
   bevStateOf,
   checkBev,
   SUSPEND_OUTPUT,
   SUSPEND_WATERMARK,
 } from "../../../core/bufferevent/core.ts";
-import { EV_WRITE } from "../../../core/flags.ts";
+import { EV_CLOSED, EV_READ, EV_WRITE } from "../../../core/flags.ts";
 import { simRuntime } from "../../../runtimes/sim.ts";
 import { checks } from "./checked.ts";
 import { socketPair } from "./pairs.ts";
@@ -76,21 +79,48 @@ describe("the check of a connection", () => {
 
   it("refuses a connection that is not whole", async () => {
     const [near, far] = await socketPair(simRuntime());
-    const broken = (change: Partial<Record<keyof Connection, unknown>>): Connection =>
-      new Proxy(connectionOf(near), {
-        get: (target, key): unknown => {
-          if (key in change) return change[key as keyof Connection];
-          return Reflect.get(target, key, target) as unknown;
-        },
-      });
-    assertThrows(() => checkConnection(broken({ available: 1 }), "open"), Error, "EV_READ");
-    assertThrows(() => checkConnection(broken({ binding: null }), "open"), Error, "no binding");
-    assertThrows(() => checkConnection(broken({ gone: true, unsent: 1 }), "open"), Error, "nobody can send");
-    assertThrows(() => checkConnection(broken({ closed: true }), "open"), Error, "is ready");
+    const { readiness, state } = connectionOf(near);
+    const there = {} as never;
+    const lost = { connected: false, gone: true, readiness: EV_READ | EV_CLOSED };
+    const over = { gone: true, closed: true, binding: null, readiness: 0 };
+    const wrong: readonly (readonly [ConnectionState, Partial<Record<keyof Connection, unknown>>, message: string])[] =
+      [
+        ["open", { error: there }, "its binding is not gone"],
+        ["open", { handshake: there }, "established before its handshake is through"],
+        ["gone", { ...lost, binding: null, state: state | SENT }, "sent without a binding"],
+        ["open", { binding: null }, "no binding"],
+        ["open", { connecting: there }, "attempts to connect go on"],
+        ["gone", { ...lost, handshake: there }, "a handshake goes on without a binding"],
+        ["gone", { ...lost, unsent: 1 }, "nobody can send"],
+        ["over", { ...over, available: 1 }, "keeps what has arrived"],
+        ["over", { ...over, readiness: EV_WRITE }, "a closed connection is ready"],
+        ["over", { ...over, firstEvent: there }, "events watch a closed connection"],
+        ["over", { ...over, loop: there }, "events watch a closed connection"],
+        ["open", { available: 1 }, "EV_READ"],
+        ["open", { readiness: readiness | EV_READ }, "EV_READ"],
+        ["gone", { ...lost, readiness: EV_READ }, "EV_CLOSED"],
+        ["open", { readiness: readiness | EV_CLOSED }, "EV_CLOSED"],
+        ["connecting", { connected: false, readiness: EV_WRITE }, "writable before it is established"],
+        ["open", { state: state | PAUSED }, "the receive queue has space"],
+      ];
+    checkConnection(changed(connectionOf(near), {}), "open");
+    checkConnection(changed(connectionOf(near), lost), "gone");
+    checkConnection(changed(connectionOf(near), over), "over");
+    checkConnection(changed(connectionOf(near), { connected: false, readiness: 0, connecting: there }), "connecting");
+    for (const [before, change, message] of wrong) {
+      assertThrows(() => checkConnection(changed(connectionOf(near), change), before), Error, message);
+    }
     near.close();
     far.close();
   });
 });
+
+/** An object with other values in place of some of its own. */
+function changed<T extends object>(object: T, change: Partial<Record<keyof T, unknown>>): T {
+  return new Proxy(object, {
+    get: (target, key): unknown => key in change ? change[key as keyof T] : Reflect.get(target, key, target),
+  });
+}
 
 describe("a bufferevent", () => {
   it("goes from open to finishing, closing and freed", async () => {
@@ -125,15 +155,27 @@ describe("the check of a bufferevent", () => {
   it("refuses a bufferevent that is not whole", () => {
     const [near] = bufferEventPair(new EventBase({ runtime: simRuntime() }));
     const core = coreOf(near);
-    core.readSuspended = SUSPEND_OUTPUT;
-    assertThrows(() => checkBev(core, "open"), Error, "an output that is not full");
-    core.readSuspended = SUSPEND_WATERMARK;
-    assertThrows(() => checkBev(core, "open"), Error, "an input that is not full");
-    core.readSuspended = 0;
-    near.setWatermark(EV_WRITE, 0, 1);
+    const there = {} as never;
+    const bytes = { length: 10 };
+    const freed = { freed: true, callbacks: null, idle: null };
+    const wrong: readonly (readonly [BevState, Partial<Record<keyof BevCore, unknown>>, message: string])[] = [
+      ["freed", { ...freed, callbacks: there }, "has callbacks"],
+      ["freed", { ...freed, idle: there }, "has an idle timer"],
+      ["freed", { ...freed, output: bytes }, "has bytes"],
+      ["freed", { ...freed, input: bytes }, "has bytes"],
+      ["open", { output: bytes, stopAt: 10, full: false }, "write() does not say so"],
+      ["open", { readSuspended: SUSPEND_OUTPUT, holdsBack: false }, "an output that is not full"],
+      ["open", { readSuspended: SUSPEND_WATERMARK, input: bytes, readHigh: 0 }, "an input that is not full"],
+      ["open", { readSuspended: SUSPEND_WATERMARK, input: bytes, readHigh: 11 }, "an input that is not full"],
+    ];
     checkBev(core, "open");
+    checkBev(changed(core, freed), "freed");
+    checkBev(changed(core, { output: bytes, stopAt: 10, full: true }), "open");
+    checkBev(changed(core, { readSuspended: SUSPEND_OUTPUT, holdsBack: true }), "open");
+    checkBev(changed(core, { readSuspended: SUSPEND_WATERMARK, input: bytes, readHigh: 10 }), "open");
+    for (const [before, change, message] of wrong) {
+      assertThrows(() => checkBev(changed(core, change), before), Error, message);
+    }
     near.free();
-    core.callbacks = {};
-    assertThrows(() => checkBev(core, "freed"), Error, "has callbacks");
   });
 });
