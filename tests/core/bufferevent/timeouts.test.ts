@@ -3,11 +3,19 @@
 import { describe, it } from "node:test";
 import { assertEquals, assertThrows } from "@std/assert";
 import { SocketBufferEvent } from "../../../core/api/socket_bufferevent.ts";
-import { EV_READ, EV_WRITE } from "../../../core/flags.ts";
+import { EventBase } from "../../../core/api/event_base.ts";
+import {
+  BEV_OPT_CLOSE_ON_FREE,
+  EV_PERSIST,
+  EV_READ,
+  EV_TIMEOUT,
+  EV_WRITE,
+  EVLOOP_NO_EXIT_ON_EMPTY,
+} from "../../../core/flags.ts";
 import type { InetAddress } from "../../../core/runtime.ts";
 import { Socket } from "../../../core/api/socket.ts";
-import { nothingLeft, world } from "../loop/harness.ts";
-import { pattern } from "../socket/pairs.ts";
+import { BusyHost, nothingLeft, world } from "../loop/harness.ts";
+import { pattern, socketPair } from "../socket/pairs.ts";
 import { Recorder, rig } from "./rig.ts";
 import { Stage } from "./stage.ts";
 
@@ -201,6 +209,37 @@ describe("the timeout of writing", () => {
     bev.write("waits");
     assertEquals(await made.during(50), ["event WRITING|TIMEOUT at 30", "event READING|TIMEOUT at 35"]);
     await made.end();
+  });
+
+  it("that is set anew before it is told leaves a write callback that is due", async () => {
+    const { sim } = world({}, { latencyMs: 1_000 });
+    const runtime = new BusyHost(sim);
+    const base = new EventBase({ runtime, priorities: 2 });
+    const [socket, peer] = await socketPair(sim);
+    const bev = new SocketBufferEvent(base, socket, BEV_OPT_CLOSE_ON_FREE);
+    const record = new Recorder();
+    bev.setCallbacks(record.callbacks);
+    bev.setWatermark(EV_WRITE, 1_000_000, 0);
+    bev.setTimeouts(null, 10);
+    bev.write(new Uint8Array(300_000));
+    let turns = 0;
+    // The events of the bufferevent have the lower priority, so they wait while this one is active in each turn.
+    const urgent = base.event(null, EV_PERSIST, () => {
+      if (turns === 100) bev.setTimeouts(null, 10_000);
+    });
+    urgent.priority = 0;
+    const watch = base.watchPrepare(() => {
+      if (++turns === 30) runtime.block(20);
+      if (turns <= 100) urgent.activate(EV_TIMEOUT);
+    });
+    base.loopExit(500);
+    await sim.run(base.loop(EVLOOP_NO_EXIT_ON_EMPTY));
+    assertEquals(record.take(), ["write 168928"]);
+    bev.free();
+    peer.close();
+    urgent.free();
+    watch.free();
+    await nothingLeft({ sim, base });
   });
 });
 
