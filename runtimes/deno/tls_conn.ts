@@ -46,6 +46,7 @@ export class DenoTlsConn implements DenoConn {
   /** The plain stream has ended without a close_notify. */
   #cut = false;
   #closed = false;
+  #begun = false;
 
   constructor(
     raw: DenoConn,
@@ -122,6 +123,9 @@ export class DenoTlsConn implements DenoConn {
     const { readableLength = 0 } = (this.#socket ?? {}) as Partial<NodeTlsSocket>;
     this.#readWanted = readableLength >= HIGH_WATER;
     if (this.#readWanted) return;
+    // Deno 2.9 starts TLS in the next tick. If the first bytes fail before that, it throws where nobody can catch it.
+    if (!this.#begun) await new Promise<void>((resolve) => void host.setImmediate(resolve));
+    this.#begun = true;
     const unread = this.#unread;
     if (unread !== undefined) {
       this.#unread = undefined;

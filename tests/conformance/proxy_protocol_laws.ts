@@ -26,6 +26,8 @@ import { describe, it } from "./suite.ts";
 import { Program } from "./tls_peers.ts";
 
 const LOCAL = { hostname: "127.0.0.1", port: 0 };
+/** What is not TLS: a whole record that fails at once, one that is too long, and an alert. */
+const GARBAGE = ["\x16\x03\x01\0\x05hello", "\x16\x03\x01garbage".repeat(20), "\x15\x03\x01\0\x02\x02\x28"];
 const CLIENT: InetAddress = { hostname: "192.0.2.9", port: 9_999, family: "IPv4" };
 
 /** A server that tells each client its address, and answers its lines in capitals. */
@@ -234,10 +236,31 @@ export function proxyProtocolLaws(name: string, makeSubject: () => FullSubject):
         await server.close();
       }));
 
+    it("fails with garbage that was read before startTls({ unread: true }), and serves the next client", () =>
+      pollScene(makeSubject(), async (scene) => {
+        const { runtime } = scene;
+        const options = { ...pair(), unread: true };
+        let closed = 0;
+        const server = await serve({ runtime, ...LOCAL }, {
+          read: (bev) => bev.tls === undefined ? bev.startTls(options) : bev.writeBuffer(bev.input),
+          close: () => void closed++,
+        });
+        for (const [i, garbage] of GARBAGE.entries()) {
+          const client = await says(scene, server.port as number, bytes(garbage), bytes(""));
+          await scene.until(() => closed > i, () => `still open after ${JSON.stringify(garbage)}`);
+          await receiveText(client);
+        }
+        const client = await connect({ runtime, hostname: "127.0.0.1", port: server.port, tls: trust(tls!) });
+        client.write("hello\n");
+        assertEquals((await client.lines({ text: true }).next()).value, "hello");
+        await client.close();
+        await server.close();
+      }));
+
     it("refuses garbage in a handshake, and a client that goes in the middle of it", () =>
       pollScene(makeSubject(), async (scene) => {
         const greeter = await greets(scene, { proxyProtocol: "required", tls: pair() });
-        for (const rest of ["\x16\x03\x01garbage".repeat(20), "\x16", ""]) {
+        for (const rest of [...GARBAGE, "\x16", ""]) {
           const client = await says(scene, greeter.port, first, bytes(rest));
           if (rest.length < 2) client.shutdown();
           await receiveText(client);

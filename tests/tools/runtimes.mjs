@@ -24,7 +24,9 @@ export const ROOT = findRoot(dirname(fileURLToPath(import.meta.url)));
 /** What the programs need on Deno, and no more. */
 const DENO_PROGRAM_FLAGS = ["--allow-net", "--unstable-net"];
 /** Some programs start threads, which read the program's file once more; others read the files that they are given. */
-const DENO_READERS = ["board_client", "epoll_workers", "proxy", "rot13_fork"];
+const DENO_READERS = ["board_client", "epoll_workers", "one_port", "proxy", "rot13_fork", "smtp"];
+/** Programs that write files. */
+const DENO_WRITERS = ["smtp"];
 
 /** @type {Map<string, { name: string, path: string, version: string }>} */
 const found = new Map();
@@ -72,7 +74,9 @@ export function exampleCommand(name, example, args = []) {
     case "node":
       return { file: path, args: ["--enable-source-maps", built, ...args] };
     case "deno": {
-      const flags = [...DENO_PROGRAM_FLAGS, ...(DENO_READERS.includes(example) ? ["--allow-read"] : [])];
+      const flags = [...DENO_PROGRAM_FLAGS];
+      if (DENO_READERS.includes(example)) flags.push("--allow-read");
+      if (DENO_WRITERS.includes(example)) flags.push("--allow-write");
       return { file: path, args: ["run", "--quiet", "--no-check", ...flags, source, ...args] };
     }
     case "bun":

@@ -1,0 +1,47 @@
+/**
+ * A server whose figures a monitoring system can read: `metrics [PORT] [METRICS-PORT]`. The first port has an echo. On the
+ * second one `curl http://127.0.0.1:9881/metrics` gets the figures of both, in the text format of Prometheus.
+ *
+ * The figures tell who uses the server, so strangers must not reach the second port.
+ */
+
+import { EventBase, EventError, prometheus, serve, type Server, stopOnSignals } from "trivent";
+import { announce, main, port, refuse } from "./_common.ts";
+
+const DONE = "Connection: close\r\n\r\n";
+
+await main("metrics [PORT] [METRICS-PORT]", async ([echoPort = "9880", metricsPort = "9881", ...more]) => {
+  if (more.length > 0) refuse(`Cannot take ${2 + more.length} arguments`);
+  const base = new EventBase();
+  const error = (error: unknown): void => console.error(error instanceof EventError ? error.message : error);
+  const hostname = "127.0.0.1";
+
+  const echo = await serve({ base, hostname, port: port(echoPort, 0), idleTimeoutMs: 300_000 }, {
+    read: (bev) => bev.writeBuffer(bev.input),
+    error,
+  });
+
+  // As much of HTTP as it takes: one request, whose headers are skipped.
+  const metrics: Server<string> = await serve(
+    { base, hostname, port: port(metricsPort, 0), maxConnections: 10, maxLine: 8_000, idleTimeoutMs: 5_000 },
+    {
+      line(bev, line) {
+        bev.context ??= new TextDecoder().decode(line);
+        if (line.length > 0) return;
+        if (/^GET \/metrics(\?\S*)? HTTP\/1\.[01]$/.test(bev.context)) {
+          bev.write(`HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\n${DONE}`);
+          bev.write(prometheus(echo, metrics));
+        } else bev.write(`HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n${DONE}`);
+        bev.close();
+      },
+      error,
+    },
+  );
+
+  stopOnSignals({ base, close: (options) => Promise.all([echo.close(options), metrics.close(options)]) }, {
+    graceMs: 1000,
+  });
+  announce(echo.address);
+  console.log(`metrics on ${hostname}:${metrics.port}`);
+  await base.dispatch();
+});
