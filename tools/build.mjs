@@ -18,7 +18,7 @@ import { BUN_ENTRY, inTwoChunks } from "./chunks.mjs";
 const ROOT = dirname(import.meta.dirname);
 
 /** The entry points: the source file, and the specifier under which npm users import it. */
-export const ENTRIES = new Map([
+const ENTRIES = new Map([
   ["mod.ts", "trivent"],
   ["core/mod.ts", "trivent/core"],
   ["runtimes/node.ts", "trivent/node"],

@@ -1,7 +1,7 @@
 /**
- * A runtime whose connections are in memory and whose clock and timers are the host's: what an event costs without a
+ * A runtime whose connections are in memory and whose clock and timers are the real runtime's: what an event costs without a
  * system call. It is what a socket pair is to libevent's own benchmarks. Bytes are delivered behind the turn in which
- * they were sent, all of them in one go and as a microtask: the host's way round its own loop, 7 to 17 us for a
+ * they were sent, all of them in one go and as a microtask: the runtime's way round its own loop, 7 to 17 us for a
  * `setImmediate`, would be all that is seen. There is no limit, since the benchmarks have few bytes under way.
  */
 
@@ -11,14 +11,12 @@ import {
   type ConnectOptions,
   detectRuntime,
   EventError,
-  type InetAddress,
   type ListenerBinding,
   type ListenOptions,
-  type Runtime,
-  type TimerToken,
   type TransportBinding,
   type TransportSink,
 } from "../../mod.ts";
+import { DuplexNetwork } from "../../bridges/duplex/network.ts";
 
 const nobody: TransportSink = { onConnect() {}, onSecure() {}, onData() {}, onEnd() {}, onWritable() {}, onClose() {} };
 
@@ -66,52 +64,14 @@ class End implements TransportBinding {
   unref(): void {}
 }
 
-/** Connections in memory, everything else the host's. */
-export class MemoryRuntime implements Runtime {
-  readonly #host: Runtime = detectRuntime();
-  readonly #listeners: Map<number, AcceptSink> = new Map();
+/** Connections in memory. Clock, timers, signals and names are the runtime's, as in the network of Duplex streams. */
+export class MemoryRuntime extends DuplexNetwork {
+  readonly #sinks: Map<number, AcceptSink> = new Map();
   #nextPort = 1;
   #delivering: [End, Uint8Array][] = [];
-  openHandles = 0;
 
-  get name(): Runtime["name"] {
-    return this.#host.name;
-  }
-
-  get capabilities(): Runtime["capabilities"] {
-    return this.#host.capabilities;
-  }
-
-  random(): number {
-    return Math.random();
-  }
-
-  now(): number {
-    return this.#host.now();
-  }
-
-  setTimer(deadlineMs: number, fn: () => void, background?: boolean): TimerToken {
-    return this.#host.setTimer(deadlineMs, fn, background);
-  }
-
-  clearTimer(token: TimerToken): void {
-    this.#host.clearTimer(token);
-  }
-
-  defer(fn: () => void): void {
-    this.#host.defer(fn);
-  }
-
-  report(error: unknown): void {
-    this.#host.report(error);
-  }
-
-  onSignal(name: string, fn: () => void): () => void {
-    return this.#host.onSignal(name, fn);
-  }
-
-  resolve(hostname: string): Promise<InetAddress[]> {
-    return this.#host.resolve(hostname);
+  constructor() {
+    super(detectRuntime());
   }
 
   /** Hands bytes to the other end, later. */
@@ -125,16 +85,16 @@ export class MemoryRuntime implements Runtime {
     });
   }
 
-  listen(_options: ListenOptions, sink: AcceptSink): Promise<ListenerBinding> {
+  override listen(_options: ListenOptions, sink: AcceptSink): Promise<ListenerBinding> {
     const port = this.#nextPort++;
-    this.#listeners.set(port, sink);
+    this.#sinks.set(port, sink);
     this.openHandles++;
     return Promise.resolve({
       address: { hostname: "127.0.0.1", port, family: "IPv4" },
       pauseAccept() {},
       resumeAccept() {},
       close: () => {
-        if (this.#listeners.delete(port)) this.openHandles--;
+        if (this.#sinks.delete(port)) this.openHandles--;
         return Promise.resolve();
       },
       ref() {},
@@ -142,15 +102,15 @@ export class MemoryRuntime implements Runtime {
     });
   }
 
-  connect(options: ConnectOptions, sink: TransportSink): TransportBinding {
+  override connect(options: ConnectOptions, sink: TransportSink): TransportBinding {
     const near = new End(this, this.#nextPort++);
     const far = new End(this, options.port ?? 0);
     near.sink = sink;
     [near.peer, far.peer] = [far, near];
     [near.remote, far.remote] = [far.local, near.local];
     this.openHandles += 2;
-    this.#host.defer(() => {
-      const listener = this.#listeners.get(options.port ?? 0);
+    this.defer(() => {
+      const listener = this.#sinks.get(options.port ?? 0);
       if (listener === undefined) {
         return sink.onClose(new EventError("Cannot connect: nobody listens", { code: "ECONNREFUSED" }));
       }

@@ -158,7 +158,7 @@ export function limitText(limit) {
  * @param {readonly ReturnType<typeof row>[]} rows
  * @param {{ all?: boolean }} [options] All goals, or only those of the rows
  */
-export function goalsTable(rows, { all = true } = {}) {
+function goalsTable(rows, { all = true } = {}) {
   const lines = [["workload", "against", "goal", ...RUNTIMES]];
   for (const goal of GOALS) {
     const own = rows.filter(({ goalId }) => goalId === goal.id);

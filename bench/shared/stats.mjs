@@ -6,7 +6,7 @@ export function median(values) {
 }
 
 /** @param {readonly number[]} values @param {number} share */
-export function quantile(values, share) {
+function quantile(values, share) {
   const sorted = values.toSorted((a, b) => a - b);
   const at = (sorted.length - 1) * share;
   const low = Math.floor(at);

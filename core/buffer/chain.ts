@@ -236,7 +236,7 @@ export function prependCopy(chain: Chain, bytes: Uint8Array): void {
 }
 
 /** Links `chunk` at the front. */
-export function linkFront(chain: Chain, chunk: Chunk): void {
+function linkFront(chain: Chain, chunk: Chunk): void {
   chunk.next = chain.first;
   chain.first = chunk;
   if (chain.last === null) chain.last = chunk;

@@ -82,9 +82,9 @@ export const FINISHING: BevBits = 0x02;
 /** The full output was reported, and has not drained since. */
 export const FULL_TOLD: BevBits = 0x04;
 /** The read callback must run. */
-export const PENDING_READ: BevBits = 0x08;
+const PENDING_READ: BevBits = 0x08;
 /** The write callback must run. */
-export const PENDING_WRITE: BevBits = 0x10;
+const PENDING_WRITE: BevBits = 0x10;
 /** Of a socket: the end of the attempt to connect has not been reported. */
 export const CONNECTING: BevBits = 0x20;
 /** Of a socket: the write callback must report that there is nothing to send. */
@@ -94,7 +94,7 @@ export const FLUSH_QUEUED: BevBits = 0x80;
 /** The output has reached its high watermark, and has not drained since. `write()` returns false. */
 export const FULL: BevBits = 0x100;
 /** Reading is suspended while the output is full. */
-export const WAITS_WHILE_FULL: BevBits = 0x200;
+const WAITS_WHILE_FULL: BevBits = 0x200;
 /** Of a socket: it was removed, and writes start no timeout until a direction is enabled again. */
 export const TAKEN_AWAY: BevBits = 0x400;
 /** Of a socket: output was sent, and the write event is active to run the write callback. */

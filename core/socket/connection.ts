@@ -63,17 +63,17 @@ export const CONNECTED: ConnectionBits = 0x01;
 /** The peer has finished sending. */
 export const ENDED: ConnectionBits = 0x02;
 /** Our direction was finished. */
-export const SHUT: ConnectionBits = 0x04;
+const SHUT: ConnectionBits = 0x04;
 /** The runtime has closed it. */
 export const GONE: ConnectionBits = 0x08;
 /** The owner has closed it. */
 export const CLOSED: ConnectionBits = 0x10;
 /** It waits to be accepted, and is not read. */
-export const HELD: ConnectionBits = 0x20;
+const HELD: ConnectionBits = 0x20;
 /** The adapter was asked to pause reading. */
 export const PAUSED: ConnectionBits = 0x40;
 /** `finish()` was called: somebody waits for the end, without a time limit. */
-export const AWAITED: ConnectionBits = 0x80;
+const AWAITED: ConnectionBits = 0x80;
 /** It must not keep the process alive. */
 export const UNREFERENCED: ConnectionBits = 0x100;
 /** The adapter has taken bytes of ours. Some may still be under way. */

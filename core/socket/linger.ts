@@ -10,7 +10,7 @@ import type { Runtime, TimerToken } from "../runtime.ts";
 /** How long a closed connection waits for its peer to finish, after all bytes were sent. */
 export const LINGER_MS = 5000;
 /** How long a closed connection is kept if its peer does not read. */
-export const STALL_MS = 60_000;
+const STALL_MS = 60_000;
 
 /** A closed connection that waits. */
 export interface Lingering {

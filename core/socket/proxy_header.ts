@@ -372,7 +372,7 @@ function begins(bytes: Uint8Array, signature: Uint8Array): boolean {
 }
 
 /** CRC-32C (Castagnoli), as in the specification. */
-export function crc32c(bytes: Uint8Array): number {
+function crc32c(bytes: Uint8Array): number {
   let crc = -1;
   for (const byte of bytes) {
     crc ^= byte;

@@ -12,7 +12,7 @@ import type { ConnectOptions, InetAddress, TransportBinding, TransportSink } fro
 import type { Connection } from "./connection.ts";
 
 /** The time before the next address is tried too, unless set. RFC 8305 recommends it. */
-export const DEFAULT_ATTEMPT_DELAY_MS = 250;
+const DEFAULT_ATTEMPT_DELAY_MS = 250;
 /** The least that RFC 8305 allows. */
 export const MIN_ATTEMPT_DELAY_MS = 10;
 

@@ -218,7 +218,7 @@ export function streamOfView(view: View<Uint8Array>, hooks: ReadableHooks): View
 }
 
 /** Makes the stream of a sink. */
-export function streamOfSink(sink: Sink): ByteWritable {
+function streamOfSink(sink: Sink): ByteWritable {
   return new (hostStream("WritableStream"))(sink);
 }
 

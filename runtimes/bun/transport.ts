@@ -46,13 +46,13 @@ export type BunBits = Bits<"bun">;
 /** Connected, our FIN not requested, nothing failed. */
 export const WRITABLE: BunBits = 0x1;
 /** The kernel has taken only a part. Writing continues at `drain`. */
-export const BLOCKED: BunBits = 0x2;
+const BLOCKED: BunBits = 0x2;
 /** `write` has returned 0. */
 export const WANTED: BunBits = 0x4;
 /** Reading is paused. */
 export const PAUSED: BunBits = 0x8;
 /** Bytes have arrived although reading is paused: the connection was reset. */
-export const LATE: BunBits = 0x10;
+const LATE: BunBits = 0x10;
 /** Some of these bytes were dropped. */
 export const CUT: BunBits = 0x20;
 /** Our FIN was requested. */
@@ -72,7 +72,7 @@ export const NAGLE: BunBits = 0x1000;
 /** Set while connecting: do not keep the process alive. */
 export const UNREFERENCED: BunBits = 0x2000;
 /** With TLS: the peer had finished before we did, and after that only a close_notify arrived. */
-export const FAREWELL: BunBits = 0x4000;
+const FAREWELL: BunBits = 0x4000;
 
 /** State that only some connections need. */
 class Rare {

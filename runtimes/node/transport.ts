@@ -105,7 +105,7 @@ export const HANDSHAKING: NodeBits = 0x80;
 /** Reading is to be paused after the handshake. */
 export const PAUSED: NodeBits = 0x100;
 /** Node has said that the handshake is over, and `secured()` follows. */
-export const SHAKEN: NodeBits = 0x200;
+const SHAKEN: NodeBits = 0x200;
 
 /** State that only some connections need. */
 class Rare {

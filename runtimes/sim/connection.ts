@@ -30,11 +30,11 @@ import { SegmentQueue } from "./segment_queue.ts";
 import { type HandshakeOwner, SimHandshake } from "./tls.ts";
 
 /** How many bytes one end takes ahead of the receiver's window. */
-export const SEND_BUFFER_BYTES = 65_536;
+const SEND_BUFFER_BYTES = 65_536;
 /** How many bytes may be on their way to one end or wait in it, unless the host says otherwise. */
 export const WINDOW_BYTES = 65_536;
 /** A sender hears that there is room when there is so much, not sooner. No segment is longer: it can always leave. */
-export const UPDATE_BYTES: number = SEGMENT_BYTES;
+const UPDATE_BYTES: number = SEGMENT_BYTES;
 /** A host that makes short writes stops once in so many bytes, at most. */
 const SHORT_BLOCK_BYTES = 4096;
 

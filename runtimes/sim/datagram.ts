@@ -16,9 +16,9 @@ import { mix, roll } from "./random.ts";
 import type { Program } from "./scheduler.ts";
 
 /** The longest datagram: what IPv4 leaves for it. */
-export const MAX_DATAGRAM_BYTES = 65_507;
+const MAX_DATAGRAM_BYTES = 65_507;
 /** How many bytes of one socket may be on their way. */
-export const DATAGRAM_BUFFER_BYTES = 212_992;
+const DATAGRAM_BUFFER_BYTES = 212_992;
 /** So many latencies late is a datagram that others overtake, at most. */
 const REORDERED_LATENCIES = 10;
 

@@ -21,7 +21,7 @@ interface HostTasks {
 }
 
 /** The most macrotasks that are asked for at once. The host sees to its own work after each batch. */
-export const LARGEST_BATCH = 64;
+const LARGEST_BATCH = 64;
 /** Ticks of the microtask queue that are waited for on a host that has no macrotask. */
 const TICKS = 128;
 

@@ -17,7 +17,7 @@ export const SEGMENT_BYTES = 16_384;
 /** The longest segment where the bandwidth is limited: what Ethernet leaves for it. */
 const SHAPED_SEGMENT_BYTES = 1460;
 /** How many bytes may wait for a line of limited bandwidth. */
-export const LINE_QUEUE_BYTES = 65_536;
+const LINE_QUEUE_BYTES = 65_536;
 
 /** What is on its way and is neither bytes of a stream nor its end. */
 interface Packet {

@@ -23,9 +23,9 @@ import type { Named } from "./journal.ts";
 import { inHostTask } from "./host_task.ts";
 
 /** Rounds that one instant may have for nothing. */
-export const FREE_ROUNDS = 100;
+const FREE_ROUNDS = 100;
 /** What each further round of the instant costs, in milliseconds. */
-export const ROUND_COST_MS = 0.01;
+const ROUND_COST_MS = 0.01;
 
 /** Something that has more than one thing to do, so that scheduling it needs no function. */
 export interface Task {

@@ -9,7 +9,7 @@ import { inspect } from "node:util";
 type Class<T> = abstract new (...args: never[]) => T;
 
 /** What a broken law throws. */
-export class LawError extends Error {
+class LawError extends Error {
   override readonly name = "LawError";
 }
 

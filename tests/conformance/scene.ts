@@ -496,7 +496,7 @@ export class Peer implements TransportSink {
 }
 
 /** A listening socket. */
-export class Listener implements AcceptSink {
+class Listener implements AcceptSink {
   readonly accepted: Peer[] = [];
   readonly errors: EventError[] = [];
   binding: ListenerBinding | undefined;

@@ -148,7 +148,7 @@ let certificates: Certificates | null | undefined;
 let paths = 0;
 
 /** A directory that is removed when the process ends. */
-export function temporaryDirectory(): string {
+function temporaryDirectory(): string {
   if (directory === undefined) {
     directory = mkdtempSync(join(tmpdir(), "trivent-"));
     process.on("exit", removeTemporary);

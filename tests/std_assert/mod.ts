@@ -1,5 +1,5 @@
 /**
- * A stand-in for `@std/assert` 1.x where its registry can't be reached: the same names and signatures, nothing else.
+ * A stand-in for `@std/assert` 1.x where its registry can't be reached: the names and signatures that tests use.
  *
  * Tests import `@std/assert` and never this file. CONTRIBUTING.md says how to go over to the registry.
  *
@@ -70,33 +70,6 @@ export function assertStrictEquals<T>(actual: unknown, expected: T, msg?: string
   );
 }
 
-/** Fails when both are the same value (`Object.is`). */
-export function assertNotStrictEquals<T>(actual: T, expected: T, msg?: string): void {
-  if (Object.is(actual, expected)) {
-    throw new AssertionError(`Expected "actual" to not be strictly equal to: ${show(actual)}${suffix(msg)}`);
-  }
-}
-
-/** Fails for null and undefined. */
-export function assertExists<T>(actual: T, msg?: string): asserts actual is NonNullable<T> {
-  if (actual === undefined || actual === null) {
-    throw new AssertionError(`Expected actual: "${actual}" to not be null or undefined${suffix(msg)}`);
-  }
-}
-
-/** Fails unless both numbers are within the tolerance, a ten-millionth of `expected` unless said. */
-export function assertAlmostEquals(actual: number, expected: number, tolerance?: number, msg?: string): void {
-  if (Object.is(actual, expected)) return;
-  const delta = Math.abs(expected - actual);
-  const limit = tolerance ?? (Number.isFinite(expected) ? Math.abs(expected * 1e-7) : 1e-7);
-  if (delta <= limit) return;
-  throw new AssertionError(
-    `Expected actual: "${actual}" to be close to "${expected}": delta "${delta}" is greater than "${limit}"${
-      suffix(msg)
-    }`,
-  );
-}
-
 /** Fails unless `actual > expected`. */
 export function assertGreater<T>(actual: T, expected: T, msg?: string): void {
   if (!(actual > expected)) throw new AssertionError(msg ?? `Expect ${show(actual)} > ${show(expected)}`);
@@ -141,26 +114,6 @@ export function assertMatch(actual: string, expected: RegExp, msg?: string): voi
   }
 }
 
-/** Fails when the text matches. */
-export function assertNotMatch(actual: string, expected: RegExp, msg?: string): void {
-  if (expected.test(actual)) {
-    throw new AssertionError(`Expected actual: "${actual}" to not match: "${expected}"${suffix(msg)}`);
-  }
-}
-
-/** Fails unless every property of `expected`, at any depth, is in `actual` and equal to it. */
-export function assertObjectMatch(
-  // deno-lint-ignore no-explicit-any -- the real signature; `unknown` would refuse interfaces
-  actual: Record<PropertyKey, any>,
-  expected: Record<PropertyKey, unknown>,
-  msg?: string,
-): void {
-  const part = intersection(actual, expected, new Map());
-  if (!equal(part, intersection(expected, expected, new Map()))) {
-    throw new AssertionError(`Values are not equal${suffix(msg)}\n${difference(part, expected)}`);
-  }
-}
-
 /** Fails unless the value is an instance of the class. */
 export function assertInstanceOf<T extends Class<unknown>>(
   actual: unknown,
@@ -178,19 +131,8 @@ export function assertInstanceOf<T extends Class<unknown>>(
   );
 }
 
-/** Fails when the value is an instance of the class. */
-export function assertNotInstanceOf<A, T>(
-  actual: A,
-  unexpectedType: Class<T>,
-  msg?: string,
-): asserts actual is Exclude<A, T> {
-  if (actual instanceof unexpectedType) {
-    throw new AssertionError(`Expected object to not be an instance of "${unexpectedType.name}"${suffix(msg)}`);
-  }
-}
-
 /** Fails unless the value is an error, of the class and with the message asked for. */
-export function assertIsError<E extends Error = Error>(
+function assertIsError<E extends Error = Error>(
   error: unknown,
   ErrorClass?: Class<E>,
   msgMatches?: string | RegExp,
@@ -290,11 +232,6 @@ export function unreachable(msg?: string): never {
   throw new AssertionError(`Unreachable${suffix(msg)}`);
 }
 
-/** Fails, since what was called is not there yet. */
-export function unimplemented(msg?: string): never {
-  throw new AssertionError(`Unimplemented${suffix(msg)}`);
-}
-
 function suffix(msg: string | undefined): string {
   return msg ? `: ${msg}` : ".";
 }
@@ -303,7 +240,7 @@ function show(value: unknown): string {
   return inspect(value, { depth: 20, sorted: true, maxArrayLength: 200, maxStringLength: 4000 });
 }
 
-/** The host's own picture of the difference, where it sees one (it takes 0 and -0 for different, `equal` does not). */
+/** The runtime's own picture of the difference, where it sees one (it takes 0 and -0 for different, `equal` does not). */
 function difference(actual: unknown, expected: unknown): string {
   try {
     deepStrictEqual(actual, expected);
@@ -323,40 +260,4 @@ function checkThrown<E extends Error>(
   if (classOrMsg === undefined || typeof classOrMsg === "string") return;
   if (!(error instanceof Error)) throw new AssertionError(`A non-Error object was ${how}${suffix(note)}`);
   assertIsError(error, classOrMsg, msgIncludes, note);
-}
-
-/** The part of `value` that `wanted` speaks of. */
-function intersection(value: unknown, wanted: unknown, seen: Map<unknown, unknown>): unknown {
-  if (!isContainer(value) || !isContainer(wanted)) return value;
-  const known = seen.get(value);
-  if (known !== undefined) return known;
-  if (Array.isArray(value) && Array.isArray(wanted)) {
-    const part: unknown[] = [];
-    seen.set(value, part);
-    for (let i = 0; i < Math.min(value.length, wanted.length); i++) part.push(intersection(value[i], wanted[i], seen));
-    return part;
-  }
-  if (value instanceof Map && wanted instanceof Map) {
-    return new Map(
-      [...value].filter(([k]) => wanted.has(k)).map(([k, v]) => [k, intersection(v, wanted.get(k), seen)]),
-    );
-  }
-  if (value instanceof Set && wanted instanceof Set) return new Set([...value].filter((item) => wanted.has(item)));
-  const part: Record<PropertyKey, unknown> = {};
-  seen.set(value, part);
-  for (const key of Reflect.ownKeys(wanted)) {
-    if (key in value) {
-      part[key] = intersection(
-        (value as Record<PropertyKey, unknown>)[key],
-        (wanted as Record<PropertyKey, unknown>)[key],
-        seen,
-      );
-    }
-  }
-  return part;
-}
-
-function isContainer(value: unknown): value is object {
-  return typeof value === "object" && value !== null && !(value instanceof RegExp) && !(value instanceof Date) &&
-    !ArrayBuffer.isView(value);
 }

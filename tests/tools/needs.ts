@@ -60,11 +60,6 @@ function isThere(what: string): boolean {
   return there;
 }
 
-/** As {@linkcode needs}, for a test that runs on the simulator too: that lacks nothing. */
-export function needsOn(runtime: { readonly name: string }, ...what: string[]): string | false {
-  return runtime.name !== "sim" && needs(...what);
-}
-
 /** Linux has all of 127.0.0.0/8 on its loopback interface, others what was added to it. */
 function hasSecondLoopback(): boolean {
   const addresses = Object.values(networkInterfaces()).flatMap((each) => each ?? []);

@@ -98,7 +98,7 @@ function spell(key: PropertyKey): string {
 }
 
 /** The names of the parameters of a function or constructor, as its source has them; one that is taken apart is `options`. */
-export function parametersOf(fn: AnyFunction | AnyClass): string[] {
+function parametersOf(fn: AnyFunction | AnyClass): string[] {
   let text = Function.prototype.toString.call(fn);
   if (/^class\b/.test(text)) {
     const constructor = /(?<![\w.$#])constructor\s*\(/.exec(text);

@@ -8,7 +8,7 @@ import { type Rig, rig, type RigOptions } from "../bufferevent/rig.ts";
 import "../socket/checked.ts";
 
 /** A rig whose loop runs by itself. */
-export class ViewStage {
+class ViewStage {
   readonly rig: Rig;
   readonly #looping: Promise<unknown>;
 
