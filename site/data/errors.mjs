@@ -268,6 +268,14 @@ export const ERRORS = [
       "`run()` waits for a promise, and nothing is scheduled that could settle it.",
       "Look for an answer that never comes. A promise of real timers or I/O needs `sim.install()`, or cannot be waited for.",
     ],
+    SIM_LEFTOVER: [
+      "Something was left open or scheduled when the scenario of `explore()` was over. The message says what.",
+      "Close it in the scenario, or set `leftovers: false`.",
+    ],
+    SIM_UNREPEATABLE: [
+      "A scenario of `explore()` failed, and did not fail alike with the same seed. `cause` is the failure.",
+      "Look for real time, `Math.random()`, I/O of the real runtime, and state that is kept from one run to the next.",
+    ],
     SIM_LIVELOCK: [
       "One `advance()` or `run()` made more than `maxSteps` callbacks.",
       "Look for a timer or a loop that repeats without end.",

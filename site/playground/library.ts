@@ -1,0 +1,4 @@
+/** What a program in the playground imports: the core and the simulator, without the adapters of other runtimes. */
+
+export * from "../../core/mod.ts";
+export * from "../../runtimes/sim.ts";
