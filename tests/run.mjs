@@ -17,6 +17,7 @@ import { parseArgs } from "node:util";
 import { buildDist } from "../tools/build.mjs";
 import { buildExamples, buildTests } from "./tools/bundles.mjs";
 import { readTests } from "./tools/junit.mjs";
+import { installBridges } from "./tools/bridges.mjs";
 import { endAllOnExit, run } from "./tools/processes.mjs";
 import { findRuntime, plainEnvironment, ROOT, RUNTIME_NAMES } from "./tools/runtimes.mjs";
 
@@ -77,6 +78,7 @@ async function main() {
   mkdirSync(scratch, { recursive: true });
   writeImportMap();
   await buildFor(jobs);
+  if (jobs.some(({ file }) => file.startsWith("tests/bridges/"))) await installBridges();
 
   const totals = new Map(runtimes.map((name) => [name, { files: 0, passed: 0, failed: 0, skipped: 0 }]));
   const results = [];
@@ -287,7 +289,7 @@ async function buildFor(jobs) {
 function testFiles() {
   return readdirSync(join(ROOT, "tests"), { recursive: true })
     .map((path) => `tests/${path.replaceAll("\\", "/")}`)
-    .filter((path) => path.endsWith(".test.ts"))
+    .filter((path) => path.endsWith(".test.ts") && !path.includes("/node_modules/"))
     // The tests of this runner write a test of their own there.
     .filter((path) => !path.includes("/scratch-") || filters.some((filter) => filter.includes("/scratch-")))
     .filter((path) => filters.length === 0 || filters.some((filter) => path.includes(filter)))

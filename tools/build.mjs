@@ -25,6 +25,7 @@ const ENTRIES = new Map([
   ["runtimes/deno.ts", "trivent/deno"],
   ["runtimes/bun.ts", "trivent/bun"],
   ["runtimes/sim.ts", "trivent/sim"],
+  ["bridges/duplex.ts", "trivent/duplex"],
 ]);
 
 /** The conformance laws. They are built by themselves, so that the chunks of the library do not depend on them. */

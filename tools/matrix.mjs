@@ -120,7 +120,7 @@ function read(args) {
 function testFiles(words) {
   const files = readdirSync(join(ROOT, "tests"), { recursive: true })
     .map((path) => `tests/${path.replaceAll("\\", "/")}`)
-    .filter((path) => path.endsWith(".test.ts") && !path.includes("/scratch-"))
+    .filter((path) => path.endsWith(".test.ts") && !/\/(scratch-|node_modules\/)/.test(path))
     .filter((path) => !path.startsWith("tests/packaging/") || STARTS.includes(path))
     .filter((path) => (words.length > 0 ? words : TESTS).some((word) => path.includes(word)));
   if (files.length === 0) throw new Error(`No test file matches ${words.join(" ")}`);

@@ -123,6 +123,28 @@ describe("the adapters", () => {
   });
 });
 
+describe("the bridges", () => {
+  it("import the public core, its file for bridges and its checks; from outside only node: and types", () => {
+    const core = ["core/mod.ts", "core/api/bridge.ts", "core/checks.ts", "core/names.ts"];
+    for (const path of sources("bridges")) {
+      for (const { specifier, typeOnly } of importsOf(path)) {
+        const target = resolve(path, specifier);
+        const allowed = core.includes(target) || target.startsWith("bridges/") || specifier.startsWith("node:") ||
+          typeOnly;
+        assert(allowed, `${path} imports ${specifier}`);
+      }
+    }
+  });
+
+  it("are imported by nothing but themselves", () => {
+    for (const path of ["mod.ts", ...sources("core"), ...sources("runtimes")]) {
+      for (const { specifier } of importsOf(path)) {
+        assert(!resolve(path, specifier).startsWith("bridges/"), `${path} imports ${specifier}`);
+      }
+    }
+  });
+});
+
 describe("mod.ts", () => {
   it("imports the core and the adapters only", () => {
     for (const { specifier } of importsOf("mod.ts")) {

@@ -39,7 +39,7 @@ describe("the JSR package", () => {
   it("holds the library and its documents, and nothing else", () => {
     assertArrayIncludes(files, Object.values(manifest.exports).map((path) => path.slice(2)));
     const others = files.filter((path) =>
-      !/^(core\/.*\.ts|runtimes\/.*\.ts|tests\/conformance\/\w+\.ts|tests\/tools\/needs\.ts|docs\/(decisions\/)?[\w-]+\.md|mod\.ts)$/
+      !/^(core\/.*\.ts|runtimes\/.*\.ts|bridges\/.*\.ts|tests\/conformance\/\w+\.ts|tests\/tools\/needs\.ts|docs\/(decisions\/)?[\w-]+\.md|mod\.ts)$/
         .test(path)
     );
     assertEquals(others, ["CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "README.md", "SECURITY.md", "deno.json"]);

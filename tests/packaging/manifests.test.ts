@@ -44,7 +44,7 @@ describe("the manifests", () => {
 
   it("have the same entry points, and each is there", () => {
     const entries = Object.keys(npm.exports).filter((name) => name !== "./package.json");
-    assertEquals(entries, [".", "./core", "./node", "./deno", "./bun", "./sim", "./conformance"]);
+    assertEquals(entries, [".", "./core", "./node", "./deno", "./bun", "./sim", "./duplex", "./conformance"]);
     assertEquals(entries, Object.keys(deno.exports));
     for (const [name, source] of Object.entries(deno.exports)) {
       assert(existsSync(join(ROOT, source)), source);

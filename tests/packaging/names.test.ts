@@ -14,7 +14,7 @@ const entries = new Map(
   Object.entries(exports).map(([entry, file]) => [`trivent${entry.slice(1)}`, String(file)]),
 );
 /** What people read: the library with its docstrings, the documents, the examples. */
-const READ = ["mod.ts", "README.md", ...["core", "runtimes", "docs", "examples"].flatMap(filesIn)];
+const READ = ["mod.ts", "README.md", ...["core", "runtimes", "bridges", "docs", "examples"].flatMap(filesIn)];
 
 function filesIn(folder: string): string[] {
   return readdirSync(join(ROOT, folder), { recursive: true }).map((name) => `${folder}/${String(name)}`)

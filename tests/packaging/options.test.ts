@@ -3,6 +3,7 @@
 
 import { before, describe, it } from "node:test";
 import { assert, assertEquals } from "@std/assert";
+import { toDuplex } from "../../bridges/duplex.ts";
 import {
   bufferEventPair,
   compress,
@@ -218,6 +219,10 @@ const CALLS: Record<string, (options: object, sim: SimRuntime) => unknown> = {
   TlsListenOptions: (options, sim) => meet(sim, { tls: { ...options, ...PEM } }, { tls: { ca: "us" } }),
   TlsServeOptions: (options, sim) => meet(sim, { tls: { ...options, ...PEM } }, { tls: { ca: "us" } }),
   TlsOptions: (options, sim) => meet(sim, { tls: PEM }, { tls: { ...options, ca: "us" } }),
+  ToDuplexOptions: (options, runtime) => {
+    const [near] = bufferEventPair(new EventBase({ runtime }));
+    toDuplex(near, options).destroy();
+  },
   TokenBucketOptions: (options) =>
     new TokenBucketConfig({ ...options, readRate: 1, readBurst: 1, writeRate: 1, writeBurst: 1 }),
   ViewOptions: (options, runtime) => {

@@ -47,7 +47,7 @@ function citedIn(text: string): string[] {
 function filesOf(): string[] {
   const inFolders = FOLDERS.filter((folder) => existsSync(join(ROOT, folder))).flatMap((folder) =>
     readdirSync(join(ROOT, folder), { recursive: true, encoding: "utf8" })
-      .filter((name) => /\.(ts|mjs|md)$/.test(name)).map((name) => join(folder, name))
+      .filter((name) => /\.(ts|mjs|md)$/.test(name) && !name.includes("node_modules")).map((name) => join(folder, name))
   );
   return [...FILES, ...inFolders].filter((file) => file !== "tests/packaging/rules.test.ts");
 }

@@ -68,7 +68,10 @@ function asUsers(folders) {
       onResolve({ filter: /^\.\.?\// }, ({ path, resolveDir, importer }) => {
         const from = posix(relative(ROOT, importer));
         const to = posix(relative(ROOT, resolve(resolveDir, path)));
-        if (importer === "" || !isUser(from) || !/^(mod\.ts|core\/|runtimes\/|tests\/conformance\/mod\.ts)/.test(to)) {
+        if (
+          importer === "" || !isUser(from) ||
+          !/^(mod\.ts|core\/|runtimes\/|bridges\/\w+\.ts|tests\/conformance\/mod\.ts)/.test(to)
+        ) {
           return undefined;
         }
         const name = SPECIFIERS.get(to);

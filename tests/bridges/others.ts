@@ -1,0 +1,95 @@
+/** What tests of bridges share: the packages of others, and what they look at. */
+
+import { createHash } from "node:crypto";
+import { existsSync, readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { join } from "node:path";
+import process from "node:process";
+import { pathToFileURL } from "node:url";
+import { assertEquals } from "@std/assert";
+import { detectRuntime } from "../../mod.ts";
+
+const FOLDER = join(process.cwd(), "tests", "bridges");
+const require = createRequire(join(FOLDER, "package.json"));
+
+/** Why tests with packages of others are skipped; false if they were installed by the test command. */
+export const noPackages: string | false = installed() ? false : "the packages of tests/bridges/ are not installed";
+
+function installed(): boolean {
+  const stamp = join(FOLDER, "node_modules", ".installed");
+  return existsSync(stamp) && readFileSync(stamp, "utf8") === readFileSync(join(FOLDER, "package-lock.json"), "utf8");
+}
+
+/** A package of others. Nobody has its types here: they would have to be installed to check ours. */
+// deno-lint-ignore no-explicit-any
+export type Package = any;
+
+/**
+ * Loads a package of `tests/bridges/package.json`.
+ *
+ * @param name Its name
+ * @returns What CommonJS gets of it, or the module if it is an ES module
+ */
+export async function load(name: string): Promise<Package> {
+  const path = require.resolve(name);
+  try {
+    return require(path);
+  } catch (error) {
+    if ((error as { code?: string }).code !== "ERR_REQUIRE_ESM") throw error;
+    return await import(pathToFileURL(path).href);
+  }
+}
+
+/** The version of a package. */
+export function versionOf(name: string): string {
+  return JSON.parse(readFileSync(join(FOLDER, "node_modules", name, "package.json"), "utf8")).version;
+}
+
+/** Bytes that are not alike anywhere. */
+export function dataOf(length: number, seed: number = 1): Uint8Array<ArrayBuffer> {
+  const words = new Uint32Array(Math.ceil(length / 4));
+  let x = seed * 2_654_435_761 >>> 0;
+  for (let i = 0; i < words.length; i++) {
+    x ^= x << 13;
+    x ^= x >>> 17;
+    x ^= x << 5;
+    words[i] = x;
+  }
+  return new Uint8Array(words.buffer, 0, length);
+}
+
+/** The checksum of bytes. */
+export function sha(...chunks: readonly (Uint8Array | string)[]): string {
+  const hash = createHash("sha256");
+  for (const chunk of chunks) hash.update(chunk);
+  return hash.digest("hex");
+}
+
+/** Reads all of a stream. */
+export async function checksumOf(stream: AsyncIterable<Uint8Array>): Promise<{ sha: string; length: number }> {
+  const hash = createHash("sha256");
+  let length = 0;
+  for await (const chunk of stream) {
+    hash.update(chunk);
+    length += chunk.length;
+  }
+  return { sha: hash.digest("hex"), length };
+}
+
+/** Waits until something is so. */
+export async function until(what: () => boolean, ms: number = 20_000): Promise<void> {
+  const end = Date.now() + ms;
+  while (!what() && Date.now() < end) await pause(5);
+}
+
+/** Lets time pass. */
+export function pause(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}
+
+/** Waits until this process has as many connections and listeners as before, and says so if it does not. */
+export async function nothingLeft(before: number = 0): Promise<void> {
+  const host = detectRuntime();
+  await until(() => host.openHandles <= before);
+  assertEquals(host.openHandles, before, "connections are left open");
+}

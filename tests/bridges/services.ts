@@ -1,0 +1,179 @@
+/** Servers of others, from Debian, each on a port of its own and in a folder that is removed at the end. */
+
+import { execFileSync } from "node:child_process";
+import { chmodSync, chownSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { connect as netConnect, createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import process from "node:process";
+import { makeCertificates } from "../conformance/certificates.ts";
+import { needs } from "../tools/needs.ts";
+import { start } from "../tools/processes.mjs";
+import { pause } from "./others.ts";
+
+/** A server that runs. */
+export interface Service {
+  readonly port: number;
+  /** The folder of its files. */
+  readonly folder: string;
+  stop(): Promise<void>;
+}
+
+/** A port that nobody uses now. */
+export async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address() as { port: number };
+  await new Promise<void>((resolve) => server.close(() => resolve()));
+  return port;
+}
+
+/** A folder for one service. */
+export function folderFor(name: string): string {
+  const folder = mkdtempSync(join(tmpdir(), `trivent-${name}-`));
+  chmodSync(folder, 0o755);
+  return folder;
+}
+
+/** Waits until somebody listens on a port. */
+async function listening(port: number, ms: number = 20_000): Promise<void> {
+  const end = Date.now() + ms;
+  for (;;) {
+    const there = await new Promise<boolean>((resolve) => {
+      const socket = netConnect({ port, host: "127.0.0.1" });
+      socket.on("connect", () => resolve(true)).on("error", () => resolve(false));
+      socket.on("connect", () => socket.destroy());
+    });
+    if (there) return;
+    if (Date.now() > end) throw new Error(`nobody listens on ${port}`);
+    await pause(20);
+  }
+}
+
+/** Starts a program, and waits until it listens. */
+export async function serviceOf(
+  folder: string,
+  port: number,
+  command: string,
+  args: readonly string[],
+  ready: RegExp,
+): Promise<Service> {
+  const program = await start(command, args, { cwd: folder, env: { ...process.env }, ready });
+  await listening(port);
+  return {
+    port,
+    folder,
+    async stop() {
+      await program.stop();
+      rmSync(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+const isRoot = process.getuid?.() === 0;
+
+/** Some servers refuse to run as root: the command as the user that Debian has made for it. */
+function asUser(user: string, command: string, args: readonly string[]): [string, string[]] {
+  return isRoot
+    ? ["setpriv", [`--reuid=${user}`, `--regid=${user}`, "--init-groups", command, ...args]]
+    : [command, [...args]];
+}
+
+function ownedBy(user: string, path: string): void {
+  if (!isRoot) return;
+  const id = (what: string): number => Number(execFileSync("id", [what, user], { encoding: "utf8" }));
+  chownSync(path, id("-u"), id("-g"));
+}
+
+// ---- PostgreSQL
+
+function postgresFolder(): string | undefined {
+  const root = "/usr/lib/postgresql";
+  if (!existsSync(root)) return undefined;
+  return readdirSync(root).sort().map((version) => join(root, version, "bin")).findLast((bin) =>
+    existsSync(join(bin, "initdb"))
+  );
+}
+
+/** Why tests with PostgreSQL are skipped. */
+export const noPostgres: string | false = (process.env.TRIVENT_LACKS ?? "").split(",").includes("postgres") ||
+    postgresFolder() === undefined
+  ? "postgres is not installed"
+  : false;
+
+/** Starts PostgreSQL with TLS, user `postgres` with the password `secret`. */
+export async function startPostgres(): Promise<Service & { ca: string | undefined }> {
+  const bin = postgresFolder()!;
+  const folder = folderFor("postgres");
+  const data = join(folder, "data");
+  const secret = join(folder, "secret");
+  mkdirSync(data, { mode: 0o700 });
+  writeFileSync(secret, "secret\n");
+  const made = makeCertificates(folder, "server");
+  for (const path of [folder, data, secret]) ownedBy("postgres", path);
+  const [initdb, initArgs] = asUser("postgres", join(bin, "initdb"), [
+    ...["-D", data, "-U", "postgres", "--auth=scram-sha-256", `--pwfile=${secret}`, "-N", "-E", "UTF8", "--locale=C"],
+  ]);
+  execFileSync(initdb, initArgs, { cwd: folder, stdio: "pipe" });
+  const settings = ["fsync=off", "listen_addresses=127.0.0.1", `unix_socket_directories=${folder}`];
+  if (made !== undefined) {
+    for (const name of ["server.pem", "server.key"]) ownedBy("postgres", join(folder, name));
+    chmodSync(join(folder, "server.key"), 0o600);
+    settings.push(
+      "ssl=on",
+      `ssl_cert_file=${join(folder, "server.pem")}`,
+      `ssl_key_file=${join(folder, "server.key")}`,
+    );
+  }
+  const port = await freePort();
+  const [command, args] = asUser("postgres", join(bin, "postgres"), [
+    ...["-D", data, "-p", `${port}`],
+    ...settings.flatMap((setting) => ["-c", setting]),
+  ]);
+  const service = await serviceOf(folder, port, command, args, /ready to accept connections/);
+  return { ...service, ca: made?.ca };
+}
+
+// ---- MariaDB
+
+/** Why tests with MariaDB are skipped. */
+export const noMariadb: string | false = needs("mariadbd");
+
+/** Starts MariaDB with TLS, user `test` with the password `secret`, and a database `test`. */
+export async function startMariadb(): Promise<Service & { ca: string | undefined }> {
+  const folder = folderFor("mariadb");
+  const data = join(folder, "data");
+  mkdirSync(data);
+  const made = makeCertificates(folder, "server");
+  const user = isRoot ? ["--user=mysql"] : [];
+  for (const path of [folder, data]) ownedBy("mysql", path);
+  execFileSync("mariadb-install-db", [
+    ...["--no-defaults", `--datadir=${data}`, "--auth-root-authentication-method=normal", "--skip-test-db", ...user],
+  ], { cwd: folder, stdio: "pipe" });
+  const init = join(folder, "init.sql");
+  writeFileSync(
+    init,
+    "CREATE DATABASE test; CREATE USER test@'%' IDENTIFIED BY 'secret'; GRANT ALL ON test.* TO test@'%'; FLUSH PRIVILEGES;",
+  );
+  const tls: string[] = [];
+  if (made !== undefined) {
+    for (const name of ["server.pem", "server.key"]) ownedBy("mysql", join(folder, name));
+    tls.push(`--ssl-cert=${join(folder, "server.pem")}`, `--ssl-key=${join(folder, "server.key")}`);
+  }
+  const port = await freePort();
+  const service = await serviceOf(folder, port, "mariadbd", [
+    ...["--no-defaults", `--datadir=${data}`, `--port=${port}`, "--bind-address=127.0.0.1", ...user, ...tls],
+    ...[`--socket=${join(folder, "s")}`, `--pid-file=${join(folder, "pid")}`, `--init-file=${init}`],
+    ...["--skip-name-resolve", "--max-allowed-packet=64M", "--innodb-buffer-pool-size=32M"],
+  ], /ready for connections/);
+  return { ...service, ca: made?.ca };
+}
+
+// ---- Redis
+
+/** Starts Redis, which asks for the password `secret`. */
+export async function startRedis(): Promise<Service> {
+  const port = await freePort();
+  const args = ["--port", `${port}`, "--bind", "127.0.0.1", "--save", "", "--requirepass", "secret"];
+  return await serviceOf(folderFor("redis"), port, "redis-server", args, /Ready to accept connections/);
+}
