@@ -30,7 +30,7 @@ export async function run({ quick, args }) {
   if (unknown !== undefined) throw new Error(`no runtime is called "${unknown}": ${RUNTIMES.join(", ")}`);
   const runtimes = RUNTIMES.filter((name) => args.length === 0 || args.includes(name));
   const time = quick ? { warmupMs: 20, measureMs: 60 } : { warmupMs: 100, measureMs: 350 };
-  const plan = quick ? { starts: 1, rounds: 1, jitMs: 0 } : { starts: 2, rounds: 4, jitMs: 700 };
+  const plan = quick ? { starts: 1, rounds: 1, jitMs: 0 } : { starts: 2, rounds: 4, jitMs: 2500 };
 
   await buildDist({ declarations: false });
   await buildExamples(["rot13_bufferevent"]);

@@ -9,6 +9,7 @@ import { plain, stateError } from "../checks.ts";
 import { type EventError, invariant } from "../errors.ts";
 import {
   carve,
+  carveReused,
   checkThere,
   Chunk,
   type ChunkBits,
@@ -24,6 +25,8 @@ import {
   pool,
   refill,
   releasesWait,
+  reused,
+  REUSED_MOST_BYTES,
   runReleases,
   shareChunk,
   type Slab,
@@ -169,7 +172,14 @@ export function appendCopy(chain: Chain, bytes: Uint8Array): void {
     if (chain.rare.spare !== null && appendToSpare(chain, chain.rare.spare, bytes)) return;
   }
   if (n >= LARGE_BYTES) {
-    linkBack(chain, new Chunk(new Uint8Array(bytes), 0, n, 0, null));
+    if (n > REUSED_MOST_BYTES) linkBack(chain, new Chunk(new Uint8Array(bytes), 0, n, 0, null));
+    else appendReused(chain, bytes, n);
+    return;
+  }
+  const { last } = chain;
+  if (last !== null && last.flags === ON_LOAN && growsReused(last, n)) {
+    last.data.set(bytes, last.end);
+    growReused(chain, last, n);
     return;
   }
   if (n > pool.memory.length - pool.fill) refill();
@@ -179,6 +189,32 @@ export function appendCopy(chain: Chain, bytes: Uint8Array): void {
   else for (let i = 0; i < n; i++) memory[at + i] = bytes[i] as number;
   pool.fill = at + n;
   extendBack(chain, at, n);
+}
+
+/** Copies many bytes to the back, into memory that is used again. */
+function appendReused(chain: Chain, bytes: Uint8Array, n: number): void {
+  const { last } = chain;
+  if (last !== null && last.flags === ON_LOAN && growsReused(last, n)) {
+    last.data.set(bytes, last.end);
+    growReused(chain, last, n);
+    return;
+  }
+  const at = carveReused(n);
+  const { loan } = reused;
+  loan.bytes.set(bytes, at);
+  loan.users++;
+  linkBack(chain, new Chunk(loan.bytes, at, at + n, ON_LOAN, loan));
+}
+
+/** Whether a chunk can grow by `n` bytes in memory that is used again. */
+function growsReused(last: Chunk, n: number): boolean {
+  return last.lender === reused.loan && last.end === reused.fill && n <= last.data.length - last.end;
+}
+
+function growReused(chain: Chain, last: Chunk, n: number): void {
+  reused.fill += n;
+  last.end += n;
+  chain.length += n;
 }
 
 /** Encodes `text` to the back. Returns the number of bytes. */
@@ -192,6 +228,12 @@ export function appendText(chain: Chain, text: string): number {
     return bytes.length;
   }
   if (chain.rare !== null) chain.rare.reservation = null;
+  const { last } = chain;
+  if (last !== null && last.flags === ON_LOAN && growsReused(last, most)) {
+    const n = writeUtf8(text, last.data, last.end);
+    growReused(chain, last, n);
+    return n;
+  }
   if (most > pool.memory.length - pool.fill) refill();
   const at = pool.fill;
   const n = writeUtf8(text, pool.memory, at);

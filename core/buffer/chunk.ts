@@ -3,8 +3,8 @@
  * back.
  *
  * One rule makes all sharing safe: no buffer ever writes again to a byte that is in a chunk. So chunks of several
- * buffers may share memory, and nothing must be marked as read-only. The rule also holds for memory that an adapter has
- * lent (`loan.ts`): it goes back when no chunk has it any more, and never if a view was handed out.
+ * buffers may share memory, and nothing must be marked as read-only. The rule also holds for memory that is used again
+ * (`loan.ts`), an adapter's or our own: it goes back when no chunk has it any more, and never if a view was handed out.
  */
 
 import type { Bits } from "../bits.ts";
@@ -60,6 +60,52 @@ export function carve(n: number): number {
 export function refill(): void {
   pool.memory = new Uint8Array(SLAB_BYTES);
   pool.fill = 0;
+}
+
+// ---- memory for larger pieces that are copied: it is on loan, so it is used again when all bytes in it were sent or dropped,
+// and nobody has seen a view of it. New memory costs twice: it is zeroed, and collected.
+
+/** The size of memory that is used again. */
+const REUSED_BYTES = 64 * 1024;
+/** Pieces of more bytes get their own memory. */
+export const REUSED_MOST_BYTES: number = REUSED_BYTES / 2;
+/** How many pieces of memory are kept for later. */
+const KEPT = 16;
+
+const kept: Loan[] = [];
+
+/** The memory that is being filled: on loan to this object as well, until the next one is taken. */
+export const reused: { loan: Loan; fill: number } = /* @__PURE__ */ (() => ({ loan: firstLoan(), fill: 0 }))();
+
+/** Memory without space. */
+function firstLoan(): Loan {
+  const loan = new Loan(new Uint8Array(0), () => {});
+  loan.users = 1;
+  return loan;
+}
+
+/**
+ * Takes `n` bytes, at most {@linkcode REUSED_MOST_BYTES}, of memory that is used again. They are in `reused.loan`, from the
+ * returned offset on.
+ */
+export function carveReused(n: number): number {
+  const { loan } = reused;
+  // Nothing of it is used any more: begin anew, with memory that the processor has in its caches.
+  if (loan.users === 1 && !loan.seen) reused.fill = 0;
+  if (n > loan.bytes.length - reused.fill) {
+    const next = kept.pop() ?? new Loan(new Uint8Array(REUSED_BYTES), keep);
+    next.users = 1;
+    reused.loan = next;
+    reused.fill = 0;
+    loan.drop();
+  }
+  const at = reused.fill;
+  reused.fill = at + n;
+  return at;
+}
+
+function keep(loan: Loan): void {
+  if (kept.length < KEPT) kept.push(loan);
 }
 
 // ---- chunks

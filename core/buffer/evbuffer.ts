@@ -102,7 +102,7 @@ export let chainOf: (buffer: EvBuffer) => Chain;
  * Ownership of bytes:
  * - `add`, `prepend` and `addIovec` copy: the caller keeps the array.
  * - `addReference` adopts: the caller must not change the memory until it is released. The buffer never writes to it.
- * - A line that the buffer returns never changes, because the buffer never writes twice to the same memory. Other views
+ * - A line that the buffer returns never changes, because the buffer never writes again to memory that it has shown. Other views
  *   (`peek`, `pullup`, `reserveSpace`) are valid until the buffer changes. A view keeps its whole chunk in memory: copy
  *   (`slice`) bytes that you keep for long. A view's `buffer` has other bytes too, maybe of other buffers: never
  *   transfer it.

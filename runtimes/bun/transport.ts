@@ -282,12 +282,16 @@ export class BunTransport implements TransportBinding {
     return n;
   }
 
+  /** Bun's `write` keeps nothing. TLS of Node's kind does. */
+  get countsLoans(): boolean {
+    return !(this.socket instanceof TlsOverSocket);
+  }
+
   gather(bytes: number): Loan | undefined {
     if (!this.takes()) return undefined;
-    // TLS of Node's kind holds the bytes until they are encrypted.
-    const loan = this.socket instanceof TlsOverSocket
-      ? new Loan(new Uint8Array(bytes), () => {})
-      : scratch ??= new Loan(new Uint8Array(WRITE_SLICE), () => {});
+    const loan = this.countsLoans
+      ? scratch ??= new Loan(new Uint8Array(WRITE_SLICE), () => {})
+      : new Loan(new Uint8Array(bytes), () => {});
     loan.users = 1;
     return loan;
   }

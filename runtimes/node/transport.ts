@@ -6,6 +6,7 @@
 
 import type { Bits } from "../../core/bits.ts";
 import type { EventError } from "../../core/errors.ts";
+import type { Loan } from "../../core/loan.ts";
 import type { StartTlsOptions, TlsInfo, TlsRole } from "../../core/tls.ts";
 import type { Address, TransportBinding, TransportSink } from "../../core/runtime.ts";
 import { failure, host, inet, keeping, type Origin, show, SILENT, WRITE_AHEAD, WRITE_SLICE } from "../shared/host.ts";
@@ -253,15 +254,18 @@ export class NodeTransport implements TransportBinding {
     return false;
   }
 
-  write(chunk: Uint8Array): number {
+  get countsLoans(): boolean {
+    return true;
+  }
+
+  write(chunk: Uint8Array, loan?: Loan): number {
     if (!this.takes()) return 0;
     const socket = this.socket!;
-    if (chunk.length <= WRITE_SLICE) {
-      socket.write(chunk);
-      return chunk.length;
-    }
-    socket.write(chunk.subarray(0, WRITE_SLICE));
-    return WRITE_SLICE;
+    const { length } = chunk;
+    socket.write(length <= WRITE_SLICE ? chunk : chunk.subarray(0, WRITE_SLICE));
+    // If the system has all bytes, which is the usual case, Node does not hold the memory any more. TLS may.
+    if (loan !== undefined && (socket.writableLength > 0 || this.raw !== undefined)) loan.seen = true;
+    return length <= WRITE_SLICE ? length : WRITE_SLICE;
   }
 
   writev(chunks: readonly Uint8Array[]): number {

@@ -9,7 +9,7 @@ import { describe, it } from "node:test";
 import { assert, assertEquals, assertInstanceOf, assertThrows } from "@std/assert";
 import fc from "fast-check";
 import { EvBuffer } from "../../../core/buffer/mod.ts";
-import { checkBuffer, consume, feed, take } from "../../../core/buffer/internal.ts";
+import { checkBuffer, consume, feed, firstExtent, take } from "../../../core/buffer/internal.ts";
 import { Loan } from "../../../core/loan.ts";
 import { EventError } from "../../../core/errors.ts";
 import { EVBUFFER_EOL_ANY, EVBUFFER_EOL_CRLF, EVBUFFER_EOL_CRLF_STRICT, EVBUFFER_EOL_LF } from "../../../core/flags.ts";
@@ -444,5 +444,70 @@ describe("Memory on loan", () => {
   it("is no memory to be given back twice", () => {
     const loan = new Loan(new Uint8Array(1), () => {});
     assertThrows(() => loan.drop());
+  });
+});
+
+describe("Memory of larger additions", () => {
+  const page = (fill: number): Uint8Array => new Uint8Array(12_000).fill(fill);
+
+  /** Adds a piece to another buffer, and says where it is. Nobody else sees it. */
+  function whereNext(): number {
+    const buffer = new EvBuffer();
+    buffer.add(page(1));
+    const { byteOffset } = firstExtent(buffer, 12_000);
+    buffer.free();
+    return byteOffset;
+  }
+
+  it("is used again when its bytes have left, and nobody has seen them", () => {
+    // Earlier tests have seen the present memory: it is filled to its end.
+    for (let i = 0; i < 10; i++) whereNext();
+    const first = whereNext();
+    assertEquals([whereNext(), whereNext()], [first, first]);
+    const buffer = new EvBuffer();
+    buffer.add(page(2));
+    assert(whereNext() !== first, "not while a buffer has them");
+    buffer.free();
+  });
+
+  it("is not used again after a view of it was handed out", () => {
+    const buffer = new EvBuffer();
+    const views: Uint8Array[] = [];
+    for (let i = 0; i < 100; i++) {
+      buffer.add(page(i));
+      views.push(take(buffer, 12_000) as Uint8Array);
+      for (let other = 0; other < 7; other++) whereNext();
+    }
+    views.forEach((view, i) => assertSame(view, page(i), `view ${i}`));
+  });
+
+  it("takes what follows, so that a line and its end leave together", () => {
+    const buffer = new EvBuffer();
+    buffer.add(page(97));
+    buffer.add("\n");
+    buffer.add(Uint8Array.of(98));
+    buffer.add(page(99));
+    assertEquals(buffer.contiguousSpace, 24_002);
+    // Not behind bytes that it shares with another buffer.
+    const other = new EvBuffer();
+    other.addBufferReference(buffer);
+    other.add("x");
+    buffer.add("y");
+    assertEquals([other.toString().at(-1), buffer.toString().at(-1)], ["x", "y"]);
+    assertEquals(buffer.length, 24_003);
+    for (const each of [buffer, other]) checkBuffer(each);
+  });
+
+  it("survives that somebody transfers it", () => {
+    const buffer = new EvBuffer();
+    buffer.add(page(97));
+    const { buffer: memory } = buffer.peek()[0] as Uint8Array;
+    structuredClone(memory, { transfer: [memory as ArrayBuffer] });
+    buffer.add("more");
+    assertThrows(() => buffer.toString(), EventError, "was transferred");
+    buffer.free();
+    const after = new EvBuffer();
+    after.add(page(98));
+    assertSame(after.toUint8Array(), page(98), "what is added later");
   });
 });
