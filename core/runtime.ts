@@ -366,6 +366,12 @@ export interface Runtime {
    * @default true
    */
   readonly endsWhenIdle?: boolean | undefined;
+  /**
+   * An object that stands for the present run of the program, where it can be lost and begin anew, as by `restart()` of a
+   * simulated host. What the core keeps for one run, such as a loop and its timers, is not used in the next.
+   * @default the runtime itself
+   */
+  readonly instance?: object | undefined;
   /** The time of a clock that never goes back, in milliseconds with fractions (law 7). */
   now(): number;
   /** A random number, 0 or more and less than 1 (law 18). Jitter comes from it. On the simulator, the seed decides. */

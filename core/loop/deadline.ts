@@ -44,7 +44,7 @@ class Deadline {
   }
 }
 
-const fresh: WeakMap<Runtime, Deadline[]> = /* @__PURE__ */ new WeakMap();
+const fresh: WeakMap<object, Deadline[]> = /* @__PURE__ */ new WeakMap();
 
 /**
  * As {@linkcode atDeadline}, for waits that usually end at once, such as that for a peer that has finished already. A
@@ -55,13 +55,14 @@ const fresh: WeakMap<Runtime, Deadline[]> = /* @__PURE__ */ new WeakMap();
  */
 export function atLateDeadline(runtime: Runtime, at: number, fn: () => void): () => void {
   const deadline = new Deadline(at, fn);
-  const waiting = fresh.get(runtime);
+  const instance = runtime.instance ?? runtime;
+  const waiting = fresh.get(instance);
   if (waiting !== undefined) waiting.push(deadline);
   else {
     const list = [deadline];
-    fresh.set(runtime, list);
+    fresh.set(instance, list);
     runtime.defer(() => {
-      fresh.delete(runtime);
+      fresh.delete(instance);
       for (const each of list) if (!each.over) each.cancel = atDeadline(runtime, each.at, each.fn);
     });
   }

@@ -36,11 +36,12 @@ class LaterCalls {
   }
 }
 
-const all: WeakMap<Runtime, LaterCalls> = new WeakMap();
+const all: WeakMap<object, LaterCalls> = new WeakMap();
 
 /** Calls `callback` after the runtime's present poll, in the order of the calls. */
 export function callLater(runtime: Runtime, callback: () => void): void {
-  let calls = all.get(runtime);
-  if (calls === undefined) all.set(runtime, calls = new LaterCalls(runtime));
+  const instance = runtime.instance ?? runtime;
+  let calls = all.get(instance);
+  if (calls === undefined) all.set(instance, calls = new LaterCalls(runtime));
   calls.push(callback);
 }

@@ -117,15 +117,16 @@ const SERVE_OPTIONS: Names<ServeOptions> = /* @__PURE__ */ Object.assign(
   SERVE_ONLY,
 );
 
-const bases: WeakMap<Runtime, EventBase> = new WeakMap();
+const bases: WeakMap<object, EventBase> = new WeakMap();
 
 /** The base of a runtime that dispatches by itself. It keeps the process alive as long as its sockets and timers do. */
 export function baseOf(options: ConnectionOptions): EventBase {
   if (options.base !== undefined) return options.base;
   const runtime = options.runtime ?? defaultRuntime();
-  let base = bases.get(runtime);
+  const instance = runtime.instance ?? runtime;
+  let base = bases.get(instance);
   if (base === undefined) {
-    bases.set(runtime, base = new EventBase({ runtime }));
+    bases.set(instance, base = new EventBase({ runtime }));
     loopOf(base).shared = true;
   }
   if (!loopOf(base).dispatching) keepDispatching(base);

@@ -76,16 +76,17 @@ interface Queues {
   readonly stalled: Queue;
 }
 
-const queues: WeakMap<Runtime, Queues> = new WeakMap();
+const queues: WeakMap<object, Queues> = new WeakMap();
 
 function queuesOf(runtime: Runtime): Queues {
-  let both = queues.get(runtime);
+  const instance = runtime.instance ?? runtime;
+  let both = queues.get(instance);
   if (both === undefined) {
     both = {
       lingering: new Queue(runtime, LINGER_MS, (key) => key.onLingered()),
       stalled: new Queue(runtime, STALL_MS, (key) => key.onStalled()),
     };
-    queues.set(runtime, both);
+    queues.set(instance, both);
   }
   return both;
 }
@@ -106,7 +107,7 @@ export function awaitProgress(runtime: Runtime, key: Lingering): void {
 
 /** Ends every wait. */
 export function endWaits(runtime: Runtime, key: Lingering): void {
-  const both = queues.get(runtime);
+  const both = queues.get(runtime.instance ?? runtime);
   both?.lingering.delete(key);
   both?.stalled.delete(key);
 }

@@ -258,6 +258,10 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
   reset(): void {
     if (this.gone) return;
     if (!this.host.capabilities.reset && this.#is(CONNECTED) && this.#handshake === undefined) return this.release();
+    this.#reset();
+  }
+
+  #reset(): void {
     const peer = this.#peer;
     const link = this.#out;
     this.#letGo(undefined);
@@ -703,7 +707,8 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
   }
 
   #deliverBytes(now: number): void {
-    if (this.#is(RELEASED)) return this.reset();
+    // The system of the host does that, also where its programs cannot.
+    if (this.#is(RELEASED)) return this.#reset();
     const bytes = this.#inbox.takeArrived(now, this.#in?.joins === true);
     const sender = this.#peer;
     if (sender !== undefined) sender.#hearOfRoom(this.host.receiveWindow - this.#inbox.bytes, this.#out);

@@ -275,6 +275,10 @@ export class SimHostRuntime implements Runtime, Named {
     if (this.down) throw refusal(tried, "EHOSTDOWN", syscall, `host ${this.label} has crashed: restart() it first`);
   }
 
+  get instance(): object {
+    return this.program;
+  }
+
   get openHandles(): number {
     return this.handles;
   }

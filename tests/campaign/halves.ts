@@ -28,6 +28,8 @@ export class Half {
   deaf: string | null = null;
   /** Its host has crashed. */
   crashed = false;
+  /** Whether something between the two may end the stream by itself, and nobody is told. */
+  middlebox = false;
   /** How many bytes it has heard. */
   heard = 0;
   heardMessages = 0;

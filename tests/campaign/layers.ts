@@ -60,11 +60,17 @@ const FILTERS = { mask: [mask, mask], slow: [slow, slow], frames: [unframe, fram
 
 /** Puts the layers over a bufferevent. @returns The topmost */
 export function cover(below: BufferEvent, layers: Layers, speaker: Speaker): BufferEvent {
+  const top = uncover(below, layers);
+  if (top !== below) top.setCallbacks(speaker.callbacks());
+  return top;
+}
+
+/** Puts the layers over a bufferevent, and leaves the callbacks to somebody else. @returns The topmost */
+export function uncover(below: BufferEvent, layers: Layers): BufferEvent {
   let top = below;
   for (const name of layers) {
     const [input, output] = FILTERS[name];
     top = new FilterBufferEvent(top, input, output, BEV_OPT_CLOSE_ON_FREE);
   }
-  if (top !== below) top.setCallbacks(speaker.callbacks());
   return top;
 }

@@ -1,6 +1,9 @@
 // Plays one program: its actors act while things go wrong; then everything is set right, and must come to an end.
 
 import { simRuntime } from "../../runtimes/sim.ts";
+import { Listening } from "./actors/listener.ts";
+import { Pairs } from "./actors/pair.ts";
+import { Relay } from "./actors/relay.ts";
 import { Service } from "./actors/service.ts";
 import { ACTIVE_MS, type ActorPlan, type Plan } from "./plan.ts";
 import { Troubles } from "./troubles.ts";
@@ -8,6 +11,9 @@ import { type Actor, World } from "./world.ts";
 
 const ACTORS: Record<string, (new (world: World, plan: ActorPlan, number: number) => Actor) | undefined> = {
   service: Service,
+  pair: Pairs,
+  listener: Listening,
+  relay: Relay,
 };
 
 /** The kinds of actors that there are. */

@@ -14,7 +14,10 @@ import {
   EV_WRITE,
   EvBuffer,
   type EventError,
+  FileSegment,
+  FilterBufferEvent,
   type RateLimitGroup,
+  setDefaultRuntime,
   sleep,
   SocketBufferEvent,
   TokenBucketConfig,
@@ -39,6 +42,8 @@ export interface Manner {
   readonly fidgets: number;
   /** How long it thinks about each thing that it hears in a view. */
   readonly thinkMs: number;
+  /** Whether one of its callbacks throws. */
+  readonly fails: boolean;
   /** After how many items it leaves its view, and goes on with callbacks. */
   readonly leaveAfter: number;
 }
@@ -61,6 +66,7 @@ export function chooseManner(dice: Dice, format: Format): Manner {
     partial: dice.below(4) === 0,
     fidgets: dice.below(3) === 0 ? dice.below(6) : 0,
     thinkMs: dice.pick([0, 0, 0, 0.5, 20]),
+    fails: dice.below(25) === 0,
     leaveAfter: dice.below(5) === 0 ? dice.below(4) : Infinity,
   };
 }
@@ -83,6 +89,10 @@ export interface Standing {
   /** Whether it gets lines by the callback of `serve()`. */
   readonly lineCallback?: boolean;
   readonly timeouts?: Timeouts;
+  /** Whether the bufferevent counts what the speaker says and hears, and nothing else. */
+  readonly counts?: boolean;
+  /** Whether its callbacks are deferred, so that something may have happened since they were due. */
+  readonly defers?: boolean;
 }
 
 /** One end of a connection. */
@@ -95,10 +105,14 @@ export class Speaker {
   readonly owned: boolean;
   readonly events: boolean;
   readonly lineCallback: boolean;
+  readonly counts: boolean;
+  readonly defers: boolean;
   readonly timeouts: Timeouts;
   /** Whether the connection is being closed below the layers that it knows. */
   closedBelow = false;
   group: RateLimitGroup | null = null;
+  /** What one of its callbacks has thrown on purpose. */
+  failing: Error | null = null;
   /** Called once, when the connection is over for this end. */
   onOver: (() => void) | null = null;
   readonly #dice: Dice;
@@ -120,7 +134,7 @@ export class Speaker {
     format: Format,
     manner: Manner,
     seed: number,
-    { owned, events, lineCallback = false, timeouts = NO_TIMEOUTS }: Standing,
+    { owned, events, lineCallback = false, timeouts = NO_TIMEOUTS, counts = false, defers = false }: Standing,
   ) {
     this.world = world;
     this.host = host;
@@ -130,6 +144,8 @@ export class Speaker {
     this.owned = owned;
     this.events = events;
     this.lineCallback = lineCallback;
+    this.counts = counts;
+    this.defers = defers;
     this.timeouts = timeouts;
     this.#dice = part(seed, 77);
     this.#left = manner.writing === "answers" ? 0 : manner.messages;
@@ -184,11 +200,12 @@ export class Speaker {
     this.#opened = true;
     this.#lastHeard = this.host.now();
     this.#note("open");
-    const { manner, bev } = this;
+    const { manner, bev, format } = this;
     if (manner.writing === "web") this.#writeWeb();
     else if (manner.writing === "polite") {
       this.world.task(this.host, `${this.half.name} writing`, this.#writePolitely());
     } else this.#script();
+    if (format.kind === "bytes" && manner.writing === "script" && this.#dice.below(6) === 0) this.#sendFile();
     for (let i = 0; i < manner.fidgets; i++) this.world.later(this.host, this.#dice.below(1500), () => this.#fidget());
     if (this.#over || this.half.deaf !== null) return undefined;
     if (manner.reading === "callbacks") {
@@ -213,8 +230,38 @@ export class Speaker {
     const part = this.manner.partial && !this.world.isCalm && this.#dice.below(2) === 0;
     this.#take(part ? 1 + this.#dice.below(bev.input.length) : bev.input.length);
     if (this.manner.writing === "answers" && !this.#finished) this.#say();
+    this.#checkSums();
+    if (this.owned && this.manner.fails && bev instanceof SocketBufferEvent && this.#dice.below(2) === 0) this.#fail();
     if (!this.owned || this.manner.thinkMs === 0 || this.#dice.below(3) > 0) return;
     return this.#think();
+  }
+
+  /** Fails: the connection is cut, and the others go on. */
+  #fail(): never {
+    this.#note("fails");
+    this.#left = 0;
+    this.#finished = true;
+    this.half.drop("failing callback");
+    this.failing = new Error("on purpose");
+    throw this.failing;
+  }
+
+  /** Says something when a heartbeat asks for it. */
+  ping(): void {
+    if (!this.#finished && !this.#over && this.half.deaf === null) this.#say();
+  }
+
+  /** The counters of the connection are what it has heard and said. */
+  #checkSums(): void {
+    const { bev } = this;
+    if (!(bev instanceof SocketBufferEvent) || !this.counts || this.half.torn) return;
+    const { bytesRead, bytesWritten, input, output } = bev;
+    if (bytesRead !== this.half.heard + input.length) {
+      this.#blame(`bytesRead is ${bytesRead}, and ${this.half.heard} were heard and ${input.length} wait`);
+    }
+    if (bytesWritten + output.length > this.half.saidLength) {
+      this.#blame(`bytesWritten is ${bytesWritten}, ${output.length} wait, and ${this.half.saidLength} were said`);
+    }
   }
 
   async #think(): Promise<void> {
@@ -238,7 +285,9 @@ export class Speaker {
     this.#called("write");
     const { bev } = this;
     const { low } = bev.getWatermark(EV_WRITE);
-    if (bev.output.length > low) this.#blame(`write() with ${bev.output.length} bytes of output above ${low}`);
+    if (bev.output.length > low && !this.defers) {
+      this.#blame(`write() with ${bev.output.length} bytes of output above ${low}`);
+    }
   }
 
   onEvent(what: number, error: EventError | undefined): void {
@@ -266,7 +315,9 @@ export class Speaker {
     if (this.#over && this.half.deaf === null) this.#blame("close() twice");
     this.#note(`close ${reason?.code ?? ""}`);
     if (reason !== undefined) {
-      if (reason.code === "EV_HANDLER_FAILED") this.#blame(`its handler failed: ${show(reason.cause)}`);
+      if (reason.code === "EV_HANDLER_FAILED" && reason.cause !== (this.failing ?? undefined)) {
+        this.#blame(`its handler failed: ${show(reason.cause)}`);
+      }
       if (reason.code === "ECANCELED") this.half.drop("server.close()");
       this.half.tell(reason.code);
     } else if (this.half.deaf === null && !this.half.heardEnd) this.half.end();
@@ -283,6 +334,8 @@ export class Speaker {
 
   /** A view that is over says so by a promise, so the program may hear of it a little later than a callback is called. */
   async #checkView(name: string): Promise<void> {
+    // These look ahead: at the end of the stream they have ended the view, and the program hears of it with its next read.
+    if (this.manner.reading === "batches" || this.manner.reading === "web") return;
     for (let i = 0; i < 10 && this.#viewing; i++) await undefined;
     if (this.#viewing) this.#blame(`${name}() while a view is open`);
   }
@@ -292,7 +345,7 @@ export class Speaker {
     if ((what & BEV_EVENT_READING) === 0 || messageMs !== Infinity) return;
     const silentMs = this.host.now() - this.#lastHeard;
     const least = Math.min(readMs, idleMs);
-    if (silentMs < least - 0.001) this.#blame(`a timeout of ${least} ms after ${silentMs} ms`);
+    if (least !== Infinity && silentMs < least - 0.001) this.#blame(`a timeout of ${least} ms after ${silentMs} ms`);
   }
 
   #end(): void {
@@ -373,6 +426,37 @@ export class Speaker {
     }
     this.#note(`says ${this.half.saidLength - before}`);
     return goesOn;
+  }
+
+  /** Sends a part of a file, which may fail or be shorter than it was. */
+  #sendFile(): void {
+    const { host, world } = this;
+    const path = "/tmp/data";
+    const bytes = this.#dice.bytes(3000);
+    host.files.set(path, bytes);
+    const fault = this.#dice.below(4);
+    host.fileFaults.delete(path);
+    if (fault === 0) host.fileFaults.set(path, { error: "EIO" });
+    if (fault === 1) host.fileFaults.set(path, { maxBytes: 700 });
+    const offset = this.#dice.below(500);
+    setDefaultRuntime(host);
+    world.task(host, `${this.half.name} file`, FileSegment.open(path, offset, 1000), (segment) => {
+      const expected = fault === 1 ? 700 - offset : 1000;
+      if (fault === 0 || segment.length !== Math.max(0, expected)) this.#blame(`a segment of ${segment.length} bytes`);
+      if (!this.#over && !this.#finished && this.half.deaf === null && !(this.owned && this.bev.signal.aborted)) {
+        const before = this.half.saidLength;
+        this.half.say(bytes.subarray(offset, offset + segment.length));
+        try {
+          this.bev.output.addFileSegment(segment);
+        } catch (error) {
+          this.half.unsay(before);
+          this.#blame(`addFileSegment() threw ${show(error)}`);
+        }
+      }
+      segment.free();
+    }, (error) => {
+      if (fault > 1 || (fault === 0 && codeOf(error) !== "EIO")) this.#blame(`opening a file: ${show(error)}`);
+    });
   }
 
   async #writePolitely(): Promise<void> {
@@ -597,7 +681,7 @@ export class Speaker {
     const { bev } = this;
     if (this.#over || this.half.deaf !== null || this.world.isCalm) return;
     const dice = this.#dice;
-    const onSocket = bev instanceof SocketBufferEvent;
+    const onSocket = !(bev instanceof FilterBufferEvent);
     const what = dice.below(11);
     this.#note(`fidget ${what}`);
     try {
@@ -646,7 +730,7 @@ export class Speaker {
           }
           break;
         default:
-          if (onSocket) bev.priority = dice.below(3);
+          if (onSocket) bev.priority = dice.below(bev.base.npriorities);
       }
     } catch (error) {
       const code = codeOf(error);
@@ -662,7 +746,7 @@ export class Speaker {
     const { bev } = this;
     try {
       bev.setWatermark(EV_WRITE, 0, 0);
-      if (bev instanceof SocketBufferEvent) bev.setRateLimit(null);
+      if (!(bev instanceof FilterBufferEvent)) bev.setRateLimit(null);
       bev.enable(EV_WRITE);
       if (!this.half.heardEnd) bev.enable(EV_READ);
       if (this.#viewing || this.lineCallback || this.half.heardEnd) return;

@@ -1,6 +1,7 @@
 // The world of one program: its network, its hosts with their bases, what was promised, and what was found wrong.
 
 import {
+  type Address,
   EVENT_BASE_COUNT_ACTIVE,
   EVENT_BASE_COUNT_ADDED,
   EventBase,
@@ -50,10 +51,13 @@ export class World {
   /** Whether something may break a connection, or keep one from being made. */
   readonly breaking: boolean;
   readonly #bases: Map<SimHost, { base: EventBase; looping: Promise<unknown> }> = new Map();
+  /** The bases of runtimes, which dispatch by themselves. */
+  readonly #shared: Map<SimHost, EventBase> = new Map();
   readonly #lives: Map<SimHost, number> = new Map();
   readonly #tasks: Set<Task> = new Set();
   readonly #homes: Map<Half, SimHost> = new Map();
   readonly #meeting: Map<string, Half> = new Map();
+  readonly #aliases: Map<string, string> = new Map();
   readonly hosts: SimHost[] = [];
 
   constructor(sim: SimRuntime, plan: Plan, logs: boolean) {
@@ -104,12 +108,19 @@ export class World {
   base(host: SimHost): EventBase {
     let found = this.#bases.get(host);
     if (found === undefined) {
-      const base = new EventBase({ runtime: host, priorities: 3 });
+      // A few callbacks in a turn are as right as many.
+      const few = this.plan.seed % 5 === 0 ? { maxDispatchCallbacks: 2, minDispatchPriority: 0 } : {};
+      const base = new EventBase({ runtime: host, priorities: 3, ...few });
       const looping = base.loop(EVLOOP_NO_EXIT_ON_EMPTY);
       found = { base, looping };
       this.#bases.set(host, found);
     }
     return found.base;
+  }
+
+  /** On this base, too, nothing may be left. */
+  watchBase(host: SimHost, base: EventBase): void {
+    if (this.#bases.get(host)?.base !== base) this.#shared.set(host, base);
   }
 
   /** Calls a function of a host's program after some time. A crash forgets it, a pause delays it. */
@@ -160,8 +171,20 @@ export class World {
     return half;
   }
 
+  /** A relay has connected: who comes from `inner` is the peer of who has come from `outer`. */
+  alias(inner: string, outer: string): void {
+    const half = this.#meeting.get(inner);
+    if (half === undefined) {
+      this.#aliases.set(inner, outer);
+    } else {
+      this.#meeting.delete(inner);
+      this.meet(outer, half);
+    }
+  }
+
   /** Two ends with the same key are one connection. */
   meet(key: string, half: Half): void {
+    key = this.#aliases.get(key) ?? key;
     const other = this.#meeting.get(key);
     if (other === undefined) {
       this.#meeting.set(key, half);
@@ -175,6 +198,7 @@ export class World {
     this.note(`crash of ${host.addresses[0]}`);
     this.#lives.set(host, this.life(host) + 1);
     this.#bases.delete(host);
+    this.#shared.delete(host);
     for (const [half, home] of this.#homes) {
       if (home !== host) continue;
       half.drop("crash");
@@ -193,9 +217,17 @@ export class World {
   /** What must hold of all connections. */
   checkBytes(settled: boolean): void {
     for (const half of this.halves) {
-      if (half.peer !== null) checkDirection(half.peer, half, this.middlebox, settled, this.blame);
-      else if (half.orphan) this.blame(`${half.name} got bytes of nobody`);
+      const { peer } = half;
+      if (peer !== null) {
+        const middlebox = this.middlebox || half.middlebox || peer.middlebox;
+        checkDirection(peer, half, middlebox, settled, this.blame);
+      } else if (half.orphan) this.blame(`${half.name} got bytes of nobody`);
     }
+  }
+
+  #checkBase(base: EventBase): void {
+    const left = base.numEvents(EVENT_BASE_COUNT_ADDED | EVENT_BASE_COUNT_ACTIVE);
+    if (left !== 0) this.blame(`${left} events are left: ${base.dumpEvents()}`);
   }
 
   /** Ends the loops; nothing may be left of anything. */
@@ -205,9 +237,9 @@ export class World {
     for (const host of [this.sim, ...this.hosts]) {
       if (host.openHandles !== 0) this.blame(`${host.openHandles} handles are open on ${host.addresses[0]}`);
     }
+    for (const base of this.#shared.values()) this.#checkBase(base);
     for (const { base, looping } of this.#bases.values()) {
-      const left = base.numEvents(EVENT_BASE_COUNT_ADDED | EVENT_BASE_COUNT_ACTIVE);
-      if (left !== 0) this.blame(`${left} events are left: ${base.dumpEvents()}`);
+      this.#checkBase(base);
       base.loopBreak();
       await this.sim.run(looping);
       base.free();
@@ -215,6 +247,12 @@ export class World {
     if (this.sim.pending !== 0) this.blame(`${this.sim.pending} things are scheduled`);
     this.verify();
   }
+}
+
+/** The key by which the two ends of a connection find each other: the address of the client. */
+export function keyOf(address: Address | undefined): string {
+  if (address === undefined || !("port" in address)) return "no address";
+  return `${address.hostname.replace(/^::ffff:/, "")}:${address.port}`;
 }
 
 /** The code of an error, or what it is. */

@@ -1,7 +1,6 @@
 // A server of serve() with all its limits, and clients of every kind.
 
 import {
-  type Address,
   BEV_EVENT_CONNECTED,
   BEV_OPT_CLOSE_ON_FREE,
   BEV_OPT_DEFER_CALLBACKS,
@@ -13,21 +12,26 @@ import {
   type ConnectOptions,
   heartbeat,
   type Link,
+  prometheus,
   RateLimitGroup,
   reconnect,
   serve,
   type ServeCallbacks,
   type ServeOptions,
   type Server,
+  sleep,
   SocketBufferEvent,
+  stopOnSignals,
 } from "../../../core/mod.ts";
+import { connect as connectSocket } from "../../../core/serve/sockets.ts";
 import type { SimHost } from "../../../runtimes/sim.ts";
 import type { Dice } from "../../tools/dice.mjs";
 import { chooseFormat, type Format, LONGEST } from "../formats.ts";
+import type { Half } from "../halves.ts";
 import { chooseLayers, cover, type Layers } from "../layers.ts";
 import type { ActorPlan } from "../plan.ts";
 import { bucket, chooseManner, type Manner, Speaker, type Timeouts, unlimited } from "../speaker.ts";
-import { type Actor, codeOf, part, show, type World } from "../world.ts";
+import { type Actor, codeOf, keyOf, part, show, type World } from "../world.ts";
 
 type Bev = SocketBufferEvent<Speaker | null>;
 
@@ -42,6 +46,7 @@ interface Terms {
   readonly messages: number;
   /** From the beginning, or by a STARTTLS in the middle; none otherwise. */
   readonly tls: boolean;
+  readonly shared: boolean;
   readonly proxied: boolean;
   readonly lineCallback: boolean;
   readonly events: boolean;
@@ -51,12 +56,6 @@ interface Terms {
   readonly most: number | null;
   readonly whenFull: "wait" | "reject";
   readonly accepts: boolean;
-}
-
-/** The key by which the two ends of a connection find each other. */
-function keyOf(address: Address | undefined): string {
-  if (address === undefined || !("port" in address)) return "no address";
-  return `${address.hostname.replace(/^::ffff:/, "")}:${address.port}`;
 }
 
 /** One service. */
@@ -85,20 +84,33 @@ export class Service implements Actor {
     const format = chooseFormat(dice);
     this.#terms = chooseTerms(dice, format, plan.messages ?? Infinity);
     world.note(`service ${this.#port}: ${JSON.stringify({ ...this.#terms, format: format.kind })}`);
-    this.#group = dice.below(6) === 0 ? new RateLimitGroup(world.base(this.#host), bucket(dice)) : null;
+    this.#group = dice.below(6) === 0 && !this.#terms.shared
+      ? new RateLimitGroup(world.base(this.#host), bucket(dice))
+      : null;
     this.#life = world.life(this.#host);
     this.#listen();
     for (let i = 1 + dice.below(3); i > 0; i--) {
       const from = world.host(`c${dice.below(2)}`);
       const atMs = dice.below(500);
       if (only?.includes(i) === false) continue;
-      const client = new Client(world, from, this.#host, number, this.#port, this.#terms, seed + i * 7919, i);
+      const client = new Client(
+        world,
+        from,
+        this.#host.addresses[0] as string,
+        number,
+        this.#port,
+        this.#terms,
+        seed + i * 7919,
+        i,
+      );
       this.#clients.push(client);
       world.later(from, atMs, () => client.begin());
     }
     if (dice.below(4) === 0) {
       world.later(this.#host, dice.below(2000), () => {
-        if (this.#server !== null && dice.below(3) === 0) this.#closeServer(dice.below(1000));
+        if (this.#server === null || dice.below(3) > 0) return;
+        if (dice.below(2) === 0) this.#closeServer(dice.below(1000));
+        else this.#signalServer(dice.below(1000));
       });
     }
   }
@@ -107,7 +119,8 @@ export class Service implements Actor {
     const { terms, world, host } = { terms: this.#terms, world: this.#world, host: this.#host };
     const options: ServeOptions = {
       ...terms.limits,
-      base: world.base(host),
+      // The base of the runtime, or one of its own.
+      ...(terms.shared ? { runtime: host } : { base: world.base(host) }),
       hostname: "0.0.0.0",
       port: this.#port,
       backlog: 5,
@@ -120,6 +133,7 @@ export class Service implements Actor {
     world.task(host, "serve()", serve<Speaker | null>(options, this.#callbacks()), (server) => {
       if (world.life(host) !== life) return;
       this.#server = server;
+      world.watchBase(host, server.base);
       if (world.isStopping) this.#closeServer(0);
     }, (error) => {
       if (codeOf(error) !== "EMFILE") world.blame(`serve() rejected: ${show(error)}`);
@@ -133,6 +147,7 @@ export class Service implements Actor {
       open: (bev) => this.#open(bev),
       close: (bev, reason) => bev.context?.onClose(reason),
       error: (error, bev) => {
+        if (bev?.context?.failing === error && error !== null) return;
         const code = codeOf(error);
         const expected = ["EMFILE", "ENOMEM", "EV_BACKLOG_FULL"].includes(code);
         if (!expected || bev !== null) world.blame(`error() of the server: ${show(error)}`);
@@ -176,6 +191,7 @@ export class Service implements Actor {
       events: terms.events || terms.layers.length > 0,
       lineCallback: terms.lineCallback,
       timeouts: terms.timeouts,
+      counts: terms.layers.length === 0 && !terms.tls && !terms.proxied,
     });
     if (this.#life === world.life(this.#host)) speaker.group = this.#group;
     this.#speakers.push(speaker);
@@ -191,6 +207,17 @@ export class Service implements Actor {
     return dice.below(2) === 0 ? reading : undefined;
   }
 
+  /** A signal closes the server. */
+  #signalServer(graceMs: number): void {
+    const server = this.#server;
+    if (server === null) return;
+    const stop = stopOnSignals(server, { signals: ["SIGTERM"], graceMs });
+    this.#world.note(`SIGTERM to server ${this.#port}`);
+    this.#host.raise("SIGTERM");
+    this.#world.later(this.#host, 0, () => this.#closeServer(graceMs));
+    this.#world.later(this.#host, graceMs + 1, stop);
+  }
+
   #closeServer(graceMs: number): void {
     const server = this.#server;
     if (server === null) return;
@@ -199,6 +226,12 @@ export class Service implements Actor {
     for (const speaker of this.#speakers) if (!speaker.over) speaker.half.finished = true;
     this.#world.task(this.#host, `close of server ${this.#port}`, server.close({ graceMs }), () => {
       if (server.connections !== 0) this.#world.blame(`a closed server has ${server.connections} connections`);
+      const { accepted, open, ended } = server.stats();
+      const ends = Object.values(ended).reduce((sum, n) => sum + n, 0);
+      if (open !== 0 || accepted !== ends) {
+        this.#world.blame(`${accepted} were accepted, ${ends} have ended, ${open} are open`);
+      }
+      prometheus(server);
     });
   }
 
@@ -271,6 +304,7 @@ function chooseTerms(dice: Dice, format: Format, messages: number): Terms {
     layers,
     messages,
     tls: some(6),
+    shared: some(4),
     proxied,
     lineCallback,
     events: some(2),
@@ -296,7 +330,7 @@ function mannerFor(dice: Dice, { format, lineCallback, most, layers, messages }:
   return manner;
 }
 
-const CLIENTS = ["connect", "connect", "connectNow", "bare", "reconnect", "reconnect"] as const;
+const CLIENTS = ["connect", "connect", "connectNow", "bare", "reconnect", "reconnect", "sockets"] as const;
 
 /** A link that has been open so often is closed. */
 const MOST_OPENS = 6;
@@ -305,7 +339,6 @@ const MOST_OPENS = 6;
 class Client {
   readonly #world: World;
   readonly #host: SimHost;
-  readonly #server: SimHost;
   readonly #terms: Terms;
   readonly #seed: number;
   readonly #dice: Dice;
@@ -314,13 +347,16 @@ class Client {
   readonly #options: ConnectOptions;
   readonly #speakers: Speaker[] = [];
   #link: Link<Speaker | null> | null = null;
+  readonly #halves: Half[] = [];
+  #socket: { close(): Promise<void>; half: Half } | null = null;
+  #abort: AbortController | null = null;
   #losses = 0;
   #begun = -1;
 
   constructor(
     world: World,
     host: SimHost,
-    server: SimHost,
+    address: string,
     number: number,
     port: number,
     terms: Terms,
@@ -329,7 +365,6 @@ class Client {
   ) {
     this.#world = world;
     this.#host = host;
-    this.#server = server;
     this.#terms = terms;
     this.#seed = seed;
     const dice = this.#dice = part(seed, 2);
@@ -338,7 +373,7 @@ class Client {
     this.#kind = terms.proxied && kind === "reconnect" ? "connect" : kind;
     this.#name = `${this.#kind} ${port}/${index}`;
     this.#options = {
-      hostname: dice.pick([`s${number}`, server.addresses[0] as string]),
+      hostname: dice.pick([`s${number}`, address]),
       port,
       ...(dice.below(3) > 0 ? { timeoutMs: dice.pick([50, 1000, 5000, 20_000]) } : {}),
       ...(terms.tls ? { tls: { ca: CA, serverName: "localhost" } } : {}),
@@ -365,12 +400,13 @@ class Client {
     return keyOf(options.proxyHeader?.source ?? bev.localAddress);
   }
 
-  #speaker(owned: boolean): Speaker {
+  #speaker(owned: boolean, defers: boolean = false): Speaker {
     const seed = this.#seed + 15_485_863 * (this.#speakers.length + 1);
     const manner = mannerFor(part(seed, 3), this.#terms, false);
     const name = `${this.#name}/${this.#speakers.length}`;
     const speaker = new Speaker(this.#world, this.#host, name, this.#terms.format, manner, seed, {
       owned,
+      defers,
       events: this.#terms.events || this.#terms.layers.length > 0,
     });
     this.#speakers.push(speaker);
@@ -384,7 +420,17 @@ class Client {
     if (world.isStopping) return;
     this.#begun = world.life(this.#host);
     const options = this.#connectOptions();
-    const all = { ...options, ...this.#limits(), base: world.base(this.#host) };
+    const all: ConnectOptions & ConnectionOptions = { ...options, ...this.#limits(), base: world.base(this.#host) };
+    if (this.#dice.below(8) === 0 && this.#kind !== "sockets") {
+      const abort = new AbortController();
+      all.signal = abort.signal;
+      this.#abort = abort;
+      world.later(this.#host, this.#dice.below(60), () => {
+        world.note(`${this.#name} aborts`);
+        abort.abort(new Error("enough"));
+        if (this.#kind === "reconnect") this.#forgetLink();
+      });
+    }
     world.note(`${this.#name} begins`);
     switch (this.#kind) {
       case "connect": {
@@ -392,6 +438,9 @@ class Client {
         const callbacks = this.#callbacks(options, () => speaker);
         world.task(this.#host, this.#name, connect<Speaker | null>(all, callbacks), undefined, (error) => {
           speaker.half.tell(codeOf(error));
+          if (this.#abort?.signal.aborted === false && error === this.#abort.signal.reason) {
+            world.blame("aborted too early");
+          }
           this.#checkFailure(codeOf(error));
         });
         break;
@@ -427,6 +476,9 @@ class Client {
         );
         break;
       }
+      case "sockets":
+        this.#sockets(options);
+        break;
       case "bare":
         this.#bare(options);
     }
@@ -449,8 +501,7 @@ class Client {
         this.#world.meet(this.#key(options, bev), speaker.half);
         speaker.attach(cover(bev, terms.layers, speaker));
         if (this.#dice.below(6) === 0 && terms.format.kind === "bytes" && terms.layers.length === 0) {
-          // It never asks: it only would be told of silence.
-          heartbeat(bev, { everyMs: 60_000, timeoutMs: 1_000_000, send: () => {} });
+          heartbeat(bev, { everyMs: 300, timeoutMs: this.#dice.pick([900, 1_000_000]), send: () => speaker.ping() });
         }
         const reading = speaker.open();
         return this.#dice.below(2) === 0 ? reading : undefined;
@@ -464,7 +515,9 @@ class Client {
         if (reason === undefined) this.#world.blame(`${this.#name}: an attempt ended without a reason`);
         else this.#checkFailure(reason.code);
       },
-      error: (error) => this.#world.blame(`error() of ${this.#name}: ${show(error)}`),
+      error: (error, bev) => {
+        if (bev?.context?.failing !== error) this.#world.blame(`error() of ${this.#name}: ${show(error)}`);
+      },
     };
     if (terms.events) callbacks.event = (bev, what, error) => bev.context?.onEvent(what, error);
     return callbacks;
@@ -472,8 +525,9 @@ class Client {
 
   #bare(options: ConnectOptions): void {
     const world = this.#world;
-    const speaker = this.#speaker(false);
-    const flags = BEV_OPT_CLOSE_ON_FREE | (this.#dice.below(2) === 0 ? BEV_OPT_DEFER_CALLBACKS : 0);
+    const defers = this.#dice.below(2) === 0;
+    const speaker = this.#speaker(false, defers);
+    const flags = BEV_OPT_CLOSE_ON_FREE | (defers ? BEV_OPT_DEFER_CALLBACKS : 0);
     const bev = new SocketBufferEvent<Speaker | null>(world.base(this.#host), null, flags);
     bev.context = speaker;
     speaker.attach(bev);
@@ -497,6 +551,70 @@ class Client {
     });
     bev.connect(options);
     if (this.#dice.below(10) === 0) world.later(this.#host, this.#dice.below(5), () => speaker.free());
+  }
+
+  /** A client with the streams of the Sockets API. */
+  #sockets(options: ConnectOptions): void {
+    const world = this.#world;
+    const { terms, host } = { terms: this.#terms, host: this.#host };
+    // It knows neither headers nor layers.
+    if (terms.proxied || terms.layers.length > 0 || terms.format.kind !== "bytes") return;
+    const dice = this.#dice;
+    const half = world.half(`${this.#name}/0`, host);
+    this.#halves.push(half);
+    const socket = connectSocket({ hostname: options.hostname as string, port: options.port as number }, {
+      base: world.base(host),
+      secureTransport: terms.tls ? "on" : "off",
+      allowHalfOpen: dice.below(2) === 0,
+      ...(terms.tls ? { tls: { ca: CA, serverName: "localhost" } } : {}),
+      ...(dice.below(3) === 0 ? { highWaterMark: 1 + dice.below(5000) } : {}),
+      ...(options.timeoutMs === undefined ? {} : { timeoutMs: options.timeoutMs }),
+    });
+    const name = half.name;
+    const failed = (error: unknown): void => half.tell(codeOf(error));
+    world.task(host, `${name} opened`, socket.opened, ({ localAddress }) => {
+      world.meet(localAddress ?? "none", half);
+    }, failed);
+    world.task(host, `${name} closed`, socket.closed, undefined, failed);
+    const writer = socket.writable.getWriter();
+    writer.closed.catch(() => {});
+    world.task(
+      host,
+      `${name} writing`,
+      (async (): Promise<void> => {
+        for (let i = Math.min(dice.below(6), terms.messages); i > 0; i--) {
+          const bytes = terms.format.payload(dice, dice.below(5000));
+          half.say(bytes);
+          await writer.write(bytes);
+          if (dice.below(2) === 0) await sleep(dice.below(30), { base: world.base(host) });
+        }
+        half.finished = true;
+        world.note(`${name} writer.close()`);
+        await writer.close();
+      })(),
+      undefined,
+      () => half.cut ??= "failed writer",
+    );
+    world.task(
+      host,
+      `${name} reading`,
+      (async (): Promise<void> => {
+        const reader = socket.readable.getReader();
+        for (;;) {
+          const { done, value } = await reader.read();
+          if (done) break;
+          half.hear(value);
+        }
+        if (half.deaf === null) half.end();
+        // Without half-open, the end of the peer is the end of both.
+        half.cut ??= "end of the peer";
+        world.note(`${name} has read to the end`);
+        world.task(host, `${name} close()`, socket.close());
+      })(),
+      undefined,
+      failed,
+    );
+    this.#socket = { close: () => socket.close(), half };
   }
 
   /** Connecting has failed: somebody must be to blame. */
@@ -529,26 +647,37 @@ class Client {
 
   stop(): void {
     this.#closeLink();
+    const socket = this.#socket;
+    if (socket !== null && socket.half.deaf === null) {
+      socket.half.deaf = "close()";
+      socket.half.finished = true;
+      socket.half.cut ??= "close()";
+      this.#world.task(this.#host, `${this.#name} close()`, socket.close(), undefined, () => {});
+    }
     for (const speaker of this.#speakers) {
       if (!speaker.over && speaker.attached) speaker.close(20_000);
     }
-    void this.#server;
   }
 
   #closeLink(): void {
     const link = this.#link;
     if (link === null) return;
-    this.#link = null;
+    this.#forgetLink();
     this.#world.note(`${this.#name} link.close()`);
+    this.#world.task(this.#host, `${this.#name} link.close()`, link.close({ graceMs: 20_000 }), () => {
+      if (link.state !== "closed" || link.connection !== null) this.#world.blame(`${this.#name}: a closed link lives`);
+    });
+  }
+
+  /** The link is being closed, and with it its connection. */
+  #forgetLink(): void {
+    this.#link = null;
     for (const speaker of this.#speakers) {
       if (speaker.over) continue;
       speaker.half.finished = true;
       speaker.half.deaf ??= "link.close()";
       speaker.closedBelow = this.#terms.layers.length > 0;
     }
-    this.#world.task(this.#host, `${this.#name} link.close()`, link.close({ graceMs: 20_000 }), () => {
-      if (link.state !== "closed" || link.connection !== null) this.#world.blame(`${this.#name}: a closed link lives`);
-    });
   }
 
   checkStopped(): void {

@@ -115,6 +115,25 @@ describe("host.restart()", () => {
     assertEquals([client.closed, b.openHandles], ["ECONNRESET", 0]);
   });
 
+  it("begins a process of its own: a server's timers are not those of the one before", async () => {
+    const sim = simRuntime();
+    const b = sim.host("b");
+    const options = { hostname: "10.0.0.2", port: 80 };
+    const ends: string[] = [];
+    const close = (_bev: unknown, reason?: EventError): void => void ends.push(`${reason?.code} at ${sim.now()}`);
+    const begin = async (): Promise<void> => {
+      await sim.run(serve({ ...options, runtime: b, idleTimeoutMs: 500 }, { close }));
+      await sim.run(connectTo({ ...options, runtime: sim }, { error() {} }));
+    };
+    await begin();
+    await sim.advance(8);
+    const before = b.instance;
+    b.restart();
+    await begin();
+    await sim.advance(1000);
+    assertEquals([ends, b.instance === before], [["ETIMEDOUT at 513"], false]);
+  });
+
   it("lets a server and a client of the core start anew", async () => {
     const sim = simRuntime();
     const b = sim.host("b");
@@ -390,5 +409,17 @@ describe("host.capabilities", () => {
     client.binding.reset();
     await sim.advance(5);
     assertEquals([client.closed, server.events], ["ok", ["data 3", "end"]]);
+  });
+
+  it("without reset, what comes for a connection that was left is still answered with a reset, by the system", async () => {
+    const { sim, a, b, client, server } = await linked();
+    a.capabilities.reset = false;
+    client.binding.reset();
+    await sim.advance(5);
+    // More than the window that nobody opens any more.
+    for (let i = 0; i < 3; i++) server.binding.write(counting(50_000));
+    server.binding.close();
+    await sim.advance(100);
+    assertEquals([client.closed, server.closed, a.openHandles, b.openHandles], ["ok", "ECONNRESET", 0, 1]);
   });
 });
