@@ -22,7 +22,6 @@ import {
   defaultRuntime,
   LISTEN_OPTIONS,
   type ListenOptions,
-  type Runtime,
 } from "../runtime.ts";
 import type { Connection } from "../socket/connection.ts";
 import { CONNECTION_OPTIONS, type ConnectionOptions, protocolOf, setUp } from "./connection_options.ts";
