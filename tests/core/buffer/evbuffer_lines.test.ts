@@ -14,6 +14,7 @@ import {
   EVBUFFER_EOL_LF,
   EVBUFFER_EOL_NUL,
 } from "../../../core/flags.ts";
+import { lineCodec } from "../../../core/views/lines.ts";
 import { assertHolds, bytes, chunked, randomFrom, readAll, referenceEol, sharesMemory, text } from "./support.ts";
 
 const STYLES: Readonly<Record<string, EolStyle>> = {
@@ -65,6 +66,14 @@ describe("The end-of-line styles", () => {
     for (const [, eol] of all) {
       assertEquals(new EvBuffer().readln(eol), null);
       assertEquals(new EvBuffer().searchEol(null, eol), null);
+    }
+  });
+
+  it("are written by lineCodec() as they are read", () => {
+    for (const eol of Object.values(STYLES)) {
+      const [codec, buffer] = [lineCodec({ eol }), new EvBuffer()];
+      for (const line of ["one", "two"]) codec.encode(buffer, line);
+      assertEquals([text(codec.decode(buffer)!), text(codec.decode(buffer)!), buffer.length], ["one", "two", 0]);
     }
   });
 });
