@@ -34,7 +34,7 @@ import type { AbortSignalLike } from "../runtime.ts";
 import type { HostAbortSignal } from "../bufferevent/abort.ts";
 import type { BufferEventCallbacks, Face } from "../bufferevent/callbacks.ts";
 import { BevCore } from "../bufferevent/core.ts";
-import { DEFAULT_MAX_SINGLE } from "../bufferevent/limits.ts";
+import { DEFAULT_CLOSE_TIMEOUT_MS, DEFAULT_MAX_SINGLE } from "../bufferevent/limits.ts";
 import type { RateLimits } from "../bufferevent/rate_core.ts";
 import { checkConfig, checkDecrement, EV_RATE_LIMIT_MAX, makeRateLimits } from "../bufferevent/rate_limit.ts";
 import type { TokenBucketConfig } from "../bufferevent/rate_limit.ts";
@@ -59,9 +59,6 @@ let behind: (bev: BufferEvent) => BevCore = refuse;
 function refuse(bev: unknown): never {
   throw wrongType("use a bufferevent", "not a BufferEvent", bev);
 }
-
-/** How long `close()` waits for the peer unless it is told. */
-const CLOSE_TIMEOUT_MS = 30_000;
 
 /**
  * A connection, an end of a pair or a filter, with two buffers. `input` fills and `output` drains by themselves.
@@ -762,7 +759,7 @@ export abstract class BufferEvent<Ctx = unknown> {
    * @throws {RangeError} When `timeoutMs` is negative or not finite
    */
   close(options: { timeoutMs?: number | undefined } = {}): Promise<boolean> {
-    const { timeoutMs = CLOSE_TIMEOUT_MS } = readOptions("close a bufferevent", options, CLOSE_OPTIONS);
+    const { timeoutMs = DEFAULT_CLOSE_TIMEOUT_MS } = readOptions("close a bufferevent", options, CLOSE_OPTIONS);
     checkDuration("close a bufferevent", "timeoutMs", timeoutMs);
     return this.#core.endGracefully(timeoutMs);
   }

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { DEFAULT_READ_HIGH } from "../bufferevent/limits.ts";
 import { checkBoolean, checkLimit, outOfRange } from "../checks.ts";
 import { BEV_ERROR, BEV_FINISHED, BEV_FLUSH, BEV_NEED_MORE, BEV_NORMAL, BEV_OK, EV_READ } from "../flags.ts";
 import { EventError } from "../errors.ts";
@@ -62,11 +63,6 @@ interface BothFormats {
   write: CompressionFormat | null;
 }
 
-/**
- * The high watermark of reading of a new filter, so that a few bytes that become many are decompressed only as fast as
- * they are read.
- */
-const READ_HIGH = 64 * 1024;
 /** The largest input of one step. */
 const INPUT_BYTES = 64 * 1024;
 
@@ -136,7 +132,8 @@ export function compressionFilter<Ctx = unknown>(
       outward?.close();
     },
   );
-  filter.setWatermark(EV_READ, 0, READ_HIGH);
+  // So that a few bytes that become many are decompressed only as fast as they are read.
+  filter.setWatermark(EV_READ, 0, DEFAULT_READ_HIGH);
   return filter;
 }
 

@@ -1,5 +1,6 @@
 /** `pipe()`: sends the bytes that arrive on one bufferevent on another one, both ways, with back-pressure. */
 
+import { DEFAULT_CLOSE_TIMEOUT_MS, DEFAULT_READ_HIGH } from "../bufferevent/limits.ts";
 import { checkDuration, checkSignal } from "../checks.ts";
 import { BEV_EVENT_EOF, BEV_EVENT_ERROR, BEV_EVENT_READING, BEV_EVENT_TIMEOUT, EV_READ, EV_WRITE } from "../flags.ts";
 import { EventError } from "../errors.ts";
@@ -32,10 +33,6 @@ export interface PipeResult {
   /** Bytes from the second to the first. */
   bytesBToA: number;
 }
-
-/** How much input of an end may wait while the other end cannot send, if there is no high watermark. */
-const READ_HIGH = 64 * 1024;
-const CLOSE_TIMEOUT_MS = 30_000;
 
 /** One end. It replaces the callbacks. */
 export class PipeEnd implements Occupant {
@@ -109,7 +106,7 @@ export class PipeEnd implements Occupant {
     core.occupy(this);
     // What waits for the other end is bounded by that end's output.
     core.readsWhileFull = true;
-    core.setWatermark(EV_READ, 0, core.readHigh === 0 ? READ_HIGH : core.readHigh);
+    core.setWatermark(EV_READ, 0, core.readHigh === 0 ? DEFAULT_READ_HIGH : core.readHigh);
     // A filter may keep a rest of what it is given.
     core.setWatermark(EV_WRITE, core.limitable ? 0 : core.stopAt >> 1, core.writeHigh);
   }
@@ -166,7 +163,7 @@ class Pipe {
     const [a, b] = [this.#a, this.#b];
     if (this.over || !a.ended || !b.ended || a.core.output.length > 0 || b.core.output.length > 0) return;
     this.#end();
-    const { closeTimeoutMs = CLOSE_TIMEOUT_MS } = this.#options;
+    const { closeTimeoutMs = DEFAULT_CLOSE_TIMEOUT_MS } = this.#options;
     const result = { bytesAToB: a.carried, bytesBToA: b.carried };
     Promise.all([a.core.close(closeTimeoutMs), b.core.close(closeTimeoutMs)]).then(([left, right]) => {
       if (left && right) return this.#resolve(result);

@@ -7,6 +7,12 @@
 /** Bytes read or written at once unless set (rule V1). */
 export const DEFAULT_MAX_SINGLE = 16384;
 
+/** The high watermark of reading of `serve()`, pipes, compression and the Sockets API, unless set. */
+export const DEFAULT_READ_HIGH: number = 64 * 1024;
+
+/** How long the last output may wait for a peer that takes none of it, unless set. */
+export const DEFAULT_CLOSE_TIMEOUT_MS = 30_000;
+
 /** The hard limit of the output, unless set. */
 const DEFAULT_MAX_OUTPUT = 64 * 1024 * 1024;
 

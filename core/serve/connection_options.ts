@@ -1,5 +1,6 @@
 /** Options of every connection of `serve()` and `connect()`: limits and timeouts. */
 
+import { DEFAULT_READ_HIGH } from "../bufferevent/limits.ts";
 import { checkCount, checkDuration, checkEol, checkLimit, outOfRange, wrongType } from "../checks.ts";
 import { BEV_OPT_CLOSE_ON_FREE, EV_READ, EV_WRITE, EVBUFFER_EOL_CRLF } from "../flags.ts";
 import { coreOf } from "../api/bufferevent.ts";
@@ -135,8 +136,6 @@ export const CONNECTION_OPTIONS: Names<ConnectionOptions> = {
   eol: true,
 };
 
-/** The high watermark of reading, unless set. */
-const DEFAULT_READ_HIGH = 64 * 1024;
 /** The high watermark of writing, unless set. */
 const DEFAULT_WRITE_HIGH = 256 * 1024;
 /** The hard limit of the output, unless set. */

@@ -5,6 +5,7 @@
  * @module
  */
 
+import { DEFAULT_CLOSE_TIMEOUT_MS, DEFAULT_READ_HIGH } from "../bufferevent/limits.ts";
 import { checkInner, checkSignal, checkText, isList, wrongType } from "../checks.ts";
 import { EventError } from "../errors.ts";
 import {
@@ -172,11 +173,6 @@ class Begun {
   }
 }
 
-/** How long the last output may wait for a peer that takes none of it. */
-const CLOSE_TIMEOUT_MS = 30_000;
-/** The high watermark of reading, unless set. */
-const READ_HIGH = 64 * 1024;
-
 /**
  * A connection as two web streams. {@linkcode connect} of the Sockets API makes it.
  *
@@ -321,7 +317,7 @@ export class StreamSocket {
     if (this.#core.freed || this.#core.failure !== null || bev.output.length === 0) done();
     else {
       // Once the system has all of it, it is delivered whether we wait for the peer or not.
-      bev.setTimeouts(null, CLOSE_TIMEOUT_MS);
+      bev.setTimeouts(null, DEFAULT_CLOSE_TIMEOUT_MS);
       bev.setCallbacks({
         write: () => bev.output.length === 0 && done(),
         event: (_bev, what, error) => {
@@ -527,7 +523,7 @@ export function connect(address: SocketsAddress, options: SocketsOptions = {}): 
       BEV_OPT_CLOSE_ON_FREE,
     );
     try {
-      bev.setWatermark(EV_READ, 0, Number(highWaterMark ?? READ_HIGH));
+      bev.setWatermark(EV_READ, 0, Number(highWaterMark ?? DEFAULT_READ_HIGH));
       if (highWaterMark !== undefined) bev.setWatermark(EV_WRITE, 0, Number(highWaterMark));
       const socket = new StreamSocket(new Begun(bev, checked, secureTransport === "on", false));
       bev.connect(secureTransport === "on" ? { ...target, tls: tlsOf(checked) } : target);
