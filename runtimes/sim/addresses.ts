@@ -13,7 +13,7 @@ export interface Ip {
   readonly hostname: string;
   /** Its family. */
   readonly family: "IPv4" | "IPv6";
-  /** Whether it is an IPv4 address that was written as one of IPv6, so that a socket of IPv6 has to do with it. */
+  /** Whether it is an IPv4 address that was written as one of IPv6, so that it belongs to an IPv6 socket. */
   readonly mapped?: boolean;
 }
 
@@ -21,7 +21,7 @@ export interface Ip {
 export interface Bound extends Ip {
   /** The port, never 0. */
   readonly port: number;
-  /** Whether `::` leaves IPv4 alone. */
+  /** Whether `::` does not take IPv4. */
   readonly ipv6Only: boolean;
 }
 
@@ -29,7 +29,7 @@ export interface Bound extends Ip {
  * Reads a numeric address. An IPv4 address written in IPv6 (`::ffff:127.0.0.1`) is the IPv4 address, and `mapped`.
  *
  * @param text The address, in any spelling
- * @returns The address in its one spelling, or undefined when it is none
+ * @returns The address in its one spelling, or undefined if it is not one
  */
 export function parseIp(text: string): Ip | undefined {
   const bytes = parseIpv4(text) ?? parseIpv6(text);
@@ -59,7 +59,7 @@ export function isLoopback(ip: Ip): boolean {
 }
 
 /**
- * Tells how well something bound fits an address; the best fit gets the connection, as on a real host.
+ * Tells how well a binding fits an address. The best fit gets the connection, as on a real host.
  *
  * @param bound What is bound
  * @param ip The address that is asked for
@@ -73,7 +73,7 @@ export function fit(bound: Bound, ip: Ip): number {
 }
 
 /**
- * Tells whether two bindings of one port would get in each other's way.
+ * Tells whether two bindings of one port exclude each other.
  *
  * @param a The one
  * @param b The other
@@ -84,7 +84,7 @@ export function overlap(a: Bound, b: Bound): boolean {
 }
 
 /**
- * Gives an address as a socket sees it: one of IPv6 sees an IPv4 address as `::ffff:127.0.0.1`, as on every real host.
+ * Gives an address as a socket sees it. An IPv6 socket sees an IPv4 address as `::ffff:127.0.0.1`, as on every real host.
  *
  * @param ip The address
  * @param port The port

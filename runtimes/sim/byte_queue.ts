@@ -1,15 +1,15 @@
 /**
- * What one end of a simulated connection has taken and not yet sent: a stream of bytes, whatever pieces it came in.
+ * The bytes that one end of a simulated connection has taken and not yet sent.
  *
  * @module
  */
 
-/** Bytes in order. An empty queue, as almost all are, holds nothing, and one chunk needs no array. */
+/** Bytes in order. Almost all queues are empty and hold no object. A single chunk needs no array. */
 export class ByteQueue {
   /** How many bytes are in it. */
   bytes = 0;
   #first: Uint8Array | undefined;
-  /** Where the first chunk goes on. */
+  /** Where the rest of the first chunk begins. */
   #start = 0;
   #rest: Uint8Array[] | undefined;
 

@@ -33,9 +33,9 @@ import { type HandshakeOwner, SimHandshake } from "./tls.ts";
 const SEND_BUFFER_BYTES = 65_536;
 /** How many bytes may be on their way to one end or wait in it, unless the host says otherwise. */
 export const WINDOW_BYTES = 65_536;
-/** A sender hears that there is room when there is so much, not sooner. No segment is longer: it can always leave. */
+/** A sender is told that there is space when there is this much. No segment is longer, so it can always leave. */
 const UPDATE_BYTES: number = SEGMENT_BYTES;
-/** A host that makes short writes stops once in so many bytes, at most. */
+/** A host that makes short writes stops at most once in this many bytes. */
 const SHORT_BLOCK_BYTES = 4096;
 
 /** Bits of a connection's flags. */
@@ -53,27 +53,27 @@ const FIN_SENT: SimBits = 8;
 const ENDED: SimBits = 16;
 /** What still arrives is dropped. */
 const CLOSING: SimBits = 32;
-/** The application has let go; what was taken is still delivered, and what arrives is answered with a reset. */
+/** `release()` was called: bytes that were taken are still delivered, and bytes that arrive are answered with a reset. */
 const RELEASED: SimBits = 64;
-/** Nothing happens any more. */
+/** The connection is over. */
 const GONE: SimBits = 128;
-/** `write()` returned 0, the last time that it was called, and `onWritable` is owed. */
+/** The last `write()` returned 0, so `onWritable` must follow. */
 const OWED: SimBits = 256;
-/** The news of an opened window is on its way to us. */
+/** A window update is on its way to us. */
 const UPDATE_DUE: SimBits = 512;
 /** The arrival of the inbox's head is scheduled. */
 const ARMED: SimBits = 1024;
-/** What arrived is given although the application paused: the connection has failed. */
+/** Data that arrived is given although the application has paused, because the connection has failed. */
 const FORCED: SimBits = 2048;
 /** It is counted among the host's open handles. */
 const COUNTED: SimBits = 4096;
-/** A fault has cut the line: nothing arrives any more but the news of it. */
+/** A fault has cut the line: only the failure still arrives. */
 const CUT: SimBits = 8192;
-/** The send queue was full: `write()` takes nothing until `onWritable` has said so, as on the real hosts. */
+/** The send queue was full: `write()` takes nothing until `onWritable` was called, as on real runtimes. */
 const FULL: SimBits = 16_384;
 /** It waits for the end of the callback, to send. */
 const SENDING: SimBits = 32_768;
-/** It is going to be told that the connection is over. */
+/** The program will be told that the connection is over. */
 const TELLING: SimBits = 65_536;
 /** A reset is on its way to us. */
 const RESET_DUE: SimBits = 131_072;
@@ -81,31 +81,31 @@ const RESET_DUE: SimBits = 131_072;
 const CRASHED: SimBits = 262_144;
 /** A fault has ended the connection, for both ends. */
 const CUT_END: SimBits = 524_288;
-/** It asks the peer from time to time whether it is there. */
+/** Keep-alive is on. */
 const KEEP_ALIVE = 1_048_576;
-/** It has come to where its host makes a short write. */
+/** The next write of its host is a short one. */
 const SHORT = 2_097_152;
 
-/** What a connection is told by the scheduler: the next thing in its inbox has arrived. */
+/** Task of the scheduler: the next entry of the inbox has arrived. */
 const DELIVER = 0;
-/** The news of an opened window has arrived. */
+/** A window update has arrived. */
 const UPDATE = 1;
 /** A reset has arrived. */
 const FAIL = 2;
-/** The program hears that the connection is over. */
+/** The program is told that the connection is over. */
 const TELL_CLOSE = 3;
-/** The program hears that it can write. */
+/** The program is told that it can write. */
 const TELL_WRITABLE = 4;
 /** Nobody has answered for too long. */
 const TIMED_OUT = 5;
-/** The client's program hears that it is connected. */
+/** The client's program is told that it is connected. */
 const ANNOUNCE = 6;
 
 /** The addresses of a connection, as one of its ends sees them. */
 export interface Ends {
-  /** Its own. */
+  /** Its own address. */
   readonly local: Address;
-  /** The other end's. */
+  /** The other end's address. */
   readonly remote: Address;
 }
 
@@ -116,37 +116,37 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
   readonly #network: Network;
   readonly #scheduler: Scheduler;
   readonly #program: Program;
-  /** Taken and not yet sent. */
+  /** Bytes that were taken and not yet sent. */
   readonly #unsent: ByteQueue = new ByteQueue();
-  /** Sent to us and not yet given. */
+  /** Bytes that were sent to us and not yet given. */
   readonly #inbox: SegmentQueue = new SegmentQueue();
   #flags: SimBits = 0;
   #sink: TransportSink | undefined;
   #peer: SimConnection | undefined;
-  /** The way to the peer, and the way back. */
+  /** The link to the peer, and the one back. */
   #out: Link | undefined;
   #in: Link | undefined;
   #local: Address | undefined;
   #remote: Address | undefined;
-  /** The seed of the dice of the direction in which we send. */
+  /** The seed of the random numbers of the direction in which we send. */
   #who = 0;
   /** How many bytes were taken, and how many of them were sent. */
   #taken = 0;
   #sent = 0;
-  /** From where on the bytes count that a link breaks off after, and for which call. */
+  /** Where the count of `resetAfter()` or `endAfter()` begins, and of which call it is. */
   #breakFrom = 0;
   #breakEpoch = 0;
   /** When the last thing that was sent to us arrives. */
   #lastArrival = 0;
-  /** After how much silence keep-alive asks, and how long it waits for an answer. */
+  /** The silence after which keep-alive sends a probe, and how long it waits for an answer. */
   #keepAliveMs = 0;
-  /** How long its probes go on; undefined for as long as anything that is not answered. */
+  /** How long its probes go on; undefined for the time after which TCP gives up. */
   #probesMs: number | undefined = undefined;
   /** Why the connection failed, until it is told: what arrived before is given first. */
   #failure: EventError | undefined;
-  /** The arrival of what comes next: one entry, over and over. */
+  /** The arrival of the next entry. The same object is used each time. */
   #arrival: Scheduled | undefined;
-  /** What the program is told about its end. */
+  /** The task that tells the program about its end. */
   #closeError: EventError | undefined;
   /** When the attempt, or the connection, is given up because nobody answers. */
   #timeout: Scheduled | undefined;
@@ -159,7 +159,7 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
    * Makes an end that is not connected.
    *
    * @param host The host it belongs to
-   * @param sink Who hears of it; undefined until it is accepted
+   * @param sink The sink; undefined until it is accepted
    */
   constructor(host: SimHostRuntime, sink: TransportSink | undefined) {
     const { network } = host;
@@ -193,12 +193,12 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
     return `${labelOf(this.host.label, this.#local)} < ${labelOf("?", this.#remote)}`;
   }
 
-  /** Whether nothing happens on it any more. */
+  /** Whether the connection is over. */
   get gone(): boolean {
     return (this.#flags & GONE) !== 0;
   }
 
-  /** Whether nobody is given it any more: it waited to be accepted, and was reset before it said a word. */
+  /** Whether it must not be accepted any more: it was reset while it waited, before it had sent anything. */
   get lost(): boolean {
     return this.#is(GONE | RELEASED) || (this.#failure !== undefined && this.#inbox.head === undefined);
   }
@@ -293,10 +293,10 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
   }
 
   /**
-   * Makes the handshake of TLS what comes first, also on an end that is going to be accepted.
+   * Begins with a TLS handshake, also on an end that will be accepted.
    *
-   * @param role Who it is
-   * @param options What it was given
+   * @param role The role of this end
+   * @param options The options of TLS
    */
   expectTls(role: TlsRole, options: StartTlsOptions): void {
     this.#handshake = new SimHandshake(this, role, options);
@@ -406,9 +406,9 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
   }
 
   /**
-   * Gives an accepted end its sink; from here on it is told what happens.
+   * Gives an accepted end its sink. From now on the sink is called.
    *
-   * @param sink Who hears of it
+   * @param sink The sink
    */
   attach(sink: TransportSink): void {
     invariant(this.#sink === undefined, "an accepted connection gets one sink");
@@ -426,7 +426,7 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
     else this.#onTimeout();
   }
 
-  /** Its host has crashed: nobody hears anything, and what was not sent is lost. */
+  /** Its host has crashed: no sink is called, and bytes that were not sent are lost. */
   crash(): void {
     if (this.gone) return;
     this.#flags |= GONE | CRASHED;
@@ -436,7 +436,7 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
     if (peer !== undefined && !peer.gone) peer.#watch();
   }
 
-  /** The host of the peer, which had crashed, is there again, and knows nothing of the connection. */
+  /** The host of the peer was restarted after a crash, and does not know the connection. */
   onRestarted(host: SimHostRuntime): void {
     const peer = this.#peer;
     if (peer === undefined || peer.host !== host || !peer.#is(CRASHED)) return;
@@ -444,7 +444,7 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
     else if (this.#is(KEEP_ALIVE)) this.#watch();
   }
 
-  /** A link was cut: whether what we have sent gets an answer is open. */
+  /** A link was cut: bytes that we have sent may stay without an answer. */
   onCut(link: Link): void {
     if (link === this.#out || link === this.#in) this.#watch();
   }
@@ -457,7 +457,7 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
     this.#sendSoon();
   }
 
-  /** What the link to us has kept is sent now. */
+  /** The link to us sends now what it has kept. */
   onReleased(link: Link): void {
     if (link !== this.#in || this.gone) return;
     for (let at = this.#inbox.head; at !== undefined; at = at.next) {
@@ -507,7 +507,7 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
     return false;
   }
 
-  /** How many bytes are taken now: what the send queue and the peer's window have room for. */
+  /** How many bytes `write()` takes now: the space in the send queue and in the peer's window. */
   #room(): number {
     const peer = this.#peer;
     let room = SEND_BUFFER_BYTES - this.#unsent.bytes;
@@ -518,7 +518,7 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
     return room;
   }
 
-  /** Copies as much of a chunk as is taken: the writer may use its memory again at once. */
+  /** Copies the part of a chunk that is taken, because the writer may use its memory again at once. */
   #take(chunk: Uint8Array, most: number): number {
     let taken = Math.min(chunk.length, most);
     if (this.host.short > 0 || this.#network.judge !== undefined) taken = this.#shorten(taken);
@@ -531,7 +531,7 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
     return taken;
   }
 
-  /** As many of these bytes as a host that makes short writes takes: the stream decides where it stops. */
+  /** How many of these bytes a host that makes short writes takes. The position in the stream decides where it stops. */
   #shorten(length: number): number {
     if (this.#is(SHORT)) return 0;
     const end = this.#taken + length;
@@ -552,7 +552,7 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
     this.#scheduler.sendSoon(this);
   }
 
-  /** Sends what the peer's window has room for, and the end of our direction after all of it. */
+  /** Sends what fits into the peer's window, and after the last byte the end of our direction. */
   send(): void {
     this.#flags &= ~SENDING;
     const peer = this.#peer;
@@ -569,7 +569,7 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
     this.#sendEnd(peer, link);
   }
 
-  /** The line takes a segment of ours. @returns Whether there is another one to send */
+  /** Sends one segment. @returns Whether there is another one to send */
   onLine(): boolean {
     const peer = this.#peer;
     const link = this.#out;
@@ -588,7 +588,7 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
     if (this.#is(ENDED)) this.#letGo(undefined);
   }
 
-  /** Sends segments, at most so many. @returns Whether there is another one to send */
+  /** Sends segments, at most this many. @returns Whether there is another one to send */
   #sendBytes(peer: SimConnection, link: Link, most: number): boolean {
     link.fresh();
     const { segmentBytes, rates, plain } = link;
@@ -637,7 +637,7 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
     return link.breakAfter === Infinity ? Infinity : Math.max(0, link.breakAfter - (this.#sent - this.#breakFrom));
   }
 
-  /** A fault has cut the line: what is written is lost, and our end is nobody's news. */
+  /** A fault has cut the line: what is written is lost, and the peer is not told of our end. */
   #sendNothing(): void {
     if (!this.#is(CUT_END)) return;
     this.#unsent.clear();
@@ -657,12 +657,12 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
     this.#arm();
   }
 
-  /** Whether what has arrived is to stay where it is. */
+  /** Whether data that has arrived must not be given now. */
   get #held(): boolean {
     return this.#is(PAUSED) && !this.#is(CLOSING | FORCED) && this.#handshake === undefined;
   }
 
-  /** Schedules the arrival of what comes next, if it may be given. */
+  /** Schedules the next arrival, if it may be given. */
   #arm(): void {
     if (this.#is(ARMED | GONE) || (this.#sink === undefined && !this.#is(CLOSING))) return;
     const { head } = this.#inbox;
@@ -673,7 +673,7 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
     else this.#scheduler.again(this.#arrival, time);
   }
 
-  /** Gives what has arrived: all the bytes, or the end, or the failure. At most one call of the sink. */
+  /** Gives what has arrived: all bytes, the end or the failure. It calls the sink at most once. */
   #deliver(): void {
     this.#flags &= ~ARMED;
     if (this.gone) return;
@@ -707,7 +707,7 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
   }
 
   #deliverBytes(now: number): void {
-    // The system of the host does that, also where its programs cannot.
+    // The system does that, even if programs on it cannot.
     if (this.#is(RELEASED)) return this.#reset();
     const bytes = this.#inbox.takeArrived(now, this.#in?.joins === true);
     const sender = this.#peer;
@@ -720,7 +720,7 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
     }
   }
 
-  /** The peer's inbox has room: when it is room for kilobytes, we hear of it one latency later. */
+  /** The peer's inbox has space. If it is kilobytes, we are told one latency later. */
   #hearOfRoom(room: number, link: Link | undefined): void {
     if (this.#is(GONE | UPDATE_DUE) || link === undefined) return;
     if (room < UPDATE_BYTES && room < link.from.receiveWindow) return;
@@ -748,7 +748,7 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
     this.#sink?.onWritable();
   }
 
-  /** A reset is sent to us. It is lost where the link is cut, and nobody sends it again. */
+  /** A reset is sent to us. If the link is cut, it is lost: resets are not sent again. */
   #expectReset(link: Link, who: number, at: number): void {
     if (link.cut) return this.#watch();
     this.#inbox.dropInFlight(this.#scheduler.now);
@@ -756,7 +756,7 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
     link.carry(this, FAIL, who, at, false);
   }
 
-  /** Sends something to an end that is not there any more: a reset is the answer, if somebody answers. */
+  /** Sends to an end that is gone. If its host answers at all, the answer is a reset. */
   #askTheDead(peer: SimConnection): void {
     if (this.#is(RESET_DUE) || this.#out === undefined || this.#in === undefined) return;
     if (this.#deaf) return this.#watch();
@@ -773,13 +773,13 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
     return peer !== undefined && peer.#is(CRASHED);
   }
 
-  /** Whether nothing that we send now gets an answer. */
+  /** Whether what we send now stays without an answer. */
   get #deaf(): boolean {
     const out = this.#out;
     return out !== undefined && (out.cut || this.#in?.cut === true || (this.#peerCrashed && out.to.down));
   }
 
-  /** Whether we have sent, or are to send, something that needs an answer. */
+  /** Whether there is something, sent or to be sent, that needs an answer. */
   get #unanswered(): boolean {
     return this.#unsent.bytes > 0 || (this.#is(FIN_WANTED) && !this.#is(FIN_SENT)) || this.#handshake !== undefined ||
       (this.#peerCrashed && this.#is(FIN_SENT) && !this.#is(ENDED));
@@ -837,7 +837,7 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
   #failWith(error: EventError): void {
     if (this.#is(CLOSING)) return this.#letGo(error);
     this.#inbox.dropInFlight(this.#scheduler.now);
-    // Who waits to send hears of it, although it reads nothing.
+    // A program that waits to send is told, although it does not read.
     if (this.#unsent.bytes > 0 || this.#is(OWED)) this.#flags |= FORCED;
     this.#unsent.clear();
     this.#endTimeout();
@@ -848,7 +848,7 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
   /**
    * A fault ends the connection for both ends.
    *
-   * @param after Whether what is on its way arrives before
+   * @param after Whether data on its way arrives before
    */
   #cut(peer: SimConnection, after: boolean): void {
     const scheduler = this.#scheduler;
@@ -867,7 +867,7 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
     }
   }
 
-  /** Gives all up that is scheduled or kept. */
+  /** Drops all that is scheduled or kept. */
   #forget(): void {
     this.#uncount();
     this.#unsent.clear();
@@ -884,7 +884,7 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
     this.#tellClose(error);
   }
 
-  /** The sink is forgotten when it was told, so that it is told once; one that is attached until then is told too. */
+  /** The sink is dropped after the call, so that it is told once. A sink that is attached before is told too. */
   #tellClose(error: EventError | undefined): void {
     if (this.#is(TELLING)) return;
     this.#flags |= TELLING;
@@ -905,9 +905,9 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
   }
 }
 
-/** What Linux has where a program has chosen no time. */
+/** The default of Linux. */
 const DEFAULT_KEEP_ALIVE_MS = 7_200_000;
-/** What Node has where a program has chosen only the other. */
+/** The default of Node, if a program has chosen only the other one. */
 const PROBE_INTERVAL_MS: SimBits = 1_000;
 const PROBES = 10;
 

@@ -17,14 +17,14 @@ import type { Program } from "./scheduler.ts";
 
 /** The longest datagram: what IPv4 leaves for it. */
 const MAX_DATAGRAM_BYTES = 65_507;
-/** How many bytes of one socket may be on their way. */
+/** How many bytes of one socket may be on their way to their receivers. */
 const DATAGRAM_BUFFER_BYTES = 212_992;
-/** So many latencies late is a datagram that others overtake, at most. */
+/** The longest delay of a datagram that others overtake, in latencies. */
 const REORDERED_LATENCIES = 10;
 
 /**
- * A datagram socket. A datagram arrives one latency later where somebody has bound the address, and is lost where
- * nobody has, as everywhere.
+ * A datagram socket. A datagram arrives one latency later if a socket has bound the address; otherwise it is lost, as
+ * on every network.
  */
 export class SimDatagramSocket implements DatagramBinding, Named {
   readonly id: number;
@@ -129,7 +129,7 @@ export class SimDatagramSocket implements DatagramBinding, Named {
     this.#carry(link, () => this.#arrive(copy, ip, port), bytes.length, -1 - at, late, true);
   }
 
-  /** What does not arrive leaves the send buffer all the same. */
+  /** A datagram that does not arrive leaves the send buffer, too. */
   #carry(link: Link, fn: () => void, bytes: number, at: number, late: number, arrives: boolean): void {
     const { network } = this.#host;
     const { scheduler } = network;

@@ -1,6 +1,5 @@
 /**
- * What goes wrong in a simulated network: the names, the ranges and the docstrings of all faults that are left to chance
- * or belong to a link.
+ * The faults of a simulated network that are random or belong to a link: their names, ranges and docstrings.
  *
  * @module
  */
@@ -95,7 +94,7 @@ export interface SimFaults {
 /** The name of a value of {@linkcode SimFaults}. */
 export type FaultName = keyof SimFaults;
 
-/** The same values, all of them there. */
+/** The same values, none of them undefined. */
 export type Rates = { [Name in FaultName]-?: number };
 
 /** For the simulator: the names of {@linkcode SimFaults}. */
@@ -113,7 +112,7 @@ export const FAULT_NAMES: Names<SimFaults> = {
   datagramReordered: true,
 };
 
-/** What a network has at first. */
+/** The values of a new network. */
 export const NO_FAULTS: Readonly<Rates> = {
   latencyMs: 1,
   jitterMs: 0,
@@ -128,7 +127,7 @@ export const NO_FAULTS: Readonly<Rates> = {
   datagramReordered: 0,
 };
 
-/** The kinds of faults that dice decide about, with the number that is in the hash and in the dice. */
+/** The kinds of random faults, each with its number in the hash and in the random numbers. */
 export const FAULT = {
   segmentCut: 1,
   connectionReset: 2,
@@ -145,13 +144,13 @@ export const FAULT = {
   timerLate: 13,
 } as const;
 
-/** A kind of fault that dice decide about. */
+/** A kind of random fault. */
 export type FaultKind = keyof typeof FAULT;
 
-/** The kinds that have no probability: something always takes longer, by more or less. */
+/** The kinds without a probability: something always takes longer, by a random time. */
 export type LateKind = "segmentLate" | "packetLate" | "answerLate" | "timerLate";
 
-/** Other dice: how much, how long, where. */
+/** Other random numbers: how much, how long, where. */
 export const ROLL = {
   jitter: 101,
   cutLength: 102,
@@ -163,7 +162,7 @@ export const ROLL = {
   controlJitter: 108,
 } as const;
 
-/** The dice that say how late. */
+/** The random numbers for delays. */
 export const LATE_ROLL: Readonly<Record<LateKind, number>> = {
   segmentLate: ROLL.jitter,
   packetLate: ROLL.controlJitter,
@@ -209,7 +208,7 @@ export function wrong(verb: string, shown: string, value: unknown, range: string
 }
 
 /**
- * Gives an object a checked property for each value: `undefined` takes the value away.
+ * Gives an object a checked property for each value: `undefined` removes the value.
  *
  * @param target The object
  * @param verb What setting one is called: `Cannot <verb>: …`

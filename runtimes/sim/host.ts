@@ -1,5 +1,5 @@
 /**
- * One host of a simulated network: what a {@linkcode Runtime} is there.
+ * One host of a simulated network. It implements {@linkcode Runtime}.
  *
  * @module
  */
@@ -52,7 +52,7 @@ import { mix, mixText, Random } from "./random.ts";
 import { type Program, Scheduled } from "./scheduler.ts";
 import { checkSignal } from "./signals.ts";
 
-/** The ports that connections leave from; none of them is ever chosen for who listens. */
+/** The ports of clients. No listener is given one of them. */
 const FIRST_CLIENT_PORT = 32_768;
 const CLIENT_PORTS = 16_384;
 
@@ -80,21 +80,21 @@ const CAPABILITIES: Readonly<Capabilities> = /* @__PURE__ */ Object.freeze({
 /** Capabilities that can be taken away. */
 export type SimCapabilities = { -readonly [Name in keyof Capabilities]: boolean };
 
-/** What a name server answers, in place of what the network knows. */
+/** The answer of a name server, in place of what the network knows. */
 export interface SimDnsEntry {
-  /** The numeric addresses, in this order. Nobody need answer at them. By default those that the name has. */
+  /** The numeric addresses, in this order. They may have no host. By default those that the name has. */
   addresses?: string[] | undefined;
-  /** How much later than usual the answer comes, in milliseconds. */
+  /** The extra delay of the answer, in milliseconds. */
   delayMs?: number | undefined;
-  /** The code of the error that the answer is: `ENOTFOUND`, `EAI_AGAIN`. */
+  /** If the answer is an error, its code: `ENOTFOUND`, `EAI_AGAIN`. */
   error?: string | undefined;
 }
 
-/** What is wrong with a file. */
+/** A fault of a file. */
 export interface SimFileFault {
   /** The code of the error with which reading fails: `EIO`. */
   error?: string | undefined;
-  /** The file has become so short, in bytes, since somebody has looked. */
+  /** The length, in bytes, to which the file was cut after its size was read. */
   maxBytes?: number | undefined;
 }
 
@@ -112,9 +112,9 @@ export class SimHostRuntime implements Runtime, Named {
   /** The seed of its dice. */
   seed = 0;
   #dice: Random = new Random(0);
-  /** What runs on it. A crash ends it. */
+  /** The program on it. A crash ends it. */
   program: Program;
-  /** Whether it has crashed, and is not there again. */
+  /** Whether it has crashed and was not restarted. */
   down = false;
   /** The links that begin here, by the host where they end. */
   readonly links: Map<SimHostRuntime, Link> = new Map();
@@ -126,40 +126,40 @@ export class SimHostRuntime implements Runtime, Named {
   readonly sockets: Set<SimDatagramSocket> = new Set();
   /** How many datagram sockets it has ever opened. */
   opened = 0;
-  /** What name servers answer it, by name in small letters. */
+  /** The answers of name servers, by name in small letters. */
   readonly dns: Map<string, SimDnsEntry> = new Map();
-  /** What is wrong with its files, by path. */
+  /** The faults of its files, by path. */
   readonly fileFaults: Map<string, SimFileFault> = new Map();
-  /** The codes with which accepting fails the next times. */
+  /** The codes with which the next attempts to accept fail. */
   readonly acceptErrors: string[] = [];
   /** The network it belongs to. */
   readonly network: Network;
   /** Its addresses, without those of the loopback. */
   readonly addresses: readonly string[];
-  /** What `readFile()` reads, by path. */
+  /** Its files, for `readFile()`, by path. */
   readonly files: Map<string, Uint8Array> = new Map();
-  /** Who has bound which port for datagrams. */
+  /** The datagram socket that has bound each port. */
   readonly datagrams: PortTable<SimDatagramSocket> = new PortTable();
   /** How many listeners, connections and datagram sockets are open. */
   handles = 0;
-  /** How many there can be. */
+  /** The limit of open handles. */
   handleLimit: number = Infinity;
   readonly #ports: PortTable<SimListener> = new PortTable();
   readonly #paths: PathTable<SimListener> = new PathTable(this.files);
   readonly #signals: Map<string, Set<() => void>> = new Map();
-  /** What it can do. */
+  /** Its capabilities. */
   declare capabilities: SimCapabilities;
   /** How many bytes may be on their way to each of its connections, or wait there: for programs, and for connections. */
   declare windowBytes: number;
   receiveWindow: number = WINDOW_BYTES;
-  /** How probable it is, in each 4 KiB of a stream, that a write stops somewhere there. */
+  /** The probability that a write stops inside each 4 KiB of a stream. */
   declare shortWrites: number;
   short = 0;
-  /** How late a timer fires, at most. */
+  /** The longest delay of a timer. */
   declare timerLateMs: number;
   #connects = 0;
   #onRestart: (() => void) | undefined;
-  /** Gives the next number of its dice. What a program inherits from the host uses the same dice. */
+  /** Gives the next random number of the host, which its programs use, too. */
   readonly random: () => number;
   /** How many timers were set, and how many names looked up. */
   readonly counts: { timers: number; lookups: number } = { timers: 0, lookups: 0 };
@@ -200,7 +200,7 @@ export class SimHostRuntime implements Runtime, Named {
     defineChecked(this, "timerLateMs", 0, (ms: number) => checkMs("let timers be late", "timerLateMs", ms));
   }
 
-  /** Begins its dice anew, from the seed of the network. */
+  /** Begins its random numbers anew, from the seed of the network. */
   reseed(): void {
     this.seed = mixText(this.network.seed, this.label);
     this.#dice = new Random(mix(this.seed, 1));
@@ -236,7 +236,7 @@ export class SimHostRuntime implements Runtime, Named {
     this.program.pausedUntil = Math.max(this.program.pausedUntil, this.network.scheduler.now + ms);
   }
 
-  /** Ends everything on it at once, without a word to anybody. */
+  /** Ends everything on it at once. Nobody is told. */
   crash(): void {
     if (this.down) return;
     this.network.noteEvent("crash", this);
@@ -298,7 +298,7 @@ export class SimHostRuntime implements Runtime, Named {
   }
 
   clearTimer(token: TimerToken): void {
-    // Whatever else somebody gives is no timer that could be forgotten.
+    // Other values are not timers, and are ignored.
     if (isA<Scheduled>(token, Scheduled)) this.network.scheduler.cancel(token);
   }
 
@@ -324,7 +324,7 @@ export class SimHostRuntime implements Runtime, Named {
    * Raises a signal: every handler that the host has for it is called, in the order in which they were set.
    *
    * @param name The signal: `SIGTERM`
-   * @throws {EventError} `EV_UNSUPPORTED` for what is no signal or can't be caught
+   * @throws {EventError} `EV_UNSUPPORTED` if it is not a signal or cannot be caught
    */
   raise(name: string): void {
     checkSignal(name);
@@ -424,7 +424,7 @@ export class SimHostRuntime implements Runtime, Named {
   }
 
   /**
-   * Gives the address that an address means on this host: a wildcard means the loopback.
+   * Gives the address to connect to on this host: the loopback for a wildcard, otherwise the address itself.
    *
    * @param ip Where to
    * @returns The address to look for
@@ -448,7 +448,7 @@ export class SimHostRuntime implements Runtime, Named {
   }
 
   /**
-   * Makes the error of a host that has no handle left.
+   * Makes the error of a host without a free handle.
    *
    * @param tried What was tried
    * @param syscall The call that failed
@@ -583,7 +583,7 @@ export class SimHostRuntime implements Runtime, Named {
     link.carry(arrive, 0, who, 0, true);
   }
 
-  /** The client hears of it one latency later. */
+  /** The client is told one latency later. */
   #refuse(client: SimConnection, tried: string, by: SimHostRuntime, who: number, code: string): void {
     const link = this.network.linkTo(by, this);
     if (link.cut) client.unanswered(tried);
@@ -663,7 +663,7 @@ function checkedIp(address: string): Ip {
   throw new RangeError(`Cannot look up a host name: an address is not numeric: received ${showValue(address)}`);
 }
 
-/** What name servers are to answer about a name; checked, because a program has put it there. */
+/** The answer of name servers about a name. It is checked, because a program has set it. */
 function dnsEntry(host: SimHostRuntime, hostname: string): SimDnsEntry | undefined {
   const given = host.dns.get(hostname.toLowerCase()) ?? host.dns.get(hostname);
   if (given === undefined) return undefined;

@@ -1,7 +1,7 @@
 /**
  * The real runtime's macrotasks: how the simulator waits for promises. When a macrotask begins, the runtime has run
- * every promise reaction that was queued before, and all that these have queued: each host drains its microtask queue
- * behind each macrotask. So one macrotask is an exact wait, however long a chain of promises is, and costs less than
+ * every promise reaction that was queued before, and all that these have queued: each runtime drains its microtask queue
+ * after each macrotask. So one macrotask is an exact wait, however long a chain of promises is, and costs less than
  * counting ticks.
  *
  * `setImmediate` in batches of {@linkcode LARGEST_BATCH} takes 0.15 to 0.25 µs a task on Node 20, Deno 2.9 and Bun 1.4;
@@ -20,29 +20,29 @@ interface HostTasks {
   };
 }
 
-/** The most macrotasks that are asked for at once. The host sees to its own work after each batch. */
+/** The most macrotasks that are asked for at once. The runtime does its own work after each batch. */
 const LARGEST_BATCH = 64;
-/** Ticks of the microtask queue that are waited for on a host that has no macrotask. */
+/** The number of ticks of the microtask queue to wait for on a runtime without macrotasks. */
 const TICKS = 128;
 
-/** Whose turn is next. */
+/** The function that runs next. */
 let next: (() => void) | undefined;
-/** Whose turns follow: of other simulators that run at the same time. */
+/** The functions after it: those of other simulators that run at the same time. */
 const later: (() => void)[] = [];
 /** Macrotasks that were asked for and have not begun. */
 let coming = 0;
 let batch = 1;
-/** How many are asked for at once, at most: of messages one. */
+/** The most macrotasks that are asked for at once; of messages one. */
 let largest = 1;
-/** Asks for one; undefined on a host that has none. */
+/** Asks for a macrotask; undefined on a runtime without them. */
 const post: (() => void) | undefined = /* @__PURE__ */ hostTask();
 
 /**
  * Calls a function in a macrotask of its own, after the promise reactions that are queued now and all that follow from
- * them. On a host without macrotasks, after {@linkcode TICKS} ticks of the microtask queue.
+ * them. On a runtime without macrotasks, after {@linkcode TICKS} ticks of the microtask queue.
  *
- * The runtime's functions were taken when this module was loaded: `sim.install()`, and whoever else replaces them,
- * changes nothing here.
+ * The runtime's functions were taken when this module was loaded: `sim.install()`, and others that replace them,
+ * change nothing here.
  *
  * @param fn What to call; it does not throw
  */
@@ -78,7 +78,7 @@ function hostTask(): (() => void) | undefined {
   let port: { postMessage(message: null): void } | undefined;
   return () => {
     if (port === undefined) {
-      // Not before it is needed: elsewhere than in a browser, a channel keeps the process alive.
+      // Made when it is needed, because outside of a browser a channel keeps the process alive.
       const { port1, port2 } = new MessageChannel();
       port1.onmessage = begin;
       port = port2;

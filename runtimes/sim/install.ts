@@ -12,13 +12,13 @@ import type { Scheduled } from "./scheduler.ts";
 
 /** 2025-01-01T00:00:00Z. */
 const EPOCH_MS = 1_735_689_600_000;
-/** What no host's timer can wait longer than; a longer one fires at once, on Node, Deno and Bun alike. */
+/** The longest wait of a timer. On Node, Deno and Bun a longer one fires at once. */
 const LONGEST_DELAY_MS = 2_147_483_647;
 
 type Callback = (...args: unknown[]) => void;
 type DateLike = (new (...args: unknown[]) => object) & { parse(text: string): number; UTC(...args: number[]): number };
 
-/** As much of the global object as is replaced. */
+/** The part of the global object that is replaced. */
 interface Globals {
   setTimeout: unknown;
   setInterval: unknown;
@@ -32,7 +32,7 @@ interface Globals {
 }
 
 const globals = globalThis as unknown as Globals;
-/** Puts the globals back; undefined where they are the real ones. The simulator's can be there once. */
+/** Restores the globals; undefined if they are the real ones. Only one simulator can be installed. */
 let restore: (() => void) | undefined;
 
 /** Whether the globals are those of a simulator. */
@@ -40,12 +40,12 @@ export function isInstalled(): boolean {
   return restore !== undefined;
 }
 
-/** Puts the globals back that a program has left on virtual time. */
+/** Restores the globals that a program has left on virtual time. */
 export function uninstall(): void {
   restore?.();
 }
 
-/** What `setTimeout()` gives: an object with the methods of Node's, and a number where one is asked for. */
+/** The result of `setTimeout()`: an object with the methods of Node's, which converts to a number. */
 class VirtualTimer {
   readonly #host: SimHostRuntime;
   readonly #fn: () => void;
@@ -105,7 +105,7 @@ class VirtualTimer {
  * @param host The host whose clock, timers and dice they use
  * @param epochMs What `Date.now()` gives when the clock of the simulator stands at 0
  * @returns A function that puts the real globals back; idempotent
- * @throws {EventError} `EV_BUSY` while those of a simulator are there
+ * @throws {EventError} `EV_BUSY` while a simulator is installed
  */
 export function install(host: SimHostRuntime, epochMs: number = EPOCH_MS): () => void {
   if (typeof epochMs !== "number" || !Number.isFinite(epochMs)) {
@@ -175,7 +175,7 @@ export function install(host: SimHostRuntime, epochMs: number = EPOCH_MS): () =>
   return restore = putBack;
 }
 
-/** Gives an object another property, and a function that takes it away again. */
+/** Replaces a property of an object. @returns A function that restores it */
 function replace(target: object, name: string, value: unknown): () => void {
   const before = Object.getOwnPropertyDescriptor(target, name);
   const enumerable = before?.enumerable ?? true;
@@ -186,7 +186,7 @@ function replace(target: object, name: string, value: unknown): () => void {
   };
 }
 
-/** A `Date` that says another time. What was made by either is an instance of both. */
+/** A `Date` with another time. Objects of either class are instances of both. */
 function virtualDate(real: DateLike, now: () => number): unknown {
   const whole = (): number => Math.floor(now());
   function VirtualDate(this: unknown, ...args: unknown[]): unknown {

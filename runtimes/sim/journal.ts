@@ -1,10 +1,10 @@
 /**
- * What has happened in a simulated network: a hash of it, and a line for each thing where somebody wants to read it.
+ * The record of a simulated network: a hash of all that has happened, and on request a line for each event.
  *
  * @module
  */
 
-/** The kinds of things that are noted. Their numbers are in the hash, so that they stay what they are. */
+/** The kinds of entries. Their numbers are in the hash, so they must not change. */
 export const NOTE = {
   /** An attempt to connect has arrived. */
   connect: 1,
@@ -26,7 +26,7 @@ export const NOTE = {
   signal: 9,
   /** A program was told that it can write again. */
   writable: 10,
-  /** A fault: what is counted is the number of its kind. */
+  /** A fault. The count is the number of its kind. */
   fault: 11,
 } as const;
 
@@ -52,15 +52,15 @@ export interface Named {
 /**
  * The journal of one network.
  *
- * The hash has two halves of 32 bits. Each note adds five words to both: the number of its kind, the two halves of the
- * time's 64 bits, the number of what it is about, and a count. The lines say the same.
+ * The hash has two halves of 32 bits. Each entry adds five words to both: the number of its kind, the two halves of the
+ * time's 64 bits, the number of its subject, and a count. The lines say the same.
  */
 export class Journal {
-  /** Whether lines are kept, or who gets them. */
+  /** Whether lines are kept, or the function that gets them. */
   trace: boolean | ((line: string) => void) = false;
   /** The lines that were kept. */
   readonly lines: string[] = [];
-  /** Gets each line, whatever the program has made of `trace`. */
+  /** Gets each line, whatever the value of `trace` is. */
   onLine: ((line: string) => void) | undefined;
   #high = 0x9e3779b9 | 0;
   #low = 0x85ebca6b | 0;

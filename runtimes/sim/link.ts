@@ -1,5 +1,5 @@
 /**
- * The way from one host of a simulated network to another: how long things take on it, and what happens to them.
+ * The link from one host of a simulated network to another: its delays and its faults.
  *
  * @module
  */
@@ -19,7 +19,7 @@ const SHAPED_SEGMENT_BYTES = 1460;
 /** How many bytes may wait for a line of limited bandwidth. */
 const LINE_QUEUE_BYTES = 65_536;
 
-/** What is on its way and is neither bytes of a stream nor its end. */
+/** A packet on its way that has neither bytes of a stream nor its end. */
 interface Packet {
   readonly fn: (() => void) | Task;
   readonly what: number;
@@ -39,11 +39,11 @@ export class Link implements Task, Named {
   held = false;
   /** After how many bytes of a connection it is broken; Infinity for never. */
   breakAfter: number = Infinity;
-  /** Whether it then ends, in place of being reset. */
+  /** Whether it then ends by a FIN, in place of a reset. */
   breakEnds = false;
   /** Which call of `resetAfter()` or `endAfter()` is in force: each connection counts from the call on. */
   breakEpoch = 0;
-  /** Whether no fault can meet a segment, and nothing is limited: almost always. */
+  /** Whether no fault is possible and nothing is limited, which is the usual case. */
   plain = false;
   /** Whether the bandwidth is limited. */
   shaped = false;
@@ -55,11 +55,11 @@ export class Link implements Task, Named {
   readonly #own: Partial<Rates> = {};
   #rates: Rates;
   #version = -1;
-  /** How long everything takes, if all takes as long; else not a number. */
+  /** The latency, if all packets have the same; otherwise NaN. */
   #steadyMs = NaN;
   /** When the line has sent all that waits for it. */
   #freeAt = 0;
-  /** What TCP sends again after a partition. */
+  /** The segments that TCP sends again after a partition. */
   #lost: Packet[] = [];
   #kept: Packet[] = [];
   /** Connections that wait for the line. */
@@ -68,7 +68,7 @@ export class Link implements Task, Named {
   #armed = false;
 
   /**
-   * Makes the way from one host to another.
+   * Makes the link from one host to another.
    *
    * @param network Their network
    * @param from Who sends
@@ -92,7 +92,7 @@ export class Link implements Task, Named {
     return this.#rates;
   }
 
-  /** Brings all that follows from the values up to date; to be called before `plain` and its like are read. */
+  /** Updates all that is derived from the values. Call it before you read `plain` and the like. */
   fresh(): void {
     if (this.#version !== this.#network.version) this.#refresh();
   }
@@ -130,7 +130,7 @@ export class Link implements Task, Named {
   }
 
   /**
-   * Lets a connection send one segment at a time, in turn with the others, while the line's queue takes bytes.
+   * Lets a connection send one segment at a time, in turn with the others, while the line's queue has space.
    *
    * @param connection The connection
    */
@@ -164,7 +164,7 @@ export class Link implements Task, Named {
   }
 
   /**
-   * Says when something that is sent now arrives, and lets the line be busy with it.
+   * Returns when something that is sent now arrives, and occupies the line for it.
    *
    * @param bytes How long it is
    * @param who The seed of its dice
@@ -187,7 +187,7 @@ export class Link implements Task, Named {
   }
 
   /**
-   * Sends a packet that is no part of a stream: of a handshake, of a window, a reset, a datagram.
+   * Sends a packet that is not part of a stream: of a handshake, a window update, a reset, a datagram.
    *
    * @param fn What happens at its arrival, or who does it
    * @param what What the task is told
@@ -284,14 +284,14 @@ export interface SimLink extends SimFaults {
    */
   heal(): void;
   /**
-   * Keeps all that is sent from now on, as a router does whose queue stands still. Both programs hear nothing. Until
+   * Keeps all that is sent from now on, as a router does whose queue stands still. Neither program is told. Until
    * {@linkcode SimLink.release}, TCP does not give up.
    */
   hold(): void;
   /** Delivers all that was kept, in the order in which it was sent, one latency later. */
   release(): void;
   /**
-   * Resets each connection after so many more bytes in one direction, as a middlebox with a quota does. The receiver gets
+   * Resets each connection after this many more bytes in one direction, as a middlebox with a quota does. The receiver gets
    * all of these bytes, then `ECONNRESET`; the sender gets `ECONNRESET`.
    *
    * @param bytes How many, counted from this call on for each connection and direction; Infinity for never
@@ -299,8 +299,8 @@ export interface SimLink extends SimFaults {
    */
   resetAfter(bytes: number): void;
   /**
-   * Ends each connection after so many more bytes in one direction, by a FIN to both programs, as a proxy that is stopped
-   * does. Both programs hear the end of the stream in the middle of what the other one says. A TLS connection was not
+   * Ends each connection after this many more bytes in one direction, by a FIN to both programs, as a proxy that is stopped
+   * does. Both programs are told of the end in the middle of the stream. A TLS connection was not
    * ended by its peer, so it fails with `ERR_TLS_TRUNCATED` where `host.capabilities.tlsTruncation` is true. What is
    * written afterwards is lost.
    *

@@ -13,10 +13,10 @@ import { mix } from "./random.ts";
 import type { TlsListenOptions } from "../../core/tls.ts";
 import type { SimHostRuntime } from "./host.ts";
 
-/** How many connections may wait to be accepted unless a listener says otherwise, as on the real hosts. */
+/** How many connections may wait to be accepted, unless set, as on real runtimes. */
 export const DEFAULT_BACKLOG = 511;
 
-/** When accepting is tried again after it has failed, where nobody has paused it. */
+/** The delay after which accepting is tried again after a failure, unless it is paused. */
 const RETRY_MS = 1;
 
 /** An attempt to connect, on its way. */
@@ -27,35 +27,35 @@ export interface Attempt extends Ends {
   seenBy(bound: Bound): Ends;
   /** The seed of the connection's dice. */
   readonly who: number;
-  /** What was tried, for an error. */
+  /** The words for an error: what was tried. */
   readonly tried: string;
-  /** Tells the client that nobody listens. */
+  /** Tells the client that its attempt is refused. */
   refuse(): void;
 }
 
-/** What a listener is made from. */
+/** The options of a listener. */
 export interface ListenerOptions {
   /** TLS on each connection. */
   readonly tls: TlsListenOptions | undefined;
   /** The host it belongs to. */
   readonly host: SimHostRuntime;
-  /** Who hears of connections. */
+  /** The sink that gets the connections. */
   readonly sink: AcceptSink;
   /** Where it listens. */
   readonly address: Address;
-  /** What it has bound; undefined for a path. */
+  /** The bound address; undefined for a path. */
   readonly bound: Bound | undefined;
   /** Whether the port is shared. */
   readonly reusePort: boolean;
   /** How many connections may wait. */
   readonly backlog: number;
-  /** Lets the port or the path go. */
+  /** Releases the port or the path. */
   release(listener: SimListener): void;
 }
 
 /**
- * A listening socket. While it is paused, as many connections as the backlog says, and one, are established and wait;
- * further attempts stay attempts until there is room.
+ * A listening socket. While it is paused, the backlog and one more connection are established and wait.
+ * Further attempts are not answered until there is space.
  */
 export class SimListener implements ListenerBinding, Named {
   readonly id: number;
@@ -88,7 +88,7 @@ export class SimListener implements ListenerBinding, Named {
     return this.#options.address;
   }
 
-  /** What it has bound; it is not asked for where a path is listened on. */
+  /** The bound address. It must not be read if it listens on a path. */
   get bound(): Bound {
     return this.#options.bound ?? NOTHING_BOUND;
   }
@@ -134,7 +134,7 @@ export class SimListener implements ListenerBinding, Named {
    */
   admit(attempt: Attempt): void {
     if (this.#isFull()) {
-      // Who is gone does not fill the queue.
+      // A client that is gone takes no place in the queue.
       this.#established = this.#established.filter(({ lost }) => !lost);
       if (this.#isFull()) return void this.#attempts.push(attempt);
     }
@@ -145,7 +145,7 @@ export class SimListener implements ListenerBinding, Named {
     return this.#paused && this.#established.length + this.#answered > this.#options.backlog;
   }
 
-  /** Its host has crashed: nobody answers any more. */
+  /** Its host has crashed and does not answer any more. */
   crash(): void {
     this.#closed = true;
     this.#options.release(this);
@@ -214,13 +214,13 @@ export class SimListener implements ListenerBinding, Named {
     const code = host.handles >= host.handleLimit ? "EMFILE" : host.acceptErrors.shift();
     if (code === "ECONNABORTED") {
       host.network.noteEvent("acceptError", this, code);
-      // The system takes such a connection out of the queue. The hosts try again by themselves, and tell nobody.
+      // The system takes such a connection out of the queue. Runtimes try again by themselves, and report nothing.
       return server.reset();
     }
     if (code !== undefined) {
       host.network.noteEvent("acceptError", this, code);
       this.#established.unshift(server);
-      // A real host's poll would say the same again: it is tried again unless the owner pauses.
+      // A real poll would report it again, so it is tried again unless the owner pauses.
       host.network.scheduler.at(host.now() + RETRY_MS, () => this.#scheduleAccept(), host.program);
       return sink.onError(refusal(`accept on ${show(this.address as { path?: string })}`, code, "accept"));
     }
