@@ -5,7 +5,7 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
-import { assert, assertEquals } from "@std/assert";
+import { assertEquals, assertMatch } from "@std/assert";
 import {
   connect,
   type InetAddress,
@@ -15,6 +15,7 @@ import {
   PP2_TYPE_SSL,
   PP2_TYPE_UNIQUE_ID,
   type ProxyHeader,
+  type ProxyTlv,
   type SocketBufferEvent,
 } from "../../core/mod.ts";
 import { needs } from "../tools/needs.ts";
@@ -27,6 +28,7 @@ const { runtime: host } = hostSubject();
 const directory = mkdtempSync(join(tmpdir(), "trivent-proxy-"));
 const made = makeCertificates(directory);
 const { ca, cert, key } = made ?? { ca: "", cert: "", key: "" };
+const ipv6 = needs("::1");
 const noCertificates = made === undefined ? "openssl is not installed" : noTls(host);
 after(() => rmSync(directory, { recursive: true }));
 
@@ -38,6 +40,11 @@ async function freePort(): Promise<number> {
   return port;
 }
 
+function textOf(tlvs: readonly ProxyTlv[], wanted: number): string | undefined {
+  const value = tlvs.find(({ type }) => type === wanted)?.value;
+  return value && new TextDecoder().decode(value);
+}
+
 describe(`behind HAProxy on ${host.name}`, { skip: needs("haproxy") || noCertificates }, () => {
   const ports: Record<string, number> = {};
   const greeters: Greeter[] = [];
@@ -45,6 +52,7 @@ describe(`behind HAProxy on ${host.name}`, { skip: needs("haproxy") || noCertifi
   let plain: Greeter;
   let secure: Greeter;
   let checked: Greeter;
+  let onPath: Greeter;
 
   before(async () => {
     const trusted = ["127.0.0.0/8", "::1"];
@@ -54,28 +62,40 @@ describe(`behind HAProxy on ${host.name}`, { skip: needs("haproxy") || noCertifi
       tls: { cert, key, alpnProtocols: ["greet/1"] },
     });
     checked = await new Greeter().start(host, { proxyProtocol: "required" });
-    greeters.push(plain, secure, checked);
-    const names = ["v1", "v2", "tlv", "tls1", "tls2", "checked", "offload"];
+    const path = join(directory, "server.sock");
+    // Only HAProxy's own user can connect to it, so nobody needs to be named.
+    onPath = await new Greeter().start(host, {
+      hostname: undefined,
+      port: undefined,
+      path,
+      proxyProtocol: { trusted: [] },
+    });
+    greeters.push(plain, secure, checked, onPath);
+    const names = ["v1", "v2", "tlv", "tls1", "tls2", "checked", "offload", "path"];
     for (const name of names) ports[name] = await freePort();
     writeFileSync(join(directory, "offload.pem"), `${cert}\n${key}`);
     const part = (name: string, bind: string, server: string): string =>
       `listen ${name}\n  bind 127.0.0.1:${ports[name]}${bind}\n  server s 127.0.0.1:${server}\n`;
+    /** The same service on IPv6 and on a unix socket. */
+    const other = (name: string): string =>
+      `${ipv6 ? "" : `\n  bind [::1]:${ports[name]}`}\n  bind unix@${join(directory, `${name}.sock`)}`;
     const config = join(directory, "haproxy.cfg");
     writeFileSync(
       config,
       "defaults\n  mode tcp\n  timeout connect 5s\n  timeout client 30s\n  timeout server 30s\n" +
-        "  unique-id-format %{+X}o\\ %ci:%cp\n" +
-        part("v1", "", `${plain.port} send-proxy`) +
-        part("v2", "", `${plain.port} send-proxy-v2`) +
+        "  unique-id-format %ci:%cp\n" +
+        part("v1", other("v1"), `${plain.port} send-proxy`) +
+        part("v2", other("v2"), `${plain.port} send-proxy-v2`) +
         part("tlv", "", `${plain.port} send-proxy-v2 proxy-v2-options crc32c,unique-id`) +
         part("tls1", "", `${secure.port} send-proxy`) +
         part("tls2", "", `${secure.port} send-proxy-v2`) +
         part(
           "offload",
           ` ssl crt ${join(directory, "offload.pem")} alpn greet/1`,
-          `${plain.port} send-proxy-v2 proxy-v2-options ssl,authority,crc32c`,
+          `${plain.port} send-proxy-v2 proxy-v2-options ssl,cert-cn,ssl-cipher,authority,crc32c,unique-id`,
         ) +
-        part("checked", "", `${checked.port} send-proxy-v2 check inter 50ms`),
+        part("checked", "", `${checked.port} send-proxy-v2 check inter 50ms`) +
+        `listen path\n  bind 127.0.0.1:${ports.path}\n  server s unix@${path} send-proxy-v2\n`,
     );
     proxy = new Program("haproxy", ["-f", config, "-db"]);
     for (const name of names) {
@@ -113,10 +133,40 @@ describe(`behind HAProxy on ${host.name}`, { skip: needs("haproxy") || noCertifi
     });
   }
 
+  for (const [name, version] of [["v1", 1], ["v2", 2]] as const) {
+    it(`knows a client over IPv6 by a header of version ${version}`, { skip: ipv6 }, async () => {
+      const { greeting, local } = await greet(await connect({ runtime: host, hostname: "::1", port: ports[name] }));
+      assertEquals(greeting, `${local} plain`);
+      const { source, destination, ...others } = last(plain);
+      assertEquals(others, { version, command: "PROXY", tlvs: [] });
+      assertEquals(destination, { hostname: "::1", port: ports[name], family: "IPv6" } as InetAddress);
+      assertEquals((source as InetAddress).hostname, "::1");
+    });
+
+    it(`serves a client of a unix socket of the proxy, with a header of version ${version}`, async () => {
+      const client = await connect({ runtime: host, path: join(directory, `${name}.sock`) });
+      const lines = client.lines({ text: true });
+      // HAProxy gives no address of such a client, so it has the proxy's.
+      assertMatch((await lines.next()).value ?? "", /^127\.0\.0\.1 \d+ plain$/);
+      await client.close();
+      const { source, destination, ...others } = last(plain);
+      assertEquals([source, destination], [null, null]);
+      assertEquals(others.version, version);
+    });
+  }
+
+  it("believes a proxy that comes by a unix socket", async () => {
+    const { greeting, local } = await greet(await dial("path"));
+    assertEquals(greeting, `${local} plain`);
+    assertEquals(last(onPath).command, "PROXY");
+    assertEquals(onPath.server.rejected, 0);
+  });
+
   it("checks its CRC-32C, and gives the unique id", async () => {
     const { greeting, local } = await greet(await dial("tlv"));
     assertEquals(greeting, `${local} plain`);
     assertEquals(last(plain).tlvs.map(({ type }) => type).sort(), [PP2_TYPE_CRC32C, PP2_TYPE_UNIQUE_ID]);
+    assertEquals(textOf(last(plain).tlvs, PP2_TYPE_UNIQUE_ID), local.replace(" ", ":"));
   });
 
   it("gives the authority, the protocol and what TLS was between client and proxy", async () => {
@@ -125,11 +175,13 @@ describe(`behind HAProxy on ${host.name}`, { skip: needs("haproxy") || noCertifi
     );
     assertEquals(greeting, `${local} plain`);
     const { tlvs } = last(plain);
-    const textOf = (wanted: number): string =>
-      new TextDecoder().decode(tlvs.find(({ type }) => type === wanted)?.value ?? new Uint8Array());
-    assertEquals(textOf(PP2_TYPE_AUTHORITY), "localhost");
-    if (tlvs.some(({ type }) => type === PP2_TYPE_ALPN)) assertEquals(textOf(PP2_TYPE_ALPN), "greet/1");
-    assert(tlvs.some(({ type }) => type === PP2_TYPE_SSL));
+    assertEquals(textOf(tlvs, PP2_TYPE_AUTHORITY), "localhost");
+    assertEquals(textOf(tlvs, PP2_TYPE_ALPN), "greet/1");
+    assertEquals(textOf(tlvs, PP2_TYPE_UNIQUE_ID), local.replace(" ", ":"));
+    const tls = tlvs.find(({ type }) => type === PP2_TYPE_SSL)?.value ?? new Uint8Array();
+    // There is TLS without a certificate of the client, and its TLVs begin with the version (0x21).
+    assertEquals([tls[0], tls[5], tls[7]], [1, 0x21, 7]);
+    assertEquals(new TextDecoder().decode(tls.subarray(8, 15)), "TLSv1.3");
   });
 
   for (const [name, version] of [["tls1", 1], ["tls2", 2]] as const) {
