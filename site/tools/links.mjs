@@ -15,6 +15,7 @@ export const DOCUMENTS = new Map([
   ["docs/glossary.md", "reference/glossary.md"],
   ["docs/matrix.md", "reference/versions.md"],
   ["docs/adapters.md", "reference/adapters.md"],
+  ["docs/migrating-from-node.md", "coming-from/node.md"],
   ["docs/migrating-from-libevent.md", "coming-from/libevent.md"],
   ["docs/performance.md", "performance/index.md"],
   ["docs/counts.md", "performance/counts.md"],

@@ -172,7 +172,13 @@ class Sender {
     const step = 1 + Math.floor(this.#sim.random() * data.length);
     for (let at = 0; at < data.length; at += step) {
       // In the middle it may go, or take its time.
-      if (at > 0 && this.#sim.random() < 0.05) return this.#sim.random() < 0.5 ? bev.shutdown() : bev.reset();
+      if (at > 0 && this.#sim.random() < 0.05) {
+        if (this.#sim.random() < 0.5) return bev.reset();
+        // The end of the connection is not the end of the line.
+        bev.write("\r\n.");
+        await bev.close({ timeoutMs: 1_000 });
+        return;
+      }
       if (at > 0) await sleep(this.#sim.random() * 200, { base: this.#base });
       bev.write(data.slice(at, at + step));
     }

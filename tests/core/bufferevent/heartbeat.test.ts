@@ -3,12 +3,12 @@
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { EventError } from "../../../core/errors.ts";
-import { EV_READ, EV_WRITE, EVLOOP_NO_EXIT_ON_EMPTY } from "../../../core/flags.ts";
+import { BEV_OPT_CLOSE_ON_FREE, EV_READ, EV_WRITE, EVLOOP_NO_EXIT_ON_EMPTY } from "../../../core/flags.ts";
 import { heartbeat, type HeartbeatOptions } from "../../../core/api/heartbeat.ts";
 import { EventBase } from "../../../core/api/event_base.ts";
 import type { BufferEvent } from "../../../core/api/bufferevent.ts";
 import { bufferEventPair } from "../../../core/api/pair_bufferevent.ts";
-import type { SocketBufferEvent } from "../../../core/api/socket_bufferevent.ts";
+import { SocketBufferEvent } from "../../../core/api/socket_bufferevent.ts";
 import { connect, connectNow, serve, type ServeCallbacks, type ServeOptions } from "../../../core/serve/serve.ts";
 import { reconnect } from "../../../core/serve/reconnect.ts";
 import { type SimHost, type SimRuntime, simRuntime } from "../../../runtimes/sim.ts";
@@ -142,9 +142,11 @@ describe("heartbeat()", () => {
   it("gives up a peer that takes no output, though it keeps us from reading", async () => {
     const sim = simRuntime({ tcpTimeoutMs: Infinity });
     let closed: [string | undefined, number] | undefined;
+    let asked = 0;
     const server = await sim.run(serve({ runtime: sim, hostname: "0.0.0.0", port: 7 }, {
       open(bev) {
-        heartbeat(bev, OPTIONS);
+        // More output would only wait, too.
+        heartbeat(bev, { ...OPTIONS, send: () => void asked++ });
         bev.write(new Uint8Array(1_000_000));
       },
       close: (_bev, reason) => void (closed = [reason?.code, sim.now()]),
@@ -158,6 +160,7 @@ describe("heartbeat()", () => {
     await sim.advance(10_000);
     assertEquals(closed?.[0], "ETIMEDOUT");
     assert(closed![1] < 4_500, `${closed![1]}`);
+    assertEquals(asked, 0);
     void client;
     await sim.run(server.close());
   });
@@ -221,6 +224,20 @@ describe("heartbeat()", () => {
     });
     assertEquals(await sim.run(loop.catch((error) => error)), failure);
     assertEquals([asked.length, asked[0] === near, sim.now()], [3, true, 300]);
+  });
+
+  it("does not keep a loop running whose connection does not", async () => {
+    const { sim, end } = await start();
+    const base = new EventBase({ runtime: sim });
+    const bev = new SocketBufferEvent(base, null, BEV_OPT_CLOSE_ON_FREE);
+    bev.connect(TO);
+    heartbeat(bev, OPTIONS);
+    const done = base.dispatch();
+    await sim.advance(100);
+    bev.socket?.unref();
+    assertEquals(await sim.run(done), "empty");
+    bev.free();
+    await end();
   });
 
   it("refuses what is wrong", () => {

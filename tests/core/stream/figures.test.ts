@@ -109,6 +109,26 @@ describe("Server.stats()", () => {
     await sim.run(server.close());
   });
 
+  it("counts answers that leave after the connection was given up", async () => {
+    const sim = simRuntime();
+    const server = await start(sim, { writeHigh: 0, maxLine: 100 }, {
+      open: (bev) => void bev.write(new Uint8Array(500_000)),
+      line() {},
+    });
+    let received = 0;
+    const client = await sim.run(connect({ runtime: sim, port: server.port }, {
+      read(bev) {
+        received += bev.input.length;
+        bev.input.drain(bev.input.length);
+      },
+    }));
+    client.write("x".repeat(1_000));
+    await sim.advance(10_000);
+    const { bytesWritten, open, ended } = server.stats();
+    assertEquals([bytesWritten, received, open, ended], [500_000, 500_000, 0, { EV_LINE_TOO_LONG: 1 }]);
+    await sim.run(server.close());
+  });
+
   it("times the turns of its base: some before it is asked, then all of them", async () => {
     const sim = simRuntime();
     const base = new EventBase({ runtime: sim });

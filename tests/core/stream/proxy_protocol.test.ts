@@ -225,7 +225,10 @@ describe("a server behind a proxy", () => {
       assertEquals([stage.server.rejected, said(client)], [1, "bye\n"]);
       const plain = await stage.talk(bytes("hi\n"));
       assertEquals(stage.server.rejected, mode === "required" ? 2 : 1);
-      for (const each of [client, plain]) each.close();
+      // It need not say anything to be refused, where a header is required.
+      const silent = await stage.talk();
+      assertEquals([stage.server.rejected, stage.server.connections], mode === "required" ? [3, 0] : [1, 2]);
+      for (const each of [client, plain, silent]) each.close();
       await stage.end();
 
       const trusting = new Stage();

@@ -99,6 +99,9 @@ describe("the back-off of reconnect()", () => {
         // An attempt takes 2 ms: there and back.
         if (next !== undefined) assert(Math.abs(next.at - at - delayMs - 2) < 1e-6, `${next.at - at} for ${delayMs}`);
       });
+      // Clients that were lost together come back earlier and later.
+      const early = stage.losses.filter(({ delayMs }, i) => delayMs < Math.min(maxMs, initialMs * factor ** i));
+      if (jitter > 0) assert(early.length > 2 && early.length < stage.losses.length - 2, `${early.length} are early`);
       const { delays, equal } = spread(stage.losses, initialMs, maxMs, factor);
       if (jitter > 0) assert(equal < delays / 2, "chance changes the delays");
       else assertEquals(equal, delays);
@@ -361,6 +364,25 @@ describe("ready() of a link", () => {
 });
 
 describe("the end of a link", () => {
+  it("leaves nothing at the signal, which may live longer", async () => {
+    for (const maxAttempts of [1, Infinity]) {
+      const stage = new Stage();
+      const listeners = new Set<unknown>();
+      const signal = {
+        aborted: false,
+        reason: undefined,
+        addEventListener: (_type: "abort", listener: () => void) => void listeners.add(listener),
+        removeEventListener: (_type: "abort", listener: () => void) => void listeners.delete(listener),
+      };
+      const link = stage.link({ signal, maxAttempts });
+      assertEquals(listeners.size, 1);
+      await stage.sim.advance(5);
+      if (maxAttempts > 1) await stage.sim.run(link.close());
+      assertEquals([link.state, listeners.size], ["closed", 0]);
+      await stage.end(link);
+    }
+  });
+
   /** Brings a link into a state. */
   const states: Record<string, (stage: Stage, signal: AbortSignal) => Promise<Link>> = {
     async connecting(stage, signal) {
