@@ -432,7 +432,7 @@ describe("explore()", () => {
       [{ faults: { hosts: [1] } }, "Cannot explore: a name of faults.hosts is not a string: received 1"],
       [{ seeds: 1 }, "Cannot explore: unknown option seeds: did you mean seed?"],
       [{ leftovers: 1 }, "Cannot explore: leftovers is not a boolean: received 1"],
-      [{ onProgress: 1 }, "Cannot explore: onProgress must be a function: received 1"],
+      [{ onProgress: 1 }, "Cannot explore: onProgress is not a function: received 1"],
     ];
     for (const [options, message] of wrong) {
       const error = await assertRejects(() => explore(async () => {}, options as ExploreOptions), Error);
@@ -442,7 +442,7 @@ describe("explore()", () => {
     await assertRejects(
       () => explore(undefined as never),
       TypeError,
-      "Cannot explore: the scenario must be a function",
+      "Cannot explore: the scenario is not a function",
     );
   });
 });
