@@ -185,6 +185,7 @@ interface Demanding {
   ipv6Only?: boolean | undefined;
   localAddress?: string | undefined;
   path?: string | undefined;
+  fd?: number | undefined;
   tls?: object | undefined;
 }
 
@@ -192,13 +193,14 @@ interface Demanding {
  * Throws for an option that the runtime does not support. Only this place knows which option needs which capability.
  */
 export function checkCapabilities(verb: string, runtime: Runtime, options: Demanding): void {
-  const { reusePort, ipv6Only, localAddress, path, tls } = options;
+  const { reusePort, ipv6Only, localAddress, path, fd, tls } = options;
   const need = (wanted: boolean, capability: keyof Capabilities, what: string): void => {
     if (wanted && !runtime.capabilities[capability]) throw unsupported(`${verb} ${what}`, runtime, capability);
   };
   need(reusePort === true, "reusePort", "with others (reusePort)");
   need(ipv6Only !== undefined, "ipv6Only", "with or without IPv4 (ipv6Only)");
   need(localAddress !== undefined, "localAddress", "from a local address");
+  need(fd !== undefined, "listenFd", "by its descriptor");
   need(path !== undefined, "unix", "on a unix socket");
   need(path?.startsWith("\0") === true, "abstractUnix", "on an abstract name");
   need(tls !== undefined, "tls", "with TLS");

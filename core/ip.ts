@@ -79,6 +79,16 @@ export function isMapped(bytes: Uint8Array): boolean {
 }
 
 /**
+ * Whether an address means a multicast group.
+ *
+ * @param bytes 4 bytes of an IPv4 address, or 16 of an IPv6 address
+ */
+export function isMulticast(bytes: Uint8Array): boolean {
+  const [first = 0] = bytes;
+  return bytes.length === 4 ? first >= 224 && first <= 239 : first === 255;
+}
+
+/**
  * Reads a numeric address of either family. An IPv4 address in IPv6 is the IPv4 address, since it is the same host.
  *
  * @param text The address

@@ -44,7 +44,9 @@
  * `EADDRNOTAVAIL`, `EACCES`, and for a path also `ENOENT`, `ENOTDIR` and `EINVAL` if it is too long to be bound whole. `onAccept`
  * comes for each connection; the binding may be paused, written to, closed or reset before a sink is returned. A client that is
  * gone before it is accepted is not reported, and neither is a failure that can be tried again at once. `close()` resolves when
- * the address can be bound again; connections stay.
+ * the address can be bound again; connections stay. It removes the file of a unix socket only if the listener has made it and nothing
+ * has replaced it, unless `unlinkOnClose` is false. A descriptor (`fd`) that is closed is `EBADF`, one that is not a socket `ENOTSOCK`,
+ * and a socket that does not listen `EINVAL`. A socket that another process shares goes on to listen after `close()`.
  *
  * **Law 10. Addresses and families.** Host names are numeric, unless {@linkcode Runtime.takesName}. Without one, `listen()` means
  * `0.0.0.0` and `connect()` means `127.0.0.1`; with the family `IPv6` they mean `::` and `::1`. An address that is not of the
@@ -133,7 +135,7 @@ export interface ProxyHeader {
   tlvs: ProxyTlv[];
 }
 
-/** Where and how to listen: `hostname` and `port`, or `path`. */
+/** Where and how to listen: `hostname` and `port`, or `path`, or `fd`. */
 export interface ListenOptions {
   /**
    * The numeric address to bind.
@@ -149,6 +151,24 @@ export interface ListenOptions {
   family?: "IPv4" | "IPv6" | undefined;
   /** The path of a unix socket, in place of `hostname` and `port`. */
   path?: string | undefined;
+  /**
+   * The file descriptor of a socket that listens already, in place of an address: 3 under socket activation (systemd), or the one that
+   * an earlier process has handed over. It belongs to the listener, which closes it. Needs {@linkcode Capabilities.listenFd}.
+   */
+  fd?: number | undefined;
+  /**
+   * Whether closing removes the file of a unix socket, which it does only if the file is still the listener's own. False is for a
+   * socket that is handed over to another process: its file must stay. A listener with `fd` removes no file.
+   * @default true
+   */
+  unlinkOnClose?: boolean | undefined;
+  /**
+   * Whether a unix socket's file is replaced that nobody listens on any more, such as one of a process that was killed. The listener
+   * connects to it to find out. A file that is not a socket, or that somebody listens on, stays, and listening fails with
+   * `EADDRINUSE`.
+   * @default false: every file that exists is `EADDRINUSE`
+   */
+  replaceStale?: boolean | undefined;
   /**
    * How many connections may wait to be accepted. With `capabilities.backlog` it is the system's limit, by default the runtime's
    * own number. It is also the limit of connections that wait in the process: see `ListeningSocket`, by default 128.
@@ -168,6 +188,9 @@ export const LISTEN_OPTIONS: Names<ListenOptions> = {
   port: true,
   family: true,
   path: true,
+  fd: true,
+  unlinkOnClose: true,
+  replaceStale: true,
   backlog: true,
   reusePort: true,
   ipv6Only: true,
@@ -247,7 +270,7 @@ export interface AbortSignalLike {
   removeEventListener(type: "abort", listener: () => void): void;
 }
 
-/** Where to bind a datagram socket. */
+/** Where to bind a datagram socket, and how it sends. */
 export interface DatagramOptions {
   /**
    * The numeric address to bind.
@@ -259,13 +282,51 @@ export interface DatagramOptions {
    * @default 0
    */
   port?: number | undefined;
+  /**
+   * Whether other sockets may bind the same address, if they allow it too. Each of them gets the datagrams to a multicast group that it
+   * has joined, or to a broadcast address. Any other datagram goes to one of them. Needs {@linkcode Capabilities.reuseAddress}.
+   * @default false
+   */
+  reuseAddress?: boolean | undefined;
+  /**
+   * Whether datagrams may be sent to broadcast addresses. Without it, sending there fails with `EACCES`, except on Deno, where it is
+   * always allowed. Needs {@linkcode Capabilities.broadcast}.
+   * @default false
+   */
+  broadcast?: boolean | undefined;
+  /**
+   * How many routers may pass a datagram to a multicast group on, and one, 0 to 255: 1 is for the local network alone, 0 for the host
+   * alone. Needs {@linkcode Capabilities.multicastOptions}.
+   * @default 1
+   */
+  multicastTtl?: number | undefined;
+  /**
+   * Whether datagrams to a multicast group also go to the sockets of this host that have joined it. Needs
+   * {@linkcode Capabilities.multicast}.
+   * @default true
+   */
+  multicastLoopback?: boolean | undefined;
+  /**
+   * The interface that datagrams to multicast groups leave from: its numeric address for IPv4, its name (`eth0`) for IPv6. Needs
+   * {@linkcode Capabilities.multicastOptions}.
+   * @default the system's choice
+   */
+  multicastInterface?: string | undefined;
 }
 
 /** For the core: how many connections wait to be accepted, unless {@linkcode ListenOptions.backlog} says it. */
 export const DEFAULT_BACKLOG = 128;
 
 /** For the core: the names of {@linkcode DatagramOptions}. */
-export const DATAGRAM_OPTIONS: Names<DatagramOptions> = { hostname: true, port: true };
+export const DATAGRAM_OPTIONS: Names<DatagramOptions> = {
+  hostname: true,
+  port: true,
+  reuseAddress: true,
+  broadcast: true,
+  multicastTtl: true,
+  multicastLoopback: true,
+  multicastInterface: true,
+};
 
 /** What a runtime can do. Using a feature whose flag is false gives an error of code `EV_UNSUPPORTED` (law 5). */
 export interface Capabilities {
@@ -288,12 +349,25 @@ export interface Capabilities {
    * nothing, and the core holds them.
    */
   readonly pauseAccept: boolean;
+  /** A socket that listens already can be used by its file descriptor ({@linkcode ListenOptions.fd}). */
+  readonly listenFd: boolean;
   /** Unix-domain sockets. */
   readonly unix: boolean;
   /** Abstract unix names (Linux). */
   readonly abstractUnix: boolean;
   /** Datagram sockets. */
   readonly udp: boolean;
+  /** Datagram sockets can join multicast groups, and have {@linkcode DatagramOptions.multicastLoopback}. */
+  readonly multicast: boolean;
+  /**
+   * Datagram sockets have {@linkcode DatagramOptions.multicastTtl} and {@linkcode DatagramOptions.multicastInterface}. Bun refuses a
+   * TTL of 0.
+   */
+  readonly multicastOptions: boolean;
+  /** Datagram sockets can send to broadcast addresses ({@linkcode DatagramOptions.broadcast}). */
+  readonly broadcast: boolean;
+  /** Datagram sockets can share an address ({@linkcode DatagramOptions.reuseAddress}). */
+  readonly reuseAddress: boolean;
   /** Signals can be caught. */
   readonly signals: boolean;
   /** Files can be read ({@linkcode Runtime.readFile}). */
@@ -550,6 +624,8 @@ export interface TransportSink {
 export interface ListenerBinding {
   /** The address, with the port that was chosen. */
   readonly address: Address;
+  /** The file descriptor of the socket, if the runtime tells it. A child process can inherit it. */
+  readonly fd?: number | undefined;
   /** Leaves new connections with the system, if `capabilities.pauseAccept`. Otherwise it does nothing. */
   pauseAccept(): void;
   /** Accepts connections again. Idempotent. */
@@ -576,6 +652,15 @@ export interface DatagramBinding {
   readonly address: InetAddress;
   /** Sends one datagram, whole (law 17). Returns false if there is no room; `onWritable` follows. It never throws. */
   send(data: Uint8Array, to: InetAddress): boolean;
+  /**
+   * Joins a multicast group of the socket's family. Present with `capabilities.multicast`. It rejects with `EADDRINUSE` if the socket
+   * has joined it on that interface, with `ENODEV` or `EADDRNOTAVAIL` if there is no such interface.
+   *
+   * @param networkInterface The address of the interface for IPv4, its name for IPv6; undefined for the system's choice
+   */
+  join?(group: string, networkInterface: string | undefined): Promise<void>;
+  /** Leaves a group. It rejects with `EADDRNOTAVAIL` if the socket has not joined it on that interface. */
+  leave?(group: string, networkInterface: string | undefined): Promise<void>;
   /** Closes the socket. Idempotent. */
   close(): void;
   /** Lets the socket hold the process, as it does at first (law 8). */

@@ -27,9 +27,20 @@ import { preparedTls } from "./shared/node_tls.ts";
 import { tlsError, tlsSettings } from "./shared/tls.ts";
 import { bunTls } from "./bun/tls.ts";
 import { bunDatagram } from "./bun/datagram.ts";
-import { afterImmediates, failure, fixedAddress, host, HostRuntime, inet, show, target } from "./shared/host.ts";
+import {
+  afterImmediates,
+  failure,
+  fixedAddress,
+  host,
+  HostRuntime,
+  inet,
+  listenTarget,
+  show,
+  target,
+} from "./shared/host.ts";
 import { checkVersion, isAtLeast } from "./shared/versions.ts";
-import { bindPath, SocketFile } from "./shared/socket_file.ts";
+import { checkListening, fdFailure } from "./shared/socket_fd.ts";
+import { bindPath } from "./shared/socket_file.ts";
 import type { BunListener } from "./types/bun.ts";
 import { BunListenerBinding } from "./bun/listener.ts";
 import { BunTransport, CLOSED, FEW, HANDLERS } from "./bun/transport.ts";
@@ -59,9 +70,15 @@ class BunRuntime extends HostRuntime {
       keepAliveDelay: true,
       keepAliveProbes: false,
       pauseAccept: false,
+      // Neither typed nor documented (oven-sh/bun#22559), and there since 1.4.1 at the latest.
+      listenFd: platform !== "win32",
       unix: platform !== "win32",
       abstractUnix: platform === "linux",
       udp: true,
+      multicast: true,
+      multicastOptions: true,
+      broadcast: true,
+      reuseAddress: true,
       signals: true,
       files: true,
       tls: true,
@@ -78,14 +95,14 @@ class BunRuntime extends HostRuntime {
     afterImmediates(2 + Math.floor(this.openHandles / POLL_EVENTS), fn);
   }
 
-  // deno-lint-ignore require-await -- what is thrown becomes the rejection
   async listen(options: ListenOptions, sink: AcceptSink): Promise<ListenerBinding> {
-    const at = target(this, "listen on", options);
+    const at = listenTarget(this, options);
+    const tried = `listen on ${show(at)}`;
     const settings = options.tls === undefined ? undefined : tlsSettings(options.tls);
     const ours = new BunListenerBinding(this, sink, at.path, settings);
     try {
       // reusePort and ipv6Only are typed for connect() and work here (oven-sh/bun#41899).
-      const bind = (where: { hostname: string; port: number } | { unix: string }): BunListener =>
+      const bind = (where: { hostname: string; port: number } | { unix: string } | { fd: number }): BunListener =>
         host.Bun!.listen({
           ...where,
           ...(options.ipv6Only === undefined ? undefined : { ipv6Only: options.ipv6Only }),
@@ -95,12 +112,22 @@ class BunRuntime extends HostRuntime {
           data: ours,
           socket: HANDLERS,
         });
-      if (at.path === undefined) {
+      if (at.fd !== undefined) {
+        const path = checkListening(tried, at.fd);
+        const listener = ours.listener = bind({ fd: at.fd });
+        const out: { address?: string; port?: number } = {};
+        listener.getsockname?.(out);
+        ours.address = inet(out.address, out.port) ?? { path: path ?? "" };
+        if ("path" in ours.address) ours.unixPath = ours.address.path;
+      } else if (at.path === undefined) {
         const listener = ours.listener = bind({ hostname: at.hostname, port: at.port });
         ours.address = inet(listener.hostname ?? at.hostname, listener.port)!;
       } else {
-        const file = SocketFile.beside(at.path);
-        const bound = bindPath(at.path, file, (unix) => bind({ unix }), (listener) => listener.stop(false));
+        const bound = await bindPath(tried, at.path, options, {
+          mayName: true,
+          bind: (unix) => bind({ unix }),
+          close: (listener) => listener.stop(false),
+        });
         ours.listener = bound.listener;
         ours.file = bound.file;
         ours.address = { path: at.path };
@@ -108,9 +135,9 @@ class BunRuntime extends HostRuntime {
       ours.fixed = fixedAddress(ours.address);
     } catch (reason) {
       if (settings !== undefined && !/^E[A-Z]+$/.test(String((reason as { code?: unknown }).code))) {
-        throw tlsError("ERR_TLS_OPTIONS", `listen on ${show(at)}`, reason);
+        throw tlsError("ERR_TLS_OPTIONS", tried, reason);
       }
-      throw failure(`listen on ${show(at)}`, reason, "listen");
+      throw at.fd === undefined ? failure(tried, reason, "listen") : fdFailure(tried, reason);
     }
     this.openHandles++;
     return ours;

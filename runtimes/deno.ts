@@ -9,6 +9,7 @@
 
 import type {
   AcceptSink,
+  Address,
   Capabilities,
   ConnectOptions,
   DatagramBinding,
@@ -25,13 +26,22 @@ import type { StartTlsOptions, TlsRole } from "../core/tls.ts";
 import { preparedTls, secureContext } from "./shared/node_tls.ts";
 import { tlsSettings } from "./shared/tls.ts";
 import { denoDatagram } from "./deno/datagram.ts";
-import { failure, host, HostRuntime, show, target } from "./shared/host.ts";
-import { bindPath, SocketFile } from "./shared/socket_file.ts";
+import { failure, host, HostRuntime, type ListenTarget, listenTarget, show, target } from "./shared/host.ts";
+import { checkListening, fdFailure } from "./shared/socket_fd.ts";
+import { bindPath, type SocketFile } from "./shared/socket_file.ts";
 import type { DenoConn, DenoListener, DenoListenOptions } from "./types/deno.ts";
 import { DenoListenerBinding } from "./deno/listener.ts";
+import { NodeDenoListener } from "./deno/node_conn.ts";
 import { checkVersion, isAtLeast, takes } from "./shared/versions.ts";
 import { addressOf, CLOSED, DenoTransport } from "./deno/transport.ts";
 import { afterDenoPoll } from "./deno/progress.ts";
+
+/** A socket that listens. */
+interface Bound {
+  readonly listener: DenoListener;
+  readonly address: Address;
+  readonly file: SocketFile | undefined;
+}
 
 class DenoRuntime extends HostRuntime {
   readonly name = "deno";
@@ -55,9 +65,14 @@ class DenoRuntime extends HostRuntime {
       keepAliveDelay: false,
       keepAliveProbes: false,
       pauseAccept: true,
+      listenFd: os !== "windows",
       unix: os !== "windows",
       abstractUnix: os === "linux",
       udp: unstable,
+      multicast: unstable,
+      multicastOptions: false,
+      broadcast: unstable,
+      reuseAddress: unstable,
       signals: true,
       files: true,
       tls,
@@ -69,6 +84,11 @@ class DenoRuntime extends HostRuntime {
     this.lacks = {
       reusePort: "it takes Linux and the flag --unstable-net",
       udp: "it takes the flag --unstable-net",
+      multicast: "it takes the flag --unstable-net",
+      multicastOptions: "Deno has no options for sending to multicast groups (denoland/deno#10706)",
+      broadcast: "it takes the flag --unstable-net",
+      reuseAddress: "it takes the flag --unstable-net",
+      listenFd: "Windows has no such descriptors",
       abstractUnix: "it takes Linux",
       keepAliveDelay: "Deno can only switch keep-alive on and off (denoland/deno#35634)",
       keepAliveProbes: "Deno can only switch keep-alive on and off (denoland/deno#35634)",
@@ -83,35 +103,43 @@ class DenoRuntime extends HostRuntime {
     afterDenoPoll(this.openHandles, fn);
   }
 
-  // deno-lint-ignore require-await -- what is thrown becomes the rejection
   async listen(options: ListenOptions, sink: AcceptSink): Promise<ListenerBinding> {
-    const at = target(this, "listen on", options);
+    const at = listenTarget(this, options);
+    const tried = `listen on ${show(at)}`;
     const settings = options.tls === undefined ? undefined : tlsSettings(options.tls);
-    const tls = settings === undefined
-      ? undefined
-      : { settings, context: secureContext(settings, `listen on ${show(at)}`) };
+    const tls = settings === undefined ? undefined : { settings, context: secureContext(settings, tried) };
+    try {
+      const { listener, file, address } = await this.#open(tried, at, options);
+      const ours = new DenoListenerBinding(this, listener, sink, address, tls, file, at.fd);
+      ours.accept();
+      return ours;
+    } catch (reason) {
+      throw at.fd === undefined ? failure(tried, reason, "listen") : fdFailure(tried, reason);
+    }
+  }
+
+  async #open(tried: string, at: ListenTarget, options: ListenOptions): Promise<Bound> {
     const bind = (where: DenoListenOptions): DenoListener =>
       host.Deno!.listen({
         ...where,
         ...(options.backlog === undefined ? undefined : { tcpBacklog: options.backlog }),
         ...(options.reusePort === true ? { reusePort: true } : undefined),
       });
-    try {
-      const { listener, file } = at.path === undefined
-        ? { listener: bind({ hostname: at.hostname, port: at.port }), file: undefined }
-        : bindPath(
-          at.path,
-          this.#mayName(at.path) ? SocketFile.beside(at.path) : undefined,
-          (path) => bind({ transport: "unix", path }),
-          (listener) => listener.close(),
-        );
-      const address = at.path === undefined ? addressOf(listener.addr)! : { path: at.path };
-      const ours = new DenoListenerBinding(this, listener, sink, address, tls, file);
-      ours.accept();
-      return ours;
-    } catch (reason) {
-      throw failure(`listen on ${show(at)}`, reason, "listen");
+    if (at.fd !== undefined) {
+      const listener = await NodeDenoListener.listen(at.fd, options.backlog, checkListening(tried, at.fd));
+      return { listener, address: addressOf(listener.addr)!, file: undefined };
     }
+    if (at.path === undefined) {
+      const listener = bind({ hostname: at.hostname, port: at.port });
+      return { listener, address: addressOf(listener.addr)!, file: undefined };
+    }
+    const { path } = at;
+    const bound = await bindPath(tried, path, options, {
+      mayName: this.#mayName(path),
+      bind: (name) => bind({ transport: "unix", path: name }),
+      close: (listener) => listener.close(),
+    });
+    return { ...bound, address: { path } };
   }
 
   prepareTls(_role: TlsRole, options: StartTlsOptions): void {

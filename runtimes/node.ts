@@ -19,9 +19,21 @@ import type {
 } from "../core/runtime.ts";
 import { EventError } from "../core/errors.ts";
 import { nodeDatagram } from "./node/datagram.ts";
-import { builtin, failure, host, HostRuntime, inet, show, target, WRITE_AHEAD } from "./shared/host.ts";
+import {
+  builtin,
+  failure,
+  host,
+  HostRuntime,
+  inet,
+  type ListenTarget,
+  listenTarget,
+  show,
+  target,
+  WRITE_AHEAD,
+} from "./shared/host.ts";
 import type { NodeCluster, NodeFsSync, NodeListenOptions, NodeNet, NodeServer } from "./types/node.ts";
-import { SocketFile } from "./shared/socket_file.ts";
+import { bindPath, type SocketFile } from "./shared/socket_file.ts";
+import { checkListening, fdFailure } from "./shared/socket_fd.ts";
 import type { StartTlsOptions, TlsRole } from "../core/tls.ts";
 import { preparedTls, secureContext } from "./shared/node_tls.ts";
 import { tlsSettings } from "./shared/tls.ts";
@@ -55,6 +67,8 @@ function checkPermission(tried: string): void {
 interface Bound {
   readonly server: NodeServer;
   readonly file: SocketFile | undefined;
+  /** The path where it listens. */
+  readonly path?: string | undefined;
 }
 
 class NodeRuntime extends HostRuntime {
@@ -81,9 +95,14 @@ class NodeRuntime extends HostRuntime {
       keepAliveDelay: true,
       keepAliveProbes: tunesProbes,
       pauseAccept: false,
+      listenFd: platform !== "win32",
       unix: platform !== "win32",
       abstractUnix: platform === "linux",
       udp: true,
+      multicast: true,
+      multicastOptions: true,
+      broadcast: true,
+      reuseAddress: true,
       signals: true,
       files: true,
       tls: true,
@@ -95,6 +114,7 @@ class NodeRuntime extends HostRuntime {
     };
     this.lacks = {
       reusePort: platform === "linux" ? takes("Node", "22.12 or 23.1", version) : "it takes Linux",
+      listenFd: "Windows has no such descriptors",
       abstractUnix: "it takes Linux",
       keepAliveProbes: takes("Node", "24.21 or 26.4", version),
     };
@@ -105,17 +125,15 @@ class NodeRuntime extends HostRuntime {
   }
 
   async listen(options: ListenOptions, sink: AcceptSink): Promise<ListenerBinding> {
-    const at = target(this, "listen on", options);
+    const at = listenTarget(this, options);
     const tried = `listen on ${show(at)}`;
     checkPermission(tried);
     const settings = options.tls === undefined ? undefined : tlsSettings(options.tls);
     const tls = settings === undefined ? undefined : { settings, context: secureContext(settings, tried) };
-    const { server, file } = at.path === undefined
-      ? { server: await this.#bind(tried, { host: at.hostname, port: at.port }, options), file: undefined }
-      : await this.#bindPath(tried, at.path, options);
+    const { server, file, path } = await this.#open(tried, at, options);
     const bound = server.address();
     const address = bound === null || typeof bound === "string"
-      ? { path: at.path ?? "" }
+      ? { path: path ?? "" }
       : inet(bound.address, bound.port)!;
     const listener = new NodeListener(this, server, sink, address, tls, file);
     server.on("error", (reason: unknown) => {
@@ -131,10 +149,24 @@ class NodeRuntime extends HostRuntime {
     preparedTls(options, "use TLS");
   }
 
+  async #open(tried: string, at: ListenTarget, options: ListenOptions): Promise<Bound> {
+    if (at.path !== undefined) return this.#bindPath(tried, at.path, options);
+    if (at.fd === undefined) {
+      return { server: await this.#bind(tried, { host: at.hostname, port: at.port }, options), file: undefined };
+    }
+    const path = checkListening(tried, at.fd);
+    return { server: await this.#bind(tried, { fd: at.fd, exclusive: true }, options), file: undefined, path };
+  }
+
   #bind(tried: string, where: NodeListenOptions, options: ListenOptions): Promise<NodeServer> {
     return new Promise((resolve, reject) => {
       const server = this.net.createServer({ allowHalfOpen: true, noDelay: true, highWaterMark: WRITE_AHEAD });
-      server.on("error", (reason: unknown) => reject(failure(tried, reason, "listen", missing(where.path, reason))));
+      server.on("error", (reason: unknown) => {
+        const failed = where.fd === undefined
+          ? failure(tried, reason, "listen", missing(where.path, reason))
+          : undefined;
+        reject(failed ?? fdFailure(tried, reason));
+      });
       server.once("listening", () => resolve(server));
       try {
         server.listen({
@@ -150,15 +182,13 @@ class NodeRuntime extends HostRuntime {
   }
 
   async #bindPath(tried: string, path: string, options: ListenOptions): Promise<Bound> {
-    // The workers of a cluster share a socket by the name that they bind.
-    const file = builtin<NodeCluster>("node:cluster").isWorker ? undefined : SocketFile.beside(path);
-    if (file !== undefined) {
-      // Report the error for the path itself.
-      const server = await this.#bind(tried, { path: file.bound }, options).catch(() => undefined);
-      if (server !== undefined && file.publish()) return { server, file };
-      server?.close();
-    }
-    return { server: await this.#bind(tried, { path }, options), file: undefined };
+    const { listener: server, file } = await bindPath(tried, path, options, {
+      // The workers of a cluster share a socket by the name that they bind.
+      mayName: !builtin<NodeCluster>("node:cluster").isWorker,
+      bind: (name) => this.#bind(tried, { path: name }, options),
+      close: (server) => void server.close(),
+    });
+    return { server, file, path };
   }
 
   connect(options: ConnectOptions, sink: TransportSink): TransportBinding {

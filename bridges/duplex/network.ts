@@ -38,9 +38,14 @@ const CAPABILITIES: Omit<Capabilities, "signals" | "files"> = {
   keepAliveDelay: false,
   keepAliveProbes: false,
   pauseAccept: true,
+  listenFd: false,
   unix: false,
   abstractUnix: false,
   udp: false,
+  multicast: false,
+  multicastOptions: false,
+  broadcast: false,
+  reuseAddress: false,
   tls: false,
   startTlsServer: false,
   startTlsClient: false,
@@ -56,6 +61,7 @@ const WISHES: readonly (readonly [keyof Options, keyof Capabilities, string])[] 
   ["reusePort", "reusePort", "with others (reusePort)"],
   ["ipv6Only", "ipv6Only", "and not on IPv4 too (ipv6Only)"],
   ["localAddress", "localAddress", "from a local address"],
+  ["fd", "listenFd", "by its descriptor"],
   ["path", "unix", "as a unix socket"],
 ];
 

@@ -71,8 +71,8 @@ export class ListeningSocket extends Pollable {
    * @param runtime The runtime
    * @param options The address to listen on
    * @returns The socket
-   * @throws {EventError} `EADDRINUSE`, `EADDRNOTAVAIL`, `EACCES`, …; `EV_UNSUPPORTED` when the runtime lacks what an
-   * option needs
+   * @throws {EventError} `EADDRINUSE`, `EADDRNOTAVAIL`, `EACCES`, …; `EBADF`, `ENOTSOCK` or `EINVAL` for a descriptor that
+   * does not listen; `EV_UNSUPPORTED` when the runtime lacks what an option needs
    * @throws {RangeError} When the address is not valid
    */
   static async listen(runtime: Runtime, options: ListenOptions): Promise<ListeningSocket> {
@@ -139,6 +139,16 @@ export class ListeningSocket extends Pollable {
   }
 
   /**
+   * The file descriptor. A child process that inherits it can listen on it with the option `fd`, so that the address is open without
+   * a gap. Undefined after `close()`, and where the runtime does not tell it: Deno tells only the one that it was given.
+   *
+   * libevent: the `evutil_socket_t` itself.
+   */
+  get fd(): number | undefined {
+    return this.#acceptor.closed ? undefined : this.#acceptor.binding?.fd;
+  }
+
+  /**
    * Stops listening. Its events are deleted, and connections that wait are closed. Accepted connections stay.
    *
    * @returns A promise that resolves when the port is free; every call returns the same one
@@ -166,7 +176,7 @@ export class ListeningSocket extends Pollable {
 function readListen(runtime: Runtime, given: ListenOptions): ListenOptions {
   const options = readOptions("listen", given, LISTEN_OPTIONS);
   checkTarget("listen", options, 0);
-  const { backlog, path, ipv6Only, reusePort, hostname, tls } = options;
+  const { backlog, path, fd, ipv6Only, reusePort, hostname, replaceStale, tls, unlinkOnClose } = options;
   if (backlog !== undefined && (!Number.isInteger(backlog) || backlog < 1)) {
     throw outOfRange("listen", "the backlog is not a positive integer", backlog);
   }
@@ -174,6 +184,16 @@ function readListen(runtime: Runtime, given: ListenOptions): ListenOptions {
   if (reusePort !== undefined) checkBoolean("listen", "reusePort", reusePort);
   if (ipv6Only !== undefined && (path !== undefined || hostname === undefined || familyOf(hostname) === "IPv4")) {
     throw new RangeError(`Cannot listen: ipv6Only is for an IPv6 address: received ${formatAddress(options)}`);
+  }
+  if (unlinkOnClose !== undefined) checkBoolean("listen", "unlinkOnClose", unlinkOnClose);
+  if (replaceStale !== undefined) checkBoolean("listen", "replaceStale", replaceStale);
+  if (path === undefined && (unlinkOnClose ?? replaceStale) !== undefined) {
+    throw new TypeError(
+      `Cannot listen: unlinkOnClose and replaceStale are for a path: received ${formatAddress(options)}`,
+    );
+  }
+  if (fd !== undefined && reusePort !== undefined) {
+    throw new TypeError(`Cannot listen: reusePort is for an address: received ${formatAddress(options)}`);
   }
   checkCapabilities("listen", runtime, options);
   return tls === undefined ? options : { ...options, tls: readTlsListen("listen", tls) };

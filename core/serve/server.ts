@@ -38,6 +38,14 @@ export class Server<Ctx = unknown> {
     return "port" in address ? address.port : undefined;
   }
 
+  /**
+   * The file descriptor of the listening socket. A new version of the program that inherits it listens with the option `fd`, and no
+   * client is refused in between. Undefined where the runtime does not tell it: Deno tells only the one that it was given.
+   */
+  get fd(): number | undefined {
+    return this.#core.listener.socket.fd;
+  }
+
   /** The base on which it runs. */
   get base(): EventBase {
     return this.#core.listener.base;

@@ -1,6 +1,6 @@
 /** Addresses: distinguishes numeric ones from names, and checks those of the program. */
 
-import { checkNoNul, outOfRange, shorten, wrongType } from "../checks.ts";
+import { checkCount, checkNoNul, outOfRange, shorten, wrongType } from "../checks.ts";
 import { EventError } from "../errors.ts";
 import { parseIpv4, parseIpv6 } from "../ip.ts";
 import type { Address, ConnectOptions, ListenOptions } from "../runtime.ts";
@@ -21,7 +21,8 @@ export const LONGEST_NAME = 253;
 
 /** Returns an address as text: `127.0.0.1:80`, `[::1]:80`, `unix:/run/x`. */
 export function formatAddress(address: Address | ListenOptions | ConnectOptions): string {
-  const { path, port = 0 } = address as ListenOptions;
+  const { path, port = 0, fd } = address as ListenOptions;
+  if (fd !== undefined) return `fd ${fd}`;
   const hostname = shorten((address as ListenOptions).hostname ?? "", LONGEST_NAME);
   if (path !== undefined) return `unix:${shorten(path, LONGEST_NAME).replace("\0", "@")}`;
   return hostname.includes(":") ? `[${hostname}]:${port}` : `${hostname}:${port}`;
@@ -36,6 +37,12 @@ export function formatAddress(address: Address | ListenOptions | ConnectOptions)
  */
 export function checkTarget(doing: string, options: ListenOptions | ConnectOptions, minPort: number): void {
   const { path, hostname, port, family } = options;
+  const { fd } = options as ListenOptions;
+  if (fd !== undefined) {
+    checkCount(doing, "the file descriptor (fd)", fd);
+    if (path === undefined && port === undefined && hostname === undefined && family === undefined) return;
+    throw wrongType(doing, "both a file descriptor (fd) and an address were given", fd);
+  }
   if (path !== undefined) {
     if (typeof path !== "string" || path === "") {
       throw wrongType(doing, "the path is not a non-empty string", path);

@@ -5,7 +5,8 @@
  */
 
 import type { DatagramBinding, DatagramOptions, DatagramSink, InetAddress } from "../../core/runtime.ts";
-import { DEAF, receiver, sender, sendingTo, using } from "../shared/datagram.ts";
+import { DEAF, member, receiver, sender, sendingTo, setSending, using } from "../shared/datagram.ts";
+import { EventError } from "../../core/errors.ts";
 import { failure, host, type HostRuntime, inet, show } from "../shared/host.ts";
 import type { BunDatagramHost, BunUdpSocket } from "../types/datagram.ts";
 
@@ -54,6 +55,14 @@ class BunDatagram implements DatagramBinding {
     return true;
   }
 
+  join(group: string, networkInterface: string | undefined): Promise<void> {
+    return member("join", this.socket!, this.address, group, networkInterface);
+  }
+
+  leave(group: string, networkInterface: string | undefined): Promise<void> {
+    return member("leave", this.socket!, this.address, group, networkInterface);
+  }
+
   close(): void {
     if (this.#sink === DEAF) return;
     this.#sink = DEAF;
@@ -79,18 +88,27 @@ function isNobodyThere(reason: unknown): boolean {
   return (reason as { code?: unknown } | null | undefined)?.code === "ECONNREFUSED";
 }
 
+/** SO_REUSEADDR among the flags of a socket: `LIBUS_LISTEN_REUSE_ADDR` of its uSockets. The option has no name (oven-sh/bun#27246). */
+const REUSE_ADDRESS = 16;
+
 /** `Runtime.datagram`. */
 export async function bunDatagram(
   runtime: HostRuntime,
   options: DatagramOptions,
   sink: DatagramSink,
 ): Promise<DatagramBinding> {
-  const { hostname = "0.0.0.0", port = 0 } = options;
+  const { hostname = "0.0.0.0", port = 0, multicastTtl, reuseAddress } = options;
+  if (multicastTtl === 0) {
+    throw new EventError("Cannot open a datagram socket with multicastTtl 0: Bun takes 1 to 255", {
+      code: "EV_UNSUPPORTED",
+    });
+  }
   const ours = new BunDatagram(runtime, inet(hostname, port)!, sink);
   try {
     ours.socket = await (host.Bun as unknown as BunDatagramHost).udpSocket({
       hostname,
       port,
+      ...(reuseAddress === true ? { flags: REUSE_ADDRESS } : undefined),
       binaryType: "uint8array",
       socket: {
         data: (_socket, data, from, address) => ours.message(data, from, address),
@@ -102,6 +120,12 @@ export async function bunDatagram(
     throw failure(`bind ${show({ hostname, port })}`, reason, "bind");
   }
   ours.address = inet(hostname, ours.socket.port)!;
+  try {
+    setSending(ours.socket, options, ours.address);
+  } catch (reason) {
+    ours.socket.close();
+    throw failure(`open a datagram socket on ${show({ hostname, port })}`, reason, "setsockopt");
+  }
   runtime.openHandles++;
   return ours;
 }

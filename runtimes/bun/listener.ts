@@ -15,7 +15,7 @@ export class BunListenerBinding implements ListenerBinding, Origin {
   readonly runtime: HostRuntime;
   readonly to = undefined;
   readonly sink: AcceptSink;
-  readonly unixPath: string | undefined;
+  unixPath: string | undefined;
   /** With TLS. */
   readonly settings: TlsSettings | undefined;
   listener: BunListener | undefined;
@@ -36,6 +36,10 @@ export class BunListenerBinding implements ListenerBinding, Origin {
     this.settings = settings;
     this.sink = sink;
     this.unixPath = unixPath;
+  }
+
+  get fd(): number | undefined {
+    return this.listener?.fd;
   }
 
   pauseAccept(): void {}

@@ -5,10 +5,21 @@
  */
 
 import type { DatagramBinding, DatagramOptions, DatagramSink, InetAddress } from "../../core/runtime.ts";
-import { DATAGRAM_COST, DEAF, receiver, SEND_QUEUE_BYTES, sender, sendingTo, using } from "../shared/datagram.ts";
+import {
+  DATAGRAM_COST,
+  DEAF,
+  grouping,
+  receiver,
+  SEND_QUEUE_BYTES,
+  sender,
+  sendingTo,
+  using,
+} from "../shared/datagram.ts";
 import { unsupported } from "../../core/checks.ts";
-import { failure, host, type HostRuntime, inet, show } from "../shared/host.ts";
-import type { DenoDatagramConn, DenoDatagramHost, DenoUdpAddr } from "../types/datagram.ts";
+import { refusal } from "../shared/errors.ts";
+import { builtin, failure, host, type HostRuntime, inet, show } from "../shared/host.ts";
+import type { NodeFsSync, NodeOs } from "../types/node.ts";
+import type { DenoDatagramConn, DenoDatagramHost, DenoMembership, DenoUdpAddr } from "../types/datagram.ts";
 
 /** The largest possible datagram, so that none is truncated. */
 const LARGEST = 64 * 1024;
@@ -30,6 +41,8 @@ class DenoDatagram implements DatagramBinding {
    */
   readonly #queue: Outgoing[] = [];
   #queued = 0;
+  /** The groups that it has joined, by the words for it. */
+  readonly #memberships: Map<string, DenoMembership> = new Map();
   /** `send` has returned false. */
   #wanted = false;
   #ended = false;
@@ -93,6 +106,36 @@ class DenoDatagram implements DatagramBinding {
     this.#sink.onWritable();
   };
 
+  async join(group: string, networkInterface: string | undefined): Promise<void> {
+    const tried = grouping("join", group, networkInterface);
+    const conn = this.#conn;
+    try {
+      const membership = this.address.family === "IPv4"
+        ? await conn.joinMulticastV4(group, networkInterface ?? "0.0.0.0")
+        : await conn.joinMulticastV6(group, networkInterface === undefined ? 0 : indexOf(tried, networkInterface));
+      this.#memberships.set(tried, membership);
+    } catch (reason) {
+      // Deno has no code for it. The number is the same on Linux and macOS.
+      const isUnknown = reason instanceof Error && reason.message.includes("(os error 19)");
+      throw failure(tried, reason, "setsockopt", isUnknown ? "ENODEV" : undefined);
+    }
+  }
+
+  async leave(group: string, networkInterface: string | undefined): Promise<void> {
+    const joined = grouping("join", group, networkInterface);
+    const tried = grouping("leave", group, networkInterface);
+    const membership = this.#memberships.get(joined);
+    if (membership === undefined) {
+      throw refusal(tried, "EADDRNOTAVAIL", "setsockopt", "the socket has not joined it there");
+    }
+    this.#memberships.delete(joined);
+    try {
+      await membership.leave();
+    } catch (reason) {
+      throw failure(tried, reason, "setsockopt");
+    }
+  }
+
   close(): void {
     if (this.#sink === DEAF) return;
     this.#sink = DEAF;
@@ -119,6 +162,19 @@ class DenoDatagram implements DatagramBinding {
   }
 }
 
+/** The number of an interface, which Deno takes in place of a name. */
+function indexOf(tried: string, name: string): number {
+  try {
+    return Number(builtin<NodeFsSync>("node:fs").readFileSync(`/sys/class/net/${name}/ifindex`, "utf8"));
+  } catch {
+    // Elsewhere, an IPv6 address of an interface tells the number.
+    const all = builtin<NodeOs>("node:os").networkInterfaces()[name];
+    const scope = all?.find(({ scopeid = 0 }) => scopeid > 0)?.scopeid;
+    if (scope !== undefined) return scope;
+    throw refusal(tried, "ENODEV", "setsockopt");
+  }
+}
+
 /** `Runtime.datagram`. */
 // deno-lint-ignore require-await -- what is thrown becomes the rejection
 export async function denoDatagram(
@@ -126,12 +182,13 @@ export async function denoDatagram(
   options: DatagramOptions,
   sink: DatagramSink,
 ): Promise<DatagramBinding> {
-  const { hostname = "0.0.0.0", port = 0 } = options;
+  const { hostname = "0.0.0.0", port = 0, reuseAddress = false, multicastLoopback = true } = options;
   const tried = `bind ${show({ hostname, port })}`;
   const deno = host.Deno as unknown as DenoDatagramHost;
   if (deno.listenDatagram === undefined) throw unsupported(tried, runtime, "udp");
   try {
-    return new DenoDatagram(runtime, deno.listenDatagram({ transport: "udp", hostname, port }), sink);
+    const conn = deno.listenDatagram({ transport: "udp", hostname, port, reuseAddress, loopback: multicastLoopback });
+    return new DenoDatagram(runtime, conn, sink);
   } catch (reason) {
     throw failure(tried, reason, "bind");
   }

@@ -37,6 +37,8 @@ export class DenoListenerBinding implements ListenerBinding {
 
   /** The file of a unix socket. */
   readonly file: SocketFile | undefined;
+  /** The descriptor that it was given. Deno does not tell that of a socket of its own. */
+  readonly fd: number | undefined;
 
   constructor(
     runtime: HostRuntime,
@@ -45,8 +47,10 @@ export class DenoListenerBinding implements ListenerBinding {
     address: Address,
     tls: DenoListenerBinding["tls"],
     file: SocketFile | undefined,
+    fd: number | undefined,
   ) {
     this.tls = tls;
+    this.fd = fd;
     this.file = file;
     this.runtime = runtime;
     this.listener = listener;

@@ -5,7 +5,7 @@
  */
 
 import type { DatagramBinding, DatagramOptions, DatagramSink, InetAddress } from "../../core/runtime.ts";
-import { DEAF, receiver, SEND_QUEUE_BYTES, sender, sendingTo, using } from "../shared/datagram.ts";
+import { DEAF, member, receiver, SEND_QUEUE_BYTES, sender, sendingTo, setSending, using } from "../shared/datagram.ts";
 import { builtin, failure, familyOf, host, type HostRuntime, inet, show } from "../shared/host.ts";
 import type { NodeDgram, NodeDgramLookedUp, NodeDgramSocket } from "../types/datagram.ts";
 
@@ -62,6 +62,14 @@ class NodeDatagram implements DatagramBinding {
     this.#sink.onWritable();
   }
 
+  join(group: string, networkInterface: string | undefined): Promise<void> {
+    return member("join", this.#socket, this.address, group, networkInterface);
+  }
+
+  leave(group: string, networkInterface: string | undefined): Promise<void> {
+    return member("leave", this.#socket, this.address, group, networkInterface);
+  }
+
   close(): void {
     if (this.#sink === DEAF) return;
     this.#sink = DEAF;
@@ -99,14 +107,26 @@ export function nodeDatagram(
   return new Promise((resolve, reject) => {
     const { hostname = "0.0.0.0", port = 0 } = options;
     const type = familyOf(hostname) === "IPv6" ? "udp6" : "udp4";
-    const socket = builtin<NodeDgram>("node:dgram").createSocket({ type, lookup: numeric });
+    const socket = builtin<NodeDgram>("node:dgram").createSocket({
+      type,
+      lookup: numeric,
+      reuseAddr: options.reuseAddress ?? false,
+    });
     let datagram: NodeDatagram | undefined;
     socket.on("error", (reason) => {
       if (datagram !== undefined) return datagram.failed(reason);
       reject(failure(`bind ${show({ hostname, port })}`, reason, "bind"));
       socket.close();
     });
-    socket.once("listening", () => resolve(datagram = new NodeDatagram(runtime, socket, sink)));
+    socket.once("listening", () => {
+      try {
+        setSending(socket, options, inet(hostname, port)!);
+      } catch (reason) {
+        socket.close();
+        return reject(failure(`open a datagram socket on ${show({ hostname, port })}`, reason, "setsockopt"));
+      }
+      resolve(datagram = new NodeDatagram(runtime, socket, sink));
+    });
     // Exclusive, as on the other runtimes. Otherwise the workers of a cluster would share the port.
     socket.bind({ address: hostname, port, exclusive: true });
   });

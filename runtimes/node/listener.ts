@@ -51,6 +51,11 @@ export class NodeListener implements ListenerBinding, Origin {
     runtime.openHandles++;
   }
 
+  get fd(): number | undefined {
+    const fd = this.server._handle?.fd;
+    return fd === undefined || fd < 0 ? undefined : fd;
+  }
+
   pauseAccept(): void {}
 
   resumeAccept(): void {}

@@ -4,8 +4,8 @@
  * @module
  */
 
-import type { DatagramSink, InetAddress } from "../../core/runtime.ts";
-import { familyOf, show } from "./host.ts";
+import type { DatagramOptions, DatagramSink, InetAddress } from "../../core/runtime.ts";
+import { failure, familyOf, show } from "./host.ts";
 
 /** How many bytes of datagrams may wait in a runtime's queue: as many as Linux has for a socket. */
 export const SEND_QUEUE_BYTES: number = 208 * 1024;
@@ -38,3 +38,51 @@ export function sendingTo(to: InetAddress): string {
 
 /** The sink of a socket that was closed. */
 export const DEAF: DatagramSink = { onMessage() {}, onWritable() {}, onError() {} };
+
+/** A runtime's own name of an interface: IPv6 has it as a zone. */
+export function interfaceOf(networkInterface: string | undefined, address: InetAddress): string | undefined {
+  return networkInterface !== undefined && address.family === "IPv6" ? `::%${networkInterface}` : networkInterface;
+}
+
+/** The words for what was tried when a socket cannot join or leave a group. */
+export function grouping(verb: "join" | "leave", group: string, networkInterface: string | undefined): string {
+  return `${verb} the multicast group ${group}${networkInterface === undefined ? "" : ` on ${networkInterface}`}`;
+}
+
+/** As much of a socket of Node or Bun as groups and sending need. Each method throws. */
+export interface GroupSocket {
+  addMembership(group: string, networkInterface?: string): unknown;
+  dropMembership(group: string, networkInterface?: string): unknown;
+  setBroadcast(on: boolean): unknown;
+  setMulticastTTL(ttl: number): unknown;
+  setMulticastLoopback(on: boolean): unknown;
+  setMulticastInterface(networkInterface: string): unknown;
+}
+
+/** Joins or leaves a group. */
+export async function member(
+  verb: "join" | "leave",
+  socket: GroupSocket,
+  address: InetAddress,
+  group: string,
+  networkInterface: string | undefined,
+): Promise<void> {
+  const own = interfaceOf(networkInterface, address);
+  await Promise.resolve();
+  try {
+    if (verb === "join") socket.addMembership(group, own);
+    else socket.dropMembership(group, own);
+  } catch (reason) {
+    throw failure(grouping(verb, group, networkInterface), reason, "setsockopt");
+  }
+}
+
+/** Sets how a socket sends. It throws the runtime's own error. */
+export function setSending(socket: GroupSocket, options: DatagramOptions, address: InetAddress): void {
+  const { broadcast, multicastTtl, multicastLoopback, multicastInterface } = options;
+  if (broadcast === true) socket.setBroadcast(true);
+  if (multicastTtl !== undefined) socket.setMulticastTTL(multicastTtl);
+  if (multicastLoopback !== undefined) socket.setMulticastLoopback(multicastLoopback);
+  const own = interfaceOf(multicastInterface, address);
+  if (own !== undefined) socket.setMulticastInterface(own);
+}

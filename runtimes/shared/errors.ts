@@ -23,6 +23,7 @@ const REASONS: { readonly [code: string]: string } = {
   ECONNRESET: "connection reset by the peer",
   EHOSTUNREACH: "no route to the host",
   EMFILE: "too many open files",
+  ENODEV: "there is no such interface",
   EMSGSIZE: "the datagram is too long",
   ENETUNREACH: "the network is unreachable",
   ENOENT: "no such file or directory",
@@ -103,8 +104,14 @@ export function checkPath(tried: string, path: string, syscall: string, most: nu
 
 /** An address as error messages show it. */
 export function show(
-  address: { hostname?: string | undefined; port?: number | undefined; path?: string | undefined },
+  address: {
+    hostname?: string | undefined;
+    port?: number | undefined;
+    path?: string | undefined;
+    fd?: number | undefined;
+  },
 ): string {
+  if (address.fd !== undefined) return `file descriptor ${address.fd}`;
   if (address.path !== undefined) {
     return address.path === "" ? "an unnamed unix socket" : shorten(address.path, LONGEST_NAME).replace(/^\0/, "@");
   }

@@ -111,6 +111,21 @@ export function target(
   return { hostname, port: options.port ?? 0 };
 }
 
+/** Where to listen: an address, or a descriptor. */
+export type ListenTarget = (Target & { fd?: undefined }) | { path?: undefined; fd: number };
+
+/**
+ * As `target()`, for `listen()`.
+ *
+ * @throws {EventError} `EV_UNSUPPORTED` or `EINVAL`
+ */
+export function listenTarget(runtime: HostRuntime, options: ListenOptions): ListenTarget {
+  const { fd } = options;
+  if (fd === undefined) return target(runtime, "listen on", options);
+  checkCapabilities(`listen on ${show({ fd })}`, runtime, options);
+  return { fd };
+}
+
 /** The error of a failed lookup. Without a reason, no address was found. */
 function lookupFailure(tried: string, reason: unknown): EventError {
   const code = (reason as { code?: unknown } | null | undefined)?.code;

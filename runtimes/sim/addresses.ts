@@ -4,7 +4,7 @@
  * @module
  */
 
-import { formatIp, isMapped, parseIpv4, parseIpv6 } from "../../core/ip.ts";
+import { formatIp, isMapped, isMulticast as isGroup, parseIpv4, parseIpv6 } from "../../core/ip.ts";
 import type { InetAddress } from "../../core/runtime.ts";
 
 /** A numeric address in its one spelling. */
@@ -56,6 +56,28 @@ export function isWildcard(ip: Ip): boolean {
  */
 export function isLoopback(ip: Ip): boolean {
   return ip.hostname === "::1" || (ip.family === "IPv4" && ip.hostname.startsWith("127."));
+}
+
+/**
+ * Tells whether an address means a multicast group.
+ *
+ * @param ip The address
+ * @returns True for `224.0.0.0/4` and `ff00::/8`
+ */
+export function isMulticast(ip: Ip): boolean {
+  const bytes = parseIpv4(ip.hostname) ?? parseIpv6(ip.hostname);
+  return bytes !== null && isGroup(bytes);
+}
+
+/**
+ * Tells whether an address means every host of a network: of whichever it is, of the hosts' `10.0.0.0/8`, or of the loopback, which is
+ * the host alone.
+ *
+ * @param ip The address
+ * @returns True if so
+ */
+export function isBroadcast(ip: Ip): boolean {
+  return ["255.255.255.255", "10.255.255.255", "127.255.255.255"].includes(ip.hostname);
 }
 
 /**

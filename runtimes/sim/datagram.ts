@@ -4,10 +4,10 @@
  * @module
  */
 
-import type { DatagramBinding, DatagramSink, InetAddress } from "../../core/runtime.ts";
-import { sendingTo } from "../shared/datagram.ts";
+import type { DatagramBinding, DatagramOptions, DatagramSink, InetAddress } from "../../core/runtime.ts";
+import { grouping, sendingTo } from "../shared/datagram.ts";
 import { refusal, show } from "../shared/errors.ts";
-import { type Bound, type Ip, isWildcard, parseIp, seenBy } from "./addresses.ts";
+import { type Bound, type Ip, isBroadcast, isLoopback, isMulticast, isWildcard, parseIp, seenBy } from "./addresses.ts";
 import { type FaultKind, ROLL } from "./faults.ts";
 import type { SimHostRuntime } from "./host.ts";
 import { type Named, NOTE } from "./journal.ts";
@@ -29,7 +29,11 @@ const REORDERED_LATENCIES = 10;
 export class SimDatagramSocket implements DatagramBinding, Named {
   readonly id: number;
   readonly bound: Bound;
-  readonly reusePort = false;
+  /** Whether others may bind the same address. */
+  readonly reusePort: boolean;
+  readonly #options: DatagramOptions;
+  /** The groups that it has joined, each with the interface. */
+  readonly #groups: Set<string> = new Set();
   readonly #host: SimHostRuntime;
   readonly #program: Program;
   readonly #sink: DatagramSink;
@@ -45,8 +49,11 @@ export class SimDatagramSocket implements DatagramBinding, Named {
    * @param host The host it belongs to
    * @param bound What it has bound
    * @param sink Who hears of datagrams
+   * @param options How it sends
    */
-  constructor(host: SimHostRuntime, bound: Bound, sink: DatagramSink) {
+  constructor(host: SimHostRuntime, bound: Bound, sink: DatagramSink, options: DatagramOptions) {
+    this.#options = options;
+    this.reusePort = options.reuseAddress ?? false;
     this.#host = host;
     this.#program = host.program;
     this.id = host.network.nextId();
@@ -77,6 +84,8 @@ export class SimDatagramSocket implements DatagramBinding, Named {
     if (data.length > MAX_DATAGRAM_BYTES) {
       return this.#fail(to, "EMSGSIZE");
     }
+    const toAll = isBroadcast(ip);
+    if (toAll && this.#options.broadcast !== true) return this.#fail(to, "EACCES");
     if (this.#onTheWay + data.length > DATAGRAM_BUFFER_BYTES) {
       this.#blocked = true;
       return false;
@@ -84,8 +93,43 @@ export class SimDatagramSocket implements DatagramBinding, Named {
     const bytes = new Uint8Array(data.length);
     bytes.set(data);
     this.#onTheWay += bytes.length;
-    this.#launch(bytes, ip, to.port);
+    if (toAll || isMulticast(ip)) this.#launchToMany(bytes, ip, to.port);
+    else this.#launch(bytes, ip, to.port);
     return true;
+  }
+
+  // deno-lint-ignore require-await -- what is thrown becomes the rejection
+  async join(group: string, networkInterface: string | undefined): Promise<void> {
+    const tried = grouping("join", group, networkInterface);
+    const member = this.#member(tried, group, networkInterface);
+    if (this.#groups.has(member)) throw refusal(tried, "EADDRINUSE", "setsockopt", "the socket has joined it there");
+    this.#groups.add(member);
+  }
+
+  // deno-lint-ignore require-await -- what is thrown becomes the rejection
+  async leave(group: string, networkInterface: string | undefined): Promise<void> {
+    const tried = grouping("leave", group, networkInterface);
+    if (this.#groups.delete(this.#member(tried, group, networkInterface))) return;
+    throw refusal(tried, "EADDRNOTAVAIL", "setsockopt", "the socket has not joined it there");
+  }
+
+  /** A group on an interface. A host has two: the loopback, and the one that leads to the network. */
+  #member(tried: string, group: string, networkInterface: string | undefined): string {
+    const ip = parseIp(group);
+    return memberOf(ip?.hostname ?? group, this.#isLocal(tried, networkInterface));
+  }
+
+  /** Whether an interface is the loopback. */
+  #isLocal(tried: string, networkInterface: string | undefined): boolean {
+    if (networkInterface === undefined || networkInterface === NETWORK_INTERFACE) return false;
+    if (LOOPBACKS.includes(networkInterface)) return true;
+    if (this.#host.addresses.includes(networkInterface) || networkInterface === "0.0.0.0") return false;
+    throw refusal(tried, "ENODEV", "setsockopt");
+  }
+
+  /** Checks the interface that it sends to groups on. */
+  checkInterface(): void {
+    this.#isLocal(`open a datagram socket on ${show(this.address)}`, this.#options.multicastInterface);
   }
 
   close(): void {
@@ -101,32 +145,57 @@ export class SimDatagramSocket implements DatagramBinding, Named {
   unref(): void {}
 
   #launch(bytes: Uint8Array, ip: Ip, port: number): void {
-    const { network } = this.#host;
-    const at = this.#count++;
     const there = this.#host.local(ip);
+    const { network } = this.#host;
     const target = network.route(this.#host, there, (host) => host.datagrams.has(there, port)) ?? this.#host;
+    this.#launchTo(target, bytes, bytes.length, (copy) => this.#arrive(copy, ip, port));
+  }
+
+  /** Sends to a group, or to every host. A group on the loopback, or with a TTL of 0, stays on this host. */
+  #launchToMany(bytes: Uint8Array, ip: Ip, port: number): void {
+    const { multicastTtl = 1, multicastLoopback = true, multicastInterface } = this.#options;
+    const toGroup = isMulticast(ip);
+    // An address that was bound decides about the interface, as on Linux.
+    const local = toGroup
+      ? this.#isLocal("send", multicastInterface ?? (isWildcard(this.bound) ? undefined : this.bound.hostname))
+      : isLoopback(ip);
+    const stays = local || toGroup && multicastTtl === 0;
+    const targets = this.#host.network.hosts.filter((host) => {
+      if (host === this.#host) return !toGroup || local || multicastLoopback;
+      return !stays && !host.down;
+    });
+    // Somebody has to get it for the send buffer to be free again: this host, which then ignores it.
+    if (targets.length === 0) return this.#launchTo(this.#host, bytes, bytes.length, () => {});
+    for (const [i, target] of targets.entries()) {
+      const copy = i === 0 ? bytes : bytes.slice();
+      this.#launchTo(target, copy, i === 0 ? bytes.length : 0, (copy) => this.#arriveAt(target, copy, ip, port, local));
+    }
+  }
+
+  /** Sends over one link. */
+  #launchTo(target: SimHostRuntime, bytes: Uint8Array, held: number, arrive: (bytes: Uint8Array) => void): void {
+    const at = this.#count++;
+    const { network } = this.#host;
     const link = network.linkTo(this.#host, target);
     const { latencyMs } = link.rates;
     const happens = (kind: FaultKind): boolean =>
       network.happens(kind, link.rates[kind as "datagramLost"], this, this.#who, at);
     const lost = happens("datagramLost");
-    const amount = (kind: FaultKind, dice: number): number =>
-      network.amount(kind, roll(this.#who, dice, at), this, this.#who, at);
-    if (happens("datagramCorrupted")) flip(bytes, amount("datagramCorrupted", ROLL.corruptedBit));
+    if (happens("datagramCorrupted")) flip(bytes, roll(this.#who, ROLL.corruptedBit, at));
     const late = happens("datagramReordered")
-      ? amount("datagramReordered", ROLL.reorderedBy) * latencyMs * REORDERED_LATENCIES
+      ? roll(this.#who, ROLL.reorderedBy, at) * latencyMs * REORDERED_LATENCIES
       : 0;
     const full = !link.hasRoom;
     if (full) network.noteEvent("queueFull", this);
     const arrives = !lost && !full && !link.cut;
     const left = (): void => {
-      this.#leave(bytes.length);
-      if (arrives) this.#arrive(bytes, ip, port);
+      this.#leave(held);
+      if (arrives) arrive(bytes);
     };
     this.#carry(link, left, bytes.length, at, late, arrives);
     if (!happens("datagramDoubled") || !arrives) return;
     const copy = bytes.slice();
-    this.#carry(link, () => this.#arrive(copy, ip, port), bytes.length, -1 - at, late, true);
+    this.#carry(link, () => arrive(copy), bytes.length, -1 - at, late, true);
   }
 
   /** A datagram that does not arrive leaves the send buffer, too. */
@@ -149,6 +218,23 @@ export class SimDatagramSocket implements DatagramBinding, Named {
     const from = { hostname: source.hostname, port: this.bound.port, family: source.family };
     if (target.paused) target.soon(() => socket.#give(bytes, from));
     else socket.#give(bytes, from);
+  }
+
+  /** Everybody on a host gets it who has joined the group, or has bound every address. */
+  #arriveAt(target: SimHostRuntime, bytes: Uint8Array, ip: Ip, port: number, local: boolean): void {
+    const ips = local ? [] : this.#host.addresses.map(parseIp);
+    const loopback = ip.family === "IPv4" ? "127.0.0.1" : "::1";
+    const { hostname } = ips.find((address) => address?.family === ip.family) ?? { hostname: loopback };
+    const from: InetAddress = { hostname, port: this.bound.port, family: ip.family };
+    const member = memberOf(ip.hostname, local);
+    for (const socket of [...target.sockets]) {
+      const { bound } = socket;
+      if (bound.port !== port || bound.family !== ip.family || !isWildcard(bound)) continue;
+      if (isMulticast(ip) && !socket.#groups.has(member)) continue;
+      const copy = bytes.slice();
+      if (target.paused) target.soon(() => socket.#give(copy, from));
+      else socket.#give(copy, from);
+    }
   }
 
   #give(bytes: Uint8Array, from: InetAddress): void {
@@ -176,6 +262,15 @@ export class SimDatagramSocket implements DatagramBinding, Named {
       if (!this.#closed) fn();
     }, this.#program);
   }
+}
+
+/** The name and the addresses of a host's loopback interface. */
+const LOOPBACKS: readonly string[] = ["lo", "127.0.0.1", "::1"];
+/** The name of the other one. */
+const NETWORK_INTERFACE = "eth0";
+
+function memberOf(group: string, local: boolean): string {
+  return `${group} ${local ? "lo" : NETWORK_INTERFACE}`;
 }
 
 /** Flips one bit. */

@@ -20,6 +20,7 @@ import { type Names, readOptions } from "../../core/names.ts";
 import type {
   AbortSignalLike,
   AcceptSink,
+  Address,
   Capabilities,
   CompressionFormat,
   Compressor,
@@ -38,13 +39,13 @@ import type {
 import { checkHostname } from "../../core/socket/address.ts";
 import { hostCompressor } from "../shared/compression.ts";
 import { checkPath, failure, longestPath, refusal, show } from "../shared/errors.ts";
-import { type Ip, isLoopback, isWildcard, parseIp, seenBy } from "./addresses.ts";
+import { type Bound, type Ip, isLoopback, isWildcard, parseIp, seenBy } from "./addresses.ts";
 import { SimConnection, WINDOW_BYTES } from "./connection.ts";
 import { SimDatagramSocket } from "./datagram.ts";
 import { checkChance, checkMs, defineChecked, wrong } from "./faults.ts";
 import { type Named, NOTE } from "./journal.ts";
 import type { Link } from "./link.ts";
-import { type Attempt, DEFAULT_BACKLOG, SimListener } from "./listener.ts";
+import { type Attempt, DEFAULT_BACKLOG, type Descriptor, type ListenerOptions, SimListener } from "./listener.ts";
 import type { Network } from "./network.ts";
 import { PathTable } from "./path_table.ts";
 import { PortTable } from "./port_table.ts";
@@ -56,6 +57,12 @@ import { checkSignal } from "./signals.ts";
 const FIRST_CLIENT_PORT = 32_768;
 const CLIENT_PORTS = 16_384;
 
+/** The first descriptor behind the three that every process has. */
+const FIRST_FD = 3;
+
+/** What the listeners of a path and those of a port are made from. */
+type SharedOptions = Omit<ListenerOptions, "address" | "bound" | "release">;
+
 const CAPABILITIES: Readonly<Capabilities> = /* @__PURE__ */ Object.freeze({
   reusePort: true,
   reset: true,
@@ -65,9 +72,14 @@ const CAPABILITIES: Readonly<Capabilities> = /* @__PURE__ */ Object.freeze({
   keepAliveDelay: true,
   keepAliveProbes: true,
   pauseAccept: true,
+  listenFd: true,
   unix: true,
   abstractUnix: true,
   udp: true,
+  multicast: true,
+  multicastOptions: true,
+  broadcast: true,
+  reuseAddress: true,
   signals: true,
   files: true,
   tls: true,
@@ -146,6 +158,8 @@ export class SimHostRuntime implements Runtime, Named {
   handleLimit: number = Infinity;
   readonly #ports: PortTable<SimListener> = new PortTable();
   readonly #paths: PathTable<SimListener> = new PathTable(this.files);
+  readonly #descriptors: Map<number, Descriptor> = new Map();
+  #nextFd = FIRST_FD;
   readonly #signals: Map<string, Set<() => void>> = new Map();
   /** Its capabilities. */
   declare capabilities: SimCapabilities;
@@ -236,7 +250,7 @@ export class SimHostRuntime implements Runtime, Named {
     this.program.pausedUntil = Math.max(this.program.pausedUntil, this.network.scheduler.now + ms);
   }
 
-  /** Ends everything on it at once. Nobody is told. */
+  /** Ends everything on it at once. Nobody is told. The files of its unix sockets stay, and nobody listens on them. */
   crash(): void {
     if (this.down) return;
     this.network.noteEvent("crash", this);
@@ -469,44 +483,67 @@ export class SimHostRuntime implements Runtime, Named {
   #listen(options: ListenOptions, sink: AcceptSink): ListenerBinding {
     const reusePort = options.reusePort ?? false;
     const backlog = this.capabilities.backlog ? options.backlog ?? DEFAULT_BACKLOG : DEFAULT_BACKLOG;
-    const { path, port = 0, family } = options;
+    const { path, port = 0, family, fd, tls } = options;
     const hostname = options.hostname ?? (family === "IPv6" ? "::" : "0.0.0.0");
-    const tried = `listen on ${show({ path, hostname, port })}`;
+    const tried = `listen on ${show({ path, hostname, port, fd })}`;
     this.#checkUp(tried, "listen");
     if (this.handles >= this.handleLimit) throw this.exhausted(tried, "listen");
+    const shared = { host: this, sink, reusePort, backlog, tls };
+    if (fd !== undefined) {
+      const [other] = this.#descriptors.get(fd)?.holders ?? [];
+      if (other === undefined) throw refusal(tried, "EBADF", "listen", "the descriptor is not open");
+      const { address, bound, descriptor } = other;
+      if ("path" in address) return this.#listenPath({ ...shared, descriptor }, address.path, false);
+      return this.#listenPort({ ...shared, descriptor, reusePort: other.reusePort }, bound, address);
+    }
+    const newDescriptor = (): Descriptor => ({ fd: this.#nextFd++, holders: new Set() });
     if (path !== undefined) {
-      this.#paths.claim(path);
-      const release = (listener: SimListener): void => this.#paths.delete(path, listener);
-      const listener = new SimListener({
-        host: this,
-        sink,
-        address: { path },
-        bound: undefined,
-        reusePort,
-        backlog,
-        release,
-        tls: options.tls,
-      });
-      this.#paths.add(path, listener);
-      return listener;
+      this.#paths.claim(path, options.replaceStale ?? false);
+      return this.#listenPath({ ...shared, descriptor: newDescriptor() }, path, options.unlinkOnClose ?? true);
     }
     checkHostname(tried, hostname, family);
     const ip = this.#own(hostname, tried, "listen");
     const bound = this.#ports.claim(ip, port, options.ipv6Only ?? false, reusePort, "listen");
-    const address = seenBy(bound, bound, bound.port);
-    const release = (listener: SimListener): void => this.#ports.delete(listener);
-    const listener = new SimListener({
-      host: this,
-      sink,
-      address,
-      bound,
-      reusePort,
-      backlog,
-      release,
-      tls: options.tls,
-    });
+    return this.#listenPort({ ...shared, descriptor: newDescriptor() }, bound, seenBy(bound, bound, bound.port));
+  }
+
+  #listenPath(shared: SharedOptions, path: string, unlinkOnClose: boolean): SimListener {
+    const { descriptor } = shared;
+    const release = (listener: SimListener, crashed: boolean): void => {
+      this.#drop(listener);
+      // The file of another socket may be there by now.
+      if (this.#paths.holder(path)?.descriptor !== descriptor) return;
+      const [heir] = descriptor.holders;
+      if (unlinkOnClose && !crashed) this.#paths.unlink(path);
+      else if (heir !== undefined) this.#paths.add(path, heir);
+      else this.#paths.desert(path);
+    };
+    const listener = new SimListener({ ...shared, address: { path }, bound: undefined, release });
+    // The file may have been removed since it was made.
+    const isThere = descriptor.holders.size === 1 || this.#paths.holder(path)?.descriptor === descriptor;
+    if (isThere) this.#paths.add(path, listener);
+    return this.#hold(listener);
+  }
+
+  #listenPort(shared: SharedOptions, bound: Bound, address: Address): SimListener {
+    const release = (listener: SimListener): void => {
+      this.#drop(listener);
+      this.#ports.delete(listener);
+    };
+    const listener = new SimListener({ ...shared, address, bound, release });
     this.#ports.add(listener);
+    return this.#hold(listener);
+  }
+
+  #hold(listener: SimListener): SimListener {
+    this.#descriptors.set(listener.fd, listener.descriptor);
     return listener;
+  }
+
+  #drop(listener: SimListener): void {
+    const { fd, holders } = listener.descriptor;
+    holders.delete(listener);
+    if (holders.size === 0) this.#descriptors.delete(fd);
   }
 
   #datagram(options: DatagramOptions, sink: DatagramSink): DatagramBinding {
@@ -514,8 +551,15 @@ export class SimHostRuntime implements Runtime, Named {
     const tried = `bind ${show({ hostname, port })}`;
     this.#checkUp(tried, "bind");
     const ip = this.#own(hostname, tried, "bind");
-    const socket = new SimDatagramSocket(this, this.datagrams.claim(ip, port, false, false, "bind"), sink);
+    const bound = this.datagrams.claim(ip, port, false, options.reuseAddress ?? false, "bind");
+    const socket = new SimDatagramSocket(this, bound, sink, options);
     this.datagrams.add(socket);
+    try {
+      socket.checkInterface();
+    } catch (error) {
+      socket.close();
+      throw error;
+    }
     return socket;
   }
 

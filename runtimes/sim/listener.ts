@@ -33,8 +33,18 @@ export interface Attempt extends Ends {
   refuse(): void;
 }
 
+/** A descriptor of a host, and who listens on it: one after the other, as processes inherit it. */
+export interface Descriptor {
+  /** Its number. */
+  readonly fd: number;
+  /** Who listens on it. */
+  readonly holders: Set<SimListener>;
+}
+
 /** The options of a listener. */
 export interface ListenerOptions {
+  /** Its descriptor. */
+  readonly descriptor: Descriptor;
   /** TLS on each connection. */
   readonly tls: TlsListenOptions | undefined;
   /** The host it belongs to. */
@@ -49,6 +59,8 @@ export interface ListenerOptions {
   readonly reusePort: boolean;
   /** How many connections may wait. */
   readonly backlog: number;
+  /** Lets the port or the path go. After a crash, the file of a path stays. */
+  release(listener: SimListener, crashed: boolean): void;
   /** Releases the port or the path. */
   release(listener: SimListener): void;
 }
@@ -78,6 +90,7 @@ export class SimListener implements ListenerBinding, Named {
     this.id = options.host.network.nextId();
     options.host.handles++;
     options.host.listeners.add(this);
+    options.descriptor.holders.add(this);
   }
 
   get label(): string {
@@ -88,6 +101,16 @@ export class SimListener implements ListenerBinding, Named {
     return this.#options.address;
   }
 
+  get fd(): number {
+    return this.#options.descriptor.fd;
+  }
+
+  /** Its descriptor, and who else listens on it. */
+  get descriptor(): Descriptor {
+    return this.#options.descriptor;
+  }
+
+  /** What it has bound; it is not asked for where a path is listened on. */
   /** The bound address. It must not be read if it listens on a path. */
   get bound(): Bound {
     return this.#options.bound ?? NOTHING_BOUND;
@@ -114,13 +137,27 @@ export class SimListener implements ListenerBinding, Named {
       const { host, release } = this.#options;
       host.handles--;
       host.listeners.delete(this);
-      release(this);
-      for (const waiting of this.#established) waiting.reset();
-      for (const attempt of this.#attempts) attempt.refuse();
+      release(this, false);
+      const heir = this.#heir;
+      if (heir !== undefined) {
+        // The queue belongs to the socket, which others have.
+        heir.#established.push(...this.#established);
+        heir.#attempts.push(...this.#attempts);
+        heir.#scheduleAccept();
+      } else {
+        for (const waiting of this.#established) waiting.reset();
+        for (const attempt of this.#attempts) attempt.refuse();
+      }
       this.#established = [];
       this.#attempts = [];
     }
     return Promise.resolve();
+  }
+
+  /** Who listens on the same descriptor when this one has closed. */
+  get #heir(): SimListener | undefined {
+    const [heir] = this.#options.descriptor.holders;
+    return heir;
   }
 
   ref(): void {}
@@ -148,7 +185,7 @@ export class SimListener implements ListenerBinding, Named {
   /** Its host has crashed and does not answer any more. */
   crash(): void {
     this.#closed = true;
-    this.#options.release(this);
+    this.#options.release(this, true);
     for (const { client, tried } of this.#attempts) client.unanswered(tried);
     this.#established = [];
     this.#attempts = [];
@@ -185,7 +222,10 @@ export class SimListener implements ListenerBinding, Named {
   #establish(server: SimConnection): void {
     const { host } = this.#options;
     if (server.gone) return;
-    if (this.#closed) return server.reset();
+    if (this.#closed) {
+      const heir = this.#heir;
+      return heir === undefined ? server.reset() : heir.#establish(server);
+    }
     if (this.#paused || this.#established.length > 0 || host.paused) {
       this.#established.push(server);
       return this.#scheduleAccept();

@@ -18,6 +18,8 @@ export class PathTable<T> {
   readonly directories: Set<string> = new Set(DIRECTORIES);
   readonly #files: ReadonlyMap<string, unknown>;
   readonly #holders: Map<string, T> = new Map();
+  /** The files of sockets on which nobody listens any more. */
+  readonly #stale: Set<string> = new Set();
 
   /**
    * Makes a table.
@@ -32,12 +34,15 @@ export class PathTable<T> {
    * Checks a path to listen on.
    *
    * @param path The path
+   * @param replaceStale Whether a file on which nobody listens is removed
    * @throws {EventError} `EINVAL`, `ENOENT`, `ENOTDIR`, `EADDRINUSE`
    */
-  claim(path: string): void {
+  claim(path: string, replaceStale: boolean): void {
     const tried = `listen on ${show({ path })}`;
     checkPath(tried, path, "listen", longestPath("linux"));
-    const code = this.#holders.has(path) || this.#files.has(path) ? "EADDRINUSE" : this.#missing(path);
+    if (replaceStale) this.#stale.delete(path);
+    const isThere = this.#holders.has(path) || this.#stale.has(path) || this.#files.has(path);
+    const code = isThere ? "EADDRINUSE" : this.#missing(path);
     if (code !== undefined) throw refusal(tried, code, "listen");
   }
 
@@ -52,13 +57,23 @@ export class PathTable<T> {
   }
 
   /**
-   * Lets a path go, unless another one holds it by now.
+   * Gives who holds a path.
    *
    * @param path The path
-   * @param holder Who held it
+   * @returns The holder, or undefined
    */
-  delete(path: string, holder: T): void {
-    if (this.#holders.get(path) === holder) this.#holders.delete(path);
+  holder(path: string): T | undefined {
+    return this.#holders.get(path);
+  }
+
+  /**
+   * Lets a path go whose file stays. An abstract name has no file.
+   *
+   * @param path The path
+   */
+  desert(path: string): void {
+    this.#holders.delete(path);
+    if (!path.startsWith("\0")) this.#stale.add(path);
   }
 
   /**
@@ -67,6 +82,7 @@ export class PathTable<T> {
    * @param path The path
    */
   unlink(path: string): void {
+    this.#stale.delete(path);
     this.#holders.delete(path);
   }
 
@@ -79,7 +95,7 @@ export class PathTable<T> {
   find(path: string): T | string {
     const holder = this.#holders.get(path);
     if (holder !== undefined) return holder;
-    if (path.startsWith("\0") || this.#files.has(path)) return "ECONNREFUSED";
+    if (path.startsWith("\0") || this.#stale.has(path) || this.#files.has(path)) return "ECONNREFUSED";
     return this.#missing(path) ?? "ENOENT";
   }
 
@@ -91,7 +107,7 @@ export class PathTable<T> {
     if (path.startsWith("\0") || slash < 0) return undefined;
     const directory = name.slice(0, slash) || "/";
     if (this.directories.has(directory)) return undefined;
-    if (this.#holders.has(directory) || this.#files.has(directory)) return "ENOTDIR";
+    if (this.#holders.has(directory) || this.#stale.has(directory) || this.#files.has(directory)) return "ENOTDIR";
     for (const file of this.#files.keys()) if (file.startsWith(`${directory}/`)) return undefined;
     return "ENOENT";
   }

@@ -16,6 +16,8 @@ export interface BunListenOptions {
   hostname?: string;
   port?: number;
   unix?: string;
+  /** Neither typed nor documented: a socket that listens already. */
+  fd?: number;
   allowHalfOpen: boolean;
   reusePort?: boolean;
   ipv6Only?: boolean;
@@ -68,6 +70,9 @@ export interface BunHandlers {
 export interface BunListener {
   readonly hostname?: string;
   readonly port?: number;
+  readonly fd?: number;
+  /** Neither typed nor documented; Bun's own `node:net` has it. */
+  getsockname?(out: { address?: string; port?: number }): void;
   stop(closeActive?: boolean): void;
   ref(): void;
   unref(): void;

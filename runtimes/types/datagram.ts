@@ -4,6 +4,8 @@
  * @module
  */
 
+import type { GroupSocket } from "../shared/datagram.ts";
+
 /** `node:dgram`. */
 export interface NodeDgram {
   createSocket(options: NodeDgramOptions): NodeDgramSocket;
@@ -12,6 +14,7 @@ export interface NodeDgram {
 /** What `dgram.createSocket()` takes. */
 export interface NodeDgramOptions {
   type: "udp4" | "udp6";
+  reuseAddr: boolean;
   lookup: (hostname: string, options: unknown, callback: NodeDgramLookedUp) => void;
 }
 
@@ -19,7 +22,7 @@ export interface NodeDgramOptions {
 export type NodeDgramLookedUp = (error: unknown, address: string, family: number) => void;
 
 /** `dgram.Socket`. */
-export interface NodeDgramSocket {
+export interface NodeDgramSocket extends GroupSocket {
   on(event: "error", fn: (reason: unknown) => void): this;
   on(event: "message", fn: (data: Uint8Array, from: { address: string; port: number }) => void): this;
   once(event: "listening" | "close", fn: () => void): this;
@@ -35,7 +38,14 @@ export interface NodeDgramSocket {
 
 /** As much of the global `Deno` as there is with `--unstable-net` only. */
 export interface DenoDatagramHost {
-  listenDatagram?(options: { transport: "udp"; hostname: string; port: number }): DenoDatagramConn;
+  listenDatagram?(options: {
+    transport: "udp";
+    hostname: string;
+    port: number;
+    reuseAddress?: boolean;
+    /** Whether what is sent to a group comes back to this host: false by default. */
+    loopback?: boolean;
+  }): DenoDatagramConn;
 }
 
 /** `Deno.DatagramConn`. */
@@ -43,9 +53,16 @@ export interface DenoDatagramConn {
   readonly addr: DenoUdpAddr;
   receive(into: Uint8Array): Promise<[Uint8Array, DenoUdpAddr]>;
   send(data: Uint8Array, to: DenoUdpAddr): Promise<number>;
+  joinMulticastV4(group: string, networkInterface: string): Promise<DenoMembership>;
+  joinMulticastV6(group: string, interfaceIndex: number): Promise<DenoMembership>;
   close(): void;
   ref(): void;
   unref(): void;
+}
+
+/** `Deno.MulticastV4Membership` and `Deno.MulticastV6Membership`. */
+export interface DenoMembership {
+  leave(): Promise<void>;
 }
 
 /** An address of UDP. */
@@ -64,6 +81,8 @@ export interface BunDatagramHost {
 export interface BunUdpOptions {
   hostname: string;
   port: number;
+  /** Neither typed nor documented; Bun's own `node:dgram` has it. */
+  flags?: number;
   binaryType: "uint8array";
   socket: {
     data(socket: BunUdpSocket, data: Uint8Array, port: number, address: string): void;
@@ -74,7 +93,7 @@ export interface BunUdpOptions {
 }
 
 /** A datagram socket. */
-export interface BunUdpSocket {
+export interface BunUdpSocket extends GroupSocket {
   readonly hostname: string;
   readonly port: number;
   send(data: Uint8Array, port: number, address: string): boolean;

@@ -41,6 +41,8 @@ export interface NodeSocketOptions {
 
 /** What is behind a socket or a server. Private to Node: all of it may be missing. */
 export interface NodeHandle {
+  /** Its file descriptor, or -1. */
+  readonly fd?: number;
   getpeername?(out: object): number;
   setNoDelay?(on: boolean): number;
   useUserBuffer?(buffer: Uint8Array): void;
@@ -72,6 +74,9 @@ export interface NodeListenOptions {
   host?: string;
   port?: number;
   path?: string;
+  fd?: number;
+  /** The workers of a cluster do not share the socket. */
+  exclusive?: boolean;
   backlog?: number;
   ipv6Only?: boolean;
   reusePort?: boolean;
@@ -131,6 +136,7 @@ export interface NodeDns {
 /** `node:os`. */
 export interface NodeOs {
   readonly constants: { readonly signals: { readonly [name: string]: number } };
+  networkInterfaces(): { readonly [name: string]: readonly { readonly scopeid?: number }[] | undefined };
 }
 
 /** `node:url`. */
@@ -142,7 +148,15 @@ export interface NodeUrl {
 /** `node:fs`. */
 export interface NodeFsSync {
   existsSync(path: string): boolean;
-  lstatSync(path: string, options: { bigint: true }): { readonly dev: bigint; readonly ino: bigint };
+  lstatSync(path: string, options: { bigint: true }): {
+    readonly dev: bigint;
+    readonly ino: bigint;
+    readonly mtimeNs: bigint;
+    isSocket(): boolean;
+  };
+  readlinkSync(path: string): string;
+  readFileSync(path: string, encoding: "utf8"): string;
+  renameSync(path: string, newPath: string): void;
   linkSync(path: string, newPath: string): void;
   unlinkSync(path: string): void;
 }

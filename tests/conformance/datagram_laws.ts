@@ -1,5 +1,6 @@
 /** Law 17: datagram sockets. A runtime without them refuses them with the reason (law 5). */
 
+import { networkInterfaces } from "node:os";
 import { describe, it } from "./suite.ts";
 import { assert, assertEquals, assertGreater, assertLessOrEqual, assertRejects, assertThrows } from "./assert.ts";
 import {
@@ -20,8 +21,19 @@ import type { FullSubject } from "./subject.ts";
 
 /** How long nothing should happen. */
 const QUIET_MS = 40;
+/** Groups that nobody uses: of the site (RFC 2365), and of the interface, so that nothing leaves the host (RFC 4291). */
+const GROUP = "239.255.83.7";
+const GROUP6 = "ff01::8307";
+/** The loopback interface. On Linux there is no way to a group of IPv6 on it. */
+const LOOPBACK = "127.0.0.1";
 /** The most that IPv4 leaves for one. */
 const LARGEST = 65_507;
+
+/** The name of an interface that leads to a network of IPv6. */
+function interfaceWithSix(): string | undefined {
+  const all = Object.entries(networkInterfaces());
+  return all.find(([, own]) => own?.some(({ internal, family }) => !internal && family === "IPv6"))?.[0];
+}
 
 /** Waits for a datagram. */
 async function take(socket: DatagramSocket): Promise<Datagram> {
@@ -39,7 +51,7 @@ async function send(socket: DatagramSocket, data: Uint8Array | string, to: Datag
 
 /** Tests one runtime. */
 export function datagramLaws(name: string, makeSubject: () => FullSubject): void {
-  const { runtime, missing } = makeSubject();
+  const { runtime, missing, ownNetwork } = makeSubject();
   const { udp } = runtime.capabilities;
   const withoutSix = missing("::1");
   const law = (
@@ -296,5 +308,133 @@ export function datagramLaws(name: string, makeSubject: () => FullSubject): void
       assertEquals(text((await take(client4)).data), "to four");
       assertEquals(text((await take(client6)).data), "to six");
     }, udp ? withoutSix : "capabilities.udp is false");
+
+    const { multicast, multicastOptions, broadcast, reuseAddress } = runtime.capabilities;
+    const lacks = (can: boolean, flag: string): string | false => !can && `capabilities.${flag} is false`;
+
+    law("to a group reach who has joined it, and nobody after leaving", async (scene) => {
+      const sender = await open(scene);
+      const [a, b] = [await open(scene, "0.0.0.0"), await open(scene, "0.0.0.0")];
+      for (const member of [a, b]) await member.join(GROUP, LOOPBACK);
+      for (const member of [a, b]) {
+        sender.sendTo("hello", { hostname: GROUP, port: member.address.port });
+        const { data, address } = await take(member);
+        assertEquals([text(data), address], ["hello", sender.address]);
+      }
+      // Linux gives a socket what others on the host have joined.
+      for (const member of [a, b]) await member.leave(GROUP, LOOPBACK);
+      for (const member of [a, b]) sender.sendTo("again", { hostname: GROUP, port: member.address.port });
+      await scene.sleep(QUIET_MS);
+      assertEquals([a.recvFrom(), b.recvFrom()], [EAGAIN, EAGAIN]);
+    }, lacks(multicast, "multicast"));
+
+    law("to a group reach every socket on a port that they share with reuseAddress", async (scene) => {
+      const shared = { hostname: "0.0.0.0", reuseAddress: true };
+      const sender = await open(scene);
+      const a = scene.keep(await scene.base.datagram(shared));
+      const { port } = a.address;
+      const b = scene.keep(await scene.base.datagram({ ...shared, port }));
+      assertEquals((await assertRejects(() => open(scene, "0.0.0.0", port), EventError)).code, "EADDRINUSE");
+      for (const member of [a, b]) await member.join(GROUP, LOOPBACK);
+      sender.sendTo("both", { hostname: GROUP, port });
+      assertEquals([text((await take(a)).data), text((await take(b)).data)], ["both", "both"]);
+    }, lacks(multicast && reuseAddress, "multicast or capabilities.reuseAddress"));
+
+    law("to a group leave by the interface that was chosen", async (scene) => {
+      const options = { hostname: "0.0.0.0", multicastInterface: LOOPBACK, multicastTtl: 1 };
+      const sender = scene.keep(await scene.base.datagram(options));
+      const member = await open(scene, "0.0.0.0");
+      await member.join(GROUP, LOOPBACK);
+      sender.sendTo("hello", { hostname: GROUP, port: member.address.port });
+      assertEquals(text((await take(member)).data), "hello");
+      const unknown = { hostname: "0.0.0.0", multicastInterface: "203.0.113.9" };
+      const error = await assertRejects(() => scene.base.datagram(unknown), EventError);
+      assert(["ENODEV", "EADDRNOTAVAIL"].includes(error.code), error.message);
+    }, lacks(multicastOptions, "multicastOptions"));
+
+    const name6 = ownNetwork ? "eth0" : interfaceWithSix();
+    law(
+      "to a group of IPv6 leave by the interface that was chosen, by its name",
+      async (scene) => {
+        const of = async (multicastLoopback: boolean): Promise<DatagramSocket> =>
+          scene.keep(await scene.base.datagram({ hostname: "::", multicastInterface: name6, multicastLoopback }));
+        const member = await open(scene, "::");
+        await member.join(GROUP6, name6);
+        const to = { hostname: GROUP6, port: member.address.port };
+        (await of(false)).sendTo("never", to);
+        await scene.sleep(QUIET_MS);
+        (await of(true)).sendTo("hello", to);
+        assertEquals(text((await take(member)).data), "hello");
+        await member.leave(GROUP6, name6);
+      },
+      lacks(multicastOptions, "multicastOptions") ||
+        (name6 === undefined && "no interface has IPv6 besides the loopback"),
+    );
+
+    law("to a group with a TTL of 0 stay on the host, and do not even come back without loopback", async (scene) => {
+      const of = async (multicastLoopback: boolean): Promise<DatagramSocket> =>
+        scene.keep(await scene.base.datagram({ hostname: "0.0.0.0", multicastTtl: 0, multicastLoopback }));
+      const member = await open(scene, "0.0.0.0");
+      // A machine without a network has no interface for it.
+      if (await member.join(GROUP).then(() => false, () => true)) return;
+      const { port } = member.address;
+      (await of(false)).sendTo("never", { hostname: GROUP, port });
+      await scene.sleep(QUIET_MS);
+      (await of(true)).sendTo("hello", { hostname: GROUP, port });
+      assertEquals(text((await take(member)).data), "hello");
+    }, lacks(multicastOptions, "multicastOptions") || (runtime.name === "bun" && "Bun takes no TTL of 0"));
+
+    law("to a broadcast address arrive, if the socket may send them", async (scene) => {
+      const member = await open(scene, "0.0.0.0");
+      const to = { hostname: "127.255.255.255", port: member.address.port };
+      const sender = scene.keep(await scene.base.datagram({ hostname: "127.0.0.1", broadcast: true }));
+      sender.sendTo("everybody", to);
+      assertEquals(text((await take(member)).data), "everybody");
+      if (runtime.name === "deno") return;
+      const refused = await open(scene);
+      refused.sendTo("nobody", to);
+      await select({ read: [refused] });
+      assertEquals(assertThrows(() => refused.recvFrom(), EventError).code, "EACCES");
+      assertEquals(member.recvFrom(), EAGAIN);
+    }, lacks(broadcast, "broadcast"));
+
+    law("and groups: what is wrong with joining and leaving is said in words", async (scene) => {
+      const socket = await open(scene, "0.0.0.0");
+      const code = async (promise: Promise<unknown>): Promise<string> =>
+        (await assertRejects(() => promise, EventError)).code;
+      await assertRejects(() => socket.join("10.0.0.1"), RangeError, "not the numeric address of a group");
+      await assertRejects(() => socket.join("a.group"), RangeError);
+      await assertRejects(() => socket.join(GROUP, "lo"), RangeError, "not the numeric address of an interface");
+      assertEquals(await code(socket.join(GROUP6)), "EAFNOSUPPORT");
+      assertEquals(await code(socket.leave(GROUP, LOOPBACK)), "EADDRNOTAVAIL");
+      await socket.join(GROUP, LOOPBACK);
+      assertEquals(await code(socket.join(GROUP, LOOPBACK)), "EADDRINUSE");
+      assert(["ENODEV", "EADDRNOTAVAIL"].includes(await code(socket.join(GROUP, "203.0.113.9"))));
+      await socket.leave(GROUP, LOOPBACK);
+      socket.close();
+      assertEquals(await code(socket.join(GROUP, LOOPBACK)), "EBADF");
+    }, lacks(multicast, "multicast"));
+
+    law("are refused in words with options that the runtime cannot keep", async (scene) => {
+      const asked = [
+        [{ reuseAddress: true }, reuseAddress],
+        [{ broadcast: true }, broadcast],
+        [{ multicastLoopback: false }, multicast],
+        [{ multicastTtl: 2 }, multicastOptions],
+        [{ multicastInterface: LOOPBACK }, multicastOptions],
+      ] as const;
+      for (const [options, can] of asked) {
+        if (can) {
+          scene.keep(await scene.base.datagram({ hostname: "127.0.0.1", ...options })).close();
+          continue;
+        }
+        const error = await assertRejects(() => scene.base.datagram(options), EventError);
+        assertEquals(error.code, "EV_UNSUPPORTED");
+        assert(error.message.startsWith("Cannot open a datagram socket"), error.message);
+      }
+      for (const options of [{ multicastTtl: 256 }, { multicastTtl: -1 }, { multicastInterface: "eth0" }]) {
+        await assertRejects(() => scene.base.datagram(options), RangeError);
+      }
+    }, false);
   });
 }

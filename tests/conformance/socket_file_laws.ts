@@ -145,6 +145,60 @@ export function socketFileLaws(name: string, makeSubject: () => FullSubject): vo
       await nothingOpen();
     });
 
+    it("stays with unlinkOnClose: false, and nobody listens on it", async () => {
+      const path = join(empty(), "socket");
+      const server = await serve({ path, unlinkOnClose: false }, {});
+      await server.close();
+      assert(lstatSync(path).isSocket());
+      assertEquals(await codeOf(connect({ path }, {})), "ECONNREFUSED");
+      assertEquals(await codeOf(serve({ path }, {})), "EADDRINUSE");
+      await nothingOpen();
+    });
+
+    it("is replaced with replaceStale where nobody listens on it, and removed in the end", async () => {
+      const folder = empty();
+      const path = join(folder, "socket");
+      await (await serve({ path, unlinkOnClose: false }, {})).close();
+      const server = await serve({ path, replaceStale: true }, { open: (bev) => (bev.write("new"), void bev.close()) });
+      assertEquals([readdirSync(folder), await greeted(path)], [["socket"], "new"]);
+      await server.close();
+      assertEquals(readdirSync(folder), []);
+      // There is nothing to replace.
+      await (await serve({ path, replaceStale: true }, {})).close();
+      await nothingOpen();
+    });
+
+    it("is not replaced with replaceStale where somebody listens, nor where it is no socket", async () => {
+      const folder = empty();
+      const [path, notes] = [join(folder, "socket"), join(folder, "notes")];
+      const theirs = await stranger(path, "stranger");
+      writeFileSync(notes, "notes");
+      for (const each of [path, notes]) {
+        assertEquals(await codeOf(serve({ path: each, replaceStale: true }, {})), "EADDRINUSE");
+      }
+      assertEquals([await greeted(path), readFileSync(notes, "utf8")], ["stranger", "notes"]);
+      assertEquals(readdirSync(folder).sort(), ["notes", "socket"]);
+      await new Promise((resolve) => theirs.close(resolve));
+      await nothingOpen();
+    });
+
+    it("is one server's, when several want to replace a stale one at once", async () => {
+      const folder = empty();
+      const path = join(folder, "socket");
+      await (await serve({ path, unlinkOnClose: false }, {})).close();
+      const results = await Promise.allSettled(
+        Array.from({ length: 10 }, () => serve({ path, replaceStale: true }, {})),
+      );
+      const servers = results.flatMap((result) => result.status === "fulfilled" ? [result.value] : []);
+      const codes = results.flatMap((result) => result.status === "rejected" ? [result.reason.code] : []);
+      assertEquals([servers.length, codes], [1, Array(9).fill("EADDRINUSE")]);
+      assertEquals(readdirSync(folder), ["socket"]);
+      await (await connect({ path }, {})).close();
+      await servers[0]?.close();
+      assertEquals(readdirSync(folder), []);
+      await nothingOpen();
+    });
+
     it("has the permissions that the process gives to files", async () => {
       const folder = empty();
       const theirs = await stranger(join(folder, "theirs"), "");

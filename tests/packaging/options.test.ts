@@ -33,7 +33,7 @@ import { findRuntime } from "../tools/runtimes.mjs";
 import { json, must } from "./workshop.ts";
 
 /** What an adapter or a codec supplies. Its methods are there or not. */
-const SEAM = /^(Runtime|TransportBinding|FrameCodec)\./;
+const SEAM = /^(Runtime|TransportBinding|DatagramBinding|FrameCodec)\./;
 
 /** As much as we need of what `deno doc --json` prints. */
 interface DocNode {

@@ -27,6 +27,8 @@ const DENO_PROGRAM_FLAGS = ["--allow-net", "--unstable-net"];
 const DENO_READERS = ["board_client", "epoll_workers", "one_port", "proxy", "rot13_fork", "smtp"];
 /** Programs that write files. */
 const DENO_WRITERS = ["smtp"];
+/** These start themselves anew. */
+const DENO_SPAWNERS = ["handover"];
 
 /** @type {Map<string, { name: string, path: string, version: string }>} */
 const found = new Map();
@@ -74,7 +76,7 @@ export function exampleCommand(name, example, args = []) {
     case "node":
       return { file: path, args: ["--enable-source-maps", built, ...args] };
     case "deno": {
-      const flags = [...DENO_PROGRAM_FLAGS];
+      const flags = DENO_SPAWNERS.includes(example) ? ["--allow-all"] : [...DENO_PROGRAM_FLAGS];
       if (DENO_READERS.includes(example)) flags.push("--allow-read");
       if (DENO_WRITERS.includes(example)) flags.push("--allow-write");
       return { file: path, args: ["run", "--quiet", "--no-check", ...flags, source, ...args] };

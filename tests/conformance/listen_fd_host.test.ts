@@ -1,0 +1,129 @@
+/** ListenOptions.fd, on whichever of Node, Deno and Bun runs this: what is wrong with a descriptor, and who inherits one. */
+
+import { spawn } from "node:child_process";
+import { closeSync, existsSync, openSync, readdirSync, readlinkSync, unlinkSync } from "node:fs";
+import { connect as netConnect, createServer, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import process from "node:process";
+import { describe, it } from "node:test";
+import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
+import { connect, detectRuntime, EventError, serve, type ServeOptions } from "../../mod.ts";
+import { needs } from "../tools/needs.ts";
+
+const runtime = detectRuntime();
+
+async function refused(fd: number): Promise<EventError> {
+  const error = await assertRejects(() => serve({ runtime, fd }, {}), EventError) as EventError;
+  assertMatch(error.message, new RegExp(`^Cannot listen on file descriptor ${fd}: `));
+  assertEquals(runtime.openHandles, 0);
+  return error;
+}
+
+/** The descriptors of sockets that this process has. */
+function sockets(): Map<number, string> {
+  const found = new Map<number, string>();
+  for (const name of readdirSync("/proc/self/fd")) {
+    try {
+      const link = readlinkSync(`/proc/self/fd/${name}`);
+      if (link.startsWith("socket:")) found.set(Number(name), link);
+    } catch {
+      // The descriptor of the folder itself.
+    }
+  }
+  return found;
+}
+
+/** Starts a program that serves a descriptor as its own descriptor 3. */
+async function heir(fd: number): Promise<{ said: unknown; end(): Promise<void> }> {
+  const options = "Deno" in globalThis ? ["run", "-A", "--no-check"] : [];
+  const script = join("tests", "conformance", "fixtures", "heir.mjs");
+  const child = spawn(process.execPath, [...options, script], { stdio: ["pipe", "pipe", "inherit", fd] });
+  const ended = new Promise<void>((resolve) => child.once("exit", () => resolve()));
+  let printed = "";
+  const said = await new Promise<unknown>((resolve, reject) => {
+    child.on("error", reject);
+    child.on("exit", (code) => reject(new Error(`the heir has ended with ${code}`)));
+    child.stdout?.setEncoding("utf8");
+    child.stdout?.on("data", (text: string) => {
+      printed += text;
+      if (printed.endsWith("\n")) resolve(JSON.parse(printed));
+    });
+  });
+  return {
+    said,
+    end() {
+      child.stdin?.end();
+      return ended;
+    },
+  };
+}
+
+describe(`${runtime.name}: a descriptor that does not listen`, { skip: needs("/proc") }, () => {
+  it("is refused in words when it is closed", async () => {
+    assertEquals((await refused(4321)).code, "EBADF");
+  });
+
+  it("is refused in words when it is a file, and stays open", async () => {
+    const fd = openSync("package.json", "r");
+    assertEquals((await refused(fd)).code, "ENOTSOCK");
+    closeSync(fd);
+  });
+
+  it("is refused in words when it is a connection or a datagram socket, and stays as it is", async () => {
+    const accepted: Socket[] = [];
+    const server = createServer((socket) => void accepted.push(socket.resume()));
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    const before = sockets();
+    const client = netConnect((server.address() as { port: number }).port, "127.0.0.1");
+    await new Promise((resolve) => client.once("connect", resolve));
+    const udp = runtime.capabilities.udp
+      ? await runtime.datagram?.({ hostname: "127.0.0.1" }, { onMessage() {}, onWritable() {}, onError() {} })
+      : undefined;
+    const made = [...sockets()].filter(([fd]) => !before.has(fd));
+    assert(made.length >= (udp === undefined ? 1 : 2));
+    const handles = runtime.openHandles;
+    for (const [fd] of made) {
+      const error = await assertRejects(() => serve({ runtime, fd }, {}), EventError) as EventError;
+      assertEquals([error.code, runtime.openHandles], ["EINVAL", handles]);
+      assertMatch(error.message, /the descriptor is a socket that does not listen/);
+    }
+    assertEquals(made.filter(([fd, link]) => readlinkSync(`/proc/self/fd/${fd}`) !== link), []);
+    udp?.close();
+    client.destroy();
+    for (const socket of accepted) socket.destroy();
+    await new Promise((resolve) => server.close(resolve));
+    while (runtime.openHandles > 0) await new Promise((resolve) => setTimeout(resolve, 5));
+  });
+});
+
+describe(`${runtime.name}: a socket that another process inherits`, {
+  skip: runtime.name === "deno" && "Deno does not tell the descriptor of a socket that it has opened itself",
+}, () => {
+  const path = join(tmpdir(), `trivent-heir-${process.pid}`);
+  const places: [string, ServeOptions][] = [
+    ["TCP", { hostname: "127.0.0.1", port: 0 }],
+    ["a unix socket whose file stays", { path, unlinkOnClose: false }],
+  ];
+  for (const [name, where] of places) {
+    it(`goes on listening when the first one has closed it: ${name}`, async () => {
+      const server = await serve({ runtime, ...where }, {});
+      const { address, fd } = server;
+      const { said, end } = await heir(fd as number);
+      assertEquals(said, { address, fd: 3 });
+      await server.close();
+      assertEquals(server.fd, undefined);
+      const client = await connect({ runtime, ...("path" in address ? address : { port: address.port }) }, {});
+      client.write("hello\n");
+      const { value } = await client.lines().next();
+      assertEquals(new TextDecoder().decode(value), "heir: hello");
+      await client.close();
+      await end();
+      if ("path" in address) {
+        assert(existsSync(path));
+        unlinkSync(path);
+      }
+      while (runtime.openHandles > 0) await new Promise((resolve) => setTimeout(resolve, 5));
+    });
+  }
+});
