@@ -61,8 +61,6 @@ export interface ListenerOptions {
   readonly backlog: number;
   /** Lets the port or the path go. After a crash, the file of a path stays. */
   release(listener: SimListener, crashed: boolean): void;
-  /** Releases the port or the path. */
-  release(listener: SimListener): void;
 }
 
 /**
