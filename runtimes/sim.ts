@@ -5,10 +5,11 @@
  * @module
  */
 
-import { checkBoolean, checkFunction, isA, show } from "../core/checks.ts";
+import { checkBoolean, checkCount, checkFunction, isA, show } from "../core/checks.ts";
 import { EventError } from "../core/errors.ts";
 import { type Names, readOptions } from "../core/names.ts";
 import type { Runtime } from "../core/runtime.ts";
+import { Capture, CAPTURE_BYTES } from "./sim/capture.ts";
 import {
   DEFAULT_FAULTS,
   type Exploration,
@@ -48,7 +49,20 @@ export interface SimOptions {
    * Otherwise a repeating timer would keep `run()` going for ever. By default 10,000,000.
    */
   maxSteps?: number | undefined;
+  /**
+   * Whether what goes over the wire is kept, for {@linkcode SimRuntime.capture}: true, or how much of it. By default
+   * false.
+   */
+  capture?: boolean | CaptureOptions | undefined;
 }
+
+/** How much of what goes over the wire is kept. */
+export interface CaptureOptions {
+  /** How many bytes of packets are kept. When there are more, the oldest are dropped. By default 16 MiB. */
+  maxBytes?: number | undefined;
+}
+
+const CAPTURE_OPTIONS: Names<CaptureOptions> = { maxBytes: true };
 
 const SIM_OPTIONS: Names<SimOptions> = {
   seed: true,
@@ -56,6 +70,7 @@ const SIM_OPTIONS: Names<SimOptions> = {
   faults: true,
   tcpTimeoutMs: true,
   maxSteps: true,
+  capture: true,
 };
 
 /** What {@linkcode SimRuntime.install} takes. */
@@ -290,6 +305,18 @@ export interface SimRuntime extends SimHost {
    * @throws {EventError} `EV_BUSY` when something has been made in the simulator, or has happened
    */
   replay(plan: FaultPlan): void;
+  /**
+   * Gives what has gone over the wire so far as a file in the format pcapng, which Wireshark and `tshark` read: each host
+   * is an interface, virtual time 0 is 2025-01-01T00:00:00Z. It takes `simRuntime({ capture: true })`.
+   *
+   * TCP has its handshake, segments, acknowledgements, windows, FIN and RST; what was lost in a partition and sent again
+   * is there twice. A packet has the time at which it leaves, whether it arrives or not. Connections by paths are not in
+   * it. TLS is the stand-in of the simulator.
+   *
+   * @returns The file; the caller owns the bytes
+   * @throws {EventError} `EV_UNSUPPORTED` when nothing was kept
+   */
+  capture(): Uint8Array;
 }
 
 /**
@@ -332,7 +359,12 @@ export function simRuntime(options: SimOptions = {}): SimRuntime {
     maxSteps = 10_000_000,
     tcpTimeoutMs = TCP_TIMEOUT_MS,
     faults = {},
+    capture = false,
   } = readOptions(doing, options, SIM_OPTIONS);
+  const { maxBytes = CAPTURE_BYTES } = typeof capture === "boolean"
+    ? {}
+    : readOptions(doing, capture, CAPTURE_OPTIONS, "capture");
+  checkCount(doing, "capture.maxBytes", maxBytes);
   const rates = { ...NO_FAULTS, latencyMs };
   checkRate(doing, "latencyMs", latencyMs);
   const given = readOptions(doing, faults, FAULT_NAMES, "faults");
@@ -347,6 +379,7 @@ export function simRuntime(options: SimOptions = {}): SimRuntime {
     (made, addresses) => new MainHost(made, "main", addresses),
   );
   network.scheduler.hint = () => hint(network);
+  if (capture !== false) network.capture = new Capture(maxBytes);
   return network.main as MainHost;
 }
 
@@ -493,6 +526,15 @@ class MainHost extends SimHostRuntime implements SimRuntime {
   install(options: InstallOptions = {}): () => void {
     const { epochMs } = readOptions("install a simulator", options, INSTALL_OPTIONS);
     return install(this, epochMs);
+  }
+
+  capture(): Uint8Array {
+    const { capture, scheduler, hosts } = this.network;
+    if (capture !== undefined) return capture.file(scheduler.now, hosts);
+    throw new EventError("Cannot give a capture: nothing was kept: call simRuntime({ capture: true })", {
+      code: "EV_UNSUPPORTED",
+      syscall: "capture",
+    });
   }
 
   replay(plan: FaultPlan): void {

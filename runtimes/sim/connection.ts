@@ -18,6 +18,7 @@ import type { StartTlsOptions, TlsInfo, TlsRole } from "../../core/tls.ts";
 import { keeping, refusal, show } from "../shared/errors.ts";
 import { tlsError } from "../shared/tls.ts";
 import { ByteQueue } from "./byte_queue.ts";
+import type { Flow, Way } from "./capture.ts";
 import { ROLL } from "./faults.ts";
 import type { SimHostRuntime } from "./host.ts";
 import { type Named, NOTE } from "./journal.ts";
@@ -154,6 +155,10 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
   /** The handshake of TLS that is under way. */
   #handshake: SimHandshake | undefined;
   #tls: TlsInfo | undefined;
+  /** Puts its packets into the capture; undefined where nobody wants them. */
+  flow: Flow | undefined;
+  /** In which direction of the flow this end sends. */
+  #way: Way = 0;
 
   /**
    * Makes an end that is not connected.
@@ -265,7 +270,9 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
     const peer = this.#peer;
     const link = this.#out;
     this.#letGo(undefined);
-    if (peer !== undefined && link !== undefined && !peer.gone) peer.#expectReset(link, this.#who, this.#sent);
+    if (peer === undefined || link === undefined || peer.gone) return;
+    this.flow?.rst(this.#scheduler.now, this.#way);
+    peer.#expectReset(link, this.#who, this.#sent);
   }
 
   setNoDelay(_on: boolean): void {}
@@ -365,6 +372,8 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
   static join(client: SimConnection, server: SimConnection, ends: Ends, there: Ends, who: number): void {
     invariant(!client.#is(CONNECTED | GONE), "an attempt connects once");
     const network = client.#network;
+    server.flow = client.flow;
+    server.#way = 1;
     client.#connected(server, ends, mix(who, 1), network.linkTo(client.host, server.host));
     server.#connected(client, there, mix(who, 2), network.linkTo(server.host, client.host));
   }
@@ -430,6 +439,7 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
   crash(): void {
     if (this.gone) return;
     this.#flags |= GONE | CRASHED;
+    this.flow?.drop(this.#scheduler.now, this.#wayIn);
     this.#sink = undefined;
     this.#forget();
     const peer = this.#peer;
@@ -464,6 +474,7 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
       if (at.time < Infinity) continue;
       at.time = Math.max(link.arrival(0, this.#who, this.#sent), this.#lastArrival);
       this.#lastArrival = at.time;
+      this.flow?.release(this.#wayIn, at.time);
     }
     this.#arm();
   }
@@ -584,7 +595,8 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
     if (this.#handshake !== undefined) return;
     if (peer.#is(CRASHED)) return this.#askTheDead(peer);
     this.#flags |= FIN_SENT;
-    peer.#receive(undefined, false, link.arrival(0, this.#who, this.#sent));
+    const arrival = peer.#receive(undefined, false, link.arrival(0, this.#who, this.#sent));
+    this.flow?.fin(this.#scheduler.now, this.#way, arrival);
     if (this.#is(ENDED)) this.#letGo(undefined);
   }
 
@@ -618,7 +630,9 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
         }
       }
       if (length > 0) {
-        peer.#receive(this.#unsent.take(length), cut, link.arrival(length, this.#who, this.#sent));
+        const bytes = this.#unsent.take(length);
+        const arrival = peer.#receive(bytes, cut, link.arrival(length, this.#who, this.#sent));
+        this.flow?.data(this.#scheduler.now, this.#way, bytes, arrival);
         this.#sent += length;
       }
       if (length !== left) continue;
@@ -646,8 +660,14 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
     if (this.#is(ENDED)) this.#letGo(undefined);
   }
 
-  #receive(bytes: Uint8Array | undefined, cut: boolean, time: number): void {
-    if (this.#is(GONE | CUT)) return;
+  /** The direction of the flow in which this end receives. */
+  get #wayIn(): Way {
+    return this.#way === 0 ? 1 : 0;
+  }
+
+  /** Something is on its way to us. @returns When it arrives; Infinity while that is not known, or it does not */
+  #receive(bytes: Uint8Array | undefined, cut: boolean, time: number): number {
+    if (this.#is(GONE | CUT)) return Infinity;
     let arrival = time;
     if (time < Infinity) {
       if (arrival < this.#lastArrival) arrival = this.#lastArrival;
@@ -655,6 +675,13 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
     }
     this.#inbox.add(bytes, cut, arrival);
     this.#arm();
+    return arrival;
+  }
+
+  #dropInFlight(): void {
+    const { now } = this.#scheduler;
+    this.#inbox.dropInFlight(now);
+    this.flow?.drop(now, this.#wayIn);
   }
 
   /** Whether data that has arrived must not be given now. */
@@ -710,6 +737,7 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
     // The system does that, even if programs on it cannot.
     if (this.#is(RELEASED)) return this.#reset();
     const bytes = this.#inbox.takeArrived(now, this.#in?.joins === true);
+    this.flow?.read(now, this.#wayIn, bytes.length);
     const sender = this.#peer;
     if (sender !== undefined) sender.#hearOfRoom(this.host.receiveWindow - this.#inbox.bytes, this.#out);
     this.#arm();
@@ -726,7 +754,9 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
     if (room < UPDATE_BYTES && room < link.from.receiveWindow) return;
     if (this.#unsent.bytes === 0 && !this.#is(OWED)) return;
     this.#flags |= UPDATE_DUE;
-    link.carry(this, UPDATE, this.#who, this.#sent, true);
+    const { flow } = this;
+    const show = flow === undefined ? undefined : () => flow.ack(this.#scheduler.now, this.#wayIn);
+    link.carry(this, UPDATE, this.#who, this.#sent, true, undefined, show);
   }
 
   #onUpdate(): void {
@@ -751,7 +781,7 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
   /** A reset is sent to us. If the link is cut, it is lost: resets are not sent again. */
   #expectReset(link: Link, who: number, at: number): void {
     if (link.cut) return this.#watch();
-    this.#inbox.dropInFlight(this.#scheduler.now);
+    this.#dropInFlight();
     this.#flags |= RESET_DUE;
     link.carry(this, FAIL, who, at, false);
   }
@@ -765,6 +795,7 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
     const back = this.#in.arrival(0, peer.#who, this.#sent, "packetLate");
     const scheduler = this.#scheduler;
     if (there === Infinity || back === Infinity) return void (this.#flags &= ~RESET_DUE);
+    this.flow?.rst(there, this.#wayIn);
     scheduler.taskAt(there + back - scheduler.now, this, FAIL);
   }
 
@@ -836,7 +867,7 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
 
   #failWith(error: EventError): void {
     if (this.#is(CLOSING)) return this.#letGo(error);
-    this.#inbox.dropInFlight(this.#scheduler.now);
+    this.#dropInFlight();
     // A program that waits to send is told, although it does not read.
     if (this.#unsent.bytes > 0 || this.#is(OWED)) this.#flags |= FORCED;
     this.#unsent.clear();
@@ -855,10 +886,15 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
     const ends = after && this.#out?.breakEnds === true;
     for (const [end, link] of [[this, this.#in], [peer, this.#out]] as const) {
       if (end.gone || link === undefined) continue;
-      if (!after) end.#inbox.dropInFlight(scheduler.now);
+      if (!after) end.#dropInFlight();
       const time = Math.max(link.arrival(0, end.#who, end.#sent, "packetLate"), after ? end.#lastArrival : 0);
-      if (ends) end.#receive(undefined, false, time);
-      else if (time < Infinity) scheduler.taskAt(time, end, FAIL);
+      if (ends) {
+        const arrival = end.#receive(undefined, false, time);
+        end.flow?.fin(scheduler.now, end.#wayIn, arrival);
+        continue;
+      }
+      end.flow?.rst(scheduler.now, end.#wayIn);
+      if (time < Infinity) scheduler.taskAt(time, end, FAIL);
       else link.carry(end, FAIL, end.#who, end.#sent, true);
     }
     for (const end of [this, peer]) {

@@ -185,6 +185,15 @@ export class SimDatagramSocket implements DatagramBinding, Named {
     const late = happens("datagramReordered")
       ? roll(this.#who, ROLL.reorderedBy, at) * latencyMs * REORDERED_LATENCIES
       : 0;
+    const source = isWildcard(this.bound) ? this.#host.sourceFor(target, there) : this.bound;
+    const show = (): void =>
+      network.capture?.datagram(
+        this.#host.now(),
+        { host: this.#host, ip: source, port: this.bound.port },
+        { host: target, ip: there, port },
+        bytes,
+      );
+    show();
     const full = !link.hasRoom;
     if (full) network.noteEvent("queueFull", this);
     const arrives = !lost && !full && !link.cut;
@@ -194,6 +203,7 @@ export class SimDatagramSocket implements DatagramBinding, Named {
     };
     this.#carry(link, left, bytes.length, at, late, arrives);
     if (!happens("datagramDoubled") || !arrives) return;
+    show();
     const copy = bytes.slice();
     this.#carry(link, () => arrive(copy), bytes.length, -1 - at, late, true);
   }

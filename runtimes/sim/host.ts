@@ -456,7 +456,9 @@ export class SimHostRuntime implements Runtime, Named {
    * @returns An address of this host, of the same family where it has one
    */
   sourceFor(target: SimHostRuntime, ip: Ip): Ip {
-    if (target === this) return isLoopback(ip) ? this.local({ ...ip, hostname: WILDCARD[ip.family] }) : ip;
+    if (target === this && isLoopback(ip)) return this.local({ ...ip, hostname: WILDCARD[ip.family] });
+    // Where nobody has the address, the target is this host, too.
+    if (target === this && this.addresses.includes(ip.hostname)) return ip;
     const own = this.addresses.map(parseIp).find((address) => address?.family === ip.family);
     return own ?? parseIp(this.addresses[0] ?? "") ?? LOOPBACK_IPV4;
   }
@@ -615,7 +617,12 @@ export class SimHostRuntime implements Runtime, Named {
   /** Sends the first packet of a connection. */
   #knock(link: Link, attempt: Pick<Attempt, "client" | "who" | "tried">, onArrival: () => void): void {
     const { client, who, tried } = attempt;
-    if (this.network.happens("connectLost", link.rates.connectLost, client, who, 0)) return client.unanswered(tried);
+    const { flow } = client;
+    const show = flow === undefined ? undefined : () => flow.syn(this.now());
+    if (this.network.happens("connectLost", link.rates.connectLost, client, who, 0)) {
+      show?.();
+      return client.unanswered(tried);
+    }
     if (link.cut) client.unanswered(tried);
     const arrive = (): void => {
       this.network.scheduler.quiet = true;
@@ -624,7 +631,7 @@ export class SimHostRuntime implements Runtime, Named {
       if (link.to.down) client.unanswered(tried);
       else onArrival();
     };
-    link.carry(arrive, 0, who, 0, true);
+    link.carry(arrive, 0, who, 0, true, undefined, show);
   }
 
   /** The client is told one latency later. */
@@ -635,7 +642,9 @@ export class SimHostRuntime implements Runtime, Named {
       this.network.scheduler.quiet = true;
       if (!client.gone) client.refuse(refusal(tried, code, "connect"));
     };
-    link.carry(arrive, 0, who, -3, true);
+    const { flow } = client;
+    const show = flow === undefined || code !== "ECONNREFUSED" ? undefined : () => flow.refuse(this.now());
+    link.carry(arrive, 0, who, -3, true, undefined, show);
   }
 
   #connectInet(options: ConnectOptions, client: SimConnection): void {
@@ -653,10 +662,17 @@ export class SimHostRuntime implements Runtime, Named {
       this.network.route(this, there, (host) => host.#ports.has(there, port));
     const first = route() ?? this;
     const link = this.network.linkTo(this, first);
+    const sourceTo = (target: SimHostRuntime): Ip =>
+      from === undefined || isWildcard(from) ? this.sourceFor(target, there) : from;
+    client.flow = this.network.capture?.open(
+      { host: this, ip: sourceTo(first), port: fromPort },
+      { host: first, ip: there, port },
+      who,
+    );
     const arrive = (): void => {
       const target = first === this ? route() : first;
       if (target === undefined) return this.#refuse(client, tried, this, who, "EHOSTUNREACH");
-      const source = from === undefined || isWildcard(from) ? this.sourceFor(target, there) : from;
+      const source = sourceTo(target);
       const attempt: Attempt = {
         client,
         local: seenBy(ip, source, fromPort),

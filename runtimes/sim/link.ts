@@ -26,6 +26,8 @@ interface Packet {
   readonly program: Program | undefined;
   readonly who: number;
   readonly at: number;
+  /** Puts it into the capture. */
+  readonly show: (() => void) | undefined;
 }
 
 /** One direction between two hosts. */
@@ -195,6 +197,7 @@ export class Link implements Task, Named {
    * @param at Its place among these dice
    * @param again Whether TCP sends it again when it was lost in a partition
    * @param program The program that hears of it; undefined for the system of the host
+   * @param show Puts it into the capture, each time that it is sent
    * @returns What cancels it; undefined where it is not on its way
    */
   carry(
@@ -204,8 +207,10 @@ export class Link implements Task, Named {
     at: number,
     again: boolean,
     program?: Program,
+    show?: () => void,
   ): Scheduled | undefined {
-    const packet = { fn, what, program, who, at };
+    const packet = { fn, what, program, who, at, show };
+    show?.();
     if (this.cut) {
       if (again) this.#lost.push(packet);
       return undefined;
@@ -236,7 +241,7 @@ export class Link implements Task, Named {
     if (!this.cut) return;
     this.cut = false;
     for (const packet of this.#lost.splice(0)) {
-      this.carry(packet.fn, packet.what, packet.who, packet.at, true, packet.program);
+      this.carry(packet.fn, packet.what, packet.who, packet.at, true, packet.program, packet.show);
     }
     for (const connection of this.from.connections) connection.onHealed(this);
     for (const connection of this.to.connections) connection.onHealed(this);

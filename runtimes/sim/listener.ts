@@ -194,6 +194,7 @@ export class SimListener implements ListenerBinding, Named {
     const { host } = this.#options;
     const { network } = host;
     const { client, who } = attempt;
+    const { flow } = client;
     const back = network.linkTo(host, client.host);
     this.#answered++;
     if (back.cut) client.unanswered(attempt.tried);
@@ -210,11 +211,14 @@ export class SimListener implements ListenerBinding, Named {
         this.#answered--;
         this.#establish(server);
       };
-      const acknowledged = network.linkTo(client.host, host).carry(onEstablished, 0, mix(who, 1), -1, true);
+      const there = network.linkTo(client.host, host);
+      const showAck = flow === undefined ? undefined : () => flow.ack(host.now(), 0);
+      const acknowledged = there.carry(onEstablished, 0, mix(who, 1), -1, true, undefined, showAck);
       if (acknowledged !== undefined) server.notBefore(acknowledged.time);
       client.announce();
     };
-    back.carry(onAnswer, 0, mix(who, 2), -2, true);
+    const show = flow === undefined ? undefined : () => flow.synAck(host.now());
+    back.carry(onAnswer, 0, mix(who, 2), -2, true, undefined, show);
   }
 
   #establish(server: SimConnection): void {

@@ -6,6 +6,7 @@
 
 import { show } from "../../core/checks.ts";
 import { type Ip, isLoopback, isWildcard, parseIp } from "./addresses.ts";
+import type { Capture } from "./capture.ts";
 import { defineRates, FAULT, type FaultKind, LATE_ROLL, type LateKind, type Rates, type SimFaults } from "./faults.ts";
 import { SimHostRuntime } from "./host.ts";
 import { Journal, type Named, NOTE, type NoteKind } from "./journal.ts";
@@ -93,6 +94,8 @@ export class Network {
   readonly hostFaults: { shortWrites: number; timerLateMs: number } = { shortWrites: 0, timerLateMs: 0 };
   /** The same, for the program to change. */
   readonly faults: SimFaults = {};
+  /** Who keeps what goes over the wire; undefined where nobody wants it. */
+  capture: Capture | undefined;
   /** Counts the changes of `rates`. */
   version = 0;
   #judge: Judge | undefined;

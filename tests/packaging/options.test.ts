@@ -185,6 +185,7 @@ const CALLS: Record<string, (options: object, sim: SimRuntime) => unknown> = {
   ReconnectOptions: (options, sim) => comeBack(sim, options),
   ServeOptions: (options, sim) => meet(sim, options, {}),
   SimOptions: (options) => simRuntime(options),
+  CaptureOptions: (options) => simRuntime({ capture: options }),
   ExploreOptions: (options) => explore(() => {}, { ...options, seconds: 0 }),
   InstallOptions: (options, sim) => sim.install(options)(),
   LinkOptions: (options, sim) => sim.link("a", "b", options),
