@@ -31,6 +31,9 @@ const ENTRIES = new Map([
 /** The conformance laws. They are built by themselves, so that the chunks of the library do not depend on them. */
 const LAWS = ["tests/conformance/mod.ts", "trivent/conformance"];
 
+/** The command `trivent`, and the program of its threads. */
+const CLI = ["cli/trivent.ts", "cli/worker.ts"];
+
 /** All that others import by the name of the package: the source file, and the specifier. */
 export const SPECIFIERS = new Map([...ENTRIES, LAWS]);
 
@@ -63,7 +66,7 @@ export const OPTIONS = {
  *   run, not to pack; `clean` removes what an earlier build has left
  */
 export async function buildDist({ declarations = true, clean = false } = {}) {
-  const [bundles, laws, types] = await Promise.all([
+  const [bundles, laws, cli, types] = await Promise.all([
     bundle({
       entryPoints: [...[...ENTRIES.keys()].map((path) => ({ in: path, out: path.slice(0, -3) })), BUN_ENTRY],
       outdir: join(ROOT, "dist"),
@@ -76,9 +79,15 @@ export async function buildDist({ declarations = true, clean = false } = {}) {
       splitting: false,
       plugins: [besideLibrary()],
     }),
+    bundle({
+      entryPoints: CLI,
+      outdir: join(ROOT, "dist"),
+      splitting: false,
+      plugins: [besideLibrary()],
+    }),
     declarations ? buildDeclarations() : new Map(),
   ]);
-  await sync(join(ROOT, "dist"), new Map([...bundles, ...laws, ...types]), clean);
+  await sync(join(ROOT, "dist"), new Map([...bundles, ...laws, ...cli, ...types]), clean);
 }
 
 /**
@@ -92,13 +101,14 @@ export async function bundle(options) {
   return new Map(result.outputFiles.map((file) => [file.path, file.contents]));
 }
 
-/** The laws import the library's own entry points in `dist/`, so that its classes are the same for both. */
+/** The laws and the command import the library's own entry points in `dist/`, so that its classes are the same for both. */
 function besideLibrary() {
   return {
     name: "beside-library",
     setup({ onResolve }) {
-      onResolve({ filter: /^\.\.\/\.\.\// }, ({ path, importer }) => {
+      onResolve({ filter: /^\.\.\// }, ({ path, importer }) => {
         const to = relative(ROOT, join(dirname(importer), path));
+        if (!ENTRIES.has(to) && !path.startsWith("../../")) return undefined;
         if (!ENTRIES.has(to)) throw new Error(`${importer} imports ${to}, which is not an entry point`);
         return { path: path.replace(/\.ts$/, ".js"), external: true };
       });

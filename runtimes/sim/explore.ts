@@ -223,6 +223,8 @@ export interface ExploreProgress {
 export interface ExploreFailure {
   /** The seed of the first run that failed in this way. */
   readonly seed: number;
+  /** What tells this kind from others: the code, and where the error comes from. */
+  readonly kind: string;
   /** With what the shortest run fails. */
   readonly error: unknown;
   /** What goes wrong in the shortest run, in order of time. */
@@ -440,6 +442,8 @@ export class Explorer<S extends SimHostRuntime> {
     await scheduler.drive(() => settled);
     await running;
     if (end !== undefined) throw (end as { error: unknown }).error;
+    // Throws what was reported meanwhile.
+    await scheduler.advance(0);
     player.finish();
     if (!this.#leftovers) return;
     const limit = scheduler.now + SETTLE_MS + 2 * Math.min(network.tcpTimeoutMs, 600_000);
@@ -539,6 +543,7 @@ async function reduce<S extends SimHostRuntime>(
     const unsteady = new EventError(message, { code: "SIM_UNREPEATABLE", cause: error });
     return {
       seed,
+      kind,
       error: unsteady,
       faults: again.faults,
       trace: again.trace,
@@ -554,6 +559,7 @@ async function reduce<S extends SimHostRuntime>(
   const { outcome } = shortest;
   return {
     seed,
+    kind,
     error: outcome.error,
     faults: outcome.faults,
     trace: outcome.trace,

@@ -6,8 +6,8 @@ import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
-import { assertArrayIncludes, assertEquals } from "@std/assert";
-import { start } from "../tools/processes.mjs";
+import { assertArrayIncludes, assertEquals, assertMatch } from "@std/assert";
+import { run, start } from "../tools/processes.mjs";
 import { findRuntime, ROOT } from "../tools/runtimes.mjs";
 import { cleanEnvironment, echo, echoServer, json, LISTENING, must, temporaryFolder, writeFiles } from "./workshop.ts";
 
@@ -39,7 +39,7 @@ describe("the JSR package", () => {
   it("holds the library and its documents, and nothing else", () => {
     assertArrayIncludes(files, Object.values(manifest.exports).map((path) => path.slice(2)));
     const others = files.filter((path) =>
-      !/^(core\/.*\.ts|runtimes\/.*\.ts|bridges\/.*\.ts|tests\/conformance\/\w+\.ts|tests\/tools\/needs\.ts|docs\/(decisions\/)?[\w-]+\.md|mod\.ts)$/
+      !/^(core\/.*\.ts|runtimes\/.*\.ts|bridges\/.*\.ts|cli\/.*\.ts|tests\/conformance\/\w+\.ts|tests\/tools\/needs\.ts|docs\/(decisions\/)?[\w-]+\.md|mod\.ts)$/
         .test(path)
     );
     assertEquals(others, ["CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "README.md", "SECURITY.md", "deno.json"]);
@@ -79,19 +79,37 @@ console.log(EvBuffer === core.EvBuffer, simRuntime().name);
   });
 
   it("has every entry point", async () => {
-    const lines = Object.keys(manifest.exports).map((name) =>
+    // The command is run, not imported.
+    const names = Object.keys(manifest.exports).filter((name) => name !== "./cli");
+    const lines = names.map((name) =>
       `import * as ${name.replace(/\W/g, "") || "all"}_ from "jsr:${manifest.name}@${manifest.version}${
         name.slice(1)
       }";`
     );
-    const names = lines.map((line) => line.split(" ")[3]).join(", ");
+    const modules = lines.map((line) => line.split(" ")[3]).join(", ");
     writeFiles(project, {
-      "all.ts": `${lines.join("\n")}\nconsole.log([${names}].every((m) => Object.keys(m).length > 0));\n`,
+      "all.ts": `${lines.join("\n")}\nconsole.log([${modules}].every((m) => Object.keys(m).length > 0));\n`,
     });
     assertEquals(
       (await must(deno, ["run", "--check", "--quiet", "--allow-import", "all.ts"], { cwd: project, env })).trim(),
       "true",
     );
+  });
+
+  it("has the command that explores", async () => {
+    writeFiles(project, {
+      "scenario.ts": `import type { SimRuntime } from "jsr:${manifest.name}@${manifest.version}/sim";
+export default async (sim: SimRuntime): Promise<void> => {
+  await sim.advance(5);
+  if (sim.random() < 0.05) throw new Error("by chance");
+};
+`,
+    });
+    const command = `jsr:${manifest.name}@${manifest.version}/cli`;
+    const args = ["run", "-A", command, "explore", "scenario.ts", "--runs", "200"];
+    const { code, output } = await run(deno, args, { cwd: project, env, timeoutMs: 60_000 });
+    assertEquals(code, 1, output);
+    assertMatch(output, /Error: by chance[^]*deno run -A jsr:@trivent\/trivent\/cli explore scenario\.ts --seed \d+/);
   });
 
   it("documents every export", async () => {

@@ -17,6 +17,7 @@ interface NpmManifest {
   dependencies?: unknown;
   peerDependencies?: unknown;
   optionalDependencies?: unknown;
+  bin: Record<string, string>;
   exports: Record<string, string | Record<string, string>>;
 }
 
@@ -45,8 +46,11 @@ describe("the manifests", () => {
   it("have the same entry points, and each is there", () => {
     const entries = Object.keys(npm.exports).filter((name) => name !== "./package.json");
     assertEquals(entries, [".", "./core", "./node", "./deno", "./bun", "./sim", "./duplex", "./conformance"]);
-    assertEquals(entries, Object.keys(deno.exports));
-    for (const [name, source] of Object.entries(deno.exports)) {
+    // npm has the command as `bin`.
+    const { "./cli": cli, ...exports } = deno.exports;
+    assertEquals(npm.bin, { trivent: (cli ?? "").replace(/^\.\/(.*)\.ts$/, "dist/$1.js") });
+    assertEquals(entries, Object.keys(exports));
+    for (const [name, source] of Object.entries(exports)) {
       assert(existsSync(join(ROOT, source)), source);
       const conditions = npm.exports[name] as Record<string, string>;
       // The first that matches wins: with `node` first, Deno and Bun would take it.

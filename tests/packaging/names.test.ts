@@ -11,7 +11,10 @@ const { name: scoped, exports, imports } = json<{ name: string; exports: object;
   "deno.json",
 );
 const entries = new Map(
-  Object.entries(exports).map(([entry, file]) => [`trivent${entry.slice(1)}`, String(file)]),
+  // The command is run, not imported.
+  Object.entries(exports).filter(([entry]) => entry !== "./cli").map((
+    [entry, file],
+  ) => [`trivent${entry.slice(1)}`, String(file)]),
 );
 /** What people read: the library with its docstrings, the documents, the examples. */
 const READ = ["mod.ts", "README.md", ...["core", "runtimes", "bridges", "docs", "examples"].flatMap(filesIn)];
