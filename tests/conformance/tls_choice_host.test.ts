@@ -34,6 +34,7 @@ function named(name: string): TlsCredentials {
 async function greeting(options: ServeOptions): Promise<Server> {
   return await serve({ runtime: host, hostname: "127.0.0.1", port: 0, ...options }, {
     open: (bev) => void bev.write("welcome\n"),
+    line: (bev, line) => void bev.write(`you said ${new TextDecoder().decode(line)}\n`),
   });
 }
 
@@ -74,12 +75,41 @@ describe(`certificates by name on ${host.name}`, { skip }, () => {
 });
 
 describe(`setTls() on ${host.name}`, { skip }, () => {
-  it("changes the certificate of new connections", async () => {
-    const server = await greeting({ tls: usual });
-    for (const name of ["first.example", "second.example"]) {
-      server.setTls(named(name));
-      assertEquals((await asks(server)).name, name);
+  it("changes the certificate under a load of openssl: none fails, and old connections go on", async () => {
+    const names = ["first", "second", "third", "fourth"].map((name) => `${name}.example`);
+    const credentials = names.map(named);
+    const server = await greeting({ tls: credentials[0] as TlsCredentials });
+    const old = new Program("openssl", ["s_client", "-connect", `127.0.0.1:${server.port}`, "-no_ign_eof"]);
+    await old.prints("welcome");
+    let current = 0;
+    let stop = false;
+    let served = 0;
+    const wrong: string[] = [];
+    const load = Promise.all([1, 2].map(async () => {
+      while (!stop) {
+        const before = current;
+        const { name, output } = await asks(server);
+        // Those that began before the change may have either.
+        const right = names.slice(before, current + 1).includes(name) && output.includes("welcome");
+        if (!right) wrong.push(`${name} between ${before} and ${current}: ${output}`);
+        served++;
+      }
+    }));
+    for (current = 1; current < names.length; current++) {
+      server.setTls(credentials[current] as TlsCredentials);
+      const enough = served + 4;
+      await until(() => served >= enough, () => `${served} were served`);
+      // The one that was made before the first change.
+      old.write(`${current}\n`);
+      await old.prints(`you said ${current}`);
     }
+    current--;
+    stop = true;
+    await load;
+    assertEquals(wrong, []);
+    assert(/subject=.*first\.example/.test(old.output), old.output);
+    old.end();
+    await old.over();
     await server.close();
     await assertNothingOpen();
   });
