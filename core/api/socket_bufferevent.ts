@@ -97,6 +97,30 @@ export class SocketBufferEvent<Ctx = unknown> extends BufferEvent<Ctx> {
    * when it has TLS or is being made, `EV_UNSUPPORTED` when the runtime cannot do it
    * @throws {TypeError} For a value of a wrong type, or a server without a certificate or key
    * @throws {RangeError} For a value that is out of range
+   *
+   * @example
+   * ```ts
+   * import { connect, serve, simRuntime } from "trivent";
+   * const sim = simRuntime(); // there, a certificate is a text
+   * const tls = { cert: "mail.example signed by our CA", key: "a key" };
+   * const server = await sim.run(serve({ runtime: sim, hostname: "127.0.0.1", port: 25 }, {
+   *   line(bev) {
+   *     // Nothing may wait behind the request. Otherwise startTls() throws, and the connection is reset.
+   *     bev.write("220 begin\r\n");
+   *     bev.startTls(tls);
+   *   },
+   * }));
+   * const client = await sim.run(connect({ runtime: sim, hostname: "127.0.0.1", port: 25 }));
+   * client.write("STARTTLS\r\n");
+   * const lines = client.lines({ text: true });
+   * await sim.run(lines.next());
+   * await lines.return();
+   * client.startTls({ ca: "our CA", serverName: "mail.example" });
+   * await sim.advance(10);
+   * console.log(client.tls?.authorized); // true
+   * client.free();
+   * await sim.run(server.close());
+   * ```
    */
   startTls(options: StartTlsOptions = {}): void {
     socketCoreOf(this).startTls(options);
