@@ -148,7 +148,8 @@ export class SimDatagramSocket implements DatagramBinding, Named {
     const there = this.#host.local(ip);
     const { network } = this.#host;
     const target = network.route(this.#host, there, (host) => host.datagrams.has(there, port)) ?? this.#host;
-    this.#launchTo(target, bytes, bytes.length, (copy) => this.#arrive(copy, ip, port));
+    const show = this.#shown(target, there, port);
+    this.#launchTo(target, bytes, bytes.length, show, (copy) => this.#arrive(copy, ip, port));
   }
 
   /** Sends to a group, or to every host. A group on the loopback, or with a TTL of 0, stays on this host. */
@@ -165,15 +166,38 @@ export class SimDatagramSocket implements DatagramBinding, Named {
       return !stays && !host.down;
     });
     // Somebody has to get it for the send buffer to be free again: this host, which then ignores it.
-    if (targets.length === 0) return this.#launchTo(this.#host, bytes, bytes.length, () => {});
+    const show = this.#shown(this.#host, ip, port);
+    if (targets.length === 0) return this.#launchTo(this.#host, bytes, bytes.length, show, () => {});
     for (const [i, target] of targets.entries()) {
       const copy = i === 0 ? bytes : bytes.slice();
-      this.#launchTo(target, copy, i === 0 ? bytes.length : 0, (copy) => this.#arriveAt(target, copy, ip, port, local));
+      // It leaves the host once.
+      this.#launchTo(
+        target,
+        copy,
+        i === 0 ? bytes.length : 0,
+        i === 0 ? show : undefined,
+        (copy) => this.#arriveAt(target, copy, ip, port, local),
+      );
     }
   }
 
+  /** Gives what puts a datagram into the capture; undefined where nobody wants it. */
+  #shown(target: SimHostRuntime, to: Ip, port: number): ((bytes: Uint8Array) => void) | undefined {
+    const { capture } = this.#host.network;
+    if (capture === undefined) return undefined;
+    const source = isWildcard(this.bound) ? this.#host.sourceFor(target, to) : this.bound;
+    const from = { host: this.#host, ip: source, port: this.bound.port };
+    return (bytes) => capture.datagram(this.#host.now(), from, { host: target, ip: to, port }, bytes);
+  }
+
   /** Sends over one link. */
-  #launchTo(target: SimHostRuntime, bytes: Uint8Array, held: number, arrive: (bytes: Uint8Array) => void): void {
+  #launchTo(
+    target: SimHostRuntime,
+    bytes: Uint8Array,
+    held: number,
+    show: ((bytes: Uint8Array) => void) | undefined,
+    arrive: (bytes: Uint8Array) => void,
+  ): void {
     const at = this.#count++;
     const { network } = this.#host;
     const link = network.linkTo(this.#host, target);
@@ -181,19 +205,13 @@ export class SimDatagramSocket implements DatagramBinding, Named {
     const happens = (kind: FaultKind): boolean =>
       network.happens(kind, link.rates[kind as "datagramLost"], this, this.#who, at);
     const lost = happens("datagramLost");
-    if (happens("datagramCorrupted")) flip(bytes, roll(this.#who, ROLL.corruptedBit, at));
+    const amount = (kind: FaultKind, dice: number): number =>
+      network.amount(kind, roll(this.#who, dice, at), this, this.#who, at);
+    if (happens("datagramCorrupted")) flip(bytes, amount("datagramCorrupted", ROLL.corruptedBit));
     const late = happens("datagramReordered")
-      ? roll(this.#who, ROLL.reorderedBy, at) * latencyMs * REORDERED_LATENCIES
+      ? amount("datagramReordered", ROLL.reorderedBy) * latencyMs * REORDERED_LATENCIES
       : 0;
-    const source = isWildcard(this.bound) ? this.#host.sourceFor(target, there) : this.bound;
-    const show = (): void =>
-      network.capture?.datagram(
-        this.#host.now(),
-        { host: this.#host, ip: source, port: this.bound.port },
-        { host: target, ip: there, port },
-        bytes,
-      );
-    show();
+    show?.(bytes);
     const full = !link.hasRoom;
     if (full) network.noteEvent("queueFull", this);
     const arrives = !lost && !full && !link.cut;
@@ -203,7 +221,7 @@ export class SimDatagramSocket implements DatagramBinding, Named {
     };
     this.#carry(link, left, bytes.length, at, late, arrives);
     if (!happens("datagramDoubled") || !arrives) return;
-    show();
+    show?.(bytes);
     const copy = bytes.slice();
     this.#carry(link, () => arrive(copy), bytes.length, -1 - at, late, true);
   }
