@@ -9,11 +9,22 @@ import type { EventError } from "../../core/errors.ts";
 import type { Loan } from "../../core/loan.ts";
 import type { StartTlsOptions, TlsInfo, TlsRole } from "../../core/tls.ts";
 import type { Address, TransportBinding, TransportSink } from "../../core/runtime.ts";
-import { failure, host, inet, keeping, type Origin, show, SILENT, WRITE_AHEAD, WRITE_SLICE } from "../shared/host.ts";
+import {
+  builtin,
+  failure,
+  host,
+  inet,
+  keeping,
+  type Origin,
+  show,
+  SILENT,
+  WRITE_AHEAD,
+  WRITE_SLICE,
+} from "../shared/host.ts";
 import { infoOf, objection, preparedTls, secureEvent, secureOver } from "../shared/node_tls.ts";
 import { copied } from "../shared/slab.ts";
 import { establishedCode, handshakeError, tlsError, type TlsSettings } from "../shared/tls.ts";
-import type { NodeOnread, NodeSocket } from "../types/node.ts";
+import type { NodeFsSync, NodeOnread, NodeSocket } from "../types/node.ts";
 import type { NodeSecureContext, NodeTlsSocket } from "../types/node_tls.ts";
 
 const NOTHING = /* @__PURE__ */ new Uint8Array(0);
@@ -404,7 +415,10 @@ export class NodeTransport implements TransportBinding {
   }
 
   setKeepAlive(on: boolean, delayMs: number, intervalMs?: number, count?: number): void {
-    if (this.origin.unixPath === undefined) this.socket?.setKeepAlive(on, delayMs, intervalMs, count);
+    if (this.origin.unixPath !== undefined) return;
+    // Without a delay, Node ignores the others.
+    const delay = delayMs === 0 && (intervalMs ?? count) !== undefined ? systemDelayMs() : delayMs;
+    this.socket?.setKeepAlive(on, delay, intervalMs, count);
   }
 
   ref(): void {
@@ -497,4 +511,16 @@ function unrefThis(this: NodeSocket): void {
  */
 function wasReset(socket: NodeSocket): boolean {
   return (socket._handle?.getpeername?.({}) ?? 0) !== 0;
+}
+
+const TWO_HOURS_MS = 7_200_000;
+
+/** The time before the first probe by default: RFC 1122 asks for two hours, and Linux has a setting. */
+function systemDelayMs(): number {
+  try {
+    const text = builtin<NodeFsSync>("node:fs").readFileSync("/proc/sys/net/ipv4/tcp_keepalive_time", "utf8");
+    return Number(text) * 1000 || TWO_HOURS_MS;
+  } catch {
+    return TWO_HOURS_MS;
+  }
 }

@@ -1,6 +1,8 @@
 /** `keepAlive` of `serve()` and `connect()`: refused in words or accepted, and what the system makes of it. */
 
 import { spawnSync } from "node:child_process";
+import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import process from "node:process";
 import type { EventError, InetAddress, KeepAliveOptions } from "../../core/mod.ts";
 import { assert, assertEquals, assertMatch, assertRejects } from "./assert.ts";
 import { on } from "./on.ts";
@@ -45,6 +47,29 @@ function probes(scene: PollScene, server: Option, client: Option): Promise<(numb
     await scene.sleep(100);
     return ports.map(probeIn);
   });
+}
+
+/** What another program reads of a socket that it inherits: SO_KEEPALIVE, TCP_KEEPIDLE, TCP_KEEPINTVL and TCP_KEEPCNT. */
+const READ_OPTIONS = `open(my $s, "+<&=", 3) or die;
+print join " ", map { unpack "i", getsockopt($s, $_->[0], $_->[1]) } [1, 9], [6, 4], [6, 5], [6, 6];`;
+
+/** The settings of the connection of this process with a local port, as the system has them; times in seconds. */
+function settings(port: number): { on: number; delay: number; interval: number; count: number } {
+  const local = `:${port.toString(16).toUpperCase().padStart(4, "0")}`;
+  const lines = readFileSync("/proc/self/net/tcp", "utf8").split("\n").map((line) => line.trim().split(/\s+/));
+  // 01 is ESTABLISHED.
+  const inode = lines.find((columns) => columns[1]?.endsWith(local) === true && columns[3] === "01")?.[9];
+  const fd = readdirSync("/proc/self/fd").find((name) => {
+    try {
+      return readlinkSync(`/proc/self/fd/${name}`) === `socket:[${inode}]`;
+    } catch {
+      return false;
+    }
+  });
+  assert(fd !== undefined, `there is no descriptor of port ${port}`);
+  const { stdout } = spawnSync("perl", ["-e", READ_OPTIONS], { stdio: ["ignore", "pipe", "inherit", Number(fd)] });
+  const [on = NaN, delay = NaN, interval = NaN, count = NaN] = String(stdout).split(" ").map(Number);
+  return { on, delay, interval, count };
 }
 
 /** Tests one runtime. */
@@ -93,6 +118,32 @@ export function keepAliveLaws(name: string, makeSubject: () => FullSubject): voi
         assert(server !== undefined && server > 35 && server <= 40, `${server}`);
         // Rounded up to 20 s.
         assert(client !== undefined && client > 15 && client <= 20, `${client}`);
+      }));
+
+    const unreadable = unseen || (process.platform !== "linux" && "the numbers of the options are those of Linux") ||
+      missing("perl");
+    it("reaches the system with its delay, its interval and its count, at both ends", {
+      skip: unreadable || (!capabilities.keepAliveProbes && "capabilities.keepAliveProbes is false"),
+    }, () =>
+      pollScene(makeSubject(), async (scene) => {
+        const [server, client] = [{ delayMs: 7_000, intervalMs: 2_500, count: 4 }, { intervalMs: 9_000, count: 127 }];
+        await between(scene, server, client, (...ports) => {
+          assertEquals(settings(ports[0]), { on: 1, delay: 7, interval: 3, count: 4 });
+          // The delay is the system's own.
+          const { on, delay, interval, count } = settings(ports[1]);
+          assertEquals({ on, interval, count }, { on: 1, interval: 9, count: 127 });
+          assert(delay > 60, `${delay}`);
+        });
+      }));
+
+    it("reaches the system with its delay, where the interval and the count cannot be chosen", {
+      skip: unreadable || (!capabilities.keepAliveDelay && "capabilities.keepAliveDelay is false"),
+    }, () =>
+      pollScene(makeSubject(), async (scene) => {
+        await between(scene, { delayMs: 19_200 }, false, (...ports) => {
+          const { on, delay } = settings(ports[0]);
+          assertEquals([on, delay, settings(ports[1]).on], [1, 20, 0]);
+        });
       }));
   });
 }
