@@ -20,7 +20,7 @@ let fill = 0;
  * Copies bytes.
  *
  * @param bytes The bytes, of any subclass
- * @returns The copy, which nobody else sees or changes
+ * @returns The copy, in memory that is not shared
  */
 export function copyOf(bytes: Uint8Array): Uint8Array {
   const { length } = bytes;
@@ -29,7 +29,7 @@ export function copyOf(bytes: Uint8Array): Uint8Array {
     slab = new Uint8Array(SLAB_BYTES);
     fill = 0;
   }
-  // A slab is filled forward, never again.
+  // A slab is filled once, from its beginning.
   const copy = new Uint8Array(slab.buffer, fill, length);
   fill += length;
   copy.set(bytes);

@@ -1,5 +1,5 @@
 /**
- * One simulated network: its hosts, the links between them, its clock, and what happens to what is sent over it.
+ * One simulated network: its hosts, the links between them, its clock and its faults.
  *
  * @module
  */
@@ -14,19 +14,19 @@ import { Link } from "./link.ts";
 import { mix, roll } from "./random.ts";
 import { type Scheduled, Scheduler } from "./scheduler.ts";
 
-/** What a network is made from; every value is there. */
+/** The options of a network, none of them undefined. */
 export interface NetworkOptions {
-  /** Where the dice begin. */
+  /** The seed of the random numbers. */
   readonly seed: number;
   /** How many callbacks one `advance()` or `run()` may run. */
   readonly maxSteps: number;
-  /** After how much silence TCP gives up. */
+  /** The silence after which TCP gives up. */
   readonly tcpTimeoutMs: number;
-  /** What every link has that has nothing of its own. */
+  /** The values of links without their own. */
   readonly rates: Rates;
 }
 
-/** What a program does to the network, with the number that is in the hash. */
+/** The changes that a program can make, each with its number in the hash. */
 const EVENT = {
   partition: 20,
   heal: 21,
@@ -44,9 +44,9 @@ const EVENT = {
 } as const;
 
 /**
- * Decides about faults in place of the dice: so a run can be repeated with some of its faults only.
+ * Decides about faults in place of the random numbers, so that a run can be repeated with only some of its faults.
  *
- * A fault is known by its kind, by whose it is and by its place there. The three are the same in each run of a program
+ * A fault is identified by its kind, its owner and its place there. The three are the same in each run of a program
  * with the same seed, whatever other faults happen, as long as the program does the same.
  */
 export interface Judge {
@@ -54,10 +54,10 @@ export interface Judge {
    * Decides whether a fault happens.
    *
    * @param kind Its kind
-   * @param who The seed of the dice of the connection and direction, or of the socket or host
+   * @param who The seed of the random numbers: of a connection and direction, a socket or a host
    * @param at Where in the stream it is, or which datagram or attempt
-   * @param rolled What the dice say
-   * @param about What it happens to
+   * @param rolled The random number
+   * @param about The subject of the fault
    * @returns Whether it happens
    */
   happens(kind: FaultKind, who: number, at: number, rolled: boolean, about: Named): boolean;
@@ -65,10 +65,10 @@ export interface Judge {
    * Decides how much of a fault happens: by how many milliseconds something is late, or which part is cut off.
    *
    * @param kind Its kind
-   * @param who The seed of the dice
-   * @param at Its place among these dice
-   * @param rolled What the dice say
-   * @param about What it happens to
+   * @param who The seed of the random numbers
+   * @param at Its place among these random numbers
+   * @param rolled The random number
+   * @param about The subject of the fault
    * @returns The amount
    */
   amount(kind: FaultKind, who: number, at: number, rolled: number, about: Named): number;
@@ -78,19 +78,19 @@ export interface Judge {
 export class Network {
   /** Its time. */
   readonly scheduler: Scheduler;
-  /** What has happened. */
+  /** The record of what has happened. */
   readonly journal: Journal = new Journal();
   /** The host `127.0.0.1`. */
   readonly main: SimHostRuntime;
   /** All hosts, in the order in which they were named. */
   readonly hosts: SimHostRuntime[] = [];
-  /** The seed of all dice. */
+  /** The seed of all random numbers. */
   seed: number;
-  /** After how much silence TCP gives up. */
+  /** The silence after which TCP gives up. */
   tcpTimeoutMs: number;
-  /** What every link has that has nothing of its own. */
+  /** The values of links without their own. */
   readonly rates: Rates;
-  /** What every new host has at first. */
+  /** The values of a new host. */
   readonly hostFaults: { shortWrites: number; timerLateMs: number } = { shortWrites: 0, timerLateMs: 0 };
   /** The same, for the program to change. */
   readonly faults: SimFaults = {};
@@ -130,7 +130,7 @@ export class Network {
     for (const address of this.main.addresses) this.#byAddress.set(address, this.main);
   }
 
-  /** Decides about faults in place of the dice. */
+  /** Decides about faults in place of the random numbers. */
   get judge(): Judge | undefined {
     return this.#judge;
   }
@@ -140,7 +140,7 @@ export class Network {
     this.version++;
   }
 
-  /** @returns A number that nothing else of this network has */
+  /** @returns A number that is unique in this network */
   nextId(): number {
     return ++this.#ids;
   }
@@ -151,7 +151,7 @@ export class Network {
   }
 
   /**
-   * Begins all dice anew. Only where nothing has been made yet.
+   * Begins all random numbers anew. Call it only while nothing has been made.
    *
    * @param seed The seed
    */
@@ -187,10 +187,10 @@ export class Network {
   }
 
   /**
-   * Gives the way from one host to another.
+   * Gives the link from one host to another.
    *
-   * @param from Who sends
-   * @param to Who receives
+   * @param from The sender
+   * @param to The receiver
    * @returns The link, always the same
    */
   linkTo(from: SimHostRuntime, to: SimHostRuntime): Link {
@@ -213,10 +213,10 @@ export class Network {
    * Finds the host that an address means, seen from a host. A loopback address is that host itself where it has bound
    * the port, and else the main host: so `127.0.0.1` reaches the main host from everywhere.
    *
-   * @param from Who sends
+   * @param from The sender
    * @param ip Where to
    * @param isBound Tells whether a host has bound the address and port
-   * @returns The host, or undefined when there is none
+   * @returns The host; undefined if there is none
    */
   route(from: SimHostRuntime, ip: Ip, isBound: (host: SimHostRuntime) => boolean): SimHostRuntime | undefined {
     if (!isLoopback(ip)) return this.#byAddress.get(ip.hostname);
@@ -224,12 +224,12 @@ export class Network {
   }
 
   /**
-   * Calls a function one latency later, whatever links there are: an answer of a name server.
+   * Calls a function one latency later, whatever the links are. Used for the answers of name servers.
    *
-   * @param fn What arrives
-   * @param host Who hears of it
-   * @param delayMs How much later still
-   * @returns What the scheduler's `cancel()` takes
+   * @param fn The function
+   * @param host The host whose program it is
+   * @param delayMs A further delay
+   * @returns The entry, for the scheduler's `cancel()`
    */
   after(fn: () => void, host: SimHostRuntime, who: number, at: number, delayMs: number): Scheduled {
     const { latencyMs, jitterMs } = this.rates;
@@ -241,10 +241,10 @@ export class Network {
    * Decides whether a fault happens, and notes it.
    *
    * @param kind Its kind
-   * @param probability How probable it is
-   * @param about What it happens to
-   * @param who The seed of the dice
-   * @param at Its place among these dice
+   * @param probability Its probability
+   * @param about The subject of the fault
+   * @param who The seed of the random numbers
+   * @param at Its place among these random numbers
    * @returns Whether it happens
    */
   happens(kind: FaultKind, probability: number, about: Named, who: number, at: number): boolean {
@@ -256,13 +256,13 @@ export class Network {
   }
 
   /**
-   * Says how much of a fault happens: which part is cut off, which bit is flipped.
+   * Returns the amount of a fault: which part is cut off, which bit is flipped.
    *
    * @param kind Its kind
-   * @param rolled What the dice say, 0 or more, less than 1
-   * @param about What it happens to
-   * @param who The seed of the dice
-   * @param at Its place among these dice
+   * @param rolled The random number, 0 or more, less than 1
+   * @param about The subject of the fault
+   * @param who The seed of the random numbers
+   * @param at Its place among these random numbers
    * @returns The amount, 0 or more, less than 1
    */
   amount(kind: FaultKind, rolled: number, about: Named, who: number, at: number): number {
@@ -270,14 +270,14 @@ export class Network {
   }
 
   /**
-   * Says how late something is.
+   * Returns a random delay.
    *
-   * @param kind What
-   * @param longestMs How late at most
-   * @param about What it happens to
-   * @param who The seed of the dice
-   * @param at Its place among these dice
-   * @returns How late, in milliseconds
+   * @param kind The kind
+   * @param longestMs The longest delay
+   * @param about The subject of the fault
+   * @param who The seed of the random numbers
+   * @param at Its place among these random numbers
+   * @returns The delay, in milliseconds
    */
   lateness(kind: LateKind, longestMs: number, about: Named, who: number, at: number): number {
     const rolled = longestMs === 0 ? 0 : roll(who, LATE_ROLL[kind], at) * longestMs;
@@ -287,9 +287,9 @@ export class Network {
   /**
    * Notes that something happened now.
    *
-   * @param kind What
-   * @param about To whom
-   * @param count How many bytes, or what else there is to count
+   * @param kind The kind
+   * @param about The subject
+   * @param count The number of bytes, or another count
    * @param detail More for the line
    */
   note(kind: NoteKind, about: Named, count: number, detail?: string): void {
@@ -297,10 +297,10 @@ export class Network {
   }
 
   /**
-   * Notes what a program has done to the network, or a fault that it has asked for.
+   * Notes a change of the network by a program, or a fault that it has asked for.
    *
-   * @param event What
-   * @param about To whom
+   * @param event The event
+   * @param about The subject
    * @param detail More for the line
    */
   noteEvent(event: keyof typeof EVENT, about: Named, detail?: string): void {

@@ -12,9 +12,9 @@ const DIRECTORIES: readonly string[] = /* @__PURE__ */ (
   "/var/run /var/spool /var/tmp"
 ).split(" ");
 
-/** The paths of one host, and who listens on each. */
+/** The paths of one host, and their listeners. */
 export class PathTable<T> {
-  /** In which a socket may be bound. */
+  /** The directories in which a socket may be bound. */
   readonly directories: Set<string> = new Set(DIRECTORIES);
   readonly #files: ReadonlyMap<string, unknown>;
   readonly #holders: Map<string, T> = new Map();
@@ -24,7 +24,7 @@ export class PathTable<T> {
   /**
    * Makes a table.
    *
-   * @param files The host's files, by path; they and the directories in which they are can't be bound
+   * @param files The host's files, by path. They and their directories cannot be bound
    */
   constructor(files: ReadonlyMap<string, unknown>) {
     this.#files = files;
@@ -47,17 +47,17 @@ export class PathTable<T> {
   }
 
   /**
-   * Takes the path that `claim()` has allowed.
+   * Binds the path that `claim()` has allowed.
    *
    * @param path The path
-   * @param holder Who listens there from now on
+   * @param holder The socket that listens there from now on
    */
   add(path: string, holder: T): void {
     this.#holders.set(path, holder);
   }
 
   /**
-   * Gives who holds a path.
+   * Gives the holder of a path.
    *
    * @param path The path
    * @returns The holder, or undefined
@@ -67,7 +67,7 @@ export class PathTable<T> {
   }
 
   /**
-   * Lets a path go whose file stays. An abstract name has no file.
+   * Releases a path, and leaves its file. An abstract name has no file.
    *
    * @param path The path
    */
@@ -77,7 +77,7 @@ export class PathTable<T> {
   }
 
   /**
-   * Removes the file of a socket: its holder listens on, and nobody reaches it any more.
+   * Removes the file of a socket. Its holder goes on listening, but cannot be reached any more.
    *
    * @param path The path
    */
@@ -87,10 +87,10 @@ export class PathTable<T> {
   }
 
   /**
-   * Finds who listens on a path.
+   * Finds the listener of a path.
    *
    * @param path The path
-   * @returns Who listens, or the code of why nobody does
+   * @returns The listener, or the code of the error
    */
   find(path: string): T | string {
     const holder = this.#holders.get(path);
@@ -99,7 +99,7 @@ export class PathTable<T> {
     return this.#missing(path) ?? "ENOENT";
   }
 
-  /** What there is against the directory of a path. */
+  /** The code of the error for the directory of a path. */
   #missing(path: string): string | undefined {
     const name = path.replace(/\/+/g, "/");
     const slash = name.lastIndexOf("/");

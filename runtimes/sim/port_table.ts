@@ -1,5 +1,5 @@
 /**
- * What is bound on a host, by port.
+ * The bound addresses of a host, by port.
  *
  * @module
  */
@@ -8,19 +8,19 @@ import type { EventError } from "../../core/errors.ts";
 import { refusal, show } from "../shared/errors.ts";
 import { type Bound, fit, type Ip, overlap } from "./addresses.ts";
 
-/** The first port that the host chooses by itself for who listens. */
+/** The first port that the host chooses for a listener. */
 const FIRST_PORT = 49_152;
 const LAST_PORT = 65_535;
 
-/** Something that has bound a port. */
+/** A socket that has bound a port. */
 export interface Holder {
-  /** What it has bound. */
+  /** The bound address. */
   readonly bound: Bound;
-  /** Whether it lets others bind the same, if they let it too. */
+  /** Whether others may bind the same, if all of them allow it. */
   readonly reusePort: boolean;
 }
 
-/** Who holds one port, and whose turn it is. */
+/** The holders of one port, and whose turn it is. */
 interface Port<T> {
   holders: T[];
   turn: number;
@@ -36,10 +36,10 @@ export class PortTable<T extends Holder> {
    *
    * @param ip The address to bind
    * @param port The port, or 0 to choose one
-   * @param ipv6Only Whether `::` leaves IPv4 alone
+   * @param ipv6Only Whether `::` does not take IPv4
    * @param reusePort Whether the port may be shared
    * @param syscall The call that binds
-   * @returns What may be bound
+   * @returns The address to bind
    * @throws {EventError} `EADDRINUSE`
    */
   claim(ip: Ip, port: number, ipv6Only: boolean, reusePort: boolean, syscall: string): Bound {
@@ -57,9 +57,9 @@ export class PortTable<T extends Holder> {
   }
 
   /**
-   * Takes the port that `claim()` gave.
+   * Binds the port that `claim()` gave.
    *
-   * @param holder Who holds it from now on
+   * @param holder The socket that holds it from now on
    */
   add(holder: T): void {
     const port = this.#ports.get(holder.bound.port);
@@ -68,9 +68,9 @@ export class PortTable<T extends Holder> {
   }
 
   /**
-   * Lets a port go.
+   * Releases a port.
    *
-   * @param holder Who held it
+   * @param holder The socket that held it
    */
   delete(holder: T): void {
     const port = this.#ports.get(holder.bound.port);
@@ -80,7 +80,7 @@ export class PortTable<T extends Holder> {
   }
 
   /**
-   * Tells whether somebody would get what is sent to an address.
+   * Tells whether a socket is bound to an address.
    *
    * @param ip The address
    * @param port The port
@@ -91,11 +91,11 @@ export class PortTable<T extends Holder> {
   }
 
   /**
-   * Finds who gets what is sent to an address: the best fit; of several, each in turn.
+   * Finds the socket that gets what is sent to an address: the best fit. If several fit, each in turn.
    *
    * @param ip The address
    * @param port The port
-   * @returns Who gets it, or undefined
+   * @returns The socket, or undefined
    */
   find(ip: Ip, port: number): T | undefined {
     const entry = this.#ports.get(port);

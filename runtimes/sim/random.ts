@@ -1,5 +1,5 @@
 /**
- * The simulator's dice: seeded sequences and rolls, the same on every engine.
+ * The simulator's random numbers: seeded sequences and single draws, the same on every JavaScript engine.
  *
  * @module
  */
@@ -58,11 +58,11 @@ export function mixText(seed: number, text: string): number {
 }
 
 /**
- * Throws one die. A roll depends on its arguments only, so no roll moves another one.
+ * Draws one random number. It depends on its arguments only, so no draw changes another.
  *
- * @param who The seed of the connection and direction, or of whatever else it is thrown for
+ * @param who The seed of the connection and direction, or of another subject
  * @param kind What it decides: one of {@linkcode ROLL}
- * @param at Which of these rolls it is: where the bytes are in the stream, or a count
+ * @param at Which of these draws it is: the position in the stream, or a count
  * @returns A number from 0 inclusive to 1 exclusive
  */
 export function roll(who: number, kind: number, at: number): number {

@@ -1,5 +1,5 @@
 /**
- * Real time, for who limits how long exploring may take. Nothing that is simulated depends on it.
+ * Real time, for the limit of how long exploring may take. Nothing that is simulated depends on it.
  *
  * @module
  */

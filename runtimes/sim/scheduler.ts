@@ -1,16 +1,16 @@
 /**
- * The simulator's time: one queue of what is to happen, ordered by (time, sequence), and a clock that moves only when
+ * The simulator's time: one queue of scheduled entries, ordered by (time, sequence), and a clock that moves only when
  * `advance()`, `advanceSync()` or `run()` is told to.
  *
- * 1. One *instant* is one value of the clock. It is worked off in *rounds*, as a runtime's loop does: first what was
- *    due when the round began (deliveries, timers), then what was deferred by then. What either of them makes due at
- *    once waits for the next round, so that nothing starves.
+ * 1. One *instant* is one value of the clock. It is processed in *rounds*, as in a runtime's loop: first what was
+ *    due when the round began (deliveries, timers), then what was deferred by then. Entries that become due meanwhile
+ *    wait for the next round, so that nothing starves.
  * 2. `advance()` and `run()` give each callback a macrotask of the real runtime (`host_task.ts`). A runtime runs every
  *    promise reaction before the next macrotask. So a callback's reactions, and all that follow from these, run before
  *    the next callback and before the clock moves: the order is that of a real runtime. A step that calls no function
  *    of the program queues no reaction, and the next step follows at once. `advanceSync()` waits for nothing.
- * 3. What connections have to send is collected until the callback and its reactions are over, and leaves then: it
- *    makes no difference in how many calls a program writes it.
+ * 3. Output of connections is collected until the callback and its reactions are over, and leaves then. So the number of
+ *    calls in which a program writes it makes no difference.
  * 4. Work takes no time. Only an instant that goes on for more than {@linkcode FREE_ROUNDS} rounds costs some, so that
  *    a program that polls in a loop sees the time pass, as on a real runtime.
  *
@@ -22,44 +22,44 @@ import { EventError } from "../../core/errors.ts";
 import type { Named } from "./journal.ts";
 import { inHostTask } from "./host_task.ts";
 
-/** Rounds that one instant may have for nothing. */
+/** The number of rounds of one instant that take no time. */
 const FREE_ROUNDS = 100;
-/** What each further round of the instant costs, in milliseconds. */
+/** The duration of each further round of the instant, in milliseconds. */
 const ROUND_COST_MS = 0.01;
 
 /** Something that has more than one thing to do, so that scheduling it needs no function. */
 export interface Task {
-  /** Does one of these things: `what` is what `taskAt()` was given. */
+  /** Does one of these things. `what` is the argument of `taskAt()`. */
   run(what: number): void;
 }
 
 /** A program on a host: it can be stalled, and it ends when its host crashes. */
 export interface Program extends Named {
-  /** When it goes on. What is due before waits until then. */
+  /** The time at which it goes on. Entries that are due before wait until then. */
   pausedUntil: number;
   /** Whether it has ended: nothing that is scheduled for it happens any more. */
   dead: boolean;
 }
 
-/** Something that sends what it has collected when the present callback is over. */
+/** An object that sends its collected output when the present callback is over. */
 export interface Sender {
   /** Sends. It calls no function of the program. */
   send(): void;
 }
 
-/** Something that is to happen. Opaque to all but the scheduler. */
+/** A scheduled entry. Only the scheduler reads it. */
 export class Scheduled {
   /** When, in milliseconds of virtual time. */
   time: number;
-  /** Its place among what happens at that time. */
+  /** Its place among the entries of that time. */
   sequence: number;
-  /** What happens: a function, or what a task does. */
+  /** The function or the task. */
   readonly fn: (() => void) | Task;
-  /** What the task is told. */
+  /** The argument of the task. */
   readonly what: number;
   /** To which program it belongs; undefined for the network. */
   readonly program: Program | undefined;
-  /** Whose it is: a timer of one simulator is none of another. */
+  /** Its scheduler: a timer of one simulator is not one of another. */
   readonly scheduler: Scheduler;
   /** Where it stands in the heap; −1 when it is not there, −2 in one of the queues. */
   index = -1;
@@ -81,7 +81,7 @@ export class Scheduled {
   }
 }
 
-/** What a function is told that is a timer. */
+/** The argument that marks a timer. */
 const TIMER = 1;
 /** Who has the clock in `drive()`: a program that calls `advance()` or `run()` takes it. */
 const DRIVE = "explore";
@@ -90,13 +90,13 @@ const CANCELLED = -3;
 const IN_QUEUE = -2;
 const IN_LANE = -4;
 
-/** A first-in, first-out queue that allocates nothing per entry: a ring. What is put in is in order of time. */
+/** A first-in, first-out queue that allocates nothing per entry: a ring. Its entries are in order of time. */
 class Fifo {
-  /** What comes first; undefined when it is empty. */
+  /** The first entry; undefined when it is empty. */
   first: Scheduled | undefined;
-  /** When the last of them happens. */
+  /** The time of the last entry. */
   lastTime = -Infinity;
-  /** Of the entries, those that were cancelled. */
+  /** The number of cancelled entries. */
   cancelled = 0;
   length = 0;
   #ring: (Scheduled | undefined)[] = new Array<undefined>(16).fill(undefined);
@@ -122,13 +122,13 @@ class Fifo {
     return entry;
   }
 
-  /** Skips what was cancelled, and tells what comes first. */
+  /** Skips cancelled entries. @returns The first entry */
   peek(): Scheduled | undefined {
     while (this.first?.index === CANCELLED) this.shift();
     return this.first;
   }
 
-  /** What is in it and was not cancelled. */
+  /** Its entries without the cancelled ones. */
   entries(): Scheduled[] {
     const all: Scheduled[] = [];
     for (let i = 0; i < this.length; i++) {
@@ -138,7 +138,7 @@ class Fifo {
     return all;
   }
 
-  /** Takes out what belongs to a program that has ended. */
+  /** Takes out the entries of programs that have ended. */
   dropDead(): void {
     for (let left = this.length; left > 0; left--) {
       const entry = this.shift() as Scheduled;
@@ -160,10 +160,10 @@ class Fifo {
 /** The clock and the queue of one simulated network. */
 export class Scheduler {
   /**
-   * What there is to know about a promise that nothing in the simulator settles, for the error that says so.
+   * Explains, in the error, why nothing in the simulator settles a promise.
    */
   hint: () => string = () => "";
-  /** How long most things are on their way. A heap is for the others. */
+  /** The delay of most entries. The others are in a heap. */
   laneMs = 0;
   /** A timer of a program fires. */
   onTimer: (program: Program) => void = () => {};
@@ -176,13 +176,13 @@ export class Scheduler {
   alarmMs: number = Infinity;
   /** Whether `run()` waits for the alarm, too, when nothing else is scheduled. */
   alarmCounts = false;
-  /** Changes the network at a time that nobody waits for; sets when it is called again. */
+  /** Changes the network at a time that nobody waits for, and sets the next time. */
   onAlarm: () => void = () => {};
   #heap: Scheduled[] = [];
   readonly #maxSteps: number;
-  /** What was scheduled for the instant in which it was scheduled. */
+  /** Entries that were scheduled for the instant of the call. */
   readonly #queue: Fifo = new Fifo();
-  /** What was scheduled no further ahead than `laneMs`, as long as it is in order: almost all of what is on its way. */
+  /** Entries that were scheduled at most `laneMs` ahead, while they are in order. Almost all entries are here. */
   readonly #lane: Fifo = new Fifo();
   readonly #deferred: Fifo = new Fifo();
   readonly #senders: Sender[] = [];
@@ -190,7 +190,7 @@ export class Scheduler {
   #sending = 0;
   /** How many of the deferred functions belong to the present round; −1 while its deliveries still run. */
   #batch = -1;
-  /** What was scheduled from here on waits for the next round. */
+  /** Entries from this sequence number on wait for the next round. */
   #roundEnd = 0;
   #rounds = 0;
   /** Whether the span ended in the middle of a busy instant. */
@@ -201,9 +201,9 @@ export class Scheduler {
   #busy: string | undefined;
   /** Whether a step of `#go()` is in progress. */
   #inStep = false;
-  /** Who waits until no `advance()` or `run()` is in progress. */
+  /** The functions that wait until no `advance()` or `run()` is in progress. */
   #onIdle: (() => void) | undefined;
-  /** What was reported, and has not rejected an `advance()` or `run()` yet. */
+  /** Reported failures that have not rejected an `advance()` or `run()` yet. */
   readonly #failures: unknown[] = [];
 
   /**
@@ -231,9 +231,9 @@ export class Scheduler {
    * Schedules a call.
    *
    * @param time When, in virtual milliseconds; a time in the past means the present instant
-   * @param fn What to call
+   * @param fn The function
    * @param program The program whose function it is; undefined for the network
-   * @returns What `cancel()` takes
+   * @returns The entry, for `cancel()`
    */
   at(time: number, fn: () => void, program?: Program): Scheduled {
     return this.#add(time, fn, 0, program);
@@ -243,9 +243,9 @@ export class Scheduler {
    * Schedules a call of a program's timer.
    *
    * @param time When, in virtual milliseconds; a time in the past means the present instant
-   * @param fn What to call
+   * @param fn The function
    * @param program The program whose function it is
-   * @returns What `cancel()` takes
+   * @returns The entry, for `cancel()`
    */
   timerAt(time: number, fn: () => void, program: Program): Scheduled {
     return this.#add(time, fn, TIMER, program);
@@ -256,18 +256,18 @@ export class Scheduler {
    *
    * @param time When, in virtual milliseconds; a time in the past means the present instant
    * @param task The task
-   * @param what What it is told
-   * @param program The program that hears of it; undefined for the network
-   * @returns What `cancel()` takes
+   * @param what The argument of the task
+   * @param program The program that is told; undefined for the network
+   * @returns The entry, for `cancel()`
    */
   taskAt(time: number, task: Task, what: number, program?: Program): Scheduled {
     return this.#add(time, task, what, program);
   }
 
   /**
-   * Schedules an entry again that has happened: what happens over and over needs one entry.
+   * Schedules an entry again after it has happened, so that repeated things need one entry.
    *
-   * @param entry What `taskAt()` gave, which is not scheduled now
+   * @param entry The entry of `taskAt()`, not scheduled now
    * @param time When, in virtual milliseconds; a time in the past means the present instant
    */
   again(entry: Scheduled, time: number): void {
@@ -301,9 +301,9 @@ export class Scheduler {
   }
 
   /**
-   * Forgets a scheduled call; one that has been made or was cancelled is no error.
+   * Cancels a scheduled call. It may have been made or cancelled already.
    *
-   * @param entry What `at()` gave
+   * @param entry The entry of `at()`
    */
   cancel(entry: Scheduled): void {
     if (entry.index === -1 || entry.index === CANCELLED) return;
@@ -317,7 +317,7 @@ export class Scheduler {
   /**
    * Calls a function after what is due in the present round.
    *
-   * @param fn What to call
+   * @param fn The function
    * @param program The program whose function it is
    */
   defer(fn: () => void, program?: Program): void {
@@ -337,7 +337,7 @@ export class Scheduler {
   /**
    * Rejects the `advance()` or `run()` that is in progress, or else the next one.
    *
-   * @param error What it rejects with
+   * @param error The reason
    */
   fail(error: unknown): void {
     this.#failures.push(error);
@@ -514,10 +514,10 @@ export class Scheduler {
   #go(end: number, done: () => boolean): Promise<boolean> {
     return new Promise((resolve, reject) => {
       let started = false;
-      // Each call of it is a macrotask: whatever promises had to do is done.
+      // Each call of it is a macrotask, so all promise reactions are done.
       const work = (): void => {
         try {
-          // What promises did before belongs to the first round.
+          // The work of promises before this belongs to the first round.
           if (!started) this.#start();
           started = true;
           do {
@@ -549,7 +549,7 @@ export class Scheduler {
     } else fn.run(entry.what);
   }
 
-  /** Takes what is next, and moves the clock there; undefined when nothing is left up to `end`. */
+  /** Takes the next entry, and moves the clock there; undefined when nothing is left up to `end`. */
   #take(end: number): Scheduled | undefined {
     if (this.#steps >= this.#maxSteps && this.pending > 0) {
       throw new EventError(
@@ -573,10 +573,10 @@ export class Scheduler {
     this.#sending = 0;
   }
 
-  /** What happens next of all that is not deferred. */
+  /** The next entry that is not deferred. */
   #first(): Scheduled | undefined {
     const { first: queued } = this.#queue;
-    // Almost always all that is due stands in one queue.
+    // Almost always all due entries are in one queue.
     if (queued === undefined && this.#heap.length === 0) return this.#lane.peek();
     let first = this.#heap[0];
     if (queued !== undefined) {
@@ -598,7 +598,7 @@ export class Scheduler {
     entry.index = -1;
   }
 
-  /** Takes what is next in the present instant. */
+  /** Takes the next entry of the present instant. */
   #takeDue(end: number): Scheduled | undefined {
     for (;;) {
       const first = this.#first();
@@ -625,7 +625,7 @@ export class Scheduler {
     }
   }
 
-  /** Moves the clock to the next thing that happens, and takes it. */
+  /** Moves the clock to the next entry, and takes it. */
   #takeLater(end: number): Scheduled | undefined {
     if (this.alarmMs <= end) this.#passAlarms(end);
     const first = this.#first();
@@ -637,7 +637,7 @@ export class Scheduler {
     return first;
   }
 
-  /** Lets the alarms happen that come before everything else that is scheduled. */
+  /** Runs the alarms that come before all other entries. */
   #passAlarms(end: number): void {
     while (this.alarmMs <= end) {
       const first = this.#first();
@@ -649,14 +649,14 @@ export class Scheduler {
     }
   }
 
-  /** Lets an entry that was taken happen later: in the order in which such entries are taken. */
+  /** Delays an entry that was taken. Such entries keep their order. */
   #postpone(entry: Scheduled, time: number): void {
     entry.time = time;
     entry.sequence = this.#nextSequence++;
     this.#insert(entry);
   }
 
-  /** Lets the time of one round pass; false when the span does not reach so far. */
+  /** Moves the clock by the time of one round; false if the span ends before. */
   #spend(end: number): boolean {
     if (this.#now + ROUND_COST_MS > end) return false;
     this.#now += ROUND_COST_MS;

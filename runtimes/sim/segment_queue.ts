@@ -1,38 +1,38 @@
 /**
- * What is on its way from one end of a simulated connection to the other, in order.
+ * The segments that are on their way from one end of a simulated connection to the other, in order.
  *
  * @module
  */
 
 import { invariant } from "../../core/errors.ts";
 
-/** Something on its way: bytes, or the end of a direction. */
+/** A segment: bytes, or the end of a direction. */
 export interface Segment {
   /** The bytes, the queue's own memory; undefined for the end. */
   bytes: Uint8Array | undefined;
-  /** Whether what follows was cut off: the two are not joined. */
+  /** Whether it was cut, so that it is not joined with the next one. */
   cut: boolean;
   /** When it arrives; Infinity while it is kept on its way. */
   time: number;
-  /** What comes after it. */
+  /** The next segment. */
   next: Segment | undefined;
 }
 
-/** A queue of segments. It is a list: an empty one, as almost all are, holds nothing. */
+/** A queue of segments. It is a list. Almost all are empty and hold no object. */
 export class SegmentQueue {
-  /** What comes first. */
+  /** The first segment. */
   head: Segment | undefined;
   /** How many bytes are in it. */
   bytes = 0;
   #tail: Segment | undefined;
-  /** One that was taken out, for the next one to be put in. */
+  /** A segment object to use again. */
   #spare: Segment | undefined;
 
   /**
    * Puts a segment at the end.
    *
    * @param bytes The bytes, the queue's own memory from here on; undefined for the end
-   * @param cut Whether it is not joined with what follows
+   * @param cut Whether it is not joined with the next one
    * @param time When it arrives
    */
   add(bytes: Uint8Array | undefined, cut: boolean, time: number): void {
@@ -115,7 +115,7 @@ export class SegmentQueue {
   }
 
   /**
-   * Drops what has not arrived.
+   * Drops the segments that have not arrived.
    *
    * @param now The time
    * @returns Whether bytes were among it

@@ -19,7 +19,7 @@ const CATCHABLE: ReadonlySet<string> = /* @__PURE__ */ new Set(
  * Throws unless a signal can be caught.
  *
  * @param name The signal
- * @throws {EventError} `EV_UNSUPPORTED` for `SIGKILL`, `SIGSTOP` and what is no signal
+ * @throws {EventError} `EV_UNSUPPORTED` for `SIGKILL`, `SIGSTOP` and names that are not a signal
  */
 export function checkSignal(name: string): void {
   if (CATCHABLE.has(name)) return;

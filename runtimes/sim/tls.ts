@@ -1,9 +1,9 @@
 /**
- * TLS in the simulator: a stand-in with no cryptography in it, for tests of what follows from a handshake. The two ends
- * exchange who they are, over the simulated connection and in its time, and then go on in the clear.
+ * TLS in the simulator: a stand-in without cryptography, for tests of the results of a handshake. The two ends exchange
+ * their certificates over the simulated connection, which takes its time, and then go on in the clear.
  *
  * A certificate is a text: the names that it is for, and who has signed it (`"localhost, 127.0.0.1 signed by our CA"`). An
- * authority is its name (`"our CA"`). A key is any text. Whatever else comes in a handshake makes it fail.
+ * authority is its name (`"our CA"`). A key is any text. If other bytes come in a handshake, it fails.
  *
  * @module
  */
@@ -12,17 +12,17 @@ import { readClientHello, writeClientHello } from "../../core/socket/client_hell
 import type { Pem, StartTlsOptions, TlsInfo, TlsRole, TlsVersion } from "../../core/tls.ts";
 import { isNumeric } from "../shared/tls.ts";
 
-/** What a handshake tells the connection that it is made on. */
+/** The connection of a handshake. */
 export interface HandshakeOwner {
   /** Sends a part of the handshake. */
   sendRecord(bytes: Uint8Array): void;
-  /** It is through; `rest` is what came behind it. */
+  /** It is complete. `rest` has the bytes that came after it. */
   secured(info: TlsInfo, rest: Uint8Array): void;
   /** It has failed. */
   refuseTls(code: "ERR_TLS_CERT" | "ERR_TLS_HANDSHAKE", why: string): void;
 }
 
-/** What one end says to the other. */
+/** A message of one end to the other. */
 interface Hello {
   readonly alpnProtocols?: readonly string[];
   readonly minVersion?: TlsVersion;
@@ -36,7 +36,7 @@ const RECORD = 22;
 const ALERT = 21;
 /** The kind, the version and the length of a record. */
 const HEAD = 5;
-/** The extension of a ClientHello in which we say what we have to say. */
+/** The extension of a ClientHello that has the client's message. */
 const EXTENSION = 0xfafa;
 
 /** One end's part of a handshake. */
@@ -47,15 +47,15 @@ export class SimHandshake {
   #received: Uint8Array = new Uint8Array(0);
   #alpnProtocol: string | undefined;
   #protocol: TlsVersion = "TLSv1.3";
-  /** The server has answered, and waits for the client's word. */
+  /** The server has answered, and waits for the client's answer. */
   #answered = false;
 
   /**
    * Makes one end's part.
    *
    * @param owner The connection
-   * @param role Who this end is
-   * @param options What it was given
+   * @param role The role of this end
+   * @param options The options of TLS
    */
   constructor(owner: HandshakeOwner, role: TlsRole, options: StartTlsOptions) {
     this.#owner = owner;
@@ -88,13 +88,13 @@ export class SimHandshake {
     if (kind === ALERT) return this.#owner.refuseTls("ERR_TLS_HANDSHAKE", "the peer has broken it off");
     const hello = kind === RECORD ? this.#record() : null;
     if (hello === undefined) return;
-    if (hello === null) this.#owner.refuseTls("ERR_TLS_HANDSHAKE", "what came is no TLS");
+    if (hello === null) this.#owner.refuseTls("ERR_TLS_HANDSHAKE", "the peer does not speak TLS");
     else if (this.#role === "client") this.#onServer(hello);
     else if (this.#answered) this.#onFinished(hello);
     else this.#onClient(hello);
   }
 
-  /** Takes a whole record. @returns Undefined when it is not all there, null when it is none */
+  /** Takes a whole record. @returns Undefined if it is not complete, null if it is not valid */
   #record(): Hello | null | undefined {
     const all = this.#received;
     const length = HEAD + (all[3] ?? 0) * 256 + (all[4] ?? 0);
@@ -164,7 +164,7 @@ export class SimHandshake {
     this.#owner.refuseTls(code, why);
   }
 
-  /** What there is against a certificate. */
+  /** Why a certificate is not accepted; undefined if it is. */
   #problem(cert: string | undefined, name: string | undefined): string | undefined {
     if (cert === undefined) return "the peer has shown no certificate";
     const [, names = "", signer = ""] = /^(.*) signed by (.*)$/.exec(cert) ?? [];
