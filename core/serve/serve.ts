@@ -22,6 +22,7 @@ import {
   defaultRuntime,
   LISTEN_OPTIONS,
   type ListenOptions,
+  type Runtime,
 } from "../runtime.ts";
 import type { Connection } from "../socket/connection.ts";
 import { CONNECTION_OPTIONS, type ConnectionOptions, protocolOf, setUp } from "./connection_options.ts";
@@ -116,16 +117,18 @@ const SERVE_OPTIONS: Names<ServeOptions> = /* @__PURE__ */ Object.assign(
   SERVE_ONLY,
 );
 
-const bases: WeakMap<object, EventBase> = new WeakMap();
+/** The base of each runtime, and the run of the program that it belongs to. */
+const bases: WeakMap<Runtime, { readonly base: EventBase; readonly instance: object }> = new WeakMap();
 
 /** The base of a runtime that dispatches by itself. It keeps the process alive as long as its sockets and timers do. */
 export function baseOf(options: ConnectionOptions): EventBase {
   if (options.base !== undefined) return options.base;
   const runtime = options.runtime ?? defaultRuntime();
   const instance = runtime.instance ?? runtime;
-  let base = bases.get(instance);
-  if (base === undefined) {
-    bases.set(instance, base = new EventBase({ runtime }));
+  const known = bases.get(runtime);
+  const base = known?.instance === instance ? known.base : new EventBase({ runtime });
+  if (base !== known?.base) {
+    bases.set(runtime, { base, instance });
     loopOf(base).shared = true;
   }
   if (!loopOf(base).dispatching) keepDispatching(base);
