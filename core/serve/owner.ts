@@ -251,6 +251,7 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
 
   /** The bytes after the last terminator are a line too. */
   #lastLine(core: BevCore): boolean {
+    if (core.input.length === 0) return true;
     const rest = take(core.input, core.input.length);
     this.onMessage(false);
     return rest === null || this.#line(core, rest);

@@ -64,6 +64,8 @@ export class View<T> implements AsyncIterableIterator<T> {
   #ready = false;
   /** The reason of an abort, until it is reported. */
   #aborted: { reason: unknown } | null = null;
+  /** Whether the connection has failed or was freed. */
+  #failed = false;
   /** The pending calls, and their promises. */
   #pending: Promise<unknown> | null = null;
   #wake: (() => void) | null = null;
@@ -84,6 +86,8 @@ export class View<T> implements AsyncIterableIterator<T> {
       this.#wake?.();
     },
     onEnd: (end) => {
+      // Behind an end of file, too: a full output drains no more.
+      if (end.error !== null) this.#failed = true;
       this.#end ??= end;
       this.#ready = true;
       this.#wake?.();
@@ -266,7 +270,7 @@ export class View<T> implements AsyncIterableIterator<T> {
 
   /** While the output is full, the peer must first read its answers, unless it is gone. */
   get #mayTake(): boolean {
-    return this.#ready && (!this.#core.holdsBack || this.#end?.error != null);
+    return this.#ready && (!this.#core.holdsBack || this.#failed);
   }
 
   #takeOrLeave(): T | null {

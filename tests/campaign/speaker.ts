@@ -528,11 +528,28 @@ export class Speaker {
       if (ending === "shutdown" || ending === "close") return;
     }
     this.#note(`said all: ${ending}`);
+    if (ending === "shutdown" || ending === "close") this.#sayLastLine();
     if (ending === "shutdown") this.shutdown();
     else if (ending === "close") this.close();
     else if (ending === "free") this.free();
     else if (ending === "reset") this.reset();
     this.#settle();
+  }
+
+  /** The last line needs no terminator. */
+  #sayLastLine(): void {
+    if (this.format.kind !== "lines" || this.#over || this.#finished || this.half.deaf !== null) return;
+    if (this.bev.output.length >= this.bev.maxOutputBytes || this.#dice.below(3) > 0) return;
+    if (this.owned && this.bev.signal.aborted) return;
+    const payload = this.format.payload(this.#dice, 1 + this.#dice.below(50));
+    const before = this.half.saidLength;
+    this.half.say(payload, payload);
+    try {
+      this.bev.write(payload);
+    } catch (error) {
+      this.half.unsay(before);
+      if (this.half.told === null) this.#blame(`write() threw ${show(error)}`);
+    }
   }
 
   /** When the peer has ended and all was said, the connection ends. */

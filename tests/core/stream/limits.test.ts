@@ -10,8 +10,10 @@ import {
   BEV_EVENT_READING,
   BEV_EVENT_TIMEOUT,
   BEV_EVENT_WRITING,
+  EV_READ,
   EVBUFFER_EOL_LF,
 } from "../../../core/flags.ts";
+import { sleep } from "../../../core/api/sleep.ts";
 import { Socket } from "../../../core/api/socket.ts";
 import { connect, serve, type ServeCallbacks, type ServeOptions, type Server } from "../../../core/serve/serve.ts";
 import { type SimRuntime, simRuntime } from "../../../runtimes/sim.ts";
@@ -297,6 +299,53 @@ describe("the limit of output", () => {
     for (const bev of other.server) bev.free();
     await other.end();
   });
+});
+
+describe("the line callback at the end of the stream", () => {
+  it("gets no line behind the last terminator, where lines wait when the end comes", async () => {
+    for (const sent of ["one\r\ntwo\r\n", "one\r\ntwo"]) {
+      const lines: string[] = [];
+      const made = await scene({}, {
+        // They wait for more bytes than come.
+        open: (bev) => bev.setWatermark(EV_READ, 1000, 0),
+        line: (_bev, line) => void lines.push(text(line)),
+      });
+      const client = await made.client();
+      client.send(sent);
+      client.shutdown();
+      await made.sim.advance(100);
+      assertEquals(lines, ["one", "two"]);
+      await made.end(client);
+    }
+  });
+});
+
+describe("a view of a connection whose output is full", () => {
+  for (const how of ["reset", "free", "failure"] as const) {
+    it(`settles behind the end of the peer, by ${how}`, async () => {
+      const told: string[] = [];
+      const made = await scene({ writeHigh: 1000 }, {
+        async open(bev) {
+          for await (const chunk of bev) {
+            told.push(`${chunk.length} bytes`);
+            // The end of the peer has come when the output becomes full.
+            await sleep(5, { base: bev.base });
+            bev.write(new Uint8Array(500_000));
+            if (how !== "failure") bev[how]();
+          }
+          told.push("over");
+        },
+      });
+      const client = await made.client();
+      client.send("hello");
+      client.shutdown();
+      await made.sim.advance(10);
+      if (how === "failure") client.reset();
+      await made.sim.advance(1000);
+      assertEquals([told, made.server.connections], [["5 bytes", "over"], 0]);
+      await made.end(client);
+    });
+  }
 });
 
 describe("timeouts of connections", () => {
