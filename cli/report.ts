@@ -43,7 +43,8 @@ export function stackOf(error: unknown): string {
   const lines = whole.split("\n");
   // Behind the scenario stands the explorer.
   const end = lines.findIndex((line) => /^ *at .*\brunScenario\b/.test(line));
-  const text = (end < 0 ? lines : lines.slice(0, end)).filter((line) => !/^ *at .*node:internal/.test(line)).join("\n");
+  const text = (end < 0 ? lines : lines.slice(0, end)).filter((line) => !/^ *at .*(node:internal|ext:core)/.test(line))
+    .join("\n");
   return cause === undefined ? text : `${text}\ncause: ${stackOf(cause)}`;
 }
 

@@ -16,7 +16,7 @@ const SEEDS = 500;
 
 /** An echo of lines with clients that come and go over a network that breaks it; it names nothing of a runtime. */
 const PROGRAM = `
-import { simRuntime } from "./runtimes/sim.ts";
+import { explore, replay, simRuntime } from "./runtimes/sim.ts";
 import { connect, serve } from "./core/mod.ts";
 
 const faults = {
@@ -61,6 +61,47 @@ export async function hashes(count) {
   for (let seed = 0; seed < count; seed++) all.push(await play(seed));
   return all.join("\\n");
 }
+
+/** Clients that ask three times each, and forgive one that is refused or reset. */
+async function forgiving(sim) {
+  const server = await serve({ hostname: "10.0.0.1", port: 80, runtime: sim }, { line: (bev) => void bev.write("yes\\n") });
+  let failed = 0;
+  for (let i = 0; i < 4; i++) {
+    try {
+      const client = await connect({ hostname: "10.0.0.1", port: 80, runtime: sim.host("client") }, {});
+      const lines = client.lines({ text: true });
+      for (let question = 0; question < 3; question++) {
+        client.write("question\\n");
+        if ((await lines.next()).value !== "yes") throw new Error("no answer");
+      }
+      await client.close();
+    } catch {
+      failed++;
+    }
+  }
+  await server.close();
+  if (failed > 1) throw new Error("failed " + failed);
+}
+
+/** What exploring finds, all of it but the stack. */
+export async function found() {
+  const faults = { jitterMs: 3, segmentCut: 0.2, connectionReset: 0.02, connectRefused: 0.05, pause: 0.2, hold: 0.2 };
+  const { runs, seed, error, trace, plan, failures } = await explore(forgiving, { runs: 300, faults });
+  return JSON.stringify({ runs, seed, error: error.message, trace, plan, hash: failures[0].hash });
+}
+
+/** How a plan fails. */
+export function fails(plan) {
+  return replay(forgiving, JSON.parse(plan)).then(() => "does not", (error) => error.message);
+}
+
+/** What went over the wire, as a number. */
+export async function wire() {
+  const sim = simRuntime({ seed: 2, capture: true, faults });
+  const driven = sim.run(forgiving(sim)).catch(() => {});
+  await driven;
+  return sim.capture().reduce((sum, byte) => (Math.imul(sum, 31) + byte) | 0, 0);
+}
 `;
 
 let folder = "";
@@ -81,12 +122,24 @@ before(async () => {
     join(folder, "run.mjs"),
     `import { hashes } from "./main.mjs";\nconsole.log(await hashes(${SEEDS}));\n`,
   );
+  writeFileSync(
+    join(folder, "explore.mjs"),
+    `import { fails, found, wire } from "./main.mjs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+console.log(await found());
+console.log(await wire());
+// The plan is the one that the first runtime has found.
+const file = new URL("plan.json", import.meta.url);
+if (!existsSync(file)) writeFileSync(file, JSON.stringify(JSON.parse(await found()).plan));
+console.log(await fails(readFileSync(file, "utf8")));
+`,
+  );
 });
 after(() => rmSync(folder, { recursive: true, force: true }));
 
-async function hashesOn(name: "node" | "deno" | "bun"): Promise<string[]> {
+async function hashesOn(name: "node" | "deno" | "bun", program = "run.mjs"): Promise<string[]> {
   const { path } = findRuntime(name);
-  const args = name === "deno" ? ["run", "--quiet", "--no-check", "run.mjs"] : ["run.mjs"];
+  const args = name === "deno" ? ["run", "--quiet", "--no-check", "-A", program] : [program];
   const result = await run(path, args, { cwd: folder, env: plainEnvironment(), timeoutMs: 110_000 });
   assertEquals(result.code, 0, result.output);
   return result.output.trim().split("\n");
@@ -121,5 +174,23 @@ describe("one seed", () => {
     assert(here !== undefined);
     const expected = (await hashesOn(here)).slice(0, 20).join("\n");
     assertEquals(results, [expected, expected]);
+  });
+
+  it("is explored with the same result on every runtime, and in a context without anything of one", async () => {
+    const all: string[][] = [];
+    for (const name of RUNTIMES) all.push(await hashesOn(name, "explore.mjs"));
+    const [[found = "", wire = "", failure] = []] = all;
+    for (const lines of all) assertEquals(lines, all[0]);
+    const { error, plan } = JSON.parse(found) as { error: string; plan: { faults: { kind: string }[] } };
+    assertEquals([error, failure], ["failed 2", "failed 2"]);
+    assertEquals(plan.faults.length, 2, found);
+    for (const { kind } of plan.faults) assert(kind === "connectRefused" || kind === "connectionReset", found);
+
+    const context = createContext({ TextEncoder, TextDecoder, AbortController });
+    runInContext(readFileSync(join(folder, "main.js"), "utf8"), context);
+    const call = (text: string): Promise<unknown> => runInContext(`simulation.${text}`, context) as Promise<unknown>;
+    assertEquals(await call("found()"), found);
+    assertEquals(String(await call("wire()")), wire);
+    assertEquals(await call(`fails(${JSON.stringify(JSON.stringify(plan))})`), "failed 2");
   });
 });
