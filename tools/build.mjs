@@ -26,6 +26,7 @@ const ENTRIES = new Map([
   ["runtimes/bun.ts", "trivent/bun"],
   ["runtimes/sim.ts", "trivent/sim"],
   ["bridges/duplex.ts", "trivent/duplex"],
+  ["bridges/nats.ts", "trivent/nats"],
 ]);
 
 /** The conformance laws. They are built by themselves, so that the chunks of the library do not depend on them. */

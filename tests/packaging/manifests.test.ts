@@ -45,7 +45,7 @@ describe("the manifests", () => {
 
   it("have the same entry points, and each is there", () => {
     const entries = Object.keys(npm.exports).filter((name) => name !== "./package.json");
-    assertEquals(entries, [".", "./core", "./node", "./deno", "./bun", "./sim", "./duplex", "./conformance"]);
+    assertEquals(entries, [".", "./core", "./node", "./deno", "./bun", "./sim", "./duplex", "./nats", "./conformance"]);
     // npm has the command as `bin`.
     const { "./cli": cli, ...exports } = deno.exports;
     assertEquals(npm.bin, { trivent: (cli ?? "").replace(/^\.\/(.*)\.ts$/, "dist/$1.js") });
@@ -67,7 +67,10 @@ describe("the manifests", () => {
     assertEquals(npm.type, "module");
     // It chooses the runtime. Were it not named here, a bundler would drop that when only classes are imported.
     assertEquals(npm.sideEffects, ["./mod.ts", "./dist/mod.js", "./dist/mod.bun.js"]);
-    assertEquals([npm.dependencies, npm.peerDependencies, npm.optionalDependencies], [undefined, undefined, undefined]);
+    assertEquals([npm.dependencies, npm.optionalDependencies], [undefined, undefined]);
+    // What a bridge carries. npm does not install it for those who do not use it.
+    assertEquals(npm.peerDependencies, { "@nats-io/nats-core": "^3.4.0" });
+    assertEquals(npm.peerDependenciesMeta, { "@nats-io/nats-core": { optional: true } });
   });
 
   it("ask for the versions that the adapters, the README and the guide to contributing ask for", () => {

@@ -19,6 +19,7 @@ export async function buildExamples(names = exampleNames()) {
     outdir: join(ROOT, "build", "examples"),
     outbase: join(ROOT, "examples"),
     splitting: false,
+    packages: "external",
     plugins: [asUsers(["examples"])],
   });
   await sync(join(ROOT, "build", "examples"), files);
@@ -38,7 +39,7 @@ export async function buildTests(tests, outdir) {
   const files = await bundle({
     entryPoints: [...tests],
     outdir,
-    external: [...OPTIONS.external, "esbuild", "fast-check"],
+    external: [...OPTIONS.external, "esbuild", "fast-check", "@nats-io/nats-core"],
     // package.json says for bundlers which files do something when they are imported. It does not know the files of tests.
     ignoreAnnotations: true,
     plugins: [
