@@ -28,16 +28,6 @@ import { sendLast } from "./last_output.ts";
 /** The time for the output of an abandoned bufferevent to leave. */
 const ABANDON_TIMEOUT_MS = 30_000;
 
-class ReadEvent extends BevEvent<SocketCore> {
-  constructor(core: SocketCore) {
-    super(core, null, EV_READ | EV_PERSIST, core.loop.queues.length >> 1);
-  }
-
-  override run(what: number): void {
-    this.core.onReadEvent(what);
-  }
-}
-
 class WriteEvent extends BevEvent<SocketCore> {
   constructor(core: SocketCore) {
     super(core, core.connection, EV_WRITE | EV_PERSIST, core.priority);
@@ -61,17 +51,21 @@ class ClosedEvent extends BevEvent<SocketCore> {
 
 /** The engine of a `SocketBufferEvent`. */
 export class SocketCore extends BevCore implements Flushable {
-  /** The connection, or null. */
-  connection: Connection | null = null;
+  /** The connection, or null: what the read event waits for. */
+  declare source: Connection | null;
   /** The previous connection, whose addresses can still be read. */
   #past: Connection | null = null;
-  readonly #readEvent: ReadEvent = new ReadEvent(this);
   /** Made when there is something to wait for or to report. A server that answers lines needs none. */
   #writeEvent: WriteEvent | null = null;
 
   constructor(loop: Loop, connection: Connection | null, options: number) {
     super(loop, options);
     if (connection !== null) this.#attach(connection);
+  }
+
+  /** The connection, or null. */
+  get connection(): Connection | null {
+    return this.source;
   }
 
   /** Replaces the connection. The previous one is left alone (rule V13). */
@@ -81,7 +75,7 @@ export class SocketCore extends BevCore implements Flushable {
     this.#count(this.#past, 1);
     this.#past = null;
     if (connection === null) {
-      this.state |= TAKEN_AWAY;
+      this.bits |= TAKEN_AWAY;
       return;
     }
     this.#attach(connection);
@@ -89,9 +83,8 @@ export class SocketCore extends BevCore implements Flushable {
   }
 
   #attach(connection: Connection): void {
-    this.connection = connection;
     this.#count(connection, -1);
-    this.#readEvent.source = connection;
+    this.source = connection;
     if (this.#writeEvent !== null) this.#writeEvent.source = connection;
     if (!connection.connected) this.#awaitConnection();
   }
@@ -127,19 +120,18 @@ export class SocketCore extends BevCore implements Flushable {
   }
 
   #detach(): void {
-    this.loop.del(this.#readEvent);
-    this.#readEvent.source = null;
+    this.loop.del(this);
     this.#forgetWrite();
     if (this.#writeEvent !== null) this.#writeEvent.source = null;
     this.watchFailure(false);
     if (this.connection !== null) this.#past = this.connection;
-    this.connection = null;
-    this.state &= ~(CONNECTING | TELL_WRITABLE);
+    this.source = null;
+    this.bits &= ~(CONNECTING | TELL_WRITABLE);
   }
 
   /** While connecting, the write event waits for the end of the attempt, with the write timeout as its time limit. */
   #awaitConnection(): void {
-    this.state |= CONNECTING;
+    this.bits |= CONNECTING;
     const event = this.#write;
     this.loop.add(event, undefined, null);
     if ((this.enabled & EV_WRITE) !== 0) this.#startWriteTimer(event);
@@ -151,7 +143,7 @@ export class SocketCore extends BevCore implements Flushable {
     if (writeTimeoutMs <= 0) return;
     loop.setDeadline(event, writeTimeoutMs, loop.clock());
     // A timeout that was forgotten has made the event inactive.
-    if ((this.state & SENT) !== 0) loop.activate(event, 0);
+    if ((this.bits & SENT) !== 0) loop.activate(event, 0);
   }
 
   /** Without a socket, the write timeout runs while output waits for one, as in libevent (rule V9). */
@@ -165,23 +157,23 @@ export class SocketCore extends BevCore implements Flushable {
 
   /** Output was sent: the write event is active to run the write callback. */
   #tellSent(): void {
-    this.state |= SENT;
+    this.bits |= SENT;
     this.loop.activate(this.#write, 0);
   }
 
   /** The write event waits for nothing, and reports nothing. */
   #forgetWrite(): void {
-    this.state &= ~SENT;
+    this.bits &= ~SENT;
     if (this.#writeEvent !== null) this.loop.del(this.#writeEvent);
   }
 
   get flushQueued(): boolean {
-    return (this.state & FLUSH_QUEUED) !== 0;
+    return (this.bits & FLUSH_QUEUED) !== 0;
   }
 
   set flushQueued(queued: boolean) {
-    if (queued) this.state |= FLUSH_QUEUED;
-    else this.state &= ~FLUSH_QUEUED;
+    if (queued) this.bits |= FLUSH_QUEUED;
+    else this.bits &= ~FLUSH_QUEUED;
   }
 
   /** Throws when it was freed, or is being closed. */
@@ -233,20 +225,20 @@ export class SocketCore extends BevCore implements Flushable {
     const peer = hostname ?? (remote !== undefined && "hostname" in remote ? remote.hostname : "localhost");
     const all = role === "client" ? { ...options, serverName: options.serverName ?? peer } : options;
     this.#forgetWrite();
-    this.state = this.state & ~TELL_WRITABLE | CONNECTING;
+    this.bits = this.bits & ~TELL_WRITABLE | CONNECTING;
     connection.startTls(new Handshake(connection, role, all, takesUnread), this.output);
     this.#awaitConnection();
   }
 
   /** Whether a connection is being made whose end has not been reported. */
   get connecting(): boolean {
-    return (this.state & CONNECTING) !== 0;
+    return (this.bits & CONNECTING) !== 0;
   }
 
   // ---- what the user and the watermarks want
 
   protected override onEnable(what: number): void {
-    this.state &= ~TAKEN_AWAY;
+    this.bits &= ~TAKEN_AWAY;
     if ((what & EV_READ) !== 0 && this.reading) this.#startReading();
     if ((what & EV_WRITE) === 0 || !this.writing) return;
     if (this.connection === null) {
@@ -258,15 +250,15 @@ export class SocketCore extends BevCore implements Flushable {
       return;
     }
     // A writable socket with nothing to send is reported once (rule V2), after the input.
-    if (this.output.length === 0 && !this.finishing) this.state |= TELL_WRITABLE;
-    else this.state &= ~TELL_WRITABLE;
+    if (this.output.length === 0 && !this.finishing) this.bits |= TELL_WRITABLE;
+    else this.bits &= ~TELL_WRITABLE;
     this.loop.queueFlush(this);
   }
 
   protected override onDisable(what: number): void {
-    if ((what & EV_READ) !== 0) this.loop.del(this.#readEvent);
+    if ((what & EV_READ) !== 0) this.loop.del(this);
     if ((what & EV_WRITE) === 0) return;
-    this.state &= ~TELL_WRITABLE;
+    this.bits &= ~TELL_WRITABLE;
     // The end of an attempt to connect is reported all the same.
     if (this.connecting) this.loop.removeTimer(this.#write);
     else this.#forgetWrite();
@@ -274,29 +266,29 @@ export class SocketCore extends BevCore implements Flushable {
 
   protected override onReadSuspension(): void {
     if (this.reading) this.#startReading();
-    else this.loop.del(this.#readEvent);
+    else this.loop.del(this);
   }
 
   protected override onWriteSuspension(): void {
     if (this.connecting || this.connection === null) return;
     if (!this.writing) this.#stopWaiting();
-    else if (this.output.length > 0 || this.finishing || (this.state & TELL_WRITABLE) !== 0) this.loop.queueFlush(this);
+    else if (this.output.length > 0 || this.finishing || (this.bits & TELL_WRITABLE) !== 0) this.loop.queueFlush(this);
   }
 
   protected override onOutput(): void {
     if (!this.writing) return;
     if (this.connection === null) {
-      const starts = this.writeTimeoutMs > 0 && (this.state & TAKEN_AWAY) === 0;
+      const starts = this.writeTimeoutMs > 0 && (this.bits & TAKEN_AWAY) === 0;
       if (starts && !this.#write.timed) this.#awaitSocket();
     } else if (!this.connecting) this.loop.queueFlush(this);
   }
 
   protected override onTimeouts(): void {
     const { loop } = this;
-    if ((this.state & TAKEN_AWAY) !== 0) return;
+    if ((this.bits & TAKEN_AWAY) !== 0) return;
     if (this.reading) {
       if (this.readTimeoutMs > 0) this.#startReadTimer();
-      else loop.removeTimer(this.#readEvent);
+      else loop.removeTimer(this);
     }
     const waits = this.connection === null
       ? this.output.length > 0
@@ -306,11 +298,11 @@ export class SocketCore extends BevCore implements Flushable {
   }
 
   #startReadTimer(): void {
-    this.loop.setDeadline(this.#readEvent, this.readTimeoutMs, this.loop.clock());
+    this.loop.setDeadline(this, this.readTimeoutMs, this.loop.clock());
   }
 
   override restartRead(): void {
-    if (this.readTimeoutMs > 0 && this.reading && this.connection !== null && this.#readEvent.inserted) {
+    if (this.readTimeoutMs > 0 && this.reading && this.connection !== null && this.inserted) {
       this.#startReadTimer();
     }
   }
@@ -318,7 +310,7 @@ export class SocketCore extends BevCore implements Flushable {
   #startReading(): void {
     if (this.connection !== null) {
       if (this.connection.closed) return;
-      this.loop.add(this.#readEvent, undefined, null);
+      this.loop.add(this, undefined, null);
     }
     // Without a socket the timeout runs all the same, as in libevent.
     if (this.readTimeoutMs > 0) this.#startReadTimer();
@@ -331,9 +323,9 @@ export class SocketCore extends BevCore implements Flushable {
 
   // ---- reading
 
-  /** The read event has run. */
-  onReadEvent(what: number): void {
-    const connection = this.connection;
+  /** Its read event has run. */
+  override run(what: number): void {
+    const connection = this.source;
     if (connection === null || (what & EV_READ) === 0) {
       if ((what & EV_TIMEOUT) !== 0) this.readTimedOut();
       return;
@@ -354,7 +346,7 @@ export class SocketCore extends BevCore implements Flushable {
     if (this.freed) return;
     if (n > 0) {
       if (this.readTimeoutMs > 0 && this.reading) {
-        this.loop.setDeadline(this.#readEvent, this.readTimeoutMs);
+        this.loop.setDeadline(this, this.readTimeoutMs);
       }
       this.tellRead();
       if (this.freed) return;
@@ -362,8 +354,8 @@ export class SocketCore extends BevCore implements Flushable {
       if (this.readHigh > 0) this.checkHigh();
       // More of what has arrived still belongs to this turn, behind what else is active. With a rate limit it waits for
       // the next: others of the group are to have their shares first.
-      if (connection.available > 0 && this.rate === null && this.reading && this.connection === connection) {
-        this.loop.activate(this.#readEvent, EV_READ);
+      if (connection.available > 0 && this.rate === null && this.reading && this.source === connection) {
+        this.loop.activate(this, EV_READ);
       }
       return;
     }
@@ -416,8 +408,8 @@ export class SocketCore extends BevCore implements Flushable {
   /** The write event has run: the attempt to connect has ended, more can be sent, or output has left. */
   onWriteEvent(what: number): void {
     const connection = this.connection;
-    if ((this.state & SENT) !== 0) {
-      this.state &= ~SENT;
+    if ((this.bits & SENT) !== 0) {
+      this.bits &= ~SENT;
       if (this.output.length <= this.writeLow) this.callWrite();
       if (this.freed || this.connection !== connection) return;
     }
@@ -443,10 +435,10 @@ export class SocketCore extends BevCore implements Flushable {
   }
 
   #onConnected(connection: Connection): void {
-    this.state &= ~CONNECTING;
+    this.bits &= ~CONNECTING;
     this.#forgetWrite();
     if (connection.error !== null || connection.gone) {
-      this.loop.del(this.#readEvent);
+      this.loop.del(this);
       if (connection.error !== null) this.fail(connection.error);
       this.callEvent(BEV_EVENT_ERROR, connection.error ?? undefined);
       return;
@@ -458,10 +450,10 @@ export class SocketCore extends BevCore implements Flushable {
 
   /** Sends the output. The loop calls it at the end of a turn. It calls no code of the program. */
   flushOutput(): void {
-    const { connection, output } = this;
+    const { source: connection, output } = this;
     if (connection === null || !this.writing || this.connecting) return;
-    const tellWritable = (this.state & TELL_WRITABLE) !== 0;
-    if (tellWritable) this.state &= ~TELL_WRITABLE;
+    const tellWritable = (this.bits & TELL_WRITABLE) !== 0;
+    if (tellWritable) this.bits &= ~TELL_WRITABLE;
     if (output.length > 0) {
       if (connection.error !== null || connection.gone || connection.shut || connection.closed) {
         return this.#onWriteError(connection);
@@ -471,7 +463,7 @@ export class SocketCore extends BevCore implements Flushable {
       const most = Math.min(step, output.length);
       const n = this.#send(connection, most);
       // A callback of the output may have freed or stopped it.
-      if (this.freed || this.connection !== connection || (this.enabled & EV_WRITE) === 0) return;
+      if (this.freed || this.source !== connection || (this.enabled & EV_WRITE) === 0) return;
       if (n > 0 && output.length <= this.writeLow && this.wantsWrite) {
         this.#tellSent();
       }
@@ -510,7 +502,7 @@ export class SocketCore extends BevCore implements Flushable {
     const event = this.#writeEvent;
     if (event === null || (!event.inserted && !event.timed)) return;
     this.loop.del(event);
-    if ((this.state & SENT) !== 0) this.loop.activate(event, 0);
+    if ((this.bits & SENT) !== 0) this.loop.activate(event, 0);
   }
 
   #onWriteError(connection: Connection): void {
@@ -600,16 +592,12 @@ export class SocketCore extends BevCore implements Flushable {
     this.free();
   }
 
-  override get priority(): number {
-    return this.#readEvent.priority;
-  }
-
   override setPriority(priority: number): void {
     const write = this.#writeEvent;
-    if (this.#readEvent.active || (write !== null && write.active) || this.callbackActive) {
+    if (this.active || (write !== null && write.active) || this.callbackActive) {
       throw new EventError("Cannot set the priority: the bufferevent's events are active", { code: "EV_ACTIVE" });
     }
-    this.#readEvent.priority = priority;
+    this.priority = priority;
     if (write !== null) write.priority = priority;
     this.setCallbackPriority(priority);
   }

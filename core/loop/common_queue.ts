@@ -24,7 +24,7 @@ export class CommonQueue extends TimerNode {
 
   /** Adds an event that is not in a queue. */
   insert(event: LoopEvent, deadline: number): void {
-    const place = event.more;
+    const place = event.madeExtra;
     place.deadline = deadline;
     place.seq = this.#heap.nextSeq();
     place.queue = this;

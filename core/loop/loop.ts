@@ -267,7 +267,7 @@ export class Loop {
     if (timeoutMs !== undefined) {
       this.#forgetTimeout(event);
       if ((what & EV_PERSIST) !== 0) {
-        const extra = event.more;
+        const extra = event.madeExtra;
         extra.interval = timeoutMs;
         extra.common = common;
       }
@@ -806,7 +806,7 @@ export class Loop {
       if ((event.state & AFTER_POLL) === 0 || deadline <= this.#polledAt) this.#timeOut(event, deadline, now);
       else {
         this.#unschedule(event);
-        event.more.deadline = deadline;
+        event.madeExtra.deadline = deadline;
         event.slot = OVERDUE;
         this.#overdue.add(event);
         this.#awaitPoll();

@@ -147,7 +147,7 @@ export abstract class LoopEvent extends TimerNode {
   }
 
   /** The state that is made when needed. */
-  get more(): EventExtra {
+  get madeExtra(): EventExtra {
     return this.extra ??= new EventExtra();
   }
 
@@ -157,7 +157,7 @@ export abstract class LoopEvent extends TimerNode {
   }
 
   set edge(edges: number) {
-    if (this.extra !== null || edges !== 0) this.more.edge = edges;
+    if (this.extra !== null || edges !== 0) this.madeExtra.edge = edges;
   }
 
   /** The event behind it among those that watch its source. */
@@ -166,11 +166,11 @@ export abstract class LoopEvent extends TimerNode {
   }
 
   set sibling(event: LoopEvent | null) {
-    if (this.extra !== null || event !== null) this.more.sibling = event;
+    if (this.extra !== null || event !== null) this.madeExtra.sibling = event;
   }
 
   /** Sets the function that runs once, in place of everything else. */
   set finalizer(finalizer: () => void) {
-    this.more.finalizer = finalizer;
+    this.madeExtra.finalizer = finalizer;
   }
 }

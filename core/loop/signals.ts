@@ -64,7 +64,7 @@ export class Signals {
     this.#raised = new Map();
     for (const [name, times] of raised) {
       for (const event of this.#watched.get(name)?.events ?? []) {
-        event.more.raised += times;
+        event.madeExtra.raised += times;
         this.#loop.activate(event, EV_SIGNAL);
       }
     }
