@@ -1,5 +1,8 @@
 /**
- * The demo, `npm run demo`: one server file, `rot13_bufferevent.ts`, serves the same clients on Node, Deno and Bun.
+ * The demos. `npm run demo -- cluster` starts three chat gateways, HAProxy and three brokers of NATS, and ends some of them while
+ * clients talk: see docs/scaling.md.
+ *
+ * `npm run demo`: one server file, `rot13_bufferevent.ts`, serves the same clients on Node, Deno and Bun.
  *
  * Each client sends a text of its own in pieces of random size and half-closes; every reply is compared, byte by byte,
  * with what `tr` makes of the text. Exit code 1 on any difference, and no server is left behind. `SEED=n` repeats a run.
@@ -26,7 +29,11 @@ const random = mulberry32(seed);
 
 endAllOnExit();
 try {
-  process.exitCode = await main();
+  const [which, ...more] = process.argv.slice(2);
+  if (which !== undefined && (which !== "cluster" || more.length > 0)) {
+    console.error(`Cannot show "${process.argv.slice(2).join(" ")}": npm run demo, or npm run demo -- cluster`);
+    process.exitCode = 2;
+  } else process.exitCode = which === "cluster" ? await cluster() : await main();
 } catch (error) {
   console.error(error.message);
   process.exitCode = 1;
@@ -49,6 +56,19 @@ async function main() {
     console.error(`\nRun again with SEED=${seed} for the same texts and pieces.`);
   }
   return different.length === 0 ? 0 : 1;
+}
+
+/** 1,500 clients in 50 rooms. Each message arrives once and in order; those of the phases without a failure all arrive. */
+async function cluster() {
+  await Promise.all([buildDist({ declarations: false }), buildExamples(["gateway"])]);
+  // It imports the library by its name, so it must be built.
+  const { runCluster } = await import("../tests/tools/cluster.mjs");
+  const phases = await runCluster({ clients: 1500, rooms: 50, messages: 10, rate: 500, print: console.log });
+  const wrong = phases.filter(({ exact, expected, received, doubled, unordered }) =>
+    doubled > 0 || unordered > 0 || (exact && received < expected)
+  );
+  for (const { name } of wrong) console.error(`Wrong: ${name}`);
+  return wrong.length === 0 ? 0 : 1;
 }
 
 /** @returns {{ pieces: Buffer[], lines: number, expected: Buffer }[]} */

@@ -16,6 +16,7 @@ interface NpmManifest {
   engines: { node: string; deno: string; bun: string };
   dependencies?: unknown;
   peerDependencies?: unknown;
+  peerDependenciesMeta?: unknown;
   optionalDependencies?: unknown;
   bin: Record<string, string>;
   exports: Record<string, string | Record<string, string>>;
