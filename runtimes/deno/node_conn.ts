@@ -185,7 +185,11 @@ class NodeDenoConn implements DenoConn {
   write(chunk: Uint8Array): Promise<number> {
     return new Promise((resolve, reject) => {
       if (this.#error !== undefined) return reject(this.#error);
-      this.#socket.write(chunk, (reason) => reason ? reject(reason) : resolve(chunk.length));
+      this.#socket.write(chunk, (reason) => {
+        if (!reason) return resolve(chunk.length);
+        // What a failure cancels is told first, and its reason after it.
+        host.setImmediate(() => reject(this.#error ?? reason));
+      });
     });
   }
 
