@@ -280,8 +280,12 @@ export class BufferEventDuplex extends Duplex {
   /** Of `stream.Readable`: a chunk is wanted. */
   override _read(): void {
     this.#wanted = true;
-    this.#give();
-    if (this.#wanted) this.#seat.want(true);
+    // Not in this call: the streams of Deno and Bun lose a `readable` event then.
+    queueMicrotask(() => {
+      if (this.destroyed || !this.#wanted) return;
+      this.#give();
+      if (this.#wanted) this.#seat.want(true);
+    });
   }
 
   /** One chunk for each `_read`: the streams of Deno and Bun lose a wake-up otherwise. */

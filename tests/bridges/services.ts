@@ -153,7 +153,7 @@ export async function startMariadb(): Promise<Service & { ca: string | undefined
   const init = join(folder, "init.sql");
   writeFileSync(
     init,
-    "CREATE DATABASE test; CREATE USER test@'%' IDENTIFIED BY 'secret'; GRANT ALL ON test.* TO test@'%'; FLUSH PRIVILEGES;",
+    "CREATE DATABASE test;\nCREATE USER test@'%' IDENTIFIED BY 'secret';\nGRANT ALL ON test.* TO test@'%';\n",
   );
   const tls: string[] = [];
   if (made !== undefined) {
