@@ -1,6 +1,6 @@
 /** ListenOptions.fd, on whichever of Node, Deno and Bun runs this: what is wrong with a descriptor, and who inherits one. */
 
-import { spawn } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { closeSync, existsSync, openSync, readdirSync, readlinkSync, unlinkSync } from "node:fs";
 import { connect as netConnect, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
@@ -34,11 +34,16 @@ function sockets(): Map<number, string> {
   return found;
 }
 
-/** Starts a program that serves a descriptor as its own descriptor 3. */
-async function heir(fd: number): Promise<{ said: unknown; end(): Promise<void> }> {
+/** The command of a program that serves its descriptor 3. */
+function heirCommand(): string[] {
   const options = "Deno" in globalThis ? ["run", "-A", "--no-check"] : [];
-  const script = join("tests", "conformance", "fixtures", "heir.mjs");
-  const child = spawn(process.execPath, [...options, script], { stdio: ["pipe", "pipe", "inherit", fd] });
+  return [process.execPath, ...options, join("tests", "conformance", "fixtures", "heir.mjs")];
+}
+
+/** Starts it with a descriptor of this process. */
+async function heir(fd: number): Promise<{ said: unknown; end(): Promise<void> }> {
+  const [file = "", ...args] = heirCommand();
+  const child = spawn(file, args, { stdio: ["pipe", "pipe", "inherit", fd] });
   const ended = new Promise<void>((resolve) => child.once("exit", () => resolve()));
   let printed = "";
   const said = await new Promise<unknown>((resolve, reject) => {
@@ -94,6 +99,23 @@ describe(`${runtime.name}: a descriptor that does not listen`, { skip: needs("/p
     for (const socket of accepted) socket.destroy();
     await new Promise((resolve) => server.close(resolve));
     while (runtime.openHandles > 0) await new Promise((resolve) => setTimeout(resolve, 5));
+  });
+});
+
+describe(`${runtime.name}: a socket that is bound and does not listen`, { skip: needs("/proc", "perl") }, () => {
+  it("is refused in words: it was to listen before", () => {
+    const path = join(tmpdir(), `trivent-bound-${process.pid}`);
+    const program =
+      `use Socket; $^F = 10; socket(my $s, PF_UNIX, SOCK_STREAM, 0) or die; bind($s, sockaddr_un(shift)) or die;
+      open(my $three, ">&=3") or POSIX::dup2(fileno($s), 3); exec @ARGV;`;
+    const { stdout } = spawnSync("perl", ["-MPOSIX", "-e", program, path, ...heirCommand()], {
+      encoding: "utf8",
+      stdio: ["ignore", "pipe", "inherit"],
+    });
+    unlinkSync(path);
+    const { code, message } = JSON.parse(stdout) as { code: string; message: string };
+    assertEquals(code, "EINVAL");
+    assertMatch(message, /^Cannot listen on file descriptor 3: the descriptor is a socket that does not listen/);
   });
 });
 

@@ -53,6 +53,25 @@ describe("a descriptor of a simulated host", () => {
     });
   }
 
+  it("keeps the clients that wait in the kernel, for whoever listens on it next", async () => {
+    const sim = simRuntime({ seed: 2 });
+    const greet = (name: string, options: ServeOptions): Promise<Server> =>
+      sim.run(serve({ runtime: sim, ...options }, { open: (bev) => bev.write(`${name}\n`) }));
+    const old = await greet("old", { port: 80, maxConnections: 1, backlog: 1 });
+    const to = { runtime: sim, port: 80 };
+    const greetings: string[] = [];
+    for (let i = 0; i < 6; i++) {
+      connect({ ...to }, { line: (_bev, line) => void greetings.push(new TextDecoder().decode(line)) }).catch(() => {});
+      await sim.advance(10);
+    }
+    assertEquals(greetings, ["old"]);
+    const next = await greet("new", { fd: old.fd });
+    const closing = old.close({ graceMs: 0 });
+    await sim.advance(100);
+    assertEquals(greetings, ["old", ...Array(5).fill("new")]);
+    await sim.run(Promise.all([closing, next.close({ graceMs: 0 })]));
+  });
+
   it("is refused in words when it is not open, and beside what is for an address", async () => {
     const sim = simRuntime();
     const error = await assertRejects(() => sim.run(serve({ runtime: sim, fd: 9 }, {})), EventError) as EventError;
