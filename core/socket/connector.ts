@@ -26,7 +26,7 @@ class Connector implements Connecting {
     );
   };
 
-  /** What it is called in errors, where that is not its address. */
+  /** Its name in errors, if that is not its address. */
   readonly #label: string | null;
 
   /** `options` have a hostname or a path. */
@@ -142,7 +142,7 @@ export function openConnection(runtime: Runtime, given: ConnectOptions): Connect
   if (via !== null && path !== undefined) throw new TypeError("Cannot connect: both via and a path were given");
   const target = { hostname, port: options.port ?? 0 };
   if (via !== null) checkViaTarget(via, target);
-  // What is connected to first.
+  // The first hop.
   const first = via?.hostname ?? hostname;
   if (localAddress !== undefined) checkLocalAddress(localAddress, familyOf(first) ?? family);
   checkCapabilities("connect", runtime, { localAddress, path, tls: givenTls });

@@ -47,7 +47,7 @@ export class Handshake {
     connection.binding?.startTls?.(this.#role, this.#options, unread);
   }
 
-  /** It is done, or there is nothing to wait for any more. */
+  /** It is complete, or the connection is over. */
   end(): void {
     this.#cancelTimeout?.();
     this.#cancelTimeout = null;

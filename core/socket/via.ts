@@ -69,44 +69,44 @@ export function viaOf(url: string): Via {
   return { scheme: name, hostname, port: number, user, password };
 }
 
-/** Where the proxy is to connect to. */
+/** The address that the proxy connects to. */
 export interface Target {
   readonly hostname: string;
   readonly port: number;
 }
 
 /**
- * Checks that a proxy can be told of a target.
+ * Checks that a target can be sent to a proxy.
  *
- * @throws {RangeError} When its name can't be told
+ * @throws {RangeError} When its name cannot be sent
  */
 export function checkViaTarget(via: Via, { hostname }: Target): void {
   if (parseIpv4(hostname) !== null || parseIpv6(hostname) !== null) return;
-  // What stands in a line of HTTP may not end it.
+  // A name in a line of HTTP must not end the line.
   const allowed = via.scheme === "http" ? /^[\w.-]{1,253}$/ : /^[^\s\0-\x20\x7f]+$/;
   if (allowed.test(hostname) && encodeUtf8(hostname).length <= 255) return;
   throw outOfRange("connect", "the hostname cannot be sent to a proxy", hostname);
 }
 
-/** What a connection through a proxy is called in errors. */
+/** The name of a connection through a proxy, for errors. */
 export function namesOf({ scheme, hostname, port }: Via, target: Target): string {
   return `${formatAddress(target)} through ${scheme}://${formatAddress({ hostname, port })}`;
 }
 
-/** What a proxy is asked, step by step. */
+/** The dialogue with a proxy, step by step. */
 interface Dialogue {
   /** The first bytes to send. */
   begin(): Uint8Array;
   /**
    * Takes an answer off the input.
    *
-   * @returns The bytes to send next; true when the way is free; null when more has to come
+   * @returns The bytes to send next; true when the proxy has connected; null if more bytes are needed
    * @throws {Refusal}
    */
   answer(input: EvBuffer): Uint8Array | true | null;
 }
 
-/** Why a proxy does not do it. */
+/** The reason why a proxy refuses. */
 class Refusal {
   readonly why: string;
 
@@ -115,7 +115,7 @@ class Refusal {
   }
 }
 
-/** A connection that a proxy is to make. */
+/** A connection through a proxy, until the proxy has answered. */
 export class Tunnel {
   readonly #connection: Connection;
   readonly #target: Target;
@@ -131,7 +131,7 @@ export class Tunnel {
     this.#dialogue = via.scheme === "socks5" ? new Socks5(via, target) : new HttpConnect(via, target);
   }
 
-  /** The proxy is reached. */
+  /** The connection to the proxy is established. */
   begin(): void {
     const { runtime } = this.#connection;
     this.#cancelTimeout = atDeadline(runtime, runtime.now() + ANSWER_TIMEOUT_MS, () => {
@@ -156,7 +156,7 @@ export class Tunnel {
       if (!(reason instanceof Refusal)) throw reason;
       return this.#connection.fail(this.refused(reason.why));
     }
-    // The server of TLS does not speak first: it would be taken for a part of the handshake.
+    // A TLS server does not send first. These bytes would be taken for a part of the handshake.
     if (input.length > 0 && this.#connection.handshake !== null) {
       return this.#connection.fail(this.refused(`it has sent ${input.length} bytes after its answer`));
     }
@@ -179,7 +179,7 @@ export class Tunnel {
     return namesOf(this.#via, this.#target);
   }
 
-  /** Nobody waits for it any more. */
+  /** The dialogue is over. */
   end(): void {
     this.#cancelTimeout?.();
     this.#cancelTimeout = null;
@@ -253,7 +253,7 @@ class Socks5 implements Dialogue {
   }
 
   #reply(input: EvBuffer, code: number): true | null {
-    // A refusal may be cut short.
+    // A refusal may be shorter than the standard says.
     if (code !== 0) throw new Refusal(`${REPLIES[code] ?? "unknown reason"} (0x${hex(code)})`);
     const head = input.pullup(Math.min(input.length, 5));
     if (head === null || head.length < 5) return null;

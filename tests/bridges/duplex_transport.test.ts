@@ -92,7 +92,7 @@ describe("a transport over a socket of node:net", () => {
     assertEquals([question, ear.heard, transport.write(bytes("late"))], ["question", ["answer", "end", "close"], 0]);
   });
 
-  it("takes a bounded number of bytes, and says once that there is room", async () => {
+  it("takes a bounded number of bytes, and reports once that there is space", async () => {
     const [near, far] = await pair();
     const { ear, transport } = over(near);
     let taken = 0;

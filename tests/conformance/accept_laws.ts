@@ -87,7 +87,7 @@ export function acceptLaws(law: Law): void {
     }
   });
 
-  law("what a client sends before there is room for it arrives, and its half-close too", async (here) => {
+  law("what a client sends before there is space for it arrives, and its half-close too", async (here) => {
     const { server, opened } = await here.serve({ maxConnections: 1 }, echo);
     const first = here.scene.keep(here.scene.base.connect({ port: server.port as number }));
     await here.until(() => opened.length === 1, () => "not opened");
@@ -235,7 +235,7 @@ export function acceptLaws(law: Law): void {
     first.close();
   });
 
-  law("with tls there is no last word", async (here) => {
+  law("with tls there is no last message", async (here) => {
     if (here.tls === undefined) return;
     const { cert, key } = here.tls;
     const { server, client } = await here.serve({ tls: { cert, key } }, { accept: () => false, reject: () => "no" });
@@ -268,7 +268,7 @@ export function acceptLaws(law: Law): void {
     await secure.close();
   });
 
-  law("the stop of a server ends those who wait", async (here) => {
+  law("the stop of a server ends those that wait", async (here) => {
     const { server, opened, client } = await here.serve({ maxConnections: 1 }, echo);
     const clients = Array.from({ length: 10 }, client);
     await connected(here, clients);

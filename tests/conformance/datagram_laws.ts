@@ -71,7 +71,7 @@ export function datagramLaws(name: string, makeSubject: () => FullSubject): void
       assert(error.message.endsWith(runtime.lacks?.udp ?? ""), error.message);
     }, udp && "capabilities.udp is true");
 
-    law("go to and fro, whole, with the address of who sent them", async (scene) => {
+    law("go both ways, whole, with the address of the sender", async (scene) => {
       const [a, b] = [await open(scene), await open(scene)];
       assertEquals([a.address.hostname, a.address.family], ["127.0.0.1", "IPv4"]);
       assert(a.address.port > 0 && a.address.port !== b.address.port);
@@ -149,7 +149,7 @@ export function datagramLaws(name: string, makeSubject: () => FullSubject): void
       assertEquals(text((await take(b)).data), "again");
     });
 
-    law("are taken as long as there is room, and room is told", async (scene) => {
+    law("are taken as long as there is space, and space is reported", async (scene) => {
       const [a, b] = [await open(scene), await open(scene)];
       const poller = scene.keep(new Poller(scene.base));
       const data = new Uint8Array(1000);
@@ -312,7 +312,7 @@ export function datagramLaws(name: string, makeSubject: () => FullSubject): void
     const { multicast, multicastOptions, broadcast, reuseAddress } = runtime.capabilities;
     const lacks = (can: boolean, flag: string): string | false => !can && `capabilities.${flag} is false`;
 
-    law("to a group reach who has joined it, and nobody after leaving", async (scene) => {
+    law("to a group reach sockets that have joined it, and none after leaving", async (scene) => {
       const sender = await open(scene);
       const [a, b] = [await open(scene, "0.0.0.0"), await open(scene, "0.0.0.0")];
       for (const member of [a, b]) await member.join(GROUP, LOOPBACK);

@@ -114,7 +114,7 @@ export function limitLaws(name: string, makeSubject: () => FullSubject): void {
         }),
     );
 
-    it("lets no more than maxConnections in at a time, and the others when there is room", () =>
+    it("lets no more than maxConnections in at a time, and the others when there is space", () =>
       serving({ maxConnections: 1 }, { open: (bev) => void bev.write("hello") }, async (server, port) => {
         const [first, second] = [await Client.open(port), await Client.open(port)];
         await until("the first is served", () => first.received === "hello");

@@ -88,7 +88,7 @@ export function loopLaws(name: string, makeSubject: () => FullSubject): void {
       server.close();
     });
 
-    it("tell of bytes or the time that is up, of room to write, and of the peer's end without reading", async () => {
+    it("report bytes or a timeout, space to write, and the peer's end without reading", async () => {
       const base = newBase();
       const [client, server] = await socketPair(base);
       const seen: number[] = [];

@@ -106,7 +106,7 @@ const FAULTS: readonly (readonly [fault: string, law: string, Fault])[] = [
   // Law 2
   [
     "takes bytes without a bound",
-    "IPv4 > takes a bounded number of bytes ahead of a peer that does not read, and tells once when there is room",
+    "IPv4 > takes a bounded number of bytes ahead of a peer that does not read, and reports once that there is space",
     {
       binding(binding, runtime) {
         const queue: Uint8Array[] = [];
@@ -130,14 +130,14 @@ const FAULTS: readonly (readonly [fault: string, law: string, Fault])[] = [
   ],
   [
     "never calls onWritable",
-    "IPv4 > takes a bounded number of bytes ahead of a peer that does not read, and tells once when there is room",
+    "IPv4 > takes a bounded number of bytes ahead of a peer that does not read, and reports once that there is space",
     {
       sink: () => ({ onWritable() {} }),
     },
   ],
   [
     "calls onWritable twice",
-    "IPv4 > takes a bounded number of bytes ahead of a peer that does not read, and tells once when there is room",
+    "IPv4 > takes a bounded number of bytes ahead of a peer that does not read, and reports once that there is space",
     {
       sink: (sink) => ({ onWritable: () => (sink.onWritable(), sink.onWritable()) }),
     },

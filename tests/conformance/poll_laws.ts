@@ -185,7 +185,7 @@ function pollerLaws(law: Law): void {
     assertEquals(refused.error?.code, "ECONNREFUSED");
   });
 
-  law("tells when there is room to send again", async (scene) => {
+  law("reports when there is space to send again", async (scene) => {
     const [client, server] = await scene.pair();
     const poller = scene.keep(new Poller(scene.base));
     poller.add(client, EV_WRITE | EV_ET);

@@ -30,7 +30,7 @@ export function racingLaws(name: string, makeSubject: () => FullSubject): void {
   }
 
   describe(`connecting by name on ${name}`, { skip: ownNetwork && "its addresses are not the machine's" }, () => {
-    it("reaches who listens on one of the addresses, and is a connection like any other", async () => {
+    it("reaches the listener on one of the addresses, and is a connection like any other", async () => {
       const server = await serve({ hostname: "127.0.0.1", port: 0 }, { read: (bev) => bev.writeBuffer(bev.input) });
       const { port } = server.address as InetAddress;
       // 192.0.2.0/24 is for documentation: nobody answers there, or the system says at once that there is no way.

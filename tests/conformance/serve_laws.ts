@@ -198,7 +198,7 @@ function handlerLaws(law: Law): void {
     assert((errors[0]?.[0] as Error).message.includes("received a promise"));
   });
 
-  law("the buffers of a connection that is over are no failure of an async handler", async (here) => {
+  law("the buffers of a connection that is over are not a failure of an async handler", async (here) => {
     const uses: ((bev: SocketBufferEvent) => void)[] = [
       (bev) => bev.output.add("late"),
       (bev) => bev.output.addBuffer(bev.input),
@@ -226,7 +226,7 @@ function handlerLaws(law: Law): void {
     assertEquals([errors, here.reported], [[], []]);
   });
 
-  law("a reset that a stream hears of first is no failure of the handler that writes", async (here) => {
+  law("a reset that a stream hears of first is not a failure of the handler that writes", async (here) => {
     const { closed, errors, client } = await here.serve({}, {
       async open(bev) {
         for (;;) {
@@ -814,7 +814,7 @@ function stallLaws(law: Law): void {
     assertEquals([told, closed], [[[BEV_EVENT_READING | BEV_EVENT_ERROR, "EV_INPUT_FULL"]], ["EV_INPUT_FULL"]]);
   });
 
-  law("a program that is busy with the input, or waits for a slow reader, is no hang", async (here) => {
+  law("a program that is busy with the input, or waits for a slow reader, is not a hang", async (here) => {
     const slowView = await here.serve({ stallTimeoutMs: 60 }, {
       async open(bev) {
         for await (const _ of bev) await here.sleep(250);
@@ -848,7 +848,7 @@ function stallLaws(law: Law): void {
     disabled.opened[0]!.free();
   });
 
-  law("messageTimeoutMs ends who sends a byte at a time, for line and for views, and nobody else", async (here) => {
+  law("messageTimeoutMs ends peers that send a byte at a time, for line and for views, and no others", async (here) => {
     const servers = [
       await here.serve({ messageTimeoutMs: 150 }, { line: (bev, line) => void bev.write(line) }),
       await here.serve({ messageTimeoutMs: 150 }, shouting),

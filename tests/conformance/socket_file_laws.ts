@@ -116,7 +116,7 @@ export function socketFileLaws(name: string, makeSubject: () => FullSubject): vo
       await nothingOpen();
     });
 
-    it("is not taken from anybody: EADDRINUSE where something has its path, who listens or not", async () => {
+    it("is not taken from others: EADDRINUSE if its path exists, with a listener or without", async () => {
       const folder = empty();
       const [stale, notes] = [join(folder, "stale"), join(folder, "notes")];
       const server = await stranger(`${stale}.first`, "");
@@ -168,7 +168,7 @@ export function socketFileLaws(name: string, makeSubject: () => FullSubject): vo
       await nothingOpen();
     });
 
-    it("is not replaced with replaceStale where somebody listens, nor where it is no socket", async () => {
+    it("is not replaced with replaceStale if somebody listens, nor if it is not a socket", async () => {
       const folder = empty();
       const [path, notes] = [join(folder, "socket"), join(folder, "notes")];
       const theirs = await stranger(path, "stranger");
@@ -244,7 +244,7 @@ export function socketFileLaws(name: string, makeSubject: () => FullSubject): vo
       await nothingOpen();
     });
 
-    it("may be removed while the server runs: who is connected stays, and the server closes as ever", async () => {
+    it("may be removed while the server runs: clients that are connected stay, and the server closes as usual", async () => {
       const path = join(empty(), "socket");
       const server = await serve({ path }, { read: (bev) => void bev.writeBuffer(bev.input) });
       const client = await connect({ path }, {});

@@ -368,7 +368,7 @@ export function streamLaws(name: string, makeSubject: () => FullSubject): void {
         assertEquals(new Set(closed), new Set([""]));
       }));
 
-    it("end when the grace of the server is over, with an error that is no failure of the handler", () => {
+    it("end when the grace of the server is over, with an error that is not a failure of the handler", () => {
       const outcomes: string[] = [];
       return staged({
         async open(bev) {

@@ -282,7 +282,7 @@ export function tlsLaws(name: string, makeSubject: () => FullSubject): void {
       await assertNothingOpen();
     });
 
-    it("fails to listen with ERR_TLS_OPTIONS with what is no certificate, and leaves nothing open", async () => {
+    it("fails to listen with ERR_TLS_OPTIONS if the certificate is not valid, and leaves nothing open", async () => {
       makeCertificates(directory, "other");
       const wrong: TlsListenOptions[] = [
         { cert: "nothing", key },
@@ -444,7 +444,7 @@ export function tlsLaws(name: string, makeSubject: () => FullSubject): void {
         await server.close();
       }));
 
-    it("tells ERR_TLS_OPTIONS of a certificate of its own, or an authority's, that is none", () =>
+    it("reports ERR_TLS_OPTIONS for a certificate or an authority that is not valid", () =>
       onBase(async (base) => {
         const { program, port } = await opensslServer(["-cert", file("test.pem"), "-key", file("test.key"), "-rev"]);
         const wrong: StartTlsOptions[] = [

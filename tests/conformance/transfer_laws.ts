@@ -148,7 +148,7 @@ export function transferLaws(makeSubject: () => FullSubject, kind: Kind): void {
       assertSameBytes(join(server.chunks).subarray(bytes.length), bytes.subarray(0, 1000), "after the owner's writes");
     }));
 
-  it("takes a bounded number of bytes ahead of a peer that does not read, and tells once when there is room", () =>
+  it("takes a bounded number of bytes ahead of a peer that does not read, and reports once that there is space", () =>
     scene(makeSubject(), async (scene) => {
       const { client, server } = await scene.pair(kind);
       server.pauseRead();

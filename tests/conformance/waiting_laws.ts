@@ -97,7 +97,7 @@ for (let i = 0; i < ${clients}; i++) {
       await nothingOpen();
     });
 
-    it("holds what a server has no room for, to the last client, where it can be left there", async () => {
+    it("holds what a server has no space for, to the last client, where it can be left there", async () => {
       const server = keep(await serve({ ...LOCAL, maxConnections: 60, drainTimeoutMs: 0 }, {}));
       const port = server.port as number;
       const clients = await connected(port, 80);

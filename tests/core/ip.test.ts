@@ -26,7 +26,7 @@ describe("numeric addresses", () => {
     }
   });
 
-  it("are told from what is none", () => {
+  it("are distinguished from other values", () => {
     for (
       const text of [
         ...[
@@ -68,7 +68,7 @@ describe("a block of addresses", () => {
     ) assertEquals([has(block, inside), has(block, outside)], [true, false], block);
   });
 
-  it("is told from what is none", () => {
+  it("is distinguished from other values", () => {
     for (const text of ["", "1.2.3.4/33", "::/129", "1.2.3.4/", "1.2.3.4/a", "1.2.3.4/-1", "1.2.3.4/08", "a/8", "/8"]) {
       assertEquals(Cidr.parse(text), null, text);
     }

@@ -109,7 +109,7 @@ describe("the optional properties of every exported type", () => {
     assertEquals([...new Set(paths)].filter((path) => !GIVEN.test(path)), []);
   });
 
-  it("are no methods where a user supplies them, since a method can't be undefined", () => {
+  it("are not methods where a user supplies them, because a method cannot be undefined", () => {
     assertEquals([...new Set(methods)].filter((path) => !SEAM.test(path)), []);
   });
 

@@ -214,7 +214,7 @@ for (const runtime of RUNTIMES) {
       await player.quit();
     });
 
-    it("answers nonsense, forgives some, and ends who goes on with it", async () => {
+    it("answers invalid input, tolerates some, and ends clients that go on with it", async () => {
       const witness = await Player.join(server);
       for (let at = 0; at < NONSENSE.length; at++) {
         const player = await Player.join(server);
@@ -231,7 +231,7 @@ for (const runtime of RUNTIMES) {
       await witness.quit();
     });
 
-    it("ends who sends a message that is too long, or garbage", async () => {
+    it("ends clients that send garbage or a message that is too long", async () => {
       const witness = await Player.join(server);
       const garbage = Buffer.from(
         Array.from({ length: 100_000 }, (_, i) => (i * 7919) % 256).filter((c) => c !== 10),
@@ -299,7 +299,7 @@ for (const runtime of RUNTIMES) {
       await plays();
     });
 
-    it("ends who does not read, holds next to nothing for it, and does not slow down the others", {
+    it("ends clients that do not read, holds little memory for them, and does not slow down the others", {
       skip: needs("/proc"),
     }, async () => {
       const held = residentMiB(server.pid);

@@ -153,7 +153,7 @@ for (const runtime of RUNTIMES) {
       assertEquals(server.printed(), "");
     });
 
-    it("drops who does not read, with a message, and the others hear everything", async () => {
+    it("drops clients that do not read, with a message, and the others get everything", async () => {
       const server = await startServer(runtime, "chat", ["--rate", "1000000"]);
       const [fast, slow, talker] = [
         await join(server.port, "fast", "hall"),
@@ -192,7 +192,7 @@ for (const runtime of RUNTIMES) {
   });
 
   describe(`chat on ${runtime} with too few descriptors`, () => {
-    it("serves those it can, and everybody again when there is room", { skip: needs("ulimit") }, async () => {
+    it("serves those it can, and everybody again when there is space", { skip: needs("ulimit") }, async () => {
       const server = await startLimited(runtime, "chat", 64);
       try {
         const clients = await Promise.all(

@@ -441,7 +441,7 @@ describe("Memory on loan", () => {
     assertEquals(lender.returned, 4);
   });
 
-  it("is no memory to be given back twice", () => {
+  it("is not memory to be given back twice", () => {
     const loan = new Loan(new Uint8Array(1), () => {});
     assertThrows(() => loan.drop());
   });

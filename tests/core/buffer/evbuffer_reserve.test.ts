@@ -28,7 +28,7 @@ function assertStale(fn: () => unknown): void {
 }
 
 describe("EvBuffer.reserveSpace()", () => {
-  it("gives one piece with room for as much as was asked for", () => {
+  it("gives one piece with space for as much as was asked for", () => {
     const buffer = new EvBuffer();
     for (const n of [0, 1, 100, 5000, 100_000]) {
       const vecs = buffer.reserveSpace(n);
@@ -52,14 +52,14 @@ describe("EvBuffer.reserveSpace()", () => {
     assertEquals(buffer.reserveSpace(0, 2), []);
   });
 
-  it("gives the same room again when nothing was committed", () => {
+  it("gives the same space again when nothing was committed", () => {
     const buffer = new EvBuffer();
     const first = buffer.reserveSpace(100)[0] as Uint8Array;
     const second = buffer.reserveSpace(100)[0] as Uint8Array;
     assertEquals([first.buffer === second.buffer, first.byteOffset], [true, second.byteOffset]);
   });
 
-  it("gives room that no other buffer writes to", () => {
+  it("gives space that no other buffer writes to", () => {
     const buffer = new EvBuffer();
     const other = new EvBuffer();
     const room = buffer.reserveSpace(50)[0] as Uint8Array;
@@ -175,7 +175,7 @@ describe("EvBuffer.commitSpace()", () => {
     assertEquals(buffer.length, 5);
   });
 
-  it("leaves bytes alone that are moved away while room is reserved behind them", () => {
+  it("leaves bytes alone that are moved away while space is reserved behind them", () => {
     const buffer = new EvBuffer();
     const target = new EvBuffer();
     buffer.commitSpace(fill(buffer.reserveSpace(100), "first"));
@@ -200,7 +200,7 @@ describe("EvBuffer.expand()", () => {
     }
   });
 
-  it("takes text and large pieces into the room as well", () => {
+  it("takes text and large pieces into the space as well", () => {
     const buffer = new EvBuffer();
     buffer.expand(20_000);
     buffer.add("é".repeat(3000));

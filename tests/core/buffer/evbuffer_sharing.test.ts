@@ -398,7 +398,7 @@ describe("FileSegment", () => {
     part.free();
   });
 
-  it("is cleaned up once, when it was freed and the last buffer has let go", async () => {
+  it("is cleaned up once, when it was freed and the last buffer has released it", async () => {
     setDefaultRuntime(reading);
     const segment = await FileSegment.open("a.txt");
     const order: string[] = [];

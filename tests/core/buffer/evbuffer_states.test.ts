@@ -200,13 +200,13 @@ describe("Wrong arguments", () => {
     assertThrows(() => chunked("a").pullup("1" as never), TypeError);
   });
 
-  it("that are no end-of-line style are refused", () => {
+  it("that are not end-of-line styles are refused", () => {
     assertThrows(() => chunked("a").readln(5), RangeError);
     assertThrows(() => chunked("a").eachLine(99, () => {}), RangeError);
     assertThrows(() => chunked("a").searchEol(null, 5), RangeError);
   });
 
-  it("that are no bytes are refused, and change nothing", () => {
+  it("that are not bytes are refused, and change nothing", () => {
     for (
       const wrong of [
         undefined,
@@ -238,7 +238,7 @@ describe("Wrong arguments", () => {
     }
   });
 
-  it("that are no buffer, array, function or boolean are refused", () => {
+  it("that are not buffers, arrays, functions or booleans are refused", () => {
     const buffer = chunked("abc");
     for (const wrong of [undefined, null, {}, "x", 1, bytes("x")]) {
       assertThrows(() => buffer.addBuffer(wrong as never), TypeError);

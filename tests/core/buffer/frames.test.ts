@@ -203,7 +203,7 @@ describe("A frame over the limit", () => {
 });
 
 describe("A varint", () => {
-  it("of more than ten bytes is no frame", () => {
+  it("of more than ten bytes is not a frame", () => {
     const buffer = new EvBuffer();
     buffer.add(new Uint8Array(9).fill(0x80));
     assertEquals(varintPrefixed().decode(buffer), null);

@@ -197,7 +197,7 @@ describe("close()", () => {
     await nothingLeft({ sim, base });
   });
 
-  it("refuses what is no duration", async () => {
+  it("refuses a value that is not a duration", async () => {
     const made = await rig();
     for (const timeoutMs of [-1, NaN, Infinity]) assertThrows(() => made.bev.close({ timeoutMs }), RangeError);
     assertThrows(() => made.bev.close({ timeoutMs: "1" as unknown as number }), TypeError);

@@ -331,7 +331,7 @@ describe("compressionFilter()", () => {
 });
 
 describe("compress() and decompress()", () => {
-  it("undo each other and what another implementation does, in any pieces, with any room and any flushes", () => {
+  it("undo each other and what another implementation does, in any pieces, with any space and any flushes", () => {
     const piece = fc.record({
       n: fc.oneof(fc.integer({ min: 0, max: 50 }), fc.integer({ min: 0, max: 60_000 })),
       limit: fc.oneof(fc.constant(-1), fc.integer({ min: 1, max: 40 }), fc.integer({ min: 1, max: 50_000 })),

@@ -166,7 +166,7 @@ describe("connect() (V11)", () => {
     await made.end();
   });
 
-  it("refuses addresses that are none, and stays as it was", async () => {
+  it("refuses values that are not addresses, and stays as it was", async () => {
     const made = await client();
     const { bev } = made;
     for (const port of [0, 65_536, -1]) assertThrows(() => bev.connect({ port }), RangeError);

@@ -75,7 +75,7 @@ describe("a new filter (F3)", () => {
     await stage.end(top, far);
   });
 
-  it("refuses options and functions that are none, and a bufferevent that can't have one", async () => {
+  it("refuses values that are not options or functions, and a bufferevent that cannot have one", async () => {
     const { stage, top, under, far } = set(null, null);
     assertThrows(() => new FilterBufferEvent(far, null, null, 16), RangeError);
     assertThrows(() => new FilterBufferEvent(far, "x" as unknown as null, null), TypeError);
@@ -321,7 +321,7 @@ describe("the read direction (F3)", () => {
     await stage.end(top, far);
   });
 
-  it("goes on after a watermark that had left a filter too little room", async () => {
+  it("goes on after a watermark that had left a filter too little space", async () => {
     const { stage, top, far, log } = set((source, destination, limit) => {
       if (source.length < 3 || (limit >= 0 && limit < 3)) return BEV_NEED_MORE;
       source.removeBuffer(destination, 3);
@@ -430,7 +430,7 @@ describe("the write direction (F4, F5)", () => {
     await stage.end(top, far);
   });
 
-  it("goes on whenever there is room below, also where the one below keeps a rest", async () => {
+  it("goes on whenever there is space below, also where the one below keeps a rest", async () => {
     const { stage, top: middle, far, log } = set(null, (source, destination, _limit, mode) => {
       const n = mode === BEV_FINISHED ? source.length : 2;
       if (source.length < n || n === 0) return BEV_NEED_MORE;
@@ -756,7 +756,7 @@ describe("shutdown()", () => {
     await stage.end(top, far);
   });
 
-  it("waits while writing is disabled, and for room below", async () => {
+  it("waits while writing is disabled, and for space below", async () => {
     const { stage, top, under, far } = set(null, swapCase);
     let ended = false;
     far.setCallbacks({ event: () => ended = true });

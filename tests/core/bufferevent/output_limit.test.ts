@@ -42,7 +42,7 @@ describe("write() and writeBuffer()", () => {
     await made.end();
   });
 
-  it("give false to who writes to a peer that does not read, and the callback comes when it does", async () => {
+  it("return false if the peer does not read, and the callback comes when it does", async () => {
     const made = await rig();
     const { bev } = made;
     const before = await made.block();
@@ -124,7 +124,7 @@ describe("maxOutputBytes", () => {
     await made.end();
   });
 
-  it("takes a write whole while there is room at all, however large it is", async () => {
+  it("takes a write whole while there is space at all, however large it is", async () => {
     const made = await rig();
     const { bev } = made;
     bev.maxOutputBytes = 10;

@@ -40,7 +40,7 @@ describe("a new pair (M1, M6)", () => {
     assertEquals([a.partner, b.partner], [null, null]);
   });
 
-  it("refuses options that are none, and a base that was freed", () => {
+  it("refuses unknown options, and a base that was freed", () => {
     const { base } = new Stage();
     assertThrows(() => bufferEventPair(base, 16), RangeError);
     assertThrows(() => bufferEventPair(base, BEV_OPT_UNLOCK_CALLBACKS), RangeError);
@@ -359,7 +359,7 @@ describe("flush() (M4)", () => {
     await stage.end(a, b);
   });
 
-  it("without a partner throws EV_UNSUPPORTED; a mode or direction that is none is a RangeError", async () => {
+  it("without a partner throws EV_UNSUPPORTED; an unknown mode or direction is a RangeError", async () => {
     const stage = new Stage();
     const { a, b } = stage.pair();
     assertThrows(() => a.flush(BOTH, 3), RangeError);

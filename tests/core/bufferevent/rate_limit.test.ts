@@ -173,7 +173,7 @@ describe("the level of a bufferevent's own limit (K2, K6, K7)", () => {
     await made.end();
   });
 
-  it("is not for what is no configuration", async () => {
+  it("is not for a value that is not a configuration", async () => {
     const made = await rig();
     assertThrows(() => made.bev.setRateLimit({} as TokenBucketConfig), TypeError);
     made.bev.free();
@@ -416,7 +416,7 @@ describe("close() of a limited bufferevent", () => {
     }
   });
 
-  it("drops what still arrives, so that a peer who writes before it reads is not stuck", async () => {
+  it("drops what still arrives, so that a peer that writes before it reads is not stuck", async () => {
     const made = await alignedRig();
     const { bev, peer, sim } = made;
     bev.setRateLimit(limits(100, 100));
@@ -484,7 +484,7 @@ describe("close() of a limited bufferevent", () => {
     await made.end();
   });
 
-  it("waits for room as well as for ticks", async () => {
+  it("waits for space as well as for ticks", async () => {
     const made = await alignedRig();
     const { bev, sim } = made;
     const blocked = await made.block();
@@ -614,7 +614,7 @@ describe("a group (K5)", () => {
     group.free();
   });
 
-  it("serves first who has had least: with too little for all each has its turn", async () => {
+  it("serves first the member that has had least: if there is too little for all, each has its turn", async () => {
     const stage = new Stage();
     const { base } = stage;
     const group = new RateLimitGroup(base, limits(100, 100));

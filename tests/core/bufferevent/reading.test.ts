@@ -61,7 +61,7 @@ describe("a new bufferevent (V1)", () => {
     await made.end();
   });
 
-  it("refuses options that are none, and UNLOCK without DEFER", () => {
+  it("refuses unknown options, and UNLOCK without DEFER", () => {
     const { base } = world();
     for (const options of [-1, 16, 1.5, BEV_OPT_UNLOCK_CALLBACKS]) {
       assertThrows(() => new SocketBufferEvent(base, null, options), RangeError);
@@ -129,7 +129,7 @@ describe("enable() and disable() of reading (V2)", () => {
     await made.end();
   });
 
-  it("is told at each call what it is to do: flags that are none are a RangeError", async () => {
+  it("gets its flags at each call: unknown flags are a RangeError", async () => {
     const made = await rig();
     const { bev } = made;
     for (const what of [0, EV_TIMEOUT, EV_READ | EV_CLOSED, EV_WRITE | EV_TIMEOUT, 1.5, NaN]) {
@@ -299,7 +299,7 @@ describe("errors (V6)", () => {
     await made.end();
   });
 
-  it("of a connection that ended on both sides are EPIPE for who writes", async () => {
+  it("of a connection that ended on both sides are EPIPE for a writer", async () => {
     const made = await rig();
     made.peer.shutdown();
     made.bev.socket?.shutdown();
@@ -323,7 +323,7 @@ describe("errors (V6)", () => {
     await made.end();
   });
 
-  it("of a socket that its owner has closed end silently for who reads, and with an error for who writes", async () => {
+  it("of a socket that its owner has closed end silently for a reader, and with an error for a writer", async () => {
     const made = await rig();
     made.bev.enable(EV_READ);
     made.bev.socket?.close();

@@ -19,7 +19,7 @@ function settings(bev: BufferEvent): unknown[] {
 
 const ALIKE = [{ low: 1, high: 100 }, { low: 2, high: 200 }, 5000];
 
-test("settings: those that are set alike have the same, and a change of one is no change of the others", () => {
+test("settings: equal ones are one object, and a change of one does not change the others", () => {
   using base = new EventBase({ runtime: simRuntime() });
   const all = Array.from({ length: 5 }, () => bufferEventPair(base).map(set)).flat();
   for (const bev of all) assertEquals(settings(bev), ALIKE);

@@ -350,7 +350,7 @@ describe("timeouts of what is not connected", () => {
     await nothingLeft({ sim, base });
   });
 
-  it("while connecting: with writing disabled there is none, and the connection is told all the same", async () => {
+  it("while connecting: with writing disabled there is none, and the connection is reported all the same", async () => {
     const { sim, base } = world();
     const listening = await base.listen({ hostname: "127.0.0.1", port: 0 });
     const record = new Recorder();

@@ -358,7 +358,7 @@ describe("startTls()", () => {
     await world.end();
   });
 
-  it("takes the role of who has connected, or the one that it is given", async () => {
+  it("takes the role of the end that has connected, or the one that it is given", async () => {
     const world = await pair();
     const [client, server] = world.bevs as [SocketBufferEvent, SocketBufferEvent];
     client.startTls({ ...TLS, role: "server" });

@@ -198,7 +198,7 @@ describe("both ready in one pass (V10)", () => {
     await made.end();
   });
 
-  it("when the room for output that waited and bytes come in one turn", async () => {
+  it("when the space for output that waited and bytes come in one turn", async () => {
     const made = await rig();
     const { bev, peer } = made;
     await made.block();

@@ -477,7 +477,7 @@ describe("a wrong call", () => {
     });
   }
 
-  it("of a constructor that is not for programs says who makes the object", () => {
+  it("of a constructor that is not for programs names the function that makes the object", () => {
     for (const [name, Class] of classes) {
       const { madeBy } = SUBJECTS[name] as Maker;
       if (madeBy === undefined) continue;

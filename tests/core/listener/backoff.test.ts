@@ -137,7 +137,7 @@ describe("accepting without descriptors", () => {
 });
 
 describe("a server whose host has a limit of handles", () => {
-  it("serves as many as there can be, says so once, lets the others wait, and takes them when there is room", async () => {
+  it("serves as many as there can be, says so once, lets the others wait, and takes them when there is space", async () => {
     const { sim, server: host, connect } = hosts();
     host.handleLimit = 4;
     const errors: string[] = [];

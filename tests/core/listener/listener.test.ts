@@ -163,7 +163,7 @@ describe("new ConnListener()", () => {
     await nothingLeft(made);
   });
 
-  it("refuses what is no socket or callback, and unknown flags", async () => {
+  it("refuses values that are not sockets or callbacks, and unknown flags", async () => {
     const made = world();
     const socket = await made.base.listen(LOCAL);
     const make = (cb: unknown, flags: number, each: unknown = socket) => (): unknown =>
@@ -468,7 +468,7 @@ describe("bind()", () => {
     await nothingLeft(made);
   });
 
-  it("rejects what is no address, callback or flag", async () => {
+  it("rejects values that are not addresses, callbacks or flags", async () => {
     const { base, sim } = world();
     const bind = (cb: unknown, flags: number, address: unknown) => (): Promise<unknown> =>
       ConnListener.bind(base, cb as ListenerCallback, flags, -1, address as ListenOptions);

@@ -341,7 +341,7 @@ describe("loopExit() with a time (L6)", () => {
     assertEquals([await sim.run(base.dispatch()), log.take()], ["exit", ["a", "b"]]);
   });
 
-  it("refuses what is no time", () => {
+  it("refuses a value that is not a time", () => {
     const { base } = world();
     assertThrows(() => base.loopExit(NaN), RangeError);
     assertThrows(() => base.loopExit("1" as unknown as number), TypeError);
@@ -463,7 +463,7 @@ describe("base.free() (L9)", () => {
     assertEquals([await sim.run(other.dispatch()), log.take(), sim.pending], ["empty", [], 0]);
   });
 
-  it("refuses what is no signal, and can be run all the same", async () => {
+  it("refuses a value that is not a signal, and can be run all the same", async () => {
     const { sim, base } = world();
     await assertRejects(() => base.dispatch({ signal: {} as AbortSignal }), TypeError, "not an AbortSignal");
     assertEquals(await sim.run(base.dispatch()), "empty");

@@ -122,7 +122,7 @@ describe("EV_WRITE", () => {
     await made.end();
   });
 
-  it("is not told while the queue is full, and is when there is room again", async () => {
+  it("is not reported while the queue is full, and is when there is space again", async () => {
     const made = await rig();
     const { base, client, server, log } = made;
     const chunk = new Uint8Array(65_536);
@@ -253,7 +253,7 @@ describe("EV_ET", () => {
     await made.end();
   });
 
-  it("of EV_WRITE is told when there is room again, once", async () => {
+  it("of EV_WRITE is reported once when there is space again", async () => {
     const made = await rig();
     const { base, client, server, log } = made;
     const chunk = new Uint8Array(65_536);

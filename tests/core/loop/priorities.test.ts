@@ -134,7 +134,7 @@ describe("an event that activates a more urgent one (P4)", () => {
     assertEquals(log.take(), ["a", "urgent", "b"]);
   });
 
-  it("is none while nothing runs, after an exception neither", async () => {
+  it("is null while nothing runs, also after an exception", async () => {
     const { sim, base } = world({ priorities: 3 });
     const log = new Log();
     base.watchCheck(log.note("poll"));

@@ -51,7 +51,7 @@ describe("sleep()", () => {
     assertEquals(listeners, 0);
   });
 
-  it("refuses what is no time", async () => {
+  it("refuses a value that is not a time", async () => {
     const base = new EventBase({ runtime: simRuntime() });
     for (const ms of [-1, NaN, Infinity]) await assertRejects(() => sleep(ms, { base }), RangeError);
     await assertRejects(() => sleep("1" as unknown as number, { base }), TypeError);

@@ -56,7 +56,7 @@ describe("a timer (T1)", () => {
     assertEquals([await sim.run(base.dispatch()), left, asked], ["empty", 0, 0]);
   });
 
-  it("with a timeout that is no finite number is refused", () => {
+  it("with a timeout that is not a finite number is refused", () => {
     const { base } = world();
     const timer = base.timer(() => {});
     for (const ms of [NaN, Infinity, -Infinity]) assertThrows(() => timer.add(ms), RangeError);

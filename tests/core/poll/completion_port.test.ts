@@ -115,7 +115,7 @@ describe("CompletionPort.wait()", () => {
     await stage.end();
   });
 
-  it("refuses to post what is no number of bytes", () => {
+  it("refuses to post a value that is not a number of bytes", () => {
     const port = new CompletionPort<string>(new Stage().base);
     for (const bytes of [-1, 1.5, NaN, Infinity, "7", null] as number[]) {
       assertThrows(() => port.post("k", bytes), RangeError, "received ");
@@ -221,7 +221,7 @@ describe("CompletionPort.associate()", () => {
     await stage.end(client, server);
   });
 
-  it("refuses what is closed, and what is no socket", async () => {
+  it("refuses what is closed, and a value that is not a socket", async () => {
     const { stage, port, client, server } = await rig();
     client.close();
     assertEquals(assertThrows(() => port.associate(client, "c"), EventError).code, "EBADF");

@@ -108,7 +108,7 @@ describe("Poller.wait()", () => {
     await stage.end(...pairs.flat());
   });
 
-  it("keeps the edges that there was no room for", async () => {
+  it("keeps the edges that there was no space for", async () => {
     const stage = new Stage();
     const [a, A] = await stage.pair();
     const [b, B] = await stage.pair();
@@ -227,7 +227,7 @@ describe("a level-triggered interest", () => {
     await stage.end(client, server);
   });
 
-  it("in writing is told while there is room", async () => {
+  it("in writing is reported while there is space", async () => {
     const { stage, client, server, after } = await polled(EV_WRITE);
     assertEquals(await after(0), ["s:write"]);
     while (fill(server) > 0) await stage.sim.advance(5);
@@ -274,7 +274,7 @@ describe("an edge-triggered interest", () => {
     await stage.end(client, server);
   });
 
-  it("in writing is told at once, and when there is room again", async () => {
+  it("in writing is reported at once, and when there is space again", async () => {
     const { stage, client, server, after } = await polled(EV_WRITE | EV_ET);
     assertEquals(await after(0), ["s:write"]);
     assertEquals(await after(0), []);

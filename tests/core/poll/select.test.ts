@@ -146,7 +146,7 @@ describe("select()", () => {
     await stage.end(server);
   });
 
-  it("does not give a socket for writing before its send queue has room", async () => {
+  it("does not give a socket for writing before its send queue has space", async () => {
     const stage = new Stage();
     const { sim } = stage;
     const [client, server] = await stage.pair();
@@ -231,7 +231,7 @@ describe("select()", () => {
     await stage.end(client, server);
   });
 
-  it("refuses what is no socket, and what is no timeout", async () => {
+  it("refuses values that are not sockets or timeouts", async () => {
     const stage = new Stage();
     const [client, server] = await stage.pair();
     for (const ms of [-1, NaN, Infinity]) await assertRejects(() => select({ read: [server] }, ms), RangeError);

@@ -62,7 +62,7 @@ describe("listen()", () => {
     }
   });
 
-  it("fails with EADDRNOTAVAIL on an address of somebody else, with EINVAL on what is none", async () => {
+  it("fails with EADDRNOTAVAIL on an address of another host, with EINVAL on a value that is not an address", async () => {
     const sim = simRuntime();
     sim.host("b");
     assertEquals(await codeOf(listen(sim, { hostname: "10.0.0.2" })), "EADDRNOTAVAIL");
@@ -120,7 +120,7 @@ describe("addresses", () => {
     );
   });
 
-  it("that are none fail with EINVAL", async () => {
+  it("that are not addresses fail with EINVAL", async () => {
     const sim = simRuntime();
     for (const hostname of ["", "1.2.3", "1.2.3.256", "01.2.3.4", ":::", "1::2::3", "1:2:3:4:5:6:7", "::g", "name"]) {
       const client = connect(sim, { hostname, port: 80 });
@@ -160,7 +160,7 @@ describe("addresses", () => {
 });
 
 describe("a paused listener", () => {
-  it("lets as many connections wait as the backlog says, and one; the others stay attempts until there is room", async () => {
+  it("lets as many connections wait as the backlog says, and one; the others stay attempts until there is space", async () => {
     const sim = simRuntime();
     const { door, listener } = await listen(sim, { port: 80, backlog: 3 });
     listener.pauseAccept();
@@ -208,7 +208,7 @@ describe("a paused listener", () => {
     assertEquals(door.first.events, ["data 2", "close ECONNRESET"]);
   });
 
-  it("gives nobody who has reset before a word, nor whose TLS handshake has failed meanwhile", async () => {
+  it("gives no client that has reset before it sent anything, or whose TLS handshake has failed meanwhile", async () => {
     for (const tls of [undefined, { cert: "server signed by a CA", key: "a key" }]) {
       const sim = simRuntime();
       const { door, listener } = await listen(sim, { port: 80, backlog: 1, ...(tls === undefined ? {} : { tls }) });

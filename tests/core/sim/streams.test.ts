@@ -441,7 +441,7 @@ describe("release()", () => {
 });
 
 describe("reset()", () => {
-  it("takes no more than it has room for after a reset of the peer that has not arrived yet", async () => {
+  it("takes no more than it has space for after a reset of the peer that has not arrived yet", async () => {
     const sim = simRuntime({ latencyMs: 1 });
     const [client, server] = await pair(sim);
     server.binding.reset();

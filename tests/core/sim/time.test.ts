@@ -127,7 +127,7 @@ describe("sim.advance()", () => {
     assertEquals(sim.now(), 11);
   });
 
-  it("rejects a span that is no number of milliseconds", async () => {
+  it("rejects a span that is not a number of milliseconds", async () => {
     const sim = simRuntime();
     for (const span of [-1, NaN, Infinity]) await assertRejects(() => sim.advance(span), RangeError);
     assertEquals(sim.now(), 0);
@@ -171,7 +171,7 @@ describe("sim.defer()", () => {
 });
 
 describe("an instant that does not end", () => {
-  it("costs time, so that who polls sees a deadline pass", async () => {
+  it("costs time, so that a program that polls sees a deadline pass", async () => {
     const sim = simRuntime();
     let polls = 0;
     const done = new Promise<void>((resolve) => {

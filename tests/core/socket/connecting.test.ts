@@ -75,7 +75,7 @@ describe("connect()", () => {
     await nothingLeft(made);
   });
 
-  it("refuses addresses that are none", async () => {
+  it("refuses values that are not addresses", async () => {
     const made = world();
     const connect = (options: unknown) => (): unknown => made.base.connect(options as ConnectOptions);
     for (const port of [0, -1, 65_536, 1.5, NaN]) assertThrows(connect({ port }), RangeError);

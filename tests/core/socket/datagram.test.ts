@@ -134,7 +134,7 @@ describe("DatagramSocket.recvFrom()", () => {
 });
 
 describe("DatagramSocket.sendTo()", () => {
-  it("gives EAGAIN when there is no room, and the event comes when there is", async () => {
+  it("gives EAGAIN when there is no space, and the event comes when there is", async () => {
     const sim = simRuntime();
     const base = new EventBase({ runtime: sim });
     const [a, b] = [await base.datagram(HERE), await base.datagram(HERE)];
@@ -151,7 +151,7 @@ describe("DatagramSocket.sendTo()", () => {
     assertEquals(a.sendTo(new Uint8Array(60_000), b.address), 60_000);
   });
 
-  it("asks the runtime only when there may be room", async () => {
+  it("asks the runtime only when there may be space", async () => {
     const { runtime, binding, sink } = madeUp();
     const socket = await DatagramSocket.open(runtime, HERE);
     const sim = Object.getPrototypeOf(runtime);

@@ -76,7 +76,7 @@ describe("listen()", () => {
     await nothingLeft(made);
   });
 
-  it("rejects addresses and options that are none", async () => {
+  it("rejects values that are not addresses or options", async () => {
     const { base } = world();
     const listen = (options: unknown) => (): Promise<unknown> => base.listen(options as ListenOptions);
     for (const port of [-1, 65_536, 1.5]) await assertRejects(listen({ port }), RangeError);

@@ -24,7 +24,7 @@ async function end(sim: SimRuntime, ...sockets: Socket[]): Promise<void> {
 }
 
 describe("recv()", () => {
-  it("copies what has arrived, as much as there is room for", async () => {
+  it("copies what has arrived, as much as there is space for", async () => {
     const sim = simRuntime();
     const [client, server] = await socketPair(sim);
     assertEquals(server.recv(new Uint8Array(4)), EAGAIN);
@@ -68,7 +68,7 @@ describe("recv()", () => {
     await end(sim, client, server);
   });
 
-  it("on a closed socket throws EBADF; with no room it throws a RangeError", async () => {
+  it("on a closed socket throws EBADF; with no space it throws a RangeError", async () => {
     const sim = simRuntime();
     const [client, server] = await socketPair(sim);
     assertThrows(() => server.recv(new Uint8Array(0)), RangeError);
@@ -155,7 +155,7 @@ describe("send()", () => {
     await end(sim, client);
   });
 
-  it("after shutdown() throws EPIPE; of what is no bytes it throws a TypeError", async () => {
+  it("after shutdown() throws EPIPE; for a value that is not bytes it throws a TypeError", async () => {
     const sim = simRuntime();
     const [client, server] = await socketPair(sim);
     assertThrows(() => client.send(5 as unknown as string), TypeError);
@@ -225,7 +225,7 @@ describe("sendBuffer()", () => {
     await end(sim, client, server);
   });
 
-  it("takes no more than the queue has room for, and the rest stays in the buffer", async () => {
+  it("takes no more than the queue has space for, and the rest stays in the buffer", async () => {
     const sim = simRuntime();
     const [client, server] = await socketPair(sim);
     const data = pattern(1_000_000);
@@ -295,7 +295,7 @@ describe("bounded queues", () => {
     await end(sim, client, server);
   });
 
-  it("a send of more than there is room for takes a part", async () => {
+  it("a send of more than there is space for takes a part", async () => {
     const sim = simRuntime();
     const [client, server] = await socketPair(sim);
     const n = client.send(pattern(1_000_000));

@@ -124,7 +124,7 @@ describe("a full server", () => {
     for (const priorities of [1, 2]) await holdsTheBacklog(priorities);
   });
 
-  it("refuses further clients with whenFull reject, and takes others when there is room", async () => {
+  it("refuses further clients with whenFull reject, and takes others when there is space", async () => {
     for (const make of [(host: SimHost): Runtime => host, greedy]) {
       const stage = new Stage();
       await stage.serve({ maxConnections: 2, whenFull: "reject", backlog: 1 }, {}, make(stage.host));
@@ -225,7 +225,7 @@ describe("accept", () => {
     await stage.end();
   });
 
-  it("may close the server: the client at hand is let go", async () => {
+  it("may close the server: the present client is closed", async () => {
     const stage = new Stage();
     let opened = 0;
     await stage.serve({}, {

@@ -334,7 +334,7 @@ describe("the reason of close", () => {
 });
 
 describe("what a connection ends with", () => {
-  it("is no failure of a handler that awaits a pipe", async () => {
+  it("is not a failure of a handler that awaits a pipe", async () => {
     const stage = new Stage();
     const upstream = await stage.serve({}, { read: (bev) => bev.reset(), close() {} });
     const errors: unknown[] = [];
@@ -365,7 +365,7 @@ describe("what a connection ends with", () => {
     await stage.end(socket, other);
   });
 
-  it("is no failure of a handler that waits for bev.signal, and is the reason of the signal", async () => {
+  it("is not a failure of a handler that waits for bev.signal, and is the reason of the signal", async () => {
     const stage = new Stage();
     const errors: unknown[] = [];
     const server = await stage.serve({}, {

@@ -97,7 +97,7 @@ describe("a PROXY header of version 1", () => {
     assertInvalid(`PROXY UNKNOWN ${"x".repeat(92)}\r\n`, "no CR LF in 107 bytes");
   });
 
-  it("is refused when it is none", () => {
+  it("is refused if it is not valid", () => {
     for (
       const [line, words] of [
         ["GET / HTTP/1.1\r\n", "does not begin with the signature"],
@@ -191,7 +191,7 @@ describe("a PROXY header of version 2", () => {
     assertThrows(() => encodeProxyHeader(header), RangeError, "longer than 65535 bytes");
   });
 
-  it("is refused when it is none", () => {
+  it("is refused if it is not valid", () => {
     const wrong = (at: number, value: number): Uint8Array => {
       const bytes = binary(1, 0x11, ...FOUR);
       bytes[at] = value;

@@ -178,7 +178,7 @@ describe("a server behind a proxy", () => {
     await bounded.end();
   });
 
-  it("refuses what is no header, at once and counted", async () => {
+  it("refuses what is not a header, at once and counted", async () => {
     const stage = new Stage();
     await stage.serve({ proxyProtocol: "required" });
     const bad = [

@@ -325,7 +325,7 @@ describe("a lost connection of reconnect()", () => {
 });
 
 describe("ready() of a link", () => {
-  it("resolves for everyone who waits, at once when there is a connection, and forgets whoever gives up", async () => {
+  it("resolves for all that wait, at once if there is a connection, and forgets those that give up", async () => {
     const stage = new Stage();
     const link = stage.link({ backoff: { initialMs: 50 } });
     const stop = new AbortController();

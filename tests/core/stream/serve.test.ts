@@ -310,7 +310,7 @@ describe("serve()", () => {
 });
 
 describe("maxConnections", () => {
-  it("lets further connections wait until there is room", async () => {
+  it("lets further connections wait until there is space", async () => {
     const [sim, server, client] = await served({ maxConnections: 2 }, echo);
     const sockets: Socket[] = [];
     for (let i = 0; i < 5; i++) {

@@ -359,7 +359,7 @@ describe("socketsConnect()", () => {
     await unread.end();
   });
 
-  it("fails what is read after a failure too: it is no end", async () => {
+  it("fails what is read after a failure too: it is not an end", async () => {
     const { sim, socket, peer, end } = await scene();
     await sim.run(socket.opened);
     await sim.advance(5);

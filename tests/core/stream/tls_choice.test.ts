@@ -139,7 +139,7 @@ describe("sni", () => {
     await stage.end();
   });
 
-  it("refuses a table that makes no sense, in words", async () => {
+  it("refuses an invalid table, in words", async () => {
     const sim = simRuntime();
     const wrong: [unknown, RegExp][] = [
       [{ "a b": USUAL }, /a name of tls.sni is not a host name in ASCII: received "a b"/],

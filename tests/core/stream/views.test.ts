@@ -248,7 +248,7 @@ describe("frames()", () => {
     await stage.end();
   });
 
-  it("refuses what is no codec", async () => {
+  it("refuses a value that is not a codec", async () => {
     const stage = await viewStage();
     assertThrows(() => stage.rig.bev.frames(null as unknown as FrameCodec), TypeError);
     await stage.end();
@@ -371,7 +371,7 @@ describe("the end of a view", () => {
     await stage.end();
   });
 
-  it("comes with close() for who waits, and of a bufferevent without a connection", async () => {
+  it("comes with close() for a waiting reader, and of a bufferevent without a connection", async () => {
     const stage = await viewStage();
     const { bev, peer } = stage.rig;
     const waiting = bev.lines().next();

@@ -389,7 +389,7 @@ describe("writable", () => {
     await nothingLeft({ sim, base });
   });
 
-  it("of a pair and of a filter delivers when it is aborted, and is no whole stream of the filter's then", async () => {
+  it("of a pair and of a filter delivers when it is aborted, and is not a whole stream of the filter's then", async () => {
     const { sim, base } = world();
     const [near, far] = bufferEventPair(base);
     far.setWatermark(EV_READ, 0, 4);
