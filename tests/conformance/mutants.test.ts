@@ -299,7 +299,7 @@ const FAULTS: readonly (readonly [fault: string, law: string, Fault])[] = [
       runtime: () => ({ random: () => 0.5 }),
     },
   ],
-  ["calls one handler of a signal only", "host > calls every handler of a signal until it is taken off", {
+  ["calls one handler of a signal only", "runtime > calls every handler of a signal until it is taken off", {
     runtime(runtime) {
       const caught = new Set<string>();
       return {
