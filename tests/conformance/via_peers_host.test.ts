@@ -96,7 +96,9 @@ describe(`microsocks in front of ${host.name}`, { skip: needs("microsocks") }, (
     const server = await echo("127.0.0.1");
     assertEquals(await says(server, "localhost", `socks5://user:p%40ss@127.0.0.1:${port}`), "hello");
     assert((await refuses(server.port!, `socks5://user:wrong@127.0.0.1:${port}`)).includes("user or password"));
-    assert((await refuses(server.port!, `socks5://127.0.0.1:${port}`)).includes("wants a user and a password (0xff)"));
+    assert(
+      (await refuses(server.port!, `socks5://127.0.0.1:${port}`)).includes("requires a user and a password (0xff)"),
+    );
     await server.close();
     await program.kill();
     await assertNothingOpen();
@@ -121,6 +123,15 @@ describe(`tinyproxy in front of ${host.name}`, { skip: needs("tinyproxy") }, () 
       await secure.close();
     }
     assert(/refuses: 50\d /.test(await refuses(await freePort(), via)));
+    await server.close();
+    await program.kill();
+    await assertNothingOpen();
+  });
+
+  it("carries IPv6", { skip: needs("::1") }, async () => {
+    const { program, port } = await proxied("tinyproxy", (port) => config(port));
+    const server = await echo("::1");
+    assertEquals(await says(server, "::1", `http://127.0.0.1:${port}`), "hello");
     await server.close();
     await program.kill();
     await assertNothingOpen();

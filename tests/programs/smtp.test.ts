@@ -40,12 +40,16 @@ const directory = mkdtempSync(join(tmpdir(), "trivent-smtp-"));
 const tls = needs("openssl") === false;
 if (tls) makeCertificate(directory);
 const CERTIFICATE = ["--cert", join(directory, "leaf.pem"), "--key", join(directory, "leaf.key")];
-after(() => rmSync(directory, { recursive: true }));
+after(async () => {
+  await Post.endAll();
+  rmSync(directory, { recursive: true });
+});
 afterEach(() => Client.resetAll());
 
 /** A running server and its folder. */
 class Post {
   static #count = 0;
+  static readonly #running: Set<Pick<RunningServer, "stop">> = new Set();
   readonly folder: string;
   server!: RunningServer;
   /** The sockets of a server without clients. */
@@ -63,7 +67,19 @@ class Post {
     const post = new Post(folder);
     post.server = await startServer(runtime, "smtp", [folder, ...args]);
     post.sockets = openSockets(post.server.pid);
+    Post.keep(post.server);
     return post;
+  }
+
+  /** A program that ends with the tests. */
+  static keep<Program extends Pick<RunningServer, "stop">>(program: Program): Program {
+    Post.#running.add(program);
+    return program;
+  }
+
+  /** Ends what is left after a failure: the tests would not end. */
+  static async endAll(): Promise<void> {
+    for (const server of Post.#running) await server.stop("SIGKILL");
   }
 
   /** The delivered mails, in no order. */
@@ -76,7 +92,14 @@ class Post {
     return readdirSync(join(this.folder, "tmp"));
   }
 
+  /** Stops it by a signal; gives what went wrong. */
+  stop(signal?: string): Promise<string | null> {
+    Post.#running.delete(this.server);
+    return this.server.stop(signal);
+  }
+
   async close(): Promise<void> {
+    Post.#running.delete(this.server);
     await stopWhenClosed(this.server, this.sockets);
     assertEquals(this.server.printed(), "");
     assertEquals(this.drafts(), []);
@@ -264,10 +287,12 @@ for (const runtime of RUNTIMES) {
           "defaults\n  mode tcp\n  timeout connect 5s\n  timeout client 30s\n  timeout server 30s\n" +
             `listen mail\n  bind 127.0.0.1:${port}\n  server s 127.0.0.1:${post.server.port} send-proxy-v2\n`,
         );
-        const proxy = await start("sh", ["-c", 'echo begun; exec haproxy -f "$0" -db', config], {
-          env: plainEnvironment(),
-          ready: /begun/,
-        });
+        const proxy = Post.keep(
+          await start("sh", ["-c", 'echo begun; exec haproxy -f "$0" -db', config], {
+            env: plainEnvironment(),
+            ready: /begun/,
+          }),
+        );
         await eventually("HAProxy listens", () => listens(port));
         // A connection of another client that is still open does not count for this one.
         const other = await Client.open(port);
@@ -436,7 +461,7 @@ for (const runtime of RUNTIMES) {
       const sending = await post.talk();
       await sending.begins();
       await sending.client.send("first half\r\n");
-      const stopped = post.server.stop();
+      const stopped = post.stop();
       assertEquals(await idle.rest(), "421 4.3.2 the server stops\r\n");
       idle.client.end();
       await sending.client.send("second half\r\n.\r\n");
@@ -456,7 +481,7 @@ for (const runtime of RUNTIMES) {
       assertEquals(await talk.codes(`${SENDER}DATA\r\n`, 4), "250 250 250 354");
       await talk.client.send(`half\r\n${"x".repeat(1000)}\r\n`);
       await eventually("a draft", () => post.drafts().length === 1);
-      await post.server.stop("SIGKILL");
+      await post.stop("SIGKILL");
       assertEquals([post.mails().length, post.drafts().length], [1, 1]);
       const again = await Post.open(runtime, [], post.folder);
       assertEquals(again.drafts(), []);
@@ -471,7 +496,7 @@ for (const runtime of RUNTIMES) {
       assertEquals(await talk.codes(`${SENDER}DATA\r\n`, 4), "250 250 250 451");
       assertMatch(await talk.says("QUIT\r\n"), /^221/);
       talk.client.end();
-      await stopWhenClosed(post.server, post.sockets);
+      assertEquals(await post.stop(), null);
       assertMatch(post.server.printed(), /ENOENT/);
     });
   });
