@@ -22,7 +22,7 @@
  * megabytes that somebody does not read: so the server holds, and waits for, 64 KiB at most.
  */
 
-import { type EventError, Overlapped, type Socket } from "trivent";
+import { type EventError, Overlapped, sleep, type Socket } from "trivent";
 
 export const COLUMNS = 8;
 export const ROWS = 8;
@@ -62,7 +62,8 @@ export class Link {
   /** What waits for the send that is under way. */
   #unsent = "";
   #state: "open" | "ending" | "closed" = "open";
-  #deadline: ReturnType<typeof setTimeout> | undefined;
+  /** Ends the wait for a peer that takes nothing. */
+  readonly #closed = new AbortController();
 
   constructor(socket: Socket, callbacks: LinkCallbacks) {
     this.#socket = socket;
@@ -85,7 +86,7 @@ export class Link {
   end(): void {
     if (this.#state !== "open") return;
     this.#state = "ending";
-    this.#deadline = setTimeout(() => this.cut(), FAREWELL_MS);
+    sleep(FAREWELL_MS, { signal: this.#closed.signal }).then(() => this.cut(), () => {});
     this.#send();
   }
 
@@ -93,7 +94,7 @@ export class Link {
   cut(): void {
     if (this.#state === "closed") return;
     this.#state = "closed";
-    clearTimeout(this.#deadline);
+    this.#closed.abort();
     this.#socket.reset();
   }
 
@@ -105,7 +106,7 @@ export class Link {
       this.#socket.sendOverlapped(bytes, this.#sent);
     } else if (this.#state === "ending") {
       this.#state = "closed";
-      clearTimeout(this.#deadline);
+      this.#closed.abort();
       this.#socket.close();
     }
   }

@@ -10,7 +10,7 @@
  *     wait MILLISECONDS
  */
 
-import { EvBuffer, EventBase, FileSegment, Overlapped } from "trivent";
+import { EvBuffer, EventBase, FileSegment, Overlapped, sleep } from "trivent";
 import { Board, Link, STEPS } from "./_board.ts";
 import { fail, main, port, refuse } from "./_common.ts";
 import { stopSignal } from "./_poll.ts";
@@ -125,9 +125,10 @@ interface Command {
 function scripted(script: Command[], board: Board, move: (step: string) => void, quit: () => void): Hand {
   let next = 0;
   let moving = false;
-  let timer: ReturnType<typeof setTimeout> | undefined;
+  let waiting = false;
+  const ended = new AbortController();
   const play = (): void => {
-    while (!moving && timer === undefined) {
+    while (!moving && !waiting) {
       const command = script[next];
       if (command === undefined) {
         console.log(`${board.draw()}${board.me}, ${board.pieces.size} here, ${board.moves} moves seen`);
@@ -137,10 +138,11 @@ function scripted(script: Command[], board: Board, move: (step: string) => void,
       if (what === "players" && board.pieces.size < number || what === "seen" && board.moves < number) return;
       next++;
       if (what === "wait") {
-        timer = setTimeout(() => {
-          timer = undefined;
+        waiting = true;
+        sleep(number, { signal: ended.signal }).then(() => {
+          waiting = false;
           play();
-        }, number);
+        }, () => {});
       } else if (number === 0) {
         moving = true;
         move(what);
@@ -154,7 +156,7 @@ function scripted(script: Command[], board: Board, move: (step: string) => void,
       // Not before it is on the board itself.
       if (board.pieces.has(board.me)) play();
     },
-    end: () => clearTimeout(timer),
+    end: () => ended.abort(),
   };
 }
 

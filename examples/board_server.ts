@@ -7,7 +7,7 @@
  * notice.
  */
 
-import { EventBase, type EventError, type ListeningSocket, Overlapped, type Socket } from "trivent";
+import { EventBase, type EventError, type ListeningSocket, Overlapped, sleep, type Socket } from "trivent";
 import { COLUMNS, Link, PIECES, ROWS, STEPS } from "./_board.ts";
 import { announce, main, onlyPort } from "./_common.ts";
 import { peer, stopped } from "./_poll.ts";
@@ -71,7 +71,8 @@ class Player {
   /** How many messages may come now. */
   #allowance = MESSAGES_PER_SECOND;
   #allowedAt = performance.now();
-  #rest: ReturnType<typeof setTimeout> | undefined;
+  /** Ends a rest. */
+  readonly #left = new AbortController();
 
   constructor(socket: Socket, piece: string) {
     this.piece = piece;
@@ -120,7 +121,7 @@ class Player {
   #remove(reason: string, end: () => void): void {
     if (players.get(this.piece) !== this) return;
     players.delete(this.piece);
-    clearTimeout(this.#rest);
+    this.#left.abort();
     end();
     console.log(`${this.piece} is gone: ${reason}`);
     tellAll(`gone ${this.piece}`);
@@ -160,7 +161,10 @@ class Player {
     this.#allowance = Math.min(this.#allowance + earned, MESSAGES_PER_SECOND);
     this.#allowedAt = now;
     if (this.#allowance >= 0) this.#link.receive();
-    else this.#rest = setTimeout(() => this.#link.receive(), -this.#allowance / MESSAGES_PER_SECOND * 1000);
+    else {
+      const restMs = -this.#allowance / MESSAGES_PER_SECOND * 1000;
+      sleep(restMs, { signal: this.#left.signal }).then(() => this.#link.receive(), () => {});
+    }
   }
 }
 
