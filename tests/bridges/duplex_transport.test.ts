@@ -1,7 +1,12 @@
 /** A connection of the seam over streams that are not ours: sockets of node:net, and streams with habits of their own. */
 
 import { once } from "node:events";
-import { connect as netConnect, createServer, type Server, type Socket } from "node:net";
+import {
+  connect as netConnect,
+  createServer,
+  type Server,
+  type Socket,
+} from "node:net";
 import { Duplex, PassThrough } from "node:stream";
 import { after, before, describe, it } from "node:test";
 import { assert, assertEquals } from "@std/assert";
@@ -24,7 +29,9 @@ class Ear implements TransportSink {
 
   /** Waits until it has heard something. */
   async until(what: string): Promise<void> {
-    while (!this.heard.includes(what)) await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    while (!this.heard.includes(what)) {
+      await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    }
   }
 
   onConnect(): void {
@@ -48,7 +55,10 @@ class Ear implements TransportSink {
 }
 
 function over(stream: Duplex): { ear: Ear; transport: DuplexTransport } {
-  const [ear, transport] = [new Ear(), new DuplexTransport({ peerName: "a stream" })];
+  const [ear, transport] = [
+    new Ear(),
+    new DuplexTransport({ peerName: "a stream" }),
+  ];
   transport.adopt(stream);
   transport.attach(ear);
   return { ear, transport };
@@ -64,16 +74,23 @@ describe("a transport over a socket of node:net", () => {
 
   async function pair(): Promise<[Socket, Socket]> {
     accepted = new Promise((resolve) => server.once("connection", resolve));
-    client = netConnect({ port: (server.address() as { port: number }).port, host: "127.0.0.1" });
+    client = netConnect({
+      port: (server.address() as { port: number }).port,
+      host: "127.0.0.1",
+    });
     await once(client, "connect");
     const far = await accepted;
-    for (const socket of [client, far]) opened.push(socket.on("error", () => {}));
+    for (const socket of [client, far]) {
+      opened.push(socket.on("error", () => {}));
+    }
     return [client, far];
   }
 
   before(async () => {
     server = createServer({ allowHalfOpen: true });
-    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    await new Promise<void>((resolve) =>
+      server.listen(0, "127.0.0.1", resolve)
+    );
   });
   after(() => {
     for (const socket of opened) socket.destroy();
@@ -86,17 +103,25 @@ describe("a transport over a socket of node:net", () => {
     assertEquals(transport.write(bytes("question")), 8);
     transport.shutdownWrite();
     let question = "";
-    for await (const chunk of far.iterator({ destroyOnReturn: false })) question += chunk;
+    for await (const chunk of far.iterator({ destroyOnReturn: false })) {
+      question += chunk;
+    }
     far.end("answer");
     await ear.until("close");
-    assertEquals([question, ear.heard, transport.write(bytes("late"))], ["question", ["answer", "end", "close"], 0]);
+    assertEquals([question, ear.heard, transport.write(bytes("late"))], [
+      "question",
+      ["answer", "end", "close"],
+      0,
+    ]);
   });
 
   it("takes a bounded number of bytes, and reports once that there is space", async () => {
     const [near, far] = await pair();
     const { ear, transport } = over(near);
     let taken = 0;
-    for (let n = 1; n > 0; taken += n) n = transport.write(new Uint8Array(65_536));
+    for (let n = 1; n > 0; taken += n) {
+      n = transport.write(new Uint8Array(65_536));
+    }
     assert(taken < 8 << 20, `${taken} bytes`);
     assertEquals(transport.write(bytes("x")), 0);
     let received = 0;
@@ -161,11 +186,18 @@ describe("a transport over a stream", () => {
   });
 
   it("of objects that are not bytes fails, and says what came", async () => {
-    const stream = new Duplex({ readableObjectMode: true, read() {}, write: (_chunk, _encoding, done) => done() });
+    const stream = new Duplex({
+      readableObjectMode: true,
+      read() {},
+      write: (_chunk, _encoding, done) => done(),
+    });
     const { ear } = over(stream);
     stream.push({ not: "bytes" });
     await ear.until("close:EIO");
-    assert(ear.error?.message.includes("not bytes: received a value of type object"), ear.error?.message);
+    assert(
+      ear.error?.message.includes("not bytes: received a value of type object"),
+      ear.error?.message,
+    );
     assert(stream.destroyed);
   });
 
@@ -181,7 +213,12 @@ describe("a transport over a stream", () => {
   });
 
   it("that fails is reported with its code, once", async () => {
-    for (const [code, expected] of [["ETIMEDOUT", "ETIMEDOUT"], ["ERR_STREAM_DESTROYED", "EPIPE"], ["ERR_X", "EIO"]]) {
+    for (
+      const [code, expected] of [["ETIMEDOUT", "ETIMEDOUT"], [
+        "ERR_STREAM_DESTROYED",
+        "EPIPE",
+      ], ["ERR_X", "EIO"]]
+    ) {
       const stream = new PassThrough();
       const { ear } = over(stream);
       stream.destroy(Object.assign(new Error("it failed"), { code }));
@@ -235,7 +272,9 @@ describe("a transport over a stream", () => {
     });
     const own = bytes("mine");
     transport.write(own);
-    while (given.length === 0) await new Promise((resolve) => setTimeout(resolve, 1));
+    while (given.length === 0) {
+      await new Promise((resolve) => setTimeout(resolve, 1));
+    }
     given[0]!.fill(0);
     assertEquals(new TextDecoder().decode(own), "mine");
     transport.reset();

@@ -7,7 +7,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { after, afterEach, before, describe, it } from "node:test";
-import { type ConnectionOptions, NatsConnectionImpl, setTransportFactory } from "@nats-io/nats-core/internal";
+import {
+  type ConnectionOptions,
+  NatsConnectionImpl,
+  setTransportFactory,
+} from "@nats-io/nats-core/internal";
 import type { NatsConnection, Status } from "@nats-io/nats-core";
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { natsTransport } from "../../bridges/nats.ts";
@@ -21,7 +25,9 @@ const PATIENCE_MS = 30_000;
 const runtime: Runtime = defaultRuntime();
 const directory = mkdtempSync(join(tmpdir(), "trivent-nats-"));
 const certificates = needs("openssl") ? undefined : makeCertificates(directory);
-const withoutTls = certificates === undefined ? "openssl is not installed" : !runtime.capabilities.tls && "no TLS";
+const withoutTls = certificates === undefined
+  ? "openssl is not installed"
+  : !runtime.capabilities.tls && "no TLS";
 
 interface Broker {
   port: number;
@@ -33,16 +39,31 @@ const brokers: Broker[] = [];
 const connections: NatsConnection[] = [];
 
 async function startBroker(port = 0, ...args: string[]): Promise<Broker> {
-  const { match, pid, stop } = await start("nats-server", ["-a", "127.0.0.1", "-p", String(port || -1), ...args], {
-    ready: /Listening for client connections on 127\.0\.0\.1:(\d+)[^]*Server is ready/,
+  const { match, pid, stop } = await start("nats-server", [
+    "-a",
+    "127.0.0.1",
+    "-p",
+    String(port || -1),
+    ...args,
+  ], {
+    ready:
+      /Listening for client connections on 127\.0\.0\.1:(\d+)[^]*Server is ready/,
   });
   const broker = { port: Number(match[1]), pid, stop };
   brokers.push(broker);
   return broker;
 }
 
-async function connect(servers: string, options: ConnectionOptions = {}): Promise<NatsConnection> {
-  const nats = await NatsConnectionImpl.connect({ servers, reconnect: false, timeout: PATIENCE_MS, ...options });
+async function connect(
+  servers: string,
+  options: ConnectionOptions = {},
+): Promise<NatsConnection> {
+  const nats = await NatsConnectionImpl.connect({
+    servers,
+    reconnect: false,
+    timeout: PATIENCE_MS,
+    ...options,
+  });
   connections.push(nats);
   return nats;
 }
@@ -50,8 +71,14 @@ async function connect(servers: string, options: ConnectionOptions = {}): Promis
 const url = ({ port }: { port: number }): string => `127.0.0.1:${port}`;
 
 async function eventually(what: string, holds: () => boolean): Promise<void> {
-  for (const until = Date.now() + PATIENCE_MS; !holds(); await new Promise((resolve) => setTimeout(resolve, 10))) {
-    if (Date.now() > until) throw new Error(`${what}: not within ${PATIENCE_MS} ms`);
+  for (
+    const until = Date.now() + PATIENCE_MS;
+    !holds();
+    await new Promise((resolve) => setTimeout(resolve, 10))
+  ) {
+    if (Date.now() > until) {
+      throw new Error(`${what}: not within ${PATIENCE_MS} ms`);
+    }
   }
 }
 
@@ -63,7 +90,9 @@ async function impostor(
     socket.on("error", () => {});
     onConnection((text) => void socket.end(text));
   });
-  await new Promise<void>((resolve) => void server.listen(0, "127.0.0.1", () => resolve()));
+  await new Promise<void>((resolve) =>
+    void server.listen(0, "127.0.0.1", () => resolve())
+  );
   return { port: (server.address() as { port: number }).port, server };
 }
 
@@ -93,7 +122,9 @@ describe(`nats-core on ${runtime.name}`, { skip: needs("nats-server") }, () => {
         count++;
       },
     });
-    to.subscribe("question", { callback: (_, message) => void message.respond(`${message.string()}!`) });
+    to.subscribe("question", {
+      callback: (_, message) => void message.respond(`${message.string()}!`),
+    });
     await to.flush();
     for (let i = 0; i < 5000; i++) {
       const bytes = new TextEncoder().encode(`message ${i} `);
@@ -129,8 +160,14 @@ describe(`nats-core on ${runtime.name}`, { skip: needs("nats-server") }, () => {
     await connect(url(secret), { user: "ada", pass: "right" });
     await connect(url(token), { token: "t" });
     for (const options of [{ user: "ada", pass: "wrong" }, {}]) {
-      const error = await assertRejects(() => connect(url(secret), options), Error);
-      assertEquals([error.name, error.message], ["AuthorizationError", "Authorization Violation"]);
+      const error = await assertRejects(
+        () => connect(url(secret), options),
+        Error,
+      );
+      assertEquals([error.name, error.message], [
+        "AuthorizationError",
+        "Authorization Violation",
+      ]);
     }
   });
 
@@ -138,14 +175,20 @@ describe(`nats-core on ${runtime.name}`, { skip: needs("nats-server") }, () => {
     const dead = await startBroker();
     await dead.stop("SIGKILL");
     await assertRejects(() => connect(url(dead)), Error, "ECONNREFUSED");
-    const web = await impostor((write) => write("HTTP/1.1 400 Bad Request\r\n\r\n"));
+    const web = await impostor((write) =>
+      write("HTTP/1.1 400 Bad Request\r\n\r\n")
+    );
     await assertRejects(
       () => connect(url(web)),
       Error,
       'this is no broker of NATS: received "HTTP/1.1 400 Bad Request"',
     );
     const mute = await impostor((write) => write(""));
-    await assertRejects(() => connect(url(mute)), Error, "the broker closed without a word");
+    await assertRejects(
+      () => connect(url(mute)),
+      Error,
+      "the broker closed without a word",
+    );
     const garbage = await impostor((write) => write("INFO {\r\n"));
     await assertRejects(() => connect(url(garbage)), Error);
     const silent = await impostor(() => {});
@@ -155,14 +198,21 @@ describe(`nats-core on ${runtime.name}`, { skip: needs("nats-server") }, () => {
 
   it("connects again when the broker is restarted, with its subscriptions", async () => {
     const mortal = await startBroker();
-    const options = { reconnect: true, maxReconnectAttempts: -1, reconnectTimeWait: 50, reconnectJitter: 10 };
+    const options = {
+      reconnect: true,
+      maxReconnectAttempts: -1,
+      reconnectTimeWait: 50,
+      reconnectJitter: 10,
+    };
     const nats = await connect(url(mortal), options);
     const told: Status["type"][] = [];
     void (async () => {
       for await (const { type } of nats.status()) told.push(type);
     })();
     const heard: string[] = [];
-    nats.subscribe("again", { callback: (_, message) => void heard.push(message.string()) });
+    nats.subscribe("again", {
+      callback: (_, message) => void heard.push(message.string()),
+    });
     await nats.flush();
     await mortal.stop("SIGKILL");
     await eventually("it hears of it", () => told.includes("disconnect"));
@@ -174,7 +224,11 @@ describe(`nats-core on ${runtime.name}`, { skip: needs("nats-server") }, () => {
 
   it("closes while it waits for a broker", async () => {
     const mortal = await startBroker();
-    const nats = await connect(url(mortal), { reconnect: true, maxReconnectAttempts: -1, reconnectTimeWait: 20 });
+    const nats = await connect(url(mortal), {
+      reconnect: true,
+      maxReconnectAttempts: -1,
+      reconnectTimeWait: 20,
+    });
     await mortal.stop("SIGKILL");
     await new Promise((resolve) => setTimeout(resolve, 200));
     await nats.close();
@@ -197,7 +251,10 @@ describe(`nats-core on ${runtime.name}`, { skip: needs("nats-server") }, () => {
         // It has closed between two of them.
       }
       const error = await nats.closed();
-      assert(error instanceof EventError && error.code === "ENOBUFS", String(error));
+      assert(
+        error instanceof EventError && error.code === "ENOBUFS",
+        String(error),
+      );
       assert(published < 100, `${published} were taken`);
     } finally {
       process.kill(stuck.pid, "SIGCONT");
@@ -209,33 +266,71 @@ describe(`nats-core on ${runtime.name}`, { skip: needs("nats-server") }, () => {
     "upgrades to TLS, and refuses a stranger's certificate and a broker without TLS",
     { skip: withoutTls },
     async () => {
-      const { ca, cert, key } = certificates as NonNullable<typeof certificates>;
+      const { ca, cert, key } = certificates as NonNullable<
+        typeof certificates
+      >;
       writeFileSync(join(directory, "broker.pem"), cert as string);
-      writeFileSync(join(directory, "broker.key"), key as string, { mode: 0o600 });
-      const files = ["--tls", "--tlscert", join(directory, "broker.pem"), "--tlskey", join(directory, "broker.key")];
+      writeFileSync(join(directory, "broker.key"), key as string, {
+        mode: 0o600,
+      });
+      const files = [
+        "--tls",
+        "--tlscert",
+        join(directory, "broker.pem"),
+        "--tlskey",
+        join(directory, "broker.key"),
+      ];
       const secure = await startBroker(0, ...files);
-      const nats = await connect(`tls://localhost:${secure.port}`, { tls: { ca: ca as string } });
+      const nats = await connect(`tls://localhost:${secure.port}`, {
+        tls: { ca: ca as string },
+      });
       let heard = "";
-      nats.subscribe("secret", { callback: (_, message) => void (heard = message.string()) });
+      nats.subscribe("secret", {
+        callback: (_, message) => void (heard = message.string()),
+      });
       nats.publish("secret", "x".repeat(100_000));
       await nats.flush();
       await eventually("the message", () => heard === "x".repeat(100_000));
-      const stranger = await assertRejects(() => connect(`localhost:${secure.port}`), Error);
+      const stranger = await assertRejects(
+        () => connect(`localhost:${secure.port}`),
+        Error,
+      );
       assert(/certificate|ERR_TLS/.test(stranger.message), stranger.message);
-      await assertRejects(() => connect(`tls://127.0.0.1:${broker.port}`), Error, "the broker does not offer TLS");
-      await assertRejects(() => connect(url(broker), { tls: {} }), Error, "does not offer TLS");
-      await assertRejects(() => connect(url(broker), { tls: { caFile: "ca.pem" } }), Error, "read the file");
+      await assertRejects(
+        () => connect(`tls://127.0.0.1:${broker.port}`),
+        Error,
+        "the broker does not offer TLS",
+      );
+      await assertRejects(
+        () => connect(url(broker), { tls: {} }),
+        Error,
+        "does not offer TLS",
+      );
+      await assertRejects(
+        () => connect(url(broker), { tls: { caFile: "ca.pem" } }),
+        Error,
+        "read the file",
+      );
     },
   );
 
   it("says who it is, and refuses wrong options in words", async () => {
-    const { version } = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8"));
+    const { version } = JSON.parse(
+      readFileSync(join(ROOT, "package.json"), "utf8"),
+    );
     const transport = natsTransport().factory?.();
     assertEquals([transport?.lang, transport?.version], ["trivent", version]);
     assertEquals(natsTransport().defaultPort, 4222);
-    assertThrows(() => natsTransport({ maxOutput: 1 } as object), TypeError, "maxOutputBytes");
+    assertThrows(
+      () => natsTransport({ maxOutput: 1 } as object),
+      TypeError,
+      "maxOutputBytes",
+    );
     assertThrows(() => natsTransport({ maxOutputBytes: -1 }), RangeError);
-    assertThrows(() => natsTransport({ runtime: 5 as unknown as Runtime }), TypeError);
+    assertThrows(
+      () => natsTransport({ runtime: 5 as unknown as Runtime }),
+      TypeError,
+    );
     await transport?.close();
   });
 });

@@ -13,11 +13,15 @@ const FOLDER = join(process.cwd(), "tests", "bridges");
 const require = createRequire(join(FOLDER, "package.json"));
 
 /** Why tests with packages of others are skipped; false if they were installed by the test command. */
-export const noPackages: string | false = installed() ? false : "the packages of tests/bridges/ are not installed";
+export const noPackages: string | false = installed()
+  ? false
+  : "the packages of tests/bridges/ are not installed";
 
 function installed(): boolean {
   const stamp = join(FOLDER, "node_modules", ".installed");
-  return existsSync(stamp) && readFileSync(stamp, "utf8") === readFileSync(join(FOLDER, "package-lock.json"), "utf8");
+  return existsSync(stamp) &&
+    readFileSync(stamp, "utf8") ===
+      readFileSync(join(FOLDER, "package-lock.json"), "utf8");
 }
 
 /** A package of others. Nobody has its types here: they would have to be installed to check ours. */
@@ -42,11 +46,16 @@ export async function load(name: string): Promise<Package> {
 
 /** The version of a package. */
 export function versionOf(name: string): string {
-  return JSON.parse(readFileSync(join(FOLDER, "node_modules", name, "package.json"), "utf8")).version;
+  return JSON.parse(
+    readFileSync(join(FOLDER, "node_modules", name, "package.json"), "utf8"),
+  ).version;
 }
 
 /** Bytes that are not alike anywhere. */
-export function dataOf(length: number, seed: number = 1): Uint8Array<ArrayBuffer> {
+export function dataOf(
+  length: number,
+  seed: number = 1,
+): Uint8Array<ArrayBuffer> {
   const words = new Uint32Array(Math.ceil(length / 4));
   let x = seed * 2_654_435_761 >>> 0;
   for (let i = 0; i < words.length; i++) {
@@ -66,7 +75,9 @@ export function sha(...chunks: readonly (Uint8Array | string)[]): string {
 }
 
 /** Reads all of a stream. */
-export async function checksumOf(stream: AsyncIterable<Uint8Array>): Promise<{ sha: string; length: number }> {
+export async function checksumOf(
+  stream: AsyncIterable<Uint8Array>,
+): Promise<{ sha: string; length: number }> {
   const hash = createHash("sha256");
   let length = 0;
   for await (const chunk of stream) {
@@ -77,7 +88,10 @@ export async function checksumOf(stream: AsyncIterable<Uint8Array>): Promise<{ s
 }
 
 /** Waits until something is so. */
-export async function until(what: () => boolean, ms: number = 20_000): Promise<void> {
+export async function until(
+  what: () => boolean,
+  ms: number = 20_000,
+): Promise<void> {
   const end = Date.now() + ms;
   while (!what() && Date.now() < end) await pause(5);
 }

@@ -1,7 +1,16 @@
 /** Servers of others, from Debian, each on a port of its own and in a folder that is removed at the end. */
 
 import { execFileSync } from "node:child_process";
-import { chmodSync, chownSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { connect as netConnect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -41,7 +50,10 @@ async function listening(port: number, ms: number = 20_000): Promise<void> {
   for (;;) {
     const there = await new Promise<boolean>((resolve) => {
       const socket = netConnect({ port, host: "127.0.0.1" });
-      socket.on("connect", () => resolve(true)).on("error", () => resolve(false));
+      socket.on("connect", () => resolve(true)).on(
+        "error",
+        () => resolve(false),
+      );
       socket.on("connect", () => socket.destroy());
     });
     if (there) return;
@@ -58,7 +70,11 @@ export async function serviceOf(
   args: readonly string[],
   ready: RegExp,
 ): Promise<Service> {
-  const program = await start(command, args, { cwd: folder, env: { ...process.env }, ready });
+  const program = await start(command, args, {
+    cwd: folder,
+    env: { ...process.env },
+    ready,
+  });
   await listening(port);
   return {
     port,
@@ -73,15 +89,26 @@ export async function serviceOf(
 const isRoot = process.getuid?.() === 0;
 
 /** Some servers refuse to run as root: the command as the user that Debian has made for it. */
-function asUser(user: string, command: string, args: readonly string[]): [string, string[]] {
+function asUser(
+  user: string,
+  command: string,
+  args: readonly string[],
+): [string, string[]] {
   return isRoot
-    ? ["setpriv", [`--reuid=${user}`, `--regid=${user}`, "--init-groups", command, ...args]]
+    ? ["setpriv", [
+      `--reuid=${user}`,
+      `--regid=${user}`,
+      "--init-groups",
+      command,
+      ...args,
+    ]]
     : [command, [...args]];
 }
 
 function ownedBy(user: string, path: string): void {
   if (!isRoot) return;
-  const id = (what: string): number => Number(execFileSync("id", [what, user], { encoding: "utf8" }));
+  const id = (what: string): number =>
+    Number(execFileSync("id", [what, user], { encoding: "utf8" }));
   chownSync(path, id("-u"), id("-g"));
 }
 
@@ -90,19 +117,21 @@ function ownedBy(user: string, path: string): void {
 function postgresFolder(): string | undefined {
   const root = "/usr/lib/postgresql";
   if (!existsSync(root)) return undefined;
-  return readdirSync(root).sort().map((version) => join(root, version, "bin")).findLast((bin) =>
-    existsSync(join(bin, "initdb"))
-  );
+  return readdirSync(root).sort().map((version) => join(root, version, "bin"))
+    .findLast((bin) => existsSync(join(bin, "initdb")));
 }
 
 /** Why tests with PostgreSQL are skipped. */
-export const noPostgres: string | false = (process.env.TRIVENT_LACKS ?? "").split(",").includes("postgres") ||
+export const noPostgres: string | false =
+  (process.env.TRIVENT_LACKS ?? "").split(",").includes("postgres") ||
     postgresFolder() === undefined
-  ? "postgres is not installed"
-  : false;
+    ? "postgres is not installed"
+    : false;
 
 /** Starts PostgreSQL with TLS, user `postgres` with the password `secret`. */
-export async function startPostgres(): Promise<Service & { ca: string | undefined }> {
+export async function startPostgres(): Promise<
+  Service & { ca: string | undefined }
+> {
   const bin = postgresFolder()!;
   const folder = folderFor("postgres");
   const data = join(folder, "data");
@@ -112,12 +141,29 @@ export async function startPostgres(): Promise<Service & { ca: string | undefine
   const made = makeCertificates(folder, "server");
   for (const path of [folder, data, secret]) ownedBy("postgres", path);
   const [initdb, initArgs] = asUser("postgres", join(bin, "initdb"), [
-    ...["-D", data, "-U", "postgres", "--auth=scram-sha-256", `--pwfile=${secret}`, "-N", "-E", "UTF8", "--locale=C"],
+    ...[
+      "-D",
+      data,
+      "-U",
+      "postgres",
+      "--auth=scram-sha-256",
+      `--pwfile=${secret}`,
+      "-N",
+      "-E",
+      "UTF8",
+      "--locale=C",
+    ],
   ]);
   execFileSync(initdb, initArgs, { cwd: folder, stdio: "pipe" });
-  const settings = ["fsync=off", "listen_addresses=127.0.0.1", `unix_socket_directories=${folder}`];
+  const settings = [
+    "fsync=off",
+    "listen_addresses=127.0.0.1",
+    `unix_socket_directories=${folder}`,
+  ];
   if (made !== undefined) {
-    for (const name of ["server.pem", "server.key"]) ownedBy("postgres", join(folder, name));
+    for (const name of ["server.pem", "server.key"]) {
+      ownedBy("postgres", join(folder, name));
+    }
     chmodSync(join(folder, "server.key"), 0o600);
     settings.push(
       "ssl=on",
@@ -130,7 +176,13 @@ export async function startPostgres(): Promise<Service & { ca: string | undefine
     ...["-D", data, "-p", `${port}`],
     ...settings.flatMap((setting) => ["-c", setting]),
   ]);
-  const service = await serviceOf(folder, port, command, args, /ready to accept connections/);
+  const service = await serviceOf(
+    folder,
+    port,
+    command,
+    args,
+    /ready to accept connections/,
+  );
   return { ...service, ca: made?.ca };
 }
 
@@ -140,7 +192,9 @@ export async function startPostgres(): Promise<Service & { ca: string | undefine
 export const noMariadb: string | false = needs("mariadbd");
 
 /** Starts MariaDB with TLS, user `test` with the password `secret`, and a database `test`. */
-export async function startMariadb(): Promise<Service & { ca: string | undefined }> {
+export async function startMariadb(): Promise<
+  Service & { ca: string | undefined }
+> {
   const folder = folderFor("mariadb");
   const data = join(folder, "data");
   mkdirSync(data);
@@ -148,7 +202,13 @@ export async function startMariadb(): Promise<Service & { ca: string | undefined
   const user = isRoot ? ["--user=mysql"] : [];
   for (const path of [folder, data]) ownedBy("mysql", path);
   execFileSync("mariadb-install-db", [
-    ...["--no-defaults", `--datadir=${data}`, "--auth-root-authentication-method=normal", "--skip-test-db", ...user],
+    ...[
+      "--no-defaults",
+      `--datadir=${data}`,
+      "--auth-root-authentication-method=normal",
+      "--skip-test-db",
+      ...user,
+    ],
   ], { cwd: folder, stdio: "pipe" });
   const init = join(folder, "init.sql");
   writeFileSync(
@@ -157,14 +217,34 @@ export async function startMariadb(): Promise<Service & { ca: string | undefined
   );
   const tls: string[] = [];
   if (made !== undefined) {
-    for (const name of ["server.pem", "server.key"]) ownedBy("mysql", join(folder, name));
-    tls.push(`--ssl-cert=${join(folder, "server.pem")}`, `--ssl-key=${join(folder, "server.key")}`);
+    for (const name of ["server.pem", "server.key"]) {
+      ownedBy("mysql", join(folder, name));
+    }
+    tls.push(
+      `--ssl-cert=${join(folder, "server.pem")}`,
+      `--ssl-key=${join(folder, "server.key")}`,
+    );
   }
   const port = await freePort();
   const service = await serviceOf(folder, port, "mariadbd", [
-    ...["--no-defaults", `--datadir=${data}`, `--port=${port}`, "--bind-address=127.0.0.1", ...user, ...tls],
-    ...[`--socket=${join(folder, "s")}`, `--pid-file=${join(folder, "pid")}`, `--init-file=${init}`],
-    ...["--skip-name-resolve", "--max-allowed-packet=64M", "--innodb-buffer-pool-size=32M"],
+    ...[
+      "--no-defaults",
+      `--datadir=${data}`,
+      `--port=${port}`,
+      "--bind-address=127.0.0.1",
+      ...user,
+      ...tls,
+    ],
+    ...[
+      `--socket=${join(folder, "s")}`,
+      `--pid-file=${join(folder, "pid")}`,
+      `--init-file=${init}`,
+    ],
+    ...[
+      "--skip-name-resolve",
+      "--max-allowed-packet=64M",
+      "--innodb-buffer-pool-size=32M",
+    ],
   ], /ready for connections/);
   return { ...service, ca: made?.ca };
 }
@@ -174,6 +254,21 @@ export async function startMariadb(): Promise<Service & { ca: string | undefined
 /** Starts Redis, which asks for the password `secret`. */
 export async function startRedis(): Promise<Service> {
   const port = await freePort();
-  const args = ["--port", `${port}`, "--bind", "127.0.0.1", "--save", "", "--requirepass", "secret"];
-  return await serviceOf(folderFor("redis"), port, "redis-server", args, /Ready to accept connections/);
+  const args = [
+    "--port",
+    `${port}`,
+    "--bind",
+    "127.0.0.1",
+    "--save",
+    "",
+    "--requirepass",
+    "secret",
+  ];
+  return await serviceOf(
+    folderFor("redis"),
+    port,
+    "redis-server",
+    args,
+    /Ready to accept connections/,
+  );
 }

@@ -1,8 +1,17 @@
 /** `toDuplex()` by itself: what a user of Node's streams sees, and what the peer does. */
 
 import { once } from "node:events";
-import { connect as netConnect, createServer, type Socket as NetSocket } from "node:net";
-import { Duplex, finished as finishedBack, PassThrough, Transform } from "node:stream";
+import {
+  connect as netConnect,
+  createServer,
+  type Socket as NetSocket,
+} from "node:net";
+import {
+  Duplex,
+  finished as finishedBack,
+  PassThrough,
+  Transform,
+} from "node:stream";
 import { finished, pipeline } from "node:stream/promises";
 import { after, describe, it } from "node:test";
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
@@ -20,7 +29,14 @@ import {
   simRuntime,
   type SocketBufferEvent,
 } from "../../mod.ts";
-import { checksumOf, dataOf, nothingLeft, pause, sha, until } from "./others.ts";
+import {
+  checksumOf,
+  dataOf,
+  nothingLeft,
+  pause,
+  sha,
+  until,
+} from "./others.ts";
 
 const host = detectRuntime();
 
@@ -28,13 +44,19 @@ const host = detectRuntime();
 async function scene(
   onStream: (stream: BufferEventDuplex, bev: SocketBufferEvent) => unknown,
   options: { allowHalfOpen?: boolean } = {},
-): Promise<{ server: Server; socket: NetSocket; reasons: (EventError | undefined)[] }> {
+): Promise<
+  { server: Server; socket: NetSocket; reasons: (EventError | undefined)[] }
+> {
   const reasons: (EventError | undefined)[] = [];
   const server = await serve({ hostname: "127.0.0.1", port: 0 }, {
     open: (bev) => onStream(toDuplex(bev, options), bev) as void,
     close: (_bev, reason) => void reasons.push(reason),
   });
-  const socket = netConnect({ port: server.port!, host: "127.0.0.1", allowHalfOpen: true });
+  const socket = netConnect({
+    port: server.port!,
+    host: "127.0.0.1",
+    allowHalfOpen: true,
+  });
   socket.on("error", () => {});
   await once(socket, "connect");
   return { server, socket, reasons };
@@ -43,10 +65,15 @@ async function scene(
 /** What is emitted, in its order. */
 function eventsOf(stream: Duplex): string[] {
   const names: string[] = [];
-  for (const name of ["connect", "end", "finish", "error", "close", "timeout"]) {
+  for (
+    const name of ["connect", "end", "finish", "error", "close", "timeout"]
+  ) {
     stream.on(
       name,
-      (error?: { code?: string }) => void names.push(error?.code === undefined ? name : `${name}:${error.code}`),
+      (error?: { code?: string }) =>
+        void names.push(
+          error?.code === undefined ? name : `${name}:${error.code}`,
+        ),
     );
   }
   return names;
@@ -59,16 +86,40 @@ describe(`toDuplex() on ${host.name}`, () => {
     const data = dataOf(5_000_000);
     let seen: unknown[] = [];
     const { server, socket } = await scene((stream) => {
-      seen = [stream instanceof Duplex, stream.remoteAddress, stream.remotePort, stream.remoteFamily];
-      seen.push(stream.localAddress, stream.localPort, stream.connecting, stream.encrypted, stream.readyState);
+      seen = [
+        stream instanceof Duplex,
+        stream.remoteAddress,
+        stream.remotePort,
+        stream.remoteFamily,
+      ];
+      seen.push(
+        stream.localAddress,
+        stream.localPort,
+        stream.connecting,
+        stream.encrypted,
+        stream.readyState,
+      );
       seen.push(stream.address());
       stream.pipe(stream);
     });
     socket.end(data);
-    assertEquals(await checksumOf(socket), { sha: sha(data), length: data.length });
+    assertEquals(await checksumOf(socket), {
+      sha: sha(data),
+      length: data.length,
+    });
     const { port } = server;
     assertEquals(seen, [
-      ...[true, "127.0.0.1", seen[2], "IPv4", "127.0.0.1", port, false, false, "open"],
+      ...[
+        true,
+        "127.0.0.1",
+        seen[2],
+        "IPv4",
+        "127.0.0.1",
+        port,
+        false,
+        false,
+        "open",
+      ],
       { address: "127.0.0.1", family: "IPv4", port },
     ]);
     assert(typeof seen[2] === "number" && seen[2] !== port);
@@ -77,7 +128,9 @@ describe(`toDuplex() on ${host.name}`, () => {
   });
 
   it("closes the connection when both directions are over, and nobody needs a callback for that", async () => {
-    const { server, socket, reasons } = await scene((stream) => void stream.resume().end("bye"));
+    const { server, socket, reasons } = await scene((stream) =>
+      void stream.resume().end("bye")
+    );
     socket.end();
     assertEquals((await checksumOf(socket)).length, 3);
     await until(() => reasons.length === 1);
@@ -90,7 +143,9 @@ describe(`toDuplex() on ${host.name}`, () => {
       let answered: Promise<void> | undefined;
       const { server, socket } = await scene((stream) => {
         stream.resume().on("end", () => {
-          if (allowHalfOpen) answered = pause(30).then(() => void stream.end("late"));
+          if (allowHalfOpen) {
+            answered = pause(30).then(() => void stream.end("late"));
+          }
         });
       }, { allowHalfOpen });
       socket.end("question");
@@ -144,7 +199,8 @@ describe(`toDuplex() on ${host.name}`, () => {
     assertEquals(big.server.connections, 0);
     // That it was a reset, Node 20 does not say behind data.
     big.socket.on("data", (chunk) => length += chunk.length);
-    await Promise.race([once(big.socket, "end"), once(big.socket, "close")]).catch(() => {});
+    await Promise.race([once(big.socket, "end"), once(big.socket, "close")])
+      .catch(() => {});
     assert(length < 20_000_000, `${length} bytes`);
     big.socket.destroy();
     await big.server.close();
@@ -190,10 +246,20 @@ describe(`toDuplex() on ${host.name}`, () => {
   });
 
   it("can be made before the connection is there", async () => {
-    const server = await serve({ hostname: "127.0.0.1", port: 0 }, { read: (bev) => void bev.writeBuffer(bev.input) });
-    const stream = toDuplex(connectNow({ hostname: "127.0.0.1", port: server.port }));
+    const server = await serve({ hostname: "127.0.0.1", port: 0 }, {
+      read: (bev) => void bev.writeBuffer(bev.input),
+    });
+    const stream = toDuplex(
+      connectNow({ hostname: "127.0.0.1", port: server.port }),
+    );
     const names = eventsOf(stream);
-    assertEquals([stream.connecting, stream.pending, stream.readyState, stream.remoteAddress, stream.address()], [
+    assertEquals([
+      stream.connecting,
+      stream.pending,
+      stream.readyState,
+      stream.remoteAddress,
+      stream.address(),
+    ], [
       ...[true, true, "opening", undefined],
       {},
     ]);
@@ -206,27 +272,40 @@ describe(`toDuplex() on ${host.name}`, () => {
     for await (const chunk of stream) text += chunk;
     assertEquals(text, "early late");
     await until(() => names.includes("close"));
-    assertEquals(names.filter((name) => name !== "finish"), ["connect", "end", "close"]);
+    assertEquals(names.filter((name) => name !== "finish"), [
+      "connect",
+      "end",
+      "close",
+    ]);
     await server.close();
   });
 
   it("says once why it could not connect", async () => {
     const unused = createServer();
-    await new Promise<void>((resolve) => unused.listen(0, "127.0.0.1", resolve));
+    await new Promise<void>((resolve) =>
+      unused.listen(0, "127.0.0.1", resolve)
+    );
     const { port } = unused.address() as { port: number };
     await new Promise((resolve) => unused.close(resolve));
     let reason: EventError | undefined;
-    const bev = connectNow({ hostname: "127.0.0.1", port }, { close: (_bev, error) => reason = error });
+    const bev = connectNow({ hostname: "127.0.0.1", port }, {
+      close: (_bev, error) => reason = error,
+    });
     const stream = toDuplex(bev);
     const names = eventsOf(stream);
     stream.write("never");
     await until(() => reason !== undefined && names.includes("close"));
-    assertEquals([names, reason?.code], [["error:ECONNREFUSED", "close"], "ECONNREFUSED"]);
+    assertEquals([names, reason?.code], [
+      ["error:ECONNREFUSED", "close"],
+      "ECONNREFUSED",
+    ]);
   });
 
   it("answers connect() of a driver, though it is connected", async () => {
     const server = await serve({ hostname: "127.0.0.1", port: 0 }, {});
-    const stream = toDuplex(await connect({ hostname: "127.0.0.1", port: server.port }));
+    const stream = toDuplex(
+      await connect({ hostname: "127.0.0.1", port: server.port }),
+    );
     let called = 0;
     stream.connect(5432, "nowhere", () => called++);
     await once(stream, "connect");
@@ -240,7 +319,8 @@ describe(`toDuplex() on ${host.name}`, () => {
       stream.pipe(
         new Transform({
           highWaterMark: 1,
-          transform: (chunk, _encoding, done) => void setTimeout(() => done(null, chunk), 1),
+          transform: (chunk, _encoding, done) =>
+            void setTimeout(() => done(null, chunk), 1),
         }),
       ).pipe(stream);
     }, { allowHalfOpen: true });
@@ -264,7 +344,9 @@ describe(`toDuplex() on ${host.name}`, () => {
     const { server, socket } = await scene((made) => {
       stream = made;
       const more = (): void => {
-        while (taken < 64_000_000 && made.write(new Uint8Array(64_000))) taken += 64_000;
+        while (taken < 64_000_000 && made.write(new Uint8Array(64_000))) {
+          taken += 64_000;
+        }
         taken += 64_000;
       };
       made.on("drain", more);
@@ -273,7 +355,8 @@ describe(`toDuplex() on ${host.name}`, () => {
     for (let i = 0; i < 300; i++) socket.write(new Uint8Array(64_000));
     await pause(300);
     const bev = stream!.bufferEvent;
-    const held = bev.input.length + bev.output.length + stream!.readableLength + stream!.writableLength;
+    const held = bev.input.length + bev.output.length + stream!.readableLength +
+      stream!.writableLength;
     assert(held < 1_500_000, `${held} bytes are held`);
     assert(taken < 20_000_000, `${taken} bytes were taken`);
     socket.on("data", () => {});
@@ -343,7 +426,12 @@ describe(`toDuplex() on ${host.name}`, () => {
     broken.socket.resume().write("x");
     await until(() => failure !== undefined);
     // Not every runtime says the same.
-    assert(["ABORT_ERR", "ERR_STREAM_PREMATURE_CLOSE"].includes((failure as { code: string }).code), `${failure}`);
+    assert(
+      ["ABORT_ERR", "ERR_STREAM_PREMATURE_CLOSE"].includes(
+        (failure as { code: string }).code,
+      ),
+      `${failure}`,
+    );
     broken.socket.destroy();
     await until(() => broken.server.connections === 0);
     assertEquals([broken.server.connections, reasons], [0, [undefined]]);
@@ -353,7 +441,9 @@ describe(`toDuplex() on ${host.name}`, () => {
   it("fails a pipeline with the reason of the connection", async () => {
     let reason: unknown;
     const { server, socket } = await scene(async (stream) => {
-      await pipeline(stream, new PassThrough(), stream).catch((error) => reason = error);
+      await pipeline(stream, new PassThrough(), stream).catch((error) =>
+        reason = error
+      );
     });
     socket.write("x");
     await pause(20);
@@ -367,10 +457,22 @@ describe(`toDuplex() on ${host.name}`, () => {
     const base = new EventBase();
     const [near, far] = bufferEventPair(base);
     const stream = toDuplex(near);
-    assertThrows(() => toDuplex(near), Error, "Cannot make a Duplex: a Duplex over it has the bytes");
-    await assertRejects(() => near.lines().next(), Error, "a Duplex over it has the bytes");
+    assertThrows(
+      () => toDuplex(near),
+      Error,
+      "Cannot make a Duplex: a Duplex over it has the bytes",
+    );
+    await assertRejects(
+      () => near.lines().next(),
+      Error,
+      "a Duplex over it has the bytes",
+    );
     assertThrows(() => toDuplex({} as never), TypeError, "not a BufferEvent");
-    assertThrows(() => toDuplex(far, { half: true } as never), TypeError, "half");
+    assertThrows(
+      () => toDuplex(far, { half: true } as never),
+      TypeError,
+      "half",
+    );
     far.free();
     assertThrows(() => toDuplex(far), Error, "freed");
     stream.destroy();
@@ -381,12 +483,16 @@ describe(`toDuplex() on ${host.name}`, () => {
     const sim = simRuntime();
     const server = await sim.run(serve({ runtime: sim, port: 80 }, {
       open: (bev) => {
-        const stream = toDuplex(compressionFilter(bev, "gzip"), { allowHalfOpen: true });
+        const stream = toDuplex(compressionFilter(bev, "gzip"), {
+          allowHalfOpen: true,
+        });
         stream.pipe(stream);
       },
     }));
     const client = await sim.run(connect({ runtime: sim, port: 80 }));
-    const stream = toDuplex(compressionFilter(client, "gzip"), { allowHalfOpen: true });
+    const stream = toDuplex(compressionFilter(client, "gzip"), {
+      allowHalfOpen: true,
+    });
     const data = dataOf(400_000);
     stream.end(data);
     const reading = checksumOf(stream);

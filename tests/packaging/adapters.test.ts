@@ -14,7 +14,9 @@ const folder = join(ROOT, "build", `adapters-${process.pid}`);
 
 /** The numbers of the laws that a text explains, in order. */
 function lawsOf(text: string): number[] {
-  return [...text.matchAll(/^(?: \* )?\*\*Law (\d+)[.,]/gm)].map(([, number]) => Number(number));
+  return [...text.matchAll(/^(?: \* )?\*\*Law (\d+)[.,]/gm)].map(([, number]) =>
+    Number(number)
+  );
 }
 
 describe("docs/adapters.md", () => {
@@ -31,22 +33,41 @@ describe("docs/adapters.md", () => {
     assertEquals(laws, laws.map((_, i) => i + 1));
     assert(laws.length >= 15);
     assertEquals(lawsOf(page), laws);
-    for (const [, list = ""] of `${seam}${page}`.matchAll(/\blaws? (\d+(?:(?:, | and | to )\d+)*)/g)) {
-      for (const number of list.match(/\d+/g) ?? []) assert(laws.includes(Number(number)), `law ${number}`);
+    for (
+      const [, list = ""] of `${seam}${page}`.matchAll(
+        /\blaws? (\d+(?:(?:, | and | to )\d+)*)/g,
+      )
+    ) {
+      for (const number of list.match(/\d+/g) ?? []) {
+        assert(laws.includes(Number(number)), `law ${number}`);
+      }
     }
   });
 
   it("lists every member of a subject and every capability that it names", () => {
-    const subject = readFileSync(join(ROOT, "tests/conformance/subject.ts"), "utf8");
-    const [, members = ""] = /export interface Subject \{([\s\S]*?)^\}/m.exec(subject) ?? [];
+    const subject = readFileSync(
+      join(ROOT, "tests/conformance/subject.ts"),
+      "utf8",
+    );
+    const [, members = ""] =
+      /export interface Subject \{([\s\S]*?)^\}/m.exec(subject) ?? [];
     for (const [, name = ""] of members.matchAll(/^ {2}readonly (\w+)\??:/gm)) {
       if (name === "runtime") continue;
-      assert(page.includes(`\`${name}`), `${name} of a Subject is not explained`);
+      assert(
+        page.includes(`\`${name}`),
+        `${name} of a Subject is not explained`,
+      );
     }
-    const [, flags = ""] = /export interface Capabilities \{([\s\S]*?)^\}/m.exec(seam) ?? [];
-    const known = [...flags.matchAll(/readonly (\w+): boolean/g)].map(([, name]) => name);
-    const [, table = ""] = /## What the capabilities mean([\s\S]*?)^## /m.exec(page) ?? [];
-    for (const [, name] of table.matchAll(/^\| `(\w+)`/gm)) assert(known.includes(name), `${name} is no capability`);
+    const [, flags = ""] =
+      /export interface Capabilities \{([\s\S]*?)^\}/m.exec(seam) ?? [];
+    const known = [...flags.matchAll(/readonly (\w+): boolean/g)].map((
+      [, name],
+    ) => name);
+    const [, table = ""] =
+      /## What the capabilities mean([\s\S]*?)^## /m.exec(page) ?? [];
+    for (const [, name] of table.matchAll(/^\| `(\w+)`/gm)) {
+      assert(known.includes(name), `${name} is no capability`);
+    }
   });
 
   it("has a skeleton whose types are right", async () => {
@@ -59,7 +80,11 @@ describe("docs/adapters.md", () => {
       paths: { trivent: ["../../mod.ts"] },
     };
     writeFiles(folder, {
-      "tsconfig.json": JSON.stringify({ extends: "../../tsconfig.json", compilerOptions, include: ["my_runtime.mjs"] }),
+      "tsconfig.json": JSON.stringify({
+        extends: "../../tsconfig.json",
+        compilerOptions,
+        include: ["my_runtime.mjs"],
+      }),
     });
     await mustTool("typescript", "tsc", ["-p", folder]);
   });
@@ -68,7 +93,10 @@ describe("docs/adapters.md", () => {
     it(`has a skeleton that keeps the laws on ${name}`, async () => {
       writeFiles(folder, { "laws.mjs": RUN });
       const flags = name === "deno" ? ["run", "--allow-all", "--quiet"] : [];
-      const { output } = await run(findRuntime(name).path, [...flags, join(folder, "laws.mjs")], {
+      const { output } = await run(findRuntime(name).path, [
+        ...flags,
+        join(folder, "laws.mjs"),
+      ], {
         cwd: ROOT,
         env: cleanEnvironment(),
         timeoutMs: 110_000,

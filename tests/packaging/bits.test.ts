@@ -8,7 +8,9 @@ import { describe, it } from "node:test";
 import { assert, assertEquals } from "@std/assert";
 import type TypeScript from "typescript-oldest";
 
-const ts = createRequire(resolve("package.json"))("typescript-oldest") as typeof TypeScript;
+const ts = createRequire(resolve("package.json"))(
+  "typescript-oldest",
+) as typeof TypeScript;
 
 const OPERATORS: readonly TypeScript.SyntaxKind[] = [
   ts.SyntaxKind.AmpersandToken,
@@ -36,7 +38,18 @@ describe("bits of one set", () => {
     const { faults, sets } = mixed(["core", "runtimes"].flatMap(sources));
     assertEquals(faults, []);
     for (
-      const set of ["connection", "bufferevent", "suspension", "event", "chain", "chunk", "owner", "node", "bun", "sim"]
+      const set of [
+        "connection",
+        "bufferevent",
+        "suspension",
+        "event",
+        "chain",
+        "chunk",
+        "owner",
+        "node",
+        "bun",
+        "sim",
+      ]
     ) {
       assert(sets.has(set), `no operator has bits of the set ${set}`);
     }
@@ -73,7 +86,10 @@ describe("bits of one set", () => {
       'export const b: Bits<"b"> = A;',
     ].join("\n");
     const program = compile([], text);
-    const errors = ts.getPreEmitDiagnostics(program, program.getSourceFile(PLANTED));
+    const errors = ts.getPreEmitDiagnostics(
+      program,
+      program.getSourceFile(PLANTED),
+    );
     assertEquals(errors.map(({ code }) => code), [2322]);
   });
 });
@@ -84,21 +100,34 @@ function sources(folder: string): string[] {
     .filter((path) => path.endsWith(".ts"));
 }
 
-function compile(files: readonly string[], planted?: string): TypeScript.Program {
+function compile(
+  files: readonly string[],
+  planted?: string,
+): TypeScript.Program {
   const host = ts.createCompilerHost(OPTIONS);
   if (planted !== undefined) {
     const { fileExists, readFile } = host;
     host.fileExists = (path) => path === PLANTED || fileExists.call(host, path);
-    host.readFile = (path) => path === PLANTED ? planted : readFile.call(host, path);
+    host.readFile = (path) =>
+      path === PLANTED ? planted : readFile.call(host, path);
     const { getSourceFile } = host;
     host.getSourceFile = (path, options) =>
-      path === PLANTED ? ts.createSourceFile(path, planted, options) : getSourceFile.call(host, path, options);
+      path === PLANTED
+        ? ts.createSourceFile(path, planted, options)
+        : getSourceFile.call(host, path, options);
   }
-  return ts.createProgram(planted === undefined ? files : [...files, PLANTED], OPTIONS, host);
+  return ts.createProgram(
+    planted === undefined ? files : [...files, PLANTED],
+    OPTIONS,
+    host,
+  );
 }
 
 /** The outermost operators that have bits of several sets, and all sets that operators have. */
-function mixed(files: readonly string[], planted?: string): { faults: string[]; sets: Set<string> } {
+function mixed(
+  files: readonly string[],
+  planted?: string,
+): { faults: string[]; sets: Set<string> } {
   const program = compile(files, planted);
   const checker = program.getTypeChecker();
   const faults: string[] = [];
@@ -107,10 +136,15 @@ function mixed(files: readonly string[], planted?: string): { faults: string[]; 
   const setsOf = (node: TypeScript.Expression): Set<string> => {
     if (ts.isParenthesizedExpression(node)) return setsOf(node.expression);
     if (ts.isPrefixUnaryExpression(node)) return setsOf(node.operand);
-    if (ts.isBinaryExpression(node) && OPERATORS.includes(node.operatorToken.kind)) {
+    if (
+      ts.isBinaryExpression(node) && OPERATORS.includes(node.operatorToken.kind)
+    ) {
       return new Set([...setsOf(node.left), ...setsOf(node.right)]);
     }
-    if (ts.isBinaryExpression(node) && node.operatorToken.kind === ts.SyntaxKind.EqualsToken) return setsOf(node.left);
+    if (
+      ts.isBinaryExpression(node) &&
+      node.operatorToken.kind === ts.SyntaxKind.EqualsToken
+    ) return setsOf(node.left);
     return new Set(nameOf(checker, checker.getTypeAtLocation(node)));
   };
 
@@ -118,13 +152,20 @@ function mixed(files: readonly string[], planted?: string): { faults: string[]; 
     if (ts.isBinaryExpression(node)) {
       const { kind } = node.operatorToken;
       // What is assigned is looked at with what it is assigned to.
-      const assigned = kind === ts.SyntaxKind.EqualsToken && setsOf(node.left).size > 0;
+      const assigned = kind === ts.SyntaxKind.EqualsToken &&
+        setsOf(node.left).size > 0;
       if (assigned || OPERATORS.includes(kind)) {
-        const sets = assigned ? new Set([...setsOf(node.left), ...setsOf(node.right)]) : setsOf(node);
+        const sets = assigned
+          ? new Set([...setsOf(node.left), ...setsOf(node.right)])
+          : setsOf(node);
         for (const set of sets) all.add(set);
         if (sets.size > 1) {
-          const { line } = file.getLineAndCharacterOfPosition(node.getStart(file));
-          faults.push(`${file.fileName}:${line + 1}: ${[...sets].join(" and ")}`);
+          const { line } = file.getLineAndCharacterOfPosition(
+            node.getStart(file),
+          );
+          faults.push(
+            `${file.fileName}:${line + 1}: ${[...sets].join(" and ")}`,
+          );
           return;
         }
       }
@@ -133,14 +174,24 @@ function mixed(files: readonly string[], planted?: string): { faults: string[]; 
   };
 
   for (const file of program.getSourceFiles()) {
-    if (files.includes(resolve(file.fileName)) || resolve(file.fileName) === PLANTED) visit(file, file);
+    if (
+      files.includes(resolve(file.fileName)) ||
+      resolve(file.fileName) === PLANTED
+    ) visit(file, file);
   }
   return { faults, sets: all };
 }
 
 /** The name of the set that a type is bits of, or nothing. */
-function nameOf(checker: TypeScript.TypeChecker, type: TypeScript.Type): string[] {
-  for (const property of type.isIntersection() ? checker.getPropertiesOfType(type) : []) {
+function nameOf(
+  checker: TypeScript.TypeChecker,
+  type: TypeScript.Type,
+): string[] {
+  for (
+    const property of type.isIntersection()
+      ? checker.getPropertiesOfType(type)
+      : []
+  ) {
     if (!property.name.includes("SET")) continue;
     const names = checker.getNonNullableType(checker.getTypeOfSymbol(property));
     return names.isStringLiteral() ? [names.value] : [];

@@ -4,9 +4,19 @@ import { before, describe, it } from "node:test";
 import { assert, assertEquals } from "@std/assert";
 import { build } from "esbuild";
 import { findRuntime, type RuntimeName, RUNTIMES } from "../tools/runtimes.mjs";
-import { cleanEnvironment, installTarball, must, packTarball, writeFiles } from "./workshop.ts";
+import {
+  cleanEnvironment,
+  installTarball,
+  must,
+  packTarball,
+  writeFiles,
+} from "./workshop.ts";
 
-const RUN: Record<RuntimeName, string[]> = { node: [], deno: ["run", "--allow-net=127.0.0.1"], bun: ["run"] };
+const RUN: Record<RuntimeName, string[]> = {
+  node: [],
+  deno: ["run", "--allow-net=127.0.0.1"],
+  bun: ["run"],
+};
 
 let project: string;
 before(async () => {
@@ -22,7 +32,11 @@ async function classesIn(program: string): Promise<Set<string>> {
     platform: "neutral",
     write: false,
   });
-  return new Set([...file!.text.matchAll(/^(?:var|let|const) (\w+?)\d* = class\b/gm)].map(([, name]) => name!));
+  return new Set(
+    [...file!.text.matchAll(/^(?:var|let|const) (\w+?)\d* = class\b/gm)].map((
+      [, name],
+    ) => name!),
+  );
 }
 
 function assertNone(classes: Set<string>, names: string): void {
@@ -32,12 +46,16 @@ function assertNone(classes: Set<string>, names: string): void {
 describe("a bundle", () => {
   it("with a constant has no class but the error's", async () => {
     // Another is there when a module makes one as it begins: mark it with /* @__PURE__ */ (docs/decisions/no-static-blocks.md).
-    assertEquals([...await classesIn(`export { EV_READ } from "trivent/core";`)], ["EventError"]);
+    assertEquals([
+      ...await classesIn(`export { EV_READ } from "trivent/core";`),
+    ], ["EventError"]);
   });
 
   it("with EvBuffer has buffers, and nothing of the loop, of sockets and of files", async () => {
     const classes = await classesIn(`export { EvBuffer } from "trivent/core";`);
-    for (const name of ["EvBuffer", "Chain", "Position"]) assert(classes.has(name), name);
+    for (const name of ["EvBuffer", "Chain", "Position"]) {
+      assert(classes.has(name), name);
+    }
     assertNone(
       classes,
       "Loop EventBase EventHandle TimerHeap Connection Socket Acceptor FileSegment Operation BevCore",
@@ -49,7 +67,9 @@ describe("a bundle", () => {
       `export { ConnListener, EventBase, SocketBufferEvent } from "trivent/core";
 export { nodeRuntime } from "trivent/node";`,
     );
-    for (const name of ["EventBase", "ConnListener", "SocketCore", "NodeTransport"]) assert(classes.has(name), name);
+    for (
+      const name of ["EventBase", "ConnListener", "SocketCore", "NodeTransport"]
+    ) assert(classes.has(name), name);
     // Bundlers keep a class with a static block, with all that it needs; and what is made as a module begins.
     assertNone(
       classes,
@@ -59,11 +79,19 @@ export { nodeRuntime } from "trivent/node";`,
   });
 
   it("with an Overlapped, a limit or a file has what that needs", async () => {
-    const overlapped = await classesIn(`export { Overlapped } from "trivent/core";`);
+    const overlapped = await classesIn(
+      `export { Overlapped } from "trivent/core";`,
+    );
     assert(overlapped.has("Operations"));
-    const limit = await classesIn(`export { TokenBucketConfig } from "trivent/core";`);
+    const limit = await classesIn(
+      `export { TokenBucketConfig } from "trivent/core";`,
+    );
     assert(limit.has("RateLimits"));
-    assert((await classesIn(`export { FileSegment } from "trivent/core";`)).has("FileSegment"));
+    assert(
+      (await classesIn(`export { FileSegment } from "trivent/core";`)).has(
+        "FileSegment",
+      ),
+    );
   });
 });
 
@@ -71,11 +99,17 @@ describe("importing the package", () => {
   for (const name of RUNTIMES) {
     it(`loads no module of the runtime on ${name}, and a line server no more than it needs`, async () => {
       writeFiles(project, { "modules.mjs": MODULES });
-      const output = await must(findRuntime(name).path, [...RUN[name], "modules.mjs"], {
+      const output = await must(findRuntime(name).path, [
+        ...RUN[name],
+        "modules.mjs",
+      ], {
         cwd: project,
         env: cleanEnvironment(),
       });
-      assertEquals(output.trim().split("\n"), ["import: ", `serve: ${name === "node" ? "node:net" : ""}`.trim()]);
+      assertEquals(output.trim().split("\n"), [
+        "import: ",
+        `serve: ${name === "node" ? "node:net" : ""}`.trim(),
+      ]);
     });
   }
 });

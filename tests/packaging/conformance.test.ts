@@ -4,7 +4,12 @@ import { before, describe, it } from "node:test";
 import { assertEquals, assertMatch } from "@std/assert";
 import { run } from "../tools/processes.mjs";
 import { findRuntime, type RuntimeName, RUNTIMES } from "../tools/runtimes.mjs";
-import { cleanEnvironment, installTarball, packTarball, writeFiles } from "./workshop.ts";
+import {
+  cleanEnvironment,
+  installTarball,
+  packTarball,
+  writeFiles,
+} from "./workshop.ts";
 
 const TEST: Record<RuntimeName, string[]> = {
   node: ["--test"],
@@ -49,7 +54,9 @@ describe("trivent/conformance", () => {
     project = await installTarball((await packTarball()).path);
   });
 
-  async function test(name: RuntimeName): Promise<{ code: number | null; output: string }> {
+  async function test(
+    name: RuntimeName,
+  ): Promise<{ code: number | null; output: string }> {
     return await run(findRuntime(name).path, [...TEST[name], "./my.test.mjs"], {
       cwd: project,
       env: cleanEnvironment(),
@@ -59,7 +66,10 @@ describe("trivent/conformance", () => {
 
   for (const name of RUNTIMES) {
     it(`tests a runtime of one's own on ${name}, with nothing installed but the package`, async () => {
-      writeFiles(project, { "my_runtime.mjs": RUNTIME(""), "my.test.mjs": LAWS("polling") });
+      writeFiles(project, {
+        "my_runtime.mjs": RUNTIME(""),
+        "my.test.mjs": LAWS("polling"),
+      });
       const { code, output } = await test(name);
       assertEquals(code, 0, output);
       assertMatch(output, /CompletionPort/);
@@ -67,7 +77,10 @@ describe("trivent/conformance", () => {
   }
 
   it("fails for a runtime that breaks a law, and says which", async () => {
-    writeFiles(project, { "my_runtime.mjs": RUNTIME(BROKEN), "my.test.mjs": LAWS("clock") });
+    writeFiles(project, {
+      "my_runtime.mjs": RUNTIME(BROKEN),
+      "my.test.mjs": LAWS("clock"),
+    });
     const { code, output } = await test("bun");
     assertEquals(code, 1, output);
     assertMatch(output, /\(fail\).*calls timers at their time, and in order/);

@@ -6,13 +6,26 @@ import { dirname, join, normalize } from "node:path";
 import { before, describe, it } from "node:test";
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { run, start } from "../tools/processes.mjs";
-import { findRuntime, ROOT, type RuntimeName, RUNTIMES } from "../tools/runtimes.mjs";
-import { cleanEnvironment, echo, installTarball, LISTENING, packTarball, writeFiles } from "./workshop.ts";
+import {
+  findRuntime,
+  ROOT,
+  type RuntimeName,
+  RUNTIMES,
+} from "../tools/runtimes.mjs";
+import {
+  cleanEnvironment,
+  echo,
+  installTarball,
+  LISTENING,
+  packTarball,
+  writeFiles,
+} from "./workshop.ts";
 
 const LIMIT_MS = 30_000;
 const DOCUMENTS = [
   "README.md",
-  ...readdirSync(join(ROOT, "docs")).filter((name) => name.endsWith(".md")).sort()
+  ...readdirSync(join(ROOT, "docs")).filter((name) => name.endsWith(".md"))
+    .sort()
     .map((name) => `docs/${name}`),
 ];
 
@@ -34,11 +47,18 @@ interface Example {
 
 function examplesOf(file: string): Example[] {
   const text = readFileSync(join(ROOT, file), "utf8");
-  return [...text.matchAll(/^```(?:ts|js)( ignore)?\n([\s\S]*?)^```$/gm)].map(([, serve, code = ""], i) => ({
-    name: `${file.replace("docs/", "").replace(".md", "").toLowerCase()}-${i + 1}`,
+  return [...text.matchAll(/^```(?:ts|js)( ignore)?\n([\s\S]*?)^```$/gm)].map((
+    [, serve, code = ""],
+    i,
+  ) => ({
+    name: `${file.replace("docs/", "").replace(".md", "").toLowerCase()}-${
+      i + 1
+    }`,
     code,
     serves: serve !== undefined,
-    prints: [...code.matchAll(/console\.log\(.*\); \/\/ (.*)$/gm)].map(([, line = ""]) => line),
+    prints: [...code.matchAll(/console\.log\(.*\); \/\/ (.*)$/gm)].map((
+      [, line = ""],
+    ) => line),
   }));
 }
 
@@ -49,16 +69,25 @@ describe("every example of the documents", () => {
   before(async () => {
     project = await installTarball((await packTarball()).path);
     for (const { name, code } of examples) {
-      writeFiles(project, { [`${name}.mjs`]: code.replace("40713", "0"), [`${name}.ts`]: code.replace("40713", "0") });
+      writeFiles(project, {
+        [`${name}.mjs`]: code.replace("40713", "0"),
+        [`${name}.ts`]: code.replace("40713", "0"),
+      });
     }
   });
 
   it("is an example: there is no code that nobody runs", () => {
     assert(examples.length >= 10, `${examples.length} examples`);
-    assertEquals(examples.filter(({ serves }) => serves).map(({ name }) => name), ["readme-1"]);
+    assertEquals(
+      examples.filter(({ serves }) => serves).map(({ name }) => name),
+      ["readme-1"],
+    );
     for (const file of DOCUMENTS) {
-      const fences = readFileSync(join(ROOT, file), "utf8").match(/^```[^\n]+$/gm) ?? [];
-      const others = fences.filter((fence) => !/^```(ts( ignore)?|js|sh|json)$/.test(fence));
+      const fences =
+        readFileSync(join(ROOT, file), "utf8").match(/^```[^\n]+$/gm) ?? [];
+      const others = fences.filter((fence) =>
+        !/^```(ts( ignore)?|js|sh|json)$/.test(fence)
+      );
       assertEquals(others, [], file);
     }
   });
@@ -66,21 +95,34 @@ describe("every example of the documents", () => {
   for (const runtime of RUNTIMES) {
     for (const { name, serves, prints } of examples) {
       it(`${name} does what it says on ${runtime}`, async () => {
-        const args = [...COMMANDS[runtime], `${name}.${runtime === "node" ? "mjs" : "ts"}`];
+        const args = [
+          ...COMMANDS[runtime],
+          `${name}.${runtime === "node" ? "mjs" : "ts"}`,
+        ];
         const options = { cwd: project, env: cleanEnvironment() };
         if (serves) {
-          const server = await start(findRuntime(runtime).path, args, { ...options, ready: LISTENING });
-          const reply = await echo(Number(server.match[1]), new TextEncoder().encode("Hello\n"));
+          const server = await start(findRuntime(runtime).path, args, {
+            ...options,
+            ready: LISTENING,
+          });
+          const reply = await echo(
+            Number(server.match[1]),
+            new TextEncoder().encode("Hello\n"),
+          );
           const output = server.output();
           await server.stop();
           assertMatch(output, /^listening on \{[^}]*\}\n$/);
           assert(reply.length >= 6, `${reply.length} bytes came back`);
           return;
         }
-        const { code, timedOut, output } = await run(findRuntime(runtime).path, args, {
-          ...options,
-          timeoutMs: LIMIT_MS,
-        });
+        const { code, timedOut, output } = await run(
+          findRuntime(runtime).path,
+          args,
+          {
+            ...options,
+            timeoutMs: LIMIT_MS,
+          },
+        );
         assertEquals({ code, timedOut, output }, {
           code: 0,
           timedOut: false,
@@ -94,18 +136,35 @@ describe("every example of the documents", () => {
 describe("the links of the documents", () => {
   /** The targets of the links in a file, without those to the web and within it. */
   const linksOf = (file: string): string[] => {
-    const text = readFileSync(join(ROOT, file), "utf8").replace(/^```[\s\S]*?^```$/gm, "");
-    return [...text.matchAll(/\]\(([^)\s]+)\)|^\[[^\]]+\]: (\S+)/gm)].map(([, inline, reference]) =>
-      (inline ?? reference ?? "").replace(/#.*/, "")
-    ).filter((target) => target !== "" && !/^https?:/.test(target))
+    const text = readFileSync(join(ROOT, file), "utf8").replace(
+      /^```[\s\S]*?^```$/gm,
+      "",
+    );
+    return [...text.matchAll(/\]\(([^)\s]+)\)|^\[[^\]]+\]: (\S+)/gm)].map((
+      [, inline, reference],
+    ) => (inline ?? reference ?? "").replace(/#.*/, "")).filter((target) =>
+      target !== "" && !/^https?:/.test(target)
+    )
       .map((target) => normalize(join(dirname(file), target)));
   };
 
   it("lead to files that are there", () => {
-    const decisions = readdirSync(join(ROOT, "docs", "decisions")).map((name) => `docs/decisions/${name}`);
+    const decisions = readdirSync(join(ROOT, "docs", "decisions")).map((name) =>
+      `docs/decisions/${name}`
+    );
     assert(decisions.length > 10);
-    for (const file of [...DOCUMENTS, ...decisions, "examples/README.md", "CONTRIBUTING.md", "SECURITY.md"]) {
-      for (const target of linksOf(file)) assert(existsSync(join(ROOT, target)), `${file} links to ${target}`);
+    for (
+      const file of [
+        ...DOCUMENTS,
+        ...decisions,
+        "examples/README.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+      ]
+    ) {
+      for (const target of linksOf(file)) {
+        assert(existsSync(join(ROOT, target)), `${file} links to ${target}`);
+      }
     }
   });
 
@@ -116,12 +175,17 @@ describe("the links of the documents", () => {
     for (const [, name = "", file = ""] of named) {
       const code = readFileSync(join(ROOT, file), "utf8");
       // `Loop.#turn`: the class, and the method that it has.
-      for (const part of name.split(".")) assert(code.includes(part), `${file} has no ${part}, of ${name}`);
+      for (const part of name.split(".")) {
+        assert(code.includes(part), `${file} has no ${part}, of ${name}`);
+      }
     }
   });
 
   it("lead from the README to files that the package has", async () => {
     const { files } = await packTarball();
-    assertEquals(linksOf("README.md").filter((target) => !files.includes(target)), []);
+    assertEquals(
+      linksOf("README.md").filter((target) => !files.includes(target)),
+      [],
+    );
   });
 });

@@ -2,7 +2,13 @@
 // `npm run docs:test`, in one process that does not wait for what an example leaves open. Those of README and guide are run
 // by documents.test.ts.
 
-import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { before, describe, it } from "node:test";
 import { assert, assertEquals } from "@std/assert";
@@ -18,14 +24,20 @@ const FENCE = /```ts\n([\s\S]*?)```/g;
 /** The examples of a file, by name. */
 function examplesOf(file: string): [name: string, code: string][] {
   const text = readFileSync(join(ROOT, file), "utf8");
-  const texts = [...text.matchAll(/\/\*\*([\s\S]*?)\*\//g)].map(([, comment = ""]) => comment.replace(/^ *\* ?/gm, ""));
-  return texts.flatMap((each) => [...each.matchAll(FENCE)].map(([, code = ""]) => code))
+  const texts = [...text.matchAll(/\/\*\*([\s\S]*?)\*\//g)].map((
+    [, comment = ""],
+  ) => comment.replace(/^ *\* ?/gm, ""));
+  return texts.flatMap((each) =>
+    [...each.matchAll(FENCE)].map(([, code = ""]) => code)
+  )
     .map((code, i) => [`${file.replaceAll("/", "-")}-${i + 1}`, code]);
 }
 
 /** The sources below a folder. */
 function sources(folder: string): string[] {
-  return readdirSync(join(ROOT, folder), { recursive: true }).map((name) => join(folder, String(name)))
+  return readdirSync(join(ROOT, folder), { recursive: true }).map((name) =>
+    join(folder, String(name))
+  )
     .filter((name) => name.endsWith(".ts")).sort();
 }
 
@@ -36,12 +48,22 @@ describe("every example", () => {
   before(async () => {
     mkdirSync(join(folder, "node_modules"));
     symlinkSync(ROOT, join(folder, "node_modules", "trivent"));
-    writeFileSync(join(folder, "package.json"), JSON.stringify({ type: "module" }));
+    writeFileSync(
+      join(folder, "package.json"),
+      JSON.stringify({ type: "module" }),
+    );
     // Some read it.
-    writeFileSync(join(folder, "README.md"), readFileSync(join(ROOT, "README.md")));
+    writeFileSync(
+      join(folder, "README.md"),
+      readFileSync(join(ROOT, "README.md")),
+    );
     for (const file of ["mod.ts", ...sources("core"), ...sources("runtimes")]) {
       for (const [name, code] of examplesOf(file)) {
-        const { code: plain } = await transform(code, { loader: "ts", target: "node20", format: "esm" });
+        const { code: plain } = await transform(code, {
+          loader: "ts",
+          target: "node20",
+          format: "esm",
+        });
         writeFileSync(join(folder, `${name}.mjs`), plain);
         files.push(`${name}.mjs`);
       }
@@ -55,10 +77,22 @@ describe("every example", () => {
       const failed: string[] = [];
       const { path } = findRuntime(runtime);
       await Promise.all(Array.from({ length: JOBS }, async () => {
-        for (let file = queue.shift(); file !== undefined; file = queue.shift()) {
-          const result = await run(path, [file], { cwd: folder, env: cleanEnvironment(), timeoutMs: LIMIT_MS });
+        for (
+          let file = queue.shift();
+          file !== undefined;
+          file = queue.shift()
+        ) {
+          const result = await run(path, [file], {
+            cwd: folder,
+            env: cleanEnvironment(),
+            timeoutMs: LIMIT_MS,
+          });
           if (result.code === 0) continue;
-          failed.push(`${file}: ${result.timedOut ? "it does not end" : `exit code ${result.code}`}\n${result.output}`);
+          failed.push(
+            `${file}: ${
+              result.timedOut ? "it does not end" : `exit code ${result.code}`
+            }\n${result.output}`,
+          );
         }
       }));
       assertEquals(failed, []);

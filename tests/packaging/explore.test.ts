@@ -3,11 +3,22 @@
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { before, describe, it } from "node:test";
-import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import {
+  assert,
+  assertEquals,
+  assertMatch,
+  assertStringIncludes,
+} from "@std/assert";
 import type { FaultPlan } from "../../runtimes/sim.ts";
 import { run } from "../tools/processes.mjs";
 import { findRuntime, type RuntimeName, RUNTIMES } from "../tools/runtimes.mjs";
-import { cleanEnvironment, installTarball, must, packTarball, writeFiles } from "./workshop.ts";
+import {
+  cleanEnvironment,
+  installTarball,
+  must,
+  packTarball,
+  writeFiles,
+} from "./workshop.ts";
 
 /** A client that survives one refusal of five, and not two. */
 const SCENARIO = `import { connect, serve } from "trivent";
@@ -37,7 +48,10 @@ export default async function scenario(sim: SimRuntime): Promise<void> {
 `;
 
 /** The same in JavaScript. */
-const PLAIN = SCENARIO.replace(/import type.*\n/, "").replace("sim: SimRuntime): Promise<void>", "sim)")
+const PLAIN = SCENARIO.replace(/import type.*\n/, "").replace(
+  "sim: SimRuntime): Promise<void>",
+  "sim)",
+)
   .replace("(error as { code?: string })", "error");
 
 /** What a user puts among the tests of the program. */
@@ -56,7 +70,11 @@ const HELD = `export default async (sim) => {
 };
 `;
 
-const START: Record<RuntimeName, string[]> = { node: [], deno: ["run", "-A"], bun: [] };
+const START: Record<RuntimeName, string[]> = {
+  node: [],
+  deno: ["run", "-A"],
+  bun: [],
+};
 const REPEAT: Record<RuntimeName, string> = {
   node: "npx trivent",
   deno: "deno run -A npm:trivent",
@@ -74,14 +92,29 @@ describe("trivent explore", () => {
       "plan.test.mjs": TEST_CASE,
       "held.mjs": HELD,
       "nothing.mjs": "export const nothing = 1;\n",
-      "wrong.mjs": "export default () => {};\nexport const options = { faults: { rain: 1 } };\n",
+      "wrong.mjs":
+        "export default () => {};\nexport const options = { faults: { rain: 1 } };\n",
       "plan.txt": "no JSON",
     });
   });
 
-  function explore(name: RuntimeName, args: readonly string[]): ReturnType<typeof run> {
-    const command = join("node_modules", "trivent", "dist", "cli", "trivent.js");
-    return run(findRuntime(name).path, [...START[name], command, "explore", ...args], {
+  function explore(
+    name: RuntimeName,
+    args: readonly string[],
+  ): ReturnType<typeof run> {
+    const command = join(
+      "node_modules",
+      "trivent",
+      "dist",
+      "cli",
+      "trivent.js",
+    );
+    return run(findRuntime(name).path, [
+      ...START[name],
+      command,
+      "explore",
+      ...args,
+    ], {
       cwd: project,
       env: cleanEnvironment(),
       timeoutMs: 120_000,
@@ -90,11 +123,20 @@ describe("trivent explore", () => {
 
   it("is what npx runs", async () => {
     assertMatch(
-      await must("npx", ["--no-install", "trivent", "--help"], { cwd: project }),
+      await must("npx", ["--no-install", "trivent", "--help"], {
+        cwd: project,
+      }),
       /^usage: trivent explore FILE/,
     );
     assertMatch(
-      await must("npx", ["--no-install", "trivent", "explore", "fine.mjs", "--runs", "20"], { cwd: project }),
+      await must("npx", [
+        "--no-install",
+        "trivent",
+        "explore",
+        "fine.mjs",
+        "--runs",
+        "20",
+      ], { cwd: project }),
       /^20 runs in .*: nothing found$/m,
     );
   });
@@ -102,32 +144,66 @@ describe("trivent explore", () => {
   for (const name of RUNTIMES) {
     it(`finds a failure, shortens it, and repeats it by the line that it prints on ${name}`, async () => {
       const plan = `found_${name}.json`;
-      const found = await explore(name, ["scenario.mjs", "--runs", "3000", "--workers", "2", "--save", plan]);
+      const found = await explore(name, [
+        "scenario.mjs",
+        "--runs",
+        "3000",
+        "--workers",
+        "2",
+        "--save",
+        plan,
+      ]);
       assertEquals(found.code, 1, found.output);
-      assertMatch(found.output, /^seed 73 fails:\n\n {2}Error: only 3 answers$/m);
+      assertMatch(
+        found.output,
+        /^seed 73 fails:\n\n {2}Error: only 3 answers$/m,
+      );
       assertMatch(
         found.output,
         /faults happened\. 2 are enough:\n\n {2}at 9 ms +connectRefused .*\n {2}at 19 ms +connectRefused /,
       );
-      assertMatch(found.output, /^the last \d+ events:\n\n {2}\d.* lookup client server$/m);
-      assertStringIncludes(found.output, `\n  ${REPEAT[name]} explore scenario.mjs --seed 73\n`);
-      const { version, seed, faults } = JSON.parse(readFileSync(join(project, plan), "utf8")) as FaultPlan;
-      assertEquals([version, seed, faults.map(({ kind }) => kind)], [1, 73, ["connectRefused", "connectRefused"]]);
+      assertMatch(
+        found.output,
+        /^the last \d+ events:\n\n {2}\d.* lookup client server$/m,
+      );
+      assertStringIncludes(
+        found.output,
+        `\n  ${REPEAT[name]} explore scenario.mjs --seed 73\n`,
+      );
+      const { version, seed, faults } = JSON.parse(
+        readFileSync(join(project, plan), "utf8"),
+      ) as FaultPlan;
+      assertEquals([version, seed, faults.map(({ kind }) => kind)], [1, 73, [
+        "connectRefused",
+        "connectRefused",
+      ]]);
 
       const again = await explore(name, ["scenario.mjs", "--seed", "73"]);
       assertEquals(again.code, 1);
-      const report = (output: string): string => output.slice(output.indexOf("seed 73"), output.indexOf("Repeat it:"));
+      const report = (output: string): string =>
+        output.slice(output.indexOf("seed 73"), output.indexOf("Repeat it:"));
       assertEquals(report(again.output), report(found.output));
 
       const repeated = await explore(name, ["scenario.mjs", "--plan", plan]);
       assertEquals(repeated.code, 1);
-      assertMatch(repeated.output, /Error: only 3 answers[^]*\n {2}at 9 ms +connectRefused/);
+      assertMatch(
+        repeated.output,
+        /Error: only 3 answers[^]*\n {2}at 9 ms +connectRefused/,
+      );
       assertEquals((await explore(name, ["fine.mjs", "--plan", plan])).code, 0);
     });
 
     it(`gives the same result without threads and with two on ${name}, for several kinds`, async () => {
       const seeds = async (workers: string): Promise<string[]> => {
-        const { output } = await explore(name, ["scenario.mjs", "--runs", "400", "--kinds", "3", "--workers", workers]);
+        const { output } = await explore(name, [
+          "scenario.mjs",
+          "--runs",
+          "400",
+          "--kinds",
+          "3",
+          "--workers",
+          workers,
+        ]);
         return output.match(/^seed \d+|^\d+ runs/gm) ?? [];
       };
       const alone = await seeds("0");
@@ -136,17 +212,28 @@ describe("trivent explore", () => {
     });
 
     it(`runs a scenario in TypeScript on ${name}, or says why not`, async () => {
-      const { code, output } = await explore(name, ["scenario.ts", "--seed", "73"]);
-      const strips = name !== "node" || (process.features as { typescript?: unknown }).typescript;
+      const { code, output } = await explore(name, [
+        "scenario.ts",
+        "--seed",
+        "73",
+      ]);
+      const strips = name !== "node" ||
+        (process.features as { typescript?: unknown }).typescript;
       assertEquals(code, strips ? 1 : 2);
       assertMatch(
         output,
-        strips ? /only 3 answers/ : /Node 20\S* does not run TypeScript: take Node 22\.18 or later, Deno or/,
+        strips
+          ? /only 3 answers/
+          : /Node 20\S* does not run TypeScript: take Node 22\.18 or later, Deno or/,
       );
     });
 
     it(`takes a promise that nobody awaits for a failure of its run on ${name}`, async () => {
-      const { code, output } = await explore(name, ["held.mjs", "--runs", "200"]);
+      const { code, output } = await explore(name, [
+        "held.mjs",
+        "--runs",
+        "200",
+      ]);
       assertEquals(code, 1, output);
       assertMatch(output, /Error: nobody awaits this/);
     });
@@ -169,9 +256,18 @@ describe("trivent explore", () => {
   });
 
   it("has a plan that is a test case for node --test", async () => {
-    await explore("node", ["scenario.mjs", "--seed", "73", "--save", "plan.json"]);
+    await explore("node", [
+      "scenario.mjs",
+      "--seed",
+      "73",
+      "--save",
+      "plan.json",
+    ]);
     assert(existsSync(join(project, "plan.json")));
-    const { code, output } = await run(findRuntime("node").path, ["--test", "plan.test.mjs"], {
+    const { code, output } = await run(findRuntime("node").path, [
+      "--test",
+      "plan.test.mjs",
+    ], {
       cwd: project,
       env: cleanEnvironment(),
       timeoutMs: 60_000,
@@ -183,16 +279,40 @@ describe("trivent explore", () => {
   const wrong: [args: string[], message: RegExp][] = [
     [[], /^trivent explore: no file is given$/m],
     [["nowhere.mjs"], /^trivent explore: there is no file nowhere\.mjs$/m],
-    [["fine.mjs", "more.mjs"], /one file is explored at a time: received fine\.mjs more\.mjs/],
-    [["fine.mjs", "--runs", "0"], /--runs is not a whole number, 1 or more: received 0/],
+    [
+      ["fine.mjs", "more.mjs"],
+      /one file is explored at a time: received fine\.mjs more\.mjs/,
+    ],
+    [
+      ["fine.mjs", "--runs", "0"],
+      /--runs is not a whole number, 1 or more: received 0/,
+    ],
     [["fine.mjs", "--seed", "x"], /--seed is not a whole number: received x/],
-    [["fine.mjs", "--seconds", "soon"], /--seconds is not a number, 0 or more: received soon/],
-    [["fine.mjs", "--workers", "1.5"], /--workers is not a whole number, 0 or more: received 1\.5/],
-    [["fine.mjs", "--rums", "3"], /Unknown option '--rums'[^]*usage: trivent explore FILE/],
-    [["nothing.mjs"], /nothing\.mjs has no scenario: its default export is not a function: received undefined/],
+    [
+      ["fine.mjs", "--seconds", "soon"],
+      /--seconds is not a number, 0 or more: received soon/,
+    ],
+    [
+      ["fine.mjs", "--workers", "1.5"],
+      /--workers is not a whole number, 0 or more: received 1\.5/,
+    ],
+    [
+      ["fine.mjs", "--rums", "3"],
+      /Unknown option '--rums'[^]*usage: trivent explore FILE/,
+    ],
+    [
+      ["nothing.mjs"],
+      /nothing\.mjs has no scenario: its default export is not a function: received undefined/,
+    ],
     [["wrong.mjs"], /Cannot explore: unknown option faults\.rain/],
-    [["wrong.mjs", "--workers", "2"], /Cannot explore: unknown option faults\.rain/],
-    [["fine.mjs", "--plan", "nowhere.json"], /cannot read the plan nowhere\.json/],
+    [
+      ["wrong.mjs", "--workers", "2"],
+      /Cannot explore: unknown option faults\.rain/,
+    ],
+    [
+      ["fine.mjs", "--plan", "nowhere.json"],
+      /cannot read the plan nowhere\.json/,
+    ],
     [["fine.mjs", "--plan", "plan.txt"], /cannot read the plan plan\.txt/],
   ];
   it("refuses wrong arguments in words, with exit code 2", async () => {

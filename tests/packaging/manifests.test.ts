@@ -36,58 +36,122 @@ describe("the manifests", () => {
   it("have one version and one license, and so have the lock file and the change log", () => {
     assertEquals(deno.version, npm.version);
     assertEquals(deno.license, npm.license);
-    const lock = json<{ version: string; packages: Record<string, { version: string }> }>("package-lock.json");
-    assertEquals([lock.version, lock.packages[""]?.version], [npm.version, npm.version]);
-    const [, latest] = /^## \[?(\d+\.\d+\.\d+[^\]\s]*)/m.exec(readFileSync(join(ROOT, "CHANGELOG.md"), "utf8")) ?? [];
+    const lock = json<
+      { version: string; packages: Record<string, { version: string }> }
+    >("package-lock.json");
+    assertEquals([lock.version, lock.packages[""]?.version], [
+      npm.version,
+      npm.version,
+    ]);
+    const [, latest] = /^## \[?(\d+\.\d+\.\d+[^\]\s]*)/m.exec(
+      readFileSync(join(ROOT, "CHANGELOG.md"), "utf8"),
+    ) ?? [];
     assertEquals(latest ?? npm.version, npm.version);
-    const standIn = ["deno.json", "package.json"].map((file) => json<DenoManifest>(`tests/std_assert/${file}`).version);
+    const standIn = ["deno.json", "package.json"].map((file) =>
+      json<DenoManifest>(`tests/std_assert/${file}`).version
+    );
     assertEquals(standIn[0], standIn[1]);
   });
 
   it("have the same entry points, and each is there", () => {
-    const entries = Object.keys(npm.exports).filter((name) => name !== "./package.json");
-    assertEquals(entries, [".", "./core", "./node", "./deno", "./bun", "./sim", "./duplex", "./nats", "./conformance"]);
+    const entries = Object.keys(npm.exports).filter((name) =>
+      name !== "./package.json"
+    );
+    assertEquals(entries, [
+      ".",
+      "./core",
+      "./node",
+      "./deno",
+      "./bun",
+      "./sim",
+      "./duplex",
+      "./nats",
+      "./conformance",
+    ]);
     // npm has the command as `bin`.
     const { "./cli": cli, ...exports } = deno.exports;
-    assertEquals(npm.bin, { trivent: (cli ?? "").replace(/^\.\/(.*)\.ts$/, "dist/$1.js") });
+    assertEquals(npm.bin, {
+      trivent: (cli ?? "").replace(/^\.\/(.*)\.ts$/, "dist/$1.js"),
+    });
     assertEquals(entries, Object.keys(exports));
     for (const [name, source] of Object.entries(exports)) {
       assert(existsSync(join(ROOT, source)), source);
       const conditions = npm.exports[name] as Record<string, string>;
       // The first that matches wins: with `node` first, Deno and Bun would take it.
-      assertEquals(Object.keys(conditions), ["types", "deno", "bun", "node", "default"]);
+      assertEquals(Object.keys(conditions), [
+        "types",
+        "deno",
+        "bun",
+        "node",
+        "default",
+      ]);
       const built = source.replace(/^\.\//, "./dist/").replace(/\.ts$/, "");
       assertEquals(conditions["types"], `${built}.d.ts`);
       // A bundle made for Node may run on another host, what is loaded or bundled for Bun runs there.
-      for (const condition of ["deno", "node", "default"]) assertEquals(conditions[condition], `${built}.js`);
-      assertEquals(conditions["bun"], name === "." ? "./dist/mod.bun.js" : `${built}.js`);
+      for (const condition of ["deno", "node", "default"]) {
+        assertEquals(conditions[condition], `${built}.js`);
+      }
+      assertEquals(
+        conditions["bun"],
+        name === "." ? "./dist/mod.bun.js" : `${built}.js`,
+      );
     }
   });
 
   it("declare an ES module without dependencies, of which only the main entry does something when imported", () => {
     assertEquals(npm.type, "module");
     // It chooses the runtime. Were it not named here, a bundler would drop that when only classes are imported.
-    assertEquals(npm.sideEffects, ["./mod.ts", "./dist/mod.js", "./dist/mod.bun.js"]);
-    assertEquals([npm.dependencies, npm.optionalDependencies], [undefined, undefined]);
+    assertEquals(npm.sideEffects, [
+      "./mod.ts",
+      "./dist/mod.js",
+      "./dist/mod.bun.js",
+    ]);
+    assertEquals([npm.dependencies, npm.optionalDependencies], [
+      undefined,
+      undefined,
+    ]);
     // What a bridge carries. npm does not install it for those who do not use it.
     assertEquals(npm.peerDependencies, { "@nats-io/nats-core": "^3.4.0" });
-    assertEquals(npm.peerDependenciesMeta, { "@nats-io/nats-core": { optional: true } });
+    assertEquals(npm.peerDependenciesMeta, {
+      "@nats-io/nats-core": { optional: true },
+    });
   });
 
   it("ask for the versions that the adapters, the README and the guide to contributing ask for", () => {
-    assertEquals(npm.engines, { node: "^20.16.0 || >=22.3.0", deno: ">=2.9.0", bun: ">=1.4.1" });
-    const read = (path: string): string => readFileSync(join(ROOT, path), "utf8");
+    assertEquals(npm.engines, {
+      node: "^20.16.0 || >=22.3.0",
+      deno: ">=2.9.0",
+      bun: ">=1.4.1",
+    });
+    const read = (path: string): string =>
+      readFileSync(join(ROOT, path), "utf8");
     // What they say of older ones is tested by tests/conformance/versions_host.test.ts.
-    const [node, deno, bun] = ["node", "deno", "bun"].map((name) => read(`runtimes/${name}.ts`));
-    assert(node!.includes(`"20.16 or 22.3"`) && deno!.includes(`"2.9.0"`) && bun!.includes(`"1.4.1"`));
+    const [node, deno, bun] = ["node", "deno", "bun"].map((name) =>
+      read(`runtimes/${name}.ts`)
+    );
+    assert(
+      node!.includes(`"20.16 or 22.3"`) && deno!.includes(`"2.9.0"`) &&
+        bun!.includes(`"1.4.1"`),
+    );
     const readme = read("README.md");
     assertMatch(
       readme,
       /You need Node 20\.16 or 22\.3, Deno 2\.9 \(with TLS 2\.9\.3\) or Bun 1\.4\.1, or a later version\./,
     );
-    assertMatch(readme, /^\| +\| Node ≥ 20\.16 or 22\.3 +\| Deno ≥ 2\.9 +\| Bun ≥ 1\.4\.1 +\|$/m);
-    for (const row of ["TLS", "changing to TLS (`startTls()`) in either role", "certificates of clients"]) {
-      const cells = readme.split("\n").find((line) => line.startsWith(`| ${row} `))?.split("|");
+    assertMatch(
+      readme,
+      /^\| +\| Node ≥ 20\.16 or 22\.3 +\| Deno ≥ 2\.9 +\| Bun ≥ 1\.4\.1 +\|$/m,
+    );
+    for (
+      const row of [
+        "TLS",
+        "changing to TLS (`startTls()`) in either role",
+        "certificates of clients",
+      ]
+    ) {
+      const cells = readme.split("\n").find((line) =>
+        line.startsWith(`| ${row} `)
+      )?.split("|");
       assertMatch(cells?.[3] ?? "", /^ \[from 2\.9\.3\]\[\w+\] +$/, row);
     }
     assertMatch(read("CONTRIBUTING.md"), /Node 20\.16 or later/);
@@ -95,10 +159,17 @@ describe("the manifests", () => {
 
   it("lock the packages of every platform, or npm ci would fail", () => {
     // npm leaves out of the lock file what the registry at hand does not have: put it back by hand.
-    const { packages } = json<{ packages: Record<string, { optionalDependencies?: object }> }>("package-lock.json");
-    for (const [path, { optionalDependencies = {} }] of Object.entries(packages)) {
+    const { packages } = json<
+      { packages: Record<string, { optionalDependencies?: object }> }
+    >("package-lock.json");
+    for (
+      const [path, { optionalDependencies = {} }] of Object.entries(packages)
+    ) {
       for (const name of Object.keys(optionalDependencies)) {
-        assert(packages[`node_modules/${name}`] !== undefined, `${path} may need ${name}`);
+        assert(
+          packages[`node_modules/${name}`] !== undefined,
+          `${path} may need ${name}`,
+        );
       }
     }
   });
@@ -106,10 +177,14 @@ describe("the manifests", () => {
   it("lock packages by name and checksum, and name no host", () => {
     const lock = readFileSync(join(ROOT, "package-lock.json"), "utf8");
     assert(
-      !/https?:\/\/(?!(?:[\w-]+\.)*(?:github\.com|opencollective\.com|tidelift\.com|patreon\.com)\b)[^"]*\.tgz/.test(
-        lock,
-      ),
+      !/https?:\/\/(?!(?:[\w-]+\.)*(?:github\.com|opencollective\.com|tidelift\.com|patreon\.com)\b)[^"]*\.tgz/
+        .test(
+          lock,
+        ),
     );
-    assertMatch(readFileSync(join(ROOT, ".npmrc"), "utf8"), /^omit-lockfile-registry-resolved=true$/m);
+    assertMatch(
+      readFileSync(join(ROOT, ".npmrc"), "utf8"),
+      /^omit-lockfile-registry-resolved=true$/m,
+    );
   });
 });

@@ -7,7 +7,9 @@ import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { ROOT } from "../tools/runtimes.mjs";
 import { json } from "./workshop.ts";
 
-const { name: scoped, exports, imports } = json<{ name: string; exports: object; imports: Record<string, string> }>(
+const { name: scoped, exports, imports } = json<
+  { name: string; exports: object; imports: Record<string, string> }
+>(
   "deno.json",
 );
 const entries = new Map(
@@ -17,10 +19,16 @@ const entries = new Map(
   ) => [`trivent${entry.slice(1)}`, String(file)]),
 );
 /** What people read: the library with its docstrings, the documents, the examples. */
-const READ = ["mod.ts", "README.md", ...["core", "runtimes", "bridges", "docs", "examples"].flatMap(filesIn)];
+const READ = [
+  "mod.ts",
+  "README.md",
+  ...["core", "runtimes", "bridges", "docs", "examples"].flatMap(filesIn),
+];
 
 function filesIn(folder: string): string[] {
-  return readdirSync(join(ROOT, folder), { recursive: true }).map((name) => `${folder}/${String(name)}`)
+  return readdirSync(join(ROOT, folder), { recursive: true }).map((name) =>
+    `${folder}/${String(name)}`
+  )
     .filter((name) => /\.(ts|mjs|md)$/.test(name)).sort();
 }
 
@@ -29,7 +37,11 @@ describe("the name of the package", () => {
     let count = 0;
     for (const file of READ) {
       const text = readFileSync(join(ROOT, file), "utf8");
-      for (const [, specifier = ""] of text.matchAll(/\b(?:from|import) ?\(?"((?:jsr:|npm:)?@?trivent\b[^"]*)"/g)) {
+      for (
+        const [, specifier = ""] of text.matchAll(
+          /\b(?:from|import) ?\(?"((?:jsr:|npm:)?@?trivent\b[^"]*)"/g,
+        )
+      ) {
         assert(entries.has(specifier), `${file} imports ${specifier}`);
         count++;
       }
@@ -38,24 +50,40 @@ describe("the name of the package", () => {
   });
 
   it("has a scope only where it is said how it is installed from JSR", () => {
-    const files = READ.filter((file) => readFileSync(join(ROOT, file), "utf8").includes("@trivent/"));
+    const files = READ.filter((file) =>
+      readFileSync(join(ROOT, file), "utf8").includes("@trivent/")
+    );
     assertEquals(files, ["mod.ts", "README.md"]);
     for (const file of files) {
-      assertStringIncludes(readFileSync(join(ROOT, file), "utf8"), `deno add trivent@jsr:${scoped}`);
+      assertStringIncludes(
+        readFileSync(join(ROOT, file), "utf8"),
+        `deno add trivent@jsr:${scoped}`,
+      );
     }
   });
 
   it("is what the examples import, not a file of this repository", () => {
     for (const file of filesIn("examples")) {
-      assert(!/from "\.\.\/(mod|core|runtimes)/.test(readFileSync(join(ROOT, file), "utf8")), file);
+      assert(
+        !/from "\.\.\/(mod|core|runtimes)/.test(
+          readFileSync(join(ROOT, file), "utf8"),
+        ),
+        file,
+      );
     }
   });
 
   it("leads to the sources on every runtime and in the type check", () => {
-    const ours = Object.entries(imports).filter(([name]) => /^trivent\b/.test(name));
+    const ours = Object.entries(imports).filter(([name]) =>
+      /^trivent\b/.test(name)
+    );
     assertEquals(new Map(ours), entries);
-    const { compilerOptions } = json<{ compilerOptions: { paths: Record<string, string[]> } }>("tsconfig.json");
-    const paths = Object.entries(compilerOptions.paths).map(([name, [file]]) => [name, file]);
+    const { compilerOptions } = json<
+      { compilerOptions: { paths: Record<string, string[]> } }
+    >("tsconfig.json");
+    const paths = Object.entries(compilerOptions.paths).map((
+      [name, [file]],
+    ) => [name, file]);
     assertEquals(new Map(paths as [string, string][]), entries);
   });
 });

@@ -3,7 +3,12 @@
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { before, describe, it } from "node:test";
-import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import {
+  assert,
+  assertEquals,
+  assertMatch,
+  assertStringIncludes,
+} from "@std/assert";
 import { build, transform } from "esbuild";
 import { run, start } from "../tools/processes.mjs";
 import { findRuntime, type RuntimeName, RUNTIMES } from "../tools/runtimes.mjs";
@@ -27,7 +32,8 @@ const RUN: Record<RuntimeName, string[]> = {
 };
 
 /** Whether Node lets a CommonJS module require an ES module. */
-const requires = (process.features as { require_module?: boolean }).require_module === true;
+const requires =
+  (process.features as { require_module?: boolean }).require_module === true;
 
 describe("the npm package", () => {
   let tarball: { path: string; files: string[] };
@@ -40,23 +46,41 @@ describe("the npm package", () => {
 
   it("holds what was built, its documents and the tests that the README links to, and nothing else", () => {
     const others = tarball.files.filter((path) =>
-      !/^(dist\/.*\.(js|js\.map|d\.ts)|docs\/(decisions\/)?\w[\w-]*\.md|tests\/.*(\.test|_laws)\.ts)$/.test(path)
+      !/^(dist\/.*\.(js|js\.map|d\.ts)|docs\/(decisions\/)?\w[\w-]*\.md|tests\/.*(\.test|_laws)\.ts)$/
+        .test(path)
     );
-    const documents = ["CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "README.md", "SECURITY.md"];
+    const documents = [
+      "CHANGELOG.md",
+      "CONTRIBUTING.md",
+      "LICENSE",
+      "README.md",
+      "SECURITY.md",
+    ];
     assertEquals(others, [...documents, "examples/README.md", "package.json"]);
     for (const path of tarball.files) {
       // Source maps carry their sources, under names relative to the package.
-      const text = readFileSync(join(project, "node_modules", "trivent", path), "utf8");
-      assert(!text.includes(process.cwd()), `${path} names a folder of this machine`);
+      const text = readFileSync(
+        join(project, "node_modules", "trivent", path),
+        "utf8",
+      );
+      assert(
+        !text.includes(process.cwd()),
+        `${path} names a folder of this machine`,
+      );
     }
   });
 
   it("has every file that its manifest names", () => {
     const folder = join(project, "node_modules", "trivent");
-    const { exports } = JSON.parse(readFileSync(join(folder, "package.json"), "utf8")) as { exports: object };
-    const targets = JSON.stringify(exports).match(/\.\/[^"]+\.(js|d\.ts|json)(?=")/g) ?? [];
+    const { exports } = JSON.parse(
+      readFileSync(join(folder, "package.json"), "utf8"),
+    ) as { exports: object };
+    const targets =
+      JSON.stringify(exports).match(/\.\/[^"]+\.(js|d\.ts|json)(?=")/g) ?? [];
     assert(targets.length >= 30);
-    for (const target of targets) assert(existsSync(join(folder, target)), target);
+    for (const target of targets) {
+      assert(existsSync(join(folder, target)), target);
+    }
   });
 
   for (const name of RUNTIMES) {
@@ -64,13 +88,19 @@ describe("the npm package", () => {
       const program = echoServer("trivent");
       assertEquals(program.trimEnd().split("\n").length, 10);
       writeFiles(project, { "echo.mjs": program });
-      const server = await start(findRuntime(name).path, [...RUN[name], "echo.mjs"], {
+      const server = await start(findRuntime(name).path, [
+        ...RUN[name],
+        "echo.mjs",
+      ], {
         cwd: project,
         env: cleanEnvironment(),
         ready: LISTENING,
       });
       try {
-        const bytes = Uint8Array.from({ length: 300_000 }, (_, i) => (i * 31) >> 3);
+        const bytes = Uint8Array.from(
+          { length: 300_000 },
+          (_, i) => (i * 31) >> 3,
+        );
         assertEquals(await echo(Number(server.match[1]), bytes), bytes);
       } finally {
         assertEquals(await server.stop(), null);
@@ -79,15 +109,24 @@ describe("the npm package", () => {
 
     it(`serves the ROT13 of the README on ${name}`, async () => {
       // Node runs no TypeScript before 22.18.
-      const { code } = await transform(readmeProgram().replace("40713", "0"), { loader: "ts", target: "es2022" });
+      const { code } = await transform(readmeProgram().replace("40713", "0"), {
+        loader: "ts",
+        target: "es2022",
+      });
       writeFiles(project, { "rot13.mjs": code });
-      const server = await start(findRuntime(name).path, [...RUN[name], "rot13.mjs"], {
+      const server = await start(findRuntime(name).path, [
+        ...RUN[name],
+        "rot13.mjs",
+      ], {
         cwd: project,
         env: cleanEnvironment(),
         ready: LISTENING,
       });
       try {
-        const reply = await echo(Number(server.match[1]), new TextEncoder().encode("Hello, Ünïcode\r\n\n"));
+        const reply = await echo(
+          Number(server.match[1]),
+          new TextEncoder().encode("Hello, Ünïcode\r\n\n"),
+        );
         assertEquals(new TextDecoder().decode(reply), "Uryyb, Üaïpbqr\n\n");
       } finally {
         await server.stop();
@@ -105,29 +144,40 @@ console.log(\`\${names.length > 2} \${other.join() || "same"} \${typeof new all.
 `,
       });
       assertEquals(
-        (await must(findRuntime(name).path, [...RUN[name], "classes.mjs"], { cwd: project })).trim(),
+        (await must(findRuntime(name).path, [...RUN[name], "classes.mjs"], {
+          cwd: project,
+        })).trim(),
         "true same object",
       );
     });
   }
 
   for (const name of RUNTIMES) {
-    it(`can be required by a CommonJS module on ${name}, and is one copy with what is imported`, {
-      skip: name === "node" && !requires && "require() of an ES module takes Node 20.19 or 22.12",
-    }, async () => {
-      writeFiles(project, {
-        "required.cjs": `const { serve, EvBuffer } = require("trivent");
+    it(
+      `can be required by a CommonJS module on ${name}, and is one copy with what is imported`,
+      {
+        skip: name === "node" && !requires &&
+          "require() of an ES module takes Node 20.19 or 22.12",
+      },
+      async () => {
+        writeFiles(project, {
+          "required.cjs": `const { serve, EvBuffer } = require("trivent");
 import("trivent/core").then((core) => console.log(typeof serve, EvBuffer === core.EvBuffer));
 `,
-      });
-      const output = await must(findRuntime(name).path, [...RUN[name], "required.cjs"], { cwd: project });
-      assertMatch(output, /^function true$/m);
-    });
+        });
+        const output = await must(findRuntime(name).path, [
+          ...RUN[name],
+          "required.cjs",
+        ], { cwd: project });
+        assertMatch(output, /^function true$/m);
+      },
+    );
 
     it(`works without Symbol.dispose on ${name}`, async () => {
       const { outputFiles: [bundle] } = await build({
         stdin: {
-          contents: `export * from "trivent/core"; export { simRuntime } from "trivent/sim";`,
+          contents:
+            `export * from "trivent/core"; export { simRuntime } from "trivent/sim";`,
           resolveDir: project,
         },
         bundle: true,
@@ -136,7 +186,10 @@ import("trivent/core").then((core) => console.log(typeof serve, EvBuffer === cor
         write: false,
       });
       writeFiles(project, {
-        "old.mjs": bundle!.text.replaceAll(/Symbol\.(dispose|asyncDispose)/g, "Symbol.absent"),
+        "old.mjs": bundle!.text.replaceAll(
+          /Symbol\.(dispose|asyncDispose)/g,
+          "Symbol.absent",
+        ),
         "echo_old.mjs": `import { connect, serve, simRuntime } from "./old.mjs";
 const runtime = simRuntime();
 const server = await serve({ runtime, port: 80 }, { read: (bev) => bev.writeBuffer(bev.input) });
@@ -148,21 +201,32 @@ await runtime.run(server.close());
 console.log(value, runtime.openHandles);
 `,
       });
-      assertEquals(await must(findRuntime(name).path, [...RUN[name], "echo_old.mjs"], { cwd: project }), "hello 0\n");
+      assertEquals(
+        await must(findRuntime(name).path, [...RUN[name], "echo_old.mjs"], {
+          cwd: project,
+        }),
+        "hello 0\n",
+      );
     });
   }
 
   it("is said to be an ES module by a Node that can't require one", async () => {
     writeFiles(project, { "required.cjs": `require("trivent");\n` });
     const flags = requires ? ["--no-experimental-require-module"] : [];
-    const { code, output } = await run(findRuntime("node").path, [...flags, "required.cjs"], {
+    const { code, output } = await run(findRuntime("node").path, [
+      ...flags,
+      "required.cjs",
+    ], {
       cwd: project,
       env: cleanEnvironment(),
       timeoutMs: 30_000,
     });
     assertEquals(code, 1);
     assertMatch(output, /ERR_REQUIRE_ESM/);
-    assertMatch(output, /require\(\) of ES Module .*trivent.*dynamic import\(\)/s);
+    assertMatch(
+      output,
+      /require\(\) of ES Module .*trivent.*dynamic import\(\)/s,
+    );
   });
 
   it("gives the same on every host, but for the choice among the adapters", async () => {
@@ -173,22 +237,47 @@ const names = new Set([...Object.keys(all), ...Object.keys(onBun)]);
 console.log([...names].filter((name) => all[name] !== onBun[name]).join());
 `,
     });
-    assertEquals((await must(findRuntime("node").path, ["names.mjs"], { cwd: project })).trim(), "detectRuntime");
+    assertEquals(
+      (await must(findRuntime("node").path, ["names.mjs"], { cwd: project }))
+        .trim(),
+      "detectRuntime",
+    );
   });
 
   it("works when a bundler has dropped what is not used", async () => {
-    const program = `import { EventBase } from "trivent";\nconsole.log(new EventBase().runtime.name);\n`;
+    const program =
+      `import { EventBase } from "trivent";\nconsole.log(new EventBase().runtime.name);\n`;
     writeFiles(project, { "bundle.mjs": program });
-    const options = { entryPoints: [join(project, "bundle.mjs")], outfile: join(project, "bundled.mjs") };
-    await build({ ...options, bundle: true, minify: true, format: "esm", platform: "neutral" });
-    assertEquals((await must(findRuntime("node").path, ["bundled.mjs"], { cwd: project })).trim(), "node");
+    const options = {
+      entryPoints: [join(project, "bundle.mjs")],
+      outfile: join(project, "bundled.mjs"),
+    };
+    await build({
+      ...options,
+      bundle: true,
+      minify: true,
+      format: "esm",
+      platform: "neutral",
+    });
+    assertEquals(
+      (await must(findRuntime("node").path, ["bundled.mjs"], { cwd: project }))
+        .trim(),
+      "node",
+    );
   });
 
   it("passes publint", async () => {
-    assertStringIncludes(await mustTool("publint", "publint", ["run", tarball.path, "--strict"]), "All good!");
+    assertStringIncludes(
+      await mustTool("publint", "publint", ["run", tarball.path, "--strict"]),
+      "All good!",
+    );
   });
 
   it("passes attw for ES modules", async () => {
-    await mustTool("@arethetypeswrong/cli", "attw", [tarball.path, "--profile", "esm-only"]);
+    await mustTool("@arethetypeswrong/cli", "attw", [
+      tarball.path,
+      "--profile",
+      "esm-only",
+    ]);
   });
 });

@@ -7,11 +7,14 @@ import { assert, assertEquals } from "@std/assert";
 import { ROOT } from "../tools/runtimes.mjs";
 
 const readme = readFileSync(join(ROOT, "README.md"), "utf8");
-const [, section = ""] = /\n## What is guaranteed where\n([\s\S]*?)\n## /.exec(readme) ?? [];
+const [, section = ""] =
+  /\n## What is guaranteed where\n([\s\S]*?)\n## /.exec(readme) ?? [];
 const rows = section.split("\n").filter((line) => line.startsWith("|")).slice(2)
   .map((line) => line.split("|").slice(1, -1).map((cell) => cell.trim()));
 const links = new Map(
-  [...section.matchAll(/^\[([^\]]+)\]: (\S+) "(.*)"$/gm)].map(([, label, file, title]) => [label, { file, title }]),
+  [...section.matchAll(/^\[([^\]]+)\]: (\S+) "(.*)"$/gm)].map((
+    [, label, file, title],
+  ) => [label, { file, title }]),
 );
 
 describe("the table of guarantees", () => {
@@ -26,13 +29,23 @@ describe("the table of guarantees", () => {
         used.add(label);
       }
     }
-    assertEquals([...links.keys()].filter((label) => !used.has(label as string)), []);
+    assertEquals(
+      [...links.keys()].filter((label) => !used.has(label as string)),
+      [],
+    );
   });
 
   for (const [label, { file = "", title = "" }] of links) {
     it(`tells the truth about ${label}`, () => {
-      assert(/^tests\/.*(\.test|_laws)\.ts$/.test(file) && existsSync(join(ROOT, file)), `${file} is no test`);
-      assert(readFileSync(join(ROOT, file), "utf8").includes(title), `${file} has no test named ${title}`);
+      assert(
+        /^tests\/.*(\.test|_laws)\.ts$/.test(file) &&
+          existsSync(join(ROOT, file)),
+        `${file} is no test`,
+      );
+      assert(
+        readFileSync(join(ROOT, file), "utf8").includes(title),
+        `${file} has no test named ${title}`,
+      );
     });
   }
 });

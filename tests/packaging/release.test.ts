@@ -1,7 +1,13 @@
 // The release script, in a small repository of its own: nothing is published.
 
 import { execFileSync } from "node:child_process";
-import { chmodSync, cpSync, existsSync, readFileSync, symlinkSync } from "node:fs";
+import {
+  chmodSync,
+  cpSync,
+  existsSync,
+  readFileSync,
+  symlinkSync,
+} from "node:fs";
 import { delimiter, join } from "node:path";
 import { beforeEach, describe, it } from "node:test";
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
@@ -20,8 +26,18 @@ const MANIFEST = {
   homepage: "https://example.org/small",
   bugs: { url: "https://example.org/small/bugs" },
 };
-const LOCK = { name: "small", version: "0.2.0", lockfileVersion: 3, packages: { "": { version: "0.2.0" } } };
-const DENO = { name: "@small/small", version: "0.2.0", license: "MIT", exports: "./mod.ts" };
+const LOCK = {
+  name: "small",
+  version: "0.2.0",
+  lockfileVersion: 3,
+  packages: { "": { version: "0.2.0" } },
+};
+const DENO = {
+  name: "@small/small",
+  version: "0.2.0",
+  license: "MIT",
+  exports: "./mod.ts",
+};
 
 describe("the release script", { skip: needs("git") }, () => {
   let folder: string;
@@ -33,20 +49,33 @@ describe("the release script", { skip: needs("git") }, () => {
       "package-lock.json": JSON.stringify(LOCK),
       "deno.json": JSON.stringify(DENO),
       "mod.ts": "export const one: number = 1;\n",
-      "CHANGELOG.md": "# Changelog\n\n## [Unreleased]\n\n## [0.2.0] - 2026-01-02\n\n### Added\n\n- One.\n",
+      "CHANGELOG.md":
+        "# Changelog\n\n## [Unreleased]\n\n## [0.2.0] - 2026-01-02\n\n### Added\n\n- One.\n",
       ".gitignore": "build\nnode_modules\nbin\n",
       ".ci/run": "#!/bin/sh\necho all checks\n",
     });
     chmodSync(join(folder, ".ci/run"), 0o755);
-    cpSync(join(ROOT, "tools", "release.mjs"), join(folder, "tools", "release.mjs"));
+    cpSync(
+      join(ROOT, "tools", "release.mjs"),
+      join(folder, "tools", "release.mjs"),
+    );
     symlinkSync(join(ROOT, "node_modules"), join(folder, "node_modules"));
     git("init", "--quiet");
     commit();
   });
 
   function git(...args: string[]): string {
-    const names = ["-c", "user.name=tester", "-c", "user.email=tester@example.org"];
-    return execFileSync("git", [...names, ...args], { cwd: folder, encoding: "utf8", env: cleanEnvironment() });
+    const names = [
+      "-c",
+      "user.name=tester",
+      "-c",
+      "user.email=tester@example.org",
+    ];
+    return execFileSync("git", [...names, ...args], {
+      cwd: folder,
+      encoding: "utf8",
+      env: cleanEnvironment(),
+    });
   }
 
   function commit(): void {
@@ -54,7 +83,10 @@ describe("the release script", { skip: needs("git") }, () => {
     git("commit", "--quiet", "--message", "All of it");
   }
 
-  function release(args: readonly string[], path = ""): Promise<{ code: number | null; output: string }> {
+  function release(
+    args: readonly string[],
+    path = "",
+  ): Promise<{ code: number | null; output: string }> {
     const env: Record<string, string | undefined> = cleanEnvironment();
     return run(findRuntime("node").path, ["tools/release.mjs", ...args], {
       cwd: folder,
@@ -89,14 +121,17 @@ Ready to release 0.2.0
     const { repository: _, ...manifest } = MANIFEST;
     writeFiles(folder, {
       "package.json": JSON.stringify({ ...manifest, version: "0.1.0" }),
-      "CHANGELOG.md": "# Changelog\n\n## [Unreleased]\n\n- Two.\n\n## [0.2.0]\n\n### Added\n",
+      "CHANGELOG.md":
+        "# Changelog\n\n## [Unreleased]\n\n- Two.\n\n## [0.2.0]\n\n### Added\n",
       ".ci/run": "#!/bin/sh\nexit 3\n",
     });
     git("tag", "v0.2.0");
     const { code, output } = await release(["0.2.0", "--dry-run"]);
     assertEquals(code, 1);
     assertEquals(
-      output.match(/^problem: .*/gm)?.map((line) => line.replaceAll(folder, "").slice("problem: ".length)),
+      output.match(/^problem: .*/gm)?.map((line) =>
+        line.replaceAll(folder, "").slice("problem: ".length)
+      ),
       [
         "the work tree has changes that are not committed:",
         "there is a tag v0.2.0 already",
@@ -112,8 +147,13 @@ Ready to release 0.2.0
   });
 
   it("publishes nothing when something is in the way", async () => {
-    writeFiles(folder, { "bin/npm": "#!/bin/sh\necho npm is called\n", "bin/npx": "#!/bin/sh\necho npx is called\n" });
-    for (const name of ["npm", "npx"]) chmodSync(join(folder, "bin", name), 0o755);
+    writeFiles(folder, {
+      "bin/npm": "#!/bin/sh\necho npm is called\n",
+      "bin/npx": "#!/bin/sh\necho npx is called\n",
+    });
+    for (const name of ["npm", "npx"]) {
+      chmodSync(join(folder, "bin", name), 0o755);
+    }
     writeFiles(folder, { "new.txt": "" });
     const { code, output } = await release(["0.2.0"], join(folder, "bin"));
     assertEquals(code, 1);
@@ -130,8 +170,14 @@ echo "${name} $*" >> "${log}"
 [ "$1" != pack ] || : > "$3/small-0.2.0.tgz"
 [ "${name} $*" != "npx --no-install deno publish" ] || exit $JSR_FAILS
 `;
-    writeFiles(folder, { "bin/npm": script("npm"), "bin/npx": script("npx"), "build/log": "" });
-    for (const name of ["npm", "npx"]) chmodSync(join(folder, "bin", name), 0o755);
+    writeFiles(folder, {
+      "bin/npm": script("npm"),
+      "bin/npx": script("npx"),
+      "build/log": "",
+    });
+    for (const name of ["npm", "npx"]) {
+      chmodSync(join(folder, "bin", name), 0o755);
+    }
     for (const [fails, expected] of [["0", 0], ["1", 1]] as const) {
       writeFiles(folder, { "build/log": "" });
       process.env["JSR_FAILS"] = fails;
@@ -150,7 +196,9 @@ echo "${name} $*" >> "${log}"
       assertEquals(git("tag").trim(), "v0.2.0");
       assertStringIncludes(
         output,
-        expected === 0 ? "git push origin v0.2.0" : "are left:\n  npx --no-install deno publish\n",
+        expected === 0
+          ? "git push origin v0.2.0"
+          : "are left:\n  npx --no-install deno publish\n",
       );
       git("tag", "--delete", "v0.2.0");
     }
@@ -161,14 +209,20 @@ echo "${name} $*" >> "${log}"
       const [args, what] of [
         [[], "Cannot release: not a version such as 0.2.0: received nothing"],
         [["v1"], "Cannot release: not a version such as 0.2.0: received v1"],
-        [["0.2.0", "--no-checks"], "Cannot release without the checks: --no-checks is for a dry run"],
+        [
+          ["0.2.0", "--no-checks"],
+          "Cannot release without the checks: --no-checks is for a dry run",
+        ],
         [["0.2.0", "--force"], "Cannot release: Unknown option '--force'"],
       ] as const
     ) {
       const { code, output } = await release(args);
       assertEquals(code, 1);
       assertStringIncludes(output, what);
-      assertStringIncludes(output, "usage: node tools/release.mjs <version> [--dry-run [--no-checks]]");
+      assertStringIncludes(
+        output,
+        "usage: node tools/release.mjs <version> [--dry-run [--no-checks]]",
+      );
     }
   });
 });

@@ -1,9 +1,20 @@
 // The tools themselves: a runner that counts wrong would make all other tests worthless.
 
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
-import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import {
+  assert,
+  assertEquals,
+  assertMatch,
+  assertStringIncludes,
+} from "@std/assert";
 import { run, start } from "../tools/processes.mjs";
 import { findRuntime, ROOT, RUNTIMES } from "../tools/runtimes.mjs";
 import { cleanEnvironment, temporaryFolder } from "./workshop.ts";
@@ -14,9 +25,18 @@ describe("what a test needs", () => {
   it("is told in words where it is not there", async () => {
     const code = `import { needs } from "./tests/tools/needs.ts";
 console.log(needs(), needs("node"), needs("no-such-program", "/proc", "127.0.0.2", "ulimit", "nc -N"));`;
-    const { output } = await run(findRuntime("deno").path, ["eval", "--ext=ts", "--quiet", "--no-check", code], {
+    const { output } = await run(findRuntime("deno").path, [
+      "eval",
+      "--ext=ts",
+      "--quiet",
+      "--no-check",
+      code,
+    ], {
       cwd: ROOT,
-      env: { ...cleanEnvironment(), TRIVENT_LACKS: "/proc,127.0.0.2,ulimit,nc -N" },
+      env: {
+        ...cleanEnvironment(),
+        TRIVENT_LACKS: "/proc,127.0.0.2,ulimit,nc -N",
+      },
       timeoutMs: 30_000,
     });
     assertEquals(
@@ -32,13 +52,22 @@ describe("npm run matrix", () => {
   it("says what it can't read, before it installs anything", async () => {
     for (
       const [args, message] of [
-        [["--runtime", "node"], "Cannot read the arguments: no option is called --runtime\n"],
-        [["--runtimes", ""], "Cannot read the arguments: --runtimes names no runtime\n"],
+        [
+          ["--runtime", "node"],
+          "Cannot read the arguments: no option is called --runtime\n",
+        ],
+        [
+          ["--runtimes", ""],
+          "Cannot read the arguments: --runtimes names no runtime\n",
+        ],
         [
           ["--runtimes", "nod@24"],
           "Cannot test nod@24: it is not node, deno or bun, with or without a version such as node@24\n",
         ],
-        [["--runtimes=node", "no such file"], "No test file matches no such file\n"],
+        [
+          ["--runtimes=node", "no such file"],
+          "No test file matches no such file\n",
+        ],
       ] as const
     ) {
       const { code, output } = await run(node, ["tools/matrix.mjs", ...args], {
@@ -56,9 +85,12 @@ describe("npm run counts", () => {
   const table = readFileSync(join(ROOT, "docs", "counts.md"), "utf8").trimEnd();
   const rows = table.split("\n");
   const cells = rows.at(-1)!.split("|").map((cell) => cell.trim());
-  const skip = process.versions.node.split(".")[0] !== cells[3] && "the counts were made on another Node";
+  const skip = process.versions.node.split(".")[0] !== cells[3] &&
+    "the counts were made on another Node";
 
-  function counts(...args: string[]): Promise<{ code: number | null; output: string }> {
+  function counts(
+    ...args: string[]
+  ): Promise<{ code: number | null; output: string }> {
     return run(node, ["tools/counts.mjs", "--file", path, ...args], {
       cwd: ROOT,
       env: cleanEnvironment(),
@@ -66,25 +98,52 @@ describe("npm run counts", () => {
     });
   }
 
-  it("adds a row with the reason, and fails when a count has grown by more than 3 % since", { skip }, async () => {
-    writeFileSync(path, `${[...rows.slice(0, -1), cells.with(4, "1").join(" | ").trim()].join("\n")}\n`);
-    assertEquals((await counts("the reason")).code, 0);
-    const written = readFileSync(path, "utf8").trimEnd().split("\n");
-    assertEquals(written.length, rows.length + 1);
-    assertMatch(written.at(-1)!, /^\| \d{4}-\d\d-\d\d \| .* \| the reason +\|$/);
+  it(
+    "adds a row with the reason, and fails when a count has grown by more than 3 % since",
+    { skip },
+    async () => {
+      writeFileSync(
+        path,
+        `${
+          [...rows.slice(0, -1), cells.with(4, "1").join(" | ").trim()].join(
+            "\n",
+          )
+        }\n`,
+      );
+      assertEquals((await counts("the reason")).code, 0);
+      const written = readFileSync(path, "utf8").trimEnd().split("\n");
+      assertEquals(written.length, rows.length + 1);
+      assertMatch(
+        written.at(-1)!,
+        /^\| \d{4}-\d\d-\d\d \| .* \| the reason +\|$/,
+      );
 
-    // As if these counts had been less before: by 8 %, and one by 1 %.
-    const factors = new Map([[4, 0.92], [5, 0.92], [6, 0.99], [7, 0.92]]);
-    const less = written.at(-1)!.split("|").map((cell, i) => {
-      const factor = factors.get(i);
-      return factor === undefined ? cell : ` ${Math.round(Number(cell) * factor)} `;
-    });
-    writeFileSync(path, `${[...written.slice(0, -1), less.join("|")].join("\n")}\n`);
-    const { code, output } = await counts("--check");
-    const grown = [...output.matchAll(/^(.*) grew by \d\.\d %, from [\d.]+ to [\d.]+\. If it is worth that/gm)];
-    assertEquals(grown.map(([, what]) => what), ["calls for a line", "bytes for a connection", "bundle, gzipped"]);
-    assertEquals(code, 1);
-  });
+      // As if these counts had been less before: by 8 %, and one by 1 %.
+      const factors = new Map([[4, 0.92], [5, 0.92], [6, 0.99], [7, 0.92]]);
+      const less = written.at(-1)!.split("|").map((cell, i) => {
+        const factor = factors.get(i);
+        return factor === undefined
+          ? cell
+          : ` ${Math.round(Number(cell) * factor)} `;
+      });
+      writeFileSync(
+        path,
+        `${[...written.slice(0, -1), less.join("|")].join("\n")}\n`,
+      );
+      const { code, output } = await counts("--check");
+      const grown = [
+        ...output.matchAll(
+          /^(.*) grew by \d\.\d %, from [\d.]+ to [\d.]+\. If it is worth that/gm,
+        ),
+      ];
+      assertEquals(grown.map(([, what]) => what), [
+        "calls for a line",
+        "bytes for a connection",
+        "bundle, gzipped",
+      ]);
+      assertEquals(code, 1);
+    },
+  );
 });
 
 describe("the test runner", () => {
@@ -119,7 +178,12 @@ describe("the test runner", () => {
       });
       it("five", () => {});
     `);
-    for (const name of RUNTIMES) assertMatch(output, new RegExp(`^${name} \\S+ +3 passed, 0 failed, 1 skipped`, "m"));
+    for (const name of RUNTIMES) {
+      assertMatch(
+        output,
+        new RegExp(`^${name} \\S+ +3 passed, 0 failed, 1 skipped`, "m"),
+      );
+    }
     assertMatch(output, /\n9 passed, 0 failed, 3 skipped\n$/);
     assertEquals(code, 0);
   });
@@ -188,29 +252,55 @@ describe("the test runner", () => {
     ] as const
   ) {
     it(`runs only the tests whose full name contains: ${names.join(", or ")}`, async () => {
-      const { code, output } = await runTests(NAMED, names.flatMap((name) => ["-t", name]));
-      const counts = `${passed} passed, 0 failed${skipped > 0 ? `, ${skipped} skipped` : ""}`;
+      const { code, output } = await runTests(
+        NAMED,
+        names.flatMap((name) => ["-t", name]),
+      );
+      const counts = `${passed} passed, 0 failed${
+        skipped > 0 ? `, ${skipped} skipped` : ""
+      }`;
       for (const name of RUNTIMES) {
-        assertStringIncludes(output.replaceAll(/ +/g, " "), `${name} ${findRuntime(name).version} ${counts} (1 files)`);
+        assertStringIncludes(
+          output.replaceAll(/ +/g, " "),
+          `${name} ${findRuntime(name).version} ${counts} (1 files)`,
+        );
       }
       assertEquals(code, 0);
     });
   }
 
   it("runs the hooks of a test that is chosen, and of no other", async () => {
-    const failing = NAMED.replace(`it("pushes", () => {});`, `it("pushes", () => { throw new Error("shown"); });`);
+    const failing = NAMED.replace(
+      `it("pushes", () => {});`,
+      `it("pushes", () => { throw new Error("shown"); });`,
+    );
     const { output } = await runTests(failing, ["-t", "a stack pushes"]);
     for (
-      const [text, count] of [["shown", 3], ["of the file", 3], ["of the stack", 3], ["of the empty one", 0]] as const
+      const [text, count] of [["shown", 3], ["of the file", 3], [
+        "of the stack",
+        3,
+      ], ["of the empty one", 0]] as const
     ) {
-      assertEquals(new Set(output.match(new RegExp(`=== .*|${text}`, "g"))).size, count === 0 ? 3 : 4, text);
+      assertEquals(
+        new Set(output.match(new RegExp(`=== .*|${text}`, "g"))).size,
+        count === 0 ? 3 : 4,
+        text,
+      );
     }
     assertMatch(output, /\n0 passed, 3 failed\n$/);
   });
 
   it("fails when no test has such a name, and says what it looked for", async () => {
-    const { code, output } = await runTests(NAMED, ["-t", "pushes away", "-t", "falls"]);
-    assertStringIncludes(output, `No test in 3 files has a name that contains "pushes away" or "falls"\n`);
+    const { code, output } = await runTests(NAMED, [
+      "-t",
+      "pushes away",
+      "-t",
+      "falls",
+    ]);
+    assertStringIncludes(
+      output,
+      `No test in 3 files has a name that contains "pushes away" or "falls"\n`,
+    );
     assertMatch(output, /\n0 passed, 1 failed\n$/);
     assertEquals(code, 1);
   });
@@ -257,71 +347,100 @@ describe("the test runner", () => {
 
   it("says how it is used when it gets an option that it does not know", async () => {
     const { code, output } = await runTests(NAMED, ["--grep", "a"]);
-    assertStringIncludes(output, "Cannot read the arguments: Unknown option '--grep'");
-    assertStringIncludes(output, "usage: npm test -- [node] [deno] [bun] [part of a path]… [-t part of a test's name]");
+    assertStringIncludes(
+      output,
+      "Cannot read the arguments: Unknown option '--grep'",
+    );
+    assertStringIncludes(
+      output,
+      "usage: npm test -- [node] [deno] [bun] [part of a path]… [-t part of a test's name]",
+    );
     assertEquals(code, 2);
   });
 
-  it("watches: runs the tests again when a file changes, until it is interrupted", {
-    skip: process.platform !== "linux" && "processes are looked for in /proc",
-  }, async () => {
-    const path = join(ROOT, folder, "x.test.ts");
-    const one = `import { it } from "node:test";\nit("one", () => {});\n`;
-    writeFileSync(path, one);
-    const watcher = await start(node, ["tests/watch.mjs", "bun", folder], {
-      cwd: ROOT,
-      env: cleanEnvironment(),
-      ready: /\n1 passed, 0 failed\nwaiting/,
-      timeoutMs: 30_000,
-    });
-    const printed = async (pattern: RegExp): Promise<void> => {
-      for (let i = 0; i < 300 && !pattern.test(watcher.output()); i++) {
-        await new Promise((resolve) => setTimeout(resolve, 100));
-      }
-      assertMatch(watcher.output(), pattern);
-    };
-    writeFileSync(path, `${one}it("two", () => {});\n`);
-    await printed(/\n2 passed, 0 failed\nwaiting/);
-    // It is interrupted in the middle of a test.
-    const pid = join(ROOT, folder, "pid");
-    writeFileSync(
-      path,
-      `import { writeFileSync } from "node:fs";
+  it(
+    "watches: runs the tests again when a file changes, until it is interrupted",
+    {
+      skip: process.platform !== "linux" && "processes are looked for in /proc",
+    },
+    async () => {
+      const path = join(ROOT, folder, "x.test.ts");
+      const one = `import { it } from "node:test";\nit("one", () => {});\n`;
+      writeFileSync(path, one);
+      const watcher = await start(node, ["tests/watch.mjs", "bun", folder], {
+        cwd: ROOT,
+        env: cleanEnvironment(),
+        ready: /\n1 passed, 0 failed\nwaiting/,
+        timeoutMs: 30_000,
+      });
+      const printed = async (pattern: RegExp): Promise<void> => {
+        for (let i = 0; i < 300 && !pattern.test(watcher.output()); i++) {
+          await new Promise((resolve) => setTimeout(resolve, 100));
+        }
+        assertMatch(watcher.output(), pattern);
+      };
+      writeFileSync(path, `${one}it("two", () => {});\n`);
+      await printed(/\n2 passed, 0 failed\nwaiting/);
+      // It is interrupted in the middle of a test.
+      const pid = join(ROOT, folder, "pid");
+      writeFileSync(
+        path,
+        `import { writeFileSync } from "node:fs";
 import { it } from "node:test";
 it("waits", () => {
   writeFileSync("${folder}/pid", String(process.pid));
   return new Promise(() => setInterval(() => {}, 1e6));
 });
 `,
-    );
-    for (let i = 0; i < 300 && !existsSync(pid); i++) await new Promise((resolve) => setTimeout(resolve, 100));
-    const waiting = `/proc/${readFileSync(pid, "utf8")}`;
-    assert(existsSync(waiting));
-    assertStringIncludes(String(await watcher.stop("SIGINT")), "exit code 130");
-    for (let i = 0; i < 50 && existsSync(waiting); i++) await new Promise((resolve) => setTimeout(resolve, 100));
-    assert(!existsSync(waiting));
-  });
+      );
+      for (let i = 0; i < 300 && !existsSync(pid); i++) {
+        await new Promise((resolve) => setTimeout(resolve, 100));
+      }
+      const waiting = `/proc/${readFileSync(pid, "utf8")}`;
+      assert(existsSync(waiting));
+      assertStringIncludes(
+        String(await watcher.stop("SIGINT")),
+        "exit code 130",
+      );
+      for (let i = 0; i < 50 && existsSync(waiting); i++) {
+        await new Promise((resolve) => setTimeout(resolve, 100));
+      }
+      assert(!existsSync(waiting));
+    },
+  );
 
   it("fails when no file matches", async () => {
-    const { code, output } = await run(node, ["tests/run.mjs", "no such file"], {
-      cwd: ROOT,
-      env: cleanEnvironment(),
-      timeoutMs: 20_000,
-    });
+    const { code, output } = await run(
+      node,
+      ["tests/run.mjs", "no such file"],
+      {
+        cwd: ROOT,
+        env: cleanEnvironment(),
+        timeoutMs: 20_000,
+      },
+    );
     assertMatch(output, /\n0 passed, 1 failed\n$/);
     assertEquals(code, 1);
   });
 });
 
 describe("the example runner", () => {
-  for (const args of [[], ["bun"], ["perl", "rot13_bufferevent"], ["bun", "../mod"]]) {
+  for (
+    const args of [[], ["bun"], ["perl", "rot13_bufferevent"], [
+      "bun",
+      "../mod",
+    ]]
+  ) {
     it(`tells how it is used after: ${args.join(" ") || "nothing"}`, async () => {
       const result = await run(node, ["examples/run.mjs", ...args], {
         cwd: ROOT,
         env: cleanEnvironment(),
         timeoutMs: 20_000,
       });
-      assertStringIncludes(result.output, "usage: npm run -s example -- <node|deno|bun> <name> [arguments]");
+      assertStringIncludes(
+        result.output,
+        "usage: npm run -s example -- <node|deno|bun> <name> [arguments]",
+      );
       assertEquals(result.code, 2);
     });
   }

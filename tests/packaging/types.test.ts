@@ -4,7 +4,14 @@ import { readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { before, describe, it } from "node:test";
 import { assert } from "@std/assert";
-import { installTarball, json, mustTool, packTarball, readmeProgram, writeFiles } from "./workshop.ts";
+import {
+  installTarball,
+  json,
+  mustTool,
+  packTarball,
+  readmeProgram,
+  writeFiles,
+} from "./workshop.ts";
 
 describe("the core", () => {
   it("compiles without any runtime's types", async () => {
@@ -17,17 +24,29 @@ describe("the declarations", () => {
 
   before(async () => {
     project = await installTarball((await packTarball()).path);
-    writeFiles(project, { "consumer.ts": CONSUMER, "readme.ts": readmeProgram() });
+    writeFiles(project, {
+      "consumer.ts": CONSUMER,
+      "readme.ts": readmeProgram(),
+    });
   });
 
   // The oldest has `using`, which the declarations and the examples need.
   for (const compiler of ["typescript-oldest", "typescript"]) {
-    const { version } = json<{ version: string }>(`node_modules/${compiler}/package.json`);
-    for (const [module, moduleResolution] of [["NodeNext", "NodeNext"], ["ESNext", "Bundler"]] as const) {
+    const { version } = json<{ version: string }>(
+      `node_modules/${compiler}/package.json`,
+    );
+    for (
+      const [module, moduleResolution] of [["NodeNext", "NodeNext"], [
+        "ESNext",
+        "Bundler",
+      ]] as const
+    ) {
       for (const lib of [["ES2022"], ["ES2022", "DOM"], ["ESNext", "DOM"]]) {
         it(`need no other types in TypeScript ${version} with ${moduleResolution} and lib ${lib.join(", ")}`, async () => {
           // The program of the README has a console, so it needs a host.
-          const files = lib.includes("DOM") ? ["consumer.ts", "readme.ts"] : ["consumer.ts"];
+          const files = lib.includes("DOM")
+            ? ["consumer.ts", "readme.ts"]
+            : ["consumer.ts"];
           const compilerOptions = {
             module,
             moduleResolution,
@@ -39,7 +58,9 @@ describe("the declarations", () => {
             skipLibCheck: false,
             noEmit: true,
           };
-          writeFiles(project, { "tsconfig.json": JSON.stringify({ compilerOptions, files }) });
+          writeFiles(project, {
+            "tsconfig.json": JSON.stringify({ compilerOptions, files }),
+          });
           await mustTool(compiler, "tsc", ["-p", project]);
         });
       }
@@ -53,9 +74,21 @@ describe("the declarations", () => {
       if (seen.has(path)) return;
       seen.add(path);
       const text = readFileSync(path, "utf8");
-      const others = text.replaceAll('/// <reference lib="esnext.disposable" />', "");
-      assert(!/["'](node|bun):|\breference (types|lib|path)=|\bNodeJS\./.test(others), `${path} asks for other types`);
-      for (const [, specifier] of text.matchAll(/(?:from |import\()"(\.[^"]+)\.js"/g)) {
+      const others = text.replaceAll(
+        '/// <reference lib="esnext.disposable" />',
+        "",
+      );
+      assert(
+        !/["'](node|bun):|\breference (types|lib|path)=|\bNodeJS\./.test(
+          others,
+        ),
+        `${path} asks for other types`,
+      );
+      for (
+        const [, specifier] of text.matchAll(
+          /(?:from |import\()"(\.[^"]+)\.js"/g,
+        )
+      ) {
         visit(join(dirname(path), `${specifier}.d.ts`));
       }
     };

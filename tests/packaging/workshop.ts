@@ -1,6 +1,13 @@
 // What the packaging tests share: commands that must succeed, and folders that are gone at the end.
 
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
@@ -16,11 +23,21 @@ export function temporaryFolder(): string {
 }
 
 /** Runs a command, fails unless it exits with 0, and gives what it printed. */
-export async function must(file: string, args: readonly string[], options: MustOptions = {}): Promise<string> {
+export async function must(
+  file: string,
+  args: readonly string[],
+  options: MustOptions = {},
+): Promise<string> {
   const { cwd = ROOT, env = {}, timeoutMs = 120_000 } = options;
-  const result = await run(file, args, { cwd, env: { ...cleanEnvironment(), ...env }, timeoutMs });
+  const result = await run(file, args, {
+    cwd,
+    env: { ...cleanEnvironment(), ...env },
+    timeoutMs,
+  });
   if (result.code !== 0) {
-    const how = result.timedOut ? `did not end in ${timeoutMs / 1000} s` : `gave ${result.signal ?? result.code}`;
+    const how = result.timedOut
+      ? `did not end in ${timeoutMs / 1000} s`
+      : `gave ${result.signal ?? result.code}`;
     fail(`${[file, ...args].join(" ")} ${how}\n${result.output}`);
   }
   return result.output;
@@ -34,45 +51,93 @@ export interface MustOptions {
 }
 
 /** Runs the command of a development dependency under this Node. */
-export function mustTool(name: string, command: string, args: readonly string[]): Promise<string> {
+export function mustTool(
+  name: string,
+  command: string,
+  args: readonly string[],
+): Promise<string> {
   const manifest = join(ROOT, "node_modules", name, "package.json");
-  const { bin } = JSON.parse(readFileSync(manifest, "utf8")) as { bin: string | Record<string, string> };
+  const { bin } = JSON.parse(readFileSync(manifest, "utf8")) as {
+    bin: string | Record<string, string>;
+  };
   const path = typeof bin === "string" ? bin : bin[command];
   if (path === undefined) fail(`${name} has no command ${command}`);
-  return must(findRuntime("node").path, [join(dirname(manifest), path), ...args]);
+  return must(findRuntime("node").path, [
+    join(dirname(manifest), path),
+    ...args,
+  ]);
 }
 
 /** The environment without what the npm that runs us has set: an inner npm would work on the outer one's folder. */
 export function cleanEnvironment(): Record<string, string> {
-  const entries = Object.entries(plainEnvironment()).filter(([name]) => !/^(npm_|INIT_CWD$)/i.test(name));
-  return { ...Object.fromEntries(entries), npm_config_update_notifier: "false" };
+  const entries = Object.entries(plainEnvironment()).filter(([name]) =>
+    !/^(npm_|INIT_CWD$)/i.test(name)
+  );
+  return {
+    ...Object.fromEntries(entries),
+    npm_config_update_notifier: "false",
+  };
 }
 
 /** Makes the tarball that `npm publish` would send, from the `dist/` that was built before the tests. */
-export async function packTarball(): Promise<{ path: string; files: string[] }> {
+export async function packTarball(): Promise<
+  { path: string; files: string[] }
+> {
   const folder = temporaryFolder();
-  const output = await must("npm", ["pack", "--json", "--ignore-scripts", "--pack-destination", folder]);
+  const output = await must("npm", [
+    "pack",
+    "--json",
+    "--ignore-scripts",
+    "--pack-destination",
+    folder,
+  ]);
   const start = output.search(/^[\[{]/m);
-  const parsed = JSON.parse(output.slice(start, output.search(/[\]}]\s*$/) + 1)) as unknown;
-  const [packed] = (Array.isArray(parsed) ? parsed : Object.values(parsed as object)) as {
-    filename: string;
-    files: { path: string }[];
-  }[];
+  const parsed = JSON.parse(
+    output.slice(start, output.search(/[\]}]\s*$/) + 1),
+  ) as unknown;
+  const [packed] =
+    (Array.isArray(parsed) ? parsed : Object.values(parsed as object)) as {
+      filename: string;
+      files: { path: string }[];
+    }[];
   if (packed === undefined) fail(`npm pack printed ${output}`);
-  return { path: join(folder, packed.filename), files: packed.files.map((file) => file.path).sort() };
+  return {
+    path: join(folder, packed.filename),
+    files: packed.files.map((file) => file.path).sort(),
+  };
 }
 
 /** Makes an empty project, as a user would, and installs the tarball into it. */
 export async function installTarball(tarball: string): Promise<string> {
   const project = temporaryFolder();
-  writeFiles(project, { "package.json": JSON.stringify({ name: "consumer", private: true, type: "module" }) });
-  await must("npm", ["install", "--offline", "--no-audit", "--no-fund", tarball], { cwd: project });
-  assertEquals(readdirSync(join(project, "node_modules")).filter((name) => !name.startsWith(".")), ["trivent"]);
+  writeFiles(project, {
+    "package.json": JSON.stringify({
+      name: "consumer",
+      private: true,
+      type: "module",
+    }),
+  });
+  await must("npm", [
+    "install",
+    "--offline",
+    "--no-audit",
+    "--no-fund",
+    tarball,
+  ], { cwd: project });
+  assertEquals(
+    readdirSync(join(project, "node_modules")).filter((name) =>
+      !name.startsWith(".")
+    ),
+    ["trivent"],
+  );
   return project;
 }
 
 /** Writes text files. */
-export function writeFiles(folder: string, files: Record<string, string>): void {
+export function writeFiles(
+  folder: string,
+  files: Record<string, string>,
+): void {
   for (const [name, text] of Object.entries(files)) {
     mkdirSync(dirname(join(folder, name)), { recursive: true });
     writeFileSync(join(folder, name), text);
@@ -99,7 +164,9 @@ process.once("SIGTERM", () => server.close({ graceMs: 1000 }));
 
 /** The server in the README. */
 export function readmeProgram(): string {
-  const [, program = ""] = /```ts ignore\n([\s\S]*?)```/.exec(readFileSync(join(ROOT, "README.md"), "utf8")) ?? [];
+  const [, program = ""] = /```ts ignore\n([\s\S]*?)```/.exec(
+    readFileSync(join(ROOT, "README.md"), "utf8"),
+  ) ?? [];
   assertStringIncludes(program, "port: 40713");
   return program;
 }
@@ -110,7 +177,13 @@ export function echo(port: number, bytes: Uint8Array): Promise<Uint8Array> {
     const chunks: Uint8Array[] = [];
     let length = 0;
     const socket = connect({ host: "127.0.0.1", port, allowHalfOpen: true });
-    socket.setTimeout(20_000, () => socket.destroy(new Error(`${length} bytes and no end came back in 20 s`)));
+    socket.setTimeout(
+      20_000,
+      () =>
+        socket.destroy(
+          new Error(`${length} bytes and no end came back in 20 s`),
+        ),
+    );
     socket.on("data", (chunk: Uint8Array) => {
       chunks.push(chunk);
       length += chunk.length;
