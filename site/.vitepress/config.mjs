@@ -65,6 +65,7 @@ const LEARN = [
     text: "Coming from",
     items: [
       ...page("node:net, Bun and Deno", "/coming-from/node-net"),
+      ...page("node:net", "/coming-from/node"),
       ...page("libevent", "/coming-from/libevent"),
       ...page("Netty", "/coming-from/netty"),
       ...page("Feature table", "/coming-from/features"),
