@@ -8,7 +8,7 @@ const GROUP = /^[0-9a-f]{1,4}$/i;
  * Reads an IPv4 address.
  *
  * @param text Four decimal numbers without leading zeros
- * @returns Its 4 bytes, or null when it is none
+ * @returns Its 4 bytes, or null if it is not one
  */
 export function parseIpv4(text: string): Uint8Array | null {
   const octets = IPV4.exec(text);
@@ -19,7 +19,7 @@ export function parseIpv4(text: string): Uint8Array | null {
  * Reads an IPv6 address, in any spelling. One with a zone (`fe80::1%eth0`) is none.
  *
  * @param text The address; its last 32 bits may be written as an IPv4 address
- * @returns Its 16 bytes, or null when it is none
+ * @returns Its 16 bytes, or null if it is not one
  */
 export function parseIpv6(text: string): Uint8Array | null {
   let source = text;
@@ -92,7 +92,7 @@ export function isMulticast(bytes: Uint8Array): boolean {
  * Reads a numeric address of either family. An IPv4 address in IPv6 is the IPv4 address, since it is the same host.
  *
  * @param text The address
- * @returns Its 4 or 16 bytes, or null when it is none
+ * @returns Its 4 or 16 bytes, or null if it is not one
  */
 export function parseIp(text: string): Uint8Array | null {
   const bytes = parseIpv4(text) ?? parseIpv6(text);
@@ -113,7 +113,7 @@ export class Cidr {
    * Reads a block. The bits behind its prefix are ignored.
    *
    * @param text The block
-   * @returns The block, or null when it is none
+   * @returns The block, or null if it is not one
    */
   static parse(text: string): Cidr | null {
     const slash = text.indexOf("/");

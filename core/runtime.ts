@@ -78,7 +78,7 @@
  * by `onClose` with `ERR_TLS_CERT`, `ERR_TLS_HANDSHAKE` or `ERR_TLS_OPTIONS`. Handshakes do not wait for each other.
  *
  * **Law 17. Datagrams.** A datagram is sent whole or not at all, in the order of the calls, and is copied in `send()`. `send()`
- * returns false if there is no room, and `onWritable` follows once. A failure is told by `onError` and closes nothing. What
+ * returns false if there is no space, and `onWritable` follows once. `onError` reports a failure, which closes nothing. What
  * was sent before `close()` still leaves.
  *
  * **Law 18. Signals, files, random numbers and reports.** Each handler of a signal is called each time, until it is taken off. A signal that cannot
@@ -650,7 +650,7 @@ export interface AcceptSink {
 export interface DatagramBinding {
   /** The address, with the port that was chosen. */
   readonly address: InetAddress;
-  /** Sends one datagram, whole (law 17). Returns false if there is no room; `onWritable` follows. It never throws. */
+  /** Sends one datagram, whole (law 17). Returns false if there is no space; `onWritable` follows. It never throws. */
   send(data: Uint8Array, to: InetAddress): boolean;
   /**
    * Joins a multicast group of the socket's family. Present with `capabilities.multicast`. It rejects with `EADDRINUSE` if the socket

@@ -37,7 +37,7 @@ export const STEPS: ReadonlyMap<string, readonly [columns: number, rows: number]
 const MAX_MESSAGE = 64;
 const NEWLINE = 10;
 const CHUNK = 512;
-/** How long one who has to go may take to receive the last lines. */
+/** How long a client that is being closed may take to receive the last lines. */
 const FAREWELL_MS = 1000;
 
 /** What a link tells its owner. */

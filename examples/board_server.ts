@@ -65,7 +65,7 @@ class Player {
   /** Bytes that were said, and those of them that the player must have read. */
   #said = 0;
   #answered = 0;
-  /** Pings that were not answered. Only who reads knows the number. */
+  /** Pings that were not answered. Only a client that reads knows the number. */
   readonly #pings: { number: number; said: number }[] = [];
   #faults = 0;
   /** How many messages may come now. */
@@ -154,7 +154,7 @@ class Player {
     tellAll(`move ${this.piece} ${column} ${row}`);
   }
 
-  /** Who has said too much is not read for a while: the messages stay in the system's buffers, and then in the sender's. */
+  /** A client that has sent too much is not read for a while: the messages stay in the system's buffers, and then in the sender's. */
   #receiveWhenAllowed(): void {
     const now = performance.now();
     const earned = (now - this.#allowedAt) / 1000 * MESSAGES_PER_SECOND;

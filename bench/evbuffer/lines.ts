@@ -59,7 +59,7 @@ function split(): Promise<number> {
     const stream = split2("\n");
     let bytes = 0;
     stream.on("data", (line: string) => bytes += line.length);
-    // What is left at the end is no line.
+    // The rest at the end is not a line.
     stream.on("end", () => resolve(bytes - (whole.length - LINES * LINE)));
     stream.on("error", reject);
     let next = 0;

@@ -95,7 +95,7 @@ export async function measure(load, server, how) {
 }
 
 /**
- * All contestants side by side, in rounds, each of which begins with another one; who is not measured is idle.
+ * All contestants side by side, in rounds, each of which begins with another one; those that are not measured are idle.
  *
  * @param {readonly { name: string, command: readonly string[] }[]} contestants
  * @param {readonly { label: string, how: object }[]} workloads

@@ -570,7 +570,7 @@ export class SocketCore extends BevCore implements Flushable {
   override get failure(): EventError | null {
     if (super.failure !== null) return super.failure;
     const error = this.connection === null ? null : this.connection.error;
-    // Who asks may hear of it before the loop does, and throw it.
+    // A caller may get the error before the loop does, and throw it.
     return error === null ? null : this.raised(error);
   }
 

@@ -121,7 +121,7 @@ export class Admission implements ExcessSink {
     this.#regulate();
   }
 
-  /** Whether there is room for one more connection. One for which there is none is refused. */
+  /** Whether the limits allow one more connection. If not, the client is refused. */
   hasRoom(connection: Connection, address: Address): boolean {
     if (this.#open < this.#max) return true;
     this.refuse(connection, address, "maxConnections");

@@ -29,7 +29,7 @@ export interface ServerStats {
 
 /** The code of an end without a reason. */
 const CLEAN = "OK";
-/** The code of a client whose first bytes were no ClientHello, or did not come in time. */
+/** The code of a client whose first bytes were not a ClientHello, or did not come in time. */
 const NO_HELLO = "ERR_TLS_HANDSHAKE";
 
 /** The figures of one server. It counts when a connection comes and when it ends, and no byte. */

@@ -142,7 +142,7 @@ export class SocketError extends TypeError {
   }
 }
 
-/** Without a word about it: who waits for one of the two promises need not wait for the other. */
+/** The rejection is not reported: a program that awaits one of the two promises need not await the other. */
 class OpenPromise<T> {
   readonly promise: Promise<T>;
   resolve!: (value: T) => void;

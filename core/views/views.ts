@@ -434,7 +434,7 @@ function tooLong(maxBytes: number, length: number): EventError {
   return new EventError(message, { code: "EV_FRAME_TOO_LONG" });
 }
 
-/** Each call would give another promise: for ever, and without a pause. That is no fault of the peer's. */
+/** Each call would give another promise, without an end and without a pause. The peer cannot be blamed for it. */
 function wrongFrame(value: PromiseLike<unknown>): TypeError {
   // Nobody else hears of its rejection.
   value.then(undefined, () => {});

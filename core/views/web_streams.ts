@@ -302,7 +302,7 @@ export class Sink implements Writer, StreamEnd {
   held = 0;
   /** Called when all chunks have passed. Meanwhile no write waits for the peer. */
   #flushed: (() => void) | null = null;
-  /** Who waits for the output to drain: to the low watermark, or wholly. */
+  /** The writers that wait for the output to drain: to the low watermark, or wholly. */
   #waiter: { resolve: () => void; reject: (reason: unknown) => void; wholly: boolean } | null = null;
 
   constructor(core: BevCore, hooks: WritableHooks = {}) {

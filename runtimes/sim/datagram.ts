@@ -48,7 +48,7 @@ export class SimDatagramSocket implements DatagramBinding, Named {
    *
    * @param host The host it belongs to
    * @param bound What it has bound
-   * @param sink Who hears of datagrams
+   * @param sink The sink
    * @param options How it sends
    */
   constructor(host: SimHostRuntime, bound: Bound, sink: DatagramSink, options: DatagramOptions) {

@@ -73,7 +73,7 @@ export class Link implements Task, Named {
    * Makes the link from one host to another.
    *
    * @param network Their network
-   * @param from Who sends
+   * @param from The sender
    * @param to Who receives
    */
   constructor(network: Network, from: SimHostRuntime, to: SimHostRuntime) {
@@ -191,7 +191,7 @@ export class Link implements Task, Named {
   /**
    * Sends a packet that is not part of a stream: of a handshake, a window update, a reset, a datagram.
    *
-   * @param fn What happens at its arrival, or who does it
+   * @param fn The function or task for its arrival
    * @param what What the task is told
    * @param who The seed of its dice
    * @param at Its place among these dice

@@ -83,7 +83,7 @@ export class Scheduled {
 
 /** The argument that marks a timer. */
 const TIMER = 1;
-/** Who has the clock in `drive()`: a program that calls `advance()` or `run()` takes it. */
+/** The owner of the clock in `drive()`: a program that calls `advance()` or `run()` takes it. */
 const DRIVE = "explore";
 /** In a queue, and to be skipped there. */
 const CANCELLED = -3;

@@ -82,7 +82,7 @@ async function eventually(what: string, holds: () => boolean): Promise<void> {
   }
 }
 
-/** A server that is no broker. */
+/** A server that is not a broker. */
 async function impostor(
   onConnection: (write: (text: string) => void) => void,
 ): Promise<{ port: number; server: Server }> {

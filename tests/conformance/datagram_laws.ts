@@ -44,7 +44,7 @@ async function take(socket: DatagramSocket): Promise<Datagram> {
   }
 }
 
-/** Sends it, waiting for room. */
+/** Sends it, waiting for space. */
 async function send(socket: DatagramSocket, data: Uint8Array | string, to: DatagramSocket): Promise<void> {
   while (socket.sendTo(data, to.address) === EAGAIN) await select({ write: [socket] });
 }

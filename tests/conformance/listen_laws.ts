@@ -207,7 +207,7 @@ export function listenLaws(makeSubject: () => FullSubject, can: Readonly<Capabil
           const { address } = listener;
           await Promise.all([listener.close(), listener.close()]);
           await listener.close();
-          // The connection that is still there keeps the port from nobody who listens.
+          // The connection that is still there does not prevent listening on the port.
           const again = await scene.listen({ ...address });
           assertEquals(again.address, address);
           const second = scene.connect(again.address);

@@ -113,7 +113,7 @@ export function portOf(listening: { readonly address: unknown }): number {
   return (listening.address as InetAddress).port;
 }
 
-/** Sends all of it, waiting for room. */
+/** Sends all of it, waiting for space. */
 export async function sendAll(socket: Socket, data: Uint8Array): Promise<void> {
   for (let at = 0; at < data.length;) {
     const n = socket.send(data.subarray(at));

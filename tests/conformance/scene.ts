@@ -353,7 +353,7 @@ export class Peer implements TransportSink {
     }
   }
 
-  /** Writes all of it, waiting for room. Rejects when the connection goes. */
+  /** Writes all of it, waiting for space. Rejects when the connection ends. */
   send(data: Uint8Array): Promise<void> {
     const sent = this.#send(data);
     // A test that fails for another reason does not await it.

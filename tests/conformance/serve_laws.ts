@@ -495,7 +495,7 @@ function asyncLaws(law: Law): void {
           bev.write("tick\n");
           await here.sleep(20);
         }
-        // The server has ended the connection: that is no failure of this handler.
+        // The server has ended the connection, which is not a failure of this handler.
         bev.write("too late\n");
       },
       line: () => void log.push("line"),

@@ -1,4 +1,4 @@
-// The laws of adapters, as somebody runs them who writes an adapter: from the package, with a runtime of their own.
+// The laws of adapters, as the author of an adapter runs them: from the package, with another runtime.
 
 import { before, describe, it } from "node:test";
 import { assertEquals, assertMatch } from "@std/assert";

@@ -252,7 +252,7 @@ for (const runtime of RUNTIMES) {
         player.client.socket.destroy();
         await witness.until("the one who goes", () => witness.pieces === 1);
       }
-      // The longest that is none too long is only nonsense.
+      // The longest line that is allowed is only an unknown command.
       const player = await Player.join(server);
       player.say(`${"x".repeat(63)}\n`);
       await player.until("an answer", () => player.answers === 1);

@@ -233,7 +233,7 @@ for (const runtime of RUNTIMES) {
           // What the runtime takes for its compilers and its heap is none of a client's.
           const { after } = await flood(10, sockets);
           let each = Infinity;
-          // The allocator of a busy machine does not always give back what was let go. What each really holds is there always.
+          // The allocator of a busy machine does not always return freed memory. The memory that each really holds is always there.
           for (let again = 0; again < 4 && each > 1; again++) {
             each = Math.min(each, ((await flood(100, sockets)).during - after) / 100);
           }

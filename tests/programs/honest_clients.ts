@@ -26,7 +26,7 @@ export async function chatters(port: number, count: number, perRoom: number, see
   const inRoom = (room: string): Chatter[] => members.filter((member) => member.room === room);
   let over = false;
   const talking = members.map((member) => member.talk(() => over));
-  // A failure is told by who waits for it.
+  // The caller that awaits it reports a failure.
   for (const each of talking) each.catch(() => {});
   return {
     async progress() {

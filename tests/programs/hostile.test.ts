@@ -1,5 +1,5 @@
 // Hostile clients of ten kinds (fixtures/hostile.mjs) work on the chat server and on the proxy, with and without TLS,
-// beside honest ones. Every honest client hears what it has to hear. The servers let go of those that only wait, and in the
+// beside honest ones. Every honest client gets all that it must get. The servers close those that only wait, and in the
 // end they hold nothing: no descriptor, no handle, no event, no timer, and after a second attack no more memory than after
 // the first.
 //
@@ -121,7 +121,7 @@ async function besiege(runtime: RuntimeName, servers: readonly Besieged[], ca: B
     });
     let left: string | null = null;
     try {
-      // The servers let go of those that are still there.
+      // The servers close those that are still there.
       await Promise.all(servers.map((each, i) => untilOnly(each, before[i]!, each.clients)));
       await Promise.all(honest.map((company) => company.progress()));
     } finally {

@@ -323,7 +323,7 @@ export async function eventually(what: string, holds: () => boolean): Promise<vo
   }
 }
 
-/** Fails when a server has `limit` MiB more in RAM than `before`, and that is no garbage. */
+/** Fails when a server has `limit` MiB more in RAM than `before`, and it is not garbage. */
 export async function assertHeldLess(server: MeasuredServer, before: number, limit: number): Promise<void> {
   let held = residentMiB(server.pid) - before;
   if (held >= limit) held = (await server.collected()).resident - before;

@@ -212,7 +212,7 @@ describe("socketsConnect() with TLS", { skip }, () => {
     const tls = { ca, handshakeTimeoutMs: 1000 };
     const plain = socketsConnect(`localhost:${server.port}`, { secureTransport: "starttls", tls });
     await plain.opened;
-    // The greeting is here as a rule by then; what comes later is no handshake either.
+    // The greeting has usually arrived by then. Bytes that come later are not a handshake either.
     await new Promise((resolve) => setTimeout(resolve, 50));
     const secure = plain.startTls();
     const { code } = await assertRejects(() => secure.opened, SocketError) as SocketError;

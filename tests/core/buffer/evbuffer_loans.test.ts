@@ -37,7 +37,7 @@ class Lender {
   made = 0;
   returned = 0;
 
-  /** A chunk of `data` as an adapter gives it: the memory may have more room than the chunk. */
+  /** A chunk of `data` as an adapter gives it: the memory may be larger than the chunk. */
   lend(data: Uint8Array): [chunk: Uint8Array, loan: Loan] {
     const at = this.#free.findIndex(({ bytes }) => bytes.length >= data.length);
     let loan: Loan;
@@ -60,7 +60,7 @@ class Lender {
   }
 }
 
-/** A transport that sends later, and takes as much as there is room. */
+/** A transport that sends later, and takes as much as there is space for. */
 class Transport implements Partial<TransportBinding> {
   readonly local = undefined;
   readonly remote = undefined;

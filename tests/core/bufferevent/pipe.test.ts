@@ -80,7 +80,7 @@ class Peer {
   readonly socket: Socket;
   readonly received: EvBuffer = new EvBuffer();
   ended = false;
-  /** Bytes that are to be sent as soon as there is room. */
+  /** Bytes that are to be sent as soon as there is space. */
   readonly queue: EvBuffer = new EvBuffer();
 
   constructor(socket: Socket) {

@@ -142,7 +142,7 @@ export class Rig {
     return this.peerTakes().length;
   }
 
-  /** Fills all that is between the bufferevent and its peer, who does not read: its output has to wait. */
+  /** Fills all that is between the bufferevent and its peer, which does not read, so that the output has to wait. */
   async block(): Promise<number> {
     const chunk = new Uint8Array(65_536);
     const { socket } = this.bev;

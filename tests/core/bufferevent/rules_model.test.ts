@@ -22,7 +22,7 @@ import { BusyHost } from "../loop/harness.ts";
 import { join, pattern } from "../socket/pairs.ts";
 import { bits } from "./rig.ts";
 
-/** A transport that does what the test says: it takes as much as there is room. */
+/** A transport that does what the test says: it takes as much as there is space for. */
 class Transport implements TransportBinding {
   readonly local = undefined;
   readonly remote = undefined;
@@ -100,7 +100,7 @@ class Model {
   failed = false;
   output = 0;
   room = 0;
-  /** The transport has said that it is full, and not that there is room again. */
+  /** The transport has said that it is full, and not yet that there is space again. */
   full = false;
   readLow = 0;
   readHigh = 0;

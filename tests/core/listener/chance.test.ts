@@ -55,7 +55,7 @@ class Crowd {
     const client = this.#clients[roll(this.#clients.length + 1)];
     if (client === undefined || roll(3) === 0) {
       const timeoutMs = roll(4) === 0 ? { timeoutMs: roll(6) } : {};
-      // One in a few is no client of TLS where there should be one, and knocks only.
+      // Some clients do not speak TLS although the server does: they only connect.
       const { tls: _tls, ...plain } = this.#to;
       this.#clients.push(Socket.connect(this.#sim, { ...(roll(5) === 0 ? plain : this.#to), ...timeoutMs }));
       return;

@@ -246,7 +246,7 @@ describe("an edge-triggered interest", () => {
     assertEquals(await after(1), ["s:read"]);
     assertEquals(await after(0), []);
     received(server, 1);
-    // Who does not read until EAGAIN waits for nothing: the warning of the document.
+    // A program that does not read until EAGAIN waits for ever: the warning of the document.
     assertEquals(await after(10), []);
     client.send("d");
     assertEquals(await after(1), ["s:read"]);

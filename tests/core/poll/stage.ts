@@ -13,7 +13,7 @@ import "../socket/checked.ts";
 export class Stage {
   readonly sim: SimRuntime;
   readonly base: EventBase;
-  /** How often something was deferred: nobody who waits was woken, where nothing was. */
+  /** How often something was deferred: if nothing was, no waiter was woken. */
   deferred = 0;
 
   constructor(options: SimOptions = {}) {

@@ -1,4 +1,4 @@
-// DatagramSocket on the simulator and on a made-up host: the bounded queue, errors, room to send.
+// DatagramSocket on the simulator and on a made-up runtime: the bounded queue, errors, space to send.
 
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertRejects, assertStrictEquals, assertThrows } from "@std/assert";

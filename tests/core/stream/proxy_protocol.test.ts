@@ -327,7 +327,7 @@ describe("a server behind a proxy", () => {
 
   it("holds no more than a header's worth of a peer that goes on and on", async () => {
     const stage = new Stage();
-    // Who gets a last word has some time to read it, and what it sends meanwhile is dropped.
+    // A client that gets a last message has some time to read it. What it sends meanwhile is dropped.
     await stage.serve({ proxyProtocol: "required" }, { reject: () => {} });
     // It announces the longest header, and sends more than that.
     const start = V2.slice(0, 16);
@@ -339,7 +339,7 @@ describe("a server behind a proxy", () => {
       if (n > 0) sent += n;
       await stage.sim.advance(5);
     }
-    // What it has sent are no TLVs.
+    // The bytes that it has sent are not TLVs.
     assertEquals(stage.server.rejected, 1);
     assert(sent < 400_000, `${sent} bytes were taken`);
     client.close();

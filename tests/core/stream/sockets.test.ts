@@ -200,7 +200,7 @@ describe("socketsConnect()", () => {
         : option;
       refused(() => connect("127.0.0.1:9", given as SocketsOptions), words);
     }
-    // The defaults of the draft are no options.
+    // The defaults of the draft do not count as options.
     const socket = connect("127.0.0.1:9", { sni: null, alpn: [], tls: undefined, runtime: sim });
     await sim.run(socket.opened.catch(() => {}));
     await end();

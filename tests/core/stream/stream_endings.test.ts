@@ -1,5 +1,5 @@
 // Each promise of the web streams settles in every ending of a connection of serve(), however far its streams had got, and
-// nothing rejects without somebody who hears it.
+// no promise rejects unobserved.
 
 import process from "node:process";
 import { describe, it } from "node:test";

@@ -71,7 +71,7 @@ describe("sni", () => {
       ["a.b.two.example", "usual.example"],
       ["unknown", "usual.example"],
       ["constructor", "usual.example"],
-      // A numeric address is no name.
+      // A numeric address is not a name.
       ["127.0.0.1", "usual.example"],
     ];
     for (const [name, names] of expected) assertEquals(await stage.asks(name), names, name);
