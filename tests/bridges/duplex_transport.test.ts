@@ -1,12 +1,7 @@
 /** A connection of the seam over streams that are not ours: sockets of node:net, and streams with habits of their own. */
 
 import { once } from "node:events";
-import {
-  connect as netConnect,
-  createServer,
-  type Server,
-  type Socket,
-} from "node:net";
+import { connect as netConnect, createServer, type Server, type Socket } from "node:net";
 import { Duplex, PassThrough } from "node:stream";
 import { after, before, describe, it } from "node:test";
 import { assert, assertEquals } from "@std/assert";
@@ -88,9 +83,7 @@ describe("a transport over a socket of node:net", () => {
 
   before(async () => {
     server = createServer({ allowHalfOpen: true });
-    await new Promise<void>((resolve) =>
-      server.listen(0, "127.0.0.1", resolve)
-    );
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   });
   after(() => {
     for (const socket of opened) socket.destroy();

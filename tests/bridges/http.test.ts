@@ -15,15 +15,7 @@ import { assert, assertEquals } from "@std/assert";
 import { toDuplex } from "../../bridges/duplex.ts";
 import { connectNow, detectRuntime, serve, type Server } from "../../mod.ts";
 import { needs } from "../tools/needs.ts";
-import {
-  dataOf,
-  load,
-  noPackages,
-  nothingLeft,
-  pause,
-  sha,
-  until,
-} from "./others.ts";
+import { dataOf, load, noPackages, nothingLeft, pause, sha, until } from "./others.ts";
 
 const host = detectRuntime();
 const folder = mkdtempSync(join(tmpdir(), "trivent-http-"));
@@ -131,8 +123,7 @@ describe(
       assertEquals(all, [1, 2, 3].map((n) => `GET /${n} ${empty}\n`).join(""));
       assertEquals(place.opened(), kept);
       if (host.name !== "deno") {
-        const request = (n: number, close = ""): string =>
-          `GET /${n} HTTP/1.1\r\nHost: a\r\n${close}\r\n`;
+        const request = (n: number, close = ""): string => `GET /${n} HTTP/1.1\r\nHost: a\r\n${close}\r\n`;
         const answer = await raw(
           place.port,
           request(1) + request(2) + request(3, "Connection: close\r\n"),
@@ -207,9 +198,7 @@ describe(
           return length;
         }));
         assert(
-          lengths.every((length) =>
-            length > BIG.length && length < BIG.length + 1000
-          ),
+          lengths.every((length) => length > BIG.length && length < BIG.length + 1000),
           `${lengths}`,
         );
         await place.stop();
@@ -252,9 +241,7 @@ describe(
         connectionsCheckingInterval: 50,
       });
       // Only a server that listens looks after its connections.
-      await new Promise<void>((resolve) =>
-        slow.listen(0, "127.0.0.1", resolve)
-      );
+      await new Promise<void>((resolve) => slow.listen(0, "127.0.0.1", resolve));
       const late = await over(slow);
       assertEquals(
         (await raw(late.port, "GET / HTT")).split("\r\n")[0],
@@ -302,14 +289,12 @@ describe(`ws over node:http over toDuplex() on ${host.name}`, {
     sockets.on("connection", (socket: typeof WebSocket) => {
       socket.on(
         "message",
-        (data: Uint8Array, isBinary: boolean) =>
-          socket.send(data, { binary: isBinary }),
+        (data: Uint8Array, isBinary: boolean) => socket.send(data, { binary: isBinary }),
       );
     });
     const place = await over(web);
     const client = new WebSocket(`ws://127.0.0.1:${place.port}/`, {
-      createConnection: () =>
-        toDuplex(connectNow({ hostname: "127.0.0.1", port: place.port })),
+      createConnection: () => toDuplex(connectNow({ hostname: "127.0.0.1", port: place.port })),
     });
     await once(client, "open");
     const big = dataOf(8_000_000, 5);

@@ -7,11 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { after, afterEach, before, describe, it } from "node:test";
-import {
-  type ConnectionOptions,
-  NatsConnectionImpl,
-  setTransportFactory,
-} from "@nats-io/nats-core/internal";
+import { type ConnectionOptions, NatsConnectionImpl, setTransportFactory } from "@nats-io/nats-core/internal";
 import type { NatsConnection, Status } from "@nats-io/nats-core";
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { natsTransport } from "../../bridges/nats.ts";
@@ -25,9 +21,7 @@ const PATIENCE_MS = 30_000;
 const runtime: Runtime = defaultRuntime();
 const directory = mkdtempSync(join(tmpdir(), "trivent-nats-"));
 const certificates = needs("openssl") ? undefined : makeCertificates(directory);
-const withoutTls = certificates === undefined
-  ? "openssl is not installed"
-  : !runtime.capabilities.tls && "no TLS";
+const withoutTls = certificates === undefined ? "openssl is not installed" : !runtime.capabilities.tls && "no TLS";
 
 interface Broker {
   port: number;
@@ -46,8 +40,7 @@ async function startBroker(port = 0, ...args: string[]): Promise<Broker> {
     String(port || -1),
     ...args,
   ], {
-    ready:
-      /Listening for client connections on 127\.0\.0\.1:(\d+)[^]*Server is ready/,
+    ready: /Listening for client connections on 127\.0\.0\.1:(\d+)[^]*Server is ready/,
   });
   const broker = { port: Number(match[1]), pid, stop };
   brokers.push(broker);
@@ -90,9 +83,7 @@ async function impostor(
     socket.on("error", () => {});
     onConnection((text) => void socket.end(text));
   });
-  await new Promise<void>((resolve) =>
-    void server.listen(0, "127.0.0.1", () => resolve())
-  );
+  await new Promise<void>((resolve) => void server.listen(0, "127.0.0.1", () => resolve()));
   return { port: (server.address() as { port: number }).port, server };
 }
 
@@ -175,9 +166,7 @@ describe(`nats-core on ${runtime.name}`, { skip: needs("nats-server") }, () => {
     const dead = await startBroker();
     await dead.stop("SIGKILL");
     await assertRejects(() => connect(url(dead)), Error, "ECONNREFUSED");
-    const web = await impostor((write) =>
-      write("HTTP/1.1 400 Bad Request\r\n\r\n")
-    );
+    const web = await impostor((write) => write("HTTP/1.1 400 Bad Request\r\n\r\n"));
     await assertRejects(
       () => connect(url(web)),
       Error,

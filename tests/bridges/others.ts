@@ -13,9 +13,7 @@ const FOLDER = join(process.cwd(), "tests", "bridges");
 const require = createRequire(join(FOLDER, "package.json"));
 
 /** Why tests with packages of others are skipped; false if they were installed by the test command. */
-export const noPackages: string | false = installed()
-  ? false
-  : "the packages of tests/bridges/ are not installed";
+export const noPackages: string | false = installed() ? false : "the packages of tests/bridges/ are not installed";
 
 function installed(): boolean {
   const stamp = join(FOLDER, "node_modules", ".installed");

@@ -4,28 +4,9 @@ import { createServer } from "node:net";
 import { after, before, describe, it } from "node:test";
 import { assert, assertEquals } from "@std/assert";
 import { toDuplex } from "../../bridges/duplex.ts";
-import {
-  connect,
-  connectNow,
-  detectRuntime,
-  reconnect,
-  type SocketBufferEvent,
-} from "../../mod.ts";
-import {
-  dataOf,
-  load,
-  noPackages,
-  nothingLeft,
-  type Package,
-  pause,
-  sha,
-} from "./others.ts";
-import {
-  freePort,
-  noPostgres,
-  type Service,
-  startPostgres,
-} from "./services.ts";
+import { connect, connectNow, detectRuntime, reconnect, type SocketBufferEvent } from "../../mod.ts";
+import { dataOf, load, noPackages, nothingLeft, type Package, pause, sha } from "./others.ts";
+import { freePort, noPostgres, type Service, startPostgres } from "./services.ts";
 
 const host = detectRuntime();
 
@@ -133,9 +114,7 @@ describe(
         }
         bytes += 10_000;
       });
-      await new Promise((resolve, reject) =>
-        query.on("end", resolve).on("error", reject)
-      );
+      await new Promise((resolve, reject) => query.on("end", resolve).on("error", reject));
       assertEquals([rows, bytes], [3000, 30_000_000]);
       assert(most > 0 && most < 1_000_000, `${most} bytes waited`);
       await client.end();
@@ -163,9 +142,7 @@ describe(
           () => socket.resetAndDestroy(),
         )
       );
-      await new Promise<void>((resolve) =>
-        server.listen(0, "127.0.0.1", resolve)
-      );
+      await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
       const cut = clientOf({}, (server.address() as { port: number }).port);
       cut.on("error", () => errors++);
       const reason = await cut.connect().catch((error: Error) => error);

@@ -1,16 +1,7 @@
 /** Servers of others, from Debian, each on a port of its own and in a folder that is removed at the end. */
 
 import { execFileSync } from "node:child_process";
-import {
-  chmodSync,
-  chownSync,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  rmSync,
-  writeFileSync,
-} from "node:fs";
+import { chmodSync, chownSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { connect as netConnect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -107,8 +98,7 @@ function asUser(
 
 function ownedBy(user: string, path: string): void {
   if (!isRoot) return;
-  const id = (what: string): number =>
-    Number(execFileSync("id", [what, user], { encoding: "utf8" }));
+  const id = (what: string): number => Number(execFileSync("id", [what, user], { encoding: "utf8" }));
   chownSync(path, id("-u"), id("-g"));
 }
 
@@ -122,11 +112,10 @@ function postgresFolder(): string | undefined {
 }
 
 /** Why tests with PostgreSQL are skipped. */
-export const noPostgres: string | false =
-  (process.env.TRIVENT_LACKS ?? "").split(",").includes("postgres") ||
+export const noPostgres: string | false = (process.env.TRIVENT_LACKS ?? "").split(",").includes("postgres") ||
     postgresFolder() === undefined
-    ? "postgres is not installed"
-    : false;
+  ? "postgres is not installed"
+  : false;
 
 /** Starts PostgreSQL with TLS, user `postgres` with the password `secret`. */
 export async function startPostgres(): Promise<

@@ -1,17 +1,8 @@
 /** `toDuplex()` by itself: what a user of Node's streams sees, and what the peer does. */
 
 import { once } from "node:events";
-import {
-  connect as netConnect,
-  createServer,
-  type Socket as NetSocket,
-} from "node:net";
-import {
-  Duplex,
-  finished as finishedBack,
-  PassThrough,
-  Transform,
-} from "node:stream";
+import { connect as netConnect, createServer, type Socket as NetSocket } from "node:net";
+import { Duplex, finished as finishedBack, PassThrough, Transform } from "node:stream";
 import { finished, pipeline } from "node:stream/promises";
 import { after, describe, it } from "node:test";
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
@@ -29,14 +20,7 @@ import {
   simRuntime,
   type SocketBufferEvent,
 } from "../../mod.ts";
-import {
-  checksumOf,
-  dataOf,
-  nothingLeft,
-  pause,
-  sha,
-  until,
-} from "./others.ts";
+import { checksumOf, dataOf, nothingLeft, pause, sha, until } from "./others.ts";
 
 const host = detectRuntime();
 
@@ -128,9 +112,7 @@ describe(`toDuplex() on ${host.name}`, () => {
   });
 
   it("closes the connection when both directions are over, and nobody needs a callback for that", async () => {
-    const { server, socket, reasons } = await scene((stream) =>
-      void stream.resume().end("bye")
-    );
+    const { server, socket, reasons } = await scene((stream) => void stream.resume().end("bye"));
     socket.end();
     assertEquals((await checksumOf(socket)).length, 3);
     await until(() => reasons.length === 1);
@@ -282,9 +264,7 @@ describe(`toDuplex() on ${host.name}`, () => {
 
   it("says once why it could not connect", async () => {
     const unused = createServer();
-    await new Promise<void>((resolve) =>
-      unused.listen(0, "127.0.0.1", resolve)
-    );
+    await new Promise<void>((resolve) => unused.listen(0, "127.0.0.1", resolve));
     const { port } = unused.address() as { port: number };
     await new Promise((resolve) => unused.close(resolve));
     let reason: EventError | undefined;
@@ -319,8 +299,7 @@ describe(`toDuplex() on ${host.name}`, () => {
       stream.pipe(
         new Transform({
           highWaterMark: 1,
-          transform: (chunk, _encoding, done) =>
-            void setTimeout(() => done(null, chunk), 1),
+          transform: (chunk, _encoding, done) => void setTimeout(() => done(null, chunk), 1),
         }),
       ).pipe(stream);
     }, { allowHalfOpen: true });
@@ -441,9 +420,7 @@ describe(`toDuplex() on ${host.name}`, () => {
   it("fails a pipeline with the reason of the connection", async () => {
     let reason: unknown;
     const { server, socket } = await scene(async (stream) => {
-      await pipeline(stream, new PassThrough(), stream).catch((error) =>
-        reason = error
-      );
+      await pipeline(stream, new PassThrough(), stream).catch((error) => reason = error);
     });
     socket.write("x");
     await pause(20);

@@ -14,9 +14,7 @@ const folder = join(ROOT, "build", `adapters-${process.pid}`);
 
 /** The numbers of the laws that a text explains, in order. */
 function lawsOf(text: string): number[] {
-  return [...text.matchAll(/^(?: \* )?\*\*Law (\d+)[.,]/gm)].map(([, number]) =>
-    Number(number)
-  );
+  return [...text.matchAll(/^(?: \* )?\*\*Law (\d+)[.,]/gm)].map(([, number]) => Number(number));
 }
 
 describe("docs/adapters.md", () => {
@@ -49,8 +47,7 @@ describe("docs/adapters.md", () => {
       join(ROOT, "tests/conformance/subject.ts"),
       "utf8",
     );
-    const [, members = ""] =
-      /export interface Subject \{([\s\S]*?)^\}/m.exec(subject) ?? [];
+    const [, members = ""] = /export interface Subject \{([\s\S]*?)^\}/m.exec(subject) ?? [];
     for (const [, name = ""] of members.matchAll(/^ {2}readonly (\w+)\??:/gm)) {
       if (name === "runtime") continue;
       assert(
@@ -58,13 +55,11 @@ describe("docs/adapters.md", () => {
         `${name} of a Subject is not explained`,
       );
     }
-    const [, flags = ""] =
-      /export interface Capabilities \{([\s\S]*?)^\}/m.exec(seam) ?? [];
+    const [, flags = ""] = /export interface Capabilities \{([\s\S]*?)^\}/m.exec(seam) ?? [];
     const known = [...flags.matchAll(/readonly (\w+): boolean/g)].map((
       [, name],
     ) => name);
-    const [, table = ""] =
-      /## What the capabilities mean([\s\S]*?)^## /m.exec(page) ?? [];
+    const [, table = ""] = /## What the capabilities mean([\s\S]*?)^## /m.exec(page) ?? [];
     for (const [, name] of table.matchAll(/^\| `(\w+)`/gm)) {
       assert(known.includes(name), `${name} is no capability`);
     }

@@ -108,13 +108,10 @@ function compile(
   if (planted !== undefined) {
     const { fileExists, readFile } = host;
     host.fileExists = (path) => path === PLANTED || fileExists.call(host, path);
-    host.readFile = (path) =>
-      path === PLANTED ? planted : readFile.call(host, path);
+    host.readFile = (path) => path === PLANTED ? planted : readFile.call(host, path);
     const { getSourceFile } = host;
     host.getSourceFile = (path, options) =>
-      path === PLANTED
-        ? ts.createSourceFile(path, planted, options)
-        : getSourceFile.call(host, path, options);
+      path === PLANTED ? ts.createSourceFile(path, planted, options) : getSourceFile.call(host, path, options);
   }
   return ts.createProgram(
     planted === undefined ? files : [...files, PLANTED],
@@ -155,9 +152,7 @@ function mixed(
       const assigned = kind === ts.SyntaxKind.EqualsToken &&
         setsOf(node.left).size > 0;
       if (assigned || OPERATORS.includes(kind)) {
-        const sets = assigned
-          ? new Set([...setsOf(node.left), ...setsOf(node.right)])
-          : setsOf(node);
+        const sets = assigned ? new Set([...setsOf(node.left), ...setsOf(node.right)]) : setsOf(node);
         for (const set of sets) all.add(set);
         if (sets.size > 1) {
           const { line } = file.getLineAndCharacterOfPosition(
@@ -188,9 +183,7 @@ function nameOf(
   type: TypeScript.Type,
 ): string[] {
   for (
-    const property of type.isIntersection()
-      ? checker.getPropertiesOfType(type)
-      : []
+    const property of type.isIntersection() ? checker.getPropertiesOfType(type) : []
   ) {
     if (!property.name.includes("SET")) continue;
     const names = checker.getNonNullableType(checker.getTypeOfSymbol(property));

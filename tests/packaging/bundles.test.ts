@@ -4,13 +4,7 @@ import { before, describe, it } from "node:test";
 import { assert, assertEquals } from "@std/assert";
 import { build } from "esbuild";
 import { findRuntime, type RuntimeName, RUNTIMES } from "../tools/runtimes.mjs";
-import {
-  cleanEnvironment,
-  installTarball,
-  must,
-  packTarball,
-  writeFiles,
-} from "./workshop.ts";
+import { cleanEnvironment, installTarball, must, packTarball, writeFiles } from "./workshop.ts";
 
 const RUN: Record<RuntimeName, string[]> = {
   node: [],

@@ -4,12 +4,7 @@ import { before, describe, it } from "node:test";
 import { assertEquals, assertMatch } from "@std/assert";
 import { run } from "../tools/processes.mjs";
 import { findRuntime, type RuntimeName, RUNTIMES } from "../tools/runtimes.mjs";
-import {
-  cleanEnvironment,
-  installTarball,
-  packTarball,
-  writeFiles,
-} from "./workshop.ts";
+import { cleanEnvironment, installTarball, packTarball, writeFiles } from "./workshop.ts";
 
 const TEST: Record<RuntimeName, string[]> = {
   node: ["--test"],

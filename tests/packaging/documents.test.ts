@@ -6,20 +6,8 @@ import { dirname, join, normalize } from "node:path";
 import { before, describe, it } from "node:test";
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { run, start } from "../tools/processes.mjs";
-import {
-  findRuntime,
-  ROOT,
-  type RuntimeName,
-  RUNTIMES,
-} from "../tools/runtimes.mjs";
-import {
-  cleanEnvironment,
-  echo,
-  installTarball,
-  LISTENING,
-  packTarball,
-  writeFiles,
-} from "./workshop.ts";
+import { findRuntime, ROOT, type RuntimeName, RUNTIMES } from "../tools/runtimes.mjs";
+import { cleanEnvironment, echo, installTarball, LISTENING, packTarball, writeFiles } from "./workshop.ts";
 
 const LIMIT_MS = 30_000;
 const DOCUMENTS = [
@@ -51,9 +39,7 @@ function examplesOf(file: string): Example[] {
     [, serve, code = ""],
     i,
   ) => ({
-    name: `${file.replace("docs/", "").replace(".md", "").toLowerCase()}-${
-      i + 1
-    }`,
+    name: `${file.replace("docs/", "").replace(".md", "").toLowerCase()}-${i + 1}`,
     code,
     serves: serve !== undefined,
     prints: [...code.matchAll(/console\.log\(.*\); \/\/ (.*)$/gm)].map((
@@ -83,11 +69,8 @@ describe("every example of the documents", () => {
       ["readme-1"],
     );
     for (const file of DOCUMENTS) {
-      const fences =
-        readFileSync(join(ROOT, file), "utf8").match(/^```[^\n]+$/gm) ?? [];
-      const others = fences.filter((fence) =>
-        !/^```(ts( ignore)?|js|sh|json)$/.test(fence)
-      );
+      const fences = readFileSync(join(ROOT, file), "utf8").match(/^```[^\n]+$/gm) ?? [];
+      const others = fences.filter((fence) => !/^```(ts( ignore)?|js|sh|json)$/.test(fence));
       assertEquals(others, [], file);
     }
   });
@@ -142,16 +125,12 @@ describe("the links of the documents", () => {
     );
     return [...text.matchAll(/\]\(([^)\s]+)\)|^\[[^\]]+\]: (\S+)/gm)].map((
       [, inline, reference],
-    ) => (inline ?? reference ?? "").replace(/#.*/, "")).filter((target) =>
-      target !== "" && !/^https?:/.test(target)
-    )
+    ) => (inline ?? reference ?? "").replace(/#.*/, "")).filter((target) => target !== "" && !/^https?:/.test(target))
       .map((target) => normalize(join(dirname(file), target)));
   };
 
   it("lead to files that are there", () => {
-    const decisions = readdirSync(join(ROOT, "docs", "decisions")).map((name) =>
-      `docs/decisions/${name}`
-    );
+    const decisions = readdirSync(join(ROOT, "docs", "decisions")).map((name) => `docs/decisions/${name}`);
     assert(decisions.length > 10);
     for (
       const file of [

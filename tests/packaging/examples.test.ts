@@ -2,13 +2,7 @@
 // `npm run docs:test`, in one process that does not wait for what an example leaves open. Those of README and guide are run
 // by documents.test.ts.
 
-import {
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  symlinkSync,
-  writeFileSync,
-} from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { before, describe, it } from "node:test";
 import { assert, assertEquals } from "@std/assert";
@@ -27,17 +21,13 @@ function examplesOf(file: string): [name: string, code: string][] {
   const texts = [...text.matchAll(/\/\*\*([\s\S]*?)\*\//g)].map((
     [, comment = ""],
   ) => comment.replace(/^ *\* ?/gm, ""));
-  return texts.flatMap((each) =>
-    [...each.matchAll(FENCE)].map(([, code = ""]) => code)
-  )
+  return texts.flatMap((each) => [...each.matchAll(FENCE)].map(([, code = ""]) => code))
     .map((code, i) => [`${file.replaceAll("/", "-")}-${i + 1}`, code]);
 }
 
 /** The sources below a folder. */
 function sources(folder: string): string[] {
-  return readdirSync(join(ROOT, folder), { recursive: true }).map((name) =>
-    join(folder, String(name))
-  )
+  return readdirSync(join(ROOT, folder), { recursive: true }).map((name) => join(folder, String(name)))
     .filter((name) => name.endsWith(".ts")).sort();
 }
 
@@ -89,9 +79,7 @@ describe("every example", () => {
           });
           if (result.code === 0) continue;
           failed.push(
-            `${file}: ${
-              result.timedOut ? "it does not end" : `exit code ${result.code}`
-            }\n${result.output}`,
+            `${file}: ${result.timedOut ? "it does not end" : `exit code ${result.code}`}\n${result.output}`,
           );
         }
       }));

@@ -3,22 +3,11 @@
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { before, describe, it } from "node:test";
-import {
-  assert,
-  assertEquals,
-  assertMatch,
-  assertStringIncludes,
-} from "@std/assert";
+import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import type { FaultPlan } from "../../runtimes/sim.ts";
 import { run } from "../tools/processes.mjs";
 import { findRuntime, type RuntimeName, RUNTIMES } from "../tools/runtimes.mjs";
-import {
-  cleanEnvironment,
-  installTarball,
-  must,
-  packTarball,
-  writeFiles,
-} from "./workshop.ts";
+import { cleanEnvironment, installTarball, must, packTarball, writeFiles } from "./workshop.ts";
 
 /** A client that survives one refusal of five, and not two. */
 const SCENARIO = `import { connect, serve } from "trivent";
@@ -92,8 +81,7 @@ describe("trivent explore", () => {
       "plan.test.mjs": TEST_CASE,
       "held.mjs": HELD,
       "nothing.mjs": "export const nothing = 1;\n",
-      "wrong.mjs":
-        "export default () => {};\nexport const options = { faults: { rain: 1 } };\n",
+      "wrong.mjs": "export default () => {};\nexport const options = { faults: { rain: 1 } };\n",
       "plan.txt": "no JSON",
     });
   });
@@ -180,8 +168,7 @@ describe("trivent explore", () => {
 
       const again = await explore(name, ["scenario.mjs", "--seed", "73"]);
       assertEquals(again.code, 1);
-      const report = (output: string): string =>
-        output.slice(output.indexOf("seed 73"), output.indexOf("Repeat it:"));
+      const report = (output: string): string => output.slice(output.indexOf("seed 73"), output.indexOf("Repeat it:"));
       assertEquals(report(again.output), report(found.output));
 
       const repeated = await explore(name, ["scenario.mjs", "--plan", plan]);
@@ -222,9 +209,7 @@ describe("trivent explore", () => {
       assertEquals(code, strips ? 1 : 2);
       assertMatch(
         output,
-        strips
-          ? /only 3 answers/
-          : /Node 20\S* does not run TypeScript: take Node 22\.18 or later, Deno or/,
+        strips ? /only 3 answers/ : /Node 20\S* does not run TypeScript: take Node 22\.18 or later, Deno or/,
       );
     });
 

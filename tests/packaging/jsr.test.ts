@@ -9,16 +9,7 @@ import { after, before, describe, it } from "node:test";
 import { assertArrayIncludes, assertEquals, assertMatch } from "@std/assert";
 import { run, start } from "../tools/processes.mjs";
 import { findRuntime, ROOT } from "../tools/runtimes.mjs";
-import {
-  cleanEnvironment,
-  echo,
-  echoServer,
-  json,
-  LISTENING,
-  must,
-  temporaryFolder,
-  writeFiles,
-} from "./workshop.ts";
+import { cleanEnvironment, echo, echoServer, json, LISTENING, must, temporaryFolder, writeFiles } from "./workshop.ts";
 
 describe("the JSR package", () => {
   const manifest = json<
@@ -33,12 +24,8 @@ describe("the JSR package", () => {
   before(async () => {
     // Fails on slow types, on a missing license, on imports that JSR does not take.
     const output = await must(deno, ["publish", "--dry-run", "--allow-dirty"]);
-    files = [...output.matchAll(/file:\/\/(\S+)/g)].map(([, path]) =>
-      decodeURIComponent(path ?? "")
-    )
-      .filter((path) => path.startsWith(ROOT)).map((path) =>
-        path.slice(ROOT.length + 1)
-      ).sort();
+    files = [...output.matchAll(/file:\/\/(\S+)/g)].map(([, path]) => decodeURIComponent(path ?? ""))
+      .filter((path) => path.startsWith(ROOT)).map((path) => path.slice(ROOT.length + 1)).sort();
     registry = await serveRegistry(manifest, files);
     const { port } = registry.address() as AddressInfo;
     project = temporaryFolder();
@@ -133,19 +120,15 @@ console.log(EvBuffer === core.EvBuffer, simRuntime().name);
 
   it("has every entry point", async () => {
     // The command is run, not imported.
-    const names = Object.keys(manifest.exports).filter((name) =>
-      name !== "./cli"
-    );
+    const names = Object.keys(manifest.exports).filter((name) => name !== "./cli");
     const lines = names.map((name) =>
-      `import * as ${
-        name.replace(/\W/g, "") || "all"
-      }_ from "jsr:${manifest.name}@${manifest.version}${name.slice(1)}";`
+      `import * as ${name.replace(/\W/g, "") || "all"}_ from "jsr:${manifest.name}@${manifest.version}${
+        name.slice(1)
+      }";`
     );
     const modules = lines.map((line) => line.split(" ")[3]).join(", ");
     writeFiles(project, {
-      "all.ts": `${
-        lines.join("\n")
-      }\nconsole.log([${modules}].every((m) => Object.keys(m).length > 0));\n`,
+      "all.ts": `${lines.join("\n")}\nconsole.log([${modules}].every((m) => Object.keys(m).length > 0));\n`,
     });
     assertEquals(
       (await must(deno, [
@@ -161,8 +144,7 @@ console.log(EvBuffer === core.EvBuffer, simRuntime().name);
 
   it("has the command that explores", async () => {
     writeFiles(project, {
-      "scenario.ts":
-        `import type { SimRuntime } from "jsr:${manifest.name}@${manifest.version}/sim";
+      "scenario.ts": `import type { SimRuntime } from "jsr:${manifest.name}@${manifest.version}/sim";
 export default async (sim: SimRuntime): Promise<void> => {
   await sim.advance(5);
   if (sim.random() < 0.05) throw new Error("by chance");
@@ -214,9 +196,7 @@ function serveRegistry(
   const checksums: Record<string, { size: number; checksum: string }> = {};
   for (const path of files) {
     const bytes = readFileSync(join(ROOT, path));
-    const checksum = `sha256-${
-      createHash("sha256").update(bytes).digest("hex")
-    }`;
+    const checksum = `sha256-${createHash("sha256").update(bytes).digest("hex")}`;
     checksums[`/${path}`] = { size: bytes.length, checksum };
     answers.set(`/${name}/${version}/${path}`, bytes);
   }
@@ -234,18 +214,12 @@ function serveRegistry(
   const server = createServer((request, response) => {
     const path = request.url ?? "";
     const body = answers.get(path);
-    const type = path.endsWith(".json")
-      ? "application/json"
-      : path.endsWith(".ts")
-      ? "text/typescript"
-      : "text/plain";
+    const type = path.endsWith(".json") ? "application/json" : path.endsWith(".ts") ? "text/typescript" : "text/plain";
     response.writeHead(body === undefined ? 404 : 200, {
       "content-type": type,
       connection: "close",
     });
     response.end(body);
   });
-  return new Promise((resolve) =>
-    server.listen(0, "127.0.0.1", () => resolve(server))
-  );
+  return new Promise((resolve) => server.listen(0, "127.0.0.1", () => resolve(server)));
 }

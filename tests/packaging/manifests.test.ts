@@ -47,16 +47,12 @@ describe("the manifests", () => {
       readFileSync(join(ROOT, "CHANGELOG.md"), "utf8"),
     ) ?? [];
     assertEquals(latest ?? npm.version, npm.version);
-    const standIn = ["deno.json", "package.json"].map((file) =>
-      json<DenoManifest>(`tests/std_assert/${file}`).version
-    );
+    const standIn = ["deno.json", "package.json"].map((file) => json<DenoManifest>(`tests/std_assert/${file}`).version);
     assertEquals(standIn[0], standIn[1]);
   });
 
   it("have the same entry points, and each is there", () => {
-    const entries = Object.keys(npm.exports).filter((name) =>
-      name !== "./package.json"
-    );
+    const entries = Object.keys(npm.exports).filter((name) => name !== "./package.json");
     assertEquals(entries, [
       ".",
       "./core",
@@ -123,12 +119,9 @@ describe("the manifests", () => {
       deno: ">=2.9.0",
       bun: ">=1.4.1",
     });
-    const read = (path: string): string =>
-      readFileSync(join(ROOT, path), "utf8");
+    const read = (path: string): string => readFileSync(join(ROOT, path), "utf8");
     // What they say of older ones is tested by tests/conformance/versions_host.test.ts.
-    const [node, deno, bun] = ["node", "deno", "bun"].map((name) =>
-      read(`runtimes/${name}.ts`)
-    );
+    const [node, deno, bun] = ["node", "deno", "bun"].map((name) => read(`runtimes/${name}.ts`));
     assert(
       node!.includes(`"20.16 or 22.3"`) && deno!.includes(`"2.9.0"`) &&
         bun!.includes(`"1.4.1"`),
@@ -149,9 +142,7 @@ describe("the manifests", () => {
         "certificates of clients",
       ]
     ) {
-      const cells = readme.split("\n").find((line) =>
-        line.startsWith(`| ${row} `)
-      )?.split("|");
+      const cells = readme.split("\n").find((line) => line.startsWith(`| ${row} `))?.split("|");
       assertMatch(cells?.[3] ?? "", /^ \[from 2\.9\.3\]\[\w+\] +$/, row);
     }
     assertMatch(read("CONTRIBUTING.md"), /Node 20\.16 or later/);

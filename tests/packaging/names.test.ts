@@ -26,9 +26,7 @@ const READ = [
 ];
 
 function filesIn(folder: string): string[] {
-  return readdirSync(join(ROOT, folder), { recursive: true }).map((name) =>
-    `${folder}/${String(name)}`
-  )
+  return readdirSync(join(ROOT, folder), { recursive: true }).map((name) => `${folder}/${String(name)}`)
     .filter((name) => /\.(ts|mjs|md)$/.test(name)).sort();
 }
 
@@ -50,9 +48,7 @@ describe("the name of the package", () => {
   });
 
   it("has a scope only where it is said how it is installed from JSR", () => {
-    const files = READ.filter((file) =>
-      readFileSync(join(ROOT, file), "utf8").includes("@trivent/")
-    );
+    const files = READ.filter((file) => readFileSync(join(ROOT, file), "utf8").includes("@trivent/"));
     assertEquals(files, ["mod.ts", "README.md"]);
     for (const file of files) {
       assertStringIncludes(
@@ -74,9 +70,7 @@ describe("the name of the package", () => {
   });
 
   it("leads to the sources on every runtime and in the type check", () => {
-    const ours = Object.entries(imports).filter(([name]) =>
-      /^trivent\b/.test(name)
-    );
+    const ours = Object.entries(imports).filter(([name]) => /^trivent\b/.test(name));
     assertEquals(new Map(ours), entries);
     const { compilerOptions } = json<
       { compilerOptions: { paths: Record<string, string[]> } }

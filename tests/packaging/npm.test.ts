@@ -3,12 +3,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { before, describe, it } from "node:test";
-import {
-  assert,
-  assertEquals,
-  assertMatch,
-  assertStringIncludes,
-} from "@std/assert";
+import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { build, transform } from "esbuild";
 import { run, start } from "../tools/processes.mjs";
 import { findRuntime, type RuntimeName, RUNTIMES } from "../tools/runtimes.mjs";
@@ -32,8 +27,7 @@ const RUN: Record<RuntimeName, string[]> = {
 };
 
 /** Whether Node lets a CommonJS module require an ES module. */
-const requires =
-  (process.features as { require_module?: boolean }).require_module === true;
+const requires = (process.features as { require_module?: boolean }).require_module === true;
 
 describe("the npm package", () => {
   let tarball: { path: string; files: string[] };
@@ -75,8 +69,7 @@ describe("the npm package", () => {
     const { exports } = JSON.parse(
       readFileSync(join(folder, "package.json"), "utf8"),
     ) as { exports: object };
-    const targets =
-      JSON.stringify(exports).match(/\.\/[^"]+\.(js|d\.ts|json)(?=")/g) ?? [];
+    const targets = JSON.stringify(exports).match(/\.\/[^"]+\.(js|d\.ts|json)(?=")/g) ?? [];
     assert(targets.length >= 30);
     for (const target of targets) {
       assert(existsSync(join(folder, target)), target);
@@ -176,8 +169,7 @@ import("trivent/core").then((core) => console.log(typeof serve, EvBuffer === cor
     it(`works without Symbol.dispose on ${name}`, async () => {
       const { outputFiles: [bundle] } = await build({
         stdin: {
-          contents:
-            `export * from "trivent/core"; export { simRuntime } from "trivent/sim";`,
+          contents: `export * from "trivent/core"; export { simRuntime } from "trivent/sim";`,
           resolveDir: project,
         },
         bundle: true,
@@ -245,8 +237,7 @@ console.log([...names].filter((name) => all[name] !== onBun[name]).join());
   });
 
   it("works when a bundler has dropped what is not used", async () => {
-    const program =
-      `import { EventBase } from "trivent";\nconsole.log(new EventBase().runtime.name);\n`;
+    const program = `import { EventBase } from "trivent";\nconsole.log(new EventBase().runtime.name);\n`;
     writeFiles(project, { "bundle.mjs": program });
     const options = {
       entryPoints: [join(project, "bundle.mjs")],

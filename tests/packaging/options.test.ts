@@ -92,9 +92,7 @@ describe("the optional properties of every exported type", () => {
     if (Array.isArray(node)) return node.forEach((each) => visit(each, path));
     if (typeof node !== "object" || node === null) return;
     const { name, properties = [], methods: functions = [] } = node as DocNode;
-    const here = typeof name === "string"
-      ? `${path}.${name}`.replace(/^\./, "")
-      : path;
+    const here = typeof name === "string" ? `${path}.${name}`.replace(/^\./, "") : path;
     for (const { name, optional, tsType } of properties) {
       if (optional) {
         found.push({
@@ -138,9 +136,7 @@ describe("the optional properties of every exported type", () => {
   });
 
   it("can all be undefined at run time", async () => {
-    const names = [...interfaces.keys()].filter((name) =>
-      /Options$/.test(name) && optionalOf(name).length > 0
-    ).sort();
+    const names = [...interfaces.keys()].filter((name) => /Options$/.test(name) && optionalOf(name).length > 0).sort();
     assertEquals(Object.keys(CALLS).sort(), names);
     for (const name of names) {
       const sim = simRuntime();
@@ -191,23 +187,18 @@ const CALLS: Record<string, (options: object, sim: SimRuntime) => unknown> = {
   CompressionOptions: (options) => compress("gzip", options),
   ConnectionOptions: (options, sim) => meet(sim, options, options),
   ConnectOptions: (options, sim) => meet(sim, {}, options),
-  DatagramOptions: async (options, sim) =>
-    (await DatagramSocket.open(sim, options)).close(),
+  DatagramOptions: async (options, sim) => (await DatagramSocket.open(sim, options)).close(),
   DecompressionOptions: (options) => decompress("gzip", options),
-  EventBaseOptions: (options, runtime) =>
-    new EventBase({ ...options, runtime }).free(),
-  EventErrorOptions: (options) =>
-    new EventError("no", { ...options, code: "EINVAL" }),
+  EventBaseOptions: (options, runtime) => new EventBase({ ...options, runtime }).free(),
+  EventErrorOptions: (options) => new EventError("no", { ...options, code: "EINVAL" }),
   FrameOptions: (options) => lengthPrefixed({ ...options, prefixBytes: 2 }),
   FrameViewOptions: (options, runtime) => {
     const [near] = bufferEventPair(new EventBase({ runtime }));
     near.frames(lengthPrefixed({ prefixBytes: 2 }), options);
     near.free();
   },
-  KeepAliveOptions: (options, sim) =>
-    meet(sim, { keepAlive: options }, { keepAlive: options }),
-  LengthPrefixOptions: (options) =>
-    lengthPrefixed({ ...options, prefixBytes: 4 }),
+  KeepAliveOptions: (options, sim) => meet(sim, { keepAlive: options }, { keepAlive: options }),
+  LengthPrefixOptions: (options) => lengthPrefixed({ ...options, prefixBytes: 4 }),
   LineOptions: (options) => lineCodec(options),
   LineViewOptions: (options, runtime) => {
     const [near] = bufferEventPair(new EventBase({ runtime }));
@@ -216,8 +207,7 @@ const CALLS: Record<string, (options: object, sim: SimRuntime) => unknown> = {
   },
   ListenOptions: (options, sim) => meet(sim, options, {}),
   NatsTransportOptions: (options) => natsTransport(options),
-  PairOptions: (options, runtime) =>
-    bufferEventPair(new EventBase({ runtime }), 0, options)[0].free(),
+  PairOptions: (options, runtime) => bufferEventPair(new EventBase({ runtime }), 0, options)[0].free(),
   PipeOptions: async (options, runtime) => {
     const base = new EventBase({ runtime });
     const [[near, a], [b, far]] = [
@@ -240,8 +230,7 @@ const CALLS: Record<string, (options: object, sim: SimRuntime) => unknown> = {
   ExploreOptions: (options) => explore(() => {}, { ...options, seconds: 0 }),
   InstallOptions: (options, sim) => sim.install(options)(),
   LinkOptions: (options, sim) => sim.link("a", "b", options),
-  SleepOptions: (options, runtime) =>
-    sleep(1, { ...options, base: new EventBase({ runtime }) }),
+  SleepOptions: (options, runtime) => sleep(1, { ...options, base: new EventBase({ runtime }) }),
   SocketsOptions: async (options, sim) => {
     const server = await serve({ runtime: sim, ...HERE }, {});
     const socket = socketsConnect({
@@ -282,14 +271,10 @@ const CALLS: Record<string, (options: object, sim: SimRuntime) => unknown> = {
       options,
     )();
   },
-  TlsConnectOptions: (options, sim) =>
-    meet(sim, { tls: PEM }, { tls: { ...options, ca: "us" } }),
-  TlsListenOptions: (options, sim) =>
-    meet(sim, { tls: { ...options, ...PEM } }, { tls: { ca: "us" } }),
-  TlsServeOptions: (options, sim) =>
-    meet(sim, { tls: { ...options, ...PEM } }, { tls: { ca: "us" } }),
-  TlsOptions: (options, sim) =>
-    meet(sim, { tls: PEM }, { tls: { ...options, ca: "us" } }),
+  TlsConnectOptions: (options, sim) => meet(sim, { tls: PEM }, { tls: { ...options, ca: "us" } }),
+  TlsListenOptions: (options, sim) => meet(sim, { tls: { ...options, ...PEM } }, { tls: { ca: "us" } }),
+  TlsServeOptions: (options, sim) => meet(sim, { tls: { ...options, ...PEM } }, { tls: { ca: "us" } }),
+  TlsOptions: (options, sim) => meet(sim, { tls: PEM }, { tls: { ...options, ca: "us" } }),
   ToDuplexOptions: (options, runtime) => {
     const [near] = bufferEventPair(new EventBase({ runtime }));
     toDuplex(near, options).destroy();

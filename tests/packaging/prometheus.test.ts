@@ -46,9 +46,7 @@ describe("the text of prometheus()", () => {
       labels: Readonly<Record<string, string>>,
     ): string | undefined =>
       families.get(name)?.metrics.find((each) =>
-        Object.entries(labels).every(([label, value]) =>
-          each.labels?.[label] === value
-        )
+        Object.entries(labels).every(([label, value]) => each.labels?.[label] === value)
       )?.value;
     const here = { server: "127.0.0.1:7" };
     assertEquals(valueOf("trivent_connections_accepted_total", here), "1");

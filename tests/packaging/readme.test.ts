@@ -7,8 +7,7 @@ import { assert, assertEquals } from "@std/assert";
 import { ROOT } from "../tools/runtimes.mjs";
 
 const readme = readFileSync(join(ROOT, "README.md"), "utf8");
-const [, section = ""] =
-  /\n## What is guaranteed where\n([\s\S]*?)\n## /.exec(readme) ?? [];
+const [, section = ""] = /\n## What is guaranteed where\n([\s\S]*?)\n## /.exec(readme) ?? [];
 const rows = section.split("\n").filter((line) => line.startsWith("|")).slice(2)
   .map((line) => line.split("|").slice(1, -1).map((cell) => cell.trim()));
 const links = new Map(

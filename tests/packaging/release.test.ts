@@ -1,13 +1,7 @@
 // The release script, in a small repository of its own: nothing is published.
 
 import { execFileSync } from "node:child_process";
-import {
-  chmodSync,
-  cpSync,
-  existsSync,
-  readFileSync,
-  symlinkSync,
-} from "node:fs";
+import { chmodSync, cpSync, existsSync, readFileSync, symlinkSync } from "node:fs";
 import { delimiter, join } from "node:path";
 import { beforeEach, describe, it } from "node:test";
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
@@ -49,8 +43,7 @@ describe("the release script", { skip: needs("git") }, () => {
       "package-lock.json": JSON.stringify(LOCK),
       "deno.json": JSON.stringify(DENO),
       "mod.ts": "export const one: number = 1;\n",
-      "CHANGELOG.md":
-        "# Changelog\n\n## [Unreleased]\n\n## [0.2.0] - 2026-01-02\n\n### Added\n\n- One.\n",
+      "CHANGELOG.md": "# Changelog\n\n## [Unreleased]\n\n## [0.2.0] - 2026-01-02\n\n### Added\n\n- One.\n",
       ".gitignore": "build\nnode_modules\nbin\n",
       ".ci/run": "#!/bin/sh\necho all checks\n",
     });
@@ -121,17 +114,14 @@ Ready to release 0.2.0
     const { repository: _, ...manifest } = MANIFEST;
     writeFiles(folder, {
       "package.json": JSON.stringify({ ...manifest, version: "0.1.0" }),
-      "CHANGELOG.md":
-        "# Changelog\n\n## [Unreleased]\n\n- Two.\n\n## [0.2.0]\n\n### Added\n",
+      "CHANGELOG.md": "# Changelog\n\n## [Unreleased]\n\n- Two.\n\n## [0.2.0]\n\n### Added\n",
       ".ci/run": "#!/bin/sh\nexit 3\n",
     });
     git("tag", "v0.2.0");
     const { code, output } = await release(["0.2.0", "--dry-run"]);
     assertEquals(code, 1);
     assertEquals(
-      output.match(/^problem: .*/gm)?.map((line) =>
-        line.replaceAll(folder, "").slice("problem: ".length)
-      ),
+      output.match(/^problem: .*/gm)?.map((line) => line.replaceAll(folder, "").slice("problem: ".length)),
       [
         "the work tree has changes that are not committed:",
         "there is a tag v0.2.0 already",
@@ -196,9 +186,7 @@ echo "${name} $*" >> "${log}"
       assertEquals(git("tag").trim(), "v0.2.0");
       assertStringIncludes(
         output,
-        expected === 0
-          ? "git push origin v0.2.0"
-          : "are left:\n  npx --no-install deno publish\n",
+        expected === 0 ? "git push origin v0.2.0" : "are left:\n  npx --no-install deno publish\n",
       );
       git("tag", "--delete", "v0.2.0");
     }

@@ -68,27 +68,21 @@ function filesOf(): string[] {
   const inFolders = FOLDERS.filter((folder) => existsSync(join(ROOT, folder)))
     .flatMap((folder) =>
       readdirSync(join(ROOT, folder), { recursive: true, encoding: "utf8" })
-        .filter((name) =>
-          /\.(ts|mjs|md)$/.test(name) && !name.includes("node_modules")
-        ).map((name) => join(folder, name))
+        .filter((name) => /\.(ts|mjs|md)$/.test(name) && !name.includes("node_modules")).map((name) =>
+          join(folder, name)
+        )
     );
-  return [...FILES, ...inFolders].filter((file) =>
-    file !== "tests/packaging/rules.test.ts"
-  );
+  return [...FILES, ...inFolders].filter((file) => file !== "tests/packaging/rules.test.ts");
 }
 
 describe("the rules", () => {
   it("are numbered without gaps, letter by letter", () => {
     for (const letter of LETTERS) {
-      const numbers = [...rules.keys()].filter((number) =>
-        new RegExp(`^${letter}\\d`).test(number)
-      );
+      const numbers = [...rules.keys()].filter((number) => new RegExp(`^${letter}\\d`).test(number));
       assert(numbers.length > 0, `no rules for ${letter}`);
       assertEquals(numbers, numbers.map((_, i) => `${letter}${i + 1}`));
     }
-    const laws = [...rules.keys()].filter((number) =>
-      number.startsWith("Law ")
-    );
+    const laws = [...rules.keys()].filter((number) => number.startsWith("Law "));
     assertEquals(laws, laws.map((_, i) => `Law ${i + 1}`));
   });
 
@@ -99,9 +93,8 @@ describe("the rules", () => {
         /^- \*\*C\*\*: /m.test(body),
         `${number} does not say what C does`,
       );
-      const [, verdict = ""] =
-        /^- \*\*Trivent\*\*: (Same|Different|Partly|Not kept)/m.exec(body) ??
-          [];
+      const [, verdict = ""] = /^- \*\*Trivent\*\*: (Same|Different|Partly|Not kept)/m.exec(body) ??
+        [];
       assert(
         verdict !== "",
         `${number} does not say whether Trivent does the same`,
@@ -164,8 +157,7 @@ describe("the rules", () => {
       ),
     ];
     assert(named.length > 5);
-    const plain = (text: string): string =>
-      text.replaceAll("`", "").toLowerCase();
+    const plain = (text: string): string => text.replaceAll("`", "").toLowerCase();
     for (const [, number = "", title = ""] of named) {
       assertEquals(
         plain(rules.get(`Law ${number}`)?.title ?? ""),

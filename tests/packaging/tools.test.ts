@@ -1,20 +1,9 @@
 // The tools themselves: a runner that counts wrong would make all other tests worthless.
 
-import {
-  existsSync,
-  mkdirSync,
-  readFileSync,
-  rmSync,
-  writeFileSync,
-} from "node:fs";
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
-import {
-  assert,
-  assertEquals,
-  assertMatch,
-  assertStringIncludes,
-} from "@std/assert";
+import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { run, start } from "../tools/processes.mjs";
 import { findRuntime, ROOT, RUNTIMES } from "../tools/runtimes.mjs";
 import { cleanEnvironment, temporaryFolder } from "./workshop.ts";
@@ -122,9 +111,7 @@ describe("npm run counts", () => {
       const factors = new Map([[4, 0.92], [5, 0.92], [6, 0.99], [7, 0.92]]);
       const less = written.at(-1)!.split("|").map((cell, i) => {
         const factor = factors.get(i);
-        return factor === undefined
-          ? cell
-          : ` ${Math.round(Number(cell) * factor)} `;
+        return factor === undefined ? cell : ` ${Math.round(Number(cell) * factor)} `;
       });
       writeFileSync(
         path,
@@ -256,9 +243,7 @@ describe("the test runner", () => {
         NAMED,
         names.flatMap((name) => ["-t", name]),
       );
-      const counts = `${passed} passed, 0 failed${
-        skipped > 0 ? `, ${skipped} skipped` : ""
-      }`;
+      const counts = `${passed} passed, 0 failed${skipped > 0 ? `, ${skipped} skipped` : ""}`;
       for (const name of RUNTIMES) {
         assertStringIncludes(
           output.replaceAll(/ +/g, " "),

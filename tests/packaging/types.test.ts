@@ -4,14 +4,7 @@ import { readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { before, describe, it } from "node:test";
 import { assert } from "@std/assert";
-import {
-  installTarball,
-  json,
-  mustTool,
-  packTarball,
-  readmeProgram,
-  writeFiles,
-} from "./workshop.ts";
+import { installTarball, json, mustTool, packTarball, readmeProgram, writeFiles } from "./workshop.ts";
 
 describe("the core", () => {
   it("compiles without any runtime's types", async () => {
@@ -44,9 +37,7 @@ describe("the declarations", () => {
       for (const lib of [["ES2022"], ["ES2022", "DOM"], ["ESNext", "DOM"]]) {
         it(`need no other types in TypeScript ${version} with ${moduleResolution} and lib ${lib.join(", ")}`, async () => {
           // The program of the README has a console, so it needs a host.
-          const files = lib.includes("DOM")
-            ? ["consumer.ts", "readme.ts"]
-            : ["consumer.ts"];
+          const files = lib.includes("DOM") ? ["consumer.ts", "readme.ts"] : ["consumer.ts"];
           const compilerOptions = {
             module,
             moduleResolution,

@@ -1,13 +1,6 @@
 // What the packaging tests share: commands that must succeed, and folders that are gone at the end.
 
-import {
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  writeFileSync,
-} from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
@@ -35,9 +28,7 @@ export async function must(
     timeoutMs,
   });
   if (result.code !== 0) {
-    const how = result.timedOut
-      ? `did not end in ${timeoutMs / 1000} s`
-      : `gave ${result.signal ?? result.code}`;
+    const how = result.timedOut ? `did not end in ${timeoutMs / 1000} s` : `gave ${result.signal ?? result.code}`;
     fail(`${[file, ...args].join(" ")} ${how}\n${result.output}`);
   }
   return result.output;
@@ -70,9 +61,7 @@ export function mustTool(
 
 /** The environment without what the npm that runs us has set: an inner npm would work on the outer one's folder. */
 export function cleanEnvironment(): Record<string, string> {
-  const entries = Object.entries(plainEnvironment()).filter(([name]) =>
-    !/^(npm_|INIT_CWD$)/i.test(name)
-  );
+  const entries = Object.entries(plainEnvironment()).filter(([name]) => !/^(npm_|INIT_CWD$)/i.test(name));
   return {
     ...Object.fromEntries(entries),
     npm_config_update_notifier: "false",
@@ -95,11 +84,10 @@ export async function packTarball(): Promise<
   const parsed = JSON.parse(
     output.slice(start, output.search(/[\]}]\s*$/) + 1),
   ) as unknown;
-  const [packed] =
-    (Array.isArray(parsed) ? parsed : Object.values(parsed as object)) as {
-      filename: string;
-      files: { path: string }[];
-    }[];
+  const [packed] = (Array.isArray(parsed) ? parsed : Object.values(parsed as object)) as {
+    filename: string;
+    files: { path: string }[];
+  }[];
   if (packed === undefined) fail(`npm pack printed ${output}`);
   return {
     path: join(folder, packed.filename),
@@ -125,9 +113,7 @@ export async function installTarball(tarball: string): Promise<string> {
     tarball,
   ], { cwd: project });
   assertEquals(
-    readdirSync(join(project, "node_modules")).filter((name) =>
-      !name.startsWith(".")
-    ),
+    readdirSync(join(project, "node_modules")).filter((name) => !name.startsWith(".")),
     ["trivent"],
   );
   return project;
