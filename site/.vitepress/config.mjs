@@ -1,7 +1,7 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { defineConfig } from "vitepress";
-import { readGuide } from "../tools/guide.mjs";
+import { MORE, readGuide } from "../tools/guide.mjs";
 import { PAGES } from "../tools/links.mjs";
 
 /** Where the site will be. The sitemap needs whole addresses. */
@@ -46,10 +46,10 @@ const LEARN = [
     text: "Guide",
     items: [
       { text: "All tasks", link: "/guide/" },
-      ...readGuide().pages.map(({ path, title }) => ({
-        text: title,
-        link: `/guide/${path}`,
-      })),
+      ...readGuide().pages.flatMap(({ path, title }) => [
+        { text: title, link: `/guide/${path}` },
+        ...MORE.filter(([, , before]) => before === path).map(([name, text]) => ({ text, link: `/guide/${name}` })),
+      ]),
     ],
   },
   {
@@ -64,8 +64,8 @@ const LEARN = [
   {
     text: "Coming from",
     items: [
-      ...page("node:net, Bun and Deno", "/coming-from/node-net"),
       ...page("node:net", "/coming-from/node"),
+      ...page("node:net, Bun and Deno side by side", "/coming-from/side-by-side"),
       ...page("libevent", "/coming-from/libevent"),
       ...page("Netty", "/coming-from/netty"),
       ...page("Feature table", "/coming-from/features"),
@@ -99,7 +99,6 @@ const REFERENCE = [
             /^./,
             (letter) => letter.toUpperCase(),
           ),
-          collapsed: true,
           items: readdirSync(join(PAGES, "reference/api", kind)).filter((
             name,
           ) => name.endsWith(".md")).sort()
@@ -191,6 +190,7 @@ export default defineConfig({
     },
     outline: { level: [2, 3] },
     externalLinkIcon: true,
+    notFound: { linkLabel: "Take me home" },
     search: {
       provider: "local",
       options: {

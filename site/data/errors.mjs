@@ -206,7 +206,7 @@ export const ERRORS = [
     {
       EV_FREED: [
         "The object was freed.",
-        "Do not use it after `free()`. In callbacks of others, look at `bev.closed` first.",
+        "Do not use it after `free()`. In callbacks of others, look at `bev.signal.aborted` first.",
       ],
       EV_UNSUPPORTED: [
         "This runtime, or this version of it, lacks the feature.",
@@ -252,6 +252,14 @@ export const ERRORS = [
       ],
       ENOTDIR: ["A part of the path is not a directory.", "Check the path."],
       EINPROGRESS: ["The operation is pending.", "Wait for it to complete."],
+      ENOTSOCK: [
+        "The descriptor that was to be listened on is not a socket.",
+        "Check the number that the parent process gave.",
+      ],
+      ENODEV: [
+        "There is no network interface with this name or address.",
+        "Check the interface of the multicast group.",
+      ],
       EFAULT: [
         "The memory of the operation was detached.",
         "Do not transfer memory that an operation uses.",

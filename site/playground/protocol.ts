@@ -68,8 +68,7 @@ export type Command =
 
 /** What the worker says. */
 export type News =
-  | { type: "alive" }
-  | { type: "ready"; pcap: boolean }
+  | { type: "ready" }
   | {
     type: "tick";
     now: number;
@@ -81,6 +80,6 @@ export type News =
   }
   | { type: "action"; action: Action }
   | { type: "ended"; error: string | null }
-  | { type: "pcap"; bytes: Uint8Array | null }
+  | { type: "pcap"; bytes: Uint8Array }
   | { type: "exploring"; runs: number; shrinking: number }
   | { type: "explored"; runs: number; seed: number; error: string; plan: FaultPlan | null };

@@ -27,9 +27,6 @@ const pause = (ms: number): Promise<void> => new Promise((resolve) => void real.
 /** What the list of events does not show at first. */
 const QUIET = new Set(["timer", "writable"]);
 
-/** Whether the simulator can tell what went over the wire. */
-const CAN_CAPTURE = typeof (library.simRuntime() as { capture?: unknown }).capture === "function";
-
 interface Started {
   sim: SimRuntime;
   program: Promise<unknown>;
@@ -53,7 +50,7 @@ function start(
     latencyMs,
     maxSteps: MAX_STEPS,
     faults: { jitterMs, segmentCut: segmentCut / 100, ...(bandwidth === 0 ? {} : { bandwidth: bandwidth * 1000 }) },
-    ...(CAN_CAPTURE ? { capture: true } : {}),
+    capture: true,
   };
   const sim = library.simRuntime(options);
   if (plan !== null) sim.replay(plan);
@@ -228,7 +225,7 @@ class Run {
       this.#steps++;
     } else if (command.type === "action") {
       this.#wanted.push(command.action);
-    } else if (command.type === "pcap") post({ type: "pcap", bytes: captured(this.#started.sim) });
+    } else if (command.type === "pcap") post({ type: "pcap", bytes: this.#started.sim.capture() });
   }
 
   act({ what, value }: Action): void {
@@ -255,11 +252,6 @@ function setSlider(sim: SimRuntime, what: Slider, value: number): void {
   else sim.faults[what] = value;
 }
 
-function captured(sim: SimRuntime): Uint8Array | null {
-  const capture = (sim as { capture?: () => Uint8Array }).capture;
-  return typeof capture === "function" ? capture.call(sim) : null;
-}
-
 let run: Run | undefined;
 /** Who hears of a promise that nobody has looked at. */
 let unhandled: (error: unknown) => void = () => {};
@@ -268,7 +260,7 @@ globalThis.addEventListener("unhandledrejection", (event) => {
   event.preventDefault();
   unhandled((event as PromiseRejectionEvent).reason);
 });
-real.setTimeout(() => post({ type: "ready", pcap: CAN_CAPTURE }), 0);
+real.setTimeout(() => post({ type: "ready" }), 0);
 
 globalThis.addEventListener("message", (event: MessageEvent<Command>) => {
   const command = event.data;

@@ -35,7 +35,14 @@ export const GUIDE = [
     "The loop",
     "Bufferevents of your own",
   ]],
+  ["datagrams", "Send datagrams to many", ["Datagrams to many"]],
   ["permissions", "Permissions", ["Permissions"]],
+];
+
+/** Pages of `site/pages/guide/` that are no part of the document, and the page that each follows. */
+export const MORE = [
+  ["libraries", "Use it under http, ws, pg, ssh2", "streams"],
+  ["many-cores", "Many cores, many machines", "behind-a-proxy"],
 ];
 
 /** Reads the sections of the guide. A section that no page has gets a page of its own, so that nothing is lost. */

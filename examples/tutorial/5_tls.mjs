@@ -1,0 +1,19 @@
+// Chapter 5: TLS. node|deno|bun 5_tls.mjs PORT CERT KEY, then redis-cli --tls --cacert CERT -p PORT
+import { readFileSync, watchFile } from "node:fs";
+import process from "node:process";
+import { startServer } from "./server.mjs";
+
+const [, , port = "6400", certFile = "cert.pem", keyFile = "key.pem"] = process.argv;
+const read = () => ({ cert: readFileSync(certFile, "utf8"), key: readFileSync(keyFile, "utf8") });
+
+const { server } = await startServer({ hostname: "127.0.0.1", port: Number(port), tls: read() });
+// A new certificate holds for new connections. No connection fails.
+watchFile(certFile, { interval: 1000 }, () => {
+  try {
+    server.setTls(read());
+    console.log("the certificate has changed");
+  } catch (error) {
+    console.error(error.message); // the two files do not match yet
+  }
+});
+console.log(`listening on 127.0.0.1:${server.port}`);

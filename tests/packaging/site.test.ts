@@ -1,0 +1,121 @@
+// The programs on the pages of the site, as their readers have them: pasted into an empty project that has the package from
+// npm. Node 20 runs them as JavaScript, and so do Deno and Bun.
+
+import { readdirSync, readFileSync } from "node:fs";
+import { createServer } from "node:net";
+import { join } from "node:path";
+import { before, describe, it } from "node:test";
+import { assert, assertEquals } from "@std/assert";
+import { run, start } from "../tools/processes.mjs";
+import { findRuntime, ROOT, type RuntimeName, RUNTIMES } from "../tools/runtimes.mjs";
+import { cleanEnvironment, installTarball, LISTENING, packTarball, writeFiles } from "./workshop.ts";
+
+const LIMIT_MS = 60_000;
+const PAGES = join(ROOT, "site", "pages");
+const COMMANDS: Record<RuntimeName, string[]> = { node: [], deno: ["run", "--quiet", "--allow-all"], bun: ["run"] };
+
+/** The programs of a page, in order. Those of the tutorial are files of `examples/`, which have their own test. */
+function programsOf(page: string): string[] {
+  const text = readFileSync(join(PAGES, page), "utf8");
+  return [...text.matchAll(/^```js\n([\s\S]*?)^```$/gm)].map(([, code = ""]) => code).filter((code) =>
+    code.trim() !== ""
+  );
+}
+
+/** What a program says that it prints. */
+function printsOf(code: string): string[] {
+  return [...code.matchAll(/console\.log\(.*\)[;,]? \/\/ (.*)$/gm)].map(([, line = ""]) => line);
+}
+
+function freePort(): Promise<number> {
+  const server = createServer();
+  return new Promise((resolve) => {
+    server.listen(0, "127.0.0.1", () => {
+      const { port } = server.address() as { port: number };
+      server.close(() => resolve(port));
+    });
+  });
+}
+
+describe("the pages of the site", () => {
+  const pages = (readdirSync(PAGES, { recursive: true }) as string[]).filter((name) => name.endsWith(".md")).sort();
+  const recipes = pages.filter((name) => /^cookbook\/\d/.test(name));
+  const others = ["guide/libraries.md"];
+  const starts = RUNTIMES.map((runtime) => [runtime, `start/${runtime}.md`] as const);
+  let project: string;
+
+  before(async () => {
+    project = await installTarball((await packTarball()).path);
+    for (const page of [...recipes, ...others]) {
+      programsOf(page).forEach((code, i) => writeFiles(project, { [`${page.replaceAll(/\W/g, "_")}_${i}.mjs`]: code }));
+    }
+  });
+
+  it("have ten recipes with a program each", () => {
+    assertEquals(recipes.length, 10);
+    for (const page of recipes) assertEquals(programsOf(page).length, 1, page);
+  });
+
+  it("have no program that nobody runs", () => {
+    const tested = [...recipes, ...others, ...starts.map(([, page]) => page), "index.md", "playground.md"];
+    for (const page of pages) {
+      if (!tested.includes(page)) assertEquals(programsOf(page), [], page);
+    }
+  });
+
+  for (const runtime of RUNTIMES) {
+    for (const page of [...recipes, ...others]) {
+      programsOf(page).forEach((code, i) =>
+        it(`${page} does what it says on ${runtime} (${i + 1})`, async () => {
+          const args = [...COMMANDS[runtime], `${page.replaceAll(/\W/g, "_")}_${i}.mjs`];
+          const options = { cwd: project, env: cleanEnvironment(), timeoutMs: LIMIT_MS };
+          const result = await run(findRuntime(runtime).path, args, options);
+          const expected = page.includes("06-") ? ["hello over TCP", "hello over TLS"] : printsOf(code);
+          assert(expected.length > 0, page);
+          assertEquals(
+            { code: result.code, timedOut: result.timedOut, output: result.output },
+            { code: 0, timedOut: false, output: expected.map((line) => `${line}\n`).join("") },
+          );
+        })
+      );
+    }
+  }
+
+  for (const [runtime, page] of starts) {
+    it(`${page} works from an empty folder`, async () => {
+      const [server = "", client = "", test = ""] = programsOf(page);
+      const port = await freePort();
+      const folder = { server, client, test };
+      for (const [name, code] of Object.entries(folder)) {
+        writeFiles(project, { [`${runtime}_${name}.mjs`]: code.replaceAll("7000", String(port)) });
+      }
+      const path = findRuntime(runtime).path;
+      const flags = runtime === "deno" ? ["run", "--quiet", "--allow-net"] : COMMANDS[runtime];
+      const options = { cwd: project, env: cleanEnvironment() };
+      const running = await start(path, [...flags, `${runtime}_server.mjs`], { ...options, ready: LISTENING });
+      try {
+        const asked = await run(path, [...flags, `${runtime}_client.mjs`], { ...options, timeoutMs: LIMIT_MS });
+        assertEquals(asked.output, "you sent 5 bytes\n");
+      } finally {
+        await running.stop();
+      }
+      const tested = await run(path, [...flags, `${runtime}_test.mjs`], { ...options, timeoutMs: LIMIT_MS });
+      assertEquals(tested.output, "you sent 5 bytes\nETIMEDOUT\ntrue\n");
+    });
+  }
+
+  it("index.md has a server that runs on each runtime", async () => {
+    const [code = ""] = programsOf("index.md");
+    const program = `${code.replace("7000", "0")}console.log("listening on", server.address);\nawait server.close();\n`;
+    writeFiles(project, { "index_page.mjs": program });
+    for (const runtime of RUNTIMES) {
+      const args = [...COMMANDS[runtime], "index_page.mjs"];
+      const result = await run(findRuntime(runtime).path, args, {
+        cwd: project,
+        env: cleanEnvironment(),
+        timeoutMs: LIMIT_MS,
+      });
+      assertEquals(result.code, 0, result.output);
+    }
+  });
+});

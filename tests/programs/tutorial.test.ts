@@ -1,0 +1,164 @@
+// The programs of the tutorial, a small Redis, with Redis's own clients: chapter by chapter, on the three runtimes.
+
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, it } from "node:test";
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import { needs } from "../tools/needs.ts";
+import { findRuntime, ROOT, type RuntimeName, RUNTIMES } from "../tools/runtimes.mjs";
+import { Client, feed, type RunningServer, startCommand } from "./workshop.ts";
+
+const FLAGS: Record<RuntimeName, string[]> = { node: [], deno: ["run", "--quiet", "--allow-all"], bun: ["run"] };
+
+function chapter(runtime: RuntimeName, name: string, args: readonly string[] = ["0"]) {
+  const file = join(ROOT, "examples", "tutorial", `${name}.mjs`);
+  return { file: findRuntime(runtime).path, args: [...FLAGS[runtime], file, ...args] };
+}
+
+/** Runs a test with the server of a chapter. */
+async function serving(
+  runtime: RuntimeName,
+  name: string,
+  args: readonly string[],
+  use: (server: RunningServer) => Promise<void>,
+): Promise<void> {
+  const server = await startCommand(chapter(runtime, name, args));
+  try {
+    await use(server);
+  } finally {
+    await server.stop();
+  }
+}
+
+async function cli(server: RunningServer, ...command: string[]): Promise<string> {
+  const { code, stdout, stderr } = await feed("redis-cli", ["-h", "127.0.0.1", "-p", `${server.port}`, ...command]);
+  assertEquals(code, 0, stderr);
+  return stdout.toString().trimEnd();
+}
+
+for (const runtime of RUNTIMES) {
+  describe(`the tutorial on ${runtime}`, () => {
+    let folder: string;
+    before(() => void (folder = mkdtempSync(join(tmpdir(), "trivent-tutorial-"))));
+    after(() => rmSync(folder, { recursive: true, force: true }));
+
+    it("1: answers lines", () =>
+      serving(runtime, "1_lines", ["0"], async ({ port }) => {
+        const client = await Client.open(port);
+        await client.send("PING\nSET a one two\nGET a\nGET b\nDANCE\n");
+        client.end();
+        await client.untilEnd();
+        assertEquals(client.bytes.toString(), "PONG\nOK\none two\n(nil)\nERR unknown command\n");
+      }));
+
+    it("2: answers redis-cli", { skip: needs("redis-cli") }, () =>
+      serving(runtime, "2_resp", ["0"], async (server) => {
+        assertEquals(await cli(server, "PING"), "PONG");
+        assertEquals(await cli(server, "SET", "greeting", "hällo wörld"), "OK");
+        assertEquals(await cli(server, "GET", "greeting"), "hällo wörld");
+        assertMatch(await cli(server, "DANCE"), /^ERR unknown command/);
+        const client = await Client.open(server.port);
+        await client.send("*1\r\n$99999999\r\n");
+        await client.untilEnd(); // it is ended, and the others are served
+        assertEquals(await cli(server, "PING"), "PONG");
+      }));
+
+    it(
+      "3: lets keys expire",
+      { skip: needs("redis-cli") },
+      () =>
+        serving(runtime, "3_expiry", ["0"], async (server) => {
+          await cli(server, "SET", "a", "1");
+          assertEquals(await cli(server, "TTL", "a"), "-1");
+          assertEquals(await cli(server, "EXPIRE", "a", "100"), "1");
+          assertMatch(await cli(server, "TTL", "a"), /^(99|100)$/);
+          assertEquals(await cli(server, "EXPIRE", "a", "0"), "1");
+          assertEquals(await cli(server, "GET", "a"), "");
+          assertEquals(await cli(server, "TTL", "a"), "-2");
+          assertEquals(await cli(server, "INCR", "n"), "1");
+          assertEquals(await cli(server, "INCR", "n"), "2");
+          assertEquals(await cli(server, "DEL", "n", "m"), "1");
+        }),
+    );
+
+    it("4: runs redis-benchmark, and a client that reads nothing does not stop it", {
+      skip: needs("redis-benchmark", "redis-cli"),
+    }, () =>
+      serving(runtime, "4_limits", ["0"], async (server) => {
+        await cli(server, "SET", "big", "x".repeat(50_000));
+        const slow = await Client.open(server.port);
+        slow.socket.pause();
+        await slow.send("*2\r\n$3\r\nGET\r\n$3\r\nbig\r\n".repeat(1000)); // 50 MB of answers
+        for (const pipelined of ["1", "16"]) {
+          const args = [
+            "-p",
+            `${server.port}`,
+            "-n",
+            "2000",
+            "-c",
+            "20",
+            "-P",
+            pipelined,
+            "-t",
+            "ping,set,get,incr",
+            "--csv",
+          ];
+          const { code, stdout, stderr } = await feed("redis-benchmark", ["-h", "127.0.0.1", ...args]);
+          assertEquals(code, 0, stderr);
+          assertEquals(stdout.toString().trim().split("\n").length, 6);
+        }
+        slow.socket.destroy();
+      }));
+
+    it("5: speaks TLS", { skip: needs("redis-cli", "openssl") }, async () => {
+      const [cert, key] = [join(folder, "cert.pem"), join(folder, "key.pem")];
+      const subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"];
+      const ec = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"];
+      execFileSync(
+        "openssl",
+        ["req", "-x509", ...ec, "-nodes", "-days", "2", "-keyout", key, "-out", cert, ...subject],
+        {
+          stdio: "ignore",
+        },
+      );
+      await serving(runtime, "5_tls", ["0", cert, key], async (server) => {
+        assertEquals(await cli(server, "--tls", "--cacert", cert, "PING"), "PONG");
+      });
+    });
+
+    it("6: lets clients finish when it is stopped", async () => {
+      const server = await startCommand(chapter(runtime, "6_stop"));
+      const client = await Client.open(server.port);
+      await client.send("PING\r\n");
+      await client.untilReceived(7);
+      const stopping = server.stop("SIGTERM");
+      client.end();
+      await client.untilEnd();
+      assertEquals(await stopping, null);
+    });
+
+    it("7: finds the planted bug, and not the mended one", async () => {
+      const bug = chapter(runtime, "7_explore", []);
+      const found = await feed(bug.file, bug.args);
+      assertMatch(found.stdout.toString(), /^seed \d+: 10 visits were counted as 11\n\w+ at /, found.stderr);
+      const mended = chapter(runtime, "7_explore", ["mended"]);
+      const nothing = await feed(mended.file, mended.args);
+      assertEquals(nothing.stdout.toString(), "2000 runs, and nothing has failed\n", nothing.stderr);
+    });
+
+    it(
+      "8: shows figures",
+      { skip: needs("redis-cli") },
+      () =>
+        serving(runtime, "8_figures", ["0", "0"], async (server) => {
+          assertEquals(await cli(server, "PING"), "PONG");
+          const [url = ""] = /http:\S+/.exec(server.printed()) ?? [];
+          const text = await (await fetch(url)).text();
+          assertMatch(text, /trivent_connections_accepted_total\{[^}]*\} 1/);
+          assert(Number(/trivent_bytes_read_total\{[^}]*\} (\d+)/.exec(text)?.[1]) > 10, text);
+        }),
+    );
+  });
+}
