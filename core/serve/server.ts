@@ -41,6 +41,16 @@ export class Server<Ctx = unknown> {
   /**
    * The file descriptor of the listening socket. A new version of the program that inherits it listens with the option `fd`, and no
    * client is refused in between. Undefined where the runtime does not tell it: Deno tells only the one that it was given.
+   *
+   * @example
+   * ```ts
+   * import { serve, simRuntime } from "trivent";
+   * const runtime = simRuntime();
+   * const old = await serve({ runtime, port: 80 }, { open: (bev) => bev.write("old\n") });
+   * const next = await serve({ runtime, fd: old.fd }, { open: (bev) => bev.write("new\n") });
+   * await runtime.run(old.close());
+   * await runtime.run(next.close());
+   * ```
    */
   get fd(): number | undefined {
     return this.#core.listener.socket.fd;

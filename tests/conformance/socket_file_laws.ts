@@ -228,6 +228,22 @@ export function socketFileLaws(name: string, makeSubject: () => FullSubject): vo
       await nothingOpen();
     });
 
+    it("is not kept where the runtime would remove it: unlinkOnClose: false is refused in words", {
+      skip: process.platform !== "linux" && "it is known of Linux alone",
+    }, async () => {
+      const folder = empty();
+      // No other name fits beside it.
+      const path = join(folder, "d".repeat(107 - folder.length - 3), "s");
+      mkdirSync(join(path, ".."));
+      assertEquals(path.length, 107);
+      const error = await assertRejects(() => serve({ path, unlinkOnClose: false }, {}), EventError) as EventError;
+      assertEquals(error.code, "EV_UNSUPPORTED");
+      assert(error.message.includes("and leave the file (unlinkOnClose: false)"), error.message);
+      for (let i = 0; i < 100 && existsSync(path); i++) await new Promise((resolve) => setTimeout(resolve, 10));
+      assertEquals(readdirSync(join(path, "..")), []);
+      await nothingOpen();
+    });
+
     it("is found at the end, too, when the working directory has changed", async () => {
       const folder = empty();
       const before = process.cwd();
