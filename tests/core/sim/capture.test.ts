@@ -201,6 +201,28 @@ describe("sim.capture()", () => {
     );
   });
 
+  it("acknowledges what was held when it arrives", async () => {
+    const sim = simRuntime({ capture: true });
+    const [server, client] = [sim.host("server"), sim.host("client")];
+    await sim.run(
+      serve({ hostname: "0.0.0.0", port: 4000, runtime: server }, {
+        read: (bev) => void bev.input.drain(bev.input.length),
+      }),
+    );
+    const bev = await sim.run(connect({ hostname: "10.0.0.2", port: 4000, runtime: client }, {}));
+    await sim.advance(8);
+    const link = sim.link(client, server, { oneWay: true });
+    link.hold();
+    bev.write("held");
+    await sim.advance(90);
+    link.release();
+    await sim.advance(50);
+    assertEquals(
+      packetsOf(sim.capture()).slice(3).map(({ timeMs, on, flags, data }) => `${timeMs} ${on} ${flags} ${data.length}`),
+      ["10 client PA 4", "101 server A 0"],
+    );
+  });
+
   it("has datagrams, of both families, also those that are lost", async () => {
     const sim = simRuntime({ capture: true, faults: { datagramLost: 1 } });
     const sink = { onMessage() {}, onWritable() {}, onError() {} };

@@ -174,6 +174,21 @@ const leaks: Scenario = async (sim) => {
   if (!failed) await client.close();
 };
 
+/** Takes an answer that comes after 200 ms for a failure. */
+const impatient: Scenario = async (sim) => {
+  await using _server = await echo(sim.host("server"));
+  const client = await connect({ hostname: "server", port: 80, runtime: sim.host("client") }, {});
+  const lines = client.lines();
+  for (let i = 0; i < 10; i++) {
+    const asked = sim.now();
+    client.write("hello\n");
+    await lines.next();
+    if (sim.now() - asked > 200) throw new Error("too late");
+    await sim.advance(50);
+  }
+  await client.close();
+};
+
 const LOSSES = { ...DEFAULT_FAULTS, datagramCorrupted: 0, hold: 0, partition: 0, pause: 0 };
 
 describe("explore()", () => {
@@ -262,6 +277,18 @@ describe("explore()", () => {
       for (const fault of plan.faults) {
         await replay(scenario, { ...plan, faults: plan.faults.filter((other) => other !== fault) });
       }
+    });
+  }
+
+  for (const kind of ["partition", "hold"]) {
+    it(`finds the shortest ${kind} of one direction`, async () => {
+      const { error, faults } = await explore(impatient, { runs: 1000, faults: { [kind]: 0.5, jitterMs: 2 } });
+      assertEquals((error as Error | undefined)?.message, "too late");
+      const [fault] = faults;
+      assertEquals([faults.length, fault?.kind, fault?.oneWay], [1, kind, true]);
+      assertEquals([...fault?.hosts ?? []].sort(), ["client", "server"]);
+      // 200 ms is not enough, and the next round number is.
+      assert(fault?.forMs !== undefined && fault.forMs > 150 && fault.forMs <= 500, JSON.stringify(faults));
     });
   }
 
