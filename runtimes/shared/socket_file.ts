@@ -11,7 +11,7 @@
 import { encodeUtf8 } from "../../core/buffer/utf8.ts";
 import type { NodeFsSync, NodeNet, NodePath } from "../types/node.ts";
 import type { ListenOptions } from "../../core/runtime.ts";
-import { longestPath } from "./errors.ts";
+import { failure, longestPath } from "./errors.ts";
 import { EventError } from "../../core/errors.ts";
 import { builtin, host, WRITE_AHEAD } from "./host.ts";
 
@@ -135,15 +135,22 @@ function isDeserted(path: string): Promise<boolean> {
  * Another process may replace the file by its own in between. So the file is first given another name, which is atomic, and is
  * removed only if it is still the one that was asked about. Otherwise it gets its name back.
  *
+ * @param tried The words for what was tried
  * @param path The path
  */
-export async function removeStale(path: string): Promise<void> {
+async function removeStale(tried: string, path: string): Promise<void> {
   const [other] = otherNames(path);
   const stale = socketIdentity(path);
   if (other === undefined || path.startsWith("\0") || stale === undefined || !await isDeserted(path)) return;
   const fs = builtin<NodeFsSync>("node:fs");
   if (socketIdentity(path) !== stale) return;
-  fs.renameSync(path, other);
+  try {
+    fs.renameSync(path, other);
+  } catch (reason) {
+    // Another process has removed it.
+    if ((reason as { code?: unknown }).code === "ENOENT") return;
+    throw failure(tried, reason, "listen");
+  }
   if (socketIdentity(other) !== stale) {
     try {
       fs.linkSync(other, path);
@@ -199,7 +206,7 @@ export async function bindPath<T>(
   { replaceStale, unlinkOnClose = true }: ListenOptions,
   binder: PathBinder<T>,
 ): Promise<{ listener: T; file: SocketFile | undefined }> {
-  if (replaceStale === true) await removeStale(path);
+  if (replaceStale === true) await removeStale(tried, path);
   const file = binder.mayName ? SocketFile.beside(path, unlinkOnClose) : undefined;
   if (file !== undefined) {
     try {

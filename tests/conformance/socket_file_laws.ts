@@ -1,6 +1,7 @@
 /** The file of a listening unix socket, in the file system of the machine. */
 
 import {
+  chmodSync,
   existsSync,
   linkSync,
   lstatSync,
@@ -196,6 +197,23 @@ export function socketFileLaws(name: string, makeSubject: () => FullSubject): vo
       await (await connect({ path }, {})).close();
       await servers[0]?.close();
       assertEquals(readdirSync(folder), []);
+      await nothingOpen();
+    });
+
+    it("is told as EACCES when it may not be replaced", {
+      skip: process.platform !== "linux"
+        ? "it is known of Linux alone"
+        : process.getuid?.() === 0 && "root may do everything",
+    }, async () => {
+      const folder = empty();
+      const path = join(folder, "socket");
+      await (await serve({ path, unlinkOnClose: false }, {})).close();
+      chmodSync(folder, 0o500);
+      try {
+        assertEquals(await codeOf(serve({ path, replaceStale: true }, {})), "EACCES");
+      } finally {
+        chmodSync(folder, 0o700);
+      }
       await nothingOpen();
     });
 
