@@ -59,6 +59,7 @@ try {
   await test("playground: the planted bug is found, and the address repeats it", testExplore);
   await test("playground: an endless loop is stopped and told, and the page lives", testLoop);
   await test("playground: an error is told with its line, and wrong code too", testErrors);
+  await test("playground: the program that its page shows runs", testShown);
   await test("playground: an address that cannot be decoded is ignored", testBadAddress);
   await test("playground: the pcap is read by tshark", testPcap);
   await test("playground: the small one on the home page starts", testSmall);
@@ -536,6 +537,17 @@ async function testErrors(problem) {
     const text = await messageOf(page);
     if (!expected.test(text)) problem(`${JSON.stringify(source)} gives: ${text}`);
   }
+  await page.close();
+}
+
+async function testShown(problem) {
+  const [, source] = /^```js\n([\s\S]*?)^```$/m.exec(readFileSync(join(SITE, "pages", "playground.md"), "utf8"));
+  const page = await playground("", problem);
+  await write(page, source);
+  await speed(page, 1_000_000);
+  await click(page, "run");
+  await idle(page);
+  if (await messageOf(page) !== "The program has ended.") problem(await messageOf(page));
   await page.close();
 }
 

@@ -104,6 +104,19 @@ describe("the pages of the site", () => {
     });
   }
 
+  it("the page of errors has a program that does what it says on each runtime", async () => {
+    // The page is made when the site is built.
+    const text = readFileSync(join(ROOT, "site", "tools", "errors.mjs"), "utf8").replaceAll("\\`", "`");
+    const [, code = ""] = /^```ts\n([\s\S]*?)^```$/m.exec(text) ?? [];
+    writeFiles(project, { "errors_page.mjs": code });
+    for (const runtime of RUNTIMES) {
+      const args = [...COMMANDS[runtime], "errors_page.mjs"];
+      const options = { cwd: project, env: cleanEnvironment(), timeoutMs: LIMIT_MS };
+      const result = await run(findRuntime(runtime).path, args, options);
+      assertEquals({ code: result.code, output: result.output }, { code: 0, output: "ECONNREFUSED\n" });
+    }
+  });
+
   it("index.md has a server that runs on each runtime", async () => {
     const [code = ""] = programsOf("index.md");
     const program = `${code.replace("7000", "0")}console.log("listening on", server.address);\nawait server.close();\n`;
