@@ -17,6 +17,7 @@ import { ConnListener } from "../api/listener.ts";
 import { type Names, pick, readOptions } from "../names.ts";
 import {
   type AbortSignalLike,
+  checkRuntime,
   CONNECT_OPTIONS,
   type ConnectOptions,
   defaultRuntime,
@@ -123,7 +124,7 @@ const bases: WeakMap<Runtime, { readonly base: EventBase; readonly instance: obj
 /** The base of a runtime that dispatches by itself. It keeps the process alive as long as its sockets and timers do. */
 export function baseOf(options: ConnectionOptions): EventBase {
   if (options.base !== undefined) return options.base;
-  const runtime = options.runtime ?? defaultRuntime();
+  const runtime = checkRuntime("make a base", options.runtime ?? defaultRuntime());
   const instance = runtime.instance ?? runtime;
   const known = bases.get(runtime);
   const base = known?.instance === instance ? known.base : new EventBase({ runtime });
