@@ -230,9 +230,19 @@ export class DenoTlsConn implements DenoConn {
       if (error !== undefined) return reject(error);
       this.#onWriteFailed = reject;
       // Deno sends the close_notify, but not always the FIN after it.
-      this.#socket.once("finish", () => void this.#written.then(() => this.#raw.closeWrite()).then(resolve, reject));
-      this.#socket.end();
+      this.#socket.once("finish", () => void this.#sent().then(() => this.#raw.closeWrite()).then(resolve, reject));
+      // While a write is under way, Deno loses the close_notify.
+      this.#sent().then(() => this.#socket.end());
     });
+  }
+
+  /** Waits until nothing is being written. A write may begin when the one before it has ended. */
+  async #sent(): Promise<void> {
+    let written: Promise<void>;
+    do {
+      written = this.#written;
+      await written;
+    } while (written !== this.#written);
   }
 
   close(): void {

@@ -1,7 +1,7 @@
 /** ListenOptions.fd, on whichever of Node, Deno and Bun runs this: what is wrong with a descriptor, and who inherits one. */
 
 import { spawn, spawnSync } from "node:child_process";
-import { closeSync, existsSync, openSync, readdirSync, readlinkSync, unlinkSync } from "node:fs";
+import { closeSync, existsSync, mkdtempSync, openSync, readdirSync, readlinkSync, rmSync, unlinkSync } from "node:fs";
 import { connect as netConnect, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -10,6 +10,7 @@ import { describe, it } from "node:test";
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { connect, detectRuntime, EventError, serve, type ServeOptions } from "../../mod.ts";
 import { needs } from "../tools/needs.ts";
+import { makeCertificates } from "./certificates.ts";
 
 const runtime = detectRuntime();
 
@@ -117,6 +118,51 @@ describe(`${runtime.name}: a socket that is bound and does not listen`, { skip: 
     assertEquals(code, "EINVAL");
     assertMatch(message, /^Cannot listen on file descriptor 3: the descriptor is a socket that does not listen/);
   });
+});
+
+describe(`${runtime.name}: a socket that another program has opened`, { skip: needs("perl") }, () => {
+  /** Opens a socket, says its port, and becomes a program that serves it. */
+  const opener = `use Socket; use POSIX; $^F = 10; $| = 1; socket(my $s, PF_INET, SOCK_STREAM, 0) or die;
+    bind($s, sockaddr_in(0, INADDR_LOOPBACK)) or die; listen($s, 100) or die;
+    my ($port) = sockaddr_in(getsockname $s); POSIX::dup2(fileno($s), 3) or die;
+    print "$port\n"; exec @ARGV;`;
+
+  for (const withTls of [false, true]) {
+    it(`is served to many clients, with half-closes and 1 MiB each way${withTls ? ", over TLS" : ""}`, {
+      skip: withTls && (needs("openssl") || !runtime.capabilities.tls && "capabilities.tls is false"),
+    }, async () => {
+      const folder = mkdtempSync(join(tmpdir(), "trivent-heir-"));
+      const certificates = withTls ? makeCertificates(folder) : undefined;
+      const { ca = "", ...pair } = certificates ?? {};
+      const child = spawn("perl", ["-e", opener, ...heirCommand()], {
+        stdio: ["pipe", "pipe", "inherit"],
+        env: { ...process.env, ...(withTls ? { HEIR_TLS: JSON.stringify(pair) } : undefined) },
+      });
+      const ended = new Promise((resolve) => child.once("exit", resolve));
+      let printed = "";
+      child.stdout.setEncoding("utf8").on("data", (text: string) => printed += text);
+      while (printed.split("\n").length < 3) await new Promise((resolve) => setTimeout(resolve, 10));
+      const port = Number(printed.split("\n")[0]);
+      const said = JSON.parse(printed.split("\n")[1] as string);
+      assertEquals(said, { address: { hostname: "127.0.0.1", port, family: "IPv4" }, fd: 3 });
+      const line = "x".repeat(1023);
+      await Promise.all(Array.from({ length: 20 }, async (_, i) => {
+        const tls = withTls ? { ca, serverName: "localhost" } : undefined;
+        const client = await connect({ runtime, port, tls }, {});
+        const lines = i === 0 ? 1024 : 10;
+        for (let j = 0; j < lines; j++) client.write(`${line}\n`);
+        client.shutdown();
+        let bytes = 0;
+        for await (const chunk of client) bytes += chunk.length;
+        assertEquals(bytes, lines * (1024 + "heir: ".length));
+        await client.close();
+      }));
+      child.stdin.end();
+      assertEquals(await ended, 0);
+      rmSync(folder, { recursive: true });
+      while (runtime.openHandles > 0) await new Promise((resolve) => setTimeout(resolve, 5));
+    });
+  }
 });
 
 describe(`${runtime.name}: a socket that another process inherits`, {
