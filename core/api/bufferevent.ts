@@ -545,7 +545,8 @@ export abstract class BufferEvent<Ctx = unknown> {
   }
 
   /**
-   * How many bytes one write takes now. Without limits that is a step of 16384, and the next step follows at once.
+   * How many bytes one write takes now. Without limits that is 16384, as in libevent, although a write then takes all that the
+   * runtime takes.
    * libevent: `bufferevent_get_max_to_write`.
    */
   get maxToWrite(): number {

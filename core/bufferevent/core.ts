@@ -499,16 +499,17 @@ export abstract class BevCore extends LoopEvent implements BufferOwner {
 
   /** Suspends reading at the high watermark, and resumes it below (rule V8). */
   checkHigh(): void {
-    if (this.readHigh > 0 && this.input.length >= this.readHigh) {
+    const { readHigh } = this.limits;
+    if (readHigh > 0 && this.input.length >= readHigh) {
       if ((this.readSuspended & SUSPEND_WATERMARK) !== 0) return;
       this.suspendRead(SUSPEND_WATERMARK);
       if (this.owner !== null && this.owner.root === this) this.owner.onInputFull();
-    } else this.resumeRead(SUSPEND_WATERMARK);
+    } else if (this.readSuspended !== 0) this.resumeRead(SUSPEND_WATERMARK);
   }
 
   /** Every change of the two buffers comes here first. It calls no code of the program. */
   onBufferChange(buffer: EvBuffer, added: number, deleted: number): void {
-    if (this.freed) return;
+    if ((this.bits & FREED) !== 0) return;
     if (buffer === this.output) {
       if (added > 0) {
         this.onOutput();
@@ -701,7 +702,7 @@ export abstract class BevCore extends LoopEvent implements BufferOwner {
 
   /** Calls the read callback if the input has reached its low watermark. Only in the loop. */
   tellRead(): void {
-    if (this.input.length >= this.readLow) this.callRead();
+    if (this.input.length >= this.limits.readLow) this.callRead();
   }
 
   /** Calls the write callback. Only in the loop. */

@@ -276,6 +276,8 @@ export class SocketCore extends BevCore implements Flushable {
   }
 
   protected override onOutput(): void {
+    // Only the first addition of a turn has something to do.
+    if ((this.bits & FLUSH_QUEUED) !== 0 && this.source !== null) return;
     if (!this.writing) return;
     if (this.connection === null) {
       const starts = this.writeTimeoutMs > 0 && (this.bits & TAKEN_AWAY) === 0;
@@ -334,9 +336,8 @@ export class SocketCore extends BevCore implements Flushable {
       if (connection.connected || connection.gone) this.#onConnected(connection);
       return;
     }
-    const most = this.readHigh > 0
-      ? Math.min(this.maxSingleRead, this.readHigh - this.input.length)
-      : this.maxSingleRead;
+    const { maxSingleRead, readHigh } = this.limits;
+    const most = readHigh > 0 ? Math.min(maxSingleRead, readHigh - this.input.length) : maxSingleRead;
     if (most <= 0) {
       this.checkHigh();
       return;
@@ -345,13 +346,13 @@ export class SocketCore extends BevCore implements Flushable {
     // A callback of the input may have freed it.
     if (this.freed) return;
     if (n > 0) {
-      if (this.readTimeoutMs > 0 && this.reading) {
+      if (this.limits.readTimeoutMs > 0 && this.reading) {
         this.loop.setDeadline(this, this.readTimeoutMs);
       }
       this.tellRead();
       if (this.freed) return;
       // Only now, because usually the callback has drained the input, and nothing must be suspended.
-      if (this.readHigh > 0) this.checkHigh();
+      if (this.limits.readHigh > 0) this.checkHigh();
       // More of what has arrived still belongs to this turn, behind what else is active. With a rate limit it waits for
       // the next: others of the group are to have their shares first.
       if (connection.available > 0 && this.rate === null && this.reading && this.source === connection) {
@@ -454,14 +455,11 @@ export class SocketCore extends BevCore implements Flushable {
     if (connection === null || !this.writing || this.connecting) return;
     const tellWritable = (this.bits & TELL_WRITABLE) !== 0;
     if (tellWritable) this.bits &= ~TELL_WRITABLE;
-    if (output.length > 0) {
-      if (connection.error !== null || connection.gone || connection.shut || connection.closed) {
-        return this.#onWriteError(connection);
-      }
-      // Steps are visible only if the write callback comes before all has left.
-      const step = this.maxSingleWrite > 0 ? this.maxSingleWrite : this.writeLow > 0 ? 16384 : output.length;
-      const most = Math.min(step, output.length);
-      const n = this.#send(connection, most);
+    const { length } = output;
+    if (length > 0) {
+      if (!connection.sends) return this.#onWriteError(connection);
+      const { maxSingleWrite } = this.limits;
+      const n = this.#send(connection, maxSingleWrite > 0 && maxSingleWrite < length ? maxSingleWrite : length);
       // A callback of the output may have freed or stopped it.
       if (this.freed || this.source !== connection || (this.enabled & EV_WRITE) === 0) return;
       if (n > 0 && output.length <= this.writeLow && this.wantsWrite) {

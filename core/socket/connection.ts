@@ -247,6 +247,11 @@ export class Connection extends Source implements TransportSink, Lingering {
     return (this.state & GONE) !== 0;
   }
 
+  /** Whether our direction is open: not finished, not closed, and not failed. */
+  get sends(): boolean {
+    return (this.state & (SHUT | GONE | CLOSED)) === 0;
+  }
+
   /** Whether the owner has closed it. */
   get closed(): boolean {
     return (this.state & CLOSED) !== 0;

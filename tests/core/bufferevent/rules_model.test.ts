@@ -141,7 +141,7 @@ class Model {
         this.writes.push("event WRITING|ERROR");
         return;
       }
-      const step = this.maxWrite > 0 ? this.maxWrite : this.writeLow > 0 ? 16_384 : this.output;
+      const step = this.maxWrite > 0 ? this.maxWrite : this.output;
       const n = Math.min(step, this.output, this.room);
       if (n < Math.min(step, this.output)) this.full = true;
       if (n === 0) return;
