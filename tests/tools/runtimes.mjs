@@ -28,7 +28,7 @@ const DENO_READERS = ["board_client", "epoll_workers", "one_port", "proxy", "rot
 /** Programs that write files. */
 const DENO_WRITERS = ["smtp"];
 /** These start themselves anew. */
-const DENO_SPAWNERS = ["handover"];
+const DENO_SPAWNERS = ["handover", "workers"];
 
 /** @type {Map<string, { name: string, path: string, version: string }>} */
 const found = new Map();

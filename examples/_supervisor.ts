@@ -1,0 +1,208 @@
+/**
+ * A supervisor of processes that share a port: it starts them again, rolls a new version over them, and has the figures of all.
+ */
+
+import { type ChildProcess, spawn } from "node:child_process";
+import { EventBase, EventError, serve, type Server, stopOnSignals } from "trivent";
+import { announce } from "./_common.ts";
+
+const { process } = globalThis;
+/** A worker has this in its environment: the port that it shares, or nothing for an inherited socket. */
+export const WORKER = "WORKERS_PORT";
+/** The first descriptor that is inherited. */
+export const FIRST_FD = 3;
+/** A worker that dies is started again after this time, doubled each time up to a second if it does not live for a second. */
+const AGAIN_MS = 50;
+const LONGEST_AGAIN_MS = 1000;
+
+/** What a worker says on its standard output, one line each. */
+export interface Word {
+  /** It listens on this port. */
+  port?: number;
+  /** Its figures, which it was asked for. */
+  metrics?: string;
+}
+
+/** Starts this program once more. */
+export function start(
+  args: string[],
+  env: { [name: string]: string },
+  stdio: ("inherit" | "pipe" | number)[],
+): ChildProcess {
+  const options = "Deno" in globalThis
+    ? ["run", "--quiet", "--no-check", "--allow-all", "--unstable-net"]
+    : process.execArgv;
+  const own: { [name: string]: string | undefined } = { ...process.env, ...env };
+  delete own.LISTEN_PID;
+  return spawn(process.execPath, [...options, process.argv[1] as string, ...args], { stdio, env: own });
+}
+
+/** Keeps the workers running. */
+export class Supervisor {
+  /** The port that workers share, or null for an inherited socket. */
+  #port: number | null;
+  readonly #count: number;
+  readonly #workers = new Set<Worker>();
+  #againMs = AGAIN_MS;
+  #isStopping = false;
+  #metrics!: Server<string>;
+
+  constructor(port: number | null, count: number) {
+    this.#port = port;
+    this.#count = count;
+  }
+
+  /** Runs until a signal stops it. */
+  async run(metricsPort: number): Promise<void> {
+    const base = new EventBase();
+    this.#metrics = await serveMetrics(base, metricsPort, () => this.#figures());
+    stopOnSignals({ base, close: () => this.stop() });
+    const onRoll = base.signal("SIGHUP", () => void this.#roll());
+    onRoll.add();
+    onRoll.unref();
+    const first = await this.#start();
+    for (let i = 1; i < this.#count; i++) await this.#start();
+    announce({ hostname: "127.0.0.1", port: first.port, family: "IPv4" });
+    console.log(`metrics on 127.0.0.1:${this.#metrics.port}`);
+    await base.dispatch();
+    await Promise.all([...this.#workers].map(({ ended }) => ended));
+  }
+
+  async #start(): Promise<Worker> {
+    const worker = new Worker(this.#port);
+    this.#workers.add(worker);
+    void worker.ended.then((how) => this.#onEnd(worker, how));
+    await worker.ready;
+    return worker;
+  }
+
+  #onEnd(worker: Worker, how: string): void {
+    this.#workers.delete(worker);
+    if (worker.isStopped || this.#isStopping) return;
+    console.error(`worker ${worker.pid} ${how}: starting another one`);
+    const lived = performance.now() - worker.startedAt;
+    this.#againMs = lived > LONGEST_AGAIN_MS ? AGAIN_MS : Math.min(2 * this.#againMs, LONGEST_AGAIN_MS);
+    setTimeout(() => {
+      if (!this.#isStopping) void this.#start();
+    }, this.#againMs);
+  }
+
+  /** A new version, one worker after the other. */
+  async #roll(): Promise<void> {
+    for (const old of [...this.#workers]) {
+      if (this.#isStopping) return;
+      await this.#start();
+      old.stop();
+    }
+  }
+
+  /** Stops all workers, and itself. */
+  async stop(): Promise<void> {
+    this.#isStopping = true;
+    for (const worker of this.#workers) worker.stop();
+    await Promise.all([...this.#workers].map(({ ended }) => ended));
+    await this.#metrics.close({ graceMs: 0 });
+  }
+
+  /** The figures of all workers: each sample gets a label that says whose it is. */
+  async #figures(): Promise<string> {
+    const workers = [...this.#workers];
+    const texts = await Promise.all(workers.map((worker) => worker.figures()));
+    const families = new Map<string, string[]>();
+    texts.forEach((text, i) => {
+      let family: string[] = [];
+      for (const line of text.split("\n")) {
+        const [, name] = /^# HELP (\S+)/.exec(line) ?? [];
+        if (name !== undefined) {
+          const known = families.get(name);
+          family = known ?? [];
+          if (known === undefined) families.set(name, family);
+        }
+        if (!line.startsWith("#")) family.push(line.replace("{", `{worker="${workers[i]?.pid}",`));
+        else if (!family.includes(line)) family.push(line);
+      }
+    });
+    return `${[...families.values()].flat().filter((line) => line !== "").join("\n")}\n`;
+  }
+}
+
+/** One worker, from its start to its end. */
+class Worker {
+  readonly startedAt: number = performance.now();
+  /** Resolves when it listens, or has ended without. */
+  readonly ready: Promise<void>;
+  /** How it has ended. */
+  readonly ended: Promise<string>;
+  port = 0;
+  isStopped = false;
+  readonly #child: ChildProcess;
+  #rest = "";
+  #onFigures: ((text: string) => void)[] = [];
+
+  constructor(port: number | null) {
+    const stdio: ("inherit" | "pipe" | number)[] = ["pipe", "pipe", "inherit"];
+    if (port === null) stdio.push(FIRST_FD);
+    this.#child = start([], { [WORKER]: String(port ?? "") }, stdio);
+    this.ended = new Promise((resolve) => {
+      this.#child.on("error", (error) => resolve(`could not be started: ${error.message}`));
+      this.#child.on("exit", (code, signal) => resolve(`has ended with ${signal ?? `exit code ${code}`}`));
+    });
+    this.ready = new Promise((resolve) => {
+      void this.ended.then(() => resolve());
+      this.#child.stdout?.on("data", (chunk) => {
+        const lines = `${this.#rest}${chunk}`.split("\n");
+        this.#rest = lines.pop() ?? "";
+        for (const line of lines) this.#hear(JSON.parse(line), resolve);
+      });
+    });
+    // It may have died.
+    this.#child.stdin?.on("error", () => {});
+  }
+
+  get pid(): number {
+    return this.#child.pid ?? 0;
+  }
+
+  stop(): void {
+    this.isStopped = true;
+    this.#child.kill("SIGTERM");
+  }
+
+  /** Its figures; nothing if it ends before it has answered. */
+  figures(): Promise<string> {
+    return new Promise((resolve) => {
+      this.#onFigures.push(resolve);
+      void this.ended.then(() => resolve(""));
+      this.#child.stdin?.write("metrics\n");
+    });
+  }
+
+  #hear({ port, metrics }: Word, ready: () => void): void {
+    if (port !== undefined) {
+      this.port = port;
+      ready();
+    }
+    if (metrics !== undefined) this.#onFigures.shift()?.(metrics);
+  }
+}
+
+/** As much of HTTP as a monitoring system needs. */
+function serveMetrics(base: EventBase, port: number, figures: () => Promise<string>): Promise<Server<string>> {
+  return serve<string>(
+    { base, hostname: "127.0.0.1", port, maxConnections: 10, maxLine: 8_000, idleTimeoutMs: 5_000 },
+    {
+      async line(bev, line) {
+        bev.context ??= new TextDecoder().decode(line);
+        if (line.length > 0) return;
+        const close = "Connection: close\r\n\r\n";
+        if (/^GET \/metrics(\?\S*)? HTTP\/1\.[01]$/.test(bev.context)) {
+          const text = await figures();
+          bev.write(`HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\n${close}`);
+          bev.write(text);
+        } else bev.write(`HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n${close}`);
+        void bev.close();
+      },
+      error: (error) => console.error(error instanceof EventError ? error.message : error),
+    },
+  );
+}
