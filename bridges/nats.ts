@@ -5,9 +5,8 @@
  * @module
  */
 
-import { checkLimit } from "../core/checks.ts";
+import { checkLimit, hasMethod, wrongType } from "../core/checks.ts";
 import { type Names, readOptions } from "../core/names.ts";
-import { checkRuntime } from "../core/runtime.ts";
 import {
   BEV_EVENT_CONNECTED,
   connect,
@@ -154,7 +153,9 @@ export function natsTransport(options: NatsTransportOptions = {}): NatsTransport
 function checkTransportOptions(options: NatsTransportOptions): NatsTransportOptions {
   const doing = "make a transport for NATS";
   const { runtime, maxOutputBytes } = readOptions(doing, options, OPTIONS);
-  if (runtime !== undefined && typeof runtime !== "function") checkRuntime(doing, runtime);
+  if (runtime !== undefined && typeof runtime !== "function" && !hasMethod(runtime, "connect")) {
+    throw wrongType(doing, "runtime is neither a Runtime nor a function", runtime);
+  }
   if (maxOutputBytes !== undefined) checkLimit(doing, "maxOutputBytes", maxOutputBytes);
   return { runtime, maxOutputBytes };
 }

@@ -1,7 +1,7 @@
 // Processes that share a port, and their supervisor: no client is refused while a new version is rolled over the old one.
 
 import { spawn } from "node:child_process";
-import { type AddressInfo, connect, createServer } from "node:net";
+import { connect, createServer } from "node:net";
 import { after, describe, it } from "node:test";
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { needs } from "../tools/needs.ts";
