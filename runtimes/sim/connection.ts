@@ -155,6 +155,8 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
   /** The handshake of TLS that is under way. */
   #handshake: SimHandshake | undefined;
   #tls: TlsInfo | undefined;
+  /** Where it is to be connected to. */
+  target: Address | undefined;
   /** Puts its packets into the capture; undefined where nobody wants them. */
   flow: Flow | undefined;
   /** In which direction of the flow this end sends. */
@@ -195,7 +197,7 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
   }
 
   get label(): string {
-    return `${labelOf(this.host.label, this.#local)} < ${labelOf("?", this.#remote)}`;
+    return `${labelOf(this.host.label, this.#local)} < ${labelOf("?", this.#remote ?? this.target)}`;
   }
 
   /** Whether the connection is over. */
@@ -382,6 +384,7 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
     this.#peer = peer;
     this.#local = local;
     this.#remote = remote;
+    this.target = undefined;
     this.#who = who;
     this.#out = peer.#in = link;
     this.#breakEpoch = link.breakEpoch;

@@ -664,6 +664,7 @@ export class SimHostRuntime implements Runtime, Named {
     const link = this.network.linkTo(this, first);
     const sourceTo = (target: SimHostRuntime): Ip =>
       from === undefined || isWildcard(from) ? this.sourceFor(target, there) : from;
+    client.target = seenBy(ip, ip, port);
     client.flow = this.network.capture?.open(
       { host: this, ip: sourceTo(first), port: fromPort },
       { host: first, ip: there, port },

@@ -192,7 +192,7 @@ describe("sim.trace", () => {
     b.crash();
     await sim.advance(60_000);
     assertEquals(lines, [
-      "1 connect main < ? connect to 10.0.0.2:80",
+      "1 connect main < 10.0.0.2:80 connect to 10.0.0.2:80",
       "2.5 timer main",
       "3 accept 10.0.0.2:80 < 10.0.0.1:32768",
       "5 fault 10.0.0.1:32768 < 10.0.0.2:80 segmentCut",
