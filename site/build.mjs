@@ -8,12 +8,13 @@
 import { execFileSync, spawn } from "node:child_process";
 import { existsSync, readFileSync, rmSync, watch, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { makePages } from "./tools/pages.mjs";
 
 const SITE = import.meta.dirname;
 const MODE = process.argv[2] ?? "build";
 
 install();
+// They import what was installed just now.
+const { makePages } = await import("./tools/pages.mjs");
 if (MODE === "build") {
   await makePages();
   vitepress(["build"]);

@@ -2,7 +2,8 @@
  * Tests the built site in headless Chromium: `npm run site:test`. It builds the site first if it is not there.
  *
  * Every page is opened at 1,280 and at 390 pixels. The playground runs every program. Screenshots go to
- * `site/build/screenshots/`. `npm run site:test -- playground` runs the tests whose name has that word.
+ * `site/build/screenshots/`. `npm run site:test -- playground` runs the tests whose name has that word;
+ * `SITE_PAGES=tutorial npm run site:test -- pages` opens the pages whose path matches.
  */
 
 import { execFileSync } from "node:child_process";
@@ -129,12 +130,12 @@ function allPages() {
 }
 
 async function testPages(problem) {
-  const names = allPages();
+  const names = allPages().filter((name) => new RegExp(process.env.SITE_PAGES ?? "").test(name));
   const page = await browser.newPage();
   watch(page, problem);
   for (const name of names) {
-    // The pages of the API have one form: a few of them stand for all where a check takes long.
-    const whole = !name.startsWith("reference/api/") || /EvBuffer|serve|index/.test(name);
+    // The pages of the API have one form, and so have the decisions: a few of them stand for all where a check takes long.
+    const whole = !/^(reference\/api|why\/decisions)\//.test(name) || /EvBuffer|serve|index/.test(name);
     await page.setViewport({ width: WIDTHS[0][0], height: WIDTHS[0][1] });
     await page.goto(`${origin}/${name}`, { waitUntil: "load" });
     for (const [width, height] of WIDTHS) {
@@ -150,12 +151,12 @@ async function testPages(problem) {
   }
   await page.setViewport({ width: WIDTHS[1][0], height: WIDTHS[1][1] });
   console.log(`       ${names.length} pages`);
-  await page.goto(`${origin}/`, { waitUntil: "load" });
-  await page.evaluate(() => document.documentElement.classList.add("dark"));
-  for (const fault of await faults(page)) problem(`the home page when it is dark: ${fault}`);
-  await page.goto(`${origin}/reference/errors.html`, { waitUntil: "load" });
-  await page.evaluate(() => document.documentElement.classList.add("dark"));
-  for (const fault of await faults(page)) problem(`the page of errors when it is dark: ${fault}`);
+  await page.evaluate(() => localStorage.setItem("vitepress-theme-appearance", "dark"));
+  for (const name of ["", "reference/errors.html", "playground.html"]) {
+    await page.goto(`${origin}/${name}`, { waitUntil: "load" });
+    for (const fault of await faults(page)) problem(`/${name} when it is dark: ${fault}`);
+  }
+  await page.evaluate(() => localStorage.clear());
   await page.close();
 }
 
