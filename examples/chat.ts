@@ -13,18 +13,8 @@
  * that reads too slowly, writes too much or says nothing for too long, and drops it.
  */
 
-import {
-  BEV_EVENT_EOF,
-  BEV_EVENT_READING,
-  BEV_EVENT_TIMEOUT,
-  EV_RATE_LIMIT_MAX,
-  EventBase,
-  EventError,
-  serve,
-  type SocketBufferEvent,
-  stopOnSignals,
-  TokenBucketConfig,
-} from "trivent";
+import { EventBase, stopOnSignals } from "trivent";
+import { chat, endChat } from "./_chat.ts";
 import { announce, main, named, port, refuse } from "./_common.ts";
 
 /** The arguments, and their values when they are not given. */
@@ -37,168 +27,18 @@ const DEFAULTS = {
   "--rate": 20,
 };
 
-const MAX_LINE = 512;
-/** How many lines a client may send at once; after more it waits. Three times as many are too much. */
-const BURST = 16;
-const TICKS_PER_SECOND = 10;
-const MAX_NAME = 16;
-const LOBBY = "lobby";
-/** With so much output that waits, somebody is too slow. What the systems hold comes on top. */
-const MAX_OUTPUT = 1024 * 1024;
-/** How long who leaves may take to receive the last lines. */
-const FAREWELL_MS = 5000;
-
-interface Member {
-  bev: SocketBufferEvent<Member>;
-  name: string;
-  room: string;
-}
-
-const decoder = new TextDecoder();
-const encoder = new TextEncoder();
-const rooms = new Map<string, Set<Member>>();
-const names = new Map<string, Member>();
-let guests = 0;
-
-const COMMANDS: { readonly [name: string]: (member: Member, argument: string) => void } = {
-  "/nick": rename,
-  "/join": (member, room) => {
-    if (!isName(room)) return tell(member, `* no room has such a name\n`);
-    leave(member, `went to ${room}`);
-    enter(member, room);
-  },
-  "/who": (member) => tell(member, `* here: ${[...members(member.room)].map(({ name }) => name).join(" ")}\n`),
-  "/rooms": (member) => tell(member, `* rooms: ${[...rooms.keys()].join(" ")}\n`),
-  "/quit": (member) => end(member, "goodbye", "has left"),
-};
-
 await main("chat [PORT] [--max CONNECTIONS] [--patience SECONDS] [--rate LINES]", async ([where = "9877", ...args]) => {
   const options = named(args, DEFAULTS);
   if (Object.values(options).includes(0)) refuse("Cannot serve nobody: all arguments are positive numbers");
-  const patienceMs = options["--patience"] * 1000;
   const base = new EventBase();
-  const rateLimit = new TokenBucketConfig({
-    readRate: Math.ceil(options["--rate"] * MAX_LINE / TICKS_PER_SECOND),
-    readBurst: Math.max(BURST, options["--rate"]) * MAX_LINE,
-    writeRate: EV_RATE_LIMIT_MAX,
-    writeBurst: EV_RATE_LIMIT_MAX,
-    tickMs: 1000 / TICKS_PER_SECOND,
-  });
-  const server = await serve<Member>({
-    base,
+  const server = await chat(base, {
     hostname: "127.0.0.1",
     port: port(where, 0),
-    maxConnections: options["--max"],
-    maxLine: MAX_LINE,
-    // From here on write() gives false: see announceIn().
-    writeHigh: MAX_OUTPUT,
-    readTimeoutMs: patienceMs,
-    messageTimeoutMs: patienceMs,
-    writeTimeoutMs: patienceMs,
-  }, {
-    open(bev) {
-      bev.setRateLimit(rateLimit);
-      const member: Member = { bev, name: freeName(), room: LOBBY };
-      bev.context = member;
-      names.set(member.name, member);
-      tell(member, `* welcome, ${member.name}\n`);
-      enter(member, LOBBY);
-    },
-    line(bev, line) {
-      // A short line costs as much as a long one: each goes to the whole room.
-      bev.decrementReadLimit(MAX_LINE - line.length);
-      if (bev.readLimit < -2 * rateLimit.readBurst) return end(bev.context, "you say too much", "has said too much");
-      const text = decoder.decode(line).replace(/\p{Cc}/gu, "");
-      const command = /^\/\S*/.exec(text)?.[0];
-      if (command === undefined) say(bev.context, text);
-      else if (Object.hasOwn(COMMANDS, command)) COMMANDS[command]?.(bev.context, text.slice(command.length).trim());
-      else tell(bev.context, `* there is no ${command}\n`);
-    },
-    event({ context: member }, what, error) {
-      if ((what & BEV_EVENT_EOF) !== 0) end(member, "goodbye", "has left");
-      else if (error?.code === "EV_LINE_TOO_LONG") end(member, "your line is too long", "has said too much");
-      else if (what === (BEV_EVENT_READING | BEV_EVENT_TIMEOUT)) end(member, "you are too slow", "was too slow");
-      else member.bev.reset();
-    },
-    // However it came to its end: reset, out of time, or since a callback has failed.
-    close: ({ context: member }) => void gone(member, "is gone"),
-    error: (error) => console.error(error instanceof EventError ? error.message : error),
+    max: options["--max"],
+    patienceMs: options["--patience"] * 1000,
+    rate: options["--rate"],
   });
-
-  stopOnSignals({
-    base,
-    close() {
-      for (const { context } of server) end(context, "the server stops", "");
-      return server.close({ graceMs: FAREWELL_MS });
-    },
-  });
+  stopOnSignals({ base, close: () => endChat(server) });
   announce(server.address);
   await base.dispatch();
 });
-
-function members(room: string): Set<Member> {
-  let all = rooms.get(room);
-  if (all === undefined) rooms.set(room, all = new Set());
-  return all;
-}
-
-function enter(member: Member, room: string): void {
-  member.room = room;
-  members(room).add(member);
-  announceIn(room, `* ${member.name} has come to ${room}\n`);
-}
-
-function leave(member: Member, how: string): void {
-  const all = members(member.room);
-  if (!all.delete(member)) return;
-  if (all.size === 0) rooms.delete(member.room);
-  else if (how !== "") announceIn(member.room, `* ${member.name} ${how}\n`);
-}
-
-function say(member: Member, text: string): void {
-  announceIn(member.room, `<${member.name}> ${text}\n`);
-}
-
-/** Everybody in a room hears the same, in the same order: who is too slow goes when all have heard it. */
-function announceIn(room: string, text: string): void {
-  const bytes = encoder.encode(text);
-  const slow = [...members(room)].filter(({ bev }) => !bev.write(bytes));
-  for (const member of slow) end(member, "you read too slowly", "was too slow");
-}
-
-function tell(member: Member, text: string): void {
-  if (!member.bev.write(text)) end(member, "you read too slowly", "was too slow");
-}
-
-function rename(member: Member, name: string): void {
-  if (!isName(name) || names.has(name)) return tell(member, `* you can't be ${name}\n`);
-  const before = member.name;
-  names.delete(before);
-  member.name = name;
-  names.set(name, member);
-  announceIn(member.room, `* ${before} is now ${name}\n`);
-}
-
-/** Says goodbye to a member, and lets what is queued leave before the connection is closed. */
-function end(member: Member, why: string, how: string): void {
-  if (!gone(member, how)) return;
-  member.bev.write(`* ${why}\n`);
-  member.bev.close({ timeoutMs: FAREWELL_MS });
-}
-
-/** A member is there no more. @returns False when it was gone before */
-function gone(member: Member, how: string): boolean {
-  if (names.get(member.name) !== member) return false;
-  names.delete(member.name);
-  leave(member, how);
-  return true;
-}
-
-function isName(text: string): boolean {
-  return text.length <= MAX_NAME && /^[\p{L}\p{N}_-]+$/u.test(text);
-}
-
-function freeName(): string {
-  do guests++; while (names.has(`guest${guests}`));
-  return `guest${guests}`;
-}

@@ -7,22 +7,23 @@
 import { spawn } from "node:child_process";
 import { constants } from "node:os";
 import { buildExamples } from "../tests/tools/bundles.mjs";
-import { exampleCommand, exampleNames, RUNTIMES } from "../tests/tools/runtimes.mjs";
+import { exampleCommand, exampleNames, RUNTIMES, scenarioNames } from "../tests/tools/runtimes.mjs";
 import { buildDist } from "../tools/build.mjs";
 
 const [runtime, name, ...args] = process.argv.slice(2);
+const names = [...exampleNames(), ...scenarioNames()];
 const problem = runtime === undefined || name === undefined
   ? "a runtime and the name of an example are needed"
   : !RUNTIMES.includes(runtime)
   ? `there is no runtime "${runtime}"`
-  : !exampleNames().includes(name)
+  : !names.includes(name)
   ? `there is no example "${name}"`
   : undefined;
 
 if (problem !== undefined) {
   console.error(`Cannot run an example: ${problem}`);
   console.error(`usage: npm run -s example -- <${RUNTIMES.join("|")}> <name> [arguments]`);
-  console.error(`examples: ${exampleNames().join(", ")}`);
+  console.error(`examples: ${names.join(", ")}`);
   process.exitCode = 2;
 } else {
   try {

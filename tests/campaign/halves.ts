@@ -37,6 +37,8 @@ export class Half {
   torn = false;
   /** It has heard the peer's end. */
   heardEnd = false;
+  /** Nothing had been told before that end. */
+  cleanEnd = false;
   /** The code of what it was told: an error, or a timeout. */
   told: string | null = null;
   /** Checks that wait for the peer to be known. */
@@ -123,10 +125,15 @@ export class Half {
     if (this.heardEnd) this.#blame(`${this.name} got bytes after the end`);
   }
 
-  /** The peer's end has come. */
-  end(): void {
+  /**
+   * The peer's end has come.
+   *
+   * @param all Whether the program has taken all that came before
+   */
+  end(all: boolean = true): void {
     if (this.heardEnd) this.#blame(`${this.name} got the end twice`);
     this.heardEnd = true;
+    this.cleanEnd = all && this.told === null && this.deaf === null;
   }
 
   /** An error or a timeout was told. */
@@ -161,16 +168,10 @@ export class Half {
  */
 export function checkDirection(from: Half, to: Half, middlebox: boolean, settled: boolean, blame: Blame): void {
   const told = from.told !== null || to.told !== null;
-  if (to.heardEnd && !middlebox) {
+  if (to.cleanEnd && !middlebox && from.cut === null && from.told === null) {
     // A clean end is a promise: it comes behind everything.
-    if (from.cut === null && !from.finished && from.told === null) {
-      blame(`${to.name} heard an end that ${from.name} did not send`);
-    }
-    if (
-      from.cut === null && from.told === null && to.told === null && to.heard !== from.saidLength && to.deaf === null
-    ) {
-      blame(`${to.name} heard the end after ${to.heard} of ${from.saidLength} bytes`);
-    }
+    if (!from.finished) blame(`${to.name} heard an end that ${from.name} did not send`);
+    if (to.heard !== from.saidLength) blame(`${to.name} heard the end after ${to.heard} of ${from.saidLength} bytes`);
   }
   if (to.torn && from.cut === null && !told && !middlebox) blame(`${to.name} heard a part of a message`);
   if (!settled || told || from.cut !== null || to.deaf !== null || middlebox) return;

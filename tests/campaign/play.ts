@@ -1,10 +1,12 @@
 // Plays one program: its actors act while things go wrong; then everything is set right, and must come to an end.
 
 import { simRuntime } from "../../runtimes/sim.ts";
+import { Datagrams } from "./actors/datagrams.ts";
 import { Listening } from "./actors/listener.ts";
 import { Pairs } from "./actors/pair.ts";
 import { Relay } from "./actors/relay.ts";
 import { Service } from "./actors/service.ts";
+import { Waiting } from "./actors/waiting.ts";
 import { ACTIVE_MS, type ActorPlan, type Plan } from "./plan.ts";
 import { Troubles } from "./troubles.ts";
 import { type Actor, World } from "./world.ts";
@@ -14,6 +16,8 @@ const ACTORS: Record<string, (new (world: World, plan: ActorPlan, number: number
   pair: Pairs,
   listener: Listening,
   relay: Relay,
+  datagrams: Datagrams,
+  waiting: Waiting,
 };
 
 /** The kinds of actors that there are. */

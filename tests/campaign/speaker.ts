@@ -71,6 +71,8 @@ export function chooseManner(dice: Dice, format: Format): Manner {
   };
 }
 
+const MOST_ANSWERS = 30;
+
 /** The timeouts that a connection has; Infinity for none. */
 export interface Timeouts {
   readonly readMs: number;
@@ -117,6 +119,8 @@ export class Speaker {
   onOver: (() => void) | null = null;
   readonly #dice: Dice;
   #bev: BufferEvent | null = null;
+  /** The connection below the layers. */
+  #root: BufferEvent | null = null;
   /** How many messages are to be said. */
   #left: number;
   #over = false;
@@ -126,6 +130,7 @@ export class Speaker {
   #thinking = false;
   #lastHeard = 0;
   #references = 0;
+  #answers = 0;
 
   constructor(
     world: World,
@@ -188,8 +193,9 @@ export class Speaker {
   }
 
   /** The bufferevent is there, but need not be connected. */
-  attach(bev: BufferEvent): void {
+  attach(bev: BufferEvent, root: BufferEvent = bev): void {
     this.#bev = bev;
+    this.#root = root;
     this.#lastHeard = this.host.now();
   }
 
@@ -229,7 +235,7 @@ export class Speaker {
     this.#lastHeard = this.host.now();
     const part = this.manner.partial && !this.world.isCalm && this.#dice.below(2) === 0;
     this.#take(part ? 1 + this.#dice.below(bev.input.length) : bev.input.length);
-    if (this.manner.writing === "answers" && !this.#finished) this.#say();
+    this.#answer();
     this.#checkSums();
     if (this.owned && this.manner.fails && bev instanceof SocketBufferEvent && this.#dice.below(2) === 0) this.#fail();
     if (!this.owned || this.manner.thinkMs === 0 || this.#dice.below(3) > 0) return;
@@ -276,7 +282,7 @@ export class Speaker {
     if (this.#thinking) this.#blame("line() while its promise is pending");
     this.#lastHeard = this.host.now();
     this.half.hearMessage(line);
-    if (this.manner.writing === "answers" && !this.#finished) this.#say();
+    this.#answer();
     if (this.manner.thinkMs === 0 || this.#dice.below(3) > 0) return;
     return this.#think();
   }
@@ -320,7 +326,11 @@ export class Speaker {
       }
       if (reason.code === "ECANCELED") this.half.drop("server.close()");
       this.half.tell(reason.code);
-    } else if (this.half.deaf === null && !this.half.heardEnd) this.half.end();
+    } else if (this.half.deaf === null && !this.half.heardEnd) {
+      // What a program has left in the input, or below its low watermark, it does not hear.
+      const { reading, partial, fidgets } = this.manner;
+      this.half.end(reading === "callbacks" && !partial && fidgets === 0);
+    }
     this.half.finished = true;
     this.half.deaf ??= "close";
     this.#end();
@@ -414,7 +424,9 @@ export class Speaker {
         default:
           goesOn = bev.write(wire);
       }
-      if (!goesOn && (full || this.#over || (this.owned && bev.signal.aborted))) this.half.unsay(before);
+      // A layer takes bytes after the connection below was closed, and they are lost.
+      const closed = this.owned && (!goesOn || bev !== this.#root) && this.#root?.signal.aborted === true;
+      if (closed || (!goesOn && (full || this.#over))) this.half.unsay(before);
     } catch (error) {
       this.half.unsay(before);
       const code = codeOf(error);
@@ -457,6 +469,12 @@ export class Speaker {
     }, (error) => {
       if (fault > 1 || (fault === 0 && codeOf(error) !== "EIO")) this.#blame(`opening a file: ${show(error)}`);
     });
+  }
+
+  /** Answers what it has heard, but not for ever: the peer may answer the answers. */
+  #answer(): void {
+    if (this.manner.writing !== "answers" || this.#finished || this.#over || this.#answers++ >= MOST_ANSWERS) return;
+    this.#say();
   }
 
   async #writePolitely(): Promise<void> {
@@ -627,7 +645,7 @@ export class Speaker {
       this.#lastHeard = this.host.now();
       if (manner.reading === "chunks" || format.kind === "bytes") this.half.hear(item);
       else this.half.hearMessage(item);
-      if (manner.writing === "answers" && !this.#finished && !this.#over) this.#say();
+      this.#answer();
     };
     this.#viewing = true;
     let left = false;
@@ -678,7 +696,7 @@ export class Speaker {
         if (done) break;
         this.#lastHeard = this.host.now();
         this.half.hear(value);
-        if (this.manner.writing === "answers" && !this.#finished && !this.#over) this.#say();
+        this.#answer();
         if (this.manner.thinkMs > 0) await sleep(this.manner.thinkMs, { base: this.bev.base });
       }
     } catch (error) {

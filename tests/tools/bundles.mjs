@@ -5,14 +5,14 @@
 
 import { join, relative, resolve, sep } from "node:path";
 import { bundle, OPTIONS, SPECIFIERS, sync } from "../../tools/build.mjs";
-import { exampleNames, ROOT } from "./runtimes.mjs";
+import { exampleNames, ROOT, scenarioNames } from "./runtimes.mjs";
 
 /**
  * Builds programs of `examples/` for Node into `build/examples/`; they import `dist/` by the name of the package.
  *
  * @param {readonly string[]} [names] All of them unless said
  */
-export async function buildExamples(names = exampleNames()) {
+export async function buildExamples(names = [...exampleNames(), ...scenarioNames()]) {
   if (names.length === 0) return;
   const files = await bundle({
     entryPoints: names.map((name) => `examples/${name}.ts`),

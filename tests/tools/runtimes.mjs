@@ -60,6 +60,11 @@ export function exampleNames() {
     .sort();
 }
 
+/** The programs in `examples/sim/`. The other files there are scenarios for `trivent explore`. */
+export function scenarioNames() {
+  return ["sim/chat", "sim/library"];
+}
+
 /**
  * The command that runs a program of `examples/`. Node runs what `buildExamples()` made, the others the source.
  *

@@ -161,7 +161,7 @@ export class Relay implements Actor {
 
   #begin(speaker: Speaker, bev: Bev, top: BufferEvent): void {
     bev.context = speaker;
-    speaker.attach(top);
+    speaker.attach(top, bev);
     void speaker.open();
   }
 

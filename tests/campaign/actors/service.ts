@@ -199,7 +199,7 @@ export class Service implements Actor {
     bev.context = speaker;
     world.meet(keyOf(bev.remoteAddress), speaker.half);
     const top = cover(bev, terms.layers, speaker);
-    speaker.attach(top);
+    speaker.attach(top, bev);
     if (this.#group !== null && this.#life === world.life(this.#host) && dice.below(2) === 0) {
       bev.joinRateLimitGroup(this.#group);
     }
@@ -223,7 +223,11 @@ export class Service implements Actor {
     if (server === null) return;
     this.#server = null;
     this.#world.note(`close of server ${this.#port}`);
-    for (const speaker of this.#speakers) if (!speaker.over) speaker.half.finished = true;
+    for (const speaker of this.#speakers) {
+      if (speaker.over) continue;
+      speaker.half.finished = true;
+      if (this.#terms.layers.length > 0) speaker.half.cut ??= "server.close()";
+    }
     this.#world.task(this.#host, `close of server ${this.#port}`, server.close({ graceMs }), () => {
       if (server.connections !== 0) this.#world.blame(`a closed server has ${server.connections} connections`);
       const { accepted, open, ended } = server.stats();
@@ -499,7 +503,7 @@ class Client {
         const speaker = speakerOf();
         bev.context = speaker;
         this.#world.meet(this.#key(options, bev), speaker.half);
-        speaker.attach(cover(bev, terms.layers, speaker));
+        speaker.attach(cover(bev, terms.layers, speaker), bev);
         if (this.#dice.below(6) === 0 && terms.format.kind === "bytes" && terms.layers.length === 0) {
           heartbeat(bev, { everyMs: 300, timeoutMs: this.#dice.pick([900, 1_000_000]), send: () => speaker.ping() });
         }
@@ -540,7 +544,7 @@ class Client {
           connected = true;
           world.meet(this.#key(options, bev), speaker.half);
           const top: BufferEvent = cover(bev, this.#terms.layers, speaker);
-          speaker.attach(top);
+          speaker.attach(top, bev);
           if (top === bev) bev.setCallbacks(speaker.callbacks());
           void speaker.open();
           return;
@@ -676,7 +680,10 @@ class Client {
       if (speaker.over) continue;
       speaker.half.finished = true;
       speaker.half.deaf ??= "link.close()";
-      speaker.closedBelow = this.#terms.layers.length > 0;
+      if (this.#terms.layers.length === 0) continue;
+      // What is written to a layer from now on is lost; its program is told.
+      speaker.closedBelow = true;
+      speaker.half.cut ??= "link.close()";
     }
   }
 

@@ -1,0 +1,86 @@
+/**
+ * The chat server on a network that breaks: `sim/chat [RUNS] [SEED]`. Whatever goes wrong, a client that stays hears each line
+ * once and in order, from the moment at which it came to the moment at which it leaves.
+ *
+ * `explore()` plays the scenario with many seeds. It would print the shortest list of faults that breaks the promise.
+ */
+
+import { connect, EventBase, EventError } from "trivent";
+import { DEFAULT_FAULTS, explore, type SimRuntime } from "trivent/sim";
+import { chat, endChat } from "../_chat.ts";
+import { main } from "../_common.ts";
+import { report } from "./_report.ts";
+
+const SPEAKERS = 4;
+const LINES = 8;
+
+/** What one client has said and heard. */
+interface Client {
+  name: string;
+  /** The lines of others, in their order: `<name> text`. */
+  heard: string[];
+  /** Whether it stayed to the end: nobody has cut its connection. */
+  stayed: boolean;
+}
+
+/** Comes, says some lines, and listens until the server stops. */
+async function talk(sim: SimRuntime, number: number): Promise<Client> {
+  const runtime = sim.host(`client${number}`);
+  const client: Client = { name: `c${number}`, heard: [], stayed: false };
+  try {
+    const bev = await connect({ runtime, hostname: "chat", port: 9877, timeoutMs: 5_000 });
+    bev.write(`/nick ${client.name}\n`);
+    for (let i = 0; i < LINES; i++) {
+      runtime.setTimer(sim.now() + 10_000 * sim.random(), () => {
+        if (!bev.signal.aborted) bev.write(`line ${i}\n`);
+      });
+    }
+    for await (const line of bev.lines({ text: true })) client.heard.push(line);
+    client.stayed = client.heard.at(-1) === "* the server stops";
+    await bev.close();
+  } catch (error) {
+    // A network may do that. The others must not notice.
+    if (!(error instanceof EventError)) throw error;
+  }
+  return client;
+}
+
+/** The lines of a conversation, without those about who comes and goes. */
+function conversation(heard: readonly string[]): string[] {
+  return heard.filter((line) => line.startsWith("<c"));
+}
+
+/** One run. */
+async function scenario(sim: SimRuntime): Promise<void> {
+  const base = new EventBase({ runtime: sim.host("chat") });
+  const server = await chat(base, { hostname: "0.0.0.0", port: 9877, max: 100, patienceMs: 600_000, rate: 20 });
+  const serving = base.dispatch();
+  const clients = Array.from({ length: SPEAKERS }, (_, i) => talk(sim, i));
+  await sim.advance(60_000);
+  await endChat(server);
+  const stayed = (await Promise.all(clients)).filter(({ stayed }) => stayed);
+  await serving;
+  // All hear the same conversation. Who came later has missed its beginning, and nothing else.
+  const [first = [], ...others] = stayed.map(({ heard }) => conversation(heard)).sort((a, b) => b.length - a.length);
+  for (const heard of others) {
+    const missed = first.length - heard.length;
+    if (heard.some((line, i) => line !== first[missed + i])) {
+      throw new Error(`one has heard ${JSON.stringify(heard)}, another ${JSON.stringify(first)}`);
+    }
+  }
+  // And what somebody who stayed has said comes once, in its order.
+  for (const { name } of stayed) {
+    const own = first.filter((line) => line.startsWith(`<${name}> `));
+    if (new Set(own).size !== own.length) throw new Error(`a line of ${name} has come twice: ${JSON.stringify(own)}`);
+  }
+}
+
+await main("sim/chat [RUNS] [SEED]", async ([runs = "200", seed = "1"]) => {
+  const found = await explore(scenario, {
+    runs: Number(runs),
+    seed: Number(seed),
+    // A host that hangs for minutes is somebody who leaves.
+    faults: { ...DEFAULT_FAULTS, longestMs: 2_000 },
+  });
+  report(found, "nobody who stayed has missed a line");
+});
