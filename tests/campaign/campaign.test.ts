@@ -8,7 +8,7 @@ import type { Plan } from "./plan.ts";
 import { planOf } from "./plan.ts";
 import { type Outcome, play } from "./play.ts";
 
-const RUNS = 250;
+const RUNS = 200;
 const TWICE = 25;
 
 /** Plays a program; a rejection that nobody handles is a failure, too. */

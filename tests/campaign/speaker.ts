@@ -129,6 +129,8 @@ export class Speaker {
   #viewing = false;
   #thinking = false;
   #lastHeard = 0;
+  /** Whether it enables reading while it goes on. */
+  #enables = false;
   #references = 0;
   #answers = 0;
 
@@ -303,7 +305,8 @@ export class Speaker {
     void this.#checkView("event");
     if ((what & BEV_EVENT_EOF) !== 0) {
       this.#take(this.bev.input.length);
-      this.half.end();
+      // Enabling reading reports the end again.
+      if (!this.half.heardEnd || !this.#enables) this.half.end();
       if (error !== undefined) this.half.tell(error.code);
       this.#settle();
       return;
@@ -724,6 +727,7 @@ export class Speaker {
         case 0:
           if (this.#viewing) break;
           bev.disable(EV_READ);
+          this.#enables = true;
           this.world.later(this.host, dice.below(300), () => {
             if (this.#over || this.half.deaf !== null || this.half.told !== null || this.half.heardEnd) return;
             bev.enable(EV_READ);
@@ -783,6 +787,7 @@ export class Speaker {
       bev.setWatermark(EV_WRITE, 0, 0);
       if (!(bev instanceof FilterBufferEvent)) bev.setRateLimit(null);
       bev.enable(EV_WRITE);
+      this.#enables = true;
       if (!this.half.heardEnd) bev.enable(EV_READ);
       if (this.#viewing || this.lineCallback || this.half.heardEnd) return;
       bev.setWatermark(EV_READ, 0, 65_536);
