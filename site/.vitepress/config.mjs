@@ -64,7 +64,7 @@ const LEARN = [
   {
     text: "Coming from",
     items: [
-      ...page("node:net", "/coming-from/node"),
+      ...page("The names of node:net", "/coming-from/node"),
       ...page("node:net, Bun and Deno side by side", "/coming-from/side-by-side"),
       ...page("libevent", "/coming-from/libevent"),
       ...page("Netty", "/coming-from/netty"),

@@ -14,6 +14,10 @@ const NAMES = JSON.parse(process.env.TRIVENT_TEST_NAMES ?? "[]");
 /** The file that gets a line of JSON for each reason. */
 const NOTES = process.env.TRIVENT_TEST_NOTES ?? "";
 const isBun = process.versions.bun !== undefined;
+const isDeno = process.versions.deno !== undefined;
+/** The last error that nobody has caught. */
+let uncaught;
+if (isDeno) globalThis.addEventListener("error", (event) => uncaught = event.error);
 
 /** The host's module. Not imported: the exports of an imported module cannot be changed on Node. */
 const host = process.getBuiltinModule("node:test");
@@ -65,9 +69,19 @@ function it(real, args) {
   const path = [...suite.path, name];
   if (NAMES.length > 0 && !matches(path)) return;
   note(path, options);
-  if (NAMES.length === 0) return real(name, options, body);
+  const checked = isDeno && body !== undefined ? failsWithUncaught(body) : body;
+  if (NAMES.length === 0) return real(name, options, checked);
   suite.isChosen = true;
-  choose(() => real(name, options, body));
+  choose(() => real(name, options, checked));
+}
+
+/** Deno 2.9 passes a test although a timer or a tick has thrown meanwhile: what would end a program must fail a test. */
+function failsWithUncaught(body) {
+  return async (...args) => {
+    uncaught = undefined;
+    await body(...args);
+    if (uncaught !== undefined) throw uncaught;
+  };
 }
 
 /** Registers a test or a suite, if not now then when its suite is. */
@@ -114,7 +128,7 @@ function note(path, { skip }) {
 if (isBun) {
   const { mock } = await import("bun:test");
   mock.module("node:test", () => ({ ...original, ...replacements, default: replacements.test }));
-} else if (process.versions.deno === undefined) {
+} else if (!isDeno) {
   Object.assign(host, replacements);
 }
 
