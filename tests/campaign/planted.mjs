@@ -46,8 +46,8 @@ export const PLANTED = [
   {
     name: "leaves a timer behind",
     file: "core/bufferevent/core.ts",
-    from: "    this.rate?.end();\n    this.setIdleTimeout(0);",
-    to: "    this.rate?.end();\n    if (this.loop.runtime.now() % 7 < 6) this.setIdleTimeout(0);",
+    from: "    this.setIdleTimeout(0);\n    this.heartbeat = null;",
+    to: "    this.setIdleTimeout(0);",
   },
   {
     name: "drops a last line without a terminator",

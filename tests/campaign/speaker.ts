@@ -95,6 +95,8 @@ export interface Standing {
   readonly counts?: boolean;
   /** Whether its callbacks are deferred, so that something may have happened since they were due. */
   readonly defers?: boolean;
+  /** Whether a handler that reads too slowly is not waited for: then a view ends before all was read. */
+  readonly hurried?: boolean;
 }
 
 /** One end of a connection. */
@@ -109,6 +111,7 @@ export class Speaker {
   readonly lineCallback: boolean;
   readonly counts: boolean;
   readonly defers: boolean;
+  readonly hurried: boolean;
   readonly timeouts: Timeouts;
   /** Whether the connection is being closed below the layers that it knows. */
   closedBelow = false;
@@ -131,6 +134,7 @@ export class Speaker {
   #lastHeard = 0;
   /** Whether it enables reading while it goes on. */
   #enables = false;
+  #hasLeft = false;
   #references = 0;
   #answers = 0;
 
@@ -141,7 +145,8 @@ export class Speaker {
     format: Format,
     manner: Manner,
     seed: number,
-    { owned, events, lineCallback = false, timeouts = NO_TIMEOUTS, counts = false, defers = false }: Standing,
+    { owned, events, lineCallback = false, timeouts = NO_TIMEOUTS, counts = false, defers = false, hurried = false }:
+      Standing,
   ) {
     this.world = world;
     this.host = host;
@@ -153,6 +158,7 @@ export class Speaker {
     this.lineCallback = lineCallback;
     this.counts = counts;
     this.defers = defers;
+    this.hurried = hurried;
     this.timeouts = timeouts;
     this.#dice = part(seed, 77);
     this.#left = manner.writing === "answers" ? 0 : manner.messages;
@@ -231,8 +237,9 @@ export class Speaker {
     this.#called("read");
     void this.#checkView("read");
     if (this.#thinking) this.#blame("read() while its promise is pending");
-    if (this.half.heardEnd) this.#blame("read() after the end");
     const { bev } = this;
+    // After a view was left, a layer may tell the end before the input that waits; the end has taken that.
+    if (this.half.heardEnd && !(this.#hasLeft && bev.input.length === 0)) this.#blame("read() after the end");
     if (bev.input.length === 0) return;
     this.#lastHeard = this.host.now();
     const part = this.manner.partial && !this.world.isCalm && this.#dice.below(2) === 0;
@@ -663,7 +670,7 @@ export class Speaker {
           hear(item);
           if (manner.thinkMs > 0) await sleep(manner.thinkMs, { base: bev.base });
           if (items > manner.leaveAfter && this.half.deaf === null) {
-            left = true;
+            left = this.#hasLeft = true;
             this.#viewing = false;
             this.#note("leaves its view");
             break;
@@ -677,7 +684,7 @@ export class Speaker {
     this.#viewing = false;
     if (left || this.#over || this.half.deaf !== null) return;
     this.#note("view has ended");
-    this.half.end();
+    this.half.end(!this.hurried);
     this.#settle();
   }
 
@@ -709,7 +716,7 @@ export class Speaker {
     this.#viewing = false;
     if (this.#over || this.half.deaf !== null) return;
     this.#note("readable has ended");
-    this.half.end();
+    this.half.end(!this.hurried);
     this.#settle();
   }
 

@@ -191,6 +191,7 @@ export class Service implements Actor {
       events: terms.events || terms.layers.length > 0,
       lineCallback: terms.lineCallback,
       timeouts: terms.timeouts,
+      hurried: terms.limits.handlerTimeoutMs !== undefined,
       counts: terms.layers.length === 0 && !terms.tls && !terms.proxied,
     });
     if (this.#life === world.life(this.#host)) speaker.group = this.#group;
@@ -299,7 +300,9 @@ function chooseTerms(dice: Dice, format: Format, messages: number): Terms {
     limits.eol = format.eol;
     limits.maxLine = LONGEST;
   } else if (some(4)) {
-    limits.readHigh = format.kind === "bytes" ? 1 + dice.below(5000) : LONGEST + 200 + dice.below(5000);
+    limits.readHigh = format.kind === "bytes"
+      ? (layers.length > 0 ? 300 : 1) + dice.below(5000)
+      : LONGEST + 200 + dice.below(5000);
   }
   if (some(3)) limits.keepAlive = { delayMs: 5000, intervalMs: 2000, count: 3 };
   const proxied = some(8);
