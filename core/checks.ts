@@ -109,9 +109,17 @@ export function checkBytes(verb: string, what: string, value: Uint8Array): Uint8
 
 /** Throws if `value` is empty because its memory is gone. Sending nothing would be a silent loss. */
 function checkThere(verb: string, what: string, value: Uint8Array): void {
+  // ES2022 has no property that says so.
+  copyOf(verb, what, value);
+}
+
+/**
+ * Copies `value`, which is a `Uint8Array`; not by `slice()`, which on a Buffer makes a view. It checks the memory once more: in hot code
+ * of Node 20 the length of transferred bytes can be that of before.
+ */
+export function copyOf(verb: string, what: string, value: Uint8Array): Uint8Array {
   try {
-    // ES2022 has no property that says so.
-    new Uint8Array(value);
+    return new Uint8Array(value);
   } catch {
     throw new TypeError(
       `Cannot ${verb}: the memory of ${what} was transferred or made smaller: received an empty Uint8Array`,

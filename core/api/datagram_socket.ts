@@ -6,6 +6,7 @@ import {
   checkNoNul,
   checkNumber,
   checkText,
+  copyOf,
   outOfRange,
   unsupported,
   wrongType,
@@ -116,8 +117,10 @@ export class DatagramSocket extends Pollable {
    * address
    */
   sendTo(data: Uint8Array | string, to: { hostname: string; port: number }): number {
-    // A copy in any case; not slice(), which on a Buffer makes a view.
-    const bytes = typeof data === "string" ? encodeUtf8(data) : new Uint8Array(checkData("sendTo", "the data", data));
+    // A copy in any case.
+    const bytes = typeof data === "string"
+      ? encodeUtf8(data)
+      : copyOf("sendTo", "the data", checkData("sendTo", "the data", data));
     const { hostname, port } = endpointOf(to);
     checkText("sendTo", "the hostname", hostname);
     checkTarget("sendTo", { hostname, port }, 1);

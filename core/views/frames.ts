@@ -10,7 +10,16 @@ import { blameBuffer, checkEvBuffer, checkFront, findFront, take } from "../buff
 import { findBytes } from "../buffer/search.ts";
 import { toBytes } from "../buffer/utf8.ts";
 import { bounded, isBounded } from "./bounded.ts";
-import { checkBoolean, checkCount, checkFunction, checkLimit, hasMethod, outOfRange, wrongType } from "../checks.ts";
+import {
+  checkBoolean,
+  checkCount,
+  checkFunction,
+  checkLimit,
+  copyOf,
+  hasMethod,
+  outOfRange,
+  wrongType,
+} from "../checks.ts";
 import { EventError } from "../errors.ts";
 import { type Names, readOptions } from "../names.ts";
 
@@ -174,7 +183,7 @@ export function delimited(delimiter: Uint8Array | string, options: FrameOptions 
     },
     encode(output, frame) {
       checkEvBuffer("write a frame", output);
-      const bytes = toBytes("write a frame", "it", frame);
+      const bytes = copyOf("write a frame", "it", toBytes("write a frame", "it", frame));
       if (bytes.length > maxBytes) throw tooLarge(maxBytes, bytes.length);
       const whole = new Uint8Array(bytes.length + mark.length);
       whole.set(bytes);
