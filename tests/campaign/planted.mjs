@@ -63,15 +63,15 @@ export const PLANTED = [
   },
   {
     name: "counts a read timeout from the wrong time",
-    file: "core/bufferevent/timers.ts",
-    from: "loop.setDeadline(this.#read ??= new Timer(this.#core, 0), readTimeoutMs, loop.clock());",
-    to: "loop.setDeadline(this.#read ??= new Timer(this.#core, 0), readTimeoutMs * 0.9, loop.clock());",
+    file: "core/bufferevent/socket_core.ts",
+    from: "this.loop.setDeadline(this, this.readTimeoutMs, this.loop.clock());",
+    to: "this.loop.setDeadline(this, this.readTimeoutMs * 0.9, this.loop.clock());",
   },
   {
     name: "forgets a client that waits in a listener",
-    file: "core/socket/acceptor.ts",
-    from: "if (this.#queue.length === 0 && this.#error === null) this.clear(EV_READ);",
-    to: "if (this.#queue.length <= 1 && this.#error === null) this.clear(EV_READ);",
+    file: "core/api/listener.ts",
+    from: "    this.#enabled = true;\n    this.#update();",
+    to: "    this.#enabled = true;",
   },
   {
     name: "does not pass the end on in a pipe",

@@ -341,6 +341,8 @@ export class Speaker {
       const { reading, partial, fidgets } = this.manner;
       this.half.end(reading === "callbacks" && !partial && fidgets === 0);
     }
+    // What waits in the layers of a connection that ends by itself is lost.
+    if (this.#bev !== this.#root && !this.half.finished) this.half.cut ??= "close below the layers";
     this.half.finished = true;
     this.half.deaf ??= "close";
     this.#end();
