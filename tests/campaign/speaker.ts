@@ -134,7 +134,6 @@ export class Speaker {
   #lastHeard = 0;
   /** Whether it enables reading while it goes on. */
   #enables = false;
-  #hasLeft = false;
   #references = 0;
   #answers = 0;
 
@@ -238,8 +237,8 @@ export class Speaker {
     void this.#checkView("read");
     if (this.#thinking) this.#blame("read() while its promise is pending");
     const { bev } = this;
-    // After a view was left, a layer may tell the end before the input that waits; the end has taken that.
-    if (this.half.heardEnd && !(this.#hasLeft && bev.input.length === 0)) this.#blame("read() after the end");
+    // A read that is pending may come behind the end, which has taken the input.
+    if (this.half.heardEnd && bev.input.length > 0) this.#blame("read() after the end");
     if (bev.input.length === 0) return;
     this.#lastHeard = this.host.now();
     const part = this.manner.partial && !this.world.isCalm && this.#dice.below(2) === 0;
@@ -675,7 +674,7 @@ export class Speaker {
           hear(item);
           if (manner.thinkMs > 0) await sleep(manner.thinkMs, { base: bev.base });
           if (items > manner.leaveAfter && this.half.deaf === null) {
-            left = this.#hasLeft = true;
+            left = true;
             this.#viewing = false;
             this.#note("leaves its view");
             break;
