@@ -280,7 +280,9 @@ class Member {
       return;
     }
     const [room, , sender, number, sequence, at] = line.split(" ");
-    if (room !== this.room || sender === String(this.id)) throw new Error(`client ${this.id} got "${line}"`);
+    if (room !== this.room) throw new Error(`client ${this.id} got "${line}"`);
+    // It was said on the connection before this one.
+    if (sender === String(this.id)) return;
     const crowd = this.#crowd;
     if (Number(number) !== crowd.number) return;
     if (this.#heardIn !== crowd.number) {
