@@ -10,11 +10,14 @@ import { type Names, readOptions } from "../core/names.ts";
 import {
   BEV_EVENT_CONNECTED,
   connect,
+  defaultRuntime,
   EventError,
   type Runtime,
+  setDefaultRuntime,
   type SocketBufferEvent,
   type TlsConnectOptions,
-} from "../mod.ts";
+} from "../core/mod.ts";
+import { detectRuntime } from "../runtimes/detect.ts";
 
 /** What nats-core says of its client to the broker. A test compares the version with that of the package. */
 const VERSION = "0.1.0";
@@ -196,7 +199,7 @@ class BrokerConnection implements NatsTransport {
       const bev = await connect({
         hostname: server.hostname,
         port: server.port,
-        runtime: typeof runtime === "function" ? runtime(options) : runtime,
+        runtime: typeof runtime === "function" ? runtime(options) : runtime ?? ownRuntime(),
         signal: this.#attempt.signal,
         maxOutputBytes: Infinity,
         // nats-core pings.
@@ -315,6 +318,16 @@ class BrokerConnection implements NatsTransport {
       bev.reset();
       done();
     }
+  }
+}
+
+/** The runtime of the process, also for a program that imports nothing else of the package. */
+function ownRuntime(): Runtime {
+  try {
+    return defaultRuntime();
+  } catch {
+    setDefaultRuntime(detectRuntime);
+    return defaultRuntime();
   }
 }
 

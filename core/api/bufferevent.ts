@@ -747,6 +747,8 @@ export abstract class BufferEvent<Ctx = unknown> {
    * waits for the peer to finish, and frees. No callback is called any more. `dispatch()` keeps running meanwhile, but
    * is not needed.
    *
+   * With filters above it, all of them are closed, the topmost first, so that what waits in them is sent too.
+   *
    * While connecting, or during a TLS handshake, it first waits for the connection, then sends the output. `timeoutMs`
    * of `connect()` or the write timeout bounds that. If nothing was written, the attempt is given up at once. A
    * bufferevent without a connection is freed at once.

@@ -994,7 +994,10 @@ export abstract class BevCore extends LoopEvent implements BufferOwner {
       rare.occupant?.onClosing?.();
       if (rare.streams !== null) { for (const stream of rare.streams) stream.onClosing(); }
     }
-    const closing = this.close(timeoutMs);
+    // What waits in the filters above leaves first: the topmost one closes all below it.
+    const above = rare?.above ?? null;
+    const closing = above === null ? this.close(timeoutMs) : above.endGracefully(timeoutMs);
+    if (above !== null && this.closing !== null) this.closing = closing;
     // From here on everybody knows that it is over.
     if (!this.freed && rare !== null) {
       rare.drains?.reject(this.ending("wait for the output to drain"));

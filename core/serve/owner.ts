@@ -347,8 +347,19 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
       (root.connection.ended || root.connection.gone)
     ) {
       if (root.failure !== null) this.#end(root.failure);
+      else if (unreadBytes(root) > 0) this.#giveUp(unreadBytes(root));
       else this.#close(root);
     }
+  }
+
+  /** The program does not come back for input that waits. A clean end would hide that it is lost. */
+  #giveUp(bytes: number): void {
+    const { handlerTimeoutMs } = this.#protocol;
+    const message =
+      `Cannot deliver the last ${bytes} bytes: the program has not asked for them within ${handlerTimeoutMs} ms`;
+    const error = this.root.raised(new EventError(message, { code: "ETIMEDOUT" }));
+    this.root.fail(error);
+    this.#end(error);
   }
 
   excuses(core: BevCore): boolean {
@@ -667,4 +678,11 @@ function ownReason(error: unknown): EventError | undefined {
 export function isThenable(value: unknown): boolean {
   return (typeof value === "object" || typeof value === "function") && value !== null &&
     typeof (value as { then?: unknown }).then === "function";
+}
+
+/** The bytes that wait to be read, in a connection and the filters above it. */
+function unreadBytes(root: BevCore): number {
+  let bytes = 0;
+  for (let core: BevCore | null = root; core !== null; core = core.above) bytes += core.input.length;
+  return bytes;
 }

@@ -95,8 +95,6 @@ export interface Standing {
   readonly counts?: boolean;
   /** Whether its callbacks are deferred, so that something may have happened since they were due. */
   readonly defers?: boolean;
-  /** Whether a handler that reads too slowly is not waited for: then a view ends before all was read. */
-  readonly hurried?: boolean;
 }
 
 /** One end of a connection. */
@@ -111,7 +109,6 @@ export class Speaker {
   readonly lineCallback: boolean;
   readonly counts: boolean;
   readonly defers: boolean;
-  readonly hurried: boolean;
   readonly timeouts: Timeouts;
   /** Whether the connection is being closed below the layers that it knows. */
   closedBelow = false;
@@ -144,8 +141,7 @@ export class Speaker {
     format: Format,
     manner: Manner,
     seed: number,
-    { owned, events, lineCallback = false, timeouts = NO_TIMEOUTS, counts = false, defers = false, hurried = false }:
-      Standing,
+    { owned, events, lineCallback = false, timeouts = NO_TIMEOUTS, counts = false, defers = false }: Standing,
   ) {
     this.world = world;
     this.host = host;
@@ -157,7 +153,6 @@ export class Speaker {
     this.lineCallback = lineCallback;
     this.counts = counts;
     this.defers = defers;
-    this.hurried = hurried;
     this.timeouts = timeouts;
     this.#dice = part(seed, 77);
     this.#left = manner.writing === "answers" ? 0 : manner.messages;
@@ -340,8 +335,6 @@ export class Speaker {
       const { reading, partial, fidgets } = this.manner;
       this.half.end(reading === "callbacks" && !partial && fidgets === 0);
     }
-    // What waits in the layers of a connection that ends by itself is lost.
-    if (this.#bev !== this.#root && !this.half.finished) this.half.cut ??= "close below the layers";
     this.half.finished = true;
     this.half.deaf ??= "close";
     this.#end();
@@ -411,6 +404,7 @@ export class Speaker {
     const { bev, format } = this;
     const { payload, wire } = this.#message();
     const full = bev.output.length >= bev.maxOutputBytes;
+    const queued = bev.output.length;
     const before = this.half.saidLength;
     // Noted first: on a pair the bytes are there at once.
     this.half.say(wire, payload);
@@ -438,8 +432,7 @@ export class Speaker {
         default:
           goesOn = bev.write(wire);
       }
-      // A layer takes bytes after the connection below was closed, and they are lost.
-      const closed = this.owned && (!goesOn || bev !== this.#root) && this.#root?.signal.aborted === true;
+      const closed = this.owned && !goesOn && this.#root?.signal.aborted === true && bev.output.length === queued;
       if (closed || (!goesOn && (full || this.#over))) this.half.unsay(before);
     } catch (error) {
       this.half.unsay(before);
@@ -688,7 +681,7 @@ export class Speaker {
     this.#viewing = false;
     if (left || this.#over || this.half.deaf !== null) return;
     this.#note("view has ended");
-    this.half.end(!this.hurried);
+    this.half.end(true);
     this.#settle();
   }
 
@@ -720,7 +713,7 @@ export class Speaker {
     this.#viewing = false;
     if (this.#over || this.half.deaf !== null) return;
     this.#note("readable has ended");
-    this.half.end(!this.hurried);
+    this.half.end(true);
     this.#settle();
   }
 

@@ -130,7 +130,7 @@ describe("the bridges", () => {
       for (const { specifier, typeOnly } of importsOf(path)) {
         const target = resolve(path, specifier);
         // natsTransport() connects by itself, so it needs the runtime of the process.
-        const allowed = core.includes(target) || target === "mod.ts" || target.startsWith("bridges/") ||
+        const allowed = core.includes(target) || target === "runtimes/detect.ts" || target.startsWith("bridges/") ||
           specifier.startsWith("node:") ||
           typeOnly;
         assert(allowed, `${path} imports ${specifier}`);

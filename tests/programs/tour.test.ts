@@ -28,10 +28,12 @@ const measured = JSON.parse(
 
 describe("examples/README.md", () => {
   it("has every file, and no other", () => {
-    const files = readdirSync(join(ROOT, "examples")).filter((file) => file.endsWith(".ts"));
+    const files = ["", "sim/"].flatMap((folder) =>
+      readdirSync(join(ROOT, "examples", folder)).filter((file) => file.endsWith(".ts")).map((file) => folder + file)
+    );
     assertEquals([...new Set(rows.map(({ file }) => file))].sort(), files.sort());
     for (const [, link = ""] of tour.matchAll(/\]\(([^)]+)\)/g)) {
-      assert(existsSync(join(ROOT, "examples", link)), `there is no ${link}`);
+      assert(existsSync(join(ROOT, "examples", link.replace(/#.*/, ""))), `there is no ${link}`);
     }
   });
 

@@ -191,7 +191,6 @@ export class Service implements Actor {
       events: terms.events || terms.layers.length > 0,
       lineCallback: terms.lineCallback,
       timeouts: terms.timeouts,
-      hurried: terms.limits.handlerTimeoutMs !== undefined,
       counts: terms.layers.length === 0 && !terms.tls && !terms.proxied,
     });
     if (this.#life === world.life(this.#host)) speaker.group = this.#group;

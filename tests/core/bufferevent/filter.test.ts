@@ -937,6 +937,33 @@ describe("a stack of filters", () => {
     await stage.end();
   });
 
+  it("is flushed by close() of what is below: the layers above are closed, too", async () => {
+    for (const layer of [-1, 0, 1, 2, 3]) {
+      const stage = new Stage();
+      const { near, far, all } = stacks(stage, 4);
+      const bottom = all[0]?.underlying as BufferEvent;
+      let length = 0;
+      far.setCallbacks({
+        read: (bev) => {
+          length += bev.input.length;
+          bev.input.drain(bev.input.length);
+        },
+        event: (bev) => void bev.close(),
+      });
+      far.enable(EV_READ);
+      near.write("x".repeat(300_000));
+      const closed = layer < 0 ? bottom : all[layer] as BufferEvent;
+      const closing = closed.close();
+      assertStrictEquals(closed.close(), closing);
+      assertEquals(codeOf(() => near.write("late")), "EPIPE");
+      assertEquals(await stage.sim.run(Promise.race([closing, stage.base.dispatch().then(() => closing)])), true);
+      assertEquals(length, 300_000);
+      assert(all.every(isFreed) && isFreed(bottom));
+      await stage.settle();
+      await stage.end();
+    }
+  });
+
   it("may be freed in a callback at any layer", async () => {
     const stage = new Stage();
     const { near, far } = stacks(stage, 3);
