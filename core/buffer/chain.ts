@@ -206,9 +206,12 @@ function appendReused(chain: Chain, bytes: Uint8Array, n: number): void {
   linkBack(chain, new Chunk(loan.bytes, at, at + n, ON_LOAN, loan));
 }
 
-/** Whether a chunk can grow by `n` bytes in memory that is used again. */
+/**
+ * Whether a chunk can grow by `n` bytes in memory that is used again. A view gives whole chunks beside what waits, so they have a bound.
+ */
 function growsReused(last: Chunk, n: number): boolean {
-  return last.lender === reused.loan && last.end === reused.fill && n <= last.data.length - last.end;
+  return last.lender === reused.loan && last.end === reused.fill && n <= last.data.length - last.end &&
+    last.end - last.start + n <= REUSED_MOST_BYTES;
 }
 
 function growReused(chain: Chain, last: Chunk, n: number): void {

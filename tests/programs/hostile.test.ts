@@ -38,7 +38,7 @@ const CLIENTS = Math.round(RATE * SECONDS);
 const SEED = Number(process.env.TRIVENT_HOSTILE_SEED ?? Date.now() % 2 ** 31);
 const ONLY = process.env.TRIVENT_HOSTILE_RUNTIME;
 /** How long a client may take for this and that: the servers are told so. */
-const PATIENCE_S = 3;
+const PATIENCE_S = 6;
 /** The time between two bytes of a client that sends slowly. */
 const DRIP_MS = 150;
 const CHATTERS = 20;
