@@ -359,6 +359,9 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
       `Cannot deliver the last ${bytes} bytes: the program has not asked for them within ${handlerTimeoutMs} ms`;
     const error = this.root.raised(new EventError(message, { code: "ETIMEDOUT" }));
     this.root.fail(error);
+    let top: BevCore = this.root;
+    while (top.above !== null) top = top.above;
+    top.occupant?.event?.(BEV_EVENT_READING | BEV_EVENT_ERROR, error);
     this.#end(error);
   }
 

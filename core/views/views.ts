@@ -88,7 +88,9 @@ export class View<T> implements AsyncIterableIterator<T> {
     onEnd: (end) => {
       // Behind an end of file, too: a full output drains no more.
       if (end.error !== null) this.#failed = true;
-      this.#end ??= end;
+      // An end of file comes behind input that waits. If that is lost, it was no clean end.
+      const isLost = end.error !== null && this.#core.input.length > 0;
+      if (this.#end === null || isLost) this.#end = end;
       this.#ready = true;
       this.#wake?.();
     },

@@ -195,6 +195,57 @@ describe("a busy handler", () => {
     await stage.end(silent, half);
   });
 
+  it("that does not come back for what waits is told that it is lost, and not of a clean end", async () => {
+    for (const left of ["", "the rest"]) {
+      const stage = new Stage();
+      const server = await stage.serve({ handlerTimeoutMs: 1000 }, {
+        async open(bev) {
+          const view = bev[Symbol.asyncIterator]();
+          await view.next();
+          await stage.sleep(5000);
+          const next = await view.next().then(
+            ({ done }) => done ? "end" : "more",
+            (error) => (error as EventError).code,
+          );
+          stage.note(`next ${next}`);
+        },
+      });
+      const socket = await stage.client(server);
+      socket.send(new TextEncoder().encode("first"));
+      await stage.sim.advance(100);
+      if (left !== "") socket.send(new TextEncoder().encode(left));
+      socket.shutdown();
+      await stage.sim.advance(10_000);
+      const code = left === "" ? "undefined" : "ETIMEDOUT";
+      assertEquals(stage.log.map((line) => line.replace(/ at .*/, "")), [
+        `close ${code}`,
+        `next ${left === "" ? "end" : code}`,
+      ]);
+      await stage.end(socket);
+    }
+  });
+
+  it("that ends loses nothing of what it has written to a filter above", async () => {
+    const stage = new Stage();
+    const server = await stage.serve({ writeHigh: 65_536 }, {
+      async open(bev) {
+        const layer = new FilterBufferEvent(bev, null, null);
+        for await (const _chunk of layer);
+        layer.write(pattern(300_000));
+      },
+    });
+    const socket = await stage.client(server);
+    socket.send(new TextEncoder().encode("a question"));
+    socket.shutdown();
+    let received = 0;
+    for (let i = 0; i < 200; i++) {
+      received += receiveAll(socket).bytes.length;
+      await stage.sim.advance(10);
+    }
+    assertEquals(received, 300_000);
+    await stage.end(socket);
+  });
+
   it("whose last line is too long is told once, and the end when reading is enabled again", async () => {
     const stage = new Stage();
     const server = await stage.serve({ maxLine: 5 }, {
