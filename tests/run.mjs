@@ -86,8 +86,8 @@ async function main() {
   // The long ones first, so that no core is idle at the end.
   const known = readTimes();
   const queue = jobs.toSorted((a, b) => expectedMs(b, known) - expectedMs(a, known));
-  await Promise.all(Array.from({ length: JOBS }, async () => {
-    for (let job = queue.shift(); job !== undefined; job = queue.shift()) {
+  const work = async (jobs) => {
+    for (let job = jobs.shift(); job !== undefined; job = jobs.shift()) {
       const result = await runFile(job);
       results.push(result);
       const total = totals.get(job.runtime);
@@ -95,12 +95,20 @@ async function main() {
       for (const key of ["passed", "failed", "skipped"]) total[key] += result[key];
       tell.ended(result);
     }
-  }));
+  };
+  await work(queue.filter(isAlone));
+  const others = queue.filter((job) => !isAlone(job));
+  await Promise.all(Array.from({ length: JOBS }, () => work(others)));
   tell.stop();
   keepTimes(known, results);
   reportSkipped(results);
   reportSlowest(results);
   return report(totals);
+}
+
+/** An attack has time limits for honest clients, so nothing else may take the time of the machine. */
+function isAlone({ file }) {
+  return file === "tests/programs/hostile.test.ts";
 }
 
 /** Says how far the run is. */

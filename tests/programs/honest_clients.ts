@@ -245,7 +245,8 @@ async function carry(port: number, ca: Buffer | undefined, dice: Dice): Promise<
     }
     socket.end();
     await outcome;
-    const what = `a client of the proxy${ca === undefined ? "" : " over TLS"} sent ${
+    const ms = Math.round(performance.now() - begin);
+    const what = `after ${ms} ms a client of the proxy${ca === undefined ? "" : " over TLS"} sent ${
       pieces.map(({ length }) => length)
     }`;
     assertEquals([count, received.digest("hex")], [expected, sent.digest("hex")], what);
