@@ -157,6 +157,11 @@ export default defineConfig({
       dark: "github-dark-high-contrast",
     },
     languages: ["ts", "js", "sh", "json"],
+    // A block that is indented has no highlighting, and scrolls on a phone: the keyboard must reach it.
+    config(md) {
+      md.renderer.rules.code_block = (tokens, i) =>
+        `<pre tabindex="0"><code>${md.utils.escapeHtml(tokens[i].content)}</code></pre>\n`;
+    },
   },
   vite: {
     build: { chunkSizeWarningLimit: 3000 },
