@@ -3,8 +3,9 @@
  */
 
 import { type ChildProcess, spawn } from "node:child_process";
-import { EventBase, EventError, serve, type Server, stopOnSignals } from "trivent";
+import { EventBase, type Server, stopOnSignals } from "trivent";
 import { announce } from "./_common.ts";
+import { serveMetrics } from "./_metrics.ts";
 
 const { process } = globalThis;
 /** A worker has this in its environment: the port that it shares, or nothing for an inherited socket. */
@@ -184,25 +185,4 @@ class Worker {
     }
     if (metrics !== undefined) this.#onFigures.shift()?.(metrics);
   }
-}
-
-/** As much of HTTP as a monitoring system needs. */
-function serveMetrics(base: EventBase, port: number, figures: () => Promise<string>): Promise<Server<string>> {
-  return serve<string>(
-    { base, hostname: "127.0.0.1", port, maxConnections: 10, maxLine: 8_000, idleTimeoutMs: 5_000 },
-    {
-      async line(bev, line) {
-        bev.context ??= new TextDecoder().decode(line);
-        if (line.length > 0) return;
-        const close = "Connection: close\r\n\r\n";
-        if (/^GET \/metrics(\?\S*)? HTTP\/1\.[01]$/.test(bev.context)) {
-          const text = await figures();
-          bev.write(`HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\n${close}`);
-          bev.write(text);
-        } else bev.write(`HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n${close}`);
-        void bev.close();
-      },
-      error: (error) => console.error(error instanceof EventError ? error.message : error),
-    },
-  );
 }

@@ -7,8 +7,7 @@
 
 import { EventBase, EventError, prometheus, serve, type Server, stopOnSignals } from "trivent";
 import { announce, main, port, refuse } from "./_common.ts";
-
-const DONE = "Connection: close\r\n\r\n";
+import { serveMetrics } from "./_metrics.ts";
 
 await main("metrics [PORT] [METRICS-PORT]", async ([echoPort = "9880", metricsPort = "9881", ...more]) => {
   if (more.length > 0) refuse(`Cannot take ${2 + more.length} arguments`);
@@ -21,22 +20,7 @@ await main("metrics [PORT] [METRICS-PORT]", async ([echoPort = "9880", metricsPo
     error,
   });
 
-  // As much of HTTP as it takes: one request, whose headers are skipped.
-  const metrics: Server<string> = await serve(
-    { base, hostname, port: port(metricsPort, 0), maxConnections: 10, maxLine: 8_000, idleTimeoutMs: 5_000 },
-    {
-      line(bev, line) {
-        bev.context ??= new TextDecoder().decode(line);
-        if (line.length > 0) return;
-        if (/^GET \/metrics(\?\S*)? HTTP\/1\.[01]$/.test(bev.context)) {
-          bev.write(`HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\n${DONE}`);
-          bev.write(prometheus(echo, metrics));
-        } else bev.write(`HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n${DONE}`);
-        bev.close();
-      },
-      error,
-    },
-  );
+  const metrics: Server = await serveMetrics(base, port(metricsPort, 0), () => prometheus(echo, metrics));
 
   stopOnSignals({ base, close: (options) => Promise.all([echo.close(options), metrics.close(options)]) }, {
     graceMs: 1000,

@@ -1,12 +1,12 @@
 // A server that is handed from one version of the program to the next: no client is refused, and none is left without an answer.
 
 import { type ChildProcess, spawn } from "node:child_process";
-import { type AddressInfo, connect, createServer, type Server } from "node:net";
+import { type AddressInfo, createServer, type Server } from "node:net";
 import { after, describe, it } from "node:test";
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { needs } from "../tools/needs.ts";
 import { exampleCommand, plainEnvironment, ROOT, type RuntimeName, RUNTIMES } from "../tools/runtimes.mjs";
-import { PATIENCE_MS } from "./workshop.ts";
+import { ask as askServer, isAlive, PATIENCE_MS } from "./workshop.ts";
 
 const CONNECTIONS = 2000;
 const HANDOVERS = 10;
@@ -42,32 +42,10 @@ function family(
 }
 
 /** One client: connects, asks, and gives the process that has answered. */
-function ask(port: number): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const socket = connect({ port, host: "127.0.0.1" });
-    let answer = "";
-    socket.on("connect", () => socket.write("hello\n"));
-    socket.on("data", (chunk) => {
-      answer += chunk;
-      if (answer.endsWith("\n")) socket.end();
-    });
-    socket.on("error", reject);
-    socket.on("close", () => {
-      const pid = /^(\d+): hello\n$/.exec(answer)?.[1];
-      if (pid === undefined) return reject(new Error(`the answer was ${JSON.stringify(answer)}`));
-      pids.add(Number(pid));
-      resolve(Number(pid));
-    });
-  });
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch {
-    return false;
-  }
+async function ask(port: number): Promise<number> {
+  const pid = await askServer(port);
+  pids.add(pid);
+  return pid;
 }
 
 /** Waits until something holds. */

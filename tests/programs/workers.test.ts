@@ -1,12 +1,12 @@
 // Processes that share a port, and their supervisor: no client is refused while a new version is rolled over the old one.
 
 import { spawn } from "node:child_process";
-import { connect, createServer } from "node:net";
+import { createServer } from "node:net";
 import { after, describe, it } from "node:test";
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { needs } from "../tools/needs.ts";
 import { exampleCommand, plainEnvironment, ROOT, type RuntimeName, RUNTIMES } from "../tools/runtimes.mjs";
-import { eventually, PATIENCE_MS, quiet, runProgram } from "./workshop.ts";
+import { ask, eventually, isAlive, PATIENCE_MS, quiet, runProgram } from "./workshop.ts";
 
 const WORKERS = 2;
 const ROLLS = 3;
@@ -54,39 +54,10 @@ async function supervise(runtime: RuntimeName, isGiven: boolean): Promise<Superv
   return supervised;
 }
 
-/** Connects, asks, and gives the process that has answered. */
-function ask(port: number): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const socket = connect({ port, host: "127.0.0.1" });
-    let answer = "";
-    socket.setTimeout(PATIENCE_MS, () => socket.destroy(new Error("no answer")));
-    socket.on("connect", () => socket.write("hello\n"));
-    socket.on("data", (chunk) => {
-      answer += chunk;
-      if (answer.endsWith("\n")) socket.end();
-    });
-    socket.on("error", reject);
-    socket.on("close", () => {
-      const pid = /^(\d+): hello\n$/.exec(answer)?.[1];
-      if (pid === undefined) reject(new Error(`the answer was ${JSON.stringify(answer)}`));
-      else resolve(Number(pid));
-    });
-  });
-}
-
 async function figures(port: number): Promise<string> {
   const response = await fetch(`http://127.0.0.1:${port}/metrics`);
   assertEquals(response.status, 200);
   return await response.text();
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch {
-    return false;
-  }
 }
 
 /** The workers that write figures now. */

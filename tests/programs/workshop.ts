@@ -415,3 +415,33 @@ export function makeCertificate(directory: string): { key: Buffer; cert: Buffer 
   );
   return { key: readFileSync(at("leaf.key")), cert: readFileSync(at("leaf.pem")) };
 }
+
+/** Connects to a server that answers `PID: line`, asks, and gives the process that has answered. */
+export function ask(port: number): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const socket = connect({ port, host: "127.0.0.1" });
+    let answer = "";
+    socket.setTimeout(PATIENCE_MS, () => socket.destroy(new Error("no answer")));
+    socket.on("connect", () => socket.write("hello\n"));
+    socket.on("data", (chunk) => {
+      answer += chunk;
+      if (answer.endsWith("\n")) socket.end();
+    });
+    socket.on("error", reject);
+    socket.on("close", () => {
+      const pid = /^(\d+): hello\n$/.exec(answer)?.[1];
+      if (pid === undefined) reject(new Error(`the answer was ${JSON.stringify(answer)}`));
+      else resolve(Number(pid));
+    });
+  });
+}
+
+/** Whether a process is there. */
+export function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
+  }
+}
