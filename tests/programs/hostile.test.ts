@@ -39,6 +39,8 @@ const SEED = Number(process.env.TRIVENT_HOSTILE_SEED ?? Date.now() % 2 ** 31);
 const ONLY = process.env.TRIVENT_HOSTILE_RUNTIME;
 /** How long a client may take for this and that: the servers are told so. */
 const PATIENCE_S = 6;
+/** How often an attack is repeated when the machine was so busy that the honest clients were not honest. */
+const REPEATS = 3;
 /** The time between two bytes of a client that sends slowly. */
 const DRIP_MS = 150;
 const CHATTERS = 20;
@@ -52,24 +54,56 @@ const skip = needs("/proc", "openssl");
 for (const runtime of RUNTIMES.filter((name) => ONLY === undefined || name === ONLY)) {
   const hostile = `${CLIENTS.toLocaleString("en")} hostile clients`;
   it(`chat and proxy on ${runtime} serve 50 honest clients beside ${hostile}`, { skip }, async () => {
-    console.log(`${runtime}, seed ${SEED}`);
-    const directory = mkdtempSync(join(tmpdir(), "trivent-hostile-"));
-    makeCertificate(directory);
-    const upstream = await startUpstream();
-    const servers: Besieged[] = [];
-    try {
-      await startAll(runtime, directory, upstream.port, servers);
-      const honest = servers.reduce((sum, { clients }) => sum + clients, 0);
-      assert(honest === 50 || withoutTls(runtime) !== false, `${honest} are honest`);
-      await besiege(runtime, servers, readFileSync(join(directory, "ca.pem")));
-    } finally {
-      const stopped = await Promise.all(servers.map(({ server }) => server.stop()));
-      upstream.close();
-      rmSync(directory, { recursive: true });
-      assertEquals(stopped, servers.map(() => null));
+    for (let left = REPEATS;; left--) {
+      const stalls = new Stalls();
+      try {
+        await attack(runtime);
+        return;
+      } catch (error) {
+        // The honest clients live in this process. If it stands still, they are silent for longer than they may be.
+        // The servers then cut them, and Node 20 tells that as a clean end of what they have sent.
+        if (left === 0 || stalls.longestMs < PATIENCE_S * 1000 / 2) throw error;
+        console.log(`again, since this process stood still for ${stalls.longestMs.toFixed()} ms: ${error}`);
+      } finally {
+        stalls.stop();
+      }
     }
-    for (const { server } of servers) assertOnlyPeers(server.printed());
   });
+}
+
+/** Measures for how long this process could do nothing. */
+class Stalls {
+  longestMs = 0;
+  #last = performance.now();
+  readonly #timer = setInterval(() => {
+    const now = performance.now();
+    this.longestMs = Math.max(this.longestMs, now - this.#last);
+    this.#last = now;
+  }, 50);
+
+  stop(): void {
+    clearInterval(this.#timer);
+  }
+}
+
+async function attack(runtime: RuntimeName): Promise<void> {
+  console.log(`${runtime}, seed ${SEED}`);
+  const directory = mkdtempSync(join(tmpdir(), "trivent-hostile-"));
+  makeCertificate(directory);
+  const upstream = await startUpstream();
+  const servers: Besieged[] = [];
+  try {
+    await startAll(runtime, directory, upstream.port, servers);
+    const honest = servers.reduce((sum, { clients }) => sum + clients, 0);
+    assert(honest === 50 || withoutTls(runtime) !== false, `${honest} are honest`);
+    await besiege(runtime, servers, readFileSync(join(directory, "ca.pem")));
+  } finally {
+    const stopped = await Promise.all(servers.map(({ server }) => server.stop()));
+    upstream.close();
+    rmSync(directory, { recursive: true });
+    assertEquals(stopped, servers.map(() => null));
+  }
+  for (const { server } of servers) assertOnlyPeers(server.printed());
 }
 
 /** A server under attack. */
@@ -107,17 +141,17 @@ async function besiege(runtime: RuntimeName, servers: readonly Besieged[], ca: B
         chat ? chatters(port, clients, PER_ROOM, SEED) : senders({ port, ca: tls ? ca : undefined }, clients, SEED)
       ),
     );
-    const attack = {
+    const plan = {
       seed: SEED,
       clients: CLIENTS / 2,
       ms: SECONDS / 2 * 1000,
       dripMs: DRIP_MS,
       targets: servers.map(({ server: { port }, tls, chat }) => ({ port, tls, chat })),
     };
-    const clients = await start(process.execPath, [HOSTILE, JSON.stringify(attack)], {
+    const clients = await start(process.execPath, [HOSTILE, JSON.stringify(plan)], {
       env: plainEnvironment(),
       ready: /all have come/,
-      timeoutMs: attack.ms + PATIENCE_MS,
+      timeoutMs: plan.ms + PATIENCE_MS,
     });
     let left: string | null = null;
     try {
