@@ -58,6 +58,11 @@ export const SUSPEND_FILTER: Suspension = 0x10;
 /** Suspended because the output is full: a peer that does not read its answers waits with its questions. */
 export const SUSPEND_OUTPUT: Suspension = 0x20;
 
+/** Whether events contain the end of the input. */
+function isReadEnd(what: number): boolean {
+  return (what & BEV_EVENT_READING) !== 0 && (what & (BEV_EVENT_EOF | BEV_EVENT_ERROR)) !== 0;
+}
+
 /** Runs the callbacks that were triggered or deferred, in the loop. */
 class CallbackEvent extends BevEvent {
   constructor(core: BevCore, priority: number) {
@@ -729,9 +734,10 @@ export abstract class BevCore extends LoopEvent implements BufferOwner {
     this.#tellReadable();
   }
 
-  /** Calls the event callback. Only in the loop. */
+  /** Calls the event callback. Only in the loop. A read callback that is pending comes before the end of the input. */
   callEvent(what: number, error?: EventError): void {
-    if ((this.options & BEV_OPT_DEFER_CALLBACKS) !== 0) {
+    const waits = (this.bits & PENDING_READ) !== 0 && isReadEnd(what);
+    if (waits || (this.options & BEV_OPT_DEFER_CALLBACKS) !== 0) {
       this.#pend(what, error);
     } else this.#tellEvent(what, error);
   }
@@ -838,6 +844,7 @@ export abstract class BevCore extends LoopEvent implements BufferOwner {
 
   /** CONNECTED first, then read, write, and all other events in one call (rule V19). */
   #runPending(rare: Rare): void {
+    const ended = isReadEnd(rare.pendingEvents);
     if ((rare.pendingEvents & BEV_EVENT_CONNECTED) !== 0) {
       rare.pendingEvents &= ~BEV_EVENT_CONNECTED;
       this.#tellEvent(BEV_EVENT_CONNECTED, undefined);
@@ -850,6 +857,9 @@ export abstract class BevCore extends LoopEvent implements BufferOwner {
       this.bits &= ~PENDING_WRITE;
       this.#tellWrite();
     }
+    // The read callback has drained the input, and the last bytes and the end have come meanwhile: the read callback
+    // comes first. Only once, because a program may trigger it in each call.
+    if (!ended && (this.bits & PENDING_READ) !== 0 && isReadEnd(rare.pendingEvents)) return;
     const { pendingEvents, pendingError } = rare;
     rare.pendingEvents = 0;
     rare.pendingError = undefined;

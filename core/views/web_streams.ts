@@ -389,7 +389,10 @@ export class Sink implements Writer, StreamEnd {
     if (data.length > PIECE_BYTES || core.output.length + 3 * data.length > core.maxOutput) {
       return this.#writeInPieces(typeof data === "string" ? encodeUtf8(data) : data);
     }
-    return this.#face.write(data) || this.#flushed !== null ? undefined : this.#drained(false);
+    const goesOn = this.#face.write(data);
+    // A pair notices in the call that its partner is gone: the chunk was not accepted.
+    if (this.#ended !== null) throw this.#ended.reason;
+    return goesOn || this.#flushed !== null ? undefined : this.#drained(false);
   }
 
   async #writeInPieces(bytes: Uint8Array): Promise<void> {

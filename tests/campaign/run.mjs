@@ -15,6 +15,7 @@ import { bundleCampaign } from "./bundle.mjs";
 import { playAlone, shrink } from "./shrink.mjs";
 
 const BATCH = 20;
+const PROGRESS_MS = 15_000;
 const FOLDER = join(ROOT, "build", "campaign");
 
 const options = readArguments();
@@ -66,7 +67,7 @@ async function explore() {
     `${played} runs, ${found.length} failed, ${elapsed().toFixed(0)} s, ${
       (played / Math.max(cpu, 0.001)).toFixed(0)
     } runs per CPU second`;
-  const timer = setInterval(() => console.log(progress()), 15_000);
+  const timer = setInterval(() => console.log(progress()), PROGRESS_MS);
   const next = () => {
     if (given >= runs || elapsed() >= seconds || found.length >= failures) return undefined;
     const from = given;
@@ -84,6 +85,7 @@ async function explore() {
       worker.on("message", (result) => {
         played += result.played;
         cpu += result.cpuSeconds;
+        for (const { seed, message } of result.failures) console.log(`seed ${seed} fails: ${message}`);
         found.push(...result.failures);
         give();
       });

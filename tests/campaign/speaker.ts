@@ -232,8 +232,7 @@ export class Speaker {
     void this.#checkView("read");
     if (this.#thinking) this.#blame("read() while its promise is pending");
     const { bev } = this;
-    // A read that is pending may come behind the end, which has taken the input.
-    if (this.half.heardEnd && bev.input.length > 0) this.#blame("read() after the end");
+    if (this.half.heardEnd) this.#blame("read() after the end");
     if (bev.input.length === 0) return;
     this.#lastHeard = this.host.now();
     const part = this.manner.partial && !this.world.isCalm && this.#dice.below(2) === 0;
@@ -527,6 +526,8 @@ export class Speaker {
         } else if (ending === "free" || ending === "reset") {
           if (this.#over) return;
           this.#finished = true;
+          // A stream that has failed ends nothing; the event callback follows.
+          if (writer.desiredSize === null) return;
           this.#note("writer.abort()");
           // Streams abort when what is under way has settled; until then everything goes on.
           this.half.cut ??= "abort";

@@ -532,4 +532,39 @@ describe("a callback that was triggered", () => {
     assertEquals(log.take(), ["filter read 2"]);
     await stage.end(filter, a, b);
   });
+
+  it("comes before an end that is active already", async () => {
+    const made = await rig();
+    const { bev, peer } = made;
+    const filter = new FilterBufferEvent(bev, null, null);
+    const log = new Record();
+    log.drains = false;
+    filter.setCallbacks(log.of("filter"));
+    filter.enable(EV_READ);
+    peer.send(pattern(5));
+    peer.shutdown();
+    await made.during(5);
+    assertEquals(log.take(), ["filter read 5", "filter event READING|EOF"]);
+    // Enabling reports the end again.
+    filter.disable(EV_READ);
+    filter.enable(EV_READ);
+    filter.trigger(EV_READ);
+    await made.during(5);
+    assertEquals(log.take(), ["filter read 5", "filter event READING|EOF"]);
+    filter.free();
+    await made.end();
+  });
+
+  it("in each read callback does not keep the end away", async () => {
+    const stage = new Stage();
+    const { a, b, log } = stage.pair();
+    log.on.read = (bev): void => void (bev === b && bev.trigger(EV_READ));
+    log.on.event = (bev): void => bev.free();
+    b.enable(EV_READ);
+    a.shutdown();
+    b.trigger(EV_READ);
+    await stage.settle();
+    assertEquals(log.take(), ["b read 0", "b event READING|EOF"]);
+    await stage.end(a);
+  });
 });

@@ -19,7 +19,7 @@ import {
 import { EventBase } from "../../../core/api/event_base.ts";
 import { ALL_COUNTS } from "../loop/harness.ts";
 import { isFreed } from "./rig.ts";
-import { Stage } from "./stage.ts";
+import { Record, Stage } from "./stage.ts";
 
 const BOTH = EV_READ | EV_WRITE;
 
@@ -208,6 +208,19 @@ describe("the receiver's high watermark (M2)", () => {
     assertEquals([b.input.toString(), a.output.length], ["789", 0]);
     await stage.settle();
     assertEquals(log.take(), ["b read 3", "a write 0"]);
+    await stage.end(a, b);
+  });
+
+  it("lets the end that a drain pulls come behind the last read callback", async () => {
+    const stage = new Stage();
+    const { a, b, log } = stage.pair();
+    b.setWatermark(EV_READ, 0, 4);
+    b.enable(EV_READ);
+    a.write("012345");
+    a.shutdown();
+    await stage.settle();
+    assertEquals(log.take().filter((line) => line.startsWith("b")), ["b read 4", "b read 2", "b event READING|EOF"]);
+    assertEquals(log.received.toString(), "012345");
     await stage.end(a, b);
   });
 
@@ -482,6 +495,24 @@ describe("free() of one end (M5, M6)", () => {
         assertEquals(lines, ["one", "two", "three"]);
         await stage.end(top);
       }
+    });
+
+    it(`rejects a write to a stream ${where} with EPIPE, and tells the event callback`, async () => {
+      const stage = new Stage();
+      const { a, b } = stage.pair();
+      const top = filtered ? new FilterBufferEvent(a, null, null, BEV_OPT_CLOSE_ON_FREE) : a;
+      const log = new Record();
+      top.setCallbacks(log.of("top"));
+      const writer = top.writable.getWriter();
+      writer.closed.catch(() => {});
+      b.free();
+      await stage.during(5);
+      const writing = writer.write("lost").then(() => "written", ({ code }: EventError) => code);
+      await stage.during(5);
+      // A filter finds it in the loop, so that it has accepted the chunk.
+      assertEquals(await stage.sim.run(writing), filtered ? "written" : "EPIPE");
+      assertEquals([log.take(), writer.desiredSize], [["top event WRITING|ERROR"], null]);
+      await stage.end(top);
     });
 
     it(`rejects a write that waits ${where} with EPIPE, and leaves the view of reading its clean end`, async () => {
