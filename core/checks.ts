@@ -2,11 +2,11 @@
 
 import { EventError } from "./errors.ts";
 import type { AbortSignalLike, Capabilities, Runtime } from "./runtime.ts";
-import {
+import type {
   EVBUFFER_EOL_ANY,
-  type EVBUFFER_EOL_CRLF,
-  type EVBUFFER_EOL_CRLF_STRICT,
-  type EVBUFFER_EOL_LF,
+  EVBUFFER_EOL_CRLF,
+  EVBUFFER_EOL_CRLF_STRICT,
+  EVBUFFER_EOL_LF,
   EVBUFFER_EOL_NUL,
 } from "./flags.ts";
 
@@ -83,12 +83,15 @@ export type EolStyle =
   | typeof EVBUFFER_EOL_LF
   | typeof EVBUFFER_EOL_NUL;
 
+/** Each style; one that is missing does not compile. */
+const EOL_STYLES: Readonly<Record<EolStyle, true>> = { 0: true, 1: true, 2: true, 3: true, 4: true };
+
 /** Returns `value` if it is one of the end-of-line styles. */
 export function checkEol(verb: string, value: number): EolStyle {
   if (typeof value !== "number") {
     throw wrongType(verb, "the end-of-line style is not a number", value);
   }
-  if (!Number.isInteger(value) || value < EVBUFFER_EOL_ANY || value > EVBUFFER_EOL_NUL) {
+  if (EOL_STYLES[value as EolStyle] !== true) {
     throw outOfRange(verb, "the end-of-line style is not an EVBUFFER_EOL constant", value);
   }
   return value as EolStyle;
