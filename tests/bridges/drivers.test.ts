@@ -15,7 +15,7 @@ import { type BufferEventDuplex, toDuplex } from "../../bridges/duplex.ts";
 import { connectNow, detectRuntime, serve } from "../../mod.ts";
 import { makeCertificates } from "../conformance/certificates.ts";
 import { needs } from "../tools/needs.ts";
-import { dataOf, load, noPackages, nothingLeft, type Package, pause, sha, until } from "./others.ts";
+import { dataOf, load, noPackages, nothingLeft, type Package, pause, sha, until, within } from "./others.ts";
 import { folderFor, freePort, noMariadb, type Service, startMariadb, startRedis } from "./services.ts";
 
 const host = detectRuntime();
@@ -118,7 +118,7 @@ describe(`ioredis on ${host.name}`, { skip: noPackages || needs("redis-server") 
     stream.resume();
     assertEquals(new Set((await values).map((each) => sha(each))), new Set([sha(value)]));
     stream.destroy();
-    await new Promise((resolve) => redis.once("ready", resolve));
+    await within("ready again", new Promise((resolve) => redis.once("ready", resolve)));
     assertEquals(await redis.get("count"), "2000");
     await redis.quit();
     assertEquals(errors, []);
@@ -273,7 +273,7 @@ describe(`aedes and mqtt on ${host.name}`, { skip: noPackages }, () => {
     });
     const errors: Error[] = [];
     own.on("error", (error: Error) => errors.push(error));
-    await once(own, "connect");
+    await within("the connection", once(own, "connect"));
     const got: Uint8Array[] = [];
     own.on("message", (_topic: string, payload: Uint8Array) => got.push(payload));
     await own.subscribeAsync("t/#", { qos: 1 });
@@ -285,7 +285,7 @@ describe(`aedes and mqtt on ${host.name}`, { skip: noPackages }, () => {
     assertEquals(got.slice(1).map(String).sort(), Array.from({ length: 500 }, (_, i) => `message ${i}`).sort());
     // The broker's side is cut; mqtt makes a new stream by itself.
     for (const bev of server) bev.reset();
-    await new Promise((resolve) => own.once("connect", resolve));
+    await within("another connection", new Promise((resolve) => own.once("connect", resolve)));
     await own.publishAsync("t/again", "again", { qos: 1 });
     await until(() => got.some((payload) => String(payload) === "again"));
     await own.endAsync();

@@ -7,6 +7,7 @@ import { after, before, describe, it } from "node:test";
 import { assert, assertEquals } from "@std/assert";
 import { DuplexTransport } from "../../bridges/duplex/transport.ts";
 import { EventError, type TransportSink } from "../../core/mod.ts";
+import { over as ended, within } from "./others.ts";
 
 /** Notes what it hears. */
 class Ear implements TransportSink {
@@ -25,7 +26,7 @@ class Ear implements TransportSink {
   /** Waits until it has heard something. */
   async until(what: string): Promise<void> {
     while (!this.heard.includes(what)) {
-      await new Promise<void>((resolve) => this.#waiting.push(resolve));
+      await within(`"${what}" behind ${this.heard}`, new Promise<void>((resolve) => this.#waiting.push(resolve)));
     }
   }
 
@@ -73,8 +74,8 @@ describe("a transport over a socket of node:net", () => {
       port: (server.address() as { port: number }).port,
       host: "127.0.0.1",
     });
-    await once(client, "connect");
-    const far = await accepted;
+    await within("the connection", once(client, "connect"));
+    const far = await within("the accepted connection", accepted);
     for (const socket of [client, far]) {
       opened.push(socket.on("error", () => {}));
     }
@@ -121,7 +122,7 @@ describe("a transport over a socket of node:net", () => {
     far.on("data", (chunk: Uint8Array) => received += chunk.length);
     await ear.until("writable");
     transport.close();
-    await once(far, "end");
+    await ended(far);
     far.end();
     await ear.until("close");
     assertEquals([ear.heard, received], [["writable", "close"], taken]);
@@ -151,7 +152,7 @@ describe("a transport over a socket of node:net", () => {
     far.resume();
     transport.reset();
     assertEquals(ear.heard, []);
-    await reset;
+    await within("the reset", reset);
     await ear.until("close");
     assertEquals([code, ear.heard], ["ECONNRESET", ["close"]]);
   });

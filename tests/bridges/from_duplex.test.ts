@@ -25,7 +25,7 @@ import {
   TokenBucketConfig,
 } from "../../mod.ts";
 import { needs } from "../tools/needs.ts";
-import { dataOf, load, noPackages, nothingLeft, type Package, pause, sha, until } from "./others.ts";
+import { dataOf, load, noPackages, nothingLeft, over, type Package, pause, sha, until, within } from "./others.ts";
 import { folderFor } from "./services.ts";
 
 const host = detectRuntime();
@@ -97,7 +97,11 @@ describe(`fromDuplex() on ${host.name}`, () => {
         agent: false,
       });
       request.end();
-      const [, socket, head] = await once(request, "upgrade") as [unknown, import("node:net").Socket, Uint8Array];
+      const [, socket, head] = await within("the upgrade", once(request, "upgrade")) as [
+        unknown,
+        import("node:net").Socket,
+        Uint8Array,
+      ];
       if (head.length > 0) socket.unshift(head);
       return fromDuplex(base, socket);
     }
@@ -147,7 +151,7 @@ describe(`fromDuplex() on ${host.name}`, () => {
     const failed = new Promise<EventError | undefined>((resolve) =>
       nobody.setCallbacks({ event: (_bev, _what, error) => resolve(error) })
     );
-    assertEquals((await failed)?.code, "ECONNREFUSED");
+    assertEquals((await within("the failure", failed))?.code, "ECONNREFUSED");
     nobody.free();
     await stop();
   });
@@ -215,7 +219,7 @@ describe(
             else if (command === "up") {
               const chunks: Uint8Array[] = [];
               channel.on("data", (chunk: Uint8Array) => chunks.push(chunk));
-              await once(channel, "end");
+              await over(channel);
               channel.write(sha(...chunks));
               channel.exit(0);
               channel.end();
@@ -253,7 +257,7 @@ describe(
         let output = "";
         child.stdout.on("data", (chunk) => output += chunk);
         child.stdin.end(input);
-        const [code] = await once(child, "close") as [number];
+        const [code] = await within("the end of ssh", once(child, "close")) as [number];
         return { output, code };
       }
       assertEquals(await feed("up", data), { output: sha(data), code: 0 });

@@ -15,7 +15,7 @@ import { assert, assertEquals } from "@std/assert";
 import { toDuplex } from "../../bridges/duplex.ts";
 import { connectNow, detectRuntime, serve, type Server } from "../../mod.ts";
 import { needs } from "../tools/needs.ts";
-import { dataOf, load, noPackages, nothingLeft, pause, sha, until } from "./others.ts";
+import { dataOf, load, noPackages, nothingLeft, over as ended, pause, sha, until, within } from "./others.ts";
 
 const host = detectRuntime();
 const folder = mkdtempSync(join(tmpdir(), "trivent-http-"));
@@ -76,7 +76,6 @@ async function over(
     async stop() {
       await until(
         () => server.connections === 0 && reasons.length === opened,
-        6000,
       );
       assertEquals(
         [server.connections, reasons.length],
@@ -100,8 +99,8 @@ async function raw(
   else socket.write(text);
   let answer = "";
   socket.on("data", (chunk) => answer += chunk);
-  await once(socket, "end");
-  socket.end();
+  await ended(socket);
+  socket.destroy();
   return answer;
 }
 
@@ -194,7 +193,7 @@ describe(
         const lengths = await Promise.all(clients.map(async (client) => {
           let length = 0;
           client.on("data", (chunk) => length += chunk.length).resume();
-          await once(client, "end");
+          await ended(client);
           return length;
         }));
         assert(
@@ -218,12 +217,15 @@ describe(
       const place = await over(web);
       const answer = await raw(place.port, "NOT HTTP AT ALL\r\n\r\n");
       assert(answer.startsWith("HTTP/1.1 400") || host.name !== "node", answer);
+      let asked = false;
+      web.once("request", () => asked = true);
       const socket = netConnect({ port: place.port, host: "127.0.0.1" });
       socket.on("error", () => {});
       socket.write(
         "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\nhalf",
       );
-      await pause(30);
+      await until(() => asked);
+      assert(asked);
       socket.resetAndDestroy();
       await place.stop();
       assert(failed > 0 || host.name !== "node");
@@ -264,7 +266,7 @@ describe(
         headers: { connection: "close" },
       });
       request.end(body);
-      const [response] = await once(request, "response") as [
+      const [response] = await within("the answer", once(request, "response")) as [
         http.IncomingMessage,
       ];
       let text = "";
@@ -296,7 +298,7 @@ describe(`ws over node:http over toDuplex() on ${host.name}`, {
     const client = new WebSocket(`ws://127.0.0.1:${place.port}/`, {
       createConnection: () => toDuplex(connectNow({ hostname: "127.0.0.1", port: place.port })),
     });
-    await once(client, "open");
+    await within("the handshake", once(client, "open"));
     const big = dataOf(8_000_000, 5);
     const got: Uint8Array[] = [];
     client.on("message", (data: Uint8Array) => got.push(data));
@@ -309,7 +311,7 @@ describe(`ws over node:http over toDuplex() on ${host.name}`, {
       Array.from({ length: 1000 }, (_, i) => `message ${i}`),
     );
     client.close(1000, "done");
-    const [code, reason] = await once(client, "close");
+    const [code, reason] = await within("the close", once(client, "close"));
     assertEquals([code, String(reason)], [1000, "done"]);
     await place.stop();
     sockets.close();

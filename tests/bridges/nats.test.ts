@@ -239,6 +239,7 @@ describe(`nats-core on ${runtime.name}`, { skip: needs("nats-server") }, () => {
       } catch {
         // It has closed between two of them.
       }
+      await eventually("it closes", () => nats.isClosed());
       const error = await nats.closed();
       assert(
         error instanceof EventError && error.code === "ENOBUFS",

@@ -5,6 +5,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import process from "node:process";
+import type { Readable } from "node:stream";
 import { pathToFileURL } from "node:url";
 import { assertEquals } from "@std/assert";
 import { detectRuntime } from "../../mod.ts";
@@ -92,6 +93,45 @@ export async function until(
 ): Promise<void> {
   const end = Date.now() + ms;
   while (!what() && Date.now() < end) await pause(5);
+}
+
+/** How long anything that must come may take. Generous, because a test machine may be busy. */
+const PATIENCE_MS = 60_000;
+
+/**
+ * Waits for a promise, but not for ever: a test that waits in vain then fails with a name, and its file does not hang.
+ *
+ * @param what What the promise stands for, in the message
+ * @param promise The promise
+ * @returns Its value
+ */
+export async function within<T>(what: string, promise: Promise<T>): Promise<T> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<never>((_resolve, reject) => {
+    timer = setTimeout(() => reject(new Error(`${what}: not within ${PATIENCE_MS} ms`)), PATIENCE_MS);
+  });
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/**
+ * Waits until a stream is over in any way: its end, a failure, or a close without either, as some runtimes report a reset.
+ * Call it before the stream can be over.
+ *
+ * @param stream The stream, which somebody reads
+ * @returns The error if it has failed
+ */
+export function over(stream: Readable): Promise<Error | undefined> {
+  if (stream.readableEnded || stream.destroyed) return Promise.resolve(stream.errored ?? undefined);
+  return within(
+    "the end of a stream",
+    new Promise((resolve) => {
+      stream.on("error", resolve).on("end", () => resolve(undefined)).on("close", () => resolve(undefined));
+    }),
+  );
 }
 
 /** Lets time pass. */

@@ -5,7 +5,7 @@ import { after, before, describe, it } from "node:test";
 import { assert, assertEquals } from "@std/assert";
 import { toDuplex } from "../../bridges/duplex.ts";
 import { connect, connectNow, detectRuntime, reconnect, type SocketBufferEvent } from "../../mod.ts";
-import { dataOf, load, noPackages, nothingLeft, type Package, pause, sha } from "./others.ts";
+import { dataOf, load, noPackages, nothingLeft, type Package, pause, sha, until, within } from "./others.ts";
 import { freePort, noPostgres, type Service, startPostgres } from "./services.ts";
 
 const host = detectRuntime();
@@ -107,14 +107,15 @@ describe(
         rows++;
         if (rows === 10) {
           stream.pause();
-          setTimeout(() => {
-            most = stream.bufferEvent.input.length + stream.readableLength;
+          const waiting = (): number => stream.bufferEvent.input.length + stream.readableLength;
+          void until(() => waiting() > 0).then(() => pause(300)).then(() => {
+            most = waiting();
             stream.resume();
-          }, 300);
+          });
         }
         bytes += 10_000;
       });
-      await new Promise((resolve, reject) => query.on("end", resolve).on("error", reject));
+      await within("all rows", new Promise((resolve, reject) => query.on("end", resolve).on("error", reject)));
       assertEquals([rows, bytes], [3000, 30_000_000]);
       assert(most > 0 && most < 1_000_000, `${most} bytes waited`);
       await client.end();

@@ -19,13 +19,22 @@ export interface Service {
   stop(): Promise<void>;
 }
 
+/** The system gives ports from 32,768 on to clients. A port below is not taken while a service is being started. */
+const PORTS = [16_384, 32_767] as const;
+
 /** A port that nobody uses now. */
 export async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const { port } = server.address() as { port: number };
-  await new Promise<void>((resolve) => server.close(() => resolve()));
-  return port;
+  for (;;) {
+    const port = PORTS[0] + Math.floor(Math.random() * (PORTS[1] - PORTS[0]));
+    const server = createServer();
+    const isFree = await new Promise<boolean>((resolve) => {
+      server.on("error", () => resolve(false));
+      server.listen(port, "127.0.0.1", () => resolve(true));
+    });
+    if (!isFree) continue;
+    await new Promise<void>((resolve) => server.close(() => resolve()));
+    return port;
+  }
 }
 
 /** A folder for one service. */
@@ -36,7 +45,7 @@ export function folderFor(name: string): string {
 }
 
 /** Waits until somebody listens on a port. */
-async function listening(port: number, ms: number = 20_000): Promise<void> {
+async function listening(port: number, ms: number = 60_000): Promise<void> {
   const end = Date.now() + ms;
   for (;;) {
     const there = await new Promise<boolean>((resolve) => {

@@ -20,7 +20,7 @@ import {
   simRuntime,
   type SocketBufferEvent,
 } from "../../mod.ts";
-import { checksumOf, dataOf, nothingLeft, pause, sha, until } from "./others.ts";
+import { checksumOf, dataOf, nothingLeft, over, pause, sha, until, within } from "./others.ts";
 
 const host = detectRuntime();
 
@@ -42,7 +42,7 @@ async function scene(
     allowHalfOpen: true,
   });
   socket.on("error", () => {});
-  await once(socket, "connect");
+  await within("the connection", once(socket, "connect"));
   return { server, socket, reasons };
 }
 
@@ -201,7 +201,7 @@ describe(`toDuplex() on ${host.name}`, () => {
     socket.write("x");
     await until(() => stream !== undefined && stream.bytesRead > 0);
     socket.resetAndDestroy();
-    await once(stream!, "close").catch(() => {});
+    await until(() => names.includes("close"));
     await pause(20);
     assertEquals(names, ["error:ECONNRESET", "close"]);
     await server.close();
@@ -249,7 +249,7 @@ describe(`toDuplex() on ${host.name}`, () => {
     ]);
     stream.setKeepAlive(true, 1000).setNoDelay(true);
     stream.write("early ");
-    await once(stream, "connect");
+    await within("the connection", once(stream, "connect"));
     assertEquals([stream.connecting, stream.remotePort], [false, server.port]);
     stream.end("late");
     let text = "";
@@ -290,7 +290,7 @@ describe(`toDuplex() on ${host.name}`, () => {
     );
     let called = 0;
     stream.connect(5432, "nowhere", () => called++);
-    await once(stream, "connect");
+    await within("the connection", once(stream, "connect"));
     assertEquals(called, 1);
     stream.destroy();
     await server.close();
@@ -393,8 +393,8 @@ describe(`toDuplex() on ${host.name}`, () => {
       stream.resume().end("x");
     });
     socket.resume().end("y");
-    await once(socket, "end");
-    await ended;
+    await over(socket);
+    await within("finished()", ended!);
     await server.close();
 
     let failure: unknown;
@@ -421,11 +421,13 @@ describe(`toDuplex() on ${host.name}`, () => {
 
   it("fails a pipeline with the reason of the connection", async () => {
     let reason: unknown;
+    let opened: BufferEventDuplex | undefined;
     const { server, socket } = await scene(async (stream) => {
+      opened = stream;
       await pipeline(stream, new PassThrough(), stream).catch((error) => reason = error);
     });
     socket.write("x");
-    await pause(20);
+    await until(() => opened !== undefined && opened.bytesRead > 0);
     socket.resetAndDestroy();
     await until(() => reason !== undefined);
     assertEquals((reason as EventError).code, "ECONNRESET");

@@ -5,7 +5,7 @@ import { connect as netConnect, type Socket } from "node:net";
 import { after, describe, it } from "node:test";
 import { assert, assertEquals } from "@std/assert";
 import { connect, detectRuntime, type EventError, serve, type SocketBufferEvent } from "../../mod.ts";
-import { dataOf, nothingLeft, pause, sha, until } from "./others.ts";
+import { dataOf, nothingLeft, over as overOf, pause, sha, until } from "./others.ts";
 
 const host = detectRuntime();
 const DATA = dataOf(3_000_000, 101);
@@ -165,7 +165,7 @@ describe(`web streams on ${host.name}`, () => {
         error: (error) => void failures.push(error),
       });
       const socket: Socket = netConnect({ port: server.port!, host: "127.0.0.1", allowHalfOpen: true });
-      const over = new Promise((resolve) => socket.on("error", resolve).on("end", resolve).on("close", resolve));
+      const over = overOf(socket);
       const chunks: Uint8Array[] = [];
       // It stalls for a while.
       await Promise.race([once(socket, "connect"), over]).catch(() => {});

@@ -38,14 +38,22 @@ async function join(port: number, nick: string, room: string): Promise<Client> {
   return client;
 }
 
-/** Speaks until another client hears it: a broker takes a moment to know of a new member. */
-async function untilHeard(from: Client, to: Client, room: string, nick: string): Promise<void> {
-  const before = lines(to).length;
-  await eventually("the other hears", () => {
-    from.socket.write(`SAY ${room} do you hear\n`);
-    return lines(to).slice(before).includes(`${room} ${nick} do you hear`);
-  });
-  await quiet(100);
+let rounds = 0;
+
+/**
+ * Both speak until the other hears it: a broker takes a moment to know of a new member. Then nothing that was said before is
+ * still under way, because lines of one gateway stay in order.
+ */
+async function untilHeard(one: Client, other: Client, room: string): Promise<void> {
+  for (const [from, to] of [[one, other], [other, one]] as const) {
+    const words = `do you hear ${++rounds}`;
+    let probe = 0;
+    await eventually("the other hears", () => {
+      from.socket.write(`SAY ${room} ${words}.${++probe}\n`);
+      return lines(to).some((line) => line.includes(`${words}.`));
+    });
+    await to.until("the last probe", () => lines(to).some((line) => line.endsWith(`${words}.${probe}`)));
+  }
 }
 
 for (const runtime of RUNTIMES) {
@@ -72,7 +80,7 @@ for (const runtime of RUNTIMES) {
       const ada = await join(first.port, "ada", "tea");
       const bob = await join(second.port, "bob", "tea");
       const cleo = await join(second.port, "cleo", "coffee");
-      await untilHeard(ada, bob, "tea", "ada");
+      await untilHeard(ada, bob, "tea");
       const [adaBefore, bobBefore] = [lines(ada).length, lines(bob).length];
       await ada.send("SAY tea one  two \nSAY coffee x\nsay tea ünï\u0007cödé\n");
       await bob.until("the lines", () => lines(bob).at(-1) === "tea ada ünïcödé");
@@ -90,7 +98,7 @@ for (const runtime of RUNTIMES) {
     it("says who is in a room, on all gateways", async () => {
       const dan = await join(first.port, "dan", "library");
       const eve = await join(second.port, "eve", "library");
-      await untilHeard(eve, dan, "library", "eve");
+      await untilHeard(eve, dan, "library");
       await dan.send("WHO library\nWHO nowhere\nNICK dan2\nLEAVE library\nLEAVE library\n");
       await dan.until("the answers", () => lines(dan).at(-1) === "* you are not in library");
       assertEquals(lines(dan).slice(-5), [
@@ -140,7 +148,7 @@ for (const runtime of RUNTIMES) {
     it("tells a client that reads too slowly, and drops it", async () => {
       const slow = await join(first.port, "slow", "flood");
       const speaker = await join(second.port, "speaker", "flood");
-      await untilHeard(speaker, slow, "flood", "speaker");
+      await untilHeard(speaker, slow, "flood");
       slow.socket.pause();
       const line = `SAY flood ${"x".repeat(900)}\n`;
       for (let sent = 0; !lines(speaker).includes("* flood slow is gone") && sent < 40_000; sent += 200) {
@@ -168,20 +176,21 @@ for (const runtime of RUNTIMES) {
       const own = await startBroker();
       await own.stop("SIGKILL");
       const { file, args } = exampleCommand(runtime, "gateway", ["0", own.url]);
-      const starting = start(file, args, { cwd: ROOT, env: plainEnvironment(), ready: /^listening on \S+:(\d+)$/m });
+      const gateway = await start(file, args, { cwd: ROOT, env: plainEnvironment(), ready: /^Cannot connect/m });
       await quiet(1500);
-      const revived = startBroker(own.port);
-      const gateway = await starting;
-      const port = Number(gateway.match[1]);
+      const revived = await startBroker(own.port);
+      const portOf = (): number => Number(/^listening on \S+:(\d+)$/m.exec(gateway.output())?.[1]);
+      await eventually("it listens", () => portOf() > 0);
+      const port = portOf();
       const [client, other] = [await join(port, "jo", "attic"), await join(port, "kim", "attic")];
-      await (await revived).stop("SIGKILL");
+      await revived.stop("SIGKILL");
       await client.send("SAY attic nobody else is here\nWHO attic\n");
       await other.until("a line", () => lines(other).at(-1) === "attic jo nobody else is here");
       await client.until("its answer", () => lines(client).at(-1) === "* attic has jo kim");
       const again = await startBroker(own.port);
       const far = await startServer(runtime, "gateway", [again.url]);
       const visitor = await join(far.port, "lea", "attic");
-      await untilHeard(client, visitor, "attic", "jo");
+      await untilHeard(client, visitor, "attic");
       Client.resetAll();
       assertEquals(await gateway.stop(), null);
       assertEquals(await far.stop(), null);
