@@ -270,8 +270,8 @@ runtime, as npm has it, and asked those that are too old whether the library ref
 
 ${text}
 
-Skipped tests are those of other runtimes, and of what a runtime declares not to be able to do: the table in the
-[README](../README.md) has that. “refused” means that \`detectRuntime()\`, and so \`serve()\`, \`connect()\` and \`new EventBase()\`,
+Skipped tests are those of other runtimes, and of what a runtime declares not to be able to do: the table of
+[guarantees](guarantees.md) has that. “refused” means that \`detectRuntime()\`, and so \`serve()\`, \`connect()\` and \`new EventBase()\`,
 throw an \`EventError\` with the code \`EV_UNSUPPORTED\` and this message, from the npm package and from the source.
 `;
 }

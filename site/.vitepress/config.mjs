@@ -1,7 +1,7 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { defineConfig } from "vitepress";
-import { MORE, readGuide } from "../tools/guide.mjs";
+import { readGuide } from "../tools/guide.mjs";
 import { PAGES } from "../tools/links.mjs";
 
 /** Where the site will be. The sitemap needs whole addresses. */
@@ -30,6 +30,7 @@ const LEARN = [
       ...page("On Node", "/start/node"),
       ...page("On Deno", "/start/deno"),
       ...page("On Bun", "/start/bun"),
+      ...page("Install from npm or JSR", "/start/install"),
       ...page("Playground", "/playground"),
     ],
   },
@@ -46,10 +47,7 @@ const LEARN = [
     text: "Guide",
     items: [
       { text: "All tasks", link: "/guide/" },
-      ...readGuide().pages.flatMap(({ path, title }) => [
-        { text: title, link: `/guide/${path}` },
-        ...MORE.filter(([, , before]) => before === path).map(([name, text]) => ({ text, link: `/guide/${name}` })),
-      ]),
+      ...readGuide().pages.map(({ path, title }) => ({ text: title, link: `/guide/${path}` })),
     ],
   },
   {
@@ -64,8 +62,7 @@ const LEARN = [
   {
     text: "Coming from",
     items: [
-      ...page("The names of node:net", "/coming-from/node"),
-      ...page("node:net, Bun and Deno side by side", "/coming-from/side-by-side"),
+      ...page("node:net, Bun and Deno", "/coming-from/node"),
       ...page("libevent", "/coming-from/libevent"),
       ...page("Netty", "/coming-from/netty"),
       ...page("Feature table", "/coming-from/features"),

@@ -23,12 +23,19 @@ export const GUIDE = [
   ["behind-a-proxy", "Behind HAProxy or a load balancer", [
     "Behind a proxy or load balancer",
   ]],
+  ["many-cores", "Many cores, many machines", ["Many cores, many machines"]],
   ["through-a-proxy", "Connect through a SOCKS or HTTP proxy", [
     "Connecting through a proxy",
   ]],
-  ["streams", "Web streams", ["Web streams"]],
+  ["streams", "Node streams and web streams", ["Web streams"]],
+  ["libraries", "Use it under http, ws, mqtt, pg, ssh2", [
+    "Use it under http, ws, mqtt, pg and ssh2",
+  ]],
   ["figures", "See what happens", ["Figures"]],
   ["simulator", "Test with the simulator", ["Tests with the simulator"]],
+  ["broken-network", "Test under a broken network", [
+    "Test your server under a broken network",
+  ]],
   ["buffers", "Buffers and files", ["Buffers"]],
   ["filters", "Compress and convert", ["Filters"]],
   ["event-loop", "The loop and bufferevents of your own", [
@@ -37,12 +44,6 @@ export const GUIDE = [
   ]],
   ["datagrams", "Send datagrams to many", ["Datagrams to many"]],
   ["permissions", "Permissions", ["Permissions"]],
-];
-
-/** Pages of `site/pages/guide/` that are no part of the document, and the page that each follows. */
-export const MORE = [
-  ["libraries", "Use it under http, ws, pg, ssh2", "streams"],
-  ["many-cores", "Many cores, many machines", "behind-a-proxy"],
 ];
 
 /** Reads the sections of the guide. A section that no page has gets a page of its own, so that nothing is lost. */

@@ -11,6 +11,7 @@ export const PAGES = join(SITE, "build", "pages");
 
 /** The documents that become pages as they are: the file in the repository, and the page. */
 export const DOCUMENTS = new Map([
+  ["docs/install.md", "start/install.md"],
   ["docs/rules.md", "reference/rules.md"],
   ["docs/glossary.md", "reference/glossary.md"],
   ["docs/matrix.md", "reference/versions.md"],
@@ -37,9 +38,8 @@ for (const name of readdirSync(join(ROOT, "docs", "decisions"))) {
 /** The page of a link's target, as a path from the root of the site; undefined if the site does not have it. */
 function pageOf(target, anchor, guide) {
   if (target === "docs/guide.md") return guide.pageOf(anchor);
-  if (target === "README.md") {
-    return anchor === "#what-is-guaranteed-where" ? "/reference/guarantees" : "/";
-  }
+  if (target === "docs/guarantees.md") return "/reference/guarantees";
+  if (target === "README.md") return "/";
   const page = DOCUMENTS.get(target);
   return page === undefined ? undefined : `/${page.replace(/(^|\/)index\.md$/, "$1").replace(/\.md$/, "")}${anchor}`;
 }

@@ -160,11 +160,10 @@ describe("the links of the documents", () => {
     }
   });
 
-  it("lead from the README to files that the package has", async () => {
+  it("lead from the README and the guarantees to files that the package has", async () => {
     const { files } = await packTarball();
-    assertEquals(
-      linksOf("README.md").filter((target) => !files.includes(target)),
-      [],
-    );
+    for (const file of ["README.md", "docs/guarantees.md", "docs/install.md"]) {
+      assertEquals(linksOf(file).filter((target) => !files.includes(target)), [], file);
+    }
   });
 });

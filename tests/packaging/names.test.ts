@@ -49,7 +49,7 @@ describe("the name of the package", () => {
 
   it("has a scope only where it is said how it is installed from JSR", () => {
     const files = READ.filter((file) => readFileSync(join(ROOT, file), "utf8").includes("@trivent/"));
-    assertEquals(files, ["mod.ts", "README.md"]);
+    assertEquals(files, ["mod.ts", "README.md", "docs/install.md"]);
     for (const file of files) {
       assertStringIncludes(
         readFileSync(join(ROOT, file), "utf8"),

@@ -38,7 +38,7 @@ describe("the npm package", () => {
     project = await installTarball(tarball.path);
   });
 
-  it("holds what was built, its documents and the tests that the README links to, and nothing else", () => {
+  it("holds what was built, its documents and the tests that its guarantees link to, and nothing else", () => {
     const others = tarball.files.filter((path) =>
       !/^(dist\/.*\.(js|js\.map|d\.ts)|docs\/(decisions\/)?\w[\w-]*\.md|tests\/.*(\.test|_laws)\.ts)$/
         .test(path)

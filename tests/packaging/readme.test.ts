@@ -1,20 +1,36 @@
-// The table of guarantees in the README: each cell names a test, and the test is there.
+// The README is one page, and the table of guarantees tells the truth: each cell names a test, and the test is there.
 
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, it } from "node:test";
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { ROOT } from "../tools/runtimes.mjs";
 
-const readme = readFileSync(join(ROOT, "README.md"), "utf8");
-const [, section = ""] = /\n## What is guaranteed where\n([\s\S]*?)\n## /.exec(readme) ?? [];
+const section = readFileSync(join(ROOT, "docs", "guarantees.md"), "utf8");
 const rows = section.split("\n").filter((line) => line.startsWith("|")).slice(2)
   .map((line) => line.split("|").slice(1, -1).map((cell) => cell.trim()));
 const links = new Map(
-  [...section.matchAll(/^\[([^\]]+)\]: (\S+) "(.*)"$/gm)].map((
+  [...section.matchAll(/^\[([^\]]+)\]: \.\.\/(\S+) "(.*)"$/gm)].map((
     [, label, file, title],
   ) => [label, { file, title }]),
 );
+
+describe("the README", () => {
+  const readme = readFileSync(join(ROOT, "README.md"), "utf8");
+
+  it("is one page, and tells of the site", () => {
+    assert(readme.split("\n").length <= 100);
+    assertStringIncludes(readme, "npm run site");
+  });
+
+  it("has the two commands of a checkout, and no other", () => {
+    const [, block = ""] = /\n## From a checkout\n+```sh\n([^`]*)```/.exec(readme) ?? [];
+    assertEquals(block.trim().split("\n").map((line) => line.replace(/ +#.*/, "")), [
+      "npm ci && npm run demo",
+      "npm ci && npm test",
+    ]);
+  });
+});
 
 describe("the table of guarantees", () => {
   it("names a test in each cell", () => {

@@ -40,13 +40,12 @@ function freePort(): Promise<number> {
 describe("the pages of the site", () => {
   const pages = (readdirSync(PAGES, { recursive: true }) as string[]).filter((name) => name.endsWith(".md")).sort();
   const recipes = pages.filter((name) => /^cookbook\/\d/.test(name));
-  const others = ["guide/libraries.md"];
   const starts = RUNTIMES.map((runtime) => [runtime, `start/${runtime}.md`] as const);
   let project: string;
 
   before(async () => {
     project = await installTarball((await packTarball()).path);
-    for (const page of [...recipes, ...others]) {
+    for (const page of recipes) {
       programsOf(page).forEach((code, i) => writeFiles(project, { [`${page.replaceAll(/\W/g, "_")}_${i}.mjs`]: code }));
     }
   });
@@ -57,14 +56,14 @@ describe("the pages of the site", () => {
   });
 
   it("have no program that nobody runs", () => {
-    const tested = [...recipes, ...others, ...starts.map(([, page]) => page), "index.md", "playground.md"];
+    const tested = [...recipes, ...starts.map(([, page]) => page), "index.md", "playground.md"];
     for (const page of pages) {
       if (!tested.includes(page)) assertEquals(programsOf(page), [], page);
     }
   });
 
   for (const runtime of RUNTIMES) {
-    for (const page of [...recipes, ...others]) {
+    for (const page of recipes) {
       programsOf(page).forEach((code, i) =>
         it(`${page} does what it says on ${runtime} (${i + 1})`, async () => {
           const args = [...COMMANDS[runtime], `${page.replaceAll(/\W/g, "_")}_${i}.mjs`];
