@@ -17,9 +17,9 @@ export const LIMITS = {
  * Starts the server.
  *
  * @param options What `serve()` takes; it wins over LIMITS
- * @param hooks `changed(command)` hears of each command that has changed something
+ * @param hooks `changed(command)` hears of each command that may have changed something; `store` is one that has keys already
  */
-export async function startServer(options, { changed = () => {} } = {}) {
+export async function startServer(options, { changed = () => {}, store } = {}) {
   const server = await serve({ ...LIMITS, ...options }, {
     async open(bev) {
       // All commands that have come at once: one promise for them all.
@@ -34,7 +34,7 @@ export async function startServer(options, { changed = () => {} } = {}) {
     },
   });
   const { base } = server;
-  const store = new Store(() => base.runtime.now());
+  store ??= new Store(() => base.runtime.now());
   const sweeping = base.interval(() => store.sweep(), 1000);
   return {
     server,

@@ -51,6 +51,18 @@ export class Store {
     return { error: `ERR unknown command '${command.slice(0, 20).replace(/\W/g, "")}'` };
   }
 
+  /** What a key has, and for how long; undefined if it has nothing. */
+  read(key) {
+    const entry = this.#find(key);
+    return entry && { value: entry.value, ttlMs: entry.until - this.#now() };
+  }
+
+  /** Gives a key what another machine has read, or nothing. */
+  put(key, entry) {
+    if (entry === undefined) this.#values.delete(key);
+    else this.#values.set(key, { value: entry.value, until: this.#now() + entry.ttlMs });
+  }
+
   /** Drops what has expired. Reading drops it too: this is for keys that nobody reads. */
   sweep() {
     for (const key of this.#values.keys()) this.#find(key);

@@ -1,14 +1,16 @@
 // The programs of the tutorial, a small Redis, with Redis's own clients: chapter by chapter, on the three runtimes.
 
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { needs } from "../tools/needs.ts";
+import { start } from "../tools/processes.mjs";
 import { findRuntime, ROOT, type RuntimeName, RUNTIMES } from "../tools/runtimes.mjs";
-import { Client, feed, type RunningServer, startCommand } from "./workshop.ts";
+import { Client, feed, PATIENCE_MS, quiet, type RunningServer, startCommand } from "./workshop.ts";
 
 const FLAGS: Record<RuntimeName, string[]> = { node: [], deno: ["run", "--quiet", "--allow-all"], bun: ["run"] };
 
@@ -36,6 +38,43 @@ async function cli(server: RunningServer, ...command: string[]): Promise<string>
   const { code, stdout, stderr } = await feed("redis-cli", ["-h", "127.0.0.1", "-p", `${server.port}`, ...command]);
   assertEquals(code, 0, stderr);
   return stdout.toString().trimEnd();
+}
+
+/** Starts a broker of NATS; with port 0 on a free port. */
+async function startBroker(port = 0) {
+  const broker = await start("nats-server", ["-a", "127.0.0.1", "-p", String(port || -1)], {
+    ready: /Listening for client connections on 127\.0\.0\.1:(\d+)[^]*Server is ready/,
+  });
+  return { port: Number(broker.match[1]), stop: broker.stop };
+}
+
+/** Starts HAProxy with the configuration of chapter 8. */
+async function startProxy(folder: string, machines: readonly number[]): Promise<RunningServer> {
+  const port = await freePort();
+  const file = join(folder, "haproxy.cfg");
+  const text = readFileSync(join(ROOT, "examples", "tutorial", "haproxy.cfg"), "utf8");
+  const ports = new Map([["6379", port], ["6400", machines[0]], ["6401", machines[1]]]);
+  writeFileSync(file, text.replaceAll(/:(\d{4})$/gm, (_all, written: string) => `:${ports.get(written)}`));
+  const { pid, output, stop } = await start("haproxy", ["-f", file, "-W", "-db"], {
+    ready: /Loading success|New worker/,
+  });
+  return { port, pid, printed: output, stop };
+}
+
+function freePort(): Promise<number> {
+  const server = createServer();
+  return new Promise((resolve) => {
+    server.listen(0, "127.0.0.1", () => {
+      const { port } = server.address() as AddressInfo;
+      server.close(() => resolve(port));
+    });
+  });
+}
+
+async function eventually(what: string, holds: () => Promise<boolean>): Promise<void> {
+  for (const until = performance.now() + PATIENCE_MS; !await holds(); await quiet(50)) {
+    assert(performance.now() < until, `${what}: not within ${PATIENCE_MS} ms`);
+  }
 }
 
 for (const runtime of RUNTIMES) {
@@ -160,5 +199,59 @@ for (const runtime of RUNTIMES) {
           assert(Number(/trivent_bytes_read_total\{[^}]*\} (\d+)/.exec(text)?.[1]) > 10, text);
         }),
     );
+
+    it("8: keeps the keys of two machines alike, behind HAProxy, and while the broker is away", {
+      skip: needs("redis-cli", "nats-server", "haproxy"),
+    }, async () => {
+      let broker = await startBroker();
+      const started: { stop(signal?: string): Promise<string | null> }[] = [];
+      const machine = async () => {
+        const server = await startCommand(chapter(runtime, "8_machines", ["0", `127.0.0.1:${broker.port}`]));
+        started.push(server);
+        return server;
+      };
+      try {
+        const first = await machine();
+        await cli(first, "SET", "a", "1");
+        await cli(first, "SET", "b", "two words");
+        await cli(first, "EXPIRE", "b", "100");
+        await cli(first, "SET", "c", "3");
+        await cli(first, "DEL", "c");
+        const second = await machine(); // it has the keys before it has clients
+        assertEquals(await cli(second, "GET", "a"), "1");
+        assertEquals(await cli(second, "GET", "b"), "two words");
+        assertMatch(await cli(second, "TTL", "b"), /^(\d\d|100)$/);
+        assertEquals(await cli(second, "GET", "c"), "");
+
+        const front = await startProxy(folder, [first.port, second.port]);
+        started.push(front);
+        for (let i = 0; i < 4; i++) {
+          assertEquals(await cli(front, "INCR", "a"), `${i + 2}`);
+          await eventually("both have it", async () => {
+            const both = [await cli(first, "GET", "a"), await cli(second, "GET", "a")];
+            return both.every((value) => value === `${i + 2}`);
+          });
+        }
+
+        // A change to each, and one to both, that the broker cannot carry.
+        await broker.stop("SIGKILL");
+        await cli(first, "SET", "x", "first");
+        await cli(first, "DEL", "a");
+        await cli(second, "SET", "y", "second");
+        await cli(second, "SET", "x", "second");
+        broker = await startBroker(broker.port);
+        const keys = ["a", "b", "x", "y"];
+        const of = (server: RunningServer) => Promise.all(keys.map((key) => cli(server, "GET", key)));
+        await eventually("both have the same", async () => {
+          const [one, two] = [await of(first), await of(second)];
+          return one.join() === two.join() && one[0] === "" && one[3] === "second";
+        });
+        assertMatch((await of(first))[2] ?? "", /^(first|second)$/);
+        for (const { stop } of started.splice(0).reverse()) assertEquals(await stop("SIGTERM"), null);
+      } finally {
+        for (const { stop } of started) await stop("SIGKILL");
+        await broker.stop("SIGKILL");
+      }
+    });
   });
 }
