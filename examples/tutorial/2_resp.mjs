@@ -5,7 +5,8 @@ import { resp } from "./resp.mjs";
 
 const values = new Map();
 
-function answer([command = "", key, value]) {
+function answer(words) {
+  const [command = "", key, value] = words;
   switch (command.toUpperCase()) {
     case "PING":
       return { ok: "PONG" };

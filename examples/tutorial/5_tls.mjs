@@ -13,7 +13,7 @@ watchFile(certFile, { interval: 1000 }, () => {
     server.setTls(read());
     console.log("the certificate has changed");
   } catch (error) {
-    console.error(error.message); // the two files do not match yet
+    console.error(String(error)); // the two files do not match yet
   }
 });
 console.log(`listening on 127.0.0.1:${server.port}`);

@@ -42,6 +42,6 @@ function counting(command) {
 const found = await explore(counting(COUNT[process.argv[2] ?? "bug"]), { runs: 2000 });
 if (found.error === undefined) console.log(`${found.runs} runs, and nothing has failed`);
 else {
-  console.log(`seed ${found.seed}: ${found.error.message}`);
+  console.log(`seed ${found.seed}: ${found.error}`);
   for (const { kind, atMs, about } of found.faults) console.log(`${kind} at ${atMs} ms: ${about}`);
 }

@@ -37,7 +37,7 @@ export class Replica {
   }
 
   /** Tells the others of a command. */
-  changed([command, ...words]) {
+  changed([command = "", ...words]) {
     for (const key of /^DEL$/i.test(command) ? words : words.slice(0, 1)) {
       this.#stamps.set(key, { count: ++this.#count, name: this.#name });
       this.#nats.publish(CHANGES, this.#word(key));

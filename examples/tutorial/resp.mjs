@@ -49,6 +49,7 @@ function parse(bytes, start, depth = 0) {
 
 /** The codec: for `bev.frames(resp)` and `bev.writeFrame(resp, value)`. */
 export const resp = {
+  /** @returns {any} */
   decode(input) {
     const bytes = input.pullup(-1);
     if (bytes === null) return null;

@@ -17,9 +17,10 @@ export const LIMITS = {
  * Starts the server.
  *
  * @param options What `serve()` takes; it wins over LIMITS
- * @param hooks `changed(command)` hears of each command that may have changed something; `store` is one that has keys already
+ * @param {{ changed?: (command: string[]) => void, store?: Store }} hooks `changed(command)` hears of each command that may have
+ *   changed something; `store` is one that has keys already
  */
-export async function startServer(options, { changed = () => {}, store } = {}) {
+export async function startServer(options, { changed = () => {}, store: given } = {}) {
   const server = await serve({ ...LIMITS, ...options }, {
     async open(bev) {
       // All commands that have come at once: one promise for them all.
@@ -34,7 +35,7 @@ export async function startServer(options, { changed = () => {}, store } = {}) {
     },
   });
   const { base } = server;
-  store ??= new Store(() => base.runtime.now());
+  const store = given ?? new Store(() => base.runtime.now());
   const sweeping = base.interval(() => store.sweep(), 1000);
   return {
     server,

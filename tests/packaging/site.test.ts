@@ -1,14 +1,14 @@
 // The programs on the pages of the site, as their readers have them: pasted into an empty project that has the package from
 // npm. Node 20 runs them as JavaScript, and so do Deno and Bun.
 
-import { readdirSync, readFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, symlinkSync } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { before, describe, it } from "node:test";
 import { assert, assertEquals } from "@std/assert";
 import { run, start } from "../tools/processes.mjs";
 import { findRuntime, ROOT, type RuntimeName, RUNTIMES } from "../tools/runtimes.mjs";
-import { cleanEnvironment, installTarball, LISTENING, packTarball, writeFiles } from "./workshop.ts";
+import { cleanEnvironment, installTarball, LISTENING, mustTool, packTarball, writeFiles } from "./workshop.ts";
 
 const LIMIT_MS = 60_000;
 const PAGES = join(ROOT, "site", "pages");
@@ -60,6 +60,37 @@ describe("the pages of the site", () => {
     for (const page of pages) {
       if (!tested.includes(page)) assertEquals(programsOf(page), [], page);
     }
+  });
+
+  it("have types that hold, and so have the documents, the tutorial and the programs of the playground", async () => {
+    const folder = join(project, "typed");
+    const add = (name: string, code: string) => writeFiles(folder, { [name]: code });
+    const addFences = (file: string) =>
+      [
+        ...readFileSync(join(ROOT, file), "utf8").replaceAll("\\`", "`").matchAll(
+          /^```(?:js|ts)(?: ignore)?\n([\s\S]*?)^```$/gm,
+        ),
+      ]
+        .forEach(([, code = ""], i) => code.trim() !== "" && add(`${file.replaceAll(/\W/g, "_")}_${i + 1}.mjs`, code));
+    const documents = readdirSync(join(ROOT, "docs")).filter((name) => name.endsWith(".md"));
+    const files = [...pages.map((page) => `site/pages/${page}`), ...documents.map((name) => `docs/${name}`)];
+    for (const file of [...files, "README.md", "site/tools/errors.mjs"]) addFences(file);
+    for (const part of ["examples/tutorial", "site/playground/programs"]) {
+      for (const name of readdirSync(join(ROOT, part)).filter((name) => /\.m?js$/.test(name))) {
+        add(`${part}/${name.replace(/\.js$/, ".mjs")}`, readFileSync(join(ROOT, part, name), "utf8"));
+      }
+    }
+    assert((readdirSync(folder, { recursive: true }) as string[]).length > 70);
+    mkdirSync(join(project, "node_modules", "@nats-io"));
+    symlinkSync(join(ROOT, "node_modules/@nats-io/nats-core"), join(project, "node_modules/@nats-io/nats-core"));
+    const compilerOptions = {
+      ...{ module: "NodeNext", moduleResolution: "NodeNext", target: "ES2022", moduleDetection: "force" },
+      ...{ lib: ["ES2023", "ESNext.Disposable"], types: ["node"], typeRoots: [join(ROOT, "node_modules/@types")] },
+      // They are JavaScript, so a parameter need not have a type.
+      ...{ strict: true, noImplicitAny: false, allowJs: true, checkJs: true, skipLibCheck: true, noEmit: true },
+    };
+    add("tsconfig.json", JSON.stringify({ compilerOptions, include: ["**/*.mjs"] }));
+    await mustTool("typescript", "tsc", ["-p", folder]);
   });
 
   for (const runtime of RUNTIMES) {

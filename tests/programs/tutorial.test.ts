@@ -181,7 +181,7 @@ for (const runtime of RUNTIMES) {
     it("7: finds the planted bug, and not the mended one", async () => {
       const bug = chapter(runtime, "7_explore", []);
       const found = await feed(bug.file, bug.args);
-      assertMatch(found.stdout.toString(), /^seed \d+: 10 visits were counted as 11\n\w+ at /, found.stderr);
+      assertMatch(found.stdout.toString(), /^seed \d+: Error: 10 visits were counted as 11\n\w+ at /, found.stderr);
       const mended = chapter(runtime, "7_explore", ["mended"]);
       const nothing = await feed(mended.file, mended.args);
       assertEquals(nothing.stdout.toString(), "2000 runs, and nothing has failed\n", nothing.stderr);
