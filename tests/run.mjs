@@ -22,7 +22,8 @@ import { endAllOnExit, run } from "./tools/processes.mjs";
 import { findRuntime, plainEnvironment, ROOT, RUNTIME_NAMES } from "./tools/runtimes.mjs";
 
 const NODE_ONLY = ["tests/packaging/", "tests/programs/"];
-const TIMEOUT_MS = 120_000;
+/** None takes a minute on a machine that does nothing else. */
+const TIMEOUT_MS = 300_000;
 /** A file of these starts the three runtimes in turn. */
 const NODE_ONLY_TIMEOUT_MS = 900_000;
 /** Many tests wait for a time to pass, so one file more than there are cores runs at a time. */
@@ -193,7 +194,7 @@ function report(totals) {
 }
 
 async function runFile({ runtime, file }) {
-  const timeoutMs = isNodeOnly(file) ? NODE_ONLY_TIMEOUT_MS : TIMEOUT_MS;
+  const timeoutMs = timeoutOf(file);
   const base = join(scratch, `${runtime}-${file.replaceAll("/", "-")}`);
   const junit = `${base}.xml`;
   const result = await run(findRuntime(runtime).path, runnerArguments(runtime, file, junit, timeoutMs), {
@@ -202,6 +203,7 @@ async function runFile({ runtime, file }) {
       ...plainEnvironment(),
       TRIVENT_TEST_NAMES: JSON.stringify(names),
       TRIVENT_TEST_NOTES: `${base}.notes`,
+      TRIVENT_TEST_RUNNING: `${base}.running`,
     },
     timeoutMs,
   });
@@ -210,7 +212,8 @@ async function runFile({ runtime, file }) {
   for (const { status } of tests) counts[status]++;
   const problems = [];
   if (result.timedOut) {
-    problems.push(`did not end within ${timeoutMs / 1000} s and was stopped: a test hangs or a handle is left open`);
+    const stopped = Date.now();
+    problems.push(`did not end within ${timeoutMs / 1000} s and was stopped: ${hanging(`${base}.running`, stopped)}`);
   } else if (result.code !== 0 && counts.failed === 0) {
     problems.push(`ended with ${result.signal ?? `exit code ${result.code}`}`);
   } else if (tests.length === 0 && names.length === 0) {
@@ -227,6 +230,21 @@ async function runFile({ runtime, file }) {
     console.log();
   }
   return { runtime, file, ms: result.ms, ...counts, reasons: reasonsOf(tests, notes) };
+}
+
+function timeoutOf(file) {
+  const given = process.env.TRIVENT_TEST_TIMEOUT_MS;
+  if (given !== undefined) return Number(given);
+  return isNodeOnly(file) ? NODE_ONLY_TIMEOUT_MS : TIMEOUT_MS;
+}
+
+/** What a file was at when it was stopped: NODE_TEST has written it. */
+function hanging(path, stopped) {
+  const line = readIfThere(path).trimEnd().split("\n").at(-1);
+  if (!line) return "no test had begun";
+  const { name, isOver, at } = JSON.parse(line);
+  if (isOver) return `"${name}" had ended and no other test began; a handle is left open`;
+  return `"${name}" had been running for ${((stopped - at) / 1000).toFixed(1)} s`;
 }
 
 /** What NODE_TEST has written: why a test or a suite is skipped. */

@@ -320,8 +320,9 @@ describe(`a process with a stream on ${host.name}`, () => {
       try {
         const args = host.name === "deno" ? ["run", "--allow-all", "--no-config", "--no-check"] : [];
         const began = Date.now();
-        await promisify(execFile)(process.execPath, [...args, file], { timeout: 30_000 });
-        assert(Date.now() - began < 15_000, `${end} took ${Date.now() - began} ms`);
+        await promisify(execFile)(process.execPath, [...args, file], { timeout: 55_000 });
+        // Its timeout, which must not hold the process, is 60 s.
+        assert(Date.now() - began < 50_000, `${end} took ${Date.now() - began} ms`);
       } finally {
         unlinkSync(file);
       }

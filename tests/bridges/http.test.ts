@@ -299,16 +299,16 @@ describe(`ws over node:http over toDuplex() on ${host.name}`, {
       createConnection: () => toDuplex(connectNow({ hostname: "127.0.0.1", port: place.port })),
     });
     await within("the handshake", once(client, "open"));
-    const big = dataOf(8_000_000, 5);
+    const big = dataOf(3_000_000, 5);
     const got: Uint8Array[] = [];
     client.on("message", (data: Uint8Array) => got.push(data));
     client.send(big);
-    for (let i = 0; i < 1000; i++) client.send(`message ${i}`);
-    await until(() => got.length === 1001);
-    assertEquals([got.length, sha(got[0]!)], [1001, sha(big)]);
+    for (let i = 0; i < 200; i++) client.send(`message ${i}`);
+    await until(() => got.length === 201);
+    assertEquals([got.length, sha(got[0]!)], [201, sha(big)]);
     assertEquals(
       got.slice(1).map(String),
-      Array.from({ length: 1000 }, (_, i) => `message ${i}`),
+      Array.from({ length: 200 }, (_, i) => `message ${i}`),
     );
     client.close(1000, "done");
     const [code, reason] = await within("the close", once(client, "close"));

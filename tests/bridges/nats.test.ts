@@ -17,7 +17,7 @@ import { needs } from "../tools/needs.ts";
 import { start } from "../tools/processes.mjs";
 import { ROOT } from "../tools/runtimes.mjs";
 
-const PATIENCE_MS = 30_000;
+const PATIENCE_MS = 60_000;
 const runtime: Runtime = defaultRuntime();
 const directory = mkdtempSync(join(tmpdir(), "trivent-nats-"));
 const certificates = needs("openssl") ? undefined : makeCertificates(directory);

@@ -86,10 +86,10 @@ export async function checksumOf(
   return { sha: hash.digest("hex"), length };
 }
 
-/** Waits until something is so. */
+/** Waits until something is so. What follows says whether it is: nothing is thrown when the time is over. */
 export async function until(
   what: () => boolean,
-  ms: number = 20_000,
+  ms: number = 60_000,
 ): Promise<void> {
   const end = Date.now() + ms;
   while (!what() && Date.now() < end) await pause(5);

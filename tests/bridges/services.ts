@@ -11,6 +11,9 @@ import { needs } from "../tools/needs.ts";
 import { start } from "../tools/processes.mjs";
 import { pause } from "./others.ts";
 
+/** How long a server may take to start: on a busy machine a database takes long. */
+const START_MS = 90_000;
+
 /** A server that runs. */
 export interface Service {
   readonly port: number;
@@ -45,7 +48,7 @@ export function folderFor(name: string): string {
 }
 
 /** Waits until somebody listens on a port. */
-async function listening(port: number, ms: number = 60_000): Promise<void> {
+async function listening(port: number, ms: number = START_MS): Promise<void> {
   const end = Date.now() + ms;
   for (;;) {
     const there = await new Promise<boolean>((resolve) => {
@@ -62,25 +65,29 @@ async function listening(port: number, ms: number = 60_000): Promise<void> {
   }
 }
 
-/** Starts a program, and waits until it listens. */
-export async function serviceOf(
+/** Starts a program on a free port, and waits until it listens. */
+async function serviceOf(
   folder: string,
-  port: number,
   command: string,
-  args: readonly string[],
+  argsFor: (port: number) => readonly string[],
   ready: RegExp,
 ): Promise<Service> {
-  const program = await start(command, args, {
-    cwd: folder,
-    env: { ...process.env },
-    ready,
-  });
+  let port = await freePort();
+  const options = { cwd: folder, env: { ...process.env }, ready, timeoutMs: START_MS };
+  let program = await start(command, argsFor(port), options).catch((error: Error) => error);
+  // Another process may have taken the port since we looked.
+  for (let tries = 0; tries < 3 && program instanceof Error && /in use/i.test(program.message); tries++) {
+    port = await freePort();
+    program = await start(command, argsFor(port), options).catch((error: Error) => error);
+  }
+  if (program instanceof Error) throw program;
+  const { stop } = program;
   await listening(port);
   return {
     port,
     folder,
     async stop() {
-      await program.stop();
+      await stop();
       rmSync(folder, { recursive: true, force: true });
     },
   };
@@ -169,16 +176,12 @@ export async function startPostgres(): Promise<
       `ssl_key_file=${join(folder, "server.key")}`,
     );
   }
-  const port = await freePort();
-  const [command, args] = asUser("postgres", join(bin, "postgres"), [
-    ...["-D", data, "-p", `${port}`],
-    ...settings.flatMap((setting) => ["-c", setting]),
-  ]);
+  const given = ["-D", data, ...settings.flatMap((setting) => ["-c", setting])];
+  const [command, args] = asUser("postgres", join(bin, "postgres"), given);
   const service = await serviceOf(
     folder,
-    port,
     command,
-    args,
+    (port) => [...args, "-p", `${port}`],
     /ready to accept connections/,
   );
   return { ...service, ca: made?.ca };
@@ -223,8 +226,7 @@ export async function startMariadb(): Promise<
       `--ssl-key=${join(folder, "server.key")}`,
     );
   }
-  const port = await freePort();
-  const service = await serviceOf(folder, port, "mariadbd", [
+  const service = await serviceOf(folder, "mariadbd", (port) => [
     ...[
       "--no-defaults",
       `--datadir=${data}`,
@@ -251,22 +253,10 @@ export async function startMariadb(): Promise<
 
 /** Starts Redis, which asks for the password `secret`. */
 export async function startRedis(): Promise<Service> {
-  const port = await freePort();
-  const args = [
-    "--port",
-    `${port}`,
-    "--bind",
-    "127.0.0.1",
-    "--save",
-    "",
-    "--requirepass",
-    "secret",
-  ];
   return await serviceOf(
     folderFor("redis"),
-    port,
     "redis-server",
-    args,
+    (port) => ["--port", `${port}`, "--bind", "127.0.0.1", "--save", "", "--requirepass", "secret"],
     /Ready to accept connections/,
   );
 }

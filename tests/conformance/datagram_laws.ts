@@ -194,7 +194,7 @@ export function datagramLaws(name: string, makeSubject: () => FullSubject): void
       assertEquals(text((await take(b)).data), "four");
 
       const late: number[] = [];
-      base.event(b, EV_READ, (_source, what) => late.push(what)).add(5);
+      base.event(b, EV_READ, (_source, what) => late.push(what)).add(50);
       base.event(a, EV_WRITE, (_source, what) => late.push(what)).add();
       await base.dispatch();
       assertEquals(late, [EV_WRITE, EV_TIMEOUT]);

@@ -203,7 +203,7 @@ process.stdin.on("end", () => {
       await all;
       PLACES[place]?.(base);
       await sleep(2 * BUSY_MS);
-      for (let i = 0; i < 100 && told.silent < COUNT; i++) await sleep(50);
+      for (let i = 0; i < 1000 && told.silent < COUNT; i++) await sleep(50);
       const seen = { ...told };
       const longestMs = await sending.end();
       await silent.end();

@@ -7,9 +7,10 @@ import { type PollScene, pollScene } from "./poll_scene.ts";
 import type { FullSubject } from "./subject.ts";
 import { describe, it } from "./suite.ts";
 
-const OPTIONS = { everyMs: 100, send: "PING\n", timeoutMs: 600 };
+/** The peer is asked many times before its silence counts: a busy machine may not run it for a second. */
+const OPTIONS = { everyMs: 100, send: "PING\n", timeoutMs: 2_000 };
 /** A busy machine may be later than `timeoutMs` by this. */
-const SLACK_MS = 400;
+const SLACK_MS = 5_000;
 /** How long the peer answers. */
 const ANSWERS_MS = 1_500;
 
@@ -31,7 +32,8 @@ export async function assertFindsSilence(scene: PollScene, port: number, silence
   heartbeat(bev, OPTIONS);
   await scene.sleep(ANSWERS_MS);
   assertEquals(closed, undefined);
-  assert(answers >= 5 && answers <= 15, `${answers} answers`);
+  // A busy machine sends fewer, and nobody sends more.
+  assert(answers >= 1 && answers <= 1 + ANSWERS_MS / OPTIONS.everyMs, `${answers} answers`);
   const silent = runtime.now();
   silence();
   await scene.until(() => closed !== undefined, () => "the silence is not found");

@@ -80,7 +80,7 @@ export function limitLaws(name: string, makeSubject: () => FullSubject): void {
       }));
 
     it("ends connections on which nothing happens, and no others", () =>
-      serving({ idleTimeoutMs: 200 }, { read: (bev) => void bev.writeBuffer(bev.input) }, async (server, port) => {
+      serving({ idleTimeoutMs: 1500 }, { read: (bev) => void bev.writeBuffer(bev.input) }, async (server, port) => {
         const [idle, busy] = [await Client.open(port), await Client.open(port)];
         const beat = setInterval(() => busy.bev.write("x"), 20);
         await until("the idle one is let go", () => idle.ended !== undefined);

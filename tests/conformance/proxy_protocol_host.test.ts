@@ -94,7 +94,7 @@ describe(`behind HAProxy on ${host.name}`, { skip: needs("haproxy") || noCertifi
           ` ssl crt ${join(directory, "offload.pem")} alpn greet/1`,
           `${plain.port} send-proxy-v2 proxy-v2-options ssl,cert-cn,ssl-cipher,authority,crc32c,unique-id`,
         ) +
-        part("checked", "", `${checked.port} send-proxy-v2 check inter 50ms`) +
+        part("checked", "", `${checked.port} send-proxy-v2 check inter 100ms fall 100`) +
         `listen path\n  bind 127.0.0.1:${ports.path}\n  server s unix@${path} send-proxy-v2\n`,
     );
     proxy = new Program("haproxy", ["-f", config, "-db"]);
@@ -105,7 +105,7 @@ describe(`behind HAProxy on ${host.name}`, { skip: needs("haproxy") || noCertifi
           (await plainClient(ports[name] as number)).destroy();
           break;
         } catch (error) {
-          if (proxy.ended || tries > 200) throw new Error(proxy.output, { cause: error });
+          if (proxy.ended || tries > 2000) throw new Error(proxy.output, { cause: error });
           await new Promise((resolve) => setTimeout(resolve, 20));
         }
       }

@@ -167,7 +167,8 @@ const situations: Readonly<Record<string, () => Promise<void> | void>> = {
     });
     stopOnSignals(server, { graceMs: 200 });
     connect({}, server.address);
-    await sleep(50, { base: new EventBase({ runtime }) });
+    const base = new EventBase({ runtime });
+    while (server.connections === 0) await sleep(1, { base });
     say(`${server.connections} there`);
   },
   /** A listener holds the process until it is closed. */

@@ -257,7 +257,7 @@ export function socketFileLaws(name: string, makeSubject: () => FullSubject): vo
       const error = await assertRejects(() => serve({ path, unlinkOnClose: false }, {}), EventError) as EventError;
       assertEquals(error.code, "EV_UNSUPPORTED");
       assert(error.message.includes("and leave the file (unlinkOnClose: false)"), error.message);
-      for (let i = 0; i < 100 && existsSync(path); i++) await new Promise((resolve) => setTimeout(resolve, 10));
+      for (let i = 0; i < 2000 && existsSync(path); i++) await new Promise((resolve) => setTimeout(resolve, 10));
       assertEquals(readdirSync(join(path, "..")), []);
       await nothingOpen();
     });

@@ -51,7 +51,7 @@ export function tlsNamesLaws(name: string, makeSubject: () => FullSubject): void
     change: boolean,
   ): Promise<{ reply: string; authorized: boolean | undefined }> {
     const connected = await new Promise<SocketBufferEvent>((resolve, reject) => {
-      connect({ ...to, timeoutMs: 5000, ...(change ? {} : { tls }) }, {
+      connect({ ...to, timeoutMs: 30_000, ...(change ? {} : { tls }) }, {
         event: (bev, what, error) => {
           if (error !== undefined) reject(error);
           else if (change && (what & 0x80) !== 0) resolve(bev);

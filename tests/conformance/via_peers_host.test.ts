@@ -33,7 +33,7 @@ async function proxied(command: string, args: (port: number) => string[]): Promi
       (await plainClient(port)).destroy();
       return { program, port };
     } catch (error) {
-      if (program.ended || tries > 200) throw new Error(program.output, { cause: error });
+      if (program.ended || tries > 2000) throw new Error(program.output, { cause: error });
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
   }

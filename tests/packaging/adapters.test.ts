@@ -94,7 +94,7 @@ describe("docs/adapters.md", () => {
       ], {
         cwd: ROOT,
         env: cleanEnvironment(),
-        timeoutMs: 110_000,
+        timeoutMs: 300_000,
       });
       assertEquals(output, "hello!\nall is well\n");
     });

@@ -55,7 +55,7 @@ describe("trivent/conformance", () => {
     return await run(findRuntime(name).path, [...TEST[name], "./my.test.mjs"], {
       cwd: project,
       env: cleanEnvironment(),
-      timeoutMs: 100_000,
+      timeoutMs: 300_000,
     });
   }
 
@@ -97,7 +97,7 @@ console.log(law.skip, await law.run());
     const { code, output } = await run(findRuntime("node").path, ["list.mjs"], {
       cwd: project,
       env: cleanEnvironment(),
-      timeoutMs: 60_000,
+      timeoutMs: 300_000,
     });
     assertEquals([code, output], [0, "true true\nfalse undefined\n"]);
   });

@@ -9,7 +9,7 @@ import { run, start } from "../tools/processes.mjs";
 import { findRuntime, ROOT, type RuntimeName, RUNTIMES } from "../tools/runtimes.mjs";
 import { cleanEnvironment, echo, installTarball, LISTENING, packTarball, writeFiles } from "./workshop.ts";
 
-const LIMIT_MS = 30_000;
+const LIMIT_MS = 180_000;
 const DOCUMENTS = [
   "README.md",
   ...readdirSync(join(ROOT, "docs")).filter((name) => name.endsWith(".md"))

@@ -12,7 +12,7 @@ import { findRuntime, ROOT } from "../tools/runtimes.mjs";
 import { cleanEnvironment, temporaryFolder } from "./workshop.ts";
 
 const JOBS = 4;
-const LIMIT_MS = 30_000;
+const LIMIT_MS = 180_000;
 const FENCE = /```ts\n([\s\S]*?)```/g;
 
 /** The examples of a file, by name. */

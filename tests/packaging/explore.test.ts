@@ -105,7 +105,7 @@ describe("trivent explore", () => {
     ], {
       cwd: project,
       env: cleanEnvironment(),
-      timeoutMs: 120_000,
+      timeoutMs: 300_000,
     });
   }
 
@@ -237,7 +237,7 @@ describe("trivent explore", () => {
     ]);
     assertEquals(code, 0);
     assertMatch(output, /^\d+ runs in .*: nothing found$/m);
-    assert(performance.now() - began < 30_000);
+    assert(performance.now() - began < 120_000);
   });
 
   it("has a plan that is a test case for node --test", async () => {
@@ -255,7 +255,7 @@ describe("trivent explore", () => {
     ], {
       cwd: project,
       env: cleanEnvironment(),
-      timeoutMs: 60_000,
+      timeoutMs: 300_000,
     });
     assertEquals(code, 1);
     assertMatch(output, /two refusals[^]*only 3 answers/);
@@ -310,7 +310,7 @@ describe("trivent explore", () => {
     const { code, output } = await run(findRuntime("node").path, [
       join(project, "node_modules", "trivent", "dist", "cli", "trivent.js"),
       "expand",
-    ], { cwd: project, env: cleanEnvironment(), timeoutMs: 60_000 });
+    ], { cwd: project, env: cleanEnvironment(), timeoutMs: 300_000 });
     assertEquals(code, 2);
     assertMatch(output, /^trivent: there is no command "expand"$/m);
   });

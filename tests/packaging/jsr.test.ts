@@ -164,7 +164,7 @@ export default async (sim: SimRuntime): Promise<void> => {
     const { code, output } = await run(deno, args, {
       cwd: project,
       env,
-      timeoutMs: 60_000,
+      timeoutMs: 300_000,
     });
     assertEquals(code, 1, output);
     assertMatch(

@@ -211,7 +211,7 @@ console.log(value, runtime.openHandles);
     ], {
       cwd: project,
       env: cleanEnvironment(),
-      timeoutMs: 30_000,
+      timeoutMs: 300_000,
     });
     assertEquals(code, 1);
     assertMatch(output, /ERR_REQUIRE_ESM/);

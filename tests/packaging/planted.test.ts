@@ -38,7 +38,7 @@ describe("the planted faults", () => {
     const { code, output } = await run(process.execPath, args, {
       cwd: ROOT,
       env: plainEnvironment(),
-      timeoutMs: 100_000,
+      timeoutMs: 300_000,
     });
     assert(code === 0, output);
   });

@@ -89,7 +89,7 @@ describe("the release script", { skip: needs("git") }, () => {
         GIT_COMMITTER_NAME: "tester",
         GIT_COMMITTER_EMAIL: "tester@example.org",
       },
-      timeoutMs: 120_000,
+      timeoutMs: 300_000,
     });
   }
 

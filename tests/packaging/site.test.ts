@@ -10,7 +10,7 @@ import { run, start } from "../tools/processes.mjs";
 import { findRuntime, ROOT, type RuntimeName, RUNTIMES } from "../tools/runtimes.mjs";
 import { cleanEnvironment, installTarball, LISTENING, mustTool, packTarball, writeFiles } from "./workshop.ts";
 
-const LIMIT_MS = 60_000;
+const LIMIT_MS = 180_000;
 const PAGES = join(ROOT, "site", "pages");
 const COMMANDS: Record<RuntimeName, string[]> = { node: [], deno: ["run", "--quiet", "--allow-all"], bun: ["run"] };
 

@@ -26,7 +26,7 @@ console.log(needs(), needs("node"), needs("no-such-program", "/proc", "127.0.0.2
         ...cleanEnvironment(),
         TRIVENT_LACKS: "/proc,127.0.0.2,ulimit,nc -N",
       },
-      timeoutMs: 30_000,
+      timeoutMs: 300_000,
     });
     assertEquals(
       output.trim(),
@@ -62,7 +62,7 @@ describe("npm run matrix", () => {
       const { code, output } = await run(node, ["tools/matrix.mjs", ...args], {
         cwd: ROOT,
         env: cleanEnvironment(),
-        timeoutMs: 30_000,
+        timeoutMs: 300_000,
       });
       assertEquals([code, output], [1, message]);
     }
@@ -83,7 +83,7 @@ describe("npm run counts", () => {
     return run(node, ["tools/counts.mjs", "--file", path, ...args], {
       cwd: ROOT,
       env: cleanEnvironment(),
-      timeoutMs: 120_000,
+      timeoutMs: 300_000,
     });
   }
 
@@ -149,7 +149,7 @@ describe("the test runner", () => {
     return await run(node, ["tests/run.mjs", folder, ...args], {
       cwd: ROOT,
       env: { ...cleanEnvironment(), ...env },
-      timeoutMs: 60_000,
+      timeoutMs: 300_000,
     });
   }
 
@@ -193,6 +193,35 @@ describe("the test runner", () => {
       assertMatch(output, /\n0 passed, 3 failed\n$/);
       assertEquals(code, 1);
     }
+  });
+
+  it("says which test was running when a file takes too long, or after which one it did not end", async () => {
+    const limit = { TRIVENT_TEST_TIMEOUT_MS: "3000" };
+    const hanging = await runTests(
+      `
+      import { describe, it } from "node:test";
+      describe("outer", () => {
+        it("passes", () => {});
+        it("hangs", () => new Promise(() => setInterval(() => {}, 1e6)));
+      });
+    `,
+      [],
+      limit,
+    );
+    const told = /did not end within 3 s and was stopped: "outer > hangs" had been running for \d+\.\d s$/gm;
+    assertEquals(hanging.output.match(told)?.length, 3, hanging.output);
+    const held = await runTests(
+      `
+      import { it } from "node:test";
+      it("ends", () => void setInterval(() => {}, 1e6));
+    `,
+      ["node"],
+      limit,
+    );
+    assertStringIncludes(
+      held.output,
+      `and was stopped: "ends" had ended and no other test began; a handle is left open`,
+    );
   });
 
   it("fails when a test leaves a process behind, and ends that process", async () => {
@@ -356,10 +385,10 @@ describe("the test runner", () => {
         cwd: ROOT,
         env: cleanEnvironment(),
         ready: /\n1 passed, 0 failed\nwaiting/,
-        timeoutMs: 30_000,
+        timeoutMs: 300_000,
       });
       const printed = async (pattern: RegExp): Promise<void> => {
-        for (let i = 0; i < 300 && !pattern.test(watcher.output()); i++) {
+        for (let i = 0; i < 1800 && !pattern.test(watcher.output()); i++) {
           await new Promise((resolve) => setTimeout(resolve, 100));
         }
         assertMatch(watcher.output(), pattern);
@@ -370,15 +399,16 @@ describe("the test runner", () => {
       const pid = join(ROOT, folder, "pid");
       writeFileSync(
         path,
-        `import { writeFileSync } from "node:fs";
+        `import { renameSync, writeFileSync } from "node:fs";
 import { it } from "node:test";
 it("waits", () => {
-  writeFileSync("${folder}/pid", String(process.pid));
+  writeFileSync("${folder}/pid.new", String(process.pid));
+  renameSync("${folder}/pid.new", "${folder}/pid");
   return new Promise(() => setInterval(() => {}, 1e6));
 });
 `,
       );
-      for (let i = 0; i < 300 && !existsSync(pid); i++) {
+      for (let i = 0; i < 1800 && !existsSync(pid); i++) {
         await new Promise((resolve) => setTimeout(resolve, 100));
       }
       const waiting = `/proc/${readFileSync(pid, "utf8")}`;
@@ -387,7 +417,7 @@ it("waits", () => {
         String(await watcher.stop("SIGINT")),
         "exit code 130",
       );
-      for (let i = 0; i < 50 && existsSync(waiting); i++) {
+      for (let i = 0; i < 300 && existsSync(waiting); i++) {
         await new Promise((resolve) => setTimeout(resolve, 100));
       }
       assert(!existsSync(waiting));
@@ -401,7 +431,7 @@ it("waits", () => {
       {
         cwd: ROOT,
         env: cleanEnvironment(),
-        timeoutMs: 20_000,
+        timeoutMs: 300_000,
       },
     );
     assertMatch(output, /\n0 passed, 1 failed\n$/);
@@ -420,7 +450,7 @@ describe("the example runner", () => {
       const result = await run(node, ["examples/run.mjs", ...args], {
         cwd: ROOT,
         env: cleanEnvironment(),
-        timeoutMs: 20_000,
+        timeoutMs: 300_000,
       });
       assertStringIncludes(
         result.output,

@@ -21,7 +21,7 @@ export async function must(
   args: readonly string[],
   options: MustOptions = {},
 ): Promise<string> {
-  const { cwd = ROOT, env = {}, timeoutMs = 120_000 } = options;
+  const { cwd = ROOT, env = {}, timeoutMs = 300_000 } = options;
   const result = await run(file, args, {
     cwd,
     env: { ...cleanEnvironment(), ...env },
@@ -164,10 +164,10 @@ export function echo(port: number, bytes: Uint8Array): Promise<Uint8Array> {
     let length = 0;
     const socket = connect({ host: "127.0.0.1", port, allowHalfOpen: true });
     socket.setTimeout(
-      20_000,
+      90_000,
       () =>
         socket.destroy(
-          new Error(`${length} bytes and no end came back in 20 s`),
+          new Error(`${length} bytes and no end came back in 90 s`),
         ),
     );
     socket.on("data", (chunk: Uint8Array) => {

@@ -353,7 +353,7 @@ for (const runtime of RUNTIMES) {
       const clients = [["nc", "127.0.0.1", String(server.port)], [
         "socat",
         "-t",
-        "10",
+        "50",
         "-",
         `TCP:127.0.0.1:${server.port}`,
       ]];

@@ -24,7 +24,7 @@ after(() => rmSync(folder, { recursive: true, force: true }));
 async function tshark(sim: SimRuntime, args: readonly string[]): Promise<string> {
   const file = join(folder, "sim.pcapng");
   writeFileSync(file, sim.capture());
-  const { code, output } = await run("tshark", ["-r", file, ...CHECKS, ...args], { timeoutMs: 60_000 });
+  const { code, output } = await run("tshark", ["-r", file, ...CHECKS, ...args], { timeoutMs: 180_000 });
   assertEquals(code, 0, output);
   assert(!/appears to|cut short|malformed/i.test(output), output);
   return output.replaceAll(/^Running as user.*\n/gm, "");

@@ -132,7 +132,7 @@ for (const runtime of RUNTIMES) {
 
   describe(`chat on ${runtime} with other limits`, () => {
     it("sends one away that says nothing, or too little of a line, for --patience", async () => {
-      const server = await startServer(runtime, "chat", ["--patience", "1"]);
+      const server = await startServer(runtime, "chat", ["--patience", "3"]);
       const [silent, slow, talker] = [
         await join(server.port, "silent"),
         await join(server.port, "slow"),

@@ -233,7 +233,7 @@ for (const runtime of RUNTIMES) {
         const [file, ...args] of [["nc", "-N", "127.0.0.1", `${server.port}`], [
           "socat",
           "-t",
-          "10",
+          "50",
           "-",
           `TCP:127.0.0.1:${server.port}`,
         ]] as const

@@ -6,7 +6,7 @@ import { pathToFileURL } from "node:url";
 import { assert, assertEquals } from "@std/assert";
 import { needs } from "../tools/needs.ts";
 import { findRuntime, ROOT, type RuntimeName, RUNTIMES } from "../tools/runtimes.mjs";
-import { Client, openSockets, startMeasuredCommand, untilClosed, untilIdle } from "./workshop.ts";
+import { Client, eventually, openSockets, startMeasuredCommand, untilClosed, untilIdle } from "./workshop.ts";
 
 const CLIENTS = 1000;
 const WARM_UP = 50;
@@ -44,6 +44,9 @@ for (const runtime of RUNTIMES) {
       await close(await open(WARM_UP));
       const before = (await server.collected()).resident;
       const clients = await open(CLIENTS);
+      // A server that is not given the processor looks idle, and has not accepted all.
+      await eventually("all are accepted", () => openSockets(server.pid) >= sockets + CLIENTS);
+      await untilIdle(server.pid);
       assertEquals(openSockets(server.pid), sockets + CLIENTS, "nobody was let go");
       const each = ((await server.collected()).resident - before) / CLIENTS;
       assert(each < 1, `each holds ${each.toFixed(2)} MiB`);

@@ -80,7 +80,7 @@ for (const runtime of RUNTIMES) {
         for (const input of [Buffer.from("Hello\n"), bytes(1), bytes(1024), bytes(1025), bytes(300_000)]) {
           const nc = await feed("nc", ["-N", "127.0.0.1", String(server.port)], input);
           assert(nc.stdout.equals(input), `nc: ${nc.stdout.length} bytes for ${input.length}, ${nc.stderr}`);
-          const socat = await feed("socat", ["-t", "15", "-", `TCP:127.0.0.1:${server.port}`], input);
+          const socat = await feed("socat", ["-t", "50", "-", `TCP:127.0.0.1:${server.port}`], input);
           assert(
             socat.stdout.equals(input),
             `socat: ${socat.stdout.length} bytes for ${input.length}, ${socat.stderr}`,
@@ -191,7 +191,7 @@ for (const runtime of RUNTIMES) {
 
   it(`rot13_busypoll on ${runtime} says how many of its polls were useless`, { skip: needs("socat") }, async () => {
     const server = await startServer(runtime, "rot13_busypoll");
-    const reply = await feed("socat", ["-t", "10", "-", `TCP:127.0.0.1:${server.port}`], "Hello\n");
+    const reply = await feed("socat", ["-t", "50", "-", `TCP:127.0.0.1:${server.port}`], "Hello\n");
     assertEquals(reply.stdout.toString(), "Uryyb\n");
     await quiet(100);
     assertEquals(await server.stop(), null);
@@ -218,7 +218,7 @@ for (const runtime of RUNTIMES) {
       const nc = feed("nc", ["-l", "127.0.0.1", String(port)]);
       let said = await runProgram(runtime, "tcp_hello_client", [String(port)]);
       // nc may not listen yet.
-      for (let i = 0; said.code === 1 && i < 20; i++) {
+      for (let i = 0; said.code === 1 && i < 100; i++) {
         await quiet(100);
         said = await runProgram(runtime, "tcp_hello_client", [String(port)]);
       }

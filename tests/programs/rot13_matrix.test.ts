@@ -171,7 +171,7 @@ for (const runtime of RUNTIMES) {
       const clients: { name: string; run(input: Buffer): ReturnType<typeof feed> }[] = [
         { name: "nc -N", run: (input) => feed("nc", ["-N", "127.0.0.1", port()], input) },
         // -t: how long it waits for the rest of the reply once it has finished.
-        { name: "socat", run: (input) => feed("socat", ["-t", "10", "-", `TCP:127.0.0.1:${port()}`], input) },
+        { name: "socat", run: (input) => feed("socat", ["-t", "50", "-", `TCP:127.0.0.1:${port()}`], input) },
       ];
       for (const client of clients) {
         it(`answers ${client.name}`, { skip: needs(client.name) }, async () => {

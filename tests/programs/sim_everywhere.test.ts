@@ -140,7 +140,7 @@ after(() => rmSync(folder, { recursive: true, force: true }));
 async function hashesOn(name: "node" | "deno" | "bun", program = "run.mjs"): Promise<string[]> {
   const { path } = findRuntime(name);
   const args = name === "deno" ? ["run", "--quiet", "--no-check", "-A", program] : [program];
-  const result = await run(path, args, { cwd: folder, env: plainEnvironment(), timeoutMs: 110_000 });
+  const result = await run(path, args, { cwd: folder, env: plainEnvironment(), timeoutMs: 300_000 });
   assertEquals(result.code, 0, result.output);
   return result.output.trim().split("\n");
 }

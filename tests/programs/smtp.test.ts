@@ -317,7 +317,7 @@ for (const runtime of RUNTIMES) {
   describe(`smtp on ${runtime}, and hostile clients`, () => {
     let post: Post;
     before(async () => {
-      post = await Post.open(runtime, [...(noTls ? [] : CERTIFICATE), "--patience", "2", "--size", "100000"]);
+      post = await Post.open(runtime, [...(noTls ? [] : CERTIFICATE), "--patience", "4", "--size", "100000"]);
     });
     after(async () => {
       assertEquals(post.mails().length, 0);
@@ -390,13 +390,13 @@ for (const runtime of RUNTIMES) {
       // More questions than all buffers on the way have answers.
       deaf.client.socket.write("EHLO test.example\r\n".repeat(400_000));
       const begin = performance.now();
-      while (!slow.client.ended && performance.now() - begin < 20_000) {
+      while (!slow.client.ended && performance.now() - begin < 60_000) {
         slow.client.socket.write("x");
         await pause(200);
       }
       assertEquals(await slow.rest(), "421 4.4.2 you are too slow\r\n");
       assertEquals(await silent.rest(), "421 4.4.2 you are too slow\r\n");
-      assert(performance.now() - begin < 10_000, `${performance.now() - begin} ms`);
+      assert(performance.now() - begin < 30_000, `${performance.now() - begin} ms`);
       await untilClosed(post.server.pid, post.sockets);
     });
 

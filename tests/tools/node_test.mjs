@@ -3,16 +3,21 @@
  * reason of a skipped test. The runner (tests/run.mjs) loads it: Node with `--import`, Bun with `--preload`, and on Deno an
  * import map names it in place of `node:test`.
  *
+ * It also writes which test runs, so that the runner can name it if the process has to be stopped.
+ *
  * Node 20 compares a pattern with a test's own name only, and Deno with that of the outermost `describe`. The reports of Deno
  * and Bun have no reasons, and Bun's does not mention a `describe` that is skipped.
  */
 
-import { appendFileSync } from "node:fs";
+import { appendFileSync, openSync, writeSync } from "node:fs";
 
 /** Tests are chosen whose full name contains one of these texts. Without any, all are. */
 const NAMES = JSON.parse(process.env.TRIVENT_TEST_NAMES ?? "[]");
 /** The file that gets a line of JSON for each reason. */
 const NOTES = process.env.TRIVENT_TEST_NOTES ?? "";
+/** The file that gets a line of JSON when a test or hook begins, and when it ends. */
+const RUNNING = process.env.TRIVENT_TEST_RUNNING ?? "";
+const running = RUNNING === "" ? undefined : openSync(RUNNING, "w");
 const isBun = process.versions.bun !== undefined;
 const isDeno = process.versions.deno !== undefined;
 /** The last error that nobody has caught. */
@@ -34,7 +39,10 @@ const replacements = {
   test: derive(original.test, it),
 };
 for (const name of ["before", "after", "beforeEach", "afterEach"]) {
-  replacements[name] = (...args) => enter(() => original[name](...args));
+  replacements[name] = (body, ...args) => {
+    const watched = watch([...suite.path, `(${name})`], body);
+    enter(() => original[name](watched, ...args));
+  };
 }
 
 /** Gives a function of the host another body, with `skip`, `todo` and `only` as they are, but for the choice by name. */
@@ -69,10 +77,26 @@ function it(real, args) {
   const path = [...suite.path, name];
   if (NAMES.length > 0 && !matches(path)) return;
   note(path, options);
-  const checked = isDeno && body !== undefined ? failsWithUncaught(body) : body;
+  const checked = body === undefined ? undefined : watch(path, isDeno ? failsWithUncaught(body) : body);
   if (NAMES.length === 0) return real(name, options, checked);
   suite.isChosen = true;
   choose(() => real(name, options, checked));
+}
+
+/** Writes when a test or hook begins and ends. */
+function watch(path, body) {
+  if (running === undefined) return body;
+  const tell = (isOver) => {
+    writeSync(running, `${JSON.stringify({ name: path.join(" > "), isOver, at: Date.now() })}\n`);
+  };
+  return async (...args) => {
+    tell(false);
+    try {
+      await body(...args);
+    } finally {
+      tell(true);
+    }
+  };
 }
 
 /** Deno 2.9 passes a test although a timer or a tick has thrown meanwhile: what would end a program must fail a test. */

@@ -5,6 +5,8 @@
 import { spawn } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
 
+/** How long a program may take to stop: a machine that does ten other things is slow. */
+const STOP_MS = 30_000;
 /** What a child prints is kept up to here. */
 const MAX_OUTPUT_BYTES = 8 << 20;
 
@@ -84,7 +86,7 @@ export function run(file, args, { cwd, env, timeoutMs, maxOutputBytes = MAX_OUTP
  * @returns {Promise<{ match: RegExpExecArray, pid: number, output(): string, stop(signal?: string): Promise<string | null> }>}
  *   `stop` asks it to end with SIGTERM and gives null when it did so with exit code 0, else what went wrong
  */
-export async function start(file, args, { cwd, env, ready, timeoutMs = 20_000 }) {
+export async function start(file, args, { cwd, env, ready, timeoutMs = 60_000 }) {
   const child = spawn(file, args, { cwd, env, detached: true, stdio: ["ignore", "pipe", "pipe"] });
   if (child.pid !== undefined) groups.add(child.pid);
   let output = "";
@@ -124,7 +126,7 @@ export async function start(file, args, { cwd, env, ready, timeoutMs = 20_000 })
   }
   const stop = async (signal = "SIGTERM") => {
     endGroup(child.pid, signal);
-    const timer = setTimeout(() => endGroup(child.pid, "SIGKILL"), 10_000);
+    const timer = setTimeout(() => endGroup(child.pid, "SIGKILL"), STOP_MS);
     const how = await ended;
     clearTimeout(timer);
     return how === null ? null : `${how}\n${output}`.trimEnd();
