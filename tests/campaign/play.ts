@@ -1,6 +1,7 @@
 // Plays one program: its actors act while things go wrong; then everything is set right, and must come to an end.
 
 import { simRuntime } from "../../runtimes/sim.ts";
+import { found } from "../core/socket/checked.ts";
 import { Datagrams } from "./actors/datagrams.ts";
 import { Listening } from "./actors/listener.ts";
 import { Pairs } from "./actors/pair.ts";
@@ -64,11 +65,14 @@ export async function play(plan: Plan, logs: boolean = false): Promise<Outcome> 
   });
   const world = new World(sim, plan, logs);
   let error: Error | null = null;
+  found.length = 0;
   try {
     await act(world);
   } catch (thrown) {
     error = thrown instanceof Error ? thrown : new Error(String(thrown));
   }
+  // A broken state is the cause of what comes after it.
+  if (found.length > 0) error = found[0] as Error;
   return { error, hash: sim.hash, log: world.log ?? [] };
 }
 

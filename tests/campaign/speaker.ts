@@ -129,6 +129,8 @@ export class Speaker {
   #viewing = false;
   #thinking = false;
   #lastHeard = 0;
+  /** How many bytes its last read callback has left. */
+  #unread = 0;
   /** Whether it enables reading while it goes on. */
   #enables = false;
   #references = 0;
@@ -216,6 +218,8 @@ export class Speaker {
     if (format.kind === "bytes" && manner.writing === "script" && this.#dice.below(6) === 0) this.#sendFile();
     for (let i = 0; i < manner.fidgets; i++) this.world.later(this.host, this.#dice.below(1500), () => this.#fidget());
     if (this.#over || this.half.deaf !== null) return undefined;
+    // The end of a connection that came open with its end may be pending.
+    if (this.defers && (bev.enabled & EV_READ) === 0) this.#enables = true;
     if (manner.reading === "callbacks") {
       if (!this.owned || !(bev instanceof SocketBufferEvent)) bev.enable(EV_READ);
       return undefined;
@@ -234,9 +238,11 @@ export class Speaker {
     const { bev } = this;
     if (this.half.heardEnd) this.#blame("read() after the end");
     if (bev.input.length === 0) return;
-    this.#lastHeard = this.host.now();
+    // A call that was triggered tells of nothing new.
+    if (bev.input.length > this.#unread) this.#lastHeard = this.host.now();
     const part = this.manner.partial && !this.world.isCalm && this.#dice.below(2) === 0;
     this.#take(part ? 1 + this.#dice.below(bev.input.length) : bev.input.length);
+    this.#unread = bev.input.length;
     this.#answer();
     this.#checkSums();
     if (this.owned && this.manner.fails && bev instanceof SocketBufferEvent && this.#dice.below(2) === 0) this.#fail();

@@ -98,7 +98,8 @@ export class Troubles {
       }
       case "handleLimit":
         host.handleLimit = host.openHandles;
-        this.#later(forMs, () => host.handleLimit = Infinity);
+        // A host that cannot pause tries to accept again and again, in many steps.
+        this.#later(host.capabilities.pauseAccept ? forMs : Math.min(forMs, 50), () => host.handleLimit = Infinity);
         break;
       case "dns":
         this.#dns(dice, host, forMs);

@@ -13,10 +13,12 @@ type Method = (this: object, ...args: unknown[]) => unknown;
 /** How many calls of what is checked are under way. */
 let depth = 0;
 /** What has been called since the last check, and how it is checked. */
-const touched = new Map<object, () => void>();
+const touched = new Map<object, (subject: object) => void>();
 
 /** How many checks there have been. */
 export let checks = 0;
+/** What the checks have found. Whoever has called may have caught it. */
+export const found: unknown[] = [];
 
 /** Lets every method of a class be followed by a check. */
 function watch<Subject extends object, State>(
@@ -24,12 +26,16 @@ function watch<Subject extends object, State>(
   look: (subject: Subject) => State,
   check: (subject: Subject, before: State) => State,
 ): void {
-  const states = new WeakMap<Subject, State>();
+  const states = new WeakMap<object, State>();
+  const again = (subject: object): void => {
+    states.set(subject, check(subject as Subject, states.get(subject) as State));
+  };
   const checked = (method: Method): Method =>
     function (...args) {
-      const subject = this as Subject;
-      if (!states.has(subject)) states.set(subject, look(subject));
-      touched.set(subject, () => states.set(subject, check(subject, states.get(subject) as State)));
+      if (!touched.has(this)) {
+        if (!states.has(this)) states.set(this, look(this as Subject));
+        touched.set(this, again);
+      }
       depth++;
       try {
         return method.apply(this, args);
@@ -48,10 +54,15 @@ function watch<Subject extends object, State>(
 }
 
 function checkAll(): void {
-  const all = [...touched.values()];
+  const all = [...touched];
   touched.clear();
-  for (const check of all) {
-    check();
+  for (const [subject, check] of all) {
+    try {
+      check(subject);
+    } catch (error) {
+      found.push(error);
+      throw error;
+    }
     checks++;
   }
 }
