@@ -8,18 +8,22 @@ import {
   BEV_OPT_CLOSE_ON_FREE,
   type BufferEvent,
   type BufferEventFilter,
+  compressionFilter,
   FilterBufferEvent,
 } from "../../core/mod.ts";
 import type { Dice } from "../tools/dice.mjs";
 import type { Speaker } from "./speaker.ts";
 
+const PLAIN = ["mask", "slow", "frames", "none"] as const;
+const COMPRESSING = ["gzip", "deflate", "deflate-raw", "brotli"] as const;
+
 /** The names of filters, the lowest first. */
-export type Layers = readonly ("mask" | "slow" | "frames" | "none")[];
+export type Layers = readonly (typeof PLAIN[number] | typeof COMPRESSING[number])[];
 
 /** Chooses layers, once in so many times. */
 export function chooseLayers(dice: Dice, oneIn: number): Layers {
   if (dice.below(oneIn) > 0) return [];
-  return Array.from({ length: 1 + dice.below(3) }, () => dice.pick(["mask", "slow", "frames", "none"] as const));
+  return Array.from({ length: 1 + dice.below(3) }, () => dice.pick(dice.below(6) > 0 ? PLAIN : COMPRESSING));
 }
 
 /** Inverts each byte; keeps to the limit. */
@@ -69,8 +73,13 @@ export function cover(below: BufferEvent, layers: Layers, speaker: Speaker): Buf
 export function uncover(below: BufferEvent, layers: Layers): BufferEvent {
   let top = below;
   for (const name of layers) {
-    const [input, output] = FILTERS[name];
-    top = new FilterBufferEvent(top, input, output, BEV_OPT_CLOSE_ON_FREE);
+    if (name in FILTERS) {
+      const [input, output] = FILTERS[name as keyof typeof FILTERS];
+      top = new FilterBufferEvent(top, input, output, BEV_OPT_CLOSE_ON_FREE);
+    } else {
+      const flags = BEV_OPT_CLOSE_ON_FREE;
+      top = compressionFilter(top, name as typeof COMPRESSING[number], { flags, autoFlush: true, level: 1 });
+    }
   }
   return top;
 }

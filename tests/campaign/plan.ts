@@ -44,6 +44,7 @@ export interface RatesPlan {
   datagramLost: number;
   datagramDoubled: number;
   datagramReordered: number;
+  datagramCorrupted: number;
   shortWrites: number;
   timerLateMs: number;
   windowBytes: number | null;
@@ -91,6 +92,7 @@ export const CALM: RatesPlan = {
   datagramLost: 0,
   datagramDoubled: 0,
   datagramReordered: 0,
+  datagramCorrupted: 0,
   shortWrites: 0,
   timerLateMs: 0,
   windowBytes: null,
@@ -121,6 +123,7 @@ export function planOf(seed: number, kinds: readonly ActorPlan["kind"][] = KINDS
     rates.datagramLost = maybe(2, 0.2);
     rates.datagramDoubled = maybe(2, 0.2);
     rates.datagramReordered = maybe(2, 0.3);
+    rates.datagramCorrupted = maybe(3, 0.2);
     for (let i = dice.below(5); i > 0; i--) {
       troubles.push({ at: dice.below(ACTIVE_MS), what: dice.pick(TROUBLES), seed: dice.below(1e9) });
     }

@@ -61,6 +61,7 @@ export async function play(plan: Plan, logs: boolean = false): Promise<Outcome> 
       datagramLost: rates.datagramLost,
       datagramDoubled: rates.datagramDoubled,
       datagramReordered: rates.datagramReordered,
+      datagramCorrupted: rates.datagramCorrupted,
     },
   });
   const world = new World(sim, plan, logs);

@@ -59,6 +59,8 @@ export class World {
   readonly #meeting: Map<string, Half> = new Map();
   readonly #aliases: Map<string, string> = new Map();
   readonly hosts: SimHost[] = [];
+  /** Hosts with nothing but relays: what they have taken is lost with them, and nobody need be told. */
+  readonly middle: Set<SimHost> = new Set();
 
   constructor(sim: SimRuntime, plan: Plan, logs: boolean) {
     this.sim = sim;
@@ -184,6 +186,7 @@ export class World {
 
   /** Two ends with the same key are one connection. */
   meet(key: string, half: Half): void {
+    if (key === NOWHERE) return;
     key = this.#aliases.get(key) ?? key;
     const other = this.#meeting.get(key);
     if (other === undefined) {
@@ -199,6 +202,7 @@ export class World {
     this.#lives.set(host, this.life(host) + 1);
     this.#bases.delete(host);
     this.#shared.delete(host);
+    if (this.middle.has(host)) this.middlebox = true;
     for (const [half, home] of this.#homes) {
       if (home !== host) continue;
       half.drop("crash");
@@ -249,9 +253,12 @@ export class World {
   }
 }
 
+/** The key of an address without a port, which nobody else has. */
+const NOWHERE = "no address";
+
 /** The key by which the two ends of a connection find each other: the address of the client. */
 export function keyOf(address: Address | undefined): string {
-  if (address === undefined || !("port" in address)) return "no address";
+  if (address === undefined || !("port" in address)) return NOWHERE;
   return `${address.hostname.replace(/^::ffff:/, "")}:${address.port}`;
 }
 

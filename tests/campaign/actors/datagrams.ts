@@ -72,6 +72,12 @@ export class Datagrams implements Actor {
     const { rates } = this.#world.plan;
     const id = new DataView(data.buffer, data.byteOffset).getUint32(0);
     const sent = this.#sent.get(id);
+    // One bit is wrong, of the number or of the rest.
+    if (rates.datagramCorrupted > 0) {
+      const isNear = (other: Uint8Array): boolean => other.length === data.length && distance(other, data) <= 1;
+      if (![...this.#sent.values()].some(isNear)) this.#world.blame(`a datagram with more than one wrong bit: ${id}`);
+      return;
+    }
     if (sent === undefined || sent.length !== data.length || sent.some((byte, i) => i > 3 && byte !== data[i])) {
       return this.#world.blame(`a datagram came that was not sent so: ${id}`);
     }
@@ -87,7 +93,9 @@ export class Datagrams implements Actor {
 
   check(): void {
     const { breaking, plan } = this.#world;
-    if (breaking || plan.rates.datagramLost > 0 || plan.rates.bandwidth !== null) return;
+    if (breaking || plan.rates.datagramLost > 0 || plan.rates.datagramCorrupted > 0 || plan.rates.bandwidth !== null) {
+      return;
+    }
     for (const id of this.#sent.keys()) {
       if (!this.#received.has(id)) this.#world.blame(`datagram ${id} did not come, and nothing was lost`);
     }
@@ -101,4 +109,13 @@ export class Datagrams implements Actor {
     }
     this.#open.clear();
   }
+}
+
+/** In how many bits two datagrams of the same length differ. */
+function distance(a: Uint8Array, b: Uint8Array): number {
+  let bits = 0;
+  for (let i = 0; i < a.length; i++) {
+    for (let differing = (a[i] as number) ^ (b[i] as number); differing > 0; differing >>= 1) bits += differing & 1;
+  }
+  return bits;
 }

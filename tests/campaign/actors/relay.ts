@@ -43,6 +43,7 @@ export class Relay implements Actor {
     this.#number = number;
     const dice = this.#dice = part(seed, 0);
     this.#relay = world.host(`r${number}`);
+    world.middle.add(this.#relay);
     this.#behind = world.host(`b${number}`);
     this.#format = chooseFormat(dice);
     this.#layers = chooseLayers(dice, 3);

@@ -22,6 +22,7 @@ import {
   sleep,
   SocketBufferEvent,
   stopOnSignals,
+  type TlsServeOptions,
 } from "../../../core/mod.ts";
 import { connect as connectSocket } from "../../../core/serve/sockets.ts";
 import type { SimHost } from "../../../runtimes/sim.ts";
@@ -30,6 +31,7 @@ import { chooseFormat, type Format, LONGEST } from "../formats.ts";
 import type { Half } from "../halves.ts";
 import { chooseLayers, cover, type Layers } from "../layers.ts";
 import type { ActorPlan } from "../plan.ts";
+import { Proxy } from "../proxy.ts";
 import { bucket, chooseManner, type Manner, Speaker, type Timeouts, unlimited } from "../speaker.ts";
 import { type Actor, codeOf, keyOf, part, show, type World } from "../world.ts";
 
@@ -37,6 +39,15 @@ type Bev = SocketBufferEvent<Speaker | null>;
 
 const CA = "our CA";
 const TLS = { cert: "srv, localhost signed by our CA", key: "a key" };
+/** The certificates by name; the usual one is for none of the names that clients ask for. */
+const USUAL = { cert: "usual.example signed by our CA", key: "a key" };
+const BY_NAME: Readonly<Record<string, typeof TLS>> = {
+  "localhost": TLS,
+  "*.example": { cert: "a.example signed by our CA", key: "another key" },
+};
+/** The names that clients ask for. The last has no certificate. */
+const NAMES = ["localhost", "localhost", "localhost", "a.example", "nobody.test"] as const;
+const NOBODY = "nobody.test";
 
 /** What both sides of a service know of it. */
 interface Terms {
@@ -46,6 +57,10 @@ interface Terms {
   readonly messages: number;
   /** From the beginning, or by a STARTTLS in the middle; none otherwise. */
   readonly tls: boolean;
+  /** How the certificate is chosen by the name that the client asks for; none if it is not. */
+  readonly sni: "table" | "function" | null;
+  /** Whether it listens on a path of its host, and has its clients there. */
+  readonly unix: boolean;
   readonly shared: boolean;
   readonly proxied: boolean;
   readonly lineCallback: boolean;
@@ -68,6 +83,7 @@ export class Service implements Actor {
   readonly #terms: Terms;
   readonly #speakers: Speaker[] = [];
   readonly #clients: Client[] = [];
+  readonly #proxy: Proxy | null;
   readonly #group: RateLimitGroup | null;
   /** In which life of the host the group was made. */
   readonly #life: number;
@@ -88,9 +104,11 @@ export class Service implements Actor {
       ? new RateLimitGroup(world.base(this.#host), bucket(dice))
       : null;
     this.#life = world.life(this.#host);
+    this.#proxy = !this.#terms.unix && dice.below(4) === 0 ? new Proxy(world, number, seed) : null;
     this.#listen();
     for (let i = 1 + dice.below(3); i > 0; i--) {
-      const from = world.host(`c${dice.below(2)}`);
+      const far = world.host(`c${dice.below(2)}`);
+      const from = this.#terms.unix ? this.#host : far;
       const atMs = dice.below(500);
       if (only?.includes(i) === false) continue;
       const client = new Client(
@@ -102,9 +120,13 @@ export class Service implements Actor {
         this.#terms,
         seed + i * 7919,
         i,
+        this.#proxy,
       );
       this.#clients.push(client);
       world.later(from, atMs, () => client.begin());
+    }
+    if (this.#terms.sni !== null && dice.below(2) === 0) {
+      world.later(this.#host, dice.below(1000), () => this.#server?.setTls(tlsOf(this.#terms)));
     }
     if (dice.below(4) === 0) {
       world.later(this.#host, dice.below(2000), () => {
@@ -121,12 +143,11 @@ export class Service implements Actor {
       ...terms.limits,
       // The base of the runtime, or one of its own.
       ...(terms.shared ? { runtime: host } : { base: world.base(host) }),
-      hostname: "0.0.0.0",
-      port: this.#port,
+      ...(terms.unix ? { path: pathOf(this.#port), replaceStale: true } : { hostname: "0.0.0.0", port: this.#port }),
       backlog: 5,
       whenFull: terms.whenFull,
       ...(terms.most === null ? {} : { maxConnections: terms.most }),
-      ...(terms.tls ? { tls: TLS, handshakeTimeoutMs: 3000 } : {}),
+      ...(terms.tls ? { tls: tlsOf(terms), handshakeTimeoutMs: 3000 } : {}),
       ...(terms.proxied ? { proxyProtocol: { mode: "required", trusted: ["10.0.0.0/8"] } } : {}),
     };
     const life = world.life(host);
@@ -240,6 +261,7 @@ export class Service implements Actor {
   }
 
   onRestart(host: SimHost): void {
+    this.#proxy?.onRestart(host);
     if (host === this.#host) {
       this.#server = null;
       this.#listen();
@@ -259,6 +281,7 @@ export class Service implements Actor {
 
   stop(): void {
     for (const client of this.#clients) client.stop();
+    this.#proxy?.stop();
     this.#closeServer(5000);
     // What has a handler of its own is ended by it.
     for (const speaker of this.#speakers) if (!speaker.over) speaker.close(20_000);
@@ -276,6 +299,17 @@ export class Service implements Actor {
     }
     for (const client of this.#clients) client.checkStopped();
   }
+}
+
+function pathOf(port: number): string {
+  return `/run/${port}.sock`;
+}
+
+/** The option `tls` of the server. */
+function tlsOf({ sni }: Terms): TlsServeOptions {
+  if (sni === null) return TLS;
+  if (sni === "table") return { ...USUAL, sni: BY_NAME };
+  return { ...USUAL, sni: (name) => BY_NAME[name.replace(/^a\./, "*.")] ?? null };
 }
 
 function chooseTerms(dice: Dice, format: Format, messages: number): Terms {
@@ -304,12 +338,17 @@ function chooseTerms(dice: Dice, format: Format, messages: number): Terms {
       : LONGEST + 200 + dice.below(5000);
   }
   if (some(3)) limits.keepAlive = { delayMs: 5000, intervalMs: 2000, count: 3 };
-  const proxied = some(8);
+  // No address tells the clients of a path apart: they need a header.
+  const unix = some(8);
+  const proxied = some(8) || unix;
+  const tls = some(5);
   return {
     format,
     layers,
     messages,
-    tls: some(6),
+    tls,
+    sni: tls && some(2) ? dice.pick(["table", "function"] as const) : null,
+    unix,
     shared: some(4),
     proxied,
     lineCallback,
@@ -351,6 +390,9 @@ class Client {
   readonly #kind: typeof CLIENTS[number];
   readonly #name: string;
   readonly #options: ConnectOptions;
+  readonly #serverName: string;
+  /** Whether a proxy may end the stream without a word. */
+  readonly #middlebox: boolean;
   readonly #speakers: Speaker[] = [];
   #link: Link<Speaker | null> | null = null;
   readonly #halves: Half[] = [];
@@ -368,21 +410,27 @@ class Client {
     terms: Terms,
     seed: number,
     index: number,
+    proxy: Proxy | null,
   ) {
     this.#world = world;
     this.#host = host;
     this.#terms = terms;
     this.#seed = seed;
     const dice = this.#dice = part(seed, 2);
+    this.#serverName = terms.sni === null ? "localhost" : dice.pick(NAMES);
     const kind = dice.pick(CLIENTS);
     // A link has the same options for all its attempts, and here each connection needs a header of its own.
     this.#kind = terms.proxied && kind === "reconnect" ? "connect" : kind;
     this.#name = `${this.#kind} ${port}/${index}`;
+    const hostname = dice.pick([`s${number}`, address]);
+    const via = proxy !== null && this.#kind !== "sockets" && dice.below(2) === 0 ? proxy : null;
+    // Without resets, the proxy can only end what it cuts.
+    this.#middlebox = via?.host.capabilities.reset === false;
     this.#options = {
-      hostname: dice.pick([`s${number}`, address]),
-      port,
+      ...(terms.unix ? { path: pathOf(port) } : { hostname, port }),
+      ...(via === null ? {} : { via: via.url(dice) }),
       ...(dice.below(3) > 0 ? { timeoutMs: dice.pick([50, 1000, 5000, 20_000]) } : {}),
-      ...(terms.tls ? { tls: { ca: CA, serverName: "localhost" } } : {}),
+      ...(terms.tls ? { tls: { ca: CA, serverName: this.#serverName } } : {}),
     };
   }
 
@@ -415,9 +463,15 @@ class Client {
       defers,
       events: this.#terms.events || this.#terms.layers.length > 0,
     });
+    if (this.#middlebox) speaker.half.middlebox = true;
     this.#speakers.push(speaker);
     this.#world.note(`${name}: ${JSON.stringify(manner)}`);
     return speaker;
+  }
+
+  /** It is connected: the server must have shown the certificate for the name. */
+  #checkName(): void {
+    if (this.#serverName === NOBODY) this.#world.blame(`${this.#name}: open without a certificate for its name`);
   }
 
   /** Begins to connect. */
@@ -503,6 +557,7 @@ class Client {
     const callbacks: ConnectionCallbacks<Speaker | null> = {
       open: (bev) => {
         const speaker = speakerOf();
+        this.#checkName();
         bev.context = speaker;
         this.#world.meet(this.#key(options, bev), speaker.half);
         speaker.attach(cover(bev, terms.layers, speaker), bev);
@@ -544,6 +599,7 @@ class Client {
       event: (_bev, what, error) => {
         if (!connected && (what & BEV_EVENT_CONNECTED) !== 0) {
           connected = true;
+          this.#checkName();
           world.meet(this.#key(options, bev), speaker.half);
           const top: BufferEvent = cover(bev, this.#terms.layers, speaker);
           speaker.attach(top, bev);
@@ -565,6 +621,7 @@ class Client {
     const { terms, host } = { terms: this.#terms, host: this.#host };
     // It knows neither headers nor layers.
     if (terms.proxied || terms.layers.length > 0 || terms.format.kind !== "bytes") return;
+    if (this.#serverName === NOBODY) return;
     const dice = this.#dice;
     const half = world.half(`${this.#name}/0`, host);
     this.#halves.push(half);
@@ -572,7 +629,7 @@ class Client {
       base: world.base(host),
       secureTransport: terms.tls ? "on" : "off",
       allowHalfOpen: dice.below(2) === 0,
-      ...(terms.tls ? { tls: { ca: CA, serverName: "localhost" } } : {}),
+      ...(terms.tls ? { tls: { ca: CA, serverName: this.#serverName } } : {}),
       ...(dice.below(3) === 0 ? { highWaterMark: 1 + dice.below(5000) } : {}),
       ...(options.timeoutMs === undefined ? {} : { timeoutMs: options.timeoutMs }),
     });
@@ -627,6 +684,9 @@ class Client {
   #checkFailure(code: string): void {
     this.#world.note(`${this.#name} failed: ${code}`);
     if (code === "EV_HANDLER_FAILED") this.#world.blame(`a handler of ${this.#name} failed`);
+    if (code === "ERR_TLS_CERT" && this.#serverName !== NOBODY) {
+      this.#world.blame(`${this.#name}: no certificate for ${this.#serverName}`);
+    }
   }
 
   onRestart(host: SimHost): void {
