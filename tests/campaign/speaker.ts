@@ -546,6 +546,7 @@ export class Speaker {
       () => {
         // The connection is over. What was not sent was not promised.
         this.#finished = true;
+        this.#left = 0;
         this.half.cut ??= "failed writer";
         if (!this.#over) this.#settle();
       },
@@ -656,7 +657,7 @@ export class Speaker {
     let items = 0;
     const hear = (item: Uint8Array): void => {
       items++;
-      this.#lastHeard = this.host.now();
+      this.#heardNow();
       if (manner.reading === "chunks" || format.kind === "bytes") this.half.hear(item);
       else this.half.hearMessage(item);
       this.#answer();
@@ -667,12 +668,12 @@ export class Speaker {
       if (manner.reading === "batches") {
         for await (const batch of view.batches()) {
           for (const item of batch) hear(item);
-          if (manner.thinkMs > 0) await sleep(manner.thinkMs, { base: bev.base });
+          if (this.#thinks) await sleep(manner.thinkMs, { base: bev.base });
         }
       } else {
         for await (const item of view) {
           hear(item);
-          if (manner.thinkMs > 0) await sleep(manner.thinkMs, { base: bev.base });
+          if (this.#thinks) await sleep(manner.thinkMs, { base: bev.base });
           if (items > manner.leaveAfter && this.half.deaf === null) {
             left = true;
             this.#viewing = false;
@@ -692,6 +693,16 @@ export class Speaker {
     this.#settle();
   }
 
+  /** Whether it thinks about what it has heard. At the end there is no time for it. */
+  get #thinks(): boolean {
+    return this.manner.thinkMs > 0 && !this.world.isCalm;
+  }
+
+  /** Of a view: who thinks hears later than it has arrived. */
+  #heardNow(): void {
+    if (this.manner.thinkMs === 0) this.#lastHeard = this.host.now();
+  }
+
   #viewFailed(error: unknown): void {
     const code = codeOf(error);
     this.#note(`view failed: ${code}`);
@@ -708,10 +719,10 @@ export class Speaker {
       for (;;) {
         const { done, value } = await reader.read();
         if (done) break;
-        this.#lastHeard = this.host.now();
+        this.#heardNow();
         this.half.hear(value);
         this.#answer();
-        if (this.manner.thinkMs > 0) await sleep(this.manner.thinkMs, { base: this.bev.base });
+        if (this.#thinks) await sleep(this.manner.thinkMs, { base: this.bev.base });
       }
     } catch (error) {
       this.#viewing = false;
