@@ -17,6 +17,14 @@ const touched = new Map<object, (subject: object) => void>();
 
 /** How many checks there have been. */
 export let checks = 0;
+/** Whether calls are checked. */
+let checking = true;
+
+/** Checks from now on, or no longer. What is already there is seen as new when it is checked again. */
+export function setChecking(on: boolean): void {
+  checking = on;
+}
+
 /** What the checks have found. Whoever has called may have caught it. */
 export const found: unknown[] = [];
 
@@ -32,6 +40,7 @@ function watch<Subject extends object, State>(
   };
   const checked = (method: Method): Method =>
     function (...args) {
+      if (!checking) return method.apply(this, args);
       if (!touched.has(this)) {
         if (!states.has(this)) states.set(this, look(this as Subject));
         touched.set(this, again);
