@@ -5,6 +5,7 @@
  * @module
  */
 
+import { beginMemory } from "../core/buffer/chunk.ts";
 import { checkBoolean, checkCount, checkFunction, isA, show } from "../core/checks.ts";
 import { EventError } from "../core/errors.ts";
 import { type Names, readOptions } from "../core/names.ts";
@@ -374,6 +375,7 @@ export function simRuntime(options: SimOptions = {}): SimRuntime {
   check("seed", seed, -Infinity, Infinity);
   check("maxSteps", maxSteps, 1, Infinity);
   if (tcpTimeoutMs !== Infinity) checkMs(doing, "tcpTimeoutMs", tcpTimeoutMs);
+  beginMemory();
   const network = new Network(
     { seed, maxSteps, tcpTimeoutMs, rates },
     (made, addresses) => new MainHost(made, "main", addresses),

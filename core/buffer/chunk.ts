@@ -104,6 +104,18 @@ export function carveReused(n: number): number {
   return at;
 }
 
+/**
+ * Begins with new memory, so that where chunks begin does not depend on what the process has done before. The simulator
+ * calls it: a program that looks at chunks must see the same ones in each run of a seed.
+ */
+export function beginMemory(): void {
+  pool.memory = new Uint8Array(0);
+  pool.fill = 0;
+  reused.loan.drop();
+  reused.loan = firstLoan();
+  reused.fill = 0;
+}
+
 function keep(loan: Loan): void {
   if (kept.length < KEPT) kept.push(loan);
 }

@@ -3,7 +3,16 @@
 
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertNotEquals } from "@std/assert";
-import { connect, EvBuffer, serve, type SimRuntime, simRuntime } from "../../../mod.ts";
+import {
+  bufferEventPair,
+  connect,
+  EV_READ,
+  EvBuffer,
+  EventBase,
+  serve,
+  type SimRuntime,
+  simRuntime,
+} from "../../../mod.ts";
 import { connect as connectEnd, listen } from "./ends.ts";
 
 const SEEDS = 500;
@@ -63,6 +72,26 @@ describe("the same seed", () => {
       assertEquals(await hashOf(seed), first[seed], `seed ${seed}`);
     }
     assert(new Set(first).size > SEEDS * 0.9);
+  });
+
+  it("shows a program that looks at chunks the same ones, after other work", () => {
+    function chunks(): number[] {
+      const base = new EventBase({ runtime: simRuntime() });
+      const [near, far] = bufferEventPair(base);
+      far.enable(EV_READ);
+      for (let i = 0; i < 40; i++) near.write("x".repeat(i % 4 === 0 ? 5000 : 700));
+      const sizes = far.input.peek().map(({ length }) => length);
+      near.free();
+      far.free();
+      base.free();
+      return sizes;
+    }
+    const first = chunks();
+    for (let seed = 0; seed < 20; seed++) {
+      otherWork(seed);
+      new EvBuffer().add(new Uint8Array(6000 + seed));
+      assertEquals(chunks(), first);
+    }
   });
 
   it("gives the same hash while other simulators run beside it", async () => {
