@@ -29,6 +29,7 @@ const NAMES = [
   "size",
   "sim",
   "workers",
+  "spread",
   "evbuffer",
   "flood",
   "examples",

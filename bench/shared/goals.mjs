@@ -112,6 +112,12 @@ export const GOALS = [
     against: "one worker, times the throughput",
     limit: { atLeast: 1.8 },
   },
+  {
+    id: "spread",
+    workload: "two workers, ways to spread clients",
+    against: "two workers, one inherited socket",
+    limits: {},
+  },
 ];
 
 /**

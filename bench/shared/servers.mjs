@@ -36,11 +36,12 @@ export function buildLoad(name = "load") {
  * the id is the server's.
  *
  * @param {readonly string[]} command
- * @param {{ stderr?: "inherit" | "ignore" | "pipe", cpu?: number }} [options]
+ * @param {{ stderr?: "inherit" | "ignore" | "pipe", cpu?: number, fd?: number }} [options] `fd`: it inherits this as 3
  */
-export function startServer(command, { stderr = "inherit", cpu = 0 } = {}) {
+export function startServer(command, { stderr = "inherit", cpu = 0, fd } = {}) {
   const [file, ...args] = pinned(cpu, [...ALL_FILES, ...command]);
-  const child = spawn(file, args, { cwd: ROOT, env: plainEnvironment(), stdio: ["ignore", "pipe", stderr] });
+  const stdio = ["ignore", "pipe", stderr, ...(fd === undefined ? [] : [fd])];
+  const child = spawn(file, args, { cwd: ROOT, env: plainEnvironment(), stdio });
   const end = () => child.kill("SIGKILL");
   running.add(end);
   return new Promise((resolve, reject) => {
