@@ -1,18 +1,17 @@
 /**
  * The echo benchmark: `npm run bench -- echo [node] [deno] [bun] [--quick]`.
  *
- * Messages of 64 B, 16 KiB and 1 MiB, one in flight on each connection, against servers written by hand on the same
- * runtime, and on Deno and Bun also on `node:net`. The cost is the server's CPU time of a message; every byte is compared.
+ * Messages of 64 B to 1 MiB, one in flight on each connection, against servers written by hand on the same runtime, and on
+ * its `node:net` (on Node both are one). The cost is the server's CPU time of a message; every byte is compared.
  */
 
-import { RUNTIMES } from "../tests/tools/runtimes.mjs";
 import { row } from "./shared/goals.mjs";
 import { buildPrograms, ours, reference } from "./shared/programs.mjs";
-import { buildLoad, key, measureAll } from "./shared/servers.mjs";
-import { compare, medians } from "./shared/stats.mjs";
+import { buildLoad, chosenRuntimes, comparison, key, measureAll } from "./shared/servers.mjs";
 
 const SIZES = [
   { label: "64 B", bytes: 64, connections: 50 },
+  { label: "4 KiB", bytes: 4 << 10, connections: 50 },
   { label: "16 KiB", bytes: 16 << 10, connections: 50 },
   // More of them would only measure how the kernel finds memory.
   { label: "1 MiB", bytes: 1 << 20, connections: 8 },
@@ -20,10 +19,8 @@ const SIZES = [
 
 /** @param {{ quick: boolean, args: readonly string[] }} options */
 export async function run({ quick, args }) {
-  const unknown = args.find((word) => !RUNTIMES.includes(word));
-  if (unknown !== undefined) throw new Error(`no runtime is called "${unknown}": ${RUNTIMES.join(", ")}`);
-  const runtimes = RUNTIMES.filter((name) => args.length === 0 || args.includes(name));
-  const time = quick ? { warmupMs: 20, measureMs: 100 } : { warmupMs: 80, measureMs: 300 };
+  const runtimes = chosenRuntimes(args);
+  const time = quick ? { warmupMs: 10, measureMs: 50 } : { warmupMs: 60, measureMs: 220 };
   const plan = quick ? { starts: 1, rounds: 1, jitMs: 0 } : { starts: 2, rounds: 3, jitMs: 300 };
 
   await buildPrograms(["echo_server"]);
@@ -40,15 +37,11 @@ export async function run({ quick, args }) {
   const rows = runtimes.flatMap((runtime) =>
     SIZES.flatMap(({ label }) => {
       const of = (name) => samples.get(key(`${runtime} ${name}`, label));
-      const mine = of("trivent");
-      const against = (id, theirs) =>
-        row(id, runtime, {
-          workload: `echo with \`addBuffer\`, ${label}`,
-          ...compare(mine.map(({ cpuUs }) => cpuUs), theirs.map(({ cpuUs }) => cpuUs)),
-          details: { ours: medians(mine), theirs: medians(theirs) },
-        });
-      const net = of("node:net");
-      return [against("echo", of("by hand")), ...(net === undefined ? [] : [against("node-net", net)])];
+      const workload = `echo, ${label}`;
+      return [
+        row("echo", runtime, { workload, ...comparison(of("trivent"), of("by hand")) }),
+        row("echo-net", runtime, { workload, ...comparison(of("trivent"), of("node:net") ?? of("by hand")) }),
+      ];
     })
   );
   return { rows };

@@ -3,11 +3,11 @@
  *
  * - libevent's `bench` and `bench_cascade`: a byte hops from connection to connection, in memory and over the loopback;
  *   in C over socket pairs and over the loopback, where there are libevent and a compiler.
- *   `hops` is both in memory, against C over socket pairs, with each runtime and C in turn: the goals' rows.
- * - What an event costs among N idle connections: the table, and a plot, `results/loop_idle.svg`.
+ *   `hops` is both in memory, against C over socket pairs, with each runtime and C in turn: the goals' rows, and all that
+ *   runs without words.
+ * - What an event costs among N idle connections: a table, with `memory` or `tcp`.
  *
- * All results are medians of rounds behind a warm-up of 100,000 hops, in C as in JavaScript; a whole run writes them to
- * `results/loop.json` too.
+ * All results are medians of rounds behind a warm-up of 100,000 hops, in C as in JavaScript.
  */
 
 import { cpus } from "node:os";
@@ -36,7 +36,7 @@ export async function run({ quick, args }) {
     throw new Error(`no part is called "${unknown}": ${[...CONTESTANTS, ...PARTS].join(", ")}`);
   }
   const choose = (all) => all.some((word) => args.includes(word)) ? all.filter((word) => args.includes(word)) : all;
-  const parts = choose(PARTS);
+  const parts = choose(PARTS).filter((part) => part === "hops" || args.includes(part));
   const names = choose(CONTESTANTS);
   console.log(`${cpus()[0].model}, ${cpus().length} CPUs; ${pinning()}`);
   const file = await bundle("bench/loop/main.ts", "loop.mjs");
@@ -52,7 +52,7 @@ export async function run({ quick, args }) {
   reportHops(results);
   const idle = series(results.filter(({ work }) => work === "idle"));
   if (idle.length > 0) reportIdle(idle);
-  return { rows, results, idle };
+  return { rows };
 }
 
 /** The goals: `bench` and `bench_cascade` in memory, each process once in each round. */

@@ -9,7 +9,7 @@
 import { collecting, RUNTIMES } from "../tests/tools/runtimes.mjs";
 import { row } from "./shared/goals.mjs";
 import { hold, whyNot } from "./shared/hold.mjs";
-import { buildPrograms, ours, reference } from "./shared/programs.mjs";
+import { buildPrograms, growing, ours } from "./shared/programs.mjs";
 import { step } from "./shared/progress.mjs";
 import { residentKiB, startServer } from "./shared/servers.mjs";
 import { compare, median } from "./shared/stats.mjs";
@@ -20,7 +20,7 @@ export async function run({ quick, args }) {
   if (unknown !== undefined) throw new Error(`no runtime is called "${unknown}": ${RUNTIMES.join(", ")}`);
   const runtimes = RUNTIMES.filter((name) => args.length === 0 || args.includes(name));
   const connections = quick ? 300 : 10_000;
-  const starts = quick ? 1 : 3;
+  const starts = quick ? 1 : 2;
 
   const why = whyNot(connections);
   if (why !== undefined) {
@@ -32,7 +32,7 @@ export async function run({ quick, args }) {
   for (const name of runtimes) {
     const commands = [
       ours(name, "rot13_server", ["readln"]),
-      reference(name, `handwritten_${name}.${name === "node" ? "mjs" : "ts"}`),
+      growing(name),
     ];
     const held = commands.map(() => []);
     for (let start = 0; start < starts; start++) {

@@ -2,6 +2,9 @@
  * Runs the benchmarks: `npm run bench` all of them, `npm run bench -- rot13` one; `--quick` is a short run that shows
  * that they work, not how fast things are, and writes nothing.
  *
+ * `npm run bench -- document` makes the document from the results that are there, and with `--check` only says whether it is
+ * made from them.
+ *
  * A benchmark is a file of this folder, `<name>.mjs`, that exports `run({ quick, args })`; `args` are the words behind the
  * name. It gives `{ rows, … }`: rows of `shared/goals.mjs`, and what else should be kept. Without words and not in a short
  * run, that goes to `results/<name>.json`, and the tables and plots of `docs/performance.md` are made from all of those.
@@ -10,7 +13,7 @@
 import { dirname, join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { endAllOnExit } from "../tests/tools/processes.mjs";
-import { writeDocument } from "./shared/document.mjs";
+import { staleFiles, writeDocument } from "./shared/document.mjs";
 import { goalsText } from "./shared/goals.mjs";
 import { enter, leave } from "./shared/progress.mjs";
 import { circumstances, readResults, writeResults } from "./shared/results.mjs";
@@ -18,22 +21,27 @@ import { circumstances, readResults, writeResults } from "./shared/results.mjs";
 const folder = dirname(fileURLToPath(import.meta.url));
 /** First what the goals are about. */
 const NAMES = [
-  "rot13",
   "natural",
   "echo",
-  "connections",
+  "proxy",
+  "fanout",
+  "tls",
+  "views",
+  "limits",
+  "cold",
+  "latency",
   "memory",
   "churn",
+  "size",
+  "connections",
+  "workers",
   "timers",
   "loop",
-  "size",
   "sim",
-  "workers",
-  "spread",
   "evbuffer",
-  "flood",
-  "examples",
 ];
+/** These have no goals of speed, and run when they are named. */
+const ON_REQUEST = ["spread", "flood", "examples"];
 
 const words = process.argv.slice(2);
 const quick = words.includes("--quick");
@@ -41,9 +49,15 @@ const [name, ...args] = words.filter((word) => word !== "--quick");
 const begun = performance.now();
 
 endAllOnExit();
-if (name !== undefined && !NAMES.includes(name)) {
+if (name === "document") {
+  if (args.includes("--check")) {
+    const stale = staleFiles(readResults());
+    for (const path of stale) console.error(`${path} is not made from bench/results: npm run bench -- document`);
+    process.exitCode = stale.length === 0 ? 0 : 1;
+  } else writeDocument(readResults());
+} else if (name !== undefined && ![...NAMES, ...ON_REQUEST].includes(name)) {
   console.error(`Cannot run a benchmark: there is no "${name}"`);
-  console.error(`usage: npm run bench -- [${NAMES.join("|")}] [--quick]`);
+  console.error(`usage: npm run bench -- [${[...NAMES, ...ON_REQUEST, "document"].join("|")}] [--quick]`);
   process.exitCode = 2;
 } else {
   const at = circumstances();

@@ -21,7 +21,7 @@ import { compare, median } from "./shared/stats.mjs";
 
 /** The last commit whose simulator waited for promises by counting ticks. */
 const BEFORE = "a7f8d4d";
-const ROUNDS = 5;
+const ROUNDS = 3;
 
 /** @param {{ quick: boolean, args: readonly string[] }} options */
 export async function run({ quick, args }) {
@@ -29,7 +29,7 @@ export async function run({ quick, args }) {
   if (unknown !== undefined) throw new Error(`no runtime is called "${unknown}": ${RUNTIMES.join(", ")}`);
   const now = await bundled(ROOT, "sim_now.mjs");
   const before = await earlier();
-  const seconds = quick ? 0.2 : 2;
+  const seconds = quick ? 0.2 : 1;
   const count = quick ? 1000 : 100_000;
   const rows = [];
   for (const name of RUNTIMES.filter((each) => args.length === 0 || args.includes(each))) {

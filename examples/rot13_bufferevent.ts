@@ -1,5 +1,5 @@
 /**
- * A ROT13 server on bufferevents: `rot13_bufferevent [port]`.
+ * A ROT13 server on bufferevents: `rot13_bufferevent [PORT] [--max-line BYTES]`.
  *
  * After the "simpler ROT13 server with Libevent" of the libevent book. The bufferevent reads and writes by itself; what is
  * left to do is to take lines from its input and to put answers into its output.
@@ -18,15 +18,16 @@ import {
   SocketBufferEvent,
   stopOnSignals,
 } from "trivent";
-import { accept, announce, main, onlyPort } from "./_common.ts";
+import { accept, announce, main, named, port } from "./_common.ts";
 import { rot13 } from "./_rot13.ts";
 
-const MAX_LINE = 16384;
 const MAX_OUTPUT = 32768;
+let maxLine = 16384;
 
-await main("rot13_bufferevent [port]", async (args) => {
+await main("rot13_bufferevent [PORT] [--max-line BYTES]", async ([where = "40713", ...args]) => {
+  maxLine = named(args, { "--max-line": maxLine })["--max-line"];
   const base = new EventBase();
-  const listening = await base.listen({ hostname: "127.0.0.1", port: onlyPort(args, 40713) });
+  const listening = await base.listen({ hostname: "127.0.0.1", port: port(where, 0) });
   const connections = new Set<BufferEvent>();
 
   const accepting = base.event(listening, EV_READ | EV_PERSIST, () => {
@@ -34,7 +35,7 @@ await main("rot13_bufferevent [port]", async (args) => {
       const bev = new SocketBufferEvent(base, socket, BEV_OPT_CLOSE_ON_FREE);
       bev.setCallbacks({ read, write, event });
       // Never more input than one line may have, nor more output than a few of them.
-      bev.setWatermark(EV_READ, 0, MAX_LINE);
+      bev.setWatermark(EV_READ, 0, maxLine);
       bev.setWatermark(EV_WRITE, MAX_OUTPUT / 4, 0);
       bev.enable(EV_READ | EV_WRITE);
       connections.add(bev);
@@ -61,14 +62,13 @@ await main("rot13_bufferevent [port]", async (args) => {
   await base.dispatch();
 });
 
-/** There is input. */
 function read(bev: BufferEvent): void {
   const { input, output } = bev;
   for (let line = input.readln(EVBUFFER_EOL_LF); line !== null; line = input.readln(EVBUFFER_EOL_LF)) {
     output.add(rot13(line));
     output.add("\n");
   }
-  if (input.length >= MAX_LINE) {
+  if (input.length >= maxLine) {
     // Too long; process what there is, so that the buffer doesn't grow for ever.
     output.add(rot13(input.toUint8Array()));
     output.add("\n");

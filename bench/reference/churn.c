@@ -9,10 +9,7 @@
 
 #define _GNU_SOURCE
 #include "load.h"
-#include <arpa/inet.h>
-#include <netinet/in.h>
 #include <sys/epoll.h>
-#include <sys/socket.h>
 
 #define DISTINCT 997
 #define ADDRESSES 200
@@ -23,7 +20,6 @@ struct connection {
   uint64_t begun_at;
 };
 
-static char *text, *expected;
 static size_t line_bytes;
 static struct sockaddr_in address;
 static int poll;
@@ -84,7 +80,7 @@ int main(int argc, char **argv) {
   const size_t at_a_time = strtoul(argv[2], NULL, 10);
   const uint64_t warmup = strtoull(argv[4], NULL, 10) * 1000000u, measure = strtoull(argv[5], NULL, 10) * 1000000u;
   line_bytes = strtoul(argv[3], NULL, 10);
-  make_text(&text, &expected, DISTINCT, 1, line_bytes, 0);
+  make_text(line_bytes, line_bytes, DISTINCT, SIZE_MAX, 1, "rot13");
   name_servers(argv[6]);
   address.sin_family = AF_INET;
   address.sin_port = htons((uint16_t)atoi(argv[1]));

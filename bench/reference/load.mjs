@@ -2,7 +2,7 @@
  * What load.c and churn.c do, where there is no C compiler: it takes far more CPU than they do, so that throughput and
  * latencies tell about it, not about the server; the server's CPU time of a message is still the server's.
  *
- *   load.mjs load PORT CONNECTIONS LINES_IN_FLIGHT LINE_BYTES WARMUP_MS MEASURE_MS PID[,PID] [rot13|echo]
+ *   load.mjs load PORT CONNECTIONS IN_FLIGHT[-MOST] BYTES[-MOST] WARMUP_MS MEASURE_MS|COUNTn PID[,PID] [rot13|echo|frames]
  *   load.mjs churn PORT AT_A_TIME LINE_BYTES WARMUP_MS MEASURE_MS PID[,PID]
  *
  * The CPU time is that of the scheduler (Linux): /proc/PID/stat counts in steps of 10 ms.
@@ -20,51 +20,59 @@ if (!["load", "churn"].includes(mode) || words.length < (churn ? 6 : 7)) {
   process.exit(2);
 }
 const [port, connections, ...more] = words;
-const [inFlight, bytes, warmupMs, measureMs] = (churn ? ["1", ...more] : more).map(Number);
-const pids = (churn ? more[3] : more[4]).split(",");
-const echo = !churn && more[5] === "echo";
-const distinct = Math.min(997, Math.floor(TEXT_MAX / bytes));
-const batch = bytes * inFlight;
+const [inFlight, sizes, warmup, limit, pidList, kind = "rot13"] = churn ? ["1", ...more] : more;
+const warmupMs = Number(warmup);
+const countMax = limit.endsWith("n") ? Number.parseInt(limit, 10) : undefined;
+const measureMs = Number.parseInt(limit, 10);
+const pids = pidList.split(",");
+const [leastInFlight, mostInFlight] = range(inFlight);
+const [leastBytes, mostBytes] = range(sizes);
 
-/** Different lines, so that a reply for another line, or another connection, is noticed. */
-const text = Buffer.alloc((distinct + inFlight) * bytes);
-const expected = Buffer.alloc(text.length);
+/** Different messages, so that a reply for another one, or another connection, is noticed: see load.h. */
 const letters = Buffer.from("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 .,");
-let state = 12345;
-for (let i = 0; i < text.length; i++) {
-  state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-  const again = i >= distinct * bytes;
-  text[i] = again
-    ? text[i - distinct * bytes]
-    : i % bytes === bytes - 1
-    ? 10
-    : letters[(state >>> 16) % letters.length];
-  expected[i] = echo ? text[i] : rot13(text[i]);
+const random = randomFrom(12345);
+const messages = [];
+for (let bytes = 0; messages.length < 1999;) {
+  const size = leastBytes === mostBytes ? leastBytes : drawSize();
+  bytes += size;
+  if (messages.length > 0 && bytes > TEXT_MAX) break;
+  messages.push(makeMessage(size));
 }
+const distinct = messages.length;
+for (let i = 0; i < mostInFlight; i++) messages.push(messages[i % distinct]);
+const offsets = [0];
+for (const message of messages) offsets.push(offsets.at(-1) + message.length);
+const text = Buffer.concat(messages);
+const expected = Buffer.from(text);
+if (kind === "rot13") { for (let i = 0; i < expected.length; i++) expected[i] = rot13(expected[i]); }
 
 const begun = performance.now();
 const latencies = [];
-let from = 0;
-let cpuFrom = 0;
+let counted = 0;
+let from = countMax === undefined ? 0 : begun;
+let cpuFrom = countMax === undefined ? 0 : cpuSeconds();
 
 for (let i = 0; i < Number(connections); i++) churn ? short(i) : long(i);
 
 /** A connection that always has a batch in flight. */
 function long(number) {
-  let line = number * 17 % distinct;
+  const draw = randomFrom(number * 7919 + 1);
+  let first = number * 17 % distinct;
+  let lines = 0;
   let received = 0;
   let sentAt = 0;
   const socket = open(number);
   const send = () => {
-    line = (line + 1) % distinct;
+    first = (first + 1) % distinct;
+    lines = leastInFlight + draw() % (mostInFlight - leastInFlight + 1);
     received = 0;
     sentAt = performance.now();
-    socket.write(text.subarray(line * bytes, line * bytes + batch));
+    socket.write(text.subarray(offsets[first], offsets[first + lines]));
   };
   socket.on("data", (chunk) => {
-    received = compare(chunk, line, received, batch);
-    if (received < batch) return;
-    count(sentAt);
+    received = compare(chunk, first, received, lines);
+    if (received < offsets[first + lines] - offsets[first]) return;
+    count(sentAt, lines);
     send();
   });
   socket.on("end", () => fail("recv: the server has closed the connection"));
@@ -74,19 +82,20 @@ function long(number) {
 /** Connections for a line each, one after the other. */
 function short(number) {
   const line = number % distinct;
+  const bytes = offsets[line + 1] - offsets[line];
   const beganAt = performance.now();
   let received = 0;
   const socket = open(number);
-  socket.write(text.subarray(line * bytes, line * bytes + bytes));
+  socket.write(text.subarray(offsets[line], offsets[line + 1]));
   socket.on("data", (chunk) => {
-    received = compare(chunk, line, received, bytes);
+    received = compare(chunk, line, received, 1);
     if (received === bytes) socket.end();
   });
   socket.on("end", () => {
     if (received < bytes) fail("recv: the server has closed the connection");
   });
   socket.on("close", () => {
-    count(beganAt);
+    count(beganAt, 1);
     short(number + Number(connections));
   });
 }
@@ -99,15 +108,16 @@ function open(number) {
   return socket;
 }
 
-function compare(chunk, line, received, length) {
-  const at = line * bytes + received;
-  if (received + chunk.length > length || !expected.subarray(at, at + chunk.length).equals(chunk)) {
+function compare(chunk, first, received, lines) {
+  const at = offsets[first] + received;
+  const until = at + chunk.length;
+  if (until > offsets[first + lines] || !expected.subarray(at, until).equals(chunk)) {
     fail("a reply differs from what was expected");
   }
   return received + chunk.length;
 }
 
-function count(sentAt) {
+function count(sentAt, lines) {
   const now = performance.now();
   if (from === 0) {
     if (now - begun < warmupMs) return;
@@ -116,14 +126,44 @@ function count(sentAt) {
     return;
   }
   latencies.push(now - sentAt);
-  if (now - from < measureMs) return;
+  counted += lines;
+  if (countMax === undefined ? now - from < measureMs : counted < countMax) return;
   const cpu = cpuSeconds() - cpuFrom;
   latencies.sort((a, b) => a - b);
   const percentile = (share) => Math.round(latencies[Math.floor((latencies.length - 1) * share)] * 1000);
-  const messages = latencies.length * inFlight;
-  const seconds = (now - from) / 1000;
-  console.log(JSON.stringify({ messages, seconds, cpuSeconds: cpu, p50Us: percentile(0.5), p99Us: percentile(0.99) }));
+  const [p50Us, p99Us, p999Us] = [0.5, 0.99, 0.999].map(percentile);
+  console.log(
+    JSON.stringify({ messages: counted, seconds: (now - from) / 1000, cpuSeconds: cpu, p50Us, p99Us, p999Us }),
+  );
   process.exit(0);
+}
+
+function range(words) {
+  const [least, most = least] = words.split("-").map(Number);
+  return [least, most];
+}
+
+function randomFrom(seed) {
+  let state = seed;
+  return () => (state = (Math.imul(state, 1664525) + 1013904223) >>> 0) >>> 8;
+}
+
+/** Each power of two is as likely as every other. */
+function drawSize() {
+  const octaves = Math.floor(Math.log2(mostBytes / leastBytes)) + 1;
+  for (;;) {
+    const least = leastBytes * 2 ** (random() % octaves);
+    const size = least + random() % least;
+    if (size <= mostBytes) return size;
+  }
+}
+
+function makeMessage(size) {
+  const bytes = Buffer.alloc(size);
+  for (let i = 0; i < size; i++) bytes[i] = letters[random() % letters.length];
+  if (kind === "frames") bytes.writeUInt32BE(size - 4);
+  else bytes[size - 1] = 10;
+  return bytes;
 }
 
 /** User and system, of all threads: the first number of `schedstat` is nanoseconds on a CPU. */

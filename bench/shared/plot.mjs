@@ -87,6 +87,54 @@ export function plotBars(bars, { title }) {
   ].join("\n");
 }
 
+/**
+ * Draws a row of dots for each workload, one for each runtime, on a logarithmic axis, and a mark where its goal is.
+ *
+ * @param {readonly { name: string, limit: number, values: readonly (number | undefined)[] }[]} rows
+ * @param {{ title: string }} texts
+ * @returns {string} The SVG
+ */
+export function plotRatios(rows, { title }) {
+  const step = 18;
+  const left = 330;
+  const bottom = TOP + 20 + rows.length * step;
+  const values = rows.flatMap((row) => [row.limit, ...row.values.filter((each) => each !== undefined)]);
+  const [low, high] = [Math.min(0.5, ...values), Math.max(2, ...values)].map(Math.log2);
+  const x = (value) => (left + (Math.log2(value) - low) / (high - low) * (WIDTH - left - 30)).toFixed(1);
+  const colours = [COLOURS[0], COLOURS[2], COLOURS[4]];
+  const lines = [
+    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${
+      bottom + 30
+    }" font-family="sans-serif" font-size="12">`,
+    `<rect width="${WIDTH}" height="${bottom + 30}" fill="white"/>`,
+    `<text x="12" y="22" font-size="14">${title}</text>`,
+  ];
+  ["Node", "Deno", "Bun"].forEach((name, i) => {
+    const at = WIDTH - 210 + i * 65;
+    lines.push(`<circle cx="${at}" cy="18" r="5" fill="${colours[i]}"/>`, `<text x="${at + 9}" y="22">${name}</text>`);
+  });
+  for (let power = Math.ceil(low); power <= high; power++) {
+    const at = x(2 ** power);
+    lines.push(
+      `<line x1="${at}" y1="${TOP}" x2="${at}" y2="${bottom}" stroke="${power === 0 ? "#888" : "#ddd"}"/>`,
+      `<text x="${at}" y="${bottom + 18}" text-anchor="middle">${2 ** power}</text>`,
+    );
+  }
+  rows.forEach(({ name, limit, values }, row) => {
+    const y = TOP + 14 + row * step;
+    const goal = x(limit);
+    lines.push(
+      `<text x="${left - 8}" y="${y + 4}" text-anchor="end">${name.replaceAll("`", "")}</text>`,
+      `<line x1="${goal}" y1="${y - 7}" x2="${goal}" y2="${y + 7}" stroke="#000" stroke-width="2"/>`,
+    );
+    values.forEach((value, i) => {
+      if (value === undefined) return;
+      lines.push(`<circle cx="${x(value)}" cy="${y}" r="5" fill="${colours[i]}" fill-opacity="0.8"/>`);
+    });
+  });
+  return `${lines.join("\n")}\n</svg>\n`;
+}
+
 /** The powers of ten around all values. */
 function decades(values) {
   const low = Math.floor(Math.log10(Math.min(...values)));

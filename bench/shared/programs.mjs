@@ -6,19 +6,19 @@ import { findRuntime, ROOT } from "../../tests/tools/runtimes.mjs";
 import { buildDist } from "../../tools/build.mjs";
 import { BUILD, REFERENCE } from "./compile.mjs";
 
-const DENO = ["run", "--quiet", "--no-check", "--allow-net", "--unstable-net"];
+const DENO = ["run", "--quiet", "--no-check", "--allow-net", "--allow-read", "--unstable-net"];
 /** Where the programs for Node are built. */
-export const PROGRAMS = join(BUILD, "programs");
+const PROGRAMS = join(BUILD, "programs");
 
 /**
- * Builds the library, and servers of this folder for Node; they import it from `dist/` by the name of the package, as
- * users do.
+ * Builds the library, servers of this folder for Node, and the server that {@linkcode growing} starts there; ours import
+ * the library from `dist/` by the name of the package, as users do.
  *
  * @param {readonly string[]} names As `rot13_server`
  */
 export async function buildPrograms(names) {
   await buildDist({ declarations: false });
-  await buildTests(names.map((name) => `bench/${name}.ts`), PROGRAMS);
+  await buildTests([...names, "reference/growing_node"].map((name) => `bench/${name}.ts`), PROGRAMS);
 }
 
 /**
@@ -37,15 +37,17 @@ export function ours(runtime, name, args = []) {
  * The command of a program of `reference/`.
  *
  * @param {"node" | "deno" | "bun"} runtime
- * @param {string} file As `handwritten_node.mjs`, which runs on all of them
+ * @param {string} file As `echo_node.mjs`, which runs on all of them
+ * @param {readonly string[]} [args] Behind the port
  */
-export function reference(runtime, file) {
-  return program(runtime, join(REFERENCE, basename(file)), ["0"]);
+export function reference(runtime, file, args = []) {
+  return program(runtime, join(REFERENCE, basename(file)), ["0", ...args]);
 }
 
-/** The command of a program of `reference/` that was built for Node into {@linkcode PROGRAMS}. @param {string} name */
-export function builtReference(name) {
-  return program("node", join(PROGRAMS, "bench", "reference", `${name}.js`), ["0"]);
+/** The ROT13 server by hand, good at every size of line. @param {"node" | "deno" | "bun"} runtime */
+export function growing(runtime) {
+  if (runtime !== "node") return reference(runtime, `growing_${runtime}.ts`);
+  return program("node", join(PROGRAMS, "bench", "reference", "growing_node.js"), ["0"]);
 }
 
 /** @param {"node" | "deno" | "bun"} runtime @param {string} file @param {readonly string[]} [args] */

@@ -2,12 +2,14 @@
 
 import { spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
+import { connect, createServer } from "node:net";
 import { join } from "node:path";
 import { run as execute } from "../../tests/tools/processes.mjs";
-import { plainEnvironment, ROOT } from "../../tests/tools/runtimes.mjs";
+import { plainEnvironment, ROOT, RUNTIMES } from "../../tests/tools/runtimes.mjs";
 import { compile, REFERENCE } from "./compile.mjs";
 import { pinned } from "./pinned.mjs";
 import { step } from "./progress.mjs";
+import { compare, medians } from "./stats.mjs";
 
 /** Not every runtime takes the number of open files that it could have. */
 const ALL_FILES = ["sh", "-c", 'ulimit -n "$(ulimit -Hn)"; exec "$@"', "sh"];
@@ -18,17 +20,71 @@ process.on("exit", () => {
   for (const end of running) end();
 });
 
+/** The loads that there are without a C compiler. */
+const IN_JAVASCRIPT = ["load", "churn"];
+/** What each load gets, in this order. */
+const ARGUMENTS = {
+  load: ({ port, pid }, { connections = 50, inFlight = 1, bytes = 64, warmupMs, measureMs, count, kind = "rot13" }) => [
+    port,
+    connections,
+    inFlight,
+    bytes,
+    warmupMs,
+    count === undefined ? measureMs : `${count}n`,
+    pid,
+    kind,
+  ],
+  churn: ({ port, pid }, { connections = 50, bytes = 64, warmupMs, measureMs }) => [
+    port,
+    connections,
+    bytes,
+    warmupMs,
+    measureMs,
+    pid,
+  ],
+  paced: ({ port, pid }, { connections = 50, rate, bytes = 64, warmupMs, measureMs, kind = "rot13" }) => [
+    port,
+    connections,
+    rate,
+    bytes,
+    warmupMs,
+    measureMs,
+    pid,
+    kind,
+  ],
+  fanout: ({ port, pid }, { connections, bytes, warmupMs, measureMs, kind = "lines" }) => [
+    port,
+    connections,
+    bytes,
+    warmupMs,
+    measureMs,
+    pid,
+    kind,
+  ],
+  /** Of handshakes the warm-up and the measured part are numbers, not times. */
+  tls: ({ port, pid }, { connections, bytes, warmupMs, measureMs, count, kind }) => [
+    port,
+    connections,
+    bytes,
+    count === undefined ? warmupMs : Math.ceil(count / 5),
+    count ?? measureMs,
+    pid,
+    kind,
+  ],
+};
+
 /**
  * The command of a load.
  *
- * @param {"load" | "churn"} [name]
- * @returns {string[]}
+ * @param {"load" | "churn" | "paced" | "fanout" | "tls"} [name]
+ * @returns {{ name: string, command: string[] } | undefined} Nothing where it takes a C compiler, and there is none
  */
 export function buildLoad(name = "load") {
-  const binary = compile(name);
-  if (binary !== undefined) return [binary];
+  const binary = compile(name, name === "tls" ? ["-lssl", "-lcrypto"] : []);
+  if (binary !== undefined) return { name, command: [binary] };
+  if (!IN_JAVASCRIPT.includes(name)) return undefined;
   console.log("The load is bench/reference/load.mjs: there is no C compiler, and it is the slower one");
-  return [process.execPath, join(REFERENCE, "load.mjs"), name];
+  return { name, command: [process.execPath, join(REFERENCE, "load.mjs"), name] };
 }
 
 /**
@@ -77,52 +133,59 @@ export function startServer(command, { stderr = "inherit", cpu = 0, fd } = {}) {
 /**
  * What a load finds.
  *
- * @param {readonly string[]} load
+ * @param {{ name: string, command: readonly string[] }} load
  * @param {{ port: string, pid: number | string }} server
- * @param {{ connections?: number, inFlight?: number, bytes?: number, warmupMs: number, measureMs: number, kind?: string }} how
- * @returns {Promise<{ cpuUs: number, perSecond: number, p50Us: number, p99Us: number }>}
+ * @param {{ connections?: number, inFlight?: number | string, bytes?: number | string, warmupMs: number,
+ *   measureMs: number, count?: number, rate?: number, kind?: string, warming?: boolean }} how `count` messages in place of a
+ *   time; two numbers with a hyphen are drawn at random; if it is `warming`, nobody looks at the result
+ * @returns {Promise<{ cpuUs: number, perSecond: number, p50Us: number, p99Us: number, p999Us: number }>}
  */
 export async function measure(load, server, how) {
-  const { connections = 50, inFlight = 1, bytes = 64, warmupMs, measureMs, kind } = how;
-  const numbers = kind === "churn"
-    ? [server.port, connections, bytes, warmupMs, measureMs, server.pid]
-    : [server.port, connections, inFlight, bytes, warmupMs, measureMs, server.pid, kind ?? "rot13"];
-  const [file, ...args] = pinned(1, [...load, ...numbers.map(String)]);
-  const result = await execute(file, args, { cwd: ROOT, timeoutMs: warmupMs + measureMs + 20_000 });
+  const [file, ...args] = pinned(1, [...load.command, ...ARGUMENTS[load.name](server, how).map(String)]);
+  const result = await execute(file, args, { cwd: ROOT, timeoutMs: how.warmupMs + how.measureMs + 20_000 });
   if (result.code !== 0) throw new Error(result.output.trim() || `the load ended with ${result.signal ?? result.code}`);
-  const { messages, seconds, cpuSeconds, p50Us, p99Us } = JSON.parse(result.output);
-  if (messages === 0) throw new Error("no reply came within the measured time");
-  return { cpuUs: cpuSeconds * 1e6 / messages, perSecond: messages / seconds, p50Us, p99Us };
+  const { messages, seconds, cpuSeconds, p50Us, p99Us, p999Us } = JSON.parse(result.output);
+  if (messages === 0 && how.warming !== true) throw new Error("no reply came within the measured time");
+  return { cpuUs: cpuSeconds * 1e6 / messages, perSecond: messages / seconds, p50Us, p99Us, p999Us };
 }
 
 /**
  * All contestants side by side, in rounds, each of which begins with another one; those that are not measured are idle.
  *
- * @param {readonly { name: string, command: readonly string[] }[]} contestants
- * @param {readonly { label: string, how: object }[]} workloads
- * @param {{ starts: number, rounds: number }} plan Servers start anew several times: what their compilers make differs
- * @param {readonly string[]} load
+ * @param {readonly { name: string, command: readonly string[], only?: readonly string[], kind?: string,
+ *   quiet?: boolean }[]} contestants `only`: the labels of the workloads that it can do; `kind`: of its load; `quiet`: it
+ *   does not tell when it listens
+ * @param {readonly { label: string, how: object, jitMs?: number }[]} workloads
+ * @param {{ starts: number, rounds: number, jitMs: number }} plan Servers start anew several times: what their compilers
+ *   make differs
+ * @param {{ name: string, command: readonly string[] }} load
  * @returns {Promise<Map<string, Record<string, number>[]>>} By `key(contestant.name, workload.label)`
  */
 export async function measureAll(contestants, workloads, { starts, rounds, jitMs }, load) {
   const samples = new Map();
   for (let start = 0; start < starts; start++) {
-    const servers = await Promise.all(contestants.map(({ command }) => startServer(command)));
+    const servers = await Promise.all(
+      contestants.map(async (each) => ({ ...each, ...await startServer(each.command) })),
+    );
     try {
-      for (const { label, how } of workloads) {
+      for (const server of servers) if (server.quiet === true) await whenListening(server);
+      for (const { label, how, jitMs: own = jitMs } of workloads) {
+        const those = servers.filter(({ only }) => only === undefined || only.includes(label));
+        const one = (server, more) =>
+          measure(load, server, { ...how, kind: server.kind ?? how.kind, ...more }).catch((error) => {
+            throw new Error(`${server.name}, ${label}: ${error.message}`);
+          });
         // The compilers of the runtimes take their time.
-        for (const server of jitMs === 0 ? [] : servers) {
-          await measure(load, server, { ...how, warmupMs: jitMs, measureMs: 20 });
+        for (const server of jitMs === 0 ? [] : those) {
+          step(`${label}, warm-up of ${server.name}`);
+          await one(server, { warmupMs: own, measureMs: 20, warming: true });
         }
         for (let round = 0; round < rounds; round++) {
           step(`${label}, round ${start * rounds + round + 1} of ${starts * rounds}`);
-          for (let i = 0; i < servers.length; i++) {
-            const at = (i + round) % servers.length;
-            const id = key(contestants[at].name, label);
-            const sample = await measure(load, servers[at], how).catch((error) => {
-              throw new Error(`${contestants[at].name}, ${label}: ${error.message}`);
-            });
-            samples.set(id, [...samples.get(id) ?? [], sample]);
+          for (let i = 0; i < those.length; i++) {
+            const server = those[(i + round) % those.length];
+            const id = key(server.name, label);
+            samples.set(id, [...samples.get(id) ?? [], await one(server)]);
           }
         }
       }
@@ -131,6 +194,58 @@ export async function measureAll(contestants, workloads, { starts, rounds, jitMs
     }
   }
   return samples;
+}
+
+/**
+ * Ours by another's, of one field in the same rounds, and the medians of both.
+ *
+ * @param {readonly Record<string, number>[]} mine
+ * @param {readonly Record<string, number>[]} theirs
+ * @param {string} [field]
+ */
+export function comparison(mine, theirs, field = "cpuUs") {
+  const of = (all) => all.map((each) => each[field]);
+  return { ...compare(of(mine), of(theirs)), details: { ours: medians(mine), theirs: medians(theirs) } };
+}
+
+/** Those of the runtimes that the words name; all of them without words. @param {readonly string[]} args */
+export function chosenRuntimes(args) {
+  const unknown = args.find((word) => !RUNTIMES.includes(word));
+  if (unknown !== undefined) throw new Error(`no runtime is called "${unknown}": ${RUNTIMES.join(", ")}`);
+  return RUNTIMES.filter((name) => args.length === 0 || args.includes(name));
+}
+
+/** Waits until a server that does not tell it accepts connections. @param {{ port: string }} server */
+export async function whenListening({ port }) {
+  for (let attempt = 0; attempt < 200; attempt++) {
+    const there = await new Promise((resolve) => {
+      const socket = connect(Number(port), "127.0.0.1", () => resolve(true)).on("error", () => resolve(false));
+      socket.once("connect", () => socket.destroy());
+    });
+    if (there) return;
+    await new Promise((resolve) => setTimeout(resolve, 25));
+  }
+  throw new Error(`nothing listens on port ${port}`);
+}
+
+/** A port that nobody uses, for programs that cannot choose one. @returns {Promise<number>} */
+export function freePort() {
+  return new Promise((resolve, reject) => {
+    const server = createServer().on("error", reject).listen(0, "127.0.0.1", () => {
+      const { port } = server.address();
+      server.close(() => resolve(port));
+    });
+  });
+}
+
+/**
+ * A program that does not say where it listens, as one that does.
+ *
+ * @param {number} port
+ * @param {readonly string[]} command
+ */
+export function silent(port, command) {
+  return ["sh", "-c", `echo listening on 127.0.0.1:${port}; exec "$@" >/dev/null`, "sh", ...command];
 }
 
 /** @param {string} contestant @param {string} label */

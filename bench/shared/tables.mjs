@@ -11,8 +11,13 @@ export function layOut(rows, left = rows[0].length) {
 /** As `deno fmt` lays it out. @param {readonly (readonly string[])[]} rows */
 export function markdown(rows) {
   const cells = rows.map((row) => row.map((cell) => cell.replaceAll("|", "\\|")));
-  const widths = cells[0].map((_, i) => Math.max(3, ...cells.map((row) => [...row[i]].length)));
-  const line = (row) => `| ${row.map((cell, i) => cell + " ".repeat(widths[i] - [...cell].length)).join(" | ")} |`;
-  return [line(cells[0]), `| ${widths.map((width) => "-".repeat(width)).join(" | ")} |`, ...cells.slice(1).map(line)]
+  const widths = cells[0].map((_, i) => Math.max(3, ...cells.map((row) => width(row[i]))));
+  const line = (row) => `| ${row.map((cell, i) => cell + " ".repeat(widths[i] - width(cell))).join(" | ")} |`;
+  return [line(cells[0]), `| ${widths.map((each) => "-".repeat(each)).join(" | ")} |`, ...cells.slice(1).map(line)]
     .join("\n");
+}
+
+/** In columns of a terminal: the coloured circles take two. */
+function width(text) {
+  return [...text].reduce((sum, letter) => sum + (letter.codePointAt(0) > 0xffff ? 2 : 1), 0);
 }
