@@ -19,6 +19,7 @@ function simSubject(fault: Fault): Subject {
   return {
     runtime: mutate(sim, fault),
     run: (promise) => sim.run(promise),
+    patienceMs: 5000,
     raise: (signal) => sim.raise(signal),
     // The simulator's own kind of certificates.
     tls: { ca: "a CA", cert: "localhost signed by a CA", key: "a key" },
@@ -383,7 +384,13 @@ describe(`an adapter of ${hostName} that`, () => {
       assert(suite !== undefined && name !== undefined, "nothing is said to find it");
       process.env.TRIVENT_ADAPTER = right.module;
       process.env.TRIVENT_FAULT = fault;
-      const wrong = { ...right, runtime: mutate(right.runtime, change), module, processTimeoutMs: 4000 };
+      const wrong = {
+        ...right,
+        runtime: mutate(right.runtime, change),
+        module,
+        processTimeoutMs: 4000,
+        patienceMs: 3000,
+      };
       const found = laws("mutant", () => wrong, [suite]);
       const at = (end: string): Law | undefined => found.find((law) => law.name.endsWith(end));
       await at("(before)")?.run();

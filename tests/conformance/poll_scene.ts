@@ -8,9 +8,6 @@ import type { InetAddress, ListeningSocket, Runtime, Socket } from "../../core/m
 import { EAGAIN, EventBase, select } from "../../core/mod.ts";
 import type { FullSubject } from "./subject.ts";
 
-/** A machine that does ten other things may take this long for what takes a second alone. */
-const LIMIT_MS = 90_000;
-
 /** Runs the body of one test, and then looks whether it has left anything open. */
 export async function pollScene(subject: FullSubject, body: (scene: PollScene) => Promise<void>): Promise<void> {
   await subject.run(play(subject, body));
@@ -26,7 +23,7 @@ async function play(subject: FullSubject, body: (scene: PollScene) => Promise<vo
   );
   let timer: object | number | undefined;
   const late = new Promise<never>((_, reject) => {
-    timer = runtime.setTimer(runtime.now() + LIMIT_MS, () => reject(new Error("Hangs")));
+    timer = runtime.setTimer(runtime.now() + 3 * subject.patienceMs, () => reject(new Error("Hangs")));
   });
   try {
     await Promise.race([body(scene), late]);
@@ -97,7 +94,7 @@ export class PollScene {
 
   /** Looks again and again whether something has come true. */
   async until(condition: () => boolean, what: () => string): Promise<void> {
-    const deadline = this.runtime.now() + LIMIT_MS / 3;
+    const deadline = this.runtime.now() + this.subject.patienceMs;
     while (!condition()) {
       if (this.runtime.now() > deadline) throw new Error(`Not in time: ${what()}`);
       await this.sleep(5);

@@ -23,9 +23,6 @@ export { dice, noise } from "./subject.ts";
 /** Where to listen: one of each kind that the runtime can do. */
 export type Kind = "IPv4" | "IPv6" | "unix" | "abstract unix" | "TLS";
 
-/** A machine that does ten other things may take this long for what takes a second alone. */
-const LIMIT_MS = 90_000;
-
 /** Runs the body of one test, and then looks whether it has left anything open. */
 export async function scene(subject: FullSubject, body: (scene: Scene) => Promise<void>): Promise<void> {
   await subject.run(play(subject, body));
@@ -37,7 +34,7 @@ async function play(subject: FullSubject, body: (scene: Scene) => Promise<void>)
   const before = runtime.openHandles;
   const finished = body(here);
   try {
-    await here.within(LIMIT_MS, finished, () => here.story());
+    await here.within(3 * subject.patienceMs, finished, () => here.story());
   } catch (error) {
     await here.sweep();
     throw error;
@@ -134,7 +131,7 @@ export class Scene {
 
   /** Looks again and again whether something has come true. */
   async until(condition: () => boolean, what: string | (() => string)): Promise<void> {
-    const deadline = this.runtime.now() + LIMIT_MS / 3;
+    const deadline = this.runtime.now() + this.subject.patienceMs;
     while (!condition()) {
       const text = typeof what === "string" ? `not in time: ${what}` : what();
       if (this.runtime.now() > deadline) throw new Error(`${text}; ${this.story()}`);
@@ -160,7 +157,7 @@ export class Scene {
     for (const peer of this.#peers) peer.reset();
     for (const peer of this.#peers) {
       if (peer.binding !== undefined) {
-        await this.within(LIMIT_MS / 3, peer.closed, () => `no onClose after reset: ${this.story()}`);
+        await this.within(this.subject.patienceMs, peer.closed, () => `no onClose after reset: ${this.story()}`);
       }
     }
   }

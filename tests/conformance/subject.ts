@@ -90,6 +90,11 @@ export interface Subject {
    * @default 15000
    */
   readonly processTimeoutMs?: number | undefined;
+  /**
+   * How long a law waits for an event that must come. A whole law may take three times as long.
+   * @default 30000
+   */
+  readonly patienceMs?: number | undefined;
   /** The laws that the runtime makes impossible to keep. */
   readonly deviations?: readonly Deviation[] | undefined;
 }
@@ -108,6 +113,7 @@ export interface FullSubject {
   readonly stranger: (port: number) => Promise<Stranger>;
   readonly module: string | undefined;
   readonly processTimeoutMs: number;
+  readonly patienceMs: number;
   readonly deviates: (deviation: Deviation) => boolean;
   /** Says why a law that needs these addresses or programs is skipped, or false. */
   readonly missing: (...what: string[]) => string | false;
@@ -133,6 +139,7 @@ export function complete(subject: Subject): FullSubject {
     stranger: stranger ?? (ownNetwork ? (port) => Promise.resolve(ownStranger(runtime, port)) : netStranger),
     module: subject.module,
     processTimeoutMs: subject.processTimeoutMs ?? 15_000,
+    patienceMs: subject.patienceMs ?? 30_000,
     deviates: (deviation) => deviations.includes(deviation),
     missing: (...what) => {
       const there = (each: string): boolean => ownNetwork && /^[\d.:]+$/.test(each);

@@ -24,7 +24,8 @@ const module = pathToFileURL(hostName === "node" ? "dist/runtimes/node.js" : `ru
 
 /** This host: Node, Deno or Bun. */
 export function hostSubject(): Subject {
-  return { runtime, module, deviations: DEVIATIONS[hostName] };
+  // A process of a busy machine takes long to start.
+  return { runtime, module, processTimeoutMs: 60_000, deviations: DEVIATIONS[hostName] };
 }
 
 let duplex: DuplexNetwork | undefined;
