@@ -10,7 +10,7 @@
  */
 
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { availableParallelism } from "node:os";
+import { availableParallelism, cpus } from "node:os";
 import { basename, join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { parseArgs } from "node:util";
@@ -26,11 +26,30 @@ const NODE_ONLY = ["tests/packaging/", "tests/programs/"];
 const TIMEOUT_MS = 300_000;
 /** A file of these starts the three runtimes in turn. */
 const NODE_ONLY_TIMEOUT_MS = 900_000;
-/** Many tests wait for a time to pass, so one file more than there are cores runs at a time. */
+/** So many files always run at a time. */
 const JOBS = Number(process.env.TRIVENT_TEST_JOBS ?? Math.min(4, availableParallelism() + 1));
+/** Many tests wait for a time to pass: while the machine is idle, more files run, up to this number. */
+const MOST_JOBS = Number(process.env.TRIVENT_TEST_JOBS ?? 2 * JOBS);
+/** The part of the processors' time that must be free before one file more begins, and for how long. */
+const IDLE = 0.25;
+const IDLE_MS = 2000;
 
 /** How often a run whose output is not a terminal says how far it is. */
 const PROGRESS_MS = Number(process.env.TRIVENT_TEST_PROGRESS_MS ?? 15_000);
+/** They take more than a minute, the longest first. */
+const LONGEST = [
+  "programs/faults",
+  "programs/gateway",
+  "programs/hostile",
+  "programs/rot13_matrix",
+  "programs/programs",
+  "programs/handover",
+  "programs/fork_programs",
+  "packaging/tools",
+  "programs/poll_programs",
+  "packaging/types",
+  "conformance/mutants",
+];
 /** What is known of earlier runs, to begin with the longest files. */
 const TIMES = join(ROOT, "build", "test_times.json");
 /** Stands before `node:test` in each file's process. */
@@ -84,25 +103,61 @@ async function main() {
   const totals = new Map(runtimes.map((name) => [name, { files: 0, passed: 0, failed: 0, skipped: 0 }]));
   const results = [];
   const tell = progress(jobs.length, totals);
-  // The long ones first, so that no core is idle at the end.
   const known = readTimes();
   const queue = jobs.toSorted((a, b) => expectedMs(b, known) - expectedMs(a, known));
-  const work = async (jobs) => {
-    for (let job = jobs.shift(); job !== undefined; job = jobs.shift()) {
-      const result = await runFile(job);
-      results.push(result);
-      const total = totals.get(job.runtime);
-      total.files++;
-      for (const key of ["passed", "failed", "skipped"]) total[key] += result[key];
-      tell.ended(result);
-    }
+  const work = async (job) => {
+    const result = await runFile(job);
+    results.push(result);
+    const total = totals.get(job.runtime);
+    total.files++;
+    for (const key of ["passed", "failed", "skipped"]) total[key] += result[key];
+    tell.ended(result);
   };
-  await Promise.all(Array.from({ length: JOBS }, () => work(queue)));
+  await runAll(queue, work);
   tell.stop();
   keepTimes(known, results);
   reportSkipped(results);
   reportSlowest(results);
   return report(totals);
+}
+
+/**
+ * Runs all jobs, several at a time. The long ones come first, so that no core is idle at the end. Every third is a short one: most of
+ * the long ones start servers and measure them, and so they disturb each other.
+ */
+async function runAll(queue, work) {
+  const running = new Set();
+  let begun = 0;
+  let idleSince = takeIdle();
+  const begin = () => {
+    const job = ++begun % 3 === 0 ? queue.pop() : queue.shift();
+    const over = work(job).finally(() => running.delete(over));
+    running.add(over);
+    idleSince = takeIdle();
+  };
+  while (queue.length > 0) {
+    while (queue.length > 0 && running.size < JOBS) begin();
+    let timer;
+    const late = new Promise((resolve) => timer = setTimeout(resolve, IDLE_MS));
+    await Promise.race([...running, late]);
+    clearTimeout(timer);
+    const now = takeIdle();
+    if (now.at - idleSince.at < IDLE_MS) continue;
+    const idle = (now.idleMs - idleSince.idleMs) / (now.allMs - idleSince.allMs);
+    idleSince = now;
+    if (queue.length > 0 && running.size < MOST_JOBS && idle > IDLE) begin();
+  }
+  await Promise.all(running);
+}
+
+/** How much of the processors' time has been free so far. */
+function takeIdle() {
+  let [idleMs, allMs] = [0, 0];
+  for (const { times } of cpus()) {
+    idleMs += times.idle;
+    for (const ms of Object.values(times)) allMs += ms;
+  }
+  return { at: performance.now(), idleMs, allMs };
 }
 
 /** Says how far the run is. */
@@ -166,10 +221,12 @@ function keepTimes(known, results) {
   writeFileSync(TIMES, JSON.stringify(known));
 }
 
-/** Without an earlier run the folder of a file says roughly what it takes. */
+/** Without an earlier run the folder of a file says roughly what it takes, and the longest have names. */
 function expectedMs({ runtime, file }, known) {
   const [, folder] = file.split("/");
-  return known[`${runtime} ${file}`] ?? { programs: 60_000, packaging: 30_000, conformance: 5000 }[folder] ?? 1000;
+  const longest = LONGEST.indexOf(file.replace(/^tests\/|\.test\.ts$/g, ""));
+  if (longest >= 0) return known[`${runtime} ${file}`] ?? 100_000 - longest;
+  return known[`${runtime} ${file}`] ?? { programs: 40_000, packaging: 30_000, conformance: 5000 }[folder] ?? 1000;
 }
 
 function report(totals) {
