@@ -12,7 +12,7 @@ import { describe, it } from "./suite.ts";
 /** Linux acknowledges a segment at once or after 40 ms or more. Nagle's algorithm waits for that. */
 const DELAYED_ACK_MS = 20;
 const ROUNDS = 9;
-const ATTEMPTS = 4;
+const ATTEMPTS = 8;
 
 /** The timer of a connection in /proc/net/tcp: "02" is that of keep-alive, and when it is due, in seconds. */
 function timerOf({ binding }: Peer): { kind: string; seconds: number } {

@@ -205,7 +205,7 @@ for (const runtime of RUNTIMES) {
       const child = spawn(file, args, { cwd: ROOT, env: plainEnvironment(), stdio: ["ignore", "pipe", "inherit"] });
       let output = "";
       child.stdout.on("data", (chunk: Buffer) => void (output += chunk.toString()));
-      const exit = once(child, "exit");
+      const exit = once(child, "close");
       await eventually("it listens", () => output.includes("\n"));
       const port = /^listening on 127\.0\.0\.1:(\d+)\n$/.exec(output)?.[1] as string;
       assertEquals((await feed("nc", ["-N", "127.0.0.1", port], "hello")).code, 0);

@@ -7,6 +7,10 @@ import { readdirSync, readFileSync } from "node:fs";
 
 /** How long a program may take to stop: a machine that does ten other things is slow. */
 const STOP_MS = 30_000;
+/** How long what a child leaves behind may take to end by itself. */
+const LEAVE_MS = 3000;
+/** How long the last output of a child may take. Somebody else may hold the pipe open. */
+const FLUSH_MS = 5000;
 /** What a child prints is kept up to here. */
 const MAX_OUTPUT_BYTES = 8 << 20;
 
@@ -61,14 +65,17 @@ export function run(file, args, { cwd, env, timeoutMs, maxOutputBytes = MAX_OUTP
     child.on("exit", (code, signal) => {
       result.code = code;
       result.signal = signal;
-      // A moment for children that are just ending; then what is left is a leak, and may hold the pipes open.
-      setTimeout(() => {
+      // Children that are just ending get some time; then what is left is a leak, and may hold the pipes open.
+      const exited = performance.now();
+      const look = () => {
         result.leftBehind = members(child.pid);
+        if (result.leftBehind.length > 0 && performance.now() - exited < LEAVE_MS) return void setTimeout(look, 100);
         endGroup(child.pid, "SIGKILL");
         groups.delete(child.pid);
         if (closed) finish();
-        else setTimeout(finish, 500);
-      }, members(child.pid).length === 0 ? 0 : 1000);
+        else setTimeout(finish, FLUSH_MS).unref();
+      };
+      look();
     });
     child.on("close", () => {
       closed = true;
@@ -97,7 +104,10 @@ export async function start(file, args, { cwd, env, ready, timeoutMs = 60_000 })
     child.on("exit", (code, signal) => {
       endGroup(child.pid, "SIGKILL");
       groups.delete(child.pid);
-      resolve(code === 0 ? null : `ended with ${signal ?? `exit code ${code}`}`);
+      const how = code === 0 ? null : `ended with ${signal ?? `exit code ${code}`}`;
+      // Its last words may still be on their way.
+      child.on("close", () => resolve(how));
+      setTimeout(() => resolve(how), FLUSH_MS).unref();
     });
   });
   const match = await new Promise((resolve) => {
