@@ -117,7 +117,10 @@ for (const runtime of RUNTIMES) {
           const wrong = await runProgram(runtime, name, args);
           assertEquals(wrong.code, 2);
           assertEquals(wrong.stdout.toString(), "");
-          assertMatch(oneLine(wrong), new RegExp(`^Cannot .*; usage: ${name} \\[port\\]$`));
+          assertMatch(
+            oneLine(wrong),
+            new RegExp(`^Cannot .*; usage: ${name} \\[port\\]( \\[--max-line BYTES\\])?$`, "i"),
+          );
         }
       });
     });
