@@ -3,7 +3,8 @@
  *
  * Every page is opened at 1,280 and at 390 pixels. The playground runs every program. Screenshots go to
  * `site/build/screenshots/`. `npm run site:test -- playground` runs the tests whose name has that word;
- * `SITE_PAGES=tutorial npm run site:test -- pages` opens the pages whose path matches.
+ * `SITE_PAGES=tutorial npm run site:test -- pages` opens the pages whose path matches. A site that was built with `SITE_BASE` is tested
+ * with the same.
  */
 
 import { execFileSync } from "node:child_process";
@@ -14,6 +15,8 @@ const SITE = import.meta.dirname;
 const DIST = join(SITE, "dist");
 const SHOTS = join(SITE, "build", "screenshots");
 const WIDTHS = [[1280, 900], [390, 844]];
+/** The folder of the site on its host. */
+const BASE = process.env.SITE_BASE ?? "/";
 /** The most bytes of the home page, as they come over the wire. */
 const HOME_BUDGET = 200_000;
 const words = process.argv.slice(2);
@@ -33,7 +36,7 @@ const { serveSite } = await import("./tools/serve.mjs");
 let passed = 0;
 const failures = [];
 const skipped = [];
-const { server, origin } = await serveSite();
+const { server, origin } = await serveSite(BASE);
 const browser = await puppeteer.launch({
   executablePath: chromium,
   args: ["--no-sandbox", "--disable-dev-shm-usage", "--no-first-run"],
@@ -45,6 +48,7 @@ mkdirSync(SHOTS, { recursive: true });
 try {
   await test("pages: each at 1,280 and 390 pixels", testPages);
   await test("pages: every internal link leads to a page and a place on it", testLinks);
+  await test("pages: llms.txt and the sitemap name each", testLists);
   await test("pages: the home page is within its budget", testBudget);
   for (const [query, title] of SEARCHES()) {
     await test(`search: ${query} finds ${title}`, () => testSearch(query, title));
@@ -183,8 +187,10 @@ function testLinks(problem) {
   for (const [name, { html }] of pages) {
     for (const [, href] of html.matchAll(/<a\b[^>]*\shref="([^"]+)"/g)) {
       if (/^(https?:|mailto:)/.test(href)) continue;
-      const url = new URL(decode(href), `http://site${name}`);
+      const url = new URL(decode(href), `http://site${BASE}${name.slice(1)}`);
       links++;
+      if (!url.pathname.startsWith(BASE)) problem(`${name} links to ${href}, which is outside of the site`);
+      url.pathname = url.pathname.slice(BASE.length - 1);
       let path = url.pathname.endsWith("/") ? `${url.pathname}index.html` : url.pathname;
       if (!/\.\w+$/.test(path)) path += ".html";
       const target = pages.get(path);
@@ -202,6 +208,18 @@ function testLinks(problem) {
 
 function decode(text) {
   return text.replaceAll("&amp;", "&").replaceAll("&#39;", "'").replaceAll("&quot;", '"');
+}
+
+/** `llms.txt` and the sitemap name every page. */
+function testLists(problem) {
+  const llms = readFileSync(join(DIST, "llms.txt"), "utf8");
+  const sitemap = readFileSync(join(DIST, "sitemap.xml"), "utf8");
+  for (const name of allPages()) {
+    if (name === "404.html") continue;
+    if (!llms.includes(`](${BASE}${name})`)) problem(`llms.txt lacks ${name}`);
+    const address = name.replace(/(^|\/)index\.html$/, "$1");
+    if (!sitemap.includes(`${BASE}${address}</loc>`)) problem(`sitemap.xml lacks ${address}`);
+  }
 }
 
 async function testBudget(problem) {
@@ -525,6 +543,8 @@ async function testErrors(problem) {
     ],
     ["const a = ;\n", /SyntaxError/],
     ["import fs from 'node:fs';\n", /playground has "trivent" only/],
+    ["await fetch('/');\n", /Cannot use fetch: the playground has no network but the simulator's \(line 1\)/],
+    ["await import('/assets/app.js');\n", /Cannot use import\(\)/],
     [
       "await 1;\nimport { serve } from 'trivent';\nawait serve({ hostname: '127.0.0.1', port: -1 }, {});\n",
       /RangeError: .*\(line 3\)/,

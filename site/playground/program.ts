@@ -18,7 +18,7 @@ const LINES_BEFORE = 2;
  *
  * @param source Its text
  * @returns A function that runs it with the library
- * @throws {SyntaxError} When the text is not JavaScript, or imports something else
+ * @throws {SyntaxError} When the text is not JavaScript, or imports something else or while it runs
  */
 export function compile(source: string): (trivent: object, exports: Exports) => Promise<void> {
   const text = source
@@ -31,6 +31,7 @@ export function compile(source: string): (trivent: object, exports: Exports) => 
     .replace(/^export\s+((?:async\s+)?function\s*\*?\s*)(\w+)/gm, "__exports.$2 = $2; $1$2")
     .replace(/^export\s+(?:const|let)\s+(\w+)\s*=/gm, "const $1 = __exports.$1 =");
   const other = /^[ \t]*import\b[^;\n]*?["']([^"']+)["']/m.exec(text);
+  if (/\bimport\s*\(/.test(text)) throw new SyntaxError('Cannot use import(): the playground has "trivent" only');
   if (other !== null) throw new SyntaxError(`Cannot import "${other[1]}": the playground has "trivent" only`);
   return new AsyncFunction("__trivent", "__exports", `${text}\n//# sourceURL=program.js`);
 }

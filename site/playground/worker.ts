@@ -24,6 +24,27 @@ const real = {
 const post = (news: News): void => (globalThis as unknown as Worker).postMessage(news);
 const pause = (ms: number): Promise<void> => new Promise((resolve) => void real.setTimeout(resolve, ms));
 
+// The program may be that of a link from somebody else. It has the simulated network and no other, so it cannot send anything, and
+// no answer from outside makes a run that nobody can repeat.
+for (
+  const name of [
+    "fetch",
+    "XMLHttpRequest",
+    "WebSocket",
+    "WebSocketStream",
+    "WebTransport",
+    "EventSource",
+    "importScripts",
+  ]
+    .concat("Worker", "BroadcastChannel", "indexedDB", "caches")
+) {
+  Object.defineProperty(globalThis, name, {
+    get() {
+      throw new Error(`Cannot use ${name}: the playground has no network but the simulator's`);
+    },
+  });
+}
+
 /** What the list of events does not show at first. */
 const QUIET = new Set(["timer", "writable"]);
 

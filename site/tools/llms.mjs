@@ -6,6 +6,20 @@ import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { PAGES, SITE } from "./links.mjs";
 
+const BASE = process.env.SITE_BASE ?? "/";
+/** The parts of the list, and the folders of each. */
+const SECTIONS = [
+  ["Start", ["start/"]],
+  ["Tutorial", ["tutorial/"]],
+  ["Guide", ["guide/"]],
+  ["Cookbook", ["cookbook/"]],
+  ["Coming from", ["coming-from/"]],
+  ["Reference", ["reference/"]],
+  ["Performance", ["performance/"]],
+  ["Why", ["why/"]],
+  ["More", [""]],
+];
+
 export function writeLlms() {
   const names = readdirSync(PAGES, { recursive: true }).filter((name) => name.endsWith(".md")).sort();
   const pages = names.map((name) => {
@@ -23,8 +37,14 @@ export function writeLlms() {
   });
   const inApi = ({ name }) => name.startsWith("reference/api/");
   const inDecisions = ({ name }) => name.startsWith("why/decisions/");
-  const line = ({ title, url }) => `- [${title}](${url})`;
+  const line = ({ title, url }) => `- [${title}](${BASE}${url.slice(1)})`;
   const own = pages.filter((page) => !inApi(page) && !inDecisions(page));
+  const sections = SECTIONS.map(([title, folders]) => {
+    const listed = folders.flatMap((folder) =>
+      own.filter(({ name }) => folder === "" ? !name.includes("/") : name.startsWith(folder))
+    );
+    return `## ${title}\n\n${listed.map(line).join("\n")}\n`;
+  });
   const head = `# Trivent
 
 > A library for TCP servers and clients in JavaScript and TypeScript. One program runs on Node, Deno and Bun, and in a
@@ -32,7 +52,7 @@ export function writeLlms() {
 `;
   writeFileSync(
     join(SITE, "dist", "llms.txt"),
-    `${head}\n## Pages\n\n${own.map(line).join("\n")}\n\n## API\n\n${pages.filter(inApi).map(line).join("\n")}\n` +
+    `${head}\n${sections.join("\n")}\n## API\n\n${pages.filter(inApi).map(line).join("\n")}\n` +
       `\n## Optional\n\n${pages.filter(inDecisions).map(line).join("\n")}\n`,
   );
   writeFileSync(

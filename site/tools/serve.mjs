@@ -16,10 +16,15 @@ const TYPES = {
   ".xml": "application/xml",
 };
 
-/** Starts the server on a free port. */
-export function serveSite() {
+/**
+ * Starts the server on a free port.
+ *
+ * @param {string} [base] The folder of the site on its host, as VitePress has it: `/`, or `/name/`
+ */
+export function serveSite(base = "/") {
   const server = createServer(async (request, response) => {
-    const path = normalize(decodeURIComponent(new URL(request.url ?? "/", "http://site").pathname));
+    const whole = normalize(decodeURIComponent(new URL(request.url ?? "/", "http://site").pathname));
+    const path = whole.startsWith(base) ? whole.slice(base.length - 1) : "/outside";
     const name = path.endsWith("/") ? `${path}index.html` : extname(path) === "" ? `${path}.html` : path;
     const body = await readFile(join(SITE, "dist", name)).catch(() => undefined);
     if (body === undefined) {
@@ -32,6 +37,10 @@ export function serveSite() {
     }).end(gzipSync(body, { level: 6 }));
   });
   return new Promise((resolve) => {
-    server.listen(0, "127.0.0.1", () => resolve({ server, origin: `http://127.0.0.1:${server.address().port}` }));
+    server.listen(
+      0,
+      "127.0.0.1",
+      () => resolve({ server, origin: `http://127.0.0.1:${server.address().port}${base.slice(0, -1)}` }),
+    );
   });
 }

@@ -52,7 +52,12 @@ describe("the pages of the site", () => {
 
   it("have ten recipes with a program each", () => {
     assertEquals(recipes.length, 10);
-    for (const page of recipes) assertEquals(programsOf(page).length, 1, page);
+    for (const page of recipes) {
+      const programs = programsOf(page);
+      assertEquals(programs.length, 1, page);
+      const lines = programs[0]?.trimEnd().split("\n").length ?? 0;
+      assert(lines >= 10 && lines <= 40, `${page} has ${lines} lines`);
+    }
   });
 
   it("have no program that nobody runs", () => {
