@@ -178,6 +178,7 @@ export default defineConfig({
         link: "/reference/errors",
         activeMatch: "/reference/",
       },
+      { text: "Performance", link: "/performance/", activeMatch: "/performance/" },
       { text: "Why", link: "/why/", activeMatch: "/why/" },
     ],
     sidebar: {

@@ -2,7 +2,8 @@
  * The reference of the API, by TypeDoc, and the table of options and defaults from the same reading of the source.
  */
 
-import { join, relative } from "node:path";
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { dirname, join, relative } from "node:path";
 import { Application, ReflectionKind } from "typedoc";
 import { PAGES, ROOT, SITE } from "./links.mjs";
 
@@ -58,12 +59,26 @@ const OPTIONS = [
     "Faults of the simulator",
     "`sim.faults` and every link have these.",
   ],
+  ["ExploreOptions", "Exploring", "`explore()` of `trivent/sim` takes these."],
+  ["ToDuplexOptions", "Streams of Node", "`toDuplex()` of `trivent/duplex` takes these."],
+  ["NatsTransportOptions", "NATS", "`natsTransport()` of `trivent/nats` takes these."],
+];
+/** The entry points whose exports the reference has, besides those of `trivent`. */
+const ENTRIES = [
+  ["runtimes/sim", "trivent/sim"],
+  ["bridges/duplex", "trivent/duplex"],
+  ["bridges/nats", "trivent/nats"],
 ];
 
 /** @param {(page: string, text: string) => void} write */
 export async function makeApi(write) {
+  // One list of names, so that a reader need not know the entry point to find one.
+  const entry = join(SITE, "build", "api.ts");
+  const files = ["mod.ts", ...ENTRIES.map(([file]) => `${file}.ts`)];
+  mkdirSync(dirname(entry), { recursive: true });
+  writeFileSync(entry, files.map((file) => `export * from "../../${file}";\n`).join(""));
   const app = await Application.bootstrapWithPlugins({
-    entryPoints: [join(ROOT, "mod.ts")],
+    entryPoints: [entry],
     tsconfig: join(SITE, "tsconfig.json"),
     plugin: ["typedoc-plugin-markdown"],
     readme: "none",
@@ -95,12 +110,49 @@ export async function makeApi(write) {
   const project = await app.convert();
   if (project === undefined) throw new Error("TypeDoc cannot read the source");
   await app.generateOutputs(project);
+  nameEntries(project);
   if (app.logger.hasErrors()) throw new Error("TypeDoc has found errors");
   write("reference/options.md", optionsPage(project));
 }
 
+/** Says on each page where its name is imported from, unless it is the main entry point. */
+function nameEntries(project) {
+  const main = readFileSync(join(ROOT, "mod.ts"), "utf8");
+  const [, fromSim = ""] = /\{([^}]*)\} from "\.\/runtimes\/sim\.ts"/.exec(main) ?? [];
+  const inMain = new Set(fromSim.replaceAll(/\btype\b/g, "").split(",").map((name) => name.trim()));
+  const entryOf = new Map();
+  for (const reflection of project.children ?? []) {
+    const file = project.getSymbolIdFromReflection(reflection)?.packagePath ?? "";
+    const [, entry] = ENTRIES.find(([folder]) => file.startsWith(folder)) ?? [];
+    if (entry !== undefined && !inMain.has(reflection.name)) entryOf.set(reflection.name, entry);
+  }
+  if (!["explore", "toDuplex", "natsTransport"].every((name) => entryOf.has(name))) {
+    throw new Error("the reference lacks exports of the entry points");
+  }
+  const folder = join(PAGES, "reference", "api");
+  for (const name of readdirSync(folder, { recursive: true })) {
+    const entry = entryOf.get(/([^/\\]+)\.md$/.exec(name)?.[1]);
+    if (entry === undefined) continue;
+    const text = readFileSync(join(folder, name), "utf8");
+    writeFileSync(
+      join(folder, name),
+      text.replace(/^# .*$/m, (heading) => `${heading}\n\nImport it from \`${entry}\`.`),
+    );
+  }
+}
+
+/** The tables of the page on options: those that are listed, then the others that are exported. */
+function tablesOf(project) {
+  const listed = new Set(OPTIONS.map(([name]) => name));
+  const others = project.getReflectionsByKind(ReflectionKind.Interface)
+    .filter(({ name, parent }) => parent === project && name.endsWith("Options") && !listed.has(name))
+    .filter(({ children = [] }) => children.some((child) => child.inheritedFrom === undefined))
+    .map(({ name, comment }) => [name, `\`${name}\``, words(comment?.summary ?? [])]);
+  return [...OPTIONS, ...others];
+}
+
 function optionsPage(project) {
-  const parts = OPTIONS.flatMap(([name, title, use]) => {
+  const parts = tablesOf(project).flatMap(([name, title, use]) => {
     const found = project.getReflectionsByKind(ReflectionKind.Interface).find((
       reflection,
     ) => reflection.name === name);
@@ -109,13 +161,17 @@ function optionsPage(project) {
     const rows = own.map((child) => {
       const comment = child.comment ?? child.signatures?.[0]?.comment ??
         child.getSignature?.comment;
-      const text = words(comment?.summary ?? []);
+      const summary = words(comment?.summary ?? []);
       const value = comment?.blockTags?.find(({ tag }) => tag === "@default" || tag === "@defaultValue");
       const standard = value === undefined ? "" : words(value.content).replaceAll(/^`?\s*```ts|```$|[{}]|^\{|\}$/g, "")
         .trim();
-      return `| <span id="${name.toLowerCase()}-${child.name.toLowerCase()}">\`${child.name}\`</span> | ${
-        standard === "" || standard === "null" ? (standard === "" ? "" : "none") : `\`${standard.replaceAll("`", "")}\``
-      } | ${text} |`;
+      // Where there is no tag, a short sentence has it.
+      const [sentence = "", told = ""] = standard === ""
+        ? / ?By default ((?:[^.]|\.\d){1,30})\./.exec(summary) ?? []
+        : [];
+      const text = summary.replace(sentence, "").trim();
+      const shown = standard === "null" ? "none" : standard === "" ? told : `\`${standard.replaceAll("`", "")}\``;
+      return `| <span id="${name.toLowerCase()}-${child.name.toLowerCase()}">\`${child.name}\`</span> | ${shown} | ${text} |`;
     });
     return [
       `## ${title}\n\n${use} In the API: [\`${name}\`](./api/interfaces/${name}).\n\n` +
