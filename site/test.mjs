@@ -56,6 +56,7 @@ try {
   for (const [name, expected] of PROGRAMS()) {
     await test(`playground: ${name} runs`, (problem) => testProgram(name, expected, problem));
   }
+  await test("playground: bytes on their way show their content, also on a phone", testHover);
   await test("playground: the same address gives the same events twice", testSameAddress);
   await test("playground: a partition stops the chat, and a heal resumes it", testPartition);
   await test("playground: a crash ends the server, and a restart brings it back", testCrash);
@@ -339,6 +340,33 @@ async function testProgram(name, expected, problem) {
   const end = await messageOf(page);
   if (end !== "The program has ended.") problem(`it says: ${end}`);
   await page.close();
+}
+
+async function testHover(problem) {
+  for (const width of WIDTHS) {
+    const page = await open("/playground.html?program=rot13&latency=200&seed=1", problem, width);
+    await page.waitForSelector('[data-playground="run"]');
+    await page.waitForFunction(
+      () =>
+        [...document.querySelectorAll(".pg-stage circle title")].some((title) =>
+          /bytes: Hello/.test(title.textContent)
+        ),
+      { timeout: 60_000 },
+    );
+    await click(page, "pause");
+    await sleep(300);
+    const dot = await page.evaluateHandle(() =>
+      [...document.querySelectorAll(".pg-stage circle")].find((circle) => /bytes: Hello/.test(circle.textContent))
+    );
+    await dot.asElement().hover();
+    const text = await page.$eval(".pg-hover", (element) => element.textContent);
+    if (!/client → server: 6 bytes: Hello/.test(text)) problem(`at ${width[0]} it shows: ${text}`);
+    const over = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+    if (over > 1) problem(`a run is ${over} pixels too wide at ${width[0]}`);
+    await page.$eval(".pg-stage", (element) => element.scrollIntoView());
+    await page.screenshot({ path: join(SHOTS, `playground_hover_${width[0]}.png`) });
+    await page.close();
+  }
 }
 
 function difference([a, b]) {
