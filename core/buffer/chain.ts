@@ -167,20 +167,10 @@ export function linkBack(chain: Chain, chunk: Chunk): void {
 /** Copies `bytes` to the back. */
 export function appendCopy(chain: Chain, bytes: Uint8Array): void {
   const n = bytes.length;
-  if (chain.rare !== null) {
-    chain.rare.reservation = null;
-    if (chain.rare.spare !== null && appendToSpare(chain, chain.rare.spare, bytes)) return;
-  }
-  if (n >= LARGE_BYTES) {
-    if (n > REUSED_MOST_BYTES) linkBack(chain, new Chunk(new Uint8Array(bytes), 0, n, 0, null));
-    else appendReused(chain, bytes, n);
-    return;
-  }
   const { last } = chain;
-  if (last !== null && last.flags === ON_LOAN && growsReused(last, n)) {
-    last.data.set(bytes, last.end);
-    growReused(chain, last, n);
-    return;
+  // What is rare is in functions of its own. So V8 compiles the usual way into the loop of a program that adds line by line.
+  if (chain.rare !== null || n >= LARGE_BYTES || (last !== null && last.flags === ON_LOAN)) {
+    if (appendElsewhere(chain, bytes)) return;
   }
   if (n > pool.memory.length - pool.fill) refill();
   const at = pool.fill;
@@ -191,19 +181,30 @@ export function appendCopy(chain: Chain, bytes: Uint8Array): void {
   extendBack(chain, at, n);
 }
 
-/** Copies many bytes to the back, into memory that is used again. */
-function appendReused(chain: Chain, bytes: Uint8Array, n: number): void {
+/** Copies `bytes` to the back if that is memory of the chain, memory that is used again, or new memory. @returns Whether it has */
+function appendElsewhere(chain: Chain, bytes: Uint8Array): boolean {
+  const n = bytes.length;
+  if (chain.rare !== null) {
+    chain.rare.reservation = null;
+    if (chain.rare.spare !== null && appendToSpare(chain, chain.rare.spare, bytes)) return true;
+  }
+  if (n > REUSED_MOST_BYTES) {
+    linkBack(chain, new Chunk(new Uint8Array(bytes), 0, n, 0, null));
+    return true;
+  }
   const { last } = chain;
   if (last !== null && last.flags === ON_LOAN && growsReused(last, n)) {
     last.data.set(bytes, last.end);
     growReused(chain, last, n);
-    return;
+    return true;
   }
+  if (n < LARGE_BYTES) return false;
   const at = carveReused(n);
   const { loan } = reused;
   loan.bytes.set(bytes, at);
   loan.users++;
   linkBack(chain, new Chunk(loan.bytes, at, at + n, ON_LOAN, loan));
+  return true;
 }
 
 /**
@@ -220,8 +221,24 @@ function growReused(chain: Chain, last: Chunk, n: number): void {
   chain.length += n;
 }
 
-/** Encodes `text` to the back. Returns the number of bytes. */
+/** Encodes `text`, which is not empty, to the back. Returns the number of bytes. */
 export function appendText(chain: Chain, text: string): number {
+  const most = text.length * 3;
+  const { last } = chain;
+  if (chain.rare !== null || most >= LARGE_BYTES || (last !== null && last.flags === ON_LOAN)) {
+    const added = appendTextElsewhere(chain, text);
+    if (added > 0) return added;
+  }
+  if (most > pool.memory.length - pool.fill) refill();
+  const at = pool.fill;
+  const n = writeUtf8(text, pool.memory, at);
+  pool.fill = at + n;
+  extendBack(chain, at, n);
+  return n;
+}
+
+/** As {@linkcode appendElsewhere}. @returns The number of bytes; 0 if it has encoded nothing */
+function appendTextElsewhere(chain: Chain, text: string): number {
   const most = text.length * 3;
   const hasSpare = chain.rare !== null && chain.rare.spare !== null;
   if (hasSpare || most >= LARGE_BYTES) {
@@ -232,16 +249,9 @@ export function appendText(chain: Chain, text: string): number {
   }
   if (chain.rare !== null) chain.rare.reservation = null;
   const { last } = chain;
-  if (last !== null && last.flags === ON_LOAN && growsReused(last, most)) {
-    const n = writeUtf8(text, last.data, last.end);
-    growReused(chain, last, n);
-    return n;
-  }
-  if (most > pool.memory.length - pool.fill) refill();
-  const at = pool.fill;
-  const n = writeUtf8(text, pool.memory, at);
-  pool.fill = at + n;
-  extendBack(chain, at, n);
+  if (last === null || last.flags !== ON_LOAN || !growsReused(last, most)) return 0;
+  const n = writeUtf8(text, last.data, last.end);
+  growReused(chain, last, n);
   return n;
 }
 

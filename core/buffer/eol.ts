@@ -68,6 +68,27 @@ export function takesCr(eol: EolStyle): boolean {
   }
 }
 
+/** Bit of {@linkcode simpleOf}: a CR before the last byte belongs to the line end. */
+export const TAKES_CR = 0x100;
+
+/**
+ * The byte that alone ends a line, with {@linkcode TAKES_CR}: all that a reader of lines asks of a style, in one call.
+ * Below 0 if more than one byte decides; undefined for a number that is no style.
+ */
+export function simpleOf(eol: EolStyle): number {
+  switch (eol) {
+    case EVBUFFER_EOL_CRLF:
+      return LF | TAKES_CR;
+    case EVBUFFER_EOL_LF:
+      return LF;
+    case EVBUFFER_EOL_NUL:
+      return 0;
+    case EVBUFFER_EOL_ANY:
+    case EVBUFFER_EOL_CRLF_STRICT:
+      return -1;
+  }
+}
+
 /** Whether the last byte alone ends a line. */
 export function isSimple(eol: EolStyle): boolean {
   switch (eol) {

@@ -4,7 +4,19 @@ import { checkEol, type EolStyle, stateError } from "../checks.ts";
 import { checkThere, type Chunk, dropUser, expose, handOut, LENT } from "./chunk.ts";
 import { blame, type Chain, changed, copyFront, dropFront, FRONT_CLOSED, lookFront } from "./chain.ts";
 import { hasCallbacks } from "./callbacks.ts";
-import { findByte, findWith, hasMemo, isSimple, lastByteOf, scan, scanFront, takesCr, wordsOf } from "./eol.ts";
+import {
+  findByte,
+  findWith,
+  hasMemo,
+  isSimple,
+  lastByteOf,
+  scan,
+  scanFront,
+  simpleOf,
+  TAKES_CR,
+  takesCr,
+  wordsOf,
+} from "./eol.ts";
 
 const CR = 13;
 
@@ -21,11 +33,12 @@ export function readLine(chain: Chain, style: number, maxBytes: number): Uint8Ar
   // Checked below, where it matters: another number is not simple.
   const eol = style as EolStyle;
   // The common case: a line in the first chunk, in memory that does not change.
-  if (isSimple(eol) && (chunk.flags & LENT) === 0 && !hasMemo(chain)) {
-    const { data, start } = chunk;
-    const hit = findByte(chunk, lastByteOf(eol), start, chunk.end);
+  const simple = simpleOf(eol);
+  if (simple >= 0 && (chunk.flags & LENT) === 0 && !hasMemo(chain)) {
+    const { start } = chunk;
+    const hit = findByte(chunk, simple & 0xff, start, chunk.end);
     if (hit >= 0) {
-      const end = takesCr(eol) && hit > start && data[hit - 1] === CR ? hit - 1 : hit;
+      const end = (simple & TAKES_CR) !== 0 && hit > start && chunk.data[hit - 1] === CR ? hit - 1 : hit;
       if (end - start > maxBytes) throw tooLong(chain, maxBytes, end - start);
       const line = handOut(chunk, start, end);
       if (chain.rare === null && hit + 1 < chunk.end) {

@@ -516,37 +516,34 @@ export abstract class BevCore extends LoopEvent implements BufferOwner {
   onBufferChange(buffer: EvBuffer, added: number, deleted: number): void {
     if ((this.bits & FREED) !== 0) return;
     if (buffer === this.output) {
-      if (added > 0) {
-        this.onOutput();
-        // Only bytes that have not left at once count: a pair moves its bytes in the call.
-        if (buffer.length >= this.limits.stopAt && (this.bits & FULL) === 0) this.#becomeFull();
-      } else {
-        if ((this.bits & (FULL | FULL_TOLD)) !== 0) this.#checkFull();
-        const { rare } = this;
-        if (rare !== null) {
-          if (rare.idle !== null) rare.idle.restart();
-          // The peer takes what has kept us from reading.
-          if (rare.heartbeat !== null && (this.readSuspended & SUSPEND_OUTPUT) !== 0) {
-            rare.heartbeat.heard(this.loop.clock());
-          }
-          if (rare.above !== null) rare.above.onOutputBelow();
-          if (rare.drains !== null) this.#tellDrained(rare.drains);
-        }
+      if (added === 0) return this.#outputLeft();
+      this.onOutput();
+      // Only bytes that have not left at once count: a pair moves its bytes in the call.
+      if (buffer.length >= this.limits.stopAt && (this.bits & FULL) === 0) this.#becomeFull();
+    } else if (deleted > 0) {
+      if (this.readSuspended !== 0 && (this.readHigh === 0 || this.input.length < this.readHigh)) {
+        this.resumeRead(SUSPEND_WATERMARK);
       }
-      return;
+      this.onInputDrained();
+    } else if (this.rare !== null) this.#inputCame(this.rare);
+  }
+
+  #outputLeft(): void {
+    if ((this.bits & (FULL | FULL_TOLD)) !== 0) this.#checkFull();
+    const { rare } = this;
+    if (rare === null) return;
+    if (rare.idle !== null) rare.idle.restart();
+    // The peer takes what has kept us from reading.
+    if (rare.heartbeat !== null && (this.readSuspended & SUSPEND_OUTPUT) !== 0) {
+      rare.heartbeat.heard(this.loop.clock());
     }
-    if (deleted === 0) {
-      const { rare } = this;
-      if (rare !== null) {
-        if (rare.idle !== null) rare.idle.restart(this.arrivedAt);
-        if (rare.heartbeat !== null) rare.heartbeat.heard(this.arrivedAt);
-      }
-      return;
-    }
-    if (this.readSuspended !== 0) {
-      if (this.readHigh === 0 || this.input.length < this.readHigh) this.resumeRead(SUSPEND_WATERMARK);
-    }
-    this.onInputDrained();
+    if (rare.above !== null) rare.above.onOutputBelow();
+    if (rare.drains !== null) this.#tellDrained(rare.drains);
+  }
+
+  #inputCame(rare: Rare): void {
+    if (rare.idle !== null) rare.idle.restart(this.arrivedAt);
+    if (rare.heartbeat !== null) rare.heartbeat.heard(this.arrivedAt);
   }
 
   /** The arrival time of the bytes that were just added to the input. */

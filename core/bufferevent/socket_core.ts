@@ -277,7 +277,10 @@ export class SocketCore extends BevCore implements Flushable {
 
   protected override onOutput(): void {
     // Only the first addition of a turn has something to do.
-    if ((this.bits & FLUSH_QUEUED) !== 0 && this.source !== null) return;
+    if ((this.bits & FLUSH_QUEUED) === 0 || this.source === null) this.#firstOutput();
+  }
+
+  #firstOutput(): void {
     if (!this.writing) return;
     if (this.connection === null) {
       const starts = this.writeTimeoutMs > 0 && (this.bits & TAKEN_AWAY) === 0;

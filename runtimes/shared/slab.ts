@@ -23,7 +23,8 @@ export function copied(bytes: Uint8Array, length: number): Uint8Array {
     fill = 0;
   }
   const copy = new Uint8Array(buffer, fill, length);
-  fill += length;
+  // The next copy begins at a whole word, so that line ends in it are found four bytes at a time.
+  fill += length + 3 & ~3;
   copy.set(length === bytes.length ? bytes : bytes.subarray(0, length));
   return copy;
 }
