@@ -21,27 +21,16 @@ const BASE = process.env.SITE_BASE ?? "/";
 const HOME_BUDGET = 200_000;
 const words = process.argv.slice(2);
 
-const chromium = find(
-  process.env.CHROMIUM ?? "chromium",
-  "chromium-browser",
-  "google-chrome",
-);
+const chromium = find(process.env.CHROMIUM ?? "chromium", "chromium-browser", "google-chrome");
 if (chromium === undefined) {
-  console.log(
-    "skipped: the tests of the site need Chromium (Debian: apt-get install chromium)",
-  );
+  console.log("skipped: the tests of the site need Chromium (Debian: apt-get install chromium)");
   process.exit(0);
 }
 if (!existsSync(join(DIST, "index.html"))) {
-  execFileSync(process.execPath, [join(SITE, "build.mjs")], {
-    stdio: "inherit",
-  });
+  execFileSync(process.execPath, [join(SITE, "build.mjs")], { stdio: "inherit" });
 }
 const { default: puppeteer } = await import("puppeteer-core");
-const axe = readFileSync(
-  join(SITE, "node_modules", "axe-core", "axe.min.js"),
-  "utf8",
-);
+const axe = readFileSync(join(SITE, "node_modules", "axe-core", "axe.min.js"), "utf8");
 const { serveSite } = await import("./tools/serve.mjs");
 
 let passed = 0;
@@ -58,10 +47,7 @@ mkdirSync(SHOTS, { recursive: true });
 
 try {
   await test("pages: each at 1,280 and 390 pixels", testPages);
-  await test(
-    "pages: every internal link leads to a page and a place on it",
-    testLinks,
-  );
+  await test("pages: every internal link leads to a page and a place on it", testLinks);
   await test("pages: llms.txt and the sitemap name each", testLists);
   await test("pages: the home page is within its budget", testBudget);
   for (const [query, title] of SEARCHES()) {
@@ -70,44 +56,17 @@ try {
   for (const [name, expected] of PROGRAMS()) {
     await test(`playground: ${name} runs`, (problem) => testProgram(name, expected, problem));
   }
-  await test(
-    "playground: bytes on their way show their content, also on a phone",
-    testHover,
-  );
-  await test(
-    "playground: the same address gives the same events twice",
-    testSameAddress,
-  );
-  await test(
-    "playground: a partition stops the chat, and a heal resumes it",
-    testPartition,
-  );
-  await test(
-    "playground: a crash ends the server, and a restart brings it back",
-    testCrash,
-  );
-  await test(
-    "playground: what was done to the network is in the address",
-    testActions,
-  );
+  await test("playground: bytes on their way show their content, also on a phone", testHover);
+  await test("playground: the same address gives the same events twice", testSameAddress);
+  await test("playground: a partition stops the chat, and a heal resumes it", testPartition);
+  await test("playground: a crash ends the server, and a restart brings it back", testCrash);
+  await test("playground: what was done to the network is in the address", testActions);
   await test("playground: pause, step and go on", testPause);
-  await test(
-    "playground: the planted bug is found, and the address repeats it",
-    testExplore,
-  );
-  await test(
-    "playground: an endless loop is stopped and told, and the page lives",
-    testLoop,
-  );
-  await test(
-    "playground: an error is told with its line, and wrong code too",
-    testErrors,
-  );
+  await test("playground: the planted bug is found, and the address repeats it", testExplore);
+  await test("playground: an endless loop is stopped and told, and the page lives", testLoop);
+  await test("playground: an error is told with its line, and wrong code too", testErrors);
   await test("playground: the program that its page shows runs", testShown);
-  await test(
-    "playground: an address that cannot be decoded is ignored",
-    testBadAddress,
-  );
+  await test("playground: an address that cannot be decoded is ignored", testBadAddress);
   await test("playground: the pcap is read by tshark", testPcap);
   await test("playground: the small one on the home page starts", testSmall);
 } finally {
@@ -130,12 +89,8 @@ async function test(name, fn) {
   }
   const seconds = ((performance.now() - begin) / 1000).toFixed(1);
   if (problems.length === 0) passed++;
-  else {failures.push(
-      `\nFAILED ${name}\n${problems.slice(0, 40).map((problem) => `  ${problem}`).join("\n")}`,
-    );}
-  console.log(
-    `${problems.length === 0 ? "ok    " : "FAILED"} ${name} (${seconds} s)`,
-  );
+  else failures.push(`\nFAILED ${name}\n${problems.slice(0, 40).map((problem) => `  ${problem}`).join("\n")}`);
+  console.log(`${problems.length === 0 ? "ok    " : "FAILED"} ${name} (${seconds} s)`);
 }
 
 function find(...names) {
@@ -162,22 +117,16 @@ async function open(path, problem, width = WIDTHS[0]) {
 
 function watch(page, problem) {
   page.on("console", (message) => {
-    if (message.type() === "error") {
-      problem(`${page.url()}: the console has an error: ${message.text()}`);
-    }
+    if (message.type() === "error") problem(`${page.url()}: the console has an error: ${message.text()}`);
   });
   page.on("pageerror", (error) => problem(`${page.url()}: ${error.message}`));
   page.on("request", (request) => {
-    if (
-      !/^(data|blob):/.test(request.url()) && !request.url().startsWith(origin)
-    ) {
+    if (!/^(data|blob):/.test(request.url()) && !request.url().startsWith(origin)) {
       problem(`${page.url()} asks another host: ${request.url()}`);
     }
   });
   page.on("requestfailed", (request) => {
-    if (request.failure()?.errorText !== "net::ERR_ABORTED") {
-      problem(`${page.url()}: ${request.url()} has failed`);
-    }
+    if (request.failure()?.errorText !== "net::ERR_ABORTED") problem(`${page.url()}: ${request.url()} has failed`);
   });
 }
 
@@ -191,27 +140,18 @@ async function testPages(problem) {
   watch(page, problem);
   for (const name of names) {
     // The pages of the API have one form, and so have the decisions: a few of them stand for all where a check takes long.
-    const whole = !/^(reference\/api|why\/decisions)\//.test(name) ||
-      /EvBuffer|serve|index/.test(name);
+    const whole = !/^(reference\/api|why\/decisions)\//.test(name) || /EvBuffer|serve|index/.test(name);
     await page.setViewport({ width: WIDTHS[0][0], height: WIDTHS[0][1] });
     await page.goto(`${origin}/${name}`, { waitUntil: "load" });
     for (const [width, height] of WIDTHS) {
       await page.setViewport({ width, height });
       const over = await page.evaluate(() =>
-        document.documentElement.scrollWidth -
-        document.documentElement.clientWidth
+        document.documentElement.scrollWidth - document.documentElement.clientWidth
       );
       if (over > 1) problem(`${name} is ${over} pixels too wide at ${width}`);
       if (!whole) continue;
-      for (const fault of await faults(page)) {
-        problem(`${name} at ${width}: ${fault}`);
-      }
-      await page.screenshot({
-        path: join(
-          SHOTS,
-          `${name.replaceAll("/", "_").replace(".html", "")}_${width}.png`,
-        ),
-      });
+      for (const fault of await faults(page)) problem(`${name} at ${width}: ${fault}`);
+      await page.screenshot({ path: join(SHOTS, `${name.replaceAll("/", "_").replace(".html", "")}_${width}.png`) });
     }
   }
   await page.setViewport({ width: WIDTHS[1][0], height: WIDTHS[1][1] });
@@ -219,9 +159,7 @@ async function testPages(problem) {
   await page.evaluate(() => localStorage.setItem("vitepress-theme-appearance", "dark"));
   for (const name of ["", "reference/errors.html", "playground.html"]) {
     await page.goto(`${origin}/${name}`, { waitUntil: "load" });
-    for (const fault of await faults(page)) {
-      problem(`/${name} when it is dark: ${fault}`);
-    }
+    for (const fault of await faults(page)) problem(`/${name} when it is dark: ${fault}`);
   }
   await page.evaluate(() => localStorage.clear());
   await page.close();
@@ -231,10 +169,7 @@ async function testPages(problem) {
 async function faults(page) {
   await page.evaluate(axe);
   const { violations } = await page.evaluate(() =>
-    globalThis.axe.run(document, {
-      resultTypes: ["violations"],
-      iframes: false,
-    })
+    globalThis.axe.run(document, { resultTypes: ["violations"], iframes: false })
   );
   return violations.filter(({ impact }) => impact === "serious" || impact === "critical")
     .map(({ id, help, nodes }) =>
@@ -246,12 +181,7 @@ function testLinks(problem) {
   const pages = new Map(
     allPages().map((name) => {
       const html = readFileSync(join(DIST, name), "utf8");
-      return [`/${name}`, {
-        html,
-        ids: new Set(
-          [...html.matchAll(/\sid="([^"]+)"/g)].map(([, id]) => decode(id)),
-        ),
-      }];
+      return [`/${name}`, { html, ids: new Set([...html.matchAll(/\sid="([^"]+)"/g)].map(([, id]) => decode(id))) }];
     }),
   );
   let links = 0;
@@ -260,9 +190,7 @@ function testLinks(problem) {
       if (/^(https?:|mailto:)/.test(href)) continue;
       const url = new URL(decode(href), `http://site${BASE}${name.slice(1)}`);
       links++;
-      if (!url.pathname.startsWith(BASE)) {
-        problem(`${name} links to ${href}, which is outside of the site`);
-      }
+      if (!url.pathname.startsWith(BASE)) problem(`${name} links to ${href}, which is outside of the site`);
       url.pathname = url.pathname.slice(BASE.length - 1);
       let path = url.pathname.endsWith("/") ? `${url.pathname}index.html` : url.pathname;
       if (!/\.\w+$/.test(path)) path += ".html";
@@ -280,10 +208,7 @@ function testLinks(problem) {
 }
 
 function decode(text) {
-  return text.replaceAll("&amp;", "&").replaceAll("&#39;", "'").replaceAll(
-    "&quot;",
-    '"',
-  );
+  return text.replaceAll("&amp;", "&").replaceAll("&#39;", "'").replaceAll("&quot;", '"');
 }
 
 /** `llms.txt` and the sitemap name every page. */
@@ -294,9 +219,7 @@ function testLists(problem) {
     if (name === "404.html") continue;
     if (!llms.includes(`](${BASE}${name})`)) problem(`llms.txt lacks ${name}`);
     const address = name.replace(/(^|\/)index\.html$/, "$1");
-    if (!sitemap.includes(`${BASE}${address}</loc>`)) {
-      problem(`sitemap.xml lacks ${address}`);
-    }
+    if (!sitemap.includes(`${BASE}${address}</loc>`)) problem(`sitemap.xml lacks ${address}`);
   }
 }
 
@@ -306,23 +229,15 @@ async function testBudget(problem) {
   let bytes = 0;
   const session = await page.createCDPSession();
   await session.send("Network.enable");
-  session.on(
-    "Network.loadingFinished",
-    ({ encodedDataLength }) => bytes += encodedDataLength,
-  );
+  session.on("Network.loadingFinished", ({ encodedDataLength }) => bytes += encodedDataLength);
   await page.goto(`${origin}/`, { waitUntil: "networkidle0" });
   console.log(`       ${Math.round(bytes / 1000)} kB`);
-  if (bytes > HOME_BUDGET) {
-    problem(`${bytes} bytes were loaded, and ${HOME_BUDGET} are allowed`);
-  }
+  if (bytes > HOME_BUDGET) problem(`${bytes} bytes were loaded, and ${HOME_BUDGET} are allowed`);
   await page.close();
 }
 
 function SEARCHES() {
-  return [["readln", "readln"], ["evbuffer_pullup", "pullup"], [
-    "ECONNRESET",
-    "ECONNRESET",
-  ], [
+  return [["readln", "readln"], ["evbuffer_pullup", "pullup"], ["ECONNRESET", "ECONNRESET"], [
     "watermark",
     "watermark",
   ]];
@@ -336,20 +251,15 @@ async function testSearch(query, title) {
   await page.click("#local-search button");
   await page.waitForSelector("#localsearch-input");
   await page.type("#localsearch-input", query);
-  await page.waitForFunction(
-    () => document.querySelectorAll("#localsearch-list .result").length > 0,
-    {
-      timeout: 60_000,
-    },
-  );
+  await page.waitForFunction(() => document.querySelectorAll("#localsearch-list .result").length > 0, {
+    timeout: 60_000,
+  });
   const found = await page.$$eval(
     "#localsearch-list .result",
     (results) =>
       results.map((result) => `${result.textContent.replaceAll(/\s+/g, " ")} ${result.getAttribute("href")}`),
   );
-  if (
-    !found.slice(0, 5).some((text) => text.toLowerCase().includes(title.toLowerCase()))
-  ) {
+  if (!found.slice(0, 5).some((text) => text.toLowerCase().includes(title.toLowerCase()))) {
     throw new Error(`the first results are ${found.slice(0, 5).join(" | ")}`);
   }
   await page.close();
@@ -373,24 +283,15 @@ async function playground(query, problem) {
 }
 
 function events(page) {
-  return page.$$eval(
-    '[data-playground="events"] li',
-    (items) => items.map((item) => item.textContent),
-  );
+  return page.$$eval('[data-playground="events"] li', (items) => items.map((item) => item.textContent));
 }
 
 function messageOf(page) {
-  return page.$eval(
-    '[data-playground="message"]',
-    (element) => element.textContent.trim(),
-  );
+  return page.$eval('[data-playground="message"]', (element) => element.textContent.trim());
 }
 
 function click(page, part) {
-  return page.$eval(
-    `[data-playground="${part}"]`,
-    (element) => element.click(),
-  );
+  return page.$eval(`[data-playground="${part}"]`, (element) => element.click());
 }
 
 function speed(page, value) {
@@ -402,19 +303,16 @@ function sleep(ms) {
 }
 
 async function idle(page, timeout = 90_000) {
-  await page.waitForFunction(
-    () => document.querySelector(".pg")?.dataset.state === "idle",
-    { timeout },
-  );
+  await page.waitForFunction(() => document.querySelector(".pg")?.dataset.state === "idle", { timeout });
 }
 
 /** Waits until the list of events has a text. */
 async function until(page, text, count = 1) {
   await page.waitForFunction(
     (wanted, least) =>
-      [...document.querySelectorAll('[data-playground="events"] li')].filter((
-        item,
-      ) => item.textContent.includes(wanted))
+      [...document.querySelectorAll('[data-playground="events"] li')].filter((item) =>
+        item.textContent.includes(wanted)
+      )
         .length >= least,
     { timeout: 60_000 },
     text,
@@ -438,9 +336,7 @@ async function testProgram(name, expected, problem) {
   await speed(page, 1_000_000);
   await idle(page);
   const text = (await events(page)).join("\n");
-  if (!text.includes(expected)) {
-    problem(`the events lack "${expected}":\n${text.slice(-2000)}`);
-  }
+  if (!text.includes(expected)) problem(`the events lack "${expected}":\n${text.slice(-2000)}`);
   const end = await messageOf(page);
   if (end !== "The program has ended.") problem(`it says: ${end}`);
   await page.close();
@@ -448,11 +344,7 @@ async function testProgram(name, expected, problem) {
 
 async function testHover(problem) {
   for (const width of WIDTHS) {
-    const page = await open(
-      "/playground.html?program=rot13&latency=200&seed=1",
-      problem,
-      width,
-    );
+    const page = await open("/playground.html?program=rot13&latency=200&seed=1", problem, width);
     await page.waitForSelector('[data-playground="run"]');
     await speed(page, 50);
     // It stops when the dot has left the box of its host.
@@ -460,8 +352,7 @@ async function testHover(problem) {
       () => {
         const dots = [...document.querySelectorAll(".pg-stage circle")];
         const found = dots.some((dot) =>
-          /bytes: Hello/.test(dot.textContent) && dot.cx.baseVal.value > 200 &&
-          dot.cx.baseVal.value < 350
+          /bytes: Hello/.test(dot.textContent) && dot.cx.baseVal.value > 200 && dot.cx.baseVal.value < 350
         );
         if (found) document.querySelector('[data-playground="pause"]').click();
         return found;
@@ -473,41 +364,26 @@ async function testHover(problem) {
       [...document.querySelectorAll(".pg-stage circle")].find((circle) => /bytes: Hello/.test(circle.textContent))
     );
     await dot.asElement().hover();
-    const text = await page.$eval(
-      ".pg-hover",
-      (element) => element.textContent,
-    );
-    if (!/client → server: 6 bytes: Hello/.test(text)) {
-      problem(`at ${width[0]} it shows: ${text}`);
-    }
-    const over = await page.evaluate(() =>
-      document.documentElement.scrollWidth -
-      document.documentElement.clientWidth
-    );
+    const text = await page.$eval(".pg-hover", (element) => element.textContent);
+    if (!/client → server: 6 bytes: Hello/.test(text)) problem(`at ${width[0]} it shows: ${text}`);
+    const over = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
     if (over > 1) problem(`a run is ${over} pixels too wide at ${width[0]}`);
     await page.$eval(".pg-stage", (element) => element.scrollIntoView());
-    await page.screenshot({
-      path: join(SHOTS, `playground_hover_${width[0]}.png`),
-    });
+    await page.screenshot({ path: join(SHOTS, `playground_hover_${width[0]}.png`) });
     await page.close();
   }
 }
 
 function difference([a, b]) {
   const at = a.events.findIndex((event, i) => event !== b.events[i]);
-  if (at < 0) {
-    return `${a.events.length} and ${b.events.length} events, ${a.hash} ${a.url} ${b.hash} ${b.url}`;
-  }
+  if (at < 0) return `${a.events.length} and ${b.events.length} events, ${a.hash} ${a.url} ${b.hash} ${b.url}`;
   return `event ${at} is ${a.events[at]} and ${b.events[at]}`;
 }
 
 async function testSameAddress(problem) {
   const runs = [];
   for (let i = 0; i < 2; i++) {
-    const page = await playground(
-      "?program=chat&seed=42&jitter=80&cut=50",
-      problem,
-    );
+    const page = await playground("?program=chat&seed=42&jitter=80&cut=50", problem);
     await speed(page, i === 0 ? 10_000 : 1_000_000);
     await idle(page);
     runs.push({
@@ -517,24 +393,13 @@ async function testSameAddress(problem) {
     });
     await page.close();
   }
-  if (runs[0].events.length < 50) {
-    problem(`only ${runs[0].events.length} events`);
-  }
-  if (JSON.stringify(runs[0]) !== JSON.stringify(runs[1])) {
-    problem(`the second run differs: ${difference(runs)}`);
-  }
-  if (!runs[0].url.includes("seed=42") || !runs[0].url.includes("#")) {
-    problem(`the address is ${runs[0].url}`);
-  }
-  const other = await playground(
-    "?program=chat&seed=43&jitter=80&cut=50",
-    problem,
-  );
+  if (runs[0].events.length < 50) problem(`only ${runs[0].events.length} events`);
+  if (JSON.stringify(runs[0]) !== JSON.stringify(runs[1])) problem(`the second run differs: ${difference(runs)}`);
+  if (!runs[0].url.includes("seed=42") || !runs[0].url.includes("#")) problem(`the address is ${runs[0].url}`);
+  const other = await playground("?program=chat&seed=43&jitter=80&cut=50", problem);
   await speed(other, 1_000_000);
   await idle(other);
-  if (
-    await other.$eval(".pg", (element) => element.dataset.hash) === runs[0].hash
-  ) {
+  if (await other.$eval(".pg", (element) => element.dataset.hash) === runs[0].hash) {
     problem("another seed gives the same run");
   }
   await other.close();
@@ -542,18 +407,14 @@ async function testSameAddress(problem) {
 
 /** The time of the last event with a text, in virtual milliseconds; undefined if there is none. */
 async function timeOf(page, text) {
-  const found = (await events(page)).filter((event) => event.includes(text)).at(
-    -1,
-  );
+  const found = (await events(page)).filter((event) => event.includes(text)).at(-1);
   return found === undefined ? undefined : Number(/^[\d.]+/.exec(found)[0]);
 }
 
 /** Waits until the virtual clock has come to a time. */
 async function clockAt(page, ms) {
   await page.waitForFunction(
-    (least) =>
-      Number.parseFloat(document.querySelector(".pg-head span").textContent) >=
-        least,
+    (least) => Number.parseFloat(document.querySelector(".pg-head span").textContent) >= least,
     { timeout: 60_000 },
     ms,
   );
@@ -573,16 +434,11 @@ async function testPartition(problem) {
   await until(page, "reader heal");
   const healed = await timeOf(page, "reader heal");
   await clockAt(page, healed + 500);
-  const heard = (await events(page)).filter((text) => text.includes(" hears "))
-    .map((text) => Number.parseFloat(text));
+  const heard = (await events(page)).filter((text) => text.includes(" hears ")).map((text) => Number.parseFloat(text));
   // What was on its way arrives.
   const through = heard.filter((at) => at > cut + 60 && at < healed);
-  if (through.length > 0) {
-    problem(`messages came through the partition at ${through}`);
-  }
-  if (!heard.some((at) => at > healed)) {
-    problem("no message came after the heal");
-  }
+  if (through.length > 0) problem(`messages came through the partition at ${through}`);
+  if (!heard.some((at) => at > healed)) problem("no message came after the heal");
   await page.close();
 }
 
@@ -601,15 +457,10 @@ async function testCrash(problem) {
   await until(page, "reader restart");
   const restarted = await timeOf(page, "reader restart");
   await clockAt(page, restarted + 3000);
-  const heard = (await events(page)).filter((text) => text.includes(" hears "))
-    .map((text) => Number.parseFloat(text));
+  const heard = (await events(page)).filter((text) => text.includes(" hears ")).map((text) => Number.parseFloat(text));
   const through = heard.filter((at) => at > crashed + 60 && at < restarted);
-  if (through.length > 0) {
-    problem(`messages came from a host that has crashed, at ${through}`);
-  }
-  if (!heard.some((at) => at > restarted)) {
-    problem("no message came after the restart");
-  }
+  if (through.length > 0) problem(`messages came from a host that has crashed, at ${through}`);
+  if (!heard.some((at) => at > restarted)) problem("no message came after the restart");
   await page.close();
 }
 
@@ -634,9 +485,7 @@ async function testActions(problem) {
     await page.$eval(".pg", (element) => element.dataset.hash),
     page.url(),
   ];
-  if (!/actions=.*partition.*latencyMs.*heal/.test(decodeURIComponent(url))) {
-    problem(`the address is ${url}`);
-  }
+  if (!/actions=.*partition.*latencyMs.*heal/.test(decodeURIComponent(url))) problem(`the address is ${url}`);
   await page.close();
   // The slider stands elsewhere now. The run begins with what it was at first.
   const again = await playground(url.slice(url.indexOf("?")), problem);
@@ -644,9 +493,7 @@ async function testActions(problem) {
   await idle(again);
   const second = await events(again);
   if (JSON.stringify(second) !== JSON.stringify(first)) {
-    problem(
-      `the address does not give the same events: ${difference([{ events: first }, { events: second }])}`,
-    );
+    problem(`the address does not give the same events: ${difference([{ events: first }, { events: second }])}`);
   }
   if (await again.$eval(".pg", (element) => element.dataset.hash) !== hash) {
     problem("the address does not repeat the run");
@@ -679,28 +526,19 @@ async function testExplore(problem) {
   const page = await playground("?program=retry", problem);
   await click(page, "explore");
   await page.waitForFunction(
-    () =>
-      /fails after/.test(
-        document.querySelector('[data-playground="message"]').textContent,
-      ),
+    () => /fails after/.test(document.querySelector('[data-playground="message"]').textContent),
     { timeout: 120_000 },
   );
   const found = await messageOf(page);
   console.log(`       ${found}`);
-  if (!/the bank has booked \d+ cents/.test(found)) {
-    problem(`another failure was found: ${found}`);
-  }
-  if (!/with [123] faults? /.test(found)) {
-    problem(`it was not made short: ${found}`);
-  }
+  if (!/the bank has booked \d+ cents/.test(found)) problem(`another failure was found: ${found}`);
+  if (!/with [123] faults? /.test(found)) problem(`it was not made short: ${found}`);
   const url = page.url();
   await page.close();
   const again = await playground(url.slice(url.indexOf("?")), problem);
   await speed(again, 1_000_000);
   await idle(again);
-  if (!/the bank has booked \d+ cents/.test(await messageOf(again))) {
-    problem(`repeated: ${await messageOf(again)}`);
-  }
+  if (!/the bank has booked \d+ cents/.test(await messageOf(again))) problem(`repeated: ${await messageOf(again)}`);
   await again.screenshot({ path: join(SHOTS, "playground_explored.png") });
   await again.close();
 }
@@ -708,40 +546,26 @@ async function testExplore(problem) {
 async function testLoop(problem) {
   const page = await playground("", problem);
   for (
-    const source of [
-      "for (;;);",
-      "for (;;) await null;",
-      "for (;;) await sim.advance(0);",
-    ]
+    const source of ["for (;;);", "for (;;) await null;", "for (;;) await sim.advance(0);"]
   ) {
-    await write(
-      page,
-      `export default async function (sim) {\n  ${source}\n}\n`,
-    );
+    await write(page, `export default async function (sim) {\n  ${source}\n}\n`);
     await speed(page, 1_000_000);
     await click(page, "run");
     await idle(page, 60_000);
     const text = await messageOf(page);
-    if (!/Stopped: .*(endless loop|SIM_LIVELOCK)/.test(text)) {
-      problem(`${source} gives: ${text}`);
-    }
+    if (!/Stopped: .*(endless loop|SIM_LIVELOCK)/.test(text)) problem(`${source} gives: ${text}`);
   }
   await page.select('[data-playground="program"]', "rot13");
   await click(page, "run");
   await idle(page);
-  if (await messageOf(page) !== "The program has ended.") {
-    problem("the page does not live on");
-  }
+  if (await messageOf(page) !== "The program has ended.") problem("the page does not live on");
   await page.close();
 }
 
 async function testErrors(problem) {
   const page = await playground("", problem);
   const cases = [
-    [
-      "export default async function () {\n  null.x;\n}\n",
-      /TypeError: .*\(line 2\)/,
-    ],
+    ["export default async function () {\n  null.x;\n}\n", /TypeError: .*\(line 2\)/],
     [
       "export default async function (sim) {\n  sim.setTimer(5, () => {\n    throw new Error('later');\n  });\n  await sim.advance(50);\n}\n",
       /Error: later \(line 3\)/,
@@ -752,10 +576,7 @@ async function testErrors(problem) {
     ],
     ["const a = ;\n", /SyntaxError/],
     ["import fs from 'node:fs';\n", /playground has "trivent" only/],
-    [
-      "await fetch('/');\n",
-      /Cannot use fetch: the playground has no network but the simulator's \(line 1\)/,
-    ],
+    ["await fetch('/');\n", /Cannot use fetch: the playground has no network but the simulator's \(line 1\)/],
     ["await import('/assets/app.js');\n", /Cannot use import\(\)/],
     [
       "await 1;\nimport { serve } from 'trivent';\nawait serve({ hostname: '127.0.0.1', port: -1 }, {});\n",
@@ -768,49 +589,31 @@ async function testErrors(problem) {
     await click(page, "run");
     await idle(page);
     const text = await messageOf(page);
-    if (!expected.test(text)) {
-      problem(`${JSON.stringify(source)} gives: ${text}`);
-    }
+    if (!expected.test(text)) problem(`${JSON.stringify(source)} gives: ${text}`);
   }
   await page.close();
 }
 
 async function testShown(problem) {
-  const [, source] = /^```js\n([\s\S]*?)^```$/m.exec(
-    readFileSync(join(SITE, "pages", "playground.md"), "utf8"),
-  );
+  const [, source] = /^```js\n([\s\S]*?)^```$/m.exec(readFileSync(join(SITE, "pages", "playground.md"), "utf8"));
   const page = await playground("", problem);
   await write(page, source);
   await speed(page, 1_000_000);
   await click(page, "run");
   await idle(page);
-  if (await messageOf(page) !== "The program has ended.") {
-    problem(await messageOf(page));
-  }
+  if (await messageOf(page) !== "The program has ended.") problem(await messageOf(page));
   await page.close();
 }
 
 async function testBadAddress(problem) {
   for (const hash of ["#%%%", "#AAAA", "#____", "#constructor"]) {
-    const page = await playground(
-      `?program=rot13&seed=nonsense&latency=-5${hash}`,
-      problem,
-    );
-    const text = await page.$eval(
-      '[data-playground="editor"]',
-      (editor) => editor.value,
-    );
+    const page = await playground(`?program=rot13&seed=nonsense&latency=-5${hash}`, problem);
+    const text = await page.$eval('[data-playground="editor"]', (editor) => editor.value);
     if (!text.includes("ROT13")) problem(`${hash} gives: ${text.slice(0, 80)}`);
     await page.close();
   }
-  const page = await playground(
-    `?seed=5#${Buffer.from("// mine\n").toString("base64url")}`,
-    problem,
-  );
-  if (
-    await page.$eval('[data-playground="editor"]', (editor) => editor.value) !==
-      "// mine\n"
-  ) {
+  const page = await playground(`?seed=5#${Buffer.from("// mine\n").toString("base64url")}`, problem);
+  if (await page.$eval('[data-playground="editor"]', (editor) => editor.value) !== "// mine\n") {
     problem("the program is ignored");
   }
   await page.close();
@@ -836,24 +639,13 @@ async function testPcap(problem) {
   writeFileSync(file, Uint8Array.from(bytes));
   if (bytes.length < 500) problem(`the file has ${bytes.length} bytes`);
   const tshark = find("tshark");
-  if (tshark === undefined) {
-    return void skipped.push("nothing reads the pcap: there is no tshark");
-  }
-  const text = execFileSync(tshark, [
-    "-r",
-    file,
-    "-T",
-    "fields",
-    "-e",
-    "tcp.payload",
-  ], {
+  if (tshark === undefined) return void skipped.push("nothing reads the pcap: there is no tshark");
+  const text = execFileSync(tshark, ["-r", file, "-T", "fields", "-e", "tcp.payload"], {
     encoding: "utf8",
     stdio: ["ignore", "pipe", "ignore"],
   });
   const payload = Buffer.from(text.replaceAll(/\s/g, ""), "hex").toString();
-  if (!payload.includes("Hello\nUryyb\n")) {
-    problem(`tshark reads ${JSON.stringify(payload.slice(0, 200))}`);
-  }
+  if (!payload.includes("Hello\nUryyb\n")) problem(`tshark reads ${JSON.stringify(payload.slice(0, 200))}`);
 }
 
 async function testSmall(problem) {
@@ -864,8 +656,6 @@ async function testSmall(problem) {
   await until(page, "data");
   await page.$eval(".pg", (element) => element.scrollIntoView());
   await page.screenshot({ path: join(SHOTS, "playground_small.png") });
-  if (page.url() !== `${origin}/`) {
-    problem("the address of the home page has changed");
-  }
+  if (page.url() !== `${origin}/`) problem("the address of the home page has changed");
   await page.close();
 }
