@@ -63,7 +63,7 @@ function long(number) {
   let sentAt = 0;
   const socket = open(number);
   const send = () => {
-    first = (first + 1) % distinct;
+    first = leastBytes === mostBytes ? (first + 1) % distinct : draw() % distinct;
     lines = leastInFlight + draw() % (mostInFlight - leastInFlight + 1);
     received = 0;
     sentAt = performance.now();
@@ -72,7 +72,10 @@ function long(number) {
   socket.on("data", (chunk) => {
     received = compare(chunk, first, received, lines);
     if (received < offsets[first + lines] - offsets[first]) return;
-    count(sentAt, lines);
+    count(
+      sentAt,
+      leastBytes === mostBytes ? lines : (offsets[first + lines] - offsets[first]) * distinct / offsets[distinct],
+    );
     send();
   });
   socket.on("end", () => fail("recv: the server has closed the connection"));
@@ -133,7 +136,14 @@ function count(sentAt, lines) {
   const percentile = (share) => Math.round(latencies[Math.floor((latencies.length - 1) * share)] * 1000);
   const [p50Us, p99Us, p999Us] = [0.5, 0.99, 0.999].map(percentile);
   console.log(
-    JSON.stringify({ messages: counted, seconds: (now - from) / 1000, cpuSeconds: cpu, p50Us, p99Us, p999Us }),
+    JSON.stringify({
+      messages: Math.round(counted),
+      seconds: (now - from) / 1000,
+      cpuSeconds: cpu,
+      p50Us,
+      p99Us,
+      p999Us,
+    }),
   );
   process.exit(0);
 }
