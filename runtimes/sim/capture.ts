@@ -1,12 +1,12 @@
 /**
- * What goes over the wires of a simulated network, as packets in the format pcapng, which Wireshark reads.
+ * The traffic of a simulated network, as packets in the format pcapng, which Wireshark reads.
  *
  * The simulator moves bytes, not packets. So this module makes the packets that a host's system would have sent: the
  * handshake, segments with their numbers, acknowledgements at the time at which a segment arrives, windows, FIN and RST,
  * and datagrams. A packet has the time at which it leaves, on the interface of the host that sends it.
  *
- * Nothing here is scheduled, so a run with a capture is the same as one without. An acknowledgement is made when the next
- * thing happens to its connection, with the time at which it was due.
+ * This module schedules nothing, so a run with a capture is the same as one without. It makes an acknowledgement at the next
+ * event of the connection, with the time at which it was due.
  *
  * @module
  */
@@ -16,9 +16,9 @@ import { type Ip, parseIp } from "./addresses.ts";
 import type { SimHostRuntime } from "./host.ts";
 import { mix } from "./random.ts";
 
-/** How many bytes of packets are kept unless the program says otherwise. */
+/** The default of how many bytes of packets are kept. */
 export const CAPTURE_BYTES = 16_777_216;
-/** What a packet costs besides its bytes. */
+/** The bytes that a packet takes besides its data. */
 const PACKET_OVERHEAD = 64;
 /** 2025-01-01T00:00:00Z, where virtual time is 0. */
 const EPOCH_MS = 1_735_689_600_000;
@@ -56,14 +56,14 @@ export class Capture {
   #first = 0;
   #bytes = 0;
   #ids = 0;
-  /** Flows with acknowledgements that are still to be made. */
+  /** Flows whose acknowledgements are not made yet. */
   readonly #open: Set<Flow> = new Set();
   #checkAt = 1024;
 
   /**
-   * Begins.
+   * Makes an empty capture.
    *
-   * @param maxBytes How many bytes of packets are kept; then the oldest are dropped
+   * @param maxBytes How many bytes of packets are kept. Beyond that, the oldest are dropped
    */
   constructor(maxBytes: number) {
     this.#maxBytes = maxBytes;
@@ -74,8 +74,8 @@ export class Capture {
    *
    * @param client Where it comes from
    * @param server Where it goes
-   * @param who The seed of its dice, from which the first numbers follow
-   * @returns What is told what happens to it; undefined for addresses of two families
+   * @param who The seed of its dice, from which the first sequence numbers follow
+   * @returns The flow, whose methods take the events of the connection; undefined if the addresses have two families
    */
   open(client: Place, server: Place, who: number): Flow | undefined {
     return client.ip.family === server.ip.family ? new Flow(this, [client, server], who) : undefined;
@@ -87,7 +87,7 @@ export class Capture {
    * @param timeMs When it leaves
    * @param from Where it comes from
    * @param to Where it goes
-   * @param data What is in it
+   * @param data Its data
    */
   datagram(timeMs: number, from: Place, to: Place, data: Uint8Array): void {
     if (from.ip.family !== to.ip.family) return;
@@ -97,7 +97,7 @@ export class Capture {
     view.setUint16(2, to.port);
     view.setUint16(4, udp.length);
     udp.set(data, 8);
-    // 0 would say that there is no checksum.
+    // 0 would mean that there is no checksum.
     this.#add(timeMs, from, to, UDP, udp, 6, 0xffff);
   }
 
@@ -107,8 +107,8 @@ export class Capture {
    * @param timeMs When it leaves
    * @param from Where it comes from
    * @param to Where it goes
-   * @param numbers Its number, what it acknowledges, its window and its flags
-   * @param data What is in it
+   * @param numbers Its sequence number, its acknowledgement, its window and its flags
+   * @param data Its data
    * @param options The options of its header, a multiple of 4 bytes
    */
   segment(
@@ -142,7 +142,7 @@ export class Capture {
   }
 
   /**
-   * Gives the file.
+   * Makes the file.
    *
    * @param nowMs The time
    * @param hosts All hosts of the network: each is an interface
@@ -151,7 +151,7 @@ export class Capture {
   file(nowMs: number, hosts: readonly SimHostRuntime[]): Uint8Array {
     this.#settle(nowMs);
     const packets = this.#packets.slice(this.#first);
-    // Acknowledgements were added late. Of the same time, what was added first comes first.
+    // Acknowledgements were added late. Packets of the same time stay in the order in which they were added.
     packets.sort((a, b) => a.timeMs - b.timeMs);
     const indexes = new Map(hosts.map((host, index) => [host, index]));
     const head = [sectionHeader(), ...hosts.map(({ label }) => interfaceDescription(label))];
@@ -225,10 +225,10 @@ export class Capture {
 /** The direction from the client to the server, and the one back. */
 export type Way = 0 | 1;
 
-/** Something that is on its way, and acknowledged when it arrives. */
+/** A segment on its way, which is acknowledged when it arrives. */
 interface Arrival {
   timeMs: number;
-  /** The number behind it. */
+  /** The sequence number behind it. */
   readonly end: number;
   readonly bytes: number;
 }
@@ -237,15 +237,15 @@ interface Arrival {
 export class Flow {
   readonly #capture: Capture;
   readonly #places: readonly [Place, Place];
-  /** The number of what each sends next. */
+  /** The sequence number of the next byte of each side. */
   readonly #next: [number, number];
-  /** What each has received, and so acknowledges. */
+  /** The number up to which each side has received, and which it acknowledges. */
   readonly #received: [number, number];
-  /** How many bytes wait in each to be read. */
+  /** How many received bytes wait on each side to be read. */
   readonly #unread: [number, number] = [0, 0];
-  /** What is on its way in each direction. */
+  /** The segments on their way in each direction. */
   readonly #arrivals: readonly [Arrival[], Arrival[]] = [[], []];
-  /** How often each window is halved to stand in 16 bits. */
+  /** How often each window is halved to fit into 16 bits. */
   readonly #shift: [number, number];
   #synSent = false;
   #reset = false;
@@ -282,12 +282,12 @@ export class Flow {
   refuse(timeMs: number): void {
     this.#received[1] = this.#next[0];
     this.#reset = true;
-    // Who does not listen has no numbers.
+    // A host that does not listen has no sequence numbers.
     this.#next[1] = 0;
     this.#send(timeMs, 1, RST | ACK, NONE, NONE, 0);
   }
 
-  /** An acknowledgement without anything else: of the handshake, or the news of a window. */
+  /** An acknowledgement without data: of the handshake, or of a changed window. */
   ack(timeMs: number, way: Way): void {
     if (this.#reset) return;
     this.acknowledge(timeMs);
@@ -323,13 +323,13 @@ export class Flow {
     this.#send(timeMs, way, RST | ACK, NONE, NONE, 0);
   }
 
-  /** What is on its way in a direction is lost. */
+  /** The segments on their way in a direction are lost. */
   drop(timeMs: number, way: Way): void {
     this.acknowledge(timeMs);
     this.#arrivals[way].length = 0;
   }
 
-  /** The first of what was held in a direction arrives at a time. */
+  /** The first segment that was held in a direction arrives at this time. */
   release(way: Way, arrivalMs: number): void {
     const held = this.#arrivals[way].find((arrival) => arrival.timeMs === Infinity);
     if (held !== undefined) held.timeMs = arrivalMs;
@@ -358,7 +358,7 @@ export class Flow {
         const receiver = other(way);
         this.#received[receiver] = end;
         this.#unread[receiver] += bytes;
-        // What arrives together is acknowledged together.
+        // Segments that arrive together are acknowledged together.
         if (arrivals[count]?.timeMs !== timeMs) this.#send(timeMs, receiver, ACK, NONE);
       }
       arrivals.splice(0, count);
@@ -386,12 +386,12 @@ export class Flow {
 }
 
 /**
- * Makes a place of an address as a socket tells it.
+ * Makes a place of the address of a socket.
  *
  * @param host The host
  * @param hostname The address
  * @param port The port
- * @returns The place; undefined where it is not numeric
+ * @returns The place; undefined if the address is not numeric
  */
 export function placeOf(host: SimHostRuntime, hostname: string, port: number): Place | undefined {
   const ip = parseIp(hostname);
@@ -432,7 +432,7 @@ function finish(total: number): number {
   return ~folded & 0xffff;
 }
 
-/** A block: its type, its length twice, and a body that is filled up to a multiple of 4 bytes. */
+/** A block: its type, its length twice, and a body that is padded to a multiple of 4 bytes. */
 function block(type: number, bodyLength: number, fill: (view: DataView, bytes: Uint8Array) => void): Uint8Array {
   const length = 12 + bodyLength + (-bodyLength & 3);
   const bytes = new Uint8Array(length);
@@ -449,7 +449,7 @@ function sectionHeader(): Uint8Array {
   return block(0x0a0d0d0a, 16 + 4 + name.length + (-name.length & 3) + 4, (view, bytes) => {
     view.setUint32(8, 0x1a2b3c4d, true);
     view.setUint16(12, 1, true);
-    // The length of the section is not said.
+    // The length of the section is not given.
     view.setUint32(16, 0xffff_ffff, true);
     view.setUint32(20, 0xffff_ffff, true);
     option(view, bytes, 24, 4, name);

@@ -1,5 +1,5 @@
 /**
- * Exploring: runs a scenario with one seed after another until one fails, and makes the list of its faults shorter.
+ * Exploring: runs a scenario with one seed after another until a run fails, and then shortens the list of its faults.
  *
  * @module
  */
@@ -26,31 +26,31 @@ import { realTime } from "./real_time.ts";
 import { shrink } from "./shrink.ts";
 
 /**
- * What goes wrong in the runs of {@linkcode explore}: all that {@linkcode SimFaults} has, what hosts do, and faults that
- * begin at some time and last. The seed of a run decides what, when and for how long.
+ * The faults in the runs of {@linkcode explore}: those of {@linkcode SimFaults}, faults of hosts, and faults that begin at
+ * some time and last. The seed of a run decides which faults happen, when, and for how long.
  */
 export interface ExploreFaults extends SimFaults {
   /**
-   * What `shortWrites` of each host is at first: the probability, for each 4 KiB of a stream, that a write stops there.
+   * The first value of `shortWrites` of each host: the probability, for each 4 KiB of a stream, that a write stops there.
    *
    * @default 0
    */
   shortWrites?: number | undefined;
   /**
-   * What `timerLateMs` of each host is at first: how late timers fire, at most, in milliseconds.
+   * The first value of `timerLateMs` of each host: how late timers fire at most, in milliseconds.
    *
    * @default 0
    */
   timerLateMs?: number | undefined;
   /**
-   * The probability that a run has a partition: a link between two hosts, in one direction or both, loses everything for a
-   * while.
+   * The probability that a run has a partition: a link between two hosts loses everything for a while, in one direction or
+   * in both.
    *
    * @default 0
    */
   partition?: number | undefined;
   /**
-   * The probability that in a run a link between two hosts keeps everything for a while, and then delivers it.
+   * The probability that in a run a link between two hosts holds all packets for a while, and then delivers them.
    *
    * @default 0
    */
@@ -62,26 +62,27 @@ export interface ExploreFaults extends SimFaults {
    */
   pause?: number | undefined;
   /**
-   * The probability that in a run a host crashes, and is started again after a while. It meets hosts that have an
-   * `onRestart`, because another one would have no program afterwards; and those in `hosts`.
+   * The probability that in a run a host crashes and is started again after a while. Only hosts in `hosts` and hosts with an
+   * `onRestart` crash, because another host would have no program afterwards.
    *
    * @default 0
    */
   crash?: number | undefined;
   /**
-   * The names of the hosts that `partition`, `hold`, `pause` and `crash` may meet; the main host is `main`. By default
-   * all that the scenario has named by then.
+   * The names of the hosts that `partition`, `hold`, `pause` and `crash` may affect. The main host is `main`.
+   *
+   * @default all hosts that the scenario has named by then
    */
   hosts?: readonly string[] | undefined;
   /**
-   * The latest time, in milliseconds, at which something that lasts begins. Early times are as likely as late ones: 1 to
-   * 10 ms as 1 to 10 s.
+   * The latest time, in milliseconds, at which a fault that lasts begins. Early times are as likely as late ones: 1 to
+   * 10 ms is as likely as 1 to 10 s.
    *
    * @default 10_000
    */
   withinMs?: number | undefined;
   /**
-   * How long it lasts, at most, in milliseconds. Short times are as likely as long ones.
+   * How long such a fault lasts at most, in milliseconds. Short times are as likely as long ones.
    *
    * @default 10_000
    */
@@ -104,8 +105,8 @@ const EXPLORE_FAULTS: Names<ExploreFaults> = /* @__PURE__ */ Object.assign(
 );
 
 /**
- * What goes wrong in the runs of {@linkcode explore} unless its `faults` say otherwise: a little of each kind. Change some
- * of them by `{ ...DEFAULT_FAULTS, connectionReset: 0 }`.
+ * The default of `faults` of {@linkcode explore}: a low probability for each kind. Change some of them with
+ * `{ ...DEFAULT_FAULTS, connectionReset: 0 }`.
  */
 export const DEFAULT_FAULTS: Readonly<ExploreFaults> = /* @__PURE__ */ Object.freeze({
   jitterMs: 5,
@@ -130,66 +131,66 @@ export interface ExploreOptions {
   /**
    * The largest number of runs.
    *
-   * @default 1000, or 1 where a seed is given
+   * @default 1000, or 1 if a seed is given
    */
   runs?: number | undefined;
   /**
-   * The seed of the first run, a whole number; the next run has the next one.
+   * The seed of the first run, a whole number. Each run has the seed after that of the run before.
    *
    * @default 0
    */
   seed?: number | undefined;
   /**
-   * After how many seconds of real time no other run begins.
+   * How many seconds of real time may pass before the last run begins.
    *
    * @default Infinity
    */
   seconds?: number | undefined;
   /**
-   * What goes wrong. What it does not name does not go wrong.
+   * The faults. A fault that it does not name does not happen.
    *
    * @default DEFAULT_FAULTS
    */
   faults?: Readonly<ExploreFaults> | undefined;
   /**
-   * How many kinds of failures are looked for before exploring stops. Failures are of one kind if they have the same code
-   * and come from the same place: the first lines of their stacks.
+   * Exploring stops when it has found so many kinds of failures. Two failures are of one kind if they have the same code
+   * and the same first lines of their stacks.
    *
    * @default 1
    */
   kinds?: number | undefined;
   /**
-   * How many runs may be spent to make the list of faults of one kind shorter. With 0 it stays as it is.
+   * How many runs may be used to shorten the list of faults of one kind. With 0 the list stays as it is.
    *
    * @default 1000
    */
   shrinkRuns?: number | undefined;
   /**
-   * Whether a run fails with `SIM_LEFTOVER` if, after its scenario, a connection, listener, socket or timer is left. What
-   * is under way gets the time to arrive.
+   * Whether a run fails with `SIM_LEFTOVER` if a connection, listener, socket or timer is left after its scenario. Packets
+   * that are under way get the time to arrive.
    *
    * @default true
    */
   leftovers?: boolean | undefined;
   /**
-   * The latency of the network, in milliseconds. It wins over that of `faults`.
+   * The latency of the network, in milliseconds. The latency in `faults` is then ignored.
    *
    * @default 1
    */
   latencyMs?: number | undefined;
   /**
-   * After how many milliseconds without an answer TCP gives up.
+   * How many milliseconds TCP waits for an answer before it gives up.
    *
    * @default 60_000
    */
   tcpTimeoutMs?: number | undefined;
   /**
-   * After how many callbacks a run fails with `SIM_LIVELOCK`.
+   * How many callbacks a run may take. A run with more fails with `SIM_LIVELOCK`.
    *
    * @default 1_000_000
    */
   maxSteps?: number | undefined;
-  /** Called from time to time, at most five times a second, between two runs. */
+  /** Called between two runs, at most five times a second. */
   onProgress?: ((progress: ExploreProgress) => void) | undefined;
 }
 
@@ -215,51 +216,51 @@ export interface ExploreProgress {
   readonly seconds: number;
   /** How many kinds of failures were found. */
   readonly kinds: number;
-  /** How many runs were spent to make lists of faults shorter. */
+  /** How many runs were used to shorten lists of faults. */
   readonly shrinkRuns: number;
 }
 
-/** One kind of failure: how to get it, and what happens then. */
+/** One kind of failure: how to reproduce it, and what happens. */
 export interface ExploreFailure {
   /** The seed of the first run that failed in this way. */
   readonly seed: number;
-  /** What tells this kind from others: the code, and where the error comes from. */
+  /** Identifies this kind: the code, and the place that the error comes from. */
   readonly kind: string;
-  /** With what the shortest run fails. */
+  /** The error with which the shortest run fails. */
   readonly error: unknown;
-  /** What goes wrong in the shortest run, in order of time. */
+  /** The faults of the shortest run, in order of time. */
   readonly faults: readonly Fault[];
   /** The last 50 lines of the trace of the shortest run. */
   readonly trace: readonly string[];
-  /** What repeats the shortest run: {@linkcode replay} and {@linkcode SimRuntime.replay} take it. */
+  /** The plan that repeats the shortest run. {@linkcode replay} and {@linkcode SimRuntime.replay} take it. */
   readonly plan: FaultPlan;
   /** The hash of the shortest run. */
   readonly hash: string;
-  /** How many faults there were before the list was made shorter. */
+  /** How many faults the list had before it was shortened. */
   readonly faultsBefore: number;
 }
 
-/** What {@linkcode explore} has found. */
+/** The result of {@linkcode explore}. */
 export interface Exploration {
-  /** How many runs there were, up to the last one that failed where that was the end. */
+  /** How many runs there were. If a failure ended the exploring, that run is the last one counted. */
   readonly runs: number;
-  /** The seed of the first run that failed; the first seed where none has. */
+  /** The seed of the first run that failed. If no run failed, the first seed. */
   readonly seed: number;
-  /** With what the first failure fails; undefined when there is none. */
+  /** The error of the first failure; undefined if there is none. */
   readonly error: unknown;
-  /** What goes wrong in the first failure; empty when there is none. */
+  /** The faults of the first failure; empty if there is none. */
   readonly faults: readonly Fault[];
   /** The last 50 lines of its trace. */
   readonly trace: readonly string[];
-  /** What repeats the first failure; undefined when there is none. */
+  /** The plan that repeats the first failure; undefined if there is none. */
   readonly plan: FaultPlan | undefined;
-  /** All kinds of failures that were found, the first first. */
+  /** All kinds of failures, in the order in which they were found. */
   readonly failures: readonly ExploreFailure[];
 }
 
 /** How many lines of a trace are kept. */
 const TRACE_LINES = 50;
-/** How long things that are under way when a scenario is over may take, beyond what TCP takes to give up. */
+/** When a scenario is over, packets under way may take this long, and the time in which TCP gives up besides. */
 const SETTLE_MS = 10_000;
 const PROGRESS_SECONDS = 0.2;
 
@@ -273,9 +274,9 @@ interface Basis {
 /** Makes a simulator. */
 export type MakeSim<S extends SimHostRuntime> = (options: Basis & { seed: number; faults: SimFaults }) => S;
 
-/** What one run has led to. */
+/** The outcome of one run. */
 export interface Outcome {
-  /** Whether it failed, and with what. */
+  /** The error with which it failed, if it did. */
   readonly failed: boolean;
   readonly error: unknown;
   /** What kind of failure it is. */
@@ -297,11 +298,11 @@ export class Explorer<S extends SimHostRuntime> {
   readonly #leftovers: boolean;
 
   /**
-   * Reads what all runs have in common.
+   * Reads the options that all runs share.
    *
    * @param make Makes a simulator
    * @param scenario The scenario
-   * @param options The options; those of the runs are read by who calls
+   * @param options The options. The caller reads those that concern the runs
    */
   constructor(make: MakeSim<S>, scenario: (sim: S) => Promise<void> | void, options: ExploreOptions) {
     this.#make = make;
@@ -339,7 +340,7 @@ export class Explorer<S extends SimHostRuntime> {
    *
    * @param seed The seed
    * @param writesDown Whether the faults and the trace are kept
-   * @returns What it has led to
+   * @returns Its outcome
    */
   play(seed: number, writesDown: boolean): Promise<Outcome> {
     const { latencyMs: _, ...faults } = this.#rates;
@@ -352,7 +353,7 @@ export class Explorer<S extends SimHostRuntime> {
     const player = new FaultPlayer(network, undefined);
     const dice = new Random(mix(network.seed, 0xfa17));
     for (const kind of Object.keys(LASTING) as LastingKind[]) {
-      // Each takes as many numbers whether it happens or not, so that one kind does not move another.
+      // Each kind draws the same count of numbers whether it happens or not, so that one kind does not change another.
       const happens = dice.next() < this.#more[kind];
       const coming = {
         kind,
@@ -371,7 +372,7 @@ export class Explorer<S extends SimHostRuntime> {
    * Runs a plan.
    *
    * @param plan The plan
-   * @returns What it has led to
+   * @returns Its outcome
    */
   replay(plan: FaultPlan): Promise<Outcome> {
     const { latencyMs } = this.#basis;
@@ -442,7 +443,7 @@ export class Explorer<S extends SimHostRuntime> {
     await scheduler.drive(() => settled);
     await running;
     if (end !== undefined) throw (end as { error: unknown }).error;
-    // Throws what was reported meanwhile.
+    // Throws an error that was reported meanwhile.
     await scheduler.advance(0);
     player.finish();
     if (!this.#leftovers) return;
@@ -465,7 +466,7 @@ const DOING = "explore";
  * @param make Makes a simulator
  * @param scenario The scenario
  * @param options The options
- * @returns What was found
+ * @returns The result
  */
 export async function explore<S extends SimHostRuntime>(
   make: MakeSim<S>,
@@ -523,7 +524,7 @@ export async function explore<S extends SimHostRuntime>(
   };
 }
 
-/** Repeats a run that has failed, with fewer and fewer faults. */
+/** Repeats a run that failed, with fewer and fewer faults. */
 async function reduce<S extends SimHostRuntime>(
   explorer: Explorer<S>,
   kind: string,
@@ -535,7 +536,7 @@ async function reduce<S extends SimHostRuntime>(
   const again = await explorer.play(seed, true);
   const plan = explorer.plan(seed, again);
   onRun();
-  // An engine may show a stack in another way when it has optimized a function.
+  // An engine may print a stack in another way after it has optimized a function.
   const isAlike = (outcome: Outcome): boolean =>
     outcome.failed && (outcome.kind === kind || titleOf(outcome.error) === titleOf(error));
   const whole = isAlike(again) ? await explorer.replay(plan) : again;
@@ -576,12 +577,12 @@ function checkAtLeast1(name: string, value: number): void {
   if (!Number.isSafeInteger(value) || value < 1) throw wrong(DOING, name, value, "a whole number, 1 or more");
 }
 
-/** A time up to a longest one; short times are as likely as long ones. In steps of 0.1 ms, for those who read it. */
+/** A random time up to a longest one; short times are as likely as long ones. In steps of 0.1 ms, which is easier to read. */
 function spread(dice: number, longestMs: number): number {
   return longestMs <= 1 ? longestMs * dice : Math.round(10 * longestMs ** dice) / 10;
 }
 
-/** What an error is called in one line. */
+/** An error in one line. */
 export function titleOf(error: unknown): string {
   if (!(error instanceof Error)) return `thrown: ${show(error)}`;
   const { code } = error as { code?: unknown };
@@ -589,29 +590,29 @@ export function titleOf(error: unknown): string {
   return `${typeof code === "string" ? code : error.name}: ${line.trim()}`;
 }
 
-/** How many lines of a stack tell failures apart. */
+/** How many lines of a stack are compared to tell failures apart. */
 const STACK_LINES = 4;
 
-/** What tells a kind of failure from others: the code, and where it comes from. */
+/** Identifies a kind of failure: its code, and the place that it comes from. */
 function kindOf(error: unknown): string {
   if (!(error instanceof Error)) return `thrown: ${show(error)}`;
   const { code } = error as { code?: unknown };
   const name = typeof code === "string" ? code : error.name;
-  // The simulator's own come from the simulator, wherever the cause is.
+  // The stack of an error of the simulator is inside the simulator, wherever the cause is.
   if (name.startsWith("SIM_")) return name;
   const frames = (error.stack ?? "").split("\n").filter((line) => /^\s+at |@.*:\d+$/.test(line));
-  // Behind the scenario stands who has called it.
+  // The lines behind the scenario are of its caller.
   const end = frames.findIndex((line) => line.includes(RUN_SCENARIO));
   const own = (end < 0 ? frames : frames.slice(0, end)).filter((line) => !HOST_FRAME.test(line));
   return [name, ...own.slice(0, STACK_LINES).map((line) => line.trim())].join("\n");
 }
 
-/** Lines of a stack inside the runtime: which of them are there depends on what it has just done. */
+/** Lines of a stack inside the runtime. Which of them are there depends on what the runtime has just done. */
 const HOST_FRAME = /node:|ext:|\bnative\b|^\s+at (?:async )?\w+$/;
-/** The name of the function that calls a scenario, as it stands in stacks. */
+/** The name of the function that calls a scenario, as it appears in stacks. */
 const RUN_SCENARIO = "runScenario";
 
-/** What a scenario has left, in words. */
+/** Says in words what a scenario has left open. */
 function leftovers(network: Network): string[] {
   const left: string[] = [];
   for (const host of network.hosts) {

@@ -1,5 +1,5 @@
 /**
- * Plans of faults: what went wrong in one run, as data that can be kept and repeated.
+ * Plans of faults: the faults of one run, as data that can be kept and repeated.
  *
  * @module
  */
@@ -13,56 +13,75 @@ import { type Link, simLink } from "./link.ts";
 import type { Judge, Network } from "./network.ts";
 
 /**
- * One thing that went wrong in a run.
+ * One fault of a run.
  *
- * A fault is data: `JSON.stringify()` and `JSON.parse()` keep it. Those of the dice are found again by `kind`, `who` and
- * `at`, whatever other faults happen. Those with `forMs` begin at `atMs`.
+ * A fault is data: `JSON.stringify()` and `JSON.parse()` keep it. A fault that was drawn by chance (of the dice) is found
+ * again by `kind`, `who` and `at`, whatever other faults happen. A fault with `forMs` begins at `atMs`.
  */
 export interface Fault {
   /**
-   * What went wrong: the name of a value of {@linkcode SimFaults} (`connectionReset`), `shortWrite`; something that was
-   * late (`segmentLate`: bytes of a connection, `packetLate`: a packet without bytes, `answerLate`: a name server,
-   * `timerLate`); or something that lasts (`partition`, `hold`, `pause`, `crash`).
+   * The kind of the fault. It is one of these:
+   *
+   * - the name of a value of {@linkcode SimFaults}, such as `connectionReset`, or `shortWrite`;
+   * - a delay: `segmentLate` (bytes of a connection), `packetLate` (a packet without bytes), `answerLate` (a name server),
+   *   `timerLate`;
+   * - a fault that lasts: `partition`, `hold`, `pause`, `crash`.
    */
   readonly kind: string;
-  /** When it happened, or began, in milliseconds of virtual time. For dice it is for the reader only. */
+  /** When it happened or began, in milliseconds of virtual time. For a fault of the dice it is for the reader only. */
   readonly atMs: number;
-  /** What it happened to. For the reader only. */
+  /** The object that it happened to. For the reader only. */
   readonly about?: string | undefined;
-  /** Of dice: whose they are. The number is the same in each run of the seed. */
+  /** Of a fault of the dice: the number of its object, which is the same in each run of the seed. */
   readonly who?: number | undefined;
-  /** Of dice: their place. For a connection it is the byte of the stream. */
+  /** Of a fault of the dice: its place. For a connection it is the byte of the stream. */
   readonly at?: number | undefined;
-  /** How much: milliseconds where something was late, else which part, 0 to 1. */
+  /** The size: of a delay its milliseconds, otherwise a part from 0 to 1. */
   readonly amount?: number | undefined;
-  /** Of what lasts: the host, or the two hosts of a link. */
+  /** Of a fault that lasts: the host, or the two hosts of a link. */
   readonly hosts?: readonly string[] | undefined;
-  /** Whether only what goes from the first host to the second is concerned. */
+  /** Whether it affects only the direction from the first host to the second. */
   readonly oneWay?: boolean | undefined;
-  /** How long it lasts, in milliseconds. After a crash, the host is started again. */
+  /** How long it lasts, in milliseconds. A host that crashed is started again then. */
   readonly forMs?: number | undefined;
 }
 
 /**
- * All faults of one run, and the seed: what has to be known to repeat it. It is data, so that a plan that breaks a program
- * can be kept in its repository as a test.
+ * The seed and all faults of one run: enough to repeat it. A plan is data, so that one that breaks a program can be kept in
+ * the program's repository as a test.
  */
 export interface FaultPlan {
   /** The version of this format: 1. */
   readonly version: number;
-  /** The seed of the run. It decides all that the program draws, too. */
+  /** The seed of the run. It also decides the random numbers of the program. */
   readonly seed: number;
-  /** The latency of the network, in milliseconds. By default 1. */
+  /**
+   * The latency of the network, in milliseconds.
+   *
+   * @default 1
+   */
   readonly latencyMs?: number | undefined;
-  /** After how long TCP gives up, in milliseconds; null for never. By default 60,000. */
+  /**
+   * How long TCP waits for an answer before it gives up, in milliseconds; null for ever.
+   *
+   * @default 60_000
+   */
   readonly tcpTimeoutMs?: number | null | undefined;
-  /** How many bytes a second each link carries; null, the default, for no limit. */
+  /**
+   * How many bytes a second each link carries; null for no limit.
+   *
+   * @default null
+   */
   readonly bandwidth?: number | null | undefined;
-  /** Whether segments that arrive together are given one by one, as where `segmentCut` is not 0. By default false. */
+  /**
+   * Whether segments that arrive together are delivered one by one. It is true if `segmentCut` was not 0.
+   *
+   * @default false
+   */
   readonly segmentsApart?: boolean | undefined;
-  /** What goes wrong, in order of time. Nothing else does, except for what the program does itself. */
+  /** The faults, in order of time. No others happen, apart from those that the program makes itself. */
   readonly faults: readonly Fault[];
-  /** What it led to. For the reader only. */
+  /** The error that it led to. For the reader only. */
   readonly error?: string | undefined;
 }
 
@@ -103,7 +122,7 @@ export function isLasting(kind: string): kind is LastingKind {
   return Object.hasOwn(LASTING, kind);
 }
 
-/** Whether a kind is one of those where something is late. */
+/** Whether a kind is a delay. */
 export function isLate(kind: string): kind is LateKind {
   return Object.hasOwn(LATE_ROLL, kind);
 }
@@ -114,7 +133,7 @@ export function isLate(kind: string): kind is LateKind {
  * @param given The plan
  * @returns A copy of it
  * @throws {TypeError} When it is not a plan
- * @throws {RangeError} When it is of another version, or a value is out of range
+ * @throws {RangeError} When it has another version, or a value is out of range
  */
 export function readPlan(given: FaultPlan): FaultPlan {
   const doing = "repeat a plan";
@@ -162,23 +181,23 @@ function number(doing: string, name: string, value: unknown, least = 0): void {
   throw typeof value === "number" ? new RangeError(text) : new TypeError(text);
 }
 
-/** A fault that lasts, of which the hosts are chosen when it begins. */
+/** A fault that lasts. Its hosts are chosen when it begins. */
 export interface Coming {
   readonly kind: LastingKind;
   readonly atMs: number;
   readonly forMs: number;
   readonly oneWay: boolean;
-  /** Which hosts, 0 to 1 each. */
+  /** The choice of its hosts, a number from 0 to 1 for each. */
   readonly picks: readonly [number, number];
 }
 
-/** Which hosts may be chosen: those of these names, or all. */
+/** The hosts that may be chosen: those with these names, or all. */
 export type Candidates = readonly string[] | undefined;
 
-/** What {@linkcode FaultPlayer} begins or ends at a time. */
+/** A fault that {@linkcode FaultPlayer} begins or ends at a time. */
 interface Change {
   readonly timeMs: number;
-  /** What it ends. */
+  /** The fault that it ends. */
   readonly ends?: LastingKind | undefined;
   readonly run: () => void;
 }
@@ -186,23 +205,23 @@ interface Change {
 /**
  * Carries out the faults of one run, and keeps a list of those that happened.
  *
- * Without a plan, the dice decide. With one, its faults happen and no others.
+ * Without a plan, the dice decide. With a plan, its faults happen and no others.
  */
 export class FaultPlayer implements Judge {
-  /** What has happened, in order. */
+  /** The faults that have happened, in order. */
   readonly happened: Fault[] = [];
   readonly #network: Network;
-  /** The faults of dice that are to happen: by kind, by whose they are, by place. Undefined where the dice decide. */
+  /** The planned faults of the dice: by kind, by object, by place. Undefined if the dice decide. */
   readonly #planned: Map<string, Map<number, Map<number, Fault>>> | undefined;
   /** The same for those that have happened, so that each is listed once. */
   readonly #seen: Map<string, Map<number, Map<number, Fault>>> = new Map();
   #changes: Change[] = [];
 
   /**
-   * Takes a network's faults over.
+   * Takes control of a network's faults.
    *
    * @param network The network
-   * @param plan The faults that are to happen; undefined where the dice decide
+   * @param plan The faults that are to happen; undefined if the dice decide
    */
   constructor(network: Network, plan: readonly Fault[] | undefined) {
     this.#network = network;
@@ -215,7 +234,7 @@ export class FaultPlayer implements Judge {
     }
   }
 
-  /** Lets it decide, and write down. Where the dice decide, it need not. */
+  /** Makes the network ask this player about each fault. Not needed if the dice decide and nobody wants the list. */
   judge(): void {
     this.#network.judge = this;
   }
@@ -223,8 +242,8 @@ export class FaultPlayer implements Judge {
   /**
    * Plans a fault that lasts.
    *
-   * @param coming What is to happen
-   * @param candidates Which hosts it may meet
+   * @param coming The fault
+   * @param candidates The hosts that it may affect
    */
   expect(coming: Coming, candidates: Candidates): void {
     this.#add(coming.atMs, undefined, () => {
@@ -242,14 +261,14 @@ export class FaultPlayer implements Judge {
 
   amount(kind: FaultKind, who: number, at: number, rolled: number, about: Named): number {
     const planned = find(this.#planned, kind, who, at);
-    // How large a part is, is a question about a fault that happens.
+    // A size is asked only for a fault that happens.
     if (!isLate(kind)) return planned?.amount ?? rolled;
     const ms = this.#planned === undefined ? rolled : planned?.amount ?? 0;
     if (ms > 0) this.#write(kind, who, at, ms, about);
     return ms;
   }
 
-  /** Ends all faults that last, and begins no others. What has crashed stays as it is: it would begin something. */
+  /** Ends all faults that last, and begins no others. A host that crashed stays down: its program would begin something. */
   finish(): void {
     const changes = this.#changes;
     this.#changes = [];
@@ -334,7 +353,7 @@ export class FaultPlayer implements Judge {
   #arm(): void {
     const { scheduler } = this.#network;
     scheduler.alarmMs = this.#changes[0]?.timeMs ?? Infinity;
-    // What ends a fault can settle what waits, what begins one can't.
+    // The end of a fault can settle a promise that waits; its beginning cannot.
     scheduler.alarmCounts = this.#changes.some((change) => change.ends !== undefined);
   }
 
@@ -348,9 +367,9 @@ export class FaultPlayer implements Judge {
 /**
  * Makes a network repeat a plan.
  *
- * @param network The network, in which nothing has been made yet
+ * @param network The network, still without hosts and connections
  * @param plan The plan, checked
- * @returns Who carries it out
+ * @returns The player that carries it out
  */
 export function follow(network: Network, plan: FaultPlan): FaultPlayer {
   const { seed, latencyMs, tcpTimeoutMs, bandwidth, segmentsApart, faults } = plan;
@@ -360,7 +379,7 @@ export function follow(network: Network, plan: FaultPlan): FaultPlayer {
   }
   network.faults.latencyMs = latencyMs ?? 1;
   if (bandwidth !== undefined && bandwidth !== null) network.faults.bandwidth = bandwidth;
-  // The plan says where segments are cut. This lets them stay apart.
+  // The plan says where segments are cut. This keeps them apart.
   if (segmentsApart === true) network.faults.segmentCut = 1;
   network.tcpTimeoutMs = tcpTimeoutMs === null ? Infinity : tcpTimeoutMs ?? 60_000;
   const player = new FaultPlayer(network, faults);

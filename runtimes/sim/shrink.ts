@@ -1,5 +1,5 @@
 /**
- * Shrinking: makes the list of faults of a run that fails shorter, and the faults smaller, as long as it fails alike.
+ * Shrinking: shortens the list of faults of a run that fails, and makes the faults smaller, as long as it fails in the same way.
  *
  * @module
  */
@@ -13,21 +13,21 @@ export interface Failing {
   readonly outcome: Outcome;
 }
 
-/** Times that a reader takes for round. */
+/** Round times, which are easier to read. */
 const ROUND_MS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000];
 
 /**
- * Shrinks.
+ * Shrinks a plan.
  *
- * First it tries to do without any fault, then without each kind; then it leaves out halves, quarters and so on, down to
- * single faults (delta debugging). Then it makes what is left smaller. It stops when no fault can be left out, or after so
- * many runs. It depends on nothing but the plan and what the runs lead to, so it ends the same each time.
+ * First it tries the plan without any fault, then without each kind. Then it leaves out halves, quarters and so on, down to
+ * single faults (delta debugging). At last it makes the remaining faults smaller. It stops when no fault can be left out, or
+ * after `most` runs. Its result depends only on the plan and the outcomes of the runs, so it is the same each time.
  *
  * @param plan The plan
- * @param outcome What it leads to
+ * @param outcome The outcome of the plan
  * @param replay Runs a plan
  * @param most How many runs it may take
- * @returns The shortest plan that it has found, and what that leads to
+ * @returns The shortest plan that it has found, and its outcome
  */
 export async function shrink(
   plan: FaultPlan,
@@ -42,7 +42,7 @@ export async function shrink(
     const next = { ...best.plan, ...changes };
     const result = await replay(next);
     if (!result.failed || result.kind !== outcome.kind) return false;
-    // What was planned and did not happen is not needed.
+    // A planned fault that did not happen is not needed.
     best = { plan: { ...next, faults: result.faults }, outcome: result };
     return true;
   };
@@ -65,7 +65,7 @@ export async function shrink(
       parts = Math.min(parts, length);
       const size = Math.ceil(length / parts);
       let removed = false;
-      // From the end on: what comes late is least likely to be needed by what comes first.
+      // From the end on: early faults seldom depend on late ones.
       for (let end = length; end > 0 && left > 0; end -= size) {
         const { faults } = best.plan;
         if (end > faults.length) continue;
@@ -86,7 +86,7 @@ export async function shrink(
     const first = async (index: number, candidates: readonly Partial<Fault>[]): Promise<void> => {
       const { length } = best.plan.faults;
       for (const changes of candidates) {
-        // One that happens at another time may stand at another place.
+        // A fault at another time may have another place in the list.
         if (best.plan.faults.length !== length) return;
         if (await change(index, changes)) return void (smaller = true);
       }
@@ -124,7 +124,7 @@ export async function shrink(
   await simplify();
   return best;
 
-  /** Takes away what concerns the whole network. */
+  /** Removes the settings of the whole network. */
   async function simplify(): Promise<void> {
     if (best.plan.segmentsApart === true) await attempt({ segmentsApart: false });
     if (typeof best.plan.bandwidth === "number") await attempt({ bandwidth: null });
