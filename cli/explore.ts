@@ -11,7 +11,6 @@ import process from "node:process";
 import { pathToFileURL } from "node:url";
 import { parseArgs } from "node:util";
 import { explore, type ExploreFailure, type FaultPlan, replay } from "../runtimes/sim.ts";
-import { exploreInWorkers } from "./pool.ts";
 import { faultLine, indented, stackOf } from "./report.ts";
 import { type Loaded, loadScenario, UsageError } from "./scenario.ts";
 
@@ -86,8 +85,10 @@ export async function exploreCommand(args: readonly string[]): Promise<number> {
   } catch (error) {
     // A wrong option of the scenario's file is found by explore().
     const wrong = error instanceof TypeError || error instanceof RangeError;
-    if (!(error instanceof UsageError) && !(wrong && error.message.startsWith("Cannot "))) throw error;
-    console.error(`trivent explore: ${error.message}`);
+    const refused = error instanceof Error &&
+      error.message.startsWith(wrong ? "Cannot " : "Cannot explore in threads: ");
+    if (!(error instanceof UsageError) && !refused) throw error;
+    console.error(`trivent explore: ${(error as Error).message}`);
     if (error instanceof UsageError && error.showsUsage) console.error(`\n${USAGE}`);
     return 2;
   }
@@ -141,32 +142,20 @@ async function search(settings: Settings, url: string, { scenario, options }: Lo
   const kinds = settings.kinds ?? options.kinds ?? 1;
   const seconds = settings.seconds ?? options.seconds;
   const shrinkRuns = settings.shrink ?? options.shrinkRuns;
-  const basis = { ...options, onProgress: undefined, kinds, shrinkRuns };
   // A module from the network has no worker's file beside it.
   const threads = import.meta.url.startsWith("file:") ? settings.workers ?? availableParallelism() : 0;
   const progress = progressLine(runs);
-
-  let failures: readonly ExploreFailure[];
-  let done: number;
-  if (threads === 0 || (runs < FEW_RUNS && settings.workers === undefined)) {
-    const found = await explore(scenario, { ...basis, runs, seed, seconds, onProgress: progress.show });
-    ({ failures, runs: done } = found);
-  } else {
-    const found = await exploreInWorkers({ url, runs, seed, seconds, kinds, threads, onProgress: progress.show });
-    done = found.runs;
-    const all: ExploreFailure[] = [];
-    for (const each of found.failures) {
-      const again = await explore(scenario, { ...basis, runs: 1, seed: each.seed });
-      if (again.failures.length === 0) {
-        throw new UsageError(
-          `the run of seed ${each.seed} failed in a thread (${each.title}) and not here: the scenario keeps something from ` +
-            "one run to the next, or decides something by real time, Math.random() or I/O",
-        );
-      }
-      all.push(...again.failures.slice(0, 1));
-    }
-    failures = all;
-  }
+  const { failures, runs: done } = await explore(scenario, {
+    ...options,
+    runs,
+    seed,
+    seconds,
+    kinds,
+    shrinkRuns,
+    workers: runs < FEW_RUNS && settings.workers === undefined ? 0 : threads,
+    module: url,
+    onProgress: progress.show,
+  });
   progress.end(done, failures.length);
   failures.forEach((failure, i) => {
     console.log(reportOf(settings.file, failure));

@@ -5,34 +5,24 @@
  */
 
 import { parentPort, workerData } from "node:worker_threads";
-import { explore } from "../runtimes/sim.ts";
-import { type Loaded, loadScenario } from "./scenario.ts";
+import { explore, type Scenario } from "../runtimes/sim.ts";
+import type { Batch, BatchResult, ThreadData } from "../runtimes/sim/threads.ts";
+import { loadScenario } from "./scenario.ts";
 
-/** Seeds to run. */
-export interface Batch {
-  readonly seed: number;
-  readonly runs: number;
-  readonly kinds: number;
+let loading: Promise<Scenario> | undefined;
+
+async function load(): Promise<Scenario> {
+  return (await loadScenario((workerData as ThreadData).module)).scenario;
 }
-
-/** What has become of them. */
-export interface BatchResult {
-  readonly runs: number;
-  readonly failures: readonly { readonly seed: number; readonly kind: string; readonly title: string }[];
-  /** What is wrong with the scenario's file. */
-  readonly refused?: string;
-}
-
-let loading: Promise<Loaded> | undefined;
 
 async function work({ seed, runs, kinds }: Batch): Promise<BatchResult> {
-  const { scenario, options } = await (loading ??= loadScenario(workerData as string));
+  const scenario = await (loading ??= load());
+  const { options } = workerData as ThreadData;
   // The main thread makes the lists of faults shorter.
-  const basis = { ...options, onProgress: undefined, seconds: undefined, shrinkRuns: 0 };
-  const found = await explore(scenario, { ...basis, seed, runs, kinds });
+  const found = await explore(scenario, { ...options, shrinkRuns: 0, seed, runs, kinds });
   return {
     runs: found.runs,
-    failures: found.failures.map(({ seed: failing, kind, error }) => ({ seed: failing, kind, title: String(error) })),
+    failures: found.failures.map(({ seed: failing, kind, plan }) => ({ seed: failing, kind, title: plan.error ?? "" })),
   };
 }
 

@@ -430,7 +430,14 @@ export function simRuntime(options: SimOptions = {}): SimRuntime {
  * ```
  */
 export function explore(scenario: Scenario, options: ExploreOptions = {}): Promise<Exploration> {
-  return exploreWith(make, scenario, options);
+  return exploreWith(make, scenario, options, threadProgram());
+}
+
+/** The program of a thread stands beside this module, as source or as what was built of it. */
+function threadProgram(): string {
+  // A bundle for a script has no URL.
+  const here = (import.meta.url as string | undefined) ?? "";
+  return here.replace(/[^/]*\/[^/]*$/, here.endsWith(".ts") ? "cli/worker.ts" : "cli/worker.js");
 }
 
 /**

@@ -24,6 +24,7 @@ import {
 import { mix, Random } from "./random.ts";
 import { realTime } from "./real_time.ts";
 import { shrink } from "./shrink.ts";
+import { exploreInThreads, threadsOf } from "./threads.ts";
 
 /**
  * The faults in the runs of {@linkcode explore}: those of {@linkcode SimFaults}, faults of hosts, and faults that begin at
@@ -190,6 +191,18 @@ export interface ExploreOptions {
    * @default 1_000_000
    */
   maxSteps?: number | undefined;
+  /**
+   * How many threads run seeds at the same time. The result is that of one thread. With 0, all runs are in this one; so
+   * they are where the host has no threads, as in a browser. Threads need `module`.
+   *
+   * @default 0
+   */
+  workers?: number | undefined;
+  /**
+   * The URL of the module whose default export is the scenario. Each thread loads it, because a function cannot be sent
+   * to a thread. So the module must not explore when it is loaded.
+   */
+  module?: string | { readonly href: string } | undefined;
   /** Called between two runs, at most five times a second. */
   onProgress?: ((progress: ExploreProgress) => void) | undefined;
 }
@@ -205,6 +218,8 @@ const EXPLORE_OPTIONS: Names<ExploreOptions> = {
   latencyMs: true,
   tcpTimeoutMs: true,
   maxSteps: true,
+  workers: true,
+  module: true,
   onProgress: true,
 };
 
@@ -466,12 +481,14 @@ const DOING = "explore";
  * @param make Makes a simulator
  * @param scenario The scenario
  * @param options The options
+ * @param program The program of each thread
  * @returns The result
  */
 export async function explore<S extends SimHostRuntime>(
   make: MakeSim<S>,
   scenario: (sim: S) => Promise<void> | void,
   options: ExploreOptions,
+  program: string,
 ): Promise<Exploration> {
   checkFunction(DOING, "the scenario", scenario);
   const given = readOptions(DOING, options, EXPLORE_OPTIONS);
@@ -484,28 +501,58 @@ export async function explore<S extends SimHostRuntime>(
   if (!Number.isSafeInteger(seed)) throw wrong(DOING, "seed", seed, "a whole number");
   if (typeof seconds !== "number" || !(seconds >= 0)) throw wrong(DOING, "seconds", seconds, "a number, 0 or more");
   if (onProgress !== undefined) checkFunction(DOING, "onProgress", onProgress);
+  const { workers = 0, module, ...rest } = given;
+  const url = module === undefined ? undefined : checkModule(module);
+  checkCount(DOING, "workers", workers);
+  if (workers > 0 && url === undefined) {
+    throw new TypeError(
+      `Cannot ${DOING}: workers need the option module, the URL of the module whose default export is the scenario`,
+    );
+  }
 
   const began = realTime();
-  const found = new Map<string, { seed: number; error: unknown }>();
+  const found = new Map<string, { seed: number; title: string; error: unknown }>();
   let done = 0;
   let shrunk = 0;
   let told = 0;
+  let kindsFound = 0;
   const tell = (last = false): void => {
     const passed = (realTime() - began) / 1000;
     if (onProgress === undefined || (!last && passed - told < PROGRESS_SECONDS)) return;
     told = passed;
-    onProgress({ runs: done, seconds: passed, kinds: found.size, shrinkRuns: shrunk });
+    onProgress({ runs: done, seconds: passed, kinds: kindsFound, shrinkRuns: shrunk });
   };
-  while (done < runs && found.size < kinds && realTime() - began < seconds * 1000) {
+  const Thread = workers > 0 ? threadsOf(program) : null;
+  if (Thread !== null && url !== undefined) {
+    const data = { module: url, options: { ...rest, onProgress: undefined, seconds: undefined } };
+    const result = await exploreInThreads(Thread, program, {
+      data,
+      runs,
+      seed,
+      seconds,
+      kinds,
+      workers,
+      onProgress(runsDone, kindsSeen) {
+        done = runsDone;
+        kindsFound = kindsSeen;
+        tell();
+      },
+    });
+    done = result.runs;
+    for (const [kind, failure] of result.failures) found.set(kind, { ...failure, error: failure.title });
+  }
+  while (Thread === null && done < runs && found.size < kinds && realTime() - began < seconds * 1000) {
     const { failed, kind, error } = await explorer.play(seed + done, false);
-    if (failed && !found.has(kind)) found.set(kind, { seed: seed + done, error });
+    if (failed && !found.has(kind)) found.set(kind, { seed: seed + done, title: titleOf(error), error });
+    kindsFound = found.size;
     done++;
     tell();
   }
   const failures: ExploreFailure[] = [];
-  for (const [kind, { seed: failing, error }] of found) {
+  kindsFound = found.size;
+  for (const [kind, { seed: failing, title, error }] of found) {
     failures.push(
-      await reduce(explorer, kind, failing, error, shrinkRuns, () => {
+      await reduce(explorer, { kind, seed: failing, title, error }, shrinkRuns, () => {
         shrunk++;
         tell();
       }),
@@ -527,9 +574,7 @@ export async function explore<S extends SimHostRuntime>(
 /** Repeats a run that failed, with fewer and fewer faults. */
 async function reduce<S extends SimHostRuntime>(
   explorer: Explorer<S>,
-  kind: string,
-  seed: number,
-  error: unknown,
+  { kind, seed, title, error }: { kind: string; seed: number; title: string; error: unknown },
   shrinkRuns: number,
   onRun: () => void,
 ): Promise<ExploreFailure> {
@@ -538,7 +583,7 @@ async function reduce<S extends SimHostRuntime>(
   onRun();
   // An engine may print a stack in another way after it has optimized a function.
   const isAlike = (outcome: Outcome): boolean =>
-    outcome.failed && (outcome.kind === kind || titleOf(outcome.error) === titleOf(error));
+    outcome.failed && (outcome.kind === kind || titleOf(outcome.error) === title);
   const whole = isAlike(again) ? await explorer.replay(plan) : again;
   if (!isAlike(whole)) {
     const why =
@@ -575,6 +620,13 @@ async function reduce<S extends SimHostRuntime>(
 
 function checkAtLeast1(name: string, value: number): void {
   if (!Number.isSafeInteger(value) || value < 1) throw wrong(DOING, name, value, "a whole number, 1 or more");
+}
+
+/** Returns the URL of a module as text. */
+function checkModule(module: string | { readonly href: string }): string {
+  const text: unknown = typeof module === "object" && module !== null ? module.href : module;
+  if (typeof text === "string" && /^[a-z][a-z\d+.-]*:/i.test(text)) return text;
+  throw wrong(DOING, "module", module, "the URL of a module");
 }
 
 /** A random time up to a longest one; short times are as likely as long ones. In steps of 0.1 ms, which is easier to read. */

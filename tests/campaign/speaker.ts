@@ -364,7 +364,9 @@ export class Speaker {
     if ((what & BEV_EVENT_READING) === 0 || messageMs !== Infinity) return;
     const silentMs = this.host.now() - this.#lastHeard;
     const least = Math.min(readMs, idleMs);
-    if (least !== Infinity && silentMs < least - 0.001) this.#blame(`a timeout of ${least} ms after ${silentMs} ms`);
+    // It may have arrived while the program thought, or its timer was late.
+    const slackMs = 1.001 + this.manner.thinkMs + this.world.plan.rates.timerLateMs;
+    if (least !== Infinity && silentMs < least - slackMs) this.#blame(`a timeout of ${least} ms after ${silentMs} ms`);
   }
 
   #end(): void {

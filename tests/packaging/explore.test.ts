@@ -59,6 +59,26 @@ const HELD = `export default async (sim) => {
 };
 `;
 
+/** A program that explores by itself, alone and with threads. */
+const THREADS = `import { explore } from "trivent/sim";
+import scenario, { options } from "./scenario.mjs";
+
+const module = new URL("scenario.mjs", import.meta.url);
+const found = [];
+for (const workers of [0, 2]) {
+  let most = 0;
+  const { runs, failures } = await explore(scenario, {
+    ...options, runs: 400, kinds: 2, workers, module, onProgress: (progress) => most = progress.runs,
+  });
+  if (most === 0) throw new Error("no progress");
+  found.push(JSON.stringify([runs, failures.map(({ seed, plan, hash, trace }) => [seed, plan, hash, trace])]));
+}
+if (found[0] !== found[1]) throw new Error(found.join("\\n"));
+const missing = new URL("missing.mjs", import.meta.url);
+const words = await explore(scenario, { ...options, runs: 400, workers: 2, module: missing }).catch(String);
+console.log(JSON.parse(found[0])[1][0][0], words.split("\\n")[0]);
+`;
+
 const START: Record<RuntimeName, string[]> = {
   node: [],
   deno: ["run", "-A"],
@@ -83,6 +103,7 @@ describe("trivent explore", () => {
       "nothing.mjs": "export const nothing = 1;\n",
       "wrong.mjs": "export default () => {};\nexport const options = { faults: { rain: 1 } };\n",
       "plan.txt": "no JSON",
+      "threads.mjs": THREADS,
     });
   });
 
@@ -221,6 +242,18 @@ describe("trivent explore", () => {
       ]);
       assertEquals(code, 1, output);
       assertMatch(output, /Error: nobody awaits this/);
+    });
+  }
+
+  for (const name of RUNTIMES) {
+    it(`is a function with the same threads, and the same result, on ${name}`, async () => {
+      const { code, output } = await run(findRuntime(name).path, [...START[name], "threads.mjs"], {
+        cwd: project,
+        env: cleanEnvironment(),
+        timeoutMs: 300_000,
+      });
+      assertEquals(code, 0, output);
+      assertMatch(output, /^73 TypeError: Cannot explore in threads: cannot load file:.*missing\.mjs/m);
     });
   }
 

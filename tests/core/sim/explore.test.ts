@@ -460,6 +460,12 @@ describe("explore()", () => {
       [{ seeds: 1 }, "Cannot explore: unknown option seeds: did you mean seed?"],
       [{ leftovers: 1 }, "Cannot explore: leftovers is not a boolean: received 1"],
       [{ onProgress: 1 }, "Cannot explore: onProgress is not a function: received 1"],
+      [
+        { workers: 1.5, module: "file:///x.ts" },
+        "Cannot explore: workers is not a whole number from 0 on: received 1.5",
+      ],
+      [{ workers: 2 }, "Cannot explore: workers need the option module, the URL of the module whose default export is"],
+      [{ module: "x.ts" }, 'Cannot explore: module is not the URL of a module: received "x.ts"'],
     ];
     for (const [options, message] of wrong) {
       const error = await assertRejects(() => explore(async () => {}, options as ExploreOptions), Error);
