@@ -262,7 +262,8 @@ export class Speaker {
 
   /** Says something when a heartbeat asks for it. */
   ping(): void {
-    if (!this.#finished && !this.#over && this.half.deaf === null) this.#say();
+    // At the end all that was said must have arrived.
+    if (!this.#finished && !this.#over && this.half.deaf === null && !this.world.isCalm) this.#say();
   }
 
   /** The counters of the connection are what it has heard and said. */
