@@ -1,5 +1,6 @@
 /** `fromDuplex()` over streams of others: an upgraded HTTP connection, channels of SSH, a connecting socket; and `ssh2` over `toDuplex()`. */
 
+import { Buffer } from "node:buffer";
 import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
 import { chmodSync, rmSync, writeFileSync } from "node:fs";
@@ -9,6 +10,7 @@ import { join } from "node:path";
 import { PassThrough } from "node:stream";
 import { after, describe, it } from "node:test";
 import { promisify } from "node:util";
+import { gunzipSync, gzipSync } from "node:zlib";
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { type DuplexBufferEvent, fromDuplex, toDuplex } from "../../bridges/duplex.ts";
 import {
@@ -25,7 +27,19 @@ import {
   TokenBucketConfig,
 } from "../../mod.ts";
 import { needs } from "../tools/needs.ts";
-import { dataOf, load, noPackages, nothingLeft, over, type Package, pause, sha, until, within } from "./others.ts";
+import {
+  checksumOfFirst,
+  dataOf,
+  load,
+  noPackages,
+  nothingLeft,
+  over,
+  type Package,
+  pause,
+  sha,
+  until,
+  within,
+} from "./others.ts";
 import { folderFor } from "./services.ts";
 
 const host = detectRuntime();
@@ -129,6 +143,67 @@ describe(`fromDuplex() on ${host.name}`, () => {
     await stop();
   });
 
+  it("holds little of an upgraded HTTP connection whose other end stalls, and is told once that it is cut", async () => {
+    const { base, stop } = running();
+    const web = http.createServer();
+    const heard: string[] = [];
+    let bev: DuplexBufferEvent | undefined;
+    web.on("upgrade", (_request, socket) => {
+      socket.write("HTTP/1.1 101 Switching Protocols\r\nUpgrade: bytes\r\nConnection: Upgrade\r\n\r\n");
+      bev = fromDuplex(base, socket);
+      bev.setCallbacks({ event: (_bev, _what, error) => void heard.push(error?.code ?? "no error") });
+      bev.setWatermark(EV_READ, 0, 65_536);
+      bev.enable(EV_READ);
+    });
+    await new Promise<void>((resolve) => web.listen(0, "127.0.0.1", resolve));
+    const { port } = web.address() as { port: number };
+    const request = http.request({
+      port,
+      host: "127.0.0.1",
+      headers: { connection: "upgrade", upgrade: "bytes" },
+      agent: false,
+    });
+    request.end();
+    const [, socket] = await within("the upgrade", once(request, "upgrade")) as [unknown, import("node:net").Socket];
+    socket.on("error", () => {}).pause();
+    await until(() => bev !== undefined);
+    const { duplex } = bev!;
+    const data = dataOf(24_000_000, 151);
+    // Neither end reads.
+    socket.write(data);
+    let taken = 0;
+    const writing = (async () => {
+      for (; taken < data.length; taken += 100_000) {
+        if (!bev!.write(data.subarray(taken, taken + 100_000))) await bev!.drained();
+      }
+    })();
+    await pause(400);
+    const held = bev!.input.length + bev!.output.length + duplex.readableLength + duplex.writableLength;
+    assert(held < 3_000_000, `${held} bytes are held`);
+    assert(taken < 20_000_000, `${taken} bytes were taken`);
+    const received = checksumOfFirst(socket, data.length);
+    const chunks: Uint8Array[] = [];
+    for (let count = 0; count < data.length;) {
+      await until(() => bev!.input.length > 0);
+      const chunk = bev!.input.toUint8Array();
+      assert(chunk.length > 0, `only ${count} bytes have come`);
+      chunks.push(chunk);
+      bev!.input.drain(chunk.length);
+      count += chunk.length;
+    }
+    await within("all is written", writing);
+    assertEquals([sha(...chunks), await received, heard], [sha(data), sha(data), []]);
+    socket.resetAndDestroy();
+    await until(() => heard.length > 0);
+    await pause(20);
+    // Bun gives the reset of an upgraded connection as its end.
+    assertEquals(heard, [host.name === "bun" ? "no error" : "ECONNRESET"]);
+    bev!.free();
+    web.closeAllConnections();
+    await new Promise((resolve) => web.close(resolve));
+    await stop();
+  });
+
   it("connects with a socket that is still connecting, and tells the code of its failure", async () => {
     const { base, stop } = running();
     const echo = createServer((socket) => void socket.pipe(socket));
@@ -223,6 +298,17 @@ describe(
               channel.write(sha(...chunks));
               channel.exit(0);
               channel.end();
+            } else if (command === "unzip") {
+              const bev = fromDuplex(base, channel);
+              bev.setRateLimit(
+                new TokenBucketConfig({ readRate: 2e6, readBurst: 2e6, writeRate: 2e6, writeBurst: 2e6 }),
+              );
+              const unzipped = compressionFilter(bev, "gzip");
+              let length = 0;
+              for await (const line of unzipped.lines()) length += line.length;
+              unzipped.write(`${length} bytes\n`);
+              channel.exit(0);
+              await unzipped.close();
             } else {
               const bev = fromDuplex(base, channel);
               let answer = "";
@@ -253,15 +339,29 @@ describe(
       const { stdout } = await promisify(execFile)("sh", ["-c", `ssh "$@" down | sha256sum`, "sh", ...args]);
       assertEquals(stdout.split(" ")[0], sha(data));
       async function feed(command: string, input: Uint8Array | string): Promise<{ output: string; code: number }> {
+        const { output, code } = await feedBytes(command, input);
+        return { output: output.toString(), code };
+      }
+      async function feedBytes(command: string, input: Uint8Array | string): Promise<{ output: Buffer; code: number }> {
         const child = spawn("ssh", [...args, command], { stdio: ["pipe", "pipe", "inherit"] });
-        let output = "";
-        child.stdout.on("data", (chunk) => output += chunk);
+        const output: Uint8Array[] = [];
+        child.stdout.on("data", (chunk) => output.push(chunk));
         child.stdin.end(input);
         const [code] = await within("the end of ssh", once(child, "close")) as [number];
-        return { output, code };
+        return { output: Buffer.concat(output), code };
       }
       assertEquals(await feed("up", data), { output: sha(data), code: 0 });
       assertEquals(await feed("lines", "one\ntwo\nthree\n"), { output: "ONE;TWO;THREE;", code: 7 });
+      // A channel under a filter and a rate limit. Random text hardly shrinks, so the limit can be seen.
+      const text = Buffer.from(data.subarray(0, 4_500_000)).toString("base64").replace(/.{76}/g, "$&\n");
+      const zipped = gzipSync(`${text}\n`);
+      const began = performance.now();
+      const { output, code } = await feedBytes("unzip", zipped);
+      const took = performance.now() - began;
+      const expected = `${text.replaceAll("\n", "").length} bytes\n`;
+      assertEquals([gunzipSync(output).toString(), code], [expected, 0]);
+      const leastMs = (zipped.length - 2e6) / 2e6 * 1000 * 0.8;
+      assert(took > leastMs, `it took ${took} ms, and at least ${leastMs} ms are due`);
       await until(() => server.connections === 0);
       assertEquals(server.connections, 0);
       await server.close();

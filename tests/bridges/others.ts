@@ -86,6 +86,22 @@ export async function checksumOf(
   return { sha: hash.digest("hex"), length };
 }
 
+/** Reads so many bytes of a stream that goes on. Gives their checksum. */
+export function checksumOfFirst(stream: Readable, bytes: number): Promise<string> {
+  const hash = createHash("sha256");
+  let length = 0;
+  return within(
+    `${bytes} bytes`,
+    new Promise((resolve) => {
+      stream.on("data", (chunk: Uint8Array) => {
+        hash.update(chunk);
+        length += chunk.length;
+        if (length === bytes) resolve(hash.digest("hex"));
+      }).resume();
+    }),
+  );
+}
+
 /** Waits until something is so. What follows says whether it is: nothing is thrown when the time is over. */
 export async function until(
   what: () => boolean,

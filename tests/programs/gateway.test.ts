@@ -1,5 +1,6 @@
 // The chat gateway: one beside another on the same broker, brokers that refuse, are away or die, and the whole cluster.
 
+import { createServer } from "node:net";
 import { after, before, describe, it } from "node:test";
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { runCluster } from "../tools/cluster.mjs";
@@ -199,6 +200,29 @@ for (const runtime of RUNTIMES) {
         /^Cannot connect to a broker of 127\.0\.0\.1:\d+: .*ECONNREFUSED.*\nlistening on .*\n$/,
       );
       await again.stop("SIGKILL");
+    });
+
+    it("says once, in one line, why it reaches no broker, and goes on trying", async () => {
+      const web = createServer((socket) => void socket.on("error", () => {}).end("HTTP/1.1 400 Bad Request\r\n\r\n"));
+      await new Promise<void>((resolve) => web.listen(0, "127.0.0.1", resolve));
+      const { port } = web.address() as { port: number };
+      for (
+        const [url, words] of [
+          ["nats://broker.invalid", /of broker\.invalid: .*(ENOTFOUND|EAI_AGAIN)/],
+          [`nats://127.0.0.1:${port}`, /this is no broker of NATS: received "HTTP\/1\.1 400 Bad Request"/],
+          [broker.url.replace("nats:", "tls:"), /the broker does not offer TLS/],
+        ] as const
+      ) {
+        const { file, args } = exampleCommand(runtime, "gateway", ["0", url]);
+        const ready = /^Cannot connect to a broker of .*\n/m;
+        const gateway = await start(file, args, { cwd: ROOT, env: plainEnvironment(), ready });
+        // It has tried again by then.
+        await quiet(1500);
+        assertMatch(gateway.output(), words);
+        assertMatch(gateway.output(), /^[^\n]+\n$/);
+        assertMatch(await gateway.stop("SIGKILL") ?? "", /SIGKILL/);
+      }
+      await new Promise((resolve) => web.close(resolve));
     });
 
     it("refuses wrong arguments and passwords in one line", async () => {
