@@ -28,8 +28,8 @@ export const PLANTED = [
   {
     name: "forgets to resume reading below the high watermark",
     file: "core/bufferevent/core.ts",
-    from: "if (this.readHigh === 0 || this.input.length < this.readHigh) this.resumeRead(SUSPEND_WATERMARK);",
-    to: "if (this.readHigh === 0) this.resumeRead(SUSPEND_WATERMARK);",
+    from: "if (this.readSuspended !== 0 && (this.readHigh === 0 || this.input.length < this.readHigh)) {",
+    to: "if (this.readSuspended !== 0 && this.readHigh === 0) {",
   },
   {
     name: "sends the end before bytes that wait",
