@@ -6,6 +6,7 @@ import { once } from "node:events";
 import { unlinkSync, writeFileSync } from "node:fs";
 import http from "node:http";
 import { createServer, type Socket } from "node:net";
+import { join } from "node:path";
 import process from "node:process";
 import { TLSSocket } from "node:tls";
 import { after, before, describe, it } from "node:test";
@@ -329,4 +330,92 @@ describe(`a process with a stream on ${host.name}`, () => {
     }
     await new Promise((resolve) => silent.close(resolve));
   });
+});
+
+/** Programs that end by themselves: they close what they have opened, and call no `exit`. */
+const PROGRAMS: Readonly<Record<string, string>> = {
+  "node:http on both sides": `
+    const web = http.createServer((_request, response) => response.end("ok"));
+    const server = await serve(anyPort, { open: (bev) => void web.emit("connection", toDuplex(bev)) });
+    const request = http.request({ createConnection: () => streamTo(server.port), headers: { connection: "close" } });
+    request.end();
+    const [response] = await once(request, "response");
+    response.resume();
+    await once(response, "end");
+    await server.close();`,
+  "node:http2": `
+    const web = http2.createServer((_request, response) => response.end("ok"));
+    const server = await serve(anyPort, { open: (bev) => void web.emit("connection", toDuplex(bev)) });
+    const client = http2.connect("http://127.0.0.1:" + server.port);
+    const request = client.request();
+    request.resume().end();
+    await once(request, "end");
+    client.close();
+    await server.close({ graceMs: 2000 });`,
+  "ws on both sides": `
+    const { WebSocket, WebSocketServer } = require("ws");
+    const web = http.createServer();
+    new WebSocketServer({ server: web }).on("connection", (socket) => socket.send("ok"));
+    const server = await serve(anyPort, { open: (bev) => void web.emit("connection", toDuplex(bev)) });
+    const client = new WebSocket("ws://127.0.0.1:" + server.port, { createConnection: () => streamTo(server.port) });
+    await once(client, "message");
+    client.close();
+    await once(client, "close");
+    await server.close();`,
+  "aedes and mqtt": `
+    const { Aedes } = require("aedes");
+    const { MqttClient } = require("mqtt");
+    const broker = await Aedes.createBroker();
+    const server = await serve(anyPort, { open: (bev) => void broker.handle(toDuplex(bev)) });
+    const client = new MqttClient(() => streamTo(server.port), {});
+    await once(client, "connect");
+    await client.publishAsync("t", "ok", { qos: 1 });
+    await client.endAsync();
+    await new Promise((resolve) => broker.close(resolve));
+    await server.close();`,
+  "undici": `
+    const { Agent, request } = require("undici");
+    const web = http.createServer((_request, response) => response.end("ok"));
+    const server = await serve(anyPort, { open: (bev) => void web.emit("connection", toDuplex(bev)) });
+    const dispatcher = new Agent({
+      connect(_options, done) {
+        const stream = streamTo(server.port);
+        stream.once("connect", () => done(null, stream));
+      },
+    });
+    await (await request("http://127.0.0.1/", { dispatcher })).body.text();
+    await dispatcher.close();
+    await server.close();`,
+};
+
+describe(`a process with a library on ${host.name}`, { skip: noPackages }, () => {
+  const isNode = host.name === "node";
+  const [main, bridge] = isNode ? ["dist/mod.js", "dist/bridges/duplex.js"] : ["mod.ts", "bridges/duplex.ts"];
+  for (const [name, code] of Object.entries(PROGRAMS)) {
+    const skip = name === "undici" && host.name === "bun" && "Bun has a stub in place of undici";
+    it(`ends by itself: ${name}`, { skip }, async () => {
+      const file = join(process.cwd(), "tests", "bridges", `program_${process.pid}.${isNode ? "mjs" : "ts"}`);
+      writeFileSync(
+        file,
+        `import { once } from "node:events";
+         import http from "node:http";
+         import http2 from "node:http2";
+         import { createRequire } from "node:module";
+         import { connectNow, serve } from "../../${main}";
+         import { toDuplex } from "../../${bridge}";
+         const require = createRequire(import.meta.url);
+         const anyPort = { hostname: "127.0.0.1", port: 0 };
+         const streamTo = (port) => toDuplex(connectNow({ hostname: "127.0.0.1", port }));
+         ${code}
+         console.log("closed all");`,
+      );
+      try {
+        const args = host.name === "deno" ? ["run", "--quiet", "--allow-all", "--no-check"] : [];
+        const { stdout } = await promisify(execFile)(process.execPath, [...args, file], { timeout: 55_000 });
+        assertEquals(stdout, "closed all\n");
+      } finally {
+        unlinkSync(file);
+      }
+    });
+  }
 });

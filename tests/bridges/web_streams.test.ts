@@ -142,6 +142,84 @@ const CASES: Readonly<Record<string, Case>> = {
         }).pipeTo(sink(bev)),
       ),
   },
+  "cancel() while a read waits, and close()": {
+    async does(bev) {
+      const reader = bev.readable.getReader();
+      const waiting = reader.read();
+      await pause(5);
+      await reader.cancel("no");
+      assertEquals((await waiting).done, true);
+      bev.write("bye");
+      await bev.close();
+    },
+    gets: sha("bye"),
+  },
+  "cancel() behind the end, and close of the writer": {
+    async does(bev) {
+      const reader = bev.readable.getReader();
+      while (!(await reader.read()).done) { /* All is read. */ }
+      await reader.cancel("late");
+      const writer = bev.writable.getWriter();
+      await writer.write("bye");
+      await writer.close();
+    },
+    sends: DATA,
+    gets: sha("bye"),
+  },
+  "cancel() of both branches of tee(), and close()": {
+    async does(bev) {
+      const [a, b] = web(bev).tee();
+      await Promise.all([a.cancel("no"), b.cancel("no")]);
+      bev.write("bye");
+      await bev.close();
+    },
+    sends: DATA,
+    gets: sha("bye"),
+  },
+  "a Response whose body is cancelled, and close()": {
+    async does(bev) {
+      await new Response(web(bev)).body!.cancel("no");
+      bev.write("bye");
+      await bev.close();
+    },
+    sends: DATA,
+    gets: sha("bye"),
+  },
+  "pipeThrough() of a transform that fails, and close()": {
+    async does(bev) {
+      const broken = new TransformStream<Uint8Array, Uint8Array>({
+        transform() {
+          throw new Error("broken");
+        },
+      });
+      let failure = "";
+      await web(bev).pipeThrough(broken).pipeTo(sink(bev)).catch((error: Error) => failure = error.message);
+      assertEquals(failure, "broken");
+      await bev.close().catch(() => {});
+    },
+    sends: DATA,
+  },
+  "a writer that is aborted while a write waits": {
+    async does(bev) {
+      const writer = bev.writable.getWriter();
+      const waiting = writer.write(dataOf(30_000_000, 141));
+      waiting.catch(() => {});
+      await pause(5);
+      quietly(writer.abort("enough"));
+      await waiting.catch(() => {});
+    },
+  },
+  "a writer that is aborted behind its close": {
+    async does(bev) {
+      const writer = bev.writable.getWriter();
+      await writer.write("bye");
+      await writer.close();
+      quietly(writer.abort("late"));
+      await bev.readable.cancel("no");
+    },
+    sends: DATA,
+    gets: sha("bye"),
+  },
   "for await, broken off, and close()": {
     async does(bev) {
       for await (const _chunk of web(bev) as unknown as AsyncIterable<Uint8Array>) break;
