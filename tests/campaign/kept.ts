@@ -19,4 +19,8 @@ export const KEPT: readonly Kept[] = [
       troubles: [],
     },
   },
+  {
+    name: "the end that a read callback pulls out of a pair comes behind the last read callback",
+    plan: { seed: 13008011, rates: CALM, actors: [{ kind: "pair", seed: 6373060, only: [1] }], troubles: [] },
+  },
 ];
