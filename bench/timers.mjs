@@ -22,7 +22,7 @@ export async function run({ quick, args }) {
   if (unknown !== undefined) throw new Error(`no runtime is called "${unknown}": ${RUNTIMES.join(", ")}`);
   const plan = quick
     ? { count: 20_000, restarts: 2_000, rounds: 1, timers: 200, testTimeRounds: 1 }
-    : { count: 1_000_000, restarts: 100_000, rounds: 3, timers: 20_000, testTimeRounds: 3 };
+    : { count: 1_000_000, restarts: 100_000, rounds: 2, timers: 20_000, testTimeRounds: 2 };
   const file = await bundle("bench/loop/timers_main.ts", "timers_loop.mjs");
   const binary = compileWithLibevent("timers");
   if (binary === undefined) console.log(`C is left out: ${HOW_TO_GET_C}`);

@@ -153,8 +153,8 @@ export async function measure(load, server, how) {
  * All contestants side by side, in rounds, each of which begins with another one; those that are not measured are idle.
  *
  * @param {readonly { name: string, command: readonly string[], only?: readonly string[], kind?: string,
- *   quiet?: boolean }[]} contestants `only`: the labels of the workloads that it can do; `kind`: of its load; `quiet`: it
- *   does not tell when it listens
+ *   quiet?: boolean, warmUps?: number }[]} contestants `only`: the labels of the workloads that it can do; `kind`: of its load; `quiet`: it
+ *   does not tell when it listens; `warmUps`: how many times as long as the others it warms up
  * @param {readonly { label: string, how: object, jitMs?: number }[]} workloads
  * @param {{ starts: number, rounds: number, jitMs: number }} plan Servers start anew several times: what their compilers
  *   make differs
@@ -178,7 +178,7 @@ export async function measureAll(contestants, workloads, { starts, rounds, jitMs
         // The compilers of the runtimes take their time.
         for (const server of jitMs === 0 ? [] : those) {
           step(`${label}, warm-up of ${server.name}`);
-          await one(server, { warmupMs: own, measureMs: 20, warming: true });
+          await one(server, { warmupMs: own * (server.warmUps ?? 1), measureMs: 20, warming: true });
         }
         for (let round = 0; round < rounds; round++) {
           step(`${label}, round ${start * rounds + round + 1} of ${starts * rounds}`);
