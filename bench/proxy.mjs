@@ -34,7 +34,7 @@ const NEEDS_HAPROXY = "HAProxy is not installed";
 /** @param {{ quick: boolean, args: readonly string[] }} options */
 export async function run({ quick, args }) {
   const runtimes = chosenRuntimes(args);
-  const time = quick ? { warmupMs: 10, measureMs: 50 } : { warmupMs: 60, measureMs: 280 };
+  const time = quick ? { warmupMs: 10, measureMs: 50 } : { warmupMs: 60, measureMs: 220 };
   const plan = quick ? { starts: 1, rounds: 1, jitMs: 0 } : { starts: 2, rounds: 3, jitMs: 400 };
   const workload = (label) => `proxy by \`pipe()\`, ${label}`;
   const binary = compile("epoll_echo");

@@ -18,7 +18,7 @@ const NEEDS = "it needs a C compiler with OpenSSL, and openssl (Debian: apt-get 
 /** @param {{ quick: boolean, args: readonly string[] }} options */
 export async function run({ quick, args }) {
   const runtimes = chosenRuntimes(args);
-  const time = quick ? { warmupMs: 200, measureMs: 100 } : { warmupMs: 80, measureMs: 300 };
+  const time = quick ? { warmupMs: 200, measureMs: 100 } : { warmupMs: 60, measureMs: 220 };
   const plan = quick ? { starts: 1, rounds: 1, jitMs: 0 } : { starts: 2, rounds: 3, jitMs: 400 };
   const workloads = [
     { label: "TLS echo, 64 B", how: { ...time, bytes: 64, connections: 50, kind: "echo" } },

@@ -34,7 +34,7 @@ const OURS = ["line", "lines", "batches", "frames-callback", "frames", "text-cal
 /** @param {{ quick: boolean, args: readonly string[] }} options */
 export async function run({ quick, args }) {
   const runtimes = chosenRuntimes(args);
-  const time = quick ? { warmupMs: 10, measureMs: 30 } : { warmupMs: 50, measureMs: 200 };
+  const time = quick ? { warmupMs: 10, measureMs: 30 } : { warmupMs: 40, measureMs: 170 };
   const plan = quick ? { starts: 1, rounds: 1, jitMs: 0 } : { starts: 2, rounds: 2, jitMs: 500 };
 
   await buildPrograms(["views_server"]);

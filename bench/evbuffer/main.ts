@@ -22,7 +22,7 @@ export async function main(quick: boolean, only: string): Promise<void> {
   ];
   for (const group of groups) {
     for (const pair of group().filter(({ work }) => work.includes(only))) {
-      const row: Row = await measure(pair, quick ? 1 : 9, quick ? 0 : 2);
+      const row: Row = await measure(pair, quick ? 1 : 5, quick ? 0 : 1);
       console.log(JSON.stringify(row));
       console.error(
         `${row.work}: ${row.ours.toFixed(1)} and ${row.theirs.toFixed(1)} ${row.unit}, ratio ${row.ratio.toFixed(2)}`,
