@@ -18,7 +18,7 @@ export async function main(quick: boolean, only: string): Promise<void> {
     linePairs,
     writePairs,
     movePairs,
-    () => searchPairs(quick ? 2_000_000 : 100_000_000),
+    () => searchPairs(quick ? 2_000_000 : 40_000_000),
   ];
   for (const group of groups) {
     for (const pair of group().filter(({ work }) => work.includes(only))) {
