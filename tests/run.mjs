@@ -1,12 +1,12 @@
 /**
  * Runs the tests on the three runtimes: `npm test`, or `npm test -- [node] [deno] [bun] [part of a path]… [-t part of a name]`.
  *
- * A test file is a `*.test.ts` anywhere below `tests/` and uses `node:test`. Deno and Bun run the source, Node what esbuild
- * makes of it (tests/tools/bundles.mjs). Each file has a process of its own per runtime, so a hang or a crash has a name. Files in
- * `tests/packaging/` and `tests/programs/` start the runtimes themselves and are run by Node only.
+ * A test file is a `*.test.ts` anywhere below `tests/` and uses `node:test`. Deno and Bun run the source, Node runs the output of
+ * esbuild (tests/tools/bundles.mjs). Each file has its own process on each runtime, so a hang or a crash has a name. Files in
+ * `tests/packaging/` and `tests/programs/` start the runtimes themselves, so only Node runs them.
  *
- * A terminal gets a line for each file that has ended, anything else a line every 15 s. All that a failed file printed follows
- * it. At the end stand the reasons of skipped tests, and in the last line `N passed, N failed`.
+ * A terminal shows a line for each file that has ended; otherwise there is a line every 15 s. The output of a file that failed
+ * follows its line. The last lines are the reasons of skipped tests and `N passed, N failed`.
  */
 
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -24,7 +24,7 @@ import { findRuntime, plainEnvironment, ROOT, RUNTIME_NAMES } from "./tools/runt
 const NODE_ONLY = ["tests/packaging/", "tests/programs/"];
 /** None takes a minute on a machine that does nothing else. */
 const TIMEOUT_MS = 300_000;
-/** A file of these starts the three runtimes in turn. */
+/** Such a file starts the three runtimes one after the other. */
 const NODE_ONLY_TIMEOUT_MS = 900_000;
 /** So many files always run at a time. */
 const JOBS = Number(process.env.TRIVENT_TEST_JOBS ?? Math.min(4, availableParallelism() + 1));
@@ -34,7 +34,7 @@ const MOST_JOBS = Number(process.env.TRIVENT_TEST_JOBS ?? 2 * JOBS);
 const IDLE = 0.25;
 const IDLE_MS = 2000;
 
-/** How often a run whose output is not a terminal says how far it is. */
+/** How often a run without a terminal prints its progress. */
 const PROGRESS_MS = Number(process.env.TRIVENT_TEST_PROGRESS_MS ?? 15_000);
 /** They take more than a minute, the longest first. */
 const LONGEST = [
@@ -50,9 +50,9 @@ const LONGEST = [
   "packaging/types",
   "conformance/mutants",
 ];
-/** What is known of earlier runs, to begin with the longest files. */
+/** The times of earlier runs, to begin with the longest files. */
 const TIMES = join(ROOT, "build", "test_times.json");
-/** Stands before `node:test` in each file's process. */
+/** Wraps `node:test` in the process of each file. */
 const NODE_TEST = join(ROOT, "tests", "tools", "node_test.mjs");
 
 const { words, names } = readArguments();
@@ -178,7 +178,7 @@ function progress(files, totals) {
   };
 }
 
-/** Tells why tests are skipped, and how many for each reason. */
+/** Prints why tests were skipped, and how many for each reason. */
 function reportSkipped(results) {
   const groups = new Map();
   for (const { runtime, reasons } of results) {
@@ -196,7 +196,7 @@ function reportSkipped(results) {
   }
 }
 
-/** A run of more than a minute tells where it was. */
+/** A run of more than a minute prints its slowest files. */
 function reportSlowest(results) {
   if (performance.now() - started < 60_000) return;
   const slowest = results.toSorted((a, b) => b.ms - a.ms).slice(0, 8);
@@ -221,7 +221,7 @@ function keepTimes(known, results) {
   writeFileSync(TIMES, JSON.stringify(known));
 }
 
-/** Without an earlier run the folder of a file says roughly what it takes, and the longest have names. */
+/** Without an earlier run the time is estimated by the folder of a file; the longest are listed. */
 function expectedMs({ runtime, file }, known) {
   const [, folder] = file.split("/");
   const longest = LONGEST.indexOf(file.replace(/^tests\/|\.test\.ts$/g, ""));
@@ -295,7 +295,7 @@ function timeoutOf(file) {
   return isNodeOnly(file) ? NODE_ONLY_TIMEOUT_MS : TIMEOUT_MS;
 }
 
-/** What a file was at when it was stopped: NODE_TEST has written it. */
+/** The test that was running when a file was stopped, as NODE_TEST has written it. */
 function hanging(path, stopped) {
   const line = readIfThere(path).trimEnd().split("\n").at(-1);
   if (!line) return "no test had begun";
@@ -304,7 +304,7 @@ function hanging(path, stopped) {
   return `"${name}" had been running for ${((stopped - at) / 1000).toFixed(1)} s`;
 }
 
-/** What NODE_TEST has written: why a test or a suite is skipped. */
+/** The reasons of skipped tests and suites that NODE_TEST has written. */
 function readNotes(path) {
   return readIfThere(path).split("\n").filter((line) => line !== "").map((line) => JSON.parse(line));
 }
@@ -313,7 +313,7 @@ function readNotes(path) {
 function reasonsOf(tests, notes) {
   const noted = new Map(notes.map(({ name, reason }) => [name, reason]));
   return tests.filter(({ status }) => status === "skipped").map(({ name, reason }) => {
-    // Where a suite is skipped its tests have no reason of their own.
+    // The tests of a skipped suite have no reason of their own.
     let path = name;
     while (!noted.has(path) && path.includes(" > ")) path = path.slice(0, path.lastIndexOf(" > "));
     return noted.get(path) ?? (reason === undefined || reason === "true" ? "no reason given" : reason);
@@ -342,7 +342,7 @@ function runnerArguments(runtime, file, junit, timeoutMs) {
   }
 }
 
-/** What Deno reads in place of the imports of deno.json: these, and NODE_TEST for `node:test`. */
+/** Writes the import map for Deno: the imports of deno.json, and NODE_TEST for `node:test`. */
 function writeImportMap() {
   const { imports } = JSON.parse(readFileSync(join(ROOT, "deno.json"), "utf8"));
   for (const [name, target] of Object.entries(imports)) {
@@ -372,7 +372,7 @@ function testFiles() {
     .sort();
 }
 
-/** Removes what runs that were killed have left. */
+/** Removes the folders of runs that were killed. */
 function removeRests() {
   mkdirSync(join(ROOT, "build"), { recursive: true });
   for (const folder of readdirSync(join(ROOT, "build"))) {

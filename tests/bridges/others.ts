@@ -1,4 +1,4 @@
-/** What tests of bridges share: the packages of others, and what they look at. */
+/** Shared by the tests of bridges: packages of others, and checks. */
 
 import { createHash } from "node:crypto";
 import { existsSync, readFileSync } from "node:fs";
@@ -13,7 +13,7 @@ import { detectRuntime } from "../../mod.ts";
 const FOLDER = join(process.cwd(), "tests", "bridges");
 const require = createRequire(join(FOLDER, "package.json"));
 
-/** Why tests with packages of others are skipped; false if they were installed by the test command. */
+/** Why tests with packages of others are skipped; false if the test command has installed them. */
 export const noPackages: string | false = installed() ? false : "the packages of tests/bridges/ are not installed";
 
 function installed(): boolean {
@@ -23,7 +23,7 @@ function installed(): boolean {
       readFileSync(join(FOLDER, "package-lock.json"), "utf8");
 }
 
-/** A package of others. Nobody has its types here: they would have to be installed to check ours. */
+/** A package of others. Its types are not used: otherwise the check of our types would need the packages. */
 // deno-lint-ignore no-explicit-any
 export type Package = any;
 
@@ -31,7 +31,7 @@ export type Package = any;
  * Loads a package of `tests/bridges/package.json`.
  *
  * @param name Its name
- * @returns What CommonJS gets of it, or the module if it is an ES module
+ * @returns The exports of CommonJS, or the module if it is an ES module
  */
 export async function load(name: string): Promise<Package> {
   const path = require.resolve(name);
@@ -50,7 +50,7 @@ export function versionOf(name: string): string {
   ).version;
 }
 
-/** Bytes that are not alike anywhere. */
+/** Bytes without a repeated pattern. */
 export function dataOf(
   length: number,
   seed: number = 1,
@@ -102,7 +102,7 @@ export function checksumOfFirst(stream: Readable, bytes: number): Promise<string
   );
 }
 
-/** Waits until something is so. What follows says whether it is: nothing is thrown when the time is over. */
+/** Waits until a condition holds. It does not throw when the time is over: the assertion that follows fails. */
 export async function until(
   what: () => boolean,
   ms: number = 60_000,

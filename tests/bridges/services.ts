@@ -1,4 +1,4 @@
-/** Servers of others, from Debian, each on a port of its own and in a folder that is removed at the end. */
+/** Servers of others, from Debian, each on its own port and in a folder that is removed at the end. */
 
 import { execFileSync } from "node:child_process";
 import { chmodSync, chownSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
@@ -14,7 +14,7 @@ import { pause } from "./others.ts";
 /** How long a server may take to start: on a busy machine a database takes long. */
 const START_MS = 90_000;
 
-/** A server that runs. */
+/** A running server. */
 export interface Service {
   readonly port: number;
   /** The folder of its files. */
@@ -25,7 +25,7 @@ export interface Service {
 /** The system gives ports from 32,768 on to clients. A port below is not taken while a service is being started. */
 const PORTS = [16_384, 32_767] as const;
 
-/** A port that nobody uses now. */
+/** A port that is free now. */
 export async function freePort(): Promise<number> {
   for (;;) {
     const port = PORTS[0] + Math.floor(Math.random() * (PORTS[1] - PORTS[0]));
@@ -47,7 +47,7 @@ export function folderFor(name: string): string {
   return folder;
 }
 
-/** Waits until somebody listens on a port. */
+/** Waits until a server listens on a port. */
 async function listening(port: number, ms: number = START_MS): Promise<void> {
   const end = Date.now() + ms;
   for (;;) {
@@ -95,7 +95,7 @@ async function serviceOf(
 
 const isRoot = process.getuid?.() === 0;
 
-/** Some servers refuse to run as root: the command as the user that Debian has made for it. */
+/** Some servers refuse to run as root. Gives the command that runs as the user that Debian has made for it. */
 function asUser(
   user: string,
   command: string,

@@ -1,6 +1,6 @@
 /**
- * What the tests of polling and of datagrams share: sockets on a runtime whose loop nobody runs, and the check that none
- * is left. Bodies wait only for what the library gives, so that the simulator can drive them.
+ * Shared by the tests of polling and of datagrams: sockets on a runtime whose loop does not run, and the check that none is
+ * left open. Bodies wait only for promises of the library, so that the simulator can drive them.
  */
 
 import { assert, assertEquals } from "./assert.ts";
@@ -8,7 +8,7 @@ import type { InetAddress, ListeningSocket, Runtime, Socket } from "../../core/m
 import { EAGAIN, EventBase, select } from "../../core/mod.ts";
 import type { FullSubject } from "./subject.ts";
 
-/** Runs the body of one test, and then looks whether it has left anything open. */
+/** Runs the body of one test, and then checks that it has left nothing open. */
 export async function pollScene(subject: FullSubject, body: (scene: PollScene) => Promise<void>): Promise<void> {
   await subject.run(play(subject, body));
 }
@@ -16,7 +16,7 @@ export async function pollScene(subject: FullSubject, body: (scene: PollScene) =
 async function play(subject: FullSubject, body: (scene: PollScene) => Promise<void>): Promise<void> {
   const { runtime } = subject;
   const scene = new PollScene(subject);
-  // An earlier test may have closed connections that wait for each other.
+  // An earlier test may have closed connections whose ends still wait for each other.
   await scene.until(
     () => runtime.openHandles === 0,
     () => `an earlier test has left ${runtime.openHandles} handles open`,
@@ -92,7 +92,7 @@ export class PollScene {
     return new Promise((resolve) => this.runtime.setTimer(this.runtime.now() + ms, resolve));
   }
 
-  /** Looks again and again whether something has come true. */
+  /** Checks a condition again and again until it holds. */
   async until(condition: () => boolean, what: () => string): Promise<void> {
     const deadline = this.runtime.now() + this.subject.patienceMs;
     while (!condition()) {
@@ -111,7 +111,7 @@ export function portOf(listening: { readonly address: unknown }): number {
   return (listening.address as InetAddress).port;
 }
 
-/** Sends all of it, waiting for space. */
+/** Sends all bytes, waiting for space. */
 export async function sendAll(socket: Socket, data: Uint8Array): Promise<void> {
   for (let at = 0; at < data.length;) {
     const n = socket.send(data.subarray(at));
@@ -133,7 +133,7 @@ export async function receive(socket: Socket, length: number): Promise<Uint8Arra
   return into.subarray(0, at);
 }
 
-/** Bytes that differ from place to place, so that a loss or an exchange shows. */
+/** Bytes that differ from place to place, so that a loss or a swap is noticed. */
 export function pattern(length: number, seed = 0): Uint8Array {
   return Uint8Array.from({ length }, (_, i) => ((i + seed) * 167 + ((i + seed) >> 8)) & 255);
 }

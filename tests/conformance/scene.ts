@@ -1,6 +1,6 @@
 /**
- * What the tests of the seam share: a runtime under test, peers that record and check what they hear, and the leak
- * check. Bodies wait only for events of the seam and for the runtime's own timers, so that the simulator can drive them.
+ * Shared by the tests of the seam: a runtime under test, peers that record and check their callbacks, and the check for
+ * leaks. Bodies wait only for events of the seam and for the runtime's own timers, so that the simulator can drive them.
  */
 
 import { assert, assertEquals } from "./assert.ts";
@@ -20,10 +20,10 @@ import type { FullSubject } from "./subject.ts";
 
 export { dice, noise } from "./subject.ts";
 
-/** Where to listen: one of each kind that the runtime can do. */
+/** Where to listen: one of each kind that the runtime supports. */
 export type Kind = "IPv4" | "IPv6" | "unix" | "abstract unix" | "TLS";
 
-/** Runs the body of one test, and then looks whether it has left anything open. */
+/** Runs the body of one test, and then checks that it has left nothing open. */
 export async function scene(subject: FullSubject, body: (scene: Scene) => Promise<void>): Promise<void> {
   await subject.run(play(subject, body));
 }
@@ -51,7 +51,7 @@ async function play(subject: FullSubject, body: (scene: Scene) => Promise<void>)
 export class Scene {
   readonly runtime: Runtime;
   readonly subject: FullSubject;
-  /** What no adapter may do, and one has done. */
+  /** What the adapter did although no adapter may. */
   readonly offences: string[] = [];
   readonly #peers: Peer[] = [];
   readonly #listeners: Listener[] = [];
@@ -61,14 +61,14 @@ export class Scene {
     this.runtime = subject.runtime;
   }
 
-  /** What all peers have heard, for the message of a failure. */
+  /** The callbacks of all peers, for the message of a failure. */
   story(): string {
     return this.#peers.map((peer) => `${peer.name}: ${peer.heard.slice(-12).join(" ")} (${peer.bytes} bytes)`).join(
       "; ",
     );
   }
 
-  /** A peer that the scene watches over. */
+  /** Makes a peer, which the scene closes at the end. */
   peer(name: string, hooks?: Hooks): Peer {
     const peer = new Peer(this, name, hooks);
     this.#peers.push(peer);
@@ -110,7 +110,7 @@ export class Scene {
     return peer;
   }
 
-  /** A connected pair, and the listener that it came from. */
+  /** A connected pair, and its listener. */
   async pair(kind: Kind = "IPv4", hooks: { client?: Hooks; server?: Hooks } = {}): Promise<Pair> {
     const listener = await this.listenOn(kind, { accepted: () => hooks.server });
     const client = this.connect(listener.address, hooks.client);
@@ -123,13 +123,13 @@ export class Scene {
     return new Promise((resolve) => this.runtime.setTimer(this.runtime.now() + ms, resolve));
   }
 
-  /** Waits for the microtasks, the callbacks of the runtime's present poll, and whatever it does next. */
+  /** Waits for the microtasks, the callbacks of the runtime's current poll, and the next 20 ms. */
   async settle(): Promise<void> {
     for (let i = 0; i < 3; i++) await new Promise<void>((resolve) => this.runtime.defer(resolve));
     await this.sleep(20);
   }
 
-  /** Looks again and again whether something has come true. */
+  /** Checks a condition again and again until it holds. */
   async until(condition: () => boolean, what: string | (() => string)): Promise<void> {
     const deadline = this.runtime.now() + this.subject.patienceMs;
     while (!condition()) {
@@ -151,7 +151,7 @@ export class Scene {
     }
   }
 
-  /** Ends what a test has left: resets the connections and closes the listeners. */
+  /** Closes what a test has left open: resets the connections and closes the listeners. */
   async end(): Promise<void> {
     for (const listener of this.#listeners) await listener.close();
     for (const peer of this.#peers) peer.reset();
@@ -166,9 +166,9 @@ export class Scene {
     try {
       await this.end();
     } catch {
-      // The first failure is the one to tell.
+      // The first failure is the one to report.
     }
-    // Such as what is connected too late.
+    // For example, a connection may be made late.
     await this.sleep(100);
   }
 }
@@ -180,7 +180,7 @@ export interface Pair {
   readonly listener: Listener;
 }
 
-/** What a test does from inside the callbacks of a connection. */
+/** Functions that a test runs inside the callbacks of a connection. */
 export interface Hooks {
   connect?: (peer: Peer) => void;
   data?: (peer: Peer, chunk: Uint8Array) => void;
@@ -189,15 +189,15 @@ export interface Hooks {
   close?: (peer: Peer, error: EventError | undefined) => void;
 }
 
-/** What a test does from inside the callbacks of a listener. */
+/** Functions that a test runs inside the callbacks of a listener. */
 export interface ListenHooks {
-  /** Before `onAccept` has given the sink. */
+  /** Called before `onAccept` has returned the sink. */
   accept?: (peer: Peer) => void;
-  /** Gives the hooks of each connection. */
+  /** Returns the hooks of each connection. */
   accepted?: () => Hooks | undefined;
 }
 
-/** A promise and what settles it. */
+/** A promise with the function that resolves it. */
 class Signal<T = void> {
   settled = false;
   readonly promise: Promise<T>;
@@ -213,12 +213,12 @@ class Signal<T = void> {
   }
 }
 
-/** One end of a connection: keeps what it hears, and checks of each callback whether it may come. */
+/** One end of a connection: records its callbacks, and checks whether each of them is legal. */
 export class Peer implements TransportSink {
   readonly name: string;
   /** The callbacks, in order: `connect`, `data`, `end`, `writable`, `close` or `close:ECONNRESET`. */
   readonly heard: string[] = [];
-  /** What has arrived. */
+  /** The chunks that have arrived. */
   readonly chunks: Uint8Array[] = [];
   bytes = 0;
   binding: TransportBinding | undefined;
@@ -233,14 +233,14 @@ export class Peer implements TransportSink {
   readonly #closed: Signal<EventError | undefined> = new Signal();
   #writable: Signal = new Signal();
   #arrived: { readonly n: number; readonly signal: Signal } | undefined;
-  /** `write` has returned 0 and `onWritable` has not come. */
+  /** `write` has returned 0, and `onWritable` has not been called since. */
   owed = false;
-  /** That was before the connection: onConnect is the news, and onWritable may say so too. */
+  /** That was before the connection: `onConnect` then means that there is space, and `onWritable` may follow. */
   #early = false;
   #inside = 0;
-  /** The handshake that belongs to connecting. */
+  /** The options of the handshake that belongs to connecting. */
   #tls: TlsConnectOptions | undefined;
-  /** Closed, released or reset by ourselves: only `onClose` may come. */
+  /** The test has closed, released or reset it: only `onClose` may follow. */
   left = false;
   #shut = false;
 
@@ -250,7 +250,7 @@ export class Peer implements TransportSink {
     this.#hooks = hooks;
   }
 
-  // What the test waits for.
+  // The events that a test waits for.
 
   get connected(): Promise<void> {
     return this.#connected.promise;
@@ -293,7 +293,7 @@ export class Peer implements TransportSink {
     return new TextDecoder().decode(this.received);
   }
 
-  // What the test does.
+  // The calls of a test.
 
   connect(to: Address | ConnectOptions): void {
     this.#inside++;
@@ -326,7 +326,7 @@ export class Peer implements TransportSink {
     return taken;
   }
 
-  /** Writes from memory of the adapter, which is overwritten as soon as the adapter gives it again. */
+  /** Writes from memory of the adapter. The adapter overwrites it when it lends it again. */
   gather(data: Uint8Array): number {
     const taken = this.#do((binding) => {
       const loan = binding.gather!(Math.min(data.length, 256 * 1024));
@@ -351,7 +351,7 @@ export class Peer implements TransportSink {
     }
   }
 
-  /** Writes all of it, waiting for space. Rejects when the connection ends. */
+  /** Writes all bytes, waiting for space. Rejects when the connection ends. */
   send(data: Uint8Array): Promise<void> {
     const sent = this.#send(data);
     // A test that fails for another reason does not await it.
@@ -359,7 +359,7 @@ export class Peer implements TransportSink {
     return sent;
   }
 
-  /** As {@linkcode send}, from memory of the adapter if it has some. */
+  /** As {@linkcode send}, but from memory of the adapter if the adapter lends some. */
   async sendGathered(data: Uint8Array): Promise<void> {
     if (this.binding!.gather === undefined) return this.send(data);
     for (let at = 0; at < data.length;) {
@@ -379,7 +379,7 @@ export class Peer implements TransportSink {
     }
   }
 
-  /** Writes until nothing is taken any more. @returns How many bytes were taken */
+  /** Writes until nothing more is accepted. @returns How many bytes were accepted */
   fill(chunk: Uint8Array = new Uint8Array(65_536)): number {
     let total = 0;
     for (;;) {
@@ -417,7 +417,7 @@ export class Peer implements TransportSink {
     if (this.binding !== undefined) this.#do((binding) => binding.reset());
   }
 
-  // What the adapter tells.
+  // The callbacks of the adapter.
 
   #offend(what: string): void {
     this.#scene.offences.push(`${this.name}: ${what}, after ${this.heard.slice(-6).join(" ") || "nothing"}`);
@@ -437,7 +437,7 @@ export class Peer implements TransportSink {
     else this.#connect();
   }
 
-  /** An accepted connection is there for the test when its handshake is through. */
+  /** The test gets an accepted connection when its handshake is over. */
   onSecure(): void {
     if (this.#tls !== undefined) this.#connect();
     this.owed = false;
@@ -547,7 +547,7 @@ class Listener implements AcceptSink {
     peer.binding = binding;
     this.accepted.push(peer);
     this.#hooks.accept?.(peer);
-    // As a real acceptor does: whoever waits goes on later, the sink is given now.
+    // As a real acceptor does: a test that waits continues later, the sink is returned now.
     this.#waiting.shift()?.fire(peer);
     return peer;
   }

@@ -1,4 +1,4 @@
-/** What the tests of the laws of `serve()` and `connect()` share: a server that notes what it is told, and bare clients. */
+/** Shared by the tests of the laws of `serve()` and `connect()`: a server that records its callbacks, and bare clients. */
 
 import { assert, assertEquals } from "./assert.ts";
 import {
@@ -18,7 +18,7 @@ import type { Certificates, FullSubject } from "./subject.ts";
 /** One test. */
 export interface ServeScene {
   readonly scene: PollScene;
-  /** What was reported to the runtime. */
+  /** The errors that were reported to the runtime. */
   readonly reported: unknown[];
   readonly tls: Certificates | undefined;
   /** A server of this test, closed at its end. */
@@ -27,11 +27,11 @@ export interface ServeScene {
   until(condition: () => boolean, what: () => string): Promise<void>;
 }
 
-/** A server, and what its callbacks were told. */
+/** A server, and the arguments of its callbacks. */
 export interface Served {
   readonly server: Server;
   readonly opened: SocketBufferEvent[];
-  /** The code of the reason of each `close`, in order; undefined for none. */
+  /** The code of the reason of each `close`, in order; undefined without a reason. */
   readonly closed: (string | undefined)[];
   readonly reasons: (EventError | undefined)[];
   readonly errors: [error: unknown, bev: unknown][];
@@ -39,12 +39,12 @@ export interface Served {
   client(): Socket;
 }
 
-/** Runs the body of one test, and then looks whether it has left anything open. */
+/** Runs the body of one test, and then checks that it has left nothing open. */
 export function serveScene(subject: FullSubject, body: (scene: ServeScene) => Promise<void>): Promise<void> {
   return pollScene(subject, async (scene) => {
     const { runtime } = scene;
     const reported: unknown[] = [];
-    // On the object itself, in front of the class's own.
+    // A property of the object itself hides the method of its class.
     Object.defineProperty(runtime, "report", {
       value: (error: unknown) => void reported.push(error),
       configurable: true,
@@ -79,7 +79,7 @@ async function start(scene: PollScene, options: ServeOptions, callbacks: ServeCa
   const closed: (string | undefined)[] = [];
   const reasons: (EventError | undefined)[] = [];
   const errors: [unknown, unknown][] = [];
-  // What the test does not give is not there for the server either.
+  // A callback that the test does not give is missing for the server too.
   const noted: ServeCallbacks = {
     ...callbacks,
     open(bev) {
@@ -112,13 +112,13 @@ async function start(scene: PollScene, options: ServeOptions, callbacks: ServeCa
   };
 }
 
-/** They are always there in callbacks. */
+/** A connection has its addresses in every callback. */
 function assertAddresses(bev: SocketBufferEvent): void {
   const inet = (address: Address | undefined): boolean => address !== undefined && "port" in address;
   assert(inet(bev.remoteAddress) && inet(bev.localAddress), "a connection has addresses");
 }
 
-/** All that comes until the end, as text; or the code of the failure. */
+/** All bytes until the end, as text; or the code of the failure. */
 export async function receiveText(socket: Socket, most = 1_000_000): Promise<string> {
   try {
     return text(await receive(socket, most));
@@ -128,7 +128,7 @@ export async function receiveText(socket: Socket, most = 1_000_000): Promise<str
   }
 }
 
-/** Whether a peer was cut: by a reset, where the runtime has one. One that was about to send may hear of it first as EPIPE. */
+/** Whether a peer was reset, or ended if the runtime has no reset. A peer that was about to send may get EPIPE first. */
 export function isCut(answer: string, canReset: boolean): boolean {
   return ["ECONNRESET", "EPIPE"].includes(answer) || (!canReset && answer === "");
 }

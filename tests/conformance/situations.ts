@@ -58,18 +58,18 @@ async function baseWithTimer(callback: (event: EventHandle) => void): Promise<[E
 }
 
 const situations: Readonly<Record<string, () => Promise<void> | void>> = {
-  /** Connections and listeners that were told not to hold the process. */
+  /** Connections and listeners that were unref'd. */
   async unref() {
     (await runtime.listen({ hostname: "127.0.0.1" }, { onAccept: () => quiet, onError() {} })).unref();
     const binding = connect({ onConnect: () => binding.unref() });
   },
-  /** A connection that was told so before it was there. */
+  /** A connection that was unref'd while it connected. */
   early() {
     const binding = connect({ onConnect: () => void binding.write(encode("here")) });
     binding.unref();
     after(300, () => say("waited"));
   },
-  /** A connection that was told so, and then to hold the process again. */
+  /** A connection that was unref'd and then ref'd again. */
   ref() {
     const binding = connect({
       onConnect() {
@@ -83,7 +83,7 @@ const situations: Readonly<Record<string, () => Promise<void> | void>> = {
       },
     });
   },
-  /** A listener that was told so, and then to hold the process again. */
+  /** A listener that was unref'd and then ref'd again. */
   async listenerRef() {
     const listener = await runtime.listen({ hostname: "127.0.0.1" }, { onAccept: () => quiet, onError() {} });
     listener.unref();
@@ -93,7 +93,7 @@ const situations: Readonly<Record<string, () => Promise<void> | void>> = {
       void listener.close();
     }, true);
   },
-  /** A handshake of TLS that its peer does not make. */
+  /** A TLS handshake that the peer never answers. */
   handshake() {
     Socket.connect(runtime, { hostname: "127.0.0.1", port: Number(port), tls: {} }).unref();
     after(300, () => say("waited"));
@@ -107,7 +107,7 @@ const situations: Readonly<Record<string, () => Promise<void> | void>> = {
       },
     });
   },
-  /** The same, and closed after our direction was finished long ago. */
+  /** The same, but closed long after our direction was finished. */
   finished() {
     const binding = connect({
       onConnect() {
@@ -116,7 +116,7 @@ const situations: Readonly<Record<string, () => Promise<void> | void>> = {
       },
     });
   },
-  /** A timer in the background, and a signal that somebody listens for. */
+  /** A timer in the background, and a signal handler. */
   background() {
     after(60_000, () => say("too late"), true);
     if (runtime.capabilities.signals) runtime.onSignal("SIGUSR2", () => {});
@@ -125,7 +125,7 @@ const situations: Readonly<Record<string, () => Promise<void> | void>> = {
   timer() {
     after(300, () => say("tick"));
   },
-  /** Events that were told not to hold the process, in a loop that goes on for a socket that does not hold it either. */
+  /** Events that were unref'd, in a loop that runs for a listener that was unref'd too. */
   async unheld() {
     const [base, timer] = await baseWithTimer(() => say("too late"));
     timer.add(60_000);
@@ -137,7 +137,7 @@ const situations: Readonly<Record<string, () => Promise<void> | void>> = {
     }
     base.dispatch().then(say);
   },
-  /** The same, but the timer holds it. */
+  /** The same, but the timer was ref'd again. */
   async reheld() {
     const [base, timer] = await baseWithTimer((event) => {
       say("tick");
@@ -159,7 +159,7 @@ const situations: Readonly<Record<string, () => Promise<void> | void>> = {
       },
     });
   },
-  /** A server that stops at a signal, and a client that does not go by itself. */
+  /** A server that stops at a signal, and a client that does not close. */
   async signalled() {
     const server = await serve({ runtime, hostname: "127.0.0.1", port: 0 }, {
       open: () => void process.kill(process.pid, "SIGTERM"),

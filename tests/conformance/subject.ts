@@ -1,4 +1,4 @@
-/** What a conformance run is given: the runtime under test, and what the laws need besides it. */
+/** The input of a conformance run: the runtime under test, and what else the laws need. */
 
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
@@ -21,11 +21,11 @@ export interface Certificates {
   readonly other?: { readonly cert: string; readonly key: string } | undefined;
 }
 
-/** A peer that is not part of what is tested. It can reset its connection. */
+/** A peer that is not under test. It can reset its connection. */
 export interface Stranger {
-  /** Sends as many of the bytes as the connection takes. */
+  /** Sends as many of the bytes as the connection accepts. */
   write(bytes: Uint8Array): void;
-  /** Begins to read, and drops what it reads. */
+  /** Begins to read, and drops the bytes. */
   read(): void;
   /** Resets the connection. */
   reset(): void;
@@ -40,12 +40,12 @@ export interface Stranger {
  */
 export type Deviation = "attempt-stays" | "last-words-lost" | "unreachable-is-refused";
 
-/** What a conformance run is given. Only the runtime is needed; the defaults suit a runtime on the machine's own network. */
+/** The input of a conformance run. Only the runtime is required; the defaults suit a runtime on the machine's own network. */
 export interface Subject {
   /** The runtime under test. */
   readonly runtime: Runtime;
   /**
-   * For a runtime with a clock of its own: moves time on until the promise settles.
+   * For a runtime with its own clock: advances time until the promise settles.
    * @default the time of the machine passes
    */
   readonly run?: (<T>(promise: Promise<T>) => Promise<T>) | undefined;
@@ -80,8 +80,8 @@ export interface Subject {
    */
   readonly stranger?: ((port: number) => Promise<Stranger>) | undefined;
   /**
-   * The URL of a module that exports a function which gives the runtime, as `default` or under a name that ends in
-   * `Runtime`. The laws of processes start a new process of this runtime with it.
+   * The URL of a module that exports a function that returns the runtime, as `default` or under a name that ends in
+   * `Runtime`. The laws of processes start new processes of this runtime with it.
    * @default the laws of processes are skipped
    */
   readonly module?: string | undefined;
@@ -115,11 +115,11 @@ export interface FullSubject {
   readonly processTimeoutMs: number;
   readonly patienceMs: number;
   readonly deviates: (deviation: Deviation) => boolean;
-  /** Says why a law that needs these addresses or programs is skipped, or false. */
+  /** Returns why a law that needs these addresses or programs is skipped, or false. */
   readonly missing: (...what: string[]) => string | false;
 }
 
-/** Fills the defaults in. */
+/** Fills in the defaults. */
 export function complete(subject: Subject): FullSubject {
   const { runtime, run, raise, unixPath, stranger, deviations = [] } = subject;
   const ownNetwork = subject.ownNetwork ?? run !== undefined;
@@ -170,7 +170,7 @@ export function temporaryFolder(name: string): string {
   return path;
 }
 
-/** Removes what the defaults have made. */
+/** Removes the files that the defaults have made. */
 export function removeTemporary(): void {
   if (directory !== undefined) rmSync(directory, { recursive: true, force: true });
   directory = file = certificates = undefined;

@@ -1,5 +1,5 @@
 /**
- * Where the laws go: to `node:test`, or into a list, so that another test runner can run them and so that the laws
+ * Registers the laws: with `node:test`, or in a list. With the list, another test runner can run them, and the laws
  * themselves can be tested with runtimes that break them.
  */
 
@@ -92,7 +92,7 @@ export function afterEach(fn: Body): void {
   cleanups = [...cleanups, fn];
 }
 
-/** Gives the laws that `define` defines, instead of giving them to `node:test`. */
+/** Returns the laws that `define` defines, in place of registering them with `node:test`. */
 export function collect(define: () => void): readonly Law[] {
   const [outer, found] = [list, [] as Law[]];
   list = found;

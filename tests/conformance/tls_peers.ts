@@ -1,4 +1,4 @@
-/** What the tests of TLS share: the `openssl` command as the peer, and ends that tell what happened to them. */
+/** Shared by the tests of TLS: the `openssl` command as the peer, and ends of connections that record their events. */
 
 import { type ChildProcess, spawn } from "node:child_process";
 import { connect as netConnect, createServer, type Socket as NetSocket } from "node:net";
@@ -20,7 +20,7 @@ export function noTls(host: Runtime): string | false {
   return host.capabilities.tls ? false : `TLS: ${host.lacks?.tls ?? `${host.name} can't`}`;
 }
 
-/** A program that was started, and what it has printed. */
+/** A running program, and its output. */
 export class Program {
   readonly child: ChildProcess;
   output = "";
@@ -50,7 +50,7 @@ export class Program {
     this.child.stdin?.end(text);
   }
 
-  /** Waits until it has printed something. */
+  /** Waits until it has printed a text. */
   async prints(text: string): Promise<void> {
     await until(() => this.output.includes(text) || this.ended, () => `"${text}" is not in: ${this.output}`);
     if (!this.output.includes(text)) throw new Error(`It ended without "${text}": ${this.output}`);
@@ -61,14 +61,14 @@ export class Program {
     return within(this.#over, () => `does not end: ${this.output}`);
   }
 
-  /** Ends it without a farewell. */
+  /** Kills it. */
   async kill(): Promise<void> {
     if (!this.ended) this.child.kill("SIGKILL");
     await this.over();
   }
 }
 
-/** What happened to one end of a connection. */
+/** The events of one end of a connection. */
 export class End {
   text = "";
   /** `connected`, `eof`, or the code of an error, in order. */
@@ -100,7 +100,7 @@ export class End {
   }
 }
 
-/** Looks again and again whether something has come true. */
+/** Checks a condition again and again until it holds. */
 export async function until(condition: () => boolean, what: () => string): Promise<void> {
   const deadline = performance.now() + LIMIT_MS;
   while (!condition()) {
@@ -121,7 +121,7 @@ async function within<T>(promise: Promise<T>, what: () => string): Promise<T> {
   }
 }
 
-/** A connection of TCP that knows nothing of TLS. */
+/** A TCP connection without TLS. */
 export function plainClient(port: number): Promise<NetSocket> {
   return new Promise((resolve, reject) => {
     const socket = netConnect({ port, host: "127.0.0.1" }, () => resolve(socket));
@@ -130,7 +130,7 @@ export function plainClient(port: number): Promise<NetSocket> {
   });
 }
 
-/** A server that knows nothing of TLS. */
+/** A server without TLS. */
 export async function plainServer(
   onConnection: (socket: NetSocket) => void,
 ): Promise<{ port: number; close: () => Promise<void> }> {
@@ -151,7 +151,7 @@ export async function plainServer(
   };
 }
 
-/** `openssl s_server` on a port of its own. */
+/** `openssl s_server` on a free port. */
 export async function opensslServer(args: readonly string[]): Promise<{ program: Program; port: number }> {
   const program = new Program("openssl", ["s_server", "-accept", "127.0.0.1:0", "-naccept", "1000", ...args]);
   await program.prints("ACCEPT");
@@ -160,10 +160,10 @@ export async function opensslServer(args: readonly string[]): Promise<{ program:
   return { program, port: Number(port) };
 }
 
-/** `gnutls-serv`, which sends back what it gets and refuses an address in SNI, over IPv4 and IPv6 on a port of its own. */
+/** `gnutls-serv` as an echo server on a free port of IPv4 and IPv6. It refuses an address in SNI. */
 export async function gnutlsServer(args: readonly string[]): Promise<{ program: Program; port: number }> {
   for (;;) {
-    // It does not choose a port by itself.
+    // It cannot choose a free port by itself.
     const { port, close } = await plainServer(() => {});
     await close();
     const program = new Program("gnutls-serv", ["--port", String(port), "--echo", "--disable-client-cert", ...args]);

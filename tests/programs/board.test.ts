@@ -325,7 +325,9 @@ for (const runtime of RUNTIMES) {
       await all;
       players.push(witness);
       const made = Math.max(...players.map((player) => player.moves.length));
-      for (const player of players) await player.until("every move", () => player.moves.length === made);
+      for (const player of players) {
+        await player.until(`every move of ${made}, after ${player.moves.length}`, () => player.moves.length === made);
+      }
       for (const player of players) assertEquals(player.moves, witness.moves);
       await assertHeldLess(server, held, 48);
       assertMatch(server.printed(), new RegExp(`^${deaf.me} is gone: does not read$`, "m"));

@@ -1,4 +1,4 @@
-/** Clients that do as they should, and fail when anything that they hear is not what it has to be. */
+/** Clients that follow the protocol, and fail if they receive anything that is not right. */
 
 import { createHash } from "node:crypto";
 import { connect, type Socket } from "node:net";
@@ -8,15 +8,15 @@ import { Dice } from "../tools/dice.mjs";
 import { HONEST } from "./upstream.ts";
 import { PATIENCE_MS, quiet } from "./workshop.ts";
 
-/** Some clients of one kind. */
+/** A group of clients of one kind. */
 export interface Company {
-  /** Resolves when each has done one thing more, rightly. */
+  /** Resolves when each client has completed one more exchange. */
   progress(): Promise<void>;
-  /** Lets all come to their end, and resolves when all was right. How many things each has done. */
+  /** Ends all clients. Resolves with the smallest number of exchanges of a client. */
   finish(): Promise<number>;
 }
 
-/** Members of a chat, so many in each room: each says numbered lines, and hears all of its room's once and in order. */
+/** Members of a chat. Each says numbered lines, and must hear each line of its room once and in order. */
 export async function chatters(port: number, count: number, perRoom: number, seed: number): Promise<Company> {
   const members = await Promise.all(Array.from({ length: count }, async (_, i) => {
     const member = new Chatter(port, `honest${i}`, `room${Math.floor(i / perRoom)}`, new Dice(seed + i));
@@ -26,7 +26,7 @@ export async function chatters(port: number, count: number, perRoom: number, see
   const inRoom = (room: string): Chatter[] => members.filter((member) => member.room === room);
   let over = false;
   const talking = members.map((member) => member.talk(() => over));
-  // The caller that awaits it reports a failure.
+  // The caller awaits them later and reports a failure.
   for (const each of talking) each.catch(() => {});
   return {
     async progress() {
@@ -46,7 +46,7 @@ export async function chatters(port: number, count: number, perRoom: number, see
   };
 }
 
-/** Waits until each has done one thing more, or one has failed. */
+/** Waits until each client has completed one more exchange, or one has failed. */
 async function everyOne(
   before: readonly number[],
   those: readonly { said: number }[],
@@ -69,9 +69,9 @@ class Chatter {
   #wrong: Error | undefined;
   #ended = false;
   #news: (() => void) | undefined;
-  /** The answers of the server itself that have not been looked at. */
+  /** Answers of the server itself that were not checked yet. */
   readonly #answers: string[] = [];
-  /** How many lines it has said, and heard from each member. */
+  /** How many lines it has said. */
   said = 0;
   readonly heard: Map<string, number> = new Map();
 
@@ -103,7 +103,7 @@ class Chatter {
     for (const line of lines) {
       const said = /^<(honest\d+)> (\d+) (.*)$/.exec(line);
       if (said === null) {
-        // Strangers are none of its business.
+        // Lines of strangers are ignored.
         if (line.startsWith("* ")) this.#answers.push(line);
         continue;
       }
@@ -116,7 +116,7 @@ class Chatter {
     this.#news?.();
   }
 
-  /** Waits until something holds. */
+  /** Waits until a condition holds. */
   async until(what: string, holds: () => boolean): Promise<void> {
     const timer = setTimeout(() => this.#fails(`waits in vain: ${what}`), PATIENCE_MS);
     try {
@@ -137,12 +137,12 @@ class Chatter {
     await this.until(`${this.name} has come`, () => this.#answers.includes(`* ${this.name} has come to ${this.room}`));
   }
 
-  /** Says a line again and again, and waits to hear it. */
+  /** Says lines, and waits each time until it hears its own line. */
   async talk(over: () => boolean): Promise<void> {
     while (!over()) {
       const number = this.said++;
       const line = `${number} ${wordsOf(this.name, number)}\n`;
-      // Some lines come in two pieces.
+      // Some lines are sent in two pieces.
       const cut = this.#dice.below(3) === 0 ? this.#dice.below(line.length) : line.length;
       this.#socket.write(line.slice(0, cut));
       if (cut < line.length) {
@@ -172,12 +172,12 @@ class Chatter {
   }
 }
 
-/** What a member says the so manieth time. */
+/** The words of a member's line with this number. */
 function wordsOf(name: string, number: number): string {
   return createHash("sha256").update(`${name} ${number}`).digest("base64");
 }
 
-/** Clients that send bytes through a proxy, get them back, and compare; then they come again. */
+/** Clients that send bytes through a proxy and compare the echo, on one connection after the other. */
 export function senders(
   { port, ca }: { port: number; ca?: Buffer | undefined },
   count: number,
@@ -205,7 +205,7 @@ export function senders(
   });
 }
 
-/** One connection: all that was sent comes back, and both end as they should. */
+/** One connection: all bytes must come back, and both directions must end in order. */
 async function carry(port: number, ca: Buffer | undefined, dice: Dice): Promise<void> {
   const begin = performance.now();
   const plain = connect({ port, host: "127.0.0.1", noDelay: true, allowHalfOpen: true });

@@ -1,11 +1,11 @@
-/** What stands behind a proxy in the test of hostile clients. */
+/** The server behind the proxy in the test of hostile clients. */
 
 import { type AddressInfo, createServer, type Server, type Socket } from "node:net";
 
-/** What an honest client of a proxy says first: from there on it gets back what it sends. */
+/** The first line of an honest client of a proxy. After it, the server echoes. */
 export const HONEST = "honest\n";
 
-/** A server behind a proxy that does what it is told, for good or ill. */
+/** A server behind a proxy. The first word of a client decides whether it echoes, resets, ends, is silent or floods. */
 export async function startUpstream(): Promise<{ port: number; close(): void }> {
   const server: Server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
     socket.on("error", () => {});
@@ -49,7 +49,7 @@ export async function startUpstream(): Promise<{ port: number; close(): void }> 
   };
 }
 
-/** Sends 4 MiB, whether they are wanted or not. */
+/** Sends 4 MiB without being asked for data. */
 function flood(socket: Socket): void {
   const piece = Buffer.alloc(64 << 10, "flood ");
   let left = 64;

@@ -1,4 +1,4 @@
-// What the tests of the programs share: servers under a runtime, clients of several kinds, and what a process holds.
+// Shared by the tests of the programs: servers on a runtime, clients of several kinds, and the memory and sockets of a process.
 
 import { execFileSync, spawn } from "node:child_process";
 import { readdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
@@ -17,19 +17,19 @@ import {
   type RuntimeName,
 } from "../tools/runtimes.mjs";
 
-/** Nothing that is to come takes longer. Generous, since a test machine may be busy. */
+/** The longest time that a test waits for an event. Generous, because a test machine may be busy. */
 export const PATIENCE_MS = 60_000;
 
-// A test that fails may leave a server behind.
+// A test that fails may leave a server running.
 endAllOnExit();
 
-/** A server of `examples/` that runs. */
+/** A running server of `examples/`. */
 export interface RunningServer {
   port: number;
   pid: number;
-  /** All that it has printed, without the line that says where it listens. */
+  /** Its output, without the line that says where it listens. */
   printed(): string;
-  /** Ends it with a signal; gives null when the exit code was 0, else what went wrong. */
+  /** Ends it with a signal. Resolves with null if its exit code was 0, otherwise with what went wrong. */
   stop(signal?: string): Promise<string | null>;
 }
 
@@ -42,7 +42,7 @@ export function startServer(
   return startCommand(exampleCommand(runtime, name, ["0", ...moreArgs]));
 }
 
-/** Starts a program that says where it listens. */
+/** Starts a program that prints where it listens. */
 export async function startCommand({ file, args }: { file: string; args: readonly string[] }): Promise<RunningServer> {
   const ready = /^listening on 127\.0\.0\.1:(\d+)\n/m;
   const server = await start(file, args, { cwd: ROOT, env: plainEnvironment(), ready });
@@ -54,7 +54,7 @@ export async function startCommand({ file, args }: { file: string; args: readonl
   };
 }
 
-/** The same, of a process that can have so many descriptors. */
+/** The same, for a process with a limit of open descriptors. */
 export function startLimited(
   runtime: RuntimeName,
   name: string,
@@ -66,21 +66,21 @@ export function startLimited(
   return startCommand({ file: "bash", args: ["-c", script, "bash", file, ...args] });
 }
 
-/** A server that can tell what it holds from garbage that is not collected yet. */
+/** A server whose memory can be measured without garbage. */
 export interface MeasuredServer extends RunningServer {
-  /** Has it collect its garbage. */
+  /** Makes it collect its garbage, and measures its memory. */
   collected(): Promise<Held>;
 }
 
-/** What a server has when its garbage is collected, in MiB. */
+/** The memory of a server without garbage, in MiB. */
 export interface Held {
-  /** The memory that it has in RAM: with what its allocator keeps for later. */
+  /** Its memory in RAM, with the memory that its allocator keeps for later. */
   resident: number;
-  /** What its objects and their bytes take. */
+  /** The memory of its objects and their bytes. */
   used: number;
 }
 
-/** Starts a server of `examples/` of which the memory is to be measured. */
+/** Starts a server of `examples/` whose memory can be measured. */
 export function startMeasured(
   runtime: RuntimeName,
   name: string,
@@ -89,7 +89,7 @@ export function startMeasured(
   return startMeasuredCommand(runtime, exampleCommand(runtime, name, ["0", ...moreArgs]));
 }
 
-/** The same, of any program that says where it listens. */
+/** The same, for any program that prints where it listens. */
 export async function startMeasuredCommand(
   runtime: RuntimeName,
   command: { file: string; args: string[] },
@@ -112,7 +112,7 @@ function measured(server: RunningServer): MeasuredServer {
   };
 }
 
-/** A server that can also say what its event bases hold. */
+/** A server that can also report what its event bases hold. */
 export interface InspectedServer extends MeasuredServer {
   /** What it holds now. */
   holds(): Promise<Holds>;
@@ -122,9 +122,9 @@ export interface InspectedServer extends MeasuredServer {
 export interface Holds {
   /** `Runtime.openHandles`. */
   handles: number;
-  /** Events that were added. */
+  /** Added events. */
   events: number;
-  /** Events that are active. */
+  /** Active events. */
   active: number;
   /** Timers of the host that have not fired. */
   timers: number;
@@ -132,7 +132,7 @@ export interface Holds {
   dump: string;
 }
 
-/** Starts a server of `examples/` of which all is to be known. */
+/** Starts a server of `examples/` that reports what it holds. */
 export async function startInspected(
   runtime: RuntimeName,
   name: string,
@@ -153,7 +153,7 @@ export async function startInspected(
   };
 }
 
-/** What a command that was given input has done. */
+/** The result of a command with input. */
 export interface Fed {
   code: number | null;
   stdout: Buffer;
@@ -185,20 +185,20 @@ export function runProgram(runtime: RuntimeName, name: string, programArgs: read
   return feed(file, args);
 }
 
-/** Fails unless standard error is one line, and gives it. */
+/** Fails unless standard error is one line. Returns that line. */
 export function oneLine({ stderr }: Fed): string {
   if (!/^[^\n]+\n$/.test(stderr)) fail(`not one line on standard error: ${JSON.stringify(stderr)}`);
   return stderr.trimEnd();
 }
 
-/** A client that keeps all it gets. */
+/** A client that keeps all that it receives. */
 export class Client {
   static readonly #open: Set<Client> = new Set();
   readonly socket: Socket;
   readonly #chunks: Buffer[] = [];
-  /** How many bytes have come. */
+  /** How many bytes it has received. */
   received = 0;
-  /** Whether the server has finished. */
+  /** Whether the server has finished its direction. */
   ended = false;
   /** Why the connection failed, if it did. */
   error: (Error & { code?: string }) | undefined;
@@ -240,23 +240,23 @@ export class Client {
     });
   }
 
-  /** Cuts the connections that a test has left: one that has failed shall not fail those after it. */
+  /** Resets the connections that a test has left open, so that a test that failed does not fail those after it. */
   static resetAll(): void {
     for (const client of Client.#open) client.reset();
   }
 
-  /** What has come so far. */
+  /** The bytes that have come so far. */
   get bytes(): Buffer {
     return Buffer.concat(this.#chunks);
   }
 
-  /** Forgets what has come before the last so many bytes, but for how much it was. */
+  /** Forgets all but the last `keep` bytes. `received` still counts them. */
   forget(keep = 0): void {
     const rest = this.bytes.subarray(-keep || this.received);
     this.#chunks.splice(0, this.#chunks.length, rest);
   }
 
-  /** Sends, and waits until the system has taken it. */
+  /** Sends bytes, and waits until the system has accepted them. */
   send(bytes: Uint8Array | string): Promise<void> {
     return new Promise((resolve) => void this.socket.write(Buffer.from(bytes as Uint8Array), () => resolve()));
   }
@@ -266,12 +266,12 @@ export class Client {
     this.socket.end(bytes);
   }
 
-  /** Cuts the connection with a reset. */
+  /** Resets the connection. */
   reset(): void {
     this.socket.resetAndDestroy();
   }
 
-  /** Waits until something holds of this client. */
+  /** Waits until a condition on this client holds. */
   async until(what: string, holds: () => boolean, patienceMs: number = PATIENCE_MS): Promise<void> {
     const timer = setTimeout(() => this.#changed?.(), patienceMs);
     const deadline = performance.now() + patienceMs - 1;
@@ -302,19 +302,19 @@ export class Client {
   }
 }
 
-/** Why a test of TLS on a runtime is skipped, or false: what the library says of its version. */
+/** Why a test of TLS on a runtime is skipped, or false. The library says this of the runtime's version. */
 export function withoutTls(runtime: RuntimeName): string | false {
   const { version } = findRuntime(runtime);
   const old = runtime === "deno" && version.localeCompare("2.9.3", "en", { numeric: true }) < 0;
   return old && `TLS takes Deno 2.9.3 or later, and this is ${version}`;
 }
 
-/** Gives the time for what should not happen to happen. */
+/** Waits, so that an event that must not happen has time to happen. */
 export function quiet(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
-/** Waits until something holds, looking again and again. */
+/** Checks a condition again and again until it holds. */
 export async function eventually(what: string, holds: () => boolean): Promise<void> {
   const deadline = performance.now() + PATIENCE_MS;
   while (!holds()) {
@@ -323,7 +323,7 @@ export async function eventually(what: string, holds: () => boolean): Promise<vo
   }
 }
 
-/** Fails when a server has `limit` MiB more in RAM than `before`, and it is not garbage. */
+/** Fails if a server has `limit` MiB more in RAM than `before`, garbage not counted. */
 export async function assertHeldLess(server: MeasuredServer, before: number, limit: number): Promise<void> {
   let held = residentMiB(server.pid) - before;
   if (held >= limit) held = (await server.collected()).resident - before;
@@ -341,7 +341,7 @@ export function untilClosed(pid: number, sockets: number): Promise<void> {
   return eventually("the sockets are closed", () => openSockets(pid) <= sockets);
 }
 
-/** Ends a server, which has to do well, when it has no more than so many open sockets; if that does not come, too. */
+/** Waits until a server has no more than so many open sockets, and stops it in any case. Its exit code must be 0. */
 export async function stopWhenClosed(server: RunningServer, sockets: number): Promise<void> {
   try {
     await untilClosed(server.pid, sockets);
@@ -350,7 +350,7 @@ export async function stopWhenClosed(server: RunningServer, sockets: number): Pr
   }
 }
 
-/** Waits until a process has nothing to do any more. */
+/** Waits until a process uses no processor time for half a second. */
 export async function untilIdle(pid: number): Promise<void> {
   const deadline = performance.now() + 3 * PATIENCE_MS;
   for (let last = -Infinity, now = cpuSeconds(pid); now - last > 0.015; now = cpuSeconds(pid)) {
@@ -360,7 +360,7 @@ export async function untilIdle(pid: number): Promise<void> {
   }
 }
 
-/** How long a process has worked, in seconds. */
+/** How much processor time a process has used, in seconds. */
 export function cpuSeconds(pid: number): number {
   // "pid (name) state ppid …": user and system time are the 12th and 13th behind the name, in hundredths of a second.
   const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
@@ -368,7 +368,7 @@ export function cpuSeconds(pid: number): number {
   return (Number(fields[11]) + Number(fields[12])) / 100;
 }
 
-/** How many sockets a process holds; 0 where the machine has no `/proc`, so that there is nothing to compare. */
+/** How many sockets a process holds. Without `/proc` it is always 0, so that comparisons hold. */
 export function openSockets(pid: number): number {
   if (needs("/proc")) return 0;
   const folder = `/proc/${pid}/fd`;
@@ -381,7 +381,7 @@ export function openSockets(pid: number): number {
   }).length;
 }
 
-/** ROT13 as `tr` would do it: independent of the programs'. */
+/** ROT13 as `tr` does it, independent of the code under test. */
 export function rot13(bytes: Uint8Array | string): Buffer {
   const from = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
   const to = "NOPQRSTUVWXYZABCDEFGHIJKLMnopqrstuvwxyzabcdefghijklm";
@@ -390,7 +390,7 @@ export function rot13(bytes: Uint8Array | string): Buffer {
   return Buffer.from(Buffer.from(bytes as Uint8Array).map((c) => table[c] as number));
 }
 
-/** A certificate for localhost, and the authority that has signed it in `ca.pem`. */
+/** Makes a certificate for localhost, and its authority in `ca.pem`. */
 export function makeCertificate(directory: string): { key: Buffer; cert: Buffer } {
   const at = (name: string): string => join(directory, name);
   const openssl = (...args: string[]): void => void execFileSync("openssl", args, { stdio: "pipe" });
@@ -416,7 +416,7 @@ export function makeCertificate(directory: string): { key: Buffer; cert: Buffer 
   return { key: readFileSync(at("leaf.key")), cert: readFileSync(at("leaf.pem")) };
 }
 
-/** Connects to a server that answers `PID: line`, asks, and gives the process that has answered. */
+/** Sends a line to a server that answers `PID: line`. Resolves with the id of the process that answered. */
 export function ask(port: number): Promise<number> {
   return new Promise((resolve, reject) => {
     const socket = connect({ port, host: "127.0.0.1" });
@@ -436,7 +436,7 @@ export function ask(port: number): Promise<number> {
   });
 }
 
-/** Whether a process is there. */
+/** Whether a process is alive. */
 export function isAlive(pid: number): boolean {
   try {
     process.kill(pid, 0);

@@ -1,6 +1,6 @@
 /**
- * Loaded into a server before its own program, to tell what it holds from garbage that is not collected yet: at SIGUSR2
- * it has all garbage collected, lets the allocator give pages back, and prints what is in use to standard error.
+ * Loaded into a server before its own program, to measure its memory without garbage. At SIGUSR2 it collects all garbage, gives
+ * the allocator time to return pages, and prints the memory in use to standard error.
  */
 
 process.on("SIGUSR2", async () => {

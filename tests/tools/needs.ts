@@ -1,5 +1,5 @@
 /**
- * What a test needs of the machine besides a runtime, and the words with which it is skipped where that is not there:
+ * What a test needs of the machine besides a runtime, and the reason in words if the machine lacks it:
  * `it("…", { skip: needs("/proc", "socat") }, …)`.
  */
 
@@ -8,7 +8,7 @@ import { existsSync } from "node:fs";
 import { networkInterfaces } from "node:os";
 import process from "node:process";
 
-/** What a machine may lack, and how one finds out. A program is called by its name alone. */
+/** What a machine may lack, and how to check it. A program is looked up by its name. */
 const KNOWN: Readonly<Record<string, { readonly words: string; there(): boolean }>> = {
   "/proc": {
     words: "there is no /proc to see a process's memory and sockets",
@@ -42,7 +42,7 @@ const found = new Map<string, boolean>();
  * Says why a test is skipped.
  *
  * @param what `/proc`, `::1`, `127.0.0.2`, `ulimit`, `nc -N`, `strace`, `Duplex.fromWeb`, or names of programs
- * @returns What is missing, in words; false where all is there
+ * @returns What is missing, in words; false if nothing is
  */
 export function needs(...what: string[]): string | false {
   const missing = what.filter((each) => !isThere(each)).map((each) => KNOWN[each]?.words ?? `${each} is not installed`);
@@ -50,7 +50,7 @@ export function needs(...what: string[]): string | false {
 }
 
 function isThere(what: string): boolean {
-  // The variable says what is missing here though it is there, to test that nothing else needs it.
+  // The variable names what to treat as missing, to test that other tests do not need it.
   if ((process.env.TRIVENT_LACKS ?? "").split(",").includes(what)) return false;
   let there = found.get(what);
   if (there === undefined) {
@@ -60,7 +60,7 @@ function isThere(what: string): boolean {
   return there;
 }
 
-/** Linux has all of 127.0.0.0/8 on its loopback interface, others what was added to it. */
+/** On Linux the loopback interface has all of 127.0.0.0/8, elsewhere only the addresses that were added to it. */
 function hasSecondLoopback(): boolean {
   const addresses = Object.values(networkInterfaces()).flatMap((each) => each ?? []);
   return addresses.some(({ address, cidr }) =>

@@ -1,6 +1,6 @@
 /**
- * Stands before `node:test` in a test file's process, so that the three runtimes choose tests by name alike and all give the
- * reason of a skipped test. The runner (tests/run.mjs) loads it: Node with `--import`, Bun with `--preload`, and on Deno an
+ * Wraps `node:test` in the process of a test file, so that the three runtimes choose tests by name in the same way and all give
+ * the reason of a skipped test. The runner (tests/run.mjs) loads it: Node with `--import`, Bun with `--preload`. On Deno an
  * import map names it in place of `node:test`.
  *
  * It also writes which test runs, so that the runner can name it if the process has to be stopped.
@@ -11,7 +11,7 @@
 
 import { appendFileSync, openSync, writeSync } from "node:fs";
 
-/** Tests are chosen whose full name contains one of these texts. Without any, all are. */
+/** A test is chosen if its full name contains one of these texts. Without texts, all tests are. */
 const NAMES = JSON.parse(process.env.TRIVENT_TEST_NAMES ?? "[]");
 /** The file that gets a line of JSON for each reason. */
 const NOTES = process.env.TRIVENT_TEST_NOTES ?? "";
@@ -20,16 +20,16 @@ const RUNNING = process.env.TRIVENT_TEST_RUNNING ?? "";
 const running = RUNNING === "" ? undefined : openSync(RUNNING, "w");
 const isBun = process.versions.bun !== undefined;
 const isDeno = process.versions.deno !== undefined;
-/** The last error that nobody has caught. */
+/** The last uncaught error. */
 let uncaught;
 if (isDeno) globalThis.addEventListener("error", (event) => uncaught = event.error);
 
-/** The host's module. Not imported: the exports of an imported module cannot be changed on Node. */
+/** The runtime's module. It is not imported, because on Node the exports of an imported module cannot be changed. */
 const host = process.getBuiltinModule("node:test");
 const original = { ...host };
-/** The `describe` whose body runs now. */
+/** The `describe` whose body is running. */
 let suite = { path: [], entries: [], isChosen: false };
-/** Hooks of the file, which wait for the first test that is chosen; undefined after it. */
+/** Hooks of the file, until the first test is chosen; undefined after it. */
 let waiting = [];
 
 const replacements = {
@@ -45,7 +45,7 @@ for (const name of ["before", "after", "beforeEach", "afterEach"]) {
   };
 }
 
-/** Gives a function of the host another body, with `skip`, `todo` and `only` as they are, but for the choice by name. */
+/** Gives a function of the runtime another body. `skip`, `todo` and `only` still work. */
 function derive(real, body) {
   const derived = (...args) => body(real, args);
   for (const how of ["skip", "todo", "only"]) {
@@ -99,7 +99,7 @@ function watch(path, body) {
   };
 }
 
-/** Deno 2.9 passes a test although a timer or a tick has thrown meanwhile: what would end a program must fail a test. */
+/** Deno 2.9 passes a test although a timer or a tick has thrown meanwhile. Such an error ends a program, so it fails the test. */
 function failsWithUncaught(body) {
   return async (...args) => {
     uncaught = undefined;
@@ -108,7 +108,7 @@ function failsWithUncaught(body) {
   };
 }
 
-/** Registers a test or a suite, if not now then when its suite is. */
+/** Registers a test or a suite: now, or when its suite is registered. */
 function choose(register) {
   if (suite.path.length > 0) return void suite.entries.push(register);
   const hooks = waiting ?? [];

@@ -1,5 +1,5 @@
 /**
- * Children in process groups of their own: what a child starts ends with it, and nothing else is ever killed.
+ * Children in their own process groups: the processes that a child starts end with it, and no other process is ever killed.
  */
 
 import { spawn } from "node:child_process";
@@ -7,14 +7,14 @@ import { readdirSync, readFileSync } from "node:fs";
 
 /** How long a program may take to stop: a machine that does ten other things is slow. */
 const STOP_MS = 30_000;
-/** How long what a child leaves behind may take to end by itself. */
+/** How long the processes that a child leaves behind may take to end by themselves. */
 const LEAVE_MS = 3000;
-/** How long the last output of a child may take. Somebody else may hold the pipe open. */
+/** How long to wait for the last output of a child. Another process may hold the pipe open. */
 const FLUSH_MS = 5000;
-/** What a child prints is kept up to here. */
+/** So much of a child's output is kept. */
 const MAX_OUTPUT_BYTES = 8 << 20;
 
-/** The groups that are alive, by the id of their leader. */
+/** The living groups, by the id of their leader. */
 const groups = new Set();
 let ending = false;
 
@@ -85,13 +85,13 @@ export function run(file, args, { cwd, env, timeoutMs, maxOutputBytes = MAX_OUTP
 }
 
 /**
- * Starts a program that goes on running, and waits until it prints a line that matches.
+ * Starts a program that keeps running, and waits until its output matches.
  *
  * @param {string} file
  * @param {readonly string[]} args
  * @param {{ cwd?: string, env?: Record<string, string | undefined>, ready: RegExp, timeoutMs?: number }} options
  * @returns {Promise<{ match: RegExpExecArray, pid: number, output(): string, stop(signal?: string): Promise<string | null> }>}
- *   `stop` asks it to end with SIGTERM and gives null when it did so with exit code 0, else what went wrong
+ *   `stop` sends SIGTERM. It resolves with null if the exit code was 0, otherwise with what went wrong
  */
 export async function start(file, args, { cwd, env, ready, timeoutMs = 60_000 }) {
   const child = spawn(file, args, { cwd, env, detached: true, stdio: ["ignore", "pipe", "pipe"] });
@@ -144,13 +144,13 @@ export async function start(file, args, { cwd, env, ready, timeoutMs = 60_000 })
   return { match, pid: child.pid, output: () => output, stop };
 }
 
-/** Ends every group that is still alive. */
+/** Ends every living group. */
 export function endAll() {
   for (const pid of groups) endGroup(pid, "SIGKILL");
   groups.clear();
 }
 
-/** On Ctrl-C, a signal or an exception, ends the children first. */
+/** Ends the children when this process ends by Ctrl-C, a signal or an exception. */
 export function endAllOnExit() {
   process.on("exit", endAll);
   for (const [name, code] of [["SIGINT", 130], ["SIGTERM", 143], ["SIGHUP", 129]]) {
@@ -171,7 +171,7 @@ function endGroup(pid, signal) {
   }
 }
 
-/** The command lines of the processes of a group, where the host has `/proc`. */
+/** The command lines of the processes of a group, if the machine has `/proc`. */
 function members(group) {
   if (process.platform !== "linux" || group === undefined) return [];
   const found = [];
@@ -184,7 +184,7 @@ function members(group) {
       if (Number(pgrp) !== group || state === "Z" || state === "X") continue;
       found.push(readFileSync(`/proc/${pid}/cmdline`, "utf8").replaceAll("\0", " ").trim());
     } catch {
-      // It ended while we looked.
+      // It ended meanwhile.
     }
   }
   return found;
