@@ -18,7 +18,7 @@ import {
 } from "../tools/runtimes.mjs";
 
 /** The longest time that a test waits for an event. Generous, because a test machine may be busy. */
-export const PATIENCE_MS = 60_000;
+export const PATIENCE_MS = 120_000;
 
 // A test that fails may leave a server running.
 endAllOnExit();
