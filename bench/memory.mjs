@@ -19,7 +19,7 @@ export async function run({ quick, args }) {
   const unknown = args.find((word) => !RUNTIMES.includes(word));
   if (unknown !== undefined) throw new Error(`no runtime is called "${unknown}": ${RUNTIMES.join(", ")}`);
   const runtimes = RUNTIMES.filter((name) => args.length === 0 || args.includes(name));
-  const connections = quick ? 300 : 10_000;
+  const connections = quick ? 100 : 10_000;
   const starts = quick ? 1 : 2;
 
   const why = whyNot(connections);

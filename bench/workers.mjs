@@ -31,7 +31,7 @@ const TRIAL = 2001;
 export async function run({ quick, args }) {
   const unknown = args.find((word) => !RUNTIMES.includes(word));
   if (unknown !== undefined) throw new Error(`no runtime is called "${unknown}": ${RUNTIMES.join(", ")}`);
-  const plan = quick ? { rounds: 1, warmupMs: 50, measureMs: 100 } : { rounds: 5, warmupMs: 150, measureMs: 400 };
+  const plan = quick ? { rounds: 1, warmupMs: 20, measureMs: 50 } : { rounds: 5, warmupMs: 150, measureMs: 400 };
   await buildPrograms(["workers_server"]);
   const load = buildLoad();
   const rows = [];
