@@ -77,7 +77,7 @@ interface Library {
 class Relay {
   readonly #server: NetServer;
   readonly #sockets: { client: Socket; server: Socket }[] = [];
-  #held = false;
+  #held: "client" | "server" | undefined;
   /** How many bytes have passed, both ways. */
   carried = 0;
 
@@ -91,18 +91,18 @@ class Relay {
     this.#server = createServer({ allowHalfOpen: true }, (client) => {
       const server = netConnect({ port: target, host: "127.0.0.1", allowHalfOpen: true });
       this.#sockets.push({ client, server });
-      this.#couple(client, server);
-      this.#couple(server, client);
+      this.#couple("client", client, server);
+      this.#couple("server", server, client);
     });
   }
 
-  #couple(from: Socket, to: Socket): void {
+  #couple(end: "client" | "server", from: Socket, to: Socket): void {
     let hasFailed = false;
     from.on("data", (chunk: Uint8Array) => {
       this.carried += chunk.length;
       if (to.write(chunk) || to.destroyed) return;
       from.pause();
-      to.once("drain", () => void (this.#held || from.resume()));
+      to.once("drain", () => void (this.#held === end || from.resume()));
     });
     from.on("end", () => void to.end());
     from.on("error", () => hasFailed = true);
@@ -113,14 +113,14 @@ class Relay {
     return (this.#server.address() as { port: number }).port;
   }
 
-  /** Both ends stall: nothing is read any more. */
-  hold(): void {
-    this.#held = true;
-    for (const { client, server } of this.#sockets) [client.pause(), server.pause()];
+  /** Nothing is read any more of what one end sends. What is sent to it still passes, so that it has much to answer. */
+  hold(end: "client" | "server"): void {
+    this.#held = end;
+    for (const sockets of this.#sockets) sockets[end].pause();
   }
 
   release(): void {
-    this.#held = false;
+    this.#held = undefined;
     for (const { client, server } of this.#sockets) [client.resume(), server.resume()];
   }
 
@@ -773,7 +773,7 @@ for (const [name, { skip, ours, place }] of Object.entries(LIBRARIES)) {
         let isDone = false;
         const transfer = session.transfer().then(() => isDone = true);
         await until(() => relay.carried > MIDDLE);
-        relay.hold();
+        relay.hold(ours);
         let most = 0;
         for (const from = Date.now(); Date.now() < from + STALL_MS; await pause(20)) {
           most = Math.max(most, ...made.map(({ stream }) => heldBy(stream)));
