@@ -106,6 +106,7 @@ async function act(world: World): Promise<void> {
   for (const actor of world.actors) actor.calm?.();
   await sim.advance(CALM_MS);
   world.checkBytes(true);
+  for (const speaker of world.speakers) speaker.checkDrained();
   for (const actor of world.actors) actor.check?.();
   world.verify();
   world.note("stop");

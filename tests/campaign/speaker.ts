@@ -135,6 +135,8 @@ export class Speaker {
   #enables = false;
   #references = 0;
   #answers = 0;
+  /** Whether it waits for its output to drain. */
+  #drains = false;
 
   constructor(
     world: World,
@@ -158,6 +160,7 @@ export class Speaker {
     this.timeouts = timeouts;
     this.#dice = part(seed, 77);
     this.#left = manner.writing === "answers" ? 0 : manner.messages;
+    world.speakers.push(this);
   }
 
   get bev(): BufferEvent {
@@ -498,7 +501,9 @@ export class Speaker {
       this.#left--;
       if (!this.#say() && !this.#over) {
         try {
+          this.#drains = true;
           await bev.drained();
+          this.#drains = false;
         } catch {
           // The connection is over; who reads, or the callbacks, will say why.
           return;
@@ -820,6 +825,12 @@ export class Speaker {
     } catch (error) {
       if (!this.owned) this.#blame(`calm: ${show(error)}`);
     }
+  }
+
+  /** There was time for all: who waits for an output that is empty waits for ever. */
+  checkDrained(): void {
+    if (!this.#drains || this.#over || this.half.told !== null || this.half.deaf !== null) return;
+    if (this.bev.output.length === 0) this.#blame("drained() waits for an empty output");
   }
 
   /** Whether each reference that it gave has come back; asked at the very end. */
