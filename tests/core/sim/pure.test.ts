@@ -12,6 +12,7 @@ const ALLOWED: { readonly [file: string]: readonly string[] } = {
   "sim/host_task.ts": ["setImmediate", "globalThis"],
   "sim/real_time.ts": ["Date"],
   "sim/memory.ts": ["globalThis", "Deno"],
+  "sim/threads.ts": ["process", "globalThis"],
   "sim/install.ts": ["globalThis", "Date", "performance"],
 };
 
