@@ -697,7 +697,7 @@ export class Speaker {
     this.#viewing = false;
     if (left || this.#over || this.half.deaf !== null) return;
     this.#note("view has ended");
-    this.half.end(true);
+    this.#viewEnded();
     this.#settle();
   }
 
@@ -739,8 +739,13 @@ export class Speaker {
     this.#viewing = false;
     if (this.#over || this.half.deaf !== null) return;
     this.#note("readable has ended");
-    this.half.end(true);
+    this.#viewEnded();
     this.#settle();
+  }
+
+  /** The program hears of the end. A view that looks ahead had met it before, and then enabling reading reports it, too. */
+  #viewEnded(): void {
+    if (!this.half.heardEnd || !this.#enables) this.half.end(true);
   }
 
   // ---- what it changes on the way
