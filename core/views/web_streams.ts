@@ -402,7 +402,10 @@ export class Sink implements Writer, StreamEnd {
       // Again, because a write callback may have taken the place that was waited for.
       while (output.length > 0 && output.length + piece.length > maxOutput) await this.#drained(true);
       if (this.#ended !== null) throw this.#ended.reason;
-      if (!this.#face.write(piece) && this.#flushed === null) await this.#drained(false);
+      const goesOn = this.#face.write(piece);
+      // As above: this piece was not accepted.
+      if (this.#ended !== null) throw (this.#ended as { reason: unknown }).reason;
+      if (!goesOn && this.#flushed === null) await this.#drained(false);
       at += piece.length;
     }
   }

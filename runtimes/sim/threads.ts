@@ -105,13 +105,14 @@ export async function exploreInThreads(
   let next = 0;
   let done = 0;
   let size = 4;
+  let failed = false;
 
   const work = async (): Promise<void> => {
     // Deno asks for a URL object.
     const { URL } = globalThis as unknown as ThreadGlobals;
     const thread = new Thread(new URL(program), { workerData: data });
     try {
-      while (next < runs && seen.size < kinds && realTime() - began < seconds * 1000) {
+      while (!failed && next < runs && seen.size < kinds && realTime() - began < seconds * 1000) {
         const batch: Batch = { seed: seed + next, runs: Math.min(size, runs - next), kinds };
         const start = next;
         next += batch.runs;
@@ -127,6 +128,10 @@ export async function exploreInThreads(
         done += result.runs;
         onProgress(done, seen.size);
       }
+    } catch (error) {
+      // The other threads end after their batch.
+      failed = true;
+      throw error;
     } finally {
       await thread.terminate();
     }

@@ -515,6 +515,20 @@ describe("free() of one end (M5, M6)", () => {
       await stage.end(top);
     });
 
+    it(`rejects a write ${where} of a chunk that is queued in pieces`, async () => {
+      const stage = new Stage();
+      const { a, b } = stage.pair();
+      const top = filtered ? new FilterBufferEvent(a, null, null, BEV_OPT_CLOSE_ON_FREE) : a;
+      top.maxOutputBytes = 1000;
+      const writer = top.writable.getWriter();
+      writer.closed.catch(() => {});
+      b.free();
+      await stage.during(5);
+      const writing = writer.write(new Uint8Array(500)).then(() => "written", ({ code }: EventError) => code);
+      assertEquals(await stage.sim.run(writing), filtered ? "written" : "EPIPE");
+      await stage.end(top);
+    });
+
     it(`rejects a write that waits ${where} with EPIPE, and leaves the view of reading its clean end`, async () => {
       const stage = new Stage();
       const { a, b } = stage.pair();
