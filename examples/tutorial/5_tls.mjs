@@ -8,12 +8,13 @@ const read = () => ({ cert: readFileSync(certFile, "utf8"), key: readFileSync(ke
 
 const { server } = await startServer({ hostname: "127.0.0.1", port: Number(port), tls: read() });
 // A new certificate holds for new connections. No connection fails.
-watchFile(certFile, { interval: 1000 }, () => {
+function change() {
   try {
     server.setTls(read());
     console.log("the certificate has changed");
   } catch (error) {
-    console.error(String(error)); // the two files do not match yet
+    console.error(String(error)); // the two files do not match yet: the change of the second one calls this again
   }
-});
+}
+for (const file of [certFile, keyFile]) watchFile(file, { interval: 1000 }, change);
 console.log(`listening on 127.0.0.1:${server.port}`);

@@ -1,7 +1,7 @@
 // The programs of the tutorial, a small Redis, with Redis's own clients: chapter by chapter, on the three runtimes.
 
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -151,21 +151,34 @@ for (const runtime of RUNTIMES) {
         slow.socket.destroy();
       }));
 
-    it("5: speaks TLS", { skip: needs("redis-cli", "openssl") }, async () => {
-      const [cert, key] = [join(folder, "cert.pem"), join(folder, "key.pem")];
-      const subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"];
-      const ec = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"];
-      execFileSync(
-        "openssl",
-        ["req", "-x509", ...ec, "-nodes", "-days", "2", "-keyout", key, "-out", cert, ...subject],
-        {
-          stdio: "ignore",
-        },
-      );
-      await serving(runtime, "5_tls", ["0", cert, key], async (server) => {
-        assertEquals(await cli(server, "--tls", "--cacert", cert, "PING"), "PONG");
-      });
-    });
+    it(
+      "5: speaks TLS, and takes a new certificate before its key",
+      { skip: needs("redis-cli", "openssl") },
+      async () => {
+        const [cert, key] = [join(folder, "cert.pem"), join(folder, "key.pem")];
+        const [newCert, newKey] = [join(folder, "new-cert.pem"), join(folder, "new-key.pem")];
+        const subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"];
+        const ec = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"];
+        const make = (cert: string, key: string) => {
+          const args = ["req", "-x509", ...ec, "-nodes", "-days", "2", "-keyout", key, "-out", cert, ...subject];
+          execFileSync("openssl", args, { stdio: "ignore" });
+        };
+        make(cert, key);
+        make(newCert, newKey);
+        const oldCert = join(folder, "old-cert.pem");
+        copyFileSync(cert, oldCert);
+        await serving(runtime, "5_tls", ["0", cert, key], async (server) => {
+          const ping = (trusted: string) => cli(server, "--tls", "--cacert", trusted, "PING");
+          assertEquals(await ping(oldCert), "PONG");
+          copyFileSync(newCert, cert);
+          await eventually("the pair is refused", () => Promise.resolve(/Error/.test(server.printed())));
+          assertEquals(await ping(oldCert), "PONG");
+          copyFileSync(newKey, key);
+          await eventually("the pair is taken", () => Promise.resolve(server.printed().includes("has changed")));
+          assertEquals(await ping(newCert), "PONG");
+        });
+      },
+    );
 
     it("6: lets clients finish when it is stopped", async () => {
       const server = await startCommand(chapter(runtime, "6_stop"));
