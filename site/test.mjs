@@ -8,7 +8,7 @@
  */
 
 import { execFileSync } from "node:child_process";
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { delimiter, join } from "node:path";
 
 const SITE = import.meta.dirname;
@@ -192,10 +192,9 @@ function testLinks(problem) {
       links++;
       if (!url.pathname.startsWith(BASE)) problem(`${name} links to ${href}, which is outside of the site`);
       url.pathname = url.pathname.slice(BASE.length - 1);
-      let path = url.pathname.endsWith("/") ? `${url.pathname}index.html` : url.pathname;
-      if (!/\.\w+$/.test(path)) path += ".html";
+      const path = url.pathname.endsWith("/") ? `${url.pathname}index.html` : url.pathname;
       const target = pages.get(path);
-      if (target === undefined && !existsSync(join(DIST, path))) {
+      if (target === undefined && !statSync(join(DIST, path), { throwIfNoEntry: false })?.isFile()) {
         problem(`${name} links to ${href}, which is not there`);
       }
       const place = decodeURIComponent(url.hash.slice(1));

@@ -32,6 +32,7 @@ export const GUIDE = [
     "Use it under http, ws, mqtt, pg and ssh2",
   ]],
   ["figures", "See what happens", ["Figures"]],
+  ["what-costs-what", "What costs what", ["What costs what"]],
   ["simulator", "Test with the simulator", ["Tests with the simulator"]],
   ["broken-network", "Test under a broken network", [
     "Test your server under a broken network",

@@ -25,7 +25,7 @@ export function serveSite(base = "/") {
   const server = createServer(async (request, response) => {
     const whole = normalize(decodeURIComponent(new URL(request.url ?? "/", "http://site").pathname));
     const path = whole.startsWith(base) ? whole.slice(base.length - 1) : "/outside";
-    const name = path.endsWith("/") ? `${path}index.html` : extname(path) === "" ? `${path}.html` : path;
+    const name = path.endsWith("/") ? `${path}index.html` : path;
     const body = await readFile(join(SITE, "dist", name)).catch(() => undefined);
     if (body === undefined) {
       response.writeHead(404, { "content-type": "text/plain" }).end("not found");

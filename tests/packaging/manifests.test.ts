@@ -130,7 +130,7 @@ describe("the manifests", () => {
     const guarantees = read("docs/guarantees.md");
     assertMatch(
       readme,
-      /You need Node 20\.16 or 22\.3, Deno 2\.9 \(with TLS 2\.9\.3\) or Bun 1\.4\.1, or a later version\./,
+      /You need Node 22\.3 or\s+later or Node 20 from 20\.16 on, Deno 2\.9 or later \(with TLS 2\.9\.3\), or Bun 1\.4\.1 or later\./,
     );
     assertMatch(
       guarantees,
@@ -146,7 +146,7 @@ describe("the manifests", () => {
       const cells = guarantees.split("\n").find((line) => line.startsWith(`| ${row} `))?.split("|");
       assertMatch(cells?.[3] ?? "", /^ \[from 2\.9\.3\]\[\w+\] +$/, row);
     }
-    assertMatch(read("CONTRIBUTING.md"), /Node 20\.16 or later/);
+    assertMatch(read("CONTRIBUTING.md"), /Node 22\.3 or later, or Node 20 from 20\.16 on/);
   });
 
   it("lock the packages of every platform, or npm ci would fail", () => {
