@@ -67,6 +67,12 @@ describe("the pages of the site", () => {
     }
   });
 
+  it("have a place in the sidebar for each section of the guide", () => {
+    const sections = [...readFileSync(join(ROOT, "docs", "guide.md"), "utf8").matchAll(/^## (.*)$/gm)];
+    const placed = readFileSync(join(ROOT, "site", "tools", "guide.mjs"), "utf8");
+    assertEquals(sections.map(([, name]) => name).filter((name) => !placed.includes(`"${name}"`)), []);
+  });
+
   it("have types that hold, and so have the documents, the tutorial and the programs of the playground", async () => {
     const folder = join(project, "typed");
     const add = (name: string, code: string) => writeFiles(folder, { [name]: code });
