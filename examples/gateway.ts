@@ -68,8 +68,8 @@ function options(text: string): ConnectionOptions {
     }
     return url;
   });
-  const [{ username, password, protocol } = refuse("Cannot do without a broker")] = urls;
-  const [user, pass] = [decodeURIComponent(username), decodeURIComponent(password)];
+  const [{ username, password, protocol, host } = refuse("Cannot do without a broker")] = urls;
+  const [user, pass] = [decoded(username, host), decoded(password, host)];
   return {
     servers: urls.map(({ host }) => host),
     noEcho: true,
@@ -78,6 +78,15 @@ function options(text: string): ConnectionOptions {
     ...(user === "" ? {} : pass === "" ? { token: user } : { user, pass }),
     ...(protocol === "tls:" ? { tls: {} } : {}),
   };
+}
+
+/** Decodes a user or a password. The message does not repeat it, because it is secret. */
+function decoded(text: string, host: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return refuse(`Cannot take the user and password for ${host}: they are not percent-encoded; write %25 for a %`);
+  }
 }
 
 /** Connects to a broker. While none can be reached it tries again, and says so once. @returns Null when it is refused */

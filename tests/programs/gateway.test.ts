@@ -232,6 +232,12 @@ for (const runtime of RUNTIMES) {
           [["0", `nats://gateway:wrong@127.0.0.1:${secret.port}`], 1, /Authorization Violation/],
           [["0", "http://127.0.0.1"], 2, /Cannot take "http:\/\/127\.0\.0\.1" for a broker/],
           [["0", "nats://"], 2, /Cannot take "nats:\/\/" for a broker/],
+          [
+            ["0", "nats://%ZZ@127.0.0.1"],
+            2,
+            /Cannot take the user and password for 127\.0\.0\.1: they are not percent-encoded/,
+          ],
+          [["0", "nats://gateway:100%@127.0.0.1"], 2, /Cannot take the user and password for 127\.0\.0\.1/],
           [["70000"], 2, /Cannot take "70000" for a port/],
           [["0", "nats://127.0.0.1", "more"], 2, /Cannot take the argument "more"/],
         ] as const
