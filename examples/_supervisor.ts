@@ -46,6 +46,9 @@ export class Supervisor {
   readonly #workers = new Set<Worker>();
   #againMs = AGAIN_MS;
   #isStopping = false;
+  #isRolling = false;
+  /** A signal has asked for a roll that has not begun. */
+  #isRollWanted = false;
   #metrics!: Server<string>;
 
   constructor(port: number | null, count: number) {
@@ -58,7 +61,7 @@ export class Supervisor {
     const base = new EventBase();
     this.#metrics = await serveMetrics(base, metricsPort, () => this.#figures());
     stopOnSignals({ base, close: () => this.stop() });
-    const onRoll = base.signal("SIGHUP", () => void this.#roll());
+    const onRoll = base.signal("SIGHUP", () => void this.#rollAll());
     onRoll.add();
     onRoll.unref();
     const first = await this.#start();
@@ -88,9 +91,23 @@ export class Supervisor {
     }, this.#againMs);
   }
 
-  /** A new version, one worker after the other. */
+  /** Rolls a new version. A signal during a roll asks for one more roll after it. */
+  async #rollAll(): Promise<void> {
+    this.#isRollWanted = true;
+    if (this.#isRolling) return;
+    this.#isRolling = true;
+    while (this.#isRollWanted && !this.#isStopping) {
+      this.#isRollWanted = false;
+      await this.#roll();
+    }
+    this.#isRolling = false;
+  }
+
+  /** Replaces one worker after the other. */
   async #roll(): Promise<void> {
     for (const old of [...this.#workers]) {
+      // A stopped worker is still here while its last clients finish. It has a successor.
+      if (old.isStopped) continue;
       if (this.#isStopping) return;
       await this.#start();
       old.stop();

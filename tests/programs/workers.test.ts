@@ -6,7 +6,7 @@ import { after, describe, it } from "node:test";
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { needs } from "../tools/needs.ts";
 import { exampleCommand, plainEnvironment, ROOT, type RuntimeName, RUNTIMES } from "../tools/runtimes.mjs";
-import { ask, eventually, isAlive, PATIENCE_MS, quiet, runProgram } from "./workshop.ts";
+import { ask, Client, eventually, isAlive, PATIENCE_MS, quiet, runProgram } from "./workshop.ts";
 
 const WORKERS = 2;
 const ROLLS = 3;
@@ -23,9 +23,16 @@ interface Supervised {
 
 const supervisors: Supervised[] = [];
 
+function command(runtime: RuntimeName): { file: string; args: string[] } {
+  return exampleCommand(runtime, "workers", ["0", "--workers", String(WORKERS), "--metrics", "0"]);
+}
+
 /** Starts the supervisor. Deno shares one socket among its workers only if it was given that socket. */
-async function supervise(runtime: RuntimeName, isGiven: boolean): Promise<Supervised> {
-  const { file, args } = exampleCommand(runtime, "workers", ["0", "--workers", String(WORKERS), "--metrics", "0"]);
+async function supervise(
+  runtime: RuntimeName,
+  isGiven: boolean,
+  { file, args } = command(runtime),
+): Promise<Supervised> {
   const own = isGiven
     ? await new Promise<ReturnType<typeof createServer>>((resolve) => {
       const server = createServer();
@@ -64,6 +71,15 @@ async function figures(port: number): Promise<string> {
 async function workersOf({ metricsPort }: Supervised): Promise<number[]> {
   const text = await figures(metricsPort);
   return [...text.matchAll(/^trivent_connections_accepted_total\{worker="(\d+)"/gm)].map(([, pid]) => Number(pid));
+}
+
+/** Waits until as many workers write figures as there should be, and none of `old`. */
+async function untilReplaced(supervised: Supervised, old: number[], count: number = WORKERS): Promise<number[]> {
+  for (const until = Date.now() + PATIENCE_MS;; await quiet(50)) {
+    const workers = await workersOf(supervised);
+    if (workers.length === count && !workers.some((pid) => old.includes(pid))) return workers;
+    assert(Date.now() < until, `there are ${workers.length} workers: ${workers}; before: ${old}`);
+  }
 }
 
 async function stop(supervised: Supervised): Promise<void> {
@@ -112,6 +128,27 @@ for (const runtime of RUNTIMES as RuntimeName[]) {
       await stop(supervised);
     });
 
+    it("are as many after several rolls, when a client stays or a roll is asked for during another", async () => {
+      const supervised = await supervise(runtime, runtime === "deno");
+      const first = await workersOf(supervised);
+      const client = await Client.open(supervised.port);
+      await client.send("I stay\n");
+      await client.until("the answer", () => client.bytes.toString().endsWith(": I stay\n"));
+      const held = parseInt(client.bytes.toString());
+      process.kill(supervised.pid, "SIGHUP");
+      const other = first.filter((pid) => pid !== held);
+      await eventually("the worker without a client has ended", () => !other.some(isAlive));
+      const second = (await workersOf(supervised)).filter((pid) => !first.includes(pid));
+      for (let i = 0; i < 3; i++) {
+        process.kill(supervised.pid, "SIGHUP");
+        await quiet(50);
+      }
+      await untilReplaced(supervised, [...first, ...second]);
+      client.reset();
+      assertEquals(supervised.printed(), "");
+      await stop(supervised);
+    });
+
     it("are started again when they die, and have their figures in one place", async () => {
       const supervised = await supervise(runtime, false);
       for (let i = 0; i < 20; i++) await ask(supervised.port);
@@ -128,11 +165,7 @@ for (const runtime of RUNTIMES as RuntimeName[]) {
         supervised.printed(),
         new RegExp(`^worker ${victim} has ended with SIGKILL: starting another one\n$`),
       );
-      for (const until = Date.now() + PATIENCE_MS;; await quiet(50)) {
-        const workers = await workersOf(supervised);
-        if (workers.length === WORKERS && !workers.includes(victim)) break;
-        assert(Date.now() < until, "no other worker was started");
-      }
+      await untilReplaced(supervised, [victim]);
       for (let i = 0; i < 20; i++) await ask(supervised.port);
       await stop(supervised);
     });
