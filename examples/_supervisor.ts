@@ -72,8 +72,9 @@ export class Supervisor {
     await Promise.all([...this.#workers].map(({ ended }) => ended));
   }
 
-  async #start(): Promise<Worker> {
-    const worker = new Worker(this.#port);
+  /** Starts a worker. It listens when the promise resolves, unless it has ended before. */
+  async #start(isTrial = false): Promise<Worker> {
+    const worker = new Worker(this.#port, isTrial);
     this.#workers.add(worker);
     void worker.ended.then((how) => this.#onEnd(worker, how));
     await worker.ready;
@@ -82,8 +83,14 @@ export class Supervisor {
 
   #onEnd(worker: Worker, how: string): void {
     this.#workers.delete(worker);
-    if (worker.isStopped || this.#isStopping) return;
+    // #replace() handles the end of a worker that is being replaced, and of a new one that does not listen yet.
+    if (worker.isStopped || worker.isReplaced || (worker.isTrial && worker.port === 0) || this.#isStopping) return;
     console.error(`worker ${worker.pid} ${how}: starting another one`);
+    this.#startAgain(worker);
+  }
+
+  /** Starts another worker in the place of one that has ended. */
+  #startAgain(worker: Worker): void {
     const lived = performance.now() - worker.startedAt;
     this.#againMs = lived > LONGEST_AGAIN_MS ? AGAIN_MS : Math.min(2 * this.#againMs, LONGEST_AGAIN_MS);
     setTimeout(() => {
@@ -103,15 +110,29 @@ export class Supervisor {
     this.#isRolling = false;
   }
 
-  /** Replaces one worker after the other. */
+  /** Replaces one worker after the other, until a new one fails. */
   async #roll(): Promise<void> {
     for (const old of [...this.#workers]) {
       // A stopped worker is still here while its last clients finish. It has a successor.
-      if (old.isStopped) continue;
-      if (this.#isStopping) return;
-      await this.#start();
-      old.stop();
+      const isGone = old.isStopped || !this.#workers.has(old);
+      if (!isGone && !await this.#replace(old)) return;
     }
+  }
+
+  /** Starts a new worker, and stops the old one when the new one listens. @returns False when the old one stays */
+  async #replace(old: Worker): Promise<boolean> {
+    if (this.#isStopping) return false;
+    old.isReplaced = true;
+    const worker = await this.#start(true);
+    if (this.#isStopping) return false;
+    if (worker.port !== 0) {
+      if (this.#workers.has(old)) old.stop();
+      return true;
+    }
+    old.isReplaced = false;
+    console.error(`Cannot roll: worker ${worker.pid} ${await worker.ended} before it listened; the old workers go on`);
+    if (!this.#workers.has(old)) this.#startAgain(old);
+    return false;
   }
 
   /** Stops all workers, and itself. */
@@ -153,11 +174,16 @@ class Worker {
   readonly ended: Promise<string>;
   port = 0;
   isStopped = false;
+  /** Another worker is to take its place. */
+  isReplaced = false;
+  /** It was started to take the place of another worker. */
+  readonly isTrial: boolean;
   readonly #child: ChildProcess;
   #rest = "";
   #onFigures: ((text: string) => void)[] = [];
 
-  constructor(port: number | null) {
+  constructor(port: number | null, isTrial: boolean) {
+    this.isTrial = isTrial;
     const stdio: ("inherit" | "pipe" | number)[] = ["pipe", "pipe", "inherit"];
     if (port === null) stdio.push(FIRST_FD);
     this.#child = start([], { [WORKER]: String(port ?? "") }, stdio);

@@ -3,8 +3,8 @@
  *
  * The first process is the supervisor. It serves nobody. Its workers share the port, it starts a worker again that has died, and
  * it writes the figures of all workers on the second port: `curl http://127.0.0.1:9883/metrics`. At SIGHUP it rolls a new version of
- * the program over the old one: for each worker it starts a new one, and when that listens, it stops the old one. At SIGTERM all
- * workers stop.
+ * the program over the old one: for each worker it starts a new one, and when that listens, it stops the old one. If the new worker
+ * ends before it listens, the old workers go on. At SIGTERM all workers stop.
  *
  * All workers inherit one listening socket, as with systemd's socket activation (`LISTEN_FDS`). It is never closed, so no client is
  * refused while workers come and go. Deno does not tell the descriptor of a socket that it has opened itself. There each worker

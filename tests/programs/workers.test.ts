@@ -1,8 +1,11 @@
 // Processes that share a port, and their supervisor: no client is refused while a new version is rolled over the old one.
 
 import { spawn } from "node:child_process";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
+import { join } from "node:path";
 import { after, describe, it } from "node:test";
+import { pathToFileURL } from "node:url";
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { needs } from "../tools/needs.ts";
 import { exampleCommand, plainEnvironment, ROOT, type RuntimeName, RUNTIMES } from "../tools/runtimes.mjs";
@@ -147,6 +150,35 @@ for (const runtime of RUNTIMES as RuntimeName[]) {
       client.reset();
       assertEquals(supervised.printed(), "");
       await stop(supervised);
+    });
+
+    it("stay when the new version does not begin to listen", async () => {
+      mkdirSync(join(ROOT, "build"), { recursive: true });
+      const folder = mkdtempSync(join(ROOT, "build", "version-"));
+      try {
+        const { file, args } = command(runtime);
+        const at = args.findIndex((arg) => /workers\.[jt]s$/.test(arg));
+        const program = join(folder, "workers.mjs");
+        const good = `import ${JSON.stringify(pathToFileURL(args[at] as string).href)};\n`;
+        writeFileSync(program, good);
+        const supervised = await supervise(runtime, false, { file, args: args.with(at, program) });
+        const old = await workersOf(supervised);
+        writeFileSync(program, "globalThis.process.exit(3);\n");
+        process.kill(supervised.pid, "SIGHUP");
+        await eventually("it is told", () => supervised.printed().endsWith("\n"));
+        for (let i = 0; i < 10; i++) assert(old.includes(await ask(supervised.port)));
+        assertEquals(await workersOf(supervised), old);
+        writeFileSync(program, good);
+        process.kill(supervised.pid, "SIGHUP");
+        await untilReplaced(supervised, old);
+        assertMatch(
+          supervised.printed(),
+          /^Cannot roll: worker \d+ has ended with exit code 3 before it listened; the old workers go on\n$/,
+        );
+        await stop(supervised);
+      } finally {
+        rmSync(folder, { recursive: true });
+      }
     });
 
     it("are started again when they die, and have their figures in one place", async () => {
