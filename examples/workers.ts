@@ -10,6 +10,8 @@
  * refused while workers come and go. Deno does not tell the descriptor of a socket that it has opened itself. There each worker
  * opens its own socket with SO_REUSEPORT, and clients that wait in the queue of a worker that stops are reset. Under systemd
  * (`systemd-socket-activate -l 127.0.0.1:9882 …`) the workers share one socket on Deno, too.
+ * But Deno makes an inherited socket blocking for all when it starts a process. If the new version then ends before it listens, the
+ * old workers block.
  */
 
 import { availableParallelism } from "node:os";
