@@ -770,6 +770,11 @@ export class Connection extends Source implements TransportSink, Lingering {
    * connection is not established.
    */
   startTls(handshake: Handshake, last: EvBuffer): void {
+    // A client may be gone while it waits to be accepted. It was never established, and nothing is to be timed.
+    if (this.gone) {
+      this.state &= ~CONNECTED;
+      return;
+    }
     const unsent = this.#unsent ??= ownBuffer(this.runtime);
     moveBytes(last, unsent, last.length);
     this.handshake = handshake;

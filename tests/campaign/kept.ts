@@ -23,4 +23,13 @@ export const KEPT: readonly Kept[] = [
     name: "the end that a read callback pulls out of a pair comes behind the last read callback",
     plan: { seed: 13008011, rates: CALM, actors: [{ kind: "pair", seed: 6373060, only: [1] }], troubles: [] },
   },
+  {
+    name: "no handshake begins with a client that was gone before it was accepted",
+    plan: {
+      seed: 100012088,
+      rates: { ...CALM, latencyMs: 1, jitterMs: 50, without: ["pauseAccept", "backlog"] },
+      actors: [{ kind: "service", seed: 273928091, only: [1, 2, 3], messages: 1 }],
+      troubles: [],
+    },
+  },
 ];
