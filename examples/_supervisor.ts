@@ -15,6 +15,8 @@ export const FIRST_FD = 3;
 /** A worker that dies is started again after this time, doubled each time up to a second if it does not live for a second. */
 const AGAIN_MS = 50;
 const LONGEST_AGAIN_MS = 1000;
+/** A worker that does not listen within this time is ended. */
+const START_MS = 60_000;
 
 /** What a worker says on its standard output, one line each. */
 export interface Word {
@@ -199,6 +201,8 @@ class Worker {
         for (const line of lines) this.#hear(JSON.parse(line), resolve);
       });
     });
+    const late = setTimeout(() => this.#child.kill("SIGKILL"), START_MS);
+    void this.ready.then(() => clearTimeout(late));
     // It may have died.
     this.#child.stdin?.on("error", () => {});
   }
