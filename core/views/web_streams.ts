@@ -389,10 +389,15 @@ export class Sink implements Writer, StreamEnd {
     if (data.length > PIECE_BYTES || core.output.length + 3 * data.length > core.maxOutput) {
       return this.#writeInPieces(typeof data === "string" ? encodeUtf8(data) : data);
     }
+    return this.#add(data) || this.#flushed !== null ? undefined : this.#drained(false);
+  }
+
+  /** Queues it. @returns Whether the output has space for more */
+  #add(data: Uint8Array | string): boolean {
     const goesOn = this.#face.write(data);
-    // A pair notices in the call that its partner is gone: the chunk was not accepted.
+    // A pair notices in the call that its partner is gone: the bytes were not accepted.
     if (this.#ended !== null) throw this.#ended.reason;
-    return goesOn || this.#flushed !== null ? undefined : this.#drained(false);
+    return goesOn;
   }
 
   async #writeInPieces(bytes: Uint8Array): Promise<void> {
@@ -402,10 +407,7 @@ export class Sink implements Writer, StreamEnd {
       // Again, because a write callback may have taken the place that was waited for.
       while (output.length > 0 && output.length + piece.length > maxOutput) await this.#drained(true);
       if (this.#ended !== null) throw this.#ended.reason;
-      const goesOn = this.#face.write(piece);
-      // As above: this piece was not accepted.
-      if (this.#ended !== null) throw (this.#ended as { reason: unknown }).reason;
-      if (!goesOn && this.#flushed === null) await this.#drained(false);
+      if (!this.#add(piece) && this.#flushed === null) await this.#drained(false);
       at += piece.length;
     }
   }
