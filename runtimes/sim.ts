@@ -5,7 +5,7 @@
  * @module
  */
 
-import { beginMemory } from "../core/buffer/chunk.ts";
+import { separateMemory, useMemory } from "../core/buffer/chunk.ts";
 import { checkBoolean, checkCount, checkFunction, isA, show } from "../core/checks.ts";
 import { EventError } from "../core/errors.ts";
 import { type Names, readOptions } from "../core/names.ts";
@@ -34,7 +34,12 @@ export type { Exploration, ExploreFailure, ExploreFaults, ExploreOptions, Explor
 
 /** Options of {@linkcode simRuntime}. */
 export interface SimOptions {
-  /** The seed. The same seed gives exactly the same run. By default 0. */
+  /**
+   * The seed. The same seed gives exactly the same run, also beside other simulators in one process. By default 0.
+   *
+   * The chunks of a buffer that the program makes itself, and fills outside of the simulator's callbacks, may lie
+   * differently beside other work. The bytes are the same.
+   */
   seed?: number | undefined;
   /** The latency of the network, in milliseconds. By default 1. */
   latencyMs?: number | undefined;
@@ -375,11 +380,12 @@ export function simRuntime(options: SimOptions = {}): SimRuntime {
   check("seed", seed, -Infinity, Infinity);
   check("maxSteps", maxSteps, 1, Infinity);
   if (tcpTimeoutMs !== Infinity) checkMs(doing, "tcpTimeoutMs", tcpTimeoutMs);
-  beginMemory();
+  separateMemory();
   const network = new Network(
     { seed, maxSteps, tcpTimeoutMs, rates },
     (made, addresses) => new MainHost(made, "main", addresses),
   );
+  useMemory(network.scheduler.memory);
   network.scheduler.hint = () => hint(network);
   if (capture !== false) network.capture = new Capture(maxBytes);
   return network.main as MainHost;

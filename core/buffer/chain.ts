@@ -30,6 +30,7 @@ import {
   runReleases,
   shareChunk,
   type Slab,
+  useMemory,
 } from "./chunk.ts";
 import { encodeUtf8, writeUtf8 } from "./utf8.ts";
 import { view } from "../bytes.ts";
@@ -37,6 +38,7 @@ import { appendToSpare, type Reservation } from "./reserve.ts";
 import { type Callbacks, runCallbacks } from "./callbacks.ts";
 import type { ScanMemo } from "./eol.ts";
 import type { Loan } from "../loan.ts";
+import type { ChunkMemory } from "../memory.ts";
 import type { EvBuffer } from "./evbuffer.ts";
 
 /** Bits of `Chain.state`. */
@@ -64,6 +66,8 @@ const FEW_BYTES = 16;
 
 /** The owner of a buffer. It is told of each change before the program is. */
 export interface BufferOwner {
+  /** The memory that chunks of the buffer come from. */
+  readonly memory: ChunkMemory;
   /** `added` bytes were added and `deleted` bytes were deleted. The buffer is whole and may be used. */
   onBufferChange(buffer: EvBuffer, added: number, deleted: number): void;
   /** An operation of the program has failed, because of the buffer's bytes or its state. */
@@ -164,12 +168,17 @@ export function linkBack(chain: Chain, chunk: Chunk): void {
   chain.length += chunk.end - chunk.start;
 }
 
+/** Takes new chunks from the memory of the buffer's owner. A buffer without an owner takes them from what is in use. */
+function useMemoryOf(chain: Chain): void {
+  if (pool.shortBytes === 0 && chain.owner !== null) useMemory(chain.owner.memory);
+}
+
 /** Copies `bytes` to the back. */
 export function appendCopy(chain: Chain, bytes: Uint8Array): void {
   const n = bytes.length;
   const { last } = chain;
   // What is rare is in functions of its own. So V8 compiles the usual way into the loop of a program that adds line by line.
-  if (chain.rare !== null || n >= LARGE_BYTES || (last !== null && last.flags === ON_LOAN)) {
+  if (chain.rare !== null || n >= pool.shortBytes || (last !== null && last.flags === ON_LOAN)) {
     if (appendElsewhere(chain, bytes)) return;
   }
   if (n > pool.memory.length - pool.fill) refill();
@@ -184,6 +193,7 @@ export function appendCopy(chain: Chain, bytes: Uint8Array): void {
 /** Copies `bytes` to the back if that is memory of the chain, memory that is used again, or new memory. @returns Whether it has */
 function appendElsewhere(chain: Chain, bytes: Uint8Array): boolean {
   const n = bytes.length;
+  useMemoryOf(chain);
   if (chain.rare !== null) {
     chain.rare.reservation = null;
     if (chain.rare.spare !== null && appendToSpare(chain, chain.rare.spare, bytes)) return true;
@@ -225,7 +235,7 @@ function growReused(chain: Chain, last: Chunk, n: number): void {
 export function appendText(chain: Chain, text: string): number {
   const most = text.length * 3;
   const { last } = chain;
-  if (chain.rare !== null || most >= LARGE_BYTES || (last !== null && last.flags === ON_LOAN)) {
+  if (chain.rare !== null || most >= pool.shortBytes || (last !== null && last.flags === ON_LOAN)) {
     const added = appendTextElsewhere(chain, text);
     if (added > 0) return added;
   }
@@ -239,6 +249,7 @@ export function appendText(chain: Chain, text: string): number {
 
 /** As {@linkcode appendElsewhere}. @returns The number of bytes; 0 if it has encoded nothing */
 function appendTextElsewhere(chain: Chain, text: string): number {
+  useMemoryOf(chain);
   const most = text.length * 3;
   const hasSpare = chain.rare !== null && chain.rare.spare !== null;
   if (hasSpare || most >= LARGE_BYTES) {
@@ -283,6 +294,7 @@ export function prependCopy(chain: Chain, bytes: Uint8Array): void {
   if (n >= LARGE_BYTES) {
     chunk = new Chunk(new Uint8Array(bytes), 0, n, 0, null);
   } else {
+    useMemoryOf(chain);
     const at = carve(n);
     pool.memory.set(bytes, at);
     chunk = new Chunk(pool.memory, at, at + n, 0, null);
@@ -462,6 +474,7 @@ export function copyFront(chain: Chain, n: number): Uint8Array {
   if (n >= LARGE_BYTES) {
     copy = new Uint8Array(n);
   } else {
+    useMemoryOf(chain);
     const at = carve(n);
     copy = new Uint8Array(pool.memory.buffer, at, n);
   }
@@ -510,6 +523,7 @@ export function relocate(chain: Chain, n: number): void {
   if (n >= LARGE_BYTES) {
     data = new Uint8Array(n);
   } else {
+    useMemoryOf(chain);
     at = carve(n);
     data = pool.memory;
   }

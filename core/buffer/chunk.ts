@@ -12,6 +12,7 @@ import { stateError } from "../checks.ts";
 import { type EventError, invariant } from "../errors.ts";
 import { copying, part } from "../bytes.ts";
 import { Loan } from "../loan.ts";
+import { type ChunkMemory, processMemory } from "../memory.ts";
 
 // ---- memory for small pieces: a slab is filled forward and never filled again, so a view of bytes that were once handed
 // out stays what it was for as long as someone keeps it. The collector takes a slab when the last view of it is gone.
@@ -42,8 +43,17 @@ export class Slab {
   }
 }
 
-/** The slab that all buffers share; empty until the first use. */
-export const pool: Slab = /* @__PURE__ */ new Slab(0);
+/** The slab that buffers share; empty until the first use. */
+class Pool extends Slab {
+  /**
+   * Pieces of this size and more do not take the shortest way. It is 0 in a process with a simulator: then each piece
+   * finds the memory of its buffer first, by {@linkcode useMemory}. A number, because the size is compared anyway.
+   */
+  shortBytes: number = LARGE_BYTES;
+}
+
+/** The slab that is in use. */
+export const pool: Pool = /* @__PURE__ */ new Pool(0);
 
 /**
  * Takes `n` bytes, less than {@linkcode LARGE_BYTES}, of the shared slab. They are in `pool.memory`, from the returned
@@ -104,16 +114,32 @@ export function carveReused(n: number): number {
   return at;
 }
 
+/** The memory whose state is in `pool` and `reused`. */
+let inUse: ChunkMemory = processMemory;
+
+/** From now on each buffer takes its chunks from its own memory: the process has a simulator. */
+export function separateMemory(): void {
+  pool.shortBytes = 0;
+}
+
 /**
- * Begins with new memory, so that where chunks begin does not depend on what the process has done before. The simulator
- * calls it: a program that looks at chunks must see the same ones in each run of a seed.
+ * Takes new chunks from `memory` from now on. So where chunks begin depends only on what the users of this memory do: a
+ * program that looks at chunks sees the same ones in each run of a seed.
  */
-export function beginMemory(): void {
-  pool.memory = new Uint8Array(0);
-  pool.fill = 0;
-  reused.loan.drop();
-  reused.loan = firstLoan();
-  reused.fill = 0;
+export function useMemory(memory: ChunkMemory): void {
+  if (memory !== inUse) exchangeMemory(memory);
+}
+
+function exchangeMemory(memory: ChunkMemory): void {
+  inUse.slab = pool.memory;
+  inUse.slabFill = pool.fill;
+  inUse.loan = reused.loan;
+  inUse.loanFill = reused.fill;
+  pool.memory = memory.slab ?? new Uint8Array(0);
+  pool.fill = memory.slabFill;
+  reused.loan = memory.loan ?? firstLoan();
+  reused.fill = memory.loanFill;
+  inUse = memory;
 }
 
 function keep(loan: Loan): void {

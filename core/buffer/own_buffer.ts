@@ -1,5 +1,6 @@
 /** A buffer of the core that may have memory of the program, with release callbacks. */
 
+import { type ChunkMemory, memoryOf } from "../memory.ts";
 import type { Runtime } from "../runtime.ts";
 import type { BufferOwner } from "./chain.ts";
 import { chainOf, EvBuffer } from "./evbuffer.ts";
@@ -10,6 +11,10 @@ class Reporter implements BufferOwner {
 
   constructor(runtime: Runtime) {
     this.#runtime = runtime;
+  }
+
+  get memory(): ChunkMemory {
+    return memoryOf(this.#runtime);
   }
 
   onBufferChange(): void {}

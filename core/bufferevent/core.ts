@@ -32,6 +32,7 @@ import { EvBuffer } from "../buffer/evbuffer.ts";
 import { type BufferOwner, setBufferOwner, silenceBuffer } from "../buffer/internal.ts";
 import type { Loop } from "../loop/loop.ts";
 import { AFTER_POLL, LoopEvent } from "../loop/loop_event.ts";
+import type { ChunkMemory } from "../memory.ts";
 import type { AbortSignalLike } from "../runtime.ts";
 import { BevEvent } from "./bev_event.ts";
 import { AbortSource, type HostAbortSignal } from "./abort.ts";
@@ -236,6 +237,10 @@ export abstract class BevCore extends LoopEvent implements BufferOwner {
   override run(_what: number): void {}
 
   // ---- what has happened to it
+
+  get memory(): ChunkMemory {
+    return this.loop.memory;
+  }
 
   get freed(): boolean {
     return (this.bits & FREED) !== 0;

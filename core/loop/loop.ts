@@ -12,6 +12,7 @@ import { EV_ET, EV_FINALIZE, EV_PERSIST, EV_SIGNAL, EV_TIMEOUT } from "../flags.
 import { EVLOOP_NO_EXIT_ON_EMPTY, EVLOOP_NONBLOCK, EVLOOP_ONCE } from "../flags.ts";
 import { EventError, invariant } from "../errors.ts";
 import { copying } from "../bytes.ts";
+import { type ChunkMemory, memoryOf } from "../memory.ts";
 import type { AbortSignalLike, Runtime, TimerToken } from "../runtime.ts";
 import { ActiveQueue } from "./active_queue.ts";
 import { CommonQueue } from "./common_queue.ts";
@@ -85,6 +86,8 @@ class Counter {
 export class Loop {
   /** The runtime. */
   readonly runtime: Runtime;
+  /** The memory for the buffers of its bufferevents. */
+  readonly memory: ChunkMemory;
   /** The public object. */
   face: object | null = null;
   /** The sources that events of this base wait for. */
@@ -197,6 +200,7 @@ export class Loop {
 
   constructor(runtime: Runtime, priorities: number, limits: DispatchLimits) {
     this.runtime = runtime;
+    this.memory = memoryOf(runtime);
     if (runtime.cheapCopyBytes !== undefined) copying.cheapBytes = runtime.cheapCopyBytes;
     this.#limits = limits;
     this.signals = new Signals(this);

@@ -16,6 +16,7 @@ import {
   show as showValue,
 } from "../../core/checks.ts";
 import { EventError } from "../../core/errors.ts";
+import { setMemory } from "../../core/memory.ts";
 import { type Names, readOptions } from "../../core/names.ts";
 import type {
   AbortSignalLike,
@@ -187,6 +188,7 @@ export class SimHostRuntime implements Runtime, Named {
    */
   constructor(network: Network, label: string, addresses: readonly string[]) {
     this.network = network;
+    setMemory(this, network.scheduler.memory);
     this.id = network.nextId();
     this.label = label;
     this.addresses = addresses;

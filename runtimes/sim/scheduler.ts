@@ -17,8 +17,10 @@
  * @module
  */
 
+import { useMemory } from "../../core/buffer/chunk.ts";
 import { show } from "../../core/checks.ts";
 import { EventError } from "../../core/errors.ts";
+import { ChunkMemory } from "../../core/memory.ts";
 import type { Named } from "./journal.ts";
 import { inHostTask } from "./host_task.ts";
 
@@ -159,6 +161,8 @@ class Fifo {
 
 /** The clock and the queue of one simulated network. */
 export class Scheduler {
+  /** The memory for chunks of its programs. Another simulator, or other work of the process, has its own. */
+  readonly memory: ChunkMemory = new ChunkMemory();
   /**
    * Explains, in the error, why nothing in the simulator settles a promise.
    */
@@ -502,6 +506,7 @@ export class Scheduler {
       });
     }
     this.#busy = call;
+    useMemory(this.memory);
   }
 
   #start(): void {
@@ -516,6 +521,8 @@ export class Scheduler {
       let started = false;
       // Each call of it is a macrotask, so all promise reactions are done.
       const work = (): void => {
+        // For buffers without an owner. It stays until the promise reactions of this macrotask are over.
+        useMemory(this.memory);
         try {
           // The work of promises before this belongs to the first round.
           if (!started) this.#start();

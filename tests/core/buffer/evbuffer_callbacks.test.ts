@@ -12,6 +12,7 @@ import {
   setBufferOwner,
 } from "../../../core/buffer/internal.ts";
 import { EVBUFFER_EOL_CRLF, EVBUFFER_EOL_LF } from "../../../core/flags.ts";
+import { processMemory } from "../../../core/memory.ts";
 import { chunked } from "./support.ts";
 
 type Told = [origSize: number, added: number, deleted: number];
@@ -219,7 +220,13 @@ describe("EvBuffer.addCallback()", () => {
 
 /** Sets an owner that hears of changes only. */
 function setOwner(buffer: EvBuffer, onBufferChange: BufferOwner["onBufferChange"]): void {
-  setBufferOwner(buffer, { onBufferChange, onBufferError: () => {}, onReleaseError: () => false, caught: () => false });
+  setBufferOwner(buffer, {
+    memory: processMemory,
+    onBufferChange,
+    onBufferError: () => {},
+    onReleaseError: () => false,
+    caught: () => false,
+  });
 }
 
 describe("A buffer's owner", () => {

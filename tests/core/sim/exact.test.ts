@@ -4,11 +4,14 @@
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertNotEquals } from "@std/assert";
 import {
+  BEV_OK,
+  type BufferEventFilter,
   bufferEventPair,
   connect,
   EV_READ,
   EvBuffer,
   EventBase,
+  FilterBufferEvent,
   serve,
   type SimRuntime,
   simRuntime,
@@ -63,6 +66,85 @@ function otherWork(seed: number): void {
   for (let i = seed % 17; i >= 0; i--) buffer.add("other work".repeat(1 + seed % 61));
 }
 
+/**
+ * A program whose traffic follows from the chunks that it sees, over a pair, a filter and a socket, and with buffers of
+ * its own. It stops after each part of its work, for other programs.
+ *
+ * @returns What it has seen, its trace and its hash
+ */
+async function* look(seed: number): AsyncGenerator<undefined, string> {
+  const sim = simRuntime({ seed, faults: { jitterMs: 3, segmentCut: 0.2 } });
+  sim.trace = true;
+  const base = new EventBase({ runtime: sim });
+  const [near, far] = bufferEventPair(base);
+  const pass: BufferEventFilter = (from, to) => {
+    to.addBuffer(from);
+    return BEV_OK;
+  };
+  const filter = new FilterBufferEvent(far, pass, pass);
+  filter.enable(EV_READ);
+  const seen: string[] = [];
+  const kept = new EvBuffer();
+  const keep = (): void => {
+    kept.add("kept".repeat(10 + seed));
+    if (kept.length < 2000) sim.setTimer(sim.now() + 1, keep);
+  };
+  const server = await sim.run(
+    serve({ hostname: "127.0.0.1", port: 80, runtime: sim }, {
+      read(bev) {
+        const own = new EvBuffer();
+        own.add(`own ${bev.input.length} `);
+        own.add("x".repeat(seed * 50));
+        own.addBuffer(bev.input);
+        own.add("and an end of it");
+        seen.push(sizes(own));
+        bev.output.addBuffer(own);
+        bev.write(`${bev.output.peek().length}`);
+      },
+      error() {},
+    }),
+  );
+  yield;
+  const client = connect({ hostname: "127.0.0.1", port: 80, runtime: sim.host("client") }, {
+    read(bev) {
+      seen.push(sizes(bev.input));
+      bev.input.drain(bev.input.length);
+    },
+    error() {},
+  });
+  const bev = await sim.run(client);
+  for (let i = 0; i < 60; i++) {
+    near.write("a".repeat(i % 4 === 0 ? 5000 : 70 + seed));
+    bev.write("b".repeat(i % 7 === 0 ? 9000 : 30));
+    yield;
+    near.output.add(new Uint8Array(i * 10));
+    if (i % 3 === 0) await sim.advance(1);
+    seen.push(sizes(filter.input));
+    if (i % 5 === 0) bev.write("c".repeat(filter.input.peek().length * 10));
+    if (i % 11 === 0) filter.input.drain(filter.input.length);
+    yield;
+  }
+  await sim.run(server.close({ graceMs: 20 }));
+  keep();
+  await sim.advance(100);
+  seen.push(sizes(kept));
+  filter.free();
+  near.free();
+  base.free();
+  return [...seen, ...sim.lines, sim.hash].join("\n");
+}
+
+function sizes(buffer: EvBuffer): string {
+  return buffer.peek().map(({ length }) => length).join();
+}
+
+async function drain(program: AsyncGenerator<undefined, string>): Promise<string> {
+  for (;;) {
+    const { value } = await program.next();
+    if (value !== undefined) return value;
+  }
+}
+
 describe("the same seed", () => {
   it("gives the same hash a second time in one process, after other work, 500 times", async () => {
     const first: string[] = [];
@@ -92,6 +174,25 @@ describe("the same seed", () => {
       new EvBuffer().add(new Uint8Array(6000 + seed));
       assertEquals(chunks(), first);
     }
+  });
+
+  it("shows a program that looks at chunks the same ones, beside other simulators", async () => {
+    const alone = [await drain(look(1)), await drain(look(2))];
+    assertNotEquals(alone[0], alone[1]);
+    // In turn, from outside: each program writes behind the other one.
+    const both = [look(1), look(2)];
+    const [work] = bufferEventPair(new EventBase());
+    const seen: string[] = [];
+    while (seen.filter((result) => result !== undefined).length < 2) {
+      for (const [i, program] of both.entries()) {
+        const { value } = await program.next();
+        if (value !== undefined) seen[i] ??= value;
+        work.write("other work of the process");
+      }
+    }
+    assertEquals(seen, alone);
+    // At the same time: their steps and the reactions of their promises are mixed.
+    assertEquals(await Promise.all([drain(look(1)), drain(look(2)), drain(look(1))]), [...alone, alone[0]]);
   });
 
   it("gives the same hash while other simulators run beside it", async () => {
