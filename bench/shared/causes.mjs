@@ -147,8 +147,8 @@ export const CAUSES = {
     title: "Every limit and timeout",
     all:
       "Switched on one by one, `idleTimeoutMs` and `readTimeoutMs` are the difference; the other limits cost nothing that could be " +
-      "measured. Restarting a timeout is a comparison and a number in a typed array. But while any timer is pending, each turn " +
-      "reads the clock and looks whether one has expired: these functions are the difference of the profiles.",
+      "measured. Each line restarts three deadlines, which is a comparison and a number in a typed array each. It reads the clock " +
+      "twice, when the turn begins and when the answer leaves: 50 ns each on Node and Bun, 90 on Deno.",
   },
   cold: {
     title: "The first lines",

@@ -419,7 +419,10 @@ export class Loop {
     // If a turn is already scheduled but has no work, run it now.
     if (this.#scheduled === "turn" && !this.#hasWork()) this.#scheduled = "none";
     const event = source.firstEvent;
-    if (event !== null && this.#nothingElse(source, event)) return this.#turnOf(event, source.readiness);
+    if (event !== null && this.#nothingElse(source, event)) {
+      const now = this.timers.size === 0 ? -1 : this.runtime.now();
+      if (now < this.timers.floor) return this.#turnOf(event, source.readiness, now);
+    }
     this.#queueSource(source);
     this.#wakeFromHost();
   }
@@ -573,25 +576,28 @@ export class Loop {
   // ---- the turn
 
   /**
-   * Whether a turn that begins now has only one level-triggered event of one source. That is the common turn of a
-   * server.
+   * Whether a turn that begins now has only one level-triggered event of one source, if no timer is due. That is the
+   * common turn of a server.
    */
   #nothingElse(source: Source, event: LoopEvent): boolean {
     return this.#dispatching && !this.#inTurn && this.#scheduled === "none" && this.queues.length === 1 &&
       event.sibling === null && source.queuedIn === null && (event.what & EV_ET) === 0 &&
       this.active.now === 0 && this.#ready.length === 0 && this.#flushes.length === 0 && !this.gotBreak &&
-      this.timers.size === 0 && this.check.size === 0 && !this.signals.waiting;
+      this.#overdue.size === 0 && this.check.size === 0 && !this.signals.waiting;
   }
 
   /**
    * The common turn. It does the same as {@linkcode #turn}, without lists of one event. Together with `WorkList` this
    * saves time: 2.09 us of user time for a line in place of 2.37 (Node).
+   *
+   * @param now The time, if the clock was read; otherwise negative
    */
-  #turnOf(event: LoopEvent, readiness: number): void {
+  #turnOf(event: LoopEvent, readiness: number, now: number): void {
     const result = readiness & event.what;
     if (result === 0) return;
     this.#inTurn = true;
-    this.#turnTime = this.#callTime = -1;
+    this.#turnTime = now;
+    this.#callTime = -1;
     const { stats } = this;
     const began = (stats.turns++ & stats.turnMask) === 0 ? this.runtime.now() : -1;
     try {
@@ -706,15 +712,18 @@ export class Loop {
 
   /** Sets the runtime's timer, unless one is set that fires soon enough. */
   #sleep(): void {
-    const first = this.timers.first();
     const holds = this.#heldTimers > 0 || this.#needsHold();
+    const { floor } = this.timers;
+    const isSet = this.#hostTimer !== null && this.#hostTimerHolds === holds;
+    if (isSet && this.#hostTimerAt <= floor && floor !== Infinity) return;
+    const first = this.timers.first();
     // If only overdue timeouts are left, the poll brings the next turn.
     if (first === null && (!holds || this.#overdue.size > 0)) {
       this.#clearHostTimer();
       return;
     }
     const due = first === null ? Infinity : this.timers.deadlineOf(first);
-    if (this.#hostTimer !== null && this.#hostTimerAt <= due && this.#hostTimerHolds === holds) return;
+    if (isSet && this.#hostTimerAt <= due) return;
     const now = this.runtime.now();
     // Already due: a timer of the runtime would take a millisecond. A timeout that waits for a poll is woken by it.
     if (due <= now) {
@@ -795,6 +804,7 @@ export class Loop {
    */
   #expire(): void {
     const now = this.now();
+    if (this.timers.floor > now && !this.#tellsOverdue && this.#overdue.size === 0) return;
     if (this.#tellsOverdue) {
       this.#tellsOverdue = false;
       for (const event of this.#overdue) {

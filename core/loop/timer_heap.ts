@@ -113,6 +113,14 @@ export class TimerHeap {
     return null;
   }
 
+  /**
+   * No deadline is earlier than this; Infinity without timers. Unlike {@linkcode first} it corrects no key: with a
+   * restart for every message, that would move a timer through the heap for every message.
+   */
+  get floor(): number {
+    return this.#size === 0 ? Infinity : this.#keys[0] as number;
+  }
+
   /** Calls `fn` with each node, in no order. The heap must not change meanwhile. */
   forEach(fn: (node: TimerNode) => void): void {
     for (const node of this.#nodes) if (node !== null) fn(node);

@@ -454,11 +454,16 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
     if (messageTimeoutMs === 0) return;
     const { root } = this;
     if (root.freed) return;
-    const timer = this.#more.message ??= new OwnerTimer(this, root, () => this.#onMessageTimeout());
     if (!incomplete) {
-      root.loop.del(timer);
-      this.#more.messageLeftMs = -1;
-    } else if (!timer.timed && this.#more.messageLeftMs < 0) root.loop.setDeadline(timer, messageTimeoutMs);
+      const rare = this.#rare;
+      // The usual case: whole messages come, and nothing has waited for the rest of one.
+      if (rare === null || rare.message === null) return;
+      if (rare.message.timed || rare.message.active) root.loop.del(rare.message);
+      rare.messageLeftMs = -1;
+      return;
+    }
+    const timer = this.#more.message ??= new OwnerTimer(this, root, () => this.#onMessageTimeout());
+    if (!timer.timed && this.#more.messageLeftMs < 0) root.loop.setDeadline(timer, messageTimeoutMs);
   }
 
   #onMessageTimeout(): void {

@@ -1,11 +1,15 @@
 // The timer heap, and the timers of a base, against a sorted array.
 
 import { describe, it } from "node:test";
-import { assertEquals } from "@std/assert";
+import { assertEquals, assertLessOrEqual } from "@std/assert";
 import fc from "fast-check";
-import { EV_PERSIST, EVENT_BASE_COUNT_ADDED } from "../../../core/flags.ts";
+import { loopOf } from "../../../core/api/event_base.ts";
+import type { Socket } from "../../../core/api/socket.ts";
+import { SocketBufferEvent } from "../../../core/api/socket_bufferevent.ts";
+import { BEV_OPT_CLOSE_ON_FREE, EV_PERSIST, EV_READ, EVENT_BASE_COUNT_ADDED } from "../../../core/flags.ts";
 import { TimerHeap, TimerNode } from "../../../core/loop/timer_heap.ts";
-import { world } from "./harness.ts";
+import { nothingLeft, world } from "./harness.ts";
+import { socketPair } from "../socket/pairs.ts";
 
 class Node extends TimerNode {
   readonly name: number;
@@ -92,7 +96,10 @@ describe("TimerHeap", () => {
           heap.schedule(node, deadline);
           model.schedule(name, deadline);
         }
+        const { floor } = heap;
         const first = heap.first() as Node | null;
+        if (first === null) assertEquals(floor, Infinity);
+        else assertLessOrEqual(floor, heap.deadlineOf(first));
         assertEquals(
           first === null ? undefined : { name: first.name, deadline: heap.deadlineOf(first) },
           here(model.first),
@@ -113,6 +120,45 @@ function here(entry: { name: number; deadline: number } | undefined): { name: nu
 const EVENTS = 24;
 
 describe("the timers of a base", () => {
+  it("stay where they are in the heap while messages restart timeouts", async () => {
+    const { sim, base } = world();
+    const { timers } = loopOf(base);
+    let corrections = 0;
+    const first = timers.first.bind(timers);
+    timers.first = () => {
+      corrections++;
+      return first();
+    };
+    const peers: Socket[] = [];
+    let messages = 0;
+    for (let i = 0; i < 10; i++) {
+      const [peer, socket] = await socketPair(sim);
+      peers.push(peer);
+      const bev = new SocketBufferEvent(base, socket, BEV_OPT_CLOSE_ON_FREE);
+      bev.setTimeouts(1000, null);
+      bev.setIdleTimeout(1000);
+      bev.setCallbacks({
+        read: (bev) => {
+          messages++;
+          bev.output.addBuffer(bev.input);
+        },
+        event: (bev) => bev.free(),
+      });
+      bev.enable(EV_READ);
+    }
+    void base.dispatch();
+    await sim.advance(1);
+    corrections = 0;
+    for (let i = 0; i < 50; i++) {
+      for (const peer of peers) peer.send(new Uint8Array(1));
+      await sim.advance(1);
+    }
+    assertEquals([messages, corrections], [500, 0]);
+    for (const peer of peers) peer.close();
+    await sim.advance(1);
+    await nothingLeft({ sim, base });
+  });
+
   const step = fc.record({
     /** When, and so before or after what is due then. */
     after: fc.nat(6),
