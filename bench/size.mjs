@@ -57,7 +57,8 @@ function sizeRow(id, name, { minified, gzipped, heaviest }) {
 /** Milliseconds, one of each process. */
 async function importTimes(name, processes) {
   const probe = join(BUILD, "import_time.mjs");
-  const { exports } = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8"));
+  const { exports: { ".": main } } = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8"));
+  const entry = name === "node" ? main["module-sync"] : main[name];
   const empty = join(BUILD, "empty.mjs");
   writeFileSync(empty, "export {};\n");
   writeFileSync(
@@ -65,7 +66,7 @@ async function importTimes(name, processes) {
     `const begun = performance.now();
 await import(${JSON.stringify(pathToFileURL(empty).href)});
 const between = performance.now();
-await import(${JSON.stringify(pathToFileURL(join(ROOT, exports["."][name])).href)});
+await import(${JSON.stringify(pathToFileURL(join(ROOT, entry)).href)});
 console.log(performance.now() - between - (between - begun));
 process.exit(0);
 `,

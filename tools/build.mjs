@@ -13,7 +13,7 @@ import { dirname, join, relative } from "node:path";
 import { pathToFileURL } from "node:url";
 import { promisify } from "node:util";
 import { build } from "esbuild";
-import { BUN_ENTRY, inTwoChunks } from "./chunks.mjs";
+import { finish, HOST_ENTRIES, inChunks } from "./chunks.mjs";
 
 const ROOT = dirname(import.meta.dirname);
 
@@ -69,9 +69,9 @@ export const OPTIONS = {
 export async function buildDist({ declarations = true, clean = false } = {}) {
   const [bundles, laws, cli, types] = await Promise.all([
     bundle({
-      entryPoints: [...[...ENTRIES.keys()].map((path) => ({ in: path, out: path.slice(0, -3) })), BUN_ENTRY],
+      entryPoints: [...[...ENTRIES.keys()].map((path) => ({ in: path, out: path.slice(0, -3) })), ...HOST_ENTRIES],
       outdir: join(ROOT, "dist"),
-      plugins: [inTwoChunks([...ENTRIES.keys()])],
+      plugins: [inChunks([...ENTRIES.keys()])],
     }),
     bundle({
       // The second is the program of the processes that the laws start.
@@ -88,6 +88,9 @@ export async function buildDist({ declarations = true, clean = false } = {}) {
     }),
     declarations ? buildDeclarations() : new Map(),
   ]);
+  for (const [path, contents] of bundles) {
+    if (path.endsWith(".js")) bundles.set(path, Buffer.from(finish(Buffer.from(contents).toString())));
+  }
   await sync(join(ROOT, "dist"), new Map([...bundles, ...laws, ...cli, ...types]), clean);
 }
 

@@ -1,63 +1,94 @@
 /**
  * What `dist/` is cut into.
  *
- * A host pays for each file that it loads (Node 0.4 ms), and parses all that is in them. So the library is two chunks:
- * one with the core, the simulator and the adapter of Bun, which every entry point needs, and one with the adapters of
- * Node and Deno. Bun, which takes longest to parse, finds an entry point that needs the first only.
+ * A host parses all of the files that it loads, and pays for each file besides (Node 0.4 ms). So a chunk is what some
+ * program needs without the others: the core with what all adapters share, each adapter, and the simulator.
+ *
+ * "trivent" has an entry point for Node and one for Bun, with the one adapter only, and one for bundlers and other hosts,
+ * with all of them. On Node and Bun, `simRuntime()` loads the simulator when it is called: both can do that synchronously.
  */
 
+import { readdirSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { dirname, join, relative, sep } from "node:path";
 
 const ROOT = dirname(import.meta.dirname);
 
-/** The entry point "trivent" on Bun, made from `mod.ts`: it chooses the adapter of Bun without a look at the host. */
-export const BUN_ENTRY = { in: "trivent:mod.bun", out: "mod.bun" };
+/** The entry points "trivent" of single runtimes, made from `mod.ts`. Deno keeps compiled code, and would gain nothing. */
+export const HOST_ENTRIES = ["node", "bun"].map((host) => ({ in: `trivent:mod.${host}`, out: `mod.${host}` }));
 
-const FIRST = ["./core/mod.ts", "./runtimes/sim.ts", "./runtimes/bun.ts"];
-const SECOND = ["./runtimes/node.ts", "./runtimes/deno.ts", "./runtimes/detect.ts"];
-/** Contents by name: an entry point that imports one of these needs what the others do that import it. */
-const MODULES = new Map([
-  ["first", importing(FIRST)],
-  ["second", importing(SECOND)],
-  ["detect.bun", `export { bunRuntime as detectRuntime } from "./runtimes/bun.ts";`],
-]);
+/**
+ * How a module of `dist/` loads another one when it needs it. A bundler for Bun finds the path in it. No bundler takes the
+ * entry point of Node: its condition, `module-sync`, is of Node alone, from the versions on that can do this.
+ */
+const LOAD = {
+  node: `process.getBuiltinModule("node:module").createRequire(import.meta.url)`,
+  bun: "requireHere",
+};
+
+const SHARED = readdirSync(join(ROOT, "runtimes", "shared")).map((name) => `./runtimes/shared/${name}`);
+
+/** What each entry point loads first, so that it is one chunk. */
+const COMMON = ["./core/mod.ts", ...SHARED].map((path) => `import {} from "${path}";\n`).join("");
 
 /** @param {readonly string[]} entries The paths of the entry points, from the root */
-export function inTwoChunks(entries) {
+export function inChunks(entries) {
   return {
-    name: "in-two-chunks",
+    name: "in-chunks",
     setup({ onLoad, onResolve }) {
       onResolve({ filter: /^trivent:/ }, ({ path }) => ({ path: path.slice("trivent:".length), namespace: "trivent" }));
-      onResolve({ filter: /detect\.ts$/ }, ({ importer, namespace }) => {
-        return namespace === "trivent" && importer === "mod.bun" ? { path: "detect.bun", namespace } : undefined;
+      onResolve({ filter: /(detect|sim)\.ts$/ }, ({ path, importer, namespace }) => {
+        const [, host] = namespace === "trivent" ? importer.split(".") : [];
+        if (host === undefined) return undefined;
+        return { path: `${path.endsWith("detect.ts") ? "detect" : "sim"}.${host}`, namespace };
       });
       onLoad({ filter: /./, namespace: "trivent" }, async ({ path }) => {
-        return path === "mod.bun"
-          ? { contents: await read("mod.ts", ["first"]), loader: "ts", resolveDir: ROOT }
-          : { contents: MODULES.get(path), resolveDir: ROOT };
+        const [name, host] = path.split(".");
+        if (name === "mod") return { contents: await read("mod.ts", true), loader: "ts", resolveDir: ROOT };
+        return {
+          contents: name === "common" ? COMMON : name === "detect" ? detect(host) : sim(host),
+          resolveDir: ROOT,
+        };
       });
       onLoad({ filter: /\.ts$/, namespace: "file" }, async ({ path }) => {
         const name = relative(ROOT, path).split(sep).join("/");
-        const second = name === "mod.ts" || SECOND.includes(`./${name}`);
-        const needed = !entries.includes(name) ? [] : second ? ["first", "second"] : ["first"];
-        return { contents: await read(name, needed), loader: "ts" };
+        return { contents: await read(name, entries.includes(name)), loader: "ts" };
       });
     },
   };
 }
 
-/**
- * A file, and what it is to need besides. It is without docstrings: they are in the declarations, and esbuild would leave
- * those of methods in, a quarter of the code.
- */
-async function read(path, needed) {
-  const text = await readFile(join(ROOT, path), "utf8");
-  const code = text.replaceAll(/^ *\/\*\*[^]*?\*\/$/gm, (doc) => doc.replaceAll(/.+/g, ""));
-  return code + needed.map((name) => `import "trivent:${name}";\n`).join("");
+/** The adapter of a runtime, without a look at the host. */
+function detect(host) {
+  return `export { ${host}Runtime as detectRuntime } from "./runtimes/${host}.ts";`;
 }
 
-/** Not `import "…"`: esbuild would say that it does nothing, as the manifest has it. */
-function importing(paths) {
-  return paths.map((path) => `import {} from "${path}";\n`).join("");
+/** The simulator, loaded when it is needed. */
+function sim(host) {
+  return `let simulator;
+export function simRuntime(options) {
+  simulator ??= ${LOAD[host]}("./runtimes/sim.js");
+  return simulator.simRuntime(options);
+}
+`;
+}
+
+/**
+ * A file as esbuild has built it, with what esbuild does not do. It keeps its lines.
+ *
+ * - `require` stays what it is: esbuild would replace it with a function of its own.
+ * - Chunks do nothing when they are loaded, so an import of their names is enough. Bundlers warn of one without names.
+ */
+export function finish(text) {
+  return text.replace("requireHere(", "require(").replaceAll(/^import "[./]+\/chunks\/[^"]+";$/gm, "");
+}
+
+/**
+ * A file, and whether it is an entry point. It is without docstrings: they are in the declarations, and esbuild would
+ * leave those of methods in, a quarter of the code.
+ */
+async function read(path, entry) {
+  const text = await readFile(join(ROOT, path), "utf8");
+  const code = text.replaceAll(/^ *\/\*\*[^]*?\*\/$/gm, (doc) => doc.replaceAll(/.+/g, ""));
+  return entry ? `${code}import "trivent:common";\n` : code;
 }

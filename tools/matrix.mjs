@@ -162,8 +162,11 @@ function npm(args, cwd) {
 
 /** What the library says on a runtime, from the source and from the package; Node runs no source. */
 function ask({ name, path }, probe) {
-  const libraries =
-    { node: ["dist/mod.js"], deno: ["mod.ts", "dist/mod.js"], bun: ["mod.ts", "dist/mod.bun.js"] }[name];
+  const libraries = {
+    node: ["dist/mod.js", "dist/mod.node.js"],
+    deno: ["mod.ts", "dist/mod.js"],
+    bun: ["mod.ts", "dist/mod.bun.js"],
+  }[name];
   const flags = name === "deno" ? ["run", "--quiet", "--no-check", "--allow-all", "--unstable-net"] : [];
   return libraries.map((library) => {
     const args = [...flags, probe, pathToFileURL(join(ROOT, library)).href];

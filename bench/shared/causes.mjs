@@ -186,8 +186,9 @@ export const CAUSES = {
   import: {
     title: "Import time",
     all:
-      "It is the time to parse. The package has three files, in ASCII, and loads no module of the runtime on import.",
-    bun: "JavaScriptCore parses twice; Bun has an entry point without the adapters of Node and Deno.",
+      "It is the time to parse: a module has to be parsed whole to give its names. No module of the runtime is loaded on import. " +
+      "Node and Bun load three files, without the adapters of other runtimes, and the simulator when it is asked for.",
+    bun: "JavaScriptCore parses twice.",
   },
   connections: {
     title: "Many connections",

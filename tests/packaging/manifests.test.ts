@@ -73,24 +73,27 @@ describe("the manifests", () => {
     for (const [name, source] of Object.entries(exports)) {
       assert(existsSync(join(ROOT, source)), source);
       const conditions = npm.exports[name] as Record<string, string>;
-      // The first that matches wins: with `node` first, Deno and Bun would take it.
+      // The first that matches wins: with `node` first, Deno and Bun would take it. `module` is of bundlers alone.
       assertEquals(Object.keys(conditions), [
         "types",
         "deno",
         "bun",
+        ...name === "." ? ["module", "module-sync"] : [],
         "node",
         "default",
       ]);
       const built = source.replace(/^\.\//, "./dist/").replace(/\.ts$/, "");
       assertEquals(conditions["types"], `${built}.d.ts`);
       // A bundle made for Node may run on another host, what is loaded or bundled for Bun runs there.
-      for (const condition of ["deno", "node", "default"]) {
-        assertEquals(conditions[condition], `${built}.js`);
+      for (const condition of ["deno", "module", "node", "default"]) {
+        assertEquals(conditions[condition] ?? `${built}.js`, `${built}.js`);
       }
       assertEquals(
         conditions["bun"],
         name === "." ? "./dist/mod.bun.js" : `${built}.js`,
       );
+      // Of Node alone, and only where require() takes an ES module: so this one may load a module when it needs it.
+      assertEquals(conditions["module-sync"], name === "." ? "./dist/mod.node.js" : undefined);
     }
   });
 
@@ -100,6 +103,7 @@ describe("the manifests", () => {
     assertEquals(npm.sideEffects, [
       "./mod.ts",
       "./dist/mod.js",
+      "./dist/mod.node.js",
       "./dist/mod.bun.js",
     ]);
     assertEquals([npm.dependencies, npm.optionalDependencies], [

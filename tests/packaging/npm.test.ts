@@ -221,20 +221,63 @@ console.log(value, runtime.openHandles);
     );
   });
 
-  it("gives the same on every host, but for the choice among the adapters", async () => {
+  it("gives the same on every host, but for the choice among the adapters and what loads the simulator", async () => {
     writeFiles(project, {
       "names.mjs": `import * as all from "./node_modules/trivent/dist/mod.js";
+import * as onNode from "./node_modules/trivent/dist/mod.node.js";
 import * as onBun from "./node_modules/trivent/dist/mod.bun.js";
-const names = new Set([...Object.keys(all), ...Object.keys(onBun)]);
-console.log([...names].filter((name) => all[name] !== onBun[name]).join());
+for (const one of [onNode, onBun]) {
+  const names = new Set([...Object.keys(all), ...Object.keys(one)]);
+  console.log([...names].filter((name) => all[name] !== one[name] || typeof one[name] === "undefined").join());
+}
 `,
     });
     assertEquals(
-      (await must(findRuntime("node").path, ["names.mjs"], { cwd: project }))
-        .trim(),
-      "detectRuntime",
+      await must(findRuntime("node").path, ["names.mjs"], { cwd: project }),
+      "detectRuntime,simRuntime\ndetectRuntime,simRuntime\n",
     );
   });
+
+  it("parses no simulator and no adapter of another runtime on Node and Bun", () => {
+    const dist = join(project, "node_modules", "trivent", "dist");
+    /** What is loaded with a file. */
+    const loaded = (path: string, known = new Map<string, string>()): Map<string, string> => {
+      const text = readFileSync(path, "utf8");
+      known.set(path, text);
+      for (const [, to] of text.matchAll(/^(?:import|export) [^;"]*?from "(\.[^"]+)";$|^import "(\.[^"]+)"/gm)) {
+        const next = join(path, "..", to!);
+        if (!known.has(next)) loaded(next, known);
+      }
+      return known;
+    };
+    const classes = ["SimHostRuntime", "NodeTransport", "DenoTransport", "BunTransport"];
+    const found = ["mod.js", "mod.node.js", "mod.bun.js"].map((entry) => {
+      const texts = [...loaded(join(dist, entry)).values()];
+      return classes.filter((name) => texts.some((text) => text.includes(`var ${name} = class`)));
+    });
+    assertEquals(found, [classes, ["NodeTransport"], ["BunTransport"]]);
+  });
+
+  for (const name of RUNTIMES) {
+    it(`has the simulator on ${name}, as the package and in a bundle for each host`, async () => {
+      writeFiles(project, { "simulated.mjs": SIMULATED });
+      const expected = "hello 0 true true\n";
+      assertEquals(await must(findRuntime(name).path, [...RUN[name], "simulated.mjs"], { cwd: project }), expected);
+      for (const conditions of [["module", "node"], ["module", "bun"], []]) {
+        const outfile = join(project, "bundled", "simulated.mjs");
+        await build({
+          entryPoints: [join(project, "simulated.mjs")],
+          bundle: true,
+          format: "esm",
+          platform: "neutral",
+          conditions,
+          external: ["node:*"],
+          outfile,
+        });
+        assertEquals(await must(findRuntime(name).path, [...RUN[name], outfile], { cwd: project }), expected);
+      }
+    });
+  }
 
   it("works when a bundler has dropped what is not used", async () => {
     const program = `import { EventBase } from "trivent";\nconsole.log(new EventBase().runtime.name);\n`;
@@ -272,3 +315,18 @@ console.log([...names].filter((name) => all[name] !== onBun[name]).join());
     ]);
   });
 });
+
+/** Echoes a line in the simulator. The classes of all entry points are the same. */
+const SIMULATED = `import { connect, EvBuffer, EventError, serve, simRuntime } from "trivent";
+import { EvBuffer as Same } from "trivent/core";
+import { simRuntime as other } from "trivent/sim";
+const runtime = simRuntime();
+const server = await serve({ runtime, port: 80 }, { read: (bev) => bev.writeBuffer(bev.input) });
+const bev = await runtime.run(connect({ runtime, port: 80 }, {}));
+bev.write("hello\\n");
+const { value } = await runtime.run(bev.lines({ maxBytes: 100, text: true }).next());
+await runtime.run(bev.close());
+await runtime.run(server.close());
+const failure = await other().run(new Promise(() => {})).catch((error) => error);
+console.log(value, runtime.openHandles, EvBuffer === Same, failure instanceof EventError);
+`;
