@@ -3,6 +3,11 @@
 import process from "node:process";
 import { describe, it } from "node:test";
 import { assertEquals } from "@std/assert";
+import { FilterCore } from "../../core/bufferevent/filter_core.ts";
+import { PairCore } from "../../core/bufferevent/pair_core.ts";
+import { SocketCore } from "../../core/bufferevent/socket_core.ts";
+import { Connection } from "../../core/socket/connection.ts";
+import { checkedClasses } from "../core/socket/checked.ts";
 import { KEPT } from "./kept.ts";
 import type { Plan } from "./plan.ts";
 import { planOf } from "./plan.ts";
@@ -32,6 +37,14 @@ describe("the campaign", () => {
       const { error } = await playAlone(planOf(seed));
       assertEquals(error?.message, undefined, `seed ${seed}`);
     }
+  });
+
+  it("checks the tables of states of the classes that its programs use", async () => {
+    checkedClasses.clear();
+    for (let seed = 4; seed <= 120; seed += 4) await play(planOf(seed));
+    const names = (classes: readonly { name: string }[]): string[] => classes.map(({ name }) => name);
+    const classes = [Connection, SocketCore, PairCore, FilterCore];
+    assertEquals(names(classes.filter((each) => checkedClasses.has(each))), names(classes));
   });
 
   it("plays the same seed in the same way each time", async () => {

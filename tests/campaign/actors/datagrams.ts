@@ -1,16 +1,19 @@
-// Datagram sockets on two hosts: each datagram comes once and whole, or is lost, doubled or late where the network may do that.
+// Datagram sockets on two hosts, and on three for groups and broadcasts: each datagram comes once and whole, or is lost, doubled or late where the network may do that.
 
 import { type DatagramSocket, EAGAIN, EV_PERSIST, EV_READ, type EventHandle } from "../../../core/mod.ts";
 import type { SimHost } from "../../../runtimes/sim.ts";
 import type { Dice } from "../../tools/dice.mjs";
 import type { ActorPlan } from "../plan.ts";
 import { type Actor, codeOf, part, show, type World } from "../world.ts";
+import { Groups } from "./groups.ts";
 
 /** Some datagrams each way. */
 export class Datagrams implements Actor {
   readonly #world: World;
   readonly #hosts: readonly SimHost[];
   readonly #dice: Dice;
+  readonly #port: number;
+  readonly #groups: Groups;
   readonly #open: Map<DatagramSocket, { handle: EventHandle; host: SimHost; life: number }> = new Map();
   readonly #sent: Map<number, Uint8Array> = new Map();
   readonly #received: Map<number, number> = new Map();
@@ -22,12 +25,14 @@ export class Datagrams implements Actor {
     const dice = this.#dice = part(seed, 0);
     this.#hosts = [world.host(`u${number}`), world.host(`v${number}`)];
     const [near, far] = this.#hosts as [SimHost, SimHost];
-    const port = 4000 + number;
+    const port = this.#port = 4000 + number;
     for (const host of this.#hosts) this.#bind(host, port);
     for (let i = Math.min(messages, dice.below(30)); i > 0; i--) {
       const [from, to] = dice.below(2) === 0 ? [near, far] : [far, near];
       world.later(from, 5 + dice.below(1500), () => this.#send(from, to, port));
     }
+    const hosts = [near, far, world.host(`w${number}`)];
+    this.#groups = new Groups(world, hosts, part(seed, 1), 5000 + number, messages);
   }
 
   #bind(host: SimHost, port: number): void {
@@ -88,7 +93,8 @@ export class Datagrams implements Actor {
   }
 
   onRestart(host: SimHost): void {
-    if (this.#hosts.includes(host)) this.#bind(host, 4000 + Number(host.addresses[0]?.split(".").at(-1)));
+    if (this.#hosts.includes(host)) this.#bind(host, this.#port);
+    this.#groups.onRestart(host);
   }
 
   check(): void {
@@ -99,6 +105,7 @@ export class Datagrams implements Actor {
     for (const id of this.#sent.keys()) {
       if (!this.#received.has(id)) this.#world.blame(`datagram ${id} did not come, and nothing was lost`);
     }
+    this.#groups.check();
   }
 
   stop(): void {
@@ -108,6 +115,7 @@ export class Datagrams implements Actor {
       socket.close();
     }
     this.#open.clear();
+    this.#groups.stop();
   }
 }
 

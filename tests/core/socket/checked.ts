@@ -17,6 +17,8 @@ const touched = new Map<object, (subject: object) => void>();
 
 /** How many checks there have been. */
 export let checks = 0;
+/** The classes whose objects were checked. */
+export const checkedClasses: Set<unknown> = new Set();
 /** Whether calls are checked. */
 let checking = true;
 
@@ -67,6 +69,7 @@ function checkAll(): void {
   touched.clear();
   for (const [subject, check] of all) {
     try {
+      checkedClasses.add(subject.constructor);
       check(subject);
     } catch (error) {
       found.push(error);
