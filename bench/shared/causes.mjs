@@ -64,8 +64,8 @@ export const CAUSES = {
       "`addBuffer()` moves chunks and copies nothing. For 64 B and a few KB the turn of the loop is the difference: about a microsecond.",
     deno:
       "The adapter lends the memory that it reads into and gets it back after the write; the server by hand reads into one buffer " +
-      "a connection, and awaits two promises where the library needs a third for the turn. A loan of 64 KiB is smaller than the rival's " +
-      "256 KiB, so a large message takes more reads; a larger loan was faster for 1 MiB and doubled the memory of a stalled connection.",
+      "a connection, and awaits two promises where the library needs a third for the turn. Loans have four sizes, from 4 to 256 KiB, and " +
+      "a connection takes the size that its messages need, so a large message takes as many reads as by hand.",
     bun:
       "Bun copies each chunk into new memory in both servers, and makes as many system calls in both. For large messages the ratio " +
       "moves much from round to round.",
@@ -82,12 +82,10 @@ export const CAUSES = {
       "A message crosses two connections, so it costs two turns: the read end's and the write end's. `pipe()` moves chunks and copies " +
       "nothing. It also counts bytes, passes on ends, and watches both outputs; the proxy by hand does less.",
     deno:
-      "In bulk, a read brings at most a loan of 64 KiB, where the proxy by hand reads 256 KiB: `strace` counts four times as many " +
-      "calls.",
+      "In bulk, a message takes as many reads and writes as by hand, and a part of a chunk waits for the next write.",
     bun:
-      "In bulk, a read of Bun brings up to 512 KiB, but `pipe()` holds at most 64 KiB each way. So each read is cut, and the source is " +
-      "paused and resumed: `strace` counts seven times as many `sendto` as by hand, and almost all `epoll_ctl`. With watermarks and " +
-      "single reads of 256 KiB and more, most of the difference is gone, at the price of that memory for each stalled connection.",
+      "In bulk, a message takes as many system calls as by hand: `pipe()` passes on a chunk of Bun whole, and holds 256 KiB before it " +
+      "pauses the source ([decision](decisions/a-pipe-holds-256-kib.md)).",
   },
   fanout: {
     title: "A line to 1,000 clients",

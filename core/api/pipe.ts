@@ -1,6 +1,6 @@
 /** `pipe()`: sends the bytes that arrive on one bufferevent on another one, both ways, with back-pressure. */
 
-import { DEFAULT_CLOSE_TIMEOUT_MS, DEFAULT_READ_HIGH } from "../bufferevent/limits.ts";
+import { DEFAULT_CLOSE_TIMEOUT_MS, DEFAULT_MAX_SINGLE, DEFAULT_READ_HIGH } from "../bufferevent/limits.ts";
 import { checkDuration, checkSignal } from "../checks.ts";
 import { BEV_EVENT_EOF, BEV_EVENT_ERROR, BEV_EVENT_READING, BEV_EVENT_TIMEOUT, EV_READ, EV_WRITE } from "../flags.ts";
 import { EventError } from "../errors.ts";
@@ -34,6 +34,14 @@ export interface PipeResult {
   bytesBToA: number;
 }
 
+/** From this length of an end's output on, the other end waits, unless a high watermark of writing is set. */
+const DEFAULT_HELD = 256 * 1024;
+/**
+ * The most bytes of one read: as many as the largest chunk of a runtime has, which is Bun's. The chunk is in memory
+ * already, so it goes on whole.
+ */
+const MOST_READ = 512 * 1024;
+
 /** One end. It replaces the callbacks. */
 export class PipeEnd implements Occupant {
   readonly what: string = "it is piped, and the other end has the bytes";
@@ -50,6 +58,11 @@ export class PipeEnd implements Occupant {
     this.#pipe = pipe;
   }
 
+  /**
+   * Set only while the output is awaited. Otherwise each message would cost a callback.
+   */
+  write: (() => void) | undefined = undefined;
+
   /** Takes all input. Chunks are moved, and nothing is copied. */
   read(): void {
     const { input } = this.core;
@@ -59,20 +72,31 @@ export class PipeEnd implements Occupant {
     if (core.finishing) return this.#pipe.cut(finished());
     this.carried += n;
     moveBytes(input, core.output, n);
+    if (core.output.length < core.stopAt) return;
+    // Usually the system takes most of it at once.
+    core.sendNow();
     // The other end's peer is to have taken it before there is more.
     if (core.output.length >= core.stopAt && !core.freed) this.pause();
   }
 
   /** Stops reading for now. A reset by the peer is still noticed. */
   pause(): void {
+    this.other.awaitOutput();
     this.core.disable(EV_READ);
     if (!this.core.freed) this.core.watchFailure(true);
   }
 
+  awaitOutput(): void {
+    this.write = this.onDrained;
+  }
+
   /** The output has drained. */
-  write(): void {
+  onDrained(): void {
     const { other } = this;
-    if (!other.ended && (other.core.enabled & EV_READ) === 0) other.resume();
+    if (!other.ended) {
+      this.write = undefined;
+      if ((other.core.enabled & EV_READ) === 0) other.resume();
+    }
     this.#pipe.endIfDone();
   }
 
@@ -85,6 +109,7 @@ export class PipeEnd implements Occupant {
     this.read();
     if (this.#pipe.over) return;
     this.ended = true;
+    this.other.awaitOutput();
     if (!this.other.core.finishing) this.other.core.shutdown();
     this.#pipe.endIfDone();
   }
@@ -106,9 +131,13 @@ export class PipeEnd implements Occupant {
     core.occupy(this);
     // What waits for the other end is bounded by that end's output.
     core.readsWhileFull = true;
-    core.setWatermark(EV_READ, 0, core.readHigh === 0 ? DEFAULT_READ_HIGH : core.readHigh);
-    // A filter may keep a rest of what it is given.
-    core.setWatermark(EV_WRITE, core.limitable ? 0 : core.stopAt >> 1, core.writeHigh);
+    const { maxSingleRead, maxSingleWrite, readHigh, writeHigh } = core;
+    if (maxSingleRead === DEFAULT_MAX_SINGLE) core.setMaxSingle(MOST_READ, maxSingleWrite);
+    // A filter makes its input itself, so that needs a bound. It may keep a rest of what it is given.
+    const filter = !core.limitable;
+    core.setWatermark(EV_READ, 0, filter ? readHigh || DEFAULT_READ_HIGH : Math.max(readHigh, MOST_READ));
+    core.setWatermark(EV_WRITE, 0, writeHigh || DEFAULT_HELD);
+    if (!filter) core.setWatermark(EV_WRITE, core.stopAt >> 1, core.writeHigh);
   }
 }
 
@@ -203,8 +232,9 @@ class Pipe {
 /**
  * Couples two bufferevents: bytes that arrive on one are sent on the other, both ways, until both peers have finished.
  *
- * - If a peer does not read, the other must wait: at most 64 KiB (or the high watermark of writing) and one read wait
- *   on each side. Chunks are moved, and nothing is copied.
+ * - If a peer does not read, the other must wait. Each way, less than 256 KiB and one read wait: a read brings 64 KiB on
+ *   Node, and up to 256 KiB on Deno and 512 KiB on Bun. Set the high watermark of writing of both ends before, to hold
+ *   less or more than 256 KiB. Chunks are moved whole, and nothing is copied.
  * - The end of file on one end is `shutdown()` on the other. The other direction goes on.
  * - An error, a timeout or `free()` of either end, or an abort, resets both. So no peer takes a part for the whole.
  *   This also holds if a connection is already over when `pipe()` is called.

@@ -381,6 +381,8 @@ export abstract class BevCore extends LoopEvent implements BufferOwner {
   protected abstract onWriteSuspension(): void;
   /** There is more output to send. */
   protected abstract onOutput(): void;
+  /** Sends output before the end of the turn, as far as the system takes it. It calls no code of the program. */
+  sendNow(): void {}
   /** Bytes were taken from the input. */
   protected onInputDrained(): void {}
   /** Of a filter: output of a layer below has left that layer. It calls no code of the program. */

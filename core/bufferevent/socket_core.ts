@@ -484,6 +484,10 @@ export class SocketCore extends BevCore implements Flushable {
     if (this.owner !== null) this.owner.onDirectionOver();
   }
 
+  override sendNow(): void {
+    this.flushOutput();
+  }
+
   #send(connection: Connection, most: number): number {
     const { output, rate } = this;
     try {

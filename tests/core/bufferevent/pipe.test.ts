@@ -4,10 +4,11 @@ import { describe, it } from "node:test";
 import fc from "fast-check";
 import { assert, assertEquals, assertRejects, assertStrictEquals, assertThrows } from "@std/assert";
 import { EvBuffer } from "../../../core/buffer/evbuffer.ts";
-import type { BufferEvent } from "../../../core/api/bufferevent.ts";
+import { type BufferEvent, coreOf } from "../../../core/api/bufferevent.ts";
 import { FilterBufferEvent } from "../../../core/api/filter_bufferevent.ts";
 import { bufferEventPair } from "../../../core/api/pair_bufferevent.ts";
 import { pipe, type PipeOptions, type PipeResult } from "../../../core/api/pipe.ts";
+import type { SocketCore } from "../../../core/bufferevent/socket_core.ts";
 import { TokenBucketConfig } from "../../../core/bufferevent/rate_limit.ts";
 import { SocketBufferEvent } from "../../../core/api/socket_bufferevent.ts";
 import { EventError } from "../../../core/errors.ts";
@@ -133,7 +134,7 @@ describe("pipe()", () => {
     await scene.end();
   });
 
-  it("holds no more than about 128 KiB for a peer that does not read, and loses nothing", async () => {
+  it("holds no more than 256 KiB and one read for a peer that does not read, and loses nothing", async () => {
     const scene = (await Scene.make()).pipe();
     const { a, b, left, right } = scene;
     const all = pattern(3_000_000);
@@ -143,7 +144,8 @@ describe("pipe()", () => {
       await scene.during(1);
     }
     assert(left.queue.length > 2_000_000, "the sender was stopped");
-    assert(a.input.length + b.output.length <= 150_000, `${a.input.length} and ${b.output.length}`);
+    const held = a.input.length + b.output.length;
+    assert(held >= 262_144 && held <= 340_000, `${a.input.length} and ${b.output.length}`);
     for (let ms = 0; ms < 3000 && !right.ended; ms++) {
       left.send();
       if (left.queue.length === 0) left.socket.shutdown();
@@ -155,6 +157,49 @@ describe("pipe()", () => {
     right.socket.shutdown();
     await scene.during(10);
     assertEquals(scene.outcome, { bytesAToB: all.length, bytesBToA: 0 });
+    await scene.end();
+  });
+
+  it("holds what the high watermark of writing says", async () => {
+    const scene = await Scene.make();
+    const { a, b, left } = scene;
+    for (const bev of [a, b]) bev.setWatermark(EV_WRITE, 0, 10_000);
+    scene.pipe();
+    left.queue.add(pattern(1_000_000));
+    for (let ms = 0; ms < 200; ms++) {
+      left.send();
+      await scene.during(1);
+    }
+    const held = a.input.length + b.output.length;
+    assert(held >= 10_000 && held <= 80_000, `${held}`);
+    left.socket.reset();
+    await scene.during(10);
+    await scene.end();
+  });
+
+  it("passes on a chunk of half a megabyte whole, and its source is not paused while the system takes it", async () => {
+    const scene = (await Scene.make()).pipe();
+    const [from, to] = [scene.a, scene.b].map((bev) => (coreOf(bev) as SocketCore).connection!);
+    const written: Uint8Array[] = [];
+    let paused = 0;
+    let disabled = 0;
+    to!.binding!.write = (chunk) => written.push(chunk) && chunk.length;
+    from!.binding!.pauseRead = () => void paused++;
+    const core = coreOf(scene.a);
+    const disable = core.disable.bind(core);
+    core.disable = (what) => {
+      disabled++;
+      disable(what);
+    };
+    await scene.during(1);
+    const chunks = [pattern(524_288), pattern(524_288)];
+    for (const chunk of chunks) {
+      scene.sim.setTimer(scene.sim.now() + 1, () => from!.onData(chunk));
+      await scene.during(5);
+    }
+    assertEquals(written.length, 2);
+    for (const [i, chunk] of written.entries()) assert(chunk.buffer === chunks[i]!.buffer && chunk.length === 524_288);
+    assertEquals([paused, disabled], [0, 0]);
     await scene.end();
   });
 
@@ -422,7 +467,7 @@ describe("pipe()", () => {
           else if (kind === "finish") finish(s);
           else await scene.during(n % 7);
           assert(scene.a.input.length <= 65_536 && scene.b.input.length <= 65_536);
-          assert(scene.a.output.length <= 140_000 && scene.b.output.length <= 140_000);
+          assert(scene.a.output.length <= 340_000 && scene.b.output.length <= 340_000);
         }
         // What has left may still be on its way when the pipe has ended.
         const over = (): boolean => scene.outcome !== undefined && left.ended && right.ended;
