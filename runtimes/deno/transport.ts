@@ -17,20 +17,20 @@ import { handshakeError, type TlsSettings } from "../shared/tls.ts";
 import type { DenoAddr, DenoConn } from "../types/deno.ts";
 import type { HostAbortController } from "../types/host.ts";
 import type { NodeSecureContext } from "../types/node_tls.ts";
-import { borrow, borrowFor, giveBack, LOAN_BYTES } from "./memory.ts";
+import { beginLargeRead, borrow, borrowFor, endLargeRead, giveBack, LARGEST } from "./memory.ts";
 import { progress } from "./progress.ts";
 import { DenoTlsConn } from "./tls_conn.ts";
 
-/**
- * The size of the buffer of a connection at first, and when it is idle. Keep it small, since each idle connection holds
- * one.
- */
-const READ_MIN = 4 * 1024;
-/** After this many small reads in a row, a connection goes back to a small buffer. */
+/** Fewer bytes are copied out of the memory that was read into. More go to the core with the memory. */
+const COPIED = 1024;
+/** The most bytes that are copied into memory that they share with others. */
+const SHARED = 4 * 1024;
+/** After this many reads in a row that have brought few bytes, a connection goes back to the next smaller memory. */
 const FEW_READS = 8;
 
 /** The buffer for bytes that closing connections drop. They may overwrite one another's bytes. */
 let dropped: Uint8Array | undefined;
+const DROPPED_BYTES = 64 * 1024;
 
 /** Converts an address to the core's form. */
 export function addressOf(addr: DenoAddr): Address | undefined {
@@ -40,8 +40,8 @@ export function addressOf(addr: DenoAddr): Address | undefined {
 /** Bits of the transport's state. All three adapters have them, because an idle connection then takes little memory. */
 type DenoBits = Bits<"deno">;
 
-/** The last reads needed the large buffer. */
-const MUCH: DenoBits = 0x1;
+/** The program has kept a view of the last loan. */
+const KEEPS: DenoBits = 0x1;
 /** A read is under way. */
 const READING: DenoBits = 0x2;
 /** The core wants no data now. */
@@ -70,6 +70,8 @@ const NAGLE: DenoBits = 0x1000;
 const KEEP_ALIVE: DenoBits = 0x2000;
 /** Set while connecting: the connection does not keep the process alive. */
 const UNREFERENCED: DenoBits = 0x4000;
+/** The read under way is one of the largest size. */
+const LARGE: DenoBits = 0x8000;
 
 /** A connection. */
 export class DenoTransport implements TransportBinding {
@@ -83,11 +85,11 @@ export class DenoTransport implements TransportBinding {
   remote: Address | undefined;
   attempt: HostAbortController | undefined;
 
-  /** The small buffer. Bytes are copied out of it. */
-  buffer: Uint8Array | undefined;
-  /** The large buffer. */
+  /** The memory that is read into. */
   loan: Loan | undefined;
-  /** How many reads in a row have brought few bytes to a large buffer. */
+  /** The size of the next loan, as a number of the pools'. */
+  size = 0;
+  /** How many reads in a row have brought few bytes for this size. */
   few = 0;
 
   /** The chunk being written: one at a time. */
@@ -146,75 +148,83 @@ export class DenoTransport implements TransportBinding {
   read(): void {
     if ((this.state & (READING | ENDED | CLOSED)) !== 0) return;
     this.state |= READING;
-    let into: Uint8Array;
-    if ((this.state & CLOSING) !== 0) into = dropped ??= new Uint8Array(LOAN_BYTES);
-    else if ((this.state & MUCH) !== 0) into = (this.loan ??= borrow()).bytes;
-    else into = this.buffer ??= new Uint8Array(READ_MIN);
+    const closing = (this.state & CLOSING) !== 0;
+    const into = closing ? dropped ??= new Uint8Array(DROPPED_BYTES) : (this.loan ??= this.borrow()).bytes;
     this.conn!.read(into).then(this.arrived, this.readFailed);
+  }
+
+  borrow(): Loan {
+    if (this.size < LARGEST) return borrow(this.size);
+    if (!beginLargeRead()) return borrow(--this.size);
+    this.state |= LARGE;
+    return borrow(LARGEST);
+  }
+
+  /** The read under way has ended. */
+  endRead(): void {
+    if ((this.state & LARGE) !== 0) endLargeRead();
+    this.state &= ~(READING | LARGE);
   }
 
   arrived: (n: number | null) => void = (n) => {
     progress.reads++;
-    this.state &= ~READING;
+    this.endRead();
     if ((this.state & CLOSED) !== 0) return;
     if (this.handOver !== undefined) return this.hand(n);
     if (n === null) return this.eof();
     if ((this.state & CLOSING) !== 0) {
-      // The buffer of the pending read is dropped with it.
-      this.buffer = this.loan = undefined;
+      // The memory of the pending read is dropped with it.
+      this.loan = undefined;
       return this.read();
     }
-    if (this.loan !== undefined) this.lend(this.loan, n);
-    else {
-      // Copied into shared memory. A new buffer for every few reads costs more, and must be collected.
-      const chunk = copied(this.buffer!, n);
-      if (n === READ_MIN) {
-        this.state |= MUCH;
-        this.buffer = undefined;
-      }
-      this.sink.onData(chunk);
-    }
+    const loan = this.loan!;
+    const { bytes } = loan;
+    // Copied into shared memory. New memory for every few reads costs more, and must be collected.
+    if (n < COPIED && this.size === 0) this.sink.onData(copied(bytes, n));
+    else this.deliver(loan, bytes, n);
     if ((this.state & PAUSED) === 0 || (this.state & CLOSING) !== 0 || this.error !== undefined) this.read();
   };
 
-  /** A large part of a buffer is handed on with the buffer. A small part is copied, and the buffer is used again. */
-  lend(loan: Loan, n: number): void {
-    const { bytes } = loan;
-    if (n > READ_MIN) this.few = 0;
-    else if (++this.few === FEW_READS) {
+  /** Chooses the size of the next read. Many bytes are handed on with their memory. Few are copied, and it is used again. */
+  deliver(loan: Loan, bytes: Uint8Array, n: number): void {
+    const { length } = bytes;
+    const { size } = this;
+    if (n >= length >> 2) {
       this.few = 0;
-      this.state &= ~MUCH;
+      if (n === length && size < LARGEST) this.size = size + 1;
+    } else if (size > 0 && ++this.few === FEW_READS) {
+      this.few = 0;
+      this.size = size - 1;
     }
-    if (n >= LOAN_BYTES / 4) {
-      this.loan = undefined;
-      loan.users = 1;
-      return this.sink.onData(n === LOAN_BYTES ? bytes : bytes.subarray(0, n), loan);
+    // Memory that the program keeps is new for the next read, so a copy of the right size is better.
+    if (n < length >> ((this.state & KEEPS) === 0 ? 2 : 1)) {
+      const chunk = n <= SHARED ? copied(bytes, n) : bytes.slice(0, n);
+      // Large memory is not kept for a read that may be pending for long, unless there may be one more of them.
+      if (this.size !== size || size === LARGEST) {
+        this.loan = undefined;
+        giveBack(loan, size);
+      }
+      return this.sink.onData(chunk);
     }
-    const chunk = n <= READ_MIN ? copied(bytes, n) : bytes.slice(0, n);
-    if ((this.state & MUCH) === 0) {
-      this.loan = undefined;
-      giveBack(loan);
-    }
-    this.sink.onData(chunk);
+    this.loan = undefined;
+    loan.users = 1;
+    this.sink.onData(n === length ? bytes : bytes.subarray(0, n), loan);
+    if (loan.seen) this.state |= KEEPS;
+    else this.state &= ~KEEPS;
   }
 
   readFailed: (reason: unknown) => void = (reason) => {
-    this.state &= ~READING;
+    this.endRead();
     if ((this.state & CLOSED) === 0) this.fail(reason, "read");
   };
 
   eof(): void {
     this.state |= ENDED;
-    this.forgetBuffers();
+    this.loan = undefined;
     if (this.error !== undefined) return this.end(this.error);
     if ((this.state & CLOSING) === 0) this.sink.onEnd();
     // The callback may have closed the connection.
     if ((this.state & FINISHED) !== 0 && (this.state & CLOSED) === 0) this.end();
-  }
-
-  /** Drops the buffers. A pending read may still write to them, so other connections do not get them. */
-  forgetBuffers(): void {
-    this.buffer = this.loan = undefined;
   }
 
   // Writing.
@@ -338,10 +348,10 @@ export class DenoTransport implements TransportBinding {
 
   /** The bytes of this read belong to TLS. */
   hand(n: number | null): void {
-    const chunk = n === null ? null : (this.loan?.bytes ?? this.buffer!).subarray(0, n);
+    const chunk = n === null ? null : this.loan!.bytes.subarray(0, n);
     this.handOver!(chunk);
     this.handOver = undefined;
-    this.forgetBuffers();
+    this.loan = undefined;
     this.state |= READING;
   }
 
@@ -382,7 +392,8 @@ export class DenoTransport implements TransportBinding {
   letGo(): void {
     this.state |= CLOSED;
     this.state &= ~WRITABLE;
-    this.forgetBuffers();
+    // A pending read may still write to its memory, so other connections do not get it.
+    this.loan = undefined;
     // The loan is not returned: Deno may still read it for the write. The garbage collector frees it.
     this.piece = this.pieceLoan = undefined;
     if (this.conn === undefined) return;
