@@ -382,6 +382,12 @@ export class SocketCore extends BevCore implements Flushable {
     }
   }
 
+  protected override get isAtEnd(): boolean {
+    const { source: connection } = this;
+    return connection !== null && connection.available === 0 &&
+      (connection.error !== null || connection.ended || connection.gone);
+  }
+
   #onReadEnd(what: number, error: EventError | undefined): void {
     this.disable(EV_READ);
     if (error !== undefined) this.fail(error);

@@ -5,7 +5,14 @@ import { assert, assertEquals, assertStrictEquals, assertThrows } from "@std/ass
 import { coreOf } from "../../../core/api/bufferevent.ts";
 import { SocketBufferEvent } from "../../../core/api/socket_bufferevent.ts";
 import { EventError } from "../../../core/errors.ts";
-import { BEV_OPT_CLOSE_ON_FREE, BEV_OPT_DEFER_CALLBACKS, EAGAIN, EV_READ, EV_WRITE } from "../../../core/flags.ts";
+import {
+  BEV_EVENT_CONNECTED,
+  BEV_OPT_CLOSE_ON_FREE,
+  BEV_OPT_DEFER_CALLBACKS,
+  EAGAIN,
+  EV_READ,
+  EV_WRITE,
+} from "../../../core/flags.ts";
 import type { EventBase } from "../../../core/api/event_base.ts";
 import type { ListeningSocket } from "../../../core/api/listening_socket.ts";
 import type { Socket } from "../../../core/api/socket.ts";
@@ -75,6 +82,35 @@ describe("connect() (V11)", () => {
     assertEquals(text(receiveAll(server).bytes), "queued before, and meanwhile");
     assertEquals([bev.socket?.connected, sim.openHandles, base.gotExit], [true, 3, true]);
     await made.end();
+  });
+
+  it("tells the end once when a callback that was deferred with it enables reading (V5)", async () => {
+    for (const from of ["CONNECTED", "read"]) {
+      const made = await client(BEV_OPT_DEFER_CALLBACKS);
+      const { bev, record, sim } = made;
+      bev.enable(EV_READ);
+      bev.connect({ hostname: "127.0.0.1", port: made.port });
+      // The loop does not run until the connection is there and the peer has finished.
+      await sim.advance(5);
+      const peer = made.accept();
+      if (from === "read") peer.send("x");
+      peer.shutdown();
+      await sim.advance(5);
+      const seen: number[] = [];
+      record.on.event = (bev, what) => {
+        seen.push(bev.enabled);
+        if (from === "CONNECTED" && what === BEV_EVENT_CONNECTED) bev.enable(EV_READ);
+      };
+      record.on.read = (bev) => bev.enable(EV_READ);
+      await during(made, 10);
+      const read = from === "read" ? ["read 1"] : [];
+      assertEquals(record.take(), ["event CONNECTED", ...read, "event READING|EOF"], from);
+      assertEquals(seen.at(-1), EV_WRITE, "reading is disabled before the callback");
+      bev.enable(EV_READ);
+      await during(made, 10);
+      assertEquals(record.take(), ["event READING|EOF"]);
+      await made.end();
+    }
   });
 
   it("with nothing queued gives no write callback", async () => {
