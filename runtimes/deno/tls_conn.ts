@@ -12,6 +12,7 @@ import { builtin, host } from "../shared/host.ts";
 import type { DenoAddr, DenoConn } from "../types/deno.ts";
 import type { NodeDuplex, NodeSecureContext, NodeStreams, NodeTlsSocket } from "../types/node_tls.ts";
 import { progress } from "./progress.ts";
+import { copied } from "../shared/slab.ts";
 import { infoOf, objection, secureEvent, secureOver } from "../shared/node_tls.ts";
 import { establishedCode, handshakeError, tlsError, type TlsSettings } from "../shared/tls.ts";
 
@@ -20,6 +21,8 @@ const HIGH_WATER = 64 * 1024;
 const NEVER_FULL = 2 ** 30;
 /** How much encrypted data one read takes: a record of TLS with its header. */
 const READ_BYTES = 17 * 1024;
+/** Fewer bytes are copied out of that memory, and it is read into again. */
+const COPIED = 4 * 1024;
 
 /** A connection with TLS. */
 export class DenoTlsConn implements DenoConn {
@@ -33,6 +36,8 @@ export class DenoTlsConn implements DenoConn {
   #unread: Uint8Array | undefined;
   /** A read of the plain connection that was under way. Its bytes belong to TLS. */
   #pending: Promise<Uint8Array | null> | undefined;
+  /** The memory for the next read of the plain connection. New memory for each small record costs more than the record. */
+  #records: Uint8Array | undefined;
   #into: Uint8Array | undefined;
   #onRead: ((n: number | null) => void) | undefined;
   #onReadFailed: ((reason: unknown) => void) | undefined;
@@ -135,10 +140,11 @@ export class DenoTlsConn implements DenoConn {
     try {
       let chunk = await this.#pending;
       if (chunk === undefined) {
-        const into = new Uint8Array(READ_BYTES);
+        const into = this.#records ??= new Uint8Array(READ_BYTES);
         const n = await this.#raw.read(into);
         progress.reads++;
-        chunk = n === null ? null : into.subarray(0, n);
+        chunk = n === null ? null : n <= COPIED ? copied(into, n) : into.subarray(0, n);
+        if (n !== null && n > COPIED) this.#records = undefined;
       }
       this.#pending = undefined;
       if (chunk === null) {

@@ -16,8 +16,11 @@ import type {
 } from "../types/node_tls.ts";
 import { isNumeric, otherAddress, tlsError, type TlsSettings, tlsSettings } from "./tls.ts";
 
+/** The module, once it was needed. The runtime looks it up anew in each call. */
+let tlsModule: NodeTls | undefined;
+
 function nodeTls(): NodeTls {
-  return builtin<NodeTls>("node:tls");
+  return tlsModule ??= builtin<NodeTls>("node:tls");
 }
 
 /**
@@ -126,7 +129,8 @@ export function objection(socket: NodeTlsSocket, role: TlsRole, settings: TlsSet
 
 /** The result of the handshake. */
 export function infoOf(socket: NodeTlsSocket, role: TlsRole, settings: TlsSettings, verified: boolean): TlsInfo {
-  const raw = socket.getPeerCertificate()?.raw;
+  // A client that was not asked has shown none.
+  const raw = role === "server" && !settings.requestCert ? undefined : socket.getPeerCertificate()?.raw;
   return {
     protocol: socket.getProtocol() ?? undefined,
     alpnProtocol: socket.alpnProtocol || undefined,
