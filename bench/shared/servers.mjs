@@ -14,6 +14,9 @@ import { compare, medians } from "./stats.mjs";
 /** Not every runtime takes the number of open files that it could have. */
 const ALL_FILES = ["sh", "-c", 'ulimit -n "$(ulimit -Hn)"; exec "$@"', "sh"];
 
+/** How many loads, one after the other, a warm-up is. */
+const WARM_UP_LOADS = 5;
+
 /** Those that run: they must not outlive this process. */
 const running = new Set();
 process.on("exit", () => {
@@ -175,10 +178,12 @@ export async function measureAll(contestants, workloads, { starts, rounds, jitMs
           measure(load, server, { ...how, kind: server.kind ?? how.kind, ...more }).catch((error) => {
             throw new Error(`${server.name}, ${label}: ${error.message}`);
           });
-        // The compilers of the runtimes take their time.
+        // The compilers of the runtimes take their time. Each measurement opens new connections, so the warm-up does too:
+        // code that was compiled while nobody came or left is thrown away when somebody does.
         for (const server of jitMs === 0 ? [] : those) {
           step(`${label}, warm-up of ${server.name}`);
-          await one(server, { warmupMs: own * (server.warmUps ?? 1), measureMs: 20, warming: true });
+          const warmupMs = Math.ceil(own * (server.warmUps ?? 1) / WARM_UP_LOADS);
+          for (let i = 0; i < WARM_UP_LOADS; i++) await one(server, { warmupMs, measureMs: 20, warming: true });
         }
         for (let round = 0; round < rounds; round++) {
           step(`${label}, round ${start * rounds + round + 1} of ${starts * rounds}`);

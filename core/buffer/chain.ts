@@ -190,6 +190,26 @@ export function appendCopy(chain: Chain, bytes: Uint8Array): void {
   extendBack(chain, at, n);
 }
 
+/**
+ * Copies the first `n` bytes of `head`, which are few, and `bytes` to the back.
+ *
+ * @returns Whether it has: not if they need other memory than the shared slab
+ */
+export function appendBoth(chain: Chain, head: Uint8Array, n: number, bytes: Uint8Array): boolean {
+  const size = bytes.length;
+  const { last } = chain;
+  if (chain.rare !== null || size >= LARGE_BYTES - n || (last !== null && last.flags === ON_LOAN)) return false;
+  if (n + size > pool.memory.length - pool.fill) refill();
+  const at = pool.fill;
+  const memory = pool.memory;
+  for (let i = 0; i < n; i++) memory[at + i] = head[i] as number;
+  if (size > FEW_BYTES) memory.set(bytes, at + n);
+  else for (let i = 0; i < size; i++) memory[at + n + i] = bytes[i] as number;
+  pool.fill = at + n + size;
+  extendBack(chain, at, n + size);
+  return true;
+}
+
 /** Copies `bytes` to the back if that is memory of the chain, memory that is used again, or new memory. @returns Whether it has */
 function appendElsewhere(chain: Chain, bytes: Uint8Array): boolean {
   const n = bytes.length;
@@ -333,6 +353,13 @@ export function dropFront(chain: Chain, n: number): void {
   invariant(chain.length > 0, "a buffer holds more bytes than its length");
   chunk.start += left;
   chain.first = chunk;
+}
+
+/** Drops `n` bytes from the front of `first`, the first chunk, which has more. */
+export function shrinkFirst(chain: Chain, first: Chunk, n: number): void {
+  first.start += n;
+  chain.length -= n;
+  if (chain.memo !== null) forget(chain.memo, n);
 }
 
 /** `n` bytes have left the front. What a scan knows about the rest is still valid. */

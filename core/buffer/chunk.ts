@@ -234,10 +234,13 @@ export class Lender {
 export function handOut(chunk: Chunk, start: number, end: number): Uint8Array {
   expose(chunk);
   checkThere(chunk);
-  const { data, buffer } = chunk;
-  if (buffer === null || end - start <= copying.cheapBytes) return part(data, start, end);
+  const { data } = chunk;
+  const n = end - start;
+  // The buffer is worth a call if more is likely to be taken from the chunk.
+  if (n <= copying.cheapBytes || (chunk.buffer === null && chunk.end - end < n)) return part(data, start, end);
+  const buffer = chunk.buffer ??= data.buffer;
   // On V8 half the cost of subarray().
-  return new Uint8Array(buffer, data.byteOffset + start, end - start);
+  return new Uint8Array(buffer, data.byteOffset + start, n);
 }
 
 /**

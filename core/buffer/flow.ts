@@ -8,6 +8,7 @@ import {
   checkThere,
   Chunk,
   expose,
+  handOut,
   HOSTS,
   isThere,
   LARGE_BYTES,
@@ -31,6 +32,7 @@ import {
   movePart,
   relaid,
   relocate,
+  shrinkFirst,
 } from "./chain.ts";
 import { part, view } from "../bytes.ts";
 import type { Loan } from "../loan.ts";
@@ -104,11 +106,35 @@ export function takeChain(chain: Chain, n: number, before: number, after: number
   const origSize = chain.length;
   const all = before + n + after;
   if (all > origSize) return null;
+  const { first } = chain;
+  if (first !== null && n > 0 && all < first.end - first.start && (first.flags & LENT) === 0) {
+    // The usual case: one of several in a chunk.
+    const start = first.start + before;
+    const bytes = handOut(first, start, start + n);
+    shrinkFirst(chain, first, all);
+    changed(chain, origSize, 0, all);
+    return bytes;
+  }
   if (before > 0) dropFront(chain, before);
   const bytes = lookFront(chain, n);
   if (n + after > 0) dropFront(chain, n + after);
   if (all > 0) changed(chain, origSize, 0, all);
   return bytes;
+}
+
+/** Copies up to `n` bytes, which are few, from the front to that of `into`. @returns Their number */
+export function peekChain(chain: Chain, into: Uint8Array, n: number): number {
+  const { first, length } = chain;
+  if (first === null) return 0;
+  const most = Math.min(n, length);
+  if (most > first.end - first.start) {
+    copyTo(first, first.start, most, into, 0);
+    return most;
+  }
+  checkThere(first);
+  const { data, start } = first;
+  for (let i = 0; i < most; i++) into[i] = data[start + i] as number;
+  return most;
 }
 
 /** The largest number of bytes that is copied. */

@@ -5,7 +5,7 @@
  * None of them checks whether an end is frozen. All of them report to the buffer's owner and callbacks.
  */
 
-import { blame, type BufferOwner, FRONT_CLOSED, refuse } from "./chain.ts";
+import { appendBoth, BACK_CLOSED, blame, type BufferOwner, changed, FRONT_CLOSED, refuse } from "./chain.ts";
 import { EventError } from "../errors.ts";
 import { cancelCallbacks } from "./callbacks.ts";
 import { checkChain } from "./check.ts";
@@ -21,6 +21,7 @@ import {
   isScattered,
   loanOf,
   moveChain,
+  peekChain,
   takeChain,
   unpinChain,
 } from "./flow.ts";
@@ -119,6 +120,31 @@ export function findFront(buffer: EvBuffer, needle: Uint8Array): number {
 /** Marks an error as one about the bytes of `buffer`, and returns it. */
 export function blameBuffer(buffer: EvBuffer, error: EventError): EventError {
   return blame(chainOf(buffer), error);
+}
+
+/**
+ * Copies up to `n` bytes, which are few, from the front to that of `into`; they stay. Throws as {@linkcode checkFront}.
+ * Returns their number. O(n).
+ */
+export function peekFront(buffer: EvBuffer, verb: string, into: Uint8Array, n: number): number {
+  const chain = checkedChain(verb, buffer);
+  if ((chain.state & FRONT_CLOSED) !== 0) refuse(chain, verb);
+  return peekChain(chain, into, n);
+}
+
+/** Adds the first `n` bytes of `head`, which are few, and then `bytes`, as `EvBuffer.add()` does. O(bytes). */
+export function addBoth(buffer: EvBuffer, head: Uint8Array, n: number, bytes: Uint8Array): void {
+  const chain = chainOf(buffer);
+  if ((chain.state & BACK_CLOSED) === 0) {
+    const origSize = chain.length;
+    if (appendBoth(chain, head, n, bytes)) {
+      changed(chain, origSize, chain.length - origSize, 0);
+      return;
+    }
+  }
+  // With change callbacks, they are two additions.
+  buffer.add(head.subarray(0, n));
+  buffer.add(bytes);
 }
 
 /** Throws unless it is a buffer. O(1). */

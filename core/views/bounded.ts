@@ -12,5 +12,12 @@ export function bounded<T = Uint8Array>(codec: FrameCodec<T>): FrameCodec<T> {
 
 /** Whether a codec has its own limit. */
 export function isBounded<T>(codec: FrameCodec<T>): boolean {
-  return codecs.has(codec as FrameCodec<never>);
+  // Asked for each frame.
+  if (codec === last) return true;
+  if (!codecs.has(codec as FrameCodec<never>)) return false;
+  last = codec;
+  return true;
 }
+
+/** The codec of the last answer. */
+let last: unknown = null;

@@ -87,14 +87,14 @@ function checkDecoder<T>(codec: FrameCodec<T>): void {
 
 /** Adds a frame to the output of a bufferevent that may write. @returns Whether one may go on writing */
 export function writeFrame<T>(core: BevCore, codec: FrameCodec<T>, value: FrameInput<T>): boolean {
-  checkCodec("write a frame", codec);
   const { output } = core;
   const full = output.length >= core.maxOutput;
   // The codecs of this library write a whole frame or nothing.
-  if (isBounded(codec) && !full) {
+  if (isBounded(codec) && !full && typeof codec.encode === "function") {
     codec.encode(output, value);
     return !core.full;
   }
+  checkCodec("write a frame", codec);
   const frame = new EvBuffer();
   codec.encode(frame, value);
   // The codec may have ended the connection.

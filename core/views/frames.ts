@@ -6,7 +6,7 @@
  */
 
 import type { EvBuffer } from "../buffer/evbuffer.ts";
-import { blameBuffer, checkEvBuffer, checkFront, findFront, take } from "../buffer/internal.ts";
+import { addBoth, blameBuffer, checkEvBuffer, checkFront, findFront, peekFront, take } from "../buffer/internal.ts";
 import { findBytes } from "../buffer/search.ts";
 import { toBytes } from "../buffer/utf8.ts";
 import { bounded, isBounded } from "./bounded.ts";
@@ -264,8 +264,7 @@ export function lengthPrefixed(options: LengthPrefixOptions): FrameCodec {
   const maxBytes = Math.min(limitOf(read), most);
   return bounded({
     decode(input) {
-      checkFront(input, "read a frame");
-      if (peekBytes(input, prefixBytes) < prefixBytes) return null;
+      if (peekFront(input, "read a frame", header, prefixBytes) < prefixBytes) return null;
       const length = (littleEndian ? numberLE(prefixBytes) : numberBE(prefixBytes)) - counted;
       if (length > maxBytes) throw tooLong(input, maxBytes, length);
       if (length < 0) {
@@ -278,13 +277,11 @@ export function lengthPrefixed(options: LengthPrefixOptions): FrameCodec {
       const bytes = toBytes("write a frame", "it", frame);
       if (bytes.length > maxBytes) throw tooLarge(maxBytes, bytes.length);
       let rest = bytes.length + counted;
-      const prefix = new Uint8Array(prefixBytes);
       for (let i = 0; i < prefixBytes; i++) {
-        prefix[littleEndian ? i : prefixBytes - 1 - i] = rest % 256;
+        header[littleEndian ? i : prefixBytes - 1 - i] = rest % 256;
         rest = Math.floor(rest / 256);
       }
-      output.add(prefix);
-      output.add(bytes);
+      addBoth(output, header, prefixBytes, bytes);
     },
   });
 }
@@ -309,8 +306,7 @@ export function varintPrefixed(options: FrameOptions = {}): FrameCodec {
   const maxBytes = Math.min(limitOf(readOptions("make a codec", options, FRAME_OPTIONS)), Number.MAX_SAFE_INTEGER);
   return bounded({
     decode(input) {
-      checkFront(input, "read a frame");
-      const there = peekBytes(input, 10);
+      const there = peekFront(input, "read a frame", header, 10);
       let length = 0;
       for (let i = 0; i < there; i++) {
         const byte = header[i] as number;
@@ -326,11 +322,10 @@ export function varintPrefixed(options: FrameOptions = {}): FrameCodec {
       const bytes = toBytes("write a frame", "it", frame);
       let rest = bytes.length;
       if (rest > maxBytes) throw tooLarge(maxBytes, rest);
-      const prefix: number[] = [];
-      for (; rest >= 0x80; rest = Math.floor(rest / 0x80)) prefix.push(rest % 0x80 | 0x80);
-      prefix.push(rest);
-      output.add(Uint8Array.from(prefix));
-      output.add(bytes);
+      let n = 0;
+      for (; rest >= 0x80; rest = Math.floor(rest / 0x80)) header[n++] = rest % 0x80 | 0x80;
+      header[n++] = rest;
+      addBoth(output, header, n, bytes);
     },
   });
 }
@@ -412,14 +407,8 @@ export function checkCodec<T>(verb: string, codec: FrameCodec<T>): void {
   if (codec.decodeEnd !== undefined) checkFunction(verb, "decodeEnd of the codec", codec.decodeEnd);
 }
 
-/** The first bytes of a frame, while they are looked at. */
+/** The first bytes of a frame, while they are looked at or written. */
 const header = /* @__PURE__ */ new Uint8Array(10);
-const headers: Uint8Array[] = /* @__PURE__ */ Array.from({ length: 11 }, (_, n) => header.subarray(0, n));
-
-/** Copies the first `n` bytes into the header; gives how many there were. */
-function peekBytes(input: EvBuffer, n: number): number {
-  return input.copyout(headers[n] as Uint8Array);
-}
 
 function numberBE(n: number): number {
   let value = 0;
