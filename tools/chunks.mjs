@@ -4,8 +4,9 @@
  * A host parses all of the files that it loads, and pays for each file besides (Node 0.4 ms). So a chunk is what some
  * program needs without the others: the core with what all adapters share, each adapter, and the simulator.
  *
- * "trivent" has an entry point for Node and one for Bun, with the one adapter only, and one for bundlers and other hosts,
- * with all of them. On Node and Bun, `simRuntime()` loads the simulator when it is called: both can do that synchronously.
+ * "trivent" has an entry point for each runtime, with its adapter only, and one for bundlers and other hosts, with all of
+ * them. In those of runtimes, `simRuntime()` loads the simulator when it is called. For Node the condition is `module-sync`,
+ * which only the versions have that can load an ES module synchronously, and no bundler that has `module`.
  */
 
 import { readdirSync } from "node:fs";
@@ -14,17 +15,8 @@ import { dirname, join, relative, sep } from "node:path";
 
 const ROOT = dirname(import.meta.dirname);
 
-/** The entry points "trivent" of single runtimes, made from `mod.ts`. Deno keeps compiled code, and would gain nothing. */
-export const HOST_ENTRIES = ["node", "bun"].map((host) => ({ in: `trivent:mod.${host}`, out: `mod.${host}` }));
-
-/**
- * How a module of `dist/` loads another one when it needs it. A bundler for Bun finds the path in it. No bundler takes the
- * entry point of Node: its condition, `module-sync`, is of Node alone, from the versions on that can do this.
- */
-const LOAD = {
-  node: `process.getBuiltinModule("node:module").createRequire(import.meta.url)`,
-  bun: "requireHere",
-};
+/** The entry points "trivent" of single runtimes, made from `mod.ts`. */
+export const HOST_ENTRIES = ["node", "deno", "bun"].map((host) => ({ in: `trivent:mod.${host}`, out: `mod.${host}` }));
 
 const SHARED = readdirSync(join(ROOT, "runtimes", "shared")).map((name) => `./runtimes/shared/${name}`);
 
@@ -40,15 +32,13 @@ export function inChunks(entries) {
       onResolve({ filter: /(detect|sim)\.ts$/ }, ({ path, importer, namespace }) => {
         const [, host] = namespace === "trivent" ? importer.split(".") : [];
         if (host === undefined) return undefined;
+        // Each has its own, so that it stays beside `runtimes/`, and is not a chunk.
         return { path: `${path.endsWith("detect.ts") ? "detect" : "sim"}.${host}`, namespace };
       });
       onLoad({ filter: /./, namespace: "trivent" }, async ({ path }) => {
         const [name, host] = path.split(".");
         if (name === "mod") return { contents: await read("mod.ts", true), loader: "ts", resolveDir: ROOT };
-        return {
-          contents: name === "common" ? COMMON : name === "detect" ? detect(host) : sim(host),
-          resolveDir: ROOT,
-        };
+        return { contents: { common: COMMON, sim: SIMULATOR }[name] ?? detect(host), resolveDir: ROOT };
       });
       onLoad({ filter: /\.ts$/, namespace: "file" }, async ({ path }) => {
         const name = relative(ROOT, path).split(sep).join("/");
@@ -63,15 +53,24 @@ function detect(host) {
   return `export { ${host}Runtime as detectRuntime } from "./runtimes/${host}.ts";`;
 }
 
-/** The simulator, loaded when it is needed. */
-function sim(host) {
-  return `let simulator;
+/**
+ * The simulator, loaded when it is needed. Bun and bundlers find what `require` asks for in an ES module. Node and Deno have
+ * no `require` there, but a function that makes one. Deno asks for no permission to read if the package is in `node_modules`.
+ */
+const SIMULATOR = `let simulator;
+function load() {
+  try {
+    return requireHere("./runtimes/sim.js");
+  } catch (error) {
+    if (!(error instanceof ReferenceError)) throw error;
+    return process.getBuiltinModule("node:module").createRequire(import.meta.url)("./runtimes/sim.js");
+  }
+}
 export function simRuntime(options) {
-  simulator ??= ${LOAD[host]}("./runtimes/sim.js");
+  simulator ??= load();
   return simulator.simRuntime(options);
 }
 `;
-}
 
 /**
  * A file as esbuild has built it, with what esbuild does not do. It keeps its lines.
@@ -80,7 +79,7 @@ export function simRuntime(options) {
  * - Chunks do nothing when they are loaded, so an import of their names is enough. Bundlers warn of one without names.
  */
 export function finish(text) {
-  return text.replace("requireHere(", "require(").replaceAll(/^import "[./]+\/chunks\/[^"]+";$/gm, "");
+  return text.replaceAll("requireHere", "require").replaceAll(/^import "[./]+\/chunks\/[^"]+";$/gm, "");
 }
 
 /**

@@ -164,7 +164,7 @@ function npm(args, cwd) {
 function ask({ name, path }, probe) {
   const libraries = {
     node: ["dist/mod.js", "dist/mod.node.js"],
-    deno: ["mod.ts", "dist/mod.js"],
+    deno: ["mod.ts", "dist/mod.deno.js"],
     bun: ["mod.ts", "dist/mod.bun.js"],
   }[name];
   const flags = name === "deno" ? ["run", "--quiet", "--no-check", "--allow-all", "--unstable-net"] : [];

@@ -185,8 +185,9 @@ export const CAUSES = {
     title: "Import time",
     all:
       "It is the time to parse: a module has to be parsed whole to give its names. No module of the runtime is loaded on import. " +
-      "Node and Bun load three files, without the adapters of other runtimes, and the simulator when it is asked for.",
-    bun: "JavaScriptCore parses twice.",
+      "Each runtime loads three files, without the adapters of others, and the simulator when it is asked for.",
+    deno: "Deno keeps compiled code between processes.",
+    bun: "JavaScriptCore parses twice, and methods of classes with private names too.",
   },
   connections: {
     title: "Many connections",

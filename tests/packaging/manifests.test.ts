@@ -74,26 +74,17 @@ describe("the manifests", () => {
       assert(existsSync(join(ROOT, source)), source);
       const conditions = npm.exports[name] as Record<string, string>;
       // The first that matches wins: with `node` first, Deno and Bun would take it. `module` is of bundlers alone.
-      assertEquals(Object.keys(conditions), [
-        "types",
-        "deno",
-        "bun",
-        ...name === "." ? ["module", "module-sync"] : [],
-        "node",
-        "default",
-      ]);
+      const order = name === "." ? ["bun", "module", "deno", "module-sync"] : ["deno", "bun"];
+      assertEquals(Object.keys(conditions), ["types", ...order, "node", "default"]);
       const built = source.replace(/^\.\//, "./dist/").replace(/\.ts$/, "");
       assertEquals(conditions["types"], `${built}.d.ts`);
-      // A bundle made for Node may run on another host, what is loaded or bundled for Bun runs there.
-      for (const condition of ["deno", "module", "node", "default"]) {
-        assertEquals(conditions[condition] ?? `${built}.js`, `${built}.js`);
+      // A bundle made for Node may run on another host. What is loaded or bundled for Bun or Deno runs there. `module-sync` is
+      // of Node alone, and only of versions that can require an ES module.
+      const hosts: Record<string, string> = { deno: "deno", bun: "bun", "module-sync": "node" };
+      for (const condition of [...order, "node", "default"]) {
+        const host = name === "." ? hosts[condition] : undefined;
+        assertEquals(conditions[condition], host === undefined ? `${built}.js` : `./dist/mod.${host}.js`, condition);
       }
-      assertEquals(
-        conditions["bun"],
-        name === "." ? "./dist/mod.bun.js" : `${built}.js`,
-      );
-      // Of Node alone, and only where require() takes an ES module: so this one may load a module when it needs it.
-      assertEquals(conditions["module-sync"], name === "." ? "./dist/mod.node.js" : undefined);
     }
   });
 
@@ -104,6 +95,7 @@ describe("the manifests", () => {
       "./mod.ts",
       "./dist/mod.js",
       "./dist/mod.node.js",
+      "./dist/mod.deno.js",
       "./dist/mod.bun.js",
     ]);
     assertEquals([npm.dependencies, npm.optionalDependencies], [

@@ -225,8 +225,9 @@ console.log(value, runtime.openHandles);
     writeFiles(project, {
       "names.mjs": `import * as all from "./node_modules/trivent/dist/mod.js";
 import * as onNode from "./node_modules/trivent/dist/mod.node.js";
+import * as onDeno from "./node_modules/trivent/dist/mod.deno.js";
 import * as onBun from "./node_modules/trivent/dist/mod.bun.js";
-for (const one of [onNode, onBun]) {
+for (const one of [onNode, onDeno, onBun]) {
   const names = new Set([...Object.keys(all), ...Object.keys(one)]);
   console.log([...names].filter((name) => all[name] !== one[name] || typeof one[name] === "undefined").join());
 }
@@ -234,11 +235,11 @@ for (const one of [onNode, onBun]) {
     });
     assertEquals(
       await must(findRuntime("node").path, ["names.mjs"], { cwd: project }),
-      "detectRuntime,simRuntime\ndetectRuntime,simRuntime\n",
+      "detectRuntime,simRuntime\n".repeat(3),
     );
   });
 
-  it("parses no simulator and no adapter of another runtime on Node and Bun", () => {
+  it("parses no simulator and no adapter of another runtime", () => {
     const dist = join(project, "node_modules", "trivent", "dist");
     /** What is loaded with a file. */
     const loaded = (path: string, known = new Map<string, string>()): Map<string, string> => {
@@ -251,11 +252,11 @@ for (const one of [onNode, onBun]) {
       return known;
     };
     const classes = ["SimHostRuntime", "NodeTransport", "DenoTransport", "BunTransport"];
-    const found = ["mod.js", "mod.node.js", "mod.bun.js"].map((entry) => {
+    const found = ["mod.js", "mod.node.js", "mod.deno.js", "mod.bun.js"].map((entry) => {
       const texts = [...loaded(join(dist, entry)).values()];
       return classes.filter((name) => texts.some((text) => text.includes(`var ${name} = class`)));
     });
-    assertEquals(found, [classes, ["NodeTransport"], ["BunTransport"]]);
+    assertEquals(found, [classes, ["NodeTransport"], ["DenoTransport"], ["BunTransport"]]);
   });
 
   for (const name of RUNTIMES) {
@@ -263,7 +264,7 @@ for (const one of [onNode, onBun]) {
       writeFiles(project, { "simulated.mjs": SIMULATED });
       const expected = "hello 0 true true\n";
       assertEquals(await must(findRuntime(name).path, [...RUN[name], "simulated.mjs"], { cwd: project }), expected);
-      for (const conditions of [["module", "node"], ["module", "bun"], []]) {
+      for (const conditions of [["module", "node"], ["bun"], ["deno"], ["module-sync"], []]) {
         const outfile = join(project, "bundled", "simulated.mjs");
         await build({
           entryPoints: [join(project, "simulated.mjs")],
