@@ -420,9 +420,9 @@ export abstract class BevCore extends LoopEvent implements BufferOwner {
   // ---- enabling
 
   enable(what: number): void {
-    this.live("enable a bufferevent");
+    if ((this.bits & FREED) !== 0) this.live("enable a bufferevent");
     this.enabled |= what & (EV_READ | EV_WRITE);
-    const { idle } = this;
+    const idle = this.rare === null ? null : this.rare.idle;
     if (idle !== null && !idle.timed) idle.restart();
     this.onEnable(what);
     if (this.owner !== null) this.owner.onProgress();
@@ -447,12 +447,12 @@ export abstract class BevCore extends LoopEvent implements BufferOwner {
 
   /** Whether bytes may be read now. */
   get reading(): boolean {
-    return (this.enabled & EV_READ) !== 0 && this.readSuspended === 0 && !this.freed;
+    return (this.enabled & EV_READ) !== 0 && this.readSuspended === 0 && (this.bits & FREED) === 0;
   }
 
   /** Whether bytes may be written now. */
   get writing(): boolean {
-    return (this.enabled & EV_WRITE) !== 0 && this.writeSuspended === 0 && !this.freed;
+    return (this.enabled & EV_WRITE) !== 0 && this.writeSuspended === 0 && (this.bits & FREED) === 0;
   }
 
   suspendRead(reason: Suspension): void {
@@ -529,7 +529,10 @@ export abstract class BevCore extends LoopEvent implements BufferOwner {
   onBufferChange(buffer: EvBuffer, added: number, deleted: number): void {
     if ((this.bits & FREED) !== 0) return;
     if (buffer === this.output) {
-      if (added === 0) return this.#outputLeft();
+      if (added === 0) {
+        if ((this.bits & (FULL | FULL_TOLD)) !== 0 || this.rare !== null) this.#outputLeft();
+        return;
+      }
       this.onOutput();
       // Only bytes that have not left at once count: a pair moves its bytes in the call.
       if (buffer.length >= this.limits.stopAt && (this.bits & FULL) === 0) this.#becomeFull();
@@ -729,7 +732,8 @@ export abstract class BevCore extends LoopEvent implements BufferOwner {
     }
     // A pending call is included in this one.
     if ((this.bits & PENDING_WRITE) !== 0) this.bits &= ~PENDING_WRITE;
-    this.#tellWrite();
+    if (this.rare === null) this.userWrite();
+    else this.#tellWrite(this.rare);
   }
 
   /** Calls the read callback. Only in the loop. */
@@ -741,7 +745,8 @@ export abstract class BevCore extends LoopEvent implements BufferOwner {
     }
     // A pending call is included in this one.
     if ((this.bits & PENDING_READ) !== 0) this.bits &= ~PENDING_READ;
-    this.#tellReadable();
+    if (this.rare === null) this.userRead();
+    else this.#tellReadable(this.rare);
   }
 
   /** Calls the event callback. Only in the loop. A read callback that is pending comes before the end of the input. */
@@ -754,20 +759,19 @@ export abstract class BevCore extends LoopEvent implements BufferOwner {
 
   /** Whether anybody must be told that the output has drained. */
   get wantsWrite(): boolean {
-    const { occupant, callbacks } = this;
+    const { callbacks } = this;
+    const occupant = this.rare === null ? null : this.rare.occupant;
     if (occupant !== null) return occupant.write !== undefined;
     return callbacks !== null && callbacks.write !== undefined && callbacks.write !== null;
   }
 
-  #tellReadable(): void {
-    const { rare } = this;
-    if (rare !== null && rare.occupant !== null) rare.occupant.read();
+  #tellReadable(rare: Rare): void {
+    if (rare.occupant !== null) rare.occupant.read();
     else this.userRead();
   }
 
-  #tellWrite(): void {
-    const { rare } = this;
-    if (rare !== null && rare.occupant !== null) rare.occupant.write?.();
+  #tellWrite(rare: Rare): void {
+    if (rare.occupant !== null) rare.occupant.write?.();
     else this.userWrite();
   }
 
@@ -861,11 +865,11 @@ export abstract class BevCore extends LoopEvent implements BufferOwner {
     }
     if ((this.bits & PENDING_READ) !== 0) {
       this.bits &= ~PENDING_READ;
-      this.#tellReadable();
+      this.#tellReadable(rare);
     }
     if ((this.bits & PENDING_WRITE) !== 0) {
       this.bits &= ~PENDING_WRITE;
-      this.#tellWrite();
+      this.#tellWrite(rare);
     }
     // The read callback has drained the input, and the last bytes and the end have come meanwhile: the read callback
     // comes first. Only once, because a program may trigger it in each call.

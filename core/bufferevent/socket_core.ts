@@ -21,7 +21,9 @@ import { Handshake } from "../socket/handshake.ts";
 import type { Connection } from "../socket/connection.ts";
 import { readStartTls, type StartTlsOptions } from "../tls.ts";
 import { BevEvent } from "./bev_event.ts";
-import { BevCore, CONNECTING, FLUSH_QUEUED, SENT, TAKEN_AWAY, TELL_WRITABLE } from "./core.ts";
+import { BevCore, CONNECTING, FINISHING, FLUSH_QUEUED, FREED, SENT, TAKEN_AWAY, TELL_WRITABLE } from "./core.ts";
+import { INSERTED } from "../loop/loop_event.ts";
+import { NO_TIMER } from "../loop/timer_heap.ts";
 import { atDeadline, atLateDeadline } from "../loop/deadline.ts";
 import { sendLast } from "./last_output.ts";
 
@@ -158,7 +160,7 @@ export class SocketCore extends BevCore implements Flushable {
   /** Output was sent: the write event is active to run the write callback. */
   #tellSent(): void {
     this.bits |= SENT;
-    this.loop.activate(this.#write, 0);
+    this.loop.activate(this.#writeEvent ?? this.#write, 0);
   }
 
   /** The write event waits for nothing, and reports nothing. */
@@ -167,13 +169,10 @@ export class SocketCore extends BevCore implements Flushable {
     if (this.#writeEvent !== null) this.loop.del(this.#writeEvent);
   }
 
-  get flushQueued(): boolean {
-    return (this.bits & FLUSH_QUEUED) !== 0;
-  }
-
-  set flushQueued(queued: boolean) {
-    if (queued) this.bits |= FLUSH_QUEUED;
-    else this.bits &= ~FLUSH_QUEUED;
+  #queueFlush(): void {
+    if ((this.bits & FLUSH_QUEUED) !== 0) return;
+    this.bits |= FLUSH_QUEUED;
+    this.loop.queueFlush(this);
   }
 
   /** Throws when it was freed, or is being closed. */
@@ -252,7 +251,7 @@ export class SocketCore extends BevCore implements Flushable {
     // A writable socket with nothing to send is reported once (rule V2), after the input.
     if (this.output.length === 0 && !this.finishing) this.bits |= TELL_WRITABLE;
     else this.bits &= ~TELL_WRITABLE;
-    this.loop.queueFlush(this);
+    this.#queueFlush();
   }
 
   protected override onDisable(what: number): void {
@@ -272,7 +271,7 @@ export class SocketCore extends BevCore implements Flushable {
   protected override onWriteSuspension(): void {
     if (this.connecting || this.connection === null) return;
     if (!this.writing) this.#stopWaiting();
-    else if (this.output.length > 0 || this.finishing || (this.bits & TELL_WRITABLE) !== 0) this.loop.queueFlush(this);
+    else if (this.output.length > 0 || this.finishing || (this.bits & TELL_WRITABLE) !== 0) this.#queueFlush();
   }
 
   protected override onOutput(): void {
@@ -285,7 +284,7 @@ export class SocketCore extends BevCore implements Flushable {
     if (this.connection === null) {
       const starts = this.writeTimeoutMs > 0 && (this.bits & TAKEN_AWAY) === 0;
       if (starts && !this.#write.timed) this.#awaitSocket();
-    } else if (!this.connecting) this.loop.queueFlush(this);
+    } else if (!this.connecting) this.#queueFlush();
   }
 
   protected override onTimeouts(): void {
@@ -313,12 +312,16 @@ export class SocketCore extends BevCore implements Flushable {
   }
 
   #startReading(): void {
-    if (this.connection !== null) {
-      if (this.connection.closed) return;
-      this.loop.add(this, undefined, null);
+    const connection = this.source;
+    if (connection !== null) {
+      const waits = (this.state & INSERTED) !== 0 && (connection.readiness & EV_READ) === 0;
+      if (!waits) {
+        if (connection.closed) return;
+        this.loop.add(this, undefined, null);
+      }
     }
     // Without a socket the timeout runs all the same, as in libevent.
-    if (this.readTimeoutMs > 0) this.#startReadTimer();
+    if (this.limits.readTimeoutMs > 0) this.#startReadTimer();
   }
 
   protected override get arrivedAt(): number {
@@ -335,7 +338,7 @@ export class SocketCore extends BevCore implements Flushable {
       if ((what & EV_TIMEOUT) !== 0) this.readTimedOut();
       return;
     }
-    if (this.connecting) {
+    if ((this.bits & CONNECTING) !== 0) {
       if (connection.connected || connection.gone) this.#onConnected(connection);
       return;
     }
@@ -347,15 +350,17 @@ export class SocketCore extends BevCore implements Flushable {
     }
     const n = this.#receive(connection, most);
     // A callback of the input may have freed it.
-    if (this.freed) return;
+    if ((this.bits & FREED) !== 0) return;
     if (n > 0) {
       if (this.limits.readTimeoutMs > 0 && this.reading) {
         this.loop.setDeadline(this, this.readTimeoutMs);
       }
-      this.tellRead();
-      if (this.freed) return;
+      const { readLow } = this.limits;
+      if (readLow <= 0 || this.input.length >= readLow) this.callRead();
+      if ((this.bits & FREED) !== 0) return;
       // Only now, because usually the callback has drained the input, and nothing must be suspended.
-      if (this.limits.readHigh > 0) this.checkHigh();
+      const high = this.limits.readHigh;
+      if (high > 0 && (this.readSuspended !== 0 || this.input.length >= high)) this.checkHigh();
       // More of what has arrived still belongs to this turn, behind what else is active. With a rate limit it waits for
       // the next: others of the group are to have their shares first.
       if (connection.available > 0 && this.rate === null && this.reading && this.source === connection) {
@@ -372,7 +377,8 @@ export class SocketCore extends BevCore implements Flushable {
   }
 
   #receive(connection: Connection, most: number): number {
-    const { input, rate } = this;
+    const { input } = this;
+    const rate = this.rare === null ? null : this.rare.rate;
     try {
       return rate === null ? connection.receiveInto(input, most) : rate.receive(connection, input, most);
     } catch (error) {
@@ -417,14 +423,14 @@ export class SocketCore extends BevCore implements Flushable {
 
   /** The write event has run: the attempt to connect has ended, more can be sent, or output has left. */
   onWriteEvent(what: number): void {
-    const connection = this.connection;
+    const connection = this.source;
     if ((this.bits & SENT) !== 0) {
       this.bits &= ~SENT;
-      if (this.output.length <= this.writeLow) this.callWrite();
-      if (this.freed || this.connection !== connection) return;
+      if (this.output.length <= this.limits.writeLow) this.callWrite();
+      if ((this.bits & FREED) !== 0 || this.source !== connection) return;
     }
     if (connection !== null && (what & EV_WRITE) !== 0) {
-      if (!this.connecting) this.loop.queueFlush(this);
+      if (!this.connecting) this.#queueFlush();
       else if (connection.connected || connection.gone) this.#onConnected(connection);
       return;
     }
@@ -454,14 +460,15 @@ export class SocketCore extends BevCore implements Flushable {
       return;
     }
     // Output leaves at the end of the turn, after the callback.
-    if (this.output.length > 0 || this.finishing) this.loop.queueFlush(this);
+    if (this.output.length > 0 || this.finishing) this.#queueFlush();
     this.callEvent(BEV_EVENT_CONNECTED);
   }
 
   /** Sends the output. The loop calls it at the end of a turn. It calls no code of the program. */
   flushOutput(): void {
+    this.bits &= ~FLUSH_QUEUED;
     const { source: connection, output } = this;
-    if (connection === null || !this.writing || this.connecting) return;
+    if (connection === null || !this.writing || (this.bits & CONNECTING) !== 0) return;
     const tellWritable = (this.bits & TELL_WRITABLE) !== 0;
     if (tellWritable) this.bits &= ~TELL_WRITABLE;
     const { length } = output;
@@ -470,22 +477,22 @@ export class SocketCore extends BevCore implements Flushable {
       const { maxSingleWrite } = this.limits;
       const n = this.#send(connection, maxSingleWrite > 0 && maxSingleWrite < length ? maxSingleWrite : length);
       // A callback of the output may have freed or stopped it.
-      if (this.freed || this.source !== connection || (this.enabled & EV_WRITE) === 0) return;
-      if (n > 0 && output.length <= this.writeLow && this.wantsWrite) {
-        this.#tellSent();
-      }
-      if (output.length > 0) {
+      if ((this.bits & FREED) !== 0 || this.source !== connection || (this.enabled & EV_WRITE) === 0) return;
+      const left = output.length;
+      if (n > 0 && left <= this.limits.writeLow && this.wantsWrite) this.#tellSent();
+      if (left > 0) {
         // Its rate limit has suspended it: the rest leaves at a tick.
         if (this.writeSuspended !== 0) return;
-        if (n > 0 && connection.writable) this.loop.queueFlush(this);
+        if (n > 0 && connection.writable) this.#queueFlush();
         else if (!this.#write.inserted) this.loop.add(this.#write, undefined, null);
         if (n > 0 || !this.#write.timed) this.#startWriteTimer(this.#write);
         return;
       }
     }
-    this.#stopWaiting();
+    const event = this.#writeEvent;
+    if (event !== null && ((event.state & INSERTED) !== 0 || event.slot !== NO_TIMER)) this.#stopWaiting();
     if (tellWritable && this.wantsWrite) this.#tellSent();
-    if (!this.finishing) return;
+    if ((this.bits & FINISHING) === 0) return;
     connection.shutdown();
     if (this.owner !== null) this.owner.onDirectionOver();
   }
@@ -495,14 +502,15 @@ export class SocketCore extends BevCore implements Flushable {
   }
 
   #send(connection: Connection, most: number): number {
-    const { output, rate } = this;
+    const { output } = this;
+    const rate = this.rare === null ? null : this.rare.rate;
     try {
       return rate === null ? connection.writeFrom(output, most) : rate.send(connection, output, most);
     } catch (error) {
       // A change callback of the output has thrown. Sent bytes have left, and the rest follows.
       if (!this.freed && this.connection === connection && this.writing) {
         if (output.length <= this.writeLow && this.wantsWrite) this.#tellSent();
-        this.loop.queueFlush(this);
+        this.#queueFlush();
       }
       throw error;
     }
@@ -534,7 +542,7 @@ export class SocketCore extends BevCore implements Flushable {
     this.live("shut down a bufferevent");
     if (this.finishing) return;
     this.finishOutput();
-    if (this.connection !== null && !this.connecting) this.loop.queueFlush(this);
+    if (this.connection !== null && !this.connecting) this.#queueFlush();
   }
 
   override close(timeoutMs: number): Promise<boolean> {

@@ -24,7 +24,7 @@ export class ActiveQueue {
     const { prev, next } = event;
     if (prev !== null) prev.next = next;
     else {
-      invariant(this.first === event, "an event is taken out of a queue that it is not in");
+      if (this.first !== event) invariant(false, "an event is taken out of a queue that it is not in");
       this.first = next;
     }
     if (next === null) this.#last = prev;

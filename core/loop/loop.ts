@@ -16,7 +16,17 @@ import { type ChunkMemory, memoryOf } from "../memory.ts";
 import type { AbortSignalLike, Runtime, TimerToken } from "../runtime.ts";
 import { ActiveQueue } from "./active_queue.ts";
 import { CommonQueue } from "./common_queue.ts";
-import { ACTIVE, AFTER_POLL, type EventExtra, IN_COMMON, INSERTED, LoopEvent, OVERDUE, UNREF } from "./loop_event.ts";
+import {
+  ACTIVE,
+  AFTER_POLL,
+  type EventExtra,
+  IN_COMMON,
+  INSERTED,
+  LEVEL_SHIFT,
+  LoopEvent,
+  OVERDUE,
+  UNREF,
+} from "./loop_event.ts";
 import { afterPoll } from "./after_poll.ts";
 import { MAX_SLEEP_MS } from "./deadline.ts";
 import { LoopStats } from "./stats.ts";
@@ -34,9 +44,10 @@ export type LoopResult = "empty" | "exit" | "break" | "done";
 
 /** Something with output to send at the end of a turn. */
 export interface Flushable {
-  /** Whether it is in the loop's list. Only the loop and the object write it. */
-  flushQueued: boolean;
-  /** Sends its output. It calls no code of the program: callbacks are activated, and run later in the turn. */
+  /**
+   * Sends its output. It is not in the loop's list any more. It calls no code of the program: callbacks are activated,
+   * and run later in the turn.
+   */
   flushOutput(): void;
   /** Handles an exception of `flushOutput`, as that of an event. */
   caught(error: unknown): boolean;
@@ -74,11 +85,7 @@ class Counter {
   change(by: number): void {
     this.now += by;
     if (this.now > this.peak) this.peak = this.now;
-    else invariant(this.now >= 0, "fewer than no events are counted");
-  }
-  /** One was added and removed. */
-  passed(): void {
-    if (this.now >= this.peak) this.peak = this.now + 1;
+    else if (this.now < 0) invariant(false, "fewer than no events are counted");
   }
 }
 
@@ -356,9 +363,10 @@ export class Loop {
     }
     event.state |= ACTIVE;
     event.result = what;
-    this.#count(1);
+    this.active.change(1);
+    this.added.change(1);
     this.#enqueue(event);
-    this.#wake();
+    if (!this.#inTurn) this.#wake();
   }
 
   /** Makes a deferred callback active: in this pass, or in the next when there are too many (rule O1). */
@@ -370,7 +378,8 @@ export class Loop {
       return;
     }
     event.state |= ACTIVE;
-    this.#count(1);
+    this.active.change(1);
+    this.added.change(1);
     this.#later.push(event);
   }
 
@@ -460,12 +469,10 @@ export class Loop {
     this.#wakeFromHost();
   }
 
-  /** Sends an object's output at the end of this turn, or in the next one. */
+  /** Sends an object's output at the end of this turn, or in the next one. The object is not in the list yet. */
   queueFlush(flushable: Flushable): void {
-    if (flushable.flushQueued) return;
-    flushable.flushQueued = true;
     this.#flushes.push(flushable);
-    this.#wake();
+    if (!this.#inTurn) this.#wake();
   }
 
   // ---- the loop
@@ -581,7 +588,8 @@ export class Loop {
    */
   #nothingElse(source: Source, event: LoopEvent): boolean {
     return this.#dispatching && !this.#inTurn && this.#scheduled === "none" && this.queues.length === 1 &&
-      event.sibling === null && source.queuedIn === null && (event.what & EV_ET) === 0 &&
+      (event.extra === null || event.extra.sibling === null) && source.queuedIn === null &&
+      (event.what & EV_ET) === 0 &&
       this.active.now === 0 && this.#ready.length === 0 && this.#flushes.length === 0 && !this.gotBreak &&
       this.#overdue.size === 0 && this.check.size === 0 && !this.signals.waiting;
   }
@@ -601,10 +609,14 @@ export class Loop {
     const { stats } = this;
     const began = (stats.turns++ & stats.turnMask) === 0 ? this.runtime.now() : -1;
     try {
-      this.active.passed();
-      this.added.passed();
+      // The event counts as active for a moment.
+      const { active, added } = this;
+      if (active.peak === 0) active.peak = 1;
+      if (added.now >= added.peak) added.peak = added.now + 1;
       this.#call(event, result);
-      if (this.#flushes.length > 0 || this.active.now > 0) this.#process();
+      // Usually it has left output of its own, and nothing else.
+      if (this.#flushes.length > 0 && this.active.now === 0 && !this.freed) this.#flush();
+      if (this.active.now > 0) this.#process();
       this.#head((this.#flags & EVLOOP_ONCE) === 0 || this.active.now > 0);
     } catch (error) {
       this.#failed(error);
@@ -663,12 +675,12 @@ export class Loop {
   #head(goOn: boolean): void {
     this.#continue = false;
     this.#deferred = 0;
-    if (this.#aborted()) return this.#fail(this.#signal?.reason);
+    if (this.#signal !== null && this.#signal.aborted) return this.#fail(this.#signal.reason);
     if (this.gotBreak) return this.#finish("break");
     if (this.freed) return this.#finish("empty");
     if (this.gotExit) return this.#finish("exit");
     if (!goOn) return this.#finish("done");
-    if (this.#isEmpty()) return this.#finish("empty");
+    if (this.added.now === this.#unheld && this.#isEmpty()) return this.#finish("empty");
     if (this.#later.length > 0) {
       for (const event of this.#later.splice(0)) this.#enqueue(event);
     }
@@ -713,13 +725,14 @@ export class Loop {
   /** Sets the runtime's timer, unless one is set that fires soon enough. */
   #sleep(): void {
     const holds = this.#heldTimers > 0 || this.#needsHold();
+    if (!holds && this.#hostTimer === null && this.timers.size === 0) return;
     const { floor } = this.timers;
     const isSet = this.#hostTimer !== null && this.#hostTimerHolds === holds;
     if (isSet && this.#hostTimerAt <= floor && floor !== Infinity) return;
     const first = this.timers.first();
     // If only overdue timeouts are left, the poll brings the next turn.
     if (first === null && (!holds || this.#overdue.size > 0)) {
-      this.#clearHostTimer();
+      if (this.#hostTimer !== null) this.#clearHostTimer();
       return;
     }
     const due = first === null ? Infinity : this.timers.deadlineOf(first);
@@ -907,7 +920,8 @@ export class Loop {
 
   /** Whether no further callback of this pass is to run. */
   #passIsOver(end: number): boolean {
-    return this.#continue || this.#stopped() || (end !== Infinity && this.runtime.now() >= end);
+    return this.#continue || this.gotBreak || this.freed || (this.#signal !== null && this.#signal.aborted) ||
+      (end !== Infinity && this.runtime.now() >= end);
   }
 
   /** Runs one active event. */
@@ -935,7 +949,9 @@ export class Loop {
       if (!event.caught(error)) throw error;
     }
     this.running = null;
-    this.#lookAgain(event);
+    const { source } = event;
+    if ((event.state & INSERTED) === 0) return;
+    if (source !== null && typeof source !== "string" && (source.readiness & event.what) !== 0) this.#lookAgain(event);
   }
 
   /** A level-triggered event whose condition still holds is active again in the next turn. */
@@ -964,25 +980,28 @@ export class Loop {
 
   #flush(): void {
     const flushes = this.#flushes;
-    this.#flushes = this.#flushesSpare;
     // Callbacks may have taken long: deadlines of this output count from now.
     this.#callTime = -1;
+    if (flushes.length === 1) return this.#send(flushes.takeOnly());
+    this.#flushes = this.#flushesSpare;
     let done = 0;
     try {
       while (done < flushes.length) {
-        const flushable = flushes.at(done++);
-        flushable.flushQueued = false;
-        try {
-          flushable.flushOutput();
-        } catch (error) {
-          if (!flushable.caught(error)) throw error;
-        }
+        this.#send(flushes.at(done++));
       }
     } finally {
       // A callback of a buffer may have thrown. The others keep their places.
       if (done < flushes.length) this.#flushes.unshift(flushes, done);
       flushes.clear();
       this.#flushesSpare = flushes;
+    }
+  }
+
+  #send(flushable: Flushable): void {
+    try {
+      flushable.flushOutput();
+    } catch (error) {
+      if (!flushable.caught(error)) throw error;
     }
   }
 
@@ -995,8 +1014,8 @@ export class Loop {
   }
 
   #enqueue(event: LoopEvent): void {
-    const level = Math.min(event.level, this.queues.length - 1);
-    event.level = level;
+    let level = event.state >> LEVEL_SHIFT;
+    if (level >= this.queues.length) level = event.level = this.queues.length - 1;
     (this.queues[level] as ActiveQueue).push(event);
     // A more urgent event ends the pass (rule P4).
     if (level < this.#runningPriority) this.#continue = true;
@@ -1005,15 +1024,11 @@ export class Loop {
   #deactivate(event: LoopEvent): void {
     event.state &= ~ACTIVE;
     event.result = 0;
-    this.#count(-1);
+    this.active.change(-1);
+    this.added.change(-1);
     const later = this.#later.length === 0 ? -1 : this.#later.indexOf(event);
     if (later >= 0) this.#later.splice(later, 1);
-    else (this.queues[event.level] as ActiveQueue).remove(event);
-  }
-
-  #count(by: number): void {
-    this.active.change(by);
-    this.added.change(by);
+    else (this.queues[event.state >> LEVEL_SHIFT] as ActiveQueue).remove(event);
   }
 
   /** Removes the I/O or signal part and the timer. */

@@ -27,7 +27,8 @@ export const UNREF: EventBits = 16;
  * after the deadline, because bytes that arrived in time restart the timer.
  */
 export const AFTER_POLL: EventBits = 32;
-const LEVEL_SHIFT = 6;
+/** In `LoopEvent.state`: how far above the bits `level` begins. */
+export const LEVEL_SHIFT = 6;
 /** In `LoopEvent.slot`: its deadline is in a common timeout's queue. */
 export const IN_COMMON = -2;
 /** In `LoopEvent.slot`: its deadline has passed, and it waits for a poll of the runtime. */

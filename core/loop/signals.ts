@@ -11,6 +11,8 @@ interface Watched {
 
 /** The events on signals of one loop. */
 export class Signals {
+  /** Whether a raised signal has not been reported. The loop reads it in each turn, so it is a field. */
+  waiting = false;
   readonly #loop: Loop;
   readonly #watched: Map<string, Watched> = new Map();
   /** How often each was raised without being reported. */
@@ -23,11 +25,6 @@ export class Signals {
   /** How many signals are watched. */
   get size(): number {
     return this.#watched.size;
-  }
-
-  /** Whether a raised signal has not been reported. */
-  get waiting(): boolean {
-    return this.#raised.size > 0;
   }
 
   /** Calls `fn` with each event. */
@@ -62,6 +59,7 @@ export class Signals {
   activate(): void {
     const raised = this.#raised;
     this.#raised = new Map();
+    this.waiting = false;
     for (const [name, times] of raised) {
       for (const event of this.#watched.get(name)?.events ?? []) {
         event.madeExtra.raised += times;
@@ -72,6 +70,7 @@ export class Signals {
 
   #raise(name: string): void {
     this.#raised.set(name, (this.#raised.get(name) ?? 0) + 1);
+    this.waiting = true;
     this.#loop.onSignal();
   }
 }

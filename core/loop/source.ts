@@ -66,18 +66,24 @@ export abstract class Source {
    */
   notify(edges: number, inHostCallback = true): void {
     this.readiness |= edges;
-    if (this.#rare !== null) {
-      const { observers } = this.#rare;
-      // Back to front, because an observer may remove itself.
-      for (let i = observers.length - 1; i >= 0; i--) observers[i]?.onReady(this, edges);
-    }
-    const loop = this.loop;
+    if (this.#rare !== null) this.#tellObservers(this.#rare.observers, edges);
+    const { loop, firstEvent } = this;
     if (loop === null) return;
+    // The usual event has no sibling and no edges, so that nothing needs to be noted.
+    if (firstEvent !== null && (firstEvent.extra !== null || (firstEvent.what & EV_ET) !== 0)) this.#noteEdges(edges);
+    if (inHostCallback) loop.onSourceReady(this);
+    else loop.queueSource(this);
+  }
+
+  #tellObservers(observers: readonly ReadinessObserver[], edges: number): void {
+    // Back to front, because an observer may remove itself.
+    for (let i = observers.length - 1; i >= 0; i--) observers[i]?.onReady(this, edges);
+  }
+
+  #noteEdges(edges: number): void {
     for (let event = this.firstEvent; event !== null; event = event.sibling) {
       if ((event.what & EV_ET) !== 0) event.edge |= edges & event.what;
     }
-    if (inHostCallback) loop.onSourceReady(this);
-    else loop.queueSource(this);
   }
 
   /** Conditions are no longer true. */

@@ -28,7 +28,8 @@ const SMALLEST = 16;
 
 /** A priority queue of {@linkcode TimerNode}s. */
 export class TimerHeap {
-  #size = 0;
+  /** The number of timers. Only the heap writes it. The loop reads it in each turn, so it is a field. */
+  size = 0;
   #seq = 0;
 
   // By place: the key and the order among equal keys (two numbers each), and the slot.
@@ -41,11 +42,6 @@ export class TimerHeap {
   #places: Int32Array = new Int32Array(SMALLEST);
   #nodes: (TimerNode | null)[] = [];
   #free = -1;
-
-  /** The number of timers. */
-  get size(): number {
-    return this.#size;
-  }
 
   /** Returns the next place in the order of equal deadlines, for a timer that is kept elsewhere. */
   nextSeq(): number {
@@ -66,7 +62,7 @@ export class TimerHeap {
     let place: number;
     if (slot < 0) {
       slot = this.#take(node);
-      place = this.#size++;
+      place = this.size++;
     } else {
       place = this.#places[slot] as number;
       if (deadline >= (this.#keys[2 * place] as number)) place = -1;
@@ -86,7 +82,7 @@ export class TimerHeap {
     this.#nodes[slot] = null;
     this.#places[slot] = this.#free;
     this.#free = slot;
-    const last = --this.#size;
+    const last = --this.size;
     if (last !== place) {
       const keys = this.#keys;
       const key = keys[2 * last] as number;
@@ -104,7 +100,7 @@ export class TimerHeap {
   /** The node that is due first, or null. */
   first(): TimerNode | null {
     const dues = this.#dues;
-    while (this.#size > 0) {
+    while (this.size > 0) {
       const slot = this.#slots[0] as number;
       const seq = dues[2 * slot + 1] as number;
       if (this.#keys[1] === seq) return this.#nodes[slot] as TimerNode;
@@ -118,7 +114,7 @@ export class TimerHeap {
    * restart for every message, that would move a timer through the heap for every message.
    */
   get floor(): number {
-    return this.#size === 0 ? Infinity : this.#keys[0] as number;
+    return this.size === 0 ? Infinity : this.#keys[0] as number;
   }
 
   /** Calls `fn` with each node, in no order. The heap must not change meanwhile. */
@@ -128,7 +124,7 @@ export class TimerHeap {
 
   /** Returns the node a slot. */
   #take(node: TimerNode): number {
-    if (this.#size === this.#slots.length) this.#grow();
+    if (this.size === this.#slots.length) this.#grow();
     let slot = this.#free;
     if (slot < 0) slot = this.#nodes.push(node) - 1;
     else {
@@ -150,7 +146,7 @@ export class TimerHeap {
 
   /** Releases memory, and moves the remaining nodes to the first slots. */
   #shrink(): void {
-    const size = this.#size;
+    const size = this.size;
     const room = this.#slots.length >> 2;
     const nodes: TimerNode[] = [];
     const dues = new Float64Array(2 * room);
@@ -197,7 +193,7 @@ export class TimerHeap {
     const keys = this.#keys;
     const slots = this.#slots;
     const places = this.#places;
-    const size = this.#size;
+    const size = this.size;
     for (;;) {
       let best = (place << 2) + 1;
       if (best >= size) break;

@@ -37,23 +37,22 @@ class Entry implements Watcher {
 
 /** The watchers of one kind. */
 export class Watchers {
+  /** The number of watchers. The loop reads it in each turn, so it is a field. */
+  size = 0;
   #entries: Entry[] = [];
-
-  /** The number of watchers. */
-  get size(): number {
-    return this.#entries.length;
-  }
 
   /** Adds a callback after the others. */
   add(callback: PrepareCallback): Watcher {
     const entry = new Entry(this, callback);
     this.#entries = [...this.#entries, entry];
+    this.size = this.#entries.length;
     return entry;
   }
 
   /** Removes a watcher. The array is replaced, so a run keeps the array that it began with. */
   remove(entry: object): void {
     this.#entries = this.#entries.filter((other) => other !== entry);
+    this.size = this.#entries.length;
   }
 
   /** Calls all watchers, except those that were freed meanwhile. */
@@ -69,5 +68,6 @@ export class Watchers {
   clear(): void {
     for (const entry of this.#entries) entry.freed = true;
     this.#entries = [];
+    this.size = 0;
   }
 }

@@ -21,6 +21,14 @@ export class WorkList<T> {
     return this.#items[index] as T;
   }
 
+  /** Removes the only item. */
+  takeOnly(): T {
+    const item = this.#items[0] as T;
+    this.#items[0] = undefined;
+    this.length = 0;
+    return item;
+  }
+
   /** Adds the items of another list, from `from` on, before its own. */
   unshift(other: WorkList<T>, from: number): void {
     const items = [...other.#items.slice(from, other.length), ...this.#items.slice(0, this.length)];

@@ -228,6 +228,7 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
   #lines(core: BevCore): boolean | null {
     const { input } = core;
     const { eol, limit } = this.#protocol.lines as NonNullable<Protocol<Ctx>["lines"]>;
+    const timesMessages = this.#protocol.messageTimeoutMs !== 0;
     for (;;) {
       // The peer must first read its answers.
       if (core.holdsBack) return false;
@@ -242,10 +243,10 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
         return null;
       }
       if (line === null) break;
-      this.onMessage(false);
+      if (timesMessages) this.onMessage(false);
       if (!this.#line(core, line)) return false;
     }
-    this.onMessage(input.length > 0);
+    if (timesMessages) this.onMessage(input.length > 0);
     return true;
   }
 

@@ -365,10 +365,7 @@ export class Connection extends Source implements TransportSink, Lingering {
     this.#reached();
     if (this.available === 0 || this.closed) return;
     this.notify(EV_READ);
-    if (this.available >= RECEIVE_LIMIT && (this.state & (PAUSED | GONE)) === 0) {
-      this.state |= PAUSED;
-      this.binding?.pauseRead();
-    }
+    this.#pauseIfFull();
   }
 
   #endTunnel(rest: EvBuffer | null): void {
@@ -422,16 +419,19 @@ export class Connection extends Source implements TransportSink, Lingering {
       return;
     }
     this.arrived += chunk.length;
-    if (this.available === 0) {
+    if (this.#only === null && (this.#received === null || this.#received.length === 0)) {
       this.#only = chunk;
       this.#loan = loan;
     } else feed(this.#gather(), chunk, loan);
     this.notify(EV_READ);
     // After the turn that notify() may have run: in a busy connection the queue is empty again, and nothing is paused.
-    if (this.available >= RECEIVE_LIMIT && (this.state & (PAUSED | GONE)) === 0) {
-      this.state |= PAUSED;
-      this.binding?.pauseRead();
-    }
+    if (this.#only !== null || this.#received !== null) this.#pauseIfFull();
+  }
+
+  #pauseIfFull(): void {
+    if (this.available < RECEIVE_LIMIT || (this.state & (PAUSED | GONE)) !== 0) return;
+    this.state |= PAUSED;
+    this.binding?.pauseRead();
   }
 
   onEnd(): void {
@@ -513,7 +513,8 @@ export class Connection extends Source implements TransportSink, Lingering {
       // The usual case: one chunk, which goes on as it came. The queue is empty before anybody is told of the bytes.
       const loan = this.#loan;
       this.#only = this.#loan = null;
-      this.#afterReceive();
+      if ((this.state & (ENDED | GONE | PAUSED)) === 0) this.readiness &= ~EV_READ;
+      else this.#afterReceive();
       feed(into, only, loan);
       return only.length;
     }
@@ -701,38 +702,37 @@ export class Connection extends Source implements TransportSink, Lingering {
   #writeFrom(buffer: EvBuffer, most: number): number {
     const binding = this.binding;
     if (binding === null) return 0;
+    let total = 0;
     try {
-      return this.#writeTo(binding, buffer, most);
-    } catch (error) {
-      const lost = asDetached(error);
-      if (lost === null) throw error;
-      // Otherwise the peer would take later bytes for the ones that follow.
-      if (!this.gone) {
-        binding.reset();
-        this.#end(lost, false);
+      while (total < most && buffer.length > 0) {
+        const wanted = Math.min(most - total, WRITE_CHUNK);
+        const taken = binding.gather !== undefined && scattered(buffer, wanted)
+          ? this.#writeGathered(binding, buffer, wanted)
+          : this.#writeExtents(binding, buffer, wanted);
+        if (taken === 0) {
+          this.clear(EV_WRITE);
+          unpin(buffer);
+          break;
+        }
+        this.written += taken;
+        this.state |= SENT;
+        consume(buffer, taken);
+        total += taken;
       }
+    } catch (error) {
+      this.#writeFailed(binding, error);
       return 0;
     }
+    return total;
   }
 
-  #writeTo(binding: TransportBinding, buffer: EvBuffer, most: number): number {
-    let total = 0;
-    while (total < most && buffer.length > 0) {
-      const wanted = Math.min(most - total, WRITE_CHUNK);
-      const taken = binding.gather !== undefined && scattered(buffer, wanted)
-        ? this.#writeGathered(binding, buffer, wanted)
-        : this.#writeExtents(binding, buffer, wanted);
-      if (taken === 0) {
-        this.clear(EV_WRITE);
-        unpin(buffer);
-        break;
-      }
-      this.written += taken;
-      consume(buffer, taken);
-      total += taken;
-    }
-    if (total > 0) this.state |= SENT;
-    return total;
+  /** Ends the connection if the bytes are gone. Otherwise the peer would take later bytes for the ones that follow. */
+  #writeFailed(binding: TransportBinding, error: unknown): void {
+    const lost = asDetached(error);
+    if (lost === null) throw error;
+    if (this.gone) return;
+    binding.reset();
+    this.#end(lost, false);
   }
 
   /** Copies up to `wanted` bytes into memory of the adapter, so that they leave in one write. @returns How many it took */
@@ -761,7 +761,7 @@ export class Connection extends Source implements TransportSink, Lingering {
       return taken;
     }
     const taken = loan === null ? binding.write(chunk) : binding.write(chunk, loan);
-    checkTaken(this.runtime, taken, length);
+    if (taken !== length) checkTaken(this.runtime, taken, length);
     return taken;
   }
 

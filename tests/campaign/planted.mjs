@@ -34,14 +34,15 @@ export const PLANTED = [
   {
     name: "sends the end before bytes that wait",
     file: "core/bufferevent/socket_core.ts",
-    from: "    if (this.connection !== null && !this.connecting) this.loop.queueFlush(this);\n  }\n\n  override close(",
+    from: "    if (this.connection !== null && !this.connecting) this.#queueFlush();\n  }\n\n  override close(",
     to: "    if (this.connection !== null && !this.connecting) this.connection.shutdown();\n  }\n\n  override close(",
   },
   {
     name: "sends a part twice after a short write",
     file: "core/socket/connection.ts",
-    from: "      consume(buffer, taken);\n      total += taken;",
-    to: "      consume(buffer, taken < wanted && taken < buffer.length ? taken - 1 : taken);\n      total += taken;",
+    from: "        consume(buffer, taken);\n        total += taken;",
+    to:
+      "        consume(buffer, taken < wanted && taken < buffer.length ? taken - 1 : taken);\n        total += taken;",
   },
   {
     name: "leaves a timer behind",
