@@ -703,7 +703,9 @@ export abstract class BufferEvent<Ctx = unknown> {
    * a reader, it also gets an end of the peer that comes before the first read.
    *
    * Cancelling it is leaving a view: unread bytes stay in `input`, written bytes are sent, and the connection goes on.
-   * Afterwards this property is another stream.
+   * Afterwards this property is another stream. If you have also finished writing, and have neither a `read` nor a
+   * `line` callback, a connection of `serve()`, `connect()` or `reconnect()` closes, unless you open another view at
+   * once; bytes that nobody has read are dropped.
    *
    * `closed` of its reader settles at every end of the connection, at the latest when the bufferevent is freed.
    *

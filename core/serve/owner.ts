@@ -65,6 +65,8 @@ const LINE_FAILED: OwnerBits = 0x100;
 const CLOSE_TOLD: OwnerBits = 0x200;
 /** A stream took the end of the peer from its view, and nobody waited for it. */
 const END_UNSEEN: OwnerBits = 0x400;
+/** The stream of the input was cancelled, and no view was opened since. */
+const READ_CANCELLED: OwnerBits = 0x800;
 
 /** State that only some connections need. */
 class Rare {
@@ -83,6 +85,7 @@ class Rare {
   overdue: OwnerTimer | null = null;
   stall: OwnerTimer | null = null;
   message: OwnerTimer | null = null;
+  leave: OwnerTimer | null = null;
   /** How long the message may still take: the timer stands still while the program is busy. Negative: the timer runs, or none. */
   messageLeftMs = -1;
 }
@@ -311,6 +314,7 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
     if (unread !== null && !unread.freed && unread.input.length > 0) unread.trigger(EV_READ, 0);
     if (this.#more.heldEnd !== null) this.#tellHeldEnd();
     else if ((this.#bits & VIEW_OVER) !== 0 && viewsOf(root)?.reader == null) this.#close(root);
+    else this.onDirectionOver();
   }
 
   #holdEnd(core: BevCore, what: number, error: EventError | undefined): void {
@@ -417,7 +421,7 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
   // ---- views
 
   onViewOpened(): void {
-    this.#bits &= ~(VIEW_OVER | INPUT_OVER | END_UNSEEN);
+    this.#bits &= ~(VIEW_OVER | INPUT_OVER | END_UNSEEN | READ_CANCELLED);
     // The view gets the end itself.
     if (this.#rare !== null) this.#rare.heldEnd = null;
   }
@@ -442,10 +446,36 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
     else this.onDirectionOver();
   }
 
+  onReadCancelled(): void {
+    const { root } = this;
+    const own = this.#protocol.callbacks;
+    // Callbacks get what arrives from now on.
+    const callbacks = root.callbacks as Callbacks;
+    if (callbacks?.read != null || (own.line != null && callbacks === (own as unknown))) return;
+    this.#bits |= READ_CANCELLED;
+    this.onDirectionOver();
+  }
+
   onDirectionOver(): void {
     const { root } = this;
-    if ((this.#bits & (INPUT_OVER | END_TOLD)) !== INPUT_OVER || root.closing !== null) return;
-    if (root.finishing && root.output.length === 0) this.#close(root);
+    const over = this.#bits & (INPUT_OVER | READ_CANCELLED);
+    if (over === 0 || (this.#bits & END_TOLD) !== 0 || !this.#isWritten) return;
+    if ((over & INPUT_OVER) !== 0) return this.#close(root);
+    // The program may open another view when the promise of the stream has settled.
+    const timer = this.#more.leave ??= new OwnerTimer(this, root, () => this.#onUnread());
+    root.loop.setDeadline(timer, 0, root.loop.clock());
+  }
+
+  /** Whether our direction is finished and all of it has left. */
+  get #isWritten(): boolean {
+    const { root } = this;
+    return !root.freed && root.closing === null && root.finishing && root.output.length === 0;
+  }
+
+  /** Nobody reads what the peer still sends, and our direction is over: so are both. */
+  #onUnread(): void {
+    if ((this.#bits & READ_CANCELLED) === 0 || (this.#bits & (BUSY | OVERDUE)) === BUSY) return;
+    if (this.#isWritten) this.#close(this.root);
   }
 
   // ---- limits
@@ -631,7 +661,9 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
     const { root } = this;
     const rare = this.#rare;
     if (rare !== null) {
-      for (const timer of [rare.overdue, rare.stall, rare.message]) if (timer !== null) root.loop.del(timer);
+      for (const timer of [rare.overdue, rare.stall, rare.message, rare.leave]) {
+        if (timer !== null) root.loop.del(timer);
+      }
     }
     const reason = rare?.reason ?? root.failure ?? rare?.told;
     this.#protocol.onFreed?.(this as ConnectionOwner<unknown>, reason);

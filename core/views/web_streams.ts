@@ -122,6 +122,7 @@ function makeReadable(core: BevCore): ByteReadable {
       readables.delete(core);
       core.streams?.delete(ends);
     },
+    onCancelled: () => core.owner?.onReadCancelled(),
   });
   const ends: StreamEnd = {
     claimsEnd() {

@@ -274,6 +274,64 @@ export function streamLaws(name: string, makeSubject: () => FullSubject): void {
         await until("it is closed", () => closed.length === 1);
       }));
 
+    it("close when readable is cancelled and writable closed, although the peer goes on to send", () => {
+      const ways: ((bev: SocketBufferEvent) => Promise<void>)[] = [
+        async (bev) => {
+          const writer = bev.writable.getWriter();
+          await bev.readable.cancel();
+          await writer.write("enough");
+          await writer.close();
+        },
+        async (bev) => {
+          const writer = bev.writable.getWriter();
+          await writer.write("enough");
+          await writer.close();
+          await bev.readable.cancel();
+        },
+      ];
+      let opened = 0;
+      return staged({
+        // The promise of the second two is not given to the server.
+        open(bev) {
+          const way = ways[opened % 2] as (bev: SocketBufferEvent) => Promise<void>;
+          const done = way(bev);
+          return opened++ < 2 ? done : void done.catch(() => {});
+        },
+      }, async ({ client, closed, until }) => {
+        for (let i = 1; i <= 4; i++) {
+          const peer = await client();
+          // More than the server's high watermark and the windows of both hosts.
+          peer.write(new Uint8Array(10_000_000));
+          await until("it has the answer", () => peer.input.length >= 6);
+          await until("it is closed", () => closed.length === i);
+          peer.reset();
+        }
+      }, { drainTimeoutMs: 50 });
+    });
+
+    it("may be followed by another view, after readable was cancelled and writable closed", () => {
+      let text = "";
+      async function read(bev: SocketBufferEvent): Promise<void> {
+        const reader = bev.readable.getReader();
+        await reader.read();
+        await reader.cancel();
+        const writer = bev.writable.getWriter();
+        await writer.write("answer");
+        await writer.close();
+        for await (const line of bev.lines({ text: true })) text += line;
+      }
+      return staged({ open: (bev) => void read(bev).catch((error) => void (text = String(error))) }, async (stage) => {
+        const peer = await stage.client();
+        peer.write("begin");
+        await stage.until("it is read", () => peer.output.length === 0);
+        await new Promise<void>((resolve) => stage.runtime.setTimer(stage.runtime.now() + 30, resolve));
+        peer.write("a\nb\nc\n");
+        peer.shutdown();
+        await stage.until("it is closed", () => stage.closed.length === 1);
+        assertEquals(text, "abc");
+      });
+    });
+
     it("fail a write that waits with what the connection has failed with, and each write after it", () =>
       staged({
         async open(bev) {
