@@ -763,7 +763,8 @@ export abstract class BufferEvent<Ctx = unknown> {
    * rate.
    * @throws {RangeError} When `timeoutMs` is negative or not finite
    */
-  close(options: { timeoutMs?: number | undefined } = {}): Promise<boolean> {
+  close(options?: { timeoutMs?: number | undefined }): Promise<boolean> {
+    if (options === undefined) return this.#core.endGracefully(DEFAULT_CLOSE_TIMEOUT_MS);
     const { timeoutMs = DEFAULT_CLOSE_TIMEOUT_MS } = readOptions("close a bufferevent", options, CLOSE_OPTIONS);
     checkDuration("close a bufferevent", "timeoutMs", timeoutMs);
     return this.#core.endGracefully(timeoutMs);
