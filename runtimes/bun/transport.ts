@@ -279,6 +279,7 @@ export class BunTransport implements TransportBinding {
       return 0;
     }
     this.state = this.state & ~WANTED | BLOCKED | (n === 0 ? WANTED : 0);
+    if (this.ended) this.hold();
     return n;
   }
 
@@ -421,9 +422,19 @@ export class BunTransport implements TransportBinding {
     if (this.origin.unixPath === undefined && !this.closed) this.socket?.setKeepAlive(on, delayMs);
   }
 
+  /**
+   * After the peer's FIN only output that waits holds the process, as on Node and Deno. Bun would hold it for as long as
+   * the socket is open.
+   */
+  hold(): void {
+    if (this.closed || this.closing) return;
+    if ((this.state & (ENDED | BLOCKED)) === ENDED || (this.state & UNREFERENCED) !== 0) this.socket?.unref();
+    else this.socket?.ref();
+  }
+
   ref(): void {
     this.state &= ~UNREFERENCED;
-    if (!this.closed) this.socket?.ref();
+    this.hold();
   }
 
   unref(): void {
@@ -481,6 +492,7 @@ export const HANDLERS: BunHandlers = {
     const ours = socket.data as BunTransport;
     // Bun also calls this when no write waits, for example after `end`.
     ours.state &= ~BLOCKED;
+    if (ours.ended) ours.hold();
     if ((ours.state & (WANTED | WRITABLE)) !== (WANTED | WRITABLE)) return;
     ours.state &= ~WANTED;
     ours.sink.onWritable();
@@ -490,6 +502,7 @@ export const HANDLERS: BunHandlers = {
     // The kernel reports a reset once, and the failed write has taken that report. So this is not the peer's FIN.
     if (ours.broken) return;
     ours.state |= ENDED;
+    ours.hold();
     if (ours.tls !== undefined) ours.writtenAtEnd = socket.bytesWritten;
     // After dropped bytes there is never a clean end.
     if (ours.cut) socket.terminate();

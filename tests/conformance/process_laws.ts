@@ -72,6 +72,10 @@ export function processLaws(name: string, makeSubject: () => FullSubject): void 
         socket.on("data", (chunk) => {
           heard += chunk;
           if (String(chunk).endsWith("speak")) setTimeout(() => socket.write("spoken"), 300);
+          if (!String(chunk).endsWith("finish")) return;
+          socket.end();
+          socket.pause();
+          setTimeout(() => socket.resume(), 300);
         });
       });
       await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
@@ -111,6 +115,20 @@ export function processLaws(name: string, makeSubject: () => FullSubject): void 
     });
     it("ends when a connection is closed that had finished long ago", { skip: skipPeer }, async () => {
       assertEquals((await run("finished")).printed, "");
+    });
+    it("ends although a connection is open whose peer has finished, but sends all output before", {
+      skip: skipPeer,
+    }, async () => {
+      heard = "";
+      assertEquals((await run("peerFinished")).printed, "end\n");
+      assertEquals(heard, "finish");
+      heard = "";
+      assertEquals((await run("owing")).printed, "end\nsent\n");
+      const deadline = performance.now() + limitMs;
+      while (heard.length < 8_000_006 && performance.now() < deadline) {
+        await new Promise((resolve) => setTimeout(resolve, 5));
+      }
+      assertEquals(heard.length, 8_000_006);
     });
     it("ends although a timer in the background and a signal handler wait", async () => {
       assertEquals((await run("background")).printed, "");

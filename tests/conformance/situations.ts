@@ -116,6 +116,33 @@ const situations: Readonly<Record<string, () => Promise<void> | void>> = {
       },
     });
   },
+  /** A connection whose peer has finished. */
+  peerFinished() {
+    const binding = connect({
+      onConnect: () => void binding.write(encode("finish")),
+      onEnd: () => say("end"),
+    });
+  },
+  /** The same, with more to send than the kernel takes. */
+  owing() {
+    let left = 8_000_000;
+    const binding = connect({
+      onConnect: () => void binding.write(encode("finish")),
+      onEnd() {
+        say("end");
+        send();
+      },
+      onWritable: send,
+    });
+    function send(): void {
+      while (left > 0) {
+        const n = binding.write(new Uint8Array(Math.min(left, 100_000)));
+        if (n === 0) return;
+        left -= n;
+      }
+      say("sent");
+    }
+  },
   /** A timer in the background, and a signal handler. */
   background() {
     after(60_000, () => say("too late"), true);
