@@ -179,13 +179,15 @@ export const CAUSES = {
     title: "Bundle",
     all:
       "`bench/results/size.json` names the heaviest files. The rest are methods of the classes that a line server uses, which no bundler can " +
-      "drop, and the messages of errors. `EvBuffer` is about a fifth of it, and the adapter a sixth.",
+      "drop, and the messages of errors. What an option or a method needs cannot be left out until something is imported, because the method " +
+      "would throw. `EvBuffer` is about a fifth of it, and the adapter a sixth.",
   },
   import: {
     title: "Import time",
     all:
       "It is the time to parse: a module has to be parsed whole to give its names. No module of the runtime is loaded on import. " +
       "Each runtime loads three files, without the adapters of others, and the simulator when it is asked for.",
+    node: "Newer versions keep compiled code between processes if `NODE_COMPILE_CACHE` is set. It is not set here.",
     deno: "Deno keeps compiled code between processes.",
     bun: "JavaScriptCore parses twice, and methods of classes with private names too.",
   },
