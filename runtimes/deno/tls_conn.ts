@@ -12,7 +12,6 @@ import { builtin, host } from "../shared/host.ts";
 import type { DenoAddr, DenoConn } from "../types/deno.ts";
 import type { NodeDuplex, NodeSecureContext, NodeStreams, NodeTlsSocket } from "../types/node_tls.ts";
 import { progress } from "./progress.ts";
-import { copied } from "../shared/slab.ts";
 import { infoOf, objection, secureEvent, secureOver } from "../shared/node_tls.ts";
 import { establishedCode, handshakeError, tlsError, type TlsSettings } from "../shared/tls.ts";
 
@@ -21,11 +20,16 @@ const HIGH_WATER = 64 * 1024;
 const NEVER_FULL = 2 ** 30;
 /** How much encrypted data one read takes: a record of TLS with its header. */
 const READ_BYTES = 17 * 1024;
-/** Fewer bytes are copied out of that memory, and it is read into again. */
-const COPIED = 4 * 1024;
 
-/** A connection with TLS. */
-export class DenoTlsConn implements DenoConn {
+/** Who reads a connection with TLS. */
+export interface TlsReader {
+  /** Bytes have come, in memory that nothing else uses; null at the end. */
+  took(chunk: Uint8Array | null): void;
+  readFailed(reason: unknown): void;
+}
+
+/** A connection with TLS. It hands on the memory that `node:tls` has decrypted into, and fills none of the reader's. */
+export class DenoTlsConn implements Omit<DenoConn, "read"> {
   readonly localAddr: DenoAddr;
   readonly remoteAddr: DenoAddr;
   readonly #raw: DenoConn;
@@ -36,12 +40,13 @@ export class DenoTlsConn implements DenoConn {
   #unread: Uint8Array | undefined;
   /** A read of the plain connection that was under way. Its bytes belong to TLS. */
   #pending: Promise<Uint8Array | null> | undefined;
-  /** The memory for the next read of the plain connection. New memory for each small record costs more than the record. */
+  /** The memory for the next read of the plain connection. New memory for each record costs more than a small record. */
   #records: Uint8Array | undefined;
-  #into: Uint8Array | undefined;
-  #onRead: ((n: number | null) => void) | undefined;
-  #onReadFailed: ((reason: unknown) => void) | undefined;
+  #reader: TlsReader | undefined;
   #readWanted = false;
+  /** The encrypted bytes that are being written, and what to call afterwards. */
+  #piece: Uint8Array | undefined;
+  #done: (() => void) | undefined;
   #written: Promise<void> = Promise.resolve();
   #onWriteFailed: ((reason: unknown) => void) | undefined;
   #error: unknown;
@@ -75,10 +80,9 @@ export class DenoTlsConn implements DenoConn {
       writableHighWaterMark: HIGH_WATER,
       read: () => void this.#readRaw(),
       write: (chunk, _encoding, done) => {
-        this.#written = this.#writeRaw(chunk).then(() => done(), (reason) => {
-          this.#failWriting(reason);
-          done();
-        });
+        this.#piece = chunk;
+        this.#done = done;
+        this.#written = raw.write(chunk).then(this.#rawWrote, this.#rawRefused);
       },
       final: (done) =>
         void raw.closeWrite().then(() => done(), (reason) => {
@@ -124,45 +128,77 @@ export class DenoTlsConn implements DenoConn {
   }
 
   /** Reads on, unless decrypted bytes wait to be read. Nothing else bounds them. */
-  async #readRaw(): Promise<void> {
+  #readRaw(): void {
     const { readableLength = 0 } = (this.#socket ?? {}) as Partial<NodeTlsSocket>;
     this.#readWanted = readableLength >= HIGH_WATER;
     if (this.#readWanted) return;
+    if (!this.#begun) return void this.#begin();
+    this.#raw.read(this.#records ??= new Uint8Array(READ_BYTES)).then(this.#rawArrived, this.#rawFailed);
+  }
+
+  /** Brings first what was read in the clear. */
+  async #begin(): Promise<void> {
     // Deno 2.9 starts TLS in the next tick. If the first bytes fail before that, it throws where nobody can catch it.
-    if (!this.#begun) await new Promise<void>((resolve) => void host.setImmediate(resolve));
-    this.#begun = true;
+    await new Promise<void>((resolve) => void host.setImmediate(resolve));
     const unread = this.#unread;
     if (unread !== undefined) {
       this.#unread = undefined;
       this.#stream.push(unread);
       return;
     }
+    this.#begun = true;
     try {
-      let chunk = await this.#pending;
-      if (chunk === undefined) {
-        const into = this.#records ??= new Uint8Array(READ_BYTES);
-        const n = await this.#raw.read(into);
-        progress.reads++;
-        chunk = n === null ? null : n <= COPIED ? copied(into, n) : into.subarray(0, n);
-        if (n !== null && n > COPIED) this.#records = undefined;
-      }
+      const chunk = await this.#pending;
       this.#pending = undefined;
-      if (chunk === null) {
-        // When the earlier bytes have been decrypted, a close_notify has ended the TLS stream.
-        await new Promise<void>((resolve) => void host.setImmediate(resolve));
-        this.#cut = this.#socket._readableState?.ended === false;
-      }
-      this.#stream.push(chunk);
-      // The last bytes may have brought the reason.
-      if (chunk === null) host.setImmediate(() => this.#onRefused === undefined || this.#end());
+      if (chunk === undefined) this.#readRaw();
+      else if (chunk === null) this.#rawEnded();
+      else this.#stream.push(chunk);
     } catch (reason) {
       this.#fail(reason);
     }
   }
 
-  async #writeRaw(chunk: Uint8Array): Promise<void> {
-    for (let at = 0; at < chunk.length;) at += await this.#raw.write(at === 0 ? chunk : chunk.subarray(at));
+  readonly #rawArrived = (n: number | null): void => {
+    progress.reads++;
+    if (n === null) return this.#rawEnded();
+    const records = this.#records!;
+    this.#records = undefined;
+    try {
+      this.#stream.push(records.subarray(0, n));
+    } catch (reason) {
+      return this.#fail(reason);
+    }
+    // Usually they are decrypted by now, and the memory is used again.
+    if (this.#stream.readableLength === 0) this.#records ??= records;
+  };
+
+  readonly #rawFailed = (reason: unknown): void => this.#fail(reason);
+
+  #rawEnded(): void {
+    // When the earlier bytes have been decrypted, a close_notify has ended the TLS stream.
+    host.setImmediate(() => {
+      this.#cut = this.#socket._readableState?.ended === false;
+      this.#stream.push(null);
+      // The last bytes may have brought the reason.
+      host.setImmediate(() => this.#onRefused === undefined || this.#end());
+    });
   }
+
+  readonly #rawWrote = (n: number): Promise<void> | undefined => {
+    const piece = this.#piece!;
+    if (n < piece.length) {
+      this.#piece = piece.subarray(n);
+      return this.#raw.write(this.#piece).then(this.#rawWrote, this.#rawRefused);
+    }
+    this.#piece = undefined;
+    this.#done!();
+    return undefined;
+  };
+
+  readonly #rawRefused = (reason: unknown): void => {
+    this.#failWriting(reason);
+    this.#done!();
+  };
 
   /** Bytes that were decrypted before are still delivered. */
   #fail(reason: unknown): void {
@@ -192,33 +228,28 @@ export class DenoTlsConn implements DenoConn {
     this.#give();
   }
 
-  read(into: Uint8Array): Promise<number | null> {
-    return new Promise((resolve, reject) => {
-      this.#into = into;
-      this.#onRead = resolve;
-      this.#onReadFailed = reject;
-      this.#give();
-    });
+  /** Gives bytes, the end or a failure to `reader`, once, and not from inside of the call. */
+  take(reader: TlsReader): void {
+    this.#reader = reader;
+    const { readableLength, destroyed } = this.#socket;
+    if (readableLength > 0 || destroyed || this.#ended || this.#error !== undefined) {
+      host.queueMicrotask(() => this.#give());
+    } else this.#socket.read(0); // Without it the stream neither reads on nor ends.
   }
 
-  /** Settles the read that waits, if there is a result. */
+  /** Serves the reader, if there is something for it. */
   #give(): void {
-    const [into, resolve] = [this.#into, this.#onRead];
-    if (into === undefined || resolve === undefined) return;
-    const { readableLength } = this.#socket;
-    const chunk: Uint8Array | null = this.#socket.destroyed
-      ? null
-      : this.#socket.read(Math.min(into.length, readableLength));
-    if (chunk !== null && chunk.length > 0) into.set(chunk);
-    else if (this.#error !== undefined) return this.#settleRead(() => this.#onReadFailed?.(this.#error));
-    else if (!this.#ended) return;
-    this.#settleRead(() => resolve(chunk === null || chunk.length === 0 ? null : chunk.length));
+    const reader = this.#reader;
+    if (reader === undefined) return;
+    const { readableLength, destroyed } = this.#socket;
+    const chunk = destroyed ? null : this.#socket.read(Math.min(readableLength, HIGH_WATER));
+    if (chunk === null && this.#error === undefined && !this.#ended) return;
+    this.#reader = undefined;
+    // Not the Buffer: its methods differ.
+    if (chunk !== null) reader.took(new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.length));
+    else if (this.#error !== undefined) return reader.readFailed(this.#error);
+    else return reader.took(null);
     if (this.#readWanted) this.#readRaw();
-  }
-
-  #settleRead(how: () => void): void {
-    how();
-    this.#into = this.#onRead = this.#onReadFailed = undefined;
   }
 
   write(chunk: Uint8Array): Promise<number> {

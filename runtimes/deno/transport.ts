@@ -78,7 +78,7 @@ export class DenoTransport implements TransportBinding {
   readonly runtime: HostRuntime;
   /** The address that a client connects to; undefined if the connection was accepted. */
   readonly to: ConnectOptions | undefined;
-  conn: DenoConn | undefined;
+  conn: DenoConn | DenoTlsConn | undefined;
   sink: TransportSink;
   state: DenoBits = 0;
   local: Address | undefined;
@@ -148,9 +148,11 @@ export class DenoTransport implements TransportBinding {
   read(): void {
     if ((this.state & (READING | ENDED | CLOSED)) !== 0) return;
     this.state |= READING;
+    const conn = this.conn!;
+    if (conn instanceof DenoTlsConn) return conn.take(this);
     const closing = (this.state & CLOSING) !== 0;
     const into = closing ? dropped ??= new Uint8Array(DROPPED_BYTES) : (this.loan ??= this.borrow()).bytes;
-    this.conn!.read(into).then(this.arrived, this.readFailed);
+    conn.read(into).then(this.arrived, this.readFailed);
   }
 
   borrow(): Loan {
@@ -182,8 +184,23 @@ export class DenoTransport implements TransportBinding {
     // Copied into shared memory. New memory for every few reads costs more, and must be collected.
     if (n < COPIED && this.size === 0) this.sink.onData(copied(bytes, n));
     else this.deliver(loan, bytes, n);
-    if ((this.state & PAUSED) === 0 || (this.state & CLOSING) !== 0 || this.error !== undefined) this.read();
+    this.readOn();
   };
+
+  /** With TLS: bytes have arrived, or the end. */
+  took(chunk: Uint8Array | null): void {
+    progress.reads++;
+    this.state &= ~READING;
+    if ((this.state & CLOSED) !== 0) return;
+    if (chunk === null) return this.eof();
+    if ((this.state & CLOSING) === 0) this.sink.onData(chunk);
+    this.readOn();
+  }
+
+  /** After bytes were delivered. */
+  readOn(): void {
+    if ((this.state & PAUSED) === 0 || (this.state & CLOSING) !== 0 || this.error !== undefined) this.read();
+  }
 
   /** Chooses the size of the next read. Many bytes are handed on with their memory. Few are copied, and it is used again. */
   deliver(loan: Loan, bytes: Uint8Array, n: number): void {
@@ -366,7 +383,7 @@ export class DenoTransport implements TransportBinding {
     this.state |= HANDSHAKING | READING;
     this.state &= ~WRITABLE;
     const peer = show((this.remote ?? {}) as { path?: string });
-    const conn = this.conn = new DenoTlsConn(this.conn!, role, settings, context, unread, pending, peer);
+    const conn = this.conn = new DenoTlsConn(this.conn as DenoConn, role, settings, context, unread, pending, peer);
     conn.secured.then((info) => {
       if ((this.state & CLOSED) !== 0) return;
       this.tls = info;

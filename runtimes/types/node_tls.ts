@@ -91,6 +91,7 @@ export interface NodeDuplexOptions {
 
 /** A duplex stream. */
 export interface NodeDuplex extends NodeEmitter {
+  readonly readableLength: number;
   push(chunk: Uint8Array | null): boolean;
   destroy(reason?: unknown): this;
 }
