@@ -1,7 +1,8 @@
 /**
  * Releases a version: `node tools/release.mjs 0.2.0 --dry-run`, then the same without `--dry-run`.
  *
- * 1. It checks that the work tree is clean, that the version is new and the same everywhere, and that CHANGELOG.md tells of it.
+ * 1. It checks that the work tree is clean, that the version is new and the same everywhere, that package.json names the
+ *    repository that `git remote get-url origin` names, and that CHANGELOG.md tells of the version.
  * 2. It runs all checks (`.ci/run`). A dry run may leave them out with `--no-checks`.
  * 3. It builds and packs into `build/release/`.
  * 4. It makes the tag, and publishes to npm and to JSR. A dry run prints these commands in place of that.
@@ -24,7 +25,7 @@ const tag = `v${version}`;
 let problems = 0;
 
 const before = treeProblems();
-tell([...before, ...manifestProblems(), ...changeLogProblems()]);
+tell([...before, ...manifestProblems(), ...repositoryProblems(), ...changeLogProblems()]);
 stopIfReleasing();
 
 if (withChecks) step("checks", join(ROOT, ".ci", "run"), []);
@@ -111,6 +112,38 @@ function manifestProblems() {
     if (!manifest[field]) found.push(`package.json has no ${field}`);
   }
   return found;
+}
+
+/** The published package leads its users to the repository that it was made in, and to the issues of that repository. */
+function repositoryProblems() {
+  const { repository, bugs } = json("package.json");
+  const named = typeof repository === "string" ? repository : repository?.url;
+  if (!named) return [];
+  const origin = spawnSync("git", ["remote", "get-url", "origin"], { cwd: ROOT, encoding: "utf8" });
+  if (origin.status !== 0) return ["git has no remote origin to compare with the repository of package.json"];
+  const found = [];
+  const url = origin.stdout.trim();
+  if (placeOf(named) !== placeOf(url)) {
+    found.push(
+      `package.json names the repository ${named}, but git remote get-url origin gives ${withoutPassword(url)}`,
+    );
+  }
+  const issues = typeof bugs === "string" ? bugs : bugs?.url ?? "";
+  if (issues !== "" && !placeOf(issues).startsWith(`${placeOf(named)}/`)) {
+    found.push(`package.json names the issues ${issues}, which are not of the repository ${named}`);
+  }
+  return found;
+}
+
+/** Host and path of a repository, however its address is written: `git@host:a/b.git` is `https://host/a/b`. */
+function placeOf(address) {
+  const url = address.replace(/^git\+/, "").replace(/^github:/, "https://github.com/")
+    .replace(/^(?:[^@/]+@)?([^:/]+):(?!\/\/)/, "ssh://$1/");
+  return url.replace(/^[a-z]+:\/\/(?:[^@/]*@)?/i, "").replace(/\/+$/, "").replace(/\.git$/, "").toLowerCase();
+}
+
+function withoutPassword(url) {
+  return url.replace(/^([a-z]+:\/\/)[^@/]*@/i, "$1");
 }
 
 /** The section of the version is there, has a date and says something; nothing waits under Unreleased. */

@@ -18,7 +18,7 @@ const MANIFEST = {
   files: ["mod.ts"],
   repository: { type: "git", url: "git+https://example.org/small.git" },
   homepage: "https://example.org/small",
-  bugs: { url: "https://example.org/small/bugs" },
+  bugs: { url: "https://example.org/small/issues" },
 };
 const LOCK = {
   name: "small",
@@ -54,6 +54,7 @@ describe("the release script", { skip: needs("git") }, () => {
     );
     symlinkSync(join(ROOT, "node_modules"), join(folder, "node_modules"));
     git("init", "--quiet");
+    git("remote", "add", "origin", "git@example.org:small.git");
     commit();
   });
 
@@ -134,6 +135,37 @@ Ready to release 0.2.0
       ],
     );
     assertStringIncludes(output, "Not ready to release 0.2.0: problems: 8");
+  });
+
+  it("refuses a repository that is not the one of origin, however the two are written", async () => {
+    const other =
+      "package.json names the repository git+https://example.org/small.git, but git remote get-url origin gives ";
+    const none = "git has no remote origin to compare with the repository of package.json";
+    const cases: [origin: string | null, problems: string[]][] = [
+      ["https://user:secret@example.org/small", []],
+      ["ssh://git@Example.org/small.git/", []],
+      ["git@example.org:fork.git", [`${other}git@example.org:fork.git`]],
+      ["https://user:secret@example.net/small.git", [`${other}https://example.net/small.git`]],
+      [null, [none]],
+    ];
+    for (const [origin, problems] of cases) {
+      if (origin === null) git("remote", "remove", "origin");
+      else git("remote", "set-url", "origin", origin);
+      // Already refused before anything is packed.
+      writeFiles(folder, { "new.txt": "" });
+      const { code, output } = await release(["0.2.0"]);
+      const found = (output.match(/^problem: .*/gm) ?? []).map((line) => line.slice("problem: ".length));
+      assertEquals([code, found.slice(1)], [1, problems], String(origin));
+    }
+  });
+
+  it("refuses issues of another repository", async () => {
+    const bugs = { url: "https://example.org/smaller/issues" };
+    writeFiles(folder, { "package.json": JSON.stringify({ ...MANIFEST, bugs }) });
+    commit();
+    const { code, output } = await release(["0.2.0"]);
+    assertEquals(code, 1);
+    assertStringIncludes(output, "package.json names the issues https://example.org/smaller/issues, which are not of");
   });
 
   it("publishes nothing when something is in the way", async () => {
