@@ -25,6 +25,23 @@ export class ByteQueue {
     else this.#rest.push(chunk);
   }
 
+  /** Whether all bytes are one chunk. */
+  get isWhole(): boolean {
+    return this.#rest === undefined && this.#start === 0 && this.#first !== undefined;
+  }
+
+  /**
+   * Takes all bytes out if they are one chunk.
+   *
+   * @returns The chunk
+   */
+  takeWhole(): Uint8Array {
+    const first = this.#first as Uint8Array;
+    this.#first = undefined;
+    this.bytes = 0;
+    return first;
+  }
+
   /**
    * Takes bytes out.
    *

@@ -87,6 +87,13 @@ const KEEP_ALIVE = 1_048_576;
 /** The next write of its host is a short one. */
 const SHORT = 2_097_152;
 
+/** What decides whether a write takes its bytes: only CONNECTED is set if nothing is in the way. */
+const MAY_WRITE: SimBits = CONNECTED | GONE | FIN_WANTED | SHORT | FULL | OWED;
+/** What decides whether bytes leave as one segment. */
+const MAY_SEND: SimBits = GONE | CUT | FIN_WANTED;
+/** What decides whether bytes that have arrived are given to the sink. */
+const MAY_GIVE: SimBits = GONE | PAUSED | CLOSING | RELEASED;
+
 /** Task of the scheduler: the next entry of the inbox has arrived. */
 const DELIVER = 0;
 /** A window update has arrived. */
@@ -211,7 +218,18 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
   }
 
   write(chunk: Uint8Array): number {
-    if (chunk.length === 0 || !this.#canTake()) return 0;
+    const { length } = chunk;
+    // Almost always all of it is taken.
+    if (
+      (this.#flags & MAY_WRITE) === CONNECTED && this.#unsent.bytes === 0 && length > 0 && length <= SEGMENT_BYTES &&
+      this.#failure === undefined && this.#handshake === undefined && !this.#mayShorten
+    ) {
+      this.#unsent.push(copyOf(chunk));
+      this.#taken += length;
+      if ((this.#flags & SENDING) === 0) this.#sendSoon();
+      return length;
+    }
+    if (length === 0 || !this.#canTake()) return 0;
     const taken = this.#take(chunk, this.#room());
     this.#sendSoon();
     return taken;
@@ -532,10 +550,15 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
     return room;
   }
 
+  /** Whether a write of the host may be a short one. */
+  get #mayShorten(): boolean {
+    return this.host.short > 0 || this.#network.judge !== undefined;
+  }
+
   /** Copies the part of a chunk that is taken, because the writer may use its memory again at once. */
   #take(chunk: Uint8Array, most: number): number {
     let taken = Math.min(chunk.length, most);
-    if (this.host.short > 0 || this.#network.judge !== undefined) taken = this.#shorten(taken);
+    if (this.#mayShorten) taken = this.#shorten(taken);
     if (taken <= 0) return 0;
     for (let start = 0; start < taken; start += SEGMENT_BYTES) {
       const end = Math.min(start + SEGMENT_BYTES, taken);
@@ -568,10 +591,12 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
 
   /** Sends what fits into the peer's window, and after the last byte the end of our direction. */
   send(): void {
-    this.#flags &= ~SENDING;
+    const flags = this.#flags &= ~SENDING;
     const peer = this.#peer;
     const link = this.#out;
-    if (peer === undefined || link === undefined || this.gone) return;
+    if (peer === undefined || link === undefined) return;
+    if ((flags & MAY_SEND) === 0 && this.#sendAtOnce(peer, link)) return;
+    if (this.gone) return;
     if (this.#is(CUT)) return this.#sendNothing();
     if (this.#deaf) this.#watch();
     if (link.cut) return;
@@ -581,6 +606,24 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
       else this.#sendBytes(peer, link, Infinity);
     }
     this.#sendEnd(peer, link);
+  }
+
+  /**
+   * Sends all bytes as one segment if they are one chunk and nothing can go wrong, as almost always.
+   *
+   * @returns Whether it is done; otherwise nothing has happened
+   */
+  #sendAtOnce(peer: SimConnection, link: Link): boolean {
+    const unsent = this.#unsent;
+    const length = unsent.bytes;
+    if (!link.clear || this.#in?.cut !== false || !unsent.isWhole || length > SEGMENT_BYTES) return false;
+    if ((peer.#flags & (GONE | CUT)) !== 0 || peer.#inbox.bytes + length > peer.host.receiveWindow) return false;
+    const { now } = this.#scheduler;
+    const bytes = unsent.takeWhole();
+    const arrival = peer.#receive(bytes, false, now + link.steadyMs);
+    this.flow?.data(now, this.#way, bytes, arrival);
+    this.#sent += length;
+    return true;
   }
 
   /** Sends one segment. @returns Whether there is another one to send */
@@ -705,10 +748,14 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
 
   /** Gives what has arrived: all bytes, the end or the failure. It calls the sink at most once. */
   #deliver(): void {
-    this.#flags &= ~ARMED;
-    if (this.gone) return;
+    const flags = this.#flags &= ~ARMED;
     const { head } = this.#inbox;
     const scheduler = this.#scheduler;
+    if (
+      (flags & MAY_GIVE) === 0 && head !== undefined && head.bytes !== undefined && head.time <= scheduler.now &&
+      this.#handshake === undefined
+    ) return this.#give(this.#takeArrived(scheduler.now));
+    if (this.gone) return;
     if (head === undefined) {
       scheduler.quiet = true;
       if (this.#failure !== undefined) this.#letGo(this.#failure);
@@ -739,23 +786,33 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
   #deliverBytes(now: number): void {
     // The system does that, even if programs on it cannot.
     if (this.#is(RELEASED)) return this.#reset();
-    const bytes = this.#inbox.takeArrived(now, this.#in?.joins === true);
-    this.flow?.read(now, this.#wayIn, bytes.length);
-    const sender = this.#peer;
-    if (sender !== undefined) sender.#hearOfRoom(this.host.receiveWindow - this.#inbox.bytes, this.#out);
-    this.#arm();
+    const bytes = this.#takeArrived(now);
     if (this.#handshake !== undefined) this.#handshake.receive(bytes);
-    else if (!this.#is(CLOSING)) {
-      this.#network.note(NOTE.data, this, bytes.length);
-      this.#sink?.onData(bytes);
-    }
+    else if (!this.#is(CLOSING)) this.#give(bytes);
   }
 
-  /** The peer's inbox has space. If it is kilobytes, we are told one latency later. */
+  /** Takes bytes that have arrived. The peer hears that there is space, and what arrives next is scheduled. */
+  #takeArrived(now: number): Uint8Array {
+    const inbox = this.#inbox;
+    const bytes = inbox.takeArrived(now, this.#in?.joins === true);
+    this.flow?.read(now, this.#wayIn, bytes.length);
+    const sender = this.#peer;
+    if (sender !== undefined && (sender.#unsent.bytes > 0 || (sender.#flags & OWED) !== 0)) {
+      sender.#hearOfRoom(this.host.receiveWindow - inbox.bytes, this.#out);
+    }
+    if (inbox.head !== undefined || this.#failure !== undefined) this.#arm();
+    return bytes;
+  }
+
+  #give(bytes: Uint8Array): void {
+    this.#network.note(NOTE.data, this, bytes.length);
+    this.#sink?.onData(bytes);
+  }
+
+  /** The peer's inbox has space, and we have something to send. If it is kilobytes, we are told one latency later. */
   #hearOfRoom(room: number, link: Link | undefined): void {
     if (this.#is(GONE | UPDATE_DUE) || link === undefined) return;
     if (room < UPDATE_BYTES && room < link.from.receiveWindow) return;
-    if (this.#unsent.bytes === 0 && !this.#is(OWED)) return;
     this.#flags |= UPDATE_DUE;
     const { flow } = this;
     const show = flow === undefined ? undefined : () => flow.ack(this.#scheduler.now, this.#wayIn);

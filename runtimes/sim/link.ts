@@ -58,7 +58,8 @@ export class Link implements Task, Named {
   #rates: Rates;
   #version = -1;
   /** The latency, if all packets have the same; otherwise NaN. */
-  #steadyMs = NaN;
+  steadyMs: number = NaN;
+  #clear = false;
   /** When the line has sent all that waits for it. */
   #freeAt = 0;
   /** The segments that TCP sends again after a partition. */
@@ -99,6 +100,12 @@ export class Link implements Task, Named {
     if (this.#version !== this.#network.version) this.#refresh();
   }
 
+  /** Whether what is sent arrives after `steadyMs`, as it is, and no fault is possible. */
+  get clear(): boolean {
+    if (this.#version !== this.#network.version) this.#refresh();
+    return this.#clear && !this.held && !this.cut;
+  }
+
   #refresh(): void {
     this.#version = this.#network.version;
     const rates = this.#rates = { ...this.#network.rates, ...this.#own };
@@ -108,7 +115,8 @@ export class Link implements Task, Named {
     this.plain = this.joins && rates.connectionReset === 0 && !shaped && this.breakAfter === Infinity &&
       this.#network.judge === undefined;
     const steady = rates.jitterMs === 0 && !shaped && this.#network.judge === undefined;
-    this.#steadyMs = steady ? rates.latencyMs : NaN;
+    this.steadyMs = steady ? rates.latencyMs : NaN;
+    this.#clear = this.plain && steady;
   }
 
   /**
@@ -176,7 +184,7 @@ export class Link implements Task, Named {
    */
   arrival(bytes: number, who: number, at: number, kind: LateKind = "segmentLate"): number {
     this.fresh();
-    const steady = this.#network.scheduler.now + this.#steadyMs;
+    const steady = this.#network.scheduler.now + this.steadyMs;
     if (steady >= 0 && !this.held) return steady;
     const { latencyMs, jitterMs, bandwidth } = this.#rates;
     let time = this.#network.scheduler.now;

@@ -1,6 +1,7 @@
 // The simulator's clock: advance(), run(), the order within an instant, and the turns that promises get.
 
 import { describe, it } from "node:test";
+import { clearImmediate, setImmediate } from "node:timers";
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { EventError } from "../../../core/errors.ts";
 import { EV_READ, EVLOOP_NO_EXIT_ON_EMPTY } from "../../../core/flags.ts";
@@ -324,6 +325,27 @@ describe("promises of the code under test", () => {
     sim.setTimer(2, () => {});
     await sim.advance(50);
     assertEquals(at, 1);
+  });
+
+  it("come to their end behind each of 2,000 callbacks, while the real runtime gets its turn now and then", async () => {
+    const sim = simRuntime();
+    let ended = 0;
+    const early: number[] = [];
+    for (let i = 0; i < 2000; i++) {
+      sim.setTimer(1 + (i >> 2), () => {
+        if (ended !== i) early.push(i);
+        void turns(30).then(() => ended++);
+      });
+    }
+    let own = 0;
+    let immediate = setImmediate(function again() {
+      own++;
+      immediate = setImmediate(again);
+    });
+    await sim.advance(1000);
+    clearImmediate(immediate);
+    assertEquals([ended, early], [2000, []]);
+    assert(own >= 3, `the runtime got ${own} turns`);
   });
 
   it("are waited for before the first callback and after the last", async () => {
