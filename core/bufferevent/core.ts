@@ -165,11 +165,17 @@ export interface StreamEnd {
 
 /** State that only some bufferevents need, or only at their end. So an idle one takes little memory. */
 class Rare {
+  // These are looked at for every message, so they are side by side.
   occupant: Occupant | null = null;
-  /** The occupant when `close()` was called. */
-  departed: Occupant | null = null;
+  idle: IdleTimer | null = null;
+  heartbeat: HeartbeatTimer | null = null;
+  rate: RateLimits | null = null;
+  /** The filter above it. */
+  above: BevCore | null = null;
   /** The waiters of `drained()`. */
   drains: Drains | null = null;
+  /** The occupant when `close()` was called. */
+  departed: Occupant | null = null;
   /** Makes and aborts `signal`. */
   abort: AbortSource | null = null;
   /** The errors that this connection has raised. */
@@ -178,9 +184,6 @@ class Rare {
   failure: EventError | null = null;
   /** The web streams that must be told of the end. */
   streams: Set<StreamEnd> | null = null;
-  idle: IdleTimer | null = null;
-  heartbeat: HeartbeatTimer | null = null;
-  rate: RateLimits | null = null;
   /** Runs the callbacks that were triggered or deferred. */
   callbackEvent: LoopEvent | null = null;
   /** The pending bits of the event callback. */
@@ -194,8 +197,6 @@ class Rare {
   /** Of a socket: how many bytes came and left on earlier connections, less those before this one was its own. */
   pastRead = 0;
   pastWritten = 0;
-  /** The filter above it. */
-  above: BevCore | null = null;
   /** The promise of `close()`. */
   closing: Promise<boolean> | null = null;
 }

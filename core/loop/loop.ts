@@ -334,6 +334,11 @@ export class Loop {
    * @param from By default the time of the turn, for deadlines that I/O sets; `clock()` for those of the program
    */
   setDeadline(event: LoopEvent, ms: number, from: number = this.now()): void {
+    // The usual case: a message restarts a timeout.
+    if (this.#inTurn && event.slot >= 0 && (event.state & ACTIVE) === 0) {
+      this.timers.schedule(event, from + ms);
+      return;
+    }
     this.#forgetTimeout(event);
     this.#startTimer(event, from + ms, null);
     this.#wake();
