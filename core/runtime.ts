@@ -435,6 +435,12 @@ export interface Runtime {
    */
   readonly cheapCopyBytes?: number | undefined;
   /**
+   * Returns the index of the first `byte` in `bytes` from `from` on, or −1. Set it if the runtime has something faster than `indexOf()`
+   * of a `Uint8Array`. Set it to null if that is slow, and there is nothing faster: then four bytes at a time are looked at.
+   * @default `bytes.indexOf(byte, from)`
+   */
+  readonly findByte?: ((bytes: Uint8Array, byte: number, from: number) => number) | null | undefined;
+  /**
    * Whether the runtime's process ends when nothing holds it (law 8). If so, a loop that waits for something that does not hold the
    * process holds it with a timer.
    * @default true

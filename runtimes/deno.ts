@@ -45,6 +45,7 @@ interface Bound {
 
 class DenoRuntime extends HostRuntime {
   readonly name = "deno";
+  readonly findByte = null;
   readonly capabilities: Readonly<Capabilities>;
 
   constructor() {

@@ -198,7 +198,7 @@ export function appendCopy(chain: Chain, bytes: Uint8Array): void {
 export function appendBoth(chain: Chain, head: Uint8Array, n: number, bytes: Uint8Array): boolean {
   const size = bytes.length;
   const { last } = chain;
-  if (chain.rare !== null || size >= LARGE_BYTES - n || (last !== null && last.flags === ON_LOAN)) return false;
+  if (chain.rare !== null || n + size >= pool.shortBytes || (last !== null && last.flags === ON_LOAN)) return false;
   if (n + size > pool.memory.length - pool.fill) refill();
   const at = pool.fill;
   const memory = pool.memory;

@@ -2,6 +2,7 @@
  * Finding bytes across chunks.
  */
 
+import { indexOfByte } from "../bytes.ts";
 import { checkThere, type Chunk } from "./chunk.ts";
 import type { Chain } from "./chain.ts";
 import { note } from "./eol.ts";
@@ -137,7 +138,7 @@ function findWhole(data: Uint8Array, needle: Uint8Array, from: number, to: numbe
   // The runtime's search has no end of its own: without one it would look at what is beyond the window.
   const bytes = to === data.length ? data : data.subarray(0, to);
   for (let start = from; start <= last;) {
-    const at = bytes.indexOf(byte, start + anchor) - anchor;
+    const at = indexOfByte(bytes, byte, start + anchor) - anchor;
     if (at < 0 || at > last) break;
     let i = 0;
     while (i < m && bytes[at + i] === needle[i]) i++;

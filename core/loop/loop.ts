@@ -11,7 +11,7 @@ import { checkSignal } from "../checks.ts";
 import { EV_ET, EV_FINALIZE, EV_PERSIST, EV_SIGNAL, EV_TIMEOUT } from "../flags.ts";
 import { EVLOOP_NO_EXIT_ON_EMPTY, EVLOOP_NONBLOCK, EVLOOP_ONCE } from "../flags.ts";
 import { EventError, invariant } from "../errors.ts";
-import { copying } from "../bytes.ts";
+import { copying, searching } from "../bytes.ts";
 import { type ChunkMemory, memoryOf } from "../memory.ts";
 import type { AbortSignalLike, Runtime, TimerToken } from "../runtime.ts";
 import { ActiveQueue } from "./active_queue.ts";
@@ -209,6 +209,7 @@ export class Loop {
     this.runtime = runtime;
     this.memory = memoryOf(runtime);
     if (runtime.cheapCopyBytes !== undefined) copying.cheapBytes = runtime.cheapCopyBytes;
+    if (runtime.findByte !== undefined) searching.find = runtime.findByte;
     this.#limits = limits;
     this.signals = new Signals(this);
     this.setPriorities(priorities);

@@ -145,6 +145,11 @@ export interface NodeUrl {
   domainToASCII(name: string): string;
 }
 
+/** As much of `node:buffer` as the adapter uses. */
+export interface NodeBuffers {
+  readonly Buffer: { readonly prototype: { indexOf(this: Uint8Array, value: number, from: number): number } };
+}
+
 /** `node:fs`. */
 export interface NodeFsSync {
   existsSync(path: string): boolean;

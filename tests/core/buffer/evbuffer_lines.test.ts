@@ -4,6 +4,7 @@ import { describe, it } from "node:test";
 import { assert, assertEquals, assertStrictEquals, assertThrows } from "@std/assert";
 import { EvBuffer } from "../../../core/buffer/mod.ts";
 import { checkBuffer, feed } from "../../../core/buffer/internal.ts";
+import { searching } from "../../../core/bytes.ts";
 import type { EolStyle } from "../../../core/checks.ts";
 import { EventError } from "../../../core/errors.ts";
 import * as flags from "../../../core/flags.ts";
@@ -516,5 +517,61 @@ describe("EvBuffer.eachLine()", () => {
     const unfinished = chunked("ab\ncd", "ef");
     assertTooLong(() => unfinished.eachLine(EVBUFFER_EOL_LF, () => {}, { maxBytes: 3 }));
     assertHolds(unfinished, "cdef");
+  });
+});
+
+describe("the search for a far byte", () => {
+  const { find } = searching;
+  const searches: Readonly<Record<string, typeof find>> = {
+    "the engine's": find,
+    "a loop over words": null,
+    "a runtime's": (bytes, byte, from) => {
+      for (let i = from; i < bytes.length; i++) if (bytes[i] === byte) return i;
+      return -1;
+    },
+  };
+  for (const [name, search] of Object.entries(searches)) {
+    it(`finds the same with ${name} search`, () => {
+      searching.find = search;
+      try {
+        for (const size of [600, 601, 1023, 5000]) {
+          for (const start of [0, 1, 2, 3]) {
+            for (const at of [0, 3, 79, 255, 256, 257, 300, size - 5, size - 2, size - 1]) {
+              // A line end right before and behind the window must not be found.
+              const memory = new Uint8Array(size + 8).fill(200);
+              memory[start - 1] = memory[start + size] = 10;
+              memory[start + at] = 10;
+              const buffer = new EvBuffer();
+              feed(buffer, memory.subarray(start, start + size));
+              assertStrictEquals(buffer.readln(EVBUFFER_EOL_LF)?.length, at);
+              assertStrictEquals(buffer.readln(EVBUFFER_EOL_LF), null);
+              assertStrictEquals(buffer.length, size - at - 1);
+            }
+          }
+        }
+      } finally {
+        searching.find = find;
+      }
+    });
+  }
+
+  it("asks the runtime only for what is far", () => {
+    const asked: number[] = [];
+    searching.find = (bytes, byte, from) => {
+      asked.push(bytes.length - from);
+      return bytes.indexOf(byte, from);
+    };
+    try {
+      const memory = new Uint8Array(4000).fill(65);
+      memory[100] = memory[3000] = 10;
+      const buffer = new EvBuffer();
+      feed(buffer, memory);
+      assertStrictEquals(buffer.readln(EVBUFFER_EOL_LF)?.length, 100);
+      assertEquals(asked, []);
+      assertStrictEquals(buffer.readln(EVBUFFER_EOL_LF)?.length, 2899);
+      assertEquals(asked.length, 1);
+    } finally {
+      searching.find = find;
+    }
   });
 });
