@@ -55,14 +55,14 @@ function detect(host) {
 
 /**
  * The simulator, loaded when it is needed. Bun and bundlers find what `require` asks for in an ES module. Node and Deno have
- * no `require` there, but a function that makes one. Deno asks for no permission to read if the package is in `node_modules`.
+ * no `require` there, or with `node -e` one that looks in another folder, but a function that makes one. Deno asks for no
+ * permission to read if the package is in `node_modules`.
  */
 const SIMULATOR = `let simulator;
 function load() {
   try {
     return requireHere("./runtimes/sim.js");
-  } catch (error) {
-    if (!(error instanceof ReferenceError)) throw error;
+  } catch {
     return process.getBuiltinModule("node:module").createRequire(import.meta.url)("./runtimes/sim.js");
   }
 }

@@ -264,6 +264,9 @@ for (const one of [onNode, onDeno, onBun]) {
       writeFiles(project, { "simulated.mjs": SIMULATED });
       const expected = "hello 0 true true\n";
       assertEquals(await must(findRuntime(name).path, [...RUN[name], "simulated.mjs"], { cwd: project }), expected);
+      // `node -e` has a `require` that every module sees.
+      const inline = ["-e", `import("./simulated.mjs")`];
+      if (name === "node") assertEquals(await must(findRuntime(name).path, inline, { cwd: project }), expected);
       for (const conditions of [["module", "node"], ["bun"], ["deno"], ["module-sync"], []]) {
         const outfile = join(project, "bundled", "simulated.mjs");
         await build({
