@@ -275,16 +275,19 @@ export class SocketCore extends BevCore implements Flushable {
   }
 
   protected override onOutput(): void {
+    const { bits } = this;
+    if (this.source === null || (bits & CONNECTING) !== 0 || !this.writing) return this.#outputWaits();
     // Only the first addition of a turn has something to do.
-    if ((this.bits & FLUSH_QUEUED) === 0 || this.source === null) this.#firstOutput();
+    if ((bits & FLUSH_QUEUED) !== 0) return;
+    this.bits = bits | FLUSH_QUEUED;
+    this.loop.queueFlush(this);
   }
 
-  #firstOutput(): void {
-    if (!this.writing) return;
-    if (this.connection === null) {
-      const starts = this.writeTimeoutMs > 0 && (this.bits & TAKEN_AWAY) === 0;
-      if (starts && !this.#write.timed) this.#awaitSocket();
-    } else if (!this.connecting) this.#queueFlush();
+  /** There is output that cannot be sent now. Without a socket, the write timeout runs. */
+  #outputWaits(): void {
+    if (this.source !== null || !this.writing) return;
+    const starts = this.writeTimeoutMs > 0 && (this.bits & TAKEN_AWAY) === 0;
+    if (starts && !this.#write.timed) this.#awaitSocket();
   }
 
   protected override onTimeouts(): void {
@@ -348,7 +351,16 @@ export class SocketCore extends BevCore implements Flushable {
       this.checkHigh();
       return;
     }
-    const n = this.#receive(connection, most);
+    const { input } = this;
+    const rate = this.rare === null ? null : this.rare.rate;
+    let n: number;
+    try {
+      n = rate === null ? connection.receiveInto(input, most) : rate.receive(connection, input, most);
+    } catch (error) {
+      // A change callback of the input has thrown, but the bytes have arrived.
+      this.trigger(EV_READ, 0);
+      throw error;
+    }
     // A callback of the input may have freed it.
     if ((this.bits & FREED) !== 0) return;
     if (n > 0) {
@@ -374,18 +386,6 @@ export class SocketCore extends BevCore implements Flushable {
     else if (connection.ended || connection.gone) this.#onReadEnd(BEV_EVENT_EOF, undefined);
     // Another reader has already consumed the data.
     else if ((what & EV_TIMEOUT) !== 0) this.readTimedOut();
-  }
-
-  #receive(connection: Connection, most: number): number {
-    const { input } = this;
-    const rate = this.rare === null ? null : this.rare.rate;
-    try {
-      return rate === null ? connection.receiveInto(input, most) : rate.receive(connection, input, most);
-    } catch (error) {
-      // A change callback of the input has thrown, but the bytes have arrived.
-      this.trigger(EV_READ, 0);
-      throw error;
-    }
   }
 
   protected override get isAtEnd(): boolean {
@@ -475,7 +475,15 @@ export class SocketCore extends BevCore implements Flushable {
     if (length > 0) {
       if (!connection.sends) return this.#onWriteError(connection);
       const { maxSingleWrite } = this.limits;
-      const n = this.#send(connection, maxSingleWrite > 0 && maxSingleWrite < length ? maxSingleWrite : length);
+      const most = maxSingleWrite > 0 && maxSingleWrite < length ? maxSingleWrite : length;
+      const rate = this.rare === null ? null : this.rare.rate;
+      let n: number;
+      try {
+        n = rate === null ? connection.writeFrom(output, most) : rate.send(connection, output, most);
+      } catch (error) {
+        this.#onSendThrown(connection);
+        throw error;
+      }
       // A callback of the output may have freed or stopped it.
       if ((this.bits & FREED) !== 0 || this.source !== connection || (this.enabled & EV_WRITE) === 0) return;
       const left = output.length;
@@ -501,19 +509,11 @@ export class SocketCore extends BevCore implements Flushable {
     this.flushOutput();
   }
 
-  #send(connection: Connection, most: number): number {
-    const { output } = this;
-    const rate = this.rare === null ? null : this.rare.rate;
-    try {
-      return rate === null ? connection.writeFrom(output, most) : rate.send(connection, output, most);
-    } catch (error) {
-      // A change callback of the output has thrown. Sent bytes have left, and the rest follows.
-      if (!this.freed && this.connection === connection && this.writing) {
-        if (output.length <= this.writeLow && this.wantsWrite) this.#tellSent();
-        this.#queueFlush();
-      }
-      throw error;
-    }
+  /** A change callback of the output has thrown. Sent bytes have left, and the rest follows. */
+  #onSendThrown(connection: Connection): void {
+    if (this.freed || this.connection !== connection || !this.writing) return;
+    if (this.output.length <= this.writeLow && this.wantsWrite) this.#tellSent();
+    this.#queueFlush();
   }
 
   /** Nothing is left to send: the write event waits no longer, but still makes a due call. */

@@ -434,7 +434,15 @@ export class Loop {
     // If a turn is already scheduled but has no work, run it now.
     if (this.#scheduled === "turn" && !this.#hasWork()) this.#scheduled = "none";
     const event = source.firstEvent;
-    if (event !== null && this.#nothingElse(source, event)) {
+    // The common turn of a server: only one level-triggered event of one source, if no timer is due. All of it is in one
+    // function, because an engine compiles each function of a chain, and what it calls into it.
+    if (
+      event !== null && this.#dispatching && !this.#inTurn && this.#scheduled === "none" && this.queues.length === 1 &&
+      (event.extra === null || event.extra.sibling === null) && source.queuedIn === null &&
+      (event.what & EV_ET) === 0 &&
+      this.active.now === 0 && this.#ready.length === 0 && this.#flushes.length === 0 && !this.gotBreak &&
+      this.#overdue.size === 0 && this.check.size === 0 && !this.signals.waiting
+    ) {
       const now = this.timers.size === 0 ? -1 : this.runtime.now();
       if (now < this.timers.floor) return this.#turnOf(event, source.readiness, now);
     }
@@ -587,18 +595,6 @@ export class Loop {
   }
 
   // ---- the turn
-
-  /**
-   * Whether a turn that begins now has only one level-triggered event of one source, if no timer is due. That is the
-   * common turn of a server.
-   */
-  #nothingElse(source: Source, event: LoopEvent): boolean {
-    return this.#dispatching && !this.#inTurn && this.#scheduled === "none" && this.queues.length === 1 &&
-      (event.extra === null || event.extra.sibling === null) && source.queuedIn === null &&
-      (event.what & EV_ET) === 0 &&
-      this.active.now === 0 && this.#ready.length === 0 && this.#flushes.length === 0 && !this.gotBreak &&
-      this.#overdue.size === 0 && this.check.size === 0 && !this.signals.waiting;
-  }
 
   /**
    * The common turn. It does the same as {@linkcode #turn}, without lists of one event. Together with `WorkList` this
@@ -899,7 +895,13 @@ export class Loop {
         const end = limited && this.#limits.intervalMs < Infinity ? this.now() + this.#limits.intervalMs : Infinity;
         const queue = this.queues[level] as ActiveQueue;
         do {
-          ran = this.#runLevel(queue, ran, most, end);
+          for (let event = queue.first; event !== null; event = queue.first) {
+            const { result } = event;
+            this.#deactivate(event);
+            this.#call(event, result);
+            ran++;
+            if (ran >= most || this.#passIsOver(end)) break;
+          }
           // A callback may have freed the base. Output that was written after that waits for its owner.
           if (this.#flushes.length === 0 || this.freed) break;
           this.#flush();
@@ -915,26 +917,10 @@ export class Loop {
     return ran;
   }
 
-  #runLevel(queue: ActiveQueue, ran: number, most: number, end: number): number {
-    for (let event = queue.first; event !== null; event = queue.first) {
-      this.#run(event);
-      ran++;
-      if (ran >= most || this.#passIsOver(end)) break;
-    }
-    return ran;
-  }
-
   /** Whether no further callback of this pass is to run. */
   #passIsOver(end: number): boolean {
     return this.#continue || this.gotBreak || this.freed || (this.#signal !== null && this.#signal.aborted) ||
       (end !== Infinity && this.runtime.now() >= end);
-  }
-
-  /** Runs one active event. */
-  #run(event: LoopEvent): void {
-    const result = event.result;
-    this.#deactivate(event);
-    this.#call(event, result);
   }
 
   /** Calls an event. Before that it is made non-pending, or its timer is re-armed (rule E1). */

@@ -11,9 +11,7 @@ export class WorkList<T> {
 
   /** Adds an item at the end. */
   push(item: T): void {
-    const at = this.length++;
-    if (at === this.#items.length) this.#items.push(item);
-    else this.#items[at] = item;
+    this.#items[this.length++] = item;
   }
 
   /** The item at an index below the length. */
