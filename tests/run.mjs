@@ -261,6 +261,7 @@ async function runFile({ runtime, file }) {
       TRIVENT_TEST_NAMES: JSON.stringify(names),
       TRIVENT_TEST_NOTES: `${base}.notes`,
       TRIVENT_TEST_RUNNING: `${base}.running`,
+      TRIVENT_TEST_SHARED: scratch,
     },
     timeoutMs,
   });

@@ -1,9 +1,20 @@
 // What the packaging tests share: commands that must succeed, and folders that are gone at the end.
 
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
+import { setTimeout as wait } from "node:timers/promises";
 import { assertEquals, assertStringIncludes, fail } from "@std/assert";
 import { run } from "../tools/processes.mjs";
 import { findRuntime, plainEnvironment, ROOT } from "../tools/runtimes.mjs";
@@ -68,11 +79,59 @@ export function cleanEnvironment(): Record<string, string> {
   };
 }
 
-/** Makes the tarball that `npm publish` would send, from the `dist/` that was built before the tests. */
-export async function packTarball(): Promise<
-  { path: string; files: string[] }
-> {
-  const folder = temporaryFolder();
+/** How long another file may take to make something that both need. */
+const SHARED_TIMEOUT_MS = 240_000;
+
+/**
+ * Makes something once for all files of a run: the first that needs it makes it, and the others wait. A file that runs
+ * without the runner makes its own.
+ *
+ * @param name What it is
+ * @param make Makes it in an empty folder, and gives what is to be known of it
+ */
+async function shared<Known>(name: string, make: (folder: string) => Promise<Known>): Promise<Known> {
+  const scratch = process.env["TRIVENT_TEST_SHARED"];
+  if (scratch === undefined) return make(temporaryFolder());
+  const folder = join(scratch, name);
+  const result = `${folder}.json`;
+  try {
+    mkdirSync(folder);
+  } catch (error) {
+    if ((error as { code?: string }).code !== "EEXIST") throw error;
+    for (const deadline = Date.now() + SHARED_TIMEOUT_MS; !existsSync(result);) {
+      if (Date.now() > deadline) fail(`another file has not made ${name} in ${SHARED_TIMEOUT_MS / 1000} s`);
+      await wait(50);
+    }
+    const { known, failed } = JSON.parse(readFileSync(result, "utf8")) as { known: Known; failed?: string };
+    if (failed !== undefined) fail(failed);
+    return known;
+  }
+  const end = (outcome: { known: Known } | { failed: string }): void => {
+    writeFileSync(`${result}.part`, JSON.stringify(outcome));
+    renameSync(`${result}.part`, result);
+  };
+  try {
+    const known = await make(folder);
+    end({ known });
+    return known;
+  } catch (error) {
+    end({ failed: String(error) });
+    throw error;
+  }
+}
+
+/** The tarball that `npm publish` would send, and its files. */
+interface Tarball {
+  path: string;
+  files: string[];
+}
+
+/** Gives the tarball that `npm publish` would send, from the `dist/` that was built before the tests. */
+export function packTarball(): Promise<Tarball> {
+  return shared("tarball", pack);
+}
+
+async function pack(folder: string): Promise<Tarball> {
   const output = await must("npm", [
     "pack",
     "--json",
@@ -95,9 +154,15 @@ export async function packTarball(): Promise<
   };
 }
 
-/** Makes an empty project, as a user would, and installs the tarball into it. */
+/** Gives an empty project, as a user would make it, with the tarball installed. It belongs to the caller. */
 export async function installTarball(tarball: string): Promise<string> {
+  const installed = await shared("project", (folder) => install(tarball, folder));
   const project = temporaryFolder();
+  cpSync(installed, project, { recursive: true, verbatimSymlinks: true });
+  return project;
+}
+
+async function install(tarball: string, project: string): Promise<string> {
   writeFiles(project, {
     "package.json": JSON.stringify({
       name: "consumer",
