@@ -25,6 +25,11 @@ import { DenoTlsConn } from "./tls_conn.ts";
 const COPIED = 1024;
 /** The most bytes that are copied into memory that they share with others. */
 const SHARED = 4 * 1024;
+/**
+ * If the program keeps views, fewer bytes are copied too: the next read would need new memory, and a copy has the right
+ * size.
+ */
+const KEPT = 16 * 1024;
 /** After this many reads in a row that have brought few bytes, a connection goes back to the next smaller memory. */
 const FEW_READS = 8;
 
@@ -205,16 +210,16 @@ export class DenoTransport implements TransportBinding {
   /** Chooses the size of the next read. Many bytes are handed on with their memory. Few are copied, and it is used again. */
   deliver(loan: Loan, bytes: Uint8Array, n: number): void {
     const { length } = bytes;
+    const quarter = length >> 2;
     const { size } = this;
-    if (n >= length >> 2) {
+    if (n >= quarter) {
       this.few = 0;
       if (n === length && size < LARGEST) this.size = size + 1;
     } else if (size > 0 && ++this.few === FEW_READS) {
       this.few = 0;
       this.size = size - 1;
     }
-    // Memory that the program keeps is new for the next read, so a copy of the right size is better.
-    if (n < length >> ((this.state & KEEPS) === 0 ? 2 : 1)) {
+    if (n < quarter || ((this.state & KEEPS) !== 0 && n < KEPT && n < length)) {
       const chunk = n <= SHARED ? copied(bytes, n) : bytes.slice(0, n);
       // Large memory is not kept for a read that may be pending for long, unless there may be one more of them.
       if (this.size !== size || size === LARGEST) {
