@@ -155,7 +155,8 @@ export const CAUSES = {
     all:
       "A line passes through more functions than in the server by hand, and each of them runs in the interpreter until it is compiled. Warm, " +
       "the same lines cost what the first row says; the rest is interpreter and compiler.",
-    bun: "Almost half of it is JavaScriptCore's compiler threads, which optimize each function of a chain of calls. Shorter chains helped.",
+    bun:
+      "Almost half of it is JavaScriptCore's compiler threads, which optimize each function of a chain of calls. Shorter chains helped.",
   },
   latency: {
     title: "Latency",
