@@ -204,9 +204,9 @@ export interface SimHost extends Runtime {
  * A simulated network, seen from its main host, `127.0.0.1`. Time passes in {@linkcode SimRuntime.advance}, {@linkcode
  * SimRuntime.advanceSync} and {@linkcode SimRuntime.run} only.
  *
- * `advance()` and `run()` give each callback a macrotask of the real runtime. So the promise reactions of a callback,
- * and all that follow from them, run before the next callback and before the clock moves, as on a real runtime. They do
- * not wait for timers, files and other I/O of the real runtime. After {@linkcode SimRuntime.install}, code that uses
+ * `advance()` and `run()` let the real runtime drain its queue of promise reactions after each callback. So the
+ * reactions of a callback, and all that follow from them, run before the next callback and before the clock moves, as on
+ * a real runtime. They do not wait for timers, files and other I/O of the real runtime. After {@linkcode SimRuntime.install}, code that uses
  * the global timers runs on virtual time.
  *
  * A seed repeats a run exactly, on each runtime and in one process with other work, as long as the program decides
@@ -227,7 +227,7 @@ export interface SimRuntime extends SimHost {
   advance(ms: number): Promise<void>;
   /**
    * Runs all that is due in the next `ms` milliseconds without a turn for promises, and leaves the clock at their end. It
-   * is several times as fast as {@linkcode SimRuntime.advance}, for programs that use callbacks only. Promise reactions
+   * takes half to three quarters of the time of {@linkcode SimRuntime.advance}, for programs that use callbacks only. Promise reactions
    * run when the caller awaits something. It throws what a callback throws; the rest stays scheduled.
    *
    * @param ms How far the clock moves, in virtual milliseconds, 0 or more

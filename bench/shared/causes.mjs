@@ -222,9 +222,12 @@ export const CAUSES = {
   },
   "sim-sync": {
     title: "The simulator",
-    all: "What is left is the servers' own code, which the earlier simulator ran too.",
+    all: "A quarter of an event is the copy of its bytes, which the earlier simulator made too.",
   },
-  "sim-promises": { title: "The simulator with promises", all: "Each step waits for a macrotask of the runtime." },
+  "sim-promises": {
+    title: "The simulator with promises",
+    all: "After each callback the runtime drains its queue of promise reactions.",
+  },
   "sim-connections": {
     title: "100,000 simulated connections",
     all: "Making and collecting the objects of the connections.",
