@@ -541,6 +541,16 @@ export interface TransportBinding {
    */
   writev?(chunks: readonly Uint8Array[]): number;
   /**
+   * As `write`, for a part of an array. Present if that is cheaper for the runtime than a view of the part. The adapter
+   * must not hold the array after the call, except its part, as with `write`.
+   *
+   * @param memory The array
+   * @param start Where the part begins
+   * @param end Where the part ends, greater than `start`
+   * @returns How many bytes it took
+   */
+  writePart?(memory: Uint8Array, start: number, end: number): number;
+  /**
    * Memory for several chunks that are to leave in one `write`. Present if the runtime has no vectored write. The core fills the
    * front of the memory, and calls `write` with that part and this loan, whatever {@linkcode countsLoans} says. Then it drops the
    * loan. Nothing else writes to the memory until the bytes are sent.

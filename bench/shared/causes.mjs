@@ -92,7 +92,7 @@ export const CAUSES = {
     all:
       "A thousand system calls are most of it, in both servers. The library adds an output of its own to each connection: the line goes " +
       "into it, the connection is put on the list of the turn, and the end of the turn writes it. The loop by hand writes at once. In " +
-      "exchange, several lines in a turn leave in one write.",
+      "exchange, several lines in a turn leave in one write. On Node that is 1.4 us a client with 50 clients, and 1.8 with 1,000.",
   },
   tls: {
     title: "TLS",

@@ -177,6 +177,15 @@ export function firstExtentOf(chain: Chain, maxBytes: number): Uint8Array {
   return ownedExtent(chain, chain.first as Chunk, maxBytes);
 }
 
+/** As {@linkcode firstExtentOf}, but the chunk itself. Only for a chain that is not empty. */
+export function firstChunkOf(chain: Chain): Chunk {
+  const first = chain.first as Chunk;
+  if (first.next !== null && first.end - first.start < SMALL_BYTES) gatherFront(chain, first);
+  const chunk = chain.first as Chunk;
+  own(chain, chunk);
+  return chunk;
+}
+
 /** A chunk of this size and more leaves alone, because copying it costs as much as another write. */
 const ALONE_BYTES = 64 * 1024;
 
@@ -244,10 +253,15 @@ function gatherFront(chain: Chain, first: Chunk): void {
 
 /** The front of a chunk, in memory that nobody writes to. Lent memory is copied, and is then not lent any more. */
 function ownedExtent(chain: Chain, chunk: Chunk, maxBytes: number): Uint8Array {
+  own(chain, chunk);
+  return part(chunk.data, chunk.start, Math.min(chunk.end, chunk.start + maxBytes));
+}
+
+/** Makes sure that a transport may hold the first bytes of a chunk. */
+function own(chain: Chain, chunk: Chunk): void {
   checkThere(chunk);
   // No more than a write's worth is copied at once, and none of it twice, however little the transport takes.
   if ((chunk.flags & LENT) !== 0) copyLent(chain, chunk, Math.min(chunk.end - chunk.start, COPIED_BYTES));
-  return part(chunk.data, chunk.start, Math.min(chunk.end, chunk.start + maxBytes));
 }
 
 /** Replaces the first `n` bytes of a lent chunk by a copy. The owner is still told when they are consumed. */

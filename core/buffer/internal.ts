@@ -9,12 +9,13 @@ import { appendBoth, BACK_CLOSED, blame, type BufferOwner, changed, FRONT_CLOSED
 import { EventError } from "../errors.ts";
 import { cancelCallbacks } from "./callbacks.ts";
 import { checkChain } from "./check.ts";
-import { DETACHED, lost } from "./chunk.ts";
+import { type Chunk, DETACHED, lost } from "./chunk.ts";
 import { chainOf, checkedChain, type EvBuffer } from "./evbuffer.ts";
 import {
   consumeChain,
   extentsOf,
   feedChain,
+  firstChunkOf,
   firstExtentOf,
   gatherChain,
   isFrontThere,
@@ -64,6 +65,11 @@ export function consume(buffer: EvBuffer, n: number): void {
  */
 export function firstExtent(buffer: EvBuffer, maxBytes: number): Uint8Array {
   return firstExtentOf(chainOf(buffer), maxBytes);
+}
+
+/** As {@linkcode firstExtent}, but the chunk itself, from whose `start` on bytes may leave. The buffer has bytes. */
+export function firstChunk(buffer: EvBuffer): Chunk {
+  return firstChunkOf(chainOf(buffer));
 }
 
 /**

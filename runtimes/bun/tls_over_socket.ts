@@ -176,12 +176,12 @@ export class TlsOverSocket implements BunSocket, TransportSink {
 
   // ---- the interface of a Bun socket
 
-  write(chunk: Uint8Array): number {
+  write(chunk: Uint8Array, start = 0, length: number = chunk.length): number {
     if (this.#closed || this.#cut) return -1;
     const socket = this.#socket;
     if (socket.writableLength >= HIGH_WATER) return 0;
-    socket.write(chunk);
-    return chunk.length;
+    socket.write(length === chunk.length ? chunk : chunk.subarray(start, start + length));
+    return length;
   }
 
   shutdown(): void {

@@ -268,8 +268,17 @@ export class BunTransport implements TransportBinding {
 
   write(chunk: Uint8Array): number {
     if (!this.takes()) return 0;
-    const n = this.socket!.write(chunk);
-    if (n === chunk.length) return n;
+    return this.#took(this.socket!.write(chunk), chunk.length);
+  }
+
+  writePart(memory: Uint8Array, start: number, end: number): number {
+    if (!this.takes()) return 0;
+    const length = end - start;
+    return this.#took(this.socket!.write(memory, start, length), length);
+  }
+
+  #took(n: number, length: number): number {
+    if (n === length) return n;
     if (n < 0) {
       this.state = this.state & ~WRITABLE | BROKEN;
       // `close` has been called, or will be when the rest is read. But resume() after this leaves the descriptor open

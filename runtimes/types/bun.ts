@@ -86,7 +86,7 @@ export interface BunSocket {
   readonly remoteAddress?: string;
   readonly remotePort?: number;
   readonly bytesWritten: number;
-  write(chunk: Uint8Array): number;
+  write(chunk: Uint8Array, start?: number, length?: number): number;
   shutdown(): void;
   end(): void;
   terminate(): void;

@@ -326,6 +326,12 @@ export class Peer implements TransportSink {
     return taken;
   }
 
+  writePart(memory: Uint8Array, start: number, end: number): number {
+    const taken = this.#do((binding) => binding.writePart!(memory, start, end));
+    this.#took(taken, end - start);
+    return taken;
+  }
+
   /** Writes from memory of the adapter. The adapter overwrites it when it lends it again. */
   gather(data: Uint8Array): number {
     const taken = this.#do((binding) => {

@@ -90,6 +90,22 @@ export function transferLaws(makeSubject: () => FullSubject, kind: Kind): void {
       assertSameBytes(server.received, bytes, "chunks");
     }));
 
+  it("takes parts of arrays, which may be parts themselves, where it can", () =>
+    scene(makeSubject(), async (scene) => {
+      const { client, server } = await scene.pair(kind);
+      if (client.binding!.writePart === undefined) return;
+      const bytes = noise(2_000_000, 10);
+      const memory = new Uint8Array(new ArrayBuffer(bytes.length + 200), 100, bytes.length + 50);
+      memory.set(bytes, 25);
+      for (let at = 0; at < bytes.length;) {
+        const taken = client.writePart(memory, 25 + at, 25 + Math.min(bytes.length, at + 1 + at * 7 % 100_000));
+        at += taken;
+        if (taken === 0) await client.writable;
+      }
+      await server.atLeast(bytes.length);
+      assertSameBytes(server.received, bytes, "parts");
+    }));
+
   it("leaves what was gathered into its memory alone until it is sent, where it has such memory", () =>
     scene(makeSubject(), async (scene) => {
       const pairs = [await scene.pair(kind), await scene.pair(kind)];
