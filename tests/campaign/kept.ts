@@ -1,8 +1,8 @@
-// Plans that have failed once, as small as they could be made.
+// Plans that have failed once, made as small as possible.
 
 import { CALM, type Plan } from "./plan.ts";
 
-/** A plan, and what it has found. */
+/** A plan, and the fault that it has found. */
 export interface Kept {
   readonly name: string;
   readonly plan: Plan;

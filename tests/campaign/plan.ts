@@ -15,13 +15,13 @@ export const KINDS = [
   "waiting",
 ] as const;
 
-/** One actor: what it does follows from its seed. */
+/** One actor. Its actions follow from its seed. */
 export interface ActorPlan {
   readonly kind: typeof KINDS[number];
   readonly seed: number;
-  /** Which of its parts are there, such as the clients of a service; all unless said. */
+  /** Which of its parts it has, such as the clients of a service. By default all. */
   readonly only?: readonly number[];
-  /** The most messages that each end says. */
+  /** The largest number of messages that each end sends. */
   readonly messages?: number;
 }
 
@@ -32,7 +32,7 @@ export interface TroublePlan {
   readonly seed: number;
 }
 
-/** What goes wrong by chance on each link, and what hosts lack. */
+/** The probabilities of faults on each link, and the missing capabilities of hosts. */
 export interface RatesPlan {
   latencyMs: number;
   jitterMs: number;

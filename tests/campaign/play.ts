@@ -1,4 +1,4 @@
-// Plays one program: its actors act while things go wrong; then everything is set right, and must come to an end.
+// Plays one program. Its actors act while faults happen. Then the faults end, and everything must reach its end.
 
 import { simRuntime } from "../../runtimes/sim.ts";
 import { checks, found, setChecking } from "../core/socket/checked.ts";
@@ -24,20 +24,20 @@ const ACTORS: Record<string, (new (world: World, plan: ActorPlan, number: number
 /** The kinds of actors that there are. */
 export const ALL_KINDS: readonly ActorPlan["kind"][] = Object.keys(ACTORS) as ActorPlan["kind"][];
 
-/** How long what was begun may take to come to its end when nothing goes wrong any more. */
+/** How long everything may take to reach its end after the last fault, in virtual milliseconds. */
 const CALM_MS = 70_000;
 const STOP_MS = 65_000;
 
 /** In which programs the tables of states are checked after each call; it doubles the time that a program takes. */
 const TABLES_EVERY = 4;
 
-/** What a program came to. */
+/** The result of a program. */
 export interface Outcome {
-  /** What was found wrong, or null. */
+  /** The fault that was found, or null. */
   error: Error | null;
   /** The hash of the run. */
   hash: string;
-  /** What was done. */
+  /** The log. */
   log: readonly string[];
 }
 
@@ -45,7 +45,7 @@ export interface Outcome {
  * Plays a program.
  *
  * @param plan The program
- * @param logs Whether what is done is written down
+ * @param logs Whether the log is kept
  */
 export async function play(plan: Plan, logs: boolean = false): Promise<Outcome> {
   const { rates } = plan;

@@ -1,17 +1,17 @@
-// What goes wrong at a time: the faults of the simulator that a program sets and takes away again.
+// Faults at a certain time: those of the simulator that a program sets and takes away again.
 
 import type { SimHost } from "../../runtimes/sim.ts";
 import type { Dice } from "../tools/dice.mjs";
 import type { TroublePlan } from "./plan.ts";
 import { part, type World } from "./world.ts";
 
-/** Something that is set right after some time. */
+/** The end of a fault. */
 interface Repair {
   readonly at: number;
   run(): void;
 }
 
-/** Lets things go wrong. */
+/** Causes faults, and ends them. */
 export class Troubles {
   readonly #world: World;
   readonly #repairs: Repair[] = [];
@@ -20,12 +20,12 @@ export class Troubles {
     this.#world = world;
   }
 
-  /** When the next thing is set right; Infinity for never. */
+  /** When the next fault ends; Infinity for never. */
   get next(): number {
     return Math.min(Infinity, ...this.#repairs.map(({ at }) => at));
   }
 
-  /** Sets right what is due. */
+  /** Ends the faults that are due. */
   repair(now: number): void {
     for (const each of this.#repairs.filter(({ at }) => at <= now)) {
       this.#repairs.splice(this.#repairs.indexOf(each), 1);
@@ -41,7 +41,7 @@ export class Troubles {
     this.#repairs.push({ at: this.#world.sim.now() + ms, run });
   }
 
-  /** Lets something go wrong. */
+  /** Causes a fault. */
   cause({ what, seed }: TroublePlan): void {
     const world = this.#world;
     const { sim } = world;
@@ -129,7 +129,7 @@ export class Troubles {
     }
   }
 
-  /** Sets everything right. */
+  /** Ends all faults. */
   end(): void {
     const { sim, hosts } = this.#world;
     for (const each of this.#repairs.splice(0)) each.run();
@@ -137,7 +137,7 @@ export class Troubles {
     sim.faults.connectRefused = 0;
     sim.faults.connectLost = 0;
     sim.faults.datagramLost = 0;
-    // What goes well may still take its time; here it only would make a run long.
+    // A slow network would only make a run long.
     sim.faults.bandwidth = Infinity;
     sim.faults.latencyMs = Math.min(1, sim.faults.latencyMs ?? 1);
     sim.faults.jitterMs = 0;

@@ -1,4 +1,4 @@
-// The world of one program: its network, its hosts with their bases, what was promised, and what was found wrong.
+// The world of one program: its network, its hosts with their bases, the promises that are pending, and the faults found.
 
 import {
   type Address,
@@ -13,13 +13,13 @@ import { Dice } from "../tools/dice.mjs";
 import { checkDirection, Half } from "./halves.ts";
 import type { Plan } from "./plan.ts";
 
-/** What an actor does at the turns of a program. */
+/** The calls that an actor gets at the stages of a program. */
 export interface Actor {
   /** Begins on a host that has been started anew, after a crash. */
   onRestart?(host: SimHost): void;
-  /** The troubles are over: from now on everything must go on by itself until it is done. */
+  /** The troubles are over. From now on everything must reach its end without help. */
   calm?(): void;
-  /** There was time for all. What did not happen, never will. */
+  /** Everything had time to happen. */
   check?(): void;
   /** Ends everything. */
   stop?(): void;
@@ -37,9 +37,9 @@ interface Task {
 export class World {
   readonly sim: SimRuntime;
   readonly plan: Plan;
-  /** What was found wrong. */
+  /** The faults that were found. */
   readonly problems: string[] = [];
-  /** What the actors did, if somebody wants to know. */
+  /** A log of the actors' actions, or null. */
   readonly log: string[] | null;
   readonly actors: Actor[] = [];
   readonly halves: Half[] = [];
@@ -72,7 +72,7 @@ export class World {
       rates.connectLost > 0;
   }
 
-  /** Writes down what is done. */
+  /** Adds a line to the log. */
   note(text: string): void {
     this.log?.push(`${this.sim.now().toFixed(2)} ${text}`);
   }
@@ -174,7 +174,7 @@ export class World {
     return half;
   }
 
-  /** A relay has connected: who comes from `inner` is the peer of who has come from `outer`. */
+  /** A relay has connected: the client from `inner` is the peer of the client from `outer`. */
   alias(inner: string, outer: string): void {
     const half = this.#meeting.get(inner);
     if (half === undefined) {
@@ -185,7 +185,7 @@ export class World {
     }
   }
 
-  /** Two ends with the same key are one connection. */
+  /** Connects the records of two ends with the same key. */
   meet(key: string, half: Half): void {
     if (key === NOWHERE) return;
     key = this.#aliases.get(key) ?? key;
@@ -219,7 +219,7 @@ export class World {
     for (const actor of this.actors) actor.onRestart?.(host);
   }
 
-  /** What must hold of all connections. */
+  /** Checks all connections. */
   checkBytes(settled: boolean): void {
     for (const half of this.halves) {
       const { peer } = half;

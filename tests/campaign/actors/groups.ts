@@ -1,5 +1,5 @@
 // Datagrams to multicast groups and broadcasts between three hosts: each socket gets those that are meant for it, from the
-// right sender, once and whole, or they are lost, doubled or late where the network may do that.
+// right sender, once and whole. Where the network may lose, double or delay them, it may.
 
 import { type DatagramSocket, EAGAIN, EV_PERSIST, EV_READ, type EventHandle } from "../../../core/mod.ts";
 import type { SimHost } from "../../../runtimes/sim.ts";

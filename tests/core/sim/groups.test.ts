@@ -1,4 +1,4 @@
-// Datagrams to multicast groups and to everybody, between simulated hosts.
+// Datagrams to multicast groups and broadcasts, between simulated hosts.
 
 import { describe, it } from "node:test";
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
@@ -42,7 +42,7 @@ describe("a multicast group on the simulator", () => {
     const from = async (sim: SimRuntime, options: DatagramOptions): Promise<DatagramSocket> =>
       await sim.run(DatagramSocket.open(sim, { hostname: ANY[family], ...options }));
 
-    it(`reaches who has joined it, on each host, and who has left no more: ${family}`, async () => {
+    it(`reaches each socket that has joined it, on each host, and no socket that has left it: ${family}`, async () => {
       const { sim, sockets } = await members(family);
       const stranger = await sim.run(DatagramSocket.open(sim.host("d"), { hostname: ANY[family], port: PORT }));
       (await from(sim, {})).sendTo("hello", to);
@@ -93,7 +93,7 @@ describe("a multicast group on the simulator", () => {
     assertEquals(await run(), first);
   });
 
-  it("is not reached over a partition, and a crashed host is not heard of", async () => {
+  it("is not reached over a partition, nor on a crashed host", async () => {
     const { sim, hosts, sockets } = await members("IPv4");
     sim.link(hosts[0] as SimHost, hosts[1] as SimHost).partition();
     hosts[2]?.crash();
@@ -122,7 +122,7 @@ describe("a broadcast on the simulator", () => {
 });
 
 describe("an address that is shared on the simulator", () => {
-  it("takes reuseAddress of all, and gives a group to each and any other datagram to one", async () => {
+  it("needs reuseAddress on every socket; each socket gets a datagram to a group, and one socket gets any other", async () => {
     const sim = simRuntime();
     const options = { port: PORT, reuseAddress: true };
     const [a, b] = [await sim.run(DatagramSocket.open(sim, options)), await sim.run(DatagramSocket.open(sim, options))];
