@@ -1,4 +1,4 @@
-// What a conversation consists of: bytes, lines or frames.
+// The formats of a conversation: bytes, lines or frames.
 
 import {
   delimited,
@@ -12,7 +12,7 @@ import {
 } from "../../core/mod.ts";
 import type { Dice } from "../tools/dice.mjs";
 
-/** The form of what both ends of a conversation say. */
+/** The format of the messages of both ends. */
 export interface Format {
   readonly kind: "bytes" | "lines" | "frames";
   readonly eol: number;

@@ -1,10 +1,10 @@
-// What is known of a connection by its two ends: what each has said, what each has heard, and how it ended. All checks of
+// The records of the two ends of a connection: what each has sent, what each has received, and how it ended. All checks of
 // bytes are here.
 
-/** Says that a rule was broken. */
+/** Reports that a rule was broken. */
 export type Blame = (problem: string) => void;
 
-/** A message: where it stands in what was said, and its bytes without terminator or prefix. */
+/** A message: its place in the sent bytes, and its bytes without terminator or prefix. */
 interface Message {
   readonly start: number;
   readonly end: number;
@@ -16,7 +16,7 @@ export class Half {
   readonly name: string;
   readonly #blame: Blame;
   peer: Half | null = null;
-  /** All that was accepted for sending, and how much of the array that is. */
+  /** All bytes that were accepted for sending, and how much of the array they take. */
   said: Uint8Array = new Uint8Array(1024);
   saidLength = 0;
   readonly messages: Message[] = [];
@@ -24,22 +24,22 @@ export class Half {
   finished = false;
   /** Its program, or a crash, has ended the connection and may have dropped bytes that it had accepted. */
   cut: string | null = null;
-  /** Its program, or a crash, does not want to hear any more. */
+  /** Its program, or a crash, has ended receiving. */
   deaf: string | null = null;
   /** Its host has crashed. */
   crashed = false;
   /** Whether something between the two may end the stream by itself, and nobody is told. */
   middlebox = false;
-  /** How many bytes it has heard. */
+  /** How many bytes it has received. */
   heard = 0;
   heardMessages = 0;
-  /** It has heard a part of a message as the last one. */
+  /** The last message that it has received was only a part. */
   torn = false;
-  /** It has heard the peer's end. */
+  /** It was told of the peer's end. */
   heardEnd = false;
   /** Nothing had been told before that end. */
   cleanEnd = false;
-  /** The code of what it was told: an error, or a timeout. */
+  /** The code of the error or timeout that it was told of. */
   told: string | null = null;
   /** Checks that wait for the peer to be known. */
   #waiting: ((peer: Half) => void)[] = [];
@@ -68,13 +68,13 @@ export class Half {
     this.saidLength = length;
   }
 
-  /** Takes back what was noted and not accepted. */
+  /** Removes bytes that were noted but not accepted. */
   unsay(length: number): void {
     this.saidLength = length;
     while ((this.messages.at(-1)?.end ?? 0) > length) this.messages.pop();
   }
 
-  /** Checks bytes that have come. */
+  /** Checks bytes that have arrived. */
   hear(bytes: Uint8Array): void {
     this.#hearing();
     if (this.peer === null) {
@@ -95,7 +95,7 @@ export class Half {
     }
   }
 
-  /** Checks a message that has come. */
+  /** Checks a message that has arrived. */
   hearMessage(payload: Uint8Array): void {
     this.#hearing();
     if (this.peer === null) {
@@ -151,20 +151,20 @@ export class Half {
     }
   }
 
-  /** Whether bytes have come, and nobody knows from where. */
+  /** Whether bytes have arrived from an unknown sender. */
   get orphan(): boolean {
     return this.#waiting.length > 0;
   }
 }
 
 /**
- * What must hold at the end, of one direction.
+ * Checks one direction at the end.
  *
  * @param from The end that has sent
  * @param to The end that has received
  * @param middlebox Whether something between them may have ended the stream by itself
  * @param settled Whether there was time for everything to arrive
- * @param blame Is told what does not hold
+ * @param blame Called for each rule that is broken
  */
 export function checkDirection(from: Half, to: Half, middlebox: boolean, settled: boolean, blame: Blame): void {
   const told = from.told !== null || to.told !== null;

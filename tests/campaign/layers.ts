@@ -20,13 +20,13 @@ const COMPRESSING = ["gzip", "deflate", "deflate-raw", "brotli"] as const;
 /** The names of filters, the lowest first. */
 export type Layers = readonly (typeof PLAIN[number] | typeof COMPRESSING[number])[];
 
-/** Chooses layers, once in so many times. */
+/** Chooses layers, in one of `oneIn` cases. */
 export function chooseLayers(dice: Dice, oneIn: number): Layers {
   if (dice.below(oneIn) > 0) return [];
   return Array.from({ length: 1 + dice.below(3) }, () => dice.pick(dice.below(6) > 0 ? PLAIN : COMPRESSING));
 }
 
-/** Inverts each byte; keeps to the limit. */
+/** Inverts each byte, and respects the limit. */
 const mask: BufferEventFilter = (source, destination, limit) => {
   const n = limit < 0 ? source.length : Math.min(limit, source.length);
   if (n === 0) return BEV_NEED_MORE;
@@ -41,7 +41,7 @@ const mask: BufferEventFilter = (source, destination, limit) => {
 const slow: BufferEventFilter = (source, destination) =>
   source.removeBuffer(destination, Math.min(500, source.length)) > 0 ? BEV_OK : BEV_NEED_MORE;
 
-/** Makes frames of all that is there, up to 200 bytes each. */
+/** Makes frames of up to 200 bytes of all input. */
 const frame: BufferEventFilter = (source, destination) => {
   if (source.length === 0) return BEV_NEED_MORE;
   const n = Math.min(200, source.length);
@@ -69,7 +69,7 @@ export function cover(below: BufferEvent, layers: Layers, speaker: Speaker): Buf
   return top;
 }
 
-/** Puts the layers over a bufferevent, and leaves the callbacks to somebody else. @returns The topmost */
+/** Puts the layers over a bufferevent, without setting callbacks. @returns The topmost */
 export function uncover(below: BufferEvent, layers: Layers): BufferEvent {
   let top = below;
   for (const name of layers) {

@@ -1,4 +1,5 @@
-// Datagram sockets on two hosts, and on three for groups and broadcasts: each datagram comes once and whole, or is lost, doubled or late where the network may do that.
+// Datagram sockets on two hosts, and on three for groups and broadcasts. Each datagram arrives once and whole. Where the
+// network may lose, double or delay it, it may.
 
 import { type DatagramSocket, EAGAIN, EV_PERSIST, EV_READ, type EventHandle } from "../../../core/mod.ts";
 import type { SimHost } from "../../../runtimes/sim.ts";
@@ -64,7 +65,7 @@ export class Datagrams implements Actor {
       new DataView(data.buffer).setUint32(0, id);
       this.#sent.set(id, data.slice());
       const taken = socket.sendTo(data, { hostname: to.addresses[0] as string, port });
-      // It was copied.
+      // The socket has copied it.
       data.fill(0);
       if (taken === EAGAIN) this.#sent.delete(id);
       else if (taken !== data.length) {
@@ -77,7 +78,7 @@ export class Datagrams implements Actor {
     const { rates } = this.#world.plan;
     const id = new DataView(data.buffer, data.byteOffset).getUint32(0);
     const sent = this.#sent.get(id);
-    // One bit is wrong, of the number or of the rest.
+    // One bit of it may be wrong, also one of its number.
     if (rates.datagramCorrupted > 0) {
       const isNear = (other: Uint8Array): boolean => other.length === data.length && distance(other, data) <= 1;
       if (![...this.#sent.values()].some(isNear)) this.#world.blame(`a datagram with more than one wrong bit: ${id}`);
@@ -119,7 +120,7 @@ export class Datagrams implements Actor {
   }
 }
 
-/** In how many bits two datagrams of the same length differ. */
+/** The number of bits in which two datagrams of the same length differ. */
 function distance(a: Uint8Array, b: Uint8Array): number {
   let bits = 0;
   for (let i = 0; i < a.length; i++) {

@@ -24,10 +24,10 @@ import type { ActorPlan } from "../plan.ts";
 import { chooseManner, Speaker } from "../speaker.ts";
 import { type Actor, codeOf, keyOf, part, show, type World } from "../world.ts";
 
-// The hello of the other end may come right behind its word.
+// The peer's ClientHello may arrive together with its line.
 const SERVER_TLS: StartTlsOptions = { role: "server", unread: true, cert: "localhost signed by our CA", key: "a key" };
 const CLIENT_TLS: StartTlsOptions = { role: "client", ca: "our CA", serverName: "localhost" };
-/** After which the one who has asked for TLS has asked in vain. */
+/** After this time an end that has asked for TLS gives up. */
 const UPGRADE_MS = 5000;
 
 /** A listener and its clients. */
@@ -45,7 +45,7 @@ export class Listening implements Actor {
   readonly #speakers: Speaker[] = [];
   #listener: ConnListener | null = null;
   #freed = false;
-  /** Connections that are in the middle of something before their speakers speak. */
+  /** Connections whose speakers have not begun yet. */
   readonly #upgrading: Map<SocketBufferEvent, Half> = new Map();
   #count = 0;
 
@@ -135,7 +135,7 @@ export class Listening implements Actor {
     else this.#awaitTls(speaker, bev, this.#tls === "client" ? SERVER_TLS : CLIENT_TLS);
   };
 
-  /** The speakers speak. */
+  /** Starts the speakers. */
   #begin(speaker: Speaker, bev: SocketBufferEvent): void {
     speaker.attach(bev);
     bev.setCallbacks(speaker.callbacks());
@@ -143,7 +143,7 @@ export class Listening implements Actor {
     void speaker.open();
   }
 
-  /** The server of the connection: waits for the word, says yes, and begins TLS. */
+  /** The server of the connection: waits for the line that asks for TLS, agrees, and begins TLS. */
   #awaitTls(speaker: Speaker, bev: SocketBufferEvent, tls: StartTlsOptions): void {
     this.#upgrade(speaker, bev, (line) => {
       if (line !== "STARTTLS") this.#world.blame(`${speaker.half.name}: ${line} in place of STARTTLS`);
@@ -152,7 +152,7 @@ export class Listening implements Actor {
     });
   }
 
-  /** One line comes, and then the handshake. */
+  /** Waits for one line, then begins the handshake. */
   #upgrade(speaker: Speaker, bev: SocketBufferEvent, onLine: (line: string) => void): void {
     this.#upgrading.set(bev, speaker.half);
     let started = false;

@@ -50,7 +50,7 @@ export class Pairs implements Actor {
             },
           );
           world.note(`${speaker.half.name}: ${JSON.stringify({ ...manner, layers, format: format.kind, eofOnFree })}`);
-          // Nobody tells it that the other end is gone.
+          // It is not told that the other end is gone.
           if (!eofOnFree) speaker.half.middlebox = true;
           this.#speakers.push(speaker);
           end.setCallbacks(speaker.callbacks());

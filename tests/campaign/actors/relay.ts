@@ -30,7 +30,7 @@ export class Relay implements Actor {
   readonly #behind: SimHost;
   readonly #number: number;
   readonly #format: Format;
-  /** What is between the client and the relay. */
+  /** The layers between the client and the relay. */
   readonly #layers: Layers;
   readonly #speakers: Speaker[] = [];
   #servers: { server: Server<Speaker | null>; host: SimHost; life: number }[] = [];
@@ -97,7 +97,7 @@ export class Relay implements Actor {
     );
   }
 
-  /** A server that has run out of descriptors says so. */
+  /** A server that has run out of descriptors reports it. */
   #onError(error: unknown, bev: Bev | null): void {
     if (error instanceof Error && bev?.context?.failing === error) return;
     if (!["EMFILE", "ENOMEM"].includes(codeOf(error))) this.#world.blame(`error() of a relay: ${show(error)}`);

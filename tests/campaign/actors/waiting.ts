@@ -30,7 +30,7 @@ class Caller {
   readonly #world: World;
   readonly #host: SimHost;
   readonly #dice: Dice;
-  /** What is still to be sent, and whether our end follows. */
+  /** The bytes that are still to be sent, and whether our end follows. */
   #waiting: Uint8Array = new Uint8Array(0);
   #left: number;
   closed = false;
@@ -45,7 +45,7 @@ class Caller {
     this.#left = Math.min(messages, this.#dice.below(6));
   }
 
-  /** Receives what is there. @returns Whether the connection is still to be read */
+  /** Receives all bytes that have arrived. @returns Whether the connection is still to be read */
   receive(): boolean {
     if (this.closed) return false;
     const into = new Uint8Array(1 + this.#dice.below(20_000));
@@ -68,7 +68,7 @@ class Caller {
     }
   }
 
-  /** What comes next is given here by somebody else. */
+  /** Takes bytes that an operation has received. */
   heard(bytes: Uint8Array): void {
     if (bytes.length > 0) this.half.hear(bytes);
     else {
@@ -77,7 +77,7 @@ class Caller {
     }
   }
 
-  /** Sends as much as it can. @returns Whether it waits for room */
+  /** Sends as much as it can. @returns Whether it waits for space */
   send(): boolean {
     while (!this.closed) {
       if (this.#waiting.length === 0) {

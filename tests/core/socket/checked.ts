@@ -10,9 +10,9 @@ import { checkConnection, Connection, type ConnectionState, stateOf } from "../.
 
 type Method = (this: object, ...args: unknown[]) => unknown;
 
-/** How many calls of what is checked are under way. */
+/** How many checked calls are in progress. */
 let depth = 0;
-/** What has been called since the last check, and how it is checked. */
+/** The objects that were called since the last check, and how each is checked. */
 const touched = new Map<object, (subject: object) => void>();
 
 /** How many checks there have been. */
@@ -22,15 +22,15 @@ export const checkedClasses: Set<unknown> = new Set();
 /** Whether calls are checked. */
 let checking = true;
 
-/** Checks from now on, or no longer. What is already there is seen as new when it is checked again. */
+/** Switches the checks on or off. Objects that exist already count as new at their next check. */
 export function setChecking(on: boolean): void {
   checking = on;
 }
 
-/** What the checks have found. Whoever has called may have caught it. */
+/** The errors of the checks. The caller may have caught them. */
 export const found: unknown[] = [];
 
-/** Lets every method of a class be followed by a check. */
+/** Adds a check after every method of the classes. */
 function watch<Subject extends object, State>(
   Classes: readonly (abstract new (...args: never[]) => Subject)[],
   look: (subject: Subject) => State,
