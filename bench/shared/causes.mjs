@@ -50,6 +50,10 @@ export const CAUSES = {
       "Bulk decides: batches of some hundred kilobytes. Each byte is copied once more than in the server by hand, and a line that spans " +
       "reads is put together in new memory. With a longest line of 64 KiB the example also stops reading at 64 KiB of input, so it makes more, smaller " +
       "reads than the server by hand.",
+    node:
+      "Some starts of the same program are a fifth slower than others for as long as they run, and the server by hand is not. The rotation " +
+      "takes as long in both; the rest is twice as much. V8 throws away more compiled code there, most of it after a moment without any " +
+      "connection.",
   },
   "each-line": {
     title: "`eachLine`",
@@ -129,7 +133,8 @@ export const CAUSES = {
     all:
       "The parser makes a view of each message and copies it into one reply buffer, by offsets. A view of the library pays for an item: " +
       "the check whether it may go on (flow control, time limits, end), `readln()` or the codec with its checks, an iterator's result, and " +
-      "one or two calls of `write()`, each with its checks. No single one of them dominates the profile.",
+      "one or two calls of `write()`, each with its checks. No single one of them dominates the profile. `frames()` also has a promise " +
+      "for each item: with callbacks, the same codec costs what the parser costs on Node.",
   },
   "view-streams": {
     title: "Web streams",
