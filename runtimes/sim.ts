@@ -39,6 +39,9 @@ export interface SimOptions {
    *
    * The chunks of a buffer that the program makes itself, and fills outside of the simulator's callbacks, may lie
    * differently beside other work. The bytes are the same.
+   *
+   * `compressionFilter()` uses the compressor of the runtime. Runtimes compress the same bytes to different sizes, so a
+   * program that compresses has another run on another runtime.
    */
   seed?: number | undefined;
   /** The latency of the network, in milliseconds. By default 1. */
