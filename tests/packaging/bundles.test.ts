@@ -102,7 +102,7 @@ describe("importing the package", () => {
       });
       assertEquals(output.trim().split("\n"), [
         "import: ",
-        `serve: ${name === "node" ? "node:net" : ""}`.trim(),
+        `serve: ${name === "node" ? "node:buffer,node:net" : ""}`.trim(),
       ]);
     });
   }

@@ -48,6 +48,8 @@ const PER_ROOM = 5;
 const SENDERS = 15;
 /** How much more a server may have in use after the second half than after the first, in MiB. */
 const GROWTH_MIB = 3;
+/** What the adapter of Deno may keep of memory for large reads besides, which it takes when bulk comes. */
+const KEPT_MIB = { node: 0, deno: 4, bun: 0 };
 
 const skip = needs("/proc", "openssl");
 
@@ -178,7 +180,10 @@ async function besiege(runtime: RuntimeName, servers: readonly Besieged[], ca: B
   }
   servers.forEach((_, i) => {
     const growth = inUse[1]![i]! - inUse[0]![i]!;
-    assert(growth < GROWTH_MIB, `server ${i} has ${growth.toFixed(1)} MiB more in use after the second half`);
+    assert(
+      growth < GROWTH_MIB + KEPT_MIB[runtime],
+      `server ${i} has ${growth.toFixed(1)} MiB more in use after the second half`,
+    );
   });
 }
 
