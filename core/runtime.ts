@@ -542,7 +542,8 @@ export interface TransportBinding {
   writev?(chunks: readonly Uint8Array[]): number;
   /**
    * As `write`, for a part of an array. Present if that is cheaper for the runtime than a view of the part. The adapter
-   * must not hold the array after the call, except its part, as with `write`.
+   * must not hold the array after the call, except its part, as with `write`. With {@linkcode countsLoans} it must not hold
+   * its part either: it gets no loan to count.
    *
    * @param memory The array
    * @param start Where the part begins

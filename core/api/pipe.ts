@@ -136,8 +136,10 @@ export class PipeEnd implements Occupant {
     // A filter makes its input itself, so that needs a bound. It may keep a rest of what it is given.
     const filter = !core.limitable;
     core.setWatermark(EV_READ, 0, filter ? readHigh || DEFAULT_READ_HIGH : Math.max(readHigh, MOST_READ));
-    core.setWatermark(EV_WRITE, 0, writeHigh || DEFAULT_HELD);
-    if (!filter) core.setWatermark(EV_WRITE, core.stopAt >> 1, core.writeHigh);
+    const high = writeHigh || DEFAULT_HELD;
+    core.setWatermark(EV_WRITE, 0, high);
+    // The other end goes on at half of what it stops at. A filter may keep a rest, so nothing waits for an empty output.
+    core.setWatermark(EV_WRITE, core.stopAt >> 1, high);
   }
 }
 
@@ -232,9 +234,10 @@ class Pipe {
 /**
  * Couples two bufferevents: bytes that arrive on one are sent on the other, both ways, until both peers have finished.
  *
- * - If a peer does not read, the other must wait. Each way, less than 256 KiB and one read wait: a read brings 64 KiB on
- *   Node, and up to 256 KiB on Deno and 512 KiB on Bun. Set the high watermark of writing of both ends before, to hold
- *   less or more than 256 KiB. Chunks are moved whole, and nothing is copied.
+ * - If a peer does not read, the other must wait. Each way, less than 256 KiB and two reads wait: the one that goes over the
+ *   limit, and one that comes before the runtime has stopped. A read brings 64 KiB on Node, and up to 256 KiB on Deno
+ *   and 512 KiB on Bun. Set the high watermark of writing of both ends before, to hold less or more than 256 KiB. Chunks
+ *   are moved whole, and nothing is copied.
  * - The end of file on one end is `shutdown()` on the other. The other direction goes on.
  * - An error, a timeout or `free()` of either end, or an abort, resets both. So no peer takes a part for the whole.
  *   This also holds if a connection is already over when `pipe()` is called.

@@ -19,5 +19,5 @@ export function isBounded<T>(codec: FrameCodec<T>): boolean {
   return true;
 }
 
-/** The codec of the last answer. */
-let last: unknown = null;
+/** The codec of the last answer; at first one that nobody has. */
+let last: unknown = codecs;

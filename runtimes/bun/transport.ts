@@ -433,12 +433,17 @@ export class BunTransport implements TransportBinding {
 
   /**
    * After the peer's FIN only output that waits holds the process, as on Node and Deno. Bun would hold it for as long as
-   * the socket is open.
+   * the socket is open. With TLS it does: Bun keeps records that the system has not taken, and does not tell.
    */
   hold(): void {
     if (this.closed || this.closing) return;
-    if ((this.state & (ENDED | BLOCKED)) === ENDED || (this.state & UNREFERENCED) !== 0) this.socket?.unref();
+    const done = (this.state & (ENDED | BLOCKED)) === ENDED && !this.#keepsRecords;
+    if (done || (this.state & UNREFERENCED) !== 0) this.socket?.unref();
     else this.socket?.ref();
+  }
+
+  get #keepsRecords(): boolean {
+    return this.tls !== undefined || this.securing !== undefined || this.sink instanceof TlsOverSocket;
   }
 
   ref(): void {

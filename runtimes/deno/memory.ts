@@ -1,5 +1,5 @@
 /**
- * Memory for connections that receive much. A pending read owns its buffer, so each connection needs one. The core
+ * Memory that connections read into. A pending read owns its buffer, so each connection needs one. The core
  * holds a filled buffer until it has used the bytes; then the next read of any connection gets it. New memory costs
  * twice: when it is zeroed and when it is collected. For an echo of 16 KiB that is more than the kernel's work.
  *

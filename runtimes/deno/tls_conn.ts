@@ -23,7 +23,7 @@ const READ_BYTES = 17 * 1024;
 
 /** Who reads a connection with TLS. */
 export interface TlsReader {
-  /** Bytes have come, in memory that nothing else uses; null at the end. */
+  /** Bytes have come, in memory that nothing writes to; null at the end. */
   took(chunk: Uint8Array | null): void;
   readFailed(reason: unknown): void;
 }

@@ -6,6 +6,7 @@ import { assert, assertEquals, assertRejects, assertStrictEquals, assertThrows }
 import { EvBuffer } from "../../../core/buffer/evbuffer.ts";
 import { type BufferEvent, coreOf } from "../../../core/api/bufferevent.ts";
 import { FilterBufferEvent } from "../../../core/api/filter_bufferevent.ts";
+import type { BufferEventFilter } from "../../../core/bufferevent/filter_run.ts";
 import { bufferEventPair } from "../../../core/api/pair_bufferevent.ts";
 import { pipe, type PipeOptions, type PipeResult } from "../../../core/api/pipe.ts";
 import type { SocketCore } from "../../../core/bufferevent/socket_core.ts";
@@ -13,6 +14,9 @@ import { TokenBucketConfig } from "../../../core/bufferevent/rate_limit.ts";
 import { SocketBufferEvent } from "../../../core/api/socket_bufferevent.ts";
 import { EventError } from "../../../core/errors.ts";
 import {
+  BEV_FINISHED,
+  BEV_NEED_MORE,
+  BEV_OK,
   BEV_OPT_CLOSE_ON_FREE,
   EAGAIN,
   EV_READ,
@@ -387,6 +391,49 @@ describe("pipe()", () => {
     await scene.during(20);
     assertEquals(scene.outcome, { bytesAToB: 10_000, bytesBToA: 0 });
     await scene.end();
+  });
+
+  it("goes on when a filter that keeps a rest has sent what it could", async () => {
+    const sim = simRuntime({ maxSteps: 2_000_000 });
+    const base = new EventBase({ runtime: sim });
+    const [left, a] = bufferEventPair(base);
+    const [b, right] = bufferEventPair(base);
+    const blocks: BufferEventFilter = (source, destination, limit, mode) => {
+      const whole = limit < 0 ? source.length : Math.min(source.length, limit);
+      const n = mode === BEV_FINISHED ? source.length : whole - whole % 16;
+      if (n === 0) return BEV_NEED_MORE;
+      source.removeBuffer(destination, n);
+      return BEV_OK;
+    };
+    let received = 0;
+    right.setCallbacks({
+      read({ input }) {
+        received += input.length;
+        input.drain(input.length);
+      },
+    });
+    right.enable(EV_READ);
+    left.enable(EV_WRITE);
+    const piping = pipe(a, new FilterBufferEvent(b, null, blocks, BEV_OPT_CLOSE_ON_FREE)).catch(() => {});
+    const during = async (ms: number): Promise<void> => {
+      base.loopExit(ms);
+      await sim.run(base.loop(EVLOOP_NO_EXIT_ON_EMPTY));
+    };
+    for (let sent = 0; sent < 2_000_005;) {
+      const n = Math.min(300_005, 2_000_005 - sent);
+      left.write(new Uint8Array(n));
+      sent += n;
+      await during(5);
+    }
+    await during(100);
+    assertEquals(received, 2_000_000);
+    left.shutdown();
+    await during(100);
+    assertEquals(received, 2_000_005);
+    left.free();
+    right.free();
+    await during(10);
+    await piping;
   });
 
   it("refuses what it can't couple, and leaves it as it was", async () => {

@@ -2,6 +2,8 @@
 
 import { describe, it } from "node:test";
 import { assertEquals, assertRejects, assertStrictEquals, assertThrows } from "@std/assert";
+import { EventBase } from "../../../core/api/event_base.ts";
+import { bufferEventPair } from "../../../core/api/pair_bufferevent.ts";
 import { EvBuffer } from "../../../core/buffer/mod.ts";
 import { EV_READ, EV_WRITE } from "../../../core/flags.ts";
 import { EventError } from "../../../core/errors.ts";
@@ -41,6 +43,15 @@ function buffer(text: string): EvBuffer {
 function fails(fn: () => unknown): EventError {
   return assertThrows(fn, EventError) as EventError;
 }
+
+describe("a codec that is none", () => {
+  // Before any codec was used: the last one used is known to be good.
+  it("is refused in words", () => {
+    const [bev] = bufferEventPair(new EventBase({ runtime: simRuntime() }));
+    assertThrows(() => bev.writeFrame(null as never, "x"), TypeError, "has no function");
+    bev.free();
+  });
+});
 
 describe("lengthPrefixed() with includesPrefix", () => {
   it("counts the prefix in the length, and not in maxBytes", () => {
