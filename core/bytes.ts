@@ -1,6 +1,6 @@
 /**
- * Costs of the JavaScript engine. They do not depend on the adapter, so the first base of a runtime that knows them
- * sets them for all.
+ * Costs of the JavaScript engine. A process has one engine, so all bases share them. Each base sets those that its
+ * runtime knows.
  */
 
 /** What copying costs on the JavaScript engine that runs us. */

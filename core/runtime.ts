@@ -37,8 +37,9 @@
  *
  * **Law 8. What holds the process.** Timers, listeners, connections and datagram sockets keep the process alive. A timer in the
  * background, a signal handler and anything after `unref()` do not; `ref()` undoes `unref()`. Both work before the connection is
- * there and during a handshake. When the peer has finished, only output that waits to be sent holds the process. After `close()` a connection holds the process only until our direction is finished, whether or
- * not the peer finishes. A runtime with `endsWhenIdle: false` need not hold a process.
+ * there and during a handshake. When the peer has finished, only output that waits to be sent holds the process. After
+ * `close()` a connection holds the process only until our direction is finished, whether or not the peer finishes. A
+ * runtime with `endsWhenIdle: false` need not hold a process.
  *
  * **Law 9. Listening.** `listen()` resolves when the address is bound, and leaves nothing open when it fails: `EADDRINUSE`,
  * `EADDRNOTAVAIL`, `EACCES`, and for a path also `ENOENT`, `ENOTDIR` and `EINVAL` if it is too long to be bound whole. `onAccept`
