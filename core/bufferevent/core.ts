@@ -895,7 +895,8 @@ export abstract class BevCore extends LoopEvent implements BufferOwner {
 
   setCallbacks(callbacks: BufferEventCallbacks<Face> | null): void {
     this.callbacks = callbacks;
-    const { occupant } = this;
+    const { occupant, owner } = this;
+    if (owner !== null && callbacks !== null && callbacks.read != null) owner.onReadCallback();
     if (occupant !== null) occupant.onCallbacks?.();
     // Later callbacks do not get what was pending for earlier ones.
     else if (callbacks === null) this.#forgetPending();

@@ -39,8 +39,10 @@ export interface CallbackOwner {
   onViewOpened(): void;
   /** The consumer of a view has got its end or error. */
   onViewOver(failed: boolean): void;
-  /** The stream of the input was cancelled: the program wants no more of it, unless it opens another view. */
+  /** The stream of the input was cancelled: the program wants no more of it, unless a callback or another view reads. */
   onReadCancelled(): void;
+  /** The program has set a read callback. */
+  onReadCallback(): void;
   /** Whether an incomplete message waits in a view. */
   onMessage(incomplete: boolean): void;
   /** The input has reached its high watermark. */

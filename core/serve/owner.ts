@@ -65,7 +65,7 @@ const LINE_FAILED: OwnerBits = 0x100;
 const CLOSE_TOLD: OwnerBits = 0x200;
 /** A stream took the end of the peer from its view, and nobody waited for it. */
 const END_UNSEEN: OwnerBits = 0x400;
-/** The stream of the input was cancelled, and no view was opened since. */
+/** The stream of the input was cancelled, and no view was opened and no read callback set since. */
 const READ_CANCELLED: OwnerBits = 0x800;
 
 /** State that only some connections need. */
@@ -364,9 +364,7 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
       `Cannot deliver the last ${bytes} bytes: the program has not asked for them within ${handlerTimeoutMs} ms`;
     const error = this.root.raised(new EventError(message, { code: "ETIMEDOUT" }));
     this.root.fail(error);
-    let top: BevCore = this.root;
-    while (top.above !== null) top = top.above;
-    top.occupant?.event?.(BEV_EVENT_READING | BEV_EVENT_ERROR, error);
+    topOf(this.root).occupant?.event?.(BEV_EVENT_READING | BEV_EVENT_ERROR, error);
     this.#end(error);
   }
 
@@ -447,13 +445,12 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
   }
 
   onReadCancelled(): void {
-    const { root } = this;
-    const own = this.#protocol.callbacks;
-    // Callbacks get what arrives from now on.
-    const callbacks = root.callbacks as Callbacks;
-    if (callbacks?.read != null || (own.line != null && callbacks === (own as unknown))) return;
     this.#bits |= READ_CANCELLED;
     this.onDirectionOver();
+  }
+
+  onReadCallback(): void {
+    this.#bits &= ~READ_CANCELLED;
   }
 
   onDirectionOver(): void {
@@ -461,7 +458,7 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
     const over = this.#bits & (INPUT_OVER | READ_CANCELLED);
     if (over === 0 || (this.#bits & END_TOLD) !== 0 || !this.#isWritten) return;
     if ((over & INPUT_OVER) !== 0) return this.#close(root);
-    // The program may open another view when the promise of the stream has settled.
+    // The program may open another view or set callbacks when the promise of the stream has settled.
     const timer = this.#more.leave ??= new OwnerTimer(this, root, () => this.#onUnread());
     root.loop.setDeadline(timer, 0, root.loop.clock());
   }
@@ -475,7 +472,16 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
   /** Nobody reads what the peer still sends, and our direction is over: so are both. */
   #onUnread(): void {
     if ((this.#bits & READ_CANCELLED) === 0 || (this.#bits & (BUSY | OVERDUE)) === BUSY) return;
-    if (this.#isWritten) this.#close(this.root);
+    if (this.#isWritten && !this.#isRead) this.#close(this.root);
+  }
+
+  /** Whether somebody gets what arrives: a view, a pipe or a callback, of the connection or the highest filter over it. */
+  get #isRead(): boolean {
+    const top = topOf(this.root);
+    const views = viewsOf(top);
+    if (views === null ? top.occupant !== null : views.reader !== null) return true;
+    const callbacks = top.callbacks as Callbacks;
+    return callbacks?.read != null || this.#readsLines(top, callbacks);
   }
 
   // ---- limits
@@ -719,6 +725,13 @@ function ownReason(error: unknown): EventError | undefined {
 export function isThenable(value: unknown): boolean {
   return (typeof value === "object" || typeof value === "function") && value !== null &&
     typeof (value as { then?: unknown }).then === "function";
+}
+
+/** The highest filter over a connection, or the connection. */
+function topOf(root: BevCore): BevCore {
+  let top = root;
+  while (top.above !== null) top = top.above;
+  return top;
 }
 
 /** The bytes that wait to be read, in a connection and the filters above it. */

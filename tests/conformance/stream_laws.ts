@@ -8,11 +8,15 @@ import process from "node:process";
 import { describe, it } from "./suite.ts";
 import { assert, assertEquals, assertRejects, assertStrictEquals } from "./assert.ts";
 import {
+  type BufferEvent,
   connect,
+  EV_READ,
+  EV_WRITE,
   EVENT_BASE_COUNT_ADDED,
   EventBase,
   type EventError,
   EVLOOP_NO_EXIT_ON_EMPTY,
+  FilterBufferEvent,
   type InetAddress,
   type Runtime,
   serve,
@@ -329,6 +333,83 @@ export function streamLaws(name: string, makeSubject: () => FullSubject): void {
         peer.shutdown();
         await stage.until("it is closed", () => stage.closed.length === 1);
         assertEquals(text, "abc");
+      });
+    });
+
+    it("leave what arrives to a read callback, although readable was cancelled and writable closed", () => {
+      let got = "";
+      const callbacks = {
+        read(bev: BufferEvent): void {
+          got += bev.input.toString();
+          bev.input.drain(bev.input.length);
+        },
+      };
+      async function cancel(bev: BufferEvent): Promise<void> {
+        const reader = bev.readable.getReader();
+        await reader.read();
+        await reader.cancel();
+      }
+      async function finish(bev: BufferEvent): Promise<void> {
+        const writer = bev.writable.getWriter();
+        await writer.write("answer");
+        await writer.close();
+      }
+      function filter(bev: BufferEvent): BufferEvent {
+        const above = new FilterBufferEvent(bev, null, null);
+        above.enable(EV_READ | EV_WRITE);
+        return above;
+      }
+      const ways: Record<string, (bev: BufferEvent) => Promise<void>> = {
+        async "the callback is set before writable is closed"(bev) {
+          await cancel(bev);
+          bev.setCallbacks(callbacks);
+          await finish(bev);
+        },
+        async "the callback is set when writable has closed"(bev) {
+          await cancel(bev);
+          await finish(bev);
+          bev.setCallbacks(callbacks);
+        },
+        async "the callback is set again later"(bev) {
+          await cancel(bev);
+          bev.setCallbacks(callbacks);
+          bev.setCallbacks({});
+          await finish(bev);
+          await Promise.resolve();
+          bev.setCallbacks(callbacks);
+        },
+        async "a filter has it, whose own stream was cancelled"(bev) {
+          const above = filter(bev);
+          above.setCallbacks(callbacks);
+          await cancel(above);
+          await finish(above);
+        },
+        async "a filter has it that was opened later"(bev) {
+          await cancel(bev);
+          const above = filter(bev);
+          above.setCallbacks(callbacks);
+          await finish(above);
+        },
+      };
+      let way = "";
+      return staged({
+        // Its promise is not given to the server, which would hold back the callback.
+        open(bev) {
+          void (ways[way] as (bev: BufferEvent) => Promise<void>)(bev).catch((error) => void (got = String(error)));
+        },
+      }, async (stage) => {
+        for (way of Object.keys(ways)) {
+          got = "";
+          const before = stage.closed.length;
+          const peer = await stage.client();
+          peer.write("begin");
+          await stage.until("it has the answer", () => peer.input.length >= 6);
+          await new Promise<void>((resolve) => stage.runtime.setTimer(stage.runtime.now() + 30, resolve));
+          peer.write("more");
+          peer.shutdown();
+          await stage.until("it is closed", () => stage.closed.length > before);
+          assertEquals(got, "more", way);
+        }
       });
     });
 
