@@ -375,8 +375,8 @@ export abstract class BevCore extends LoopEvent implements BufferOwner {
   /** The program has enabled a direction. `what` has the requested flags, not only the new ones. */
   protected abstract onEnable(what: number): void;
 
-  /** Whether nothing can be read any more. Enabling reading reports that (rule V5). */
-  protected get isAtEnd(): boolean {
+  /** Whether pending events report that nothing can be read any more. Enabling reading reports that too (rule V5). */
+  protected reportsEnd(_what: number, _error: EventError | undefined): boolean {
     return false;
   }
 
@@ -877,7 +877,7 @@ export abstract class BevCore extends LoopEvent implements BufferOwner {
     if (!ended && (this.bits & PENDING_READ) !== 0 && isReadEnd(rare.pendingEvents)) return;
     const { pendingEvents, pendingError } = rare;
     // A callback that ran before has enabled reading. That asks for the end once more, but it has not been told yet.
-    if (isReadEnd(pendingEvents) && this.isAtEnd) this.disable(EV_READ);
+    if (isReadEnd(pendingEvents) && this.reportsEnd(pendingEvents, pendingError)) this.disable(EV_READ);
     rare.pendingEvents = 0;
     rare.pendingError = undefined;
     // A clean end of file does not become a failure of reading because writing has failed in the same pass.

@@ -388,10 +388,12 @@ export class SocketCore extends BevCore implements Flushable {
     else if ((what & EV_TIMEOUT) !== 0) this.readTimedOut();
   }
 
-  protected override get isAtEnd(): boolean {
+  protected override reportsEnd(what: number, error: EventError | undefined): boolean {
     const { source: connection } = this;
-    return connection !== null && connection.available === 0 &&
-      (connection.error !== null || connection.ended || connection.gone);
+    if (connection === null || connection.available > 0) return false;
+    // Another failure, such as a full input, is not the end: that may have come meanwhile, and has not been reported.
+    if (connection.error !== null) return error === connection.error;
+    return (what & BEV_EVENT_EOF) !== 0 && (connection.ended || connection.gone);
   }
 
   #onReadEnd(what: number, error: EventError | undefined): void {

@@ -7,6 +7,8 @@ import { SocketBufferEvent } from "../../../core/api/socket_bufferevent.ts";
 import { EventError } from "../../../core/errors.ts";
 import {
   BEV_EVENT_CONNECTED,
+  BEV_EVENT_ERROR,
+  BEV_EVENT_READING,
   BEV_OPT_CLOSE_ON_FREE,
   BEV_OPT_DEFER_CALLBACKS,
   EAGAIN,
@@ -111,6 +113,25 @@ describe("connect() (V11)", () => {
       assertEquals(record.take(), ["event READING|EOF"]);
       await made.end();
     }
+  });
+
+  it("tells the end after another failure of reading that was pending when the end came (V5)", async () => {
+    const made = await client();
+    const { bev, record, sim } = made;
+    bev.connect({ hostname: "127.0.0.1", port: made.port });
+    await during(made, 5);
+    const peer = made.accept();
+    bev.enable(EV_READ);
+    await during(made, 5);
+    record.take();
+    // The loop does not run until the end is there.
+    peer.shutdown();
+    await sim.advance(5);
+    const full = new EventError("Cannot read more", { code: "EV_INPUT_FULL" });
+    coreOf(bev).triggerEvent(BEV_EVENT_READING | BEV_EVENT_ERROR, full);
+    await during(made, 10);
+    assertEquals(record.take(), ["event READING|ERROR", "event READING|EOF"]);
+    await made.end();
   });
 
   it("with nothing queued gives no write callback", async () => {
