@@ -388,7 +388,10 @@ export abstract class BevCore extends LoopEvent implements BufferOwner {
   protected abstract onWriteSuspension(): void;
   /** There is more output to send. */
   protected abstract onOutput(): void;
-  /** Sends output before the end of the turn, as far as the system takes it. It calls no code of the program. */
+  /**
+   * Sends output before the end of the turn, as far as the system takes it. Of the program's code, only change callbacks
+   * of the output run. If one throws, the owner gets the exception.
+   */
   sendNow(): void {}
   /** Bytes were taken from the input. */
   protected onInputDrained(): void {}

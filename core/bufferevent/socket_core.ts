@@ -21,7 +21,17 @@ import { Handshake } from "../socket/handshake.ts";
 import type { Connection } from "../socket/connection.ts";
 import { readStartTls, type StartTlsOptions } from "../tls.ts";
 import { BevEvent } from "./bev_event.ts";
-import { BevCore, CONNECTING, FINISHING, FLUSH_QUEUED, FREED, SENT, TAKEN_AWAY, TELL_WRITABLE } from "./core.ts";
+import {
+  type BevBits,
+  BevCore,
+  CONNECTING,
+  FINISHING,
+  FLUSH_QUEUED,
+  FREED,
+  SENT,
+  TAKEN_AWAY,
+  TELL_WRITABLE,
+} from "./core.ts";
 import { INSERTED } from "../loop/loop_event.ts";
 import { NO_TIMER } from "../loop/timer_heap.ts";
 import { atDeadline, atLateDeadline } from "../loop/deadline.ts";
@@ -466,9 +476,14 @@ export class SocketCore extends BevCore implements Flushable {
     this.callEvent(BEV_EVENT_CONNECTED);
   }
 
-  /** Sends the output. The loop calls it at the end of a turn. It calls no code of the program. */
-  flushOutput(): void {
-    this.bits &= ~FLUSH_QUEUED;
+  /**
+   * Sends the output. The loop calls it at the end of a turn. Of the program's code, only change callbacks of the output
+   * run.
+   *
+   * @param queued `FLUSH_QUEUED` if it is still in the loop's list
+   */
+  flushOutput(queued: BevBits = 0): void {
+    this.bits = this.bits & ~FLUSH_QUEUED | queued;
     const { source: connection, output } = this;
     if (connection === null || !this.writing || (this.bits & CONNECTING) !== 0) return;
     const tellWritable = (this.bits & TELL_WRITABLE) !== 0;
@@ -508,7 +523,11 @@ export class SocketCore extends BevCore implements Flushable {
   }
 
   override sendNow(): void {
-    this.flushOutput();
+    try {
+      this.flushOutput(this.bits & FLUSH_QUEUED);
+    } catch (error) {
+      if (!this.caught(error)) throw error;
+    }
   }
 
   /** A change callback of the output has thrown. Sent bytes have left, and the rest follows. */

@@ -45,8 +45,8 @@ export type LoopResult = "empty" | "exit" | "break" | "done";
 /** Something with output to send at the end of a turn. */
 export interface Flushable {
   /**
-   * Sends its output. It is not in the loop's list any more. It calls no code of the program: callbacks are activated,
-   * and run later in the turn.
+   * Sends its output. The loop has taken it off its list. Of the program's code, only change callbacks of the output
+   * run: other callbacks are activated, and run later in the turn.
    */
   flushOutput(): void;
   /** Handles an exception of `flushOutput`, as that of an event. */

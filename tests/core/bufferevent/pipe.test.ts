@@ -207,6 +207,47 @@ describe("pipe()", () => {
     await scene.end();
   });
 
+  it("queues an end once in a turn, although its output is sent at once several times", async () => {
+    const scene = await Scene.make();
+    const { a, b, left, right } = scene;
+    for (const bev of [a, b]) bev.setWatermark(EV_WRITE, 0, 2_000);
+    a.setMaxSingleRead(1_000);
+    b.setMaxSingleWrite(1_000);
+    const core = coreOf(b) as SocketCore;
+    const { loop } = core;
+    let [queued, most, sent] = [0, 0, 0];
+    const queueFlush = loop.queueFlush.bind(loop);
+    loop.queueFlush = (flushable) => {
+      if (flushable === core) most = Math.max(most, ++queued);
+      queueFlush(flushable);
+    };
+    const [flushOutput, sendNow] = [core.flushOutput.bind(core), core.sendNow.bind(core)];
+    let now = false;
+    core.flushOutput = (...given) => {
+      if (!now) queued--;
+      flushOutput(...given);
+    };
+    core.sendNow = () => {
+      now = true;
+      sent++;
+      sendNow();
+      now = false;
+    };
+    scene.pipe();
+    left.queue.add(pattern(300_000));
+    for (let ms = 0; ms < 700; ms++) {
+      left.send();
+      await scene.during(1);
+      right.take();
+    }
+    assertEquals(right.received.length, 300_000);
+    assert(sent > 10, `${sent} times at once`);
+    assertEquals(most, 1, "entries in the list");
+    left.socket.reset();
+    await scene.during(10);
+    await scene.end();
+  });
+
   it("moves the chunks: what the runtime gave is what the runtime gets", async () => {
     const { sim } = await Scene.make();
     const base = new EventBase({ runtime: sim });

@@ -3,7 +3,7 @@
 import { describe, it } from "node:test";
 import { assertEquals, assertStrictEquals } from "@std/assert";
 import type { EventError } from "../../../core/errors.ts";
-import { BEV_EVENT_EOF, BEV_EVENT_READING, BEV_EVENT_TIMEOUT, EV_READ } from "../../../core/flags.ts";
+import { BEV_EVENT_EOF, BEV_EVENT_READING, BEV_EVENT_TIMEOUT, EV_READ, EV_WRITE } from "../../../core/flags.ts";
 import { pipe } from "../../../core/api/pipe.ts";
 import { FilterBufferEvent } from "../../../core/api/filter_bufferevent.ts";
 import { SocketBufferEvent } from "../../../core/api/socket_bufferevent.ts";
@@ -414,6 +414,30 @@ describe("what a connection ends with", () => {
       "close ECONNRESET",
     ]);
     await stage.end(socket, other);
+  });
+
+  it("of a change callback goes to the connection whose output was sent, although pipe() sends it for the other", async () => {
+    const stage = new Stage();
+    const upstream = await stage.serve({}, { close() {} });
+    const proxy = await stage.serve({}, {
+      async open(client) {
+        const there = await connect({ runtime: stage.sim, port: portOf(upstream) }, {
+          error: (error) => stage.note(`upstream's ${error}`),
+        });
+        there.setWatermark(EV_WRITE, 0, 1_000);
+        there.output.addCallback((_buffer, { deleted }) => {
+          if (deleted > 0) throw new RangeError("counting failed");
+        });
+        await pipe(client, there);
+      },
+      error: (error) => stage.note(`client's ${error}`),
+      close() {},
+    });
+    const socket = await stage.client(proxy);
+    socket.send(pattern(2_000));
+    await stage.sim.advance(50);
+    assertEquals(stage.log.map((line) => line.replace(/ at .*/, "")), ["upstream's RangeError: counting failed"]);
+    await stage.end(socket);
   });
 
   it("is not a failure of a handler that waits for bev.signal, and is the reason of the signal", async () => {
