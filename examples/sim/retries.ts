@@ -9,7 +9,7 @@
  *
  *       Error: the account has 60 in place of 50
  *
- *     64 faults happened. One is enough:
+ *     59 faults happened. One is enough:
  *
  *       at 18 ms      connectionReset    10.0.0.3:80 < 10.0.0.2:32770
  *
