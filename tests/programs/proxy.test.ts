@@ -249,13 +249,13 @@ for (const runtime of RUNTIMES) {
 
     it("keeps to --rate", async () => {
       const upstream = await listen(createServer((socket) => void socket.end(Buffer.alloc(MIB, "x"))));
-      await proxied(portOf(upstream), ["--rate", String(MIB)], async ({ port }) => {
+      await proxied(portOf(upstream), ["--rate", String(MIB)], async ({ port, printed }) => {
         const begin = performance.now();
         const clients = await Promise.all([Client.open(port), Client.open(port)]);
         for (const client of clients) client.end();
         for (const client of clients) {
           await client.untilEnd();
-          assertEquals(client.received, MIB);
+          assertEquals([client.received, client.error?.message, printed()], [MIB, undefined, ""]);
         }
         // Two MiB at one a second, of which a tenth may leave at once. It can take longer, never shorter.
         assert(performance.now() - begin > 1500, `${performance.now() - begin} ms`);
