@@ -6,7 +6,7 @@ import { createHash, randomBytes } from "node:crypto";
 import { mkdtempSync, rmSync } from "node:fs";
 import { createServer as createHttpServer, type RequestListener } from "node:http";
 import { createServer as createHttpsServer } from "node:https";
-import { type AddressInfo, createServer, type Server } from "node:net";
+import { type AddressInfo, createServer, type Server, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
@@ -31,7 +31,12 @@ function portOf(server: { address(): unknown }): number {
   return (server.address() as AddressInfo).port;
 }
 
+const servers: Server[] = [];
+const accepted: Socket[] = [];
+
 function listen<S extends Server>(server: S): Promise<S> {
+  servers.push(server);
+  server.on("connection", (socket: Socket) => accepted.push(socket));
   return new Promise((resolve) => void server.listen(0, "127.0.0.1", () => resolve(server)));
 }
 
@@ -56,7 +61,13 @@ for (const runtime of RUNTIMES) {
     before(() => {
       directory = mkdtempSync(join(tmpdir(), "trivent-proxy-"));
     });
-    after(() => rmSync(directory, { recursive: true }));
+    after(() => {
+      rmSync(directory, { recursive: true });
+      // A test that has failed must not keep the file from ending.
+      Client.resetAll();
+      for (const socket of accepted.splice(0)) socket.destroy();
+      for (const server of servers.splice(0)) server.close();
+    });
 
     /** Runs `use` with a proxy to a port, which has to stop well. @returns What the proxy has printed */
     async function proxied(
