@@ -37,7 +37,8 @@
  *
  * **Law 8. What holds the process.** Timers, listeners, connections and datagram sockets keep the process alive. A timer in the
  * background, a signal handler and anything after `unref()` do not; `ref()` undoes `unref()`. Both work before the connection is
- * there and during a handshake. When the peer has finished, only output that waits to be sent holds the process. After
+ * there and during a handshake. When the peer has finished, only output that waits to be sent holds the process; where a
+ * runtime keeps what it has taken and does not tell, as Bun with TLS, the connection holds it until it is closed. After
  * `close()` a connection holds the process only until our direction is finished, whether or not the peer finishes. A
  * runtime with `endsWhenIdle: false` need not hold a process.
  *
