@@ -130,7 +130,10 @@ export class LinkCore<Ctx> {
 
   #freed(): void {
     this.connection = null;
-    if (this.state !== "closed") this.state = "waiting";
+    if (this.state === "closed") return;
+    this.state = "waiting";
+    // It will not be stable any more. The timer for the next attempt is set when it is over.
+    this.#timer.del();
   }
 
   /** The attempt has failed, or the connection is over and its `close` callback has run. */

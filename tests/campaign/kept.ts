@@ -32,4 +32,13 @@ export const KEPT: readonly Kept[] = [
       troubles: [],
     },
   },
+  {
+    name: "a connection that is freed in the turn in which it would be stable is not followed by the next at once",
+    plan: {
+      seed: 400054696,
+      rates: { ...CALM, latencyMs: 1, bandwidth: 20_000, timerLateMs: 20 },
+      actors: [{ kind: "service", seed: 626049208, only: [1], messages: 10 }],
+      troubles: [],
+    },
+  },
 ];
