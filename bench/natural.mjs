@@ -56,7 +56,7 @@ const LOADS = [
     bytes: 700,
     inFlight: 2,
     connections: 300,
-    jitMs: 300,
+    jitMs: 1500,
   },
   {
     word: "lines",
