@@ -31,7 +31,8 @@ class Pool {
  * memory. So an idle connection holds little, a message of a few KB comes in one read, and bulk takes few reads.
  */
 const POOLS: readonly Pool[] = [
-  /* @__PURE__ */ new Pool(4 * 1024, 64),
+  // Most connections have one of these. Many give theirs back in one poll, and read again.
+  /* @__PURE__ */ new Pool(4 * 1024, 1024),
   /* @__PURE__ */ new Pool(16 * 1024, 64),
   /* @__PURE__ */ new Pool(64 * 1024, 64),
   /* @__PURE__ */ new Pool(WRITE_SLICE, 16),

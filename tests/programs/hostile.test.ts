@@ -49,7 +49,7 @@ const SENDERS = 15;
 /** How much more a server may have in use after the second half than after the first, in MiB. */
 const GROWTH_MIB = 3;
 /** What the adapter of Deno may keep of memory for large reads besides, which it takes when bulk comes. */
-const KEPT_MIB = { node: 0, deno: 4, bun: 0 };
+const KEPT_MIB = { node: 0, deno: 8, bun: 0 };
 
 const skip = needs("/proc", "openssl");
 
