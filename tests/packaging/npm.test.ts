@@ -183,14 +183,7 @@ import("trivent/core").then((core) => console.log(typeof serve, EvBuffer === cor
           "Symbol.absent",
         ),
         "echo_old.mjs": `import { connect, serve, simRuntime } from "./old.mjs";
-const runtime = simRuntime();
-const server = await serve({ runtime, port: 80 }, { read: (bev) => bev.writeBuffer(bev.input) });
-const bev = await runtime.run(connect({ runtime, port: 80 }, {}));
-bev.write("hello\\n");
-const { value } = await runtime.run(bev.lines({ maxBytes: 100, text: true }).next());
-await runtime.run(bev.close());
-await runtime.run(server.close());
-console.log(value, runtime.openHandles);
+${ECHO}console.log(value, runtime.openHandles);
 `,
       });
       assertEquals(
@@ -320,17 +313,20 @@ for (const one of [onNode, onDeno, onBun]) {
   });
 });
 
-/** Echoes a line in the simulator. The classes of all entry points are the same. */
-const SIMULATED = `import { connect, EvBuffer, EventError, serve, simRuntime } from "trivent";
-import { EvBuffer as Same } from "trivent/core";
-import { simRuntime as other } from "trivent/sim";
-const runtime = simRuntime();
+/** Echoes a line in the simulator. */
+const ECHO = `const runtime = simRuntime();
 const server = await serve({ runtime, port: 80 }, { read: (bev) => bev.writeBuffer(bev.input) });
 const bev = await runtime.run(connect({ runtime, port: 80 }, {}));
 bev.write("hello\\n");
 const { value } = await runtime.run(bev.lines({ maxBytes: 100, text: true }).next());
 await runtime.run(bev.close());
 await runtime.run(server.close());
-const failure = await other().run(new Promise(() => {})).catch((error) => error);
+`;
+
+/** The same, and the classes of all entry points are the same. */
+const SIMULATED = `import { connect, EvBuffer, EventError, serve, simRuntime } from "trivent";
+import { EvBuffer as Same } from "trivent/core";
+import { simRuntime as other } from "trivent/sim";
+${ECHO}const failure = await other().run(new Promise(() => {})).catch((error) => error);
 console.log(value, runtime.openHandles, EvBuffer === Same, failure instanceof EventError);
 `;

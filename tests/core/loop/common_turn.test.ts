@@ -114,39 +114,36 @@ describe("a turn with one ready event", () => {
   }
 });
 
+/** Adds a timer in the poll in which bytes come: it fires when it is due. */
+async function checkTimer({ sim, base }: World, client: Socket, name?: string): Promise<void> {
+  base.dispatch();
+  await sim.advance(5);
+  let fired = -1;
+  const timer = base.timer(() => fired = sim.now());
+  const added = sim.now() + 1;
+  client.send("x");
+  sim.setTimer(added, () => timer.add(20));
+  await sim.advance(100);
+  assertEquals(fired, added + 20, name);
+}
+
 describe("bytes that no event waits for", () => {
   it("do not delay a timer that was added in the same poll", async () => {
-    await inEachTurn({}, async ({ sim, base, client, server }, name) => {
-      base.event(server, EV_CLOSED | EV_PERSIST, () => {}).add();
-      base.dispatch();
-      await sim.advance(5);
-      let fired = -1;
-      const timer = base.timer(() => fired = sim.now());
-      const added = sim.now() + 1;
-      client.send("x");
-      sim.setTimer(added, () => timer.add(20));
-      await sim.advance(100);
-      assertEquals(fired, added + 20, name);
+    await inEachTurn({}, async (rig, name) => {
+      rig.base.event(rig.server, EV_CLOSED | EV_PERSIST, () => {}).add();
+      await checkTimer(rig, rig.client, name);
     });
   });
 
   it("do not delay a timer of a bufferevent that waits only to write", async () => {
-    const { sim, base } = world();
-    const [client, server] = await socketPair(sim);
-    const bev = new SocketBufferEvent(base, server);
+    const made = world();
+    const [client, server] = await socketPair(made.sim);
+    const bev = new SocketBufferEvent(made.base, server);
     bev.enable(EV_WRITE);
     bev.disable(EV_READ);
     bev.write(new Uint8Array(5_000_000));
-    base.dispatch();
-    await sim.advance(5);
-    let fired = -1;
-    const timer = base.timer(() => fired = sim.now());
-    const added = sim.now() + 1;
-    client.send("x");
-    sim.setTimer(added, () => timer.add(20));
-    await sim.advance(100);
-    assertEquals(fired, added + 20);
-    base.free();
+    await checkTimer(made, client);
+    made.base.free();
   });
 
   it("do not keep a loop running whose last event was deleted in the same poll", async () => {
