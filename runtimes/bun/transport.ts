@@ -433,7 +433,7 @@ export class BunTransport implements TransportBinding {
 
   /**
    * After the peer's FIN only output that waits holds the process, as on Node and Deno. Bun would hold it for as long as
-   * the socket is open. With TLS it does: Bun keeps records that the system has not taken, and does not tell.
+   * the socket is open, and with TLS it may: it keeps records that the system has not taken, and does not tell.
    */
   hold(): void {
     if (this.closed || this.closing) return;
