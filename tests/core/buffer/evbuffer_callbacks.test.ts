@@ -21,7 +21,7 @@ function tell(info: BufferChange): Told {
   return [info.origSize, info.added, info.deleted];
 }
 
-/** What a buffer tells from here on. */
+/** The changes that a buffer reports from now on. */
 function listen(buffer: EvBuffer): Told[] {
   const told: Told[] = [];
   buffer.addCallback((it, info) => {
@@ -33,7 +33,7 @@ function listen(buffer: EvBuffer): Told[] {
 }
 
 describe("EvBuffer.addCallback()", () => {
-  it("tells of each kind of change", () => {
+  it("reports each kind of change", () => {
     const buffer = new EvBuffer();
     const other = chunked("12345");
     const told = listen(buffer);
@@ -70,7 +70,7 @@ describe("EvBuffer.addCallback()", () => {
     assertEquals(otherTold, [[5, 0, 5], [0, 3, 0], [3, 7, 0]]);
   });
 
-  it("tells of nothing when nothing has changed", () => {
+  it("is not called when nothing has changed", () => {
     const buffer = new EvBuffer();
     const told = listen(buffer);
     buffer.add("");
@@ -93,14 +93,14 @@ describe("EvBuffer.addCallback()", () => {
     assertEquals(told, [[0, 2, 0]]);
   });
 
-  it("tells of each piece of addIovec()", () => {
+  it("reports each piece of addIovec()", () => {
     const buffer = new EvBuffer();
     const told = listen(buffer);
     buffer.addIovec([new Uint8Array(1), new Uint8Array(0), new Uint8Array(2)]);
     assertEquals(told, [[0, 1, 0], [1, 2, 0]]);
   });
 
-  it("tells twice of readln(): the line, then its terminator", () => {
+  it("reports readln() twice: the line, then its terminator", () => {
     const buffer = chunked("abc\r", "\n\r\nrest");
     const told = listen(buffer);
     buffer.readln(EVBUFFER_EOL_CRLF);
@@ -137,7 +137,7 @@ describe("EvBuffer.addCallback()", () => {
     assertEquals(order, ["c", "b", "a"]);
   });
 
-  it("recurses at once, each level with its own numbers", () => {
+  it("is called at once for a change inside a callback, and each level has its own numbers", () => {
     const buffer = new EvBuffer();
     const told: string[] = [];
     buffer.addCallback((it, info) => told.push(`old ${tell(info)} of ${it.length}`));
@@ -149,7 +149,7 @@ describe("EvBuffer.addCallback()", () => {
     assertEquals(told, ["new 0,3,0 of 3", "new 3,0,1 of 2", "old 3,0,1 of 2", "old 0,3,0 of 2"]);
   });
 
-  it("misses for good what happens while it is disabled", () => {
+  it("never hears of changes that happen while it is disabled", () => {
     const buffer = new EvBuffer();
     const told: Told[] = [];
     const entry = buffer.addCallback((_it, info) => told.push(tell(info)));
@@ -178,7 +178,7 @@ describe("EvBuffer.addCallback()", () => {
     assertEquals(order, ["own", "added"]);
   });
 
-  it("tells everyone even if one throws, and throws the first error", () => {
+  it("calls every callback even if one throws, and throws the first error", () => {
     const buffer = new EvBuffer();
     let told = 0;
     buffer.addCallback(() => told++);
@@ -192,7 +192,7 @@ describe("EvBuffer.addCallback()", () => {
     assertEquals([told, buffer.length], [1, 3]);
   });
 
-  it("tells the source first, whatever of it was moved", () => {
+  it("reports the source's change first, whichever part was moved", () => {
     for (const how of ["addBuffer", "prependBuffer", "part", "whole", "friend"]) {
       const source = chunked("abcd");
       const target = new EvBuffer();
@@ -208,7 +208,7 @@ describe("EvBuffer.addCallback()", () => {
     }
   });
 
-  it("tells nobody of free()", () => {
+  it("does not report free()", () => {
     const buffer = chunked("abc");
     const told = listen(buffer);
     const entry = buffer.addCallback(() => {});
@@ -218,7 +218,7 @@ describe("EvBuffer.addCallback()", () => {
   });
 });
 
-/** Sets an owner that hears of changes only. */
+/** Sets an owner that only hears of changes. */
 function setOwner(buffer: EvBuffer, onBufferChange: BufferOwner["onBufferChange"]): void {
   setBufferOwner(buffer, {
     memory: processMemory,
@@ -230,7 +230,7 @@ function setOwner(buffer: EvBuffer, onBufferChange: BufferOwner["onBufferChange"
 }
 
 describe("A buffer's owner", () => {
-  it("hears of each change before releases and callbacks do, whatever is frozen", () => {
+  it("hears of each change before release functions and callbacks run, whichever end is frozen", () => {
     const buffer = new EvBuffer();
     const order: string[] = [];
     setOwner(buffer, (it, added, deleted) => {
@@ -258,7 +258,7 @@ describe("A buffer's owner", () => {
     assertEquals(order.length, 8);
   });
 
-  it("hears of both buffers of a move, the source's owner first", () => {
+  it("hears of a move for both buffers, the source's owner first", () => {
     const a = chunked("abc");
     const b = new EvBuffer();
     const order: string[] = [];

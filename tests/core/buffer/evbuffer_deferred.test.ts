@@ -18,7 +18,7 @@ function setUp(): { base: EventBase; buffer: EvBuffer; told: Told[]; dispatch: (
 }
 
 describe("EvBuffer.deferCallbacks()", () => {
-  it("tells of all changes of a pass in one", async () => {
+  it("reports all changes of a pass in one call", async () => {
     const { base, buffer, told, dispatch } = setUp();
     buffer.deferCallbacks(base);
     buffer.add("hello");
@@ -35,7 +35,7 @@ describe("EvBuffer.deferCallbacks()", () => {
     assertEquals(told.length, 2);
   });
 
-  it("tells of what a deferred callback changes in a run of its own", async () => {
+  it("reports the changes of a deferred callback in another run", async () => {
     const { base, buffer, told, dispatch } = setUp();
     let times = 0;
     buffer.addCallback((it) => {
@@ -47,7 +47,7 @@ describe("EvBuffer.deferCallbacks()", () => {
     assertEquals(told, [[0, 2, 0], [2, 1, 0], [3, 1, 0], [4, 1, 0]]);
   });
 
-  it("tells nothing after free()", async () => {
+  it("calls nothing after free()", async () => {
     const { base, buffer, told, dispatch } = setUp();
     buffer.deferCallbacks(base);
     buffer.add("x");
@@ -56,7 +56,7 @@ describe("EvBuffer.deferCallbacks()", () => {
     assertEquals(told, []);
   });
 
-  it("leaves no trace of what changed while nobody listened", async () => {
+  it("forgets changes that happened while there was no callback", async () => {
     const runtime = simRuntime();
     const base = new EventBase({ runtime });
     const buffer = new EvBuffer();
@@ -69,7 +69,7 @@ describe("EvBuffer.deferCallbacks()", () => {
     assertEquals(told, [[8, 1, 0]]);
   });
 
-  it("passes over what is disabled or removed when its turn comes", async () => {
+  it("skips callbacks that are disabled or removed before the loop runs them", async () => {
     const { base, buffer, told, dispatch } = setUp();
     const order: string[] = [];
     const disabled = buffer.addCallback(() => order.push("disabled"));
@@ -82,7 +82,7 @@ describe("EvBuffer.deferCallbacks()", () => {
     assertEquals([order, told], [[], [[0, 1, 0]]]);
   });
 
-  it("moves to another base with what waits", async () => {
+  it("moves to another base with the changes that wait", async () => {
     const { base, buffer, told } = setUp();
     const runtime = simRuntime();
     const other = new EventBase({ runtime });
@@ -94,7 +94,7 @@ describe("EvBuffer.deferCallbacks()", () => {
     assertEquals(told, [[0, 3, 1]]);
   });
 
-  it("defers what two buffers of a move tell", async () => {
+  it("defers the callbacks of both buffers of a move", async () => {
     const { base, buffer, told, dispatch } = setUp();
     const source = new EvBuffer();
     const told2: Told[] = [];

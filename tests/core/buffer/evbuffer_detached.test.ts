@@ -1,5 +1,5 @@
-// Memory that goes away while a buffer uses it: transferred to somebody else. What reads the bytes says so, and changes
-// nothing; what only moves or drops them goes on.
+// Memory that is transferred to another thread while a buffer uses it. Functions that read the
+// bytes throw and change nothing; functions that only move or drop them go on.
 
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertThrows } from "@std/assert";
@@ -14,7 +14,7 @@ import {
   EVBUFFER_EOL_NUL,
 } from "../../../core/flags.ts";
 
-/** Gives memory away, as `postMessage()` does. */
+/** Transfers memory, as `postMessage()` does. */
 function transfer(bytes: Uint8Array): void {
   structuredClone(bytes.buffer, { transfer: [bytes.buffer as ArrayBuffer] });
 }
@@ -23,7 +23,9 @@ function codeOf(fn: () => unknown): string {
   return (assertThrows(fn, EventError) as EventError).code;
 }
 
-/** A buffer of which the bytes from `before` on, `gone` of them, are gone; `before` and `after` bytes are there. */
+/**
+ * A buffer with `before` bytes, then `gone` bytes whose memory was transferred, then `after` bytes.
+ */
 function holed(before: number, gone: number, after: number, onRelease?: () => void): EvBuffer {
   const buffer = new EvBuffer();
   const memory = new Uint8Array(gone).fill(46);
@@ -43,7 +45,7 @@ const READERS = {
   toUint8Array: (buffer: EvBuffer): unknown => buffer.toUint8Array(),
   toString: (buffer: EvBuffer): string => buffer.toString(),
   search: (buffer: EvBuffer): unknown => buffer.search("nothing"),
-  "search of what lies across": (buffer: EvBuffer): unknown => buffer.search("ab"),
+  "search across the boundary": (buffer: EvBuffer): unknown => buffer.search("ab"),
   searchRange: (buffer: EvBuffer): unknown => buffer.searchRange("nothing", null, buffer.ptrSet(buffer.length)),
   "searchEol of LF": (buffer: EvBuffer): unknown => buffer.searchEol(null, EVBUFFER_EOL_LF),
   "searchEol of any": (buffer: EvBuffer): unknown => buffer.searchEol(null, EVBUFFER_EOL_ANY),
@@ -65,7 +67,7 @@ const READERS = {
 
 describe("bytes whose memory was transferred", () => {
   for (const [name, read] of Object.entries(READERS)) {
-    it(`make ${name} an EventError in words, and change nothing`, () => {
+    it(`make ${name} throw an EventError, and change nothing`, () => {
       for (const [before, gone, after] of [[0, 50, 0], [3, 50, 3], [0, 600, 20], [700, 600, 700], [0, 5000, 5000]]) {
         for (const onRelease of [undefined, (): void => {}]) {
           const buffer = holed(before!, gone!, after!, onRelease);
@@ -81,7 +83,7 @@ describe("bytes whose memory was transferred", () => {
     });
   }
 
-  it("make a number across them an EventError", () => {
+  it("make reading a number across them an EventError", () => {
     for (const before of [0, 3]) {
       const buffer = holed(before, 50, 20);
       assertEquals(codeOf(() => buffer.readUint32BE()), "EV_DETACHED");
@@ -90,7 +92,7 @@ describe("bytes whose memory was transferred", () => {
     }
   });
 
-  it("leave what lies before them to be read, and what lies behind when they were dropped", () => {
+  it("leave the bytes before them readable, and the bytes behind them once they were drained", () => {
     const buffer = new EvBuffer();
     buffer.add("one\ntw");
     const memory = new TextEncoder().encode("o\nthree\n");
@@ -107,7 +109,7 @@ describe("bytes whose memory was transferred", () => {
     checkBuffer(buffer);
   });
 
-  it("can be moved, in whole and in part, and shared; each of the buffers says so", () => {
+  it("can be moved, in whole and in part, and shared; reading throws in each of the buffers", () => {
     for (const n of [1, 10, 30, 60, 600]) {
       const source = holed(20, 500, 20);
       const [part, shared] = [new EvBuffer(), new EvBuffer()];
@@ -123,7 +125,7 @@ describe("bytes whose memory was transferred", () => {
     }
   });
 
-  it("do not hurt a host that brings more bytes behind them", () => {
+  it("do not stop a runtime from adding more bytes behind them", () => {
     const buffer = holed(0, 50, 0);
     for (let i = 0; i < 3; i++) feed(buffer, Uint8Array.of(65 + i));
     checkBuffer(buffer);
@@ -139,12 +141,12 @@ describe("bytes whose memory was transferred", () => {
     assertEquals(released, 1);
   });
 
-  it("in a view that the buffer has handed out cost that buffer only the bytes of the chunk", () => {
+  it("in a view from the buffer cost that buffer only the bytes of the chunk", () => {
     const buffer = new EvBuffer();
     feed(buffer, new TextEncoder().encode(`first\n${"x".repeat(5000)}\n`));
     feed(buffer, new TextEncoder().encode(`${"y".repeat(5000)}\n`));
     const line = buffer.readln(EVBUFFER_EOL_LF)!;
-    if (line.byteLength === line.buffer.byteLength) return; // Copied out, as on JavaScriptCore.
+    if (line.byteLength === line.buffer.byteLength) return; // JavaScriptCore copies them out, too.
     transfer(line);
     assertEquals(codeOf(() => buffer.readln(EVBUFFER_EOL_LF)), "EV_DETACHED");
     buffer.drain(5001);
@@ -153,7 +155,7 @@ describe("bytes whose memory was transferred", () => {
 });
 
 describe("an argument whose memory was transferred", () => {
-  it("is a TypeError in words, and changes nothing", () => {
+  it("is a TypeError that says so, and changes nothing", () => {
     const buffer = new EvBuffer();
     buffer.add("as it was");
     const gone = (): Uint8Array => {

@@ -1,4 +1,6 @@
-/** What the rest of the core does with buffers: bytes of a host in, bytes for a transport out. */
+/**
+ * How the rest of the core uses buffers: bytes of a runtime go in, bytes for a transport come out.
+ */
 
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertStrictEquals, assertThrows } from "@std/assert";
@@ -19,7 +21,7 @@ import { EventError } from "../../../core/errors.ts";
 import { assertHolds, bytes, chunked, chunkSizes, sharesMemory, text } from "./support.ts";
 
 describe("feed()", () => {
-  it("adopts a host's chunk", () => {
+  it("adopts a runtime's chunk", () => {
     const buffer = new EvBuffer();
     const chunk = bytes("x".repeat(1000));
     feed(buffer, chunk);
@@ -28,7 +30,7 @@ describe("feed()", () => {
     assertHolds(buffer, "x".repeat(1000));
   });
 
-  it("does not let a peer that sends byte by byte cost a chunk a byte", () => {
+  it("does not keep a chunk for each byte of a peer that sends single bytes", () => {
     const buffers = [new EvBuffer(), new EvBuffer(), new EvBuffer()];
     for (let i = 0; i < 5000; i++) {
       for (const buffer of buffers) feed(buffer, Uint8Array.of(97 + i % 26));
@@ -41,7 +43,7 @@ describe("feed()", () => {
     }
   });
 
-  it("never writes to what was handed out while it gathers bytes", () => {
+  it("gathers bytes without writing to memory that was handed out", () => {
     const buffer = new EvBuffer();
     const other = new EvBuffer();
     const views: { view: Uint8Array; expected: string | null }[] = [];
@@ -68,7 +70,7 @@ describe("feed()", () => {
 });
 
 describe("firstExtent()", () => {
-  it("gives the very chunk when that is all there is to it", () => {
+  it("gives the chunk itself if there is only one", () => {
     const chunk = bytes("x".repeat(5000));
     const buffer = new EvBuffer();
     feed(buffer, chunk);
@@ -91,7 +93,7 @@ describe("firstExtent()", () => {
     assertEquals(firstExtent(buffer, 1_000_000).length, 10_000);
   });
 
-  it("gathers no more than a write's worth at once", () => {
+  it("gathers at most the size of one write", () => {
     const buffer = new EvBuffer();
     for (let i = 0; i < 200; i++) buffer.addReference(new Uint8Array(4000));
     const first = firstExtent(buffer, 10_000_000);
@@ -99,7 +101,7 @@ describe("firstExtent()", () => {
     checkBuffer(buffer);
   });
 
-  it("does not release what it gathers around", () => {
+  it("does not release a reference between bytes that it gathers", () => {
     const buffer = new EvBuffer();
     let released = 0;
     buffer.add("head");
@@ -114,7 +116,7 @@ describe("firstExtent()", () => {
     assertHolds(buffer, "tail");
   });
 
-  it("gives memory that stays what it was, whatever is added and consumed afterwards", () => {
+  it("gives memory that later additions and reads do not change", () => {
     const buffer = new EvBuffer();
     const written: { view: Uint8Array; copy: Uint8Array }[] = [];
     for (let i = 0; i < 3000; i++) {
@@ -130,7 +132,7 @@ describe("firstExtent()", () => {
 });
 
 describe("extents()", () => {
-  it("gives at most so many bytes in at most so many pieces", () => {
+  it("keeps to the limits of bytes and of pieces", () => {
     const buffer = new EvBuffer();
     const sizes = [5000, 6000, 7000, 8000];
     for (const size of sizes) feed(buffer, new Uint8Array(size));
@@ -142,7 +144,7 @@ describe("extents()", () => {
     assertEquals(buffer.length, 26_000);
   });
 
-  it("copies what is lent, and gathers small chunks at the front", () => {
+  it("copies lent memory, and gathers small chunks at the front", () => {
     const buffer = new EvBuffer();
     const lent = new Uint8Array(100_000).fill(97);
     for (let i = 0; i < 10; i++) buffer.addReference(bytes("small"));
@@ -158,7 +160,7 @@ describe("extents()", () => {
 });
 
 describe("gather()", () => {
-  it("copies several chunks for one write, up to a large one", () => {
+  it("copies several small chunks for one write, and stops at a large one", () => {
     const buffer = chunked("some", "chunks");
     buffer.addReference(new Uint8Array(70_000));
     const into = new Uint8Array(100);
@@ -175,7 +177,7 @@ describe("gather()", () => {
     assertEquals(scattered(buffer, 100_000), false);
   });
 
-  it("says that the memory of a chunk is gone, and copies nothing of it", () => {
+  it("throws if the memory of a chunk was transferred, and copies nothing of it", () => {
     const buffer = chunked("some");
     const gone = new Uint8Array(100);
     buffer.addReference(gone);
@@ -185,7 +187,7 @@ describe("gather()", () => {
 });
 
 describe("take()", () => {
-  it("takes the bytes between others that it drops", () => {
+  it("returns bytes from the middle, and drops those before and behind them", () => {
     const buffer = chunked("<<ab", "c>>rest");
     assertEquals(take(buffer, 20), null);
     assertEquals(take(buffer, 7, 2, 3), null);
@@ -198,7 +200,7 @@ describe("take()", () => {
 });
 
 describe("unpin()", () => {
-  it("gives few bytes of a large chunk memory of their own, which they share with nobody", () => {
+  it("copies a few bytes of a large chunk into memory that nothing else uses", () => {
     const memory = new Uint8Array(512 * 1024).fill(97);
     const buffer = new EvBuffer();
     feed(buffer, memory);
@@ -212,7 +214,7 @@ describe("unpin()", () => {
     assertHolds(buffer, "ab");
   });
 
-  it("leaves alone what is large itself, what is small, and what somebody waits for", () => {
+  it("leaves large pieces, small chunks and memory with a release function alone", () => {
     const memory = new Uint8Array(512 * 1024);
     const large = new EvBuffer();
     feed(large, memory);

@@ -42,7 +42,7 @@ const TRICKY = [
   "no end",
 ];
 
-/** The lines that rule R1 gives, and what is left. */
+/** The lines that rule R1 gives, and the rest. */
 function referenceLines(data: Uint8Array, eol: EolStyle): { lines: string[]; rest: string } {
   const lines: string[] = [];
   let at = 0;
@@ -58,7 +58,7 @@ function assertTooLong(fn: () => unknown): void {
 }
 
 describe("The end-of-line styles", () => {
-  it("are all tested here, and accepted wherever a style is", () => {
+  it("are all tested here, and every function with a style accepts them", () => {
     const all = Object.entries(flags).filter(([name]) => name.startsWith("EVBUFFER_EOL_"));
     assertEquals(
       Object.fromEntries(all),
@@ -97,9 +97,10 @@ describe("EvBuffer.readln()", () => {
       }
     });
 
-    // A run that comes in two parts is two terminators of ANY (R1), so there a line more may come out.
+    // For ANY, a run that arrives in two parts is two terminators (R1), so there may be one more
+    // line.
     if (eol === EVBUFFER_EOL_ANY) continue;
-    it(`gives the same ${name} lines when they come in pieces and are read in between`, () => {
+    it(`gives the same ${name} lines when they arrive in pieces and are read in between`, () => {
       for (const whole of TRICKY) {
         const data = bytes(whole);
         const expected = referenceLines(data, eol);
@@ -144,7 +145,7 @@ describe("EvBuffer.readln()", () => {
     });
   }
 
-  it("counts a run of CR and LF that comes in two parts twice in style ANY", () => {
+  it("counts a run of CR and LF twice in style ANY if it arrives in two parts", () => {
     const buffer = new EvBuffer();
     buffer.add("a\r");
     assertEquals(readAll(buffer, EVBUFFER_EOL_ANY), ["a"]);
@@ -152,7 +153,7 @@ describe("EvBuffer.readln()", () => {
     assertEquals(readAll(buffer, EVBUFFER_EOL_ANY), ["", "b"]);
   });
 
-  it("keeps a lone CR at the end until it is known what it is", () => {
+  it("keeps a lone CR at the end until the next byte arrives", () => {
     for (const eol of [EVBUFFER_EOL_CRLF, EVBUFFER_EOL_CRLF_STRICT]) {
       const buffer = new EvBuffer();
       buffer.add("a\r");
@@ -173,7 +174,7 @@ describe("EvBuffer.readln()", () => {
     assertEquals(readAll(buffer, EVBUFFER_EOL_LF), ["a\0b"]);
   });
 
-  it("gives one view of the chunk, and a copy of what lies in several", () => {
+  it("gives a view of one chunk, and a copy of bytes that lie in several", () => {
     const memory = bytes("one\ntw");
     const buffer = new EvBuffer();
     buffer.addReference(memory);
@@ -184,7 +185,7 @@ describe("EvBuffer.readln()", () => {
     assert(!sharesMemory(line, memory));
   });
 
-  it("gives plain arrays, whatever was adopted", () => {
+  it("gives plain arrays, whatever kind of array was adopted", () => {
     class Special extends Uint8Array {}
     const buffer = new EvBuffer();
     buffer.addReference(Special.from(bytes("a\nb\n")));
@@ -195,8 +196,8 @@ describe("EvBuffer.readln()", () => {
     checkBuffer(buffer);
   });
 
-  it("takes bytes of another realm for what they are", () => {
-    // What a view of another realm looks like from here: its prototype chain ends elsewhere.
+  it("accepts bytes of another realm", () => {
+    // Looks like a view of another realm: its prototype chain does not lead to our Uint8Array.
     const foreign = bytes("a\nb");
     const prototype = Object.create(Object.getPrototypeOf(Uint8Array.prototype), {
       constructor: { value: function Uint8Array() {} },
@@ -209,7 +210,7 @@ describe("EvBuffer.readln()", () => {
     assertEquals(text(buffer.readln(EVBUFFER_EOL_LF)), "a");
   });
 
-  it("copies lines out of memory that its owner may use again", () => {
+  it("copies lines out of memory that its owner may reuse", () => {
     const buffer = new EvBuffer();
     const memory = bytes("one\ntwo\n");
     buffer.addReference(memory, (released) => released.fill(0));
@@ -218,7 +219,7 @@ describe("EvBuffer.readln()", () => {
     assertEquals(lines.map(text), ["one", "two"]);
   });
 
-  it("leaves lines what they were when much is added afterwards", () => {
+  it("does not change lines that were read when much is added afterwards", () => {
     const buffer = new EvBuffer();
     const kept: { view: Uint8Array; expected: string }[] = [];
     for (let i = 0; i < 3000; i++) {
@@ -228,7 +229,7 @@ describe("EvBuffer.readln()", () => {
     for (const { view, expected } of kept) assertEquals(text(view), expected);
   });
 
-  it("takes a line of exactly maxBytes, and refuses one byte more, whole or not", () => {
+  it("takes a line of exactly maxBytes, and refuses one byte more, with or without its terminator", () => {
     for (const eol of Object.values(STYLES)) {
       const end = eol === EVBUFFER_EOL_NUL ? "\0" : "\r\n";
       const isLf = eol === EVBUFFER_EOL_LF;
@@ -266,13 +267,13 @@ describe("EvBuffer.readln()", () => {
 });
 
 describe("A scan for the end of a line", () => {
-  /** Lets a scan see, should it look again, an end of line where there was none. */
+  /** Puts a line end where there was none, so that a second scan of these bytes would find it. */
   function poison(memory: Uint8Array, untilBytes: number): void {
     memory.fill(10, 0, untilBytes);
   }
 
   for (const [name, eol] of Object.entries(STYLES)) {
-    it(`does not look twice at the bytes of a ${name} line that comes in pieces`, () => {
+    it(`does not scan the bytes of a ${name} line twice if it arrives in pieces`, () => {
       const buffer = new EvBuffer();
       const pieces: Uint8Array[] = [];
       for (let i = 0; i < 50; i++) {
@@ -281,7 +282,7 @@ describe("A scan for the end of a line", () => {
         buffer.addReference(piece);
         assertEquals(buffer.readln(eol), null);
         checkBuffer(buffer);
-        // The law of the buffer is broken here on purpose, to see what is read.
+        // Writes to shared memory on purpose, to detect which bytes are read again.
         if (eol === EVBUFFER_EOL_NUL) piece.fill(0);
         else if (eol === EVBUFFER_EOL_CRLF_STRICT) piece.set([13, 10]);
         else poison(piece, 1000);
@@ -292,7 +293,7 @@ describe("A scan for the end of a line", () => {
     });
   }
 
-  it("looks at each byte of a line of 100 MB in pieces of 16 KiB once", () => {
+  it("reads each byte of a line of 100 MB in pieces of 16 KiB once", () => {
     const piece = new Uint8Array(16 * 1024).fill(97);
     const pieces = 6400;
     const indexOf = Uint8Array.prototype.indexOf;
@@ -315,7 +316,7 @@ describe("A scan for the end of a line", () => {
     assert(looked < (pieces + 2) * piece.length, `${looked} bytes looked at`);
   });
 
-  it("goes on where it was after the front was drained, and not when bytes were put before it", () => {
+  it("goes on where it stopped after the front was drained, but starts again if bytes were put before it", () => {
     const buffer = new EvBuffer();
     const memory = new Uint8Array(1000).fill(97);
     buffer.addReference(memory);
@@ -328,7 +329,7 @@ describe("A scan for the end of a line", () => {
     assertEquals(text(buffer.readln(EVBUFFER_EOL_LF)), "b");
   });
 
-  it("begins anew in another style", () => {
+  it("starts again in another style", () => {
     const buffer = new EvBuffer();
     buffer.add("x".repeat(1000) + "\0" + "y".repeat(1000));
     assertEquals(buffer.readln(EVBUFFER_EOL_LF), null);
@@ -343,7 +344,7 @@ describe("A scan for the end of a line", () => {
     const buffer = new EvBuffer();
     buffer.add("x".repeat(300));
     for (let i = 0; i < 600; i++) {
-      // Bytes of another buffer take the place behind the tail every now and then.
+      // Now and then, bytes of another buffer use the memory behind the tail.
       if (i % 3 === 0) other.add("between");
       if (i % 2 === 0) feed(buffer, bytes("y"));
       else buffer.add("z");
@@ -354,7 +355,7 @@ describe("A scan for the end of a line", () => {
     assertEquals(buffer.readln(EVBUFFER_EOL_CRLF)?.length, 900);
   });
 
-  it("survives that the bytes are moved away, pulled up or written", () => {
+  it("stays correct when the bytes are moved away, pulled up or written", () => {
     const buffer = chunked("x".repeat(500), "y".repeat(500));
     const other = new EvBuffer();
     assertEquals(buffer.readln(EVBUFFER_EOL_LF), null);
@@ -444,7 +445,7 @@ describe("EvBuffer.eachLine()", () => {
     assertHolds(buffer, "rest\nput last\n");
   });
 
-  it("passes over a line that the callback takes out of the same chunk", () => {
+  it("skips a line that the callback takes out of the same chunk", () => {
     const buffer = chunked("a\nbody\nc\n");
     const seen: string[] = [];
     buffer.eachLine(EVBUFFER_EOL_LF, (memory, start, end) => {
@@ -466,7 +467,7 @@ describe("EvBuffer.eachLine()", () => {
     assertEquals(freed.length, 0);
   });
 
-  it("takes the line that the callback throws at, and tells the callbacks of it", () => {
+  it("takes the line for which the callback throws, and reports the change", () => {
     const buffer = chunked("a\nb\nc\n");
     const told: number[] = [];
     buffer.addCallback((_buffer, info) => told.push(info.origSize, info.deleted));
@@ -482,7 +483,7 @@ describe("EvBuffer.eachLine()", () => {
     assertHolds(buffer, "c\n");
   });
 
-  it("tells the callbacks once, of all lines", () => {
+  it("calls the change callbacks once for all lines", () => {
     const buffer = chunked("a\nb", "\nc\nrest");
     const told: number[] = [];
     buffer.addCallback((_buffer, info) => told.push(info.origSize, info.added, info.deleted));
@@ -506,7 +507,7 @@ describe("EvBuffer.eachLine()", () => {
     assertEquals(order, ["a", "b", "c", "released"]);
   });
 
-  it("gives the lines before one that is too long, and keeps that", () => {
+  it("gives the lines before one that is too long, and keeps that line", () => {
     const buffer = chunked("ab\ncdef\ngh\n");
     const lines: number[] = [];
     assertTooLong(() =>
@@ -555,7 +556,7 @@ describe("the search for a far byte", () => {
     });
   }
 
-  it("asks the runtime only for what is far", () => {
+  it("uses the runtime's search only for long distances", () => {
     const asked: number[] = [];
     searching.find = (bytes, byte, from) => {
       asked.push(bytes.length - from);

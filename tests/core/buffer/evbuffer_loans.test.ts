@@ -1,8 +1,9 @@
 /**
- * Memory on loan from an adapter: it goes back when the core is done with it, and never while somebody has a view of it.
+ * Memory on loan from an adapter: the core returns it after its last use, and never while a view of
+ * it exists.
  *
- * What comes back is overwritten at once, and lent again: a view that was handed out, bytes in a buffer and bytes that a
- * transport is sending would show it.
+ * Returned memory is overwritten at once, and lent again. If the core returned memory too early,
+ * views, buffers or bytes in a transport would change.
  */
 
 import { describe, it } from "node:test";
@@ -22,7 +23,7 @@ const STYLES = [EVBUFFER_EOL_LF, EVBUFFER_EOL_ANY, EVBUFFER_EOL_CRLF_STRICT];
 const BUFFERS = 3;
 const STREAMS = 4;
 
-/** A class of the user's that keeps what is written to it. */
+/** A class of the user that keeps the bytes written to it. */
 class Keeper extends Uint8Array {
   readonly kept: Uint8Array[] = [];
   override set(array: ArrayLike<number>, offset?: number): void {
@@ -31,7 +32,7 @@ class Keeper extends Uint8Array {
   }
 }
 
-/** What an adapter does with memory. */
+/** Lends memory as an adapter does. */
 class Lender {
   readonly #free: Loan[] = [];
   made = 0;
@@ -60,7 +61,7 @@ class Lender {
   }
 }
 
-/** A transport that sends later, and takes as much as there is space for. */
+/** A transport that sends later, and accepts bytes while it has space. */
 class Transport implements Partial<TransportBinding> {
   readonly local = undefined;
   readonly remote = undefined;
@@ -97,7 +98,7 @@ class Transport implements Partial<TransportBinding> {
     return n;
   }
 
-  /** The oldest has left. */
+  /** The oldest bytes have been sent. */
   sent(): void {
     const piece = this.sending.shift();
     if (piece === undefined) return;
@@ -111,7 +112,7 @@ class Transport implements Partial<TransportBinding> {
 }
 
 function assertSame(actual: Uint8Array, expected: Uint8Array, message: string): void {
-  // Few of them differ: a loop is faster.
+  // A loop is faster than a comparison of arrays, and they rarely differ.
   let same = actual.length === expected.length;
   for (let i = 0; same && i < expected.length; i++) same = actual[i] === expected[i];
   if (!same) assertEquals(actual, expected, message);
@@ -140,7 +141,7 @@ class World {
   check(): void {
     for (const { real, bytes } of this.buffers) {
       checkBuffer(real);
-      // No view: it would make all of it seen.
+      // Does not take a view, which would mark the memory as seen.
       const copy = new Uint8Array(real.length);
       real.copyout(copy);
       assertSame(copy, bytes, "a buffer holds what it should");
@@ -182,7 +183,7 @@ const size = fc.oneof(
   { weight: 1, arbitrary: fc.constantFrom(255, 256, 511, 512, 4095, 4096, 4097, 70_000) },
 );
 let salt = 0;
-/** No two pieces are the same, and all have lines. */
+/** All pieces differ, and all contain lines. */
 const content = size.map((n) => {
   salt++;
   return Uint8Array.from({ length: n }, (_, i) => i % 61 === 60 ? 10 : i % 61 === 59 ? 13 : 97 + (i * 7 + salt) % 26);
@@ -270,7 +271,7 @@ const looking: fc.Arbitrary<Op> = fc.tuple(which, size, fc.nat(10)).map(([i, n, 
     let left = 1 + n % 5;
     real.eachLine(STYLES[n % 3] as number, (bytes, start, end) => {
       world.handedOut(bytes.subarray(start, end));
-      // In the middle of a line, and the buffer goes.
+      // Frees the buffer in the middle of a line.
       if (n % 7 === 0) real.drain(real.length);
       return --left > 0;
     });
@@ -348,7 +349,7 @@ const operation = fc.oneof(
 );
 
 describe("Memory on loan", () => {
-  it("never changes where somebody can see it, whatever is done with buffers that share it", () => {
+  it("never changes while a view or a buffer shows it, in any sequence of operations", () => {
     let returned = 0;
     fc.assert(
       fc.property(fc.array(operation, { minLength: 5, maxLength: 60, size: "max" }), (operations) => {
@@ -365,7 +366,7 @@ describe("Memory on loan", () => {
     assert(returned > 1000, "much of it is used again");
   });
 
-  /** Lends a text, and does something with it; says whether it came back. */
+  /** Lends a text and calls a function with it. Returns whether the memory came back. */
   function comesBack(use: (buffer: EvBuffer) => unknown, size = 5000): boolean {
     const lender = new Lender();
     const buffer = new EvBuffer();
@@ -375,7 +376,7 @@ describe("Memory on loan", () => {
     return lender.returned === 1;
   }
 
-  it("goes back when its bytes have been drained, copied, moved on or freed", () => {
+  it("is returned when its bytes have been drained, copied, moved on or freed", () => {
     assert(comesBack(() => {}));
     assert(comesBack((buffer) => buffer.drain(5000)));
     assert(comesBack((buffer) => buffer.remove(new Uint8Array(5000))));
@@ -395,7 +396,7 @@ describe("Memory on loan", () => {
     }));
   });
 
-  it("does not go back when a view of it was handed out", () => {
+  it("is not returned after a view of it was handed out", () => {
     assert(!comesBack((buffer) => buffer.peek(1)));
     assert(!comesBack((buffer) => buffer.pullup(1)));
     assert(!comesBack((buffer) => buffer.readln(EVBUFFER_EOL_LF)));
@@ -404,7 +405,7 @@ describe("Memory on loan", () => {
     assert(!comesBack((buffer) => buffer.copyout(new Keeper(10))));
   });
 
-  it("goes back when the last buffer that shares it is done", () => {
+  it("is returned when the last buffer that shares it has dropped it", () => {
     const lender = new Lender();
     const [a, b] = [new EvBuffer(), new EvBuffer()];
     feed(a, ...lender.lend(new Uint8Array(5000)));
@@ -417,7 +418,7 @@ describe("Memory on loan", () => {
     assertEquals(lender.returned, 1);
   });
 
-  it("goes back when a transport that counts has sent it, and not at all after one that does not", () => {
+  it("is returned after a transport that reports what it has sent, and never after another", () => {
     for (const counts of [true, false]) {
       const lender = new Lender();
       const transport = new Transport(counts, false);
@@ -432,7 +433,7 @@ describe("Memory on loan", () => {
     }
   });
 
-  it("goes back from a connection that is closed before it was read", () => {
+  it("is returned when a connection is closed before it was read", () => {
     const lender = new Lender();
     const stream = new Connection(simRuntime(), new Transport(true, false) as unknown as TransportBinding);
     for (let i = 0; i < 3; i++) stream.onData(...lender.lend(new Uint8Array(5000)));
@@ -441,7 +442,7 @@ describe("Memory on loan", () => {
     assertEquals(lender.returned, 4);
   });
 
-  it("is not memory to be given back twice", () => {
+  it("refuses to be returned twice", () => {
     const loan = new Loan(new Uint8Array(1), () => {});
     assertThrows(() => loan.drop());
   });
@@ -450,7 +451,7 @@ describe("Memory on loan", () => {
 describe("Memory of larger additions", () => {
   const page = (fill: number): Uint8Array => new Uint8Array(12_000).fill(fill);
 
-  /** Adds a piece to another buffer, and says where it is. Nobody else sees it. */
+  /** Adds a piece to another buffer, and returns its place in memory without handing out a view. */
   function whereNext(): number {
     const buffer = new EvBuffer();
     buffer.add(page(1));
@@ -459,8 +460,8 @@ describe("Memory of larger additions", () => {
     return byteOffset;
   }
 
-  it("is used again when its bytes have left, and nobody has seen them", () => {
-    // Earlier tests have seen the present memory: it is filled to its end.
+  it("is reused when its bytes have left and no view of them was handed out", () => {
+    // Earlier tests have handed out views of the current block, so fill it to its end.
     for (let i = 0; i < 10; i++) whereNext();
     const first = whereNext();
     assertEquals([whereNext(), whereNext()], [first, first]);
@@ -470,7 +471,7 @@ describe("Memory of larger additions", () => {
     buffer.free();
   });
 
-  it("is not used again after a view of it was handed out", () => {
+  it("is not reused after a view of it was handed out", () => {
     const buffer = new EvBuffer();
     const views: Uint8Array[] = [];
     for (let i = 0; i < 100; i++) {
@@ -481,7 +482,7 @@ describe("Memory of larger additions", () => {
     views.forEach((view, i) => assertSame(view, page(i), `view ${i}`));
   });
 
-  it("takes what follows, so that a line and its end leave together", () => {
+  it("takes the next small bytes too, so that a line and its end are sent together", () => {
     const buffer = new EvBuffer();
     buffer.add(page(97));
     buffer.add("\n");
@@ -498,7 +499,7 @@ describe("Memory of larger additions", () => {
     for (const each of [buffer, other]) checkBuffer(each);
   });
 
-  it("survives that somebody transfers it", () => {
+  it("may be transferred, and the buffers go on", () => {
     const buffer = new EvBuffer();
     buffer.add(page(97));
     const { buffer: memory } = buffer.peek()[0] as Uint8Array;

@@ -1,4 +1,4 @@
-/** That a buffer keeps no more than what it holds. */
+/** A buffer keeps only the memory of the bytes that it holds. */
 
 import { describe, it } from "node:test";
 import { memoryUsage } from "node:process";
@@ -11,7 +11,10 @@ const MIB = 1024 * 1024;
 const CHUNK = 64 * 1024;
 const CHUNKS = 1024 * MIB / CHUNK;
 
-/** Collected or not, what the memory in use grows by must stay far below what passes through. */
+/**
+ * Whenever the collector runs, memory in use must grow far less than the number of bytes that pass
+ * through.
+ */
 const LIMIT = 256 * MIB;
 
 function inUse(): number {
@@ -20,7 +23,7 @@ function inUse(): number {
 }
 
 describe("1 GiB moved through buffers in chunks of 64 KiB", () => {
-  it("uses two chunks of memory where released memory is used again", () => {
+  it("needs two chunks if released memory is reused", () => {
     const [first, second] = [new EvBuffer(), new EvBuffer()];
     const free: Uint8Array[] = [new Uint8Array(CHUNK), new Uint8Array(CHUNK)];
     const before = inUse();
@@ -42,7 +45,7 @@ describe("1 GiB moved through buffers in chunks of 64 KiB", () => {
     assert(inUse() - before < LIMIT);
   });
 
-  it("keeps nothing of what a host brought and a transport took", () => {
+  it("keeps nothing of bytes that a runtime added and a transport took", () => {
     const [input, output] = [new EvBuffer(), new EvBuffer()];
     const before = inUse();
     let most = 0;

@@ -2,8 +2,8 @@
  * `EvBuffer` against a naive model, arrays of numbers, over random sequences of operations on buffers that share
  * chunks.
  *
- * What is adopted with a release callback is overwritten as soon as it is released: a buffer that still used it, or a
- * line that was handed out of it, would show it.
+ * Adopted memory is overwritten as soon as its release callback runs. If a buffer or a line still
+ * used it, its bytes would change.
  */
 
 import { describe, it } from "node:test";
@@ -18,15 +18,15 @@ import { referenceEol } from "./support.ts";
 const BUFFERS = 3;
 const RELEASED = 0xee;
 
-/** One of the buffers beside its model. */
+/** A buffer and its model. */
 interface Pair {
   readonly real: EvBuffer;
   bytes: number[];
-  /** Which bytes are shared or of a file, so that they can't be shared again. */
+  /** The bytes that are shared or belong to a file, so that they cannot be shared again. */
   shared: boolean[];
   frontFrozen: boolean;
   backFrozen: boolean;
-  /** How many bytes the callbacks say that there are. */
+  /** The length according to the callbacks. */
   told: number;
 }
 
@@ -55,8 +55,8 @@ class World {
       };
       pair.real.addCallback((buffer, info) => {
         assertStrictEquals(buffer, pair.real);
-        assert(info.added > 0 || info.deleted > 0, "nothing is told of nothing");
-        assertEquals(info.origSize, pair.told, "what is told follows from what was told before");
+        assert(info.added > 0 || info.deleted > 0, "a call without a change is not reported");
+        assertEquals(info.origSize, pair.told, "each report continues the report before it");
         pair.told += info.added - info.deleted;
         assertEquals(buffer.length, pair.told);
         checkBuffer(buffer);
@@ -90,7 +90,7 @@ class World {
     }
   }
 
-  /** Everything that was handed out is still what it was; everything adopted is released in the end. */
+  /** Nothing that was handed out has changed; everything adopted is released in the end. */
   finish(): void {
     for (const { view, copy } of this.handedOut) assertSame(view, copy);
     for (const { memory, copy } of this.fed) assertEquals(memory, copy);
@@ -101,7 +101,7 @@ class World {
 }
 
 function assertSame(actual: Uint8Array, expected: readonly number[]): void {
-  // A loop, since it is called a million times.
+  // A loop, because this runs a million times.
   let same = actual.length === expected.length;
   for (let i = 0; same && i < expected.length; i++) same = actual[i] === expected[i];
   if (!same) assertEquals(Array.from(actual), expected);
@@ -150,7 +150,7 @@ const adding: fc.Arbitrary<Op> = fc.tuple(which, content, fc.nat(6)).map(([i, da
     const memory = world.adopted.length;
     assertCode("EV_FROZEN", () => {
       if (how === 0) real.add(data);
-      else if (how === 1) real.addReference(data, () => assert(false, "what was refused is not released"));
+      else if (how === 1) real.addReference(data, () => assert(false, "refused memory is not released"));
       else if (how === 2) real.addIovec([data]);
       else if (how === 3) real.reserveSpace(1);
       else real.commitSpace([]);
@@ -177,14 +177,14 @@ const adding: fc.Arbitrary<Op> = fc.tuple(which, content, fc.nat(6)).map(([i, da
       at += n;
       return vec.subarray(0, n);
     });
-    assertEquals(at, data.length, "there is as much room as was asked for");
+    assertEquals(at, data.length, "there is as much space as was asked for");
     real.commitSpace(vecs);
   } else if (how === 4) {
     const memory = data.slice();
     world.fed.push({ memory, copy: data.slice() });
     real.addReference(memory);
   } else {
-    // A host's chunk comes whatever is frozen.
+    // A runtime can add its chunk although an end is frozen.
     const memory = data.slice();
     world.fed.push({ memory, copy: data.slice() });
     feed(real, memory);
@@ -281,7 +281,7 @@ const taking: fc.Arbitrary<Op> = fc.tuple(which, count, fc.nat(4)).map(([i, n, h
     else world.handedOut.push({ view, copy: expected });
   } else {
     const view = firstExtent(real, n);
-    assert(view.length > 0 || there === 0, "a write has bytes when there are some");
+    assert(view.length > 0 || there === 0, "a write has bytes if the buffer has some");
     assertSame(view, pair.bytes.slice(0, view.length));
     assert(view.length <= n);
     world.handedOut.push({ view, copy: Array.from(view) });
@@ -429,7 +429,7 @@ const usingPositions: fc.Arbitrary<Op> = fc.nat(20).map((k) => (world) => {
     assertThrows(() => ptr.add(0), RangeError, "stale");
     return;
   }
-  // The same bytes are not proof of no change, only of the right answer if there is one.
+  // Equal bytes do not prove that nothing has changed. If there is an answer, it must be right.
   try {
     assertSame(join(pair.real.peek(5, ptr)), pair.bytes.slice(pos, pos + 5));
   } catch (error) {
@@ -488,7 +488,7 @@ const operation = fc.oneof(
 );
 
 describe("EvBuffer beside a naive model", () => {
-  it("does the same over thousands of sequences of operations on buffers that share chunks", () => {
+  it("agrees over thousands of sequences of operations on buffers that share chunks", () => {
     fc.assert(
       fc.property(fc.array(operation, { minLength: 5, maxLength: 80, size: "max" }), (operations) => {
         const world = new World();

@@ -34,7 +34,7 @@ function call(buffer: EvBuffer, name: string, ...args: unknown[]): unknown {
   return (buffer as unknown as Record<string, (...args: unknown[]) => unknown>)[name]?.(...args);
 }
 
-/** What `DataView` makes of a value. */
+/** The bytes that `DataView` writes for a value. */
 function reference(kind: Kind, value: number | bigint, littleEndian: boolean): Uint8Array {
   const view = new DataView(new ArrayBuffer(KINDS[kind].bytes));
   (view as unknown as Record<string, (at: number, value: unknown, le: boolean) => void>)[`set${kind}`]?.(
@@ -68,14 +68,14 @@ for (const [kind, { bytes, values, wrong }] of Object.entries(KINDS) as [Kind, t
         }
       });
 
-      it("take nothing when there is too little", () => {
+      it("take nothing if there are too few bytes", () => {
         const buffer = new EvBuffer();
         buffer.add(new Uint8Array(bytes - 1));
         assertEquals(call(buffer, `read${kind}${order}`), null);
         assertEquals(buffer.length, bytes - 1);
       });
 
-      it("refuse what does not fit, and add nothing", () => {
+      it("refuse values that do not fit, and add nothing", () => {
         const buffer = new EvBuffer();
         for (const value of wrong) assertThrows(() => call(buffer, `add${kind}${order}`, value), RangeError);
         const other = typeof values[0] === "bigint" ? 1 : 1n;

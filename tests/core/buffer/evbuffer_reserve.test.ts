@@ -28,7 +28,7 @@ function assertStale(fn: () => unknown): void {
 }
 
 describe("EvBuffer.reserveSpace()", () => {
-  it("gives one piece with space for as much as was asked for", () => {
+  it("gives one piece that is at least as large as requested", () => {
     const buffer = new EvBuffer();
     for (const n of [0, 1, 100, 5000, 100_000]) {
       const vecs = buffer.reserveSpace(n);
@@ -38,7 +38,7 @@ describe("EvBuffer.reserveSpace()", () => {
     }
   });
 
-  it("uses up the last chunk first where several pieces will do", () => {
+  it("uses up the last chunk first if several pieces are allowed", () => {
     const buffer = new EvBuffer();
     buffer.expand(1024);
     buffer.add("x".repeat(1000));
@@ -73,7 +73,7 @@ describe("EvBuffer.reserveSpace()", () => {
 });
 
 describe("EvBuffer.commitSpace()", () => {
-  it("takes front parts of the pieces, and fewer of them", () => {
+  it("accepts shorter front parts of the pieces, and fewer pieces", () => {
     const buffer = new EvBuffer();
     buffer.expand(1024);
     buffer.add("x".repeat(1014));
@@ -86,7 +86,7 @@ describe("EvBuffer.commitSpace()", () => {
     assertHolds(buffer, "x".repeat(1014) + "0123aatail");
   });
 
-  it("takes nothing, and empty pieces", () => {
+  it("accepts an empty list, and empty pieces", () => {
     const buffer = new EvBuffer();
     buffer.commitSpace([]);
     const [room] = buffer.reserveSpace(10) as [Uint8Array];
@@ -95,14 +95,14 @@ describe("EvBuffer.commitSpace()", () => {
     assertHolds(buffer, "");
   });
 
-  it("puts one commit behind the other in one chunk", () => {
+  it("puts several commits one behind the other in one chunk", () => {
     const buffer = new EvBuffer();
     for (let i = 0; i < 100; i++) buffer.commitSpace(fill(buffer.reserveSpace(10), "0123456789"));
     assertHolds(buffer, "0123456789".repeat(100));
     assertEquals(chunkSizes(buffer).length, 1);
   });
 
-  it("fits when the front was drained or put before in between", () => {
+  it("works after a drain or a prepend in between", () => {
     const buffer = new EvBuffer();
     buffer.add("abc");
     const vecs = buffer.reserveSpace(10);
@@ -112,7 +112,7 @@ describe("EvBuffer.commitSpace()", () => {
     assertHolds(buffer, "x0123456789");
   });
 
-  it("is stale when something was added since, whatever added it", () => {
+  it("refuses space after any addition since", () => {
     const adds: ((buffer: EvBuffer) => void)[] = [
       (b) => b.add("x"),
       (b) => b.add(bytes("x")),
@@ -150,7 +150,7 @@ describe("EvBuffer.commitSpace()", () => {
     }
   });
 
-  it("is stale when the bytes were moved away since", () => {
+  it("refuses space after the bytes were moved away", () => {
     const buffer = new EvBuffer();
     buffer.add("x");
     const vecs = buffer.reserveSpace(10);
@@ -158,7 +158,7 @@ describe("EvBuffer.commitSpace()", () => {
     assertStale(() => buffer.commitSpace(vecs));
   });
 
-  it("is stale the second time, when it is too large, and when it is something else", () => {
+  it("refuses space a second time, too large pieces, and other memory", () => {
     const buffer = new EvBuffer();
     const [room] = buffer.reserveSpace(10) as [Uint8Array];
     assertStale(() => buffer.commitSpace([room, room]));
@@ -175,7 +175,7 @@ describe("EvBuffer.commitSpace()", () => {
     assertEquals(buffer.length, 5);
   });
 
-  it("leaves bytes alone that are moved away while space is reserved behind them", () => {
+  it("does not touch bytes that are moved away while space is reserved behind them", () => {
     const buffer = new EvBuffer();
     const target = new EvBuffer();
     buffer.commitSpace(fill(buffer.reserveSpace(100), "first"));
@@ -189,7 +189,7 @@ describe("EvBuffer.commitSpace()", () => {
 });
 
 describe("EvBuffer.expand()", () => {
-  it("lets that many bytes be added in one piece, and changes nothing itself", () => {
+  it("makes space for that many bytes in one piece, and does not change the content", () => {
     for (const n of [10, 1000, 5000, 200_000]) {
       const buffer = new EvBuffer();
       buffer.expand(n);

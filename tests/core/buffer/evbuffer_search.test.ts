@@ -25,7 +25,7 @@ function reference(data: Uint8Array, what: Uint8Array, from: number, to: number)
 }
 
 describe("EvBuffer.search()", () => {
-  it("finds what the reference finds, over all places of a needle and all sizes of chunks", () => {
+  it("agrees with the reference for all places of a needle and all sizes of chunks", () => {
     const random = randomFrom(1);
     for (let round = 0; round < 300; round++) {
       const letters = 1 + random(3);
@@ -55,14 +55,14 @@ describe("EvBuffer.search()", () => {
     }
   });
 
-  it("finds a needle that is longer than chunks, and none that is longer than the buffer", () => {
+  it("finds a needle longer than a chunk, but not one longer than the buffer", () => {
     const buffer = chunked(..."abcabcabd");
     assertEquals(buffer.search("abcabd").pos, 3);
     assertEquals(buffer.search("abcabcabdx").pos, -1);
     assertEquals(new EvBuffer().search("a").pos, -1);
   });
 
-  it("finds nothing at the place where the search begins", () => {
+  it("finds an empty needle where the search begins", () => {
     const buffer = chunked("ab", "c");
     assertEquals(new EvBuffer().search("").pos, 0);
     assertEquals(buffer.search("").pos, 0);
@@ -75,7 +75,7 @@ describe("EvBuffer.search()", () => {
     assertEquals(buffer.search(Uint8Array.of(0xb6, 0xc3)).pos, 3);
   });
 
-  it("goes on from what it found, to all places", () => {
+  it("finds all places if it goes on behind each", () => {
     const data = bytes("xx--yy--zz--");
     for (let size = 1; size < 6; size++) {
       const buffer = new EvBuffer();
@@ -91,7 +91,7 @@ describe("EvBuffer.search()", () => {
 });
 
 describe("EvBuffer.searchRange()", () => {
-  it("finds only what ends in the range", () => {
+  it("finds only matches that end in the range", () => {
     const random = randomFrom(3);
     const data = bytes("abcabcabcab");
     for (const what of ["", "a", "ab", "abc", "cab", "bca", "abcabc"]) {
@@ -177,7 +177,7 @@ describe("A position", () => {
     assertThrows(() => other.peek(1, chunked("abc").ptrSet(1)), RangeError, "another buffer");
   });
 
-  it("holds when only chunks change: pullup() and what a transport takes", () => {
+  it("stays valid if only chunks change: pullup() and a gathering write", () => {
     const buffer = new EvBuffer();
     for (const piece of ["abc", "def", "ghi"]) buffer.addReference(bytes(piece), (memory) => memory.fill(0));
     const ptr = buffer.ptrSet(4);
@@ -192,7 +192,7 @@ describe("A position", () => {
     assertEquals(buffer.search("i", ptr).pos, 8);
   });
 
-  it("must be one that a buffer gave", () => {
+  it("must come from a buffer", () => {
     const buffer = chunked("abc");
     for (const wrong of [{ pos: 0, add: () => true }, 0, "0", {}]) {
       assertThrows(() => buffer.peek(1, wrong as never), TypeError);
@@ -203,7 +203,7 @@ describe("A position", () => {
 });
 
 describe("A search of the front for a codec", () => {
-  it("does not look twice at bytes that hold no beginning of the needle", () => {
+  it("does not read bytes twice that cannot begin the needle", () => {
     const buffer = new EvBuffer();
     const needle = bytes("--end--");
     for (let i = 0; i < 30; i++) {
@@ -221,7 +221,7 @@ describe("A search of the front for a codec", () => {
     assert(findFront(buffer, bytes("--end--")) < 1000, "another array is another needle");
   });
 
-  it("finds a needle that comes in single bytes", () => {
+  it("finds a needle that arrives in single bytes", () => {
     const buffer = new EvBuffer();
     const needle = bytes("aab");
     buffer.add("x".repeat(400));

@@ -14,7 +14,7 @@ function assertCode(code: string, fn: () => unknown): void {
   assertEquals((assertThrows(fn, EventError) as EventError).code, code);
 }
 
-/** A buffer with one reference, and how often it was released. */
+/** A buffer with one reference, and the number of its releases. */
 function referring(content: string): { buffer: EvBuffer; released: Uint8Array[]; memory: Uint8Array } {
   const buffer = new EvBuffer();
   const released: Uint8Array[] = [];
@@ -24,7 +24,7 @@ function referring(content: string): { buffer: EvBuffer; released: Uint8Array[];
 }
 
 describe("EvBuffer.add()", () => {
-  it("copies: what the caller does to his array later does not matter", () => {
+  it("copies, so that the caller may change the array afterwards", () => {
     for (const n of [1, 100, 4096, 100_000]) {
       const buffer = new EvBuffer();
       const mine = new Uint8Array(n).fill(97);
@@ -65,7 +65,7 @@ describe("EvBuffer.add()", () => {
     assertEquals(buffer.toString(), "\ufeffa");
   });
 
-  it("does not write into memory that another buffer looks at", () => {
+  it("does not write into memory that another buffer uses", () => {
     const a = new EvBuffer();
     const b = new EvBuffer();
     a.add("shared");
@@ -76,7 +76,7 @@ describe("EvBuffer.add()", () => {
     assertHolds(b, "shared and b");
   });
 
-  it("goes on when someone has transferred the shared memory away", () => {
+  it("goes on after the shared memory was transferred", () => {
     const buffer = new EvBuffer();
     buffer.add("x\n");
     const line = buffer.readln(EVBUFFER_EOL_LF) as Uint8Array;
@@ -87,7 +87,7 @@ describe("EvBuffer.add()", () => {
 });
 
 describe("EvBuffer.addReference()", () => {
-  it("adopts the very memory and never writes to it", () => {
+  it("adopts the memory without a copy, and never writes to it", () => {
     const memory = bytes("abc");
     const buffer = new EvBuffer();
     buffer.addReference(memory);
@@ -110,7 +110,7 @@ describe("EvBuffer.addReference()", () => {
     assertEquals(released.length, 1);
   });
 
-  it("releases on each way out: remove, readln, pullup that merges, free", () => {
+  it("releases in every way that bytes leave: remove, readln, pullup that merges, free", () => {
     const removed = referring("abc");
     removed.buffer.remove(new Uint8Array(3));
     assertEquals(removed.released.length, 1);
@@ -135,7 +135,7 @@ describe("EvBuffer.addReference()", () => {
     assertEquals(freed.released.length, 1);
   });
 
-  it("releases an empty array at once, and a refused one never", () => {
+  it("releases an empty array at once, but never a refused one", () => {
     const buffer = new EvBuffer();
     let released = 0;
     buffer.addReference(new Uint8Array(0), () => released++);
@@ -148,7 +148,7 @@ describe("EvBuffer.addReference()", () => {
     assertEquals(released, 1);
   });
 
-  it("releases when the buffers are whole, so that the owner may use them", () => {
+  it("releases after the buffers are consistent, so that the release function may use them", () => {
     const buffer = new EvBuffer();
     const again = (memory: Uint8Array) => {
       checkBuffer(buffer);
@@ -161,7 +161,7 @@ describe("EvBuffer.addReference()", () => {
     assertHolds(buffer, "abcdabcdabcd");
   });
 
-  it("tells all owners even if one throws, and throws the first error when all is done", () => {
+  it("calls every release function even if one throws, and then throws the first error", () => {
     const buffer = new EvBuffer();
     const order: string[] = [];
     for (const name of ["a", "b", "c"]) {
@@ -180,7 +180,7 @@ describe("EvBuffer.addReference()", () => {
 });
 
 describe("Moving between buffers", () => {
-  it("links chunks over and copies nothing", () => {
+  it("moves chunks and copies nothing", () => {
     const memory = bytes("x".repeat(10_000));
     const a = new EvBuffer();
     const b = new EvBuffer();
@@ -196,7 +196,7 @@ describe("Moving between buffers", () => {
     checkBuffer(b);
   });
 
-  it("puts together again what was cut out of one chunk, and releases it once", () => {
+  it("merges slices of one chunk again, and releases it once", () => {
     const { buffer, released } = referring("x".repeat(5000));
     const middle = new EvBuffer();
     const end = new EvBuffer();
@@ -216,7 +216,7 @@ describe("Moving between buffers", () => {
   });
 
   it("takes as many steps for large chunks as for small ones", () => {
-    // 256 MiB in 4 chunks: touching the bytes would take far more memory than views do.
+    // 256 MiB in 4 chunks: a copy would take far more memory than views.
     const a = new EvBuffer();
     const b = new EvBuffer();
     const memory = new Uint8Array(64 * 1024 * 1024);
@@ -229,7 +229,7 @@ describe("Moving between buffers", () => {
     for (const view of a.peek()) assertStrictEquals(view, memory);
   });
 
-  it("moves nothing to itself, and nothing from nothing", () => {
+  it("does nothing for a move to itself or from an empty buffer", () => {
     const a = chunked("ab", "c");
     const empty = new EvBuffer();
     a.addBuffer(a);
@@ -243,7 +243,7 @@ describe("Moving between buffers", () => {
     assertHolds(empty, "");
   });
 
-  it("gives the number of bytes that it moved", () => {
+  it("returns the number of moved bytes", () => {
     const a = chunked("abc", "def");
     const b = new EvBuffer();
     assertEquals(a.removeBuffer(b, 4), 4);
@@ -251,7 +251,7 @@ describe("Moving between buffers", () => {
     assertHolds(b, "abcdef");
   });
 
-  it("releases a chunk that was cut when both buffers are done with it", () => {
+  it("releases a divided chunk when both buffers have dropped it", () => {
     const { buffer, released } = referring("x".repeat(2000));
     const other = new EvBuffer();
     buffer.removeBuffer(other, 1000);
@@ -263,7 +263,7 @@ describe("Moving between buffers", () => {
     assertEquals(released.length, 1);
   });
 
-  it("does not hold up the release of a chunk for a few bytes of it", () => {
+  it("copies a few bytes of a chunk, so that they do not delay its release", () => {
     const { buffer, released } = referring("x".repeat(2000));
     const other = new EvBuffer();
     buffer.removeBuffer(other, 100);
@@ -295,7 +295,7 @@ describe("EvBuffer.addBufferReference()", () => {
     assertEquals(released.length, 1);
   });
 
-  it("refuses itself and nesting, but not nothing", () => {
+  it("refuses itself and nesting, but accepts an empty buffer", () => {
     const source = chunked("abc");
     const output = new EvBuffer();
     output.addBufferReference(output);
@@ -309,12 +309,12 @@ describe("EvBuffer.addBufferReference()", () => {
     assertHolds(nested, "abc");
   });
 
-  it("lets a buffer be shared again when what was shared is gone", () => {
+  it("lets a buffer be shared again after its shared bytes have left", () => {
     const source = new EvBuffer();
     source.add("small");
     const output = new EvBuffer();
     output.addBufferReference(source);
-    // What is added lies right behind in memory and yet is not shared.
+    // The added bytes follow the shared ones in memory, but are not shared.
     output.add(" own");
     output.drain(5);
     const third = new EvBuffer();
@@ -324,7 +324,7 @@ describe("EvBuffer.addBufferReference()", () => {
 });
 
 describe("Bytes for a transport", () => {
-  it("are copied once out of memory that its owner may use again, and released when they are consumed", () => {
+  it("are copied once out of memory that its owner may reuse, and released when they are consumed", () => {
     const { buffer, released, memory } = referring("abcdef");
     const view = firstExtent(buffer, 4);
     assert(!sharesMemory(view, memory));
@@ -338,7 +338,7 @@ describe("Bytes for a transport", () => {
     assertEquals(text(view), "abcd");
   });
 
-  it("are copied in parts of large lent chunks, and what is behind them stays whole", () => {
+  it("are copied in parts of large lent chunks, and the rest stays one chunk", () => {
     const buffer = new EvBuffer();
     const released: number[] = [];
     const memory = new Uint8Array(200_000).map((_, i) => i % 251);
@@ -356,7 +356,7 @@ describe("Bytes for a transport", () => {
     assertHolds(buffer, "more");
   });
 
-  it("leave what was added behind a copied chunk alone", () => {
+  it("do not touch bytes that were added behind a copied chunk", () => {
     const { buffer } = referring("abc");
     firstExtent(buffer, 3);
     buffer.add("def");
@@ -430,7 +430,7 @@ describe("FileSegment", () => {
     assertCode("EV_MULTICAST", () => new EvBuffer().addBufferReference(a));
   });
 
-  it("hands out lines and writes without copying: nobody uses its memory again", async () => {
+  it("gives lines and writes without a copy, since its memory is never reused", async () => {
     setDefaultRuntime(reading);
     files["lines.txt"] = bytes("one\ntwo\n");
     const segment = await FileSegment.open("lines.txt");
@@ -441,7 +441,7 @@ describe("FileSegment", () => {
     assert(sharesMemory(firstExtent(a, 100), memory));
   });
 
-  it("says what is wrong", async () => {
+  it("refuses wrong arguments with a message", async () => {
     setDefaultRuntime(reading);
     await assertRejects(() => FileSegment.open("a.txt", -1), RangeError);
     await assertRejects(() => FileSegment.open("a.txt", 0, 1.5), RangeError);

@@ -1,4 +1,4 @@
-/** What a frozen end, a freed buffer and wrong arguments do (rules B2, B11). */
+/** Frozen ends, freed buffers and wrong arguments (rules B2, B11). */
 
 import { describe, it } from "node:test";
 import { assertEquals, assertMatch, assertThrows } from "@std/assert";
@@ -78,7 +78,7 @@ describe("A frozen front", () => {
     checkBuffer(buffer);
   });
 
-  it("takes a drain of nothing where there is nothing", () => {
+  it("accepts a drain of an empty buffer", () => {
     const buffer = new EvBuffer();
     buffer.freeze(true);
     buffer.drain(0);
@@ -179,7 +179,7 @@ describe("Wrong arguments", () => {
     "readln()": (n) => chunked("abc").readln(3, { maxBytes: n }),
     "eachLine()": (n) => chunked("abc").eachLine(3, () => {}, { maxBytes: n }),
     "readln() in a style": (n) => chunked("abc").readln(n),
-    "readln() of nothing in a style": (n) => new EvBuffer().readln(n),
+    "readln() of an empty buffer in a style": (n) => new EvBuffer().readln(n),
     "eachLine() in a style": (n) => new EvBuffer().eachLine(n, () => {}),
     "searchEol() in a style": (n) => chunked("abc").searchEol(null, n),
   };
@@ -195,7 +195,7 @@ describe("Wrong arguments", () => {
     });
   }
 
-  it("that are not −1 are refused by pullup()", () => {
+  it("other than −1 and whole numbers are refused by pullup()", () => {
     for (const n of [-2, 0.5, NaN]) assertThrows(() => chunked("a").pullup(n), RangeError);
     assertThrows(() => chunked("a").pullup("1" as never), TypeError);
   });

@@ -60,7 +60,7 @@ function decodeAll(codec: FrameCodec, input: EvBuffer): number[][] {
   return frames;
 }
 
-/** Those of `frames` that the codec can tell apart, and their encoding. */
+/** The `frames` that the codec can separate, and their encoding. */
 function encodeAll(codec: FrameCodec, frames: readonly Uint8Array[]): { wire: Uint8Array; frames: number[][] } {
   const output = new EvBuffer();
   const kept: number[][] = [];
@@ -71,7 +71,7 @@ function encodeAll(codec: FrameCodec, frames: readonly Uint8Array[]): { wire: Ui
       kept.push(Array.from(frame));
     } catch (error) {
       if (!(error instanceof RangeError)) throw error;
-      assertEquals(output.length, before, "a frame that was refused leaves nothing behind");
+      assertEquals(output.length, before, "a refused frame adds nothing");
     }
   }
   return { wire: output.toUint8Array(), frames: kept };
@@ -86,7 +86,7 @@ const frame = fc.oneof(
 
 for (const [name, codec] of Object.entries(CODECS)) {
   describe(`Frames ${name}`, () => {
-    it("come out as they went in, split at any byte", () => {
+    it("are decoded as they were encoded, split at any byte", () => {
       const messages = ["", "a", "aa|a", "hello", "\r\n", "\r", "x".repeat(130), "aabb!", "12345"].map(bytes);
       const { wire, frames } = encodeAll(codec, messages);
       for (let cut = 0; cut <= wire.length; cut++) {
@@ -100,7 +100,7 @@ for (const [name, codec] of Object.entries(CODECS)) {
       }
     });
 
-    it("come out as they went in, in pieces of any size", () => {
+    it("are decoded as they were encoded, in pieces of any size", () => {
       fc.assert(
         fc.property(fc.array(frame, { maxLength: 8 }), fc.array(fc.integer({ min: 1, max: 40 }), { minLength: 1 }), (
           messages,
@@ -123,7 +123,7 @@ for (const [name, codec] of Object.entries(CODECS)) {
       );
     });
 
-    it("are refused at a frozen front, and go nowhere at a frozen back", () => {
+    it("are not decoded at a frozen front, and not encoded at a frozen back", () => {
       const buffer = new EvBuffer();
       codec.encode(buffer, "12345");
       const before = buffer.toString();
@@ -169,7 +169,7 @@ describe("A frame over the limit", () => {
     }
   });
 
-  it("is refused before it is whole", () => {
+  it("is refused before all of it has arrived", () => {
     const prefixed = new EvBuffer();
     prefixed.addUint32BE(DEFAULT_MAX_FRAME_BYTES + 1);
     assertEquals(codeOf(() => lengthPrefixed({ prefixBytes: 4 }).decode(prefixed)), "EV_FRAME_TOO_LONG");
@@ -193,7 +193,7 @@ describe("A frame over the limit", () => {
     assertEquals(codeOf(() => lineCodec().decode(line)), "EV_LINE_TOO_LONG");
   });
 
-  it("can't be written where the prefix can't say it", () => {
+  it("cannot be encoded if its length does not fit the prefix", () => {
     const codec = lengthPrefixed({ prefixBytes: 1 });
     const buffer = new EvBuffer();
     codec.encode(buffer, new Uint8Array(255));
@@ -214,7 +214,7 @@ describe("A varint", () => {
 });
 
 describe("A codec", () => {
-  it("refuses options that make no sense", () => {
+  it("refuses wrong options", () => {
     assertThrows(() => delimited(""), RangeError);
     assertThrows(() => delimited(1 as never), TypeError);
     assertThrows(() => delimited("x", { maxBytes: -1 }), RangeError);
@@ -235,7 +235,7 @@ describe("A codec", () => {
     assertHolds(buffer, "x\nx\r\nx\r\nx\nx\0");
   });
 
-  it("lets nobody write a line into a line", () => {
+  it("refuses a line that contains a line end", () => {
     for (
       const [eol, line] of [[EVBUFFER_EOL_CRLF, "a\nQUIT"], [EVBUFFER_EOL_NUL, "\0"], [
         EVBUFFER_EOL_ANY,
@@ -247,7 +247,7 @@ describe("A codec", () => {
     lineCodec({ eol: EVBUFFER_EOL_CRLF_STRICT }).encode(new EvBuffer(), "a\nb");
   });
 
-  it("serves several streams at once", () => {
+  it("can decode several streams at once", () => {
     const codec = delimited("--");
     const [a, b] = [new EvBuffer(), new EvBuffer()];
     a.add("x".repeat(1000) + "-");

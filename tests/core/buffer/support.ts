@@ -1,5 +1,5 @@
 /**
- * What the buffer tests share: bytes and texts, a naive reference for lines, and random numbers.
+ * Shared by the buffer tests: bytes and texts, a naive reference for lines, and random numbers.
  */
 
 import { EvBuffer } from "../../../core/buffer/mod.ts";
@@ -27,7 +27,7 @@ export function text(data: Uint8Array | null): string | null {
   return data === null ? null : decoder.decode(data);
 }
 
-/** A buffer whose chunks hold these texts, one each, in memory of the caller's. */
+/** A buffer with one chunk for each text, in memory of the caller. */
 export function chunked(...texts: string[]): EvBuffer {
   const buffer = new EvBuffer();
   for (const piece of texts) buffer.addReference(bytes(piece));
@@ -44,7 +44,7 @@ export function sharesMemory(view: Uint8Array | undefined, of: Uint8Array): bool
   return view !== undefined && view.buffer === of.buffer;
 }
 
-/** The buffer holds this text, and is whole. */
+/** Asserts that the buffer holds this text, and that its chain is consistent. */
 export function assertHolds(buffer: EvBuffer, expected: string): void {
   checkBuffer(buffer);
   assertEquals(buffer.toString(), expected);
@@ -73,7 +73,7 @@ export function referenceEol(
   return null;
 }
 
-/** How long the line end is that begins at `i`; 0 when none does. */
+/** The length of the line end that begins at `i`, or 0. */
 function lengthOfEnd(data: ArrayLike<number>, i: number, eol: EolStyle): number {
   const isEnd = (byte: number | undefined) => byte === 10 || byte === 13;
   const isCrlf = data[i] === 13 && data[i + 1] === 10;
