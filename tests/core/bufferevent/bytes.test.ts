@@ -1,4 +1,4 @@
-// bytesRead and bytesWritten: exact on every kind of bufferevent, whatever ends it.
+// bytesRead and bytesWritten: exact on every kind of bufferevent, however it ends.
 
 import { describe, it } from "node:test";
 import { assertEquals } from "@std/assert";
@@ -21,7 +21,7 @@ function counts(bev: BufferEvent): [read: number, written: number] {
   return [bev.bytesRead, bev.bytesWritten];
 }
 
-/** A client and the server's end, whose input is left alone. */
+/** A client and the server's end, whose input nobody drains. */
 async function ends(
   sim: SimRuntime,
   serving: ServeOptions = {},
@@ -38,7 +38,7 @@ async function ends(
 }
 
 describe("bytesRead and bytesWritten of a socket", () => {
-  it("are exact for much and little, in both directions, while it lives and when it is over", async () => {
+  it("are exact for large and small amounts, in both directions, before and after the end", async () => {
     const sim = simRuntime({ faults: { segmentCut: 0.5 } });
     const { client, there, close } = await ends(sim);
     assertEquals([...counts(client), ...counts(there)], [0, 0, 0, 0]);
@@ -75,7 +75,7 @@ describe("bytesRead and bytesWritten of a socket", () => {
     await close();
   });
 
-  it("do not count what is dropped, and count what a peer that reads slowly has yet to be given", async () => {
+  it("do not count dropped bytes, but count bytes that a slow peer has not read yet", async () => {
     const sim = simRuntime();
     const { client, there, close } = await ends(sim);
     there.disable(EV_READ);
@@ -90,7 +90,7 @@ describe("bytesRead and bytesWritten of a socket", () => {
     assertEquals(there.bytesRead, 0);
   });
 
-  it("count nothing before the connection, and what was written before it when it is there", async () => {
+  it("are 0 before the connection, and then include bytes that were written before it", async () => {
     const sim = simRuntime();
     const server = await sim.run(serve({ runtime: sim, port: 0 }, { read: (bev) => bev.output.addBuffer(bev.input) }));
     const bev = connectNow({ runtime: sim, port: server.port }, { read() {} });
@@ -102,7 +102,7 @@ describe("bytesRead and bytesWritten of a socket", () => {
     await sim.run(server.close());
   });
 
-  it("go on over several sockets, and leave out what a socket has carried before", async () => {
+  it("go on over several sockets, without the bytes that a socket has carried before", async () => {
     const sim = simRuntime();
     const base = new EventBase({ runtime: sim });
     void base.loop(EVLOOP_NO_EXIT_ON_EMPTY);
@@ -171,7 +171,7 @@ describe("bytesRead and bytesWritten of a pair and a filter", () => {
     assertEquals([counts(near), counts(far)], [[0, 20], [20, 0]]);
   });
 
-  it("are what a filter has taken and made, on both sides of it", async () => {
+  it("are the bytes that a filter has consumed and produced, in both directions", async () => {
     const sim = simRuntime();
     const base = new EventBase({ runtime: sim });
     void base.loop(EVLOOP_NO_EXIT_ON_EMPTY);
@@ -197,7 +197,7 @@ describe("bytesRead and bytesWritten of a pair and a filter", () => {
     assertEquals([counts(filter), counts(near)], [[10, 3], [5, 6]]);
   });
 
-  it("are plain bytes over a compression, to the last one", async () => {
+  it("are plain bytes over a compression filter, up to the last one", async () => {
     const sim = simRuntime();
     const { client, there, close } = await ends(sim);
     const packed = compressionFilter(client, "gzip");

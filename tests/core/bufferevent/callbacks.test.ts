@@ -87,7 +87,7 @@ describe("trigger() (V18)", () => {
 });
 
 describe("triggerEvent() (V18)", () => {
-  it("gives the event callback what was given, in the loop; several are one call", async () => {
+  it("passes the flags to the event callback, in the loop; several calls are merged into one", async () => {
     const made = await rig();
     made.bev.triggerEvent(BEV_EVENT_READING | BEV_EVENT_EOF);
     assertEquals(made.record.lines, []);
@@ -112,7 +112,7 @@ describe("deferred callbacks (V19)", () => {
     await made.end();
   });
 
-  it("tell of what happened on the connection, behind what is active already", async () => {
+  it("report what happened on the connection, after callbacks that are already active", async () => {
     const made = await rig({ options: BEV_OPT_DEFER_CALLBACKS });
     const { bev, peer, record } = made;
     record.drains = false;
@@ -160,7 +160,7 @@ describe("deferred callbacks (V19)", () => {
     await made.end();
   });
 
-  it("after one that throws come in the next dispatch", async () => {
+  it("run in the next dispatch if one before them throws", async () => {
     const made = await rig();
     const { sim, base, bev, record } = made;
     const failure = new Error("first");
@@ -175,7 +175,7 @@ describe("deferred callbacks (V19)", () => {
     await made.end();
   });
 
-  it("of more than 33 bufferevents take two passes, and all come", async () => {
+  it("of more than 33 bufferevents need two passes, and all run", async () => {
     const made = await rig();
     const others: SocketBufferEvent[] = [];
     const record = new Recorder();
@@ -219,7 +219,7 @@ describe("setCallbacks() (V20)", () => {
     await made.end();
   });
 
-  it("to null lets everything happen unheard", async () => {
+  it("to null lets the transfer go on without callbacks", async () => {
     const made = await rig();
     const { bev, peer } = made;
     bev.setCallbacks(null);
@@ -322,7 +322,7 @@ describe("the priority (V16)", () => {
 });
 
 describe("a change callback of the buffers", () => {
-  it("may free() the bufferevent while bytes come or go", async () => {
+  it("may free() the bufferevent while bytes arrive or leave", async () => {
     for (const which of ["input", "output"] as const) {
       const made = await rig();
       const { bev, peer } = made;
@@ -408,7 +408,7 @@ describe("free() (V14)", () => {
     }],
   ];
   for (const [name, options, cause] of ways) {
-    it(`in its own callback is safe, and the last that is called: ${name}`, async () => {
+    it(`in its own callback is safe, and no callback follows: ${name}`, async () => {
       const made = await rig({ options });
       const { bev, record } = made;
       const free = (): void => {
@@ -425,7 +425,7 @@ describe("free() (V14)", () => {
     });
   }
 
-  it("silences at once: nothing that is active is told, in the same turn neither", async () => {
+  it("silences at once: callbacks that are already active do not run, even in the same turn", async () => {
     const made = await rig();
     const { base, bev, peer } = made;
     bev.enable(EV_READ);
@@ -454,7 +454,7 @@ describe("free() (V14)", () => {
     await made.end();
   });
 
-  it("leaves an object that can be asked, and does nothing", async () => {
+  it("leaves an object whose properties can be read, and whose methods do nothing", async () => {
     const made = await rig();
     const { bev } = made;
     bev.free();
@@ -492,7 +492,7 @@ describe("free() (V14)", () => {
 });
 
 describe("base.free() in a callback", () => {
-  it("ends the turn: what was written is not told, and leaves with close()", async () => {
+  it("ends the turn: written output gets no write callback, and close() sends it", async () => {
     const made = await rig();
     const log: string[] = [];
     made.bev.setCallbacks({
@@ -518,7 +518,7 @@ describe("base.free() in a callback", () => {
 });
 
 describe("a callback that was triggered", () => {
-  it("does not come again when the same was told meanwhile", async () => {
+  it("does not run again if the same event was reported meanwhile", async () => {
     const stage = new Stage();
     const { a, b } = stage.pair();
     const filter = new FilterBufferEvent(b, null, null, BEV_OPT_CLOSE_ON_FREE);
@@ -533,7 +533,7 @@ describe("a callback that was triggered", () => {
     await stage.end(filter, a, b);
   });
 
-  it("comes before an end that is active already", async () => {
+  it("runs before an end of file that is already active", async () => {
     const made = await rig();
     const { bev, peer } = made;
     const filter = new FilterBufferEvent(bev, null, null);
@@ -555,7 +555,7 @@ describe("a callback that was triggered", () => {
     await made.end();
   });
 
-  it("in each read callback does not keep the end away", async () => {
+  it("in each read callback does not delay the end of file for ever", async () => {
     const stage = new Stage();
     const { a, b, log } = stage.pair();
     log.on.read = (bev): void => void (bev === b && bev.trigger(EV_READ));

@@ -15,7 +15,7 @@ import { BusyHost, nothingLeft, world } from "../loop/harness.ts";
 import { pattern } from "../socket/pairs.ts";
 import { isFreed, type Rig, rig } from "./rig.ts";
 
-/** Reads what comes until the end or an error, and closes as a good peer does. */
+/** Reads until the end or an error, and closes as a well-behaved peer does. */
 async function goodPeer({ sim, peer }: Rig, bytesPerMs = Infinity): Promise<number> {
   const into = new Uint8Array(Math.min(bytesPerMs, 65_536));
   let received = 0;
@@ -29,7 +29,7 @@ async function goodPeer({ sim, peer }: Rig, bytesPerMs = Infinity): Promise<numb
   return received;
 }
 
-/** What `close()` has come to so far. */
+/** The result of `close()` so far. */
 function watch(promise: Promise<boolean>): { result: boolean | undefined } {
   const state: { result: boolean | undefined } = { result: undefined };
   promise.then((result) => state.result = result);
@@ -37,7 +37,7 @@ function watch(promise: Promise<boolean>): { result: boolean | undefined } {
 }
 
 describe("close()", () => {
-  it("sends what is queued, finishes, waits for the peer and gives true; no loop is needed", async () => {
+  it("sends queued output, finishes, waits for the peer and gives true; no loop is needed", async () => {
     const made = await rig();
     const { bev } = made;
     bev.write(pattern(500_000));
@@ -48,7 +48,7 @@ describe("close()", () => {
     await made.end();
   });
 
-  it("waits for a peer that goes on sending, and drops what it sends", async () => {
+  it("waits for a peer that goes on sending, and drops its bytes", async () => {
     const made = await rig();
     const { bev, peer } = made;
     bev.enable(EV_READ);
@@ -65,7 +65,7 @@ describe("close()", () => {
     await made.end();
   });
 
-  it("keeps dispatch() going until it is through", async () => {
+  it("keeps dispatch() running until it is done", async () => {
     const made = await rig();
     const state = watch(made.bev.close());
     made.sim.setTimer(made.sim.now() + 20, () => made.peer.shutdown());
@@ -75,7 +75,7 @@ describe("close()", () => {
     await made.end();
   });
 
-  it("calls no callback back, whatever was active", async () => {
+  it("runs no callback, whatever was active", async () => {
     const made = await rig();
     const { bev, peer } = made;
     bev.enable(EV_READ);
@@ -106,7 +106,7 @@ describe("close()", () => {
     await made.end();
   });
 
-  it("takes 30 seconds for that unless told", async () => {
+  it("uses 30 seconds as the default of timeoutMs", async () => {
     const made = await rig();
     const state = watch(made.bev.close());
     await made.still(29_999);
@@ -154,7 +154,7 @@ describe("close()", () => {
     await meanwhile.end();
   });
 
-  it("gives false when output is left and the direction was finished under it", async () => {
+  it("gives false if output is left and the socket has already finished writing", async () => {
     const made = await rig();
     made.bev.write("too late");
     made.bev.socket?.shutdown();
@@ -205,7 +205,7 @@ describe("close()", () => {
     await made.end();
   });
 
-  it("lets nothing be written any more: EPIPE, and EV_FREED when it is through", async () => {
+  it("refuses later writes: EPIPE, and EV_FREED once it is done", async () => {
     const made = await rig();
     const { bev, peer } = made;
     bev.write("last");
@@ -224,7 +224,7 @@ describe("close()", () => {
     await made.end();
   });
 
-  it("in each callback is safe, and free() or reset() may follow", async () => {
+  it("is safe in every callback, and free() or reset() may follow", async () => {
     for (const then of ["", "free", "reset"] as const) {
       for (const options of [0, 4]) {
         const made = await rig({ options });
@@ -251,7 +251,7 @@ describe("close()", () => {
     }
   });
 
-  it("is what `await using` does", async () => {
+  it("is called by `await using`", async () => {
     const made = await rig();
     const { bev, peer } = made;
     const scope = async (): Promise<void> => {
@@ -264,7 +264,7 @@ describe("close()", () => {
     await made.end();
   });
 
-  it("sends what disable() held back", async () => {
+  it("sends output that disable() held back", async () => {
     const made = await rig();
     made.bev.disable(EV_WRITE);
     made.bev.write("held");
@@ -287,7 +287,7 @@ describe("close()", () => {
   });
 });
 
-/** A host that looks every name up in 20 ms, and finds the addresses that it was given. */
+/** A host that resolves every name in 20 ms to the given addresses. */
 class Resolving extends BusyHost {
   readonly #sim: SimRuntime;
   readonly #addresses: readonly string[];
@@ -308,7 +308,7 @@ class Resolving extends BusyHost {
   }
 }
 
-/** A listener that lets those who connect wait in vain. */
+/** A listener that never accepts its clients. */
 async function deaf(sim: SimRuntime, hostname: string): Promise<ListenerBinding> {
   const sink = {
     onAccept: (): never => {
@@ -330,7 +330,9 @@ async function deaf(sim: SimRuntime, hostname: string): Promise<ListenerBinding>
 }
 
 describe("close() while connecting", () => {
-  /** A server that keeps what its one client sends, and a bufferevent that can connect to it. */
+  /**
+   * A server that records the bytes of its only client, and a bufferevent that can connect to it.
+   */
   async function stage(addresses: readonly string[] = ["10.1.0.1"], hostname = "10.1.0.1") {
     const sim = simRuntime({ maxSteps: 200_000 });
     const base = new EventBase({ runtime: new Resolving(sim, addresses) });
@@ -371,12 +373,12 @@ describe("close() while connecting", () => {
   for (
     const [what, to, addresses] of [
       ["to an address", { hostname: "10.1.0.1", port: 80 }, []],
-      ["to a name that has to be looked up", { hostname: "there", port: 80 }, ["10.1.0.1"]],
+      ["to a name that has to be resolved", { hostname: "there", port: 80 }, ["10.1.0.1"]],
       ["to the second address of a name", { hostname: "there", port: 80 }, ["fd00::dead", "10.1.0.1"]],
       ["to the first of two that answers", { hostname: "there", port: 80 }, ["10.1.0.9", "10.1.0.1"]],
     ] as const
   ) {
-    it(`${what} waits for the connection, delivers what was written and gives true; no loop is needed`, async () => {
+    it(`${what} waits for the connection, delivers the output and gives true; no loop is needed`, async () => {
       for (const ms of [0, 0.5, 15, 21]) {
         const made = await stage(addresses);
         const { sim, bev } = made;
@@ -394,7 +396,7 @@ describe("close() while connecting", () => {
     });
   }
 
-  it("keeps dispatch() going until it is through", async () => {
+  it("keeps dispatch() running until it is done", async () => {
     const made = await stage();
     made.bev.connect({ hostname: "10.1.0.1", port: 80 });
     made.bev.write("x");
@@ -405,7 +407,7 @@ describe("close() while connecting", () => {
     await made.end();
   });
 
-  it("is what `await using` does", async () => {
+  it("is called by `await using`", async () => {
     const made = await stage();
     const scope = async (): Promise<void> => {
       await using inner = made.bev;
@@ -434,7 +436,7 @@ describe("close() while connecting", () => {
     await made.end();
   });
 
-  it("is not hurt by a free() that follows, and a reset() gives the attempt up: false", async () => {
+  it("goes on after a later free(); a later reset() cancels the attempt: false", async () => {
     for (const then of ["free", "reset"] as const) {
       const made = await stage();
       const { sim, bev } = made;
@@ -468,7 +470,7 @@ describe("close() while connecting", () => {
     }
   });
 
-  it("is bounded by the earliest of the time for connecting, the write timeout and its own", async () => {
+  it("is bounded by the shortest of the connect timeout, the write timeout and its own timeoutMs", async () => {
     const cases = [
       { connect: 100, write: null, close: 30_000 },
       { connect: 30_000, write: null, close: 100 },
@@ -491,7 +493,7 @@ describe("close() while connecting", () => {
     }
   });
 
-  it("does not count the time for connecting against what has to be sent", async () => {
+  it("has its whole timeoutMs for the output once it is connected", async () => {
     const made = await stage();
     const { sim, bev } = made;
     bev.setTimeouts(null, 50);
@@ -505,7 +507,7 @@ describe("close() while connecting", () => {
     await made.end();
   });
 
-  it("with nothing written gives the attempt up at once", async () => {
+  it("cancels the attempt at once if nothing was written", async () => {
     const made = await stage();
     const { sim, bev, listening } = made;
     const silent = await deaf(sim, "10.1.0.9");
@@ -519,7 +521,7 @@ describe("close() while connecting", () => {
 });
 
 describe("shutdown()", () => {
-  it("finishes our direction once the output has left; receiving goes on", async () => {
+  it("finishes writing once the output has left; receiving goes on", async () => {
     const made = await rig();
     const { bev, peer, record } = made;
     bev.enable(EV_READ);
@@ -545,7 +547,7 @@ describe("shutdown()", () => {
     await made.end();
   });
 
-  it("lets nothing be written after it: EPIPE", async () => {
+  it("refuses later writes: EPIPE", async () => {
     const made = await rig();
     made.bev.shutdown();
     const error = assertThrows(() => made.bev.write("x"), EventError) as EventError;
@@ -556,7 +558,7 @@ describe("shutdown()", () => {
     await made.end();
   });
 
-  it("before the connection is there finishes it then", async () => {
+  it("before the connection takes effect once it is there", async () => {
     const { sim, base } = world();
     const listening = await base.listen({ hostname: "127.0.0.1", port: 0 });
     const bev = new SocketBufferEvent(base, null, 1);
@@ -587,7 +589,7 @@ describe("shutdown()", () => {
 });
 
 describe("reset()", () => {
-  it("cuts at once: the peer gets ECONNRESET, and nothing is told", async () => {
+  it("ends at once: the peer gets ECONNRESET, and no callback runs", async () => {
     const made = await rig();
     const { bev, peer } = made;
     bev.enable(EV_READ);
@@ -609,7 +611,7 @@ describe("reset()", () => {
     await made.end();
   });
 
-  it("while connecting gives the attempt up", async () => {
+  it("while connecting cancels the attempt", async () => {
     const { sim, base } = world();
     const bev = new SocketBufferEvent(base, null);
     bev.connect({ hostname: "localhost", port: 9 });

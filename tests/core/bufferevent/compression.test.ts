@@ -1,5 +1,6 @@
-// compressionFilter(), compress() and decompress(), with node:zlib as the other end: what is written comes out, whatever
-// the pieces; flushes; streams that are cut, corrupt or go on behind their end; and how much memory a few bytes can take.
+// compressionFilter(), compress() and decompress(), with node:zlib as the other end: round trips in
+// any pieces, flushes, and bounded memory. Streams may be cut or corrupt, or have bytes behind
+// their end.
 
 import zlib from "node:zlib";
 import { describe, it } from "node:test";
@@ -34,7 +35,7 @@ import { Record, Stage } from "./stage.ts";
 const FORMATS: readonly CompressionFormat[] = ["gzip", "deflate", "deflate-raw", "brotli"];
 const sim = simRuntime();
 
-/** The other end, which is not ours. */
+/** The other end, from another implementation. */
 const theirs: {
   readonly [format in CompressionFormat]: readonly [
     pack: (bytes: Uint8Array) => Uint8Array,
@@ -51,7 +52,7 @@ const theirs: {
 };
 const FAST = { params: { [zlib.constants.BROTLI_PARAM_QUALITY]: 4 } };
 
-/** Bytes that compress, but not to nothing. */
+/** Bytes that compress, but only partly. */
 function prose(length: number): Uint8Array {
   const words = ["the ", "loop ", "waits ", "for ", "bytes ", "and ", "calls\n"];
   const out = new Uint8Array(length);
@@ -66,12 +67,12 @@ function prose(length: number): Uint8Array {
 
 interface Scene {
   readonly stage: Stage;
-  /** The layer under test, and what it was called back. */
+  /** The layer under test, and a record of its callbacks. */
   readonly top: FilterBufferEvent;
   readonly log: Record;
   /** The wire's other end. */
   readonly far: PairBufferEvent;
-  /** What arrived there. */
+  /** The bytes that arrived there. */
   readonly wire: EvBuffer;
 }
 
@@ -96,7 +97,7 @@ for (const format of FORMATS) {
   const [pack, unpack] = theirs[format];
 
   describe(`compressionFilter() of ${format}`, () => {
-    it("makes what another implementation understands, and understands what it makes", async () => {
+    it("exchanges streams with another implementation, in both directions", async () => {
       const { stage, top, log, far, wire } = scene(format);
       const bytes = prose(300_000);
       top.writeBuffer(bufferOf(bytes));
@@ -112,7 +113,7 @@ for (const format of FORMATS) {
       await stage.end(top, far);
     });
 
-    it("lets all that was written leave with a flush, and no more with a second one", async () => {
+    it("sends all input with a flush, and nothing more with a second one", async () => {
       const { stage, top, far, wire } = scene(format);
       const other = decompress(format, { runtime: sim });
       const got = new EvBuffer();
@@ -138,7 +139,7 @@ for (const format of FORMATS) {
       await stage.end(top, far);
     });
 
-    it("lets all of a turn leave with it if told so", async () => {
+    it("flushes at the end of each turn if an option says so", async () => {
       const { stage, top, far, wire } = scene(format, { autoFlush: true });
       const { stage: other, top: reader, log, far: sender } = scene(format);
       for (const word of ["first ", "second ", "third"]) {
@@ -170,7 +171,7 @@ for (const format of FORMATS) {
       await stage.end(top, far);
     });
 
-    it("tells a stream that was cut in place of its end, wherever it was cut", async () => {
+    it("reports a truncated stream instead of its end, wherever it was cut", async () => {
       const packed = pack(prose(3000));
       for (const length of [1, 2, 9, packed.length >> 1, packed.length - 1]) {
         const { stage, top, log, far } = scene(format);
@@ -184,7 +185,7 @@ for (const format of FORMATS) {
       }
     });
 
-    it("takes no byte at all for no stream", async () => {
+    it("treats an end without any byte as an empty input, not as a truncated stream", async () => {
       const { stage, top, log, far } = scene(format);
       far.shutdown();
       await stage.during(20);
@@ -192,7 +193,7 @@ for (const format of FORMATS) {
       await stage.end(top, far);
     });
 
-    it("tells bytes behind the end, in the same chunk or another, after all that came before", async () => {
+    it("reports bytes behind the end, in the same chunk or another, after the whole content", async () => {
       for (const chunks of [[pack(prose(100_000)), prose(50)], [Buffer.concat([pack(prose(100_000)), prose(50)])]]) {
         const { stage, top, log, far } = scene(format);
         for (const chunk of chunks) far.write(chunk);
@@ -203,7 +204,7 @@ for (const format of FORMATS) {
       }
     });
 
-    it("keeps to the high watermark, however much a few bytes become", async () => {
+    it("keeps to the high watermark, however far a few bytes expand", async () => {
       const { stage, top, log, far } = scene(format);
       const bomb = pack(new Uint8Array(50_000_000));
       assert(bomb.length < 60_000);
@@ -212,7 +213,7 @@ for (const format of FORMATS) {
       await stage.during(20);
       assertEquals(top.input.length, 65_536);
       assert(top.underlying.input.length <= bomb.length);
-      // And all of it comes when it is taken.
+      // All bytes arrive when the reader drains its input.
       let got = 0;
       far.shutdown();
       while (!log.lines.includes("top event READING|EOF")) {
@@ -225,7 +226,7 @@ for (const format of FORMATS) {
       await stage.end(top, far);
     });
 
-    it("stops at the limit of what may come out, and not before", async () => {
+    it("stops at the limit of its output, and not before", async () => {
       for (const [length, codes] of [[5000, [undefined]], [5001, ["EV_DECOMPRESSED_TOO_LONG"]]] as const) {
         const { stage, top, log, far } = scene(format, { maxDecompressedBytes: 5000 });
         log.drains = false;
@@ -241,7 +242,7 @@ for (const format of FORMATS) {
 }
 
 describe("compressionFilter()", () => {
-  it("tells a corrupt stream once, and goes no further when reading is enabled again", async () => {
+  it("reports a corrupt stream once, and does not go on when reading is enabled again", async () => {
     const { stage, top, log, far } = scene("gzip");
     const packed = zlib.gzipSync(noise(5000)).map((byte, i) => i > 2000 && i < 2040 ? byte ^ 0x55 : byte);
     far.write(packed);
@@ -305,7 +306,7 @@ describe("compressionFilter()", () => {
     assert(lengths[0]! > 50_000 && lengths[0]! > lengths[1]! && lengths[1]! > lengths[2]!, lengths.join());
   });
 
-  it("begins another stream behind a flush that has finished one", async () => {
+  it("begins another stream after a flush has finished one", async () => {
     const { stage, top, far, wire } = scene("gzip");
     top.write("one ");
     await stage.during(5);
@@ -317,7 +318,7 @@ describe("compressionFilter()", () => {
     await stage.end(top, far);
   });
 
-  it("refuses what it can't do", () => {
+  it("refuses options that it does not support", () => {
     const stage = new Stage();
     const { a } = stage.pair();
     assertThrows(() => compressionFilter(a, "lzw" as CompressionFormat), RangeError);
@@ -331,7 +332,7 @@ describe("compressionFilter()", () => {
 });
 
 describe("compress() and decompress()", () => {
-  it("undo each other and what another implementation does, in any pieces, with any space and any flushes", () => {
+  it("undo each other and another implementation, in any pieces, with any space and any flushes", () => {
     const piece = fc.record({
       n: fc.oneof(fc.integer({ min: 0, max: 50 }), fc.integer({ min: 0, max: 60_000 })),
       limit: fc.oneof(fc.constant(-1), fc.integer({ min: 1, max: 40 }), fc.integer({ min: 1, max: 50_000 })),
@@ -383,7 +384,7 @@ describe("compress() and decompress()", () => {
     );
   });
 
-  it("give all that came before bytes behind the end, or a wrong checksum, whatever the pieces", () => {
+  it("return the whole content before they report trailing bytes or a wrong checksum, in any pieces", () => {
     const size = fc.oneof(fc.integer({ min: 1, max: 40 }), fc.integer({ min: 1, max: 40_000 }));
     fc.assert(
       fc.property(
@@ -425,8 +426,8 @@ describe("compress() and decompress()", () => {
     );
   });
 
-  it("read blocks of ten bits with nothing in them, in any pieces", () => {
-    // Not the last, with fixed codes, and nothing but the end of the block; then one with an "a", which is the last.
+  it("read empty blocks of ten bits, in any pieces", () => {
+    // Empty blocks with fixed codes that are not the last; then a last block with an "a".
     const bits = [...Array.from({ length: 1000 }, () => "0100000000").join(""), ..."1101001000100000000"].map(Number);
     const wire = new Uint8Array(Math.ceil(bits.length / 8));
     bits.forEach((bit, i) => wire[i >> 3]! |= bit << (i & 7));
@@ -458,7 +459,7 @@ describe("compress() and decompress()", () => {
             const source = bufferOf(wire);
             const got = new EvBuffer();
             for (let calls = 0; source.length > 0; calls++) {
-              assert(calls < 10_000, "it goes on for ever");
+              assert(calls < 10_000, "it does not end");
               const before = source.length + got.length;
               if (filter(source, got, 1000, BEV_NORMAL) === BEV_ERROR || before === source.length + got.length) break;
             }

@@ -69,7 +69,7 @@ async function client(options = 0): Promise<Client> {
 }
 
 describe("connect() (V11)", () => {
-  it("tells CONNECTED alone, and then what was written flows", async () => {
+  it("reports CONNECTED alone, and then sends the output", async () => {
     const made = await client();
     const { bev, record, sim, base } = made;
     bev.write("queued before, ");
@@ -86,13 +86,13 @@ describe("connect() (V11)", () => {
     await made.end();
   });
 
-  it("tells the end once when a callback that was deferred with it enables reading (V5)", async () => {
+  it("reports the end once if a callback that was deferred with it enables reading (V5)", async () => {
     for (const from of ["CONNECTED", "read"]) {
       const made = await client(BEV_OPT_DEFER_CALLBACKS);
       const { bev, record, sim } = made;
       bev.enable(EV_READ);
       bev.connect({ hostname: "127.0.0.1", port: made.port });
-      // The loop does not run until the connection is there and the peer has finished.
+      // Let the connection and the peer's end arrive before the loop runs.
       await sim.advance(5);
       const peer = made.accept();
       if (from === "read") peer.send("x");
@@ -115,7 +115,7 @@ describe("connect() (V11)", () => {
     }
   });
 
-  it("tells the end after another failure of reading that was pending when the end came (V5)", async () => {
+  it("reports the end after another failure of reading that was pending when the end came (V5)", async () => {
     const made = await client();
     const { bev, record, sim } = made;
     bev.connect({ hostname: "127.0.0.1", port: made.port });
@@ -124,7 +124,7 @@ describe("connect() (V11)", () => {
     bev.enable(EV_READ);
     await during(made, 5);
     record.take();
-    // The loop does not run until the end is there.
+    // Let the end arrive before the loop runs.
     peer.shutdown();
     await sim.advance(5);
     const full = new EventError("Cannot read more", { code: "EV_INPUT_FULL" });
@@ -142,7 +142,7 @@ describe("connect() (V11)", () => {
     await made.end();
   });
 
-  it("keeps the loop going until it is through", async () => {
+  it("keeps the loop running until it is done", async () => {
     const made = await client();
     made.bev.connect({ port: made.port });
     assertEquals(await made.sim.run(made.base.dispatch()), "empty");
@@ -150,7 +150,7 @@ describe("connect() (V11)", () => {
     await made.end();
   });
 
-  it("that fails tells ERROR once, with the reason; what is enabled and queued stays as it was", async () => {
+  it("that fails reports ERROR once, with the reason; flags and output stay as they were", async () => {
     const made = await client();
     const { bev, record } = made;
     bev.enable(EV_READ);
@@ -187,7 +187,7 @@ describe("connect() (V11)", () => {
     await made.end();
   });
 
-  it("while it goes on refuses another: EALREADY; afterwards EISCONN", async () => {
+  it("while another one is pending throws EALREADY; afterwards EISCONN", async () => {
     const made = await client();
     const { bev, port } = made;
     bev.connect({ port });
@@ -199,7 +199,7 @@ describe("connect() (V11)", () => {
     await made.end();
   });
 
-  it("takes more options in a second argument, a timeout and a signal among them", async () => {
+  it("takes options in a second argument, such as a timeout and a signal", async () => {
     const made = await client();
     const { bev, record } = made;
     const controller = new AbortController();
@@ -233,7 +233,7 @@ describe("connect() (V11)", () => {
     await made.end();
   });
 
-  it("can be given up by free() at any moment, and nothing is told", async () => {
+  it("can be cancelled by free() at any moment, and no callback runs", async () => {
     for (const afterMs of [0, 0.5, 1, 1.5]) {
       const made = await client();
       made.bev.connect({ hostname: "localhost", port: made.port });
@@ -245,7 +245,7 @@ describe("connect() (V11)", () => {
     }
   });
 
-  it("may be given a socket that connects already", async () => {
+  it("accepts a socket that is already connecting", async () => {
     const made = await client();
     const socket = made.base.connect({ port: made.port });
     const bev = new SocketBufferEvent(made.base, socket, BEV_OPT_CLOSE_ON_FREE);
@@ -259,7 +259,7 @@ describe("connect() (V11)", () => {
     await made.end();
   });
 
-  it("with deferred callbacks tells CONNECTED before what comes with it", async () => {
+  it("with deferred callbacks reports CONNECTED before other events of that turn", async () => {
     const made = await client(BEV_OPT_DEFER_CALLBACKS);
     made.bev.enable(EV_READ);
     made.bev.write("x");
@@ -285,7 +285,7 @@ describe("connect() by name (V12)", () => {
     await nothingLeft(made);
   });
 
-  it("of a name that nobody has tells ERROR with ENOTFOUND, never inside the call", async () => {
+  it("with an unknown name reports ERROR with ENOTFOUND, never inside the call", async () => {
     const made = await client();
     made.bev.connect({ hostname: "nowhere.example", port: 80 });
     assertEquals(made.record.lines, []);
@@ -307,7 +307,7 @@ describe("setSocket() (V13)", () => {
     bev.free();
   });
 
-  it("gives a bufferevent without one its socket: what was written flows", async () => {
+  it("gives a bufferevent its first socket, and the output is sent", async () => {
     const { sim, base } = world();
     const [socket, peer] = await socketPair(sim);
     const record = new Recorder();
@@ -342,7 +342,7 @@ describe("setSocket() (V13)", () => {
     await nothingLeft({ sim, base });
   });
 
-  it("leaves the old socket alone, open and with its bytes; both buffers stay", async () => {
+  it("leaves the old socket open and with its bytes; both buffers stay", async () => {
     const made = await rig();
     const { sim, bev, peer, record } = made;
     record.drains = false;
@@ -414,7 +414,7 @@ describe("setSocket() (V13)", () => {
     await made.end();
   });
 
-  it("of one that another base watches throws EV_BUSY when it is to read", async () => {
+  it("with a socket that another base watches throws EV_BUSY if reading is enabled", async () => {
     const made = await rig();
     const { sim, bev } = made;
     const other: EventBase = world({ runtime: sim }).base;

@@ -1,5 +1,5 @@
-// Memory that was given to addReference() and then transferred away: the connection that was to send it fails, and
-// nothing else does.
+// Memory that was given to addReference() and then transferred: the connection that was to send it
+// fails, and nothing else fails.
 
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertThrows } from "@std/assert";
@@ -19,7 +19,7 @@ import { swapCase } from "./filters.ts";
 import { isFreed, rig } from "./rig.ts";
 import { Record, Stage } from "./stage.ts";
 
-/** Memory that is in the output of a bufferevent, and then with somebody else. */
+/** Memory that is in the output of a bufferevent, and is then transferred to another thread. */
 function queueLost(bev: BufferEvent, length = 100, onRelease?: () => void): void {
   const memory = pattern(length);
   bev.output.addReference(memory, onRelease);
@@ -52,7 +52,7 @@ describe("output whose memory was transferred", () => {
     }
   });
 
-  it("that waited for a slow peer, or was released by a callback, does so too", async () => {
+  it("has the same effect if it waited for a slow peer, or was released by a callback", async () => {
     const made = await rig();
     const { bev, record } = made;
     await made.block();
@@ -74,7 +74,7 @@ describe("output whose memory was transferred", () => {
     await made.end();
   });
 
-  it("lets close() go on: false, with a loop and without, limited or not, and while connecting", async () => {
+  it("makes close() give false, with and without a loop or a limit, and while connecting", async () => {
     for (const limited of [false, true]) {
       for (const connecting of [false, true]) {
         const { sim, base } = world();
@@ -111,7 +111,7 @@ describe("output whose memory was transferred", () => {
     })
   ) {
     for (const kind of ["socket", "pair"]) {
-      it(`above ${name} over a ${kind} is told once as EV_DETACHED, and close() is false`, async () => {
+      it(`above ${name} over a ${kind} is reported once as EV_DETACHED, and close() gives false`, async () => {
         for (const length of [100, 100_000]) {
           for (const closes of [false, true]) {
             const stage = new Stage();
@@ -147,7 +147,7 @@ describe("output whose memory was transferred", () => {
     }
   }
 
-  it("of a pair is told where it was written; freed then, its end is a reset for the other", async () => {
+  it("of a pair is reported at the end that wrote it; when that end is freed, the other gets a reset", async () => {
     const stage = new Stage();
     const { a, b, log } = stage.pair();
     a.write("before");
@@ -166,7 +166,7 @@ describe("output whose memory was transferred", () => {
     await stage.end(b);
   });
 
-  it("makes Socket.sendBuffer() throw before it takes anything, and a later send() when it was queued", async () => {
+  it("makes Socket.sendBuffer() throw before it takes anything, and fails a later send() if it was queued", async () => {
     const { sim } = world();
     const [socket, peer] = await socketPair(sim);
     const buffer = new EvBuffer();

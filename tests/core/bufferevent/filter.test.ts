@@ -48,7 +48,7 @@ interface Set {
   log: Record;
 }
 
-/** A filter over one end of a pair. The other end reads, and its callbacks are not written down. */
+/** A filter over one end of a pair. The other end reads, and its callbacks are not recorded. */
 function set(
   input: BufferEventFilter | null,
   output: BufferEventFilter | null,
@@ -64,7 +64,7 @@ function set(
 }
 
 describe("a new filter (F3)", () => {
-  it("has writing enabled, takes over the one below and does not let it read yet", async () => {
+  it("has writing enabled, takes over the bufferevent below and does not let it read yet", async () => {
     const { stage, top, under, far, log } = set(null, null);
     assertEquals([top.enabled, under.enabled], [EV_WRITE, BOTH]);
     assertStrictEquals(top.underlying, under);
@@ -102,7 +102,7 @@ describe("a new filter (F3)", () => {
 });
 
 describe("a filter function (F1, F2)", () => {
-  it("makes the input of what is below, and what is below of the output", async () => {
+  it("converts the input from below, and the output on its way down", async () => {
     const { stage, top, far, log } = set(swapCase, swapCase);
     top.enable(EV_READ);
     far.write("Question");
@@ -126,7 +126,7 @@ describe("a filter function (F1, F2)", () => {
     await stage.end(top, far);
   });
 
-  it("gets its source, its destination, the limit, −1 for none, and the mode", async () => {
+  it("gets its source, its destination, the limit (−1 if there is none) and the mode", async () => {
     const calls: [EvBuffer, EvBuffer, number, number][] = [];
     const note: BufferEventFilter = (source, destination, limit, mode) => {
       calls.push([source, destination, limit, mode]);
@@ -155,7 +155,7 @@ describe("a filter function (F1, F2)", () => {
     await stage.end(top, far);
   });
 
-  it("is called again while it says BEV_OK, and what it made is told once", async () => {
+  it("is called again while it returns BEV_OK, and its output is reported once", async () => {
     const { stage, top, far, log } = set(oneByOne, oneByOne);
     top.enable(EV_READ);
     far.write("abcdef");
@@ -166,7 +166,7 @@ describe("a filter function (F1, F2)", () => {
     await stage.end(top, far);
   });
 
-  it("that says BEV_OK without progress is not called for ever", async () => {
+  it("that returns BEV_OK without progress is not called for ever", async () => {
     let calls = 0;
     const lazy: BufferEventFilter = () => {
       calls++;
@@ -185,7 +185,7 @@ describe("a filter function (F1, F2)", () => {
     await stage.end(top, far);
   });
 
-  it("that makes bytes of nothing for ever lets the rest of the loop run", async () => {
+  it("that adds bytes without input for ever lets the rest of the loop run", async () => {
     const endless: BufferEventFilter = (_source, destination) => {
       destination.add("x");
       return BEV_OK;
@@ -194,7 +194,7 @@ describe("a filter function (F1, F2)", () => {
     top.enable(EV_READ);
     far.write("a");
     let fired = false;
-    // Armed in the turn in which the filter begins.
+    // The timer begins in the same turn as the filter.
     top.setCallbacks({
       read: () =>
         stage.base.once(null, EV_TIMEOUT, () => {
@@ -207,7 +207,7 @@ describe("a filter function (F1, F2)", () => {
     await stage.end(far);
   });
 
-  it("that says BEV_NEED_MORE is called again with the next bytes", async () => {
+  it("that returns BEV_NEED_MORE is called again with the next bytes", async () => {
     const { stage, top, far, log } = set(unframe, framer(3));
     top.enable(EV_READ);
     far.write(Uint8Array.of(4, 65));
@@ -222,7 +222,7 @@ describe("a filter function (F1, F2)", () => {
     await stage.end(top, far);
   });
 
-  it("may put bytes back without being called for that", async () => {
+  it("may put bytes back, and is not called again because of that", async () => {
     let calls = 0;
     const hesitant: BufferEventFilter = (source) => {
       calls++;
@@ -240,7 +240,7 @@ describe("a filter function (F1, F2)", () => {
     await stage.end(top, far);
   });
 
-  it("finds the ends of its buffers open, which are closed to everybody else", async () => {
+  it("can change the ends of its buffers that are frozen for everybody else", async () => {
     const { stage, top, far } = set(swapCase, swapCase);
     top.enable(EV_READ);
     far.write("a");
@@ -251,7 +251,7 @@ describe("a filter function (F1, F2)", () => {
     await stage.end(top, far);
   });
 
-  it("must say what it has done: anything else rejects the dispatch with a TypeError", async () => {
+  it("must return a result code: any other value rejects the dispatch with a TypeError", async () => {
     const { stage, top, far } = set(() => undefined as unknown as number, null);
     top.enable(EV_READ);
     far.write("a");
@@ -260,7 +260,7 @@ describe("a filter function (F1, F2)", () => {
     await stage.end(top, far);
   });
 
-  it("that throws rejects the dispatch with that very error; the bytes stay", async () => {
+  it("that throws rejects the dispatch with the same error; the bytes stay", async () => {
     const thrown = new Error("mine");
     let broken = true;
     const { stage, top, far } = set(null, (source, destination) => {
@@ -281,7 +281,7 @@ describe("a filter function (F1, F2)", () => {
 });
 
 describe("the read direction (F3)", () => {
-  it("processes what waits below already when it is enabled", async () => {
+  it("processes bytes that already wait below when it is enabled", async () => {
     const stage = new Stage();
     const { a: under, b: far, log } = stage.pair();
     under.enable(EV_READ);
@@ -291,13 +291,13 @@ describe("the read direction (F3)", () => {
     await stage.settle();
     log.take();
     top.enable(EV_READ);
-    assertEquals(top.input.length, 0, "no filter runs in a call of the user's");
+    assertEquals(top.input.length, 0, "no filter runs inside a call of the user");
     await stage.settle();
     assertEquals([log.received.toString(), log.take()], ["BEFORE", ["top read 6"]]);
     await stage.end(top, far);
   });
 
-  it("stops what is below while it is disabled, and at its high watermark", async () => {
+  it("stops reading below while it is disabled, and at its high watermark", async () => {
     const { stage, top, under, far, log } = set(swapCase, null);
     log.drains = false;
     top.setWatermark(EV_READ, 0, 4);
@@ -321,7 +321,7 @@ describe("the read direction (F3)", () => {
     await stage.end(top, far);
   });
 
-  it("goes on after a watermark that had left a filter too little space", async () => {
+  it("goes on after a watermark had left a filter too little space", async () => {
     const { stage, top, far, log } = set((source, destination, limit) => {
       if (source.length < 3 || (limit >= 0 && limit < 3)) return BEV_NEED_MORE;
       source.removeBuffer(destination, 3);
@@ -352,7 +352,7 @@ describe("the read direction (F3)", () => {
     await stage.end(top, far);
   });
 
-  it("with deferred callbacks merges those of a pass", async () => {
+  it("with deferred callbacks merges the callbacks of a pass", async () => {
     const { stage, top, far, log } = set(null, null, BEV_OPT_CLOSE_ON_FREE | BEV_OPT_DEFER_CALLBACKS);
     top.enable(EV_READ);
     far.write("abc");
@@ -365,7 +365,7 @@ describe("the read direction (F3)", () => {
 });
 
 describe("the write direction (F4, F5)", () => {
-  it("runs its filter once for all that was written in a turn, and not inside write()", async () => {
+  it("runs its filter once for all output of a turn, and not inside write()", async () => {
     let calls = 0;
     const { stage, top, under, far, log } = set(null, (source, destination) => {
       calls++;
@@ -379,7 +379,7 @@ describe("the write direction (F4, F5)", () => {
     await stage.end(top, far);
   });
 
-  it("is never entered again by a write inside itself; that write is processed all the same", async () => {
+  it("never calls its filter inside itself; a write inside the filter is processed later", async () => {
     let depth = 0;
     let deepest = 0;
     const { stage, top, far } = set(null, (source, destination) => {
@@ -400,7 +400,7 @@ describe("the write direction (F4, F5)", () => {
     await stage.end(top, far);
   });
 
-  it("calls back when its output and that below it are together at the low watermark of writing", async () => {
+  it("calls back when its output and the output below, together, reach the low watermark of writing", async () => {
     const { stage, top, under, far, log } = set(null, null);
     far.disable(EV_READ);
     under.setWatermark(EV_WRITE, 0, 4);
@@ -430,7 +430,7 @@ describe("the write direction (F4, F5)", () => {
     await stage.end(top, far);
   });
 
-  it("goes on whenever there is space below, also where the one below keeps a rest", async () => {
+  it("goes on whenever there is space below, also if the filter below keeps a rest", async () => {
     const { stage, top: middle, far, log } = set(null, (source, destination, _limit, mode) => {
       const n = mode === BEV_FINISHED ? source.length : 2;
       if (source.length < n || n === 0) return BEV_NEED_MORE;
@@ -449,7 +449,7 @@ describe("the write direction (F4, F5)", () => {
     await stage.end(top, far);
   });
 
-  it("leaves the rest in its own output when the one below can't get rid of it", async () => {
+  it("keeps the rest in its own output while the one below cannot send it", async () => {
     const { stage, top, under, far, log } = set(null, swapCase);
     far.disable(EV_READ);
     const piece = new Uint8Array(50_000);
@@ -468,7 +468,7 @@ describe("the write direction (F4, F5)", () => {
 });
 
 describe("an error of a filter (F2)", () => {
-  it("in reading is one ERROR|READING with the code EV_FILTER, after what it made, and disables reading", async () => {
+  it("in reading is one ERROR|READING with the code EV_FILTER, after its output, and disables reading", async () => {
     const { stage, top, under, far, log } = set(unframe, null);
     top.enable(EV_READ);
     far.write(Uint8Array.of(1, 65, 0, 1, 66));
@@ -508,7 +508,7 @@ describe("an error of a filter (F2)", () => {
     await stage.end(top, far);
   });
 
-  it("in flush() is told from the loop", async () => {
+  it("in flush() is reported from the loop", async () => {
     const { stage, top, far, log } = set(() => BEV_ERROR, () => BEV_ERROR);
     top.enable(EV_READ);
     top.flush(BOTH, BEV_FLUSH);
@@ -519,8 +519,8 @@ describe("an error of a filter (F2)", () => {
   });
 });
 
-describe("events of the one below (F6)", () => {
-  it("pass through; the end of file after all bytes, and leaves what is enabled", async () => {
+describe("events of the bufferevent below (F6)", () => {
+  it("pass through; the end of file comes after all bytes, and changes no flags", async () => {
     const { stage, top, under, far, log } = set(oneByOne, null);
     top.enable(EV_READ);
     far.write("abc");
@@ -569,7 +569,7 @@ describe("events of the one below (F6)", () => {
     await stage.end(top, far);
   });
 
-  it("give a filter that is slow all its calls before the last", async () => {
+  it("let a slow filter finish before its last call", async () => {
     const modes: number[] = [];
     const { stage, top, far, log } = set((source, destination, limit, mode) => {
       modes.push(mode);
@@ -584,7 +584,7 @@ describe("events of the one below (F6)", () => {
     await stage.end(top, far);
   });
 
-  it("make a cut-off stream an error of the filter, and the end of file comes when reading is enabled again", async () => {
+  it("make a truncated stream an error of the filter; the end of file comes when reading is enabled again", async () => {
     const { stage, top, far, log } = set(unframe, null);
     top.enable(EV_READ);
     far.write(Uint8Array.of(2, 65, 66, 3, 67));
@@ -630,7 +630,7 @@ describe("events of the one below (F6)", () => {
 });
 
 describe("timeouts of a filter (F9)", () => {
-  it("of reading run while it reads, and begin anew with what the filter makes", async () => {
+  it("of reading run while it reads, and restart with each output of the filter", async () => {
     const { stage, top, far, log } = set(unframe, null);
     top.setTimeouts(100, null);
     await stage.during(150);
@@ -677,7 +677,7 @@ describe("timeouts of a filter (F9)", () => {
 });
 
 describe("flush() (F7)", () => {
-  it("runs both filters at once in the given mode, watermarks or not, and flushes what is below", async () => {
+  it("runs both filters at once in the given mode, whatever the watermarks, and flushes the one below", async () => {
     const { stage, top, under, far, log } = set(swapCase, swapCase);
     log.drains = false;
     far.disable(EV_READ);
@@ -742,7 +742,7 @@ describe("flush() (F7)", () => {
 });
 
 describe("shutdown()", () => {
-  it("sends all through, gives the filter its last call, and shuts down what is below", async () => {
+  it("sends all output, gives the filter its last call, and shuts down the one below", async () => {
     const { stage, top, far } = set(null, framer(4));
     const ends: string[] = [];
     far.setCallbacks({ event: (bev) => ends.push(`end with ${bev.input.length}`) });
@@ -776,7 +776,7 @@ describe("shutdown()", () => {
     await stage.end(top, far);
   });
 
-  it("of the one below alone makes what is written after it EPIPE", async () => {
+  it("of only the one below makes later writes fail with EPIPE", async () => {
     const { stage, top, under, far, log } = set(null, null);
     under.shutdown();
     top.write("late");
@@ -835,7 +835,7 @@ describe("a stack of filters", () => {
     await stage.during(200);
     for (const bev of tops) {
       const so = written.get(bev) as number;
-      assert(so > 100_000 && so < 1_200_000, `${so} written with nobody reading`);
+      assert(so > 100_000 && so < 1_200_000, `${so} written while nobody reads`);
     }
     let ended = 0;
     for (const bev of tops) {
@@ -937,7 +937,7 @@ describe("a stack of filters", () => {
     await stage.end();
   });
 
-  it("is flushed by close() of what is below: the layers above are closed, too", async () => {
+  it("is flushed by close() of its lowest layer: the layers above are closed, too", async () => {
     for (const layer of [-1, 0, 1, 2, 3]) {
       const stage = new Stage();
       const { near, far, all } = stacks(stage, 4);
@@ -978,7 +978,7 @@ describe("a stack of filters", () => {
 });
 
 describe("close()", () => {
-  it("is false when the output filter has refused or left some of the output; what went through is delivered", async () => {
+  it("gives false if the output filter has refused or kept some of the output; the rest is delivered", async () => {
     for (const result of [BEV_ERROR, BEV_NEED_MORE]) {
       const { stage, top, far } = set(null, (source, destination) => {
         source.removeBuffer(destination, 2);
@@ -993,7 +993,7 @@ describe("close()", () => {
     }
   });
 
-  it("closes what is below also when freeing would not; it is false when that is cut", async () => {
+  it("closes the one below even if free() would not; it gives false if that one is reset", async () => {
     const { stage, top, under, far } = set(null, null, 0);
     top.write("abcd");
     far.disable(EV_READ);
@@ -1002,7 +1002,7 @@ describe("close()", () => {
     await stage.end(far);
   });
 
-  it("calls nothing back any more, the filters of reading neither", async () => {
+  it("runs no callback and no input filter any more", async () => {
     let calls = 0;
     const { stage, top, far, log } = set(() => {
       calls++;
@@ -1017,7 +1017,7 @@ describe("close()", () => {
     await stage.end(far);
   });
 
-  it("inside a callback is the end of that too", async () => {
+  it("inside a callback of the filter also ends its callbacks", async () => {
     const { stage, top, far, log } = set(oneByOne, oneByOne);
     log.on.read = (bev) => void bev.close();
     top.enable(EV_READ);
@@ -1028,7 +1028,7 @@ describe("close()", () => {
     await stage.end(far);
   });
 
-  it("rejects with what a filter throws, after what is below was closed", async () => {
+  it("rejects with the error of a filter, after the one below was closed", async () => {
     const thrown = new Error("mine");
     const { stage, top, under, far } = set(null, () => {
       throw thrown;
@@ -1062,7 +1062,7 @@ describe("close()", () => {
 });
 
 describe("free() (F8)", () => {
-  it("frees what is below with BEV_OPT_CLOSE_ON_FREE, and calls onFree once from the loop", async () => {
+  it("frees the one below with BEV_OPT_CLOSE_ON_FREE, and calls onFree once from the loop", async () => {
     const stage = new Stage();
     const { a, b } = stage.pair();
     let freed = 0;
@@ -1075,7 +1075,7 @@ describe("free() (F8)", () => {
     await stage.end(b);
   });
 
-  it("leaves what is below without it: that reads on, and has no callbacks", async () => {
+  it("without that option leaves the one below: it goes on reading, without callbacks", async () => {
     const { stage, top, under, far, log } = set(null, null, 0);
     top.free();
     assertEquals([isFreed(under), under.getCallbacks()], [false, null]);
@@ -1135,7 +1135,7 @@ describe("free() (F8)", () => {
     }
   });
 
-  it("of what is below ends what waits at the top: a view, a pipe, drained()", async () => {
+  it("of a lower layer ends a view, a pipe and drained() that wait at the top", async () => {
     for (const layers of [1, 3]) {
       for (const what of ["view", "pipe", "drained"]) {
         const stage = new Stage();
@@ -1162,7 +1162,7 @@ describe("free() (F8)", () => {
     }
   });
 
-  it("of what is below leaves a filter that does nothing any more", async () => {
+  it("of a lower layer leaves a filter whose methods do nothing", async () => {
     const { stage, top, under, far, log } = set(swapCase, swapCase);
     top.enable(EV_READ);
     under.free();
@@ -1237,7 +1237,7 @@ describe("free() in a write callback of a filter", () => {
             const bytes = join(received);
             assertEquals(bytes.length, 300_000);
             assertEquals(bytes, pattern(300_000));
-            // A compressed stream that was not finished is cut off behind the last byte.
+            // The compressed stream was not finished, so it is truncated behind the last byte.
             const cut = stack.includes("gzip") && !shutdown;
             assertEquals(ended, cut ? "READING|ERROR EV_COMPRESSED_TRUNCATED" : "READING|EOF ");
             await stage.end(sender, receiver);
@@ -1247,7 +1247,7 @@ describe("free() in a write callback of a filter", () => {
     }
   }
 
-  it("does not come before a filter has added what it adds at the end", async () => {
+  it("does not come before a filter has added its last bytes", async () => {
     const stage = new Stage();
     const { a, b } = stage.pair();
     const held = new EvBuffer();

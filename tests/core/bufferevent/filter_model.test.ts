@@ -1,6 +1,7 @@
-// Stacks of filters under chance: over a pair or a simulated connection, with layers that cut, hold back and join, and
-// any sequence of writes, reads, enables, disables, watermarks, flushes and time. What one end writes arrives at the
-// other in order, once; nothing is called back that the rules do not allow; in the end nothing is left.
+// Random stacks of filters, over a pair or a simulated connection. The layers cut, delay and join
+// bytes. The steps are writes, reads, enables, disables, watermarks, flushes and time. The bytes of
+// one end arrive at the other in order, once. Only callbacks that the rules allow run, and nothing
+// is left at the end.
 
 import { describe, it } from "node:test";
 import { assert, assertEquals } from "@std/assert";
@@ -44,7 +45,10 @@ function hoarder(size: number): BufferEventFilter {
   };
 }
 
-/** Waits for whole units of `size` bytes, but at the end; a limit under a unit lets it wait too. */
+/**
+ * Waits for whole units of `size` bytes, except at the end; it also waits if the limit is below a
+ * unit.
+ */
 function units(size: number): BufferEventFilter {
   return (source, destination, limit, mode) => {
     const n = mode === BEV_FINISHED ? Math.min(size, source.length) : size;
@@ -54,7 +58,7 @@ function units(size: number): BufferEventFilter {
   };
 }
 
-/** What one layer does to what is written through it, and what undoes it at the other end. */
+/** The conversion of one layer, and its inverse at the other end. */
 const layer = fc.oneof(
   fc.constant({
     name: "none",
@@ -70,7 +74,7 @@ const layer = fc.oneof(
 );
 type Layer = { name: string; there: () => BufferEventFilter | null; back: () => BufferEventFilter | null };
 
-/** One end: the top of its stack, and what is checked of it. */
+/** One end: the top of its stack, and the state that the test checks. */
 class End {
   readonly top: BufferEvent;
   readonly layers: BufferEvent[];
@@ -79,7 +83,10 @@ class End {
   readEnds = 0;
   done = false;
   #fresh = 0;
-  /** Whether bytes were taken after the last have come: a callback that is on its way then comes all the same. */
+  /**
+   * Whether bytes were drained since the last arrival: a callback that is already scheduled still
+   * runs.
+   */
   #taken = false;
   readonly #peek: (bev: BufferEvent) => void;
 
@@ -158,7 +165,7 @@ const scene = fc.record({
 });
 
 describe("a stack of filters", () => {
-  it("delivers what is written in order, once, whatever is called in between, and is silent at the end", async () => {
+  it("delivers all bytes in order, once, whatever is called in between, and is silent at the end", async () => {
     await fc.assert(
       fc.asyncProperty(scene, async ({ bottom, seed, thereLayers, backLayers, height, deferred, steps, ending }) => {
         const stage = new Stage({}, { seed, maxSteps: 2_000_000, faults: { jitterMs: 2, segmentCut: 0.3 } });
@@ -180,7 +187,8 @@ describe("a stack of filters", () => {
           else if (each.kind === "disable") at.top.disable(each.what);
           else if (each.kind === "flush") at.top.flush(each.what, each.mode);
           else {
-            // Below the top only writing: a mark of reading under a unit of the filter above would stop it for good.
+            // Only writing below the top: a read watermark below a unit of the filter above would
+            // stop it for ever.
             const layer = at.layers.at(-1 - each.depth);
             if (each.depth === 0) at.top.setWatermark(each.what, each.low, each.high);
             else layer?.setWatermark(EV_WRITE, 0, each.high + 20);
@@ -217,7 +225,7 @@ async function finish(stage: Stage, a: End, b: End, ending: "shutdown" | "close"
   };
   open(b);
   if (ending === "close") {
-    // The one that is closed takes nothing any more: its peer has to have sent and finished before.
+    // The closed end accepts nothing any more, so its peer must have sent and finished before.
     open(a);
     b.top.shutdown();
     await untilEnd(stage, a);

@@ -4,7 +4,7 @@ import { EvBuffer } from "../../../core/buffer/evbuffer.ts";
 import type { BufferEventFilter } from "../../../core/bufferevent/filter_run.ts";
 import { BEV_ERROR, BEV_FINISHED, BEV_NEED_MORE, BEV_OK } from "../../../core/flags.ts";
 
-/** Inverts the case of letters; the same in both directions. Keeps to the limit. */
+/** Inverts the case of letters, in both directions alike. Keeps to the limit. */
 export const swapCase: BufferEventFilter = (source, destination, limit) => {
   const n = limit < 0 ? source.length : Math.min(limit, source.length);
   if (n === 0) return BEV_NEED_MORE;
@@ -23,8 +23,8 @@ export const oneByOne: BufferEventFilter = (source, destination) =>
   source.removeBuffer(destination, 1) === 1 ? BEV_OK : BEV_NEED_MORE;
 
 /**
- * Makes frames of `size` bytes with a length byte before each, and a short one of what is left at the end: it keeps
- * bytes to itself until then.
+ * Makes frames of `size` bytes with a length byte before each. It holds bytes back until a frame is
+ * full; at the end it makes a short frame of the rest.
  */
 export function framer(size: number): BufferEventFilter {
   const held = new EvBuffer();
@@ -40,7 +40,7 @@ export function framer(size: number): BufferEventFilter {
   };
 }
 
-/** Takes the frames apart, one a call; a frame of no bytes, or one that is cut off, is an error. */
+/** Decodes the frames, one a call. An empty or truncated frame is an error. */
 export const unframe: BufferEventFilter = (source, destination, _limit, mode) => {
   const [size] = source.peek(1)[0] ?? [];
   if (size === undefined) return BEV_NEED_MORE;

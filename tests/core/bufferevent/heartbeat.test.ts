@@ -1,4 +1,5 @@
-// heartbeat(): a peer that vanished is found in time, and one that lives is left alone. In virtual time.
+// heartbeat(): it detects a vanished peer in time, and does not disturb a live one. In virtual
+// time.
 
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertThrows } from "@std/assert";
@@ -42,7 +43,7 @@ async function start(
 const TO = { hostname: "there", port: 7 };
 
 describe("heartbeat()", () => {
-  it("asks a silent peer, and not one whose data flows", async () => {
+  it("sends to a silent peer, and not while data arrives", async () => {
     const { sim, heard, end } = await start();
     let closed = "";
     const bev = await sim.run(connect({ runtime: sim, ...TO }, {
@@ -54,7 +55,7 @@ describe("heartbeat()", () => {
     assertEquals(heard.map((each) => each.replace(/ at .*/, "")), ["PING", "PING", "PING", "PING", "PING"]);
     heard.length = 0;
     for (let i = 0; i < 20; i++) {
-      // The server answers this with data, too.
+      // The server also answers this with data.
       bev.write("PING\n");
       await sim.advance(400);
     }
@@ -63,7 +64,7 @@ describe("heartbeat()", () => {
     await end();
   });
 
-  it("finds a host that has crashed within timeoutMs, at whatever time it does", async () => {
+  it("detects a crashed host within timeoutMs, whenever it crashes", async () => {
     for (let i = 0; i < 12; i++) {
       const { sim, host } = await start();
       let closed: [code: string | undefined, at: number] | undefined;
@@ -83,7 +84,7 @@ describe("heartbeat()", () => {
     }
   });
 
-  it("lets reconnect() go on: the loss has the code", async () => {
+  it("lets reconnect() connect again: the loss has the code", async () => {
     const { sim, host } = await start();
     const losses: (string | undefined)[] = [];
     const link = reconnect({ runtime: sim, ...TO, timeoutMs: 500 }, {
@@ -98,7 +99,7 @@ describe("heartbeat()", () => {
     await sim.run(link.close());
   });
 
-  it("is told to an event callback, with both directions disabled", async () => {
+  it("is reported to the event callback, with both directions disabled", async () => {
     const { sim, host } = await start();
     const events: string[] = [];
     const bev = await sim.run(connect({ runtime: sim, ...TO }, {
@@ -112,7 +113,7 @@ describe("heartbeat()", () => {
     bev.free();
   });
 
-  it("does not give up a peer while we do not read: a full input, a disabled one, a busy program", async () => {
+  it("does not give up a peer while we do not read: the input is full or disabled, or the program is busy", async () => {
     const { sim, host } = await start({}, {
       line: undefined as never,
       open: (bev) => void bev.write(new Uint8Array(200_000)),
@@ -139,13 +140,13 @@ describe("heartbeat()", () => {
     assertEquals(closed, "ETIMEDOUT");
   });
 
-  it("gives up a peer that takes no output, though it keeps us from reading", async () => {
+  it("gives up a peer that takes no output, although our full output stops us from reading", async () => {
     const sim = simRuntime({ tcpTimeoutMs: Infinity });
     let closed: [string | undefined, number] | undefined;
     let asked = 0;
     const server = await sim.run(serve({ runtime: sim, hostname: "0.0.0.0", port: 7 }, {
       open(bev) {
-        // More output would only wait, too.
+        // More output would only be queued.
         heartbeat(bev, { ...OPTIONS, send: () => void asked++ });
         bev.write(new Uint8Array(1_000_000));
       },
@@ -165,7 +166,7 @@ describe("heartbeat()", () => {
     await sim.run(server.close());
   });
 
-  it("stops by stop() and with the bufferevent, and beat() is a sign of life", async () => {
+  it("stops by stop() and with the bufferevent, and beat() counts as a sign of life", async () => {
     const { sim, host, heard } = await start();
     let closed = 0;
     const bev = await sim.run(connect({ runtime: sim, ...TO }, { read() {}, close: () => void closed++ }));
@@ -189,7 +190,7 @@ describe("heartbeat()", () => {
     assertEquals([sim.openHandles, sim.pending, closed], [0, 0, 1]);
   });
 
-  it("counts from when a connection is there", async () => {
+  it("counts from the moment of the connection", async () => {
     const sim = simRuntime({ latencyMs: 5_000 });
     const server = await sim.run(serve({ runtime: sim, port: 7 }, { read: (bev) => bev.output.addBuffer(bev.input) }));
     const log: string[] = [];
@@ -205,7 +206,7 @@ describe("heartbeat()", () => {
     await sim.run(server.close({ graceMs: 0 }));
   });
 
-  it("works on a pair, asks by a function, and treats what that throws as a callback's", async () => {
+  it("works on a pair, and with a function that sends; an exception of it is treated like a callback's", async () => {
     const sim = simRuntime();
     const base = new EventBase({ runtime: sim });
     const loop = base.loop(EVLOOP_NO_EXIT_ON_EMPTY);
@@ -226,7 +227,7 @@ describe("heartbeat()", () => {
     assertEquals([asked.length, asked[0] === near, sim.now()], [3, true, 300]);
   });
 
-  it("does not keep a loop running whose connection does not", async () => {
+  it("does not keep a loop running if its connection does not", async () => {
     const { sim, end } = await start();
     const base = new EventBase({ runtime: sim });
     const bev = new SocketBufferEvent(base, null, BEV_OPT_CLOSE_ON_FREE);
@@ -240,7 +241,7 @@ describe("heartbeat()", () => {
     await end();
   });
 
-  it("refuses what is wrong", () => {
+  it("refuses wrong options", () => {
     const [near] = bufferEventPair(new EventBase({ runtime: simRuntime() }));
     const wrong: [options: object, error: new () => Error, words: string][] = [
       [{ ...OPTIONS, everyMs: 0 }, RangeError, "everyMs is not above 0"],

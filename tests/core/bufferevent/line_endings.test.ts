@@ -10,7 +10,7 @@ import { crlfToLf, lfToCrlf } from "../../../core/api/line_endings.ts";
 import { BEV_FINISHED, BEV_FLUSH, BEV_NORMAL, BEV_OK, BEV_OPT_CLOSE_ON_FREE, EV_READ } from "../../../core/flags.ts";
 import { Stage } from "./stage.ts";
 
-/** Runs a filter as a bufferevent does: pieces arrive, and each call has a limit. */
+/** Runs a filter as a bufferevent does, with pieces and a limit for each call. */
 function run(filter: BufferEventFilter, pieces: string[], limits: number[]): string {
   const source = new EvBuffer();
   const destination = new EvBuffer();
@@ -36,7 +36,7 @@ const pieces = fc.array(text, { maxLength: 6 });
 const limits = fc.array(fc.integer({ min: 1, max: 9 }), { maxLength: 4 });
 
 describe("lfToCrlf()", () => {
-  it("gives each LF a CR that has none, wherever the pieces are cut", () => {
+  it("adds a CR to each LF without one, wherever the pieces are cut", () => {
     fc.assert(fc.property(pieces, limits, (pieces, limits) => {
       assertEquals(run(lfToCrlf(), pieces, limits), pieces.join("").replaceAll(/(?<!\r)\n/g, "\r\n"));
     }));
@@ -44,7 +44,7 @@ describe("lfToCrlf()", () => {
 });
 
 describe("crlfToLf()", () => {
-  it("takes the CR from each CR LF, wherever the pieces are cut, and leaves other CRs", () => {
+  it("removes the CR of each CR LF, wherever the pieces are cut, and leaves other CRs", () => {
     fc.assert(fc.property(pieces, limits, (pieces, limits) => {
       assertEquals(run(crlfToLf(), pieces, limits), pieces.join("").replaceAll("\r\n", "\n"));
     }));
@@ -57,7 +57,7 @@ describe("crlfToLf()", () => {
     }));
   });
 
-  it("keeps a CR back until what follows is known, also in BEV_FLUSH", () => {
+  it("holds a CR back until the next byte arrives, also in BEV_FLUSH", () => {
     const filter = crlfToLf();
     const source = new EvBuffer();
     const destination = new EvBuffer();

@@ -1,4 +1,5 @@
-// Bufferevents against a model: whatever both ends do, the bytes come in order, once, and the callbacks as the rules say.
+// Bufferevents against a model: whatever both ends do, the bytes arrive in order, once, and
+// callbacks run as the rules say.
 
 import { describe, it } from "node:test";
 import { assert, assertEquals } from "@std/assert";
@@ -17,21 +18,24 @@ import { EventBase } from "../../../core/api/event_base.ts";
 import { simRuntime } from "../../../runtimes/sim.ts";
 import { pattern, socketPair } from "../socket/pairs.ts";
 
-/** One end, and what the model knows of it. */
+/** One end, and the model of it. */
 class Side {
   readonly bev: SocketBufferEvent;
   written = 0;
   received = 0;
-  /** Whether the read callback takes what there is. */
+  /** Whether the read callback drains the input. */
   greedy: boolean;
   ended = 0;
   readLow = 0;
   readHigh = 0;
-  /** The most that the input may have. */
+  /** The largest length that the input may have. */
   most = 0;
   finishing = false;
   freed = false;
-  /** Whether the levels are as the callbacks want when they run: a deferred callback may come when they have changed. */
+  /**
+   * Whether lengths must fit the watermarks when callbacks run: they may change before a deferred
+   * callback runs.
+   */
   exact = true;
 
   constructor(bev: SocketBufferEvent, greedy: boolean) {
@@ -128,7 +132,7 @@ function apply(side: Side, { kind, n }: Step): void {
 }
 
 describe("two bufferevents on one connection", () => {
-  it("deliver the bytes in order, once, whatever both do", async () => {
+  it("deliver the bytes in order, once, whatever both ends do", async () => {
     await fc.assert(
       fc.asyncProperty(
         fc.array(step, { maxLength: 60, size: "max" }),
@@ -157,7 +161,8 @@ describe("two bufferevents on one connection", () => {
               apply(side, each);
               side.most = Math.max(side.readHigh, before);
             }
-            // The mark is never passed, but may have been lowered below what was there.
+            // The length never passes the watermark, but the watermark may have been lowered below
+            // it.
             for (const each of sides) {
               if (each.readHigh === 0) continue;
               assert(each.bev.input.length <= each.most, `${each.bev.input.length} above the mark of ${each.most}`);
@@ -165,7 +170,7 @@ describe("two bufferevents on one connection", () => {
             }
           }
 
-          // In the end all that was written comes, and then the end.
+          // In the end all written bytes arrive, and then the end of file.
           for (const side of sides) {
             side.greedy = true;
             side.readLow = side.readHigh = 0;
@@ -192,7 +197,7 @@ describe("two bufferevents on one connection", () => {
     );
   });
 
-  it("and close() at any moment delivers what was written before", async () => {
+  it("deliver all earlier output when one calls close() at any moment", async () => {
     await fc.assert(
       fc.asyncProperty(
         fc.array(step, { maxLength: 25, size: "max" }),

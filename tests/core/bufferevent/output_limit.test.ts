@@ -1,4 +1,4 @@
-// What write() returns, and the hard limit of queued output.
+// The result of write(), and the hard limit of queued output.
 
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertThrows } from "@std/assert";
@@ -9,7 +9,7 @@ import { pattern } from "../socket/pairs.ts";
 import { isFreed, type Rig, rig } from "./rig.ts";
 import { Stage } from "./stage.ts";
 
-/** Lets the peer read for so many milliseconds; gives what was called, and how much came. */
+/** Lets the peer read for a time in milliseconds. Returns the callbacks and the number of bytes. */
 async function drain(made: Rig, ms: number): Promise<[string[], number]> {
   const calls: string[] = [];
   let count = 0;
@@ -29,7 +29,7 @@ describe("write() and writeBuffer()", () => {
     await made.end();
   });
 
-  it("give false from the high watermark of writing on, where there is one", async () => {
+  it("give false from the high watermark of writing on, if one is set", async () => {
     const made = await rig();
     const { bev } = made;
     bev.setWatermark(EV_WRITE, 4, 10);
@@ -76,7 +76,7 @@ describe("write() and writeBuffer()", () => {
     await made.end();
   });
 
-  it("of a pair count what the partner has not taken", async () => {
+  it("of a pair count the bytes that the partner has not taken", async () => {
     const stage = new Stage();
     const { a, b, log } = stage.pair();
     b.setWatermark(EV_READ, 0, 10);
@@ -103,7 +103,7 @@ describe("maxOutputBytes", () => {
     await made.end();
   });
 
-  it("exceeded queues nothing, and tells WRITING|ERROR with ENOBUFS in the turn, once until the output has drained", async () => {
+  it("when exceeded queues nothing, and reports WRITING|ERROR with ENOBUFS in the turn, once until the output has drained", async () => {
     const made = await rig();
     const { bev, record } = made;
     const before = await made.block();
@@ -124,7 +124,7 @@ describe("maxOutputBytes", () => {
     await made.end();
   });
 
-  it("takes a write whole while there is space at all, however large it is", async () => {
+  it("accepts a whole write of any size while the output is below it", async () => {
     const made = await rig();
     const { bev } = made;
     bev.maxOutputBytes = 10;
@@ -139,7 +139,7 @@ describe("maxOutputBytes", () => {
     await made.end();
   });
 
-  it("is not asked for what is added to the output directly", async () => {
+  it("does not apply to bytes that are added to the output directly", async () => {
     const made = await rig();
     const { bev } = made;
     bev.maxOutputBytes = 10;
@@ -149,7 +149,7 @@ describe("maxOutputBytes", () => {
     await made.end();
   });
 
-  it("may be followed by free() in the event callback", async () => {
+  it("allows free() in the event callback that reports it", async () => {
     const made = await rig();
     const { bev, record } = made;
     record.on = { event: (bev) => bev.free() };

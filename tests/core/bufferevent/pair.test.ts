@@ -67,7 +67,7 @@ describe("a new pair (M1, M6)", () => {
 });
 
 describe("a transfer (M1)", () => {
-  it("is immediate in write(), the callbacks wait: the reader's before the writer's", async () => {
+  it("happens inside write(); the callbacks run later, the reader's before the writer's", async () => {
     const stage = new Stage();
     const { a, b, log } = stage.pair();
     b.enable(EV_READ);
@@ -78,7 +78,7 @@ describe("a transfer (M1)", () => {
     await stage.end(a, b);
   });
 
-  it("is immediate in enable() of either direction", async () => {
+  it("happens inside enable() of either direction", async () => {
     const stage = new Stage();
     const { a, b } = stage.pair();
     a.disable(EV_WRITE);
@@ -115,7 +115,7 @@ describe("a transfer (M1)", () => {
     await stage.end(a, b);
   });
 
-  it("moves both ways at the same time, through all that adds to an output", async () => {
+  it("goes both ways at the same time, for every function that adds to an output", async () => {
     const stage = new Stage();
     const [a, b] = bufferEventPair(stage.base);
     for (const bev of [a, b]) bev.enable(EV_READ);
@@ -157,7 +157,7 @@ describe("a transfer (M1)", () => {
     await stage.end(a, b);
   });
 
-  it("of a writer that writes in its write callback goes on for as long as it does", async () => {
+  it("goes on as long as the write callback writes", async () => {
     const stage = new Stage();
     const { a, b, log } = stage.pair();
     let left = 100;
@@ -171,7 +171,7 @@ describe("a transfer (M1)", () => {
     await stage.end(a, b);
   });
 
-  it("may be read, answered and freed by what listens to the buffers", async () => {
+  it("may be read, answered and freed in change callbacks of the buffers", async () => {
     const stage = new Stage();
     const [a, b] = bufferEventPair(stage.base);
     for (const bev of [a, b]) bev.enable(EV_READ);
@@ -192,7 +192,7 @@ describe("a transfer (M1)", () => {
 });
 
 describe("the receiver's high watermark (M2)", () => {
-  it("limits the transfer, and draining pulls more at once", async () => {
+  it("limits the transfer, and a drain moves more at once", async () => {
     const stage = new Stage();
     const { a, b, log } = stage.pair();
     log.drains = false;
@@ -211,7 +211,7 @@ describe("the receiver's high watermark (M2)", () => {
     await stage.end(a, b);
   });
 
-  it("lets the end that a drain pulls come behind the last read callback", async () => {
+  it("lets the end of file that follows a drain come after the last read callback", async () => {
     const stage = new Stage();
     const { a, b, log } = stage.pair();
     b.setWatermark(EV_READ, 0, 4);
@@ -224,7 +224,7 @@ describe("the receiver's high watermark (M2)", () => {
     await stage.end(a, b);
   });
 
-  it("that is raised or taken away pulls more at once", async () => {
+  it("moves more at once when it is raised or removed", async () => {
     const stage = new Stage();
     const [a, b] = bufferEventPair(stage.base);
     b.setWatermark(EV_READ, 0, 2);
@@ -251,7 +251,7 @@ describe("the receiver's high watermark (M2)", () => {
 });
 
 describe("timeouts (M3)", () => {
-  it("of reading run while it is enabled and not suspended, and begin anew with each transfer", async () => {
+  it("of reading run while it is enabled and not suspended, and restart with each transfer", async () => {
     const stage = new Stage();
     const { a, b, log } = stage.pair();
     log.drains = false;
@@ -275,7 +275,7 @@ describe("timeouts (M3)", () => {
     await stage.end(a, b);
   });
 
-  it("of writing run only while output waits, and begin anew when some of it has left", async () => {
+  it("of writing run only while output waits, and restart when some of it has left", async () => {
     const stage = new Stage();
     const { a, b, log } = stage.pair();
     log.drains = false;
@@ -302,7 +302,7 @@ describe("timeouts (M3)", () => {
     await stage.end(a, b);
   });
 
-  it("that are set anew count from now; null takes them away", async () => {
+  it("that are set again count from now; null removes them", async () => {
     const stage = new Stage();
     const { a, b, log } = stage.pair();
     b.enable(EV_READ);
@@ -346,7 +346,7 @@ describe("flush() (M4)", () => {
     await stage.end(a, b);
   });
 
-  it("in the mode BEV_FINISHED besides tells the partner EOF, and leaves what is enabled", async () => {
+  it("in the mode BEV_FINISHED also reports EOF to the partner, and changes no flags", async () => {
     const stage = new Stage();
     const { a, b, log } = stage.pair();
     b.enable(EV_READ);
@@ -388,7 +388,7 @@ describe("flush() (M4)", () => {
 });
 
 describe("free() of one end (M5, M6)", () => {
-  it("is the end of file for the other after what has arrived, once reading is enabled; silences its own callbacks", async () => {
+  it("gives the other the end of file after all arrived bytes, once reading is enabled; its own callbacks stop", async () => {
     const stage = new Stage();
     const { a, b, log } = stage.pair(BEV_OPT_CLOSE_ON_FREE);
     b.write("last");
@@ -405,7 +405,7 @@ describe("free() of one end (M5, M6)", () => {
     await stage.end(a);
   });
 
-  it("leaves what has arrived, which is told before the end", async () => {
+  it("leaves bytes that have arrived, which are reported before the end", async () => {
     const stage = new Stage();
     const { a, b, log } = stage.pair();
     b.enable(EV_READ);
@@ -417,7 +417,7 @@ describe("free() of one end (M5, M6)", () => {
     await stage.end(b);
   });
 
-  it("makes what the other writes later an EPIPE, told once, and disables writing there", async () => {
+  it("makes later writes of the other fail with EPIPE, reported once, and disables writing there", async () => {
     const stage = new Stage();
     const { a, b, log } = stage.pair();
     b.free();
@@ -436,7 +436,7 @@ describe("free() of one end (M5, M6)", () => {
     await stage.end(a);
   });
 
-  it("makes what waits to be sent an EPIPE, told apart from the end of file", async () => {
+  it("makes waiting output of the other fail with EPIPE, reported separately from the end of file", async () => {
     const stage = new Stage();
     const { a, b, log } = stage.pair();
     a.enable(EV_READ);
@@ -448,7 +448,7 @@ describe("free() of one end (M5, M6)", () => {
     await stage.end(a);
   });
 
-  it("does not tell an end of file that was told twice", async () => {
+  it("does not report an end of file again that flush() has reported", async () => {
     const stage = new Stage();
     const { a, b, log } = stage.pair();
     b.enable(EV_READ);
@@ -460,7 +460,7 @@ describe("free() of one end (M5, M6)", () => {
     await stage.end(b);
   });
 
-  it("with eofOnFree false tells the other nothing; what it writes from then on stays in its output", async () => {
+  it("with eofOnFree false reports nothing to the other, whose later output stays queued", async () => {
     const stage = new Stage();
     const { a, b, log } = stage.pair(0, { eofOnFree: false });
     a.enable(EV_READ);
@@ -474,7 +474,7 @@ describe("free() of one end (M5, M6)", () => {
   for (const filtered of [false, true]) {
     const where = filtered ? "over a filter at the other end" : "at the other end";
 
-    it(`ends a view that waits ${where}, after what has arrived`, async () => {
+    it(`ends a view that waits ${where}, after all arrived bytes`, async () => {
       for (const when of ["before", "while"]) {
         const stage = new Stage();
         const { a, b } = stage.pair();
@@ -497,7 +497,7 @@ describe("free() of one end (M5, M6)", () => {
       }
     });
 
-    it(`rejects a write to a stream ${where} with EPIPE, and tells the event callback`, async () => {
+    it(`rejects a write to a stream ${where} with EPIPE, and calls the event callback`, async () => {
       const stage = new Stage();
       const { a, b } = stage.pair();
       const top = filtered ? new FilterBufferEvent(a, null, null, BEV_OPT_CLOSE_ON_FREE) : a;
@@ -509,7 +509,7 @@ describe("free() of one end (M5, M6)", () => {
       await stage.during(5);
       const writing = writer.write("lost").then(() => "written", ({ code }: EventError) => code);
       await stage.during(5);
-      // A filter finds it in the loop, so that it has accepted the chunk.
+      // A filter finds out in the loop, after it has accepted the chunk.
       assertEquals(await stage.sim.run(writing), filtered ? "written" : "EPIPE");
       assertEquals([log.take(), writer.desiredSize], [["top event WRITING|ERROR"], null]);
       await stage.end(top);
@@ -556,7 +556,7 @@ describe("free() of one end (M5, M6)", () => {
     });
   }
 
-  it("that a pipe cuts is ECONNRESET for the other, after what has arrived", async () => {
+  it("by a failed pipe gives the other ECONNRESET, after all arrived bytes", async () => {
     const stage = new Stage();
     const { a, b, log } = stage.pair();
     const [c, d] = bufferEventPair(stage.base);
@@ -610,7 +610,7 @@ describe("free() of one end (M5, M6)", () => {
 });
 
 describe("shutdown()", () => {
-  it("sends what waits, then is the end of file for the partner; writing throws EPIPE", async () => {
+  it("sends the output, then ends the partner's input; writing throws EPIPE", async () => {
     const stage = new Stage();
     const { a, b, log } = stage.pair();
     b.setWatermark(EV_READ, 0, 2);
@@ -635,7 +635,7 @@ describe("shutdown()", () => {
     await stage.end(a, b);
   });
 
-  it("with nothing to send tells the end at once", async () => {
+  it("with nothing to send reports the end at once", async () => {
     const stage = new Stage();
     const { a, b, log } = stage.pair();
     b.enable(EV_READ);
@@ -669,7 +669,7 @@ describe("close()", () => {
     await stage.end(b);
   });
 
-  it("of both ends needs nobody else, and no loop", async () => {
+  it("of both ends needs no loop", async () => {
     const stage = new Stage();
     const { a, b } = stage.pair();
     a.write("x");
@@ -693,7 +693,7 @@ describe("close()", () => {
     await stage.end();
   });
 
-  it("out of time is false, and ECONNRESET for a partner that has not taken all", async () => {
+  it("gives false after timeoutMs, and ECONNRESET to a partner that has not taken all", async () => {
     const stage = new Stage();
     for (const reads of [true, false]) {
       const { a, b, log } = stage.pair();
@@ -712,7 +712,7 @@ describe("close()", () => {
     await stage.end();
   });
 
-  it("can have more time than a runtime can sleep", async () => {
+  it("accepts a longer time than a runtime's timer supports", async () => {
     const stage = new Stage();
     const { a, b } = stage.pair();
     const timeoutMs = 2 ** 32;
@@ -721,7 +721,7 @@ describe("close()", () => {
     await stage.end(b);
   });
 
-  it("keeps the loop going meanwhile", async () => {
+  it("keeps the loop running meanwhile", async () => {
     const stage = new Stage();
     const { a, b } = stage.pair();
     const closing = a.close({ timeoutMs: 500 });
@@ -730,7 +730,7 @@ describe("close()", () => {
     await stage.end(b);
   });
 
-  it("without a partner frees: true when there was nothing to send", async () => {
+  it("without a partner frees: true if there was nothing to send", async () => {
     const stage = new Stage();
     for (const text of ["", "x"]) {
       const { a, b } = stage.pair();

@@ -83,7 +83,7 @@ class Model {
     this.eventsDue |= BEV_EVENT_READING | BEV_EVENT_EOF;
   }
 
-  /** What the loop calls back, and forgets. */
+  /** Runs the scheduled callbacks and removes them. */
   due(): string[] {
     const lines: string[] = [];
     if (this.readDue) lines.push(`${this.name} read ${this.input.length}`);
@@ -139,7 +139,8 @@ describe("a pair", () => {
         };
         const run = async (): Promise<void> => {
           await stage.settle();
-          // Whose callbacks come first depends on what was due first; those of one end keep their order.
+          // The order between the ends depends on which callback was due first; each end keeps its
+          // order.
           const lines = log.take();
           for (const name of ["a", "b"]) {
             assertEquals(lines.filter((line) => line.startsWith(name)), models[name]?.due());

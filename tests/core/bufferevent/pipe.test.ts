@@ -38,7 +38,7 @@ class Scene {
   b!: SocketBufferEvent;
   left!: Peer;
   right!: Peer;
-  /** How the pipe has ended: the result, or the code or reason of its failure. */
+  /** The result of the pipe, or the code or reason of its failure. */
   outcome: PipeResult | string | undefined;
 
   private constructor(options: SimOptions) {
@@ -85,7 +85,7 @@ class Peer {
   readonly socket: Socket;
   readonly received: EvBuffer = new EvBuffer();
   ended = false;
-  /** Bytes that are to be sent as soon as there is space. */
+  /** Bytes to send as soon as there is space. */
   readonly queue: EvBuffer = new EvBuffer();
 
   constructor(socket: Socket) {
@@ -98,7 +98,7 @@ class Peer {
     if (this.queue.length > 0 && this.socket.error === null) this.socket.sendBuffer(this.queue);
   }
 
-  /** Takes up to so many bytes. */
+  /** Takes up to this number of bytes. */
   take(most: number = Infinity): void {
     let left = most;
     while (left > 0 && !this.ended && this.socket.error === null) {
@@ -138,7 +138,7 @@ describe("pipe()", () => {
     await scene.end();
   });
 
-  it("holds no more than 256 KiB and one read for a peer that does not read, and loses nothing", async () => {
+  it("queues at most 256 KiB and one read for a peer that does not read, and loses nothing", async () => {
     const scene = (await Scene.make()).pipe();
     const { a, b, left, right } = scene;
     const all = pattern(3_000_000);
@@ -164,7 +164,7 @@ describe("pipe()", () => {
     await scene.end();
   });
 
-  it("holds what the high watermark of writing says", async () => {
+  it("queues as much as the high watermark of writing allows", async () => {
     const scene = await Scene.make();
     const { a, b, left } = scene;
     for (const bev of [a, b]) bev.setWatermark(EV_WRITE, 0, 10_000);
@@ -181,7 +181,7 @@ describe("pipe()", () => {
     await scene.end();
   });
 
-  it("passes on a chunk of half a megabyte whole, and its source is not paused while the system takes it", async () => {
+  it("passes on a chunk of half a megabyte whole, and does not pause its source while the system takes it", async () => {
     const scene = (await Scene.make()).pipe();
     const [from, to] = [scene.a, scene.b].map((bev) => (coreOf(bev) as SocketCore).connection!);
     const written: Uint8Array[] = [];
@@ -248,7 +248,7 @@ describe("pipe()", () => {
     await scene.end();
   });
 
-  it("moves the chunks: what the runtime gave is what the runtime gets", async () => {
+  it("moves the chunks: the runtime sends the same memory that it has delivered", async () => {
     const { sim } = await Scene.make();
     const base = new EventBase({ runtime: sim });
     const [x, a] = bufferEventPair(base);
@@ -266,7 +266,7 @@ describe("pipe()", () => {
     for (const bev of [x, y]) bev.free();
   });
 
-  it("carries first what is in the inputs, and tells an end that was told before", async () => {
+  it("first carries bytes of the inputs, and passes on an end that was reported before", async () => {
     const scene = await Scene.make();
     const { a, b, left, right } = scene;
     a.enable(EV_READ);
@@ -284,7 +284,7 @@ describe("pipe()", () => {
     await scene.end();
   });
 
-  it("hears of a reset while it does not read, since the other peer does not: through filters too", async () => {
+  it("notices a reset although it has stopped reading for a slow peer, through filters too", async () => {
     for (const filtered of [false, true]) {
       const scene = await Scene.make();
       const { a, b, left } = scene;
@@ -294,7 +294,7 @@ describe("pipe()", () => {
         left.send(new Uint8Array(left.queue.length > 0 ? 0 : 10_000));
         await scene.during(1);
       }
-      // Nothing is read, and there is less in the queue than would stop the runtime.
+      // Nothing is read, and the queue is too short to stop the runtime.
       assertEquals([top.enabled & EV_READ, scene.outcome], [0, undefined]);
       left.socket.reset();
       await scene.during(20);
@@ -324,7 +324,7 @@ describe("pipe()", () => {
     await scene.end();
   });
 
-  it("is cut when the one that connects can't", async () => {
+  it("is cut when an end fails to connect", async () => {
     const scene = await Scene.make();
     scene.b.free();
     scene.b = new SocketBufferEvent(scene.base, null, BEV_OPT_CLOSE_ON_FREE);
@@ -348,7 +348,7 @@ describe("pipe()", () => {
     }
   });
 
-  it("is cut by a reset through a filter that owns what is below", async () => {
+  it("is cut by a reset through a filter that owns the one below", async () => {
     const scene = await Scene.make();
     const filter = new FilterBufferEvent(scene.b, null, null, BEV_OPT_CLOSE_ON_FREE);
     const piping = pipe(scene.a, filter).catch((error: unknown) => (error as EventError).code);
@@ -359,7 +359,7 @@ describe("pipe()", () => {
     await scene.end();
   });
 
-  it("is cut by a timeout that was set, by free(), and by a signal: it rejects with the reason", async () => {
+  it("is cut by a timeout, by free() and by a signal: it rejects with the reason", async () => {
     for (const how of ["timeout", "free a", "free b", "abort", "aborted"]) {
       const scene = await Scene.make();
       const controller = new AbortController();
@@ -376,7 +376,7 @@ describe("pipe()", () => {
     }
   });
 
-  it("is cut after idleTimeoutMs in which nothing went either way; one direction is enough", async () => {
+  it("is cut after idleTimeoutMs without a byte; traffic in one direction is enough", async () => {
     const scene = (await Scene.make()).pipe({ idleTimeoutMs: 100 });
     for (let i = 0; i < 10; i++) {
       scene.left.send("x");
@@ -393,7 +393,7 @@ describe("pipe()", () => {
     await scene.end();
   });
 
-  it("is not idle while a slow reader takes what waits", async () => {
+  it("is not idle while a slow reader takes waiting bytes", async () => {
     const scene = (await Scene.make()).pipe({ idleTimeoutMs: 1000 });
     scene.left.send(pattern(500_000));
     for (let i = 0; i < 20; i++) {
@@ -434,7 +434,7 @@ describe("pipe()", () => {
     await scene.end();
   });
 
-  it("goes on when a filter that keeps a rest has sent what it could", async () => {
+  it("goes on when a filter has sent all output but a rest that it keeps", async () => {
     const sim = simRuntime({ maxSteps: 2_000_000 });
     const base = new EventBase({ runtime: sim });
     const [left, a] = bufferEventPair(base);
@@ -477,7 +477,7 @@ describe("pipe()", () => {
     await piping;
   });
 
-  it("refuses what it can't couple, and leaves it as it was", async () => {
+  it("refuses ends that it cannot connect, and leaves them as they were", async () => {
     const scene = await Scene.make();
     const { a, b } = scene;
     const code = async (...args: Parameters<typeof pipe>): Promise<string> =>
@@ -512,7 +512,7 @@ describe("pipe()", () => {
     await scene.end();
   });
 
-  it("is the only one to take the bytes of its ends", async () => {
+  it("is the only reader of its ends", async () => {
     const scene = await Scene.make();
     const { a, b } = scene;
     const piped = assertRejects(() => pipe(a, b), EventError) as Promise<EventError>;
@@ -529,7 +529,7 @@ describe("pipe()", () => {
     await scene.end();
   });
 
-  it("carries every byte, in order and once, however they come, are taken and finished (property)", async () => {
+  it("carries every byte, in order and once, however its peers send, read and finish (property)", async () => {
     const step = fc.record({
       side: fc.constantFrom("left", "right"),
       kind: fc.constantFrom("send", "send", "take", "take", "finish", "wait"),
@@ -557,7 +557,7 @@ describe("pipe()", () => {
           assert(scene.a.input.length <= 65_536 && scene.b.input.length <= 65_536);
           assert(scene.a.output.length <= 340_000 && scene.b.output.length <= 340_000);
         }
-        // What has left may still be on its way when the pipe has ended.
+        // Sent bytes may still be on their way when the pipe has ended.
         const over = (): boolean => scene.outcome !== undefined && left.ended && right.ended;
         for (let ms = 0; ms < 5000 && !over(); ms++) {
           for (const s of ["left", "right"] as const) {

@@ -29,7 +29,7 @@ async function alignedRig(): Promise<Rig> {
   return made;
 }
 
-/** What comes in each of so many ticks of 100 ms, looked at in the middle. */
+/** The bytes that arrive in each tick of 100 ms, counted in its middle. */
 async function perTick(made: Rig, ticks: number, count: () => number): Promise<number[]> {
   const counts: number[] = [];
   for (let i = 0; i < ticks; i++) {
@@ -40,7 +40,7 @@ async function perTick(made: Rig, ticks: number, count: () => number): Promise<n
 }
 
 describe("joinRateLimitGroup()", () => {
-  it("takes a group, also where none was ever made", () => {
+  it("requires a group, also in a program that never made one", () => {
     const [bev] = bufferEventPair(new Stage().base);
     for (const group of [null, 5, {}] as unknown[] as RateLimitGroup[]) {
       assertThrows(() => bev.joinRateLimitGroup(group), TypeError, "not a RateLimitGroup");
@@ -51,7 +51,7 @@ describe("joinRateLimitGroup()", () => {
 describe("TokenBucketConfig (K1)", () => {
   const good = { readRate: 1, readBurst: 1, writeRate: 1, writeBurst: 1 };
 
-  it("keeps what it was made from; a tick is a second, and whole milliseconds", () => {
+  it("keeps its options; a tick is a second by default, and a whole number of milliseconds", () => {
     const { readRate, readBurst, writeRate, writeBurst, tickMs } = new TokenBucketConfig({
       readRate: 10,
       readBurst: 20,
@@ -63,7 +63,7 @@ describe("TokenBucketConfig (K1)", () => {
     assertEquals(new TokenBucketConfig({ ...good, tickMs: 2_147_483_000 }).tickMs, 2_147_483_000);
   });
 
-  it("refuses what can't be", () => {
+  it("refuses impossible values", () => {
     for (const direction of ["read", "write"]) {
       for (const rate of [0, -1, 1.5, NaN, EV_RATE_LIMIT_MAX + 1, Infinity]) {
         const options = { ...good, [`${direction}Rate`]: rate, [`${direction}Burst`]: Math.max(rate, 1) };
@@ -81,7 +81,7 @@ describe("TokenBucketConfig (K1)", () => {
 });
 
 describe("the level of a bufferevent's own limit (K2, K6, K7)", () => {
-  it("begins at the rate, grows by it at each tick, and ends at the burst", async () => {
+  it("begins at the rate, grows by the rate at each tick, and is at most the burst", async () => {
     const made = await alignedRig();
     const { bev, sim } = made;
     assertEquals([bev.readLimit, bev.writeLimit, bev.tokenBucketConfig], [EV_RATE_LIMIT_MAX, EV_RATE_LIMIT_MAX, null]);
@@ -108,7 +108,7 @@ describe("the level of a bufferevent's own limit (K2, K6, K7)", () => {
     await made.end();
   });
 
-  it("may be driven below 0, and is positive again after as many ticks as it takes", async () => {
+  it("may be made negative, and is positive again after enough ticks", async () => {
     const made = await alignedRig();
     const { bev, peer } = made;
     bev.setRateLimit(limits(100, 250));
@@ -121,7 +121,7 @@ describe("the level of a bufferevent's own limit (K2, K6, K7)", () => {
     await made.end();
   });
 
-  it("may be driven above the burst, and is cut at the next tick: the counter of C that ran away does not", async () => {
+  it("may be raised above the burst, and returns to the burst at the next tick; it does not overflow as in C", async () => {
     const made = await alignedRig();
     const { bev, sim } = made;
     bev.setRateLimit(limits(100, 250));
@@ -139,7 +139,7 @@ describe("the level of a bufferevent's own limit (K2, K6, K7)", () => {
     await made.end();
   });
 
-  it("that was given bytes lets a suspended direction go on at once", async () => {
+  it("that is raised lets a suspended direction go on at once", async () => {
     const made = await alignedRig();
     const { bev, peer } = made;
     bev.setRateLimit(limits(10, 10));
@@ -153,7 +153,7 @@ describe("the level of a bufferevent's own limit (K2, K6, K7)", () => {
     await made.end();
   });
 
-  it("of a configuration that is changed is cut at the new burst, and never raised", async () => {
+  it("is reduced to the burst of a new configuration, and never raised", async () => {
     const made = await alignedRig();
     const { bev, sim } = made;
     bev.setRateLimit(limits(100, 1000));
@@ -165,7 +165,7 @@ describe("the level of a bufferevent's own limit (K2, K6, K7)", () => {
     assertEquals(bev.readLimit, 200);
     await sim.advance(50);
     assertEquals(bev.readLimit, 1200);
-    // Another tick does not make the past longer.
+    // Another tick length does not change the time that has passed.
     bev.setRateLimit(limits(10, 5000, 1));
     assertEquals(bev.readLimit, 1200);
     await sim.advance(2);
@@ -173,7 +173,7 @@ describe("the level of a bufferevent's own limit (K2, K6, K7)", () => {
     await made.end();
   });
 
-  it("is not for a value that is not a configuration", async () => {
+  it("cannot be set from a value that is not a configuration", async () => {
     const made = await rig();
     assertThrows(() => made.bev.setRateLimit({} as TokenBucketConfig), TypeError);
     made.bev.free();
@@ -182,7 +182,7 @@ describe("the level of a bufferevent's own limit (K2, K6, K7)", () => {
   });
 });
 
-describe("how much is moved at once (K3)", () => {
+describe("the size of one read or write (K3)", () => {
   it("is the least of the largest read or write, the own level and the share of the group", async () => {
     const made = await rig();
     const { bev, base } = made;
@@ -245,7 +245,7 @@ describe("a limited bufferevent (K4)", () => {
     await made.end();
   });
 
-  it("does not lose the write callback that was due when the limit was reached", async () => {
+  it("keeps a write callback that was due when the limit was reached", async () => {
     const made = await alignedRig();
     const { bev } = made;
     bev.setWatermark(EV_WRITE, 900, 0);
@@ -270,7 +270,7 @@ describe("a limited bufferevent (K4)", () => {
     await made.end();
   });
 
-  it("has its write timeout again when it goes on and the peer does not read", async () => {
+  it("has its write timeout again if it goes on and the peer does not read", async () => {
     const made = await alignedRig();
     const { bev } = made;
     await made.block();
@@ -284,7 +284,7 @@ describe("a limited bufferevent (K4)", () => {
     await made.end();
   });
 
-  it("is told the end of file after all the bytes", async () => {
+  it("gets the end of file after all the bytes", async () => {
     const made = await alignedRig();
     const { bev, peer } = made;
     bev.setRateLimit(limits(100, 100));
@@ -315,7 +315,7 @@ describe("a limited bufferevent (K4)", () => {
     await made.end();
   });
 
-  it("whose limit is taken away goes on at once", async () => {
+  it("whose limit is removed goes on at once", async () => {
     const made = await alignedRig();
     const { bev, peer, record } = made;
     bev.setRateLimit(limits(100, 100));
@@ -329,7 +329,7 @@ describe("a limited bufferevent (K4)", () => {
     await made.end();
   });
 
-  it("has no event that keeps the loop going when nothing waits", async () => {
+  it("has no event that keeps the loop running if nothing waits", async () => {
     const made = await alignedRig();
     const { bev, base, sim } = made;
     const group = new RateLimitGroup(base, limits(100, 100));
@@ -358,7 +358,7 @@ describe("a limited bufferevent (K4)", () => {
     await made.end();
   });
 
-  it("that has nothing left to write and no level finishes at the tick", async () => {
+  it("without output and without a level finishes at the tick", async () => {
     const made = await alignedRig();
     const { bev, peer } = made;
     bev.setRateLimit(limits(100, 100));
@@ -416,7 +416,7 @@ describe("close() of a limited bufferevent", () => {
     }
   });
 
-  it("drops what still arrives, so that a peer that writes before it reads is not stuck", async () => {
+  it("drops arriving bytes, so that a peer that writes before it reads does not stall", async () => {
     const made = await alignedRig();
     const { bev, peer, sim } = made;
     bev.setRateLimit(limits(100, 100));
@@ -438,7 +438,7 @@ describe("close() of a limited bufferevent", () => {
     await made.end();
   });
 
-  it("is cut when it is out of time", async () => {
+  it("ends with a reset after timeoutMs", async () => {
     const made = await alignedRig();
     const { bev, peer, sim } = made;
     bev.setRateLimit(limits(100, 100));
@@ -451,7 +451,7 @@ describe("close() of a limited bufferevent", () => {
     await made.end();
   });
 
-  it("is cut by reset(), and false when the peer resets", async () => {
+  it("ends by reset(), and gives false when the peer resets", async () => {
     for (const mine of [true, false]) {
       const made = await alignedRig();
       const { bev, peer, sim } = made;
@@ -560,7 +560,7 @@ describe("a group (K5)", () => {
     await stage.end(a);
   });
 
-  it("gives a member its part of the level, and not less than the least share", async () => {
+  it("gives a member its part of the level, and at least the smallest share", async () => {
     const stage = new Stage();
     const { base } = stage;
     const group = new RateLimitGroup(base, limits(1000, 1000));
@@ -614,7 +614,7 @@ describe("a group (K5)", () => {
     group.free();
   });
 
-  it("serves first the member that has had least: if there is too little for all, each has its turn", async () => {
+  it("serves the member with the fewest bytes first: if there is too little for all, they take turns", async () => {
     const stage = new Stage();
     const { base } = stage;
     const group = new RateLimitGroup(base, limits(100, 100));
@@ -656,7 +656,7 @@ describe("a group (K5)", () => {
     group.free();
   });
 
-  it("lets a member that found nothing hear of the end of file all the same", async () => {
+  it("lets a member without bytes to read get the end of file", async () => {
     const made = await alignedRig();
     const { bev, peer, base } = made;
     const group = new RateLimitGroup(base, limits(100, 100));
@@ -684,7 +684,7 @@ describe("a group (K5)", () => {
     group.free();
   });
 
-  it("whose limits are changed goes on by the new ones", async () => {
+  it("uses new limits at once when they are changed", async () => {
     const stage = new Stage();
     const { base, sim } = stage;
     const group = new RateLimitGroup(base, limits(100, 100, 60_000));
@@ -699,7 +699,7 @@ describe("a group (K5)", () => {
     group.free();
   });
 
-  it("that is given bytes lets its members go on at once", async () => {
+  it("whose level is raised lets its members go on at once", async () => {
     const stage = new Stage();
     const group = new RateLimitGroup(stage.base, limits(100, 100));
     const [a, b] = bufferEventPair(stage.base);
@@ -713,7 +713,7 @@ describe("a group (K5)", () => {
     group.free();
   });
 
-  it("keeps the limits of its members besides", async () => {
+  it("also keeps the limits of its members", async () => {
     const stage = new Stage();
     const group = new RateLimitGroup(stage.base, limits(1000, 1000));
     const [a, b] = bufferEventPair(stage.base);
@@ -744,7 +744,7 @@ describe("a group (K5)", () => {
     await stage.end();
   });
 
-  it("of a base that was freed can't be made", () => {
+  it("cannot be made for a base that was freed", () => {
     const { base } = new Stage();
     base.free();
     assertEquals(codeOf(() => new RateLimitGroup(base, limits(1, 1))), "EV_FREED");
@@ -752,7 +752,7 @@ describe("a group (K5)", () => {
 });
 
 describe("a limited pair", () => {
-  it("moves what both ends may", async () => {
+  it("moves as much as both ends allow", async () => {
     const stage = new Stage();
     const { a, b, log } = stage.pair();
     a.setRateLimit(limits(1, 1000));
@@ -771,7 +771,7 @@ describe("a limited pair", () => {
     await stage.end(a, b);
   });
 
-  it("that is closed honours them too, when a loop runs", async () => {
+  it("keeps to its limits in close() too, if a loop runs", async () => {
     const stage = new Stage();
     const { a, b, log } = stage.pair();
     a.setRateLimit(limits(100, 100));
@@ -789,7 +789,7 @@ describe("a limited pair", () => {
 });
 
 describe("limits of both directions and both ends of a connection", () => {
-  it("hold together", async () => {
+  it("all hold at the same time", async () => {
     const stage = new Stage();
     const { sim, base } = stage;
     const sockets = await socketPair(sim);
@@ -806,7 +806,7 @@ describe("limits of both directions and both ends of a connection", () => {
       bev.enable(EV_READ | EV_WRITE);
       bev.write("x".repeat(5000));
     }
-    // Each has the level of its first tick and a second one by now, and of ten more.
+    // By now each has the level of two ticks, and then of ten more.
     await stage.during(950);
     assertEquals([near.input.length, far.input.length], [50 * 10, 80 * 10]);
     await stage.end(near, far);

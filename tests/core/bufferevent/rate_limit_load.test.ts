@@ -1,6 +1,6 @@
-// libevent's `test-ratelim` on the simulator, with its tolerances: 30 clients write as much as they can for five
-// seconds, an echo server that limits each connection, all of them together, or both sends it back, and the clients
-// count. Ticks are 100 ms.
+// libevent's `test-ratelim` on the simulator, with its tolerances. 30 clients write as much as they
+// can for five seconds and count the answers. An echo server limits each connection, all of them
+// together, or both. Ticks are 100 ms.
 
 import { describe, it } from "node:test";
 import { assert, assertEquals } from "@std/assert";
@@ -32,7 +32,7 @@ interface Load {
   /** Bytes a tick of all. */
   groupLimit?: number;
   minShare?: number;
-  /** Bytes that are taken from the group at each tick, as if something else used it too. */
+  /** Bytes that something else takes from the group at each tick. */
   groupDrain?: number;
 }
 
@@ -42,7 +42,7 @@ interface Result {
   /** Bytes a second of a client. */
   mean: number;
   deviation: number;
-  /** Of the group: bytes. */
+  /** In bytes, of the group. */
   read: number;
   written: number;
 }
@@ -143,20 +143,20 @@ describe("30 connections that write as much as they can (test-ratelim)", () => {
     near("written", written, 1_500_000, 1000);
   });
 
-  it("under a limit of each have that", async () => {
+  it("each reach their own limit", async () => {
     const { mean, deviation } = await measure({ connectionLimit: 1000 });
     near("mean", mean, 10_000, 50);
     near("deviation", deviation, 0, 50);
   });
 
-  it("under both have both", async () => {
+  it("keep to both limits", async () => {
     const { total, mean, deviation } = await measure({ connectionLimit: 1000, groupLimit: 30_000 });
     near("total", total, 300_000, 1000);
     near("mean", mean, 10_000, 50);
     near("deviation", deviation, 0, 50);
   });
 
-  it("under both, with something else that drains the group, have what is theirs", async () => {
+  it("under both, with something else that drains the group, get the rest", async () => {
     const { total, mean, deviation } = await measure({ connectionLimit: 1000, groupLimit: 35_000, groupDrain: 500 });
     near("total", total, 300_000, 1000);
     near("mean", mean, 10_000, 50);

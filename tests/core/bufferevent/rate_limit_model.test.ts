@@ -56,7 +56,7 @@ function limits([rate, more, tickMs]: [number, number, number]): TokenBucketConf
 }
 
 describe("a token bucket", () => {
-  it("has the level of a naive model, whatever passes, is taken, given and changed (K2, K6)", async () => {
+  it("has the level of a naive model, whatever time passes and whatever is taken, given and changed (K2, K6)", async () => {
     const step = fc.oneof(
       fc.record({ kind: fc.constant("pass" as const), ms: fc.integer({ min: 0, max: 30 }) }),
       fc.record({ kind: fc.constant("take" as const), n: fc.integer({ min: -150, max: 150 }) }),
@@ -97,7 +97,8 @@ describe("a token bucket", () => {
               read.change(rate, rate + more, tickMs);
               write.change(rate + 1, rate + more + 1, tickMs);
             }
-            // Looking brings a bucket up to date: it must not be needed for that.
+            // Reading the level updates a bucket, so do it only sometimes: the result must be the
+            // same.
             if (each.kind !== "look") continue;
             assertEquals([bev.readLimit, bev.writeLimit], [read.level, write.level]);
             assertEquals([group.readLimit, group.writeLimit], [read.level, write.level]);
@@ -111,7 +112,7 @@ describe("a token bucket", () => {
     );
   });
 
-  it("lets through what a naive model does, at the time when it does (K4)", async () => {
+  it("lets as many bytes through as a naive model, at the same times (K4)", async () => {
     const step = fc.record({ n: fc.integer({ min: 0, max: 300 }), ms: fc.integer({ min: 0, max: 30 }) });
     await fc.assert(
       fc.asyncProperty(rates, fc.array(step, { maxLength: 30, size: "max" }), async (first, steps) => {
@@ -139,7 +140,8 @@ describe("a token bucket", () => {
             model.pass(1);
             flow();
           }
-          // The loop runs with the clock of its turns: what came due in its last instant may wait for the next.
+          // The loop uses the clock of its turns: work that came due in the last instant may wait
+          // for the next turn.
           assert(b.input.length <= through && b.input.length >= through - model.rate - model.burst);
           await stage.during(0.5);
           assertEquals(b.input.length, through);
@@ -156,7 +158,7 @@ describe("a token bucket", () => {
 });
 
 describe("a group of limited bufferevents", () => {
-  it("never lets through more than its buckets and those of its members, and all in the end", async () => {
+  it("never lets more through than its buckets and those of its members, and everything in the end", async () => {
     await fc.assert(
       fc.asyncProperty(
         fc.tuple(fc.integer({ min: 50, max: 300 }), fc.integer({ min: 0, max: 300 }), fc.constant(10)),
@@ -179,7 +181,7 @@ describe("a group of limited bufferevents", () => {
             await stage.during(ticks === 1 ? tickMs / 2 : tickMs);
             const read = pairs.reduce((sum, { b }) => sum + b.input.length, 0);
             assertEquals(group.totals.read, read);
-            // A share may go beyond the level by the least share, at the end of what there was.
+            // The last share of a level may exceed it by the smallest share.
             assert(read <= rate * ticks + more + minShare, `${read} in ${ticks} ticks`);
           }
           await stage.settle();

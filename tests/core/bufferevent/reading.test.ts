@@ -41,7 +41,7 @@ describe("a new bufferevent (V1)", () => {
     await made.end();
   });
 
-  it("has the end of its input and the front of its output frozen for the user", async () => {
+  it("freezes the back of its input and the front of its output for the user", async () => {
     const made = await rig();
     const { bev } = made;
     assertEquals(codeOf(() => bev.input.add("x")), "EV_FROZEN");
@@ -92,7 +92,7 @@ describe("a new bufferevent (V1)", () => {
 });
 
 describe("enable() and disable() of reading (V2)", () => {
-  it("with input that waits calls nothing", async () => {
+  it("with waiting input runs no callback", async () => {
     const made = await rig();
     const { bev, peer, record } = made;
     record.drains = false;
@@ -105,7 +105,7 @@ describe("enable() and disable() of reading (V2)", () => {
     await made.end();
   });
 
-  it("lets what has waited with the socket come", async () => {
+  it("delivers bytes that have waited at the socket", async () => {
     const made = await rig();
     made.peer.send("abc");
     assertEquals(await made.during(5), []);
@@ -188,7 +188,7 @@ describe("a read (V4)", () => {
     await made.end();
   });
 
-  it("of input that is not drained comes again with the next arrival, and the larger length", async () => {
+  it("of input that is not drained is reported again at the next arrival, with the larger length", async () => {
     const made = await rig();
     made.record.drains = false;
     made.bev.enable(EV_READ);
@@ -229,7 +229,7 @@ describe("the end of file (V5)", () => {
     await made.end();
   });
 
-  it("is told again when reading is enabled again", async () => {
+  it("is reported again when reading is enabled again", async () => {
     const made = await rig();
     made.bev.enable(EV_READ);
     made.peer.shutdown();
@@ -240,7 +240,7 @@ describe("the end of file (V5)", () => {
     await made.end();
   });
 
-  it("with less input than the low watermark is all that comes; the bytes are in the input", async () => {
+  it("is the only callback if there is less input than the low watermark; the bytes are in the input", async () => {
     const made = await rig();
     made.bev.setWatermark(EV_READ, 100, 0);
     made.bev.enable(EV_READ);
@@ -258,7 +258,7 @@ describe("the end of file (V5)", () => {
     await made.end();
   });
 
-  it("of both directions is EOF too", async () => {
+  it("of both directions is also EOF", async () => {
     const made = await rig();
     made.bev.enable(EV_READ);
     made.bev.write("bye");
@@ -299,7 +299,7 @@ describe("errors (V6)", () => {
     await made.end();
   });
 
-  it("of a connection that ended on both sides are EPIPE for a writer", async () => {
+  it("for a writer are EPIPE after both sides have ended", async () => {
     const made = await rig();
     made.peer.shutdown();
     made.bev.socket?.shutdown();
@@ -310,7 +310,7 @@ describe("errors (V6)", () => {
     await made.end();
   });
 
-  it("both ways give one event each", async () => {
+  it("in both directions give one event each", async () => {
     const made = await rig();
     await made.block();
     made.bev.enable(EV_READ);
@@ -323,7 +323,7 @@ describe("errors (V6)", () => {
     await made.end();
   });
 
-  it("of a socket that its owner has closed end silently for a reader, and with an error for a writer", async () => {
+  it("of a socket that its owner has closed are silent for a reader, and an error for a writer", async () => {
     const made = await rig();
     made.bev.enable(EV_READ);
     made.bev.socket?.close();
@@ -338,7 +338,7 @@ describe("errors (V6)", () => {
 });
 
 describe("the low watermark of reading (V8)", () => {
-  it("is how much there has to be for the read callback", async () => {
+  it("is the least length for the read callback", async () => {
     const made = await rig();
     const { bev, peer } = made;
     bev.setWatermark(EV_READ, 10, 0);
@@ -353,7 +353,7 @@ describe("the low watermark of reading (V8)", () => {
     await made.end();
   });
 
-  it("that is lowered calls nothing by itself", async () => {
+  it("runs no callback when it is lowered", async () => {
     const made = await rig();
     made.bev.setWatermark(EV_READ, 10, 0);
     made.bev.enable(EV_READ);
@@ -378,7 +378,7 @@ describe("the high watermark of reading (V8)", () => {
     await made.end();
   });
 
-  it("calls once when nobody drains, and goes on by itself when somebody does, from outside too", async () => {
+  it("is reported once if nobody drains, and reading goes on after a drain, from outside too", async () => {
     const made = await rig();
     const { bev, peer, record } = made;
     record.drains = false;
@@ -409,7 +409,7 @@ describe("the high watermark of reading (V8)", () => {
     }
     assert(sent < 5 * 65_536, `${sent}`);
     assertEquals(bev.input.length, 1000);
-    // And all comes when the input is drained.
+    // All bytes arrive when the input is drained.
     record.drains = true;
     bev.readBuffer(record.received);
     for (let ms = 0; ms < 500 && record.received.length < sent; ms++) await made.during(1);
@@ -444,7 +444,7 @@ describe("the high watermark of reading (V8)", () => {
     await made.end();
   });
 
-  it("and disable() are remembered apart (V7)", async () => {
+  it("and disable() suspend reading independently (V7)", async () => {
     const made = await rig();
     const { bev, peer, record } = made;
     record.drains = false;

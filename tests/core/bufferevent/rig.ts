@@ -1,4 +1,5 @@
-// A bufferevent on a simulated connection, a bare socket as its peer, and a record of what it calls.
+// A bufferevent on a simulated connection, a plain socket as its peer, and a record of its
+// callbacks.
 
 import { assert, assertEquals } from "@std/assert";
 import type { BufferEventCallbacks } from "../../../core/bufferevent/callbacks.ts";
@@ -24,23 +25,26 @@ import type { SimRuntime } from "../../../runtimes/sim.ts";
 import { nothingLeft, world } from "../loop/harness.ts";
 import { socketPair } from "../socket/pairs.ts";
 
-/** Writes down what bufferevents call: `read 5`, `write 0`, `event READING|EOF`; the numbers are lengths of buffers. */
+/**
+ * Records the callbacks of bufferevents: `read 5`, `write 0`, `event READING|EOF`. The numbers are
+ * lengths of buffers.
+ */
 export class Recorder {
-  /** What was called, in order. */
+  /** The callbacks, in order. */
   readonly lines: string[] = [];
   /** The errors of the event callbacks. */
   readonly errors: (EventError | undefined)[] = [];
-  /** What else to do in the callbacks. */
+  /** More work for the callbacks. */
   on: BufferEventCallbacks<BufferEvent> = {};
-  /** Whether each read callback takes all of the input. */
+  /** Whether each read callback drains the input. */
   drains = true;
-  /** What the read callbacks have taken. */
+  /** The bytes that the read callbacks have taken. */
   readonly received: EvBuffer = new EvBuffer();
   /** The callbacks to set. */
   readonly callbacks: Required<BufferEventCallbacks<BufferEvent>>;
   readonly #stamp: () => string;
 
-  /** Makes one; with a clock each line ends with the time: `read 5 at 3`. */
+  /** Makes a record. With a clock, each line ends with the time: `read 5 at 3`. */
   constructor(now?: () => number) {
     this.#stamp = now === undefined ? (): string => "" : (): string => ` at ${now()}`;
     this.callbacks = {
@@ -61,7 +65,7 @@ export class Recorder {
     };
   }
 
-  /** What was written down since the last call. */
+  /** The lines since the last call. */
   take(): string[] {
     return this.lines.splice(0);
   }
@@ -87,9 +91,9 @@ export function bits(what: number): string {
 export interface RigOptions {
   /** `BEV_OPT_` flags besides `BEV_OPT_CLOSE_ON_FREE`. */
   options?: number;
-  /** Of the base. */
+  /** The options of the base. */
   base?: EventBaseOptions;
-  /** Whether the lines have the time since the rig was made. */
+  /** Whether the lines end with the time since the rig was made. */
   times?: boolean;
 }
 
@@ -100,7 +104,7 @@ export class Rig {
   readonly bev: SocketBufferEvent;
   readonly peer: Socket;
   readonly record: Recorder;
-  /** When it was made. */
+  /** The time when it was made. */
   readonly begin: number;
 
   constructor(sim: SimRuntime, base: EventBase, bev: SocketBufferEvent, peer: Socket, record: Recorder) {
@@ -112,14 +116,14 @@ export class Rig {
     this.begin = sim.now();
   }
 
-  /** Runs the loop for a span, and gives what was called in it. */
+  /** Runs the loop for a span, and returns the callbacks in it. */
   async during(ms: number): Promise<string[]> {
     this.base.loopExit(ms);
     await this.sim.run(this.base.loop(EVLOOP_NO_EXIT_ON_EMPTY));
     return this.record.take();
   }
 
-  /** Lets time pass without the loop: bytes travel, nothing is called. */
+  /** Lets time pass without the loop: bytes travel, but no callback runs. */
   async still(ms: number): Promise<void> {
     await this.sim.advance(ms);
     assertEquals(this.record.lines, []);
@@ -142,7 +146,10 @@ export class Rig {
     return this.peerTakes().length;
   }
 
-  /** Fills all that is between the bufferevent and its peer, which does not read, so that the output has to wait. */
+  /**
+   * Fills all queues between the bufferevent and its peer, which does not read, so that output must
+   * wait.
+   */
   async block(): Promise<number> {
     const chunk = new Uint8Array(65_536);
     const { socket } = this.bev;
@@ -155,7 +162,7 @@ export class Rig {
     return sent;
   }
 
-  /** Frees all, and fails when something is left. */
+  /** Frees everything, and fails if something is left. */
   async end(): Promise<void> {
     this.bev.free();
     this.peer.close();
@@ -164,7 +171,7 @@ export class Rig {
   }
 }
 
-/** Makes a bufferevent on a connection. Nothing but writing is enabled. */
+/** Makes a bufferevent on a connection. Only writing is enabled. */
 export async function rig({ options = 0, base: baseOptions = {}, times = false }: RigOptions = {}): Promise<Rig> {
   const { sim, base } = world(baseOptions);
   const [socket, peer] = await socketPair(sim);

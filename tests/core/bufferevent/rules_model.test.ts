@@ -1,5 +1,6 @@
-// The rules of reading and writing (V2 to V6, V8, V18) as a model: whatever is done to a bufferevent, and whatever its
-// transport does, it calls back exactly what the model says, and the bytes are those that the model has.
+// The rules of reading and writing (V2 to V6, V8, V18) as a model. Whatever is done to a
+// bufferevent and whatever its transport does, it runs exactly the callbacks of the model, and has
+// the same bytes.
 
 import { describe, it } from "node:test";
 import { assert, assertEquals } from "@std/assert";
@@ -22,7 +23,7 @@ import { BusyHost } from "../loop/harness.ts";
 import { join, pattern } from "../socket/pairs.ts";
 import { bits } from "./rig.ts";
 
-/** A transport that does what the test says: it takes as much as there is space for. */
+/** A transport that the test controls. It accepts bytes while there is space. */
 class Transport implements TransportBinding {
   readonly local = undefined;
   readonly remote = undefined;
@@ -88,19 +89,19 @@ class Host extends BusyHost {
   }
 }
 
-/** What the rules say. Everything that can be done is done, after each step. */
+/** The model. After each step it does everything that can be done. */
 class Model {
   readonly reads: string[] = [];
   readonly writes: string[] = [];
   enabled = EV_WRITE;
   input = 0;
-  /** What has arrived and was not read. */
+  /** Bytes that have arrived and were not read. */
   staged = 0;
   ended = false;
   failed = false;
   output = 0;
   room = 0;
-  /** The transport has said that it is full, and not yet that there is space again. */
+  /** The transport has reported that it is full, and has not reported space since. */
   full = false;
   readLow = 0;
   readHigh = 0;
@@ -109,7 +110,7 @@ class Model {
   maxWrite = 0;
   greedy = true;
   finishing = false;
-  /** The write callback for a writable socket with nothing to send is owed (V2). */
+  /** The write callback for a writable socket with nothing to send is due (V2). */
   owed = false;
 
   read(): void {
@@ -226,7 +227,7 @@ class Pair {
       bev.write(pattern(n, this.#written));
       this.#written += n;
       model.output += n;
-      // There is something to send, which is told when it has left.
+      // There is output, so the callback runs when it has left.
       model.owed = model.owed && (model.enabled & EV_WRITE) !== 0;
     } else if (kind === "take") {
       this.#take(n);
@@ -248,7 +249,7 @@ class Pair {
       model.maxRead = n;
       bev.setMaxSingleRead(n);
     } else if (kind === "max write") {
-      // Not so small that it takes longer than a step lasts.
+      // Large enough to be sent within one step.
       model.maxWrite = what === EV_READ ? 0 : n + 200;
       bev.setMaxSingleWrite(model.maxWrite);
     } else if (kind === "greedy") model.greedy = n % 2 === 0;
@@ -276,7 +277,7 @@ class Pair {
     if (!model.finishing) assertEquals(transport.finished, 0);
   }
 
-  /** The bytes went in order and once, both ways. */
+  /** Checks that the bytes went in order and once, both ways. */
   compareBytes(): void {
     const received = join([...this.#received, this.bev.input.toUint8Array()]);
     assertEquals(received, pattern(this.#arrived - this.model.staged));

@@ -1,4 +1,4 @@
-/** What is set on one bufferevent is its own, though those that are set alike share it inside. */
+/** Each bufferevent has its own settings, although equal settings are one object inside. */
 
 import { test } from "node:test";
 import { assertEquals } from "@std/assert";
@@ -29,12 +29,12 @@ test("settings: equal ones are one object, and a change of one does not change t
   assertEquals(settings(first), [{ low: 7, high: 0 }, { low: 2, high: 200 }, 5000]);
   assertEquals(settings(second), [{ low: 1, high: 100 }, { low: 2, high: 200 }, Infinity]);
   for (const bev of all.slice(2)) assertEquals(settings(bev), ALIKE);
-  // New ones are not set at all.
+  // New bufferevents have no settings.
   assertEquals(settings(bufferEventPair(base)[0]), [{ low: 0, high: 0 }, { low: 0, high: 0 }, 64 * 1024 * 1024]);
   for (const bev of all) bev.free();
 });
 
-test("settings: what changes all the time is right each time, for each of many", () => {
+test("settings: values that change often are correct each time, for each of many", () => {
   using base = new EventBase({ runtime: simRuntime() });
   const [a, b] = bufferEventPair(base);
   for (let i = 1; i <= 100; i++) {
@@ -48,7 +48,7 @@ test("settings: what changes all the time is right each time, for each of many",
   b.free();
 });
 
-test("settings: write() says stop at the high watermark or at the bound of the output, whichever is less", () => {
+test("settings: write() gives false from the high watermark or the default limit on, whichever is less", () => {
   using base = new EventBase({ runtime: simRuntime() });
   const [a, b] = bufferEventPair(base);
   a.setWatermark(EV_WRITE, 0, 10);

@@ -1,13 +1,14 @@
-// Stacks under chance: sockets or pairs with up to three filters over each end. Here's how it works:
+// Random stacks: sockets or pairs with up to three filters over each end.
 //
 // 1. A seed decides what is at the bottom, the filters, the rate limits, the faults of the network, and what each of the
 //    two ends does when: it writes, reads, waits, changes watermarks, half-closes, closes, frees, resets, in callbacks and
 //    between them. Now and then a filter, a callback, a change callback or a release callback throws.
-// 2. Every byte says where it belongs. What arrives is the beginning of what was written, in order and once. An end that
-//    has freed or closed itself is called back no more. A clean end means that all has come, unless the writer has thrown
-//    output away by free(); so does close() that has given true.
-// 3. An end that is left alone hears of the other's end. In the end every promise has settled, every filter was told
-//    that it was freed, and no event, handle or timer is left.
+// 2. Every byte shows its position. The received bytes are a beginning of the written bytes, in
+// order and once. An end that has freed or closed itself gets no callback. A clean end means that
+// all has arrived, unless the writer has dropped output by free(). The same holds if close() gives
+// true.
+// 3. An end that does not end itself is told of the other's end. At the end every promise has
+// settled, every filter's onFree has run, and no event, handle or timer is left.
 //
 // A failure names its seed: `TRIVENT_SEEDS=<first>,<count>` runs others.
 
@@ -50,7 +51,7 @@ import { swapCase } from "./filters.ts";
 
 const [FIRST = 1, COUNT = 300] = (process.env.TRIVENT_SEEDS ?? "").split(",").filter(Boolean).map(Number);
 const STEPS = 40;
-/** Longer than all of it takes, rate limits included. */
+/** Longer than a whole run, with rate limits. */
 const PATIENCE_MS = 20_000;
 
 type Dice = (below: number) => number;
@@ -63,15 +64,15 @@ function dice(seed: number): Dice {
   };
 }
 
-/** What is thrown on purpose. */
+/** The error that is thrown on purpose. */
 class Thrown extends Error {}
 
-/** The byte at a place of a direction. */
+/** The byte at a position of a direction. */
 function byteAt(i: number): number {
   return (i * 167 + (i >> 8)) & 255;
 }
 
-/** Passes copies on, in pieces of its own. */
+/** Passes copies on, in its own pieces. */
 const copies: BufferEventFilter = (source, destination, limit) => {
   const bytes = new Uint8Array(Math.min(source.length, 1000, limit < 0 ? Infinity : limit));
   source.remove(bytes);
@@ -79,7 +80,7 @@ const copies: BufferEventFilter = (source, destination, limit) => {
   return BEV_OK;
 };
 
-/** A length in front of what is there. */
+/** Puts a length before the bytes that are there. */
 const packs: BufferEventFilter = (source, destination) => {
   const n = Math.min(source.length, 4000);
   if (n === 0) return BEV_NEED_MORE;
@@ -98,7 +99,7 @@ const unpacks: BufferEventFilter = (source, destination) => {
   return BEV_OK;
 };
 
-/** A layer: makes a filter over something. */
+/** A layer: makes a filter over a bufferevent. */
 type Layer = (below: BufferEvent, options: number, onFree: () => void) => BufferEvent;
 
 const LAYERS: readonly Layer[] = [
@@ -123,7 +124,7 @@ function throwing(roll: Dice): Layer {
   return (below, options, onFree) => new FilterBufferEvent(below, filter, filter, options, onFree);
 }
 
-/** One end, and what is known of it. */
+/** One end, and its state. */
 class End {
   readonly name: string;
   readonly bev: BufferEvent;
@@ -134,9 +135,9 @@ class End {
   /** How many bytes were written, and how many were received. */
   written = 0;
   received = 0;
-  /** How it has heard of the end of what arrives: "EOF", or a code. */
+  /** How its input has ended: "EOF", or a code. */
   heard: string | null = null;
-  /** A failure of writing, or a timeout, was told. */
+  /** Whether a failure of writing, or a timeout, was reported. */
   failed = false;
   /** How it has ended itself. */
   over: "" | "close" | "free" | "reset" = "";
@@ -145,12 +146,12 @@ class End {
   drainedWhenFreed = false;
   closed: boolean | null = null;
   threw = false;
-  /** How many pieces of memory were adopted, and were released. */
+  /** The numbers of adopted and of released pieces of memory. */
   adopted = 0;
   released = 0;
-  /** How many calls of `drained()` have not settled. */
+  /** The number of calls of `drained()` that have not settled. */
   waits = 0;
-  /** Whether callbacks do nothing but read any more. */
+  /** Whether callbacks only read from now on. */
   calm = false;
 
   constructor(name: string, bottom: BufferEvent, layers: BufferEvent[], roll: Dice, sturdy: boolean) {
@@ -175,7 +176,7 @@ class End {
   }
 
   #called(): void {
-    assertEquals(this.over, "", `${this.name} was called back`);
+    assertEquals(this.over, "", `${this.name} got a callback`);
   }
 
   #onRead(): void {
@@ -211,7 +212,7 @@ class End {
     try {
       this.bev.read(bytes);
     } catch (error) {
-      // A change callback: the bytes are here.
+      // In a change callback: the bytes are already here.
       if (!(error instanceof Thrown)) throw error;
     }
     for (const byte of bytes) {
@@ -254,7 +255,7 @@ class End {
     this.over = "close";
     this.bev.close({ timeoutMs }).then((delivered) => this.closed = delivered, (error) => {
       if (!(error instanceof Thrown)) throw error;
-      // Its last call has thrown: what it was to take is lost, as the promise has said.
+      // Its last call has thrown, so its output is lost, and the promise has reported that.
       this.closed = false;
       this.threw = true;
     });
@@ -335,9 +336,9 @@ interface Stack {
   readonly far: End;
   /** Whether the network may break the connection. */
   readonly fragile: boolean;
-  /** How many filters were made and are not told of their end. */
+  /** The number of filters whose onFree has not run. */
   readonly filters: { made: number; freed: number };
-  /** Waits for nobody any more. @returns Whether there ever was a connection */
+  /** Stops waiting for a connection. @returns Whether there ever was one */
   readonly end: () => boolean;
 }
 
@@ -413,7 +414,7 @@ async function build(sim: SimRuntime, base: EventBase, roll: Dice, fragile: bool
   };
 }
 
-/** Runs the loop for a span, whatever is thrown. @returns Whether something was */
+/** Runs the loop for a span, whatever is thrown. @returns Whether something was thrown */
 async function during(sim: SimRuntime, base: EventBase, ms: number): Promise<boolean> {
   const until = sim.now() + ms;
   let threw = false;
@@ -467,14 +468,17 @@ async function play(seed: number): Promise<void> {
   );
 }
 
-/** Both ends come to rest: whoever is left alone hears of the end, and then all that is said of it must be true. */
+/**
+ * Lets both ends finish: an end that is still open is told of the other's end. Then checks all
+ * results.
+ */
 async function settle(sim: SimRuntime, base: EventBase, stack: Stack, threw: boolean): Promise<void> {
   const { near, far } = stack;
-  // What threw may have left work undone, which anything that happens takes up.
+  // An exception may have left work undone, which the next event resumes.
   for (const end of [near, far]) end.calmDown();
   threw = await during(sim, base, 1) || threw;
   for (const end of [near, far]) end.calmDown();
-  // If nobody has ended anything, one does.
+  // If neither end has ended, one of them ends now.
   for (const end of [near, far]) if (end.over === "" && !end.finished) end.close(PATIENCE_MS / 2);
   const [open] = [near, far].filter(({ over }) => over === "");
   for (let ms = 0; ms < PATIENCE_MS; ms += 100) {
@@ -488,7 +492,7 @@ async function settle(sim: SimRuntime, base: EventBase, stack: Stack, threw: boo
   }
   for (const [from, to] of [[near, far], [far, near]] as const) assertTruth(from, to, stack, threw);
   if (open !== undefined && open.heard === null && !open.failed && !threw && stack.end()) {
-    throw new Error(`${open.name} has not heard of the end`);
+    throw new Error(`${open.name} was not told of the end`);
   }
 }
 
@@ -496,7 +500,7 @@ function assertTruth(from: End, to: End, stack: Stack, threw: boolean): void {
   const said = `${from.name} (${from.over || "open"}, closed ${from.closed}, finished ${from.finished}) wrote ` +
     `${from.written}, ${to.name} (${to.over || "open"}) got ${to.received} and heard ${to.heard}`;
   assert(to.received <= from.written, said);
-  // One that has gone itself does not hear of the rest.
+  // An end that has ended itself is not told of the rest.
   if (to.over !== "" || threw || from.threw) return;
   const all = to.received === from.written;
   if (from.over === "close" && from.closed === true) assert(all, `close() gave true: ${said}`);
@@ -504,8 +508,8 @@ function assertTruth(from: End, to: End, stack: Stack, threw: boolean): void {
   else if (to.heard === "EOF" && from.over !== "free") assert(all, `a clean end: ${said}`);
 }
 
-describe("stacks under chance", () => {
-  it("lose no byte without a word, call nobody back that is gone, and leave nothing", async () => {
+describe("random stacks", () => {
+  it("lose no byte silently, run no callback of a freed bufferevent, and leave nothing", async () => {
     for (let seed = FIRST; seed < FIRST + COUNT; seed++) {
       try {
         await play(seed);

@@ -1,4 +1,5 @@
-// What the tests of pairs, filters and rate limits share: a world whose loop runs for a span, and nothing left at the end.
+// Shared by the tests of pairs, filters and rate limits: a simulator whose loop runs for a span,
+// and a check that nothing is left.
 
 import { assertEquals } from "@std/assert";
 import { EvBuffer } from "../../../core/buffer/evbuffer.ts";
@@ -44,7 +45,7 @@ export class Stage {
     return { a, b, log };
   }
 
-  /** Frees what is left, and fails when anything else is. */
+  /** Frees the known bufferevents, and fails if anything else is left. */
   async end(...bevs: BufferEvent[]): Promise<void> {
     for (const bev of bevs) bev.free();
     // A finalizer may wait for its pass.
@@ -54,17 +55,17 @@ export class Stage {
   }
 }
 
-/** Writes down what bufferevents call, each with its name: `a read 5`, `b event READING|EOF`. */
+/** Records the callbacks of bufferevents by name: `a read 5`, `b event READING|EOF`. */
 export class Record {
-  /** What was called, in order. */
+  /** The callbacks, in order. */
   readonly lines: string[] = [];
   /** The errors of the event callbacks. */
   readonly errors: (EventError | undefined)[] = [];
-  /** What else to do in the callbacks. */
+  /** More work for the callbacks. */
   readonly on: BufferEventCallbacks<BufferEvent> = {};
-  /** Whether each read callback takes all of the input. */
+  /** Whether each read callback drains the input. */
   drains = true;
-  /** What the read callbacks have taken. */
+  /** The bytes that the read callbacks have taken. */
   readonly received: EvBuffer = new EvBuffer();
 
   /** The callbacks of one bufferevent. */
@@ -87,7 +88,7 @@ export class Record {
     };
   }
 
-  /** What was written down since the last call. */
+  /** The lines since the last call. */
   take(): string[] {
     return this.lines.splice(0);
   }

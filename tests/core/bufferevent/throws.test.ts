@@ -1,5 +1,6 @@
-// What the program throws in the middle of a bufferevent's work: in a change callback, a release callback or a filter.
-// `dispatch()` rejects with it, and afterwards nothing is stuck, lost or half done.
+// Exceptions in the middle of a bufferevent's work: in a change callback, a release callback or a
+// filter. `dispatch()` rejects with the exception, and afterwards nothing stalls, is lost or is
+// half done.
 
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertStrictEquals, assertThrows } from "@std/assert";
@@ -36,7 +37,7 @@ function throwAt(buffer: EvBuffer, n = 1): void {
   });
 }
 
-/** Runs the loop, and goes on after what was thrown. @returns How often that was */
+/** Runs the loop, and goes on after exceptions. @returns The number of exceptions */
 async function runs(stage: Stage, ms = 50): Promise<number> {
   const until = stage.sim.now() + ms;
   for (let threw = 0;; threw++) {
@@ -58,7 +59,7 @@ function reports(stage: Stage): unknown[] {
 }
 
 describe("a change callback that throws", () => {
-  it("of a socket's output lets the rest leave, the callback come, and our end follow", async () => {
+  it("of a socket's output does not stop the output, the write callback and our end", async () => {
     for (const n of [1, 2]) {
       const stage = new Stage();
       const [socket, peer] = await socketPair(stage.sim);
@@ -78,7 +79,7 @@ describe("a change callback that throws", () => {
     }
   });
 
-  it("of a socket's input does not keep the read callback from what has come", async () => {
+  it("of a socket's input does not prevent the read callback", async () => {
     const stage = new Stage();
     const [socket, peer] = await socketPair(stage.sim);
     const bev = new SocketBufferEvent(stage.base, socket, BEV_OPT_CLOSE_ON_FREE);
@@ -93,7 +94,7 @@ describe("a change callback that throws", () => {
     await stage.end(bev);
   });
 
-  it("of either end of a pair leaves the bytes there, tells both ends, and the end", async () => {
+  it("of either end of a pair keeps the bytes, the callbacks of both ends, and the end of file", async () => {
     for (const at of ["output", "input"] as const) {
       const stage = new Stage();
       const { a, b, log } = stage.pair();
@@ -108,7 +109,7 @@ describe("a change callback that throws", () => {
     }
   });
 
-  it("of one end of a pair does not keep the other from closing", async () => {
+  it("of one end of a pair does not prevent the other from closing", async () => {
     const stage = new Stage();
     const reported = reports(stage);
     const { a, b } = stage.pair();
@@ -123,7 +124,7 @@ describe("a change callback that throws", () => {
     await stage.end(a, b);
   });
 
-  it("is called no more by close()", async () => {
+  it("is not called again by close()", async () => {
     const stage = new Stage();
     const [socket, peer] = await socketPair(stage.sim);
     const bev = new SocketBufferEvent(stage.base, socket, BEV_OPT_CLOSE_ON_FREE);
@@ -144,7 +145,7 @@ describe("a change callback that throws", () => {
       "line endings": (below) => new FilterBufferEvent(below, null, lfToCrlf(), BEV_OPT_CLOSE_ON_FREE),
     })
   ) {
-    it(`in the middle of ${name} loses and doubles nothing`, async () => {
+    it(`in the middle of ${name} loses and repeats nothing`, async () => {
       for (const n of [1, 2, 3]) {
         for (const where of ["output", "below"]) {
           const stage = new Stage();
@@ -176,7 +177,7 @@ describe("a change callback that throws", () => {
     });
   }
 
-  it("or uses another filter meanwhile does not mix up what both make", () => {
+  it("or uses another filter inside does not mix the outputs of both", () => {
     const stage = new Stage();
     const [one, two] = [0, 1].map(() => compress("gzip", { runtime: stage.sim }));
     const [source, packed, other, otherPacked] = [0, 1, 2, 3].map(() => new EvBuffer());
@@ -199,7 +200,7 @@ describe("a change callback that throws", () => {
 });
 
 describe("a filter that throws", () => {
-  it("has told what it made before, and is called again with the next bytes", async () => {
+  it("has reported its earlier output, and is called again with the next bytes", async () => {
     const stage = new Stage();
     const { a, b } = stage.pair();
     let calls = 0;
@@ -219,7 +220,7 @@ describe("a filter that throws", () => {
     await stage.end(a, top);
   });
 
-  it("in its last call has it again, and what is below finishes then", async () => {
+  it("in its last call is called a last time again, and then the one below finishes", async () => {
     const stage = new Stage();
     const { a, b, log } = stage.pair();
     const held = new EvBuffer();
@@ -244,7 +245,7 @@ describe("a filter that throws", () => {
 });
 
 describe("a release callback", () => {
-  /** A bufferevent with output that its peer does not take, as memory of the user's. */
+  /** A bufferevent whose output is memory of the user that its peer does not take. */
   async function stuck(stage: Stage, release: () => void): Promise<[SocketBufferEvent, () => void]> {
     const [socket, peer] = await socketPair(stage.sim);
     const bev = new SocketBufferEvent(stage.base, socket, BEV_OPT_CLOSE_ON_FREE);
@@ -253,7 +254,7 @@ describe("a release callback", () => {
     return [bev, (): void => peer.reset()];
   }
 
-  it("is called for all memory when the connection fails during close(), limited or not, or is out of time", async () => {
+  it("is called for all memory when close() fails or runs out of time, limited or not", async () => {
     for (const limited of [false, true]) {
       for (const how of ["reset", "timeout", "bev.reset()"]) {
         const stage = new Stage();
@@ -294,7 +295,7 @@ describe("a release callback", () => {
     }
     peer.close();
     assertEquals([await stage.sim.run(closing), received], [true, 1_000_000]);
-    // Of those that are released together, the first is.
+    // Of errors that occur together, the first is reported.
     assert(reported.length > 5 && reported.every((error) => error === THROWN), `${reported.length} were reported`);
     await stage.end();
   });

@@ -20,7 +20,7 @@ import { Recorder, rig } from "./rig.ts";
 import { Stage } from "./stage.ts";
 
 describe("the timeout of reading", () => {
-  it("runs while reading is enabled, is told once and disables it; enable() starts it anew", async () => {
+  it("runs while reading is enabled, is reported once and disables it; enable() starts it again", async () => {
     const made = await rig({ times: true });
     made.bev.setTimeouts(10, null);
     assertEquals(await made.during(50), [], "not enabled");
@@ -32,7 +32,7 @@ describe("the timeout of reading", () => {
     await made.end();
   });
 
-  it("is restarted by every arrival, one below the low watermark too", async () => {
+  it("is restarted by every arrival, even below the low watermark", async () => {
     const made = await rig({ times: true });
     const { bev, peer } = made;
     bev.setWatermark(EV_READ, 100, 0);
@@ -92,7 +92,7 @@ describe("the timeout of reading", () => {
     await made.end();
   });
 
-  it("is not told when bytes are found in the very turn in which it passes", async () => {
+  it("is not reported if bytes arrive in the turn in which it passes", async () => {
     const made = await rig({ times: true });
     const { bev, peer } = made;
     bev.setTimeouts(10, null);
@@ -104,7 +104,7 @@ describe("the timeout of reading", () => {
     await made.end();
   });
 
-  it("is told when somebody else has received the bytes", async () => {
+  it("is reported if another reader has received the bytes", async () => {
     const made = await rig({ times: true });
     const { base, bev, peer } = made;
     const thief = new Uint8Array(8);
@@ -137,7 +137,7 @@ describe("the timeout of writing", () => {
     await made.end();
   });
 
-  it("passes when none of it could be sent, is told once, and writing is disabled", async () => {
+  it("passes if no output could be sent, is reported once, and disables writing", async () => {
     const made = await rig({ times: true });
     const { bev } = made;
     await made.block();
@@ -155,7 +155,8 @@ describe("the timeout of writing", () => {
     const { bev, peer } = made;
     await made.block();
     const data = pattern(400_000);
-    // Room comes in pieces: the queues between the two have to drain by half before the sender hears of it.
+    // Space is reported in steps: the queues in between must drain by half before the sender is
+    // told.
     bev.setTimeouts(null, 150);
     bev.write(data);
     const into = new Uint8Array(16_384);
@@ -200,7 +201,7 @@ describe("the timeout of writing", () => {
     await made.end();
   });
 
-  it("and that of reading run apart", async () => {
+  it("and the timeout of reading run independently", async () => {
     const made = await rig({ times: true });
     const { bev } = made;
     await made.block();
@@ -211,7 +212,7 @@ describe("the timeout of writing", () => {
     await made.end();
   });
 
-  it("that is set anew before it is told leaves a write callback that is due", async () => {
+  it("that is set again before it is reported does not remove a due write callback", async () => {
     const { sim } = world({}, { latencyMs: 1_000 });
     const runtime = new BusyHost(sim);
     const base = new EventBase({ runtime, priorities: 2 });
@@ -243,7 +244,7 @@ describe("the timeout of writing", () => {
   });
 });
 
-describe("timeouts of what is not connected", () => {
+describe("timeouts without a connection", () => {
   it("run without a socket too: of reading while it is enabled, of writing while output waits; once each (V9)", async () => {
     for (const order of ["timeouts first", "enabled first", "written last"]) {
       const { sim, base } = world();
@@ -258,7 +259,7 @@ describe("timeouts of what is not connected", () => {
       assertEquals([order, await sim.run(base.dispatch())], [order, "empty"]);
       assertEquals(record.take(), ["event WRITING|TIMEOUT at 100", "event READING|TIMEOUT at 150"]);
       assertEquals([bev.enabled, bev.output.length], [0, 5]);
-      // enable() starts them anew.
+      // enable() starts them again.
       bev.enable(EV_READ | EV_WRITE);
       await sim.run(base.dispatch());
       assertEquals(record.take(), ["event WRITING|TIMEOUT at 250", "event READING|TIMEOUT at 300"]);
@@ -267,7 +268,7 @@ describe("timeouts of what is not connected", () => {
     }
   });
 
-  it("without a socket: not that of writing when nothing is written, and none that was taken back", async () => {
+  it("without a socket: no write timeout if nothing is written, and none that was removed", async () => {
     const { sim, base } = world();
     const record = new Recorder(() => sim.now());
     const bev = new SocketBufferEvent(base, null, 1);
@@ -288,7 +289,7 @@ describe("timeouts of what is not connected", () => {
     await nothingLeft({ sim, base });
   });
 
-  it("begin anew with connect() and setSocket()", async () => {
+  it("restart with connect() and setSocket()", async () => {
     for (const by of ["connect()", "setSocket()"]) {
       const { sim, base } = world();
       const listening = await base.listen({ hostname: "127.0.0.1", port: 0 });
@@ -312,7 +313,7 @@ describe("timeouts of what is not connected", () => {
     }
   });
 
-  it("while connecting: that of writing gives the attempt up, once, with ETIMEDOUT (V11)", async () => {
+  it("while connecting: the write timeout ends the attempt, once, with ETIMEDOUT (V11)", async () => {
     const { sim, base } = world();
     const listener = await sim.listen({ hostname: "127.0.0.1", port: 0, backlog: 1 }, {
       onAccept: () => {
@@ -335,7 +336,8 @@ describe("timeouts of what is not connected", () => {
     assertEquals(record.take(), ["event WRITING|TIMEOUT at 20"]);
     assertEquals([record.errors[0]?.code, bev.enabled, bev.output.length, bev.socket], ["ETIMEDOUT", 0, 6, null]);
 
-    // Set while it goes on, it counts from then; that of reading runs as well where reading is enabled.
+    // If it is set meanwhile, it counts from then. The read timeout also runs if reading is
+    // enabled.
     bev.enable(EV_READ | EV_WRITE);
     bev.setTimeouts(15, null);
     bev.connect({ port });
@@ -350,7 +352,7 @@ describe("timeouts of what is not connected", () => {
     await nothingLeft({ sim, base });
   });
 
-  it("while connecting: with writing disabled there is none, and the connection is reported all the same", async () => {
+  it("while connecting with writing disabled: there is none, and CONNECTED is still reported", async () => {
     const { sim, base } = world();
     const listening = await base.listen({ hostname: "127.0.0.1", port: 0 });
     const record = new Recorder();
@@ -369,7 +371,7 @@ describe("timeouts of what is not connected", () => {
 });
 
 describe("the idle timeout", () => {
-  it("passes when nothing has come or gone for so long; both directions are disabled, and ETIMEDOUT is told once", async () => {
+  it("passes if nothing has arrived or left for its time; it disables both directions and reports ETIMEDOUT once", async () => {
     const made = await rig({ times: true });
     const { bev, record } = made;
     bev.enable(EV_READ);
@@ -379,11 +381,11 @@ describe("the idle timeout", () => {
     assertEquals(await made.during(1000), ["event READING|WRITING|TIMEOUT at 101"]);
     assertEquals([bev.enabled, record.errors[0]?.code], [0, "ETIMEDOUT"]);
     bev.enable(EV_READ);
-    assertEquals(await made.during(1000), ["event READING|WRITING|TIMEOUT at 1101"], "enable() starts it anew");
+    assertEquals(await made.during(1000), ["event READING|WRITING|TIMEOUT at 1101"], "enable() starts it again");
     await made.end();
   });
 
-  it("is restarted by each arrival and by what leaves, not by what is queued or taken from the input", async () => {
+  it("is restarted by bytes that arrive or leave, not by bytes that are queued or drained", async () => {
     const made = await rig({ times: true });
     const { bev, peer, record } = made;
     record.drains = false;
@@ -400,7 +402,7 @@ describe("the idle timeout", () => {
     await made.end();
   });
 
-  it("passes while output waits that nobody takes, however much is added", async () => {
+  it("passes while nobody takes the output, however much is added", async () => {
     const made = await rig();
     const { bev } = made;
     await made.block();
@@ -414,7 +416,7 @@ describe("the idle timeout", () => {
     await made.end();
   });
 
-  it("can be taken back by null and 0, and by free() and close()", async () => {
+  it("is removed by null and 0, and by free() and close()", async () => {
     const made = await rig();
     const { bev } = made;
     bev.setIdleTimeout(10);
@@ -432,7 +434,7 @@ describe("the idle timeout", () => {
     await made.end();
   });
 
-  it("of a pair is told by each end", async () => {
+  it("of a pair is reported by each end", async () => {
     const stage = new Stage();
     const { a, b, log } = stage.pair();
     b.enable(EV_READ);

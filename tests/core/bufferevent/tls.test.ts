@@ -1,5 +1,5 @@
-// TLS as a bufferevent shows it, on the simulator's stand-in: when CONNECTED comes, what a handshake can end with, and
-// changing to TLS on a connection that is there.
+// TLS on bufferevents, with the simulator's stand-in: the time of CONNECTED, the results of a
+// handshake, and startTls() on an existing connection.
 
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
@@ -19,7 +19,7 @@ import { Recorder } from "./rig.ts";
 const TLS: TlsListenOptions = { cert: "server.example signed by a CA", key: "a key" };
 const TRUST: TlsConnectOptions = { ca: "a CA", serverName: "server.example" };
 
-/** A base on a simulator with a listener, and what its bufferevents are told. */
+/** A base on a simulator with a listener, and a record of callbacks. */
 class World {
   readonly sim: SimRuntime = simRuntime();
   readonly base: EventBase = new EventBase({ runtime: this.sim });
@@ -68,7 +68,7 @@ function codes(record: Recorder | undefined): (string | undefined)[] {
 }
 
 describe("close() in the middle of a handshake", () => {
-  it("delivers what was written when the handshake is through", async () => {
+  it("delivers the output after the handshake", async () => {
     const sim = simRuntime();
     let closed: Promise<boolean> | undefined;
     const server = await serve({ runtime: sim, hostname: "127.0.0.1", port: 0, tls: TLS }, {
@@ -93,7 +93,7 @@ describe("close() in the middle of a handshake", () => {
     assertEquals(sim.openHandles, 0);
   });
 
-  it("gives false when the handshake fails, or takes longer than close() may", async () => {
+  it("gives false if the handshake fails, or takes longer than the timeout of close()", async () => {
     const world = new World();
     const silent = Socket.connect(world.sim, await world.listen(TLS));
     await world.during(5);
@@ -107,7 +107,7 @@ describe("close() in the middle of a handshake", () => {
 });
 
 describe("connecting with TLS", () => {
-  it("tells CONNECTED on either side when the handshake is through, and not when TCP is", async () => {
+  it("reports CONNECTED on both sides after the handshake, not after the TCP connection", async () => {
     const world = new World();
     const [client, record] = world.connect({ ...await world.listen(TLS), tls: TRUST });
     client.write("hello");
@@ -126,7 +126,7 @@ describe("connecting with TLS", () => {
     await world.end();
   });
 
-  it("writes what the server has written in the meantime, after the handshake", async () => {
+  it("sends the server's early output after the handshake", async () => {
     const world = new World();
     const [, record] = world.connect({ ...await world.listen(TLS), tls: TRUST });
     await world.during(3.5);
@@ -137,7 +137,7 @@ describe("connecting with TLS", () => {
     await world.end();
   });
 
-  it("agrees on a protocol, the server's favourite, or fails", async () => {
+  it("agrees on the protocol that the server prefers, or fails", async () => {
     const world = new World();
     const address = await world.listen({ ...TLS, alpnProtocols: ["two", "one"] });
     const [client] = world.connect({ ...address, tls: { ...TRUST, alpnProtocols: ["one", "two"] } });
@@ -162,7 +162,7 @@ describe("connecting with TLS", () => {
     await world.sim.run(far.close({ graceMs: 0 }));
   });
 
-  it("fails with ERR_TLS_CERT once, when the certificate is another's or nobody's; the server hears ERR_TLS_HANDSHAKE", async () => {
+  it("fails with ERR_TLS_CERT once for a wrong name or an unknown signer; the server gets ERR_TLS_HANDSHAKE", async () => {
     for (
       const tls of [{ ...TRUST, serverName: "other.example" }, { ...TRUST, ca: "another CA" }, { serverName: "x" }]
     ) {
@@ -179,7 +179,7 @@ describe("connecting with TLS", () => {
     }
   });
 
-  it("takes any certificate with rejectUnauthorized false, and tells", async () => {
+  it("accepts any certificate with rejectUnauthorized false, and reports the result", async () => {
     const world = new World();
     const [client, record] = world.connect({
       ...await world.listen(TLS),
@@ -190,7 +190,7 @@ describe("connecting with TLS", () => {
     await world.end();
   });
 
-  it("refuses a client without a good certificate where one is asked for", async () => {
+  it("refuses a client without a valid certificate if the server requires one", async () => {
     const world = new World();
     const address = await world.listen({ ...TLS, ca: "a CA", requestCert: true });
     world.connect({ ...address, tls: TRUST });
@@ -205,7 +205,7 @@ describe("connecting with TLS", () => {
 });
 
 describe("a handshake that does not end", () => {
-  it("times out with ETIMEDOUT after ten seconds by default, in either role, and holds nobody up", async () => {
+  it("times out with ETIMEDOUT after ten seconds by default, in either role, and does not delay others", async () => {
     const world = new World();
     const address = await world.listen(TLS);
     const silent = Socket.connect(world.sim, address);
@@ -224,7 +224,7 @@ describe("a handshake that does not end", () => {
     await world.end();
   });
 
-  it("has the time that it was given", async () => {
+  it("uses the given timeout", async () => {
     const world = new World();
     const silent = Socket.connect(world.sim, await world.listen({ ...TLS, handshakeTimeoutMs: 250 }));
     await world.during(1000);
@@ -265,7 +265,7 @@ describe("a handshake that does not end", () => {
     await world.end();
   });
 
-  it("is given up by free() and close(), without a word", async () => {
+  it("is cancelled by free() and close(), without a callback", async () => {
     for (const give of [(bev: SocketBufferEvent) => bev.free(), (bev: SocketBufferEvent) => void bev.close()]) {
       const world = new World();
       const [client, record] = world.connect({ ...await world.listen(TLS), tls: TRUST });
@@ -280,7 +280,7 @@ describe("a handshake that does not end", () => {
 });
 
 describe("startTls()", () => {
-  /** A pair of bufferevents in the clear, the client first. */
+  /** A pair of bufferevents without TLS, the client first. */
   async function pair(): Promise<World> {
     const world = new World();
     world.connect(await world.listen());
@@ -289,7 +289,7 @@ describe("startTls()", () => {
     return world;
   }
 
-  it("lets what was written before leave in the clear, and what is written after protected", async () => {
+  it("sends earlier output without TLS, and later output with TLS", async () => {
     const world = await pair();
     const [client, server] = world.bevs as [SocketBufferEvent, SocketBufferEvent];
     const [atClient, atServer] = world.records as [Recorder, Recorder];
@@ -313,7 +313,7 @@ describe("startTls()", () => {
     await world.end();
   });
 
-  it("waits until megabytes in the clear have been read", async () => {
+  it("waits until megabytes of earlier output have been read", async () => {
     const world = await pair();
     const [client, server] = world.bevs as [SocketBufferEvent, SocketBufferEvent];
     const [atClient] = world.records as [Recorder];
@@ -331,7 +331,7 @@ describe("startTls()", () => {
     await world.end();
   });
 
-  it("refuses while bytes in the clear have not been read, in the input or before it", async () => {
+  it("refuses while bytes that arrived without TLS have not been read, in the input or the receive queue", async () => {
     const world = await pair();
     const [client, server] = world.bevs as [SocketBufferEvent, SocketBufferEvent];
     client.write("STARTTLS\r\nMAIL FROM:<mallory>\r\n");
@@ -347,7 +347,7 @@ describe("startTls()", () => {
     await world.end();
   });
 
-  it("takes what comes in the clear after the call for a failed handshake", async () => {
+  it("treats bytes without TLS after the call as a failed handshake", async () => {
     const world = await pair();
     const [client, server] = world.bevs as [SocketBufferEvent, SocketBufferEvent];
     server.startTls(TLS);
@@ -358,7 +358,7 @@ describe("startTls()", () => {
     await world.end();
   });
 
-  it("takes the role of the end that has connected, or the one that it is given", async () => {
+  it("is the client if it has connected, unless a role is given", async () => {
     const world = await pair();
     const [client, server] = world.bevs as [SocketBufferEvent, SocketBufferEvent];
     client.startTls({ ...TLS, role: "server" });
@@ -368,7 +368,7 @@ describe("startTls()", () => {
     await world.end();
   });
 
-  it("times out, and can be given up", async () => {
+  it("times out, and can be cancelled", async () => {
     const world = await pair();
     const [client, server] = world.bevs as [SocketBufferEvent, SocketBufferEvent];
     server.startTls({ ...TLS, handshakeTimeoutMs: 100 });
@@ -378,7 +378,7 @@ describe("startTls()", () => {
     await world.end();
   });
 
-  it("throws when there is nothing to change, or what it is given is wrong", async () => {
+  it("throws without a connection, and for wrong options", async () => {
     const world = await pair();
     const [client, server] = world.bevs as [SocketBufferEvent, SocketBufferEvent];
     const code = (bev: SocketBufferEvent, options: StartTlsOptions): string =>
@@ -404,7 +404,7 @@ describe("startTls()", () => {
     await world.end();
   });
 
-  it("names the runtime that can't", async () => {
+  it("names the runtime that does not support it", async () => {
     const sim = simRuntime();
     const able = sim.capabilities;
     const limited = new Proxy(sim, {
@@ -432,7 +432,7 @@ describe("startTls()", () => {
     base.free();
   });
 
-  it("gives the reason of a runtime that lacks it, and sends nothing", async () => {
+  it("gives the reason of a runtime that does not support it, and sends nothing", async () => {
     const sim = simRuntime();
     const able = sim.capabilities;
     const limited = new Proxy(sim, {

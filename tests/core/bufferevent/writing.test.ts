@@ -1,4 +1,4 @@
-// Writing: rules V2, V3, V10, V15, and what is told when.
+// Writing: rules V2, V3, V10, V15, and the times of the callbacks.
 
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertStrictEquals } from "@std/assert";
@@ -10,7 +10,7 @@ import { pattern, socketPair } from "../socket/pairs.ts";
 import { Recorder, rig } from "./rig.ts";
 
 describe("write() (V3)", () => {
-  it("only queues; the bytes leave at the end of the turn, as one", async () => {
+  it("only queues; the bytes leave together at the end of the turn", async () => {
     const made = await rig();
     const { bev, base, record } = made;
     const lengths: number[] = [];
@@ -26,7 +26,7 @@ describe("write() (V3)", () => {
     await made.end();
   });
 
-  it("from outside leaves as soon as the loop has its turn, and not before", async () => {
+  it("from outside the loop is sent in the next turn, and not before", async () => {
     const made = await rig();
     made.bev.write("early");
     await made.still(10);
@@ -35,7 +35,7 @@ describe("write() (V3)", () => {
     await made.end();
   });
 
-  it("of no bytes calls nothing", async () => {
+  it("of no bytes runs no callback", async () => {
     const made = await rig();
     made.bev.write("");
     made.bev.write(new Uint8Array(0));
@@ -79,7 +79,7 @@ describe("write() (V3)", () => {
     await made.end();
   });
 
-  it("to a peer that does not read stays in the output, and nothing is told", async () => {
+  it("to a peer that does not read stays in the output, without a callback", async () => {
     const made = await rig();
     made.bev.write(pattern(1_000_000));
     assertEquals(await made.during(100), []);
@@ -92,7 +92,7 @@ describe("write() (V3)", () => {
 });
 
 describe("the low watermark of writing (V3)", () => {
-  it("is how much output may be left for the write callback: 300 bytes, 50 at once, mark 100: at 100, 50, 0", async () => {
+  it("is the most output that may be left for the write callback: of 300 bytes, 50 at once, at 100, 50 and 0", async () => {
     const made = await rig();
     made.bev.setWatermark(EV_WRITE, 100, 0);
     made.bev.setMaxSingleWrite(50);
@@ -145,7 +145,7 @@ describe("enable() and disable() of writing (V2)", () => {
     await made.end();
   });
 
-  it("disable() takes that back", async () => {
+  it("disable() cancels that callback", async () => {
     const made = await rig();
     made.bev.enable(EV_WRITE);
     made.bev.disable(EV_WRITE);
@@ -153,7 +153,7 @@ describe("enable() and disable() of writing (V2)", () => {
     await made.end();
   });
 
-  it("disable() holds what is queued, and enable() sends it", async () => {
+  it("disable() keeps queued output, and enable() sends it", async () => {
     const made = await rig();
     made.bev.disable(EV_WRITE);
     made.bev.write("held");
@@ -225,7 +225,7 @@ describe("flush() on a socket (V15)", () => {
 });
 
 describe("several bufferevents", () => {
-  it("one that gets more output before its write callback has run is told when that has left too", async () => {
+  it("one that gets more output before its write callback runs it when all of it has left", async () => {
     const made = await rig();
     const { base, bev, sim, record } = made;
     const [socket, peer] = await socketPair(sim);
@@ -247,7 +247,7 @@ describe("several bufferevents", () => {
     await made.end();
   });
 
-  it("in one turn all send, and a callback that throws leaves the others' output to the next dispatch", async () => {
+  it("all send in one turn; after a callback that throws, the others' output waits for the next dispatch", async () => {
     const made = await rig();
     const { base, bev, sim } = made;
     const pairs = [];
@@ -283,7 +283,7 @@ describe("several bufferevents", () => {
 });
 
 describe("an exception in a callback", () => {
-  it("of reading loses nothing: the rest is told in the next dispatch", async () => {
+  it("of reading loses nothing: the next dispatch reports the rest", async () => {
     const made = await rig();
     const { bev, base, sim, peer, record } = made;
     const failure = new Error("first");
@@ -307,7 +307,7 @@ describe("an exception in a callback", () => {
     await made.end();
   });
 
-  it("of CONNECTED does not keep what was written from flowing", async () => {
+  it("of CONNECTED does not stop the output", async () => {
     const made = await rig();
     const { base, sim } = made;
     const listening = await base.listen({ hostname: "127.0.0.1", port: 0 });
