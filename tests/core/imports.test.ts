@@ -1,12 +1,16 @@
-// What may import what: the core imports nothing but the core and knows no runtime; adapters import the core.
-// That the core compiles without any runtime's types is tests/packaging/types.test.ts.
+// Which files may import which: the core imports only the core and knows no runtime; adapters
+// import the core. tests/packaging/types.test.ts checks that the core compiles without any
+// runtime's types.
 
 import { readdirSync, readFileSync } from "node:fs";
 import { posix } from "node:path";
 import { describe, it } from "node:test";
 import { assert, assertEquals } from "@std/assert";
 
-/** Names that only a runtime has, and the two of the language that would make a simulated run differ from the next. */
+/**
+ * Names that only a runtime has, and the two names of the language that would make simulated runs
+ * differ.
+ */
 const HOST_NAMES =
   /(?<![.#\w$])(?:process|Buffer|setTimeout|setInterval|setImmediate|clearTimeout|clearInterval|clearImmediate|performance|Deno|Bun|require|global|window|document|navigator|fetch|console|Date)(?![\w$]|\s*\??:)|\bMath\.random\b/g;
 
@@ -27,7 +31,7 @@ interface Import {
 }
 
 describe("the core", () => {
-  it("is there, so that the other tests are not empty", () => {
+  it("has files, so that the other tests are not empty", () => {
     assert(sources("core").length > 3);
     assert(sources("runtimes").length >= 5);
   });
@@ -41,7 +45,7 @@ describe("the core", () => {
     }
   });
 
-  it("mentions no name of a runtime, no clock and no chance", () => {
+  it("uses no name of a runtime, no clock and no Math.random()", () => {
     for (const path of sources("core")) {
       const found = [...bare(readFileSync(path, "utf8")).matchAll(HOST_NAMES)].map(([name]) => name);
       assertEquals(found, [], path);
@@ -54,11 +58,11 @@ describe("the floors of the core", () => {
     assertEquals(floorFaults(new Map(sources("core").map((path) => [path, readFileSync(path, "utf8")]))), []);
   });
 
-  it("have every folder, and no other", () => {
+  it("list every folder, and no other", () => {
     assertEquals([...new Set(sources("core").map(posix.dirname))].sort(), FLOORS.flat().sort());
   });
 
-  it("are not kept by an import that goes up, of a value or of a type", () => {
+  it("are violated by an import of a higher floor, of a value or of a type", () => {
     assertEquals(
       floorFaults(
         new Map([
@@ -74,14 +78,14 @@ describe("the floors of the core", () => {
     );
   });
 
-  it("are not kept by folders that stand beside each other", () => {
+  it("are violated by imports between folders of one floor", () => {
     assertEquals(
       floorFaults(new Map([["core/buffer/chain.ts", 'export type { Loop } from "../loop/loop.ts";']])),
       ["core/buffer/chain.ts imports core/loop/loop.ts: core/buffer is beside core/loop"],
     );
   });
 
-  it("are not kept by a circle that crosses a folder; one inside a folder is allowed", () => {
+  it("are violated by a circle across folders; a circle inside a folder is allowed", () => {
     const inside = new Map([
       ["core/loop/loop.ts", 'import { LoopEvent } from "./loop_event.ts";'],
       ["core/loop/loop_event.ts", 'import type { Loop } from "./loop.ts";'],
@@ -104,7 +108,8 @@ describe("the adapters", () => {
   it("import the core and what they share, and only detect.ts imports adapters", () => {
     for (const path of sources("runtimes")) {
       for (const { specifier, typeOnly } of importsOf(path)) {
-        // A value from `node:` would be loaded, or be missing, on every host: they take it at run time.
+        // A value from `node:` would be loaded, or be missing, on every runtime. Adapters load it
+        // at run time.
         if (typeOnly && specifier.startsWith("node:")) continue;
         const target = resolve(path, specifier);
         const allowed = path === "runtimes/detect.ts"
@@ -115,9 +120,9 @@ describe("the adapters", () => {
     }
   });
 
-  it("for Deno and Bun do not stand on Node's net", () => {
+  it("for Deno and Bun do not use Node's net", () => {
     for (const path of ["runtimes/deno.ts", "runtimes/bun.ts"]) {
-      // Deno has a permission of that name, too.
+      // Deno also has a permission of that name.
       assert(!/(?<!name: )["'`](node:)?net["'`]/.test(readFileSync(path, "utf8")), path);
     }
   });
@@ -129,7 +134,7 @@ describe("the bridges", () => {
     for (const path of sources("bridges")) {
       for (const { specifier, typeOnly } of importsOf(path)) {
         const target = resolve(path, specifier);
-        // natsTransport() connects by itself, so it needs the runtime of the process.
+        // natsTransport() makes its own connections, so it needs the runtime of the process.
         const allowed = core.includes(target) || target === "runtimes/detect.ts" || target.startsWith("bridges/") ||
           specifier.startsWith("node:") ||
           typeOnly;
@@ -138,7 +143,7 @@ describe("the bridges", () => {
     }
   });
 
-  it("are imported by nothing but themselves", () => {
+  it("are imported only by each other", () => {
     for (const path of ["mod.ts", ...sources("core"), ...sources("runtimes")]) {
       for (const { specifier } of importsOf(path)) {
         assert(!resolve(path, specifier).startsWith("bridges/"), `${path} imports ${specifier}`);
@@ -202,7 +207,10 @@ function sources(folder: string): string[] {
     .sort();
 }
 
-/** What breaks the rule of {@linkcode FLOORS} in files that are given by their paths. `core/mod.ts` stands above all. */
+/**
+ * The violations of the rule of {@linkcode FLOORS} in files that are given by their paths.
+ * `core/mod.ts` is above all floors.
+ */
 function floorFaults(files: ReadonlyMap<string, string>): string[] {
   const faults: string[] = [];
   const imports = new Map<string, string[]>();
@@ -272,7 +280,8 @@ function findImports(text: string): Import[] {
   const found: Import[] = [];
   const pattern = /\b(?:(import|export)\b([^;'"`=()]*?)\bfrom\s*|(import)\s*\(?\s*)(["'`])/g;
   for (const match of code.matchAll(pattern)) {
-    // `bare` keeps positions, so the specifier is where the code has an empty string.
+    // `bare` keeps positions, so the original text has the specifier where `bare` has an empty
+    // string.
     const start = match.index + match[0].length;
     const quote = match[4] ?? '"';
     found.push({

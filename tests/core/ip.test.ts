@@ -5,7 +5,7 @@ import { assertEquals } from "@std/assert";
 import { Cidr, formatIp, parseIp, parseIpv4, parseIpv6 } from "../../core/ip.ts";
 
 describe("numeric addresses", () => {
-  it("are read in any spelling and written in one", () => {
+  it("are read in any spelling and written in one spelling", () => {
     for (
       const [text, written] of [
         ["0.0.0.0", "0.0.0.0"],
@@ -51,7 +51,7 @@ describe("numeric addresses", () => {
 describe("a block of addresses", () => {
   const has = (block: string, address: string): boolean => Cidr.parse(block)!.has(parseIp(address)!);
 
-  it("has what begins as it does", () => {
+  it("contains the addresses that begin with its prefix", () => {
     for (
       const [block, inside, outside] of [
         ["192.0.2.0/24", "192.0.2.255", "192.0.3.0"],

@@ -1,6 +1,9 @@
-// What a program should not give to a function.
+// Values that a program should not pass to a function.
 
-/** What the caller's own code throws: a getter, a trap of a proxy, `toString()`. It may come back as it is. */
+/**
+ * The error of the caller's own code: a getter, a trap of a proxy, `toString()`. A function may
+ * pass it on unchanged.
+ */
 export const MINE: Error = new Error("thrown by the caller's own code");
 
 /** One bad value. */
@@ -19,7 +22,7 @@ function thrower(): never {
   throw MINE;
 }
 
-/** A value of another realm, where the host can make one; else of this one. */
+/** A value of another realm if the runtime can make one; otherwise of this realm. */
 function foreign(code: string): unknown {
   const vm = host.process?.getBuiltinModule?.("node:vm");
   return vm === undefined ? (0, eval)(`(${code})`) : vm.runInNewContext(`(${code})`);
@@ -35,7 +38,7 @@ function detached(): Uint8Array {
   return bytes;
 }
 
-/** Bytes in a buffer that can change its size, which has become too small for them. */
+/** Bytes in a resizable buffer that has become too small for them. */
 function shrunk(): Uint8Array {
   const buffer = new (ArrayBuffer as unknown as new (bytes: number, options: object) => ArrayBuffer & {
     resize?(bytes: number): void;
@@ -56,7 +59,7 @@ function revoked(target: object): object {
   return proxy;
 }
 
-/** Every trap throws. */
+/** A proxy handler whose every trap throws. */
 function hostile(target: object): object {
   return new Proxy(target, new Proxy({}, { get: () => thrower }));
 }
@@ -152,7 +155,7 @@ export const BAD: readonly Bad[] = [
   { name: "a foreign function", make: () => FOREIGN.call },
   { name: "a foreign array", make: () => FOREIGN.list },
   { name: "a foreign error", make: () => FOREIGN.error },
-  // What looks like a good value.
+  // Values that look like a good value.
   {
     name: "a false object of its class",
     make: (valid) => Object.create(asObject(valid) === null ? null : Object.getPrototypeOf(valid) as object) as object,

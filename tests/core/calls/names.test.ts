@@ -1,4 +1,4 @@
-// Objects of options and callbacks: which names are refused, and what the error suggests.
+// Objects with options and callbacks: which names are refused, and which name the error suggests.
 
 import { describe, it } from "node:test";
 import { assertEquals, assertStrictEquals, assertThrows } from "@std/assert";
@@ -41,7 +41,7 @@ function refused(act: () => unknown): string {
   return assertThrows(act, TypeError).message;
 }
 
-/** What another word for an option is answered with. */
+/** The suggestion for a wrong name of an option. */
 function option(name: string): string {
   return refused(() => read({ [name]: 1 })).replace("Cannot serve: unknown option ", "");
 }
@@ -67,7 +67,7 @@ describe("options", () => {
     assertEquals(option("maxConnectionPerAddress"), "maxConnectionPerAddress: did you mean maxConnectionsPerAddress?");
   });
 
-  it("with a name that is near none are refused with the names that there are", () => {
+  it("with a name that is near no other are refused with a list of the right names", () => {
     assertEquals(option("foo"), "foo: there are hostname, port, timeoutMs, maxConnections, maxConnectionsPerAddress");
     assertEquals(option("a\nb").split(":")[0], '"a\\nb"');
     assertEquals(option("x".repeat(10_000)).length < 200, true);
@@ -78,7 +78,7 @@ describe("options", () => {
     assertEquals(read({ port: 1, host: undefined }), { port: 1 });
   });
 
-  it("of a class, or which inherit from others, may have more names", () => {
+  it("of a class, or with a prototype that has options, may have more names", () => {
     class Settings {
       port = 1;
       verbose = true;
@@ -88,7 +88,7 @@ describe("options", () => {
     assertEquals(read(Object.assign(Object.create(null), { port: 3 })), { port: 3 });
   });
 
-  it("are read once, and without those that are undefined", () => {
+  it("are read once, and undefined ones are left out", () => {
     let reads = 0;
     const given = {
       get port() {
@@ -100,7 +100,7 @@ describe("options", () => {
     assertEquals(reads, 1);
   });
 
-  it("which are not an object, or cannot be read, are refused in words", () => {
+  it("that are not an object, or cannot be read, are refused with a message", () => {
     for (const given of [null, undefined, 1, "abc", [], () => {}, Symbol("s"), 1n]) {
       assertEquals(
         refused(() => read(given)).startsWith("Cannot serve: the options are not an object: received "),
@@ -119,7 +119,7 @@ describe("options", () => {
     assertEquals(refused(() => read(revoked())), error.message);
   });
 
-  it("inside others are told with their path", () => {
+  it("inside other options are named with their path", () => {
     const inner = (given: unknown) => readOptions("serve", given as Options, OPTIONS, "tls");
     assertEquals(
       refused(() => inner({ host: 1 })),
@@ -171,7 +171,7 @@ describe("callbacks", () => {
     }
   });
 
-  it("of a class which has none of them are refused", () => {
+  it("of a class without any of the callbacks are refused", () => {
     class Handler {
       onData() {}
     }
@@ -183,7 +183,7 @@ describe("callbacks", () => {
     assertEquals(refused(() => check(Static)), "Cannot serve: unknown callback message: did you mean line or read?");
   });
 
-  it("which are not functions, or not in an object, are refused in words", () => {
+  it("that are not functions, or not in an object, are refused with a message", () => {
     assertEquals(refused(() => check({ read: 1 })), "Cannot serve: read is not a function: received 1");
     assertEquals(refused(() => check(() => {})), "Cannot serve: the callbacks are not an object: received a function");
     assertEquals(refused(() => check(null)), "Cannot serve: the callbacks are not an object: received null");

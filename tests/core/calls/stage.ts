@@ -1,7 +1,8 @@
-// Objects of every public class on a simulated host, values that their methods accept, and how to see that one works.
+// Objects of every public class on a simulated host, values that their methods accept, and checks
+// that an object works.
 //
-// How a new public class, function or parameter gets in: the test says what is missing. A class needs an entry in
-// `SUBJECTS`, a parameter with a new name one in `VALUES`.
+// A new public class needs an entry in `SUBJECTS`, and a parameter with a new name needs one in
+// `VALUES`. The test names the missing entry.
 
 import { assert, assertEquals } from "@std/assert";
 import * as api from "../../../mod.ts";
@@ -13,7 +14,7 @@ const FILE = "/greeting";
 export class World {
   readonly sim: api.SimRuntime = api.simRuntime();
   readonly base: api.EventBase = new api.EventBase({ runtime: this.sim, priorities: 2 });
-  /** What callbacks have thrown. */
+  /** The errors that callbacks have thrown. */
   readonly thrown: unknown[] = [];
 
   constructor() {
@@ -35,7 +36,7 @@ export class World {
     return this.sim.run(promise);
   }
 
-  /** Lets time pass. What a callback throws meanwhile is noted. */
+  /** Lets time pass, and records the errors of callbacks. */
   async pass(ms: number): Promise<void> {
     try {
       await this.sim.advance(ms);
@@ -70,19 +71,22 @@ export class World {
   }
 }
 
-/** An object to call, and how to see that it works. */
+/** An object to call, and a check that it works. */
 export interface Subject {
   readonly object: object;
-  /** A round trip. Throws when it does not work. */
+  /** A round trip. Throws if the object does not work. */
   works(): unknown;
 }
 
 /** How to make an object of a public class. */
 export interface Maker {
   make(world: World): Subject | Promise<Subject>;
-  /** Who makes it, where its constructor is not for programs; the error of the constructor says so. */
+  /**
+   * The function that makes it, if its constructor is not for programs. The error of the
+   * constructor names this function.
+   */
   readonly madeBy?: string;
-  /** The methods to try, where others are those of another entry. */
+  /** The methods to try, if another entry has the rest. */
   readonly methods?: readonly string[];
   /** The methods that are not for programs. */
   readonly inner?: readonly string[];
@@ -124,7 +128,10 @@ async function codecWorks<T>(codec: api.FrameCodec<T>, value: api.FrameInput<T>)
   await Promise.resolve();
 }
 
-/** The methods of a host that the core calls, as their types say, and those that the simulator itself calls. */
+/**
+ * The methods of a host that the core calls with values of the declared types, or that the
+ * simulator itself calls.
+ */
 const OF_A_HOST = "listen connect datagram compressor takesName local sourceFor exhausted soon".split(" ");
 
 /** Every public class, and the objects behind public interfaces. */
@@ -341,7 +348,7 @@ export const SUBJECTS: Readonly<Record<string, Maker>> = {
         },
       };
     },
-    // The others are those of any bufferevent.
+    // Any bufferevent has the other methods.
     methods: ["connect", "setSocket", "startTls", "write", "close"],
   },
   RateLimitGroup: {
@@ -663,8 +670,8 @@ type Value = (world: World, subject: object | null) => unknown;
 const NEAR = { hostname: "127.0.0.1", port: 9, family: "IPv4" };
 
 /**
- * What a parameter accepts, by its name: `Class.method:parameter`, `Class:parameter`, or for all the parameter alone.
- * What is asynchronous is awaited.
+ * The value that a parameter accepts, by name: `Class.method:parameter`, `Class:parameter`, or
+ * `parameter` for all. A promise is awaited.
  */
 export const VALUES: Readonly<Record<string, Value>> = {
   a: (world) => world.near(),
@@ -810,13 +817,14 @@ export const VALUES: Readonly<Record<string, Value>> = {
   writeMs: () => 100,
 };
 
-/** Parameters that are called, or hold what is called. */
+/** Parameters that are functions, or hold functions. */
 const CALLED = /^(callback|callbacks|cb|decode|encode|fn|inputFilter|onFree|onRelease|onReturn|outputFilter)$/;
 
 /**
- * What is not tried, since it is not wrong. A runtime is what somebody has implemented, and what it does is its own
- * matter. So is what a function does that is one, and can't be called. A reason is passed on as it is, and Deno itself
- * throws when it looks at a rejection whose reason is a proxy with throwing traps.
+ * Values that are not tried, because they are not wrong. The behaviour of a runtime is up to its
+ * author, and so is the behaviour of a function, even one that throws. A reason is passed on
+ * unchanged. Deno itself throws when it inspects a rejection whose reason is a proxy with throwing
+ * traps.
  */
 export function isFair(parameter: string, bad: string): boolean {
   if (parameter === "runtime") return !/^(a false object|a proxy of a good|an object that inherits)/.test(bad);
@@ -824,7 +832,7 @@ export function isFair(parameter: string, bad: string): boolean {
   return !(CALLED.test(parameter) && /^(a class|a revoked proxy of a function)$/.test(bad));
 }
 
-/** For the methods that add an integer of so many bits. */
+/** Values for the methods that add an integer of this number of bits. */
 function numbers(): Record<string, Value> {
   const values: Record<string, Value> = {};
   for (const end of ["BE", "LE"]) {

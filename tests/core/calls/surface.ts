@@ -1,9 +1,12 @@
-// What a program can call, found by looking: functions, constructors, methods and setters, with the names of their
-// parameters.
+// Everything that a program can call, found by reflection: functions, constructors, methods and
+// setters, with the names of their parameters.
 
 /** One thing to call. */
 export interface Callable {
-  /** What it is called in a report: `serve`, `new EvBuffer`, `EvBuffer.add`, `FileSegment::open`, `BufferEvent.priority=`. */
+  /**
+   * Its name in a report: `serve`, `new EvBuffer`, `EvBuffer.add`, `FileSegment::open`,
+   * `BufferEvent.priority=`.
+   */
   readonly name: string;
   /** The names of its parameters. */
   readonly parameters: readonly string[];
@@ -14,7 +17,7 @@ export interface Callable {
 type AnyFunction = (this: unknown, ...args: unknown[]) => unknown;
 type AnyClass = new (...args: unknown[]) => object;
 
-/** What every function or class has. */
+/** The names that every function or class has. */
 const OF_FUNCTIONS = ["length", "name", "prototype"];
 
 /** Whether a value is a class. */
@@ -97,7 +100,10 @@ function spell(key: PropertyKey): string {
   return typeof key === "symbol" ? `[${key.description}]` : String(key);
 }
 
-/** The names of the parameters of a function or constructor, as its source has them; one that is taken apart is `options`. */
+/**
+ * The names of the parameters of a function or constructor in its source. A destructured parameter
+ * is `options`.
+ */
 function parametersOf(fn: AnyFunction | AnyClass): string[] {
   let text = Function.prototype.toString.call(fn);
   if (/^class\b/.test(text)) {
@@ -126,7 +132,7 @@ function parametersOf(fn: AnyFunction | AnyClass): string[] {
   if (current.trim() !== "") list.push(current);
   return list.map((parameter) => {
     const name = parameter.trim().replace(/^\.\.\./, "").replace(/\s*=[^]*$/, "");
-    // A bundler has put a number behind a name that it has found twice.
+    // A bundler appends a number to a name that it finds twice.
     return name.startsWith("{") ? "options" : name.replace(/^_/, "").replace(/\d+$/, "");
   });
 }

@@ -1,4 +1,4 @@
-// What a wrong call is told, where people meet it first.
+// The messages of wrong calls that people make first.
 
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
@@ -18,7 +18,7 @@ import { simRuntime } from "../../../runtimes/sim.ts";
 const AT: ServeOptions = { hostname: "127.0.0.1", port: 0 };
 
 describe("serve()", () => {
-  it("asks whether hostname was meant by host, and opens nothing", async () => {
+  it("suggests hostname for host, and opens nothing", async () => {
     const sim = simRuntime();
     const wrong = { runtime: sim, host: "127.0.0.1", port: 0 } as ServeOptions;
     await assertRejects(() => serve(wrong, {}), TypeError, "Cannot serve: unknown option host: did you mean hostname?");
@@ -27,7 +27,7 @@ describe("serve()", () => {
     assertEquals(sim.openHandles, 0);
   });
 
-  it("names read when the callbacks have data, and connect() and setCallbacks() do", async () => {
+  it("suggests read for a data callback, and so do connect() and setCallbacks()", async () => {
     const sim = simRuntime();
     const wrong = { data() {} } as ServeCallbacks;
     await assertRejects(
@@ -67,7 +67,7 @@ describe("serve()", () => {
 });
 
 describe("connect()", () => {
-  it("refuses a wrong timeout when it is called, and not when there is a connection", async () => {
+  it("refuses a wrong timeout in the call, before it connects", async () => {
     const sim = simRuntime();
     const server = await sim.run(serve({ ...AT, runtime: sim }, {}));
     const options = { port: server.port, runtime: sim, idleTimeoutMs: {} } as unknown as ConnectOptions;
@@ -78,7 +78,7 @@ describe("connect()", () => {
 });
 
 describe("a buffer", () => {
-  it("refuses to set 2^33 bytes aside before it has any", () => {
+  it("refuses to reserve 2^33 bytes, and allocates nothing", () => {
     const buffer = new EvBuffer();
     for (const n of [2 ** 31, 2 ** 33, 2 ** 53]) {
       assertThrows(() => buffer.expand(n), RangeError, "Cannot expand: the count is above 2147483647");
@@ -94,7 +94,7 @@ describe("a buffer", () => {
     }
   });
 
-  it("takes the limit of a line by its name only", () => {
+  it("accepts the limit of a line only under its right name", () => {
     const buffer = new EvBuffer();
     buffer.add("one\ntwo\n");
     const wrong = { maxbytes: 1 } as { maxBytes?: number };
@@ -108,7 +108,7 @@ describe("a buffer", () => {
 });
 
 describe("a value in a message", () => {
-  it("is shown whatever it is, and never long", () => {
+  it("is shown whatever its type, and is always short", () => {
     const { proxy, revoke } = Proxy.revocable({}, {});
     revoke();
     const hostile = {

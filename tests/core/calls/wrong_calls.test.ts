@@ -1,6 +1,7 @@
-// Every public function, constructor, method and setter is called with what it should not be called with. Right is an
-// error in our words, or acceptance; and the object still works. What there is to call is found by looking: a class or a
-// parameter that `stage.ts` does not know fails the test.
+// Calls every public function, constructor, method and setter with wrong values. Each call must
+// throw an error with our own message, or accept the value, and the object must still work.
+// Reflection finds the functions; the test fails for a class or a parameter that `stage.ts` does
+// not know.
 
 import { describe, it } from "node:test";
 import { assert, assertEquals, AssertionError } from "@std/assert";
@@ -9,7 +10,7 @@ import { BAD, type Bad, MINE } from "./bad.ts";
 import { AsIs, isFair, type Maker, type Subject, SUBJECTS, VALUES, World } from "./stage.ts";
 import { type Callable, classCallables, functionCallable, gettersOf, isClass, methodCallables } from "./surface.ts";
 
-/** How errors of the engines begin or what is in them, and never in ours. */
+/** Texts in errors of the engines that are never in our errors. */
 const ENGINE = new RegExp(
   [
     "Cannot (read (prop|priv)|set (prop|priv)|convert|destructure|mix|perform|assign|access|use '|create prop|redefine)",
@@ -20,10 +21,13 @@ const ENGINE = new RegExp(
     "object null|must be of type|Argument \\d|parameter \\d|invariant",
   ].join("|"),
 );
-/** What was tried, and why it can't be done. */
+/** The call, and the reason why it is wrong. */
 const OURS = /^(Cannot [^:]+|SocketError): [^]+/;
 const LONGEST_MESSAGE = 400;
-/** Objects that may have other names: an address of a datagram, what an error is made from, a codec that somebody wrote. */
+/**
+ * Objects that may have other names: the address of a datagram, the init object of an error, a
+ * codec of a program.
+ */
 const TAKES_MORE = [
   "DatagramSocket.sendTo:to",
   "new EventError:options",
@@ -37,14 +41,14 @@ interface Failure {
   readonly why: string;
 }
 
-/** Why an error is none of ours; null when it is, or when it is the caller's own. */
+/** Why an error is not one of ours; null if it is ours or the caller's own. */
 function wrongError(error: unknown): string | null {
   if (error === MINE) return null;
   if (!isError(error)) return `it threw ${typeof error}`;
   if (!(error instanceof api.EventError) && !(error instanceof TypeError) && !(error instanceof RangeError)) {
     return `it threw ${error.name}: ${error.message}`;
   }
-  // Not every event that is told as an error was asked for.
+  // An error that is reported as an event may have another cause.
   const ours = error instanceof api.EventError || OURS.test(error.message);
   if (!ours || ENGINE.test(error.message)) return `"${error.message.slice(0, 200)}"`;
   return error.message.length > LONGEST_MESSAGE ? `a message of ${error.message.length} characters` : null;
@@ -58,19 +62,19 @@ function isError(value: unknown): value is Error {
   }
 }
 
-/** The calls of one subject, or of what needs none. */
+/** The calls of one subject, or of functions that need no subject. */
 class Bench {
   readonly failures: Failure[] = [];
   calls = 0;
   refused = 0;
-  /** What the last call has given. */
+  /** The result of the last call. */
   result: unknown;
   readonly #maker: Maker | null;
   readonly #skips: (prototype: object) => boolean;
   #world = new World();
   #subject: Subject | null = null;
   #getters: PropertyKey[] = [];
-  /** What the last call was given. */
+  /** The arguments of the last call. */
   #given: readonly unknown[] = [];
 
   constructor(maker: Maker | null, skips: (prototype: object) => boolean) {
@@ -78,7 +82,7 @@ class Bench {
     this.#skips = skips;
   }
 
-  /** An object as new, in a world of its own. */
+  /** A new object, on a simulator of its own. */
   async #fresh(): Promise<void> {
     this.#world = new World();
     this.#subject = this.#maker === null ? null : await this.#maker.make(this.#world);
@@ -105,7 +109,7 @@ class Bench {
     }
   }
 
-  /** Good values are accepted: else the others would not be looked at. */
+  /** Good values must be accepted. Otherwise the function would not look at the other values. */
   async #control(callable: Callable): Promise<void> {
     const outcome = await this.#call(callable, await this.#args(callable));
     if (outcome !== null && !(outcome.error instanceof api.EventError)) {
@@ -116,7 +120,7 @@ class Bench {
     await this.#fresh();
   }
 
-  /** Calls with good values, and reads the getters, when the object is over. */
+  /** Calls with good values, and reads the getters, after the object has ended. */
   async fuzzEnded(end: string, callables: readonly Callable[]): Promise<void> {
     const finish = async (): Promise<object> => {
       const object = await this.subject();
@@ -146,7 +150,10 @@ class Bench {
     }
   }
 
-  /** Each name that is read of an object, by itself; and the elements of a list. */
+  /**
+   * Tries bad values for each name that a function reads of an object, and for the elements of a
+   * list.
+   */
   async #fuzzFields(callable: Callable, place: number, label: string): Promise<void> {
     const args = await this.#args(callable);
     const valid = args[place];
@@ -183,7 +190,7 @@ class Bench {
     }
   }
 
-  /** A name that nobody reads is refused, for options by that name, for callbacks as such. */
+  /** An unknown name must be refused, as an option or as a callback. */
   async #tryUnknown(callable: Callable, label: string, place: number): Promise<void> {
     const args = await this.#args(callable);
     args[place] = { ...args[place] as object, strangeName: () => {} };
@@ -217,7 +224,7 @@ class Bench {
     );
   }
 
-  /** The names that a function reads of an object, and of an object in each of them. */
+  /** The names that a function reads of an object, and of the objects inside it. */
   async #namesRead(
     callable: Callable,
     args: readonly unknown[],
@@ -267,7 +274,7 @@ class Bench {
       return;
     }
     this.refused++;
-    // What the caller's own code has thrown may have come in the middle.
+    // The caller's own code may have thrown in the middle.
     if (outcome.error === MINE) return await this.#fresh();
     const why = wrongError(outcome.error);
     if (why !== null) this.failures.push({ call, why });
@@ -278,7 +285,7 @@ class Bench {
     }
   }
 
-  /** Calls, and waits for a promise. Null when it was accepted. */
+  /** Calls, and waits for a promise. Null if the call was accepted. */
   async #call(callable: Callable, args: readonly unknown[]): Promise<{ error: unknown } | null> {
     let failed: { error: unknown } | null = null;
     this.#given = args;
@@ -293,7 +300,7 @@ class Bench {
     return failed;
   }
 
-  /** What callbacks have thrown meanwhile. */
+  /** The errors that callbacks have thrown meanwhile. */
   #hear(call: string): void {
     for (const error of this.#world.thrown.splice(0)) {
       if (this.#given.includes(error)) continue;
@@ -302,7 +309,7 @@ class Bench {
     }
   }
 
-  /** What the getters of the object say, as far as it can be compared. */
+  /** The values of the object's getters, as far as they can be compared. */
   #snapshot(): string {
     if (this.#subject === null) return "";
     const { object } = this.#subject;
@@ -312,12 +319,15 @@ class Bench {
     }).join(", ");
   }
 
-  /** After refused calls an object works; after accepted ones it may be in another state, but says so in words. */
+  /**
+   * After refused calls an object works. After accepted ones it may have ended, but then its errors
+   * say so.
+   */
   async #works(call: string, accepted: boolean): Promise<void> {
     try {
       await this.#subject?.works();
     } catch (error) {
-      // Some values come back as the reason of an end.
+      // Some values are passed on as the reason of an end.
       if (this.#given.includes(error)) return;
       const failed = error instanceof AssertionError;
       const why = accepted && failed ? null : failed ? "it does not work any more" : wrongError(error);
@@ -346,7 +356,9 @@ async function valueFor(
   return await value(world, subject);
 }
 
-/** A method of a bufferevent may stand under the name of its class or of the class that it inherits from. */
+/**
+ * A method of a bufferevent may be listed under its class or under the class that it inherits from.
+ */
 function inherited(name: string, parameter: string): string[] {
   const method = /\.(.*)$/.exec(name)?.[1];
   return /BufferEvent\./.test(name) ? [`BufferEvent.${method}:${parameter}`] : [];
@@ -362,16 +374,16 @@ const classes = exported.filter(([, value]) => isClass(value)) as [string, new (
 const functions = exported.filter(([, value]) => typeof value === "function" && !isClass(value));
 const publicPrototypes = new Set<unknown>(classes.map(([, Class]) => Class.prototype as unknown));
 
-/** What the calls of one name have given. */
+/** The results of the calls of one name. */
 interface Outcome {
   readonly failures: Failure[];
   calls: number;
   refused: number;
-  /** What has ended it before its time. */
+  /** The call that has ended it early. */
   broken?: { error: unknown };
 }
 
-/** Collects what benches have seen, by name. */
+/** Collects results by name. */
 async function outcomeOf(fuzz: (use: (bench: Bench) => Bench) => Promise<void>): Promise<Outcome> {
   const benches: Bench[] = [];
   const outcome: Outcome = { failures: [], calls: 0, refused: 0 };
@@ -391,20 +403,24 @@ async function outcomeOf(fuzz: (use: (bench: Bench) => Bench) => Promise<void>):
   return outcome;
 }
 
-/** Tries all that can be called of a class: its constructor, what is static, and the methods of an object. */
+/**
+ * Tries everything that can be called of a class: its constructor, static methods, and the methods
+ * of an object.
+ */
 async function fuzzClass(name: string, maker: Maker, use: (bench: Bench) => Bench): Promise<void> {
   const Class = classes.find(([each]) => each === name)?.[1];
   for (const callable of Class === undefined ? [] : classCallables(name, Class)) {
     const closed = maker.madeBy !== undefined && callable.name.startsWith("new ");
     await use(new Bench(null, () => false)).fuzz(closed ? { ...callable, parameters: [] } : callable, !closed);
   }
-  // What is not exported and inherits from what is, is not for programs.
+  // Methods of a class that is not exported, but inherits from an exported one, are not for
+  // programs.
   const skips = (prototype: object): boolean => Class !== undefined && !publicPrototypes.has(prototype);
   const bench = use(new Bench(maker, skips));
   const found = methodCallables(name, await bench.subject(), skips)
     .filter(({ name: each }) => maker.methods?.includes(each.slice(name.length + 1)) ?? true)
     .filter(({ name: each }) => maker.inner?.includes(each.slice(name.length + 1)) !== true)
-    // The classes that stand above are tried by themselves.
+    // Parent classes have their own entries.
     .filter(({ name: each }) => !inheritsPublicly(Class, each.slice(name.length + 1).replace(/=$/, "")));
   for (const callable of found) await bench.fuzz(callable);
   for (const end of ["free", "close", "reset", "return", "remove"]) {
@@ -418,13 +434,13 @@ function isObject(value: unknown): value is object {
   return typeof value === "object" && value !== null;
 }
 
-/** The methods of an object without a class of its own, as a text. */
+/** The methods of an object without a public class, as text. */
 function shapeOf(object: object): string {
   return Object.keys(object).filter((name) => typeof (object as Record<string, unknown>)[name] === "function").sort()
     .join(" ");
 }
 
-/** Whether an object is the language's, or the host's. */
+/** Whether an object belongs to the language or the runtime. */
 function isForeign(object: object): boolean {
   const { constructor } = object as { constructor?: { name: string } };
   if (Array.isArray(object) || /Iterator|Generator/.test(Object.prototype.toString.call(object))) return true;
@@ -432,12 +448,13 @@ function isForeign(object: object): boolean {
     (globalThis as Record<string, unknown>)[constructor.name] === constructor;
 }
 
-/** What gives an opaque token, and the adapter of the real host. */
+/** Functions that return an opaque token, and the adapter of the real runtime. */
 const OPAQUE = /\.setTimer$|^detectRuntime$/;
 /** Objects that public functions have given. */
 const given: { by: string; result: object }[] = [];
 
-// Not inside the tests: the runner of Node follows each promise there, and makes them ten times as slow.
+// Runs outside the tests. Inside, Node's runner tracks each promise, which makes the calls ten
+// times as slow.
 const outcomes = new Map<string, Outcome>();
 for (const [name, fn] of functions) {
   outcomes.set(
@@ -471,7 +488,7 @@ describe("a wrong call", () => {
   });
 
   for (const [name, { failures, broken }] of outcomes) {
-    it(`of ${name} is answered in words`, () => {
+    it(`of ${name} gets an error message of ours`, () => {
       if (broken !== undefined) throw broken.error;
       report(failures);
     });
@@ -505,7 +522,7 @@ describe("a wrong call", () => {
   });
 });
 
-/** Whether a method is that of a public class above this one, which has an entry of its own. */
+/** Whether a method belongs to a public parent class, which has its own entry. */
 function inheritsPublicly(Class: (new (...args: unknown[]) => object) | undefined, method: string): boolean {
   if (Class === undefined || Object.hasOwn(Class.prototype as object, method)) return false;
   const parent = Object.getPrototypeOf(Class) as { prototype?: object };

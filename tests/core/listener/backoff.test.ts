@@ -1,4 +1,5 @@
-// A host that has run out of descriptors: accepting pauses for longer and longer, says so once, and goes on by itself.
+// A process that has run out of descriptors: accepting pauses for longer and longer, reports that
+// once, and resumes by itself.
 
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertRejects } from "@std/assert";
@@ -16,14 +17,17 @@ import { portOf } from "../socket/pairs.ts";
 
 const LOCAL = { hostname: "127.0.0.1", port: 0 };
 
-/** Hosts apart: one that serves, and one whose clients need no handles of it. */
+/**
+ * Two hosts: one serves, and the other has the clients, so that they use none of the server's
+ * handles.
+ */
 function hosts(): { sim: SimRuntime; server: SimHost; connect(port: number): Socket } {
   const sim = simRuntime();
   const server = sim.host("server");
   return { sim, server, connect: (port) => Socket.connect(sim, { hostname: server.addresses[0]!, port }) };
 }
 
-/** Writes down when accepting is paused and resumed, and lets a test fail it. */
+/** Records when accepting is paused and resumed, and lets a test make it fail. */
 class FailingHost extends BusyHost {
   sink!: AcceptSink;
   readonly log: string[] = [];
@@ -53,7 +57,7 @@ class FailingHost extends BusyHost {
 }
 
 describe("accepting without descriptors", () => {
-  it("waits 10 ms and twice as long each time up to a second, and begins anew after a success", async () => {
+  it("waits 10 ms, and twice as long each time up to a second, and starts again after a success", async () => {
     const made = world();
     const { sim } = made;
     const host = new FailingHost(sim);
@@ -80,7 +84,7 @@ describe("accepting without descriptors", () => {
     await nothingLeft(made);
   });
 
-  it("is the answer to each of EMFILE, ENFILE, ENOBUFS and ENOMEM, and to nothing else", async () => {
+  it("follows EMFILE, ENFILE, ENOBUFS and ENOMEM, and no other error", async () => {
     for (const code of ["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM", "EIO", "EPERM"]) {
       const made = world();
       const host = new FailingHost(made.sim);
@@ -112,7 +116,7 @@ describe("accepting without descriptors", () => {
     await nothingLeft(made);
   });
 
-  it("and a full queue both keep it paused", async () => {
+  it("is paused as long as there is an error or a full queue", async () => {
     const made = world();
     const { sim } = made;
     const host = new FailingHost(sim);
@@ -124,7 +128,7 @@ describe("accepting without descriptors", () => {
     assertEquals(host.log.map((line) => line.split(" ")[0]), ["pauseAccept", "pauseAccept"], "the queue is full");
     host.fail("EMFILE");
     const first = listening.accept() as Socket;
-    assertEquals(host.log.length, 3, "there is room, but nothing to accept with");
+    assertEquals(host.log.length, 3, "there is space, but no descriptor");
     await sim.advance(25);
     assertEquals(host.log.at(-1)?.split(" ")[0], "pauseAccept", "the second connection has filled it again");
     assert(host.log.some((line) => line.startsWith("resumeAccept")));
@@ -137,7 +141,7 @@ describe("accepting without descriptors", () => {
 });
 
 describe("a server whose host has a limit of handles", () => {
-  it("serves as many as there can be, says so once, lets the others wait, and takes them when there is space", async () => {
+  it("serves as many clients as it can, reports the limit once, and accepts the others when there is space", async () => {
     const { sim, server: host, connect } = hosts();
     host.handleLimit = 4;
     const errors: string[] = [];
@@ -152,12 +156,12 @@ describe("a server whose host has a limit of handles", () => {
     await sim.advance(3000);
     const into = new Uint8Array(9);
     assertEquals(clients.map((client) => client.recv(into)), [5, 5, 5, -11, -11, -11]);
-    // Three go; those that waited are served within a second.
+    // Three clients leave; waiting clients are served within a second.
     for (const client of clients.slice(0, 3)) client.close();
     await sim.advance(1100);
     assertEquals([server.connections, errors], [3, ["EMFILE"]]);
     assertEquals(clients.slice(3).map((client) => client.recv(into)), [5, 5, 5]);
-    // The next episode is told again.
+    // The next episode is reported again.
     const late = connect(portOf(server));
     await sim.advance(100);
     assertEquals(errors, ["EMFILE", "EMFILE"]);
@@ -168,7 +172,7 @@ describe("a server whose host has a limit of handles", () => {
     assertEquals([sim.openHandles, host.openHandles, sim.pending], [0, 0, 0]);
   });
 
-  it("does not spin: a minute without descriptors costs about a turn a second", async () => {
+  it("does not busy-loop: a minute without descriptors takes about a turn a second", async () => {
     const { sim, server: host, connect } = hosts();
     const base = new EventBase({ runtime: host });
     const listener = await ConnListener.bind(base, () => {}, LEV_OPT_CLOSE_ON_FREE, -1, {
@@ -186,7 +190,7 @@ describe("a server whose host has a limit of handles", () => {
     assertEquals([sim.openHandles, host.openHandles], [0, 0]);
   });
 
-  it("cannot listen or connect beyond it: EMFILE", async () => {
+  it("refuses to listen or connect beyond it: EMFILE", async () => {
     const { sim, server: host } = hosts();
     host.handleLimit = 0;
     const error = await assertRejects(() => sim.run(ListeningSocket.listen(host, LOCAL)), EventError) as EventError;

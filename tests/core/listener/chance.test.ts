@@ -1,10 +1,12 @@
-// Listeners under chance. Here's how it works:
+// Random runs of listeners.
 //
-// 1. A seed decides latency, faults, TLS or not, the backlog, the limits of a server, and what its clients do when.
-// 2. Clients connect, make their handshake or not, send, finish, reset, run out of time or stop talking, at random
-//    moments; the listener is disabled and enabled meanwhile, and its host accepts all, or can pause, or has few handles.
-// 3. What was given to the server must have had an address and, with TLS, a handshake. In the end, no handle, no timer,
-//    no event is left.
+// 1. A seed decides latency, faults, TLS or not, the backlog, the limits of a server, and the
+// actions of its clients.
+// 2. At random moments, clients connect, complete the handshake or not, send, finish, reset, time
+// out or fall silent. The listener is disabled and enabled meanwhile. Its host accepts every
+// connection, can pause accepting, or has few handles.
+// 3. Each connection of the server must have an address and, with TLS, a handshake. At the end, no
+// handle, timer or event is left.
 //
 // A failure names its seed: `TRIVENT_SEEDS=<first>,<count>` runs others.
 
@@ -37,7 +39,7 @@ function dice(seed: number): Dice {
   };
 }
 
-/** Clients of a listener, which do what they like. */
+/** Clients of a listener that act at random. */
 class Crowd {
   readonly #sim: SimRuntime;
   readonly #roll: Dice;
@@ -77,7 +79,7 @@ class Crowd {
   }
 }
 
-/** A network, whose server host may be one that accepts all. */
+/** A network. Its server host may be unable to pause accepting. */
 function network(seed: number, roll: Dice): { sim: SimRuntime; host: SimHost; runtime: Runtime } {
   const chaos = {
     jitterMs: roll(5),
@@ -99,7 +101,10 @@ function tlsOf(roll: Dice): { at: object; from: object; secure: boolean } {
   return { at: { tls }, from: { tls: client }, secure: true };
 }
 
-/** With TLS, a connection is given while its handshake goes on or when it is through, and not when it has failed. */
+/**
+ * With TLS, the listener gives connections during or after the handshake, but none whose handshake
+ * has failed.
+ */
 function assertInTls(socket: Socket, secure: boolean, seed: number): void {
   if (!secure) return;
   const { handshake, binding, error } = connectionOf(socket);
@@ -211,9 +216,9 @@ async function playServer(seed: number): Promise<void> {
   await assertNothingLeft(sim, host, server.base, seed);
 }
 
-describe("under chance", () => {
+describe("random runs of listeners", () => {
   for (const [name, play] of [["a listener", playListener], ["a server", playServer]] as const) {
-    it(`${name} gives only connections, and nothing is left in the end`, async () => {
+    it(`${name} gives only valid connections, and nothing is left at the end`, async () => {
       for (let seed = FIRST; seed < FIRST + COUNT; seed++) {
         try {
           await play(seed);

@@ -62,7 +62,7 @@ async function during({ sim, base }: World, ms: number): Promise<void> {
   await sim.run(base.dispatch());
 }
 
-/** Connects so many clients, one after the other. */
+/** Connects a number of clients, one after the other. */
 async function clients({ sim }: World, listener: ConnListener, count: number): Promise<Socket[]> {
   const sockets: Socket[] = [];
   for (let i = 0; i < count; i++) {
@@ -109,7 +109,7 @@ describe("a listener", () => {
     await nothingLeft(made);
   });
 
-  it("keeps dispatch() going while it is enabled and has a callback, and not otherwise", async () => {
+  it("keeps dispatch() running only while it is enabled and has a callback", async () => {
     const made = world();
     const listener = await ConnListener.bind(made.base, null, LEV_OPT_CLOSE_ON_FREE, -1, LOCAL);
     assertEquals(await made.sim.run(made.base.dispatch()), "empty");
@@ -128,7 +128,7 @@ describe("a listener", () => {
     await nothingLeft(made);
   });
 
-  it("knows its base, its socket and its address, the port that was chosen too (N8)", async () => {
+  it("knows its base, its socket and its address, with the chosen port (N8)", async () => {
     const made = world();
     const listener = await ConnListener.bind(made.base, () => {}, LEV_OPT_CLOSE_ON_FREE, -1, LOCAL);
     assertStrictEquals(listener.base, made.base);
@@ -142,7 +142,7 @@ describe("a listener", () => {
 });
 
 describe("new ConnListener()", () => {
-  it("takes the connections of a socket that listens already, those that wait too", async () => {
+  it("takes the connections of a listening socket, including those that already wait", async () => {
     const made = world();
     const socket = await made.base.listen(LOCAL);
     const client = Socket.connect(made.sim, { port: portOf(socket) });
@@ -178,7 +178,7 @@ describe("new ConnListener()", () => {
 });
 
 describe("the backlog (N1)", () => {
-  it("negative is 128, positive is meant, 0 is a RangeError", async () => {
+  it("is 128 if negative, itself if positive, and a RangeError if 0", async () => {
     const made = world();
     const host = new Host(made.sim);
     const base = new EventBase({ runtime: host });
@@ -202,7 +202,7 @@ describe("enable() and disable() (N2, N3, N6)", () => {
     const sockets = await clients(made, listener, 3);
     await during(made, 5);
     assertEquals(accepted, []);
-    // A callback does not start it.
+    // Setting a callback does not enable it.
     listener.setCallback((_, socket) => accepted.push(socket));
     await during(made, 5);
     assertEquals(accepted, []);
@@ -217,7 +217,7 @@ describe("enable() and disable() (N2, N3, N6)", () => {
     await nothingLeft(made);
   });
 
-  it("disable() in the callback stops after this one; the others come on enable()", async () => {
+  it("disable() in the callback stops after this connection; enable() delivers the others", async () => {
     const made = world();
     const accepted: Socket[] = [];
     const listener = await ConnListener.bind(
@@ -242,7 +242,7 @@ describe("enable() and disable() (N2, N3, N6)", () => {
     await nothingLeft(made);
   });
 
-  it("without a callback connections wait; setCallback() with one starts it, null stops it", async () => {
+  it("connections wait without a callback; setCallback() starts delivery, and null stops it", async () => {
     const made = world();
     const accepted: Socket[] = [];
     const listener = await ConnListener.bind(made.base, null, LEV_OPT_CLOSE_ON_FREE, -1, LOCAL);
@@ -262,7 +262,7 @@ describe("enable() and disable() (N2, N3, N6)", () => {
     await nothingLeft(made);
   });
 
-  it("of a flood of connections takes each once", async () => {
+  it("during a flood of connections take each once", async () => {
     const made = world();
     let accepted = 0;
     const listener = await ConnListener.bind(
@@ -301,13 +301,13 @@ describe("free() and close()", () => {
     const sockets = await clients(made, listener, 3);
     assertEquals([await made.sim.run(made.base.dispatch()), accepted.length], ["empty", 1]);
     await made.sim.advance(5);
-    // Those that waited are closed with it.
+    // Waiting connections are closed with it.
     assertEquals(sockets.map((socket) => receiveAll(socket).ended), [false, true, true]);
     for (const socket of [...sockets, ...accepted]) socket.close();
     await nothingLeft(made);
   });
 
-  it("with LEV_OPT_CLOSE_ON_FREE lets the port go; connections held by a disabled listener are closed", async () => {
+  it("with LEV_OPT_CLOSE_ON_FREE releases the port and closes the waiting connections of a disabled listener", async () => {
     const made = world();
     const flags = LEV_OPT_CLOSE_ON_FREE | LEV_OPT_DISABLED;
     const listener = await ConnListener.bind(made.base, () => {}, flags, -1, LOCAL);
@@ -346,7 +346,7 @@ describe("free() and close()", () => {
     await nothingLeft(made);
   });
 
-  it("of the socket under it makes the listener silent", async () => {
+  it("of its socket stops the callbacks of the listener", async () => {
     const made = world();
     const listener = await ConnListener.bind(made.base, () => {}, 0, -1, LOCAL);
     await listener.socket.close();
@@ -358,7 +358,7 @@ describe("free() and close()", () => {
     await nothingLeft(made);
   });
 
-  it("after base.free() lets go all the same", async () => {
+  it("work after base.free(), too", async () => {
     const made = world();
     const listener = await ConnListener.bind(made.base, () => {}, LEV_OPT_CLOSE_ON_FREE, -1, LOCAL);
     made.base.free();
@@ -368,7 +368,7 @@ describe("free() and close()", () => {
 });
 
 describe("errors of accepting (N5)", () => {
-  it("are told to the error callback, once each, and the listener goes on", async () => {
+  it("are passed to the error callback, once each, and the listener goes on", async () => {
     const made = world();
     const host = new Host(made.sim);
     const base = new EventBase({ runtime: host });
@@ -399,7 +399,7 @@ describe("errors of accepting (N5)", () => {
     await nothingLeft(made);
   });
 
-  it("without an error callback are dropped, and nothing spins", async () => {
+  it("are dropped without an error callback, and the loop does not busy-loop", async () => {
     const made = world();
     const host = new Host(made.sim);
     const base = new EventBase({ runtime: host });
@@ -429,7 +429,7 @@ describe("errors of accepting (N5)", () => {
     }
   });
 
-  it("a callback that throws makes dispatch() reject, and the other connections come in the next", async () => {
+  it("a callback that throws makes dispatch() reject, and the next dispatch() delivers the other connections", async () => {
     const made = world();
     const accepted: Socket[] = [];
     const failure = new Error("in the callback");
@@ -504,7 +504,7 @@ describe("the flags", () => {
     await nothingLeft(made);
   });
 
-  it("LEV_OPT_DEFERRED_ACCEPT can be had nowhere: EV_UNSUPPORTED", async () => {
+  it("LEV_OPT_DEFERRED_ACCEPT is EV_UNSUPPORTED on every runtime", async () => {
     const made = world();
     const socket = await made.base.listen(LOCAL);
     assertEquals(codeOf(() => new ConnListener(made.base, null, LEV_OPT_DEFERRED_ACCEPT, 0, socket)), "EV_UNSUPPORTED");
@@ -517,7 +517,7 @@ describe("the flags", () => {
     await nothingLeft(made);
   });
 
-  it("LEV_OPT_REUSEABLE_PORT shares a port where the runtime can, and is EV_UNSUPPORTED elsewhere", async () => {
+  it("LEV_OPT_REUSEABLE_PORT shares a port if the runtime supports it, and is EV_UNSUPPORTED elsewhere", async () => {
     const made = world();
     const flags = LEV_OPT_CLOSE_ON_FREE | LEV_OPT_REUSEABLE_PORT;
     let accepted = 0;
@@ -550,7 +550,7 @@ describe("the flags", () => {
     await nothingLeft(made);
   });
 
-  it("LEV_OPT_BIND_IPV6ONLY leaves IPv4 alone; with LEV_OPT_BIND_IPV4_AND_IPV6 dual wins (N7)", async () => {
+  it("LEV_OPT_BIND_IPV6ONLY excludes IPv4; with LEV_OPT_BIND_IPV4_AND_IPV6 both are included (N7)", async () => {
     const made = world();
     const both = LEV_OPT_BIND_IPV6ONLY | LEV_OPT_BIND_IPV4_AND_IPV6;
     for (
@@ -578,7 +578,7 @@ describe("the flags", () => {
     await nothingLeft(made);
   });
 
-  it("of IPv6 with an IPv4 address, a name, a path or none are a RangeError (N7)", async () => {
+  it("for IPv6 with an IPv4 address, a name, a path or no address are a RangeError (N7)", async () => {
     const made = world();
     for (const flag of [LEV_OPT_BIND_IPV6ONLY, LEV_OPT_BIND_IPV4_AND_IPV6]) {
       for (const address of [LOCAL, { port: 0 }, { hostname: "localhost", port: 0 }, { path: "/run/app" }]) {
@@ -588,7 +588,7 @@ describe("the flags", () => {
     await nothingLeft(made);
   });
 
-  it("of IPv6 on a runtime that can't be told: both is what it does, only IPv6 is EV_UNSUPPORTED", async () => {
+  it("for IPv6 on a runtime without a choice: both families work, IPv6 alone is EV_UNSUPPORTED", async () => {
     const made = world();
     const base = new EventBase({ runtime: new Host(made.sim, { ipv6Only: false }) });
     const address = { hostname: "::", port: 0 };

@@ -1,4 +1,5 @@
-// The queue of connections that the runtime has accepted and nobody has taken: which of them wait, and which are closed.
+// The queue of connections that the runtime has accepted and no callback has taken: which of them
+// wait, and which are closed.
 
 import { describe, it } from "node:test";
 import { assert, assertEquals } from "@std/assert";
@@ -14,14 +15,14 @@ import { isOver, portOf } from "../socket/pairs.ts";
 
 const LOCAL = { hostname: "127.0.0.1", port: 0 };
 
-/** A base on a runtime that accepts all, as Node and Bun do, or that can pause. */
+/** A base on a runtime that accepts every connection, as Node and Bun do, or that can pause. */
 function greedy(options: { priorities?: number } = {}): World & { host: BurstHost } {
   const made = world();
   const host = new BurstHost(made.sim);
   return { sim: made.sim, host, base: new EventBase({ runtime: host, ...options }) };
 }
 
-/** So many clients at once. */
+/** Connects a number of clients at once. */
 function burst({ sim }: World, listening: { readonly address: unknown }, count: number): Socket[] {
   return Array.from({ length: count }, () => Socket.connect(sim, { port: portOf(listening) }));
 }
@@ -36,7 +37,7 @@ function closeAll(...sockets: (Socket | undefined)[]): void {
 }
 
 describe("a listener that takes connections, on a runtime that cannot pause", () => {
-  it("loses none of 400 that come in one poll, with one priority or two", async () => {
+  it("loses none of 400 that arrive in one poll, with one priority or two", async () => {
     for (const priorities of [1, 2]) {
       const made = greedy({ priorities });
       const taken: Socket[] = [];
@@ -52,7 +53,7 @@ describe("a listener that takes connections, on a runtime that cannot pause", ()
     }
   });
 
-  it("loses none that come while no dispatch() runs", async () => {
+  it("loses none that arrive while no dispatch() runs", async () => {
     const made = greedy();
     const taken: Socket[] = [];
     const flags = LEV_OPT_CLOSE_ON_FREE;
@@ -66,7 +67,7 @@ describe("a listener that takes connections, on a runtime that cannot pause", ()
     await nothingLeft(made);
   });
 
-  it("nor with select() or an event, nor while a program that accepts now and then does something else", async () => {
+  it("loses none with select(), with an event, or with a program that only accepts now and then", async () => {
     const ways: [string, (made: World, listening: ListeningSocket, take: () => void) => Promise<void>][] = [
       ["select()", async ({ sim }, listening, take) => {
         for (let i = 0; i < 3; i++) {
@@ -115,7 +116,7 @@ describe("a listener that takes connections, on a runtime that cannot pause", ()
 });
 
 describe("a disabled listener", () => {
-  it("leaves connections with the system, where the runtime can: it opens no handle for them", async () => {
+  it("leaves connections to the system if the runtime can, without a handle for each", async () => {
     const made = world();
     const server = made.sim.host("server");
     const base = new EventBase({ runtime: server });
@@ -141,7 +142,7 @@ describe("a disabled listener", () => {
     await nothingLeft(made, server);
   });
 
-  it("holds as many as the backlog says elsewhere, closes and counts the others, and tells once an episode", async () => {
+  it("elsewhere holds as many as the backlog, closes and counts the others, and reports once an episode", async () => {
     const made = greedy();
     const taken: Socket[] = [];
     const told: string[] = [];
@@ -157,7 +158,8 @@ describe("a disabled listener", () => {
       }
       assertEquals(clients.map(isOver), Array.from({ length: 10 }, (_, i) => i >= 4), "the last ones");
       assertEquals([told.length, listener.socket.rejected, taken.length], [episode, 6 * episode, 0]);
-      // What was closed keeps no handle: there are the listener, the four, and the ends of ten clients.
+      // Closed connections keep no handle. There are the listener, four connections, and the ends
+      // of ten clients.
       assertEquals(made.sim.openHandles, 1 + 4 + 10);
       listener.enable();
       await during(made, 5);
@@ -170,7 +172,7 @@ describe("a disabled listener", () => {
     await nothingLeft(made);
   });
 
-  it("keeps what had come before it was disabled, even beyond the backlog", async () => {
+  it("keeps connections that arrived before it was disabled, even beyond the backlog", async () => {
     const made = greedy();
     const taken: Socket[] = [];
     const listener = await ConnListener.bind(
@@ -194,7 +196,7 @@ describe("a disabled listener", () => {
     await nothingLeft(made);
   });
 
-  it("tells nobody once it was freed, or its base was", async () => {
+  it("reports nothing after it or its base was freed", async () => {
     for (const what of ["listener", "base"]) {
       const made = greedy();
       const told: EventError[] = [];
@@ -213,7 +215,7 @@ describe("a disabled listener", () => {
     }
   });
 
-  it("leaves another listener on the same socket alone", async () => {
+  it("does not affect another listener on the same socket", async () => {
     for (const made of [world(), greedy()]) {
       const listening = await made.base.listen({ ...LOCAL, backlog: 2 });
       const taken: Socket[] = [];
@@ -233,7 +235,7 @@ describe("a disabled listener", () => {
 });
 
 describe("connections that wait", () => {
-  it("hold none of their bytes in memory, however many there are, and have them when they are taken", async () => {
+  it("hold none of their bytes in memory, however many there are, and deliver them when they are taken", async () => {
     const made = greedy();
     const flags = LEV_OPT_CLOSE_ON_FREE | LEV_OPT_DISABLED;
     const taken: Socket[] = [];
@@ -262,7 +264,7 @@ describe("connections that wait", () => {
     await nothingLeft(made);
   });
 
-  it("are closed with the listening socket, and so is what arrives in the same moment", async () => {
+  it("are closed with the listening socket, and so are those that arrive in the same moment", async () => {
     for (const made of [world(), greedy()]) {
       const flags = LEV_OPT_CLOSE_ON_FREE | LEV_OPT_DISABLED;
       const listener = await ConnListener.bind(made.base, () => {}, flags, 8, LOCAL);

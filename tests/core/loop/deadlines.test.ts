@@ -1,4 +1,5 @@
-// Deadlines on a host that is busy: they count from the clock, and what came in time is heard of before they are told.
+// Deadlines on a busy host: they count from the clock, and events that came in time are reported
+// before timeouts.
 
 import { describe, it } from "node:test";
 import { assert, assertEquals } from "@std/assert";
@@ -56,7 +57,7 @@ class Scene {
     return [socket, peer];
   }
 
-  /** Runs the loop for so long. */
+  /** Runs the loop for a time in milliseconds. */
   async during(ms: number): Promise<void> {
     const running = this.base.loop(EVLOOP_NO_EXIT_ON_EMPTY);
     await this.sim.advance(ms);
@@ -123,7 +124,7 @@ describe("a deadline that is set in a callback counts from then (law 9)", () => 
     assertEquals(seen, [10, 10, 70]);
   });
 
-  it("by one look at the clock, however many timers the callback adds", async () => {
+  it("with one read of the clock, however many timers the callback adds", async () => {
     const { base, host, sim } = new Scene();
     let reads = 0;
     base.timer(() => {
@@ -136,7 +137,7 @@ describe("a deadline that is set in a callback counts from then (law 9)", () => 
     assertEquals(reads, 1);
   });
 
-  it("by a look of its own in each callback, those of one turn too", async () => {
+  it("with a separate read of the clock in each callback, even in one turn", async () => {
     const { base, host, sim } = new Scene();
     const due: unknown[] = [];
     for (let i = 0; i < 3; i++) {
@@ -159,7 +160,7 @@ describe("a deadline that is set in a callback counts from then (law 9)", () => 
     assertEquals(due, [120, 220, 320, 325]);
   });
 
-  it("and what I/O arms anew looks at the clock of the turn only", async () => {
+  it("but timeouts that I/O restarts use the clock of the turn", async () => {
     const scene = new Scene();
     const { base, host, sim } = scene;
     const bevs: SocketBufferEvent[] = [];
@@ -174,7 +175,7 @@ describe("a deadline that is set in a callback counts from then (law 9)", () => 
       bevs.push(bev);
       peer.send("x");
     }
-    // All of the twenty are read in one turn, while this holds up the host.
+    // All twenty are read in one turn, while this blocks the host.
     base.timer(() => {
       host.block(10);
       reads = host.clockReads;
@@ -182,7 +183,7 @@ describe("a deadline that is set in a callback counts from then (law 9)", () => 
     const turns = base.stats().turns;
     await scene.during(50);
     const perTurn = (host.clockReads - reads) / (base.stats().turns - turns);
-    assert(perTurn < 5, `${perTurn} looks at the clock in a turn`);
+    assert(perTurn < 5, `${perTurn} reads of the clock in a turn`);
     for (const bev of bevs) bev.free();
     await sim.advance(0);
     await scene.end();
@@ -199,9 +200,9 @@ describe("a deadline that is set in a callback counts from then (law 9)", () => 
       bev.setCallbacks(record.callbacks);
       record.on.read = () => {
         if (began > 0) return;
-        // A timer that is added before does not give the time to what is written after.
+        // A timer that was added before must not provide the time for a later write.
         if (set === "flush") base.timer(() => {}).add(1);
-        // From here on the turn has a time.
+        // From now on the turn has a cached time.
         base.now();
         host.block(200);
         began = host.now();
@@ -297,12 +298,15 @@ describe("a deadline that is set in a callback counts from then (law 9)", () => 
   });
 });
 
-/** Where the program blocks. */
+/** The place where the program blocks. */
 const PLACES = ["a timer", "a callback of I/O", "a deferred function"] as const;
 
-/** Where a timeout may be: of reading and idleness, through a filter, of an event that persists and one that does not. */
+/**
+ * The kinds of timeouts: of reading and idleness, through a filter, of a persistent event and of
+ * another one.
+ */
 class Waiters {
-  /** What timed out. */
+  /** The kinds that timed out. */
   readonly told: string[] = [];
   readonly #scene: Scene;
   readonly #ends: (() => void)[] = [];
@@ -360,15 +364,15 @@ class Waiters {
   }
 }
 
-describe("a timeout of I/O is told behind a poll of the host (law 9)", () => {
+describe("a timeout of I/O is reported after a poll of the host (law 9)", () => {
   for (const place of PLACES) {
     for (const priorities of [1, 3]) {
-      it(`when ${place} blocks, ${priorities} priorities: to those whose peers are silent, not to the others`, async () => {
+      it(`when ${place} blocks, ${priorities} priorities: only for connections whose peers are silent`, async () => {
         const scene = new Scene({ priorities });
         const { base, host, sim } = scene;
         const waiters = new Waiters(scene);
         await waiters.begin("silent", 250, () => () => {});
-        // Whoever blocks has a connection of its own, and what is urgent another one.
+        // The blocking callback has its own connection, and the urgent event another one.
         const [blocker, its] = await scene.connection();
         const block = base.event(blocker, EV_READ, () => host.block(500));
         const [busy, sender] = await scene.connection();
@@ -378,7 +382,7 @@ describe("a timeout of I/O is told behind a poll of the host (law 9)", () => {
         const stop = scene.sends(sender, 10);
         sim.setTimer(sim.now() + 419, () => {
           its.send("now");
-          // Found by the same poll, behind it.
+          // The same poll finds it, after the other.
           sender.send("now");
         });
         if (place === "a timer") base.timer(() => host.block(500)).add(420);
@@ -396,7 +400,7 @@ describe("a timeout of I/O is told behind a poll of the host (law 9)", () => {
     }
   }
 
-  it("unless its deadline moves before it is told", async () => {
+  it("unless its deadline moves before it is reported", async () => {
     const scene = new Scene();
     const { base, sim } = scene;
     const bevs: SocketBufferEvent[] = [];
@@ -444,7 +448,7 @@ describe("a timeout of I/O is told behind a poll of the host (law 9)", () => {
     await scene.end();
   });
 
-  it("but nothing else waits for a long poll", async () => {
+  it("but no other work waits for a long poll", async () => {
     const scene = new Scene();
     const { base, host, sim } = scene;
     host.pollMs = 40;
@@ -470,7 +474,7 @@ describe("a timeout of I/O is told behind a poll of the host (law 9)", () => {
     await scene.end();
   });
 
-  it("unless it is taken back meanwhile, or begun anew", async () => {
+  it("unless it is removed or restarted meanwhile", async () => {
     const scene = new Scene();
     const { base, host, sim } = scene;
     host.pollMs = 40;
@@ -514,7 +518,7 @@ describe("a timeout of I/O is told behind a poll of the host (law 9)", () => {
     await scene.end();
   });
 
-  it("by loop(EVLOOP_NONBLOCK) in the very call", async () => {
+  it("by loop(EVLOOP_NONBLOCK) in the same call", async () => {
     const scene = new Scene();
     const { base, sim } = scene;
     const [socket] = await scene.connection();
@@ -546,7 +550,7 @@ describe("a timeout of I/O is told behind a poll of the host (law 9)", () => {
     await scene.end();
   });
 
-  it("of writing, when the peer has taken what was sent meanwhile", async () => {
+  it("of writing, when the peer has taken the output meanwhile", async () => {
     const scene = new Scene();
     const { base, host, sim } = scene;
     const [socket, peer] = await scene.connection();
@@ -569,7 +573,7 @@ describe("a timeout of I/O is told behind a poll of the host (law 9)", () => {
     await scene.end();
   });
 
-  it("by the next loop, when a callback has thrown while the poll's events were told", async () => {
+  it("by the next loop, when a callback has thrown during the events of the poll", async () => {
     for (const priorities of [1, 2]) {
       const scene = new Scene({ priorities });
       const { base, host, sim } = scene;
@@ -642,7 +646,7 @@ describe("a timeout of I/O is told behind a poll of the host (law 9)", () => {
     await scene.end();
   });
 
-  it("of select(), Poller.wait() and CompletionPort.wait(), which give what came in time", async () => {
+  it("of select(), Poller.wait() and CompletionPort.wait(), which return events that came in time", async () => {
     const scene = new Scene();
     const { base, host, sim } = scene;
     const [socket, peer] = await scene.connection();

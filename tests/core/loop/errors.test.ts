@@ -1,4 +1,4 @@
-// What ends a loop from inside and outside: exceptions and AbortSignal; and that no callback runs inside a call.
+// How exceptions and an AbortSignal end a loop; and no callback runs inside a call.
 
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertFalse, assertStrictEquals } from "@std/assert";
@@ -20,7 +20,7 @@ function failed(promise: Promise<unknown>): Promise<unknown> {
 }
 
 describe("an exception in a callback", () => {
-  it("makes dispatch() reject with that very error, whatever it is", async () => {
+  it("makes dispatch() reject with the same error, whatever its type", async () => {
     for (const thrown of [new Error("an error"), "a string", undefined, null, 0]) {
       const { sim, base } = world();
       base.timer(() => {
@@ -33,7 +33,7 @@ describe("an exception in a callback", () => {
     }
   });
 
-  it("leaves what was active in its place for the next dispatch", async () => {
+  it("keeps active events in their places for the next dispatch", async () => {
     const { sim, base } = world({ priorities: 2 });
     const log = new Log();
     const failure = new Error("first");
@@ -64,7 +64,7 @@ describe("an exception in a callback", () => {
     assertEquals([await sim.run(base.dispatch()), seen], ["empty", [10, 20, 30]]);
   });
 
-  it("of a read event leaves the bytes, and the event is told again", async () => {
+  it("of a read event leaves the bytes, and the event is reported again", async () => {
     const { sim, base } = world();
     const [client, server] = await socketPair(sim);
     const failure = new Error("first");
@@ -83,7 +83,7 @@ describe("an exception in a callback", () => {
     await nothingLeft({ sim, base });
   });
 
-  it("of a finalizer or a once-event is the same", async () => {
+  it("of a finalizer or a once-event also makes dispatch() reject", async () => {
     const { sim, base } = world();
     const failure = new Error("once");
     base.once(null, EV_TIMEOUT, () => {
@@ -120,7 +120,7 @@ describe("an exception in a callback", () => {
 });
 
 describe("while the base is not dispatching", () => {
-  it("no callback runs; bytes wait", async () => {
+  it("runs no callback, and bytes wait", async () => {
     const { sim, base } = world();
     const [client, server] = await socketPair(sim);
     const log = new Log();
@@ -209,7 +209,7 @@ describe("dispatch({ signal })", () => {
     assertEquals(await sim.run(base.dispatch()), "empty");
   });
 
-  it("aborted in a callback or a watcher runs no other callback, and what was active keeps its place", async () => {
+  it("aborted in a callback or a watcher runs no other callback, and active events keep their places", async () => {
     for (const where of ["callback", "callback that wrote", "prepare", "check"]) {
       const { sim, base } = world();
       const log = new Log();

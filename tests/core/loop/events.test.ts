@@ -29,8 +29,8 @@ function codeOf(fn: () => unknown): string {
   return (assertThrows(fn, EventError) as EventError).code;
 }
 
-describe("what a callback gets", () => {
-  it("is the source, why, and the event itself", async () => {
+describe("the arguments of a callback", () => {
+  it("are the source, the flags, and the event itself", async () => {
     const { sim, base } = world();
     const [client, server] = await socketPair(sim);
     const calls: [Pollable | string | null, number, EventHandle][] = [];
@@ -115,7 +115,7 @@ describe("a persistent event (E1)", () => {
 });
 
 describe("the flags that a callback gets (E2)", () => {
-  it("are why it is active, not what it was made for", async () => {
+  it("are the reasons why it is active, not the flags that it was made with", async () => {
     const { sim, base } = world();
     const seen: number[] = [];
     const event = base.event(null, EV_READ | EV_WRITE, (_, what) => seen.push(what));
@@ -146,7 +146,7 @@ describe("the flags that a callback gets (E2)", () => {
     const event = base.event(null, EV_READ, (_, what) => seen.push(what));
     event.add(10);
     event.activate(EV_READ);
-    // Something more urgent keeps the loop busy until the time is out.
+    // A more urgent event keeps the loop busy until the timeout passes.
     const busy = base.timer(() => {
       if (sim.now() < 10) busy.add(1);
     });
@@ -163,7 +163,7 @@ describe("the flags that a callback gets (E2)", () => {
 });
 
 describe("activate() (E3)", () => {
-  it("on an active event adds to why, and keeps its place in the queue", async () => {
+  it("on an active event adds flags, and keeps its place in the queue", async () => {
     const { sim, base } = world();
     const log: string[] = [];
     const a = base.event(null, EV_READ, (_, what) => log.push(`a ${what}`));
@@ -210,7 +210,7 @@ describe("del() and free() (E4)", () => {
     }
   });
 
-  it("of another event that is active keep it from running", async () => {
+  it("of another active event prevent its callback", async () => {
     for (const end of ["del", "free"] as const) {
       const { sim, base } = world();
       const log = new Log();
@@ -223,7 +223,7 @@ describe("del() and free() (E4)", () => {
     }
   });
 
-  it("from outside wake a loop that waits for nothing else", async () => {
+  it("from outside wakes a loop that waits for nothing else", async () => {
     for (const end of ["del", "free"] as const) {
       const { sim, base } = world();
       const event = base.event(null, EV_READ, () => {});
@@ -249,7 +249,7 @@ describe("del() and free() (E4)", () => {
     assertEquals(base.numEvents(EVENT_BASE_COUNT_ADDED), 0);
   });
 
-  it("is what `using` does", () => {
+  it("is called by `using`", () => {
     const { base } = world();
     {
       using event = base.timer(() => {});
@@ -261,7 +261,7 @@ describe("del() and free() (E4)", () => {
 });
 
 describe("pending() (E5)", () => {
-  it("is what was added or is active, as far as asked for", () => {
+  it("returns the requested flags that are added or active", () => {
     const { base } = world();
     const event = base.event(null, EV_READ | EV_PERSIST, () => {});
     assertEquals(event.pending(ANY), 0);
@@ -279,7 +279,7 @@ describe("pending() (E5)", () => {
     assertEquals(event.pending(ANY), 0);
   });
 
-  it("has the deadline beside it, on the clock of base.now()", async () => {
+  it("also returns the deadline, on the clock of base.now()", async () => {
     const { sim, base } = world();
     await sim.advance(12);
     const event = base.timer(() => {});
@@ -308,7 +308,7 @@ describe("making an event (E6)", () => {
     assertThrows(() => base.event({} as unknown as null, EV_READ, () => {}), TypeError);
   });
 
-  it("gives an object that tells what it is", () => {
+  it("gives an object with its source, flags and priority", () => {
     const { base } = world({ priorities: 4 });
     const event = base.event(null, EV_READ | EV_PERSIST, () => {});
     assertInstanceOf(event, EventHandle);
@@ -316,7 +316,7 @@ describe("making an event (E6)", () => {
     assertEquals([event.events, event.priority, event.initialized], [EV_READ | EV_PERSIST, 2, true]);
   });
 
-  it("can be done anew with assign(), on another base too, but not while it is pending or active", async () => {
+  it("can be repeated with assign(), on another base too, but not while the event is pending or active", async () => {
     const { sim, base } = world();
     const other = world({ runtime: sim }).base;
     const log = new Log();
@@ -343,7 +343,7 @@ describe("making an event (E6)", () => {
     assertEquals([log.take(), event.initialized], [["newest"], true]);
   });
 
-  it("can be taken to another base by its own callback, which calls it only while it dispatches", async () => {
+  it("can move an event to another base in its own callback; that base calls it only while it dispatches", async () => {
     const { sim, base } = world();
     const other = world({ runtime: sim }).base;
     const [client, server] = await socketPair(sim);
@@ -386,7 +386,7 @@ describe("add() without a timeout (E7)", () => {
 });
 
 describe("add() of an event that is active and not pending (E8)", () => {
-  it("makes it pending: it runs, and waits on", async () => {
+  it("makes it pending: it runs, and then waits again", async () => {
     const { sim, base } = world();
     const [client, server] = await socketPair(sim);
     const seen: number[] = [];
@@ -426,7 +426,7 @@ describe("counts (E9)", () => {
     assertEquals(counts(), [0, 0, 0]);
   });
 
-  it("maxEvents() is the peak of each kind; clearing begins again from 0", async () => {
+  it("maxEvents() is the peak of each kind; clearing restarts it from 0", async () => {
     const { sim, base } = world();
     const events = Array.from({ length: 5 }, () => base.timer(() => {}));
     for (const event of events) event.add(1);
@@ -479,7 +479,7 @@ describe("finalize() (E10)", () => {
     assertEquals(base.numEvents(EVENT_BASE_COUNT_ADDED), 0);
   });
 
-  it("lets the event do nothing any more", async () => {
+  it("leaves an event whose methods do nothing", async () => {
     const { sim, base } = world();
     const log = new Log();
     const event = base.timer(log.note("callback"));
@@ -538,7 +538,7 @@ describe("removeTimer() (E11)", () => {
     event.free();
   });
 
-  it("does not stop a callback whose time has come", async () => {
+  it("does not stop a callback that is already due", async () => {
     const { sim, base } = world();
     const log = new Log();
     base.timer(() => late.removeTimer()).add(5);
@@ -560,7 +560,7 @@ describe("removeTimer() (E11)", () => {
 });
 
 describe("add() of an event that is active (E12)", () => {
-  it("because of its timeout: the callback is put off to the new deadline", async () => {
+  it("because of its timeout delays the callback until the new deadline", async () => {
     const { sim, base } = world();
     const log = new Log();
     const late = base.timer(() => log.lines.push(`late at ${sim.now()}`));
@@ -570,7 +570,7 @@ describe("add() of an event that is active (E12)", () => {
     assertEquals(log.take(), ["late at 15"]);
   });
 
-  it("for another reason: it still runs", async () => {
+  it("for another reason does not stop its callback", async () => {
     const { sim, base } = world();
     const seen: [number, number][] = [];
     const event = base.event(null, EV_READ | EV_PERSIST, (_, what) => {
@@ -583,7 +583,7 @@ describe("add() of an event that is active (E12)", () => {
     assertEquals(seen, [[0, EV_READ], [10, EV_TIMEOUT]]);
   });
 
-  it("for both: it runs for the other reason, and again at the new deadline", async () => {
+  it("for both runs it for the other reason, and again at the new deadline", async () => {
     const { sim, base } = world();
     const seen: [number, number][] = [];
     const event = base.event(null, EV_READ | EV_PERSIST, (_, what) => {
@@ -601,7 +601,7 @@ describe("add() of an event that is active (E12)", () => {
 });
 
 describe("an event without a source (E13)", () => {
-  it("may have I/O flags: nothing is polled, timeouts and activate() work", async () => {
+  it("may have I/O flags; nothing is polled, but timeouts and activate() work", async () => {
     const { sim, base } = world();
     const seen: number[] = [];
     const event = base.event(null, EV_READ | EV_WRITE | EV_CLOSED, (_, what) => seen.push(what));

@@ -1,4 +1,4 @@
-// No source of events starves the others, nor the host.
+// No source of events starves the others, or the host.
 
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertLess } from "@std/assert";
@@ -7,7 +7,7 @@ import { socketPair } from "../socket/pairs.ts";
 import { Log, nothingLeft, world } from "./harness.ts";
 
 describe("a callback that activates itself for ever", () => {
-  it("lets sockets, timers and signals have their turns, and the host's own timers fire", async () => {
+  it("does not starve sockets, timers, signals and the host's own timers", async () => {
     const { sim, base } = world();
     const [client, server] = await socketPair(sim);
     const log = new Log();
@@ -41,7 +41,7 @@ describe("a callback that activates itself for ever", () => {
 });
 
 describe("a timer of 0 that is added again for ever", () => {
-  it("lets sockets and other timers have their turns", async () => {
+  it("does not starve sockets and other timers", async () => {
     const { sim, base } = world();
     const [client, server] = await socketPair(sim);
     const log = new Log();
@@ -59,7 +59,7 @@ describe("a timer of 0 that is added again for ever", () => {
 });
 
 describe("a socket that always has data", () => {
-  it("lets another socket and timers have their turns", async () => {
+  it("does not starve another socket and timers", async () => {
     const { sim, base } = world();
     const [floodEnd, flooded] = await socketPair(sim);
     const [quietEnd, quiet] = await socketPair(sim);
@@ -82,7 +82,7 @@ describe("a socket that always has data", () => {
 });
 
 describe("ten thousand timers due at once", () => {
-  it("all fire, in order, and sockets have their turns in between", async () => {
+  it("all fire, in order, and do not starve sockets", async () => {
     const { sim, base } = world();
     const [client, server] = await socketPair(sim);
     const fired: number[] = [];
@@ -106,8 +106,9 @@ describe("ten thousand timers due at once", () => {
     await nothingLeft({ sim, base });
   });
 
-  it("do not keep a socket from being read before the last of them has run", async () => {
-    // Time does not pass while the simulator works: what is sent is already there when the timers are due.
+  it("do not prevent a socket from being read before the last of them has run", async () => {
+    // Time does not pass while the simulator works: the bytes have already arrived when the timers
+    // are due.
     const { sim, base } = world();
     const [client, server] = await socketPair(sim);
     let fired = 0;

@@ -1,4 +1,4 @@
-// How a loop begins, goes on and ends: rules L1 to L9.
+// How a loop begins, continues and ends: rules L1 to L9.
 
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertFalse, assertRejects, assertStrictEquals, assertThrows } from "@std/assert";
@@ -19,7 +19,7 @@ import { socketPair } from "../socket/pairs.ts";
 import { Log, nothingLeft, world } from "./harness.ts";
 
 describe("one iteration of the loop (L1)", () => {
-  it("goes: prepare watchers, wait, check watchers, sockets, timers, callbacks", async () => {
+  it("has this order: prepare watchers, wait, check watchers, sockets, timers, callbacks", async () => {
     const { sim, base } = world();
     const [client, server] = await socketPair(sim);
     const log = new Log();
@@ -79,7 +79,7 @@ describe("one priority level in each pass (L2)", () => {
     assertEquals(log.take(), ["poll", "level 0", "poll", "level 1", "poll", "level 2"]);
   });
 
-  it("lets what a poll finds for a higher level run first", async () => {
+  it("first runs events of a higher level that a poll finds", async () => {
     const { sim, base } = world({ priorities: 2 });
     const log = new Log();
     const urgent = base.timer(log.note("urgent"));
@@ -112,7 +112,7 @@ describe("the flags of loop() (L3)", () => {
     assertEquals(log.take(), ["poll", "level 0", "poll", "level 1", "poll", "level 2"]);
   });
 
-  it("ONCE waits until something has run, and leaves what is due later", async () => {
+  it("ONCE waits until a callback has run, and does not wait for later ones", async () => {
     const { sim, base } = world();
     const log = new Log();
     base.timer(log.note("first")).add(10);
@@ -127,7 +127,7 @@ describe("the flags of loop() (L3)", () => {
     assertEquals([await sim.run(base.loop(EVLOOP_NONBLOCK)), sim.now()], ["empty", 0]);
   });
 
-  it("NONBLOCK with a timer in the future gives done and waits for nothing", async () => {
+  it("NONBLOCK with a timer in the future gives done without waiting", async () => {
     const { sim, base } = world();
     const log = new Log();
     base.timer(log.note("timer")).add(10);
@@ -136,14 +136,14 @@ describe("the flags of loop() (L3)", () => {
     assertEquals(log.take(), ["timer"]);
   });
 
-  it("NONBLOCK runs what is active, goes round again and finds the base empty", async () => {
+  it("NONBLOCK runs active events, iterates again and finds the base empty", async () => {
     const { sim, base } = world();
     const log = new Log();
     base.timer(log.note("active")).activate(EV_TIMEOUT);
     assertEquals([await sim.run(base.loop(EVLOOP_NONBLOCK)), log.take()], ["empty", ["active"]]);
   });
 
-  it("ONCE|NONBLOCK runs what is active and gives done", async () => {
+  it("ONCE|NONBLOCK runs active events and gives done", async () => {
     const { sim, base } = world();
     const log = new Log();
     base.timer(log.note("active")).activate(EV_TIMEOUT);
@@ -152,7 +152,7 @@ describe("the flags of loop() (L3)", () => {
     assertEquals([await sim.run(base.loop(EVLOOP_ONCE | EVLOOP_NONBLOCK)), log.take()], ["done", []]);
   });
 
-  it("NONBLOCK finds what has arrived at a socket", async () => {
+  it("NONBLOCK finds bytes that have arrived at a socket", async () => {
     const { sim, base } = world();
     const [client, server] = await socketPair(sim);
     const log = new Log();
@@ -214,7 +214,7 @@ describe("loopBreak() (L4)", () => {
     assertEquals([log.take(), base.gotBreak], [["b", "c"], false]);
   });
 
-  it("before the loop is lost", async () => {
+  it("before the loop has no effect", async () => {
     const { sim, base } = world();
     const log = new Log();
     base.loopBreak();
@@ -246,7 +246,7 @@ describe("loopBreak() (L4)", () => {
 });
 
 describe("loopExit() without a time (L5)", () => {
-  it("before the loop survives: one pass, then exit", async () => {
+  it("before the loop takes effect after one pass", async () => {
     const { sim, base } = world();
     const log = new Log();
     base.timer(log.note("a")).activate(EV_TIMEOUT);
@@ -257,7 +257,7 @@ describe("loopExit() without a time (L5)", () => {
     assertEquals([await sim.run(base.dispatch()), log.take(), base.gotExit], ["empty", ["later"], false]);
   });
 
-  it("in a callback lets everything that is active finish", async () => {
+  it("in a callback lets all active events finish", async () => {
     const { sim, base } = world();
     const log = new Log();
     base.timer(() => {
@@ -276,7 +276,7 @@ describe("loopExit() without a time (L5)", () => {
     assertEquals([await sim.run(base.dispatch()), count], ["exit", 5000]);
   });
 
-  it("leaves less urgent events that are active for the next loop", async () => {
+  it("leaves active events of lower priority for the next loop", async () => {
     const { sim, base } = world({ priorities: 3 });
     const log = new Log();
     base.timer(() => {
@@ -291,7 +291,7 @@ describe("loopExit() without a time (L5)", () => {
     assertEquals([await sim.run(base.dispatch()), log.take()], ["empty", ["low"]]);
   });
 
-  it("from a less urgent callback pre-empts even its peers", async () => {
+  it("from a callback of lower priority stops even events of the same priority", async () => {
     const { sim, base } = world({ priorities: 3 });
     const log = new Log();
     for (const name of ["a", "b"]) {
@@ -317,13 +317,13 @@ describe("loopExit() without a time (L5)", () => {
 });
 
 describe("loopExit() with a time (L6)", () => {
-  it("keeps an otherwise empty base going until then", async () => {
+  it("keeps an otherwise empty base running until then", async () => {
     const { sim, base } = world();
     base.loopExit(30);
     assertEquals([await sim.run(base.dispatch()), sim.now()], ["exit", 30]);
   });
 
-  it("can be asked for several times: the earliest wins, the others stop later loops", async () => {
+  it("may be called several times: the earliest time wins, the others stop later loops", async () => {
     const { sim, base } = world();
     base.loopExit(30);
     base.loopExit(10);
@@ -349,7 +349,7 @@ describe("loopExit() with a time (L6)", () => {
 });
 
 describe("loopContinue() (L7)", () => {
-  it("ends the pass: a poll comes, and the remaining active events run after it", async () => {
+  it("ends the pass: the remaining active events run after another poll", async () => {
     const { sim, base } = world();
     const log = new Log();
     base.watchCheck(log.note("poll"));
@@ -383,7 +383,7 @@ describe("a second loop on the same base (L8)", () => {
     assertEquals([await inner, sim.now()], ["EV_BUSY", 10]);
   });
 
-  it("rejects with EV_BUSY from outside, and does not touch what the first one has found", async () => {
+  it("rejects with EV_BUSY from outside, and does not affect events of the first one", async () => {
     const { sim, base } = world();
     base.timer(() => {}).add(10);
     const first = base.dispatch();
@@ -409,7 +409,7 @@ describe("a second loop on the same base (L8)", () => {
 });
 
 describe("base.free() (L9)", () => {
-  it("takes the events off without freeing them, and runs pending finalizers before it returns", () => {
+  it("removes the events without freeing them, and runs pending finalizers before it returns", () => {
     const { sim, base } = world();
     const log = new Log();
     const timer = base.timer(log.note("timer"));
@@ -434,7 +434,7 @@ describe("base.free() (L9)", () => {
     assertEquals(seen.length, 1);
   });
 
-  it("runs every finalizer although one throws, and throws that error then", () => {
+  it("runs every finalizer even if one throws, and then throws that error", () => {
     const { base } = world();
     const log = new Log();
     const failure = new Error("in a finalizer");
@@ -448,7 +448,7 @@ describe("base.free() (L9)", () => {
     base.free();
   });
 
-  it("makes a loop that waits, or runs, end with empty", async () => {
+  it("ends a loop that waits or runs, with empty", async () => {
     const { sim, base } = world();
     base.timer(() => {}).add(1000);
     const waiting = base.dispatch();
@@ -469,7 +469,7 @@ describe("base.free() (L9)", () => {
     assertEquals(await sim.run(base.dispatch()), "empty");
   });
 
-  it("lets a freed base be used for nothing: EV_FREED", async () => {
+  it("makes every later use of the base throw EV_FREED", async () => {
     const { base } = world();
     const timer = base.timer(() => {});
     base.free();
@@ -485,7 +485,7 @@ describe("base.free() (L9)", () => {
     assertFalse(base.gotExit);
   });
 
-  it("leaves sockets to their owners", async () => {
+  it("leaves sockets open", async () => {
     const { sim, base } = world();
     const [client, server] = await socketPair(sim);
     base.event(server, EV_READ, () => {}).add();
@@ -493,7 +493,7 @@ describe("base.free() (L9)", () => {
     client.send("hi");
     await sim.advance(5);
     assertEquals(server.recv(new Uint8Array(10)), 2);
-    // Another base may have them now.
+    // Another base can use them now.
     const other = new EventBase({ runtime: sim });
     other.event(server, EV_READ, () => {}).add();
     other.free();

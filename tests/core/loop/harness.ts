@@ -1,4 +1,5 @@
-// What the tests of the loop share: a base on a simulator, a host that can be blocked, and the check that nothing is left.
+// Shared by the tests of the loop: a base on a simulator, a host that can be blocked, and a check
+// that nothing is left.
 
 import { assertEquals } from "@std/assert";
 import { EVENT_BASE_COUNT_ACTIVE, EVENT_BASE_COUNT_ADDED, EVENT_BASE_COUNT_VIRTUAL } from "../../../core/flags.ts";
@@ -27,7 +28,7 @@ export interface World {
 
 /** Makes a network and a base. */
 export function world(options: EventBaseOptions = {}, simOptions: SimOptions = {}): World {
-  // A loop that never ends is to be found soon.
+  // Find a loop that never ends soon.
   const sim = simRuntime({ maxSteps: 200_000, ...simOptions });
   return { sim, base: new EventBase({ runtime: sim, ...options }) };
 }
@@ -42,16 +43,16 @@ export async function nothingLeft({ sim, base }: World, ...hosts: Runtime[]): Pr
   assertEquals(sim.pending, 0, "scheduled calls");
 }
 
-/** Writes down the names of what is called, each with the time if asked for. */
+/** Records the names of callbacks, with the time on request. */
 export class Log {
   readonly lines: string[] = [];
 
-  /** A callback that writes a name down. */
+  /** A callback that records a name. */
   note(name: string): () => void {
     return () => void this.lines.push(name);
   }
 
-  /** What was written since the last call. */
+  /** The names since the last call. */
   take(): string[] {
     return this.lines.splice(0);
   }
@@ -156,7 +157,10 @@ export class EagerHost extends BusyHost {
   }
 }
 
-/** One that gives all that arrive in one poll in one go, so that no promise settles in between. Not for TLS. */
+/**
+ * A host that delivers all connections of one poll at once, so that no promise settles in between.
+ * Not for TLS.
+ */
 export class BurstHost extends EagerHost {
   override async listen(options: ListenOptions, sink: AcceptSink): Promise<ListenerBinding> {
     let arrived: Relay[] = [];
@@ -181,7 +185,7 @@ export class BurstHost extends EagerHost {
   }
 }
 
-/** Keeps what happens on a connection until it is given. */
+/** Queues the events of a connection until the connection is delivered. */
 class Relay implements TransportSink {
   readonly binding: TransportBinding;
   #sink: TransportSink | null = null;

@@ -1,4 +1,4 @@
-// Looking into a base: foreachEvent, dumpEvents, runningEvent, stats.
+// Inspecting a base: foreachEvent, dumpEvents, runningEvent, stats.
 
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertMatch, assertStrictEquals } from "@std/assert";
@@ -106,7 +106,7 @@ describe("stats()", () => {
     assert(turns >= 4 && turns <= 6, `${turns} turns`);
   });
 
-  it("knows how late timers were", async () => {
+  it("reports how late timers were", async () => {
     const sim = simRuntime();
     const busy = new BusyHost(sim);
     const base = new EventBase({ runtime: busy });

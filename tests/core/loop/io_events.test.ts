@@ -57,7 +57,7 @@ describe("EV_READ", () => {
     await made.end();
   });
 
-  it("is told at once when the bytes were there before add()", async () => {
+  it("is reported at once if the bytes were there before add()", async () => {
     const made = await rig();
     made.client.send("x");
     await made.sim.advance(10);
@@ -66,14 +66,14 @@ describe("EV_READ", () => {
     await made.end();
   });
 
-  it("is not told when somebody else has received the bytes", async () => {
+  it("is not reported if another reader has received the bytes", async () => {
     const made = await rig();
     const { base, client, server, log } = made;
     base.event(server, EV_READ, () => void server.recv(new Uint8Array(10))).add();
     base.event(server, EV_READ | EV_PERSIST, log.note("second")).add(20);
     client.send("abc");
     await during(made, 10);
-    // Both were made active by the one poll, as in C; nothing is told after it.
+    // The same poll has made both active, as in C; nothing is reported after it.
     assertEquals(log.take(), ["second"]);
     await during(made, 5);
     assertEquals(log.take(), []);
@@ -81,7 +81,7 @@ describe("EV_READ", () => {
     await made.end();
   });
 
-  it("is told of an end of file, for as long as it is not deleted", async () => {
+  it("reports an end of file until it is deleted", async () => {
     const made = await rig();
     const { base, client, server, log } = made;
     client.shutdown();
@@ -96,7 +96,7 @@ describe("EV_READ", () => {
     await made.end();
   });
 
-  it("is told of a failure, and recv() throws it", async () => {
+  it("reports a failure, and recv() throws it", async () => {
     const made = await rig();
     const { base, client, server } = made;
     const codes: string[] = [];
@@ -111,7 +111,7 @@ describe("EV_READ", () => {
 });
 
 describe("EV_WRITE", () => {
-  it("is told at once on a connected socket, and again in each turn", async () => {
+  it("is reported at once on a connected socket, and again in each turn", async () => {
     const made = await rig();
     let count = 0;
     const event = made.base.event(made.client, EV_WRITE | EV_PERSIST, () => {
@@ -141,7 +141,7 @@ describe("EV_WRITE", () => {
     await made.end();
   });
 
-  it("is told when a connection is there, and when it has failed", async () => {
+  it("is reported when a connection is there, and when it has failed", async () => {
     const { sim, base } = world();
     const listening = await base.listen({ hostname: "127.0.0.1", port: 0 });
     const good = base.connect({ hostname: "127.0.0.1", port: portOf(listening) });
@@ -159,7 +159,7 @@ describe("EV_WRITE", () => {
 });
 
 describe("a listening socket", () => {
-  it("is readable while connections wait, and goes on being so when one throws", async () => {
+  it("is readable while connections wait, even after a callback throws", async () => {
     const { sim, base } = world();
     const listening = await base.listen({ hostname: "127.0.0.1", port: 0 });
     const clients = Array.from({ length: 3 }, () => base.connect({ port: portOf(listening) }));
@@ -180,7 +180,7 @@ describe("a listening socket", () => {
 });
 
 describe("EV_ET", () => {
-  it("is told once for an arrival, whatever is left of it", async () => {
+  it("is reported once for an arrival, whatever is left of it", async () => {
     const made = await rig();
     const { base, client, server, log } = made;
     const event = base.event(server, EV_READ | EV_ET | EV_PERSIST, () => {
@@ -203,7 +203,7 @@ describe("EV_ET", () => {
     await made.end();
   });
 
-  it("has an edge at add() when the condition holds, and none when it does not", async () => {
+  it("has an edge at add() only if the condition holds", async () => {
     const made = await rig();
     const { base, client, server, log } = made;
     const event = base.event(server, EV_READ | EV_ET | EV_PERSIST, log.note("edge"));
@@ -218,12 +218,12 @@ describe("EV_ET", () => {
     assertEquals(log.take(), ["edge"]);
     event.add();
     await during(made, 10);
-    assertEquals(log.take(), ["edge"], "add() again looks again, as epoll does");
+    assertEquals(log.take(), ["edge"], "another add() checks again, as epoll does");
     event.free();
     await made.end();
   });
 
-  it("tells nothing when the bytes were taken meanwhile", async () => {
+  it("reports nothing if the bytes were taken meanwhile", async () => {
     const made = await rig();
     const { base, client, server, log } = made;
     const event = base.event(server, EV_READ | EV_ET | EV_PERSIST, log.note("edge"));
@@ -237,7 +237,7 @@ describe("EV_ET", () => {
     await made.end();
   });
 
-  it("for reading and writing at once tells each edge by itself", async () => {
+  it("for reading and writing reports each edge separately", async () => {
     const made = await rig();
     const { base, client, server } = made;
     const seen: number[] = [];
@@ -277,7 +277,7 @@ describe("EV_ET", () => {
 });
 
 describe("EV_CLOSED", () => {
-  it("is told when the peer finishes, without reading what came before", async () => {
+  it("is reported when the peer finishes, without reading the bytes before the end", async () => {
     const made = await rig();
     const { base, client, server } = made;
     const seen: number[] = [];
@@ -292,7 +292,7 @@ describe("EV_CLOSED", () => {
     await made.end();
   });
 
-  it("is told when the connection fails, with EV_READ in one call", async () => {
+  it("is reported when the connection fails, together with EV_READ", async () => {
     const made = await rig();
     const seen: number[] = [];
     made.base.event(made.server, EV_READ | EV_CLOSED, (_, what) => seen.push(what)).add();
@@ -302,7 +302,7 @@ describe("EV_CLOSED", () => {
     await made.end();
   });
 
-  it("is not told of bytes, and edge-triggered it is told once", async () => {
+  it("is not reported for bytes, and only once if edge-triggered", async () => {
     const made = await rig();
     const event = made.base.event(made.server, EV_CLOSED | EV_ET | EV_PERSIST, made.log.note("closed"));
     event.add();
@@ -337,7 +337,7 @@ describe("several events on one socket", () => {
     await made.end();
   });
 
-  it("one may delete another that the same poll has made active", async () => {
+  it("may delete each other after the same poll has made them active", async () => {
     const made = await rig();
     const { base, client, server, log } = made;
     const second = base.event(server, EV_READ, log.note("second"));
@@ -365,7 +365,7 @@ describe("closing a socket", () => {
     await made.end();
   });
 
-  it("in a callback removes those that are active, its own included", async () => {
+  it("in a callback removes active events, including the current one", async () => {
     const made = await rig();
     const { base, client, server, log } = made;
     base.event(server, EV_READ | EV_PERSIST, () => {

@@ -30,7 +30,7 @@ describe("the deadline of a wait that usually ends soon", () => {
     assertEquals([fired, host.timers], [[], 1]);
   });
 
-  it("fires at its time, and not if it was cancelled, whether that is near or far", async () => {
+  it("fires at its time unless it was cancelled, whether the time is near or far", async () => {
     const sim = simRuntime();
     const host = new CountingHost(sim);
     const fired: string[] = [];

@@ -1,4 +1,5 @@
-// A host with one thread on the simulator's network: what its program holds up, and what goes on meanwhile.
+// A host with one thread on the simulator's network: its program can block it while the network
+// goes on.
 
 import type {
   AcceptSink,
@@ -18,21 +19,26 @@ const POLL = 1;
 const DEFERRED = 2;
 
 /**
- * The simulator as a host with one thread: while `block()` uses it up, time passes for the network and its peers, and
- * what they do is found by the next poll. As on real hosts, that poll may come late: a timer that has come due meanwhile
- * is called before it, and so is what was deferred, when a callback of the poll has blocked.
+ * The simulator as a host with one thread. While `block()` uses the thread, time passes for the
+ * network and its peers; the next poll finds what they did. As on real hosts, that poll may come
+ * late. A timer that has come due meanwhile runs before it. If a callback of the poll has blocked,
+ * deferred functions run before it, too.
  */
 export class OneThread implements Runtime {
   readonly name = "sim" as const;
-  /** How often the clock was read. */
+  /** The number of reads of the clock. */
   clockReads = 0;
   readonly #sim: SimRuntime;
-  /** What has not been called back yet, by phase, and since when it waits. */
+  /** The functions that wait to be called, by phase, with the time since when they wait. */
   readonly #waiting: { fn: () => void; since: number }[][] = [[], [], []];
   #phase = TIMERS;
-  /** When the present phase began: what comes later belongs to the next one of its kind. */
+  /**
+   * The time when the current phase began. Later functions belong to the next phase of that kind.
+   */
   #phaseBegan = 0;
-  /** What was deferred when the present phase began, and has not been called yet. */
+  /**
+   * The functions that were deferred before the current phase began, and have not been called yet.
+   */
   #deferred: (() => void)[] = [];
   #busyUntil = 0;
   #wakes = false;
@@ -55,7 +61,7 @@ export class OneThread implements Runtime {
     this.#wake();
   }
 
-  /** Calls back now, or when the thread is free. */
+  /** Calls the function now, or when the thread is free. */
   #call(phase: number, fn: () => void): void {
     const since = this.#sim.now();
     if (since < this.#busyUntil || this.#waits) {
@@ -81,7 +87,7 @@ export class OneThread implements Runtime {
     });
   }
 
-  /** Goes on with the phases, from where a function has blocked. */
+  /** Continues the phases, from where a function has blocked. */
   #iterate(): void {
     while (this.#waits) {
       for (;;) {
@@ -96,7 +102,7 @@ export class OneThread implements Runtime {
     }
   }
 
-  /** Takes what is next in the present phase. */
+  /** Takes the next function of the current phase. */
   #next(): (() => void) | undefined {
     if (this.#phase === DEFERRED) return this.#deferred.shift();
     const list = this.#waiting[this.#phase] ?? [];
@@ -137,7 +143,7 @@ export class OneThread implements Runtime {
     this.#sim.report(error);
   }
 
-  /** Polls, as `defer()` twice does, but not before so many milliseconds have passed. */
+  /** Polls, as two calls of `defer()` do, but not before a time in milliseconds has passed. */
   poll?: (fn: () => void) => void;
 
   set pollMs(ms: number) {
@@ -172,7 +178,7 @@ export class OneThread implements Runtime {
   }
 }
 
-/** Tells a sink what a connection does, when the host has polled. */
+/** Passes the events of a connection to a sink after the host has polled. */
 class LaterSink implements TransportSink {
   sink: TransportSink | null = null;
   readonly #call: (fn: () => void) => void;

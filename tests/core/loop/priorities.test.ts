@@ -17,7 +17,7 @@ function prioritized(base: EventBase, priority: number, callback: () => void): E
 }
 
 describe("the number of priorities (P1)", () => {
-  it("is 1 unless said, and from 1 to 255", () => {
+  it("is 1 by default, and from 1 to 255", () => {
     const { sim, base } = world();
     assertEquals(base.npriorities, 1);
     assertEquals(world({ priorities: 255 }).base.npriorities, 255);
@@ -29,7 +29,7 @@ describe("the number of priorities (P1)", () => {
     assertEquals(base.npriorities, 255);
   });
 
-  it("gives new events the middle priority, and leaves existing events theirs", () => {
+  it("gives new events the middle priority, and does not change existing events", () => {
     const { base } = world();
     const early = base.timer(() => {});
     for (const [priorities, middle] of [[1, 0], [2, 1], [3, 1], [4, 2], [7, 3], [255, 127]] as const) {
@@ -48,7 +48,7 @@ describe("the number of priorities (P1)", () => {
     assertEquals(base.npriorities, 2);
   });
 
-  it("can be made smaller: an event with a priority that is gone runs at the last", async () => {
+  it("can be reduced: an event whose priority no longer exists runs at the lowest", async () => {
     const { sim, base } = world({ priorities: 5 });
     const log = new Log();
     const event = prioritized(base, 4, log.note("late"));
@@ -62,7 +62,7 @@ describe("the number of priorities (P1)", () => {
 });
 
 describe("the priority of an event (P2)", () => {
-  it("is one that the base has, and is not changed while the event is active", async () => {
+  it("must exist in the base, and cannot be changed while the event is active", async () => {
     const { sim, base } = world({ priorities: 3 });
     const event = base.timer(() => {});
     for (const priority of [-1, 3, 1.5, NaN]) assertThrows(() => void (event.priority = priority), RangeError);
@@ -144,7 +144,7 @@ describe("an event that activates a more urgent one (P4)", () => {
     await sim.run(base.dispatch().catch(() => {}));
     log.take();
     const prepare = base.watchPrepare(() => {
-      // Nothing runs now, so nothing can be more urgent than what runs.
+      // Nothing runs now, so no event can have a higher priority than a running one.
       for (const name of ["a", "b"]) prioritized(base, 1, log.note(name)).activate(EV_TIMEOUT);
       prepare.free();
     });
@@ -155,7 +155,7 @@ describe("an event that activates a more urgent one (P4)", () => {
 });
 
 describe("an event that activates itself (P5)", () => {
-  it("runs again in the same pass, behind its peers", async () => {
+  it("runs again in the same pass, after events of the same priority", async () => {
     const { sim, base } = world();
     const log = new Log();
     let left = 3;
@@ -184,7 +184,7 @@ describe("an event that activates itself (P5)", () => {
     assertEquals(log.take(), ["poll", "again", "poll", "again", "poll", "again"]);
   });
 
-  it("starves less urgent events, and neither the runtime nor more urgent ones", async () => {
+  it("starves events of lower priority, but not the runtime or events of higher priority", async () => {
     const { sim, base } = world({ priorities: 3 });
     const log = new Log();
     const greedy = prioritized(base, 1, () => greedy.activate(EV_TIMEOUT));
@@ -209,7 +209,7 @@ describe("the limits of a dispatch (P6)", () => {
     return log.take().join(" ");
   }
 
-  it("poll again after so many callbacks", async () => {
+  it("cause a poll after a number of callbacks", async () => {
     assertEquals(await fiveEvents({ maxDispatchCallbacks: 2, minDispatchPriority: 0 }), "| a b | c d | e");
     assertEquals(await fiveEvents({ maxDispatchCallbacks: 1, minDispatchPriority: 0 }), "| a | b | c | d | e");
     assertEquals(await fiveEvents({ maxDispatchCallbacks: 0, minDispatchPriority: 0 }), "| a | b | c | d | e");
@@ -217,12 +217,12 @@ describe("the limits of a dispatch (P6)", () => {
     assertEquals(await fiveEvents({ maxDispatchCallbacks: Infinity, minDispatchPriority: 0 }), "| a b c d e");
   });
 
-  it("hold for priorities from 1 on, so on a base with one queue for nothing unless said", async () => {
+  it("apply to priorities from 1 on by default, so not to a base with one queue", async () => {
     assertEquals(await fiveEvents({ maxDispatchCallbacks: 2 }), "| a b c d e");
     assertEquals(await fiveEvents({ maxDispatchCallbacks: 2, priorities: 2 }), "| a b | c d | e");
   });
 
-  it("poll again after so many milliseconds", async () => {
+  it("cause a poll after a number of milliseconds", async () => {
     const sim = simRuntime();
     const busy = new BusyHost(sim);
     const base = new EventBase({ runtime: busy, maxDispatchIntervalMs: 5, minDispatchPriority: 0 });
@@ -256,13 +256,13 @@ describe("the limits of a dispatch (P6)", () => {
 });
 
 describe("with several priorities", () => {
-  it("a whole poll's events are ordered together, whatever the runtime tells first", async () => {
+  it("all events of a poll are sorted together, whatever the runtime reports first", async () => {
     const { sim, base } = world({ priorities: 2 });
     const [client, server] = await socketPair(sim);
     const log = new Log();
     const timer = base.timer(log.note("timer"));
     timer.priority = 1;
-    // In the instant in which the bytes arrive, and the runtime tells of the timer first.
+    // In the instant in which the bytes arrive; the runtime reports the timer first.
     timer.add(1);
     const read = base.event(server, EV_READ | EV_PERSIST, () => {
       log.lines.push("read");

@@ -1,4 +1,4 @@
-// EventHandle.ref() and unref(): what keeps the loop and the process going.
+// EventHandle.ref() and unref(): which events keep the loop and the process running.
 
 import { describe, it } from "node:test";
 import { assertEquals } from "@std/assert";
@@ -10,7 +10,7 @@ import { simRuntime } from "../../../runtimes/sim.ts";
 import { socketPair } from "../socket/pairs.ts";
 import { BusyHost, Log, nothingLeft, world } from "./harness.ts";
 
-/** A host that writes down whether the timers that it was asked for keep the process alive. */
+/** A host that records whether its timers keep the process alive. */
 class WatchedHost extends BusyHost {
   readonly timers: boolean[] = [];
 
@@ -21,7 +21,7 @@ class WatchedHost extends BusyHost {
 }
 
 describe("an event that is unref'd", () => {
-  it("does not keep dispatch() going: a timer, a common timeout, a signal, one on a socket, one without a source", async () => {
+  it("does not keep dispatch() running: a timer, a common timeout, a signal, one on a socket, one without a source", async () => {
     const made: ((base: EventBase, cb: () => void) => EventHandle | Promise<EventHandle>)[] = [
       (base, cb) => added(base.timer(cb), 100),
       (base, cb) => added(base.event(null, EV_PERSIST, cb), 100),
@@ -56,7 +56,7 @@ describe("an event that is unref'd", () => {
     await nothingLeft({ sim, base });
   });
 
-  it("is called while something else keeps the loop going", async () => {
+  it("is called while another event keeps the loop running", async () => {
     const { sim, base } = world();
     const [client, server] = await socketPair(sim);
     const begin = sim.now();
@@ -106,7 +106,7 @@ describe("an event that is unref'd", () => {
     await nothingLeft({ sim, base });
   });
 
-  it("stays so while it is added, deleted and added again; assign() makes it a new one", async () => {
+  it("stays unref'd when it is deleted and added again; assign() makes it a new one", async () => {
     const { sim, base } = world();
     const timer = base.timer(() => {});
     timer.unref();
@@ -125,7 +125,7 @@ describe("an event that is unref'd", () => {
     await nothingLeft({ sim, base });
   });
 
-  it("still runs when it is active, and once its time has come with another's", async () => {
+  it("still runs if it is active, or due together with another event", async () => {
     const { sim, base } = world();
     const log = new Log();
     const event = base.timer(log.note("activated"));
@@ -154,7 +154,7 @@ describe("an event that is unref'd", () => {
     assertEquals(host.timers.splice(0), [true]);
     tick.unref();
     await sim.advance(1);
-    assertEquals(host.timers.splice(0), [], "the one that is set is for the signal, too");
+    assertEquals(host.timers.splice(0), [], "the pending timer also serves the signal");
     signal.unref();
     await sim.advance(25);
     assertEquals(new Set(host.timers.splice(0)), new Set([false]));

@@ -21,11 +21,11 @@ import { nothingLeft, type World, world } from "./harness.ts";
 const TIMERS = 1_000_000;
 const CONNECTIONS = 100_000;
 const BACKLOG = 4096;
-/** So many connections to one address a host has the ports for. */
+/** One host has ports for this number of connections to one address. */
 const PORTS = 16_000;
 const MIB = 1 << 20;
 
-/** What the process has in RAM. */
+/** The memory of the process in RAM. */
 function residentMiB(): number {
   return process.memoryUsage.rss() / MIB;
 }
@@ -73,7 +73,7 @@ describe(`${TIMERS.toLocaleString("en")} pending timers`, () => {
     await nothingLeft({ sim, base });
   });
 
-  it("let a new one that is due sooner fire alone", async () => {
+  it("let a new timer that is due sooner fire alone", async () => {
     const { sim, base } = world();
     let late = 0;
     const idle = (): void => void late++;
@@ -88,7 +88,7 @@ describe(`${TIMERS.toLocaleString("en")} pending timers`, () => {
   });
 });
 
-/** How many turns it takes to do something and dispatch, so many times. */
+/** The number of turns for an action and a dispatch, repeated a number of times. */
 async function turnsOf(where: World, times: number, begin: (where: World) => void): Promise<number> {
   const { sim, base } = where;
   const { turns } = base.stats();
@@ -100,7 +100,7 @@ async function turnsOf(where: World, times: number, begin: (where: World) => voi
 }
 
 describe(`${CONNECTIONS.toLocaleString("en")} idle connections`, () => {
-  it("take little, and nothing of the loop's time while the others are served", async () => {
+  it("take little memory, and no time of the loop while others are served", async () => {
     const many = await connections(CONNECTIONS);
     const perConnection = many.heldMiB * 1024 / CONNECTIONS;
     assertLess(perConnection, 16, `one takes ${perConnection.toFixed(1)} KiB, both ends together`);

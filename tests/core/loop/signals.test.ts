@@ -8,7 +8,7 @@ import { EventBase } from "../../../core/api/event_base.ts";
 import { Log, nothingLeft, world } from "./harness.ts";
 
 describe("base.signal()", () => {
-  it("is persistent: it is told at every raise, while it is added", async () => {
+  it("is persistent: it is reported at every raise, while it is added", async () => {
     const { sim, base } = world();
     const seen: unknown[] = [];
     const event = base.signal("SIGTERM", (source, what, self) => seen.push(source, what, self === event));
@@ -30,7 +30,7 @@ describe("base.signal()", () => {
     await nothingLeft({ sim, base });
   });
 
-  it("that was raised several times in one pass is told as often", async () => {
+  it("that was raised several times in one pass is reported as often", async () => {
     const { sim, base } = world();
     const log = new Log();
     const a = base.signal("SIGUSR1", log.note("a"));
@@ -43,7 +43,7 @@ describe("base.signal()", () => {
     await nothingLeft({ sim, base });
   });
 
-  it("that deletes itself is not told of the other raises", async () => {
+  it("that deletes itself does not get the other raises", async () => {
     const { sim, base } = world();
     const log = new Log();
     const event = base.signal("SIGUSR1", () => {
@@ -54,13 +54,13 @@ describe("base.signal()", () => {
     for (let i = 0; i < 3; i++) sim.raise("SIGUSR1");
     await sim.advance(0);
     assertEquals([await sim.run(base.dispatch()), log.take()], ["empty", ["once"]]);
-    // And not when it is added again.
+    // Also not after it is added again.
     event.add();
     assertEquals([await sim.run(base.loop(EVLOOP_NONBLOCK)), log.take()], ["done", []]);
     event.free();
   });
 
-  it("that breaks the loop or throws tells the other raises in the next dispatch", async () => {
+  it("that breaks the loop or throws gets the other raises in the next dispatch", async () => {
     const { sim, base } = world();
     const log = new Log();
     const failure = new Error("in a signal's callback");
@@ -80,7 +80,7 @@ describe("base.signal()", () => {
     event.free();
   });
 
-  it("without EV_PERSIST is told once", async () => {
+  it("without EV_PERSIST is reported once", async () => {
     const { sim, base } = world();
     const log = new Log();
     const event = base.event("SIGUSR2", EV_SIGNAL, log.note("once"));
@@ -137,7 +137,7 @@ describe("base.signal()", () => {
     await nothingLeft({ sim, base });
   });
 
-  it("raised while no loop runs is told when one does", async () => {
+  it("raised while no loop runs is reported in the next loop", async () => {
     const { sim, base } = world();
     const log = new Log();
     const event = base.signal("SIGTERM", () => {

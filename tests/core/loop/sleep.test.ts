@@ -18,7 +18,7 @@ describe("sleep()", () => {
     assertEquals(sim.pending, 0);
   });
 
-  it("takes the default runtime without a base", async () => {
+  it("uses the default runtime without a base", async () => {
     const sim = simRuntime();
     setDefaultRuntime(sim);
     await sim.run(sleep(5));

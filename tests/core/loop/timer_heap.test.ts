@@ -20,7 +20,7 @@ class Node extends TimerNode {
   }
 }
 
-/** What is due when, in the order in which it is to fire. */
+/** The deadlines, in the order in which they must fire. */
 class SortedArray {
   #entries: { name: number; deadline: number; seq: number }[] = [];
   #seq = 0;
@@ -49,7 +49,7 @@ const NODES = 90;
 
 const operation = fc.oneof(
   { weight: 6, arbitrary: fc.record({ kind: fc.constant("schedule" as const), name: name(), at: deadline() }) },
-  // The most frequent thing of all: a timeout that is restarted.
+  // The most frequent operation: a timeout is restarted.
   { weight: 4, arbitrary: fc.record({ kind: fc.constant("later" as const), name: name(), at: deadline() }) },
   { weight: 2, arbitrary: fc.record({ kind: fc.constant("remove" as const), name: name(), at: fc.constant(0) }) },
   { weight: 3, arbitrary: fc.record({ kind: fc.constant("take" as const), name: name(), at: fc.constant(0) }) },
@@ -67,7 +67,7 @@ function deadline(): fc.Arbitrary<number> {
 }
 
 describe("TimerHeap", () => {
-  it("does what a sorted array does, first in first out for equal deadlines", () => {
+  it("agrees with a sorted array, first in first out for equal deadlines", () => {
     fc.assert(fc.property(fc.array(operation, { maxLength: 100, size: "max" }), (operations) => {
       const heap = new TimerHeap();
       const model = new SortedArray();
@@ -120,7 +120,7 @@ function here(entry: { name: number; deadline: number } | undefined): { name: nu
 const EVENTS = 24;
 
 describe("the timers of a base", () => {
-  it("stay where they are in the heap while messages restart timeouts", async () => {
+  it("keep their places in the heap while messages restart timeouts", async () => {
     const { sim, base } = world();
     const { timers } = loopOf(base);
     let corrections = 0;
@@ -160,7 +160,7 @@ describe("the timers of a base", () => {
   });
 
   const step = fc.record({
-    /** When, and so before or after what is due then. */
+    /** A time, with an offset that puts it before or after timers of that time. */
     after: fc.nat(6),
     kind: fc.constantFrom("add" as const, "add" as const, "add" as const, "common" as const, "del" as const),
     name: fc.nat(EVENTS - 1),
@@ -183,7 +183,7 @@ describe("the timers of a base", () => {
           }
         };
 
-        // The steps are taken between turns, by the host's own timers.
+        // The host's own timers run the steps between turns.
         const keepAlive = base.event(null, EV_PERSIST, () => {});
         keepAlive.add(1e6);
         const done = base.dispatch();
@@ -214,7 +214,7 @@ describe("the timers of a base", () => {
     );
   });
 
-  it("can be a hundred thousand, each restarted at every message", async () => {
+  it("work for a hundred thousand, each restarted at every message", async () => {
     const { sim, base } = world();
     let fired = 0;
     const events = Array.from({ length: 100_000 }, () => base.timer(() => void fired++));

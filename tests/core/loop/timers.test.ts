@@ -39,7 +39,7 @@ describe("a timer (T1)", () => {
     assertEquals([log.take(), sim.now()], [["negative", "zero"], 0]);
   });
 
-  it("of 0, added in a callback, needs no timer of the runtime, which would take a millisecond", async () => {
+  it("of 0 that a callback adds needs no timer of the runtime, which would take a millisecond", async () => {
     const sim = simRuntime();
     const host = new BusyHost(sim);
     let asked = 0;
@@ -78,7 +78,7 @@ describe("a timer (T1)", () => {
     assertEquals(seen, ["earlier at 10", "later at 30"]);
   });
 
-  it("of a year is kept, though no runtime's timer reaches so far", async () => {
+  it("of a year works, although no runtime's timer is that long", async () => {
     const { sim, base } = world();
     const year = 365 * 24 * 3600 * 1000;
     base.timer(() => {}).add(year);
@@ -122,7 +122,7 @@ describe("a persistent timer (T2)", () => {
     assertEquals(seen, [10, 20, 30, 40]);
   });
 
-  it("tells missed ticks once", async () => {
+  it("reports missed ticks once", async () => {
     const sim = simRuntime();
     const busy = new BusyHost(sim);
     const base = new EventBase({ runtime: busy });
@@ -208,7 +208,7 @@ describe("equal deadlines (T5)", () => {
     const seen: number[] = [];
     const timers = Array.from({ length: 100 }, (_, i) => base.timer(() => seen.push(i)));
     for (const timer of timers) timer.add(5);
-    // Added again, it comes last.
+    // It was added again, so it fires last.
     timers[0]?.add(5);
     await sim.run(base.dispatch());
     assertEquals(seen, [...Array.from({ length: 99 }, (_, i) => i + 1), 0]);
@@ -225,7 +225,7 @@ describe("equal deadlines (T5)", () => {
 });
 
 describe("common timeouts (T6)", () => {
-  it("are one object for one duration, at most 256 of them", () => {
+  it("are one object for each duration, with at most 256 of them", () => {
     const { base } = world();
     const made: CommonTimeout[] = [];
     for (let ms = 0; ms < 256; ms++) made.push(base.initCommonTimeout(ms));
@@ -278,7 +278,7 @@ describe("common timeouts (T6)", () => {
     const fired: number[] = [];
     const events = Array.from({ length: 2000 }, (_, i) => base.timer(() => fired.push(i)));
     for (const event of events) event.add(idle);
-    // Every third is touched later, every fifth taken away.
+    // Every third is restarted later, every fifth deleted.
     base.timer(() => events.forEach((event, i) => i % 3 === 0 && event.add(idle))).add(10);
     base.timer(() => events.forEach((event, i) => i % 5 === 0 && event.del())).add(20);
     await sim.run(base.dispatch());
@@ -327,7 +327,7 @@ describe("the time of the loop (T7)", () => {
 });
 
 describe("after a callback that took long (T8)", () => {
-  it("the next timers are not late by that time: the wait is reckoned from the real clock", async () => {
+  it("the next timers are not late by that time: the wait is computed from the real clock", async () => {
     const sim = simRuntime();
     const busy = new BusyHost(sim);
     const base = new EventBase({ runtime: busy });
@@ -344,7 +344,7 @@ describe("after a callback that took long (T8)", () => {
 });
 
 describe("a runtime's timer that fires early (T9)", () => {
-  it("makes nothing fire before its time", async () => {
+  it("makes no timer fire before its time", async () => {
     const sim = simRuntime();
     const host = new BusyHost(sim);
     const setTimer = host.setTimer.bind(host);
@@ -425,7 +425,7 @@ describe("base.once() (T10)", () => {
     assertEquals(base.numEvents(EVENT_BASE_COUNT_ADDED), 0);
   });
 
-  it("that never fires goes with the base", async () => {
+  it("that never fires is removed with the base", async () => {
     const { sim, base } = world();
     const [client, server] = await socketPair(sim);
     base.once(server, EV_READ, () => {});

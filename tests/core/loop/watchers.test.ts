@@ -17,7 +17,7 @@ import { BusyHost, Log, world } from "./harness.ts";
 import { simRuntime } from "../../../runtimes/sim.ts";
 
 describe("watchers (W1)", () => {
-  it("get themselves, prepare the time too, and check nothing else", async () => {
+  it("get the watcher as an argument; prepare also gets the wait, and check gets nothing else", async () => {
     const { sim, base } = world();
     const given: unknown[][] = [];
     const check = base.watchCheck((...args: unknown[]) => void given.push(args));
@@ -27,7 +27,7 @@ describe("watchers (W1)", () => {
     assertEquals(given, [[prepare, 10], [check]]);
   });
 
-  it("that free the base, or take away what was to be waited for, end the loop", async () => {
+  it("that free the base, or delete the last event, end the loop", async () => {
     const freed = world();
     freed.base.timer(() => {}).add(100);
     freed.base.watchPrepare(() => freed.base.free());
@@ -62,7 +62,7 @@ describe("watchers (W1)", () => {
     assertEquals(log.take(), [...around, "first", ...around, "second"]);
   });
 
-  it("prepare hears how long the wait may be: the time to the first timer, 0, or undefined for ever", async () => {
+  it("prepare gets the longest wait: the time to the first timer, 0, or undefined for ever", async () => {
     const { sim, base } = world();
     const heard: (number | undefined)[] = [];
     const watcher = base.watchPrepare((self, timeoutMs) => {
@@ -91,7 +91,7 @@ describe("watchers (W1)", () => {
     assertEquals(heard.splice(0), [0]);
   });
 
-  it("prepare hears the wait as the real clock has it, after a callback that took long (T8)", async () => {
+  it("prepare gets the wait according to the real clock, after a callback that took long (T8)", async () => {
     const sim = simRuntime();
     const busy = new BusyHost(sim);
     const base = new EventBase({ runtime: busy });
@@ -113,7 +113,7 @@ describe("watchers (W1)", () => {
     assertStrictEquals(heard[0], watcher);
   });
 
-  it("may add and activate events: a prepare watcher's are part of the wait that follows", async () => {
+  it("may add and activate events: those of a prepare watcher count for the next wait", async () => {
     const { sim, base } = world();
     const log = new Log();
     const prepare = base.watchPrepare(() => {
@@ -180,7 +180,7 @@ describe("freeing watchers (W3)", () => {
     }
   });
 
-  it("registered inside a watcher, one runs from the next wait on", async () => {
+  it("a watcher that is registered inside a watcher runs from the next wait on", async () => {
     const { sim, base } = world();
     const log = new Log();
     const first = base.watchPrepare(() => {
@@ -194,7 +194,7 @@ describe("freeing watchers (W3)", () => {
     assertEquals(log.take(), ["first", "second"]);
   });
 
-  it("is done with the base, in a watcher too", async () => {
+  it("happens with the base, in a watcher too", async () => {
     const { sim, base } = world();
     const log = new Log();
     base.watchPrepare(log.note("prepare"));
@@ -225,7 +225,7 @@ describe("deferred callbacks (O1)", () => {
     assertEquals(log.take(), ["urgent", "deferred", "low"]);
   });
 
-  it("run in this pass, 33 of them; more than that in the next", async () => {
+  it("run in this pass up to 33; the others run in the next", async () => {
     const { sim, base } = world();
     const log = new Log();
     base.watchCheck(log.note("poll"));

@@ -1,4 +1,5 @@
-// CompletionPort: keys, posts, errors, and several waiters that take each completion once; no loop.
+// CompletionPort: keys, posts, errors, and several waiters that take each completion once, without
+// a loop.
 
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
@@ -26,7 +27,7 @@ function told(completion: Completion<string> | null | undefined): string {
 }
 
 describe("CompletionPort.wait()", () => {
-  it("with a timeout of 0 only looks, with a number waits so long, without one for ever", async () => {
+  it("with a timeout of 0 only checks, with a number waits that long, without one waits for ever", async () => {
     const { stage, port, client, server } = await rig();
     const { sim } = stage;
     const began = sim.now();
@@ -147,7 +148,7 @@ describe("CompletionPort.wait()", () => {
     await stage.end(client, server);
   });
 
-  it("does not keep the runtime from its work in a circle of waits", async () => {
+  it("does not starve the runtime in a loop of waits", async () => {
     const { stage, port, client, server } = await rig();
     server.recvOverlapped(new Uint8Array(1), new Overlapped());
     client.send("x");
@@ -183,7 +184,7 @@ describe("CompletionPort.associate()", () => {
     const accepted = new Overlapped();
     listening.acceptOverlapped(accepted);
     const client = stage.base.connectOverlapped({ port: portOf(listening) }, new Overlapped());
-    // Before it is through.
+    // Before it is connected.
     port.associate(client, "client");
     const completions = [await sim.run(port.wait()), await sim.run(port.wait())];
     assertEquals(completions.map((completion) => completion?.key), ["client", key]);
@@ -197,7 +198,7 @@ describe("CompletionPort.associate()", () => {
     await stage.end(client, server, listening);
   });
 
-  it("brings the completions of what was begun before", async () => {
+  it("delivers completions of operations that were begun before", async () => {
     const stage = new Stage();
     const [client, server] = await stage.pair();
     const port = new CompletionPort<string>(stage.base);
@@ -208,7 +209,7 @@ describe("CompletionPort.associate()", () => {
     await stage.end(client, server);
   });
 
-  it("takes a socket for one port, and again when that is closed", async () => {
+  it("accepts a socket for one port, and again when that port is closed", async () => {
     const { stage, port, client, server } = await rig();
     const other = new CompletionPort<string>(stage.base);
     assertEquals(assertThrows(() => port.associate(server, "again"), EventError).code, "EEXIST");
@@ -221,7 +222,7 @@ describe("CompletionPort.associate()", () => {
     await stage.end(client, server);
   });
 
-  it("refuses what is closed, and a value that is not a socket", async () => {
+  it("refuses closed objects, and values that are not sockets", async () => {
     const { stage, port, client, server } = await rig();
     client.close();
     assertEquals(assertThrows(() => port.associate(client, "c"), EventError).code, "EBADF");
@@ -254,7 +255,7 @@ describe("closing", () => {
     await stage.end(client);
   });
 
-  it("a port rejects its waits with ECANCELED, and everything after with EBADF; operations go on", async () => {
+  it("a port rejects its waits with ECANCELED, and every later call with EBADF; operations go on", async () => {
     const { stage, port, client, server } = await rig();
     const waits = [new Watched(port.wait()), new Watched(port.wait(1000))];
     const ov = new Overlapped();

@@ -1,4 +1,5 @@
-// Overlapped operations: exactly one completion each, in their order, and the buffer left alone until then.
+// Overlapped operations: exactly one completion each, in order, and the buffer is not changed
+// before.
 
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertRejects, assertStrictEquals, assertThrows } from "@std/assert";
@@ -10,7 +11,10 @@ import type { Socket } from "../../../core/api/socket.ts";
 import { pattern, portOf, text } from "../socket/pairs.ts";
 import { bytes, drain, fill, received, Stage } from "./stage.ts";
 
-/** Writes completions down: `name bytes` or `name code`, with a mark when a call of the user's is under way. */
+/**
+ * Records completions: `name bytes` or `name code`, with a mark if a call of the user is in
+ * progress.
+ */
 class Completions {
   readonly heard: string[] = [];
   inside = 0;
@@ -25,7 +29,7 @@ class Completions {
     });
   }
 
-  /** A call of the user's. */
+  /** Runs a call of the user. */
   call(fn: () => void): void {
     this.inside++;
     fn();
@@ -58,7 +62,7 @@ describe("Overlapped", () => {
     await stage.end(client, server);
   });
 
-  it("can't be used by two operations at a time, and again after the first", async () => {
+  it("cannot be used by two operations at a time, but again after the first", async () => {
     const { stage, client, server } = await rig();
     const ov = new Overlapped();
     const buffer = new Uint8Array(9);
@@ -78,7 +82,7 @@ describe("Overlapped", () => {
     await stage.sim.advance(1);
     assertEquals(ov.result(), { bytes: 4 });
     assertEquals(received(server), "four");
-    // Nothing was begun with what was refused.
+    // The refused calls began nothing.
     assertEquals(stage.sim.openHandles, 3);
     await stage.end(client, server, listening);
   });
@@ -99,7 +103,7 @@ describe("Overlapped", () => {
     await stage.end(server);
   });
 
-  it("is nothing else, and its callback is a function", async () => {
+  it("cannot be another object, and its callback must be a function", async () => {
     const { stage, client, server } = await rig();
     assertThrows(() => new Overlapped(5 as never), TypeError);
     const none = {} as Overlapped;
@@ -113,7 +117,7 @@ describe("Overlapped", () => {
     await stage.end(client, server);
   });
 
-  it("stays as it was when nothing could be begun", async () => {
+  it("stays unchanged if no operation could begin", async () => {
     const { stage, client, server } = await rig();
     server.close();
     const ov = new Overlapped();
@@ -130,7 +134,7 @@ describe("Overlapped", () => {
 });
 
 describe("a completion", () => {
-  it("comes once, later, and never inside a call of the user's, also when all was there at once", async () => {
+  it("comes once, later, and never inside a call of the user, even if all bytes are already there", async () => {
     const { stage, client, server, done } = await rig();
     client.send("abc");
     await stage.sim.advance(1);
@@ -160,7 +164,7 @@ describe("a completion", () => {
     await stage.end(client);
   });
 
-  it("that throws fails where the runtime can see it, and keeps nothing from going on", async () => {
+  it("that throws is reported to the runtime, and other operations go on", async () => {
     const { stage, client, server, done } = await rig();
     const error = new Error("in the callback");
     server.recvOverlapped(
@@ -179,7 +183,7 @@ describe("a completion", () => {
 });
 
 describe("Socket.recvOverlapped()", () => {
-  it("completes with what is there, and leaves the buffer alone before and after", async () => {
+  it("completes with the bytes that are there, and does not change the buffer before and after", async () => {
     const { stage, client, server } = await rig();
     const buffer = new Uint8Array(8).fill(0xee);
     const ov = new Overlapped();
@@ -223,7 +227,7 @@ describe("Socket.recvOverlapped()", () => {
     await stage.end(server);
   });
 
-  it("completes with the failure of the connection, and what came before it first", async () => {
+  it("completes with the failure of the connection, after the bytes before it", async () => {
     const { stage, client, server, done } = await rig();
     for (const name of ["a", "b"]) server.recvOverlapped(new Uint8Array(9), done.overlapped(name));
     client.send("x");
@@ -290,7 +294,7 @@ describe("Socket.recvOverlapped()", () => {
 });
 
 describe("Socket.sendOverlapped()", () => {
-  it("completes when all is taken, however much it is, and all arrives", async () => {
+  it("completes when all bytes are taken, however many they are, and all arrive", async () => {
     const { stage, client, server, done } = await rig();
     const data = pattern(1_000_000);
     client.sendOverlapped(data, done.overlapped("big"));
@@ -414,7 +418,7 @@ describe("ListeningSocket.acceptOverlapped()", () => {
     await stage.end(client, server, listening);
   });
 
-  it("with a buffer completes with the first data of the connection, all in one", async () => {
+  it("with a buffer completes together with the first data of the connection", async () => {
     const stage = new Stage();
     const done = new Completions();
     const listening = await stage.listen();
@@ -423,7 +427,7 @@ describe("ListeningSocket.acceptOverlapped()", () => {
     listening.acceptOverlapped(ov, buffer);
     const client = stage.connect(listening);
     await stage.sim.advance(100);
-    // Nobody can meddle with a connection that belongs to the operation.
+    // The program cannot change a connection that belongs to the operation.
     assertEquals([ov.pending, ov.socket, done.take()], [true, null, []]);
     client.send("hello");
     await stage.sim.advance(1);
@@ -468,12 +472,12 @@ describe("ListeningSocket.acceptOverlapped()", () => {
     assertEquals(done.take(), ["1 2"]);
     silent.close();
     await stage.sim.advance(10);
-    // One that has finished without a word is a connection, too.
+    // A connection that has finished without data also counts.
     assertEquals(done.take(), ["0 0"]);
     await stage.end(talking, ...ovs.map(({ socket }) => socket as Socket), listening);
   });
 
-  it("completes with the failure of a connection that fails before its first data, and gives no socket", async () => {
+  it("completes with the failure of a connection that fails before its first data, without a socket", async () => {
     const stage = new Stage();
     const done = new Completions();
     const listening = await stage.listen();
@@ -550,7 +554,7 @@ describe("EventBase.connectOverlapped()", () => {
     await stage.end(...sockets, listening);
   });
 
-  it("holds up the sends that were begun after it", async () => {
+  it("delays sends that were begun after it", async () => {
     const stage = new Stage();
     const done = new Completions();
     const listening = await stage.listen();
@@ -564,7 +568,7 @@ describe("EventBase.connectOverlapped()", () => {
 
 describe("closing a socket", () => {
   for (const how of ["close", "reset"] as const) {
-    it(`with ${how}() completes all that is pending on it with ECANCELED, once, and not inside the call`, async () => {
+    it(`with ${how}() completes all its pending operations with ECANCELED, once, and not inside the call`, async () => {
       const { stage, client, server, done } = await rig();
       server.recvOverlapped(new Uint8Array(9), done.overlapped("recv 1"));
       server.recvOverlapped(new Uint8Array(9), done.overlapped("recv 2"));

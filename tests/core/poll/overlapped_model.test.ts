@@ -22,7 +22,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 1, arbitrary: fc.record({ do: fc.constantFrom("close" as const, "reset" as const) }) },
 );
 
-/** One operation, and what has been heard of it. */
+/** One operation, and its completions. */
 interface Begun {
   readonly kind: "send" | "receive";
   readonly buffer: Uint8Array;
@@ -51,7 +51,7 @@ async function play(steps: readonly Step[], seed: number): Promise<void> {
       order.push(begun);
     }
   };
-  // Two of them: each completion goes to one.
+  // Two waiters: each completion goes to one.
   const takers = [taker().catch(() => {}), taker().catch(() => {})];
   let begunBytes = 0;
   let over = false;
@@ -80,7 +80,7 @@ async function play(steps: readonly Step[], seed: number): Promise<void> {
         await stage.sim.advance(step.ms);
         break;
       case "finish":
-        // Not before the last send was taken whole.
+        // Not before the last send was taken completely.
         if (all.every(({ kind, overlapped }) => kind !== "send" || !overlapped.pending)) sender.shutdown();
         break;
       default:

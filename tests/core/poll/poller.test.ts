@@ -1,4 +1,4 @@
-// Poller: level and edge, data, limits, several waiters, and no loop.
+// Poller: level and edge, data, limits and several waiters, without a loop.
 
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
@@ -9,7 +9,7 @@ import type { Pollable } from "../../../core/api/pollable.ts";
 import type { Socket } from "../../../core/api/socket.ts";
 import { drain, fill, received, Stage, Watched } from "./stage.ts";
 
-/** What came, as `data:what`. */
+/** The events, as `data:flags`. */
 function told(events: PollEvent<string>[] | undefined): string[] {
   return (events ?? []).map(({ data, what }) => {
     const names = [what & EV_READ && "read", what & EV_WRITE && "write", what & EV_CLOSED && "closed"];
@@ -17,13 +17,13 @@ function told(events: PollEvent<string>[] | undefined): string[] {
   });
 }
 
-/** A pair of which the accepted end is polled. */
+/** A pair whose accepted end is polled. */
 async function polled(what: number): Promise<{
   stage: Stage;
   poller: Poller<string>;
   client: Socket;
   server: Socket;
-  /** What a wait of 0 ms gives, after so many milliseconds. */
+  /** The result of a wait of 0 ms, after a time in milliseconds. */
   after(ms: number): Promise<string[]>;
 }> {
   const stage = new Stage();
@@ -38,7 +38,7 @@ async function polled(what: number): Promise<{
 }
 
 describe("Poller.wait()", () => {
-  it("with a timeout of 0 only looks, with a number waits so long, without one for ever", async () => {
+  it("with a timeout of 0 only checks, with a number waits that long, without one waits for ever", async () => {
     const { stage, poller, client, server } = await polled(EV_READ);
     const { sim } = stage;
     const began = sim.now();
@@ -55,7 +55,7 @@ describe("Poller.wait()", () => {
     await stage.end(client, server);
   });
 
-  it("gives the socket, what holds of what it was added for, and the data", async () => {
+  it("gives the socket, the flags that hold, and the data", async () => {
     const stage = new Stage();
     const [client, server] = await stage.pair();
     const data = { any: "thing" };
@@ -72,7 +72,7 @@ describe("Poller.wait()", () => {
     await stage.end(client, server);
   });
 
-  it("takes what was ready before the socket was added", async () => {
+  it("reports a socket that was ready before it was added", async () => {
     const stage = new Stage();
     const [client, server] = await stage.pair();
     client.send("x");
@@ -86,7 +86,7 @@ describe("Poller.wait()", () => {
     await stage.end(client, server);
   });
 
-  it("gives no more than maxEvents, and then the others first: nobody starves", async () => {
+  it("gives at most maxEvents, and the others first in the next wait: none starves", async () => {
     const stage = new Stage();
     const pairs = [];
     const poller = new Poller<string>(stage.base);
@@ -97,7 +97,7 @@ describe("Poller.wait()", () => {
       pairs.push(pair);
     }
     await stage.sim.advance(1);
-    // Nobody reads: every one of them stays ready.
+    // Nobody reads, so all of them stay ready.
     const names: string[] = [];
     for (let i = 0; i < 5; i++) {
       const events = await stage.sim.run(poller.wait(undefined, 2));
@@ -108,7 +108,7 @@ describe("Poller.wait()", () => {
     await stage.end(...pairs.flat());
   });
 
-  it("keeps the edges that there was no space for", async () => {
+  it("keeps edges beyond maxEvents for the next wait", async () => {
     const stage = new Stage();
     const [a, A] = await stage.pair();
     const [b, B] = await stage.pair();
@@ -127,7 +127,7 @@ describe("Poller.wait()", () => {
     await stage.end(a, A, b, B);
   });
 
-  it("serves several waiters in their order, and tells each event to one", async () => {
+  it("serves several waiters in order, and gives each event to one", async () => {
     const stage = new Stage();
     const { sim } = stage;
     const [a, A] = await stage.pair();
@@ -154,7 +154,7 @@ describe("Poller.wait()", () => {
     await stage.end(a, A, b, B);
   });
 
-  it("tells the next waiter of a level that the one before has left", async () => {
+  it("gives a level that one waiter has left to the next waiter", async () => {
     const { stage, poller, client, server } = await polled(EV_READ);
     const waits = [new Watched(poller.wait()), new Watched(poller.wait())];
     client.send("x");
@@ -163,7 +163,7 @@ describe("Poller.wait()", () => {
     await stage.end(client, server);
   });
 
-  it("serves whoever waits longer before one whose time is over", async () => {
+  it("serves the longest waiter before one whose timeout has passed", async () => {
     const { stage, poller, client, server } = await polled(EV_READ | EV_ET);
     const waits = [new Watched(poller.wait()), new Watched(poller.wait(1))];
     client.send("x");
@@ -172,7 +172,7 @@ describe("Poller.wait()", () => {
     await stage.end(client, server);
   });
 
-  it("does not keep the runtime from its work in a circle of waits", async () => {
+  it("does not starve the runtime in a loop of waits", async () => {
     const { stage, poller, client, server } = await polled(EV_WRITE);
     let rounds = 0;
     client.send("x");
@@ -214,7 +214,7 @@ describe("Poller.wait()", () => {
 });
 
 describe("a level-triggered interest", () => {
-  it("is told at each wait while it holds", async () => {
+  it("is reported at each wait while it holds", async () => {
     const { stage, client, server, after } = await polled(EV_READ);
     assertEquals(await after(0), []);
     client.send("abc");
@@ -239,14 +239,14 @@ describe("a level-triggered interest", () => {
 });
 
 describe("an edge-triggered interest", () => {
-  it("is told once, and again when bytes come", async () => {
+  it("is reported once, and again when bytes arrive", async () => {
     const { stage, client, server, after } = await polled(EV_READ | EV_ET);
     assertEquals(await after(0), []);
     client.send("abc");
     assertEquals(await after(1), ["s:read"]);
     assertEquals(await after(0), []);
     received(server, 1);
-    // A program that does not read until EAGAIN waits for ever: the warning of the document.
+    // A program that does not read until EAGAIN waits for ever, as the documentation warns.
     assertEquals(await after(10), []);
     client.send("d");
     assertEquals(await after(1), ["s:read"]);
@@ -255,7 +255,7 @@ describe("an edge-triggered interest", () => {
     await stage.end(client, server);
   });
 
-  it("is told of the peer's end", async () => {
+  it("reports the peer's end", async () => {
     const { stage, client, server, after } = await polled(EV_READ | EV_ET);
     client.send("abc");
     assertEquals(await after(1), ["s:read"]);
@@ -265,7 +265,7 @@ describe("an edge-triggered interest", () => {
     await stage.end(server);
   });
 
-  it("is not told of what is over when the wait comes", async () => {
+  it("does not report a condition that has ended before the wait", async () => {
     const { stage, client, server, after } = await polled(EV_READ | EV_ET);
     client.send("abc");
     await stage.sim.advance(1);
@@ -289,7 +289,7 @@ describe("an edge-triggered interest", () => {
     await stage.end(client, server);
   });
 
-  it("tells the news only: a chance to write does not tell anew what can be read", async () => {
+  it("reports only news: space to write does not report waiting bytes again", async () => {
     const { stage, client, server, after } = await polled(EV_READ | EV_WRITE | EV_ET);
     client.send("abc");
     assertEquals(await after(1), ["s:read+write"]);
@@ -300,7 +300,7 @@ describe("an edge-triggered interest", () => {
     await stage.end(client, server);
   });
 
-  it("is told anew by modify()", async () => {
+  it("is reported again after modify()", async () => {
     const { stage, poller, client, server, after } = await polled(EV_READ | EV_ET);
     client.send("abc");
     assertEquals(await after(1), ["s:read"]);
@@ -313,7 +313,7 @@ describe("an edge-triggered interest", () => {
 });
 
 describe("EV_CLOSED", () => {
-  it("tells that the peer has finished, without reading, and not before", async () => {
+  it("reports that the peer has finished, without reading, and not before", async () => {
     const { stage, client, server, after } = await polled(EV_CLOSED);
     client.send("abc");
     assertEquals(await after(5), []);
@@ -324,7 +324,7 @@ describe("EV_CLOSED", () => {
     await stage.end(client, server);
   });
 
-  it("tells that the connection has failed", async () => {
+  it("reports that the connection has failed", async () => {
     const { stage, client, server, after } = await polled(EV_CLOSED | EV_ET);
     client.reset();
     assertEquals(await after(1), ["s:closed"]);
@@ -335,7 +335,7 @@ describe("EV_CLOSED", () => {
 });
 
 describe("accept and connect", () => {
-  it("are told as reading and as writing", async () => {
+  it("are reported as reading and as writing", async () => {
     const stage = new Stage();
     const { sim } = stage;
     const listening = await stage.listen();
@@ -355,7 +355,7 @@ describe("accept and connect", () => {
     await stage.end(client, server, listening);
   });
 
-  it("tell several connections as one level, and each as an edge", async () => {
+  it("report several connections as one level, or each as an edge", async () => {
     const stage = new Stage();
     const { sim } = stage;
     const listening = await stage.listen();
@@ -378,7 +378,7 @@ describe("accept and connect", () => {
     await stage.end(...sockets, listening);
   });
 
-  it("tell a failed attempt as all that was asked for, and a send of 0 bytes says why", async () => {
+  it("report a failed attempt with all requested flags, and a send of 0 bytes throws the reason", async () => {
     const stage = new Stage();
     const poller = new Poller<string>(stage.base);
     const client = stage.refused();
@@ -391,7 +391,7 @@ describe("accept and connect", () => {
 });
 
 describe("Poller", () => {
-  it("tells nothing of a socket that was deleted or closed, and forgets it", async () => {
+  it("reports nothing for a socket that was deleted or closed, and forgets it", async () => {
     const stage = new Stage();
     const { sim } = stage;
     const poller = new Poller<string>(stage.base);
@@ -431,7 +431,7 @@ describe("Poller", () => {
     await stage.end(client, server);
   });
 
-  it("keeps nobody from being told when a socket is deleted and added in one breath", async () => {
+  it("loses no event if a socket is deleted and added again at once", async () => {
     const { stage, poller, client, server, after } = await polled(EV_READ);
     client.send("x");
     await stage.sim.advance(1);
@@ -482,7 +482,7 @@ describe("Poller", () => {
     client.send("x");
     await stage.sim.run(stage.base.dispatch());
     await stage.sim.advance(100);
-    // The loop was there first, and has left nothing.
+    // The loop was first, and has taken all bytes.
     assertEquals([heard, wait.value], [[EV_READ], []]);
     client.close();
     server.close();
@@ -490,7 +490,7 @@ describe("Poller", () => {
     assertEquals([stage.sim.openHandles, stage.sim.pending], [0, 0]);
   });
 
-  it("rejects the waits with ECANCELED when it is closed, and everything after with EBADF", async () => {
+  it("rejects its waits with ECANCELED when it is closed, and every later call with EBADF", async () => {
     const { stage, poller, client, server } = await polled(EV_READ);
     const waits = [new Watched(poller.wait()), new Watched(poller.wait(1000)), new Watched(poller.wait(0))];
     client.send("x");
@@ -512,7 +512,7 @@ describe("Poller", () => {
         () => poller.delete(server),
       ]
     ) assertEquals(assertThrows(call, EventError).code, "EBADF");
-    // The sockets are not its own.
+    // It does not own the sockets.
     assertEquals(received(server), "x");
     await stage.end(client, server);
   });
@@ -524,7 +524,7 @@ describe("Poller", () => {
     await stage.end(client, server);
   });
 
-  it("refuses what it can't watch", async () => {
+  it("refuses objects that it cannot watch", async () => {
     const { stage, poller, client, server } = await polled(EV_READ);
     assertEquals(assertThrows(() => poller.add(server, EV_READ, "s"), EventError).code, "EEXIST");
     for (const what of [0, EV_ET, EV_PERSIST | EV_READ, 1.5, -1, NaN]) {
@@ -550,7 +550,7 @@ describe("Poller", () => {
     await stage.end(socket);
   });
 
-  it("costs what is ready and not what is watched", async () => {
+  it("has a cost for ready sockets, not for watched ones", async () => {
     const stage = new Stage();
     const { sim } = stage;
     const poller = new Poller<number>(stage.base);

@@ -33,16 +33,19 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 1, arbitrary: fc.record({ do: fc.constant("close" as const), at }) },
 );
 
-/** One connection in the simplest terms: what is on its way, what has come, whether the end is on its way or has come. */
+/**
+ * One connection in its simplest form: bytes on their way, arrived bytes, and whether the end is on
+ * its way or has arrived.
+ */
 class Model {
   onTheWay = 0;
   waiting = 0;
   finishing = false;
   ended = false;
   closed = false;
-  /** What it is watched for; 0 when it is not. */
+  /** The flags that it is watched for; 0 if it is not watched. */
   what = 0;
-  /** What is new since it was told. */
+  /** The flags that are new since the last report. */
   news = 0;
 
   get ready(): number {
@@ -65,7 +68,7 @@ class Model {
     this.news = this.ready;
   }
 
-  /** What a wait should tell of it. */
+  /** The flags that a wait should report. */
   get toTell(): number {
     return this.ready & this.what & ((this.what & EV_ET) !== 0 ? this.news : ~0);
   }
@@ -89,7 +92,7 @@ async function play(steps: readonly Step[]): Promise<void> {
     const [model, client, server] = [models[i] as Model, clients[i] as Socket, servers[i] as Socket];
     switch (step.do) {
       case "send":
-        // Never so much that the receive queue is full and the peer has to wait.
+        // Few enough bytes that the receive queue never becomes full and stops the peer.
         if (model.finishing || model.closed || model.onTheWay + model.waiting + step.bytes > 60_000) break;
         assertEquals(client.send(new Uint8Array(step.bytes)), step.bytes);
         model.onTheWay += step.bytes;
@@ -153,7 +156,7 @@ async function play(steps: readonly Step[]): Promise<void> {
 }
 
 describe("Poller and select()", () => {
-  it("tell what a naive model of readiness tells, level and edge", async () => {
+  it("agree with a naive model of readiness, level and edge", async () => {
     await fc.assert(fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 60, size: "max" }), play), {
       numRuns: 150,
     });

@@ -1,4 +1,5 @@
-// select(): sets in, the ready ones out, with every kind of timeout, and no loop.
+// select(): it takes sets and returns the ready sockets, with every kind of timeout and without a
+// loop.
 
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertRejects } from "@std/assert";
@@ -21,7 +22,7 @@ function assertSelected(result: SelectResult | undefined, expected: Partial<Sele
 }
 
 describe("select()", () => {
-  it("with a timeout of 0 only looks", async () => {
+  it("with a timeout of 0 only checks", async () => {
     const stage = new Stage();
     const { sim } = stage;
     const [client, server] = await stage.pair();
@@ -35,7 +36,7 @@ describe("select()", () => {
     await stage.end(client, server);
   });
 
-  it("with a number gives up after so many milliseconds, and not before", async () => {
+  it("with a number gives up after that many milliseconds, and not before", async () => {
     const stage = new Stage();
     const { sim } = stage;
     const [client, server] = await stage.pair();
@@ -74,7 +75,7 @@ describe("select()", () => {
     await stage.end(client, server);
   });
 
-  it("gives of each set the ready ones, each once, in the order of the set, and leaves the sets alone", async () => {
+  it("returns the ready sockets of each set once, in order, and does not change the sets", async () => {
     const stage = new Stage();
     const { sim } = stage;
     const pairs = [await stage.pair(), await stage.pair(), await stage.pair()] as const;
@@ -91,7 +92,7 @@ describe("select()", () => {
     await stage.end(a, b, c, A, B, C);
   });
 
-  it("looks at what the sets were when it was called", async () => {
+  it("uses the sets as they were at the call", async () => {
     const stage = new Stage();
     const [client, server] = await stage.pair();
     const read: Pollable[] = [client];
@@ -102,7 +103,7 @@ describe("select()", () => {
     await stage.end(client, server);
   });
 
-  it("takes a connection to accept for something to read", async () => {
+  it("treats a connection to accept as readable", async () => {
     const stage = new Stage();
     const listening = await stage.listen();
     const client = stage.connect(listening);
@@ -113,7 +114,7 @@ describe("select()", () => {
     await stage.end(client, server, listening);
   });
 
-  it("takes the end of an attempt to connect for a chance to write", async () => {
+  it("treats the end of an attempt to connect as writable", async () => {
     const stage = new Stage();
     const { sim } = stage;
     const listening = await stage.listen();
@@ -130,12 +131,12 @@ describe("select()", () => {
     const sets = { read: [client], write: [client], except: [client] };
     assertSelected(await stage.sim.run(select(sets)), sets);
     assertEquals(client.error?.code, "ECONNREFUSED");
-    // The mere failure ends a wait, too.
+    // A failure alone also ends a wait.
     assertSelected(await stage.sim.run(select({ except: [client] })), { except: [client] });
     await stage.end(client);
   });
 
-  it("takes the peer's end for something to read, again and again", async () => {
+  it("treats the peer's end as readable, in every call", async () => {
     const stage = new Stage();
     const [client, server] = await stage.pair();
     client.close();
@@ -161,7 +162,7 @@ describe("select()", () => {
     await stage.end(client, server);
   });
 
-  it("takes a datagram for something to read", async () => {
+  it("treats a datagram as readable", async () => {
     const stage = new Stage();
     const socket = await stage.base.datagram({ hostname: "127.0.0.1" });
     assertSelected(await stage.sim.run(select({ read: [socket], write: [socket] })), { write: [socket] });
@@ -181,7 +182,7 @@ describe("select()", () => {
     await stage.end(client);
   });
 
-  it("ends with the others when a socket of its sets is closed meanwhile", async () => {
+  it("returns the other ready sockets if one of its sets is closed meanwhile", async () => {
     const stage = new Stage();
     const { sim } = stage;
     const [a, A] = await stage.pair();
@@ -251,7 +252,7 @@ describe("select()", () => {
     await stage.end(client, server);
   });
 
-  it("watches nothing any more when it has ended", async () => {
+  it("watches nothing after it has ended", async () => {
     const stage = new Stage();
     const { sim } = stage;
     const [client, server] = await stage.pair();

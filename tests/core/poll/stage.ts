@@ -1,4 +1,5 @@
-// What the tests of select, pollers and completion ports share: sockets on a simulator on which no loop ever runs.
+// Shared by the tests of select, pollers and completion ports: sockets on a simulator without a
+// running loop.
 
 import { assertEquals } from "@std/assert";
 import { EVENT_BASE_COUNT_ACTIVE, EVENT_BASE_COUNT_ADDED, EVENT_BASE_COUNT_VIRTUAL } from "../../../core/flags.ts";
@@ -13,7 +14,7 @@ import "../socket/checked.ts";
 export class Stage {
   readonly sim: SimRuntime;
   readonly base: EventBase;
-  /** How often something was deferred: if nothing was, no waiter was woken. */
+  /** The number of deferred functions: if it is 0, no waiter was woken. */
   deferred = 0;
 
   constructor(options: SimOptions = {}) {
@@ -57,7 +58,7 @@ export class Stage {
   }
 }
 
-/** A promise that can be looked at. */
+/** A promise whose state can be read. */
 export class Watched<T> {
   state: "pending" | "resolved" | "rejected" = "pending";
   value: T | undefined;
@@ -79,7 +80,7 @@ export function bytes(text: string): Uint8Array {
   return new TextEncoder().encode(text);
 }
 
-/** What has come, as text; null for the end. */
+/** The received bytes, as text; null for the end. */
 export function received(socket: Socket, most = 65_536): string | null {
   const into = new Uint8Array(most);
   const n = socket.recv(into);
@@ -97,7 +98,7 @@ export function fill(socket: Socket): number {
   }
 }
 
-/** Receives all that is there. */
+/** Receives all bytes that are there. */
 export function drain(socket: Socket): number {
   const into = new Uint8Array(65_536);
   let total = 0;
