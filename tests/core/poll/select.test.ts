@@ -182,7 +182,7 @@ describe("select()", () => {
     await stage.end(client);
   });
 
-  it("returns the other ready sockets if one of its sets is closed meanwhile", async () => {
+  it("returns the other ready sockets if one socket is closed meanwhile", async () => {
     const stage = new Stage();
     const { sim } = stage;
     const [a, A] = await stage.pair();
