@@ -76,6 +76,7 @@ function nextBuffer(): Uint8Array | undefined {
  */
 function onRead(this: OurSocket, length: number, buffer: Uint8Array): boolean {
   const ours = this[OURS];
+  if ((ours.state & FINISHING) !== 0 && length < READ_MAX) ours.lookAgain();
   if ((ours.state & CLOSING) !== 0) return true;
   last = ours;
   const own = buffer !== common;
@@ -123,6 +124,8 @@ export const PAUSED: NodeBits = 0x100;
 const SHAKEN: NodeBits = 0x200;
 /** Its end may be a reset although another connection was read meanwhile: see `wasReset`. */
 const SUSPECT: NodeBits = 0x400;
+/** Not read until the next turn of Node's loop: see `lookAgain`. */
+const LOOKING: NodeBits = 0x800;
 
 /** State that only some connections need. */
 class Rare {
@@ -308,6 +311,7 @@ export class NodeTransport implements TransportBinding {
   pauseRead(): void {
     if (this.closing) return;
     this.state |= SUSPECT;
+    this.state &= ~LOOKING;
     // Before the end of the handshake nothing listens for the data that a flowing socket would emit.
     if (this.handshaking) this.state |= PAUSED;
     else this.socket?.pause();
@@ -316,7 +320,23 @@ export class NodeTransport implements TransportBinding {
   resumeRead(): void {
     if (this.closing) return;
     if (this.handshaking) this.state &= ~PAUSED;
-    else this.socket?.resume();
+    else if ((this.state & LOOKING) === 0) this.socket?.resume();
+  }
+
+  /**
+   * Reads on in the next turn of Node's loop. If libuv read on in this one, it could take a reset for the peer's end: see
+   * `wasReset`, which cannot tell them apart after our FIN. In the next turn libuv reads again, and is told of the reset.
+   */
+  lookAgain(): void {
+    const socket = this.socket!;
+    if (socket.isPaused()) return;
+    this.state |= LOOKING;
+    socket.pause();
+    host.setImmediate(() => {
+      if ((this.state & LOOKING) === 0) return;
+      this.state &= ~LOOKING;
+      socket.resume();
+    });
   }
 
   shutdownWrite(): void {
@@ -332,7 +352,7 @@ export class NodeTransport implements TransportBinding {
     this.shutdownWrite();
     this.state |= CLOSING;
     // Reading goes on, to drop the bytes and to see the peer's FIN. Without a 'data' listener nothing keeps the bytes.
-    socket.resume();
+    if ((this.state & LOOKING) === 0) socket.resume();
     // Once our output has been sent, a peer that does not finish must not keep the process alive.
     // The sending of our FIN keeps the process alive by itself.
     if (socket.writableLength === 0) socket.unref();
@@ -522,7 +542,8 @@ function unrefThis(this: NodeSocket): void {
 /**
  * Node 20 and 22 report a RST as a clean end if it arrives together with data or while reading is paused: libuv sees
  * POLLHUP after a partial read and reports EOF (libuv/libuv#2319, fixed by libuv/libuv#4997). A socket that was reset
- * has no remote address any more; one whose peer has finished still has one. Remove when Node 22 is out of support.
+ * has no remote address any more; one whose peer has finished still has one, unless we have finished, too: for that,
+ * see `lookAgain`. Remove both when Node 22 is out of support.
  *
  * Such an end follows the data at once, so no other connection is read in between. Otherwise the question is left out:
  * it takes up to 3 us of a short connection.

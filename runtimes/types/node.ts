@@ -112,6 +112,7 @@ export interface NodeSocket extends NodeEmitter {
   unshift(chunk: Uint8Array): void;
   cork(): void;
   uncork(): void;
+  isPaused(): boolean;
   pause(): this;
   resume(): this;
   end(): this;

@@ -77,6 +77,22 @@ export function resetLaws(makeSubject: () => FullSubject, kind: Kind, can: Reado
       await assertWasReset(server, can, kind);
     }));
 
+  it("gives data that waited for a paused reader that has finished, and then tells of the reset", () =>
+    scene(makeSubject(), async (scene) => {
+      const { client, server } = await scene.pair(kind);
+      server.shutdown();
+      await client.ended;
+      server.pauseRead();
+      const bytes = noise(5000, 46);
+      await client.send(bytes);
+      await scene.settle();
+      client.reset();
+      await scene.settle();
+      if (!server.isClosed) server.resumeRead();
+      await assertWasReset(server, can, kind);
+      assertSameBytes(server.received, bytes, "before the reset");
+    }));
+
   it("ends both sides when one is reset in the middle of a transfer each way", () =>
     scene(makeSubject(), async (scene) => {
       const { client, server } = await scene.pair(kind);
