@@ -35,7 +35,7 @@ export async function run({ quick, args }) {
   const samples = await measureAll(contestants, [{ label: LABEL, how: { ...time, ...how } }], plan, load);
   const rows = runtimes.flatMap((runtime) => {
     const [mine, byHand] = ["trivent", "by hand"].map((name) => samples.get(key(`${runtime} ${name}`, LABEL)));
-    const broker = samples.get(key("redis", LABEL));
+    const broker = samples.get(key(`${runtime} redis`, LABEL));
     return [
       row("fanout", runtime, comparison(mine, byHand)),
       row("fanout-redis", runtime, {

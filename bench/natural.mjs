@@ -136,7 +136,7 @@ export async function run({ quick, args }) {
     runtimes.flatMap((runtime) => {
       const of = (name) => samples.get(key(name, label));
       const [byHand, natural, eachLine] = ["by hand", "natural", "eachLine"].map((name) => of(`${runtime} ${name}`));
-      const libevent = of("C libevent");
+      const libevent = of(`${runtime} C libevent`);
       const inC = id !== "natural-many" || !chosen.includes("c")
         ? []
         : libevent === undefined

@@ -61,7 +61,7 @@ export async function run({ quick, args }) {
     const rows = runtimes.flatMap((runtime) =>
       WORKLOADS.flatMap(({ label }) => {
         const [mine, byHand] = ["trivent", "by hand"].map((name) => samples.get(key(`${runtime} ${name}`, label)));
-        const limit = samples.get(key("haproxy", label));
+        const limit = samples.get(key(`${runtime} haproxy`, label));
         return [
           row("proxy", runtime, { workload: workload(label), ...comparison(mine, byHand) }),
           row("proxy-haproxy", runtime, {

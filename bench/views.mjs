@@ -39,30 +39,26 @@ export async function run({ quick, args }) {
 
   await buildPrograms(["views_server"]);
   const load = buildLoad();
-  const samples = new Map();
-  // One runtime after the other: no ratio is between two of them, and all servers together take much memory.
-  for (const runtime of runtimes) {
-    const contestants = [
-      ...OURS.map((mode) => ({
-        name: `${runtime} ${mode}`,
-        command: ours(runtime, "views_server", [mode]),
-        only: [mode.startsWith("frames") ? "frames" : "lines"],
-      })),
-      { name: `${runtime} readline`, command: reference(runtime, "texts_node.mjs", ["readline"]), only: ["lines"] },
-      { name: `${runtime} split2`, command: reference(runtime, "texts_node.mjs", ["split2"]), only: ["lines"] },
-      { name: `${runtime} streams`, command: streams(runtime), only: ["lines"] },
-      ...["lines", "frames"].map((mode) => ({
-        name: `${runtime} parser ${mode}`,
-        command: reference(runtime, `parser_${runtime}.mjs`, [mode]),
-        only: [mode],
-      })),
-    ];
-    const workloads = ["lines", "frames"].map((label) => ({
-      label,
-      how: { ...time, bytes: 64, inFlight: 16, connections: 20, kind: label === "lines" ? "echo" : "frames" },
-    }));
-    for (const [id, each] of await measureAll(contestants, workloads, plan, load)) samples.set(id, each);
-  }
+  const contestants = runtimes.flatMap((runtime) => [
+    ...OURS.map((mode) => ({
+      name: `${runtime} ${mode}`,
+      command: ours(runtime, "views_server", [mode]),
+      only: [mode.startsWith("frames") ? "frames" : "lines"],
+    })),
+    { name: `${runtime} readline`, command: reference(runtime, "texts_node.mjs", ["readline"]), only: ["lines"] },
+    { name: `${runtime} split2`, command: reference(runtime, "texts_node.mjs", ["split2"]), only: ["lines"] },
+    { name: `${runtime} streams`, command: streams(runtime), only: ["lines"] },
+    ...["lines", "frames"].map((mode) => ({
+      name: `${runtime} parser ${mode}`,
+      command: reference(runtime, `parser_${runtime}.mjs`, [mode]),
+      only: [mode],
+    })),
+  ]);
+  const workloads = ["lines", "frames"].map((label) => ({
+    label,
+    how: { ...time, bytes: 64, inFlight: 16, connections: 20, kind: label === "lines" ? "echo" : "frames" },
+  }));
+  const samples = await measureAll(contestants, workloads, plan, load);
   const rows = runtimes.flatMap((runtime) =>
     ROWS.map(([id, view, against]) => {
       const label = view === "frames" ? "frames" : "lines";

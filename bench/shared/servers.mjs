@@ -153,22 +153,48 @@ export async function measure(load, server, how) {
 }
 
 /**
- * All contestants side by side, in rounds, each of which begins with another one; those that are not measured are idle.
+ * The contestants of one runtime side by side, then those of the next one. No ratio is between two runtimes, and a server
+ * that has been idle for eight seconds is not warm any more: V8 then collects its garbage, and throws away optimized code
+ * whose objects are gone. Contestants of no runtime take part in each, because they are compared with all.
  *
  * @param {readonly { name: string, command: readonly string[], only?: readonly string[], kind?: string,
- *   quiet?: boolean, warmUps?: number }[]} contestants `only`: the labels of the workloads that it can do; `kind`: of its load; `quiet`: it
- *   does not tell when it listens; `warmUps`: how many times as long as the others it warms up
+ *   quiet?: boolean, warmUps?: number }[]} contestants `name`: begins with the runtime, if it has one; `only`: the labels of
+ *   the workloads that it can do; `kind`: of its load; `quiet`: it does not tell when it listens; `warmUps`: how many times
+ *   as long as the others it warms up
  * @param {readonly { label: string, how: object, jitMs?: number }[]} workloads
  * @param {{ starts: number, rounds: number, jitMs: number }} plan Servers start anew several times: what their compilers
  *   make differs
  * @param {{ name: string, command: readonly string[] }} load
- * @returns {Promise<Map<string, Record<string, number>[]>>} By `key(contestant.name, workload.label)`
+ * @returns {Promise<Map<string, Record<string, number>[]>>} By `key(contestant.name, workload.label)`. For contestants of
+ *   no runtime also by `key(runtime + " " + contestant.name, …)`, which are the rounds of that runtime
  */
-export async function measureAll(contestants, workloads, { starts, rounds, jitMs }, load) {
+export async function measureAll(contestants, workloads, plan, load) {
+  const runtimeOf = ({ name }) => RUNTIMES.find((runtime) => name.startsWith(`${runtime} `));
+  const runtimes = RUNTIMES.filter((runtime) => contestants.some((each) => runtimeOf(each) === runtime));
   const samples = new Map();
+  const add = (id, more) => samples.set(id, [...samples.get(id) ?? [], ...more]);
+  for (const runtime of runtimes.length === 0 ? [undefined] : runtimes) {
+    const those = contestants.filter((each) => [runtime, undefined].includes(runtimeOf(each)));
+    for (const [each, label, found] of await measureTogether(those, workloads, plan, load)) {
+      add(key(each.name, label), found);
+      if (runtime !== undefined && runtimeOf(each) === undefined) add(key(`${runtime} ${each.name}`, label), found);
+    }
+  }
+  return samples;
+}
+
+/**
+ * Contestants side by side, in rounds, each of which begins with another one; those that are not measured are idle.
+ *
+ * @returns {Promise<[contestant: object, label: string, samples: Record<string, number>[]][]>}
+ */
+async function measureTogether(contestants, workloads, { starts, rounds, jitMs }, load) {
+  const found = workloads.flatMap(({ label }) =>
+    contestants.filter(({ only }) => only === undefined || only.includes(label)).map((each) => [each, label, []])
+  );
   for (let start = 0; start < starts; start++) {
     const servers = await Promise.all(
-      contestants.map(async (each) => ({ ...each, ...await startServer(each.command) })),
+      contestants.map(async (contestant) => ({ contestant, ...contestant, ...await startServer(contestant.command) })),
     );
     try {
       for (const server of servers) if (server.quiet === true) await whenListening(server);
@@ -189,8 +215,7 @@ export async function measureAll(contestants, workloads, { starts, rounds, jitMs
           step(`${label}, round ${start * rounds + round + 1} of ${starts * rounds}`);
           for (let i = 0; i < those.length; i++) {
             const server = those[(i + round) % those.length];
-            const id = key(server.name, label);
-            samples.set(id, [...samples.get(id) ?? [], await one(server)]);
+            found.find(([each, of]) => each === server.contestant && of === label)[2].push(await one(server));
           }
         }
       }
@@ -198,7 +223,7 @@ export async function measureAll(contestants, workloads, { starts, rounds, jitMs
       await Promise.all(servers.map((server) => server.stop()));
     }
   }
-  return samples;
+  return found;
 }
 
 /**
