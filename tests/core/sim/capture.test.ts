@@ -1,4 +1,5 @@
-// sim.capture(): the file is read here block by block and packet by packet. tests/programs/capture.test.ts asks tshark.
+// sim.capture(): this test reads the file block by block and packet by packet.
+// tests/programs/capture.test.ts uses tshark.
 
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertThrows } from "@std/assert";
@@ -18,7 +19,7 @@ interface Packet {
   data: Uint8Array;
 }
 
-/** The sum of 16-bit words: 0xffff over what has a right checksum in it. */
+/** The sum of 16-bit words: 0xffff for data that contains its correct checksum. */
 function onesSum(...parts: readonly Uint8Array[]): number {
   let sum = 0;
   for (const part of parts) {
@@ -87,7 +88,10 @@ function packetOf(bytes: Uint8Array): Omit<Packet, "timeMs" | "on"> {
   };
 }
 
-/** The bytes of the stream from one place, put together by their numbers; what was sent twice is there once. */
+/**
+ * The bytes of the stream from one end, in the order of their sequence numbers, without
+ * retransmissions.
+ */
 function streamOf(packets: readonly Packet[], from: string): Uint8Array {
   const syn = packets.find((packet) => packet.from === from && packet.flags.includes("S"));
   assert(syn !== undefined, from);
@@ -99,7 +103,10 @@ function streamOf(packets: readonly Packet[], from: string): Uint8Array {
   return new Uint8Array(bytes);
 }
 
-/** A server that echoes, a client that has sent something and closed; and what the client got. */
+/**
+ * Runs an echo server and a client that sends bytes and closes. Returns the bytes that the client
+ * received.
+ */
 async function echo(options: SimOptions, bytes: Uint8Array, hostname = "server"): Promise<[SimRuntime, Uint8Array]> {
   const sim = simRuntime(options);
   const server = await sim.run(serve({ hostname: "::", port: 4000, runtime: sim.host("server") }, {
@@ -158,7 +165,7 @@ describe("sim.capture()", () => {
       for (const [place, port] of [[places[0], 32_768], [places[1], 4000]]) {
         assertEquals(streamOf(packets, `${place}${port}`), sent);
       }
-      // Nobody acknowledges what was not sent, and times do not go back.
+      // No packet acknowledges bytes that were not sent, and times do not go back.
       const sentUpTo = new Map<string, number>();
       let last = 0;
       for (const { timeMs, from, to, seq, ack, flags, data } of packets) {
@@ -171,7 +178,7 @@ describe("sim.capture()", () => {
     }
   });
 
-  it("has a SYN twice that was lost in a partition, a refusal, and a reset", async () => {
+  it("has a second SYN after one was lost in a partition, a refusal, and a reset", async () => {
     const sim = simRuntime({ capture: true });
     const [server, client] = [sim.host("server"), sim.host("client")];
     const listening = await sim.run(serve({ hostname: "0.0.0.0", port: 4000, runtime: server }, {}));
@@ -201,7 +208,7 @@ describe("sim.capture()", () => {
     );
   });
 
-  it("acknowledges what was held when it arrives", async () => {
+  it("acknowledges held bytes when they arrive", async () => {
     const sim = simRuntime({ capture: true });
     const [server, client] = [sim.host("server"), sim.host("client")];
     await sim.run(
@@ -223,7 +230,7 @@ describe("sim.capture()", () => {
     );
   });
 
-  it("has datagrams, of both families, also those that are lost", async () => {
+  it("has datagrams of both families, including lost ones", async () => {
     const sim = simRuntime({ capture: true, faults: { datagramLost: 1 } });
     const sink = { onMessage() {}, onWritable() {}, onError() {} };
     const socket = await sim.host("a").datagram?.({ hostname: "::", port: 5000 }, sink);
@@ -236,7 +243,7 @@ describe("sim.capture()", () => {
     );
   });
 
-  it("keeps no more than it is told, the newest", async () => {
+  it("keeps only the newest packets, up to its limit", async () => {
     const sent = counting(50_000);
     const [sim] = await echo({ capture: { maxBytes: 5000 }, faults: { bandwidth: 1e7 } }, sent);
     const file = sim.capture();

@@ -38,7 +38,7 @@ describe("a descriptor of a simulated host", () => {
         assertEquals([next.fd, next.address], [server.fd, server.address]);
         for (let j = 0; j < 5; j++) clients.push(client());
         await sim.advance(0.1);
-        // Some are on their way to it.
+        // Some clients are still on their way.
         const old = server.close();
         for (let j = 0; j < 5; j++) clients.push(client());
         await sim.run(old);
@@ -53,7 +53,7 @@ describe("a descriptor of a simulated host", () => {
     });
   }
 
-  it("keeps the clients that wait in the kernel, for whoever listens on it next", async () => {
+  it("keeps waiting clients for the next listener on it", async () => {
     const sim = simRuntime({ seed: 2 });
     const greet = (name: string, options: ServeOptions): Promise<Server> =>
       sim.run(serve({ runtime: sim, ...options }, { open: (bev) => bev.write(`${name}\n`) }));
@@ -72,7 +72,7 @@ describe("a descriptor of a simulated host", () => {
     await sim.run(Promise.all([closing, next.close({ graceMs: 0 })]));
   });
 
-  it("is refused in words when it is not open, and beside what is for an address", async () => {
+  it("is refused with a message if it is not open, or given together with address options", async () => {
     const sim = simRuntime();
     const error = await assertRejects(() => sim.run(serve({ runtime: sim, fd: 9 }, {})), EventError) as EventError;
     assertEquals(error.message, "Cannot listen on file descriptor 9: the descriptor is not open (EBADF)");
@@ -119,7 +119,7 @@ describe("the file of a simulated unix socket", () => {
     }
   });
 
-  it("is not replaced where somebody listens, nor where it is a file, and a close removes its own only", async () => {
+  it("is not replaced if a listener uses it or it is a regular file; a close removes only its own", async () => {
     const sim = simRuntime();
     sim.files.set("/run/notes", new Uint8Array(1));
     const first = await sim.run(serve({ runtime: sim, path }, {}));

@@ -1,4 +1,4 @@
-// One end of a connection that writes down what it hears, for the tests of the simulator.
+// One end of a connection that records its callbacks, for the tests of the simulator.
 
 import type { EventError } from "../../../core/errors.ts";
 import type {
@@ -11,17 +11,17 @@ import type {
 } from "../../../core/runtime.ts";
 import { type SimHost, type SimOptions, type SimRuntime, simRuntime } from "../../../runtimes/sim.ts";
 
-/** A sink that keeps what it hears. */
+/** A sink that records its callbacks. */
 export class End implements TransportSink {
-  /** What it heard, with the time: `2 connect`, `3 data 5`. */
+  /** The callbacks, with the time: `2 connect`, `3 data 5`. */
   readonly log: string[] = [];
   /** All that arrived. */
   readonly bytes: number[] = [];
-  /** How often it could write again. */
+  /** The number of calls of onWritable(). */
   writables = 0;
   /** Undefined while open, then the code of the error, or "ok". */
   closed: string | undefined;
-  /** What else to do. */
+  /** More work for the callbacks. */
   on: Partial<TransportSink> = {};
   readonly #host: SimHost;
   #binding: TransportBinding | undefined;
@@ -39,7 +39,7 @@ export class End implements TransportSink {
     this.#binding = binding;
   }
 
-  /** What it heard, without the times. */
+  /** The callbacks, without the times. */
   get events(): string[] {
     return this.log.map((line) => line.slice(line.indexOf(" ") + 1));
   }
@@ -81,9 +81,9 @@ export class End implements TransportSink {
 
 /** A listener that keeps the ends that it accepted. */
 export class Door implements AcceptSink {
-  /** The ends, in the order in which they came. */
+  /** The ends, in the order of their arrival. */
   readonly ends: End[] = [];
-  /** What to do with each. */
+  /** A function for each end. */
   accept: (end: End) => void = () => {};
   readonly #host: SimHost;
 
@@ -128,7 +128,7 @@ export function connect(host: SimHost, options: Parameters<SimHost["connect"]>[0
   return end;
 }
 
-/** Two ends of one connection on the main host, both told; the clock stands at 3. */
+/** Two connected ends on the main host; the clock is at 3. */
 export async function pair(sim: SimRuntime): Promise<[client: End, server: End]> {
   const { door, listener, port } = await listen(sim);
   const client = connect(sim, { port });
@@ -142,7 +142,7 @@ export function counting(length: number, first = 0): Uint8Array {
   return Uint8Array.from({ length }, (_, i) => first + i);
 }
 
-/** Where host b listens. */
+/** The address of host b's listener. */
 export const AT_B = { hostname: "10.0.0.3", port: 80 };
 
 /** Two hosts with a connection from a to b. */

@@ -1,5 +1,6 @@
-// A seed repeats a run exactly: in one process after other work, beside other simulators, and however a program cuts what
-// it writes into pieces. That it is the same on each runtime is tested by tests/programs/sim_everywhere.test.ts.
+// A seed repeats a run exactly: after other work in the process, beside other simulators, and
+// however a program cuts its output into pieces. tests/programs/sim_everywhere.test.ts tests that
+// all runtimes give the same run.
 
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertNotEquals } from "@std/assert";
@@ -28,7 +29,7 @@ const FAULTS = {
   datagramDoubled: 0.1,
 };
 
-/** A small program: an echo of lines with several clients, over a network that breaks it. */
+/** A small program: an echo of lines with several clients, over a network with faults. */
 async function play(sim: SimRuntime): Promise<string> {
   const server = await sim.run(
     serve({ hostname: "127.0.0.1", port: 80, runtime: sim }, {
@@ -60,17 +61,17 @@ function hashOf(seed: number): Promise<string> {
   return play(simRuntime({ seed, faults: FAULTS }));
 }
 
-/** Other work of the process, which moves where the next chunks begin. */
+/** Other work of the process, which changes the memory positions of the next chunks. */
 function otherWork(seed: number): void {
   const buffer = new EvBuffer();
   for (let i = seed % 17; i >= 0; i--) buffer.add("other work".repeat(1 + seed % 61));
 }
 
 /**
- * A program whose traffic follows from the chunks that it sees, over a pair, a filter and a socket, and with buffers of
- * its own. It stops after each part of its work, for other programs.
+ * A program whose traffic depends on the chunks that it sees, over a pair, a filter and a socket,
+ * and with its own buffers. It yields after each part of its work, so that other programs can run.
  *
- * @returns What it has seen, its trace and its hash
+ * @returns The chunks that it has seen, its trace and its hash
  */
 async function* look(seed: number): AsyncGenerator<undefined, string> {
   const sim = simRuntime({ seed, faults: { jitterMs: 3, segmentCut: 0.2 } });
@@ -156,7 +157,7 @@ describe("the same seed", () => {
     assert(new Set(first).size > SEEDS * 0.9);
   });
 
-  it("shows a program that looks at chunks the same ones, after other work", () => {
+  it("gives a program the same chunks, after other work", () => {
     function chunks(): number[] {
       const base = new EventBase({ runtime: simRuntime() });
       const [near, far] = bufferEventPair(base);
@@ -176,10 +177,10 @@ describe("the same seed", () => {
     }
   });
 
-  it("shows a program that looks at chunks the same ones, beside other simulators", async () => {
+  it("gives a program the same chunks, beside other simulators", async () => {
     const alone = [await drain(look(1)), await drain(look(2))];
     assertNotEquals(alone[0], alone[1]);
-    // In turn, from outside: each program writes behind the other one.
+    // In turn, from outside: each program writes after the other.
     const both = [look(1), look(2)];
     const [work] = bufferEventPair(new EventBase());
     const seen: string[] = [];
@@ -202,7 +203,7 @@ describe("the same seed", () => {
     assertNotEquals(all[0], alone);
   });
 
-  it("gives the same hash however a program cuts into pieces what it writes in one callback", async () => {
+  it("gives the same hash however a program cuts the output of one callback into pieces", async () => {
     const hashes: string[] = [];
     for (const size of [20_000, 7000, 100, 1]) {
       const sim = simRuntime({ seed: 5, faults: FAULTS });

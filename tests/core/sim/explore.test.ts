@@ -1,4 +1,4 @@
-// explore(): what it finds in programs with planted bugs, how short its lists of faults are, and that it repeats itself.
+// explore(): it finds planted bugs, gives short lists of faults, and repeats its results.
 
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertRejects, assertStrictEquals, assertThrows } from "@std/assert";
@@ -33,7 +33,7 @@ async function echo(host: SimHost): Promise<AsyncDisposable> {
   });
 }
 
-/** Bug: it takes a refusal for the end, and does not try again. */
+/** Bug: it gives up after a refusal and does not try again. */
 const givesUp: Scenario = async (sim) => {
   await using _server = await echo(sim.host("server"));
   for (let i = 0; i < 5; i++) {
@@ -44,7 +44,7 @@ const givesUp: Scenario = async (sim) => {
   }
 };
 
-/** Bug: it takes what arrives together for one message. */
+/** Bug: it treats bytes that arrive together as one message. */
 const joinsMessages: Scenario = async (sim) => {
   const lengths: number[] = [];
   const server = await serve({ hostname: "0.0.0.0", port: 80, runtime: sim.host("server") }, {
@@ -65,7 +65,7 @@ const joinsMessages: Scenario = async (sim) => {
   if (wrong !== undefined) throw new Error(`not a message: ${wrong}`);
 };
 
-/** Sends each letter twice, and expects that one of the two arrives. */
+/** Bug: it sends each letter twice, and expects that one of the two arrives. */
 const sendsTwice: Scenario = async (sim) => {
   const got = new Set<string>();
   const sink = { onMessage: (bytes: Uint8Array) => void got.add(String(bytes[0])), onWritable() {}, onError() {} };
@@ -174,7 +174,7 @@ const leaks: Scenario = async (sim) => {
   if (!failed) await client.close();
 };
 
-/** Takes an answer that comes after 200 ms for a failure. */
+/** Treats an answer after more than 200 ms as a failure. */
 const impatient: Scenario = async (sim) => {
   await using _server = await echo(sim.host("server"));
   const client = await connect({ hostname: "server", port: 80, runtime: sim.host("client") }, {});
@@ -192,7 +192,7 @@ const impatient: Scenario = async (sim) => {
 const LOSSES = { ...DEFAULT_FAULTS, datagramCorrupted: 0, hold: 0, partition: 0, pause: 0 };
 
 describe("explore()", () => {
-  it("finds nothing in a program that nothing breaks", async () => {
+  it("finds nothing in a correct program", async () => {
     const found = await explore(async (sim) => {
       await new Promise<void>((resolve) => void sim.setTimer(100, resolve));
     }, { runs: 50 });
@@ -207,7 +207,7 @@ describe("explore()", () => {
     });
   });
 
-  it("finds a program that fails without any fault, and says so with an empty list", async () => {
+  it("finds a program that fails without any fault, and reports an empty list", async () => {
     const error = new Error("always");
     const found = await explore(() => Promise.reject(error));
     assertStrictEquals(found.error, error);
@@ -264,7 +264,7 @@ describe("explore()", () => {
     ],
   ];
   for (const [name, scenario, options, kinds, message] of planted) {
-    it(`finds ${name}, and gives the shortest list`, async () => {
+    it(`finds ${name}, and gives the shortest list of faults`, async () => {
       const found = await explore(scenario, { runs: 3000, ...options });
       assert(found.error instanceof Error, "nothing was found");
       assert(message.test(found.error.message), found.error.stack);
@@ -287,19 +287,19 @@ describe("explore()", () => {
       const [fault] = faults;
       assertEquals([faults.length, fault?.kind, fault?.oneWay], [1, kind, true]);
       assertEquals([...fault?.hosts ?? []].sort(), ["client", "server"]);
-      // 200 ms is not enough, and the next round number is.
+      // 200 ms is not enough, but the next round number is.
       assert(fault?.forMs !== undefined && fault.forMs > 150 && fault.forMs <= 500, JSON.stringify(faults));
     });
   }
 
-  it("makes what lasts as short as it can", async () => {
+  it("makes faults with a duration as short as possible", async () => {
     const found = await explore(trustsTimers, { runs: 1000, faults: { pause: 1 } });
     const [pause] = found.faults;
-    // 20 ms would be in order again; between 10 and 20, round.
+    // From 20 ms on the order would be right again; expects a round number from 10 to 20.
     assertEquals([pause?.kind, pause?.hosts, pause?.forMs], ["pause", ["a"], 20]);
   });
 
-  it("gives the same report each time, of which the hash is that of the repeated run", async () => {
+  it("gives the same report each time, with the hash of the repeated run", async () => {
     const text = async (): Promise<string> => {
       const found = await explore(sendsTwice, { runs: 3000, faults: LOSSES });
       return JSON.stringify({ ...found, error: String(found.error), failures: found.failures.map(({ hash }) => hash) });
@@ -331,7 +331,7 @@ describe("explore()", () => {
     assertEquals((await explore(scenario, { runs: 300, kinds: 1, faults })).failures.length, 1);
   });
 
-  it("stops after so many seconds, and says how far it is", async () => {
+  it("stops after a number of seconds, and reports its progress", async () => {
     let told = 0;
     const found = await explore(async (sim) => await sim.advance(1), {
       runs: Infinity,
@@ -357,7 +357,7 @@ describe("explore()", () => {
     assertEquals(failures.length, 1);
   });
 
-  it("reports what a callback throws, a deadlock, a livelock and what is left", async () => {
+  it("reports an exception of a callback, a deadlock, a livelock and leftovers", async () => {
     const code = async (scenario: Scenario, options: ExploreOptions = {}): Promise<string | undefined> =>
       codeOf((await explore(scenario, { runs: 1, faults: {}, ...options })).error);
     const thrown = new EventError("Cannot go on: thrown", { code: "MINE" });
@@ -410,14 +410,14 @@ describe("explore()", () => {
     assertEquals(error, undefined);
   });
 
-  it("puts the globals back that a run has left on virtual time", async () => {
+  it("restores the globals if a run has left them on virtual time", async () => {
     const { setTimeout } = globalThis;
     const { error } = await explore((sim) => void sim.install(), { runs: 3 });
     assertEquals(error, undefined);
     assertStrictEquals(globalThis.setTimeout, setTimeout);
   });
 
-  it("leaves nothing of its faults behind that a program can see", async () => {
+  it("leaves no visible property of its faults behind", async () => {
     const pending = new Set<number>();
     await explore(async (sim) => {
       pending.add(sim.pending);
@@ -427,7 +427,7 @@ describe("explore()", () => {
     assertEquals([...pending], [0]);
   });
 
-  it("crashes only hosts that start anew, and those that it is told to", async () => {
+  it("crashes only hosts that restart, or that are named in an option", async () => {
     const crashed = new Set<string>();
     const scenario: Scenario = async (sim) => {
       const note = (name: string, host: SimHost): Promise<void> =>
@@ -446,7 +446,7 @@ describe("explore()", () => {
     assertEquals([...crashed], ["mortal"]);
   });
 
-  it("refuses wrong arguments in words", async () => {
+  it("refuses wrong arguments with a message", async () => {
     const wrong: [options: unknown, message: string][] = [
       [{ runs: 0 }, "Cannot explore: runs is not a whole number, 1 or more: received 0"],
       [{ runs: 1.5 }, "Cannot explore: runs is not a whole number, 1 or more: received 1.5"],
@@ -510,7 +510,7 @@ describe("a plan", () => {
     await replay(() => {}, plan);
   });
 
-  it("that is not one is refused in words", async () => {
+  it("that is not valid is refused with a message", async () => {
     const wrong: [given: unknown, message: string][] = [
       [undefined, "Cannot repeat a plan: the options are not an object: received undefined"],
       [{ ...plan, version: 2 }, "Cannot repeat a plan: version is not 1: received 2"],
@@ -542,7 +542,7 @@ describe("a plan", () => {
     }
   });
 
-  it("of which a fault meets nothing that is there does no harm", async () => {
+  it("with a fault for a connection that does not exist is harmless", async () => {
     await replay(async (sim) => await sim.advance(100), {
       ...plan,
       faults: [

@@ -1,4 +1,5 @@
-// What goes wrong on links: each value and each call, what both programs hear of it, and that one fault moves no other.
+// Faults of links: each value and each call, what both programs see of it, and that one fault does
+// not change another.
 
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertThrows } from "@std/assert";
@@ -6,7 +7,7 @@ import type { DatagramBinding, InetAddress } from "../../../core/runtime.ts";
 import { type SimFaults, type SimHost, type SimOptions, type SimRuntime, simRuntime } from "../../../runtimes/sim.ts";
 import { AT_B, connect, counting, type Linked, linked, listen } from "./ends.ts";
 
-/** A connection from host a to host b, which listens no more. */
+/** A connection from host a to host b, whose listener is closed. */
 async function scene(options: SimOptions = {}): Promise<Linked> {
   const made = await linked(options);
   await made.listener.close();
@@ -14,7 +15,7 @@ async function scene(options: SimOptions = {}): Promise<Linked> {
 }
 
 describe("sim.faults and sim.link()", () => {
-  it("check what they are given, in words", () => {
+  it("check their values, with a message", () => {
     const sim = simRuntime();
     const link = sim.link("a", "b");
     for (const faults of [sim.faults, link] as SimFaults[]) {
@@ -33,7 +34,7 @@ describe("sim.faults and sim.link()", () => {
     assertThrows(() => simRuntime({ tcpTimeoutMs: -1 }), RangeError, "tcpTimeoutMs");
   });
 
-  it("set what every link has, and what one link has in one direction or both", () => {
+  it("set the faults of every link, or of one link in one direction or both", () => {
     const sim = simRuntime({ latencyMs: 3, faults: { jitterMs: 2 } });
     const link = sim.link("a", "b");
     const oneWay = sim.link("a", sim.host("b"), { oneWay: true });
@@ -46,7 +47,7 @@ describe("sim.faults and sim.link()", () => {
     assertEquals([oneWay.latencyMs, sim.faults.latencyMs], [5, 5]);
   });
 
-  it("change at any time how long things are on their way, in each direction", async () => {
+  it("can change the latency at any time, in each direction", async () => {
     const { sim, client, server } = await scene();
     sim.link("a", "b", { oneWay: true }).latencyMs = 20;
     client.binding.write(counting(1));
@@ -56,8 +57,8 @@ describe("sim.faults and sim.link()", () => {
   });
 });
 
-describe("the dice", () => {
-  it("of one kind of fault and of one connection do not move those of another", async () => {
+describe("random numbers", () => {
+  it("of one kind of fault or one connection do not affect another", async () => {
     const reset = async (faults: SimFaults, others: number): Promise<number> => {
       const { sim, a, client, server } = await scene({ seed: 3, faults });
       for (let i = 0; i < others; i++) connect(a, AT_B);
@@ -161,7 +162,7 @@ describe("datagrams", () => {
     assert(got.some((number, i) => number !== i));
   });
 
-  it("are lost in a partition, and kept while a link is held", async () => {
+  it("are lost in a partition, and delayed while a link is held", async () => {
     const { sim, a, b } = await scene();
     const link = sim.link("a", "b");
     link.partition();
@@ -179,7 +180,7 @@ describe("datagrams", () => {
 });
 
 describe("connectLost", () => {
-  it("gives no answer to an attempt: ETIMEDOUT after tcpTimeoutMs, and the server hears nothing", async () => {
+  it("gives no answer to an attempt: ETIMEDOUT after tcpTimeoutMs, and nothing for the server", async () => {
     const sim = simRuntime({ faults: { connectLost: 1 }, tcpTimeoutMs: 5000 });
     const { door, port } = await listen(sim);
     const client = connect(sim, { port });
@@ -189,7 +190,7 @@ describe("connectLost", () => {
     assertEquals([client.log, door.ends.length, sim.pending], [["5000 close ETIMEDOUT"], 0, 0]);
   });
 
-  it("leaves nothing behind when the program gives up before", async () => {
+  it("leaves nothing behind if the program cancels before", async () => {
     const sim = simRuntime({ faults: { connectLost: 1 } });
     const { listener, port } = await listen(sim);
     const client = connect(sim, { port });
@@ -202,7 +203,7 @@ describe("connectLost", () => {
 });
 
 describe("a partition", () => {
-  it("delays what is sent until heal(), in order, and both programs go on", async () => {
+  it("delays sent bytes until heal(), in order, and both programs go on", async () => {
     const { sim, client, server } = await scene();
     const link = sim.link("a", "b");
     link.partition();
@@ -222,7 +223,7 @@ describe("a partition", () => {
     assertEquals([client.closed, server.closed, sim.pending, sim.openHandles], ["ok", "ok", 0, 0]);
   });
 
-  it("fails an end that has sent something with ETIMEDOUT after tcpTimeoutMs; the other one hears a reset when it sends", async () => {
+  it("fails an end that has sent bytes with ETIMEDOUT after tcpTimeoutMs; the other end gets a reset when it sends", async () => {
     const { sim, client, server } = await scene();
     const link = sim.link("a", "b");
     link.partition();
@@ -242,7 +243,7 @@ describe("a partition", () => {
     assertEquals([sim.pending, sim.openHandles], [0, 0]);
   });
 
-  it("in one direction lets the other one pass, and its sender hears ETIMEDOUT because no answer comes", async () => {
+  it("in one direction does not stop the other, but its sender gets ETIMEDOUT because no answer arrives", async () => {
     const { sim, client, server } = await scene();
     sim.link("b", "a", { oneWay: true }).partition();
     client.binding.write(counting(5));
@@ -253,7 +254,7 @@ describe("a partition", () => {
     assertEquals([client.events, server.events.at(-1)], [["connect", "close ETIMEDOUT"], "close ETIMEDOUT"]);
   });
 
-  it("is heard by keep-alive on an idle connection, and by nobody without", async () => {
+  it("is detected by keep-alive on an idle connection, and not without", async () => {
     for (const keepAlive of [false, true]) {
       const { sim, client, server } = await scene({ tcpTimeoutMs: 10_000 });
       client.binding.setKeepAlive(keepAlive, 5000);
@@ -263,7 +264,7 @@ describe("a partition", () => {
     }
   });
 
-  it("fails an attempt to connect with ETIMEDOUT, or lets it come to its end after heal()", async () => {
+  it("fails an attempt to connect with ETIMEDOUT, or completes it after heal()", async () => {
     for (const heals of [false, true]) {
       const { sim, a, b } = await scene();
       const { door } = await listen(b, { port: 80 });
@@ -276,7 +277,7 @@ describe("a partition", () => {
     }
   });
 
-  it("with tcpTimeoutMs Infinity lasts as long as it lasts", async () => {
+  it("never fails a connection with tcpTimeoutMs Infinity", async () => {
     const { sim, client, server } = await scene({ tcpTimeoutMs: Infinity });
     const link = sim.link("a", "b");
     link.partition();
@@ -287,7 +288,7 @@ describe("a partition", () => {
     assertEquals([client.closed, server.events], [undefined, ["data 5"]]);
   });
 
-  it("swallows a reset, so that the peer learns of it when it sends", async () => {
+  it("loses a reset, so that the peer gets it when it sends", async () => {
     const { sim, client, server } = await scene();
     const link = sim.link("a", "b");
     link.partition();
@@ -303,7 +304,7 @@ describe("a partition", () => {
 });
 
 describe("a held link", () => {
-  it("delivers in order on release, in each direction, and TCP does not give up", async () => {
+  it("delivers in order on release, in each direction, and TCP does not time out", async () => {
     const { sim, client, server } = await scene();
     const link = sim.link("a", "b");
     link.hold();
@@ -324,7 +325,7 @@ describe("a held link", () => {
     assertEquals([client.closed, server.closed, sim.pending], ["ok", "ok", 0]);
   });
 
-  it("keeps an attempt to connect", async () => {
+  it("delays an attempt to connect", async () => {
     const { sim, a, b } = await scene();
     await listen(b, { port: 80 });
     const link = sim.link("a", "b", { oneWay: true });
@@ -339,7 +340,7 @@ describe("a held link", () => {
 });
 
 describe("resetAfter()", () => {
-  it("delivers exactly so many bytes, then resets both ends, in each direction by itself", async () => {
+  it("delivers an exact number of bytes, then resets both ends, in each direction separately", async () => {
     for (const oneWay of [false, true]) {
       const { sim, client, server } = await scene();
       sim.link("a", "b", { oneWay }).resetAfter(10);
@@ -357,7 +358,7 @@ describe("resetAfter()", () => {
     }
   });
 
-  it("counts from the call on, for each connection, and Infinity takes it back", async () => {
+  it("counts from the call on, for each connection, and Infinity cancels it", async () => {
     const { sim, a, b, client, server } = await scene();
     client.binding.write(counting(100));
     await sim.advance(5);
@@ -381,7 +382,7 @@ describe("resetAfter()", () => {
 });
 
 describe("endAfter()", () => {
-  it("ends both directions in the middle of what is said, and what follows is lost", async () => {
+  it("ends both directions in the middle of a message, and the rest is lost", async () => {
     const { sim, client, server } = await scene();
     sim.link("a", "b", { oneWay: true }).endAfter(4);
     client.binding.write(counting(10));
@@ -394,7 +395,7 @@ describe("endAfter()", () => {
     assertEquals([client.closed, server.closed, sim.pending, sim.openHandles], ["ok", "ok", 0, 0]);
   });
 
-  it("cuts a TLS stream: ERR_TLS_TRUNCATED where the host can tell, else an end", async () => {
+  it("truncates a TLS stream: ERR_TLS_TRUNCATED if the host detects that, else an end", async () => {
     for (const tlsTruncation of [false, true]) {
       const sim = simRuntime();
       const [a, b] = [sim.host("a"), sim.host("b")];

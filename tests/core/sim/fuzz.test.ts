@@ -1,9 +1,11 @@
-// The laws of core/runtime.ts under chance. Here's how it works:
+// The laws of core/runtime.ts in random runs.
 //
-// 1. A seed decides latency, faults, how many clients connect to one listener, and what each end does when.
-// 2. Each end writes bytes that count up, pauses, resumes, finishes, closes, releases or resets, between steps of time
-//    and from inside its callbacks, and checks all that it hears against what it and its peer did.
-// 3. In the end all are closed: each has heard one onClose(), and nothing is open or scheduled.
+// 1. A seed decides latency, faults, the number of clients of one listener, and the actions of each
+// end.
+// 2. Each end writes bytes that count up, pauses, resumes, finishes, closes, releases or resets,
+// between steps of time and inside its callbacks. It checks each callback against its own actions
+// and those of its peer.
+// 3. At the end all are closed: each has got one onClose(), and nothing is open or scheduled.
 //
 // A failure names its seed: `SEEDS` may be set to that one.
 
@@ -36,7 +38,7 @@ class Player implements TransportSink {
   ended = false;
   finished = false;
   ending: "closed" | "released" | "reset" | undefined;
-  /** Whether it does nothing any more but listen. */
+  /** Whether it only receives from now on. */
   calm = false;
   heard: { error: string | undefined } | undefined;
   readonly #roll: Dice;
@@ -69,7 +71,7 @@ class Player implements TransportSink {
   onData(chunk: Uint8Array): void {
     this.#check(this.connected && !this.ended && this.ending === undefined && chunk.length > 0, "onData()");
     for (const byte of chunk) this.#check(byte === this.got++ % 256, `byte ${this.got}`);
-    this.#check(this.got <= (this.peer?.taken ?? 0), "no more than was taken");
+    this.#check(this.got <= (this.peer?.taken ?? 0), "no more than was accepted");
     this.act(2);
   }
 
@@ -94,7 +96,7 @@ class Player implements TransportSink {
     this.act(5);
   }
 
-  /** Does something, once in `oneIn` times. */
+  /** Acts at random, once in `oneIn` times. */
   act(oneIn: number): void {
     if (this.#binding === undefined || this.calm || this.#roll(oneIn) !== 0) return;
     const what = this.#roll(200);
@@ -111,7 +113,7 @@ class Player implements TransportSink {
     this.#finish("closed", () => this.binding.close());
   }
 
-  /** From here on it only listens. */
+  /** From now on it only receives. */
   resume(): void {
     this.calm = true;
     this.#call(() => this.binding.resumeRead());
@@ -126,7 +128,7 @@ class Player implements TransportSink {
     );
     chunk.fill(255);
     const over = this.finished || this.heard !== undefined;
-    this.#check(taken <= chunk.length && (taken === 0 || !over), "write() takes what it may");
+    this.#check(taken <= chunk.length && (taken === 0 || !over), "write() accepts what it may");
     this.taken += taken;
     if (chunk.length > 0) this.owed = taken === 0 && !over;
   }
@@ -153,7 +155,7 @@ class Player implements TransportSink {
   }
 }
 
-/** Whether all that a player sent has to arrive. */
+/** Whether all bytes of a player must arrive. */
 function mustArrive(from: Player, to: Player): boolean {
   return [from, to].every(({ heard, ending }) => heard?.error === undefined && ending !== "reset") &&
     from.ending !== "released" && to.ending === undefined;
@@ -207,8 +209,8 @@ async function play(seed: number): Promise<void> {
   assertEquals([sim.openHandles, sim.pending], [0, 0], `seed ${seed}: nothing is left`);
 }
 
-describe("under chance", () => {
-  it("the laws of a connection hold, and nothing is left in the end", async () => {
+describe("random runs", () => {
+  it("keep the laws of a connection, and leave nothing", async () => {
     for (const seed of SEEDS) await play(seed);
   });
 });

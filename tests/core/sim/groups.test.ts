@@ -78,7 +78,7 @@ describe("a multicast group on the simulator", () => {
     });
   }
 
-  it("loses what the links lose, for each host by itself, and the same for the same seed", async () => {
+  it("loses datagrams as the links do, for each host separately, and the same for the same seed", async () => {
     const run = async (): Promise<string[][]> => {
       const { sim, sockets } = await members("IPv4");
       sim.faults.datagramLost = 0.5;
@@ -93,7 +93,7 @@ describe("a multicast group on the simulator", () => {
     assertEquals(await run(), first);
   });
 
-  it("is not reached over a partition, nor on a crashed host", async () => {
+  it("is not reached over a partition or on a crashed host", async () => {
     const { sim, hosts, sockets } = await members("IPv4");
     sim.link(hosts[0] as SimHost, hosts[1] as SimHost).partition();
     hosts[2]?.crash();
@@ -105,7 +105,7 @@ describe("a multicast group on the simulator", () => {
 });
 
 describe("a broadcast on the simulator", () => {
-  it("reaches every host that has bound every address, if the socket may send it", async () => {
+  it("reaches every host with a socket on all addresses, if the sender may broadcast", async () => {
     const { sim, sockets } = await members("IPv4");
     const sender = await sim.run(DatagramSocket.open(sim, { broadcast: true }));
     for (const hostname of ["255.255.255.255", "10.255.255.255"]) sender.sendTo(hostname, { hostname, port: PORT });

@@ -1,5 +1,5 @@
-// What goes wrong on hosts: crashes, pauses, late timers, short writes, small windows, name servers, files, accepting, and
-// capabilities that are taken away.
+// Faults of hosts: crashes, pauses, late timers, short writes, small windows, name servers, files,
+// accepting, and capabilities that are switched off.
 
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
@@ -17,7 +17,7 @@ async function codeOf(promise: Promise<unknown>): Promise<string> {
 }
 
 describe("host.crash()", () => {
-  it("ends everything without a word: no callback, no timer, no open handle, and what was sent arrives", async () => {
+  it("ends everything silently: no callback, no timer, no open handle; sent bytes still arrive", async () => {
     const { sim, b, client, server } = await linked();
     let fired = 0;
     b.setTimer(sim.now() + 5, () => fired++);
@@ -36,7 +36,7 @@ describe("host.crash()", () => {
     assertEquals([server.binding.write(counting(1)), sim.pending], [0, 0]);
   });
 
-  it("is heard by a peer that sends, after tcpTimeoutMs, and by one with keep-alive; not by an idle one", async () => {
+  it("is detected after tcpTimeoutMs by a peer that sends, and by one with keep-alive, but not by an idle one", async () => {
     const { sim, a, b, client } = await linked({ tcpTimeoutMs: 10_000 });
     const [idle, alive] = [connect(a, AT_B), connect(a, AT_B)];
     await sim.advance(5);
@@ -74,7 +74,7 @@ describe("host.crash()", () => {
 });
 
 describe("host.restart()", () => {
-  it("answers what a peer of an old connection sends with a reset, and lets new ones in", async () => {
+  it("answers bytes of an old connection with a reset, and accepts new connections", async () => {
     const { sim, a, b, client } = await linked();
     b.files.set("/f", counting(3));
     b.crash();
@@ -92,7 +92,7 @@ describe("host.restart()", () => {
     assertEquals([again.events, door.ends.length, b.files.size], [["connect"], 1, 1]);
   });
 
-  it("answers what was sent while the host was down, and keep-alive", async () => {
+  it("answers bytes that were sent while the host was down, and keep-alive probes", async () => {
     const { sim, a, b, client } = await linked();
     const alive = connect(a, AT_B);
     await sim.advance(5);
@@ -107,7 +107,7 @@ describe("host.restart()", () => {
     assertEquals(alive.closed, "ECONNRESET");
   });
 
-  it("in place of a crash is both at once", async () => {
+  it("without a crash does both at once", async () => {
     const { sim, b, client } = await linked();
     b.restart();
     client.binding.write(counting(1));
@@ -115,7 +115,7 @@ describe("host.restart()", () => {
     assertEquals([client.closed, b.openHandles], ["ECONNRESET", 0]);
   });
 
-  it("begins a process of its own: a server's timers are not those of the one before", async () => {
+  it("begins a new process: timers of the old server do not run", async () => {
     const sim = simRuntime();
     const b = sim.host("b");
     const options = { hostname: "10.0.0.2", port: 80 };
@@ -134,7 +134,7 @@ describe("host.restart()", () => {
     assertEquals([ends, b.instance === before], [["ETIMEDOUT at 513"], false]);
   });
 
-  it("lets a server and a client of the core start anew", async () => {
+  it("lets a server and a client of the core start again", async () => {
     const sim = simRuntime();
     const b = sim.host("b");
     const options = { hostname: "10.0.0.2", port: 80 };
@@ -156,7 +156,7 @@ describe("host.restart()", () => {
 });
 
 describe("host.pause()", () => {
-  it("lets timers fire late, all at once and in order, and nobody else is stalled", async () => {
+  it("makes timers fire late, all at once and in order, and does not delay other hosts", async () => {
     const { sim, a, b } = await linked();
     const log: string[] = [];
     for (const ms of [10, 30, 20]) {
@@ -177,7 +177,7 @@ describe("host.pause()", () => {
     ]);
   });
 
-  it("keeps what arrives, connections too, until the program goes on", async () => {
+  it("queues arriving bytes and connections until the program goes on", async () => {
     const sim = simRuntime();
     const [a, b] = [sim.host("a"), sim.host("b")];
     const { door } = await listen(b, { port: 80 });
@@ -204,7 +204,7 @@ describe("host.pause()", () => {
 });
 
 describe("host.timerLateMs", () => {
-  it("lets timers fire later by chance, never earlier", async () => {
+  it("makes timers fire later at random, never earlier", async () => {
     const sim = simRuntime({ seed: 5 });
     sim.timerLateMs = 10;
     const late: number[] = [];
@@ -216,7 +216,7 @@ describe("host.timerLateMs", () => {
 });
 
 describe("host.shortWrites", () => {
-  it("lets write() take a part, then nothing, until onWritable(), and all arrives", async () => {
+  it("makes write() accept a part, then nothing until onWritable(), and all bytes arrive", async () => {
     const { sim, a, client, server } = await linked();
     a.shortWrites = 1;
     const total = 50_000;
@@ -238,7 +238,7 @@ describe("host.shortWrites", () => {
     assertThrows(() => (a.shortWrites = 2), RangeError, "shortWrites");
   });
 
-  it("stops where the stream says, however the program cuts it into chunks", async () => {
+  it("stops at the same positions of the stream, however the program cuts it into chunks", async () => {
     const stops: number[][] = [];
     for (const size of [1000, 64]) {
       const { sim, a, client } = await linked({ seed: 9 });
@@ -264,7 +264,7 @@ describe("host.shortWrites", () => {
 });
 
 describe("host.windowBytes", () => {
-  it("of one byte lets every byte come by itself, each after the one before was read", async () => {
+  it("of one byte delivers single bytes, each after the one before was read", async () => {
     const { sim, b, client, server } = await linked();
     b.windowBytes = 1;
     client.binding.write(counting(20));
@@ -290,7 +290,7 @@ describe("host.windowBytes", () => {
 });
 
 describe("host.acceptErrors", () => {
-  it("EMFILE and ENOMEM are told, and the connection waits; ECONNABORTED is not told, and resets it", async () => {
+  it("EMFILE and ENOMEM are reported, and the connection waits; ECONNABORTED is not reported, and resets it", async () => {
     for (const code of ["EMFILE", "ENOMEM", "ECONNABORTED"]) {
       const sim = simRuntime();
       const errors: string[] = [];
@@ -306,7 +306,7 @@ describe("host.acceptErrors", () => {
     }
   });
 
-  it("are survived by serve(): its error callback hears of it, and the client is served", async () => {
+  it("do not stop serve(): its error callback gets the error, and the client is served", async () => {
     const sim = simRuntime();
     const errors: unknown[] = [];
     const server = await sim.run(
@@ -319,14 +319,14 @@ describe("host.acceptErrors", () => {
     const bev = await sim.run(connectTo({ hostname: "127.0.0.1", port: 80, runtime: sim }, {}));
     bev.write("hello\n");
     assertEquals((await sim.run(bev.lines({ text: true }).next())).value, "hello");
-    assertEquals(errors, ["ENOMEM"], "one episode is told once");
+    assertEquals(errors, ["ENOMEM"], "one episode is reported once");
     bev.free();
     await sim.run(server.close());
   });
 });
 
 describe("host.dns", () => {
-  it("can fail, be slow, and give several addresses; of the other hosts it is not", async () => {
+  it("can fail, be slow, and give several addresses, without an effect on other hosts", async () => {
     const sim = simRuntime();
     sim.host("db");
     sim.dns.set("db", { addresses: ["10.0.0.9", "::5", "10.0.0.2"], delayMs: 500 });
@@ -339,7 +339,7 @@ describe("host.dns", () => {
     assertEquals(await codeOf(sim.run(sim.resolve("db"))), "ENOTFOUND");
   });
 
-  it("says what is wrong with an entry", async () => {
+  it("refuses a wrong entry with a message", async () => {
     const sim = simRuntime();
     for (const entry of [{ adresses: [] }, { delayMs: -1 }, { addresses: ["nine"] }, { error: 5 }, 7]) {
       sim.dns.set("db", entry as unknown as SimDnsEntry);
@@ -378,7 +378,7 @@ describe("host.fileFaults", () => {
 });
 
 describe("host.capabilities", () => {
-  it("can be taken away one by one, or at once, and are checked", () => {
+  it("can be switched off one by one, or all at once, and are checked", () => {
     const sim = simRuntime();
     sim.capabilities.pauseAccept = false;
     assertEquals([sim.capabilities.pauseAccept, sim.capabilities.reset, sim.host("b").capabilities.pauseAccept], [
@@ -392,7 +392,7 @@ describe("host.capabilities", () => {
     assertThrows(() => (sim.capabilities = { resett: false } as never), TypeError, "did you mean");
   });
 
-  it("without pauseAccept, a listener can't leave connections with the system", async () => {
+  it("without pauseAccept, a listener cannot leave connections to the system", async () => {
     const sim = simRuntime();
     sim.capabilities.pauseAccept = false;
     const { door, listener } = await listen(sim, { port: 80 });
@@ -402,7 +402,7 @@ describe("host.capabilities", () => {
     assertEquals(door.ends.length, 1);
   });
 
-  it("without reset, reset() is a plain close: the peer gets what was written, and an end", async () => {
+  it("without reset, reset() is a plain close: the peer gets the output, and an end", async () => {
     const { sim, a, client, server } = await linked();
     a.capabilities.reset = false;
     client.binding.write(counting(3));
@@ -411,12 +411,12 @@ describe("host.capabilities", () => {
     assertEquals([client.closed, server.events], ["ok", ["data 3", "end"]]);
   });
 
-  it("without reset, what comes for a connection that was left is still answered with a reset, by the system", async () => {
+  it("without reset, the system still answers bytes for a released connection with a reset", async () => {
     const { sim, a, b, client, server } = await linked();
     a.capabilities.reset = false;
     client.binding.reset();
     await sim.advance(5);
-    // More than the window that nobody opens any more.
+    // More bytes than the window, which stays closed.
     for (let i = 0; i < 3; i++) server.binding.write(counting(50_000));
     server.binding.close();
     await sim.advance(100);

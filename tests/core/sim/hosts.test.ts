@@ -37,7 +37,7 @@ describe("listen()", () => {
     assertEquals(await codeOf(listen(sim)), "EADDRINUSE");
   });
 
-  it("fails with EADDRINUSE where another listener would get in the way", async () => {
+  it("fails with EADDRINUSE if another listener conflicts", async () => {
     const cases: [string, boolean, string, boolean, boolean][] = [
       ["0.0.0.0", false, "0.0.0.0", false, true],
       ["0.0.0.0", false, "127.0.0.1", false, true],
@@ -72,7 +72,7 @@ describe("listen()", () => {
     assertEquals(sim.openHandles, 0);
   });
 
-  it("lets the port go with close(), and leaves the connections", async () => {
+  it("releases the port with close(), and keeps the connections", async () => {
     const sim = simRuntime();
     const { door, listener, port } = await listen(sim);
     const client = connect(sim, { port });
@@ -84,7 +84,7 @@ describe("listen()", () => {
     assertEquals(door.first.events, ["data 3"]);
   });
 
-  it("with reusePort gives the connections to each listener in turn, of each port by itself", async () => {
+  it("with reusePort gives the connections of each port to its listeners in turn", async () => {
     const sim = simRuntime();
     const doors: Door[] = [];
     for (const port of [80, 80, 81, 81]) doors.push((await listen(sim, { port, reusePort: true })).door);
@@ -94,7 +94,7 @@ describe("listen()", () => {
     assertEquals(doors.map((door) => door.ends.length), [3, 3, 3, 3]);
   });
 
-  it("on a given address comes before one on every address", async () => {
+  it("on a given address has precedence over one on every address", async () => {
     const sim = simRuntime();
     const every = await listen(sim, { hostname: "::", port: 80, reusePort: true });
     const one = await listen(sim, { hostname: "127.0.0.1", port: 80, reusePort: true });
@@ -136,7 +136,7 @@ describe("addresses", () => {
     assertEquals(client.closed, "EINVAL");
   });
 
-  it("of ipv6Only listeners leave IPv4 alone", async () => {
+  it("of ipv6Only listeners do not include IPv4", async () => {
     const sim = simRuntime();
     await listen(sim, { hostname: "::", port: 80, ipv6Only: true });
     const [v4, v6] = [connect(sim, { port: 80 }), connect(sim, { hostname: "::1", port: 80 })];
@@ -144,7 +144,7 @@ describe("addresses", () => {
     assertEquals([v4.closed, v6.closed], ["ECONNREFUSED", undefined]);
   });
 
-  it("are written as RFC 5952 says", async () => {
+  it("are written according to RFC 5952", async () => {
     const sim = simRuntime();
     const spellings = {
       "2001:0DB8:0:0:1:0:0:1": "2001:db8::1:0:0:1",
@@ -160,7 +160,7 @@ describe("addresses", () => {
 });
 
 describe("a paused listener", () => {
-  it("lets as many connections wait as the backlog says, and one; the others stay attempts until there is space", async () => {
+  it("queues one more connection than the backlog; the others stay attempts until there is space", async () => {
     const sim = simRuntime();
     const { door, listener } = await listen(sim, { port: 80, backlog: 3 });
     listener.pauseAccept();
@@ -194,7 +194,7 @@ describe("a paused listener", () => {
     assertEquals(door.ends.length, 2);
   });
 
-  it("accepts a connection that was reset while it waited, with its data, and then the error", async () => {
+  it("accepts a connection that was reset while it waited: first its data, then the error", async () => {
     const sim = simRuntime();
     const { door, listener } = await listen(sim, { port: 80 });
     listener.pauseAccept();
@@ -208,7 +208,7 @@ describe("a paused listener", () => {
     assertEquals(door.first.events, ["data 2", "close ECONNRESET"]);
   });
 
-  it("gives no client that has reset before it sent anything, or whose TLS handshake has failed meanwhile", async () => {
+  it("drops a client that has reset before it sent anything, or whose TLS handshake has failed meanwhile", async () => {
     for (const tls of [undefined, { cert: "server signed by a CA", key: "a key" }]) {
       const sim = simRuntime();
       const { door, listener } = await listen(sim, { port: 80, backlog: 1, ...(tls === undefined ? {} : { tls }) });
@@ -217,7 +217,7 @@ describe("a paused listener", () => {
       await sim.advance(10);
       for (const client of clients) client.binding.reset();
       await sim.advance(10);
-      // They hold no place in the backlog either.
+      // They also use no place in the backlog.
       const late = connect(sim, { port: 80 });
       await sim.advance(10);
       assertEquals(late.events, ["connect"]);
@@ -232,7 +232,7 @@ describe("a paused listener", () => {
     }
   });
 
-  it("that is closed resets what waits and refuses what stayed an attempt", async () => {
+  it("that is closed resets waiting connections and refuses attempts", async () => {
     const sim = simRuntime();
     const { door, listener } = await listen(sim, { port: 80, backlog: 0 });
     listener.pauseAccept();
@@ -270,7 +270,7 @@ describe("unix paths", () => {
     );
   });
 
-  it("that nobody listens on fail with ENOENT, abstract names with ECONNREFUSED, taken ones with EADDRINUSE", async () => {
+  it("without a listener fail with ENOENT, abstract names with ECONNREFUSED, used ones with EADDRINUSE", async () => {
     const sim = simRuntime();
     const { listener } = await listen(sim, { path: "/a" });
     await listen(sim, { path: "\0a" });
@@ -282,7 +282,7 @@ describe("unix paths", () => {
     assertEquals(clients.map((client) => client.closed), ["ENOENT", undefined, "ECONNREFUSED"]);
   });
 
-  it("need a directory, and are no longer than the system takes", async () => {
+  it("need a directory, and have a limited length", async () => {
     const sim = simRuntime();
     sim.files.set("/data/file", new Uint8Array(1));
     const codes: Record<string, string> = {
@@ -304,11 +304,11 @@ describe("unix paths", () => {
     sim.directories.add("/missing");
     const paths = ["/missing/socket", "/data/socket", "socket", "//tmp//socket", `/tmp/${"x".repeat(102)}`];
     for (const path of [...paths, `\0${"x".repeat(106)}`]) await listen(sim, { path });
-    // Another host has directories of its own.
+    // Another host has its own directories.
     assertEquals(await codeOf(listen(sim.host("b"), { path: "/missing/socket" })), "ENOENT");
   });
 
-  it("that were removed can be bound anew: the first listener leaves the second one's alone", async () => {
+  it("that were removed can be bound again: the first listener does not remove the second one's file", async () => {
     const sim = simRuntime();
     const { door, listener } = await listen(sim, { path: "/run/a.sock" });
     sim.unlink("/run/a.sock");
@@ -332,7 +332,7 @@ describe("unix paths", () => {
 });
 
 describe("sim.host()", () => {
-  it("gives hosts with addresses of their own, the same one for the same name", () => {
+  it("gives hosts with their own addresses, the same one for the same name", () => {
     const sim = simRuntime();
     assertEquals(sim.addresses[0], "10.0.0.1");
     assertEquals([sim.host("a").addresses[0], sim.host("b").addresses[0]], ["10.0.0.2", "10.0.0.3"]);
@@ -344,7 +344,7 @@ describe("sim.host()", () => {
     for (const name of ["127.0.0.1", "::1", "localhost"]) assert(sim.host(name) === sim);
   });
 
-  it("gives hosts whose ports, connections and open handles are their own, on one clock", async () => {
+  it("gives hosts with their own ports, connections and open handles, on one clock", async () => {
     const sim = simRuntime();
     const [a, b] = [sim.host("a"), sim.host("b")];
     const doors = [await listen(a, { port: 80 }), await listen(b, { port: 80 })];
@@ -431,7 +431,7 @@ describe("datagrams", () => {
     return { box, socket: await host.datagram(options, box) };
   }
 
-  it("arrive after a latency with their sender, whole and in memory of the receiver's own", async () => {
+  it("arrive after a latency with their sender, whole and in the receiver's own memory", async () => {
     const sim = simRuntime();
     const server = await open(sim, { port: 53 });
     const client = await open(sim.host("b"));
@@ -447,7 +447,7 @@ describe("datagrams", () => {
     assertEquals(sim.host("b").openHandles, 0);
   });
 
-  it("to nobody are lost without a word; to and from a closed socket too", async () => {
+  it("without a receiver are lost silently; to and from a closed socket, too", async () => {
     const sim = simRuntime();
     const [a, b] = [await open(sim), await open(sim)];
     a.socket.send(counting(1), { hostname: "127.0.0.1", port: 9, family: "IPv4" });
@@ -459,7 +459,7 @@ describe("datagrams", () => {
     assertEquals([a.box.got, b.box.got, a.box.errors], [[], [], []]);
   });
 
-  it("to IPv4 from an IPv6 address of its own fail with ENETUNREACH, as on a system, and from :: arrive", async () => {
+  it("to IPv4 from a specific IPv6 address fail with ENETUNREACH, as on a system; from :: they arrive", async () => {
     const sim = simRuntime();
     const server = await open(sim, { hostname: "127.0.0.1" });
     for (const [hostname, errors] of [["::1", ["ENETUNREACH"]], ["::", []]] as const) {
@@ -470,7 +470,7 @@ describe("datagrams", () => {
     }
   });
 
-  it("have ports apart from those of connections", async () => {
+  it("have separate ports from connections", async () => {
     const sim = simRuntime();
     await listen(sim, { port: 53 });
     await open(sim, { port: 53 });
@@ -478,7 +478,7 @@ describe("datagrams", () => {
     assertEquals(await codeOf(open(sim, { hostname: "192.0.2.1" })), "EADDRNOTAVAIL");
   });
 
-  it("that are too long or have no address of the family tell an error, not from inside send()", async () => {
+  it("that are too long or have an address of another family report an error, not inside send()", async () => {
     const sim = simRuntime();
     const { box, socket } = await open(sim);
     socket.send(new Uint8Array(65_508), socket.address);
@@ -488,7 +488,7 @@ describe("datagrams", () => {
     assertEquals([box.errors, box.got], [["EMSGSIZE", "EINVAL"], []]);
   });
 
-  it("on their way are bounded: send() returns false, and onWritable() follows once", async () => {
+  it("are bounded on their way: send() returns false, and onWritable() follows once", async () => {
     const sim = simRuntime();
     const { box, socket } = await open(sim);
     const to = { hostname: "127.0.0.1", port: socket.address.port, family: "IPv4" } as const;
@@ -512,7 +512,7 @@ describe("datagrams", () => {
 });
 
 describe("signals", () => {
-  it("call each handler of the host, in order, not from inside raise()", async () => {
+  it("call each handler of the host, in order, not inside raise()", async () => {
     const sim = simRuntime();
     const log: string[] = [];
     const stop = sim.onSignal("SIGTERM", () => log.push("first"));
@@ -540,7 +540,7 @@ describe("signals", () => {
     assertEquals(calls, 0);
   });
 
-  it("that can't be caught, or are none, throw EV_UNSUPPORTED", () => {
+  it("that cannot be caught, or do not exist, throw EV_UNSUPPORTED", () => {
     const sim = simRuntime();
     for (const name of ["SIGKILL", "SIGSTOP", "SIGNAL", "term", ""]) {
       assertEquals((assertThrows(() => sim.onSignal(name, () => {}), EventError) as EventError).code, "EV_UNSUPPORTED");
@@ -550,7 +550,7 @@ describe("signals", () => {
 });
 
 describe("readFile()", () => {
-  it("gives a copy of the part that was asked for, as far as there is one", async () => {
+  it("gives a copy of the requested part, as far as the file reaches", async () => {
     const sim = simRuntime();
     sim.files.set("/etc/motd", counting(10));
     assertEquals(await sim.readFile?.("/etc/motd", 0, undefined), counting(10));
@@ -561,7 +561,7 @@ describe("readFile()", () => {
     assertEquals(sim.files.get("/etc/motd"), counting(10));
   });
 
-  it("fails with ENOENT where there is none, also on another host", async () => {
+  it("fails with ENOENT without a file, also on another host", async () => {
     const sim = simRuntime();
     sim.files.set("/a", counting(1));
     assertEquals(await codeOf(Promise.resolve(sim.readFile?.("/b", 0, 1))), "ENOENT");

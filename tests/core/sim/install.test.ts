@@ -1,5 +1,5 @@
 // sim.install(): the host's timers, Date, performance.now() and Math.random() on virtual time; sim.trace and sim.lines;
-// advanceSync(); and what SIM_DEADLOCK says.
+// advanceSync(); and the message of SIM_DEADLOCK.
 
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertNotEquals, assertRejects, assertThrows } from "@std/assert";
@@ -23,7 +23,7 @@ function globalsNow(): unknown[] {
 }
 
 describe("sim.install()", () => {
-  it("puts the globals back as they were, also a second time", () => {
+  it("restores the globals, also a second time", () => {
     const before = globalsNow();
     const own = Object.getOwnPropertyDescriptor(performance, "now");
     const restore = simRuntime().install();
@@ -34,7 +34,7 @@ describe("sim.install()", () => {
     assertEquals(Object.getOwnPropertyDescriptor(performance, "now"), own);
   });
 
-  it("is there once: a second simulator gets EV_BUSY, until the first is gone", () => {
+  it("works for one simulator: a second one gets EV_BUSY until the first is uninstalled", () => {
     const restore = simRuntime().install();
     try {
       const error = assertThrows(() => simRuntime().install(), EventError) as EventError;
@@ -48,7 +48,7 @@ describe("sim.install()", () => {
     again();
   });
 
-  it("runs timers, intervals and immediates of others on virtual time, with their arguments", async () => {
+  it("runs timers, intervals and immediates of other code on virtual time, with their arguments", async () => {
     const sim = simRuntime();
     const restore = sim.install();
     const log: string[] = [];
@@ -78,7 +78,7 @@ describe("sim.install()", () => {
     assertEquals(sim.pending, 0);
   });
 
-  it("gives timers what code of others expects of them", async () => {
+  it("gives timers the properties that other code expects", async () => {
     const sim = simRuntime();
     const restore = sim.install();
     try {
@@ -108,7 +108,7 @@ describe("sim.install()", () => {
     }
   });
 
-  it("lets promises of others wait, and run() go on to them", async () => {
+  it("lets promises of other code wait for virtual time in run()", async () => {
     const sim = simRuntime();
     const restore = sim.install();
     try {
@@ -123,7 +123,7 @@ describe("sim.install()", () => {
     }
   });
 
-  it("gives a Date that follows the clock, and is a Date in every other way", async () => {
+  it("gives a Date that follows the clock, and otherwise behaves as a Date", async () => {
     const sim = simRuntime();
     const RealDate = Date;
     const restore = sim.install();
@@ -147,7 +147,7 @@ describe("sim.install()", () => {
     assertThrows(() => sim.install({ epochMs: NaN }), TypeError, "epochMs");
   });
 
-  it("lets the seed decide what Math.random() gives", () => {
+  it("makes Math.random() depend on the seed", () => {
     const draw = (seed: number): number[] => {
       const restore = simRuntime({ seed }).install();
       try {
@@ -163,7 +163,7 @@ describe("sim.install()", () => {
 });
 
 describe("sim.random()", () => {
-  it("is seeded, and each host has dice of its own", () => {
+  it("depends on the seed, and each host has its own numbers", () => {
     const [one, two] = [simRuntime({ seed: 4 }), simRuntime({ seed: 4 })];
     two.host("b").random();
     const first = [one.random(), one.random()];
@@ -204,7 +204,7 @@ describe("sim.trace", () => {
     assertThrows(() => (sim.trace = 5 as unknown as boolean), TypeError, "trace");
   });
 
-  it("changes nothing, and sim.hash is there without it", async () => {
+  it("changes nothing, and sim.hash exists without it", async () => {
     const hashes: string[] = [];
     for (const trace of [false, true]) {
       const sim = simRuntime({ seed: 7, faults: { jitterMs: 3, segmentCut: 0.5 } });
@@ -221,7 +221,7 @@ describe("sim.trace", () => {
     assertEquals(hashes[0], hashes[1]);
   });
 
-  it("differs in its hash where anything differs: a time, a number of bytes, to whom, what", async () => {
+  it("has another hash for any difference: a time, a number of bytes, a receiver, a kind", async () => {
     const hash = async (act: (sim: ReturnType<typeof simRuntime>) => void): Promise<string> => {
       const sim = simRuntime();
       act(sim);
@@ -255,7 +255,7 @@ describe("sim.advanceSync()", () => {
     assertEquals(log, ["timer 1", "timer 2", "promise"]);
   });
 
-  it("gives the same run as advance() to a program of callbacks", async () => {
+  it("gives the same run as advance() for a program with callbacks", async () => {
     const play = async (move: (sim: ReturnType<typeof simRuntime>, ms: number) => unknown): Promise<string> => {
       const sim = simRuntime({ seed: 2, faults: { jitterMs: 4, segmentCut: 0.3 } });
       const { door, port } = await listen(sim);
@@ -271,7 +271,7 @@ describe("sim.advanceSync()", () => {
     assertEquals(await play((sim, ms) => sim.advanceSync(ms)), await play((sim, ms) => sim.advance(ms)));
   });
 
-  it("throws what a callback throws, goes on the next time, and refuses wrong calls", async () => {
+  it("throws the error of a callback, goes on in the next call, and refuses wrong calls", async () => {
     const sim = simRuntime({ maxSteps: 100 });
     const boom = new Error("boom");
     let ran = 0;
@@ -303,7 +303,7 @@ describe("sim.advanceSync()", () => {
 });
 
 describe("SIM_DEADLOCK", () => {
-  it("says what is open, and names sim.install() unless it is installed", async () => {
+  it("lists open handles, and suggests sim.install() unless it is installed", async () => {
     const sim = simRuntime();
     const forever = new Promise<void>(() => {});
     const said = async (): Promise<string> =>

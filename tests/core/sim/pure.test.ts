@@ -1,4 +1,5 @@
-// The simulator runs anywhere: it names nothing that only some runtime has, and nothing that differs between two runs.
+// The simulator runs anywhere: it uses no name that only some runtime has, and nothing that differs
+// between two runs.
 
 import { readdirSync, readFileSync } from "node:fs";
 import { describe, it } from "node:test";
@@ -7,7 +8,7 @@ import { assert, assertEquals } from "@std/assert";
 const HOST_NAMES =
   /(?<![.#\w$])(?:process|Buffer|setTimeout|setInterval|setImmediate|clearTimeout|queueMicrotask|performance|Deno|Bun|require|global|globalThis|window|self|document|navigator|fetch|console|Date|TextEncoder|TextDecoder|WeakRef|FinalizationRegistry)(?![\w$]|\s*\??:)|\bMath\.random\b/g;
 
-/** What these files are about. */
+/** Names that these files implement. */
 const ALLOWED: { readonly [file: string]: readonly string[] } = {
   "sim/host_task.ts": ["setImmediate", "process", "Deno", "globalThis"],
   "sim/real_time.ts": ["Date"],
@@ -17,7 +18,7 @@ const ALLOWED: { readonly [file: string]: readonly string[] } = {
 };
 
 describe("the simulator", () => {
-  it("names no runtime, no clock and no chance but its own", () => {
+  it("uses no name of a runtime, and no clock or random numbers but its own", () => {
     const files = ["sim.ts", ...readdirSync("runtimes/sim").map((name) => `sim/${name}`)];
     assert(files.length > 8);
     for (const file of files) {

@@ -1,11 +1,11 @@
-// The seed: the same run each time; and what goes wrong where faults are switched on.
+// The seed gives the same run each time; each fault has its effect.
 
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { type SimOptions, type SimRuntime, simRuntime } from "../../../runtimes/sim.ts";
 import { connect, counting, type Door, type End, listen, pair } from "./ends.ts";
 
-/** A stream of numbers for the tests, apart from the simulator's own. */
+/** Random numbers for the tests, independent of the simulator's own. */
 function dice(seed: number): (below: number) => number {
   let state = seed;
   return (below) => {
@@ -14,7 +14,10 @@ function dice(seed: number): (below: number) => number {
   };
 }
 
-/** Clients of several hosts that send, pause, resume, finish and reset as the dice say; everything that is heard. */
+/**
+ * Clients of several hosts that send, pause, resume, finish and reset at random. Returns all
+ * callbacks.
+ */
 async function scramble(options: SimOptions, seed: number): Promise<string> {
   const sim = simRuntime(options);
   const roll = dice(seed);
@@ -63,7 +66,7 @@ describe("the same seed", () => {
     }
   });
 
-  it("gives another run than another seed, where something is left to chance", async () => {
+  it("gives another run than another seed", async () => {
     const faults = { jitterMs: 5 };
     assert(await scramble({ seed: 1, faults }, 1) !== await scramble({ seed: 2, faults }, 1));
     assertEquals(await scramble({ seed: 1 }, 1), await scramble({ seed: 2 }, 1));
@@ -78,8 +81,8 @@ describe("the same seed", () => {
   });
 });
 
-describe("what arrives", () => {
-  it("is what was taken, in order, whatever the faults, the pauses and the sizes", async () => {
+describe("the received bytes", () => {
+  it("are the accepted bytes, in order, whatever the faults, the pauses and the sizes", async () => {
     for (let seed = 1; seed <= 8; seed++) {
       const roll = dice(seed);
       const faults = seed % 2 === 0 ? {} : { jitterMs: roll(20), segmentCut: roll(10) / 10 };
@@ -127,7 +130,7 @@ describe("faults", () => {
     assert(refused > 400 && refused < 600, `${refused} of 1000`);
   });
 
-  it("connectionReset resets both ends, in place of the data", async () => {
+  it("connectionReset resets both ends instead of delivering the data", async () => {
     const sim = simRuntime({ faults: { connectionReset: 1 } });
     const [client, server] = await pair(sim);
     client.binding.write(counting(3));
@@ -167,7 +170,7 @@ describe("faults", () => {
     assert(got > 400 && got < 600, `${got} of 1000`);
   });
 
-  it("and the other options out of range are a RangeError", () => {
+  it("out of range are a RangeError, like other options", () => {
     const wrong: SimOptions[] = [
       { seed: NaN },
       { latencyMs: -1 },
@@ -182,7 +185,7 @@ describe("faults", () => {
 });
 
 describe("a latency of 0", () => {
-  it("gives everything in one instant, and a conversation without an end still lets the time pass", async () => {
+  it("delivers everything in one instant, and an endless conversation still lets the time pass", async () => {
     const sim = simRuntime({ latencyMs: 0 });
     const { door, port } = await listen(sim);
     door.accept = (end) => (end.on.onData = (chunk) => void end.binding.write(chunk));

@@ -1,4 +1,4 @@
-// Simulated connections: the laws of core/runtime.ts, and what TCP does where they leave it open.
+// Simulated connections: the laws of core/runtime.ts, and the behaviour of TCP beyond them.
 
 import { describe, it } from "node:test";
 import { assert, assertEquals } from "@std/assert";
@@ -6,7 +6,7 @@ import { simRuntime } from "../../../runtimes/sim.ts";
 import { connect, counting, listen, pair } from "./ends.ts";
 
 describe("connecting", () => {
-  it("is told to the client after two latencies and accepted after three", async () => {
+  it("is reported to the client after two latencies and accepted after three", async () => {
     const sim = simRuntime({ latencyMs: 10 });
     const { door, port } = await listen(sim);
     const accepted: number[] = [];
@@ -21,7 +21,7 @@ describe("connecting", () => {
     assertEquals(sim.openHandles, 3);
   });
 
-  it("calls nothing from inside connect(), and gives what was written in onConnect()", async () => {
+  it("runs no callback inside connect(), and delivers bytes that onConnect() writes", async () => {
     const sim = simRuntime();
     const { door, port } = await listen(sim);
     const client = connect(sim, { port });
@@ -31,7 +31,7 @@ describe("connecting", () => {
     assertEquals(door.first.log, ["3 data 5"]);
   });
 
-  it("to nobody fails with ECONNREFUSED after a round trip", async () => {
+  it("without a listener fails with ECONNREFUSED after a round trip", async () => {
     const sim = simRuntime();
     const client = connect(sim, { hostname: "127.0.0.1", port: 9 });
     await sim.advance(10);
@@ -47,7 +47,7 @@ describe("connecting", () => {
     assertEquals([client.closed, client6.closed], ["EHOSTUNREACH", "EHOSTUNREACH"]);
   });
 
-  it("can be given up by close(), reset() and release() at any moment, with one onClose() and nothing left", async () => {
+  it("can be cancelled by close(), reset() and release() at any moment, with one onClose() and nothing left", async () => {
     for (const way of ["close", "reset", "release"] as const) {
       for (const afterMs of [0, 0.5, 1, 1.5]) {
         const sim = simRuntime();
@@ -66,7 +66,7 @@ describe("connecting", () => {
     }
   });
 
-  it("from a local address shows it to the server; from one that is not the host's it fails", async () => {
+  it("from a local address shows it to the server; an address of another host fails", async () => {
     const sim = simRuntime();
     const { door, port } = await listen(sim);
     connect(sim, { port, localAddress: "127.0.0.7" });
@@ -77,7 +77,7 @@ describe("connecting", () => {
     assertEquals(wrong.closed, "EADDRNOTAVAIL");
   });
 
-  it("is tried again by a program that waits for the server", async () => {
+  it("can be repeated until the server listens", async () => {
     const sim = simRuntime();
     const refused = connect(sim, { port: 80 });
     await sim.advance(5);
@@ -89,7 +89,7 @@ describe("connecting", () => {
 });
 
 describe("write()", () => {
-  it("delivers in order, in memory of the receiver's own, one latency later", async () => {
+  it("delivers in order, in the receiver's own memory, one latency later", async () => {
     const sim = simRuntime();
     const [client, server] = await pair(sim);
     const chunk = counting(4);
@@ -102,7 +102,7 @@ describe("write()", () => {
     assertEquals(server.bytes, [0, 1, 2, 3, 4, 5, 6, 7]);
   });
 
-  it("gives each receiver memory that nobody else sees", async () => {
+  it("gives each receiver memory that nothing else uses", async () => {
     const sim = simRuntime();
     const [client, server] = await pair(sim);
     const got: Uint8Array[] = [];
@@ -115,7 +115,7 @@ describe("write()", () => {
     assert(got.every((chunk) => chunk.byteOffset === 0 && chunk.buffer.byteLength === chunk.length));
   });
 
-  it("takes nothing of an empty chunk, and owes nothing for it", async () => {
+  it("returns 0 for an empty chunk, without a later onWritable()", async () => {
     const sim = simRuntime();
     const [client] = await pair(sim);
     assertEquals(client.binding.write(new Uint8Array(0)), 0);
@@ -132,7 +132,7 @@ describe("write()", () => {
     assertEquals(client.events, ["connect", "writable"]);
   });
 
-  it("refused before onConnect() is not followed by onWritable() when it was taken in onConnect()", async () => {
+  it("that was refused before onConnect() gets no onWritable() if onConnect() has repeated it", async () => {
     const sim = simRuntime();
     const { port } = await listen(sim);
     const client = connect(sim, { port });
@@ -142,7 +142,7 @@ describe("write()", () => {
     assertEquals(client.events, ["connect"]);
   });
 
-  it("takes nothing between a 0 and onWritable()", async () => {
+  it("accepts nothing between a 0 and onWritable()", async () => {
     const sim = simRuntime();
     const [client, server] = await pair(sim);
     server.binding.pauseRead();
@@ -157,7 +157,7 @@ describe("write()", () => {
     assertEquals(client.writables, 1);
   });
 
-  it("returns 0 when the peer does not read, and onWritable() follows once, when kilobytes are free", async () => {
+  it("returns 0 if the peer does not read, and onWritable() follows once, when kilobytes are free", async () => {
     const sim = simRuntime();
     const [client, server] = await pair(sim);
     server.binding.pauseRead();
@@ -174,11 +174,11 @@ describe("write()", () => {
     assert(client.binding.write(new Uint8Array(1_000_000)) > 2048);
   });
 
-  it("stays shut while the receiver takes bytes and not kilobytes", async () => {
+  it("accepts nothing while the receiver takes single bytes", async () => {
     const sim = simRuntime({ faults: { segmentCut: 1e-9 } });
     const [client, server] = await pair(sim);
     server.binding.pauseRead();
-    // What is written in one instant leaves together.
+    // Bytes that are written in one instant leave together.
     while (client.binding.write(new Uint8Array(1000)) > 0) await sim.advance(0);
     server.on.onData = () => server.binding.pauseRead();
     let before = 0;
@@ -212,7 +212,7 @@ describe("write()", () => {
     assert(server.bytes.every((byte, i) => byte === i % 256));
   });
 
-  it("of several chunks takes what a write of them all would", async () => {
+  it("of several chunks accepts as much as one write of all their bytes", async () => {
     const sim = simRuntime();
     const [client, server] = await pair(sim);
     assertEquals(client.binding.writev?.([counting(3), new Uint8Array(0), counting(3, 3)]), 6);
@@ -255,7 +255,7 @@ describe("pauseRead()", () => {
     assertEquals(server.events, ["data 3", "end"]);
   });
 
-  it("from inside onData() holds what comes next", async () => {
+  it("inside onData() holds the next data", async () => {
     const sim = simRuntime();
     const [client, server] = await pair(sim);
     server.on.onData = () => server.binding.pauseRead();
@@ -300,7 +300,7 @@ describe("half-close", () => {
     assertEquals([server.bytes.length, server.closed, client.closed], [1_000_000, "ok", "ok"]);
   });
 
-  it("comes after all that was written, through a full window", async () => {
+  it("comes after all written bytes, through a full window", async () => {
     const sim = simRuntime();
     const [client, server] = await pair(sim);
     server.binding.pauseRead();
@@ -314,7 +314,7 @@ describe("half-close", () => {
     assertEquals(client.writables, 0);
   });
 
-  it("before the connection is there follows it", async () => {
+  it("before the connection takes effect after it", async () => {
     const sim = simRuntime();
     const { door, port } = await listen(sim);
     const client = connect(sim, { port });
@@ -347,7 +347,7 @@ describe("close()", () => {
     assertEquals([client.events, server.closed, sim.openHandles], [["connect", "close ok"], "ok", 0]);
   });
 
-  it("gives nothing of what had arrived while reading was paused", async () => {
+  it("drops data that arrived while reading was paused", async () => {
     const sim = simRuntime();
     const [client, server] = await pair(sim);
     server.binding.pauseRead();
@@ -390,7 +390,7 @@ describe("close()", () => {
     assertEquals([client.events, server.events], [["connect", "close ok"], ["close ok"]]);
   });
 
-  it("tells ECONNRESET when the peer resets before it has finished, whether all was delivered or not", async () => {
+  it("reports ECONNRESET if the peer resets before it has finished, whether all was delivered or not", async () => {
     for (const late of [false, true]) {
       const sim = simRuntime();
       const [client, server] = await pair(sim);
@@ -405,7 +405,7 @@ describe("close()", () => {
 });
 
 describe("release()", () => {
-  it("lets go at once, delivers what was taken, and sends no reset", async () => {
+  it("detaches at once, delivers accepted bytes, and sends no reset", async () => {
     const sim = simRuntime();
     const [client, server] = await pair(sim);
     server.binding.pauseRead();
@@ -441,7 +441,7 @@ describe("release()", () => {
 });
 
 describe("reset()", () => {
-  it("takes no more than it has space for after a reset of the peer that has not arrived yet", async () => {
+  it("does not let write() exceed the space while the peer's reset has not arrived", async () => {
     const sim = simRuntime({ latencyMs: 1 });
     const [client, server] = await pair(sim);
     server.binding.reset();
@@ -452,7 +452,7 @@ describe("reset()", () => {
     assertEquals(client.closed, "ECONNRESET");
   });
 
-  it("tells the peer ECONNRESET after what had arrived, and discards what was on its way", async () => {
+  it("gives the peer ECONNRESET after data that had arrived, and discards data on its way", async () => {
     const sim = simRuntime();
     const [client, server] = await pair(sim);
     server.binding.pauseRead();
@@ -470,7 +470,7 @@ describe("reset()", () => {
     assertEquals(sim.openHandles, 0);
   });
 
-  it("is told at once where nothing waits, paused or not", async () => {
+  it("is reported at once if no data waits, paused or not", async () => {
     const sim = simRuntime();
     const [client, server] = await pair(sim);
     server.binding.pauseRead();
@@ -479,7 +479,7 @@ describe("reset()", () => {
     assertEquals(server.log, ["4 close ECONNRESET"]);
   });
 
-  it("is told to a paused end that writes, after the data that waits", async () => {
+  it("is reported to a paused end that writes, after the waiting data", async () => {
     const sim = simRuntime();
     const [client, server] = await pair(sim);
     server.binding.pauseRead();
@@ -493,7 +493,7 @@ describe("reset()", () => {
     assertEquals(server.events, ["data 3", "close ECONNRESET"]);
   });
 
-  it("of a paused end with data waiting is told after its close() too", async () => {
+  it("is reported to a paused end with waiting data even after its close()", async () => {
     const sim = simRuntime();
     const [client, server] = await pair(sim);
     server.binding.pauseRead();
@@ -517,7 +517,7 @@ describe("reset()", () => {
     assertEquals(client.events, ["connect", "close ECONNRESET"]);
   });
 
-  it("by both ends is an error to neither", async () => {
+  it("by both ends is an error for neither", async () => {
     const sim = simRuntime();
     const [client, server] = await pair(sim);
     client.binding.reset();

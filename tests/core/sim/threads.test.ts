@@ -1,4 +1,4 @@
-/** Exploring on threads: what the threads are told, with threads of the test. */
+/** Exploring on threads: the messages to the threads, with fake threads. */
 
 import { describe, it } from "node:test";
 import { assertEquals, assertRejects } from "@std/assert";
@@ -56,7 +56,7 @@ describe("exploring on threads", () => {
     await assertRejects(
       () => exploreInThreads(TestThread, "file:///thread.js", options),
       Error,
-      "one has ended by itself",
+      "one thread has ended by itself",
     );
     for (let i = 0; i < 20; i++) await undefined;
     assertEquals(TestThread.made.map(({ isOver }) => isOver), [true, true, true]);

@@ -13,7 +13,7 @@ async function codeOf(promise: Promise<unknown>): Promise<string> {
   return (error as EventError).code;
 }
 
-/** Settles after so many turns of the microtask queue. */
+/** Settles after a number of turns of the microtask queue. */
 async function turns(count: number): Promise<void> {
   for (let i = 0; i < count; i++) await undefined;
 }
@@ -50,7 +50,7 @@ describe("sim.advance()", () => {
     assertEquals(at, 5);
   });
 
-  it("runs what is set on the way, up to the end of the span", async () => {
+  it("runs timers that are set on the way, up to the end of the span", async () => {
     const sim = simRuntime();
     const times: number[] = [];
     const again = (): void => {
@@ -89,7 +89,7 @@ describe("sim.advance()", () => {
       tokens.push(sim.setTimer(deadline, () => {
         fired++;
         assert(sim.now() === deadline);
-        // Those of one moment in the order in which they were set.
+        // Timers of one moment run in the order in which they were set.
         const rank = deadline * 200_000 + i;
         assert(rank > last);
         last = rank;
@@ -101,7 +101,7 @@ describe("sim.advance()", () => {
     assertEquals(fired, 100_000);
   });
 
-  it("rejects with what a callback threw, and goes on with the rest the next time", async () => {
+  it("rejects with the error of a callback, and goes on with the rest in the next call", async () => {
     const sim = simRuntime();
     const boom = new Error("boom");
     const log: string[] = [];
@@ -136,7 +136,7 @@ describe("sim.advance()", () => {
 });
 
 describe("sim.defer()", () => {
-  it("runs after what is due in the instant, in order, and what it defers after that", async () => {
+  it("runs after functions that are due in the instant, in order, and then functions that it defers", async () => {
     const sim = simRuntime();
     const log: string[] = [];
     sim.setTimer(1, () => {
@@ -172,7 +172,7 @@ describe("sim.defer()", () => {
 });
 
 describe("an instant that does not end", () => {
-  it("costs time, so that a program that polls sees a deadline pass", async () => {
+  it("takes time, so that a program that polls sees a deadline pass", async () => {
     const sim = simRuntime();
     let polls = 0;
     const done = new Promise<void>((resolve) => {
@@ -217,7 +217,7 @@ describe("an instant that does not end", () => {
 });
 
 describe("sim.run()", () => {
-  it("gives what a settled promise gives, and moves no time", async () => {
+  it("returns the value of a settled promise, and moves no time", async () => {
     const sim = simRuntime();
     sim.setTimer(1, () => {});
     assertEquals(await sim.run(Promise.resolve(7)), 7);
@@ -241,7 +241,7 @@ describe("sim.run()", () => {
     await sim.run(Promise.resolve());
   });
 
-  it("rejects with SIM_DEADLOCK when nothing is left that could settle it", async () => {
+  it("rejects with SIM_DEADLOCK if nothing is left that could settle it", async () => {
     const sim = simRuntime();
     let ran = false;
     sim.setTimer(9, () => (ran = true));
@@ -250,13 +250,13 @@ describe("sim.run()", () => {
     assertEquals(await sim.run(Promise.resolve("works again")), "works again");
   });
 
-  it("waits for a long chain of promises that needs nothing of the simulator", async () => {
+  it("waits for a long chain of promises that does not use the simulator", async () => {
     const sim = simRuntime();
     const value = turns(20_000).then(() => "there");
     assertEquals(await sim.run(value), "there");
   });
 
-  it("rejects with SIM_DEADLOCK when a loop waits for what nothing in the simulator can bring", async () => {
+  it("rejects with SIM_DEADLOCK if a loop waits for an event that cannot happen", async () => {
     for (
       const wait of [
         (base: EventBase) => base.loop(EVLOOP_NO_EXIT_ON_EMPTY),
@@ -276,7 +276,7 @@ describe("sim.run()", () => {
     }
   });
 
-  it("rejects with what a callback threw, while the promise still waits", async () => {
+  it("rejects with the error of a callback while the promise still waits", async () => {
     const sim = simRuntime();
     const boom = new Error("boom");
     sim.setTimer(1, () => {
@@ -300,7 +300,7 @@ describe("promises of the code under test", () => {
     assertEquals(log, ["promise", "timer"]);
   });
 
-  it("come to their end before the clock moves", async () => {
+  it("settle before the clock moves", async () => {
     const sim = simRuntime();
     let at = -1;
     const deep = async (depth: number): Promise<number> => depth === 0 ? sim.now() : await deep(depth - 1);
@@ -312,7 +312,7 @@ describe("promises of the code under test", () => {
     assertEquals(at, 1);
   });
 
-  it("come to their end, however long, while they call the simulator on the way", async () => {
+  it("settle, however long their chain, while they call the simulator", async () => {
     const sim = simRuntime();
     let at = -1;
     sim.setTimer(1, async () => {
@@ -327,7 +327,7 @@ describe("promises of the code under test", () => {
     assertEquals(at, 1);
   });
 
-  it("come to their end behind each of 2,000 callbacks, while the real runtime gets its turn now and then", async () => {
+  it("settle after each of 2,000 callbacks, while the real runtime gets regular turns", async () => {
     const sim = simRuntime();
     let ended = 0;
     const early: number[] = [];
@@ -348,7 +348,7 @@ describe("promises of the code under test", () => {
     assert(own >= 3, `the runtime got ${own} turns`);
   });
 
-  it("are waited for before the first callback and after the last", async () => {
+  it("settle before the first callback and after the last", async () => {
     const sim = simRuntime();
     const log: string[] = [];
     void turns(20).then(() => sim.setTimer(0, () => log.push("timer")));
@@ -359,7 +359,7 @@ describe("promises of the code under test", () => {
     assertEquals(log, ["timer", "after"]);
   });
 
-  it("that go in steps of virtual time are run one step after the other", async () => {
+  it("that wait for virtual time several times run one step after the other", async () => {
     const sim = simRuntime();
     const sleep = (ms: number): Promise<void> =>
       new Promise((resolve) => void sim.setTimer(sim.now() + ms, () => resolve()));

@@ -1,6 +1,6 @@
-// Checks every connection and every bufferevent of a test: after each outermost call of one, by the host or by its owner, it
-// must be whole and have changed its state as the tables in core/socket/connection.ts and core/bufferevent/core.ts allow.
-// Import it for that effect.
+// Checks every connection and every bufferevent of a test. After each outermost call by the host or
+// the owner, it must be consistent, and its state must have changed as the tables in
+// core/socket/connection.ts and core/bufferevent/core.ts allow. Import this file for that effect.
 
 import { BevCore, type BevState, bevStateOf, checkBev } from "../../../core/bufferevent/core.ts";
 import { FilterCore } from "../../../core/bufferevent/filter_core.ts";
@@ -10,12 +10,12 @@ import { checkConnection, Connection, type ConnectionState, stateOf } from "../.
 
 type Method = (this: object, ...args: unknown[]) => unknown;
 
-/** How many checked calls are in progress. */
+/** The number of checked calls in progress. */
 let depth = 0;
-/** The objects that were called since the last check, and how each is checked. */
+/** The objects that were called since the last check, and the check of each. */
 const touched = new Map<object, (subject: object) => void>();
 
-/** How many checks there have been. */
+/** The number of checks so far. */
 export let checks = 0;
 /** The classes whose objects were checked. */
 export const checkedClasses: Set<unknown> = new Set();

@@ -1,4 +1,5 @@
-// Making a connection: by address, by name, with a timeout and a signal; and what is told when it fails.
+// Making a connection: by address, by name, with a timeout and a signal; and the reports of
+// failures.
 
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertMatch, assertStrictEquals, assertThrows } from "@std/assert";
@@ -12,7 +13,7 @@ import type { SimRuntime } from "../../../runtimes/sim.ts";
 import { BusyHost, nothingLeft, world } from "../loop/harness.ts";
 import { portOf } from "./pairs.ts";
 
-/** Connects, and gives what came of it, and when. */
+/** Connects, and returns the result and its time. */
 async function outcome(sim: SimRuntime, options: ConnectOptions, runtime: Runtime = sim): Promise<string> {
   const base = new EventBase({ runtime });
   const begin = sim.now();
@@ -36,7 +37,7 @@ async function outcome(sim: SimRuntime, options: ConnectOptions, runtime: Runtim
 const FAILED = EV_READ | EV_WRITE;
 
 describe("connect()", () => {
-  it("makes the socket writable when it is through", async () => {
+  it("makes the socket writable when it is connected", async () => {
     const made = world();
     const listening = await made.base.listen({ hostname: "127.0.0.1", port: 0 });
     assertEquals(await outcome(made.sim, { hostname: "127.0.0.1", port: portOf(listening) }), "connected 4 at 2");
@@ -51,7 +52,7 @@ describe("connect()", () => {
     await nothingLeft(made);
   });
 
-  it("to an address that nobody has fails with EHOSTUNREACH", async () => {
+  it("to an address that no host has fails with EHOSTUNREACH", async () => {
     const made = world();
     assertEquals(await outcome(made.sim, { hostname: "10.1.2.3", port: 9 }), `EHOSTUNREACH ${FAILED} at 2`);
     await nothingLeft(made);
@@ -66,7 +67,7 @@ describe("connect()", () => {
     await nothingLeft(made);
   });
 
-  it("names where it wanted to in what it fails with, and the call", async () => {
+  it("names the address and the call in its error", async () => {
     const made = world();
     const aborted = made.base.connect({ port: 5, signal: AbortSignal.abort() });
     await made.sim.advance(5);
@@ -94,7 +95,7 @@ describe("connect()", () => {
     await nothingLeft(made);
   });
 
-  it("to a name with a NUL in it throws EINVAL: a system would see only what stands before it", async () => {
+  it("to a name with a NUL in it throws EINVAL, because a system would only read the part before it", async () => {
     const made = world();
     const cases: ConnectOptions[] = [
       { hostname: "127.0.0.1\0.example", port: 1 },
@@ -113,7 +114,7 @@ describe("connect()", () => {
     await nothingLeft(made);
   });
 
-  it("to a numeric address of another family throws EINVAL, in words", async () => {
+  it("to a numeric address of another family throws EINVAL with a message", async () => {
     const made = world();
     const messages = ([
       { hostname: "127.0.0.1", port: 1, family: "IPv6" },
@@ -143,7 +144,7 @@ describe("connect()", () => {
     await nothingLeft(made);
   });
 
-  it("with what the runtime can't do throws EV_UNSUPPORTED", () => {
+  it("with an option that the runtime does not support throws EV_UNSUPPORTED", () => {
     const { sim } = world();
     const host = new Proxy(sim, {
       get: (target, name): unknown =>
@@ -186,7 +187,7 @@ describe("connect() by name", () => {
 
   it("tries all its addresses, IPv6 first", async () => {
     const made = world();
-    // localhost is 127.0.0.1 and ::1; somebody listens on one only.
+    // localhost is 127.0.0.1 and ::1; the server listens on only one of them.
     const listening = await made.base.listen({ hostname: "127.0.0.1", port: 80 });
     assertEquals(await outcome(made.sim, { hostname: "localhost", port: 80 }), "connected 4 at 4");
     await listening.close();
@@ -194,7 +195,7 @@ describe("connect() by name", () => {
     await nothingLeft(made);
   });
 
-  it("tries only those of the family that was asked for", async () => {
+  it("tries only addresses of the requested family", async () => {
     const made = world();
     const listening = await made.base.listen({ hostname: "::1", port: 80 });
     assertEquals(await outcome(made.sim, { hostname: "localhost", port: 80, family: "IPv6" }), "connected 4 at 2");
@@ -222,7 +223,7 @@ describe("connect() by name", () => {
 /** A runtime on which every name has the same addresses. */
 class NamedHost extends BusyHost {
   readonly #addresses: InetAddress[];
-  /** How the attempts ended: what the sinks are told after it. */
+  /** The result of each attempt, which the sinks get later. */
   readonly sinks: TransportSink[] = [];
 
   constructor(sim: SimRuntime, addresses: InetAddress[]) {
@@ -242,7 +243,7 @@ class NamedHost extends BusyHost {
     return binding;
   }
 
-  /** What was said about holding the process. */
+  /** The calls that change whether the socket holds the process. */
   readonly held: string[] = [];
 }
 
@@ -250,7 +251,7 @@ describe("unref() of a socket that connects by name", () => {
   const first: InetAddress = { hostname: "127.0.0.1", port: 0, family: "IPv4" };
   const second: InetAddress = { hostname: "10.0.0.9", port: 0, family: "IPv4" };
 
-  it("holds from its only address on", async () => {
+  it("applies to the attempt at its only address", async () => {
     const made = world();
     const listening = await made.base.listen({ port: 0 });
     const host = new NamedHost(made.sim, [first]);
@@ -265,7 +266,7 @@ describe("unref() of a socket that connects by name", () => {
     await nothingLeft(made);
   });
 
-  it("holds for each of several addresses, those that are tried and those that will be", async () => {
+  it("applies to each of several addresses, present and later attempts", async () => {
     const made = world();
     const silent = await silentListener(made.sim);
     const host = new NamedHost(made.sim, [first, first, second]);
@@ -283,7 +284,7 @@ describe("unref() of a socket that connects by name", () => {
   });
 });
 
-/** A listener that answers nobody: its backlog of one is full, and it accepts no more. */
+/** A listener that does not answer: its backlog of one is full, and it does not accept. */
 async function silentListener(sim: SimRuntime): Promise<{ port: number; close(): Promise<void> }> {
   const listener = await sim.listen({ hostname: "127.0.0.1", port: 0, backlog: 1 }, {
     onAccept: () => {
@@ -305,7 +306,7 @@ async function silentListener(sim: SimRuntime): Promise<{ port: number; close():
 }
 
 describe("timeoutMs", () => {
-  it("ends an attempt that nobody answers with ETIMEDOUT, once", async () => {
+  it("ends an unanswered attempt with ETIMEDOUT, once", async () => {
     const made = world();
     const silent = await silentListener(made.sim);
     assertEquals(await outcome(made.sim, { port: silent.port, timeoutMs: 50 }), `ETIMEDOUT ${FAILED} at 50`);
@@ -382,7 +383,7 @@ describe("an AbortSignal", () => {
     }
   });
 
-  it("aborted before ends it too, but not inside the call", async () => {
+  it("that was aborted before also ends it, but not inside the call", async () => {
     const made = world();
     const socket = Socket.connect(made.sim, { port: 80, signal: AbortSignal.abort("before") });
     assertEquals(socket.error, null);

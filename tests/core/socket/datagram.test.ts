@@ -1,4 +1,4 @@
-// DatagramSocket on the simulator and on a made-up runtime: the bounded queue, errors, space to send.
+// DatagramSocket on the simulator and on a fake runtime: the bounded queue, errors, space to send.
 
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertRejects, assertStrictEquals, assertThrows } from "@std/assert";
@@ -15,7 +15,7 @@ import { pattern, text } from "./pairs.ts";
 const HERE = { hostname: "127.0.0.1" };
 const PEER: InetAddress = { hostname: "127.0.0.1", port: 9, family: "IPv4" };
 
-/** The simulator with one datagram socket of our own making. */
+/** The simulator with one fake datagram socket. */
 function madeUp(): {
   runtime: Runtime;
   binding: DatagramBinding & { calls: string[]; room: boolean };
@@ -74,7 +74,7 @@ describe("DatagramSocket.recvFrom()", () => {
     assertEquals(sim.openHandles, 0);
   });
 
-  it("has a queue of 208 KiB, each datagram counted with 64 bytes more, and counts what it loses", async () => {
+  it("has a queue of 208 KiB, with 64 bytes more for each datagram, and counts lost datagrams", async () => {
     for (const size of [0, 1, 1000, 65_507]) {
       const sim = simRuntime();
       const base = new EventBase({ runtime: sim });
@@ -85,7 +85,7 @@ describe("DatagramSocket.recvFrom()", () => {
       }
       await sim.advance(1);
       assertEquals(b.dropped, 5);
-      // The first ones are kept, as a system does.
+      // The first ones are kept, as on a system.
       for (let i = 0; i < fits; i++) {
         const datagram = b.recvFrom();
         assert(datagram !== EAGAIN);
@@ -99,7 +99,7 @@ describe("DatagramSocket.recvFrom()", () => {
     }
   });
 
-  it("says once what has failed, before what has arrived, and the socket goes on", async () => {
+  it("throws a failure once, before datagrams that have arrived, and the socket goes on", async () => {
     const { runtime, sink } = madeUp();
     const socket = await DatagramSocket.open(runtime, HERE);
     const poller = new Poller(new EventBase({ runtime }));
@@ -113,14 +113,14 @@ describe("DatagramSocket.recvFrom()", () => {
     assertEquals([datagram.data.length, socket.recvFrom()], [1, EAGAIN]);
     const sim = Object.getPrototypeOf(runtime);
     assertEquals(await sim.run(poller.wait(0)), []);
-    // A failure alone can be read, too.
+    // A failure alone also makes the socket readable.
     sink().onError(error);
     assertEquals((await sim.run(poller.wait())).length, 1);
     assertStrictEquals(assertThrows(() => socket.recvFrom(), EventError), error);
     assertEquals(await sim.run(poller.wait(0)), []);
   });
 
-  it("may lose what the network loses", async () => {
+  it("does not get datagrams that the network loses", async () => {
     const sim = simRuntime({ seed: 3, faults: { datagramLost: 0.5 } });
     const base = new EventBase({ runtime: sim });
     const [a, b] = [await base.datagram(HERE), await base.datagram(HERE)];
@@ -134,14 +134,14 @@ describe("DatagramSocket.recvFrom()", () => {
 });
 
 describe("DatagramSocket.sendTo()", () => {
-  it("gives EAGAIN when there is no space, and the event comes when there is", async () => {
+  it("gives EAGAIN if there is no space, and the write event follows when there is space", async () => {
     const sim = simRuntime();
     const base = new EventBase({ runtime: sim });
     const [a, b] = [await base.datagram(HERE), await base.datagram(HERE)];
     let sent = 0;
     while (a.sendTo(new Uint8Array(60_000), b.address) !== EAGAIN) sent++;
     assertEquals(sent, 3);
-    // What is smaller does not overtake: there is no room until it is told.
+    // A smaller datagram does not overtake: there is no space until the runtime reports it.
     assertEquals(a.sendTo("x", b.address), EAGAIN);
     assertEquals((await sim.run(select({ write: [a] }, 0.5))).write.length, 0);
     const told: number[] = [];
@@ -151,7 +151,7 @@ describe("DatagramSocket.sendTo()", () => {
     assertEquals(a.sendTo(new Uint8Array(60_000), b.address), 60_000);
   });
 
-  it("asks the runtime only when there may be space", async () => {
+  it("calls the runtime only if there may be space", async () => {
     const { runtime, binding, sink } = madeUp();
     const socket = await DatagramSocket.open(runtime, HERE);
     const sim = Object.getPrototypeOf(runtime);
@@ -197,7 +197,7 @@ describe("DatagramSocket.sendTo()", () => {
 });
 
 describe("DatagramSocket", () => {
-  it("is refused where the runtime has none, in the runtime's words where it has some", async () => {
+  it("is refused on a runtime without datagrams, with the runtime's reason if it gives one", async () => {
     const { runtime } = madeUp();
     Object.defineProperty(runtime, "datagram", { value: undefined });
     assertEquals((await assertRejects(() => DatagramSocket.open(runtime), EventError)).code, "EV_UNSUPPORTED");
@@ -206,7 +206,7 @@ describe("DatagramSocket", () => {
     assertStrictEquals(await assertRejects(() => DatagramSocket.open(runtime), EventError), words);
   });
 
-  it("hears nothing after close(), and tells the runtime once", async () => {
+  it("gets no callback after close(), and closes the runtime's socket once", async () => {
     const { runtime, binding, sink } = madeUp();
     const socket = await DatagramSocket.open(runtime, HERE);
     const base = new EventBase({ runtime });
@@ -225,7 +225,7 @@ describe("DatagramSocket", () => {
     assertEquals([calls, socket.dropped, socket.address.port], [0, 0, 5000]);
   });
 
-  it("takes what came while it was being opened", async () => {
+  it("receives datagrams that arrived while it was being opened", async () => {
     const { runtime, sink } = madeUp();
     const opening = DatagramSocket.open(runtime, HERE);
     sink().onMessage(Uint8Array.of(7), PEER);

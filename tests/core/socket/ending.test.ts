@@ -29,7 +29,7 @@ async function drain(sim: SimRuntime, socket: Socket, bytesPerMs = Infinity): Pr
 }
 
 describe("shutdown()", () => {
-  it("finishes our direction after all that was sent, the queue included, and receiving goes on", async () => {
+  it("finishes writing after all sent bytes, including the queue, and receiving goes on", async () => {
     const sim = simRuntime();
     const [client, server] = await socketPair(sim);
     let sent = 0;
@@ -44,7 +44,7 @@ describe("shutdown()", () => {
     assertEquals(await left(sim), [0, 0]);
   });
 
-  it("while connecting finishes it when the connection is there", async () => {
+  it("while connecting takes effect when the connection is there", async () => {
     for (const hostname of ["127.0.0.1", "server"]) {
       const sim = simRuntime();
       const host = hostname === "server" ? sim.host("server") : sim;
@@ -68,7 +68,7 @@ describe("shutdown()", () => {
 });
 
 describe("close()", () => {
-  it("delivers what was sent, however much of it waits", async () => {
+  it("delivers sent bytes, however many of them wait", async () => {
     const sim = simRuntime();
     const [client, server] = await socketPair(sim);
     let sent = 0;
@@ -92,7 +92,7 @@ describe("close()", () => {
     assertEquals(await left(sim), [0, 0]);
   });
 
-  it("delivers it although the peer sends without end and reads nothing before it is through", async () => {
+  it("delivers them although the peer sends a lot and reads nothing before it has finished", async () => {
     const sim = simRuntime();
     const [client, server] = await socketPair(sim);
     let sent = 0;
@@ -106,20 +106,20 @@ describe("close()", () => {
     }
     assertEquals([server.send(flood), client.send(flood)], [EAGAIN, EAGAIN]);
     client.close();
-    // The peer is through with its own first.
+    // The peer finishes its own sending first.
     let rest = 500_000;
     for (let ms = 0; ms < 200 && rest > 0; ms++) {
       const n = server.send(flood.subarray(0, Math.min(rest, flood.length)));
       if (n > 0) rest -= n;
       await sim.advance(1);
     }
-    assertEquals(rest, 0, "a closed connection drops what arrives, and so does not hold the peer up");
+    assertEquals(rest, 0, "a closed connection drops arriving bytes, so that it does not stall the peer");
     assertEquals(await drain(sim, server), pattern(sent));
     server.close();
     assertEquals(await left(sim), [0, 0]);
   });
 
-  it("waits a while for the peer to finish, and then lets go", async () => {
+  it("waits some time for the peer to finish, and then ends", async () => {
     const sim = simRuntime();
     const [client, server] = await socketPair(sim);
     client.send("bye");
@@ -133,7 +133,7 @@ describe("close()", () => {
     assertEquals(await left(sim), [0, 0]);
   });
 
-  it("lets go as soon as the peer has finished", async () => {
+  it("ends as soon as the peer has finished", async () => {
     const sim = simRuntime();
     const [client, server] = await socketPair(sim);
     client.close();
@@ -142,7 +142,7 @@ describe("close()", () => {
     assertEquals([sim.openHandles, sim.pending], [0, 0]);
   });
 
-  it("drops what has not been received, without a reset for the peer", async () => {
+  it("drops bytes that were not received, without a reset for the peer", async () => {
     const sim = simRuntime();
     const [client, server] = await socketPair(sim);
     server.send("unread");
@@ -154,7 +154,7 @@ describe("close()", () => {
     assertEquals(await left(sim), [0, 0]);
   });
 
-  it("while connecting gives the attempt up", async () => {
+  it("while connecting cancels the attempt", async () => {
     for (const hostname of ["127.0.0.1", "server", "10.9.9.9"]) {
       for (const afterMs of [0, 0.5, 1, 1.5, 2]) {
         const sim = simRuntime();
@@ -171,7 +171,7 @@ describe("close()", () => {
     }
   });
 
-  it("is what `using` does", async () => {
+  it("is called by `using`", async () => {
     const sim = simRuntime();
     const [client, server] = await socketPair(sim);
     {
@@ -210,7 +210,7 @@ describe("reset()", () => {
     await sim.advance(10);
     client.reset();
     await sim.advance(5);
-    // What had not arrived is lost; what had is held for a reader that has stopped.
+    // Bytes on their way are lost; arrived bytes wait for a reader that has stopped.
     for (let i = 0; i < 5; i++) {
       receiveAllOrError(server);
       await sim.advance(5);
@@ -220,7 +220,7 @@ describe("reset()", () => {
     assertEquals(await left(sim), [0, 0]);
   });
 
-  it("while connecting gives the attempt up", async () => {
+  it("while connecting cancels the attempt", async () => {
     const sim = simRuntime();
     for (const hostname of ["127.0.0.1", "unknown-name"]) {
       const client = Socket.connect(sim, { hostname, port: 80 });
@@ -240,7 +240,7 @@ function receiveAllOrError(socket: Socket): void {
 }
 
 describe("ending from inside a callback", () => {
-  it("close() and reset() in a read callback are fine", async () => {
+  it("close() and reset() in a read callback are safe", async () => {
     for (const way of ["close", "reset"] as const) {
       const sim = simRuntime();
       const [client, server] = await socketPair(sim);
@@ -255,7 +255,7 @@ describe("ending from inside a callback", () => {
 });
 
 describe("the options of a connected socket", () => {
-  it("can be set, on a closed one too, to no effect", async () => {
+  it("can be set; on a closed socket they have no effect", async () => {
     const sim = simRuntime();
     const [client, server] = await socketPair(sim);
     for (const socket of [client, server]) {
@@ -272,7 +272,7 @@ describe("the options of a connected socket", () => {
     assertEquals(await left(sim), [0, 0]);
   });
 
-  it("have the addresses of both ends, after the close too", async () => {
+  it("include the addresses of both ends, after the close too", async () => {
     const sim = simRuntime();
     const [client, server] = await socketPair(sim);
     assertEquals(client.localAddress, server.remoteAddress);

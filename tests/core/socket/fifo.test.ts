@@ -6,7 +6,7 @@ import fc from "fast-check";
 import { Fifo } from "../../../core/socket/fifo.ts";
 
 describe("Fifo", () => {
-  it("does what an array does, however many are in", () => {
+  it("agrees with an array, whatever its length", () => {
     const step = fc.record({ push: fc.nat(200), shift: fc.nat(200) });
     fc.assert(fc.property(fc.array(step, { maxLength: 20 }), (steps) => {
       const fifo = new Fifo<number>();

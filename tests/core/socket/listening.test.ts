@@ -1,4 +1,4 @@
-// Listening sockets, and what an address is.
+// Listening sockets, and valid addresses.
 
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertRejects, assertStrictEquals, assertThrows } from "@std/assert";
@@ -17,7 +17,7 @@ async function codeOf(promise: Promise<unknown>): Promise<string> {
   return (await assertRejects(() => promise, EventError) as EventError).code;
 }
 
-/** A runtime that can't leave connections with the system, and whose listener fails when it is told to. */
+/** A runtime that cannot leave connections to the system, and whose listener fails on request. */
 class SimpleHost extends BusyHost {
   sink: AcceptSink | undefined;
   readonly #capabilities: Partial<Capabilities>;
@@ -40,7 +40,7 @@ class SimpleHost extends BusyHost {
 }
 
 describe("listen()", () => {
-  it("gives a socket that knows its address, the chosen port included, after the close too", async () => {
+  it("gives a socket that knows its address with the chosen port, after the close too", async () => {
     const made = world();
     const listening = await made.base.listen({ hostname: "127.0.0.1", port: 0 });
     const { address } = listening;
@@ -109,7 +109,7 @@ describe("listen()", () => {
     await nothingLeft(made);
   });
 
-  it("rejects with EV_UNSUPPORTED for what the runtime can't do", async () => {
+  it("rejects with EV_UNSUPPORTED for options that the runtime does not support", async () => {
     const sim = simRuntime();
     const host = new SimpleHost(sim, { reusePort: false, ipv6Only: false, unix: false, tls: false });
     for (
@@ -144,7 +144,7 @@ describe("accept()", () => {
     await nothingLeft(made);
   });
 
-  it("gives a connection with what it sent while it waited, and its end", async () => {
+  it("gives a connection with the bytes that it sent while it waited, and its end", async () => {
     const made = world();
     const listening = await made.base.listen({ hostname: "127.0.0.1", port: 0 });
     const client = Socket.connect(made.sim, { port: portOf(listening) });
@@ -186,7 +186,7 @@ describe("accept()", () => {
     await nothingLeft(made);
   });
 
-  it("throws why accepting failed, once, behind the connections that wait", async () => {
+  it("throws the error of accepting, once, after the connections that wait", async () => {
     const made = world();
     const host = new SimpleHost(made.sim, {});
     const listening = await ListeningSocket.listen(host, { hostname: "127.0.0.1", port: 0 });
@@ -205,8 +205,8 @@ describe("accept()", () => {
   });
 });
 
-describe("connections that nobody takes", () => {
-  it("wait with the system beyond the backlog, and none is lost", async () => {
+describe("connections that are not accepted", () => {
+  it("wait in the system beyond the backlog, and none is lost", async () => {
     const made = world();
     const listening = await made.base.listen({ hostname: "127.0.0.1", port: 0, backlog: 2 });
     const clients: Socket[] = [];
@@ -232,7 +232,7 @@ describe("connections that nobody takes", () => {
     await nothingLeft(made);
   });
 
-  it("are closed beyond the backlog, where the runtime can't leave them with the system", async () => {
+  it("are closed beyond the backlog if the runtime cannot leave them to the system", async () => {
     const made = world();
     const host = new SimpleHost(made.sim, { pauseAccept: false });
     const listening = await ListeningSocket.listen(host, { hostname: "127.0.0.1", port: 0, backlog: 2 });
@@ -250,7 +250,7 @@ describe("connections that nobody takes", () => {
     await nothingLeft(made);
   });
 
-  it("are not read: what they send stays with the peer", async () => {
+  it("are not read: their bytes wait at the peer", async () => {
     const made = world();
     const listening = await made.base.listen({ hostname: "127.0.0.1", port: 0 });
     const client = Socket.connect(made.sim, { port: portOf(listening) });
@@ -275,7 +275,7 @@ describe("connections that nobody takes", () => {
     await nothingLeft(made);
   });
 
-  it("are closed with the listening socket; those that were taken stay", async () => {
+  it("are closed with the listening socket; accepted ones stay", async () => {
     const made = world();
     const listening = await made.base.listen({ hostname: "127.0.0.1", port: 0 });
     const [first, second] = [0, 1].map(() => Socket.connect(made.sim, { port: portOf(listening) })) as [Socket, Socket];
@@ -308,7 +308,7 @@ describe("connections that nobody takes", () => {
 });
 
 describe("familyOf()", () => {
-  it("knows numeric addresses of both families from names and nonsense", () => {
+  it("distinguishes numeric addresses of both families from other texts", () => {
     for (const text of ["0.0.0.0", "127.0.0.1", "255.255.255.255", "1.2.3.4"]) {
       assertEquals(familyOf(text), "IPv4", text);
     }
@@ -325,7 +325,7 @@ describe("familyOf()", () => {
 });
 
 describe("formatAddress()", () => {
-  it("gives what people write", () => {
+  it("gives the usual spelling", () => {
     assertEquals(formatAddress({ hostname: "127.0.0.1", port: 80, family: "IPv4" }), "127.0.0.1:80");
     assertEquals(formatAddress({ hostname: "::1", port: 80, family: "IPv6" }), "[::1]:80");
     assertEquals(formatAddress({ path: "/run/app" }), "unix:/run/app");

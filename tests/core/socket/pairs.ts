@@ -29,12 +29,12 @@ export async function socketPair(
   return [connecting, accepted];
 }
 
-/** The port that a listening socket was given. */
+/** The port of a listening socket. */
 export function portOf(listening: { readonly address: unknown }): number {
   return (listening.address as InetAddress).port;
 }
 
-/** All that can be received now; "EOF" as the end of the list when the peer has finished. */
+/** All bytes that can be received now; "EOF" ends the list if the peer has finished. */
 export function receiveAll(socket: Socket): { bytes: Uint8Array; ended: boolean } {
   const chunks: Uint8Array[] = [];
   const into = new Uint8Array(65_536);
@@ -61,7 +61,7 @@ export function join(chunks: readonly Uint8Array[]): Uint8Array {
   return all;
 }
 
-/** Bytes that differ from place to place, so that a loss or an exchange shows. */
+/** Bytes that differ by position, so that a loss or an exchange is detected. */
 export function pattern(length: number, start = 0): Uint8Array {
   return Uint8Array.from({ length }, (_, i) => ((start + i) * 167 + ((start + i) >> 8)) & 255);
 }

@@ -1,4 +1,5 @@
-// A name with several addresses: which are tried, when, which is kept, and what is told when none can be reached.
+// A name with several addresses: which are tried and when, which is kept, and the error if none can
+// be reached.
 
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertStrictEquals, assertThrows } from "@std/assert";
@@ -17,7 +18,7 @@ function address(hostname: string): InetAddress {
   return { hostname, port: 0, family: hostname.includes(":") ? "IPv6" : "IPv4" };
 }
 
-/** A host on which each name has the addresses that are given, and that writes down which were tried, and when. */
+/** A host on which each name has the given addresses. It records which were tried, and when. */
 class Client extends BusyHost {
   readonly tried: string[] = [];
   readonly #addresses: readonly string[];
@@ -41,12 +42,12 @@ class Client extends BusyHost {
   }
 }
 
-/** A host of the simulated network that answers who connects. */
+/** A host of the simulated network that accepts connections. */
 function listens(sim: SimRuntime, hostname: string): Promise<ListeningSocket> {
   return ListeningSocket.listen(sim.host(hostname), { hostname, port: PORT });
 }
 
-/** One that answers nobody, until it is told to go on. */
+/** A host that does not answer until the test continues it. */
 async function silent(sim: SimRuntime, hostname: string): Promise<ListenerBinding> {
   const sink = {
     onAccept(binding: { close(): void }): TransportSink {
@@ -70,7 +71,7 @@ async function silent(sim: SimRuntime, hostname: string): Promise<ListenerBindin
 }
 
 describe("interleaved()", () => {
-  it("lets the families take turns, IPv6 first, each in the order that was given", () => {
+  it("alternates between the families, IPv6 first, each in the given order", () => {
     const text = (...hostnames: string[]): string => interleaved(hostnames.map(address)).map((a) => a.hostname).join();
     assertEquals(text("1.1.1.1", "1.1.1.2", "::1", "::2", "::3", "::4"), "::1,1.1.1.1,::2,1.1.1.2,::3,::4");
     assertEquals(text("1.1.1.1", "1.1.1.2", "::1"), "::1,1.1.1.1,1.1.1.2");
@@ -81,7 +82,7 @@ describe("interleaved()", () => {
 describe("connecting to a name with several addresses", () => {
   const remote = (socket: Socket): string => (socket.remoteAddress as InetAddress).hostname;
 
-  it("keeps IPv6 where it answers in time, and tries nothing else", async () => {
+  it("keeps IPv6 if it answers in time, and tries no other address", async () => {
     const made = world();
     const { sim } = made;
     const servers = [await listens(sim, "10.1.0.1"), await listens(sim, "fd00::a1")];
@@ -106,7 +107,7 @@ describe("connecting to a name with several addresses", () => {
     await nothingLeft(made, sim.host("10.1.0.1"), sim.host("fd00::a1"));
   });
 
-  it("tries the next beside one that has not answered in 250 ms, keeps the first that is there and resets the other", async () => {
+  it("tries the next after 250 ms without an answer, keeps the first connection and resets the other", async () => {
     const made = world();
     const { sim } = made;
     const slow = await silent(sim, "fd00::a1");
@@ -119,7 +120,7 @@ describe("connecting to a name with several addresses", () => {
     await sim.advance(5);
     assertEquals([socket.connected, remote(socket)], [true, "10.1.0.1"]);
     assertEquals(host.tried, ["fd00::a1 at 0", "10.1.0.1 at 250"]);
-    // The slow one answers at last: nobody is there any more.
+    // The slow host answers at last, but the attempt no longer exists.
     slow.resumeAccept();
     await sim.advance(50);
     assertEquals([socket.connected, socket.error, remote(socket), sim.now() - begin], [true, null, "10.1.0.1", 306]);
@@ -132,7 +133,7 @@ describe("connecting to a name with several addresses", () => {
     await nothingLeft(made, sim.host("10.1.0.1"), sim.host("fd00::a1"));
   });
 
-  it("keeps the first where that answers while the second is tried", async () => {
+  it("keeps the first address if it answers while the second is tried", async () => {
     const made = world();
     const { sim } = made;
     const [first, second] = [await silent(sim, "fd00::a1"), await silent(sim, "10.1.0.1")];
@@ -149,13 +150,13 @@ describe("connecting to a name with several addresses", () => {
     await nothingLeft(made, sim.host("10.1.0.1"), sim.host("fd00::a1"));
   });
 
-  it("tries the next at once when one fails, and counts the time anew", async () => {
+  it("tries the next at once when one fails, and restarts the delay", async () => {
     const made = world();
     const { sim } = made;
     const slow = await silent(sim, "10.1.0.1");
     const server = await listens(sim, "10.1.0.2");
     const host = new Client(sim, ["10.1.0.1", "10.1.0.2", "fd00::b1"]);
-    // Nobody has fd00::b1: that is known after 2 ms.
+    // No host has fd00::b1: the attempt fails after 2 ms.
     const socket = Socket.connect(host, { hostname: "three", port: PORT });
     await sim.advance(300);
     assertEquals(host.tried, ["fd00::b1 at 0", "10.1.0.1 at 2", "10.1.0.2 at 252"]);
@@ -166,7 +167,7 @@ describe("connecting to a name with several addresses", () => {
     await nothingLeft(made, sim.host("10.1.0.1"), sim.host("10.1.0.2"));
   });
 
-  it("when none can be reached gives the last error, and all in `errors`", async () => {
+  it("if none can be reached gives the last error, and all errors in `errors`", async () => {
     const made = world();
     const { sim } = made;
     sim.host("fd00::a1");
@@ -183,7 +184,7 @@ describe("connecting to a name with several addresses", () => {
     await nothingLeft(made, sim.host("fd00::a1"));
   });
 
-  it("waits for one that is still tried when the last has failed", async () => {
+  it("waits for a pending attempt when the last address has failed", async () => {
     const made = world();
     const { sim } = made;
     const slow = await silent(sim, "fd00::a1");
@@ -199,7 +200,7 @@ describe("connecting to a name with several addresses", () => {
     await nothingLeft(made, sim.host("fd00::a1"));
   });
 
-  it("out of time gives ETIMEDOUT with what has failed before, and gives all attempts up", async () => {
+  it("after its timeout gives ETIMEDOUT with the earlier errors, and cancels all attempts", async () => {
     const made = world();
     const { sim } = made;
     const slow = [await silent(sim, "fd00::a1"), await silent(sim, "fd00::a2")];
@@ -213,7 +214,7 @@ describe("connecting to a name with several addresses", () => {
     await nothingLeft(made, sim.host("fd00::a1"), sim.host("fd00::a2"));
   });
 
-  it("can be given up at any moment: by a signal, close() and reset()", async () => {
+  it("can be cancelled at any moment: by a signal, close() and reset()", async () => {
     for (const how of ["abort", "close", "reset"]) {
       for (const afterMs of [0, 1, 250, 251, 600]) {
         const made = world();
@@ -236,7 +237,7 @@ describe("connecting to a name with several addresses", () => {
     }
   });
 
-  it("from a local address tries those of its family only", async () => {
+  it("from a local address tries only addresses of its family", async () => {
     const made = world();
     const { sim } = made;
     const server = await listens(sim, "10.1.0.1");

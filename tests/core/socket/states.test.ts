@@ -1,4 +1,4 @@
-// The states of a connection and of a bufferevent, and what the check of every other test here asserts of them.
+// The states of a connection and of a bufferevent, and the check that every other test here runs.
 
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertThrows } from "@std/assert";
@@ -65,7 +65,7 @@ describe("a connection", () => {
 });
 
 describe("the check of a connection", () => {
-  it("refuses every step that the table does not have", async () => {
+  it("refuses every step that is not in the table", async () => {
     const [near, far] = await socketPair(simRuntime());
     const states = Object.keys(NEXT_STATES) as ConnectionState[];
     for (const before of states) {
@@ -77,7 +77,7 @@ describe("the check of a connection", () => {
     far.close();
   });
 
-  it("refuses a connection that is not whole", async () => {
+  it("refuses an inconsistent connection", async () => {
     const [near, far] = await socketPair(simRuntime());
     const { readiness, state } = connectionOf(near);
     const there = {} as never;
@@ -115,7 +115,7 @@ describe("the check of a connection", () => {
   });
 });
 
-/** An object with other values in place of some of its own. */
+/** A copy of an object with other values for some of its properties. */
 function changed<T extends object>(object: T, change: Partial<Record<keyof T, unknown>>): T {
   return new Proxy(object, {
     get: (target, key): unknown => key in change ? change[key as keyof T] : Reflect.get(target, key, target),
@@ -152,7 +152,7 @@ describe("the check of a bufferevent", () => {
     for (const before of states) checkBev(coreOf(near), before);
   });
 
-  it("refuses a bufferevent that is not whole", () => {
+  it("refuses an inconsistent bufferevent", () => {
     const [near] = bufferEventPair(new EventBase({ runtime: simRuntime() }));
     const core = coreOf(near);
     const there = {} as never;

@@ -24,7 +24,7 @@ async function end(sim: SimRuntime, ...sockets: Socket[]): Promise<void> {
 }
 
 describe("recv()", () => {
-  it("copies what has arrived, as much as there is space for", async () => {
+  it("copies arrived bytes, as many as there is space for", async () => {
     const sim = simRuntime();
     const [client, server] = await socketPair(sim);
     assertEquals(server.recv(new Uint8Array(4)), EAGAIN);
@@ -46,7 +46,7 @@ describe("recv()", () => {
     await sim.advance(5);
     const into = new Uint8Array(8);
     assertEquals([server.recv(into), server.recv(into), server.recv(into)], [3, 0, 0]);
-    // Our direction goes on.
+    // Our own direction stays open.
     assertEquals(server.send("still here"), 10);
     await sim.advance(5);
     assertEquals(text(receiveAll(client).bytes), "still here");
@@ -68,7 +68,7 @@ describe("recv()", () => {
     await end(sim, client, server);
   });
 
-  it("on a closed socket throws EBADF; with no space it throws a RangeError", async () => {
+  it("on a closed socket throws EBADF; without space it throws a RangeError", async () => {
     const sim = simRuntime();
     const [client, server] = await socketPair(sim);
     assertThrows(() => server.recv(new Uint8Array(0)), RangeError);
@@ -84,7 +84,7 @@ describe("recv()", () => {
 });
 
 describe("recvBuffer()", () => {
-  it("moves what has arrived, up to maxBytes", async () => {
+  it("moves arrived bytes, up to maxBytes", async () => {
     const sim = simRuntime();
     const [client, server] = await socketPair(sim);
     const into = new EvBuffer();
@@ -127,7 +127,7 @@ describe("recvBuffer()", () => {
 });
 
 describe("send()", () => {
-  it("copies: the bytes may be changed at once; a string is sent as UTF-8", async () => {
+  it("copies, so that the bytes may be changed at once; sends a string as UTF-8", async () => {
     const sim = simRuntime();
     const [client, server] = await socketPair(sim);
     const bytes = new Uint8Array([65, 66, 67]);
@@ -225,7 +225,7 @@ describe("sendBuffer()", () => {
     await end(sim, client, server);
   });
 
-  it("takes no more than the queue has space for, and the rest stays in the buffer", async () => {
+  it("takes as many bytes as the queue has space for, and the rest stays in the buffer", async () => {
     const sim = simRuntime();
     const [client, server] = await socketPair(sim);
     const data = pattern(1_000_000);
@@ -254,7 +254,7 @@ describe("sendBuffer()", () => {
 });
 
 describe("bounded queues", () => {
-  it("a reader that stops holds 64 KiB and a chunk at most, and the sender gets EAGAIN", async () => {
+  it("hold at most 64 KiB and a chunk for a stopped reader, and the sender gets EAGAIN", async () => {
     const sim = simRuntime();
     const [client, server] = await socketPair(sim);
     const chunk = new Uint8Array(16_384);
@@ -266,10 +266,10 @@ describe("bounded queues", () => {
     }
     assertEquals(client.send(chunk), EAGAIN);
     assertLessOrEqual(connectionOf(client).unsent, SEND_LIMIT);
-    // Both queues, what the two ends of the network hold, and the chunk.
+    // Both queues, the queues of the network, and the chunk.
     assertLessOrEqual(sent, RECEIVE_LIMIT + SEND_LIMIT + 3 * WINDOW_BYTES);
 
-    // Nothing disconnects because it is slow, and all of it comes.
+    // A slow reader is not disconnected, and all bytes arrive.
     await sim.advance(3_600_000);
     let received = 0;
     for (let ms = 0; ms < 200 && received < sent; ms++) {
@@ -281,7 +281,7 @@ describe("bounded queues", () => {
     await end(sim, client, server);
   });
 
-  it("few bytes that nobody has read of a large chunk do not keep all of it beside the next one", async () => {
+  it("do not keep a whole large chunk for a few unread bytes beside the next one", async () => {
     const sim = simRuntime();
     const [client, server] = await socketPair(sim);
     const large = new Uint8Array(512 * 1024).fill(97);
@@ -295,7 +295,7 @@ describe("bounded queues", () => {
     await end(sim, client, server);
   });
 
-  it("a send of more than there is space for takes a part", async () => {
+  it("accept a part of a send that is larger than the space", async () => {
     const sim = simRuntime();
     const [client, server] = await socketPair(sim);
     const n = client.send(pattern(1_000_000));
@@ -305,7 +305,7 @@ describe("bounded queues", () => {
     await end(sim, client, server);
   });
 
-  it("what was sent leaves by itself, no dispatch needed, when the peer reads on", async () => {
+  it("send their bytes without a dispatch when the peer reads on", async () => {
     const sim = simRuntime();
     const [client, server] = await socketPair(sim);
     let sent = 0;

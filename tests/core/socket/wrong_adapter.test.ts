@@ -1,5 +1,5 @@
-// What the core does with an adapter that breaks the contract of core/runtime.ts: it says so at once, where bytes would
-// be lost or sent twice.
+// An adapter that breaks the contract of core/runtime.ts: the core throws at once if bytes would be
+// lost or sent twice.
 
 import { describe, it } from "node:test";
 import { assertEquals, assertThrows } from "@std/assert";
@@ -27,7 +27,9 @@ function withMethods<T extends object>(object: T, methods: Partial<T>): T {
   });
 }
 
-/** A connected socket whose adapter does what `methods` say, and the sink that the adapter talks to. */
+/**
+ * A connected socket whose adapter has the given `methods`, and the sink that the adapter calls.
+ */
 async function brokenSocket(methods: Partial<TransportBinding>): Promise<[Socket, TransportSink, SimRuntime]> {
   const sim = simRuntime();
   let sink: TransportSink | undefined;
@@ -47,14 +49,14 @@ async function brokenSocket(methods: Partial<TransportBinding>): Promise<[Socket
 
 describe("an adapter whose write() gives a wrong count", () => {
   for (const count of [6, -1, 1.5, NaN, 2 ** 32, undefined as unknown as number]) {
-    it(`is told so: ${count} of 5 bytes`, async () => {
+    it(`gets an error: ${count} of 5 bytes`, async () => {
       const [socket] = await brokenSocket({ write: () => count });
       const message = `sim says that it has taken ${count} of 5 bytes`;
       assertThrows(() => socket.send("hello"), Error, message);
     });
   }
 
-  it("is told so of writev() too", async () => {
+  it("gets an error for writev(), too", async () => {
     const [socket] = await brokenSocket({ write: () => 0, writev: () => 9001 });
     const buffer = new EvBuffer();
     buffer.addReference(new Uint8Array(4500));
@@ -63,7 +65,7 @@ describe("an adapter whose write() gives a wrong count", () => {
     assertEquals(buffer.length, 9000);
   });
 
-  it("is believed when it takes all, some or none", async () => {
+  it("gets no error if it accepts all, some or no bytes", async () => {
     for (const counts of [[5], [3, 0], [0]]) {
       const [socket] = await brokenSocket({ write: () => counts.shift() ?? 0 });
       assertEquals(socket.send("hello"), 5);
@@ -82,7 +84,7 @@ describe("an adapter that goes on after onClose", () => {
     ["onClose", []],
   ];
   for (const [name, args] of calls) {
-    it(`with ${name} is told so`, async () => {
+    it(`with ${name} gets an error`, async () => {
       const [socket, sink] = await brokenSocket({});
       sink.onClose();
       const call = sink[name] as (...args: unknown[]) => void;
@@ -92,7 +94,7 @@ describe("an adapter that goes on after onClose", () => {
     });
   }
 
-  it("is told nothing of the one onClose that follows our own end", async () => {
+  it("gets no error for one onClose after our own end", async () => {
     const [socket, sink] = await brokenSocket({ reset() {} });
     socket.reset();
     sink.onClose();
@@ -101,28 +103,28 @@ describe("an adapter that goes on after onClose", () => {
 });
 
 describe("a list or a chain whose sums are wrong", () => {
-  it("is told of at the first use: fewer bytes than the length", () => {
+  it("throws at its first use: fewer bytes than the length", () => {
     const buffer = new EvBuffer();
     buffer.add("hello");
     chainOf(buffer).length = 6;
     assertThrows(() => consume(buffer, 6), Error, "fewer bytes than its length");
   });
 
-  it("is told of at the first use: more bytes than the length", () => {
+  it("throws at its first use: more bytes than the length", () => {
     const buffer = new EvBuffer();
     buffer.add("hello");
     chainOf(buffer).length = 4;
     assertThrows(() => consume(buffer, 4), Error, "more bytes than its length");
   });
 
-  it("is told of when bytes are moved", () => {
+  it("throws when bytes are moved", () => {
     const [from, to] = [new EvBuffer(), new EvBuffer()];
     from.add("hello");
     chainOf(from).length = 9;
     assertThrows(() => moveBytes(from, to, 7), Error, "fewer bytes than its length");
   });
 
-  it("is told of when an event leaves a queue that it is not in", () => {
+  it("throws when an event leaves a queue that it is not in", () => {
     const base = new EventBase({ runtime: simRuntime() });
     const [event, other] = [0, 1].map(() => new Deferred(loopOf(base), () => {})) as [Deferred, Deferred];
     const queue = new ActiveQueue();
@@ -130,7 +132,7 @@ describe("a list or a chain whose sums are wrong", () => {
     assertThrows(() => queue.remove(other), Error, "a queue that it is not in");
   });
 
-  it("is told of when a timer leaves a heap that it is not in", () => {
+  it("throws when a timer leaves a heap that it is not in", () => {
     const base = new EventBase({ runtime: simRuntime() });
     const event = new Deferred(loopOf(base), () => {});
     const [heap, other] = [new TimerHeap(), new TimerHeap()];
