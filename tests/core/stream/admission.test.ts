@@ -1,4 +1,5 @@
-// Which clients a server takes: maxConnections, whenFull, accept, reject, and what becomes of those that it refuses.
+// Which clients a server accepts: maxConnections, whenFull, accept and reject, and what happens to
+// refused clients.
 
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
@@ -12,12 +13,12 @@ import { type SimHost, type SimRuntime, simRuntime } from "../../../runtimes/sim
 import { BurstHost } from "../loop/harness.ts";
 import { isOver, portOf, receiveAll, text } from "../socket/pairs.ts";
 
-/** A network with a host of its own for the server, so that its handles can be counted. */
+/** A network with a separate host for the server, so that its handles can be counted. */
 class Stage {
   readonly sim: SimRuntime = simRuntime({ maxSteps: 1_000_000 });
   readonly host: SimHost = this.sim.host("server");
   readonly clients: Socket[] = [];
-  /** What was told to `error`: the codes, or the messages. */
+  /** The errors that `error` got: the codes, or the messages. */
   readonly told: string[] = [];
   server!: Server;
 
@@ -53,7 +54,7 @@ class Stage {
   }
 }
 
-/** A runtime on a host of the network that accepts all. */
+/** A runtime on a host of the network that accepts every connection. */
 function greedy(host: SimHost): Runtime {
   return new BurstHost(host as SimRuntime);
 }
@@ -83,7 +84,7 @@ async function holdsTheBacklog(priorities: number): Promise<void> {
     ]);
     assertEquals(heard.filter(({ ended }) => ended).length, 12);
     assertEquals(stage.told.length, episode);
-    // Those that waited come in, in their turn.
+    // Waiting clients are accepted, in order.
     for (const [i, client] of clients.entries()) if (text(heard[i]!.bytes) !== "") client.close();
     await stage.sim.advance(20);
     const waited = clients.filter((_, i) => text(heard[i]!.bytes) === "");
@@ -98,7 +99,7 @@ async function holdsTheBacklog(priorities: number): Promise<void> {
 }
 
 describe("a full server", () => {
-  it("leaves further clients with the system, to the last one, where the host can", async () => {
+  it("leaves all further clients to the system if the host can", async () => {
     for (const priorities of [1, 2]) {
       const stage = new Stage();
       const base = new EventBase({ runtime: stage.host, priorities });
@@ -120,11 +121,11 @@ describe("a full server", () => {
     }
   });
 
-  it("holds as many as the backlog says elsewhere, refuses the others with a last word, and tells once an episode", async () => {
+  it("elsewhere queues as many as the backlog, refuses the others with a last message, and reports once an episode", async () => {
     for (const priorities of [1, 2]) await holdsTheBacklog(priorities);
   });
 
-  it("refuses further clients with whenFull reject, and takes others when there is space", async () => {
+  it("refuses further clients with whenFull reject, and accepts others when there is space", async () => {
     for (const make of [(host: SimHost): Runtime => host, greedy]) {
       const stage = new Stage();
       await stage.serve({ maxConnections: 2, whenFull: "reject", backlog: 1 }, {}, make(stage.host));
@@ -138,11 +139,11 @@ describe("a full server", () => {
     }
   });
 
-  it("counts TLS handshakes that are under way", async () => {
+  it("counts TLS handshakes in progress", async () => {
     const stage = new Stage();
     const tls = { cert: "server signed by a CA", key: "a key" };
     await stage.serve({ maxConnections: 2, whenFull: "reject", tls, handshakeTimeoutMs: 100 }, {});
-    // They say nothing.
+    // They send nothing.
     await stage.burst(5);
     assertEquals([stage.server.connections, stage.server.rejected], [2, 3]);
     await stage.sim.advance(200);
@@ -152,14 +153,14 @@ describe("a full server", () => {
     await stage.end();
   });
 
-  it("that is closed lets those go that it was about to refuse", async () => {
+  it("that is closed releases clients that it was about to refuse", async () => {
     const stage = new Stage();
     const base = new EventBase({ runtime: greedy(stage.host) });
     await stage.serve({ base, maxConnections: 1, backlog: 1 }, { reject: () => "full" });
     await stage.burst(1);
     base.loopExit(5);
     await stage.sim.run(base.dispatch());
-    // No loop runs: nothing can be called.
+    // No loop runs, so no callback can run.
     const clients = await stage.burst(5);
     assertEquals(stage.server.rejected, 0);
     void stage.server.close({ graceMs: 0 });
@@ -168,7 +169,7 @@ describe("a full server", () => {
     await stage.end();
   });
 
-  it("that is closed holds no descriptor of those that wait, though they do not finish", async () => {
+  it("that is closed keeps no descriptor of waiting clients, although they do not finish", async () => {
     const stage = new Stage();
     const base = new EventBase({ runtime: greedy(stage.host) });
     void base.dispatch();
@@ -187,7 +188,7 @@ describe("a full server", () => {
 });
 
 describe("accept", () => {
-  it("is asked with the address of each client that the limits let in, and refuses before there is a bufferevent", async () => {
+  it("gets the address of each client within the limits, and refuses before there is a bufferevent", async () => {
     const stage = new Stage();
     const asked: Address[] = [];
     let opened = 0;
@@ -205,7 +206,7 @@ describe("accept", () => {
     await stage.end();
   });
 
-  it("has refused a client when it throws, or says neither yes nor no; the error is told, and the server goes on", async () => {
+  it("refuses a client if it throws or does not return a boolean; the error is reported, and the server goes on", async () => {
     const stage = new Stage();
     const answers: (() => unknown)[] = [
       () => {
@@ -225,7 +226,7 @@ describe("accept", () => {
     await stage.end();
   });
 
-  it("may close the server: the present client is closed", async () => {
+  it("may close the server: the current client is closed", async () => {
     const stage = new Stage();
     let opened = 0;
     await stage.serve({}, {
@@ -241,7 +242,7 @@ describe("accept", () => {
     await stage.end();
   });
 
-  it("without an error callback, reports what it throws through the host", async () => {
+  it("reports its exception to the host if there is no error callback", async () => {
     const stage = new Stage();
     await stage.serve({}, {
       error: undefined,
@@ -255,7 +256,7 @@ describe("accept", () => {
     await stage.end();
   });
 
-  it("and error may throw both: each is told or reported", async () => {
+  it("and error may both throw: each exception is reported", async () => {
     const stage = new Stage();
     await stage.serve({}, {
       accept: () => {
@@ -273,7 +274,7 @@ describe("accept", () => {
 });
 
 describe("reject", () => {
-  it("gives each refused client a last word, which arrives whole although the client talks on", async () => {
+  it("gives each refused client a last message, which arrives complete although the client goes on sending", async () => {
     const stage = new Stage();
     const reasons: RejectReason[] = [];
     const long = "x".repeat(65_536);
@@ -292,7 +293,7 @@ describe("reject", () => {
     const third = stage.client();
     let received = "";
     let ended = false;
-    // It sends much more than anybody reads, and reads slowly.
+    // It sends much more than the server reads, and reads slowly.
     for (let ms = 0; ms < 500 && !ended; ms++) {
       if (third.connected) third.send(new Uint8Array(10_000));
       await stage.sim.advance(1);
@@ -305,7 +306,7 @@ describe("reject", () => {
     await stage.end();
   });
 
-  it("may say nothing: the client is reset", async () => {
+  it("may return nothing: the client is reset", async () => {
     for (const word of [undefined, null, "", new Uint8Array(0)]) {
       const stage = new Stage();
       await stage.serve({}, { accept: () => false, reject: () => word as undefined });
@@ -315,7 +316,7 @@ describe("reject", () => {
     }
   });
 
-  it("that throws, or gives no word or too long a one, is told; the client is reset", async () => {
+  it("that throws, or returns no message or one that is too long, is reported; the client is reset", async () => {
     const words: (() => unknown)[] = [
       () => {
         throw new Error("my fault");
@@ -338,7 +339,7 @@ describe("reject", () => {
     }
   });
 
-  it("is asked with tls, too, but the client gets no last word", async () => {
+  it("is called with TLS, too, but the client gets no last message", async () => {
     const stage = new Stage();
     const reasons: RejectReason[] = [];
     const tls = { cert: "server signed by a CA", key: "a key" };
@@ -354,14 +355,14 @@ describe("reject", () => {
     await stage.end();
   });
 
-  it("takes no place of a connection, and few handles, while clients do not read their last word or do not finish", async () => {
+  it("uses no place of maxConnections, and few handles, while clients do not read their last message or do not finish", async () => {
     const stage = new Stage();
     await stage.serve({ maxConnections: 1 }, { accept: () => false, reject: () => "421 not now\r\n" });
     const clients = await stage.burst(1000);
     assertEquals([stage.server.connections, stage.server.rejected], [0, 1000]);
     assert(stage.host.openHandles <= 1 + 128, `${stage.host.openHandles} handles`);
     assert(clients.every((client) => text(receiveAll(client).bytes) === "421 not now\r\n"));
-    // Five seconds are enough to say farewell.
+    // Five seconds is the limit for a last message.
     await stage.sim.advance(6_000);
     assertEquals(stage.host.openHandles, 1);
     await stage.end();
@@ -369,7 +370,7 @@ describe("reject", () => {
 });
 
 describe("addressKey()", () => {
-  it("takes an IPv4 client of a listener on :: for the client that it is", () => {
+  it("gives an IPv4 client of a listener on :: its IPv4 key", () => {
     const of = (hostname: string): string | null => addressKey({ hostname, port: 1, family: "IPv4" });
     assertEquals(
       ["192.0.2.1", "::ffff:192.0.2.1", "::FFFF:192.0.2.1", "::1", "2001:db8::ffff:1"].map(of),

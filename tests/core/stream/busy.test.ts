@@ -1,4 +1,4 @@
-// A server whose program is busy for a while: what its clients did in time counts.
+// A server whose program is busy for a while: bytes that its clients sent in time count.
 
 import { describe, it } from "node:test";
 import { assertEquals } from "@std/assert";
@@ -14,10 +14,10 @@ interface Busy {
   readonly sim: SimRuntime;
   readonly host: OneThread;
   readonly server: Server;
-  /** Why connections have ended. */
+  /** The reasons why connections have ended. */
   readonly ends: (string | undefined)[];
   client(): Socket;
-  /** Ends the server and sees to it that nothing is left. */
+  /** Ends the server and checks that nothing is left. */
   end(...clients: Socket[]): Promise<void>;
 }
 
@@ -44,8 +44,8 @@ async function busy(options: ServeOptions, callbacks: ServeCallbacks): Promise<B
   };
 }
 
-describe("a server that was busy until a deadline was over", () => {
-  it("takes a line that was whole in time, and ends one that was not (messageTimeoutMs)", async () => {
+describe("a server that was busy until a deadline had passed", () => {
+  it("accepts a line that was complete in time, and ends a connection whose line was not (messageTimeoutMs)", async () => {
     const lines: string[] = [];
     const made = await busy({ messageTimeoutMs: 250 }, { line: (_, line) => void lines.push(text(line)) });
     const { sim, host } = made;
@@ -60,7 +60,7 @@ describe("a server that was busy until a deadline was over", () => {
     await made.end(whole, half);
   });
 
-  it("lets connections go on that were not silent, and ends those that were (readTimeoutMs, idleTimeoutMs)", async () => {
+  it("keeps connections that were not silent, and ends silent ones (readTimeoutMs, idleTimeoutMs)", async () => {
     const made = await busy({ readTimeoutMs: 300, idleTimeoutMs: 250 }, {
       read: (bev) => void bev.writeBuffer(bev.input),
     });
@@ -88,7 +88,7 @@ describe("a server that was busy until a deadline was over", () => {
         return new Promise(() => log.push(`busy at ${made.host.now()}`));
       },
       event: (bev) => {
-        log.push(`the end is told at ${made.sim.now()}`);
+        log.push(`the end is reported at ${made.sim.now()}`);
         bev.free();
       },
     });
@@ -97,13 +97,13 @@ describe("a server that was busy until a deadline was over", () => {
     client.send("x");
     client.shutdown();
     await made.sim.advance(1000);
-    assertEquals(log, ["busy at 510", "the end is told at 660"]);
+    assertEquals(log, ["busy at 510", "the end is reported at 660"]);
     await made.end(client);
   });
 });
 
 describe("a closed connection that waits for its peer", () => {
-  it("is not given up when the peer took what was sent while the program was busy", async () => {
+  it("goes on if the peer took bytes while the program was busy", async () => {
     const sim = simRuntime();
     const host = new OneThread(sim);
     const base = new EventBase({ runtime: host });
@@ -126,7 +126,7 @@ describe("a closed connection that waits for its peer", () => {
       if (!over && peer.error === null) sim.setTimer(sim.now() + 1000, read);
     };
     sim.setTimer(sim.now() + 30_000, read);
-    // Longer than a peer that takes nothing is waited for.
+    // Longer than the time that a peer without progress gets.
     host.block(70_000);
     await sim.advance(100_000);
     assertEquals([ended, peer.error], [true, null]);

@@ -1,4 +1,4 @@
-// connectNow(): the bufferevent is there before the connection is.
+// connectNow(): the bufferevent exists before the connection.
 
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
@@ -17,7 +17,7 @@ async function echo(sim: SimRuntime): Promise<{ port: number; close(): Promise<v
   return { port: server.port as number, close: () => sim.run(server.close({ graceMs: 0 })) };
 }
 
-/** What the callbacks were told, in order. */
+/** The calls of the callbacks, in order. */
 function noted(sim: SimRuntime): { log: string[]; callbacks: ConnectionCallbacks } {
   const log: string[] = [];
   return {
@@ -35,7 +35,7 @@ function noted(sim: SimRuntime): { log: string[]; callbacks: ConnectionCallbacks
 }
 
 describe("connectNow()", () => {
-  it("sends what was written before the connection was there, and then calls open", async () => {
+  it("sends bytes that were written before the connection, and calls open first", async () => {
     const sim = simRuntime({ latencyMs: 5 });
     const server = await echo(sim);
     const { log, callbacks } = noted(sim);
@@ -50,7 +50,7 @@ describe("connectNow()", () => {
     assertEquals([sim.openHandles, sim.pending], [0, 0]);
   });
 
-  it("tells a failed attempt to close, once, and not to event", async () => {
+  it("passes a failed attempt to close, once, and not to event", async () => {
     const sim = simRuntime();
     const { log, callbacks } = noted(sim);
     const bev = connectNow({ runtime: sim, port: CLOSED_PORT }, callbacks);
@@ -95,7 +95,7 @@ describe("connectNow()", () => {
     await server.close();
   });
 
-  it("gives the attempt up at free() and reset(), and tells close", async () => {
+  it("cancels the attempt at free() and reset(), and calls close", async () => {
     for (const end of ["free", "reset"] as const) {
       const sim = simRuntime();
       const server = await echo(sim);
@@ -108,7 +108,7 @@ describe("connectNow()", () => {
     }
   });
 
-  it("delivers what was written when close() is called before the connection is there", async () => {
+  it("delivers the output if close() is called before the connection", async () => {
     const sim = simRuntime({ latencyMs: 5 });
     let received = "";
     const server = await sim.run(serve({ runtime: sim, hostname: "127.0.0.1", port: 0 }, {
@@ -126,7 +126,7 @@ describe("connectNow()", () => {
     await sim.run(server.close());
   });
 
-  it("has views from the beginning, which reject with why the attempt has failed", async () => {
+  it("has views from the beginning, which reject with the error of the attempt", async () => {
     const sim = simRuntime({ latencyMs: 5 });
     const server = await echo(sim);
     const { log, callbacks } = noted(sim);
@@ -161,7 +161,7 @@ describe("connectNow()", () => {
     await server.close();
   });
 
-  it("throws at once for what is wrong, and calls nothing", async () => {
+  it("throws at once for wrong options, and runs no callback", async () => {
     const sim = simRuntime();
     const { log, callbacks } = noted(sim);
     assertThrows(() => connectNow({ runtime: sim, port: 1, idleTimeoutMs: -1 }, callbacks), RangeError);

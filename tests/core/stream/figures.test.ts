@@ -1,4 +1,4 @@
-// Server.stats() and prometheus(): figures that add up, whatever happens to the connections.
+// Server.stats() and prometheus(): the figures add up, whatever happens to the connections.
 
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertThrows } from "@std/assert";
@@ -52,7 +52,7 @@ describe("Server.stats()", () => {
     assertEquals([accepted, open], [sumOf(ended), 0]);
   });
 
-  it("counts refused clients by the reason, and connections that a stop has cut", async () => {
+  it("counts refused clients by reason, and connections that a stop has ended", async () => {
     const sim = simRuntime();
     const server = await start(sim, { maxConnections: 2, whenFull: "reject" }, { accept: () => sim.now() > 20 });
     const early = Socket.connect(sim, { port: server.port });
@@ -66,7 +66,7 @@ describe("Server.stats()", () => {
     early.close();
   });
 
-  it("counts handshakes that have failed, and not those that a stop has cut", async () => {
+  it("counts failed handshakes, but not those that a stop has ended", async () => {
     const sim = simRuntime();
     const tls = { cert: "localhost signed by us", key: "a key" };
     const server = await start(sim, { tls });
@@ -89,7 +89,7 @@ describe("Server.stats()", () => {
     assertEquals([handshakesFailed, accepted, sumOf(ended)], [1, 3, 3]);
   });
 
-  it("counts what leaves while a connection is closed, to the last byte", async () => {
+  it("counts bytes that leave while a connection is being closed, to the last byte", async () => {
     const sim = simRuntime();
     const server = await start(sim, { writeHigh: 0 }, {
       open(bev) {
@@ -109,7 +109,7 @@ describe("Server.stats()", () => {
     await sim.run(server.close());
   });
 
-  it("counts answers that leave after the connection was given up", async () => {
+  it("counts answers that leave after a limit has ended the connection", async () => {
     const sim = simRuntime();
     const server = await start(sim, { writeHigh: 0, maxLine: 100 }, {
       open: (bev) => void bev.write(new Uint8Array(500_000)),
@@ -129,11 +129,11 @@ describe("Server.stats()", () => {
     await sim.run(server.close());
   });
 
-  it("times the turns of its base: some before it is asked, then all of them", async () => {
+  it("measures the turns of its base: some before the first call, then all of them", async () => {
     const sim = simRuntime();
     const base = new EventBase({ runtime: sim });
     void base.loop(EVLOOP_NO_EXIT_ON_EMPTY);
-    // Each look at the clock takes 0.7 ms.
+    // Each read of the clock takes 0.7 ms.
     let looks = 0;
     const now = sim.now.bind(sim);
     const server = await start(sim, { base });
@@ -224,7 +224,7 @@ describe("prometheus()", () => {
     await sim.run(server.close());
   });
 
-  it("escapes the path of a unix socket, and takes servers only", async () => {
+  it("escapes the path of a unix socket, and accepts only servers", async () => {
     const sim = simRuntime();
     sim.directories.add('/a"\\\n');
     const server = await sim.run(serve({ runtime: sim, path: '/a"\\\n/s' }, {}));

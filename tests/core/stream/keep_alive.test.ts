@@ -1,4 +1,4 @@
-// keepAlive as an option: what a transport is told, and what is refused.
+// keepAlive as an option: the calls of the transport, and wrong values.
 
 import { describe, it } from "node:test";
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
@@ -8,7 +8,7 @@ import { connect, connectNow, serve } from "../../../core/serve/serve.ts";
 import { type SimRuntime, simRuntime } from "../../../runtimes/sim.ts";
 import { SimConnection } from "../../../runtimes/sim/connection.ts";
 
-/** What transports are told while `body` runs. */
+/** The calls of transports while `body` runs. */
 async function told(body: (sim: SimRuntime) => Promise<unknown>): Promise<unknown[][]> {
   const calls: unknown[][] = [];
   const { setKeepAlive } = SimConnection.prototype;
@@ -34,7 +34,7 @@ async function meet(
 }
 
 describe("keepAlive", () => {
-  it("is told to each connection once, in whole seconds, and not at all when it is off", async () => {
+  it("is set on each connection once, in whole seconds, and not at all if it is off", async () => {
     assertEquals(await told((sim) => meet(sim, undefined, false)), []);
     assertEquals(await told((sim) => meet(sim, true, undefined)), [[true, 0, undefined, undefined]]);
     assertEquals(await told((sim) => meet(sim, {}, { delayMs: 1_001, intervalMs: 1, count: 3 })), [
@@ -43,7 +43,7 @@ describe("keepAlive", () => {
     ]);
   });
 
-  it("finds a host that has crashed, after the delay and its probes, though nothing is sent", async () => {
+  it("detects a crashed host after the delay and its probes, although nothing is sent", async () => {
     const sim = simRuntime();
     const host = sim.host("there");
     const server = await sim.run(serve({ runtime: host, hostname: "0.0.0.0", port: 7 }, {}));
@@ -77,7 +77,7 @@ describe("keepAlive", () => {
     }
   });
 
-  it("is EV_UNSUPPORTED where a host cannot do what is asked for by name", async () => {
+  it("is EV_UNSUPPORTED if a host does not support a named option", async () => {
     for (
       const [keepAlive, capability] of [
         [{ delayMs: 1_000 }, "keepAliveDelay"],

@@ -1,4 +1,4 @@
-// The limits and timeouts of serve() and connect(), and what happens at each; lines.
+// The limits and timeouts of serve() and connect(), and their effects; lines.
 
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertRejects, assertStrictEquals } from "@std/assert";
@@ -23,9 +23,9 @@ interface Scene {
   sim: SimRuntime;
   server: Server;
   client(): Promise<Socket>;
-  /** What the server's `event` was told, when it has one. */
+  /** The calls of the server's `event`, if it has one. */
   told: string[];
-  /** Closes all, and fails when something is left. */
+  /** Closes everything, and fails if something is left. */
   end(...sockets: Socket[]): Promise<void>;
 }
 
@@ -53,7 +53,7 @@ async function scene(options: ServeOptions, callbacks: ServeCallbacks): Promise<
 const TOO_LONG = BEV_EVENT_READING | BEV_EVENT_ERROR;
 
 describe("the line callback", () => {
-  /** A server that answers each line by its length, and what it was told. */
+  /** A server that answers each line with its length, and a record of its callbacks. */
   async function lineServer(options: ServeOptions): Promise<Scene> {
     const told: string[] = [];
     const made = await scene(options, {
@@ -70,7 +70,7 @@ describe("the line callback", () => {
     return made;
   }
 
-  it("gets each line without its terminator, however it arrives, and the last without one at the end", async () => {
+  it("gets each line without its terminator, however it arrives, and an unterminated last line at the end", async () => {
     const made = await lineServer({});
     const client = await made.client();
     for (const piece of ["GET /\r", "\nHost: x\n\nlast", " one"]) {
@@ -85,7 +85,7 @@ describe("the line callback", () => {
     await made.end(client);
   });
 
-  it("of another style", async () => {
+  it("supports another style", async () => {
     const made = await lineServer({ eol: EVBUFFER_EOL_LF });
     const client = await made.client();
     client.send("a\r\nb\n");
@@ -94,7 +94,7 @@ describe("the line callback", () => {
     await made.end(client);
   });
 
-  it("is not called for one longer than maxLine: EV_LINE_TOO_LONG is told, after the lines before it", async () => {
+  it("is not called for a line longer than maxLine: EV_LINE_TOO_LONG is reported, after the lines before it", async () => {
     for (const ending of ["", "\n"]) {
       const made = await lineServer({ maxLine: 5 });
       const client = await made.client();
@@ -105,7 +105,7 @@ describe("the line callback", () => {
     }
   });
 
-  it("without an event callback that ends the connection", async () => {
+  it("ends the connection at a line that is too long if there is no event callback", async () => {
     const made = await scene({ maxLine: 5 }, { line: (bev, line) => void bev.write(line) });
     const client = await made.client();
     client.send("123456");
@@ -114,7 +114,7 @@ describe("the line callback", () => {
     await made.end(client);
   });
 
-  it("takes the longest line that there may be, at any high watermark that is allowed", async () => {
+  it("accepts the longest allowed line, at any allowed high watermark", async () => {
     for (const options of [{ maxLine: 100_000 }, { maxLine: 1000, readHigh: 1002 }, { maxLine: 1000, readHigh: 0 }]) {
       const made = await lineServer(options);
       const client = await made.client();
@@ -131,7 +131,7 @@ describe("the line callback", () => {
     }
   });
 
-  it("may free or close the connection, or change its callbacks: the rest is theirs", async () => {
+  it("may free or close the connection, or change its callbacks, which then get the rest", async () => {
     for (const how of ["free", "close", "change"] as const) {
       const lines: string[] = [];
       const made = await scene({}, {
@@ -160,7 +160,7 @@ describe("the line callback", () => {
     }
   });
 
-  it("that throws costs its own connection, and no other line", async () => {
+  it("that throws ends only its own connection", async () => {
     const lines: string[] = [];
     const errors: unknown[] = [];
     const failure = new Error("in the callback");
@@ -180,7 +180,7 @@ describe("the line callback", () => {
     await made.end(first, second);
   });
 
-  it("serves clients too", async () => {
+  it("works for clients too", async () => {
     const made = await scene({}, { open: (bev) => void bev.write("hello\r\nworld\r\n") });
     const lines: string[] = [];
     const callbacks = {
@@ -196,7 +196,7 @@ describe("the line callback", () => {
     assertEquals(await made.sim.run(closing), true);
   });
 
-  it("goes not with read, and its options are checked at once", async () => {
+  it("cannot be combined with read, and its options are checked at once", async () => {
     const sim = simRuntime();
     const at = { runtime: sim, hostname: "127.0.0.1", port: 0 };
     await assertRejects(() => serve(at, { read: () => {}, line: () => {} }), TypeError);
@@ -210,7 +210,7 @@ describe("the line callback", () => {
 });
 
 describe("limits of connections", () => {
-  it("maxConnectionsPerAddress resets what is too much from one address, and counts it", async () => {
+  it("maxConnectionsPerAddress resets further connections from one address, and counts them", async () => {
     const sim = simRuntime();
     const server = await serve({ runtime: sim, hostname: "0.0.0.0", port: 0, maxConnectionsPerAddress: 2 }, {});
     const [near, far] = [sim.host("near"), sim.host("far")];
@@ -223,7 +223,7 @@ describe("limits of connections", () => {
       1,
       [undefined, undefined, "ECONNRESET", undefined, undefined],
     ]);
-    // One goes, another one may come.
+    // When one leaves, another one is accepted.
     sockets[0]!.close();
     await sim.advance(10);
     sockets.push(connectFrom(near), connectFrom(near));
@@ -235,7 +235,7 @@ describe("limits of connections", () => {
     assertEquals([sim.openHandles, near.openHandles, far.openHandles, sim.pending], [0, 0, 0, 0]);
   });
 
-  it("maxConnectionsPerAddress does not hold on a path", async () => {
+  it("maxConnectionsPerAddress does not apply to a path", async () => {
     const sim = simRuntime();
     const server = await serve({ runtime: sim, path: "/run/app", maxConnectionsPerAddress: 1 }, {});
     const sockets = [0, 1, 2].map(() => Socket.connect(sim, { path: "/run/app" }));
@@ -268,7 +268,7 @@ describe("limits of connections", () => {
 });
 
 describe("the limit of output", () => {
-  it("maxOutputBytes is that of each connection; beyond it ENOBUFS is told, and without an event callback it is freed", async () => {
+  it("maxOutputBytes applies to each connection; beyond it ENOBUFS is reported, and without an event callback it is freed", async () => {
     const flood: ServeCallbacks = {
       open(bev) {
         for (let i = 0; i < 100; i++) {
@@ -293,7 +293,7 @@ describe("the limit of output", () => {
       count += receiveAll(slow).bytes.length;
       await other.sim.advance(1);
     }
-    assertEquals(count, 200_000, "what was queued is delivered");
+    assertEquals(count, 200_000, "queued output is delivered");
     slow.close();
     await other.sim.advance(5);
     for (const bev of other.server) bev.free();
@@ -302,11 +302,11 @@ describe("the limit of output", () => {
 });
 
 describe("the line callback at the end of the stream", () => {
-  it("gets no line behind the last terminator, where lines wait when the end comes", async () => {
+  it("gets no empty line after the last terminator if lines wait when the end arrives", async () => {
     for (const sent of ["one\r\ntwo\r\n", "one\r\ntwo"]) {
       const lines: string[] = [];
       const made = await scene({}, {
-        // They wait for more bytes than come.
+        // They wait for more bytes than arrive.
         open: (bev) => bev.setWatermark(EV_READ, 1000, 0),
         line: (_bev, line) => void lines.push(text(line)),
       });
@@ -322,13 +322,13 @@ describe("the line callback at the end of the stream", () => {
 
 describe("a view of a connection whose output is full", () => {
   for (const how of ["reset", "free", "failure"] as const) {
-    it(`settles behind the end of the peer, by ${how}`, async () => {
+    it(`settles after the end of the peer, by ${how}`, async () => {
       const told: string[] = [];
       const made = await scene({ writeHigh: 1000 }, {
         async open(bev) {
           for await (const chunk of bev) {
             told.push(`${chunk.length} bytes`);
-            // The end of the peer has come when the output becomes full.
+            // The peer has ended before the output becomes full.
             await sleep(5, { base: bev.base });
             bev.write(new Uint8Array(500_000));
             if (how !== "failure") bev[how]();
@@ -349,7 +349,7 @@ describe("a view of a connection whose output is full", () => {
 });
 
 describe("timeouts of connections", () => {
-  it("idleTimeoutMs ends one on which nothing happens, not one that reads or writes", async () => {
+  it("idleTimeoutMs ends a silent connection, not one that reads or writes", async () => {
     const made = await scene({ idleTimeoutMs: 100 }, { read: (bev) => bev.writeBuffer(bev.input) });
     const [idle, busy] = [await made.client(), await made.client()];
     for (let i = 0; i < 5; i++) {
@@ -360,7 +360,7 @@ describe("timeouts of connections", () => {
     await made.end(idle, busy);
   });
 
-  it("idleTimeoutMs is told to an event callback", async () => {
+  it("idleTimeoutMs is reported to an event callback", async () => {
     const told: string[] = [];
     const made = await scene({ idleTimeoutMs: 100 }, {
       event: (bev, what, error) => {
@@ -407,7 +407,7 @@ describe("timeouts of connections", () => {
     await made.end();
   });
 
-  it("drainTimeoutMs is how long a connection may take to end, and the grace of close()", async () => {
+  it("drainTimeoutMs limits the end of a connection, and is the default grace of close()", async () => {
     const made = await scene({ drainTimeoutMs: 50 }, { read: (bev) => void bev.write("bye") });
     const client = await made.client();
     client.send("x");
@@ -418,7 +418,7 @@ describe("timeouts of connections", () => {
     await made.sim.advance(5);
     assertEquals(client.error?.code, "ECONNRESET");
     await made.end(client);
-    // A peer that has finished but does not read what is queued.
+    // A peer that has finished but does not read queued output.
     const options = { drainTimeoutMs: 50, readWhileFull: true };
     const other = await scene(options, { open: (bev) => void bev.write(pattern(1_000_000)) });
     const deaf = await other.client();

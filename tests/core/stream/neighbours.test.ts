@@ -1,4 +1,5 @@
-// What the end of one connection does to the handlers of another: nothing, where they only write to it. A pipe ends both.
+// The end of one connection does not affect handlers of another that only write to it. A pipe ends
+// both.
 
 import { describe, it } from "node:test";
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
@@ -13,7 +14,7 @@ import { pattern, portOf, receiveAll, text } from "../socket/pairs.ts";
 
 type Bev = SocketBufferEvent;
 
-/** A server that notes each `close` and each failure. */
+/** A server that records each `close` and each failure. */
 async function noting(
   sim: SimRuntime,
   log: string[],
@@ -37,7 +38,7 @@ async function nothingOpen(sim: SimRuntime, ...servers: Server[]): Promise<void>
 }
 
 describe("a line that goes to all others", () => {
-  /** How one of them comes to its end by itself, and the reason that its `close` gets. */
+  /** The ways in which one of them ends, and the reason that its `close` gets. */
   const ends: { [how: string]: [end: (member: Socket) => void, reason: string | undefined] } = {
     "has just been reset": [(member) => member.reset(), "ECONNRESET"],
     "has finished, and is being closed": [(member) => member.shutdown(), undefined],
@@ -47,7 +48,7 @@ describe("a line that goes to all others", () => {
     "does not read": [(member) => member.shutdown(), "ETIMEDOUT"],
   };
   for (const [how, [end, reason]] of Object.entries(ends)) {
-    it(`costs who says it nothing when one of them ${how}`, async () => {
+    it(`does not affect its sender if a receiver ${how}`, async () => {
       const sim = simRuntime({ maxSteps: 1_000_000 });
       const all = new Set<Bev>();
       const log: string[] = [];
@@ -56,7 +57,7 @@ describe("a line that goes to all others", () => {
       const server = await noting(sim, log, options, {
         open: (bev) => void all.add(bev),
         line(_bev, line) {
-          if (text(line) === "fail") throw new Error("it was asked to");
+          if (text(line) === "fail") throw new Error("on purpose");
           for (const other of all) results.add(other.write(`${text(line)}\n`));
         },
         close: (bev) => void all.delete(bev),
@@ -66,7 +67,7 @@ describe("a line that goes to all others", () => {
       const talker = Socket.connect(sim, { port: portOf(server) });
       await sim.advance(5);
       if (how === "does not read") [...all][0]?.write(pattern(200_000));
-      // In every step around the end.
+      // At every step around the end.
       for (let i = 0; i < 600; i++) {
         if (i === 20) end(member);
         talker.send(`line ${i}\n`);
@@ -84,7 +85,7 @@ describe("a line that goes to all others", () => {
     });
   }
 
-  it("is not queued for one that the program itself has closed or freed, and write() says so until close was called", async () => {
+  it("is not queued for a receiver that the program has closed or freed; write() gives false until close was called", async () => {
     for (const [end, before] of [["shutdown", "EPIPE"], ["close", false], ["free", false], ["reset", false]] as const) {
       const sim = simRuntime();
       const log: string[] = [];
@@ -113,7 +114,7 @@ describe("a line that goes to all others", () => {
     }
   });
 
-  it("is a mistake where no close callback says that one has gone", async () => {
+  it("is an error if there is no close callback that reports the end", async () => {
     const sim = simRuntime();
     let known: Bev | undefined;
     const server = await serve({ runtime: sim, hostname: "127.0.0.1", port: 0 }, { open: (bev) => void (known = bev) });
@@ -128,7 +129,7 @@ describe("a line that goes to all others", () => {
 });
 
 describe("a handler that waits for a second connection, and then pipes both", () => {
-  it("leaves no other behind when a client goes while that is being connected", async () => {
+  it("leaves no second connection behind if the client leaves while it is being made", async () => {
     const sim = simRuntime();
     const log: string[] = [];
     const upstream = await serve({ runtime: sim, hostname: "127.0.0.1", port: 0 }, {});
@@ -151,7 +152,7 @@ describe("a handler that waits for a second connection, and then pipes both", ()
     await nothingOpen(sim, server, upstream);
   });
 
-  it("ends the other when one is over", async () => {
+  it("ends the other when one ends", async () => {
     const sim = simRuntime();
     const upstream = await serve({ runtime: sim, hostname: "127.0.0.1", port: 0 }, {});
     for (const over of ["free", "close"] as const) {

@@ -1,4 +1,4 @@
-// What the owner of a connection's callbacks does in the course of time: on virtual time, where ten minutes cost nothing.
+// The owner of a connection's callbacks over time: in virtual time, so that ten minutes are fast.
 
 import { describe, it } from "node:test";
 import { assertEquals, assertStrictEquals } from "@std/assert";
@@ -30,7 +30,7 @@ class Stage {
     this.log.push(`${what} at ${this.sim.now()}`);
   }
 
-  /** Connects, and gives the time to. */
+  /** Connects, and lets the time pass that it needs. */
   async client(server: Server): Promise<Socket> {
     const socket = Socket.connect(this.sim, { port: portOf(server) });
     await this.sim.advance(10 - this.sim.now() % 10);
@@ -58,7 +58,7 @@ async function sendAll(stage: Stage, socket: Socket, bytes: Uint8Array): Promise
 }
 
 describe("stallTimeoutMs", () => {
-  it("is 60 s by default, told at that very time, and no limit where it is null", async () => {
+  it("is 60 s by default, reported exactly then, and null means no limit", async () => {
     const stage = new Stage();
     const server = await stage.serve({}, { read() {} });
     const patient = await stage.serve({ stallTimeoutMs: null }, { read() {} });
@@ -87,7 +87,8 @@ describe("stallTimeoutMs", () => {
       },
     });
     const socket = await stage.client(server);
-    // 20 answers of 50 kB to a reader that takes 1 kB a second at most, and more questions than readHigh all the time.
+    // 20 answers of 50 kB to a reader of at most 1 kB a second, and always more questions than
+    // readHigh.
     await sendAll(stage, socket, pattern(2_000));
     const into = new Uint8Array(1000);
     for (let second = 0; second < 600; second++) {
@@ -96,7 +97,7 @@ describe("stallTimeoutMs", () => {
       await stage.sim.advance(1000);
     }
     assertEquals([stage.log, server.connections], [[], 1]);
-    // And it gets all of its answers when it reads.
+    // It gets all of its answers when it reads.
     let received = 0;
     let last = -1;
     while (received !== last) {
@@ -111,7 +112,7 @@ describe("stallTimeoutMs", () => {
     await stage.end(socket);
   });
 
-  it("counts anew from what kept the program busy: a handler, a view, disable() and a rate", async () => {
+  it("restarts after the program was busy: with a handler, a view, disable() or a rate limit", async () => {
     const stage = new Stage();
     const server = await stage.serve({ stallTimeoutMs: 1000, readHigh: 1000 }, {
       async read(bev) {
@@ -123,7 +124,7 @@ describe("stallTimeoutMs", () => {
     const socket = await stage.client(server);
     await sendAll(stage, socket, pattern(5000));
     await stage.sim.advance(20_000);
-    // The callback is called once more for what waits, and is busy again.
+    // The callback runs once more for the waiting bytes, and is busy again.
     assertEquals(stage.log.map((line) => line.split(" ")[0]), ["back", "close"]);
     const [back, close] = stage.log.map((line) => Number(line.split(" at ")[1]));
     assertEquals((close as number) - (back as number), 1000);
@@ -132,7 +133,7 @@ describe("stallTimeoutMs", () => {
 });
 
 describe("a busy handler", () => {
-  it("with an event callback: the end of file waits for it, a reset does not", async () => {
+  it("with an event callback delays the end of file, but not a reset", async () => {
     const stage = new Stage();
     const server = await stage.serve({}, {
       async line(bev, line) {
@@ -171,7 +172,7 @@ describe("a busy handler", () => {
     await stage.end(half);
   });
 
-  it("for handlerTimeoutMs holds back timeouts and the end, and no longer", async () => {
+  it("delays timeouts and the end for at most handlerTimeoutMs", async () => {
     const stage = new Stage();
     const server = await stage.serve({ handlerTimeoutMs: 1000, readTimeoutMs: 300 }, {
       line: () => stage.sleep(5000),
@@ -189,13 +190,14 @@ describe("a busy handler", () => {
       line.split(" ")[0],
       Number(line.split(" at ")[1]) - began,
     ]);
-    // The end at 1000 and a turn, the timeout 300 after the handler holds it back no more.
+    // The end comes a turn after 1000. The timeout comes 300 ms after the handler stops delaying
+    // it.
     assertEquals(times.map(([what, at]) => [what, Math.floor(at as number / 100)]), [["eof", 10], ["timeout", 13]]);
     await stage.sim.advance(10_000);
     await stage.end(silent, half);
   });
 
-  it("that does not come back for what waits is told that it is lost, and not of a clean end", async () => {
+  it("that leaves bytes waiting gets an error for the lost bytes, not a clean end", async () => {
     for (const left of ["", "the rest"]) {
       const stage = new Stage();
       const server = await stage.serve({ handlerTimeoutMs: 1000 }, {
@@ -225,7 +227,7 @@ describe("a busy handler", () => {
     }
   });
 
-  it("that ends loses nothing of what it has written to a filter above", async () => {
+  it("that ends loses no bytes that it has written to a filter above", async () => {
     const stage = new Stage();
     const server = await stage.serve({ writeHigh: 65_536 }, {
       async open(bev) {
@@ -246,7 +248,7 @@ describe("a busy handler", () => {
     await stage.end(socket);
   });
 
-  it("whose last line is too long is told once, and the end when reading is enabled again", async () => {
+  it("whose last line is too long gets that error once, and the end when reading is enabled again", async () => {
     const stage = new Stage();
     const server = await stage.serve({ maxLine: 5 }, {
       line: () => stage.sleep(20),
@@ -289,7 +291,7 @@ describe("a busy handler", () => {
 });
 
 describe("a failure of a handler without an error callback", () => {
-  it("rejects what runs the simulator, once, and the others are served on", async () => {
+  it("rejects the run of the simulator, once, and the server goes on", async () => {
     const stage = new Stage();
     const failure = new Error("in read");
     const server = await stage.serve({}, {
@@ -310,7 +312,7 @@ describe("a failure of a handler without an error callback", () => {
 });
 
 describe("the reason of close", () => {
-  /** The codes that a server's connections end with when this is done to one. */
+  /** The codes with which a server's connections end after an action on one of them. */
   async function reasonOf(
     options: ServeOptions,
     callbacks: ServeCallbacks,
@@ -328,13 +330,13 @@ describe("the reason of close", () => {
   }
   const bytes = (text: string): Uint8Array => new TextEncoder().encode(text);
 
-  it("is nothing after a clean end, and after one's own close(), free() and reset()", async () => {
+  it("is undefined after a clean end, and after the program's own close(), free() and reset()", async () => {
     assertEquals(await reasonOf({}, {}, (_stage, socket) => socket.shutdown()), undefined);
     for (const how of ["close", "free", "reset"] as const) {
       const end: ServeCallbacks = { read: (bev) => void bev[how]() };
       assertEquals(await reasonOf({}, end, (_stage, socket) => void socket.send(bytes("x"))), undefined, how);
     }
-    // Also when the peer breaks it off afterwards.
+    // Also if the peer resets it afterwards.
     const late = await reasonOf({}, { read: (bev) => void bev.close() }, async (stage, socket) => {
       socket.send(bytes("x"));
       await stage.sim.advance(5);
@@ -343,7 +345,7 @@ describe("the reason of close", () => {
     assertEquals(late, undefined);
   });
 
-  it("is the code of what the peer or a limit did", async () => {
+  it("is the code of the peer's failure or of the limit", async () => {
     const cases: [string, ServeOptions, ServeCallbacks, (stage: Stage, socket: Socket) => Promise<void> | void][] = [
       ["ECONNRESET", {}, {}, (_stage, socket) => socket.reset()],
       ["ETIMEDOUT", { readTimeoutMs: 50 }, {}, () => {}],
@@ -372,7 +374,7 @@ describe("the reason of close", () => {
     }
   });
 
-  it("is ECANCELED when the grace of a stop is over, also in the middle of close()", async () => {
+  it("is ECANCELED after the grace of a stop, also in the middle of close()", async () => {
     for (const callbacks of [{}, { read: (bev: SocketBufferEvent) => void bev.close() }] as ServeCallbacks[]) {
       const code = await reasonOf({}, callbacks, async (stage, socket, server) => {
         socket.send(bytes("x"));
@@ -384,7 +386,7 @@ describe("the reason of close", () => {
   });
 });
 
-describe("what a connection ends with", () => {
+describe("the error with which a connection ends", () => {
   it("is not a failure of a handler that awaits a pipe", async () => {
     const stage = new Stage();
     const upstream = await stage.serve({}, { read: (bev) => bev.reset(), close() {} });
@@ -416,7 +418,7 @@ describe("what a connection ends with", () => {
     await stage.end(socket, other);
   });
 
-  it("of a change callback goes to the connection whose output was sent, although pipe() sends it for the other", async () => {
+  it("of a change callback belongs to the connection whose output was sent, although pipe() sends it for the other", async () => {
     const stage = new Stage();
     const upstream = await stage.serve({}, { close() {} });
     const proxy = await stage.serve({}, {

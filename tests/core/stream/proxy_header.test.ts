@@ -1,4 +1,4 @@
-// The PROXY header: against an encoder that knows nothing of ours, at every cut, and with every byte changed.
+// The PROXY header: against an independent encoder, cut at every byte, and with every byte changed.
 
 import { describe, it } from "node:test";
 import fc from "fast-check";
@@ -30,12 +30,15 @@ function assertInvalid(bytes: Uint8Array | string, words: string): void {
   assertEquals(buffer.length, length);
 }
 
-/** Version 2 as the specification says it, written by hand. */
+/** Version 2 according to the specification, written by hand. */
 function binary(command: number, kind: number, ...body: number[]): Uint8Array {
   return Uint8Array.from([...SIGNATURE, 0x20 | command, kind, body.length >> 8, body.length & 255, ...body]);
 }
 
-/** CRC-32C by the long division of polynomials, bit by bit from the most significant one: not as ours does it. */
+/**
+ * CRC-32C by long division of polynomials, bit by bit from the most significant one: independent of
+ * ours.
+ */
 function slowCrc(bytes: Uint8Array): number {
   const flip = (value: number, bits: number): number =>
     parseInt([...value.toString(2).padStart(bits, "0")].reverse().join(""), 2);
@@ -48,7 +51,7 @@ function slowCrc(bytes: Uint8Array): number {
 }
 
 describe("a PROXY header of version 1", () => {
-  it("has the client's address, and leaves what follows", () => {
+  it("has the client's address, and leaves the bytes behind it", () => {
     const buffer = bufferOf("PROXY TCP4 192.0.2.1 198.51.100.7 56324 443\r\n\x16\x03\x01");
     assertEquals(decodeProxyHeader(buffer), {
       version: 1,
@@ -66,7 +69,7 @@ describe("a PROXY header of version 1", () => {
     assertEquals(header?.destination, inet("::ffff:192.0.2.1", 65535));
   });
 
-  it("knows no address of UNKNOWN, whatever follows", () => {
+  it("gives no address for UNKNOWN, whatever follows", () => {
     for (const rest of ["", " a b c", " ffff:f...f:ffff ffff:f...f:ffff 65535 65535"]) {
       assertEquals(decode(`PROXY UNKNOWN${rest}\r\n`), {
         version: 1,
@@ -146,7 +149,7 @@ describe("a PROXY header of version 2", () => {
     assertEquals([unix?.source, unix?.destination], [{ path: "/run/a" }, { path: "\0AB" }]);
   });
 
-  it("knows no address of LOCAL and of other protocols, and takes all of both", () => {
+  it("gives no address for LOCAL and other protocols, and consumes both completely", () => {
     for (
       const bytes of [binary(0, 0), binary(0, 0x11, ...FOUR), binary(0, 0x11), binary(1, 0), binary(1, 0x10, 4, 0, 0)]
     ) {
@@ -211,7 +214,7 @@ describe("a PROXY header of version 2", () => {
     assertInvalid(binary(1, 0x11, ...FOUR, 3, 0, 4, 1, 2, 3, 4), "CRC-32C is wrong");
   });
 
-  it("is checked by its CRC-32C in every bit", () => {
+  it("is verified by its CRC-32C in every bit", () => {
     const whole = encodeProxyHeader({
       version: 2,
       command: "PROXY",
@@ -225,7 +228,7 @@ describe("a PROXY header of version 2", () => {
     for (let bit = 16 * 8; bit < whole.length * 8; bit++) {
       const changed = whole.slice();
       changed[bit >> 3]! ^= 1 << (bit & 7);
-      // One byte of the TLV's own type makes another TLV of it, which is not checked.
+      // Another type byte makes another TLV of it, which is not checked.
       if (bit >> 3 === 28) continue;
       assertThrows(() => decode(changed), EventError);
     }
@@ -250,7 +253,7 @@ describe("PROXY headers", () => {
       ? bytes.join(".")
       : Array.from({ length: 8 }, (_, i) => (bytes[2 * i]! * 256 + bytes[2 * i + 1]!).toString(16)).join(":");
 
-  it("are read as an independent encoder has written them, and written so that they are read again", () => {
+  it("are read from an independent encoder, and from our own", () => {
     fc.assert(fc.property(random, ({ size, source, destination, ports, tlvs }) => {
       const body = [...source, ...destination, ...ports.flatMap((port) => [port >> 8, port & 255])];
       for (const [type, value] of tlvs) body.push(type, value.length >> 8, value.length & 255, ...value);
@@ -266,7 +269,7 @@ describe("PROXY headers", () => {
     }));
   });
 
-  it("never throw anything else for any bytes, and take nothing unless they are whole", () => {
+  it("throw no other error for any bytes, and consume nothing unless they are complete", () => {
     const start = fc.constantFrom([], SIGNATURE, [...SIGNATURE, 0x21, 0x11], [
       ...new TextEncoder().encode("PROXY TCP4 "),
     ]);
@@ -284,7 +287,7 @@ describe("PROXY headers", () => {
     }));
   });
 
-  it("are not written when they can't be said", () => {
+  it("are not written if they cannot be encoded", () => {
     const four = inet("1.2.3.4", 1);
     const header: ProxyHeader = { version: 2, command: "PROXY", source: four, destination: four, tlvs: [] };
     for (

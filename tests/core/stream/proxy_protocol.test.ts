@@ -1,4 +1,4 @@
-// The PROXY protocol in front of serve(): whose header is believed, how long it may take, and what it changes.
+// The PROXY protocol before serve(): trusted addresses, timeouts, and the effects of a header.
 
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
@@ -30,7 +30,7 @@ function joined(...parts: (Uint8Array | string)[]): Uint8Array {
   return all.toUint8Array();
 }
 
-/** A server that answers each line with the client's address, and what it has called. */
+/** A server that answers each line with the client's address, and a record of its callbacks. */
 class Stage {
   readonly sim: SimRuntime = simRuntime({ maxSteps: 2_000_000 });
   readonly host: SimHost = this.sim.host("server");
@@ -83,7 +83,7 @@ class Stage {
 
 describe("a server behind a proxy", () => {
   for (const [name, header] of [["1", V1], ["2", V2]] as const) {
-    it(`takes a header of version ${name} cut at any byte, and what follows it`, async () => {
+    it(`reads a header of version ${name} cut at any byte, and the bytes behind it`, async () => {
       const stage = new Stage();
       await stage.serve({ proxyProtocol: "required" });
       const whole = joined(header, "hi\n");
@@ -98,7 +98,7 @@ describe("a server behind a proxy", () => {
     });
   }
 
-  it("takes a header one byte at a time, and tells of it", async () => {
+  it("reads a header one byte at a time, and shows it to the program", async () => {
     const stage = new Stage();
     await stage.serve({ proxyProtocol: { mode: "required" } });
     const client = await stage.talk(...Array.from(V2, (byte) => Uint8Array.of(byte)));
@@ -145,7 +145,7 @@ describe("a server behind a proxy", () => {
     await stage.end();
   });
 
-  it("is not troubled by plain health checks that connect and leave", async () => {
+  it("ignores plain health checks that connect and leave", async () => {
     const stage = new Stage();
     await stage.serve({ proxyProtocol: "required" });
     for (const how of ["close", "reset"] as const) {
@@ -157,7 +157,7 @@ describe("a server behind a proxy", () => {
     await stage.end();
   });
 
-  it("takes a header of 65,551 bytes, and no longer one than maxBytes says", async () => {
+  it("accepts a header of 65,551 bytes, and none longer than maxBytes", async () => {
     const stage = new Stage();
     await stage.serve({ proxyProtocol: "required" });
     const tlvs = [{ type: PP2_TYPE_NOOP, value: new Uint8Array(65_535 - 12 - 3) }];
@@ -178,7 +178,7 @@ describe("a server behind a proxy", () => {
     await bounded.end();
   });
 
-  it("refuses what is not a header, at once and counted", async () => {
+  it("refuses bytes that are not a header, at once, and counts them", async () => {
     const stage = new Stage();
     await stage.serve({ proxyProtocol: "required" });
     const bad = [
@@ -196,14 +196,14 @@ describe("a server behind a proxy", () => {
     await stage.end();
   });
 
-  it("refuses a header that ends with the connection, or is late", async () => {
+  it("refuses a header that is truncated or late", async () => {
     const stage = new Stage();
     await stage.serve({ proxyProtocol: { timeoutMs: 100 } });
     const cut = await stage.talk(V1.subarray(0, 10));
     cut.shutdown();
     await stage.sim.advance(10);
     assertEquals([stage.server.rejected, said(cut)], [1, "bye\n"]);
-    // A byte now and then does not put it off.
+    // A byte now and then does not extend the time.
     const slow = await stage.talk(...Array.from(V2.subarray(0, 17), (byte) => Uint8Array.of(byte)));
     assertEquals(stage.server.rejected, 1);
     await stage.sim.advance(20);
@@ -225,7 +225,7 @@ describe("a server behind a proxy", () => {
       assertEquals([stage.server.rejected, said(client)], [1, "bye\n"]);
       const plain = await stage.talk(bytes("hi\n"));
       assertEquals(stage.server.rejected, mode === "required" ? 2 : 1);
-      // It need not say anything to be refused, where a header is required.
+      // If a header is required, the client is refused before it sends anything.
       const silent = await stage.talk();
       assertEquals([stage.server.rejected, stage.server.connections], mode === "required" ? [3, 0] : [1, 2]);
       for (const each of [client, plain, silent]) each.close();
@@ -241,7 +241,7 @@ describe("a server behind a proxy", () => {
     }
   });
 
-  it("serves clients without a header where it is optional, and those that say nothing after the time", async () => {
+  it("serves clients without a header if it is optional, and silent clients after the timeout", async () => {
     const stage = new Stage();
     await stage.serve({ proxyProtocol: { mode: "optional", timeoutMs: 200 } }, {
       open: (bev) => void (stage.opened.push(bev), bev.write("welcome\n")),
@@ -256,7 +256,7 @@ describe("a server behind a proxy", () => {
     assertEquals(stage.opened.length, 1);
     await stage.sim.advance(60);
     assertEquals([stage.opened.length, said(silent)], [2, "welcome\n"]);
-    // It may have been the beginning of one.
+    // The bytes may have been the beginning of a header.
     const begun = await stage.talk(bytes("PRO"));
     await stage.sim.advance(150);
     begun.send(bytes("BE\n"));
@@ -273,7 +273,7 @@ describe("a server behind a proxy", () => {
     await stage.end();
   });
 
-  it("limits clients, and not the proxy: maxConnectionsPerAddress and accept", async () => {
+  it("applies maxConnectionsPerAddress and accept to clients, not to the proxy", async () => {
     const stage = new Stage();
     const asked: string[] = [];
     await stage.serve({ proxyProtocol: "required", maxConnectionsPerAddress: 2 }, {
@@ -300,7 +300,7 @@ describe("a server behind a proxy", () => {
     await stage.end();
   });
 
-  it("counts a connection whose header is awaited for maxConnections", async () => {
+  it("counts a connection that waits for its header for maxConnections", async () => {
     for (const whenFull of ["wait", "reject"] as const) {
       const stage = new Stage();
       await stage.serve({ proxyProtocol: { timeoutMs: 1000 }, maxConnections: 2, whenFull });
@@ -315,7 +315,7 @@ describe("a server behind a proxy", () => {
     }
   });
 
-  it("closes at once those whose header is awaited when the server closes", async () => {
+  it("closes connections that wait for their header at once when the server closes", async () => {
     const stage = new Stage();
     await stage.serve({ proxyProtocol: "required" });
     const clients = [await stage.talk(), await stage.talk(V2.subarray(0, 14))];
@@ -325,9 +325,9 @@ describe("a server behind a proxy", () => {
     await stage.end();
   });
 
-  it("holds no more than a header's worth of a peer that goes on and on", async () => {
+  it("buffers at most one header of a peer that sends without end", async () => {
     const stage = new Stage();
-    // A client that gets a last message has some time to read it. What it sends meanwhile is dropped.
+    // A client that gets a last message has some time to read it. Its bytes are dropped meanwhile.
     await stage.serve({ proxyProtocol: "required" }, { reject: () => {} });
     // It announces the longest header, and sends more than that.
     const start = V2.slice(0, 16);
@@ -339,14 +339,14 @@ describe("a server behind a proxy", () => {
       if (n > 0) sent += n;
       await stage.sim.advance(5);
     }
-    // The bytes that it has sent are not TLVs.
+    // Its bytes are not TLVs.
     assertEquals(stage.server.rejected, 1);
     assert(sent < 400_000, `${sent} bytes were taken`);
     client.close();
     await stage.end();
   });
 
-  it("begins TLS behind the header, whatever came with it", async () => {
+  it("begins TLS behind the header, whatever arrived with it", async () => {
     const stage = new Stage();
     await stage.serve({ proxyProtocol: "required", tls: TLS }, {
       open: (bev) => {
@@ -369,10 +369,10 @@ describe("a server behind a proxy", () => {
     }
     assertEquals(answers, Array(2).fill("192.0.2.7:40000 hi"));
     assertEquals([stage.opened[0]?.remoteAddress, stage.calls], [CLIENT, ["TLSv1.3", "TLSv1.3"]]);
-    // Nobody that speaks TLS would understand a last word.
+    // A TLS client would not understand a last message in plain text.
     const plain = await stage.talk(bytes("hi\n"));
     assertEquals(plain.error?.code, "ECONNRESET");
-    // The header alone, and nothing of TLS.
+    // Only the header, without TLS.
     const silent = await stage.talk(V2);
     assertEquals(stage.server.connections, 1);
     await stage.sim.advance(11_000);
@@ -381,7 +381,7 @@ describe("a server behind a proxy", () => {
     await stage.end();
   });
 
-  it("takes TLS without a header where it is optional", async () => {
+  it("accepts TLS without a header if it is optional", async () => {
     const stage = new Stage();
     await stage.serve({ proxyProtocol: { mode: "optional", trusted: ["192.0.2.1"] }, tls: TLS });
     const client = await stage.sim.run(connect({
@@ -397,7 +397,7 @@ describe("a server behind a proxy", () => {
     await stage.end();
   });
 
-  it("refuses options that make no sense, in words", async () => {
+  it("refuses wrong options with a message", async () => {
     const sim = simRuntime();
     const wrong: [unknown, RegExp][] = [
       ["always", /proxyProtocol is not "required" or "optional": received "always"/],
@@ -424,7 +424,7 @@ describe("a server behind a proxy", () => {
 });
 
 describe("startTls({ unread: true })", () => {
-  it("gives the handshake what has been read, in the input and behind it", async () => {
+  it("passes bytes that were already read to the handshake", async () => {
     for (const read of [0, 1, 7, 1000]) {
       const stage = new Stage();
       await stage.serve({}, {
@@ -461,7 +461,7 @@ describe("startTls({ unread: true })", () => {
     }
   });
 
-  it("is refused without it, and where the host can't", async () => {
+  it("is refused without unread, and if the host does not support it", async () => {
     const stage = new Stage();
     const codes: string[] = [];
     await stage.serve({}, {
@@ -481,7 +481,7 @@ describe("startTls({ unread: true })", () => {
 });
 
 describe("connect() with proxyHeader", () => {
-  it("sends it before anything else, also what was written while connecting", async () => {
+  it("sends it before anything else, also before bytes that were written while connecting", async () => {
     const stage = new Stage();
     await stage.serve({ proxyProtocol: "required" });
     const options = { runtime: stage.sim, hostname: stage.host.addresses[0], port: portOf(stage.server) };
@@ -490,7 +490,7 @@ describe("connect() with proxyHeader", () => {
     );
     assertEquals((await stage.sim.run(client.lines({ text: true }).next())).value, "192.0.2.7:40000 hi");
     await stage.sim.run(client.close());
-    // Nobody writes anything.
+    // Neither side writes anything.
     const silent = await stage.sim.run(connect({ ...options, proxyHeader: PLAIN }));
     await stage.sim.advance(20);
     assertEquals(stage.opened.length, 2);
@@ -499,7 +499,7 @@ describe("connect() with proxyHeader", () => {
   });
 });
 
-/** What has come. */
+/** The received bytes. */
 function said(socket: Socket): string {
   return text(receiveAll(socket).bytes);
 }

@@ -1,4 +1,4 @@
-// reconnect(): a client that comes back, in virtual time.
+// reconnect(): a client that connects again, in virtual time.
 
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertRejects, assertStrictEquals, assertThrows } from "@std/assert";
@@ -23,7 +23,7 @@ class Stage {
   readonly sim: SimRuntime;
   readonly losses: Loss[] = [];
   readonly log: string[] = [];
-  /** How many connections the server has, and the most that it had at a time. */
+  /** The number of connections of the server, and its maximum. */
   open = 0;
   most = 0;
   accepted = 0;
@@ -45,7 +45,7 @@ class Stage {
     }));
   }
 
-  /** As when the process of the server ends. */
+  /** Acts as if the process of the server ends. */
   async kill(): Promise<void> {
     await this.sim.run(this.#server!.close({ graceMs: 0 }));
   }
@@ -69,7 +69,7 @@ class Stage {
     });
   }
 
-  /** Nothing is left, whatever time passes. */
+  /** Checks that nothing is left, even later. */
   async end(link: Link): Promise<void> {
     await this.sim.run(link.close());
     const losses = this.losses.length;
@@ -82,7 +82,7 @@ class Stage {
 }
 
 describe("the back-off of reconnect()", () => {
-  it("has delays within its jitter for 20 attempts, and waits for as long as it says", async () => {
+  it("has delays within its jitter for 20 attempts, and waits exactly as long as it reports", async () => {
     for (const backoff of [{}, { initialMs: 10, maxMs: 1_000, factor: 3, jitter: 0.2 }, { jitter: 0 }, { jitter: 1 }]) {
       const stage = new Stage();
       const link = stage.link({ backoff });
@@ -96,21 +96,21 @@ describe("the back-off of reconnect()", () => {
         const middle = Math.min(maxMs, initialMs * factor ** i);
         assert(delayMs >= middle * (1 - jitter) && delayMs <= middle * (1 + jitter), `${i}: ${delayMs}`);
         const next = stage.losses[i + 1];
-        // An attempt takes 2 ms: there and back.
+        // An attempt takes 2 ms, a round trip.
         if (next !== undefined) assert(Math.abs(next.at - at - delayMs - 2) < 1e-6, `${next.at - at} for ${delayMs}`);
       });
-      // Clients that were lost together come back earlier and later.
+      // Clients that were lost together connect again at different times.
       const early = stage.losses.filter(({ delayMs }, i) => delayMs < Math.min(maxMs, initialMs * factor ** i));
       if (jitter > 0) assert(early.length > 2 && early.length < stage.losses.length - 2, `${early.length} are early`);
       const { delays, equal } = spread(stage.losses, initialMs, maxMs, factor);
-      if (jitter > 0) assert(equal < delays / 2, "chance changes the delays");
+      if (jitter > 0) assert(equal < delays / 2, "jitter changes the delays");
       else assertEquals(equal, delays);
       assertEquals([link.state, link.attempts], ["waiting", stage.losses.length]);
       await stage.end(link);
     }
   });
 
-  it("begins anew after stableMs, and not before", async () => {
+  it("starts again after stableMs, and not before", async () => {
     const stage = new Stage();
     const link = stage.link({ backoff: { jitter: 0 }, stableMs: 1_000 });
     await stage.sim.advance(100 + 200 + 10);
@@ -148,7 +148,7 @@ describe("the back-off of reconnect()", () => {
     await stage.end(link);
   });
 
-  it("is repeated by the seed", async () => {
+  it("is the same for the same seed", async () => {
     const runs: number[][] = [];
     for (const seed of [1, 1, 2]) {
       const stage = new Stage({ seed });
@@ -162,7 +162,7 @@ describe("the back-off of reconnect()", () => {
   });
 });
 
-/** How many delays are exactly those without jitter. */
+/** The number of delays that are exactly those without jitter. */
 function spread(
   losses: readonly Loss[],
   initialMs: number,
@@ -186,7 +186,7 @@ describe("maxAttempts of reconnect()", () => {
     await stage.end(link);
   });
 
-  it("counts anew for a connection that was stable", async () => {
+  it("counts from 0 again after a connection that was stable", async () => {
     const stage = new Stage();
     await stage.serve();
     const link = stage.link({ maxAttempts: 2, stableMs: 100, backoff: { jitter: 0 } });
@@ -205,7 +205,7 @@ describe("maxAttempts of reconnect()", () => {
     await stage.end(link);
   });
 
-  it("gives a reason even where the peer was polite", async () => {
+  it("gives a reason even if the peer has closed cleanly", async () => {
     const stage = new Stage();
     await stage.serve({ open: (bev) => void bev.close() });
     const link = stage.link({ maxAttempts: 1 });
@@ -217,7 +217,7 @@ describe("maxAttempts of reconnect()", () => {
 });
 
 describe("a lost connection of reconnect()", () => {
-  it("is told to close, then to lost, and there are never two connections at a time", async () => {
+  it("is reported to close, then to lost, and there are never two connections at a time", async () => {
     const stage = new Stage({ latencyMs: 20 });
     await stage.serve();
     const link = stage.link({ backoff: { initialMs: 0 } });
@@ -234,7 +234,7 @@ describe("a lost connection of reconnect()", () => {
     await stage.end(link);
   });
 
-  it("is undefined for lost when the peer has finished, and has the code when it has failed", async () => {
+  it("gives lost undefined if the peer has finished, and an error with the code if it has failed", async () => {
     const stage = new Stage();
     const peers: SocketBufferEvent[] = [];
     await stage.serve({ open: (bev) => void peers.push(bev) });
@@ -249,7 +249,7 @@ describe("a lost connection of reconnect()", () => {
     await stage.end(link);
   });
 
-  it("takes what was not sent with it", async () => {
+  it("drops its unsent output", async () => {
     const stage = new Stage({ latencyMs: 10 });
     let received = "";
     const peers: SocketBufferEvent[] = [];
@@ -274,7 +274,7 @@ describe("a lost connection of reconnect()", () => {
     await stage.end(link);
   });
 
-  it("comes back after a handler has failed, and after lost has", async () => {
+  it("is replaced after a handler or lost has failed", async () => {
     const stage = new Stage();
     await stage.serve();
     const errors: unknown[] = [];
@@ -297,7 +297,7 @@ describe("a lost connection of reconnect()", () => {
     await stage.end(link);
   });
 
-  it("comes back when the name could not be looked up at first", async () => {
+  it("is made once the name can be resolved", async () => {
     const stage = new Stage();
     const link = stage.link({ hostname: "db.internal", backoff: { jitter: 0 } });
     await stage.sim.advance(110);
@@ -311,7 +311,7 @@ describe("a lost connection of reconnect()", () => {
     await stage.end(link);
   });
 
-  it("ends an attempt after timeoutMs, and tries again", async () => {
+  it("is followed by another attempt if one takes longer than timeoutMs", async () => {
     const stage = new Stage({ latencyMs: 1_000 });
     await stage.serve();
     const link = stage.link({ timeoutMs: 50, backoff: { initialMs: 100, jitter: 0 } });
@@ -325,7 +325,7 @@ describe("a lost connection of reconnect()", () => {
 });
 
 describe("ready() of a link", () => {
-  it("resolves for all that wait, at once if there is a connection, and forgets those that give up", async () => {
+  it("resolves for all waiters, at once if there is a connection, and forgets those that are aborted", async () => {
     const stage = new Stage();
     const link = stage.link({ backoff: { initialMs: 50 } });
     const stop = new AbortController();
@@ -343,7 +343,7 @@ describe("ready() of a link", () => {
     assertEquals((await assertRejects(() => link.ready(), EventError)).code, "ECANCELED");
   });
 
-  it("is not given a connection that open has ended, or that is being closed", async () => {
+  it("does not return a connection that open has ended, or that is being closed", async () => {
     const stage = new Stage();
     await stage.serve();
     let first = true;
@@ -364,7 +364,7 @@ describe("ready() of a link", () => {
 });
 
 describe("the end of a link", () => {
-  it("leaves nothing at the signal, which may live longer", async () => {
+  it("leaves nothing on the signal, which may live longer", async () => {
     for (const maxAttempts of [1, Infinity]) {
       const stage = new Stage();
       const listeners = new Set<unknown>();
@@ -433,7 +433,7 @@ describe("the end of a link", () => {
     },
   };
   for (const [state, reach] of Object.entries(states)) {
-    it(`comes at once by the signal and by close() when it is ${state}, and nothing is left`, async () => {
+    it(`follows the signal and close() at once when it is ${state}, and nothing is left`, async () => {
       for (const how of ["abort", "close"] as const) {
         const stage = new Stage();
         const stop = new AbortController();
@@ -456,7 +456,7 @@ describe("the end of a link", () => {
     });
   }
 
-  it("is there from the beginning when the signal was aborted before", async () => {
+  it("is immediate if the signal was aborted before", async () => {
     const stage = new Stage();
     const link = stage.link({ signal: AbortSignal.abort("no") });
     assertEquals([link.state, link.attempts, stage.sim.openHandles], ["closed", 0, 0]);
@@ -464,7 +464,7 @@ describe("the end of a link", () => {
     await stage.end(link);
   });
 
-  it("lets the connection deliver what was written, calls close once, and lost not at all", async () => {
+  it("lets the connection deliver its output, and calls close once, but not lost", async () => {
     const stage = new Stage({ latencyMs: 10 });
     let received = 0;
     await stage.serve({
@@ -480,7 +480,7 @@ describe("the end of a link", () => {
     await stage.end(link);
   });
 
-  it("is cut when its grace is over, which a second call can only bring forward", async () => {
+  it("is forced after its grace, which a second call can only shorten", async () => {
     const stage = new Stage();
     await stage.serve({ open: (bev) => bev.disable(0x02), event() {} });
     const link = stage.link();
@@ -494,7 +494,7 @@ describe("the end of a link", () => {
     await stage.end(link);
   });
 
-  it("is waited for by await using, and comes at a signal with stopOnSignals()", async () => {
+  it("is awaited by await using, and follows a signal with stopOnSignals()", async () => {
     const stage = new Stage();
     await stage.serve();
     const link = stage.link();
@@ -509,7 +509,7 @@ describe("the end of a link", () => {
 });
 
 describe("reconnect()", () => {
-  it("keeps the loop of a base of one's own running until it is closed", async () => {
+  it("keeps the loop of a given base running until it is closed", async () => {
     const sim = simRuntime();
     const base = new EventBase({ runtime: sim });
     let losses = 0;
@@ -522,7 +522,7 @@ describe("reconnect()", () => {
     assertEquals([losses, sim.pending, sim.openHandles], [3, 0, 0]);
   });
 
-  it("throws at once for what is wrong, and leaves nothing", async () => {
+  it("throws at once for wrong options, and leaves nothing", async () => {
     const sim = simRuntime();
     const wrong: [options: object, error: new () => Error, words: string][] = [
       [{ port: 0 }, RangeError, "port"],

@@ -23,7 +23,7 @@ async function codeOf(promise: Promise<unknown>): Promise<string> {
   return (await assertRejects(() => promise, EventError) as EventError).code;
 }
 
-/** A server, and bare sockets that are its clients. */
+/** A server, and plain sockets as its clients. */
 async function served(options: ServeOptions, callbacks: ServeCallbacks): Promise<[SimRuntime, Server, () => Socket]> {
   const sim = simRuntime({ maxSteps: 200_000 });
   const server = await serve({ runtime: sim, hostname: "127.0.0.1", port: 0, ...options }, callbacks);
@@ -31,7 +31,7 @@ async function served(options: ServeOptions, callbacks: ServeCallbacks): Promise
 }
 
 describe("serve()", () => {
-  it("leaves nothing open when it can't serve", async () => {
+  it("leaves nothing open if it cannot serve", async () => {
     const sim = simRuntime();
     const options = { runtime: sim, hostname: "127.0.0.1", port: 0 };
     await assertRejects(() => serve({ ...options, signal: {} as AbortSignal }, echo), TypeError, "not an AbortSignal");
@@ -47,7 +47,7 @@ describe("serve()", () => {
     await nothingOpen(sim);
   });
 
-  it("answers, without a loop of one's own", async () => {
+  it("answers without a loop of the program", async () => {
     const [sim, server, client] = await served({}, echo);
     assertEquals([server.connections, server.address], [0, {
       hostname: "127.0.0.1",
@@ -96,7 +96,7 @@ describe("serve()", () => {
     await nothingOpen(sim);
   });
 
-  it("gives the addresses of both ends in every callback, the last one too", async () => {
+  it("gives the addresses of both ends in every callback, including the last", async () => {
     const seen: [string, unknown, unknown][] = [];
     const note = (name: string) => (bev: SocketBufferEvent): void => {
       seen.push([name, bev.remoteAddress, bev.localAddress]);
@@ -126,7 +126,7 @@ describe("serve()", () => {
     await nothingOpen(sim);
   });
 
-  it("without an event callback closes gracefully at the end of file: what is queued is delivered", async () => {
+  it("without an event callback closes gracefully at the end of file, and delivers queued output", async () => {
     const closed: BufferEvent[] = [];
     const [sim, server, client] = await served({}, { ...echo, close: (bev) => closed.push(bev) });
     const socket = client();
@@ -153,7 +153,7 @@ describe("serve()", () => {
     await nothingOpen(sim);
   });
 
-  it("leaves a connection whose peer has finished to an asynchronous open() until that is done", async () => {
+  it("keeps a connection whose peer has finished until its asynchronous open() has settled", async () => {
     let goOn = (): void => {};
     const wait = new Promise<void>((resolve) => goOn = resolve);
     const lines: string[] = [];
@@ -195,7 +195,7 @@ describe("serve()", () => {
     await nothingOpen(sim);
   });
 
-  it("without an event callback frees what has failed or timed out", async () => {
+  it("without an event callback frees connections that have failed or timed out", async () => {
     const [sim, server, client] = await served({ readTimeoutMs: 100 }, echo);
     const [reset, idle] = [client(), client()];
     await sim.advance(10);
@@ -210,7 +210,7 @@ describe("serve()", () => {
     await nothingOpen(sim);
   });
 
-  it("bounds what one connection brings: by default 64 KiB of input", async () => {
+  it("bounds the input of a connection: by default 64 KiB", async () => {
     let largest = 0;
     const [sim, server, client] = await served({}, {
       read: (bev) => void (largest = Math.max(largest, bev.input.length)),
@@ -227,7 +227,7 @@ describe("serve()", () => {
     await nothingOpen(sim);
   });
 
-  it("takes watermarks and timeouts", async () => {
+  it("accepts watermarks and timeouts", async () => {
     const log: string[] = [];
     const [sim, server, client] = await served({ readLow: 4, readHigh: 6, writeTimeoutMs: 50 }, {
       read(bev) {
@@ -272,7 +272,7 @@ describe("serve()", () => {
     await nothingOpen(sim);
   });
 
-  it("on a path", async () => {
+  it("works on a path", async () => {
     const sim = simRuntime();
     const server = await serve({ runtime: sim, path: "/run/app" }, echo);
     const socket = Socket.connect(sim, { path: "/run/app" });
@@ -285,7 +285,7 @@ describe("serve()", () => {
     await nothingOpen(sim);
   });
 
-  it("on a base of one's own runs while that dispatches", async () => {
+  it("on a given base runs while that base dispatches", async () => {
     const sim = simRuntime();
     const base = new EventBase({ runtime: sim });
     const log: string[] = [];
@@ -310,7 +310,7 @@ describe("serve()", () => {
 });
 
 describe("maxConnections", () => {
-  it("lets further connections wait until there is space", async () => {
+  it("makes further connections wait until there is space", async () => {
     const [sim, server, client] = await served({ maxConnections: 2 }, echo);
     const sockets: Socket[] = [];
     for (let i = 0; i < 5; i++) {
@@ -371,7 +371,7 @@ describe("what open() does with a connection", () => {
     }
   });
 
-  it("may be disable(): what open() disables stays so", async () => {
+  it("may be disable(): the direction stays disabled", async () => {
     let reads = 0;
     const [sim, server, client] = await served({}, {
       open: (bev) => bev.disable(EV_READ),
@@ -395,7 +395,7 @@ describe("what open() does with a connection", () => {
 });
 
 describe("server.close()", () => {
-  it("accepts nobody any more, lets connections finish, and resolves when the last has", async () => {
+  it("accepts no more clients, lets connections finish, and resolves after the last", async () => {
     const [sim, server, client] = await served({}, echo);
     const socket = client();
     await sim.advance(5);
@@ -416,7 +416,7 @@ describe("server.close()", () => {
     await nothingOpen(sim);
   });
 
-  it("cuts what is left after graceMs", async () => {
+  it("resets remaining connections after graceMs", async () => {
     const closed: BufferEvent[] = [];
     const [sim, server, client] = await served({}, { ...echo, close: (bev) => closed.push(bev) });
     const sockets = [client(), client()];
@@ -430,7 +430,7 @@ describe("server.close()", () => {
     await nothingOpen(sim);
   });
 
-  it("cuts connections that are being closed too", async () => {
+  it("also resets connections that are being closed", async () => {
     const [sim, server, client] = await served({}, { open: (bev) => void bev.close() });
     const socket = client();
     await sim.advance(5);
@@ -442,7 +442,7 @@ describe("server.close()", () => {
     await nothingOpen(sim);
   });
 
-  it("of 0 ms cuts at once; 10 seconds are the default", async () => {
+  it("resets at once with 0 ms; 10 seconds are the default", async () => {
     for (const [options, ms] of [[{ graceMs: 0 }, 0], [undefined, 10_000]] as const) {
       const [sim, server, client] = await served({}, echo);
       const socket = client();
@@ -455,7 +455,7 @@ describe("server.close()", () => {
     }
   });
 
-  it("without connections needs no time; every call gives the same promise", async () => {
+  it("takes no time without connections; every call gives the same promise", async () => {
     const [sim, server] = await served({}, echo);
     const closing = server.close();
     assertStrictEquals(server.close({ graceMs: 5 }), closing);
@@ -478,7 +478,7 @@ describe("server.close()", () => {
     await nothingOpen(sim);
   });
 
-  it("is what `await using` does", async () => {
+  it("is called by `await using`", async () => {
     const sim = simRuntime();
     {
       await using server = await serve({ runtime: sim, port: 0 }, echo);
@@ -487,7 +487,7 @@ describe("server.close()", () => {
     await nothingOpen(sim);
   });
 
-  it("after base.free() cuts the connections, and nothing throws", async () => {
+  it("resets the connections after base.free(), and does not throw", async () => {
     const sim = simRuntime();
     const base = new EventBase({ runtime: sim });
     const server = await serve({ base, port: 0 }, { close: () => {} });
@@ -505,7 +505,7 @@ describe("server.close()", () => {
 });
 
 describe("connect()", () => {
-  it("gives the connection once it is there, both directions enabled", async () => {
+  it("gives the established connection, with both directions enabled", async () => {
     const [sim, server] = await served({}, echo);
     const received: string[] = [];
     const events: number[] = [];
@@ -519,14 +519,14 @@ describe("connect()", () => {
     assertEquals([bev.enabled, bev.socket?.connected], [EV_READ | EV_WRITE, true]);
     bev.write("hello");
     await sim.advance(10);
-    assertEquals([received, events], [["hello"], []], "CONNECTED is the promise's");
+    assertEquals([received, events], [["hello"], []], "the promise stands for CONNECTED");
     const closing = bev.close();
     assertEquals(await sim.run(closing), true);
     await sim.run(server.close());
     await nothingOpen(sim);
   });
 
-  it("rejects when it fails, and leaves nothing open", async () => {
+  it("rejects if it fails, and leaves nothing open", async () => {
     const sim = simRuntime();
     const at = (options: Parameters<typeof connect>[0]): Promise<SocketBufferEvent> =>
       sim.run(connect({ runtime: sim, ...options }, {}));
@@ -540,7 +540,7 @@ describe("connect()", () => {
     await nothingOpen(sim);
   });
 
-  it("without an event callback closes gracefully at the end of file, and frees what has failed", async () => {
+  it("without an event callback closes gracefully at the end of file, and frees failed connections", async () => {
     for (const end of ["shutdown", "reset"] as const) {
       const [sim, server] = await served({}, {
         open: (bev) => {
@@ -557,7 +557,7 @@ describe("connect()", () => {
     }
   });
 
-  it("does not let anybody free the base that all share, and serves on; a base of one's own can be freed", async () => {
+  it("refuses to free the shared base, and goes on; a given base can be freed", async () => {
     const [sim, server, client] = await served({}, echo);
     for (const free of [() => server.base.free(), () => server.base[Symbol.dispose]()]) {
       const error = assertThrows(free, EventError) as EventError;
@@ -587,7 +587,7 @@ describe("connect()", () => {
     await nothingOpen(sim);
   });
 
-  it("to another host of the network", async () => {
+  it("reaches another host of the network", async () => {
     const sim = simRuntime();
     const host = sim.host("server");
     const server = await serve({ runtime: host, port: 7 }, echo);

@@ -1,4 +1,4 @@
-// connect() in the shape of the Sockets API draft: what its promises, streams and methods do.
+// connect() of the Sockets API draft: its promises, streams and methods.
 
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertRejects, assertStrictEquals, assertThrows } from "@std/assert";
@@ -19,9 +19,9 @@ interface Scene {
   readonly sim: SimRuntime;
   readonly server: Server;
   readonly socket: StreamSocket;
-  /** The server's end, once it is there. */
+  /** The server's end, once it exists. */
   readonly peer: () => SocketBufferEvent;
-  /** What the server has received, and the events it was told. */
+  /** The bytes that the server has received, and its events. */
   readonly seen: { text: string; events: number[] };
   end(): Promise<void>;
 }
@@ -57,7 +57,7 @@ async function scene(options: SocketsOptions = {}): Promise<Scene> {
   };
 }
 
-/** How a promise stands, when everything has had its turn. */
+/** The state of a promise, after all pending work. */
 async function stateOf(sim: SimRuntime, promise: Promise<unknown>): Promise<string> {
   let state = "pending";
   promise.then(() => state = "resolved", () => state = "rejected");
@@ -65,14 +65,14 @@ async function stateOf(sim: SimRuntime, promise: Promise<unknown>): Promise<stri
   return state;
 }
 
-/** Fails unless `act` throws a SocketError whose message has the words. */
+/** Fails unless `act` throws a SocketError whose message contains the words. */
 function refused(act: () => unknown, words: string): void {
   const error = assertThrows(act, SocketError, words) as Error;
   assert(error instanceof TypeError && error.message.startsWith("SocketError: Cannot "), error.message);
 }
 
 describe("socketsConnect()", () => {
-  it("tells where it is connected, and carries bytes both ways", async () => {
+  it("reports its addresses, and carries bytes both ways", async () => {
     const { sim, server, socket, peer, seen, end } = await scene();
     const info = await sim.run(socket.opened);
     assertEquals(info.remoteAddress, `127.0.0.1:${portOf(server)}`);
@@ -109,7 +109,7 @@ describe("socketsConnect()", () => {
     await end();
   });
 
-  it("takes the parts of an address as a URL and a server have them", async () => {
+  it("takes the parts of an address in the forms of a URL and of a server", async () => {
     const { sim, server, end } = await scene();
     const port = portOf(server);
     const parts: SocketsAddress[] = [
@@ -129,7 +129,7 @@ describe("socketsConnect()", () => {
     await end();
   });
 
-  it("refuses wrong addresses and options in words", async () => {
+  it("refuses wrong addresses and options with a message", async () => {
     const { sim, end } = await scene();
     const hostPort = "the address is not host:port";
     const range = "the port is not a whole number from 1 to 65535: received";
@@ -200,13 +200,13 @@ describe("socketsConnect()", () => {
         : option;
       refused(() => connect("127.0.0.1:9", given as SocketsOptions), words);
     }
-    // The defaults of the draft do not count as options.
+    // The defaults of the draft are not treated as options.
     const socket = connect("127.0.0.1:9", { sni: null, alpn: [], tls: undefined, runtime: sim });
     await sim.run(socket.opened.catch(() => {}));
     await end();
   });
 
-  it("refuses wrong options of startTls() in words, and is not used up by it", async () => {
+  it("refuses wrong options of startTls() with a message, and can be used afterwards", async () => {
     const { sim, socket, end } = await scene({ secureTransport: "starttls" });
     await sim.run(socket.opened);
     const wrong: [options: unknown, words: string][] = [
@@ -222,7 +222,7 @@ describe("socketsConnect()", () => {
     await end();
   });
 
-  it("rejects opened and closed, and fails the streams, when there is no connection", async () => {
+  it("rejects opened and closed, and fails the streams, if connecting fails", async () => {
     const sim = simRuntime();
     for (const early of [false, true]) {
       const socket = connect("127.0.0.1:9", { runtime: sim });
@@ -242,7 +242,7 @@ describe("socketsConnect()", () => {
     }
   });
 
-  it("closes itself when the peer has finished and that was read", async () => {
+  it("closes itself after the peer's end was read", async () => {
     const { sim, socket, peer, seen, end } = await scene();
     await sim.run(socket.opened);
     await sim.advance(5);
@@ -260,7 +260,7 @@ describe("socketsConnect()", () => {
     await end();
   });
 
-  it("stays half-open if told so", async () => {
+  it("stays half-open with allowHalfOpen", async () => {
     const { sim, socket, peer, seen, end } = await scene({ allowHalfOpen: true });
     await sim.run(socket.opened);
     await sim.advance(5);
@@ -274,7 +274,7 @@ describe("socketsConnect()", () => {
     await end();
   });
 
-  it("is closed when both directions are over, half-open or not, whichever is the first", async () => {
+  it("is closed when both directions have ended, half-open or not, in either order", async () => {
     for (const order of ["read, write", "write, read", "write and read at once"]) {
       const { sim, server, socket, peer, seen, end } = await scene({ allowHalfOpen: true });
       await sim.run(socket.opened);
@@ -304,7 +304,7 @@ describe("socketsConnect()", () => {
     }
   });
 
-  it("resolves closed after a reset, which the streams tell", async () => {
+  it("resolves closed after a reset, which the streams report", async () => {
     const { sim, socket, peer, end } = await scene();
     await sim.run(socket.opened);
     await sim.advance(5);
@@ -316,7 +316,7 @@ describe("socketsConnect()", () => {
     await end();
   });
 
-  it("hears of a reset though nobody reads or writes, and the next write rejects", async () => {
+  it("notices a reset without reads or writes, and the next write rejects", async () => {
     for (const allowHalfOpen of [false, true]) {
       const { sim, socket, peer, end } = await scene({ allowHalfOpen });
       await sim.run(socket.opened);
@@ -334,7 +334,7 @@ describe("socketsConnect()", () => {
     }
   });
 
-  it("gives what came before a reset, while writing fails at once", async () => {
+  it("gives bytes that arrived before a reset, while writing fails at once", async () => {
     const { sim, socket, peer, end } = await scene();
     await sim.run(socket.opened);
     await sim.advance(5);
@@ -359,7 +359,7 @@ describe("socketsConnect()", () => {
     await unread.end();
   });
 
-  it("fails what is read after a failure too: it is not an end", async () => {
+  it("rejects reads after a failure, too: it is not an end", async () => {
     const { sim, socket, peer, end } = await scene();
     await sim.run(socket.opened);
     await sim.advance(5);
@@ -379,7 +379,7 @@ describe("socketsConnect()", () => {
     await assertRejects(() => sim.run(refused.readable.getReader().read()), SocketError, "refused");
   });
 
-  it("delivers with close() what was written, and ends a read that waits", async () => {
+  it("delivers written bytes with close(), and ends a read that waits", async () => {
     const { sim, socket, seen, end } = await scene();
     await sim.run(socket.opened);
     const reading = socket.readable.getReader().read();
@@ -399,7 +399,7 @@ describe("socketsConnect()", () => {
     await end();
   });
 
-  it("delivers with close() what nobody has waited for, before and after there is a connection", async () => {
+  it("delivers writes that were not awaited with close(), before and after there is a connection", async () => {
     for (const when of ["before", "after"] as const) {
       for (const [count, length] of [[1, 7], [5, 7], [4, 300_000]] as const) {
         const { sim, socket, seen, end } = await scene();
@@ -418,7 +418,7 @@ describe("socketsConnect()", () => {
     }
   });
 
-  it("delivers with close() what was written before there is a connection", async () => {
+  it("delivers bytes that were written before the connection with close()", async () => {
     for (const length of [7, 1_000_000]) {
       const { sim, socket, seen, end } = await scene();
       const writer = socket.writable.getWriter();
@@ -437,7 +437,7 @@ describe("socketsConnect()", () => {
     }
   });
 
-  it("rejects closed when close() was to deliver something, and there is no connection", async () => {
+  it("rejects closed if close() had bytes to deliver and connecting fails", async () => {
     const sim = simRuntime();
     const socket = connect("127.0.0.1:9", { runtime: sim });
     await socket.writable.getWriter().write("lost");
@@ -447,7 +447,7 @@ describe("socketsConnect()", () => {
     assertEquals([sim.openHandles, sim.pending], [0, 0]);
   });
 
-  it("tells a failed attempt once at the end of `await using`, and a loss of what was written", async () => {
+  it("reports a failed attempt once at the end of `await using`, and a loss of written bytes", async () => {
     const sim = simRuntime();
     const opened = (async () => {
       await using socket = connect("127.0.0.1:9", { runtime: sim });
@@ -473,7 +473,7 @@ describe("socketsConnect()", () => {
     await end();
   });
 
-  it("is closed by await using, and its attempt ended by a signal and by time", async () => {
+  it("is closed by await using, and its attempt is ended by a signal and by a timeout", async () => {
     const { sim, server, end } = await scene();
     const controller = new AbortController();
     const aborted = connect({ hostname: "127.0.0.1", port: portOf(server) }, {
@@ -492,7 +492,7 @@ describe("socketsConnect()", () => {
     await end();
   });
 
-  it("finishes our direction when the writable is closed, and cuts when it is aborted", async () => {
+  it("finishes writing when the writable is closed, and resets when it is aborted", async () => {
     const { sim, socket, peer, seen, end } = await scene();
     await sim.run(socket.opened);
     const writer = socket.writable.getWriter();
@@ -513,7 +513,7 @@ describe("socketsConnect()", () => {
     await cut.end();
   });
 
-  it("is closed when its writable is aborted, and delivers what was written", async () => {
+  it("is closed when its writable is aborted, and delivers written bytes", async () => {
     for (const when of ["opened", "early", "upgrading"]) {
       const { sim, socket: first, seen, end } = await scene({ secureTransport: "starttls" });
       if (when === "opened") {
@@ -555,7 +555,7 @@ describe("socketsConnect()", () => {
     await end();
   });
 
-  it("drops what arrives once its readable was cancelled, and hears the end", async () => {
+  it("drops arriving bytes after its readable was cancelled, and notices the end", async () => {
     for (const allowHalfOpen of [false, true]) {
       const { sim, socket, peer, end } = await scene({ allowHalfOpen });
       await sim.run(socket.opened);
@@ -564,7 +564,7 @@ describe("socketsConnect()", () => {
       await sim.advance(5);
       await sim.run(socket.readable.cancel());
       await sim.advance(100);
-      assertEquals(peer().output.length, 0, "the peer is not held up");
+      assertEquals(peer().output.length, 0, "the peer does not stall");
       await sim.run(socket.writable.getWriter().write("still writable"));
       assertEquals(await stateOf(sim, socket.closed), "pending");
       peer().shutdown();
@@ -579,7 +579,7 @@ describe("socketsConnect()", () => {
     }
   });
 
-  it("hears of a reset once its readable was cancelled", async () => {
+  it("notices a reset after its readable was cancelled", async () => {
     const { sim, socket, peer, end } = await scene({ allowHalfOpen: true });
     await sim.run(socket.opened);
     await sim.advance(5);
@@ -589,7 +589,7 @@ describe("socketsConnect()", () => {
     await end();
   });
 
-  it("heeds highWaterMark both ways", async () => {
+  it("respects highWaterMark in both directions", async () => {
     const { sim, socket, peer, end } = await scene({ highWaterMark: 1000n });
     const writer = socket.writable.getWriter();
     assertEquals(writer.desiredSize, 1000);
@@ -613,7 +613,7 @@ describe("socketsConnect()", () => {
     await end();
   });
 
-  it("changes to TLS as soon as it is connected when startTls() came before, and sends nothing in the clear", async () => {
+  it("changes to TLS when it is connected if startTls() was called before, and sends nothing without TLS", async () => {
     const sim = simRuntime();
     const log: string[] = [];
     const server = await serve({ runtime: sim, hostname: "127.0.0.1", port: 0 }, {
@@ -641,7 +641,7 @@ describe("socketsConnect()", () => {
     await sim.run(server.close({ graceMs: 0 }));
   });
 
-  it("rejects all that wait when startTls() came before, and there is no connection or it is closed", async () => {
+  it("rejects all waiting promises if startTls() was called before, and connecting fails or it is closed", async () => {
     const sim = simRuntime();
     for (const closes of [false, true]) {
       const first = connect("127.0.0.1:9", { runtime: sim, secureTransport: "starttls" });
@@ -658,7 +658,7 @@ describe("socketsConnect()", () => {
     }
   });
 
-  it("resolves closed of the first socket when the caller of startTls() has had time to turn to the new one", async () => {
+  it("resolves closed of the first socket after the caller of startTls() has had time to use the new one", async () => {
     for (const opens of [false, true]) {
       const sim = simRuntime();
       const server = await serve({ runtime: sim, hostname: "127.0.0.1", port: 0 }, {
@@ -668,7 +668,7 @@ describe("socketsConnect()", () => {
       const address = `127.0.0.1:${portOf(server)}`;
       const first = connect(address, { runtime: sim, secureTransport: "starttls", tls: { ca: "CA" } });
       if (opens) await sim.run(first.opened);
-      // A library that gives up when the socket is closed before it has said that it upgrades.
+      // A library that fails if the socket is closed before it has noted the upgrade.
       let state = "open";
       let outcome = "";
       first.closed.then(() => outcome = state === "upgraded" ? "goes on" : "gives up");
@@ -685,7 +685,7 @@ describe("socketsConnect()", () => {
     }
   });
 
-  it("takes the name of the server by the names that other libraries have for it", async () => {
+  it("accepts the server's name under the option names of other libraries", async () => {
     const sim = simRuntime();
     const server = await serve({ runtime: sim, hostname: "127.0.0.1", port: 0 }, {
       open: (bev) => bev.startTls({ cert: "db.example signed by CA", key: "k" }),
@@ -715,7 +715,7 @@ describe("socketsConnect()", () => {
     await sim.run(server.close({ graceMs: 0 }));
   });
 
-  it("refuses startTls() where it was not asked for", async () => {
+  it("refuses startTls() with another secureTransport than starttls", async () => {
     const { sim, socket, end } = await scene();
     await sim.run(socket.opened);
     assertThrows(() => socket.startTls(), SocketError);

@@ -1,4 +1,4 @@
-// stopOnSignals(): what signals do to a server, on a simulated host that raises them.
+// stopOnSignals(): the effect of signals on a server, on a simulated host that raises them.
 
 import { describe, it } from "node:test";
 import { assertEquals, assertStrictEquals, assertThrows } from "@std/assert";
@@ -9,7 +9,7 @@ import { serve, type Server } from "../../../core/serve/serve.ts";
 import { stopOnSignals } from "../../../core/serve/stop_on_signals.ts";
 import { type SimRuntime, simRuntime } from "../../../runtimes/sim.ts";
 
-/** A simulated host that counts the signals which are caught. */
+/** A simulated host that counts the signals that are caught. */
 class Host {
   readonly sim: SimRuntime = simRuntime();
   caught = 0;
@@ -26,7 +26,7 @@ class Host {
     };
   }
 
-  /** A server that one client has connected to. It has nothing to say, and stays. */
+  /** A server with one client, which sends nothing and stays. */
   async serve(): Promise<{ server: Server; client: Socket; log: string[] }> {
     const { sim } = this;
     const log: string[] = [];
@@ -41,7 +41,7 @@ class Host {
 }
 
 describe("stopOnSignals()", () => {
-  it("closes at a signal with the grace that was given, and leaves nothing behind", async () => {
+  it("closes at a signal with the given grace, and leaves nothing behind", async () => {
     const host = new Host();
     const { server, client, log } = await host.serve();
     stopOnSignals(server, { graceMs: 500 });
@@ -56,7 +56,7 @@ describe("stopOnSignals()", () => {
     assertEquals([host.caught, host.sim.openHandles, host.sim.pending], [0, 0, 0]);
   });
 
-  it("cuts at the second signal, whichever it is", async () => {
+  it("forces the end at the second signal, whichever it is", async () => {
     const host = new Host();
     const { server, log } = await host.serve();
     stopOnSignals(server, { graceMs: Infinity });
@@ -68,7 +68,7 @@ describe("stopOnSignals()", () => {
     assertEquals([server.connections, host.caught, log], [0, 0, ["close ECANCELED at 100010"]]);
   });
 
-  it("gives the signals back when the server was closed by somebody else, and at once when it is told to", async () => {
+  it("releases the signals when the server was closed otherwise, and at once on request", async () => {
     const host = new Host();
     const { server } = await host.serve();
     stopOnSignals(server);
@@ -84,7 +84,7 @@ describe("stopOnSignals()", () => {
     assertEquals([host.caught, other.server.connections], [0, 1]);
   });
 
-  it("stops anything that has a base and a close(), and reports what that throws", async () => {
+  it("stops any object with a base and a close(), and reports its exception", async () => {
     const host = new Host();
     const base = new EventBase({ runtime: host.sim });
     const failure = new Error("cannot close");
@@ -102,7 +102,7 @@ describe("stopOnSignals()", () => {
     assertEquals([given, reported.length, host.caught], [[{}], 1, 0]);
   });
 
-  it("catches no signal when it is called wrongly, or one of the signals cannot be caught", async () => {
+  it("catches no signal if its arguments are wrong, or one of the signals cannot be caught", async () => {
     const host = new Host();
     const { server } = await host.serve();
     assertThrows(() => stopOnSignals(server, { signals: [] }), RangeError);

@@ -1,5 +1,5 @@
-// Each promise of the web streams settles in every ending of a connection of serve(), however far its streams had got, and
-// no promise rejects unobserved.
+// Each promise of the web streams settles in every ending of a connection of serve(), in every
+// state of its streams. No rejection is unhandled.
 
 import process from "node:process";
 import { describe, it } from "node:test";
@@ -13,11 +13,11 @@ import { serve, type Server } from "../../../core/serve/serve.ts";
 import { type SimRuntime, simRuntime } from "../../../runtimes/sim.ts";
 import { portOf, receiveAll, text } from "../socket/pairs.ts";
 
-/** What the streams of the connection are at when it ends. */
+/** The state of the connection's streams when it ends. */
 const STATES = ["untouched", "used", "reading", "writing", "reading and writing", "closing"] as const;
 type State = (typeof STATES)[number];
 
-/** What ends the connection, and with which code its streams fail; "" for no failure. */
+/** The cause of the end, and the code with which the streams fail; "" for no failure. */
 const ENDINGS = {
   "a reset of the peer": { reading: "ECONNRESET", writing: "ECONNRESET" },
   "free()": { reading: "EV_FREED", writing: "EV_FREED" },
@@ -32,7 +32,7 @@ interface Scene {
   readonly server: Server;
   readonly bev: SocketBufferEvent;
   readonly peer: Socket;
-  /** How many times `close` was called. */
+  /** The number of calls of `close`. */
   readonly closed: () => number;
   end(): Promise<void>;
 }
@@ -63,7 +63,7 @@ async function scene(): Promise<Scene> {
   };
 }
 
-/** How a promise has settled: "" or the code; undefined as long as it has not. */
+/** The result of a promise: "" or the code; undefined while it is pending. */
 function outcomeOf(promise: Promise<unknown>): () => string | undefined {
   let outcome: string | undefined;
   promise.then(() => outcome = "", (error) => outcome = (error as EventError | undefined)?.code ?? String(error));
@@ -86,14 +86,14 @@ function end(ending: Ending, { bev, peer, server }: Scene): void {
   }
 }
 
-/** Counts the rejections that nobody hears while `act` runs. */
+/** Counts unhandled rejections while `act` runs. */
 async function unheard(act: () => Promise<void>): Promise<unknown[]> {
   const reasons: unknown[] = [];
   const listener = (reason: unknown): void => void reasons.push(reason);
   process.on("unhandledRejection", listener);
   try {
     await act();
-    // The host tells it behind all microtasks.
+    // The runtime reports it after all microtasks.
     await new Promise((resolve) => setTimeout(resolve, 5));
   } finally {
     process.removeListener("unhandledRejection", listener);
@@ -103,7 +103,7 @@ async function unheard(act: () => Promise<void>): Promise<unknown[]> {
 
 describe("the streams of a connection", () => {
   for (const ending of Object.keys(ENDINGS) as Ending[]) {
-    it(`settle all they have promised after ${ending}`, async () => {
+    it(`settle all promises after ${ending}`, async () => {
       for (const state of STATES) {
         let told: unknown;
         const reasons = await unheard(async () => {
@@ -118,7 +118,7 @@ describe("the streams of a connection", () => {
         if (state.includes("writing")) expected["write()"] = writing;
         if (state !== "closing") expected["writer.ready"] = writing;
         else {
-          // What was written before is delivered by bev.close(), which settles this at once.
+          // bev.close() delivers earlier output, which settles this at once.
           expected["writer.closed"] = expected["writer.close()"] = ending === "close()" ? "" : writing;
         }
         assertEquals(told, expected, state);
@@ -127,7 +127,7 @@ describe("the streams of a connection", () => {
   }
 });
 
-/** Brings the streams to a state, ends the connection, and gives how each promise has settled. */
+/** Brings the streams to a state, ends the connection, and returns the result of each promise. */
 async function settledAfter(
   ending: Ending,
   state: State,
@@ -187,9 +187,9 @@ describe("a handler that stays pending", () => {
   });
 });
 
-describe("the end of a peer that has sent all before anybody reads", () => {
+describe("the end of a peer that has sent everything before the first read", () => {
   for (const writes of [false, true]) {
-    it(`goes to the reader that the stream has${writes ? ", while the other stream is being written" : ""}`, async () => {
+    it(`reaches the reader of the stream${writes ? ", while the other stream is being written" : ""}`, async () => {
       const stage = await scene();
       const { sim, bev, peer } = stage;
       const reader = bev.readable.getReader();
@@ -212,7 +212,7 @@ describe("the end of a peer that has sent all before anybody reads", () => {
   }
 });
 
-describe("a handler that passes on what a stream has rejected with", () => {
+describe("a handler that rethrows the error of a stream", () => {
   for (const ending of Object.keys(ENDINGS) as Ending[]) {
     it(`has not failed after ${ending}`, async () => {
       for (const what of ["read", "write", "pipe", "write a second time"] as const) {

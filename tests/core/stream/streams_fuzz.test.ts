@@ -1,5 +1,6 @@
-// Random programs on both ends of a connection, by web streams, with or without a filter: every promise settles, what arrives is a prefix of what was
-// accepted, and all of it where neither end has cut; nothing is left, and nothing rejects unheard.
+// Random programs on both ends of a connection, by web streams, with or without a filter. Every
+// promise settles. The received bytes are a prefix of the accepted bytes, and all of them if
+// neither end has reset. Nothing is left, and no rejection is unhandled.
 
 import process from "node:process";
 import { describe, it } from "node:test";
@@ -29,15 +30,18 @@ function dice(seed: number): (n: number) => number {
   };
 }
 
-/** One direction of the connection: a byte's value is its place. */
+/** One direction of the connection: a byte's value is its position. */
 class Direction {
-  /** How many bytes have been given to `write()`, and how many of them before one that has not resolved. */
+  /**
+   * The number of bytes passed to `write()`, and the number before the first write that has not
+   * resolved.
+   */
   given = 0;
   accepted = 0;
   received = 0;
-  /** Whether an end has done something that may lose bytes of this direction. */
+  /** Whether an end has done an action that may lose bytes of this direction. */
   cut = false;
-  /** Whether all that arrives was read, up to the end. */
+  /** Whether all arriving bytes were read, up to the end. */
   readToEnd = false;
   /** Whether the stream was closed or aborted, and not failed before. */
   finished = false;
@@ -56,7 +60,7 @@ class Direction {
   }
 }
 
-/** All promises that the streams of one run have given. */
+/** All promises of the streams of one run. */
 class Promises {
   readonly #open: Map<number, string> = new Map();
   #next = 0;
@@ -139,7 +143,7 @@ class End {
       case 9:
         if (this.#roll(6) > 0) break;
         this.#log("abort");
-        // Only what was accepted arrives, and nothing more is read.
+        // Only accepted bytes arrive, and nothing more is read.
         this.#end();
         this.#in.cut = true;
         this.#promises.add("abort()", this.#writer.abort(new Error("enough")));
@@ -261,7 +265,7 @@ async function play(seed: number): Promise<void> {
   for (const [name, direction] of [["there", there], ["back", back]] as const) {
     const { accepted, given, received } = direction;
     assert(received <= given, `${name}: ${received} of ${given} bytes; ${said()}`);
-    // Read to its end, it is whole, unless somebody has cut it.
+    // If it was read to its end, it is complete, unless an end has reset it.
     if (direction.readToEnd && direction.finished && !direction.cut && kind !== 2) {
       assert(received >= accepted, `${name}: ${received} of ${accepted} accepted bytes; ${said()}`);
     }

@@ -27,7 +27,7 @@ class Stage {
     return this;
   }
 
-  /** The names of the certificate that a client gets; the code with which it fails. */
+  /** The names of the certificate that a client gets, or the code of its failure. */
   async asks(serverName: string, tls: TlsConnectOptions = {}): Promise<string> {
     try {
       const options = { serverName, ca: "our CA", rejectUnauthorized: false, ...tls };
@@ -51,7 +51,7 @@ class Stage {
 }
 
 describe("sni", () => {
-  it("as a table gives each name its certificate, in any case, one label for a star, and else the usual one", async () => {
+  it("as a table gives each name its certificate, in upper or lower case; a star matches one label; other names get the default", async () => {
     const stage = await new Stage().serve({
       tls: {
         ...USUAL,
@@ -78,7 +78,7 @@ describe("sni", () => {
     await stage.end();
   });
 
-  it("as a function is asked with the name, and null is the usual certificate", async () => {
+  it("as a function is called with the name, and null means the default certificate", async () => {
     const asked: string[] = [];
     const mine = signed("mine.example");
     const stage = await new Stage().serve({
@@ -97,7 +97,7 @@ describe("sni", () => {
     await stage.end();
   });
 
-  it("that throws, or gives no certificate, costs its own connection and goes to error", async () => {
+  it("that throws, or returns no certificate, ends only its connection and calls error", async () => {
     const stage = await new Stage().serve({
       tls: {
         ...USUAL,
@@ -139,7 +139,7 @@ describe("sni", () => {
     await stage.end();
   });
 
-  it("refuses an invalid table, in words", async () => {
+  it("refuses an invalid table with a message", async () => {
     const sim = simRuntime();
     const wrong: [unknown, RegExp][] = [
       [{ "a b": USUAL }, /a name of tls.sni is not a host name in ASCII: received "a b"/],
@@ -158,7 +158,7 @@ describe("sni", () => {
 });
 
 describe("setTls()", () => {
-  it("gives new connections the new certificate, and leaves old ones as they are", async () => {
+  it("gives new connections the new certificate, and does not change old ones", async () => {
     const stage = await new Stage().serve({ tls: USUAL });
     const old = await stage.sim.run(connect({
       runtime: stage.sim,
@@ -212,7 +212,7 @@ describe("setTls()", () => {
 });
 
 describe("minVersion and maxVersion", () => {
-  it("are kept by both ends", async () => {
+  it("apply to both ends", async () => {
     const stage = await new Stage().serve({ tls: { ...USUAL, minVersion: "TLSv1.3" } });
     assertEquals(await stage.asks("a", { maxVersion: "TLSv1.2" }), "ERR_TLS_HANDSHAKE");
     assertEquals(await stage.asks("a", { minVersion: "TLSv1.3" }), "usual.example");
@@ -222,7 +222,7 @@ describe("minVersion and maxVersion", () => {
     await stage.end();
   });
 
-  it("are refused in words where they make no sense", () => {
+  it("are refused with a message if they contradict each other", () => {
     const sim = simRuntime();
     for (
       const tls of [{ minVersion: "TLSv1" }, { maxVersion: 3 }, { minVersion: "TLSv1.3", maxVersion: "TLSv1.2" }, {
@@ -235,7 +235,7 @@ describe("minVersion and maxVersion", () => {
 });
 
 describe("a ClientHello", () => {
-  it("is read cut at any byte and into records of any size, with names of any length", () => {
+  it("is read when it is cut at any byte and into records of any size, with names of any length", () => {
     fc.assert(
       fc.property(fc.stringMatching(/^[a-z0-9.-]{1,255}$/), fc.integer({ min: 1, max: 400 }), (name, size) => {
         const extension = new Uint8Array(300).fill(7);
@@ -255,7 +255,7 @@ describe("a ClientHello", () => {
     );
   });
 
-  it("that is garbage names no server, and never throws", () => {
+  it("of random bytes names no server, and never throws", () => {
     fc.assert(fc.property(fc.uint8Array({ maxLength: 300 }), (bytes) => {
       for (const start of [[], [22], [22, 3, 1, 0, 200, 1, 0, 0, 150]]) {
         const hello = readClientHello(Uint8Array.from([...start, ...bytes]));

@@ -18,7 +18,7 @@ interface Point {
   x: number;
 }
 
-/** A codec of a program's own, which writes in two steps and can fail between them. */
+/** A codec of a program that writes in two steps and can fail between them. */
 const points: FrameCodec<Point> = {
   decode(input) {
     const bytes = input.pullup(2);
@@ -44,9 +44,9 @@ function fails(fn: () => unknown): EventError {
   return assertThrows(fn, EventError) as EventError;
 }
 
-describe("a codec that is none", () => {
-  // Before any codec was used: the last one used is known to be good.
-  it("is refused in words", () => {
+describe("a value that is not a codec", () => {
+  // Before any codec was used, because the last used codec is cached as valid.
+  it("is refused with a message", () => {
     const [bev] = bufferEventPair(new EventBase({ runtime: simRuntime() }));
     assertThrows(() => bev.writeFrame(null as never, "x"), TypeError, "has no function");
     bev.free();
@@ -85,7 +85,7 @@ describe("mapCodec()", () => {
     return Number(text);
   }, (value) => `${value}`);
 
-  it("gives and takes values, with the limits of the codec inside", () => {
+  it("decodes and encodes values, with the limits of the inner codec", () => {
     const output = new EvBuffer();
     numbers.encode(output, 42);
     assertEquals(output.toString(), "42\r\n");
@@ -96,14 +96,14 @@ describe("mapCodec()", () => {
     assertStrictEquals(numbers.decodeEnd?.(buffer("7")), 7);
   });
 
-  it("says what its function throws, and takes the frame", () => {
+  it("reports an exception of its function, and takes the frame", () => {
     const input = buffer("x\r\n8\r\n");
     const error = fails(() => numbers.decode(input));
     assertEquals([error.code, (error.cause as Error).message], ["EV_FRAME_INVALID", "no number: x"]);
     assertStrictEquals(numbers.decode(input), 8);
   });
 
-  it("refuses what a codec gives for no frame", () => {
+  it("refuses a decoded value that means no frame", () => {
     for (const nothing of [null, undefined]) {
       const codec = mapCodec(lineCodec(), () => nothing, () => "");
       const input = buffer("a\n");
@@ -114,7 +114,7 @@ describe("mapCodec()", () => {
 });
 
 describe("jsonLines()", () => {
-  it("reads what others write, and writes LF", () => {
+  it("reads lines with LF and CR LF, and writes LF", () => {
     const codec = jsonLines();
     const input = buffer('{"a":[1,"ä"]}\n 2 \r\nfalse\n0\n""\n');
     const found: unknown[] = [];
@@ -133,7 +133,7 @@ describe("jsonLines()", () => {
     }
   });
 
-  it("refuses what is not UTF-8, and takes U+FFFD itself", () => {
+  it("refuses invalid UTF-8, and accepts U+FFFD itself", () => {
     const input = new EvBuffer();
     input.add(Uint8Array.of(0x22, 0xff, 0x22, 0x0a));
     input.add('"\ufffd"\n');
@@ -142,14 +142,14 @@ describe("jsonLines()", () => {
     assertEquals(codec.decode(input), "\ufffd");
   });
 
-  it("bounds a line, whole or not", () => {
+  it("bounds a line, complete or not", () => {
     assertEquals(jsonLines({ maxBytes: 3 }).decode(buffer("123\n")), 123);
     for (const line of ["1234\n", "1234"]) {
       assertEquals(fails(() => jsonLines({ maxBytes: 3 }).decode(buffer(line))).code, "EV_LINE_TOO_LONG");
     }
   });
 
-  it("refuses to write what has no form in JSON", () => {
+  it("refuses to write values without a form in JSON", () => {
     const cycle: { self?: unknown } = {};
     cycle.self = cycle;
     for (const value of [undefined, null, NaN, () => 1, Symbol("s"), 1n, cycle]) {
@@ -195,7 +195,7 @@ describe("frames() of a codec with a type", () => {
     await stage.end();
   });
 
-  it("tells the end once when the last lines were refused", async () => {
+  it("reports the end once if the last lines were refused", async () => {
     const stage = await viewStage();
     const view = stage.rig.bev.frames(jsonLines<number>());
     await stage.peerSends("bad\n", "worse");
@@ -211,7 +211,7 @@ describe("frames() of a codec with a type", () => {
     await stage.end();
   });
 
-  it("is over when a codec has refused bytes without taking them", async () => {
+  it("ends when a codec has refused bytes without taking them", async () => {
     const stage = await viewStage();
     const view = stage.rig.bev.frames(lengthPrefixed({ prefixBytes: 1, maxBytes: 1 }));
     await stage.peerSends("zz");
@@ -220,7 +220,7 @@ describe("frames() of a codec with a type", () => {
     await stage.end();
   });
 
-  it("gives the callbacks back when nobody asks again", async () => {
+  it("restores the callbacks if no frame is requested again", async () => {
     const stage = await viewStage();
     const { bev, record } = stage.rig;
     bev.enable(EV_READ);
@@ -237,7 +237,7 @@ describe("frames() of a codec with a type", () => {
 });
 
 describe("writeFrame()", () => {
-  it("writes what the codec says, and heeds the limits of write()", async () => {
+  it("writes the bytes of the codec, and respects the limits of write()", async () => {
     const stage = await viewStage();
     const { bev } = stage.rig;
     assertEquals(bev.writeFrame(points, { x: 7 }), true);
@@ -258,7 +258,7 @@ describe("writeFrame()", () => {
     await stage.end();
   });
 
-  it("writes nothing when the codec throws half-way", async () => {
+  it("writes nothing if the codec throws half-way", async () => {
     const stage = await viewStage();
     const { bev } = stage.rig;
     assertThrows(() => bev.writeFrame(points, { x: 256 }), RangeError);
@@ -279,7 +279,7 @@ describe("writeFrame()", () => {
 });
 
 describe("a server that speaks lines of JSON", () => {
-  it("answers bad JSON and goes on, and a handler that does not catch it ends its connection alone", async () => {
+  it("answers bad JSON and goes on; a handler that does not catch the error ends only its connection", async () => {
     const sim = simRuntime();
     const codec = jsonLines<{ id: number }>({ maxBytes: 100 });
     const reasons: (string | undefined)[] = [];

@@ -1,4 +1,4 @@
-// Connecting through proxies: the time limit, what a socket shows of the proxy, and URLs that are not valid.
+// Connecting through proxies: the time limit, the addresses of the socket, and invalid URLs.
 
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
@@ -8,7 +8,7 @@ import { connect, serve } from "../../../core/serve/serve.ts";
 import { simRuntime } from "../../../runtimes/sim.ts";
 
 describe("a proxy", () => {
-  it("that never answers is given 30 s", async () => {
+  it("that never answers has 30 s", async () => {
     const sim = simRuntime();
     const server = await sim.run(serve({ runtime: sim, hostname: "127.0.0.1", port: 0 }, {}));
     const begun = sim.now();
@@ -21,7 +21,7 @@ describe("a proxy", () => {
     assertEquals(sim.openHandles, 0);
   });
 
-  it("shows a socket nothing of what it says", async () => {
+  it("does not show its answers to the socket", async () => {
     const sim = simRuntime();
     const server = await sim.run(serve({ runtime: sim, hostname: "127.0.0.1", port: 0 }, {
       read: (bev) => {
@@ -39,7 +39,7 @@ describe("a proxy", () => {
     await sim.advance(1);
     assertEquals([socket.recv(into), into[0], into[1]], [2, 104, 105]);
     socket.close();
-    // In the middle of it.
+    // In the middle of an answer.
     const other = Socket.connect(sim, { hostname: "x", port: 1, via: `http://127.0.0.1:${server.port}` });
     await sim.advance(1);
     other.close();
@@ -48,7 +48,7 @@ describe("a proxy", () => {
     assertEquals(sim.openHandles, 0);
   });
 
-  it("has a URL that makes sense, and its password is in no error", () => {
+  it("needs a valid URL, and its password is in no error", () => {
     const sim = simRuntime();
     const urls: unknown[] = [
       "",

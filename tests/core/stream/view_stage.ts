@@ -1,5 +1,5 @@
-// What the tests of views share: a bufferevent on a simulated connection with a loop that runs, and a bare socket as its
-// peer.
+// Shared by the tests of views: a bufferevent on a simulated connection with a loop that runs, and
+// a plain socket as its peer.
 
 import { assertEquals, assertRejects } from "@std/assert";
 import type { EventError } from "../../../core/errors.ts";
@@ -17,7 +17,7 @@ class ViewStage {
     this.#looping = made.base.loop(EVLOOP_NO_EXIT_ON_EMPTY);
   }
 
-  /** Moves time on until a promise settles. */
+  /** Advances time until a promise settles. */
   run<T>(promise: Promise<T>): Promise<T> {
     return this.rig.sim.run(promise);
   }
@@ -27,7 +27,7 @@ class ViewStage {
     return this.rig.sim.advance(ms);
   }
 
-  /** The peer sends, and what it sends arrives. */
+  /** Lets the peer send, and waits for the arrival. */
   async peerSends(...pieces: (string | Uint8Array)[]): Promise<void> {
     for (const piece of pieces) {
       const bytes = typeof piece === "string" ? new TextEncoder().encode(piece) : piece;
@@ -43,7 +43,7 @@ class ViewStage {
     return (await assertRejects(() => promise) as EventError).code;
   }
 
-  /** Stops the loop, frees all, and fails when something is left. */
+  /** Stops the loop, frees everything, and fails if something is left. */
   async end(): Promise<void> {
     this.rig.base.loopBreak();
     await this.run(this.#looping);
@@ -51,7 +51,7 @@ class ViewStage {
   }
 }
 
-/** Makes a stage; the callbacks of the rig write down what is called. */
+/** Makes a stage. The callbacks of the rig are recorded. */
 export async function viewStage(options: RigOptions = {}): Promise<ViewStage> {
   return new ViewStage(await rig(options));
 }

@@ -1,4 +1,5 @@
-// for await, lines() and frames() over a bufferevent: what is given, how a view ends, and how it lives with callbacks.
+// for await, lines() and frames() over a bufferevent: the items, the end of a view, and views
+// together with callbacks.
 
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertRejects, assertStrictEquals, assertThrows } from "@std/assert";
@@ -12,7 +13,7 @@ import { world } from "../loop/harness.ts";
 import { pattern, text } from "../socket/pairs.ts";
 import { viewStage } from "./view_stage.ts";
 
-/** All that a view gives, as text. */
+/** All items of a view, as text. */
 async function all(view: AsyncIterable<Uint8Array | string>): Promise<string[]> {
   const found: string[] = [];
   for await (const item of view) found.push(typeof item === "string" ? item : text(item));
@@ -20,7 +21,7 @@ async function all(view: AsyncIterable<Uint8Array | string>): Promise<string[]> 
 }
 
 describe("for await over a bufferevent", () => {
-  it("gives the bytes as they come, and ends with the end of file", async () => {
+  it("gives the bytes as they arrive, and ends with the end of file", async () => {
     const stage = await viewStage();
     const chunks = all(stage.rig.bev);
     await stage.peerSends("one", "two");
@@ -30,7 +31,7 @@ describe("for await over a bufferevent", () => {
     await stage.end();
   });
 
-  it("gives chunks that stay what they are", async () => {
+  it("gives chunks that do not change", async () => {
     const stage = await viewStage();
     const view = stage.rig.bev[Symbol.asyncIterator]();
     await stage.peerSends(pattern(40_000));
@@ -51,7 +52,7 @@ describe("for await over a bufferevent", () => {
     await stage.end();
   });
 
-  it("makes a peer wait whose bytes nobody asks for, with a bound where none is set, and takes the bound away", async () => {
+  it("makes a peer wait if nobody reads: sets a default bound, and removes it at the end", async () => {
     const stage = await viewStage();
     const { bev, peer } = stage.rig;
     const view = bev[Symbol.asyncIterator]();
@@ -66,7 +67,7 @@ describe("for await over a bufferevent", () => {
     }
     assertEquals(bev.input.length, 65_536);
     assert(sent < 500_000, `${sent} bytes were taken`);
-    // And all of it is there when somebody asks.
+    // All bytes are there when somebody reads.
     let got = 0;
     while (got < sent) got += (await stage.run(view.next())).value!.length;
     assertEquals(got, sent);
@@ -75,7 +76,7 @@ describe("for await over a bufferevent", () => {
     await stage.end();
   });
 
-  it("waits for as many bytes as the low watermark says, but at the end", async () => {
+  it("waits for as many bytes as the low watermark, except at the end", async () => {
     const stage = await viewStage();
     stage.rig.bev.setWatermark(EV_READ, 4, 0);
     const chunks = all(stage.rig.bev);
@@ -96,7 +97,7 @@ describe("lines()", () => {
     await stage.end();
   });
 
-  it("takes a style, and gives bytes unless told", async () => {
+  it("accepts a style, and gives bytes by default", async () => {
     const stage = await viewStage();
     const view = stage.rig.bev.lines({ eol: EVBUFFER_EOL_NUL });
     await stage.peerSends("a\nb\0");
@@ -105,7 +106,7 @@ describe("lines()", () => {
     await stage.end();
   });
 
-  it("rejects with EV_LINE_TOO_LONG, takes nothing, and is over", async () => {
+  it("rejects with EV_LINE_TOO_LONG, takes nothing, and ends", async () => {
     const stage = await viewStage();
     const { bev } = stage.rig;
     const view = bev.lines({ maxBytes: 5 });
@@ -117,7 +118,7 @@ describe("lines()", () => {
     await stage.end();
   });
 
-  it("takes a line that is longer than the high watermark, and puts the watermark back", async () => {
+  it("accepts a line that is longer than the high watermark, and restores the watermark", async () => {
     const stage = await viewStage();
     const { bev } = stage.rig;
     bev.setWatermark(EV_READ, 0, 100);
@@ -145,7 +146,7 @@ describe("lines()", () => {
       most = Math.max(most, bev.input.length);
     }
     assertEquals(await stage.codeOf(next), "EV_LINE_TOO_LONG");
-    assert(most <= 65_536, `${most} bytes were held`);
+    assert(most <= 65_536, `${most} bytes were buffered`);
     await stage.end();
   });
 
@@ -170,7 +171,7 @@ describe("lines()", () => {
 });
 
 describe("batches()", () => {
-  it("give all that is there at once, a last line and the end", async () => {
+  it("give all lines that are there at once, then the last line and the end", async () => {
     const stage = await viewStage();
     const batches: string[][] = [];
     const done = (async () => {
@@ -184,7 +185,7 @@ describe("batches()", () => {
     await stage.end();
   });
 
-  it("lose nothing when one is left in the middle", async () => {
+  it("lose nothing when the loop over a batch is left in the middle", async () => {
     const stage = await viewStage();
     const { bev } = stage.rig;
     await stage.peerSends("1\n2\n3\n");
@@ -198,7 +199,7 @@ describe("batches()", () => {
     await stage.end();
   });
 
-  it("throw what is wrong with a line where it is looked at", async () => {
+  it("throw the error of a line when it is read", async () => {
     const stage = await viewStage();
     const { bev } = stage.rig;
     await stage.peerSends("ok\ntoo long\n");
@@ -235,7 +236,7 @@ describe("frames()", () => {
     await stage.end();
   });
 
-  it("takes undefined of a codec for nothing", async () => {
+  it("treats undefined of a codec as no frame", async () => {
     const stage = await viewStage();
     const codec = lengthPrefixed({ prefixBytes: 1 });
     const frames = all(stage.rig.bev.frames({
@@ -256,7 +257,7 @@ describe("frames()", () => {
 });
 
 describe("an open view", () => {
-  it("keeps dispatch() going while nothing else does: its reader is busy, or a pair waits", async () => {
+  it("keeps dispatch() running by itself: its reader is busy, or a pair waits", async () => {
     const { sim, base } = world();
     const [near, far] = bufferEventPair(base);
     const dispatched = base.dispatch();
@@ -305,7 +306,7 @@ describe("the end of a view", () => {
     await stage.end();
   });
 
-  it("is a rejection with ETIMEDOUT after a timeout, and the bufferevent can be used on", async () => {
+  it("is a rejection with ETIMEDOUT after a timeout, and the bufferevent can still be used", async () => {
     const stage = await viewStage();
     const { bev } = stage.rig;
     bev.setTimeouts(50, null);
@@ -318,7 +319,7 @@ describe("the end of a view", () => {
     await stage.end();
   });
 
-  it("is told when the end of file came before the view was opened", async () => {
+  it("is reported if the end of file came before the view was opened", async () => {
     const stage = await viewStage();
     const { bev, peer } = stage.rig;
     bev.enable(EV_READ);
@@ -331,7 +332,7 @@ describe("the end of a view", () => {
     await stage.end();
   });
 
-  it("is told through a filter too, before and again", async () => {
+  it("is reported through a filter too, if it came before and in a second view", async () => {
     const stage = await viewStage();
     const { bev, peer } = stage.rig;
     const top = new FilterBufferEvent(bev, null, null);
@@ -345,7 +346,7 @@ describe("the end of a view", () => {
     await stage.end();
   });
 
-  it("is not told to the callbacks while the view is open, however late somebody asks", async () => {
+  it("is not reported to the callbacks while the view is open, however late the next read is", async () => {
     const stage = await viewStage();
     const { bev, peer, record } = stage.rig;
     const view = bev.lines({ text: true }).open();
@@ -357,7 +358,7 @@ describe("the end of a view", () => {
     await stage.end();
   });
 
-  it("comes at once with close(), and the rest is dropped", async () => {
+  it("follows close() at once, and the rest is dropped", async () => {
     const stage = await viewStage();
     const { bev, peer } = stage.rig;
     const view = bev.lines({ text: true });
@@ -371,7 +372,7 @@ describe("the end of a view", () => {
     await stage.end();
   });
 
-  it("comes with close() for a waiting reader, and of a bufferevent without a connection", async () => {
+  it("follows close() for a waiting reader, and for a bufferevent without a connection", async () => {
     const stage = await viewStage();
     const { bev, peer } = stage.rig;
     const waiting = bev.lines().next();
@@ -407,7 +408,7 @@ describe("the end of a view", () => {
     }
   });
 
-  it("comes with the reason of a signal, and loses nothing", async () => {
+  it("is a rejection with the reason of a signal, and loses nothing", async () => {
     const stage = await viewStage();
     const { bev } = stage.rig;
     for (const when of ["before", "waiting", "between"]) {
@@ -429,7 +430,7 @@ describe("the end of a view", () => {
     await stage.end();
   });
 
-  it("is told to both sides when an attempt to connect fails", async () => {
+  it("is reported to a reader and a writer if an attempt to connect fails", async () => {
     const stage = await viewStage();
     const { bev, base } = stage.rig;
     const { SocketBufferEvent } = await import("../../../core/api/socket_bufferevent.ts");
@@ -443,7 +444,7 @@ describe("the end of a view", () => {
 });
 
 describe("leaving a view", () => {
-  it("leaves in the input what was not given, with break and with throw", async () => {
+  it("leaves remaining bytes in the input, with break and with throw", async () => {
     const stage = await viewStage();
     const { bev } = stage.rig;
     await stage.peerSends("1\n2\n3\n4\n");
@@ -456,7 +457,7 @@ describe("leaving a view", () => {
     await stage.run(broken());
     await assertRejects(() => stage.run(thrown()), RangeError, "mine");
     assertEquals(bev.input.toString(), "3\n4\n");
-    // It can be used on, with another view and then with callbacks.
+    // It can still be used, with another view and then with callbacks.
     await stage.run(broken());
     bev.enable(EV_READ);
     await stage.peerSends("5\n");
@@ -464,7 +465,7 @@ describe("leaving a view", () => {
     await stage.end();
   });
 
-  it("gives the callbacks back, which are told what waits if reading was enabled", async () => {
+  it("restores the callbacks, which get waiting bytes if reading was enabled", async () => {
     const stage = await viewStage();
     const { bev, record } = stage.rig;
     bev.enable(EV_READ);
@@ -480,7 +481,7 @@ describe("leaving a view", () => {
     await stage.end();
   });
 
-  it("passes on an end that was not told", async () => {
+  it("passes on an end that was not reported", async () => {
     const stage = await viewStage();
     const { bev, record, peer } = stage.rig;
     bev.enable(EV_READ);
@@ -496,7 +497,7 @@ describe("leaving a view", () => {
     await stage.end();
   });
 
-  it("happens at the end of an await using, and before a view was opened", async () => {
+  it("happens at the end of an await using, even before the first read", async () => {
     const stage = await viewStage();
     const { bev } = stage.rig;
     {
@@ -531,7 +532,7 @@ describe("a view and callbacks", () => {
     await stage.end();
   });
 
-  it("is told when writing fails, unless a stream writes", async () => {
+  it("report a failure of writing to the view, unless a stream writes", async () => {
     const stage = await viewStage();
     const { bev, rig } = { bev: stage.rig.bev, rig: stage.rig };
     const waiting = bev.lines().next();
@@ -542,7 +543,7 @@ describe("a view and callbacks", () => {
     await stage.end();
   });
 
-  it("can be one at a time, and neither above nor under a filter's back", async () => {
+  it("exclude a second view, also above and below a filter", async () => {
     const stage = await viewStage();
     const { bev } = stage.rig;
     const view = bev.lines();
@@ -559,7 +560,7 @@ describe("a view and callbacks", () => {
     await stage.end();
   });
 
-  it("can't be opened on an end of a pipe", async () => {
+  it("exclude an end of a pipe", async () => {
     const stage = await viewStage();
     const { bev, base } = stage.rig;
     const [near, far] = bufferEventPair(base);
@@ -574,7 +575,7 @@ describe("a view and callbacks", () => {
     await stage.end();
   });
 
-  it("gives many lines that came together without the loop in between", async () => {
+  it("give many lines that arrived together without a turn of the loop in between", async () => {
     const stage = await viewStage();
     const { bev } = stage.rig;
     bev.enable(EV_READ);
@@ -583,7 +584,7 @@ describe("a view and callbacks", () => {
     let count = 0;
     for await (const line of bev.lines({ eol: EVBUFFER_EOL_LF })) {
       assertEquals(line.length, 4);
-      // The clock stands still: nothing but promises brings the next one.
+      // The clock stands still, so only promises deliver the next line.
       if (++count === 3000) break;
     }
     await stage.end();

@@ -1,6 +1,7 @@
-// Views under chance: a peer that sends any pieces, views that are opened and left, watermarks, reading switched off and
-// on, pauses and an end at any time. What is given, together with what is left in the input, is what was sent, in order,
-// once; a view that nobody asks keeps its bound; in the end nothing is left open.
+// Random runs of views. The peer sends any pieces; views are opened and left; watermarks change;
+// reading is switched off and on; pauses and the end come at any time. The items of the views and
+// the rest of the input are the sent bytes, in order, once. A view without a read keeps its bound,
+// and nothing is left open at the end.
 
 import { describe, it } from "node:test";
 import { assert, assertEquals } from "@std/assert";
@@ -30,7 +31,7 @@ const kinds = ["chunks", "lines", "frames", "batches", "stream"] as const;
 type Kind = typeof kinds[number];
 const codec = lengthPrefixed({ prefixBytes: 1 });
 
-/** Messages in the form that a kind of view takes apart. */
+/** Messages in the format that a kind of view decodes. */
 function encode(kind: Kind, messages: readonly Uint8Array[]): Uint8Array {
   const out = new EvBuffer();
   for (const message of messages) {
@@ -43,12 +44,12 @@ function encode(kind: Kind, messages: readonly Uint8Array[]): Uint8Array {
   return out.toUint8Array();
 }
 
-/** What was given, in the same form. */
+/** The items of the view, in the same format. */
 function given(kind: Kind, items: readonly Uint8Array[]): Uint8Array {
   return kind === "stream" ? join(items) : encode(kind, items);
 }
 
-/** A stream that is cancelled when what it was asked for has just been taken. */
+/** A stream that is cancelled just after it has taken the requested bytes. */
 const cancelled: [Kind, ReturnType<typeof Uint8Array.of>[], { do: "send" | "ask" | "high" | "wait"; n: number }[]] = [
   "stream",
   [new Uint8Array(1)],
@@ -62,7 +63,7 @@ const cancelled: [Kind, ReturnType<typeof Uint8Array.of>[], { do: "send" | "ask"
   ],
 ];
 
-/** One view of a kind: asks for up to `n` items and keeps what it gets, and can be left. */
+/** One view of a kind: reads and records up to `n` items, and can be left. */
 interface Asker {
   ask(n: number): Promise<void>;
   leave(): Promise<unknown>;
@@ -145,7 +146,7 @@ describe("views", () => {
             await stage.run(Promise.resolve(asker?.leave()));
             if (asking !== null) await stage.run(asking);
             asker = asking = null;
-            // Who leaves has not seen the end, whatever the view says.
+            // A reader that leaves has not seen the end, whatever the view returns.
             ended = false;
           };
 
@@ -162,7 +163,7 @@ describe("views", () => {
           }
           await leave();
           assert(most <= 65_536);
-          // Nothing is in the way of the rest.
+          // Removes all limits for the rest.
           bev.setWatermark(EV_READ, 0, 0);
           while (sent < stream.length) {
             sent += Math.max(peer.send(stream.subarray(sent)), 0);
@@ -181,7 +182,7 @@ describe("views", () => {
     );
   });
 
-  it("end when the bufferevent is closed, freed or reset at any time, and have given a beginning of what was sent", async () => {
+  it("end when the bufferevent is closed, freed or reset at any time, after a prefix of the sent bytes", async () => {
     await fc.assert(
       fc.asyncProperty(
         fc.constantFrom("close", "free", "reset", "peer"),

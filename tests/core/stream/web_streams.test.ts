@@ -45,7 +45,7 @@ describe("readable", () => {
     await stage.end();
   });
 
-  it("takes no more than the high watermark while nobody reads", async () => {
+  it("buffers at most the high watermark while nobody reads", async () => {
     const stage = await viewStage();
     const { bev, peer } = stage.rig;
     bev.setWatermark(EV_READ, 0, 1000);
@@ -69,7 +69,7 @@ describe("readable", () => {
     await stage.end();
   });
 
-  it("settles closed without another read once nothing is left to read, and not before", async () => {
+  it("settles closed without another read once all bytes were read, and not before", async () => {
     for (const how of ["finishes", "resets"]) {
       for (const unread of [false, true]) {
         const stage = await viewStage();
@@ -89,14 +89,14 @@ describe("readable", () => {
           await stage.run(reader.read().catch(() => {}));
         }
         assertEquals(closed, how === "finishes" ? "finishes" : "ECONNRESET");
-        // Nobody but the view has heard of the end.
+        // Only the view has got the end.
         assertEquals(stage.rig.record.take(), []);
         await stage.end();
       }
     }
   });
 
-  it("fails, when it is not read, with what the connection has failed with", async () => {
+  it("fails with the error of the connection even if it is not read", async () => {
     const stage = await viewStage();
     const { bev, peer, record } = stage.rig;
     record.on.event = (bev): void => bev.free();
@@ -110,7 +110,7 @@ describe("readable", () => {
     await stage.end();
   });
 
-  it("goes where streams go", async () => {
+  it("can be the body of a Response", async () => {
     const stage = await viewStage();
     const { bev, peer } = stage.rig;
     const whole = new Response(bev.readable as unknown as ReadableStream<Uint8Array<ArrayBuffer>>).text();
@@ -122,7 +122,7 @@ describe("readable", () => {
 });
 
 describe("writable", () => {
-  it("sends bytes and texts, and finishes our direction when it is closed", async () => {
+  it("sends bytes and texts, and finishes writing when it is closed", async () => {
     const stage = await viewStage();
     const { bev, peer, record } = stage.rig;
     assertStrictEquals(bev.writable, bev.writable);
@@ -134,7 +134,7 @@ describe("writable", () => {
     const { bytes, ended } = receiveAll(peer);
     assertEquals([text(bytes), ended], ["grüße all", true]);
     assert(!isFreed(bev));
-    // Reading goes on, by the callbacks that were set.
+    // Reading goes on with the callbacks.
     bev.enable(EV_READ);
     await stage.peerSends("and you");
     assertEquals(record.received.toString(), "and you");
@@ -170,7 +170,7 @@ describe("writable", () => {
     await stage.end();
   });
 
-  it("is closed when all was handed on, and not before", async () => {
+  it("is closed when all bytes have left the output, and not before", async () => {
     const stage = await viewStage();
     const { bev, peer } = stage.rig;
     const sent = await stage.rig.block();
@@ -192,7 +192,7 @@ describe("writable", () => {
     await stage.end();
   });
 
-  it("takes a chunk of any length through a small output", async () => {
+  it("writes a chunk of any length through a small output", async () => {
     const stage = await viewStage();
     const { bev, peer } = stage.rig;
     bev.maxOutputBytes = 1000;
@@ -229,7 +229,7 @@ describe("writable", () => {
     const stage = await viewStage();
     const { bev, peer, record } = stage.rig;
     bev.maxOutputBytes = 1000;
-    // So that what the callback writes does not leave before the stream goes on.
+    // So that the callback's bytes do not leave before the stream goes on.
     bev.setRateLimit(
       new TokenBucketConfig({ readRate: 1000, readBurst: 1000, writeRate: 1000, writeBurst: 1000, tickMs: 10 }),
     );
@@ -272,14 +272,14 @@ describe("writable", () => {
       await stage.pass(5);
       const { bytes, ended } = receiveAll(peer);
       assertEquals([text(bytes), ended], ["one two", true]);
-      // The peer is not waited for.
+      // Does not wait for the peer.
       await stage.pass(5100);
       assertEquals(stage.rig.sim.openHandles, 1);
       await stage.end();
     }
   });
 
-  it("delivers when it is aborted what a slow peer takes, and drops what was not accepted", async () => {
+  it("delivers accepted chunks to a slow peer when it is aborted, and drops the others", async () => {
     const stage = await viewStage();
     const { bev, peer } = stage.rig;
     const sent = await stage.rig.block();
@@ -307,7 +307,7 @@ describe("writable", () => {
     await stage.end();
   });
 
-  it("waits no longer than 30 s, when it is aborted, for a peer that takes nothing", async () => {
+  it("waits at most 30 s for a peer that takes nothing when it is aborted", async () => {
     for (const limited of [false, true]) {
       const stage = await viewStage();
       const { bev } = stage.rig;
@@ -326,7 +326,7 @@ describe("writable", () => {
     }
   });
 
-  it("heeds a rate limit when it is aborted", async () => {
+  it("respects a rate limit when it is aborted", async () => {
     const stage = await viewStage();
     const { bev, peer } = stage.rig;
     bev.setRateLimit(
@@ -346,7 +346,7 @@ describe("writable", () => {
     await stage.end();
   });
 
-  it("delivers, when it is aborted while it is closed, all of it, and its close() resolves", async () => {
+  it("delivers everything if it is aborted during close(), and that close() resolves", async () => {
     const stage = await viewStage();
     const { bev, peer } = stage.rig;
     const sent = await stage.rig.block();
@@ -369,7 +369,7 @@ describe("writable", () => {
     await stage.end();
   });
 
-  it("delivers, when it is aborted before there is a connection, what was accepted", async () => {
+  it("delivers accepted chunks if it is aborted before the connection", async () => {
     const { sim, base } = world();
     const listening = await ListeningSocket.listen(sim, { hostname: "127.0.0.1", port: 0 });
     const bev = new SocketBufferEvent(base, null, BEV_OPT_CLOSE_ON_FREE);
@@ -389,7 +389,7 @@ describe("writable", () => {
     await nothingLeft({ sim, base });
   });
 
-  it("of a pair and of a filter delivers when it is aborted, and is not a whole stream of the filter's then", async () => {
+  it("of a pair and of a filter delivers when it is aborted, and does not complete the filter's stream", async () => {
     const { sim, base } = world();
     const [near, far] = bufferEventPair(base);
     far.setWatermark(EV_READ, 0, 4);
@@ -419,7 +419,7 @@ describe("writable", () => {
     await nothingLeft({ sim, base });
   });
 
-  it("fails when the bufferevent is freed or closed, and what was written before close() is delivered", async () => {
+  it("fails when the bufferevent is freed or closed; bytes that were written before close() are delivered", async () => {
     for (const how of ["free", "close"] as const) {
       const stage = await viewStage();
       const { bev, peer } = stage.rig;
@@ -436,7 +436,7 @@ describe("writable", () => {
     }
   });
 
-  it("takes any kind of view and buffer", async () => {
+  it("accepts any kind of view and buffer", async () => {
     const stage = await viewStage();
     const { bev, peer } = stage.rig;
     const writer = bev.writable.getWriter();
@@ -475,7 +475,7 @@ describe("writable", () => {
     await stage.end();
   });
 
-  it("refuses other chunks in words, fails with that, and the bufferevent goes on", async () => {
+  it("refuses other chunks with a message, fails with that error, and the bufferevent goes on", async () => {
     const gone = new ArrayBuffer(8);
     structuredClone(gone, { transfer: [gone] });
     const wrong: [chunk: unknown, words: string][] = [
