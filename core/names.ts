@@ -152,67 +152,42 @@ function listed(names: readonly string[]): string {
 }
 
 /**
- * The names of other socket libraries (`node:net`, Bun, Deno, the web) for our options and callbacks, in lower case.
+ * For our options and callbacks: the names that other socket libraries (`node:net`, Bun, Deno, the web) have for the same
+ * thing, in lower case. An error lists several suggestions in this order.
  */
 const WORDS: Readonly<Record<string, string>> = {
-  abort: "signal",
-  abortsignal: "signal",
-  addr: "hostname",
-  address: "hostname",
-  alpn: "alpnProtocols tls",
-  alpnprotocols: "tls",
-  autoselectfamilyattemptdelay: "attemptDelayMs",
-  bytes: "prefixBytes maxBytes",
-  ca: "tls",
-  cacerts: "ca tls",
-  cert: "tls",
-  certchain: "cert tls",
-  certificate: "cert tls",
-  close: "event",
-  connect: "open accept",
-  connection: "open",
-  data: "read",
-  delay: "attemptDelayMs",
-  delimiter: "eol",
-  disconnect: "close event",
-  drain: "write",
-  encoding: "text",
-  end: "event",
-  error: "event",
-  grace: "graceMs",
-  handler: "read",
-  highwatermark: "readHigh",
-  host: "hostname",
-  idle: "idleTimeoutMs",
-  ip: "hostname",
-  key: "tls",
-  length: "prefixBytes maxBytes",
-  limit: "maxBytes maxConnections",
-  linebreak: "eol",
-  lines: "line",
-  lookup: "family",
-  maxbytes: "maxLine",
-  message: "line read",
-  newline: "eol",
-  open: "event",
-  privatekey: "key tls",
-  readable: "read",
-  rejectunauthorized: "tls",
-  secure: "tls",
-  separator: "eol",
-  servername: "tls",
-  size: "prefixBytes maxBytes",
-  sni: "serverName tls",
-  socket: "path",
-  socketpath: "path",
-  ssl: "tls",
-  proxy: "via",
-  tcpbacklog: "backlog",
-  terminate: "close",
-  timeout: "idleTimeoutMs timeoutMs graceMs handshakeTimeoutMs event",
-  timeoutms: "idleTimeoutMs graceMs handshakeTimeoutMs",
-  unix: "path",
-  writable: "write",
+  signal: "abort abortsignal",
+  hostname: "addr address host ip",
+  alpnProtocols: "alpn",
+  attemptDelayMs: "autoselectfamilyattemptdelay delay",
+  prefixBytes: "bytes length size",
+  maxBytes: "bytes length limit size",
+  ca: "cacerts",
+  cert: "certchain certificate",
+  open: "connect connection",
+  accept: "connect",
+  eol: "delimiter linebreak newline separator",
+  close: "disconnect terminate",
+  write: "drain writable",
+  text: "encoding",
+  readHigh: "highwatermark",
+  idleTimeoutMs: "idle timeout timeoutms",
+  maxConnections: "limit",
+  line: "lines message",
+  read: "data handler message readable",
+  family: "lookup",
+  maxLine: "maxbytes",
+  key: "privatekey",
+  serverName: "sni",
+  tls:
+    "alpn alpnprotocols ca cacerts cert certchain certificate key privatekey rejectunauthorized secure servername sni ssl",
+  path: "socket socketpath unix",
+  via: "proxy",
+  backlog: "tcpbacklog",
+  timeoutMs: "timeout",
+  graceMs: "grace timeout timeoutms",
+  handshakeTimeoutMs: "timeout timeoutms",
+  event: "close disconnect end error open timeout",
 };
 
 /** The likely right names: by the names of other libraries, by their beginning, or by few wrong letters. */
@@ -223,8 +198,9 @@ function nearest(given: string, known: readonly string[]): string[] {
   for (const spelling of spellings) {
     const same = known.find((name) => name.toLowerCase() === spelling);
     if (same !== undefined) return [same];
-    const meant = Object.hasOwn(WORDS, spelling) ? (WORDS[spelling] as string).split(" ") : [];
-    const there = meant.filter((name) => known.includes(name));
+    const there = Object.keys(WORDS).filter((name) =>
+      known.includes(name) && (WORDS[name] as string).split(" ").includes(spelling)
+    );
     if (there.length > 0) return there;
   }
   const [name = "", distance = Infinity] = spellings.flatMap((spelling) =>

@@ -35,20 +35,7 @@ export const MAX_V1_BYTES = 107;
 export const MAX_V2_BYTES: number = 16 + 65_535;
 
 const V1_SIGNATURE = /* @__PURE__ */ encodeUtf8("PROXY ");
-const V2_SIGNATURE = /* @__PURE__ */ Uint8Array.of(
-  0x0d,
-  0x0a,
-  0x0d,
-  0x0a,
-  0x00,
-  0x0d,
-  0x0a,
-  0x51,
-  0x55,
-  0x49,
-  0x54,
-  0x0a,
-);
+const V2_SIGNATURE = /* @__PURE__ */ encodeUtf8("\r\n\r\n\0\r\nQUIT\n");
 const V2_FIXED = 16;
 /** How many bytes both addresses take, by the high half of the byte for family and protocol. */
 const ADDRESS_BYTES = [0, 12, 36, 216];

@@ -13,17 +13,17 @@ import { publishedPath } from "./socket_file.ts";
 /** How a descriptor is used that does not listen. */
 const NOT_LISTENING = "the descriptor is a socket that does not listen";
 
-/** The tables of the process's network, and which line of each one is a socket that listens. */
-const TABLES: readonly {
-  readonly name: string;
-  readonly inode: number;
-  listens(columns: readonly string[]): boolean;
-}[] = [
-  ...["tcp", "tcp6"].map((name) => ({ name, inode: 9, listens: (columns: readonly string[]) => columns[3] === "0A" })),
-  // The flag is __SO_ACCEPTCON.
-  { name: "unix", inode: 6, listens: (columns) => (parseInt(columns[3] ?? "", 16) & 0x10000) !== 0 },
-  ...["udp", "udp6"].map((name) => ({ name, inode: 9, listens: () => false })),
+/** The tables of the process's network: the file, the column of the inode, and the state of a socket that listens. */
+const TABLES: readonly (readonly [name: string, inode: number, listening: string | null])[] = [
+  ["tcp", 9, "0A"],
+  ["tcp6", 9, "0A"],
+  // The column has flags, and __SO_ACCEPTCON is the only one.
+  ["unix", 6, "00010000"],
+  ["udp", 9, null],
+  ["udp6", 9, null],
 ];
+/** The column of the state, in each table. */
+const STATE = 3;
 
 /**
  * Refuses a descriptor that is not a socket that listens, as far as the system shows it.
@@ -36,11 +36,11 @@ const TABLES: readonly {
 export function checkListening(tried: string, fd: number): string | undefined {
   const inode = socketOf(tried, fd);
   if (inode === undefined) return undefined;
-  for (const { name, inode: column, listens } of TABLES) {
+  for (const [name, column, listening] of TABLES) {
     for (const line of read(`/proc/self/net/${name}`).split("\n")) {
       const columns = line.trim().split(/\s+/);
       if (columns[column] !== inode) continue;
-      if (!listens(columns)) throw refusal(tried, "EINVAL", "listen", NOT_LISTENING);
+      if (columns[STATE] !== listening) throw refusal(tried, "EINVAL", "listen", NOT_LISTENING);
       if (name !== "unix") return undefined;
       // The path may have spaces in it. An abstract name begins with a zero byte.
       const path = /^(?:\S+\s+){7}(.*)$/.exec(line.trim())?.[1] ?? "";
