@@ -1,4 +1,4 @@
-/** Laws 6 and 7 of `serve()` (docs/rules.md): every client is heard of, and refused clients. */
+/** Laws 6 and 7 of `serve()` (docs/rules.md): every client is opened or refused. */
 
 import { assert, assertEquals, assertMatch } from "./assert.ts";
 import {
@@ -20,7 +20,7 @@ type Law = (what: string, body: (here: ServeScene) => Promise<void>) => void;
 
 const echo: ServeCallbacks = { line: (bev, line) => (bev.write(line), void bev.write("\n")) };
 
-/** Keeps the processor, where time passes meanwhile. */
+/** Blocks the program, on runtimes where time passes meanwhile. */
 function block({ scene: { runtime, subject } }: ServeScene, ms: number): void {
   if (subject.virtual) return;
   for (const end = runtime.now() + ms; runtime.now() < end;);
@@ -52,7 +52,7 @@ async function isRefused(here: ServeScene, socket: Socket): Promise<boolean> {
   return isCut(await receiveText(socket), here.scene.runtime.capabilities.reset);
 }
 
-/** Clients that are connected, as far as they know. */
+/** Clients whose connections are established on their side. */
 async function connected(here: ServeScene, clients: readonly Socket[]): Promise<void> {
   const settled = (): number => clients.filter((each) => each.connected || each.error !== null).length;
   await here.until(() => settled() === clients.length, () => `${settled()} of ${clients.length} connected`);
@@ -87,7 +87,7 @@ export function acceptLaws(law: Law): void {
     }
   });
 
-  law("what a client sends before there is space for it arrives, and its half-close too", async (here) => {
+  law("delivers bytes and the half-close that a client has sent before there was space for it", async (here) => {
     const { server, opened } = await here.serve({ maxConnections: 1 }, echo);
     const first = here.scene.keep(here.scene.base.connect({ port: server.port as number }));
     await here.until(() => opened.length === 1, () => "not opened");
@@ -98,7 +98,7 @@ export function acceptLaws(law: Law): void {
     assertEquals(counted(await Promise.all(answers)), { "abc\ndef\n": 5 });
   });
 
-  law("with TLS, too: a client may make its handshake while it waits", async (here) => {
+  law("works with TLS, too: a client may complete its handshake while it waits", async (here) => {
     if (here.tls === undefined) return;
     const { cert, key } = here.tls;
     const { server, opened } = await here.serve({ maxConnections: 1, tls: { cert, key } }, echo);
@@ -120,7 +120,7 @@ export function acceptLaws(law: Law): void {
   });
 
   law(
-    "at maxConnections further clients wait, with the system where the runtime can, and are served then",
+    "makes further clients wait at maxConnections, in the system if the runtime can, and serves them later",
     async (here) => {
       const { server, opened, client } = await here.serve({ maxConnections: 60 }, echo);
       const { runtime } = here.scene;
@@ -137,7 +137,7 @@ export function acceptLaws(law: Law): void {
         await sendAll(socket, bytes("hello\n"));
         socket.shutdown();
       }
-      // Each that goes lets one in.
+      // Each client that leaves lets one in.
       const answers = await Promise.all(clients.map(async (socket) => {
         const answer = await receiveText(socket);
         socket.close();
@@ -148,7 +148,7 @@ export function acceptLaws(law: Law): void {
     },
   );
 
-  law("beyond the backlog they wait with the system, or are refused, counted, and told of once", async (here) => {
+  law("leaves clients beyond the backlog to the system, or refuses, counts and reports them once", async (here) => {
     const reasons: RejectReason[] = [];
     const { server, opened, errors } = await here.serve({ maxConnections: 2, backlog: 4 }, {
       reject: (_address, reason) => {
@@ -214,7 +214,7 @@ export function acceptLaws(law: Law): void {
     assertEquals(here.reported, []);
   });
 
-  law("reject gives a last word, which arrives although the client has sent what nobody reads", async (here) => {
+  law("reject gives a last message, which arrives although the client has sent unread bytes", async (here) => {
     const reasons: RejectReason[] = [];
     const { server, client } = await here.serve({ maxConnectionsPerAddress: 1 }, {
       reject: (_address, reason) => {
@@ -243,7 +243,7 @@ export function acceptLaws(law: Law): void {
     assertEquals(server.rejected, 1);
   });
 
-  law("a port scan of a server with TLS opens nothing, throws nothing and leaves nothing", async (here) => {
+  law("a port scan of a TLS server opens no connection, throws nothing and leaves nothing", async (here) => {
     if (here.tls === undefined) return;
     const { cert, key } = here.tls;
     const callbacks = { ...echo, error: () => {} };
@@ -268,7 +268,7 @@ export function acceptLaws(law: Law): void {
     await secure.close();
   });
 
-  law("the stop of a server ends those that wait", async (here) => {
+  law("the stop of a server ends waiting clients", async (here) => {
     const { server, opened, client } = await here.serve({ maxConnections: 1 }, echo);
     const clients = Array.from({ length: 10 }, client);
     await connected(here, clients);
@@ -279,7 +279,7 @@ export function acceptLaws(law: Law): void {
     assertEquals(opened.length, 1);
   });
 
-  law("a disabled listener leaves connections with the system, or holds them up to the backlog", async (here) => {
+  law("a disabled listener leaves connections to the system, or queues them up to the backlog", async (here) => {
     const { runtime, base } = here.scene;
     const accepted: Socket[] = [];
     const told: string[] = [];
@@ -306,7 +306,7 @@ export function acceptLaws(law: Law): void {
     };
     await dispatching(() => pauseAccept || listener.socket.rejected === 6 && told.length > 0);
     const held = runtime.openHandles - 1 - clients.filter((socket) => socket.error === null).length;
-    // Where it can pause, one accept may have been under way.
+    // If it can pause, one accept may have been in progress.
     assert(pauseAccept ? held <= 1 : held >= 4, `${held} are held`);
     assertEquals([listener.socket.rejected, told], pauseAccept ? [0, []] : [6, ["EV_BACKLOG_FULL"]]);
     listener.enable();

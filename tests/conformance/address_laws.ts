@@ -9,7 +9,7 @@ import type { FullSubject } from "./subject.ts";
 const NAME = "127.0.0.1\0.example";
 
 export function addressLaws(makeSubject: () => FullSubject, can: Readonly<Capabilities>): void {
-  it("refuses a NUL inside a name with EINVAL: a system would see only what stands before it", () =>
+  it("refuses a NUL inside a name with EINVAL, because a system would only read the part before it", () =>
     scene(makeSubject(), async ({ runtime, subject }) => {
       const base = new EventBase({ runtime });
       const path = `${subject.unixPath()}\0.more`;
@@ -30,7 +30,7 @@ export function addressLaws(makeSubject: () => FullSubject, can: Readonly<Capabi
       ];
       for (const [what, call] of calls) {
         if (what.includes("TLS") && (tls === undefined || !can.tls)) continue;
-        // deno-lint-ignore require-await -- what is thrown becomes the rejection
+        // deno-lint-ignore require-await -- an exception becomes the rejection
         const error = await assertRejects(async () => call(), EventError, undefined, what) as EventError;
         assertEquals(error.code, "EINVAL", `${what}: ${error.message}`);
         assertMatch(error.message, /^Cannot [a-z ]+: .* has a NUL character in it: received ".*\\u0000/, what);
@@ -49,7 +49,7 @@ export function addressLaws(makeSubject: () => FullSubject, can: Readonly<Capabi
       }),
   );
 
-  it("refuses a numeric address of another family with EINVAL, and says what is wrong", () =>
+  it("refuses a numeric address of another family with EINVAL and a message", () =>
     scene(makeSubject(), async ({ runtime }) => {
       const base = new EventBase({ runtime });
       for (
@@ -63,14 +63,14 @@ export function addressLaws(makeSubject: () => FullSubject, can: Readonly<Capabi
           [() => base.connect({ port: 9, family: "IPv4", localAddress: "::1" }), /not an IPv4 address: received ::1/],
         ] as const
       ) {
-        // deno-lint-ignore require-await -- what is thrown becomes the rejection
+        // deno-lint-ignore require-await -- an exception becomes the rejection
         const error = await assertRejects(async () => call(), EventError) as EventError;
         assertEquals(error.code, "EINVAL");
         assertMatch(error.message, message);
       }
     }));
 
-  it("listens and connects on the loopback address of the family that is asked for", {
+  it("listens and connects on the loopback address of the requested family", {
     skip: makeSubject().missing("::1"),
   }, () =>
     scene(makeSubject(), async (scene) => {

@@ -8,7 +8,7 @@ import { inspect } from "node:util";
 
 type Class<T> = abstract new (...args: never[]) => T;
 
-/** What a broken law throws. */
+/** The error of a broken law. */
 class LawError extends Error {
   override readonly name = "LawError";
 }
@@ -40,7 +40,7 @@ export function assertEquals<T>(actual: T, expected: T, msg?: string): void {
   }
 }
 
-/** Fails when both are deeply equal. */
+/** Fails if both are deeply equal. */
 export function assertNotEquals<T>(actual: T, expected: T, msg?: string): void {
   try {
     notDeepStrictEqual(actual, expected);

@@ -1,4 +1,7 @@
-/** Laws 4 and 6: after onClose nothing is called; a callback may do anything from inside itself, and none comes from inside a call. */
+/**
+ * Laws 4 and 6: no callback follows onClose; a callback may call any method, and no callback runs
+ * inside a call.
+ */
 
 import { it } from "./suite.ts";
 import { assertEquals } from "./assert.ts";
@@ -37,7 +40,7 @@ export function callbackLaws(makeSubject: () => FullSubject, kind: Kind): void {
             server.write("some data");
             server.shutdown();
           }
-          // A graceful close waits for us.
+          // A graceful close waits for our end.
           await Promise.race([server.ended, server.closed]);
           if (!server.isClosed) server.close();
           assertEquals(await client.closed, undefined);
@@ -76,13 +79,13 @@ export function callbackLaws(makeSubject: () => FullSubject, kind: Kind): void {
       await client.atLeast("accepted data ".length);
       client.shutdown();
       await client.closed;
-      // With TLS nothing can be written at once: the first data may come before.
+      // With TLS nothing can be written at once, so the first data may arrive before.
       const text = kind === "TLS" ? client.text.replace("data accepted", "accepted data") : client.text;
       assertEquals(text.replaceAll("data data", "data"), "accepted data end");
       await listener.accepted[0]!.closed;
     }));
 
-  it("finishes from inside onData, and what it has written arrives", () =>
+  it("finishes from inside onData, and its written bytes arrive", () =>
     scene(makeSubject(), async (scene) => {
       const { client } = await scene.pair(kind, {
         server: {
@@ -97,7 +100,7 @@ export function callbackLaws(makeSubject: () => FullSubject, kind: Kind): void {
       assertEquals(client.text, "an answer, please");
     }));
 
-  it("takes every method after onClose as nothing", () =>
+  it("ignores every method after onClose", () =>
     scene(makeSubject(), async (scene) => {
       const prod = (peer: Peer): void => {
         const binding = peer.binding!;
@@ -144,7 +147,7 @@ export function callbackLaws(makeSubject: () => FullSubject, kind: Kind): void {
       await server.atLeast(1000);
     }));
 
-  it("connects and listens anew from inside onClose", () =>
+  it("connects and listens again from inside onClose", () =>
     scene(makeSubject(), async (scene) => {
       const listener = await scene.listenOn(kind);
       let again: Peer | undefined;

@@ -17,12 +17,12 @@ function newKey(file: string): string[] {
 }
 
 /**
- * Makes an authority and a leaf in a directory: rustls does not accept a leaf that has signed itself.
+ * Makes an authority and a leaf in a directory. Rustls does not accept a self-signed leaf.
  *
  * @param directory Where the files are put: `NAME-ca.pem`, `NAME.pem`, `NAME.key`
- * @param name What they are called
- * @param days How long the leaf is valid; a negative number for one that has expired
- * @param extensions What the leaf is for
+ * @param name The name of the files
+ * @param days The days for which the leaf is valid; a negative number for one that has expired
+ * @param extensions The extensions of the leaf
  * @returns The texts, or undefined if there is no `openssl`
  */
 export function makeCertificates(
@@ -50,10 +50,10 @@ export function makeCertificates(
  *
  * @param directory Where the files are put: `NAME.pem`, `NAME.key`
  * @param authority The name of {@linkcode makeCertificates}
- * @param name What the files are called
+ * @param name The name of the files
  * @param subject The subject of the certificate, and without `extensions` the name that it is for
- * @param days How long it is valid
- * @param extensions What it is for
+ * @param days The days for which it is valid
+ * @param extensions Its extensions
  * @returns The texts
  */
 export function makeLeaf(

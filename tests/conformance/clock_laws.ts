@@ -5,7 +5,7 @@ import { assert, assertEquals, assertGreaterOrEqual, assertLess } from "./assert
 import { scene } from "./scene.ts";
 import type { FullSubject } from "./subject.ts";
 
-/** How much too early a runtime's timer may be: the core looks again. */
+/** A runtime's timer may be early by this: the core checks again. */
 const EARLY_MS = 2;
 
 export function clockLaws(makeSubject: () => FullSubject): void {
@@ -25,7 +25,8 @@ export function clockLaws(makeSubject: () => FullSubject): void {
       const { runtime } = scene;
       let fired: number[] = [];
       for (;;) {
-        // Far enough ahead that none is late before all are set: a runtime puts those that are late in an order of its own.
+        // Far enough ahead that no timer is late before all are set: a runtime may run late timers
+        // in any order.
         const begin = runtime.now() + 20;
         fired = [];
         const tokens: (object | number)[] = [];
@@ -42,7 +43,7 @@ export function clockLaws(makeSubject: () => FullSubject): void {
           await all;
           break;
         }
-        // The process was held up in between: once more.
+        // The process was blocked in between: try again.
         for (const token of tokens) runtime.clearTimer(token);
       }
       assertEquals(fired, [0.5, 5, 30, 60, 120]);
@@ -93,7 +94,7 @@ export function clockLaws(makeSubject: () => FullSubject): void {
       assertEquals(fired.length, 1);
     }));
 
-  it("calls a timer in the background as others, while something else goes on", () =>
+  it("calls a background timer like others while something else goes on", () =>
     scene(makeSubject(), async (scene) => {
       let fired = 0;
       scene.runtime.setTimer(scene.runtime.now() + 5, () => fired++, true);
@@ -101,14 +102,14 @@ export function clockLaws(makeSubject: () => FullSubject): void {
       assertEquals(fired, 1);
     }));
 
-  it("keeps a timer of many days", () =>
+  it("accepts a timer of many days", () =>
     scene(makeSubject(), async (scene) => {
       const token = scene.runtime.setTimer(scene.runtime.now() + 2 ** 30, () => assert(false, "much too early"));
       await scene.sleep(30);
       scene.runtime.clearTimer(token);
     }));
 
-  it("tells once that it has polled: after this call, its promises and what was deferred", () =>
+  it("reports its next poll once: after this call, its promises and deferred functions", () =>
     scene(makeSubject(), async (scene) => {
       const { runtime } = scene;
       const poll = runtime.poll === undefined ? undefined : (fn: () => void): void => runtime.poll?.(fn);

@@ -16,7 +16,7 @@ async function assertFails(scene: Scene, to: ConnectOptions | Address, code: str
   return error;
 }
 
-/** An address where nobody listens. */
+/** An address without a listener. */
 async function deserted(scene: Scene): Promise<Address> {
   const listener = await scene.listen({ hostname: "127.0.0.1", port: 0 });
   await listener.close();
@@ -26,13 +26,13 @@ async function deserted(scene: Scene): Promise<Address> {
 export function connectLaws(makeSubject: () => FullSubject, can: Readonly<Capabilities>): void {
   const { missing } = makeSubject();
 
-  it("fails with ECONNREFUSED where nobody listens, and says where", () =>
+  it("fails with ECONNREFUSED if nobody listens, and names the address", () =>
     scene(makeSubject(), async (scene) => {
       const address = await deserted(scene);
       const error = await assertFails(scene, address, "ECONNREFUSED");
       assertEquals(error.syscall, "connect");
       assertStringIncludes(error.message, `127.0.0.1:${(address as { port: number }).port}`);
-      // A network of its own has no host that could say why.
+      // A separate network has no host that could report the reason.
       if (!scene.subject.ownNetwork) assert(error.cause !== undefined);
     }));
 
@@ -49,7 +49,7 @@ export function connectLaws(makeSubject: () => FullSubject, can: Readonly<Capabi
   );
 
   it(
-    "fails with ENOENT where there is no such path",
+    "fails with ENOENT if the path does not exist",
     { skip: !can.unix && "capabilities.unix is false" },
     () =>
       scene(makeSubject(), async (scene) => {
@@ -60,7 +60,7 @@ export function connectLaws(makeSubject: () => FullSubject, can: Readonly<Capabi
   );
 
   it(
-    "fails with ECONNREFUSED where nobody has the abstract name",
+    "fails with ECONNREFUSED if nobody has the abstract name",
     { skip: !can.abstractUnix && "capabilities.abstractUnix is false" },
     () =>
       scene(makeSubject(), async (scene) => {
@@ -68,9 +68,9 @@ export function connectLaws(makeSubject: () => FullSubject, can: Readonly<Capabi
       }),
   );
 
-  it("fails where no way leads", () =>
+  it("fails for an address without a route", () =>
     scene(makeSubject(), async (scene) => {
-      // No TCP goes to a multicast address, whatever the machine is connected to.
+      // TCP cannot go to a multicast address, whatever the network of the machine.
       const client = scene.connect({ hostname: "224.0.0.1", port: 9 });
       const codes = ["EHOSTUNREACH", "ENETUNREACH"];
       if (scene.subject.deviates("unreachable-is-refused")) codes.push("ECONNREFUSED");
@@ -92,7 +92,7 @@ export function connectLaws(makeSubject: () => FullSubject, can: Readonly<Capabi
     }));
 
   it(
-    "refuses TLS where it has none",
+    "refuses TLS if it does not support it",
     { skip: can.tls && "capabilities.tls is true" },
     () =>
       scene(makeSubject(), async (scene) => {
@@ -101,7 +101,7 @@ export function connectLaws(makeSubject: () => FullSubject, can: Readonly<Capabi
   );
 
   it(
-    "connects from the local address that it is given, or says that it can't",
+    "connects from a given local address, or refuses the option",
     {
       skip: missing("127.0.0.2"),
     },
@@ -118,13 +118,13 @@ export function connectLaws(makeSubject: () => FullSubject, can: Readonly<Capabi
         await client.connected;
         assertEquals((server.binding!.remote as { hostname: string }).hostname, "127.0.0.2");
         assertEquals((client.binding!.local as { hostname: string }).hostname, "127.0.0.2");
-        // TEST-NET-3: nobody has such an address.
+        // TEST-NET-3: no host has such an address.
         await assertFails(scene, { ...listener.address, localAddress: "203.0.113.77" }, "EADDRNOTAVAIL");
       }),
   );
 
   for (const end of ["close", "release", "reset"] as const) {
-    it(`gives an attempt up by ${end}(), without an error`, () =>
+    it(`cancels an attempt by ${end}(), without an error`, () =>
       scene(makeSubject(), async (scene) => {
         const listener = await scene.listen({ hostname: "127.0.0.1", port: 0 });
         const client = scene.connect(listener.address);
@@ -138,7 +138,7 @@ export function connectLaws(makeSubject: () => FullSubject, can: Readonly<Capabi
         for (const server of listener.accepted) server.reset();
       }));
 
-    it(`gives an attempt up by ${end}() that would have failed, without an error`, () =>
+    it(`cancels an attempt by ${end}() that would have failed, without an error`, () =>
       scene(makeSubject(), async (scene) => {
         const client = scene.connect(await deserted(scene));
         client[end]();
@@ -148,7 +148,7 @@ export function connectLaws(makeSubject: () => FullSubject, can: Readonly<Capabi
       }));
   }
 
-  it("takes no bytes before it is connected; onConnect is the news", () =>
+  it("accepts no bytes before it is connected; onConnect reports that there is space", () =>
     scene(makeSubject(), async (scene) => {
       const listener = await scene.listen();
       const client = scene.connect(listener.address);
@@ -161,7 +161,7 @@ export function connectLaws(makeSubject: () => FullSubject, can: Readonly<Capabi
       assertEquals(client.heard.filter((what) => what !== "writable"), ["connect"]);
     }));
 
-  it("finishes as soon as it is connected, when it was told so before", () =>
+  it("finishes as soon as it is connected if shutdownWrite() was called before", () =>
     scene(makeSubject(), async (scene) => {
       const listener = await scene.listen();
       const client = scene.connect(listener.address);
@@ -175,7 +175,7 @@ export function connectLaws(makeSubject: () => FullSubject, can: Readonly<Capabi
       assertEquals(client.bytes, 1000);
     }));
 
-  it("is paused from the beginning, when it was told so before", () =>
+  it("is paused from the beginning if pauseRead() was called before", () =>
     scene(makeSubject(), async (scene) => {
       const listener = await scene.listen();
       const client = scene.connect(listener.address);
@@ -190,7 +190,7 @@ export function connectLaws(makeSubject: () => FullSubject, can: Readonly<Capabi
       await client.atLeast(4 << 20);
     }));
 
-  it("connects to the loopback when it is given no host name", () =>
+  it("connects to the loopback address without a host name", () =>
     scene(makeSubject(), async (scene) => {
       const listener = await scene.listen({ hostname: "127.0.0.1", port: 0 });
       const client = scene.connect({ port: listener.port });

@@ -19,14 +19,17 @@ import {
 import { assertSame, bytes, pattern, type PollScene, pollScene, text } from "./poll_scene.ts";
 import type { FullSubject } from "./subject.ts";
 
-/** How long nothing should happen. */
+/** The time in which nothing should happen. */
 const QUIET_MS = 40;
-/** Groups that nobody uses: of the site (RFC 2365), and of the interface, so that nothing leaves the host (RFC 4291). */
+/**
+ * Unused groups: of the site (RFC 2365), and of the interface, so that nothing leaves the host (RFC
+ * 4291).
+ */
 const GROUP = "239.255.83.7";
 const GROUP6 = "ff01::8307";
 /** The loopback interface. On Linux there is no way to a group of IPv6 on it. */
 const LOOPBACK = "127.0.0.1";
-/** The most that IPv4 leaves for one. */
+/** The largest datagram over IPv4. */
 const LARGEST = 65_507;
 
 /** The name of an interface that leads to a network of IPv6. */
@@ -65,7 +68,7 @@ export function datagramLaws(name: string, makeSubject: () => FullSubject): void
     scene.keep(await scene.base.datagram({ hostname, port }));
 
   describe(`${name}: datagrams`, () => {
-    law("are refused with a reason where the runtime has none", async (scene) => {
+    law("are refused with a reason if the runtime has none", async (scene) => {
       const error = await assertRejects(() => scene.base.datagram(), EventError);
       assertEquals(error.code, "EV_UNSUPPORTED");
       assert(error.message.endsWith(runtime.lacks?.udp ?? ""), error.message);
@@ -101,7 +104,7 @@ export function datagramLaws(name: string, makeSubject: () => FullSubject): void
       for (let i = 0; i < 100; i++) assertSame((await take(b)).data, pattern(i + 1, i));
     });
 
-    law("are copied when they are sent, and are the receiver's when they are received", async (scene) => {
+    law("are copied when they are sent, and belong to the receiver when they are received", async (scene) => {
       const [a, b] = [await open(scene), await open(scene)];
       const data = bytes("first");
       a.sendTo(data, b.address);
@@ -113,7 +116,7 @@ export function datagramLaws(name: string, makeSubject: () => FullSubject): void
       assertEquals(text(two.data), "other");
     });
 
-    law("to where nobody is are lost in silence, and the next ones are not", async (scene) => {
+    law("without a receiver are lost silently, and the next ones are not", async (scene) => {
       const [a, b, gone] = [await open(scene), await open(scene), await open(scene)];
       gone.close();
       for (let i = 0; i < 5; i++) {
@@ -126,12 +129,12 @@ export function datagramLaws(name: string, makeSubject: () => FullSubject): void
       assertEquals(a.recvFrom(), EAGAIN);
     });
 
-    law("are lost and counted when nobody receives, and held in bounded memory", async (scene) => {
+    law("are queued in bounded memory if nobody receives, and then lost and counted", async (scene) => {
       const [a, b] = [await open(scene), await open(scene)];
       const SENT = 1000;
       for (let i = 0; i < SENT; i++) {
         await send(a, pattern(1000, i), b);
-        // Else the system loses them, too, and does not say so.
+        // Otherwise the system also loses some, and does not report it.
         if (i % 20 === 19) await scene.sleep(1);
       }
       await scene.until(() => b.dropped > 0, () => "nothing was dropped");
@@ -144,19 +147,19 @@ export function datagramLaws(name: string, makeSubject: () => FullSubject): void
       assertLessOrEqual(held, 213);
       assertGreater(held, 100);
       assertLessOrEqual(held + b.dropped, SENT);
-      // And it goes on.
+      // The socket goes on.
       await send(a, "again", b);
       assertEquals(text((await take(b)).data), "again");
     });
 
-    law("are taken as long as there is space, and space is reported", async (scene) => {
+    law("are accepted as long as there is space, and new space is reported", async (scene) => {
       const [a, b] = [await open(scene), await open(scene)];
       const poller = scene.keep(new Poller(scene.base));
       const data = new Uint8Array(1000);
       let refused = false;
       for (let i = 0; i < 2000 && !refused; i++) refused = a.sendTo(data, b.address) === EAGAIN;
       poller.add(a, EV_WRITE);
-      // A kernel that sends faster than we can is never full.
+      // The kernel's queue is never full if it sends faster than we do.
       if (refused) {
         assertEquals(a.sendTo(data, b.address), EAGAIN);
         assertEquals((await select({ write: [a] }, 0)).write.length, 0);
@@ -165,7 +168,7 @@ export function datagramLaws(name: string, makeSubject: () => FullSubject): void
       assertEquals(a.sendTo(data, b.address), 1000);
     });
 
-    law("are told to events, level-triggered, edge-triggered, and with a timeout", async (scene) => {
+    law("are reported to events, level-triggered, edge-triggered, and with a timeout", async (scene) => {
       const [a, b] = [await open(scene), await open(scene)];
       const { base } = scene;
       const heard: string[] = [];
@@ -227,13 +230,13 @@ export function datagramLaws(name: string, makeSubject: () => FullSubject): void
       const again = await assertRejects(() => open(scene, "127.0.0.1", a.address.port), EventError);
       assertEquals([again.code, again.syscall], ["EADDRINUSE", "bind"]);
       assert(again.message.includes(`127.0.0.1:${a.address.port}`), again.message);
-      // RFC 5737: nobody's.
+      // RFC 5737: no host has it.
       const foreign = await assertRejects(() => open(scene, "192.0.2.1"), EventError);
       assertEquals([foreign.code, foreign.syscall], ["EADDRNOTAVAIL", "bind"]);
       await scene.until(() => scene.runtime.openHandles === 1, () => "what failed to open is open");
     });
 
-    law("give the port back when they are closed", async (scene) => {
+    law("release the port when they are closed", async (scene) => {
       const a = await open(scene);
       const { port } = a.address;
       a.close();
@@ -250,7 +253,7 @@ export function datagramLaws(name: string, makeSubject: () => FullSubject): void
       for (let i = 0; i < sent; i++) assertEquals(text((await take(b)).data), String(i));
     });
 
-    law("are no more after close(): no event, no error, no poller", async (scene) => {
+    law("are not reported after close(): no event, no error, no poller", async (scene) => {
       const [a, b] = [await open(scene), await open(scene)];
       const { base } = scene;
       base.event(b, EV_READ | EV_PERSIST, () => assert(false)).add();
@@ -266,7 +269,7 @@ export function datagramLaws(name: string, makeSubject: () => FullSubject): void
       assertEquals((await assertRejects(() => select({ read: [b] }), EventError)).code, "EBADF");
     });
 
-    law("that are too large, or go nowhere, are refused", async (scene) => {
+    law("that are too large, or have no valid address, are refused", async (scene) => {
       const a = await open(scene);
       const to = a.address;
       assertThrows(() => a.sendTo(new Uint8Array(LARGEST + 1), to), RangeError);
@@ -290,7 +293,7 @@ export function datagramLaws(name: string, makeSubject: () => FullSubject): void
       assertEquals([text(data), address], ["six", a.address]);
     }, udp ? withoutSix : "capabilities.udp is false");
 
-    law("come to every address of the machine, of both families, and can be answered", async (scene) => {
+    law("arrive on every address of the machine, of both families, and can be answered", async (scene) => {
       const four = await open(scene, "0.0.0.0");
       const both = await open(scene, "::");
       const client4 = await open(scene);
@@ -321,7 +324,7 @@ export function datagramLaws(name: string, makeSubject: () => FullSubject): void
         const { data, address } = await take(member);
         assertEquals([text(data), address], ["hello", sender.address]);
       }
-      // Linux gives a socket what others on the host have joined.
+      // Linux delivers datagrams to a socket for groups that others on the host have joined.
       for (const member of [a, b]) await member.leave(GROUP, LOOPBACK);
       for (const member of [a, b]) sender.sendTo("again", { hostname: GROUP, port: member.address.port });
       await scene.sleep(QUIET_MS);
@@ -398,7 +401,7 @@ export function datagramLaws(name: string, makeSubject: () => FullSubject): void
       assertEquals(member.recvFrom(), EAGAIN);
     }, lacks(broadcast, "broadcast"));
 
-    law("and groups: what is wrong with joining and leaving is said in words", async (scene) => {
+    law("and groups: wrong calls of join and leave are refused with a message", async (scene) => {
       const socket = await open(scene, "0.0.0.0");
       const code = async (promise: Promise<unknown>): Promise<string> =>
         (await assertRejects(() => promise, EventError)).code;
@@ -415,7 +418,7 @@ export function datagramLaws(name: string, makeSubject: () => FullSubject): void
       assertEquals(await code(socket.join(GROUP, LOOPBACK)), "EBADF");
     }, lacks(multicast, "multicast"));
 
-    law("are refused in words with options that the runtime cannot keep", async (scene) => {
+    law("are refused with a message if the runtime does not support their options", async (scene) => {
       const asked = [
         [{ reuseAddress: true }, reuseAddress],
         [{ broadcast: true }, broadcast],

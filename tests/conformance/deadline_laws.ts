@@ -1,6 +1,6 @@
 /**
- * Law 7: deadlines while the program is busy. They count from the clock, and what came in time is heard of before a timeout is told.
- * The peers are another process, which goes on meanwhile.
+ * Law 7: deadlines while the program is busy. They count from the clock, and events that came in
+ * time are reported before a timeout. The peers are in another process, which goes on meanwhile.
  */
 
 import { spawn } from "node:child_process";
@@ -36,7 +36,7 @@ export function deadlineLaws(name: string, makeSubject: () => FullSubject): void
   const { serve, newBase } = on(host);
   const skip = ownNetwork && "no other process can reach it";
   const COUNTS = EVENT_BASE_COUNT_ACTIVE | EVENT_BASE_COUNT_ADDED;
-  /** How long the program is busy, and the timeout that passes meanwhile. */
+  /** The time for which the program is busy, and the timeout that passes meanwhile. */
   const BUSY_MS = 900;
   const TIMEOUT_MS = 600;
   const SENDS_EVERY_MS = 50;
@@ -48,7 +48,7 @@ export function deadlineLaws(name: string, makeSubject: () => FullSubject): void
 
   const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
-  /** Peers in a process of their own. */
+  /** Peers in a separate process. */
   class Peers {
     readonly #child: ReturnType<typeof spawn>;
     readonly #over: Promise<string>;
@@ -73,8 +73,8 @@ export function deadlineLaws(name: string, makeSubject: () => FullSubject): void
   }
 
   /**
-   * Peers, each of which sends every so many milliseconds (0: never). When the program's input ends, it prints the longest time
-   * that passed between two sends, and leaves.
+   * Peers, each with its interval between two sends in milliseconds (0: never). When the program's
+   * input ends, it prints the longest time between two sends, and ends.
    */
   function peersProgram(port: number, count: number, everyMs: number): string {
     return `const { connect } = require("node:net");
@@ -98,7 +98,7 @@ process.stdin.on("end", () => {
 `;
   }
 
-  /** What has a timeout, one kind of it. Gives what to call at the end. */
+  /** Sets one kind of timeout. Returns a function to call at the end. */
   type Kind = (base: EventBase, socket: Socket, timedOut: () => void) => () => void;
 
   function bevOf(base: EventBase, socket: Socket, timedOut: () => void): SocketBufferEvent {
@@ -155,11 +155,11 @@ process.stdin.on("end", () => {
     },
   };
 
-  /** Where the program is busy. */
+  /** The place where the program is busy. */
   const PLACES: Readonly<Record<string, (base: EventBase) => void>> = {
     "a timer": (base) => base.timer(() => work(BUSY_MS)).add(20),
     "a callback of I/O": (base) => {
-      // Refused, which a poll of the runtime finds.
+      // The attempt is refused, which a poll of the runtime finds.
       const client = base.connect({ hostname: "127.0.0.1", port: 1 });
       base.once(client, EV_READ, () => {
         client.close();
@@ -170,7 +170,10 @@ process.stdin.on("end", () => {
     "a promise's function": (base) => base.timer(() => void Promise.resolve().then(() => work(BUSY_MS))).add(20),
   };
 
-  /** Lets peers be there, be busy, and says who timed out: those whose peers sent, and those whose peers were silent. */
+  /**
+   * Connects peers, blocks the program, and returns the timeouts: of connections whose peers sent,
+   * and of silent ones.
+   */
   async function busyWith(kind: Kind, place: string): Promise<{ sending: number; silent: number }> {
     // More than Deno gives in one round of its scheduler.
     const COUNT = 150;
@@ -212,7 +215,7 @@ process.stdin.on("end", () => {
       await running;
       assertEquals(base.numEvents(COUNTS), 0);
       base.free();
-      // The machine was so busy that the peers were not in time: once more.
+      // The machine was so busy that the peers were late: try again.
       if (longestMs > TIMEOUT_MS - 2 * SENDS_EVERY_MS && attempt < 20) continue;
       return { sending: seen.sending / COUNT, silent: seen.silent / COUNT };
     }
@@ -222,7 +225,7 @@ process.stdin.on("end", () => {
     for (const [what, kind] of Object.entries(KINDS)) {
       const places = what === "a read timeout" ? Object.keys(PLACES) : ["a callback of I/O"];
       for (const place of places) {
-        it(`in ${place}: ${what} is told to those whose peers are silent, and to nobody else`, async () => {
+        it(`in ${place}: ${what} is reported only for connections whose peers are silent`, async () => {
           assertEquals(await busyWith(kind, place), { sending: 0, silent: 1 });
         });
       }
@@ -252,13 +255,13 @@ process.stdin.on("end", () => {
       });
       const client = base.connect(server.address);
       base.once(client, EV_READ, () => client.close());
-      // Something that gives each turn a time.
+      // A timer, so that each turn has a cached time.
       const tick = base.event(null, EV_PERSIST, () => {});
       tick.add(1);
       tick.unref();
       base.once(client, EV_WRITE, () => client.send("x"));
       await base.dispatch();
-      // A runtime's timer may be a little early, and the core looks again: by less than a millisecond.
+      // A runtime's timer may be early by less than a millisecond, and the core checks again.
       assertGreaterOrEqual(after.timer as number, 149);
       assertGreaterOrEqual(after.once as number, 149);
       assertGreaterOrEqual(after.read as number, 199);
@@ -268,7 +271,7 @@ process.stdin.on("end", () => {
   });
 
   describe(`${name}: Poller.wait()`, { skip }, () => {
-    it("gives what came in time, although the program was busy until its time was over", async () => {
+    it("returns events that came in time, although the program was busy until the timeout had passed", async () => {
       for (let attempt = 0;; attempt++) {
         const base = newBase();
         const listening = await base.listen({ hostname: "127.0.0.1", port: 0 });

@@ -1,4 +1,7 @@
-/** The library on a network of coupled `stream.Duplex` pairs: every group of laws that the other two files have not. */
+/**
+ * The library on a network of coupled `stream.Duplex` pairs: every group of laws that is not in the
+ * other two files.
+ */
 
 import { conformance, type Suite, SUITES } from "./mod.ts";
 import { duplexSubject } from "./subjects.ts";

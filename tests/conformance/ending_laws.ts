@@ -1,4 +1,4 @@
-/** Law 3: each direction ends by itself; law 1: a close loses nothing. */
+/** Law 3: each direction ends separately; law 1: a close loses nothing. */
 
 import { it } from "./suite.ts";
 import { assert, assertEquals, assertFalse, assertGreater } from "./assert.ts";
@@ -39,7 +39,7 @@ export function endingLaws(makeSubject: () => FullSubject, kind: Kind): void {
       assertEquals(server.heard, ["data", "end", "close"]);
     }));
 
-  it("finishes after all that was taken, and not before", () =>
+  it("finishes after all accepted bytes, and not before", () =>
     scene(makeSubject(), async (scene) => {
       const { client, server } = await scene.pair(kind);
       server.pauseRead();
@@ -52,7 +52,7 @@ export function endingLaws(makeSubject: () => FullSubject, kind: Kind): void {
       assertEquals(server.bytes, taken);
     }));
 
-  it("finishes once, however often it is told", () =>
+  it("finishes once, however often shutdownWrite() is called", () =>
     scene(makeSubject(), async (scene) => {
       const { client, server } = await scene.pair(kind);
       client.shutdown();
@@ -64,7 +64,7 @@ export function endingLaws(makeSubject: () => FullSubject, kind: Kind): void {
       assertFalse(client.isClosed);
     }));
 
-  it("takes nothing after shutdownWrite, and says nothing of it", () =>
+  it("accepts nothing after shutdownWrite, without an error", () =>
     scene(makeSubject(), async (scene) => {
       const { client, server } = await scene.pair(kind);
       client.shutdown();
@@ -78,7 +78,7 @@ export function endingLaws(makeSubject: () => FullSubject, kind: Kind): void {
       assertEquals(server.bytes, 0);
     }));
 
-  it("lets go by itself when both directions are finished", () =>
+  it("ends by itself when both directions are finished", () =>
     scene(makeSubject(), async (scene) => {
       const { client, server } = await scene.pair(kind);
       client.shutdown();
@@ -88,7 +88,7 @@ export function endingLaws(makeSubject: () => FullSubject, kind: Kind): void {
       assertEquals(server.heard, ["end", "close"]);
     }));
 
-  it("tells the end after the data, when reading was paused for both", () =>
+  it("reports the end after the data if reading was paused for both", () =>
     scene(makeSubject(), async (scene) => {
       const { client, server } = await scene.pair(kind);
       server.pauseRead();
@@ -100,7 +100,7 @@ export function endingLaws(makeSubject: () => FullSubject, kind: Kind): void {
       assertEquals(server.bytes, 100_000);
     }));
 
-  it("gives all to a reader that has finished itself and was paused", () =>
+  it("delivers everything to a paused reader that has finished writing", () =>
     scene(makeSubject(), async (scene) => {
       const { client, server } = await scene.pair(kind);
       server.pauseRead();
@@ -167,7 +167,7 @@ export function endingLaws(makeSubject: () => FullSubject, kind: Kind): void {
       assertEquals(server.bytes, heard);
     }));
 
-  it("delivers what was taken when it is closed, with reading paused", () =>
+  it("delivers accepted bytes when it is closed, with reading paused", () =>
     scene(makeSubject(), async (scene) => {
       const { client, server } = await scene.pair(kind);
       server.pauseRead();
@@ -181,7 +181,7 @@ export function endingLaws(makeSubject: () => FullSubject, kind: Kind): void {
       assertEquals(server.bytes, 0);
     }));
 
-  it("waits, when it is closed, for a peer that has not finished", () =>
+  it("waits for a peer that has not finished when it is closed", () =>
     scene(makeSubject(), async (scene) => {
       const { client, server } = await scene.pair(kind);
       server.close();
@@ -193,7 +193,7 @@ export function endingLaws(makeSubject: () => FullSubject, kind: Kind): void {
       assertEquals(await server.closed, undefined);
     }));
 
-  it("lets go at once when it is closed after the peer has finished", () =>
+  it("ends at once when it is closed after the peer has finished", () =>
     scene(makeSubject(), async (scene) => {
       const { client, server } = await scene.pair(kind);
       client.shutdown();
@@ -206,7 +206,7 @@ export function endingLaws(makeSubject: () => FullSubject, kind: Kind): void {
       assertEquals(await client.closed, undefined);
     }));
 
-  it("lets go when both ends close at once", () =>
+  it("ends when both ends close at once", () =>
     scene(makeSubject(), async (scene) => {
       const { client, server } = await scene.pair(kind);
       client.close();
@@ -215,7 +215,7 @@ export function endingLaws(makeSubject: () => FullSubject, kind: Kind): void {
       assertEquals([client.heard, server.heard], [["connect", "close"], ["close"]]);
     }));
 
-  it("closes once, however often it is told", () =>
+  it("closes once, however often close() is called", () =>
     scene(makeSubject(), async (scene) => {
       const { client, server } = await scene.pair(kind);
       await client.send(noise(1000, 32));
@@ -234,7 +234,7 @@ export function endingLaws(makeSubject: () => FullSubject, kind: Kind): void {
       assertEquals(server.heard, ["data", "end", "close"]);
     }));
 
-  it("stops waiting for the peer when it is released, and what the system was given arrives", () =>
+  it("stops waiting for the peer when it is released, and bytes in the system's queue arrive", () =>
     scene(makeSubject(), async (scene) => {
       const { client, server } = await scene.pair(kind);
       client.pauseRead();
@@ -250,7 +250,7 @@ export function endingLaws(makeSubject: () => FullSubject, kind: Kind): void {
       assertEquals(client.bytes, 20_000);
     }));
 
-  it("sends what was taken, though nobody reads, as soon as somebody does", () =>
+  it("sends accepted bytes as soon as the peer reads, even after a close", () =>
     scene(makeSubject(), async (scene) => {
       const { client, server } = await scene.pair(kind);
       client.pauseRead();
@@ -266,7 +266,7 @@ export function endingLaws(makeSubject: () => FullSubject, kind: Kind): void {
       assert(client.isEnded);
     }));
 
-  it("sends what was taken, when it is released at once, and then lets go without the peer", () =>
+  it("sends accepted bytes when it is released at once, and then ends without the peer", () =>
     scene(makeSubject(), async (scene) => {
       const { client, server } = await scene.pair(kind);
       client.pauseRead();
@@ -281,7 +281,7 @@ export function endingLaws(makeSubject: () => FullSubject, kind: Kind): void {
       assertFalse(client.isClosed);
     }));
 
-  it("closes first, when it is released without", () =>
+  it("closes first if it is released without a close", () =>
     scene(makeSubject(), async (scene) => {
       const { client, server } = await scene.pair(kind);
       client.pauseRead();

@@ -12,7 +12,7 @@ const { multicast, multicastOptions, udp } = runtime.capabilities;
 const GROUP = "239.255.83.8";
 const LOOPBACK = "127.0.0.1";
 
-/** A port that nobody has now. */
+/** A free port. */
 async function freePort(): Promise<number> {
   const socket = await DatagramSocket.open(runtime, { hostname: "0.0.0.0" });
   const { port } = socket.address;
@@ -33,7 +33,7 @@ async function until(what: string, holds: () => boolean): Promise<void> {
   }
 }
 
-/** Starts socat; gives what it prints. */
+/** Starts socat; returns its output. */
 function socat(...args: string[]): { child: ChildProcess; printed(): string; ended: Promise<void> } {
   const child = spawn("socat", args, { stdio: ["pipe", "pipe", "inherit"] });
   let printed = "";
@@ -42,7 +42,7 @@ function socat(...args: string[]): { child: ChildProcess; printed(): string; end
   return { child, printed: () => printed, ended: new Promise((resolve) => child.once("close", () => resolve())) };
 }
 
-/** Whether a port is bound, as the system shows it. */
+/** Whether a port is bound, according to the system. */
 function isBound(port: number): boolean {
   const hex = port.toString(16).toUpperCase().padStart(4, "0");
   return readFileSync("/proc/net/udp", "utf8").includes(`:${hex} `);
@@ -51,7 +51,7 @@ function isBound(port: number): boolean {
 describe(`${runtime.name}: multicast with socat`, {
   skip: needs("socat", "/proc") || (!udp || !multicast) && "capabilities.multicast is false",
 }, () => {
-  it("reaches a program that has joined the group, with the TTL that was asked for", async () => {
+  it("reaches a program that has joined the group, with the requested TTL", async () => {
     const port = await freePort();
     const from = `UDP4-RECVFROM:${port},ip-add-membership=${GROUP}:${LOOPBACK},ip-recvttl`;
     const { printed, ended } = socat("-u", from, 'SYSTEM:"cat; echo \\" with TTL $SOCAT_IP_TTL\\""');
@@ -67,7 +67,7 @@ describe(`${runtime.name}: multicast with socat`, {
     sender.close();
   });
 
-  it("comes from a program, until the group is left", async () => {
+  it("arrives from a program until the group is left", async () => {
     const member = await DatagramSocket.open(runtime, { hostname: "0.0.0.0" });
     const { port } = member.address;
     const send = async (text: string): Promise<void> => {

@@ -9,7 +9,7 @@ import { complete } from "./subject.ts";
 import { hostName, hostSubject } from "./subjects.ts";
 
 describe(`${hostName}: heartbeat()`, { skip: process.platform === "win32" && "Windows has no SIGSTOP" }, () => {
-  it("leaves a peer alone that answers, and finds within timeoutMs one that was stopped by SIGSTOP", () =>
+  it("keeps a peer that answers, and detects within timeoutMs one that was stopped by SIGSTOP", () =>
     pollScene(complete(hostSubject()), async (scene) => {
       const peer = await PeerProcess.start(0);
       try {

@@ -1,4 +1,4 @@
-/** `heartbeat()`: a peer that answers is left alone, and one that has become silent is found in time. */
+/** `heartbeat()`: it keeps a peer that answers, and detects one that has become silent in time. */
 
 import { EV_READ, type EventError, heartbeat, type SocketBufferEvent } from "../../core/mod.ts";
 import { assert, assertEquals } from "./assert.ts";
@@ -7,11 +7,14 @@ import { type PollScene, pollScene } from "./poll_scene.ts";
 import type { FullSubject } from "./subject.ts";
 import { describe, it } from "./suite.ts";
 
-/** The peer is asked many times before its silence counts: a busy machine may not run it for a second. */
+/**
+ * The peer gets many messages before its silence counts: a busy machine may not run it for a
+ * second.
+ */
 const OPTIONS = { everyMs: 100, send: "PING\n", timeoutMs: 2_000 };
 /** A busy machine may be later than `timeoutMs` by this. */
 const SLACK_MS = 5_000;
-/** How long the peer answers. */
+/** The time for which the peer answers. */
 const ANSWERS_MS = 1_500;
 
 /**
@@ -32,7 +35,7 @@ export async function assertFindsSilence(scene: PollScene, port: number, silence
   heartbeat(bev, OPTIONS);
   await scene.sleep(ANSWERS_MS);
   assertEquals(closed, undefined);
-  // A busy machine sends fewer, and nobody sends more.
+  // A busy machine sends fewer, but never more.
   assert(answers >= 1 && answers <= 1 + ANSWERS_MS / OPTIONS.everyMs, `${answers} answers`);
   const silent = runtime.now();
   silence();
@@ -45,7 +48,7 @@ export async function assertFindsSilence(scene: PollScene, port: number, silence
 /** Tests one runtime. */
 export function heartbeatLaws(name: string, makeSubject: () => FullSubject): void {
   describe(`${name}: heartbeat()`, () => {
-    it("leaves a peer alone that answers, and finds within timeoutMs one that has become silent", () =>
+    it("keeps a peer that answers, and detects within timeoutMs one that has become silent", () =>
       pollScene(makeSubject(), async (scene) => {
         const peers: SocketBufferEvent[] = [];
         const server = await on(scene.runtime).serve({ hostname: "127.0.0.1", port: 0 }, {

@@ -7,7 +7,7 @@ import { assertSameBytes, scene } from "./scene.ts";
 import type { FullSubject } from "./subject.ts";
 
 export function hostLaws(makeSubject: () => FullSubject, can: Readonly<Capabilities>): void {
-  it("finds localhost, and leaves a numeric address as it is", () =>
+  it("resolves localhost, and returns a numeric address unchanged", () =>
     scene(makeSubject(), async (scene) => {
       const found = await scene.runtime.resolve("localhost");
       assertGreater(found.length, 0);
@@ -16,7 +16,7 @@ export function hostLaws(makeSubject: () => FullSubject, can: Readonly<Capabilit
       assertEquals(await scene.runtime.resolve("2001:db8::7"), [{ hostname: "2001:db8::7", port: 0, family: "IPv6" }]);
     }));
 
-  it("fails with ENOTFOUND for a name that nobody has, or with EAI_AGAIN where nobody can be asked", () =>
+  it("fails with ENOTFOUND for an unknown name, or with EAI_AGAIN without a name server", () =>
     scene(makeSubject(), async (scene) => {
       // RFC 2606: there is no such name.
       const error = await assertRejects(() => scene.runtime.resolve("no-such-host.invalid"), EventError);
@@ -24,7 +24,7 @@ export function hostLaws(makeSubject: () => FullSubject, can: Readonly<Capabilit
       assert(error.message.includes("no-such-host.invalid"), error.message);
     }));
 
-  it("stops looking when it is aborted, with the reason as the cause", () =>
+  it("stops resolving when it is aborted, with the reason as the cause", () =>
     scene(makeSubject(), async (scene) => {
       const reason = new Error("no longer needed");
       const aborted = AbortSignal.abort(reason);
@@ -38,7 +38,7 @@ export function hostLaws(makeSubject: () => FullSubject, can: Readonly<Capabilit
     }));
 
   it(
-    "calls every handler of a signal until it is taken off",
+    "calls every handler of a signal until it is removed",
     { skip: !can.signals && "capabilities.signals is false" },
     () =>
       scene(makeSubject(), async (scene) => {
@@ -70,7 +70,7 @@ export function hostLaws(makeSubject: () => FullSubject, can: Readonly<Capabilit
       return Promise.resolve();
     }));
 
-  it("says that it can't catch what can't be caught", () =>
+  it("refuses signals that cannot be caught", () =>
     scene(makeSubject(), async (scene) => {
       for (const name of ["SIGKILL", "SIGSTOP", "SIGNONSENSE", "message"]) {
         const error = assertThrows(() => scene.runtime.onSignal(name, () => {}), EventError);

@@ -1,4 +1,7 @@
-/** `keepAlive` of `serve()` and `connect()`: refused in words or accepted, and what the system makes of it. */
+/**
+ * `keepAlive` of `serve()` and `connect()`: refused with a message or accepted, and its effect in
+ * the system.
+ */
 
 import { spawnSync } from "node:child_process";
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
@@ -43,13 +46,16 @@ function probeIn(port: number): number | undefined {
 /** What the system shows of both ends. */
 function probes(scene: PollScene, server: Option, client: Option): Promise<(number | undefined)[]> {
   return between(scene, server, client, async (...ports) => {
-    // Bytes that were acknowledged late have had a timer of their own.
+    // Bytes that were acknowledged late have had their own timer.
     await scene.sleep(100);
     return ports.map(probeIn);
   });
 }
 
-/** What another program reads of a socket that it inherits: SO_KEEPALIVE, TCP_KEEPIDLE, TCP_KEEPINTVL and TCP_KEEPCNT. */
+/**
+ * The options that another program reads from a socket that it inherits: SO_KEEPALIVE,
+ * TCP_KEEPIDLE, TCP_KEEPINTVL and TCP_KEEPCNT.
+ */
 const READ_OPTIONS = `open(my $s, "+<&=", 3) or die;
 print join " ", map { unpack "i", getsockopt($s, $_->[0], $_->[1]) } [1, 9], [6, 4], [6, 5], [6, 6];`;
 
@@ -85,7 +91,7 @@ export function keepAliveLaws(name: string, makeSubject: () => FullSubject): voi
     ];
     for (const [keepAlive, can] of wishes) {
       const [option] = Object.keys(keepAlive);
-      it(`${can ? "accepts" : "refuses in words"} ${option}, as the capability says`, () =>
+      it(`${can ? "accepts" : "refuses with a message"} ${option}, according to the capability`, () =>
         pollScene(makeSubject(), async (scene) => {
           if (can) return await between(scene, keepAlive, keepAlive, () => {});
           const { serve, connect } = on(scene.runtime);
@@ -110,7 +116,7 @@ export function keepAliveLaws(name: string, makeSubject: () => FullSubject): voi
         }),
     );
 
-    it("begins after delayMs, at both ends", {
+    it("sends the first probe after delayMs, at both ends", {
       skip: unseen || (!capabilities.keepAliveDelay && "capabilities.keepAliveDelay is false"),
     }, () =>
       pollScene(makeSubject(), async (scene) => {
@@ -129,14 +135,14 @@ export function keepAliveLaws(name: string, makeSubject: () => FullSubject): voi
         const [server, client] = [{ delayMs: 7_000, intervalMs: 2_500, count: 4 }, { intervalMs: 9_000, count: 127 }];
         await between(scene, server, client, (...ports) => {
           assertEquals(settings(ports[0]), { on: 1, delay: 7, interval: 3, count: 4 });
-          // The delay is the system's own.
+          // The delay is the system's default.
           const { on, delay, interval, count } = settings(ports[1]);
           assertEquals({ on, interval, count }, { on: 1, interval: 9, count: 127 });
           assert(delay > 60, `${delay}`);
         });
       }));
 
-    it("reaches the system with its delay, where the interval and the count cannot be chosen", {
+    it("reaches the system with its delay if the interval and the count cannot be chosen", {
       skip: unreadable || (!capabilities.keepAliveDelay && "capabilities.keepAliveDelay is false"),
     }, () =>
       pollScene(makeSubject(), async (scene) => {

@@ -1,6 +1,6 @@
 /**
- * Law 10 of `serve()` (docs/rules.md) and what belongs to it: `close()` while connecting, layers of filters, pairs, `pipe()` when a
- * peer resets, and memory that is transferred.
+ * Law 10 of `serve()` (docs/rules.md) and related behaviour: `close()` while connecting, layers of
+ * filters, pairs, `pipe()` when a peer resets, and memory that is transferred.
  */
 
 import zlib from "node:zlib";
@@ -64,7 +64,7 @@ export function layerLaws(name: string, makeSubject: () => FullSubject): void {
 
 function connectingLaws(law: Law): void {
   for (const [what, hostname] of [["an address", "127.0.0.1"], ["a name", "localhost"]] as const) {
-    law(`to ${what} waits for the connection, delivers what was written and gives true`, async (here) => {
+    law(`to ${what} waits for the connection, delivers the output and gives true`, async (here) => {
       const { scene } = here;
       const listening = await scene.listen();
       for (const how of ["close", "await using", "later"]) {
@@ -97,7 +97,7 @@ function connectingLaws(law: Law): void {
     assertEquals(await closed, true);
   });
 
-  law("gives false when nobody listens, and when the time is over", async ({ scene }) => {
+  law("gives false if nobody listens, and after its timeout", async ({ scene }) => {
     const bev = new SocketBufferEvent(scene.base, null, BEV_OPT_CLOSE_ON_FREE);
     bev.connect({ hostname: "127.0.0.1", port: await scene.freePort() });
     bev.write("lost");
@@ -109,7 +109,7 @@ function connectingLaws(law: Law): void {
     assertEquals(await late.close({ timeoutMs: 0 }), false);
   });
 
-  law("with nothing written gives the attempt up", async ({ scene }) => {
+  law("cancels the attempt if nothing was written", async ({ scene }) => {
     const listening = await scene.listen();
     const bev = new SocketBufferEvent(scene.base, null, BEV_OPT_CLOSE_ON_FREE);
     bev.connect({ hostname: "127.0.0.1", port: portOf(listening) });
@@ -117,7 +117,7 @@ function connectingLaws(law: Law): void {
   });
 }
 
-/** All that the next connection sends; it is closed then. */
+/** All bytes of the next connection, which is closed then. */
 async function all(scene: PollScene, listening: ListeningSocket): Promise<Uint8Array> {
   const socket = await scene.accept(listening);
   const chunks = await receive(socket, 30_000_000);
@@ -139,7 +139,7 @@ function filtered(below: BufferEvent, options: number): BufferEvent {
   return new FilterBufferEvent(below, copy, copy, BEV_OPT_CLOSE_ON_FREE | options);
 }
 
-/** Three layers, which undo themselves at the other end. */
+/** Three layers that undo each other at the two ends. */
 function stack(below: BufferEvent, options = 0): BufferEvent {
   const middle = compressionFilter(below, "deflate", { autoFlush: true, flags: BEV_OPT_CLOSE_ON_FREE | options });
   return filtered(new FilterBufferEvent(middle, null, null, BEV_OPT_CLOSE_ON_FREE | options), options);
@@ -163,7 +163,7 @@ const KINDS: { readonly [name: string]: Bottoms } = {
   pairs: (scene) => Promise.resolve(bufferEventPair(scene.base)),
 };
 
-/** All that arrives, and how it ends: "" for a clean end, or the code. */
+/** All bytes that arrive, and the end: "" for a clean end, or the code. */
 async function readAll(bev: BufferEvent, into: Uint8Array[]): Promise<string> {
   try {
     for await (const chunk of bev) into.push(chunk);
@@ -194,7 +194,7 @@ function layersLaws(law: Law): void {
         const bytes = pattern(300_000);
         sender.setCallbacks({ write: (bev) => bev.free() });
         sender.write(bytes);
-        // The rest of the compressed stream is not there: it was not finished.
+        // The compressed stream was not finished, so its rest is missing.
         const received: Uint8Array[] = [];
         assertEquals(await readAll(receiver, received), "EV_COMPRESSED_TRUNCATED");
         assertSame(join(received), bytes);
@@ -204,7 +204,7 @@ function layersLaws(law: Law): void {
 
   for (const kind of ["sockets", "pairs"]) {
     for (const layers of [0, 1, 3]) {
-      law(`a single write of 20 MB over ${kind} with ${layers} filters arrives whole`, async ({ scene }) => {
+      law(`a single write of 20 MB over ${kind} with ${layers} filters arrives completely`, async ({ scene }) => {
         const [near, far] = await KINDS[kind]!(scene);
         let [sender, receiver] = [near, far];
         for (let i = 0; i < layers; i++) [sender, receiver] = [filtered(sender, 0), filtered(receiver, 0)];
@@ -238,7 +238,7 @@ function layersLaws(law: Law): void {
   });
 
   for (const format of ["gzip", "deflate", "deflate-raw", "brotli"] as const) {
-    law(`bytes behind the end of ${format} in the same chunk are an error after all that came before`, async (here) => {
+    law(`bytes behind the end of ${format} in the same chunk are an error after the whole content`, async (here) => {
       const pack = {
         "gzip": zlib.gzipSync,
         "deflate": zlib.deflateSync,
@@ -263,7 +263,7 @@ function layersLaws(law: Law): void {
 
 const MUCH = new Uint8Array(4_000_000);
 
-/** What the two peers of a proxy do before one of them resets. */
+/** The actions of the two peers of a proxy before one of them resets. */
 const PHASES: { readonly [what: string]: (left: Stranger, right: Stranger) => void } = {
   "says nothing": () => {},
   "has sent little": (left) => left.write(pattern(10)),
@@ -326,7 +326,7 @@ function detachedLaws(law: Law): void {
           top.enable(EV_READ);
           top.write("before");
           top.output.addReference(memory);
-          // Of much, some has left before.
+          // Of many bytes, some have left before.
           if (length > 1000) await scene.sleep(5);
           const taken = structuredClone(memory, { transfer: [memory.buffer as ArrayBuffer] });
           top.write("behind");
@@ -349,7 +349,7 @@ function detachedLaws(law: Law): void {
     }
   });
 
-  law("is an EventError in words for whoever reads the bytes", ({ scene }) => {
+  law("makes reading the bytes throw an EventError", ({ scene }) => {
     const [near] = bufferEventPair(scene.base);
     const memory = pattern(100);
     near.output.addReference(memory);

@@ -26,10 +26,10 @@ export function limitLaws(name: string, makeSubject: () => FullSubject): void {
     return (server.address as InetAddress).port;
   }
 
-  /** A client that keeps what it gets, and how it ended. */
+  /** A client that records its bytes and its end. */
   class Client {
     received = "";
-    /** The code of the error, or "end"; undefined while it goes on. */
+    /** The code of the error, or "end"; undefined while it is open. */
     ended: string | undefined;
     bev!: SocketBufferEvent;
 
@@ -54,7 +54,7 @@ export function limitLaws(name: string, makeSubject: () => FullSubject): void {
     assert(holds(), what);
   }
 
-  /** Serves, and sees to it that nothing is left. */
+  /** Serves, and checks that nothing is left. */
   async function serving(
     options: ServeOptions,
     callbacks: ServeCallbacks,
@@ -79,7 +79,7 @@ export function limitLaws(name: string, makeSubject: () => FullSubject): void {
         await until("the end", () => client.ended !== undefined);
       }));
 
-    it("ends connections on which nothing happens, and no others", () =>
+    it("ends silent connections, and no others", () =>
       serving({ idleTimeoutMs: 1500 }, { read: (bev) => void bev.writeBuffer(bev.input) }, async (server, port) => {
         const [idle, busy] = [await Client.open(port), await Client.open(port)];
         const beat = setInterval(() => busy.bev.write("x"), 20);
@@ -88,7 +88,7 @@ export function limitLaws(name: string, makeSubject: () => FullSubject): void {
         assertEquals([busy.ended, server.connections], [undefined, 1]);
       }));
 
-    it("resets what is too much from one address", () =>
+    it("resets too many connections from one address", () =>
       serving({ maxConnectionsPerAddress: 2 }, { open: (bev) => void bev.write("hello") }, async (server, port) => {
         const clients = [await Client.open(port), await Client.open(port)];
         await until("two are served", () => clients.every(({ received }) => received === "hello"));
@@ -99,7 +99,7 @@ export function limitLaws(name: string, makeSubject: () => FullSubject): void {
       }));
 
     it(
-      "tells a peer of reset() by a reset, and not by an end before it",
+      "sends the peer a reset for reset(), without an end before it",
       { skip: !host.capabilities.reset && "capabilities.reset is false" },
       () =>
         serving({}, { read: (bev) => bev.reset() }, async (_server, port) => {
@@ -115,7 +115,7 @@ export function limitLaws(name: string, makeSubject: () => FullSubject): void {
         }),
     );
 
-    it("lets no more than maxConnections in at a time, and the others when there is space", () =>
+    it("serves at most maxConnections at a time, and the others when there is space", () =>
       serving({ maxConnections: 1 }, { open: (bev) => void bev.write("hello") }, async (server, port) => {
         const [first, second] = [await Client.open(port), await Client.open(port)];
         await until("the first is served", () => first.received === "hello");
@@ -124,7 +124,7 @@ export function limitLaws(name: string, makeSubject: () => FullSubject): void {
         await until("the second is served", () => second.received === "hello");
       }));
 
-    it("lets connections finish when it is closed, and cuts them in the end", async () => {
+    it("lets connections finish when it is closed, and resets them after the grace", async () => {
       const server = await serve(LOCAL, { read: (bev) => void bev.writeBuffer(bev.input) });
       const [good, bad] = [await Client.open(portOf(server)), await Client.open(portOf(server))];
       await until("both are there", () => server.connections === 2);
@@ -138,7 +138,7 @@ export function limitLaws(name: string, makeSubject: () => FullSubject): void {
     });
 
     it(
-      "passes handshakeTimeoutMs on",
+      "respects handshakeTimeoutMs",
       { skip: certificates === undefined && "there is no TLS, or no openssl" },
       () =>
         serving({ tls: certificates!, handshakeTimeoutMs: 200 }, {}, async (server, port) => {
@@ -148,7 +148,7 @@ export function limitLaws(name: string, makeSubject: () => FullSubject): void {
         }),
     );
 
-    it("couples with pipe()", () =>
+    it("works with pipe()", () =>
       serving({}, { read: (bev) => void bev.writeBuffer(bev.input) }, async (_, port) => {
         let carried: unknown;
         const proxy = await serve(LOCAL, {

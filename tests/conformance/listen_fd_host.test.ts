@@ -1,4 +1,7 @@
-/** ListenOptions.fd, on whichever of Node, Deno and Bun runs this: what is wrong with a descriptor, and who inherits one. */
+/**
+ * ListenOptions.fd, on whichever of Node, Deno and Bun runs this: wrong descriptors, and inherited
+ * ones.
+ */
 
 import { spawn, spawnSync } from "node:child_process";
 import { closeSync, existsSync, mkdtempSync, openSync, readdirSync, readlinkSync, rmSync, unlinkSync } from "node:fs";
@@ -66,17 +69,17 @@ async function heir(fd: number): Promise<{ said: unknown; end(): Promise<void> }
 }
 
 describe(`${runtime.name}: a descriptor that does not listen`, { skip: needs("/proc") }, () => {
-  it("is refused in words when it is closed", async () => {
+  it("is refused with a message if it is closed", async () => {
     assertEquals((await refused(4321)).code, "EBADF");
   });
 
-  it("is refused in words when it is a file, and stays open", async () => {
+  it("is refused with a message if it is a file, and stays open", async () => {
     const fd = openSync("package.json", "r");
     assertEquals((await refused(fd)).code, "ENOTSOCK");
     closeSync(fd);
   });
 
-  it("is refused in words when it is a connection or a datagram socket, and stays as it is", async () => {
+  it("is refused with a message if it is a connection or a datagram socket, and stays unchanged", async () => {
     const accepted: Socket[] = [];
     const server = createServer((socket) => void accepted.push(socket.resume()));
     await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
@@ -104,7 +107,7 @@ describe(`${runtime.name}: a descriptor that does not listen`, { skip: needs("/p
 });
 
 describe(`${runtime.name}: a socket that is bound and does not listen`, { skip: needs("/proc", "perl") }, () => {
-  it("is refused in words: it was to listen before", () => {
+  it("is refused with a message: it must listen before", () => {
     const path = join(tmpdir(), `trivent-bound-${process.pid}`);
     const program =
       `use Socket; $^F = 10; socket(my $s, PF_UNIX, SOCK_STREAM, 0) or die; bind($s, sockaddr_un(shift)) or die;
@@ -121,7 +124,7 @@ describe(`${runtime.name}: a socket that is bound and does not listen`, { skip: 
 });
 
 describe(`${runtime.name}: a socket that another program has opened`, { skip: needs("perl") }, () => {
-  /** Opens a socket, says its port, and becomes a program that serves it. */
+  /** Opens a socket, prints its port, and becomes a program that serves it. */
   const opener = `use Socket; use POSIX; $^F = 10; $| = 1; socket(my $s, PF_INET, SOCK_STREAM, 0) or die;
     bind($s, sockaddr_in(0, INADDR_LOOPBACK)) or die; listen($s, 100) or die;
     my ($port) = sockaddr_in(getsockname $s); POSIX::dup2(fileno($s), 3) or die;

@@ -20,7 +20,7 @@ const echo = { data: (peer: Peer, chunk: Uint8Array) => void peer.write(chunk), 
 export function listenLaws(makeSubject: () => FullSubject, can: Readonly<Capabilities>, kinds: readonly Kind[]): void {
   const withoutSix = makeSubject().missing("::1");
 
-  it("chooses a port of its own for 0, on every IPv4 address when it is given none", () =>
+  it("chooses a free port for 0, on every IPv4 address if no address is given", () =>
     scene(makeSubject(), async (scene) => {
       const [a, b] = [await scene.listen({}), await scene.listen({ port: 0 })];
       assertEquals(a.address, { hostname: "0.0.0.0", port: a.port, family: "IPv4" });
@@ -31,7 +31,7 @@ export function listenLaws(makeSubject: () => FullSubject, can: Readonly<Capabil
     }));
 
   it(
-    "listens on every IPv6 address when it is given the family alone",
+    "listens on every IPv6 address if only the family is given",
     { skip: withoutSix },
     () =>
       scene(makeSubject(), async (scene) => {
@@ -42,7 +42,7 @@ export function listenLaws(makeSubject: () => FullSubject, can: Readonly<Capabil
       }),
   );
 
-  it("fails with EADDRINUSE where somebody listens", () =>
+  it("fails with EADDRINUSE if the address has a listener", () =>
     scene(makeSubject(), async (scene) => {
       const listener = await scene.listen({ hostname: "127.0.0.1", port: 0 });
       const error = await assertRefused(scene, { hostname: "127.0.0.1", port: listener.port }, "EADDRINUSE");
@@ -57,7 +57,7 @@ export function listenLaws(makeSubject: () => FullSubject, can: Readonly<Capabil
     }));
 
   it(
-    "fails with EADDRINUSE on a path where somebody listens",
+    "fails with EADDRINUSE on a path that has a listener",
     { skip: !can.unix && "capabilities.unix is false" },
     () =>
       scene(makeSubject(), async (scene) => {
@@ -69,7 +69,7 @@ export function listenLaws(makeSubject: () => FullSubject, can: Readonly<Capabil
   );
 
   it(
-    "fails with ENOENT on a path in a directory that is not there",
+    "fails with ENOENT on a path in a missing directory",
     { skip: !can.unix && "capabilities.unix is false" },
     () =>
       scene(makeSubject(), async (scene) => {
@@ -78,7 +78,7 @@ export function listenLaws(makeSubject: () => FullSubject, can: Readonly<Capabil
   );
 
   it(
-    "fails with EINVAL on a path that is longer than the system takes, in place of cutting it off",
+    "fails with EINVAL on a path that is too long for the system, and does not truncate it",
     { skip: !can.unix && "capabilities.unix is false" },
     () =>
       scene(makeSubject(), async (scene) => {
@@ -91,7 +91,7 @@ export function listenLaws(makeSubject: () => FullSubject, can: Readonly<Capabil
       }),
   );
 
-  it("refuses what it declares not to be able to do", () =>
+  it("refuses features whose capabilities are false", () =>
     scene(makeSubject(), async (scene) => {
       if (!can.tls) await assertRefused(scene, { port: 0, tls: { cert: "", key: "" } }, "EV_UNSUPPORTED");
       if (!can.reusePort) await assertRefused(scene, { port: 0, reusePort: true }, "EV_UNSUPPORTED");
@@ -116,7 +116,8 @@ export function listenLaws(makeSubject: () => FullSubject, can: Readonly<Capabil
     { skip: withoutSix },
     () =>
       scene(makeSubject(), async (scene) => {
-        // Where it listens, what is connected to, what the server sees of both ends, and what the client sees.
+        // The listening address, the address to connect to, the addresses that the server sees, and
+        // those that the client sees.
         const ways: [string, string, string, string][] = [
           ["127.0.0.1", "127.0.0.1", "127.0.0.1", "127.0.0.1"],
           ["0.0.0.0", "127.0.0.1", "127.0.0.1", "127.0.0.1"],
@@ -150,7 +151,7 @@ export function listenLaws(makeSubject: () => FullSubject, can: Readonly<Capabil
   );
 
   it(
-    "leaves IPv4 alone with ipv6Only, and takes it without",
+    "excludes IPv4 with ipv6Only, and includes it without",
     { skip: !can.ipv6Only ? "capabilities.ipv6Only is false" : withoutSix },
     () =>
       scene(makeSubject(), async (scene) => {
@@ -174,7 +175,7 @@ export function listenLaws(makeSubject: () => FullSubject, can: Readonly<Capabil
       }),
   );
 
-  it("takes a backlog", () =>
+  it("accepts a backlog", () =>
     scene(makeSubject(), async (scene) => {
       const listener = await scene.listen({ hostname: "127.0.0.1", port: 0, backlog: 16 });
       const client = scene.connect(listener.address);
@@ -183,7 +184,7 @@ export function listenLaws(makeSubject: () => FullSubject, can: Readonly<Capabil
 
   for (const kind of kinds) {
     it(
-      `closes and leaves its connections alone, ${kind}`,
+      `closes and keeps its connections, ${kind}`,
       { skip: kind === "IPv6" && withoutSix },
       () =>
         scene(makeSubject(), async (scene) => {
@@ -199,7 +200,7 @@ export function listenLaws(makeSubject: () => FullSubject, can: Readonly<Capabil
     );
 
     it(
-      `lets its address go when it is closed, ${kind}`,
+      `releases its address when it is closed, ${kind}`,
       { skip: kind === "IPv6" && withoutSix },
       () =>
         scene(makeSubject(), async (scene) => {
@@ -207,7 +208,7 @@ export function listenLaws(makeSubject: () => FullSubject, can: Readonly<Capabil
           const { address } = listener;
           await Promise.all([listener.close(), listener.close()]);
           await listener.close();
-          // The connection that is still there does not prevent listening on the port.
+          // The remaining connection does not prevent listening on the port.
           const again = await scene.listen({ ...address });
           assertEquals(again.address, address);
           const second = scene.connect(again.address);
@@ -217,7 +218,7 @@ export function listenLaws(makeSubject: () => FullSubject, can: Readonly<Capabil
     );
   }
 
-  it("closes while connections are being made, and leaves none of them hanging", () =>
+  it("closes while connections are being made, and ends all of them", () =>
     scene(makeSubject(), async (scene) => {
       const listener = await scene.listen({ hostname: "127.0.0.1", port: 0 });
       const clients = Array.from({ length: 30 }, () => scene.connect(listener.address));
@@ -251,7 +252,7 @@ export function listenLaws(makeSubject: () => FullSubject, can: Readonly<Capabil
       await scene.until(() => listener.accepted.every((server) => server.isClosed), "all connections to be gone");
     }));
 
-  it("says nothing of clients that are gone before it has accepted them", () =>
+  it("does not report clients that have left before it has accepted them", () =>
     scene(makeSubject(), async (scene) => {
       const listener = await scene.listen({ hostname: "127.0.0.1", port: 0 });
       const clients = Array.from({ length: 100 }, () =>
@@ -283,7 +284,7 @@ export function listenLaws(makeSubject: () => FullSubject, can: Readonly<Capabil
     }));
 
   it(
-    "leaves connections with the system while accepting is paused",
+    "leaves connections to the system while accepting is paused",
     { skip: !can.pauseAccept && "capabilities.pauseAccept is false" },
     () =>
       scene(makeSubject(), async (scene) => {
@@ -301,7 +302,7 @@ export function listenLaws(makeSubject: () => FullSubject, can: Readonly<Capabil
   );
 
   it(
-    "accepts what comes while accepting is paused, where it can't pause",
+    "accepts connections although accepting is paused if it cannot pause",
     { skip: can.pauseAccept && "capabilities.pauseAccept is true" },
     () =>
       scene(makeSubject(), async (scene) => {

@@ -11,7 +11,7 @@ import { hostName as name, hostSubject } from "./subjects.ts";
 conformance(name, hostSubject, ["loop"]);
 
 describe(`${name}: the adapters`, () => {
-  it("of other runtimes say that this is another one", () => {
+  it("of other runtimes refuse to run here", () => {
     for (const [other, runtimeOf] of [["deno", denoRuntime], ["bun", bunRuntime]] as const) {
       if (other === name) assertStrictEquals(runtimeOf(), detectRuntime());
       else assertEquals(assertThrows(runtimeOf, EventError).code, "EV_UNSUPPORTED");

@@ -1,4 +1,7 @@
-/** The loop on a runtime: signals, what ends it, and the runtime, which goes on beside it. */
+/**
+ * The loop on a runtime: signals, the ways to end the loop, and the runtime, which goes on beside
+ * it.
+ */
 
 import { connect as netConnect, createServer } from "node:net";
 import { describe, it } from "./suite.ts";
@@ -45,7 +48,7 @@ export function loopLaws(name: string, makeSubject: () => FullSubject): void {
   }
 
   describe(`${name}: the flags of loop()`, { skip }, () => {
-    it("end it when they say so", async () => {
+    it("end it as they should", async () => {
       const base = newBase();
       const fired: number[] = [];
       assertEquals(await base.loop(), "empty");
@@ -99,7 +102,7 @@ export function loopLaws(name: string, makeSubject: () => FullSubject): void {
       });
       idle.add(10);
       assertEquals([await base.dispatch(), seen], ["empty", [EV_TIMEOUT]]);
-      // The bytes stay: only the end is told.
+      // The bytes stay: only the end is reported.
       base.event(server, EV_CLOSED, (_, what) => seen.push(what)).add(20_000);
       base.event(server, EV_WRITE, (_, what) => seen.push(what)).add(20_000);
       assertEquals([await base.dispatch(), seen.sort((a, b) => a - b)], ["empty", [EV_TIMEOUT, EV_WRITE, EV_CLOSED]]);
@@ -109,7 +112,7 @@ export function loopLaws(name: string, makeSubject: () => FullSubject): void {
   });
 
   describe(`${name}: base.signal()`, { skip: skip || (!runtime.capabilities.signals && "it has no signals") }, () => {
-    it("tells every event on a signal of every base, and nobody when they are deleted", async () => {
+    it("reports a signal to each of its events on each base, and to none after they are deleted", async () => {
       const bases = [newBase(), newBase({ priorities: 3 })];
       const told: string[] = [];
       const running = bases.map((base, i) => {
@@ -129,7 +132,7 @@ export function loopLaws(name: string, makeSubject: () => FullSubject): void {
       assertEquals(told.sort(), ["a0", "a1", "b0", "b1"]);
     });
 
-    it("wakes a loop that waits for something else, each time it is raised", async () => {
+    it("wakes a loop that waits for another event, each time it is raised", async () => {
       const base = newBase();
       let raised = 0;
       const event = base.signal("SIGUSR2", () => {
@@ -143,7 +146,7 @@ export function loopLaws(name: string, makeSubject: () => FullSubject): void {
       base.free();
     });
 
-    it("of a signal that can't be caught makes add() throw EV_UNSUPPORTED, with the name in the message", async () => {
+    it("of a signal that cannot be caught makes add() throw EV_UNSUPPORTED, with the name in the message", async () => {
       const base = newBase();
       for (const signal of ["SIGKILL", "SIGSTOP", "SIGNONSENSE"]) {
         const event = base.signal(signal, () => {});
@@ -156,7 +159,7 @@ export function loopLaws(name: string, makeSubject: () => FullSubject): void {
   });
 
   describe(`${name}: what ends dispatch()`, { skip }, () => {
-    it("an exception in a callback, and everything pending is intact", async () => {
+    it("an exception in a callback, which leaves everything pending intact", async () => {
       const base = newBase();
       const [client, server] = await socketPair(base);
       const failure = new Error("in a callback");
@@ -182,7 +185,7 @@ export function loopLaws(name: string, makeSubject: () => FullSubject): void {
       server.close();
     });
 
-    it("an AbortSignal, before and while it waits, also one of the runtime's own making", async () => {
+    it("an AbortSignal, before and while it waits, also one of the runtime such as AbortSignal.timeout()", async () => {
       const base = newBase();
       let fired = 0;
       const timer = base.timer(() => fired++);
@@ -204,7 +207,9 @@ export function loopLaws(name: string, makeSubject: () => FullSubject): void {
     });
   });
 
-  /** What the runtime does beside a loop that never rests: a timer of its own, an immediate, and a connection of its own. */
+  /**
+   * The runtime's own work beside a loop that never rests: a timer, an immediate, and a connection.
+   */
   function hostWork(done: () => void): void {
     const left = new Set(["timer", "immediate", "connection"]);
     const finish = (what: string): void => {
@@ -281,7 +286,7 @@ export function loopLaws(name: string, makeSubject: () => FullSubject): void {
       const [feeder, flooded] = await socketPair(own);
       while (feeder.send(new Uint8Array(32_768)) > 0);
       await beside((base) => {
-        // A byte each time: it is readable for ever.
+        // It reads one byte each time, so the socket is readable for ever.
         const byte = new Uint8Array(1);
         const event = base.event(flooded, EV_READ | EV_PERSIST, () => void flooded.recv(byte));
         event.add();

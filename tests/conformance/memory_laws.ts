@@ -15,7 +15,7 @@ export function memoryLaws(name: string, makeSubject: () => FullSubject): void {
   const BYTES = 2 * 1024 * 1024;
   const CLIENTS = 6;
 
-  /** Bytes that tell where they are, and whose. */
+  /** Bytes that show their position and their connection. */
   function bytesOf(client: number): Uint8Array {
     const bytes = new Uint8Array(BYTES);
     let state = client + 1;
@@ -57,13 +57,13 @@ export function memoryLaws(name: string, makeSubject: () => FullSubject): void {
   }
 
   describe(`${name}: memory that the runtime reads into`, { skip: ownNetwork && "node:net cannot reach it" }, () => {
-    it("does not change where somebody has a view of it", async () => {
+    it("does not change while the program has a view of it", async () => {
       const kept: { view: Uint8Array; copy: Uint8Array }[] = [];
       let reads = 0;
       const server = await serve({ hostname: "127.0.0.1", port: 0 }, {
         open: (bev) => bev.setMaxSingleRead(1024 * 1024),
         read: (bev) => {
-          // Now and then somebody looks.
+          // Now and then the program takes a view.
           if (++reads % 5 === 0) {
             const view = bev.input.pullup(Math.min(bev.input.contiguousSpace, 4096)) as Uint8Array;
             kept.push({ view, copy: view.slice() });
@@ -98,7 +98,7 @@ export function memoryLaws(name: string, makeSubject: () => FullSubject): void {
         },
       });
       const through = (proxy.address as InetAddress).port;
-      // One does not read before the others are done: what is being sent to it waits that long.
+      // One client reads only after the others have finished, so the bytes to it wait that long.
       const slow = new Uint8Array(8 * BYTES);
       for (let i = 0; i < 8; i++) slow.set(bytesOf(i), i * BYTES);
       const others = Promise.all(

@@ -1,5 +1,6 @@
 /**
- * Runtimes that break a law of the seam on purpose. A law finds each of them; with the runtime as it is, the same law holds.
+ * Runtimes that break a law of the seam on purpose. A law finds each of them; without the fault,
+ * the same law holds.
  */
 
 import { pathToFileURL } from "node:url";
@@ -33,7 +34,7 @@ function lawOf(name: string, makeSubject: () => Subject, suites: readonly Suite[
   return found[0]!;
 }
 
-/** Data that arrives is given later; the rest is given at once. */
+/** Data is delivered later; the other callbacks run at once. */
 function lateData(sink: TransportSink, later: (fn: () => void) => void): Partial<TransportSink> {
   let closed = false;
   return {
@@ -45,7 +46,7 @@ function lateData(sink: TransportSink, later: (fn: () => void) => void): Partial
   };
 }
 
-/** Handles that are gone are still counted. */
+/** Closed handles are still counted. */
 function leaking(): Fault {
   let gone = 0;
   return {
@@ -69,7 +70,7 @@ const FAULTS: readonly (readonly [fault: string, law: string, Fault])[] = [
   ["says that write() took more than it was given", "IPv4 > keeps the order of thousands of small writes", {
     binding: (binding) => ({ write: (chunk) => binding.write(chunk) + 1 }),
   }],
-  ["loses a byte when the peer finishes", "IPv4 > finishes after all that was taken, and not before", {
+  ["loses a byte when the peer finishes", "IPv4 > finishes after all accepted bytes, and not before", {
     sink(sink) {
       let last: Uint8Array | undefined;
       return {
@@ -90,10 +91,10 @@ const FAULTS: readonly (readonly [fault: string, law: string, Fault])[] = [
       },
     }),
   }],
-  ["cuts the connection in close()", "IPv4 > delivers what was taken when it is closed, with reading paused", {
+  ["cuts the connection in close()", "IPv4 > delivers accepted bytes when it is closed, with reading paused", {
     binding: (binding) => ({ close: () => binding.reset() }),
   }],
-  ["gives memory that it reads into again", "IPv4 > leaves alone what it has given, whatever arrives later", {
+  ["gives memory that it reads into again", "IPv4 > does not change delivered memory, whatever arrives later", {
     sink(sink) {
       const shared = new Uint8Array(1 << 20);
       return {
@@ -107,7 +108,7 @@ const FAULTS: readonly (readonly [fault: string, law: string, Fault])[] = [
   // Law 2
   [
     "takes bytes without a bound",
-    "IPv4 > takes a bounded number of bytes ahead of a peer that does not read, and reports once that there is space",
+    "IPv4 > accepts a bounded number of bytes for a peer that does not read, and reports once that there is space",
     {
       binding(binding, runtime) {
         const queue: Uint8Array[] = [];
@@ -131,14 +132,14 @@ const FAULTS: readonly (readonly [fault: string, law: string, Fault])[] = [
   ],
   [
     "never calls onWritable",
-    "IPv4 > takes a bounded number of bytes ahead of a peer that does not read, and reports once that there is space",
+    "IPv4 > accepts a bounded number of bytes for a peer that does not read, and reports once that there is space",
     {
       sink: () => ({ onWritable() {} }),
     },
   ],
   [
     "calls onWritable twice",
-    "IPv4 > takes a bounded number of bytes ahead of a peer that does not read, and reports once that there is space",
+    "IPv4 > accepts a bounded number of bytes for a peer that does not read, and reports once that there is space",
     {
       sink: (sink) => ({ onWritable: () => (sink.onWritable(), sink.onWritable()) }),
     },
@@ -161,25 +162,25 @@ const FAULTS: readonly (readonly [fault: string, law: string, Fault])[] = [
       };
     },
   }],
-  ["reports the end before the data", "IPv4 > tells the end after the data, when reading was paused for both", {
+  ["reports the end before the data", "IPv4 > reports the end after the data if reading was paused for both", {
     sink: (sink, runtime) => lateData(sink, (fn) => void runtime.setTimer(runtime.now() + 5, fn)),
   }],
-  ["reports the end twice", "IPv4 > finishes once, however often it is told", {
+  ["reports the end twice", "IPv4 > finishes once, however often shutdownWrite() is called", {
     sink: (sink) => ({ onEnd: () => (sink.onEnd(), sink.onEnd()) }),
   }],
-  ["reports a reset as a clean end", "IPv4 > tells the peer of a reset", {
+  ["reports a reset as a clean end", "IPv4 > sends the peer a reset", {
     sink: (sink) => ({ onClose: () => sink.onClose() }),
   }],
   [
     "reports a failed write before the data that had arrived",
-    "IPv4 > gives the peer's last words although writing to it fails",
+    "IPv4 > delivers the peer's last bytes although writing to it fails",
     {
       sink: (sink, runtime) => lateData(sink, (fn) => void runtime.setTimer(runtime.now() + 5, fn)),
     },
   ],
   [
     "has a name of its own for a refused connection",
-    "connect > fails with ECONNREFUSED where nobody listens, and says where",
+    "connect > fails with ECONNREFUSED if nobody listens, and names the address",
     {
       sink: (sink) => ({
         onClose: (error) => sink.onClose(error && new EventError(error.message, { code: "ERR_REFUSED" })),
@@ -188,13 +189,13 @@ const FAULTS: readonly (readonly [fault: string, law: string, Fault])[] = [
   ],
   [
     "waits for the peer after release()",
-    "IPv4 > stops waiting for the peer when it is released, and what the system was given arrives",
+    "IPv4 > stops waiting for the peer when it is released, and bytes in the system's queue arrive",
     {
       binding: (binding) => ({ release: () => binding.close() }),
     },
   ],
   // Law 4
-  ["gives data after onClose", "IPv4 > tells the peer of a reset", {
+  ["gives data after onClose", "IPv4 > sends the peer a reset", {
     sink: (sink) => ({
       onClose(error) {
         sink.onClose(error);
@@ -202,21 +203,21 @@ const FAULTS: readonly (readonly [fault: string, law: string, Fault])[] = [
       },
     }),
   }],
-  ["closes twice", "IPv4 > lets go by itself when both directions are finished", {
+  ["closes twice", "IPv4 > ends by itself when both directions are finished", {
     sink: (sink) => ({ onClose: (error) => (sink.onClose(error), sink.onClose(error)) }),
   }],
-  ["never calls onClose", "IPv4 > lets go by itself when both directions are finished", {
+  ["never calls onClose", "IPv4 > ends by itself when both directions are finished", {
     sink: () => ({ onClose() {} }),
   }],
   ["gives data after close()", "IPv4 > delivers 8 MB when it is closed while the peer goes on sending", {
     binding: (binding) => ({ close: () => binding.shutdownWrite() }),
   }],
   // Law 5
-  ["takes an option that it declares not to have", "listen > refuses what it declares not to be able to do", {
+  ["takes an option that it declares not to have", "listen > refuses features whose capabilities are false", {
     runtime: ({ capabilities }) => ({ capabilities: { ...capabilities, reusePort: false } }),
   }],
   // Law 6
-  ["calls onWritable from inside write()", "IPv4 > takes a bounded part of a giant chunk", {
+  ["calls onWritable from inside write()", "IPv4 > accepts a bounded part of a giant chunk", {
     binding: (binding, _, sink) => ({
       write(chunk) {
         const taken = binding.write(chunk);
@@ -225,7 +226,7 @@ const FAULTS: readonly (readonly [fault: string, law: string, Fault])[] = [
       },
     }),
   }],
-  ["calls onClose from inside reset()", "IPv4 > tells the peer of a reset", {
+  ["calls onClose from inside reset()", "IPv4 > sends the peer a reset", {
     binding: (binding, _, sink) => ({
       reset() {
         binding.reset();
@@ -248,7 +249,7 @@ const FAULTS: readonly (readonly [fault: string, law: string, Fault])[] = [
   }],
   [
     "says at once that it has polled",
-    "tells once that it has polled: after this call, its promises and what was deferred",
+    "reports its next poll once: after this call, its promises and deferred functions",
     {
       runtime: (runtime) => ({ poll: (fn) => runtime.defer(fn) }),
     },
@@ -271,7 +272,7 @@ const FAULTS: readonly (readonly [fault: string, law: string, Fault])[] = [
       };
     },
   }],
-  ["counts connections that are gone as open", "IPv4 > tells the peer of a reset", leaking()],
+  ["counts connections that are gone as open", "IPv4 > sends the peer a reset", leaking()],
   [
     "gives IPv4 addresses of a socket of IPv6 in their own form",
     "listen > and its clients see both addresses in the family of their own socket",
@@ -288,7 +289,7 @@ const FAULTS: readonly (readonly [fault: string, law: string, Fault])[] = [
   // Laws 11 and 18
   [
     "goes on looking a name up that nobody wants any more",
-    "runtime > stops looking when it is aborted, with the reason as the cause",
+    "runtime > stops resolving when it is aborted, with the reason as the cause",
     {
       runtime: (runtime) => ({ resolve: (hostname) => runtime.resolve(hostname) }),
     },
@@ -300,7 +301,7 @@ const FAULTS: readonly (readonly [fault: string, law: string, Fault])[] = [
       runtime: () => ({ random: () => 0.5 }),
     },
   ],
-  ["calls one handler of a signal only", "runtime > calls every handler of a signal until it is taken off", {
+  ["calls one handler of a signal only", "runtime > calls every handler of a signal until it is removed", {
     runtime(runtime) {
       const caught = new Set<string>();
       return {
@@ -322,7 +323,7 @@ const FAULTS: readonly (readonly [fault: string, law: string, Fault])[] = [
   ],
   [
     "loses what was written in the clear before startTls()",
-    "startTls() > changes a connection to TLS, from inside onData, after what was written in the clear",
+    "startTls() > changes a connection to TLS, from inside onData, after bytes without TLS",
     {
       binding: (binding) => ({ write: (chunk) => binding.tls === undefined ? chunk.length : binding.write(chunk) }),
     },
@@ -358,19 +359,19 @@ const FOUND_BY: Readonly<Record<string, readonly [Suite, string]>> = {
   ],
   "has an empty setNoDelay()": [
     "system",
-    "sends a second small write at once, and after setNoDelay(false) only when the first was acknowledged",
+    "sends a second small write at once, but after setNoDelay(false) only when the first was acknowledged",
   ],
   "switches Nagle's algorithm the wrong way": [
     "system",
-    "sends a second small write at once, and after setNoDelay(false) only when the first was acknowledged",
+    "sends a second small write at once, but after setNoDelay(false) only when the first was acknowledged",
   ],
   "has an empty setKeepAlive()": [
     "system",
-    "sends the first probe of keep-alive after the time that it was given, where that can be chosen",
+    "sends the first probe of keep-alive after the given time, if that can be chosen",
   ],
   "never switches keep-alive off": [
     "system",
-    "sends the first probe of keep-alive after the time that it was given, where that can be chosen",
+    "sends the first probe of keep-alive after the given time, if that can be chosen",
   ],
 };
 

@@ -1,4 +1,4 @@
-/** A server in a process of its own, which tests kill, stop and start again. */
+/** A server in a separate process, which tests kill, stop and start again. */
 
 import { type ChildProcess, spawn } from "node:child_process";
 import { join } from "node:path";

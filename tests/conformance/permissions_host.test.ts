@@ -1,4 +1,4 @@
-/** What a process may do that has not all permissions, on Deno and Node. */
+/** Processes without all permissions, on Deno and Node. */
 
 import { spawn } from "node:child_process";
 import { createServer, type Server } from "node:net";
@@ -32,7 +32,7 @@ function listening(): Promise<Server> {
   });
 }
 
-/** Makes calls in a process with these flags. @returns What came of each */
+/** Makes calls in a process with these flags. @returns The result of each */
 function permitted(flags: readonly string[], ...calls: string[]): Promise<Record<string, string>> {
   const script = join("tests", "conformance", "fixtures", "permitted.mjs");
   const args = [script, library, String(port), String(otherPort), ...calls];
@@ -51,7 +51,7 @@ function permitted(flags: readonly string[], ...calls: string[]): Promise<Record
 }
 
 describe("the permissions of Deno", { skip: name === "deno" ? false : "this is not Deno" }, () => {
-  // The library is loaded by a path, for which it must be read.
+  // The library is loaded by a path, so the process must be allowed to read it.
   const deno = (...flags: string[]): string[] => [
     ...["run", "--quiet", "--no-prompt", "--no-check", "--unstable-net", `--allow-read=${process.cwd()}`],
     ...flags,
@@ -72,14 +72,14 @@ describe("the permissions of Deno", { skip: name === "deno" ? false : "this is n
     assertEquals(denied.open, "0");
   });
 
-  it("for a numeric address are enough for it, and for nothing else", async () => {
+  it("for a numeric address are enough for it, and for no other address", async () => {
     const result = await permitted(
       deno("--allow-net=127.0.0.1"),
       ...["number", "offerNumber", "datagram", "name", "family", "offerName"],
     );
     assertEquals([result.number, result.offerNumber, result.datagram], ["127.0.0.1", "127.0.0.1", "undefined"]);
     for (const call of ["name", "family", "offerName"]) {
-      // It names the flag, and what it takes.
+      // The message names the flag and its value.
       assertMatch(result[call]!, /^EACCES Cannot .*: permission denied: .*"localhost:\d+".*--allow-net/, call);
     }
     assertEquals(result.open, "0");
@@ -90,7 +90,7 @@ describe("the permissions of Deno", { skip: name === "deno" ? false : "this is n
     assertEquals([result.name, result.family, result.resolve, result.offerName], Array(4).fill("127.0.0.1"));
   });
 
-  it("that except a name or an address hold, whichever is asked for", async () => {
+  it("that exclude a name or an address apply to both spellings", async () => {
     for (const denied of [`localhost:${port}`, "localhost", "127.0.0.1"]) {
       const result = await permitted(deno("--allow-net", `--deny-net=${denied}`), "name", "family", "offerNumber");
       for (const call of ["name", "family"]) {
@@ -122,7 +122,7 @@ describe("the permissions of Node", { skip: name === "node" ? false : "this is n
     assertEquals(Object.values(result), [...Array(4).fill("127.0.0.1"), "0"]);
   });
 
-  it("are asked for before serve() listens: nobody can catch what Node throws later", async () => {
+  it("are checked before serve() listens, because a program cannot catch Node's later error", async () => {
     const result = await permitted([], "pretend", "offerNumber");
     assertEquals(
       result.offerNumber,
@@ -132,7 +132,7 @@ describe("the permissions of Node", { skip: name === "node" ? false : "this is n
 });
 
 describe("without permissions", { skip: name === "bun" ? false : "it is tested above" }, () => {
-  it("all is allowed on Bun", async () => {
+  it("everything is allowed on Bun", async () => {
     const result = await permitted([], "name", "number", "family", "aborted", "offerName", "datagram");
     assertEquals(Object.entries(result).map(([call, text]) => `${call} ${text.split(" ")[0]}`), [
       ...["name 127.0.0.1", "number 127.0.0.1", "family 127.0.0.1", "aborted ECANCELED"],

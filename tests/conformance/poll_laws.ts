@@ -1,4 +1,7 @@
-/** select, Poller, CompletionPort and overlapped operations over real sockets: the same bodies on every runtime. */
+/**
+ * select, Poller, CompletionPort and overlapped operations over real sockets: the same tests on
+ * every runtime.
+ */
 
 import { describe, it } from "./suite.ts";
 import { assert, assertEquals, assertGreaterOrEqual, assertRejects, assertThrows } from "./assert.ts";
@@ -20,7 +23,7 @@ import {
 import { assertSame, bytes, pattern, type PollScene, pollScene, portOf, receive, sendAll, text } from "./poll_scene.ts";
 import type { FullSubject } from "./subject.ts";
 
-/** How long nothing should happen. */
+/** The time in which nothing should happen. */
 const QUIET_MS = 40;
 
 /** Tests one runtime. */
@@ -37,7 +40,7 @@ export function pollLaws(name: string, makeSubject: () => FullSubject): void {
 type Law = (what: string, body: (scene: PollScene) => Promise<void>) => void;
 
 function selectLaws(law: Law): void {
-  law("looks, waits so long, or for ever", async (scene) => {
+  law("checks, waits for a time, or waits for ever", async (scene) => {
     const [client, server] = await scene.pair();
     assertEquals((await select({ read: [server] }, 0)).read.length, 0);
     const began = scene.runtime.now();
@@ -45,14 +48,14 @@ function selectLaws(law: Law): void {
     assertGreaterOrEqual(scene.runtime.now() - began, QUIET_MS);
     client.send("x");
     assert((await select({ read: [client, server] })).read[0] === server);
-    // It stays so, and a mere look sees it.
+    // It stays readable, and a check without waiting reports it.
     const { read, write, except } = await select({ read: [client, server], write: [server], except: [server] }, 0);
     assert(read.length === 1 && read[0] === server && write[0] === server);
     assertEquals(except.length, 0);
   });
 
   law(
-    "takes accept for reading, connect for writing, and a send of 0 bytes asks whether it is through",
+    "reports accept as reading and connect as writing, and a send of 0 bytes shows whether it is connected",
     async (scene) => {
       const listening = await scene.listen();
       const client = scene.connect(listening);
@@ -65,7 +68,7 @@ function selectLaws(law: Law): void {
     },
   );
 
-  law("puts a refused connection into all three sets, and a send of 0 bytes says why", async (scene) => {
+  law("puts a refused connection into all three sets, and a send of 0 bytes throws the reason", async (scene) => {
     const client = scene.keep(scene.base.connect({ port: await scene.freePort() }));
     assertEquals(client.send(""), ENOTCONN);
     const sets = await select({ read: [client], write: [client], except: [client] });
@@ -74,7 +77,7 @@ function selectLaws(law: Law): void {
     assertEquals(assertThrows(() => client.recv(new Uint8Array(1)), EventError).code, "ECONNREFUSED");
   });
 
-  law("in a circle of looks lets the runtime do its work", async (scene) => {
+  law("does not starve the runtime in a loop of checks", async (scene) => {
     const listening = await scene.listen();
     const client = scene.connect(listening);
     let looks = 0;
@@ -128,7 +131,7 @@ function selectLaws(law: Law): void {
 }
 
 function pollerLaws(law: Law): void {
-  law("tells a level at each wait, and an edge once", async (scene) => {
+  law("reports a level at each wait, and an edge once", async (scene) => {
     const [client, server] = await scene.pair();
     const level = scene.keep(new Poller<string>(scene.base));
     const edge = scene.keep(new Poller<string>(scene.base));
@@ -150,7 +153,7 @@ function pollerLaws(law: Law): void {
     assertEquals([await level.wait(QUIET_MS), await edge.wait(0)], [[], []]);
   });
 
-  law("tells the peer's end, and EV_CLOSED without reading", async (scene) => {
+  law("reports the peer's end, and EV_CLOSED without reading", async (scene) => {
     const [client, server] = await scene.pair();
     const poller = scene.keep(new Poller<string>(scene.base));
     poller.add(server, EV_CLOSED, "s");
@@ -164,7 +167,7 @@ function pollerLaws(law: Law): void {
     assertEquals((await poller.wait())[0]?.what, EV_READ | EV_CLOSED);
   });
 
-  law("takes accept for reading and connect for writing", async (scene) => {
+  law("reports accept as reading and connect as writing", async (scene) => {
     const listening = await scene.listen();
     const poller = scene.keep(new Poller<string>(scene.base));
     poller.add(listening, EV_READ, "listener");
@@ -205,7 +208,7 @@ function pollerLaws(law: Law): void {
     assertGreaterOrEqual(client.send(chunk), 1);
   });
 
-  law("gives no more than was asked for, to several waiters, and forgets a socket that was closed", async (scene) => {
+  law("gives at most maxEvents, to several waiters, and forgets a socket that was closed", async (scene) => {
     const poller = scene.keep(new Poller<number>(scene.base));
     const pairs = [await scene.pair(), await scene.pair(), await scene.pair()];
     pairs.forEach(([, server], i) => poller.add(server, EV_READ | EV_ET, i));
@@ -278,7 +281,7 @@ function pollerLaws(law: Law): void {
   });
 }
 
-/** Hears the completions of several operations. */
+/** Records the completions of several operations. */
 class Heard {
   readonly lines: string[] = [];
   inside = 0;
@@ -297,7 +300,7 @@ class Heard {
 }
 
 function overlappedLaws(law: Law): void {
-  law("accept with the first data and both addresses in one completion", async (scene) => {
+  law("can accept with the first data and both addresses in one completion", async (scene) => {
     const listening = await scene.listen();
     const buffer = new Uint8Array(16);
     const { ov, bytes: n } = await new Promise<{ ov: Overlapped; bytes: number }>((resolve, reject) => {
@@ -332,14 +335,14 @@ function overlappedLaws(law: Law): void {
     await scene.until(() => heard.lines.length === 6, () => heard.lines.join());
     await scene.sleep(QUIET_MS);
     assertEquals(heard.lines.filter((line) => line.startsWith("send")), ["send 2 2", "send 4 4"]);
-    // TCP may bring the six bytes in two pieces.
+    // TCP may deliver the six bytes in two pieces.
     const got = heard.lines.filter((line) => line.startsWith("recv")).map((line) => line.slice(0, 6));
     assertEquals(got, ["recv 1", "recv 2", "recv 3"]);
     assertEquals(heard.lines.length, 6);
     assert(heard.lines.every((line) => !line.includes("inside")), heard.lines.join());
   });
 
-  law("send as much as one likes to a peer that takes its time", async (scene) => {
+  law("send any number of bytes to a slow peer", async (scene) => {
     const [client, server] = await scene.pair();
     const heard = new Heard();
     const data = pattern(8 << 20);
@@ -351,7 +354,7 @@ function overlappedLaws(law: Law): void {
     assertEquals(heard.lines, [`send ${data.length}`]);
   });
 
-  law("leave the buffer alone before and after", async (scene) => {
+  law("do not change the buffer before and after", async (scene) => {
     const [client, server] = await scene.pair();
     const buffer = new Uint8Array(8).fill(0xee);
     const ov = new Overlapped();
@@ -400,7 +403,7 @@ function overlappedLaws(law: Law): void {
 }
 
 function portLaws(law: Law): void {
-  law("looks, waits so long, and takes what is posted", async (scene) => {
+  law("checks, waits for a time, and returns posted completions", async (scene) => {
     const port = scene.keep(new CompletionPort<string>(scene.base));
     assertEquals(await port.wait(0), null);
     const began = scene.runtime.now();

@@ -106,7 +106,7 @@ export class PollScene {
   }
 }
 
-/** The port that a listening socket was given. */
+/** The port of a listening socket. */
 export function portOf(listening: { readonly address: unknown }): number {
   return (listening.address as InetAddress).port;
 }
@@ -120,7 +120,7 @@ export async function sendAll(socket: Socket, data: Uint8Array): Promise<void> {
   }
 }
 
-/** Receives so many bytes, or up to the end of the connection. */
+/** Receives a number of bytes, or up to the end of the connection. */
 export async function receive(socket: Socket, length: number): Promise<Uint8Array> {
   const into = new Uint8Array(length);
   let at = 0;
@@ -133,7 +133,7 @@ export async function receive(socket: Socket, length: number): Promise<Uint8Arra
   return into.subarray(0, at);
 }
 
-/** Bytes that differ from place to place, so that a loss or a swap is noticed. */
+/** Bytes that differ by position, so that a loss or a swap is detected. */
 export function pattern(length: number, seed = 0): Uint8Array {
   return Uint8Array.from({ length }, (_, i) => ((i + seed) * 167 + ((i + seed) >> 8)) & 255);
 }

@@ -1,4 +1,7 @@
-/** What holds a process, and what does not, on whichever of Node, Deno and Bun runs this. */
+/**
+ * Objects that hold a process, and objects that do not, on whichever of Node, Deno and Bun runs
+ * this.
+ */
 
 import { execFileSync } from "node:child_process";
 import { join } from "node:path";
@@ -11,9 +14,9 @@ import { hostName, hostSubject } from "./subjects.ts";
 conformance(hostName, hostSubject, ["processes"]);
 
 describe(`${hostName}: a process without permissions`, { skip: hostName !== "deno" && "only Deno has them" }, () => {
-  it("is told with EACCES what Deno does not permit, and which flag is missing", () => {
+  it("gets EACCES for calls that Deno does not permit, with the missing flag in the message", () => {
     const script = join("tests", "conformance", "fixtures", "denied.mjs");
-    // The fixture is loaded by a path, for which it must be read.
+    // The fixture is loaded by a path, so the process must be allowed to read it.
     const flags = ["run", "--no-prompt", "--no-check", `--allow-read=${process.cwd()}`];
     const printed = execFileSync(process.execPath, [...flags, script], { encoding: "utf8" });
     const lines = printed.trim().split("\n");

@@ -1,4 +1,7 @@
-/** Law 8: what holds the process, and what does not. Each test starts a process of this runtime. */
+/**
+ * Law 8: objects that hold the process, and objects that do not. Each test starts a process of this
+ * runtime.
+ */
 
 import { spawn } from "node:child_process";
 import { createServer, type Server, type Socket } from "node:net";
@@ -14,12 +17,12 @@ interface Left {
   readonly ms: number;
 }
 
-/** What a script of this runtime is started with, as a test is. */
+/** The arguments with which this runtime runs a script, as it runs a test. */
 function hostArguments(): readonly string[] {
   return process.versions.deno === undefined ? [] : ["run", "-A", "--no-check", "--unstable-net"];
 }
 
-/** Runs one situation to its end. Rejects when the process does not end, or ends with an error. */
+/** Runs one situation to its end. Rejects if the process does not end, or ends with an error. */
 function leave(module: string, situation: string, port: number, limitMs: number): Promise<Left> {
   const script = new URL(import.meta.url.endsWith(".ts") ? "./situations.ts" : "./situations.js", import.meta.url);
   const begin = performance.now();
@@ -57,7 +60,7 @@ export function processLaws(name: string, makeSubject: () => FullSubject): void 
     ? "the subject names no module"
     : (virtual || !endsWhenIdle) && "the runtime does not hold a process";
   const skipPeer = skip || (ownNetwork && "no peer outside of the process can be reached");
-  /** A peer that never finishes. Asked to speak, it answers after a while. */
+  /** A peer that never finishes. It answers a request after a while. */
   let server: Server;
   const connections: Socket[] = [];
   let heard = "";

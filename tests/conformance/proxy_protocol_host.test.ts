@@ -63,7 +63,7 @@ describe(`behind HAProxy on ${host.name}`, { skip: needs("haproxy") || noCertifi
     });
     checked = await new Greeter().start(host, { proxyProtocol: "required" });
     const path = join(directory, "server.sock");
-    // Only HAProxy's own user can connect to it, so nobody needs to be named.
+    // Only HAProxy's own user can connect to it, so no address needs to be trusted.
     onPath = await new Greeter().start(host, {
       hostname: undefined,
       port: undefined,
@@ -123,7 +123,7 @@ describe(`behind HAProxy on ${host.name}`, { skip: needs("haproxy") || noCertifi
   const last = (greeter: Greeter): ProxyHeader => greeter.headers.at(-1) as ProxyHeader;
 
   for (const [name, version] of [["v1", 1], ["v2", 2]] as const) {
-    it(`knows the client by a header of version ${version}`, async () => {
+    it(`gets the client's address from a header of version ${version}`, async () => {
       const { greeting, local } = await greet(await dial(name));
       assertEquals(greeting, `${local} plain`);
       const { source, destination, ...others } = last(plain);
@@ -134,7 +134,7 @@ describe(`behind HAProxy on ${host.name}`, { skip: needs("haproxy") || noCertifi
   }
 
   for (const [name, version] of [["v1", 1], ["v2", 2]] as const) {
-    it(`knows a client over IPv6 by a header of version ${version}`, { skip: ipv6 }, async () => {
+    it(`gets a client's IPv6 address from a header of version ${version}`, { skip: ipv6 }, async () => {
       const { greeting, local } = await greet(await connect({ runtime: host, hostname: "::1", port: ports[name] }));
       assertEquals(greeting, `${local} plain`);
       const { source, destination, ...others } = last(plain);
@@ -146,7 +146,7 @@ describe(`behind HAProxy on ${host.name}`, { skip: needs("haproxy") || noCertifi
     it(`serves a client of a unix socket of the proxy, with a header of version ${version}`, async () => {
       const client = await connect({ runtime: host, path: join(directory, `${name}.sock`) });
       const lines = client.lines({ text: true });
-      // HAProxy gives no address of such a client, so it has the proxy's.
+      // HAProxy sends no address of such a client, so the client has the proxy's address.
       assertMatch((await lines.next()).value ?? "", /^127\.0\.0\.1 \d+ plain$/);
       await client.close();
       const { source, destination, ...others } = last(plain);
@@ -155,7 +155,7 @@ describe(`behind HAProxy on ${host.name}`, { skip: needs("haproxy") || noCertifi
     });
   }
 
-  it("believes a proxy that comes by a unix socket", async () => {
+  it("trusts a proxy on a unix socket", async () => {
     const { greeting, local } = await greet(await dial("path"));
     assertEquals(greeting, `${local} plain`);
     assertEquals(last(onPath).command, "PROXY");
@@ -169,7 +169,7 @@ describe(`behind HAProxy on ${host.name}`, { skip: needs("haproxy") || noCertifi
     assertEquals(textOf(last(plain).tlvs, PP2_TYPE_UNIQUE_ID), local.replace(" ", ":"));
   });
 
-  it("gives the authority, the protocol and what TLS was between client and proxy", async () => {
+  it("gives the authority, the protocol and the TLS version between client and proxy", async () => {
     const { greeting, local } = await greet(
       await dial("offload", { serverName: "localhost", ca, alpnProtocols: ["greet/1"] }),
     );
@@ -179,7 +179,7 @@ describe(`behind HAProxy on ${host.name}`, { skip: needs("haproxy") || noCertifi
     assertEquals(textOf(tlvs, PP2_TYPE_ALPN), "greet/1");
     assertEquals(textOf(tlvs, PP2_TYPE_UNIQUE_ID), local.replace(" ", ":"));
     const tls = tlvs.find(({ type }) => type === PP2_TYPE_SSL)?.value ?? new Uint8Array();
-    // There is TLS without a certificate of the client, and its TLVs begin with the version (0x21).
+    // TLS without a client certificate; its TLVs begin with the version (0x21).
     assertEquals([tls[0], tls[5], tls[7]], [1, 0x21, 7]);
     assertEquals(new TextDecoder().decode(tls.subarray(8, 15)), "TLSv1.3");
   });
@@ -203,7 +203,7 @@ describe(`behind HAProxy on ${host.name}`, { skip: needs("haproxy") || noCertifi
     for (const greeter of greeters) assertEquals([greeter.server.rejected, greeter.reasons], [0, []]);
   });
 
-  it("refuses a client that comes without it", async () => {
+  it("refuses a client that does not use the proxy", async () => {
     const client = await plainClient(plain.port);
     client.write("hello\n");
     await until(() => plain.server.rejected === 1, () => `${plain.server.rejected} were refused`);

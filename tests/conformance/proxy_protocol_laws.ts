@@ -1,4 +1,7 @@
-/** The PROXY protocol: headers of both versions, in the clear and before TLS, and TLS that begins with bytes that were read before. */
+/**
+ * The PROXY protocol: headers of both versions, without and before TLS, and TLS that begins with
+ * bytes that were read before.
+ */
 
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -26,7 +29,7 @@ import { describe, it } from "./suite.ts";
 import { Program } from "./tls_peers.ts";
 
 const LOCAL = { hostname: "127.0.0.1", port: 0 };
-/** What is not TLS: a whole record that fails at once, one that is too long, and an alert. */
+/** Invalid TLS: a whole record that fails at once, one that is too long, and an alert. */
 const GARBAGE = ["\x16\x03\x01\0\x05hello", "\x16\x03\x01garbage".repeat(20), "\x15\x03\x01\0\x02\x02\x28"];
 const CLIENT: InetAddress = { hostname: "192.0.2.9", port: 9_999, family: "IPv4" };
 
@@ -34,7 +37,7 @@ const CLIENT: InetAddress = { hostname: "192.0.2.9", port: 9_999, family: "IPv4"
 export class Greeter {
   server!: Server;
   readonly headers: (ProxyHeader | null)[] = [];
-  /** Why clients were refused, and the errors. */
+  /** The reasons why clients were refused, and the errors. */
   readonly reasons: string[] = [];
 
   async start(runtime: Runtime, options: ServeOptions): Promise<this> {
@@ -56,7 +59,7 @@ export class Greeter {
   }
 }
 
-/** What a client says and hears: the greeting, and the answer to `hello`. */
+/** Talks as a client. Returns the greeting, and the answer to `hello`. */
 export async function greet(bev: SocketBufferEvent): Promise<{ greeting: string; local: string }> {
   const lines = bev.lines({ text: true });
   const { value: greeting = "" } = await lines.next();
@@ -102,7 +105,7 @@ async function greets(scene: PollScene, options: ServeOptions): Promise<Greeter>
   return greeter;
 }
 
-/** Connects a client, and sends what it can: it may be refused before. */
+/** Connects a client, and sends as much as it can: it may be refused before. */
 async function says(scene: PollScene, port: number, ...pieces: Uint8Array[]): Promise<Socket> {
   const client = scene.keep(scene.base.connect({ port }));
   try {
@@ -170,7 +173,7 @@ export function proxyProtocolLaws(name: string, makeSubject: () => FullSubject):
     const first = encodeProxyHeader(header(2, null));
 
     for (const cut of [0, 1, 5, 100, 10_000]) {
-      it(`takes a PROXY header and ${cut} bytes of the ClientHello in one piece`, () =>
+      it(`accepts a PROXY header and ${cut} bytes of the ClientHello in one piece`, () =>
         pollScene(makeSubject(), async (scene) => {
           const greeter = await greets(scene, { proxyProtocol: "required", tls: pair() });
           const proxy = await relay(scene, greeter.port, first, cut);
@@ -193,7 +196,7 @@ export function proxyProtocolLaws(name: string, makeSubject: () => FullSubject):
         }));
     }
 
-    it("tells TLS from plain text on one port by the first byte, with startTls({ unread: true })", () =>
+    it("distinguishes TLS from plain text on one port by the first byte, with startTls({ unread: true })", () =>
       pollScene(makeSubject(), async ({ runtime }) => {
         const server = await serve({ runtime, ...LOCAL }, {
           open: (bev) => bev.setCallbacks({ read: first, event: (bev) => bev.free() }),
@@ -212,7 +215,7 @@ export function proxyProtocolLaws(name: string, makeSubject: () => FullSubject):
           bev.setCallbacks({ event: (bev, _what, error) => error === undefined ? welcome(bev) : bev.free() });
         }
         const to = { runtime, hostname: "127.0.0.1", port: server.port };
-        // More than any buffer on the way holds, both ways.
+        // More than any buffer on the way holds, in both directions.
         const sent = pattern(3_000_000);
         for (let i = 0; i < 3; i++) {
           const secure = await connect({ ...to, tls: trust(tls!) });
@@ -257,7 +260,7 @@ export function proxyProtocolLaws(name: string, makeSubject: () => FullSubject):
         await server.close();
       }));
 
-    it("refuses garbage in a handshake, and a client that goes in the middle of it", () =>
+    it("refuses garbage in a handshake, and a client that leaves in the middle of it", () =>
       pollScene(makeSubject(), async (scene) => {
         const greeter = await greets(scene, { proxyProtocol: "required", tls: pair() });
         for (const rest of [...GARBAGE, "\x16", ""]) {

@@ -10,7 +10,7 @@ import type { FullSubject } from "./subject.ts";
 export function racingLaws(name: string, makeSubject: () => FullSubject): void {
   const { runtime: host, missing, deviates, ownNetwork } = makeSubject();
   const { connect, serve } = on(host);
-  /** An attempt that nobody answers may stay until the system ends it. */
+  /** An unanswered attempt may stay until the system ends it. */
   const STAYS = deviates("attempt-stays") ? 1 : 0;
 
   /** Waits until the attempts that have lost are closed, too. */
@@ -39,7 +39,8 @@ export function racingLaws(name: string, makeSubject: () => FullSubject): void {
     it("reaches the listener on one of the addresses, and is a connection like any other", async () => {
       const server = await serve({ hostname: "127.0.0.1", port: 0 }, { read: (bev) => bev.writeBuffer(bev.input) });
       const { port } = server.address as InetAddress;
-      // 192.0.2.0/24 is for documentation: nobody answers there, or the system says at once that there is no way.
+      // 192.0.2.0/24 is for documentation: no host answers there, or the system reports at once
+      // that there is no route.
       const runtime = resolving("192.0.2.1", "127.0.0.1", "::1", "2001:db8::1");
       let reply = "";
       const done = new Promise<void>((resolve, reject) => {
@@ -61,7 +62,7 @@ export function racingLaws(name: string, makeSubject: () => FullSubject): void {
       await assertClosed();
     });
 
-    it("tells why each address could not be reached", { skip: missing("::1") }, async () => {
+    it("reports why each address could not be reached", { skip: missing("::1") }, async () => {
       const server = await serve({ hostname: "127.0.0.1", port: 0 }, {});
       const { port } = server.address as InetAddress;
       await server.close();

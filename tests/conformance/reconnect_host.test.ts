@@ -8,6 +8,6 @@ import { complete } from "./subject.ts";
 import { hostName, hostSubject } from "./subjects.ts";
 
 describe(`${hostName}: reconnect()`, () => {
-  it("is back within its back-off after the server's process was killed and started again", () =>
+  it("connects again within its back-off after the server's process was killed and started again", () =>
     pollScene(complete(hostSubject()), (scene) => assertComesBack(scene, (port) => PeerProcess.start(port))));
 });

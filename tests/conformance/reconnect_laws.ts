@@ -1,4 +1,4 @@
-/** `reconnect()`: a client that is connected again soon after its server is there again. */
+/** `reconnect()`: a client that is connected again soon after its server has restarted. */
 
 import { reconnect, type Server } from "../../core/mod.ts";
 import { assert, assertEquals } from "./assert.ts";
@@ -10,9 +10,12 @@ import { describe, it } from "./suite.ts";
 const TIMES = 5;
 const MAX_MS = 300;
 const JITTER = 0.5;
-/** On top of the longest delay: an attempt, and a machine that is busy. */
+/** Added to the longest delay: the time of an attempt, and of a busy machine. */
 const SLACK_MS = 10_000;
-/** A server ends its connections by a FIN, or by a RST if it has not read all; then nobody listens. */
+/**
+ * A server ends its connections by a FIN, or by a RST if it has not read everything; then nobody
+ * listens.
+ */
 const EXPECTED: readonly (string | undefined)[] = [undefined, "ECONNRESET", "EPIPE", "ECONNREFUSED"];
 
 /** An echo server that can be ended at once. */
@@ -73,7 +76,7 @@ export async function assertComesBack(scene: PollScene, start: (port: number) =>
 /** Tests one runtime. */
 export function reconnectLaws(name: string, makeSubject: () => FullSubject): void {
   describe(`${name}: reconnect()`, () => {
-    it(`is back within its back-off after the server was closed and started again, ${TIMES} times`, () =>
+    it(`connects again within its back-off after the server was closed and started again, ${TIMES} times`, () =>
       pollScene(makeSubject(), (scene) =>
         assertComesBack(scene, async (port) => {
           const server: Server = await on(scene.runtime).serve({ hostname: "127.0.0.1", port }, {

@@ -1,4 +1,4 @@
-/** Law 3: a reset, and a peer that is gone, have the same name on every runtime. */
+/** Law 3: a reset, and a peer that has left, have the same code on every runtime. */
 
 import { it } from "./suite.ts";
 import { assert, assertArrayIncludes, assertEquals, assertInstanceOf } from "./assert.ts";
@@ -9,7 +9,7 @@ import type { FullSubject } from "./subject.ts";
 
 const MIB = 1 << 20;
 
-/** A plain close, where a runtime has no reset, leaves an orderly end. */
+/** On a runtime without reset, a plain close is an orderly end. */
 async function assertWasReset(peer: Peer, can: Readonly<Capabilities>, kind: Kind): Promise<void> {
   if (can.reset && kind !== "unix") {
     const error = await peer.closed;
@@ -21,10 +21,10 @@ async function assertWasReset(peer: Peer, can: Readonly<Capabilities>, kind: Kin
 
 export function resetLaws(makeSubject: () => FullSubject, kind: Kind, can: Readonly<Capabilities>): void {
   const cut = ["ECONNRESET", "EPIPE"];
-  // Where a runtime has no reset, the close in its place leaves the close_notify out.
+  // On a runtime without reset, the close in its place omits the close_notify.
   if (kind === "TLS" && !can.reset) cut.push("ERR_TLS_TRUNCATED");
 
-  it("tells the peer of a reset", () =>
+  it("sends the peer a reset", () =>
     scene(makeSubject(), async (scene) => {
       const { client, server } = await scene.pair(kind);
       client.reset();
@@ -33,7 +33,7 @@ export function resetLaws(makeSubject: () => FullSubject, kind: Kind, can: Reado
       assertEquals(client.heard, ["connect", "close"]);
     }));
 
-  it("gives what came before a reset, and then tells of it", () =>
+  it("delivers data that came before a reset, and then reports it", () =>
     scene(makeSubject(), async (scene) => {
       const { client, server } = await scene.pair(kind);
       await client.send(noise(5000, 40));
@@ -43,7 +43,7 @@ export function resetLaws(makeSubject: () => FullSubject, kind: Kind, can: Reado
       assertEquals(server.heard[0], "data");
     }));
 
-  it("gives data that waited for a paused reader, and then tells of the reset", () =>
+  it("delivers data that waited for a paused reader, and then reports the reset", () =>
     scene(makeSubject(), async (scene) => {
       const { client, server } = await scene.pair(kind);
       server.pauseRead();
@@ -57,7 +57,7 @@ export function resetLaws(makeSubject: () => FullSubject, kind: Kind, can: Reado
       assertSameBytes(server.received, bytes, "before the reset");
     }));
 
-  it("tells a paused reader of a reset at the latest when it resumes", () =>
+  it("reports a reset to a paused reader when it resumes, or earlier", () =>
     scene(makeSubject(), async (scene) => {
       const { client, server } = await scene.pair(kind);
       server.pauseRead();
@@ -68,7 +68,7 @@ export function resetLaws(makeSubject: () => FullSubject, kind: Kind, can: Reado
       await assertWasReset(server, can, kind);
     }));
 
-  it("tells of a reset after the peer has not finished and we have", () =>
+  it("reports a reset after our end, if the peer has not finished", () =>
     scene(makeSubject(), async (scene) => {
       const { client, server } = await scene.pair(kind);
       server.shutdown();
@@ -104,18 +104,20 @@ export function resetLaws(makeSubject: () => FullSubject, kind: Kind, can: Reado
       client.reset();
       assertEquals(await client.closed, undefined);
       const error = await server.closed;
-      // A failed write says the same as a failed read: the peer has not finished before, so it is a reset.
+      // A failed write has the same meaning as a failed read: the peer has not finished before, so
+      // it is a reset.
       if (can.reset && kind === "IPv4") assertEquals(error?.code, "ECONNRESET");
       else assertArrayIncludes(cut, [error?.code]);
       await Promise.all(sending);
     }));
 
-  it("ends by onClose when it writes to a peer that is gone", () =>
+  it("ends with onClose when it writes to a peer that has left", () =>
     scene(makeSubject(), async (scene) => {
       const { client, server } = await scene.pair(kind);
       client.close();
       client.release();
-      // With TLS there may be what the peer has not read, such as a session ticket: the system then answers with a RST.
+      // With TLS the peer may have unread bytes, such as a session ticket: the system then answers
+      // with a RST.
       await Promise.race([server.ended, server.closed]);
       while (!server.isClosed) {
         server.write("is anybody there?");
@@ -124,7 +126,7 @@ export function resetLaws(makeSubject: () => FullSubject, kind: Kind, can: Reado
       assertArrayIncludes(cut, [server.error?.code]);
     }));
 
-  it("ends by onClose when a peer goes that has not read what it was sent", () =>
+  it("ends with onClose when a peer leaves that has not read everything", () =>
     scene(makeSubject(), async (scene) => {
       const { client, server } = await scene.pair(kind);
       client.pauseRead();
@@ -132,7 +134,7 @@ export function resetLaws(makeSubject: () => FullSubject, kind: Kind, can: Reado
       await scene.settle();
       client.reset();
       await client.closed;
-      // Where a runtime has no reset, only the next write shows it.
+      // On a runtime without reset, only the next write shows it.
       while (!server.isClosed) {
         server.fill();
         await scene.sleep(1);
@@ -140,11 +142,12 @@ export function resetLaws(makeSubject: () => FullSubject, kind: Kind, can: Reado
       assertArrayIncludes(cut, [server.error?.code]);
     }));
 
-  it("gives the peer's last words although writing to it fails", () =>
+  it("delivers the peer's last bytes although writing to it fails", () =>
     scene(makeSubject(), async (scene) => {
       if (scene.subject.deviates("last-words-lost")) return;
       const last = noise(3000, 44);
-      // It depends on which is first: many times, and the failure may wait beside the bytes while the program is busy.
+      // The order varies, so try many times. The failure may wait beside the bytes while the
+      // program is busy.
       for (let round = 0; round < 24; round++) {
         const { client, server } = await scene.pair(kind);
         await client.send(last);
@@ -159,7 +162,7 @@ export function resetLaws(makeSubject: () => FullSubject, kind: Kind, can: Reado
       }
     }));
 
-  it("lets go at once when it is reset after close()", () =>
+  it("ends at once when it is reset after close()", () =>
     scene(makeSubject(), async (scene) => {
       const { client, server } = await scene.pair(kind);
       client.pauseRead();
@@ -172,7 +175,7 @@ export function resetLaws(makeSubject: () => FullSubject, kind: Kind, can: Reado
       await Promise.race([client.ended, client.closed]);
     }));
 
-  it("resets once, however often it is told", () =>
+  it("resets once, however often reset() is called", () =>
     scene(makeSubject(), async (scene) => {
       const { client, server } = await scene.pair(kind);
       client.reset();
@@ -206,9 +209,9 @@ export function resetLaws(makeSubject: () => FullSubject, kind: Kind, can: Reado
       }
     }));
 
-  it("tells, after close(), that a peer went which had not read what it was sent", () =>
+  it("reports, after close(), that a peer has left which had not read everything", () =>
     scene(makeSubject(), async (scene) => {
-      // A plain close, where a runtime has no reset, begins with an orderly end.
+      // On a runtime without reset, a plain close begins with an orderly end.
       if (!can.reset) return;
       const { client, server } = await scene.pair(kind);
       client.pauseRead();
@@ -221,7 +224,7 @@ export function resetLaws(makeSubject: () => FullSubject, kind: Kind, can: Reado
       assertArrayIncludes(cut, [error.code]);
     }));
 
-  it("tells, after close(), that the peer reset in place of finishing", () =>
+  it("reports, after close(), that the peer has reset instead of finishing", () =>
     scene(makeSubject(), async (scene) => {
       if (!can.reset || kind === "unix") return;
       const { client, server } = await scene.pair(kind);
@@ -232,7 +235,7 @@ export function resetLaws(makeSubject: () => FullSubject, kind: Kind, can: Reado
       assertEquals((await server.closed)?.code, "ECONNRESET");
     }));
 
-  it("tells nothing of a reset after release()", () =>
+  it("does not report a reset after release()", () =>
     scene(makeSubject(), async (scene) => {
       const { client, server } = await scene.pair(kind);
       client.pauseRead();

@@ -51,7 +51,7 @@ async function play(subject: FullSubject, body: (scene: Scene) => Promise<void>)
 export class Scene {
   readonly runtime: Runtime;
   readonly subject: FullSubject;
-  /** What the adapter did although no adapter may. */
+  /** Violations of the contract by the adapter. */
   readonly offences: string[] = [];
   readonly #peers: Peer[] = [];
   readonly #listeners: Listener[] = [];
@@ -277,14 +277,14 @@ export class Peer implements TransportSink {
     return this.#writable.promise;
   }
 
-  /** Waits until so many bytes have arrived in all. */
+  /** Waits until a number of bytes have arrived in all. */
   atLeast(n: number): Promise<void> {
     if (this.bytes >= n) return Promise.resolve();
     this.#arrived = { n, signal: new Signal() };
     return this.#arrived.signal.promise;
   }
 
-  /** All that has arrived, in one piece. */
+  /** All arrived bytes, in one piece. */
   get received(): Uint8Array {
     return join(this.chunks);
   }
@@ -385,7 +385,7 @@ export class Peer implements TransportSink {
     }
   }
 
-  /** Writes until nothing more is accepted. @returns How many bytes were accepted */
+  /** Writes until nothing more is accepted. @returns The number of accepted bytes */
   fill(chunk: Uint8Array = new Uint8Array(65_536)): number {
     let total = 0;
     for (;;) {
@@ -532,7 +532,7 @@ class Listener implements AcceptSink {
     this.binding = await this.#scene.runtime.listen(options, this);
   }
 
-  /** The next connection, after its handshake where there is one. */
+  /** The next connection, after its handshake if there is one. */
   async accept(): Promise<Peer> {
     const peer = await this.#accept();
     if (peer.binding?.handshaking === true) await Promise.race([peer.secure, peer.closed]);

@@ -20,8 +20,8 @@ import type { FullSubject } from "./subject.ts";
 /**
  * Tests one runtime.
  *
- * @param name What it is called in the report
- * @param makeSubject Gives the runtime, for each test anew or always the same
+ * @param name Its name in the report
+ * @param makeSubject Gives the runtime, a new one for each test or always the same
  */
 export function seamLaws(name: string, makeSubject: () => FullSubject): void {
   const { runtime, tls, missing } = makeSubject();
@@ -51,6 +51,6 @@ export function seamLaws(name: string, makeSubject: () => FullSubject): void {
     describe("startTls()", () => startTlsLaws(makeSubject));
     describe("listen", () => listenLaws(makeSubject, can, kinds));
     describe("runtime", () => hostLaws(makeSubject, can));
-    describe("the words of errors", () => wordsLaws(makeSubject, can));
+    describe("the messages of errors", () => wordsLaws(makeSubject, can));
   });
 }

@@ -1,6 +1,6 @@
 /**
- * The laws of what people write against, `serve()`, `connect()` and the views: the same bodies on the simulator and on
- * every runtime. The numbers are those of the laws in docs/rules.md.
+ * The laws of the high-level API, `serve()`, `connect()` and the views: the same tests on the
+ * simulator and on every runtime. The numbers are those of the laws in docs/rules.md.
  */
 
 import { describe, it } from "./suite.ts";
@@ -49,7 +49,7 @@ export function serveLaws(name: string, makeSubject: () => FullSubject): void {
   describe(`${name}: law 11, what is over is freed`, () => endLaws(law));
 }
 
-/** A server that others than the one at hand are still served by. */
+/** Checks that a server still serves other clients. */
 async function assertServes(client: () => Socket): Promise<void> {
   const socket = client();
   await sendAll(socket, bytes("still there\n"));
@@ -65,7 +65,7 @@ const shouting: ServeCallbacks = {
 
 function peerLaws(law: Law): void {
   law(
-    "a line that is too long, a reset and a cut end their own connection, for an async open() with a view",
+    "a line that is too long, a reset and a truncation end only their own connection, for an async open() with a view",
     async (here) => {
       const { server, opened, closed, client } = await here.serve({}, shouting);
       const [long, reset] = [client(), client()];
@@ -84,7 +84,7 @@ function peerLaws(law: Law): void {
     },
   );
 
-  law("a frame that is cut by the end ends its connection with EV_FRAME_TRUNCATED", async (here) => {
+  law("a truncated frame ends its connection with EV_FRAME_TRUNCATED", async (here) => {
     const { closed, client } = await here.serve({}, {
       async open(bev) {
         for await (const frame of bev.frames(lengthPrefixed({ prefixBytes: 2 }))) bev.write(frame);
@@ -99,7 +99,7 @@ function peerLaws(law: Law): void {
   });
 
   law(
-    "what readln() and a codec of one's own throw for the peer's bytes is no failure of the program",
+    "an error of readln() or of a codec for the peer's bytes is not a failure of the program",
     async (here) => {
       const garbage: FrameCodec = {
         decode(input: EvBuffer): Uint8Array | null {
@@ -130,7 +130,7 @@ function peerLaws(law: Law): void {
   );
 
   law(
-    "a client that stays while the server stops is cut when the grace is over, and nothing is reported",
+    "a client that stays while the server stops is reset after the grace, and nothing is reported",
     async (here) => {
       const { server, closed, client } = await here.serve({}, shouting);
       const socket = client();
@@ -141,7 +141,7 @@ function peerLaws(law: Law): void {
     },
   );
 
-  law("clients that are gone at once are not opened without an address, and are counted right", async (here) => {
+  law("clients that leave at once are not opened without an address, and are counted correctly", async (here) => {
     const { server, opened, closed, client } = await here.serve({ maxConnectionsPerAddress: 1000 }, shouting);
     for (let i = 0; i < 200; i++) {
       const socket = client();
@@ -160,7 +160,7 @@ function peerLaws(law: Law): void {
 
 function handlerLaws(law: Law): void {
   for (const how of ["throws", "resets"] as const) {
-    law(`a callback that ${how} at the peer's end, behind our own, costs its own connection alone`, async (here) => {
+    law(`a callback that ${how} at the peer's end, after our own, ends only its own connection`, async (here) => {
       const failing: ServeCallbacks = {
         open: (bev) => bev.shutdown(),
         event(bev) {
@@ -184,7 +184,7 @@ function handlerLaws(law: Law): void {
     });
   }
 
-  law("a codec whose decode() gives a promise is told as a failure of the program", async (here) => {
+  law("a codec whose decode() returns a promise is reported as a failure of the program", async (here) => {
     const codec = { decode: (_input: EvBuffer) => Promise.resolve(new Uint8Array(1)), encode() {} };
     const { closed, errors, client } = await here.serve({}, {
       async open(bev) {
@@ -198,7 +198,7 @@ function handlerLaws(law: Law): void {
     assert((errors[0]?.[0] as Error).message.includes("received a promise"));
   });
 
-  law("the buffers of a connection that is over are not a failure of an async handler", async (here) => {
+  law("using the buffers of a connection that has ended is not a failure of an async handler", async (here) => {
     const uses: ((bev: SocketBufferEvent) => void)[] = [
       (bev) => bev.output.add("late"),
       (bev) => bev.output.addBuffer(bev.input),
@@ -226,7 +226,7 @@ function handlerLaws(law: Law): void {
     assertEquals([errors, here.reported], [[], []]);
   });
 
-  law("a reset that a stream hears of first is not a failure of the handler that writes", async (here) => {
+  law("a reset that a stream notices first is not a failure of the handler that writes", async (here) => {
     const { closed, errors, client } = await here.serve({}, {
       async open(bev) {
         for (;;) {
@@ -318,7 +318,7 @@ function handlerLaws(law: Law): void {
     })],
   ];
   for (const [where, callbacksOf] of failures) {
-    law(`what ${where} throws resets that connection, goes to error once, and no other is touched`, async (here) => {
+    law(`an exception of ${where} resets its connection, calls error once, and affects no other`, async (here) => {
       const failure = new Error(`in ${where}`);
       const callbacks = callbacksOf(failure);
       let count = 0;
@@ -332,7 +332,7 @@ function handlerLaws(law: Law): void {
         error: () => {},
       });
       const socket = client();
-      // It may be cut before it has said anything.
+      // It may be reset before it has sent anything.
       await sendAll(socket, bytes("hello\n")).catch(() => {});
       if (where.endsWith("event")) socket.shutdown();
       const answer = await receiveText(socket);
@@ -358,7 +358,7 @@ function handlerLaws(law: Law): void {
     assertEquals(here.reported, [failure]);
   });
 
-  law("what close and error throw is told and reported, and the server goes on", async (here) => {
+  law("exceptions of close and error are reported, and the server goes on", async (here) => {
     const [inRead, inClose, inError] = [new Error("in read"), new Error("in close"), new Error("in error")];
     const told: unknown[] = [];
     const { client, server } = await here.serve({}, {
@@ -378,7 +378,7 @@ function handlerLaws(law: Law): void {
     assertEquals([told, here.reported, server.connections], [[inRead, inClose], [inError, inError], 0]);
   });
 
-  law("what a release callback throws is only reported: the connection goes on", async (here) => {
+  law("an exception of a release callback is only reported: the connection goes on", async (here) => {
     const failure = new Error("in a release callback");
     const { errors, client } = await here.serve({}, {
       read(bev) {
@@ -397,7 +397,7 @@ function handlerLaws(law: Law): void {
     assertEquals([errors, here.reported], [[], [failure, failure, failure]]);
   });
 
-  law("connect() has open, error and close too, and rejects with what open() throws at once", async (here) => {
+  law("connect() has open, error and close too, and rejects with an exception of open()", async (here) => {
     const { server } = await here.serve({}, { read: (bev) => void bev.writeBuffer(bev.input) });
     const to = { runtime: here.scene.runtime, hostname: "127.0.0.1", port: server.port };
     const failure = new Error("in a callback");
@@ -420,7 +420,7 @@ function handlerLaws(law: Law): void {
       error: () => void log.push("told twice"),
     }).catch((error) => error);
     assertStrictEquals(thrown, failure);
-    // A promise of open() is not waited for.
+    // It does not wait for a promise of open().
     let settled = false;
     const waiting = await connect(to, { open: () => here.sleep(50).then(() => void (settled = true)) });
     assertEquals(settled, false);
@@ -430,7 +430,7 @@ function handlerLaws(law: Law): void {
 }
 
 function asyncLaws(law: Law): void {
-  law("line gets one line after the other, and a client that half-closes gets every answer", async (here) => {
+  law("line gets the lines one by one, and a client that half-closes gets every answer", async (here) => {
     let now = 0;
     let most = 0;
     const { closed, client } = await here.serve({}, {
@@ -449,7 +449,7 @@ function asyncLaws(law: Law): void {
     assertEquals([closed, most, here.reported], [[undefined], 1, []]);
   });
 
-  law("an async line gets all lines of one segment, one after the other, from a client that stays", async (here) => {
+  law("an async line gets all lines of one segment, one by one, from a client that stays", async (here) => {
     const { client } = await here.serve({}, {
       async line(bev, line) {
         await here.sleep(5);
@@ -461,7 +461,7 @@ function asyncLaws(law: Law): void {
     assertEquals(text(await receive(socket, 16)), "one!\ntwo!\nthree!\n".slice(0, 16));
   });
 
-  law("read is not called again while its promise is pending, and then for what came meanwhile", async (here) => {
+  law("read is not called again while its promise is pending, and then for bytes that came meanwhile", async (here) => {
     const reads: string[] = [];
     let goOn = (): void => {};
     const { opened, client } = await here.serve({}, {
@@ -510,14 +510,14 @@ function asyncLaws(law: Law): void {
     await receive(socket, 5);
     socket.reset();
     await here.until(() => closed.length === 1, () => "not closed");
-    // What was being sent may tell first.
+    // The output may report the reset first.
     assert(closed[0] === "ECONNRESET" || closed[0] === "EPIPE", `${closed}`);
     assertEquals(log, [`aborted ${closed[0]}`]);
     await here.sleep(60);
     assertEquals(here.reported, []);
   });
 
-  law("a pending open() holds back line, and the half-close for handlerTimeoutMs at most", async (here) => {
+  law("a pending open() delays line, and the half-close for at most handlerTimeoutMs", async (here) => {
     const log: string[] = [];
     const { closed, client } = await here.serve({ handlerTimeoutMs: 150 }, ticking(here, log));
     const socket = client();
@@ -569,11 +569,11 @@ function asyncLaws(law: Law): void {
 }
 
 function memoryLaws(law: Law): void {
-  // More than the kernels hold in both directions.
+  // More than the kernels buffer in both directions.
   const LINES = 5000;
   const flood = bytes("0123456789".repeat(800) + "\n");
 
-  /** Sends lines as long as the server takes some, and reads nothing. */
+  /** Sends lines as long as the server reads them, and reads nothing. */
   async function sendUnread(here: ServeScene, socket: Socket): Promise<number> {
     let sent = 0;
     let quiet = here.scene.runtime.now();
@@ -626,7 +626,7 @@ function memoryLaws(law: Law): void {
     });
   }
 
-  law("a client's own output does not stop its reading: both go on", async (here) => {
+  law("a client's output does not stop its reading: both go on", async (here) => {
     const { server } = await here.serve({}, { line: (bev, line) => void (bev.write(line), bev.write("\n")) });
     const line = `${"y".repeat(99)}\n`;
     const count = 20_000;
@@ -642,7 +642,7 @@ function memoryLaws(law: Law): void {
     await bev.close();
   });
 
-  law("a header and then a 20 MB body in one write() are taken whole", async (here) => {
+  law("a header and then a 20 MB body in one write() are accepted completely", async (here) => {
     const body = new Uint8Array(20_000_000);
     const { client } = await here.serve({}, {
       open(bev) {
@@ -658,7 +658,7 @@ function memoryLaws(law: Law): void {
   });
 
   law(
-    "drained() resolves when the output is at its low mark, and rejects with what the connection ended with",
+    "drained() resolves when the output is at its low watermark, and rejects with the error of the connection",
     async (here) => {
       const log: string[] = [];
       const { closed, client } = await here.serve({ writeHigh: 50_000, writeLow: 10_000 }, {
@@ -694,7 +694,7 @@ function memoryLaws(law: Law): void {
 
 function stallLaws(law: Law): void {
   law(
-    "a peer that resets while a view in batches waits for it to read its answers ends the connection",
+    "a peer that resets while a view in batches waits for space in the output ends the connection",
     async (here) => {
       const { closed, opened, client } = await here.serve({ writeHigh: 10_000 }, {
         async open(bev) {
@@ -724,7 +724,7 @@ function stallLaws(law: Law): void {
   );
 
   for (const [what, handler] of [["open", 0], ["read", 1]] as const) {
-    law(`a handler ${what}() that never settles does not keep a full connection for ever`, async (here) => {
+    law(`a handler ${what}() that never settles does not hold a full connection for ever`, async (here) => {
       const never = (): Promise<void> => new Promise(() => {});
       const limits = { readHigh: 10_000, handlerTimeoutMs: 100, stallTimeoutMs: 100 };
       const { closed, client } = await here.serve(limits, handler === 0 ? { open: never, read() {} } : { read: never });
@@ -739,7 +739,7 @@ function stallLaws(law: Law): void {
     });
   }
 
-  law("a stream whose consumer does not come back for the end is closed after handlerTimeoutMs", async (here) => {
+  law("a stream whose consumer does not read the end is closed after handlerTimeoutMs", async (here) => {
     const { closed, client } = await here.serve({ handlerTimeoutMs: 100 }, {
       async open(bev) {
         await bev.readable.getReader().read();
@@ -754,7 +754,7 @@ function stallLaws(law: Law): void {
     assertEquals([closed, here.reported], [[undefined], []]);
   });
 
-  law("messageTimeoutMs bounds a line that comes a byte at a time, in batches too", async (here) => {
+  law("messageTimeoutMs limits a line that arrives a byte at a time, in batches too", async (here) => {
     for (const kind of ["line", "lines", "batches"] as const) {
       const callbacks: ServeCallbacks = kind === "line" ? { line() {} } : {
         async open(bev) {
@@ -779,7 +779,7 @@ function stallLaws(law: Law): void {
   });
 
   law(
-    "input that stays full with nobody busy ends after stallTimeoutMs, whether its peer left or not",
+    "a connection whose input stays full without a busy handler ends after stallTimeoutMs, whether its peer left or not",
     async (here) => {
       const { server, opened, closed, reasons, client } = await here.serve({ stallTimeoutMs: 400 }, {
         read(bev) {
@@ -787,7 +787,7 @@ function stallLaws(law: Law): void {
         },
       });
       const sockets = [client(), client(), client()];
-      // One that is reset before it could be given is not opened.
+      // A connection that is reset before it could be delivered is not opened.
       await here.until(() => opened.length === 3, () => "not opened");
       const block = new Uint8Array(70_000).fill(97);
       for (const socket of sockets) await sendAll(socket, block);
@@ -802,19 +802,22 @@ function stallLaws(law: Law): void {
     },
   );
 
-  law("EV_INPUT_FULL is told to event, and what that leaves open is reset after as long again", async (here) => {
-    const told: [number, string | undefined][] = [];
-    const { closed, client } = await here.serve({ stallTimeoutMs: 100 }, {
-      read() {},
-      event: (_bev, what, error) => void told.push([what, error?.code]),
-    });
-    const socket = client();
-    await sendAll(socket, new Uint8Array(100_000));
-    await here.until(() => closed.length === 1, () => "not closed");
-    assertEquals([told, closed], [[[BEV_EVENT_READING | BEV_EVENT_ERROR, "EV_INPUT_FULL"]], ["EV_INPUT_FULL"]]);
-  });
+  law(
+    "EV_INPUT_FULL is reported to event, and a connection that stays open is reset after the same time",
+    async (here) => {
+      const told: [number, string | undefined][] = [];
+      const { closed, client } = await here.serve({ stallTimeoutMs: 100 }, {
+        read() {},
+        event: (_bev, what, error) => void told.push([what, error?.code]),
+      });
+      const socket = client();
+      await sendAll(socket, new Uint8Array(100_000));
+      await here.until(() => closed.length === 1, () => "not closed");
+      assertEquals([told, closed], [[[BEV_EVENT_READING | BEV_EVENT_ERROR, "EV_INPUT_FULL"]], ["EV_INPUT_FULL"]]);
+    },
+  );
 
-  law("a program that is busy with the input, or waits for a slow reader, is not a hang", async (here) => {
+  law("a program that is busy with the input, or waits for a slow reader, does not count as stalled", async (here) => {
     const slowView = await here.serve({ stallTimeoutMs: 60 }, {
       async open(bev) {
         for await (const _ of bev) await here.sleep(250);
@@ -834,7 +837,7 @@ function stallLaws(law: Law): void {
       await here.sleep(20);
     }
     assertEquals([slowView.closed, slowReader.closed, disabled.closed], [[], [], []]);
-    // The slow reader gets all of its answers in the end, without another byte of its own.
+    // The slow reader finally gets all of its answers, without sending another byte.
     const reader = sockets[1]!;
     const into = new Uint8Array(100_000);
     await here.until(
@@ -855,7 +858,7 @@ function stallLaws(law: Law): void {
     ];
     for (const { client, closed } of servers) {
       const [slow, quick] = [client(), client()];
-      // It is over when the first has been timed out; a busy machine may take long to accept it.
+      // It ends after the first has timed out; a busy machine may take long to accept it.
       for (let i = 0; i < 1000 && closed.length === 0; i++) {
         slow.send(bytes("x"));
         quick.send(bytes("a line\n"));
@@ -868,7 +871,7 @@ function stallLaws(law: Law): void {
     assertEquals(here.reported, []);
   });
 
-  law("messageTimeoutMs is told to event as READING|TIMEOUT", async (here) => {
+  law("messageTimeoutMs is reported to event as READING|TIMEOUT", async (here) => {
     const told: [number, string | undefined][] = [];
     const { client } = await here.serve({ messageTimeoutMs: 60 }, {
       line() {},
@@ -882,7 +885,7 @@ function stallLaws(law: Law): void {
     assertEquals(told, [[BEV_EVENT_READING | BEV_EVENT_TIMEOUT, "ETIMEDOUT"]]);
   });
 
-  law("a codec of one's own that never finds a frame is stopped at 1 MiB, or where one says", async (here) => {
+  law("a codec that never finds a frame is stopped at 1 MiB, or at another limit", async (here) => {
     const never: FrameCodec = { decode: () => null, encode() {} };
     for (const [options, limit] of [[{}, 1024 * 1024], [{ maxBytes: 10_000 }, 10_000]] as const) {
       let most = 0;
@@ -914,7 +917,7 @@ function fill(socket: Socket): void {
   try {
     socket.send(new Uint8Array(20_000));
   } catch {
-    // It was ended, which the test sees elsewhere.
+    // It was ended, which another check detects.
   }
 }
 
@@ -922,9 +925,10 @@ function clientLaws(law: Law): void {
   for (const priorities of [1, 2]) {
     const on = `on a base with ${priorities === 1 ? "one priority" : "two priorities"}`;
     law(
-      `clients beyond the backlog who come while the program is busy are all opened and served, ${on}`,
+      `clients beyond the backlog that arrive while the program is busy are all opened and served, ${on}`,
       async (here) => {
-        // What waits for nobody is bounded by the backlog, 128; these wait for a server that is busy.
+        // The backlog, 128, limits connections that no server accepts; these wait for a busy
+        // server.
         const COUNT = 300;
         const base = new EventBase({ runtime: here.scene.runtime, priorities });
         const { server, opened, client } = await here.serve({ base }, shouting);
@@ -954,7 +958,7 @@ function clientLaws(law: Law): void {
   }
 
   law(
-    "at maxConnections a client waits until there is room, or is refused with a last word and counted",
+    "at maxConnections a client waits until there is space, or is refused with a last message and counted",
     async (here) => {
       const waits = await here.serve({ maxConnections: 1 }, shouting);
       const [first, second] = [waits.client(), waits.client()];
@@ -983,7 +987,7 @@ function clientLaws(law: Law): void {
 }
 
 function openLaws(law: Law): void {
-  law("what open() disables or enables stays so", async (here) => {
+  law("a direction that open() disables or enables stays so", async (here) => {
     let reads = 0;
     const { opened, client } = await here.serve({}, {
       open(bev) {
@@ -1004,7 +1008,7 @@ function openLaws(law: Law): void {
     await here.until(() => reads === 1, () => "not read");
   });
 
-  law("with TLS, after the handshake: bev.tls is there, and event gets no CONNECTED", async (here) => {
+  law("with TLS, open comes after the handshake: bev.tls is set, and event gets no CONNECTED", async (here) => {
     const { tls, scene: { runtime } } = here;
     if (tls === undefined) return;
     const events: number[] = [];
@@ -1019,7 +1023,7 @@ function openLaws(law: Law): void {
         bev.free();
       },
     });
-    // One that speaks no TLS is heard of by nobody.
+    // A client without TLS is not reported.
     const garbage = client();
     await sendAll(garbage, bytes("GET / HTTP/1.1\r\n\r\n"));
     const bev = await connect({ runtime, hostname: "127.0.0.1", port: server.port, tls: trust(tls) });
@@ -1035,7 +1039,7 @@ function openLaws(law: Law): void {
 }
 
 function earlyEndLaws(law: Law): void {
-  law("close() while connecting delivers what was written, and gives true", async (here) => {
+  law("close() while connecting delivers the output, and gives true", async (here) => {
     let received = "";
     const { server, closed } = await here.serve({}, {
       read(bev) {
@@ -1068,27 +1072,30 @@ function earlyEndLaws(law: Law): void {
 }
 
 function endLaws(law: Law): void {
-  law("both directions over by a view and shutdown(): closed and freed by itself", async (here) => {
-    const { server, closed, client } = await here.serve({}, {
-      open(bev) {
-        // Nobody waits for it.
-        void (async () => {
-          for await (const chunk of bev) bev.write(chunk);
-          bev.shutdown();
-        })();
-      },
-    });
-    const sockets = Array.from({ length: 20 }, client);
-    for (const socket of sockets) {
-      await sendAll(socket, bytes("hello"));
-      socket.shutdown();
-    }
-    for (const socket of sockets) assertEquals(await receiveText(socket), "hello");
-    await here.until(() => closed.length === 20, () => `${closed.length} closed`);
-    assertEquals([server.connections, new Set(closed)], [0, new Set([undefined])]);
-  });
+  law(
+    "a connection whose view and shutdown() have ended both directions is closed and freed by itself",
+    async (here) => {
+      const { server, closed, client } = await here.serve({}, {
+        open(bev) {
+          // No code waits for it.
+          void (async () => {
+            for await (const chunk of bev) bev.write(chunk);
+            bev.shutdown();
+          })();
+        },
+      });
+      const sockets = Array.from({ length: 20 }, client);
+      for (const socket of sockets) {
+        await sendAll(socket, bytes("hello"));
+        socket.shutdown();
+      }
+      for (const socket of sockets) assertEquals(await receiveText(socket), "hello");
+      await here.until(() => closed.length === 20, () => `${closed.length} closed`);
+      assertEquals([server.connections, new Set(closed)], [0, new Set([undefined])]);
+    },
+  );
 
-  law("not one whose event callback was called with that end", async (here) => {
+  law("a connection whose event callback was called with that end is not freed", async (here) => {
     const events: number[] = [];
     const { server, opened, client } = await here.serve({}, {
       open: (bev) => bev.shutdown(),
@@ -1103,24 +1110,27 @@ function endLaws(law: Law): void {
     opened[0]!.free();
   });
 
-  law("a failure that a view tells frees the connection, whatever becomes of the error", async (here) => {
-    if (!here.scene.runtime.capabilities.reset) return;
-    const caught: unknown[] = [];
-    const { server, closed, client } = await here.serve({}, {
-      async open(bev) {
-        try {
-          for await (const _ of bev);
-        } catch (error) {
-          caught.push((error as EventError).code);
-        }
-        await here.sleep(10_000).then(() => caught.push("late"));
-      },
-    });
-    const socket = client();
-    await here.until(() => server.connections === 1, () => "not opened");
-    await here.sleep(20);
-    socket.reset();
-    await here.until(() => closed.length === 1, () => "not closed");
-    assertEquals([closed, caught, server.connections], [["ECONNRESET"], ["ECONNRESET"], 0]);
-  });
+  law(
+    "a failure that a view reports frees the connection, whether or not the program handles the error",
+    async (here) => {
+      if (!here.scene.runtime.capabilities.reset) return;
+      const caught: unknown[] = [];
+      const { server, closed, client } = await here.serve({}, {
+        async open(bev) {
+          try {
+            for await (const _ of bev);
+          } catch (error) {
+            caught.push((error as EventError).code);
+          }
+          await here.sleep(10_000).then(() => caught.push("late"));
+        },
+      });
+      const socket = client();
+      await here.until(() => server.connections === 1, () => "not opened");
+      await here.sleep(20);
+      socket.reset();
+      await here.until(() => closed.length === 1, () => "not closed");
+      assertEquals([closed, caught, server.connections], [["ECONNRESET"], ["ECONNRESET"], 0]);
+    },
+  );
 }

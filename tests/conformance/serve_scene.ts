@@ -1,4 +1,7 @@
-/** Shared by the tests of the laws of `serve()` and `connect()`: a server that records its callbacks, and bare clients. */
+/**
+ * Shared by the tests of the laws of `serve()` and `connect()`: a server that records its
+ * callbacks, and plain clients.
+ */
 
 import { assert, assertEquals } from "./assert.ts";
 import {
@@ -35,7 +38,7 @@ export interface Served {
   readonly closed: (string | undefined)[];
   readonly reasons: (EventError | undefined)[];
   readonly errors: [error: unknown, bev: unknown][];
-  /** A bare client. */
+  /** A plain client. */
   client(): Socket;
 }
 

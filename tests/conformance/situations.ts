@@ -1,6 +1,6 @@
 /**
  * A process that has nothing left to do: `situations.ts <URL of a module with the runtime> <situation> <port of a peer>`.
- * The laws of processes start it, and see whether and when it ends.
+ * The laws of processes start it, and check whether and when it ends.
  */
 
 import process from "node:process";

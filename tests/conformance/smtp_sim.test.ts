@@ -1,6 +1,6 @@
 /**
- * The mail server of `examples/` on a broken network: a mail that got its 250 is in the folder once and whole. Any other
- * attempt has left nothing, or the whole mail: then the 250 was lost, and nobody can know.
+ * The mail server of `examples/` on a network with faults: a mail that got its 250 is in the folder
+ * once and complete. Any other attempt has left nothing, or a complete mail whose 250 was lost.
  */
 
 import process from "node:process";
@@ -21,7 +21,7 @@ import {
 const [FIRST = 1, COUNT = 15] = (process.env.TRIVENT_SEEDS ?? "").split(",").filter(Boolean).map(Number);
 const CLIENTS = 3;
 const MAILS = 3;
-/** After so long the network is mended. A client tries for ever, so all mail arrives then. */
+/** After this time the faults end. A client tries for ever, so all mail arrives then. */
 const CHAOS_MS = 120_000;
 const DISK_MS = 20;
 
@@ -36,7 +36,7 @@ class Disk {
     this.#sim = sim;
   }
 
-  /** The folder as a program that has just been started on a host sees it. */
+  /** The folder as seen by a program that has just been started on a host. */
   mount(base: EventBase): MailStore {
     this.drafts.clear();
     const takesTime = async (): Promise<void> => {
@@ -112,7 +112,7 @@ interface Attempt {
   stored: boolean;
 }
 
-/** A client that sends a mail until it gets its 250. */
+/** A client that repeats a mail until it gets its 250. */
 class Sender {
   readonly #sim: SimRuntime;
   readonly #host: SimHost;
@@ -171,7 +171,7 @@ class Sender {
     const data = `${attempt.body.replaceAll(/^\./gm, "..")}.\r\n`;
     const step = 1 + Math.floor(this.#sim.random() * data.length);
     for (let at = 0; at < data.length; at += step) {
-      // In the middle it may go, or take its time.
+      // In the middle the client may leave, or be slow.
       if (at > 0 && this.#sim.random() < 0.05) {
         if (this.#sim.random() < 0.5) return bev.reset();
         // The end of the connection is not the end of the line.
@@ -253,7 +253,7 @@ async function play(seed: number): Promise<void> {
     for (const mail of found) assertEquals(mail.slice(mail.indexOf("\r\nattempt") + 2), body);
   }
   assertEquals(attempts.filter(({ stored }) => stored).length, sent);
-  // Nothing was taken for a command that is none.
+  // No text of a mail was treated as a command.
   assertEquals([...replies].filter((code) => !["220", "250", "354", "421", "451"].includes(code)), []);
   const closed = post.mail?.close({ graceMs: 1_000 }) as Promise<void>;
   await sim.run(closed);
@@ -262,9 +262,9 @@ async function play(seed: number): Promise<void> {
 }
 
 describe("the mail server in the simulator", () => {
-  it(`loses and doubles no mail that got its 250, with crashes, resets and a slow network: ${COUNT} seeds`, async () => {
+  it(`loses and repeats no mail that got its 250, with crashes, resets and a slow network: ${COUNT} seeds`, async () => {
     const { error } = console;
-    // It says there that the disk is full.
+    // The log says that the disk is full.
     console.error = () => {};
     try {
       for (let seed = FIRST; seed < FIRST + COUNT; seed++) {

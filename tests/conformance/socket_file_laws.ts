@@ -28,7 +28,7 @@ export function socketFileLaws(name: string, makeSubject: () => FullSubject): vo
   const directory = (): string => temporaryFolder("files");
   let paths = 0;
 
-  /** A directory of its own for each test, so that what is in it can be told. */
+  /** A separate directory for each test, so that its content is known. */
   function empty(): string {
     const path = join(directory(), String(paths++));
     mkdirSync(path);
@@ -68,7 +68,7 @@ export function socketFileLaws(name: string, makeSubject: () => FullSubject): vo
   describe(`the file of a unix socket on ${name}`, {
     skip: !host.capabilities.unix ? "it has none" : ownNetwork && "its files are not the machine's",
   }, () => {
-    it("is the only one that listening makes, and is gone when the server is", async () => {
+    it("is the only one that listening makes, and is removed with the server", async () => {
       const folder = empty();
       const path = join(folder, "socket");
       const server = await greeter(path, "hello");
@@ -79,7 +79,7 @@ export function socketFileLaws(name: string, makeSubject: () => FullSubject): vo
       await nothingOpen();
     });
 
-    it("stays when another process has bound its path anew: what closes removes its own only", async () => {
+    it("stays if another process has bound its path again: a close removes only its own file", async () => {
       const takeovers: [string, (path: string) => Promise<NetServer>][] = [
         ["removed and bound anew", (path) => {
           unlinkSync(path);
@@ -107,7 +107,7 @@ export function socketFileLaws(name: string, makeSubject: () => FullSubject): vo
       await nothingOpen();
     });
 
-    it("stays when it is a plain file by now", async () => {
+    it("stays if it is a plain file by now", async () => {
       const path = join(empty(), "socket");
       const server = await greeter(path, "hello");
       unlinkSync(path);
@@ -117,11 +117,11 @@ export function socketFileLaws(name: string, makeSubject: () => FullSubject): vo
       await nothingOpen();
     });
 
-    it("is not taken from others: EADDRINUSE if its path exists, with a listener or without", async () => {
+    it("is not replaced by default: EADDRINUSE if its path exists, with or without a listener", async () => {
       const folder = empty();
       const [stale, notes] = [join(folder, "stale"), join(folder, "notes")];
       const server = await stranger(`${stale}.first`, "");
-      // A second name stays when its server closes: a stale file, as a process leaves one that is killed.
+      // A second name stays when its server closes: a stale file, as a killed process leaves one.
       linkSync(`${stale}.first`, stale);
       await new Promise((resolve) => server.close(resolve));
       writeFileSync(notes, "notes");
@@ -132,7 +132,7 @@ export function socketFileLaws(name: string, makeSubject: () => FullSubject): vo
       await nothingOpen();
     });
 
-    it("is one server's, when several want it at once", async () => {
+    it("belongs to one server if several bind it at once", async () => {
       const folder = empty();
       const path = join(folder, "socket");
       const results = await Promise.allSettled(Array.from({ length: 10 }, (_, i) => greeter(path, `server ${i}`)));
@@ -156,7 +156,7 @@ export function socketFileLaws(name: string, makeSubject: () => FullSubject): vo
       await nothingOpen();
     });
 
-    it("is replaced with replaceStale where nobody listens on it, and removed in the end", async () => {
+    it("is replaced with replaceStale if nobody listens on it, and removed at the end", async () => {
       const folder = empty();
       const path = join(folder, "socket");
       await (await serve({ path, unlinkOnClose: false }, {})).close();
@@ -164,12 +164,12 @@ export function socketFileLaws(name: string, makeSubject: () => FullSubject): vo
       assertEquals([readdirSync(folder), await greeted(path)], [["socket"], "new"]);
       await server.close();
       assertEquals(readdirSync(folder), []);
-      // There is nothing to replace.
+      // There is no file to replace.
       await (await serve({ path, replaceStale: true }, {})).close();
       await nothingOpen();
     });
 
-    it("is not replaced with replaceStale if somebody listens, nor if it is not a socket", async () => {
+    it("is not replaced with replaceStale if it has a listener or is not a socket", async () => {
       const folder = empty();
       const [path, notes] = [join(folder, "socket"), join(folder, "notes")];
       const theirs = await stranger(path, "stranger");
@@ -183,7 +183,7 @@ export function socketFileLaws(name: string, makeSubject: () => FullSubject): vo
       await nothingOpen();
     });
 
-    it("is one server's, when several want to replace a stale one at once", async () => {
+    it("belongs to one server if several replace a stale one at once", async () => {
       const folder = empty();
       const path = join(folder, "socket");
       await (await serve({ path, unlinkOnClose: false }, {})).close();
@@ -200,7 +200,7 @@ export function socketFileLaws(name: string, makeSubject: () => FullSubject): vo
       await nothingOpen();
     });
 
-    it("is told as EACCES when it may not be replaced", {
+    it("gives EACCES if it must not be replaced", {
       skip: process.platform !== "linux"
         ? "it is known of Linux alone"
         : process.getuid?.() === 0 && "root may do everything",
@@ -227,11 +227,11 @@ export function socketFileLaws(name: string, makeSubject: () => FullSubject): vo
       await nothingOpen();
     });
 
-    it("may have a path of any length that the system takes", {
+    it("may have a path of any length that the system accepts", {
       skip: process.platform !== "linux" && "it is known of Linux alone",
     }, async () => {
       const folder = empty();
-      // No other name fits beside the last ones.
+      // The last paths have no space for another name.
       for (const length of [90, 99, 100, 101, 106, 107]) {
         const path = join(folder, "d".repeat(length - folder.length - 3), "s");
         mkdirSync(join(path, ".."));
@@ -246,11 +246,11 @@ export function socketFileLaws(name: string, makeSubject: () => FullSubject): vo
       await nothingOpen();
     });
 
-    it("is not kept where the runtime would remove it: unlinkOnClose: false is refused in words", {
+    it("cannot be kept if the runtime would remove it: unlinkOnClose: false is refused with a message", {
       skip: process.platform !== "linux" && "it is known of Linux alone",
     }, async () => {
       const folder = empty();
-      // No other name fits beside it.
+      // The path has no space for another name.
       const path = join(folder, "d".repeat(107 - folder.length - 3), "s");
       mkdirSync(join(path, ".."));
       assertEquals(path.length, 107);
@@ -262,7 +262,7 @@ export function socketFileLaws(name: string, makeSubject: () => FullSubject): vo
       await nothingOpen();
     });
 
-    it("is found at the end, too, when the working directory has changed", async () => {
+    it("is removed at the end even if the working directory has changed", async () => {
       const folder = empty();
       const before = process.cwd();
       process.chdir(folder);
@@ -278,7 +278,7 @@ export function socketFileLaws(name: string, makeSubject: () => FullSubject): vo
       await nothingOpen();
     });
 
-    it("may be removed while the server runs: clients that are connected stay, and the server closes as usual", async () => {
+    it("may be removed while the server runs: connected clients stay, and the server closes as usual", async () => {
       const path = join(empty(), "socket");
       const server = await serve({ path }, { read: (bev) => void bev.writeBuffer(bev.input) });
       const client = await connect({ path }, {});

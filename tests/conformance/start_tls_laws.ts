@@ -5,7 +5,7 @@ import { assertSameBytes, type Hooks, noise, type Pair, type Scene, scene } from
 import type { FullSubject } from "./subject.ts";
 import { it } from "./suite.ts";
 
-/** Both ends are secure: bytes go both ways, and each direction ends by itself. */
+/** Both ends use TLS: bytes go both ways, and each direction ends separately. */
 async function assertSecure({ client, server }: Pair): Promise<void> {
   await Promise.all([client.secure, server.secure]);
   assertEquals([typeof client.binding!.tls?.protocol, client.binding!.tls?.authorized], ["string", true]);
@@ -33,7 +33,7 @@ export function startTlsLaws(makeSubject: () => FullSubject): void {
   const pair = (scene: Scene, client: Hooks, server: Hooks): Promise<Pair> => scene.pair("IPv4", { client, server });
 
   it(
-    "changes a connection to TLS, from inside onData, after what was written in the clear",
+    "changes a connection to TLS, from inside onData, after bytes without TLS",
     { skip: both },
     () =>
       scene(makeSubject(), async (scene) => {

@@ -1,4 +1,4 @@
-/** What ends a process that serves, and what does not: on whichever of Node, Deno and Bun runs this. */
+/** Events that do not end a process that serves, on whichever of Node, Deno and Bun runs this. */
 
 import { spawn } from "node:child_process";
 import { join } from "node:path";
@@ -34,11 +34,11 @@ function run(situation: string): Promise<Ended> {
 }
 
 describe(`${name}: a process that serves`, () => {
-  it("outlives what strangers send, says nothing about it, and stops with code 0 while a client stays", async () => {
+  it("survives any bytes of strangers silently, and stops with code 0 while a client stays", async () => {
     assertEquals(await run("view"), { code: 0, printed: "HELLO\nstopped\n", complained: "" });
   });
 
-  it("outlives what a handler rejects with, and prints its stack once", async () => {
+  it("survives a rejected handler, and prints its stack once", async () => {
     const { code, printed, complained } = await run("throws");
     assertEquals([code, printed], [0, "stopped\n"]);
     assertEquals(complained.match(/error: a failure of the handler/gi)?.length, 1, complained);

@@ -33,12 +33,12 @@ import {
 import { assertSameBytes, join, noise } from "./scene.ts";
 import type { FullSubject } from "./subject.ts";
 
-/** A server, and what becomes of its connections. */
+/** A server, and a record of its connections. */
 interface Stage {
   readonly runtime: Runtime;
   readonly server: Server;
   readonly port: number;
-  /** The connections that were opened, and the codes with which they have ended; "" for a clean end. */
+  /** The opened connections, and the codes with which they have ended; "" for a clean end. */
   readonly opened: SocketBufferEvent[];
   readonly closed: string[];
   sockets(options?: SocketsOptions): StreamSocket;
@@ -50,10 +50,10 @@ interface Stage {
  * Tests one runtime.
  *
  * @param name What it is called in the report
- * @param makeSubject Gives the runtime, for each test anew or always the same
+ * @param makeSubject Gives the runtime, a new one for each test or always the same
  */
 export function streamLaws(name: string, makeSubject: () => FullSubject): void {
-  /** Runs `use` with a server, and fails when something is left or was told to nobody. */
+  /** Runs `use` with a server, and fails if something is left or an error was not handled. */
   async function staged(
     callbacks: ServeCallbacks,
     use: (stage: Stage) => Promise<void>,
@@ -138,7 +138,7 @@ export function streamLaws(name: string, makeSubject: () => FullSubject): void {
     for (const how of ["pipeTo()", "Duplex.fromWeb()"] as const) {
       const skip = how === "Duplex.fromWeb()" && makeSubject().missing("Duplex.fromWeb");
       it(
-        `of ${how} let a connection go when both directions are over: 200 clients, 20 at a time`,
+        `of ${how} free a connection when both directions have ended: 200 clients, 20 at a time`,
         { skip },
         () =>
           staged({
@@ -167,7 +167,7 @@ export function streamLaws(name: string, makeSubject: () => FullSubject): void {
       );
     }
 
-    it("let a connection go that ends in either order, with an answer of megabytes after the end of the question", () => {
+    it("free a connection that ends in either order, with an answer of megabytes after the end of the question", () => {
       const answer = noise(3_000_000, 7);
       return staged({
         async open(bev) {
@@ -192,7 +192,7 @@ export function streamLaws(name: string, makeSubject: () => FullSubject): void {
       });
     });
 
-    it("let a connection of connect() go, too, when both directions are over", () =>
+    it("also free a connection of connect() when both directions have ended", () =>
       staged({ open: (bev) => void bev.readable.pipeTo(bev.writable) }, async ({ server, runtime, closed, until }) => {
         const { port } = server.address as InetAddress;
         const before = runtime.openHandles;
@@ -213,7 +213,7 @@ export function streamLaws(name: string, makeSubject: () => FullSubject): void {
         await until("their handles are gone", () => runtime.openHandles === before);
       }));
 
-    it("deliver what a write has resolved for before abort() ends the connection", () =>
+    it("deliver the chunks of resolved writes before abort() ends the connection", () =>
       staged({
         async open(bev) {
           const { value } = await bev.readable.getReader().read();
@@ -233,7 +233,7 @@ export function streamLaws(name: string, makeSubject: () => FullSubject): void {
       }));
 
     const noDuplex = makeSubject().missing("Duplex.fromWeb");
-    it("deliver what a Duplex has written before destroy() ends the connection", { skip: noDuplex }, () =>
+    it("deliver the bytes of a Duplex before destroy() ends the connection", { skip: noDuplex }, () =>
       staged({
         async open(bev) {
           const duplex = duplexOf(bev);
@@ -259,7 +259,7 @@ export function streamLaws(name: string, makeSubject: () => FullSubject): void {
         assertEquals(new Set(closed), new Set([""]));
       }));
 
-    it("leave what was written to be delivered, and the connection open, when readable is cancelled", () =>
+    it("deliver written bytes and leave the connection open when readable is cancelled", () =>
       staged({
         async open(bev) {
           const reader = bev.readable.getReader();
@@ -278,7 +278,7 @@ export function streamLaws(name: string, makeSubject: () => FullSubject): void {
         await until("it is closed", () => closed.length === 1);
       }));
 
-    it("close when readable is cancelled and writable closed, although the peer goes on to send", () => {
+    it("close when readable is cancelled and writable closed, although the peer goes on sending", () => {
       const ways: ((bev: SocketBufferEvent) => Promise<void>)[] = [
         async (bev) => {
           const writer = bev.writable.getWriter();
@@ -295,7 +295,7 @@ export function streamLaws(name: string, makeSubject: () => FullSubject): void {
       ];
       let opened = 0;
       return staged({
-        // The promise of the second two is not given to the server.
+        // The last two do not return their promise to the server.
         open(bev) {
           const way = ways[opened % 2] as (bev: SocketBufferEvent) => Promise<void>;
           const done = way(bev);
@@ -304,7 +304,7 @@ export function streamLaws(name: string, makeSubject: () => FullSubject): void {
       }, async ({ client, closed, until }) => {
         for (let i = 1; i <= 4; i++) {
           const peer = await client();
-          // More than the server's high watermark and the windows of both hosts.
+          // More than the server's high watermark and the TCP windows of both hosts.
           peer.write(new Uint8Array(10_000_000));
           await until("it has the answer", () => peer.input.length >= 6);
           await until("it is closed", () => closed.length === i);
@@ -336,7 +336,7 @@ export function streamLaws(name: string, makeSubject: () => FullSubject): void {
       });
     });
 
-    it("leave what arrives to a read callback, although readable was cancelled and writable closed", () => {
+    it("leave arriving bytes to a read callback, although readable was cancelled and writable closed", () => {
       let got = "";
       const callbacks = {
         read(bev: BufferEvent): void {
@@ -393,7 +393,7 @@ export function streamLaws(name: string, makeSubject: () => FullSubject): void {
       };
       let way = "";
       return staged({
-        // Its promise is not given to the server, which would hold back the callback.
+        // It does not return its promise to the server, which would delay the callback.
         open(bev) {
           void (ways[way] as (bev: BufferEvent) => Promise<void>)(bev).catch((error) => void (got = String(error)));
         },
@@ -413,7 +413,7 @@ export function streamLaws(name: string, makeSubject: () => FullSubject): void {
       });
     });
 
-    it("fail a write that waits with what the connection has failed with, and each write after it", () =>
+    it("fail a waiting write and each later write with the error of the connection", () =>
       staged({
         async open(bev) {
           const writer = bev.writable.getWriter();
@@ -432,7 +432,7 @@ export function streamLaws(name: string, makeSubject: () => FullSubject): void {
         assert(["ECONNRESET", "EPIPE", ""].includes(closed[0] as string), closed[0]);
       }));
 
-    it("take a chunk of 8 MB while the peer is slow, and writes without number, in order", () => {
+    it("accept a chunk of 8 MB while the peer is slow, and very many writes, in order", () => {
       const long = noise(8_000_000, 5);
       const lines = Array.from({ length: 5000 }, (_, i) => `line ${i}\n`);
       return staged({
@@ -468,7 +468,7 @@ export function streamLaws(name: string, makeSubject: () => FullSubject): void {
       });
     });
 
-    it("go where streams go: tee(), CompressionStream, Response, ReadableStream.from(), for await", () =>
+    it("work with tee(), CompressionStream, Response, ReadableStream.from() and for await", () =>
       staged({
         async open(bev) {
           const [how] = await readLine(bev);
@@ -506,7 +506,7 @@ export function streamLaws(name: string, makeSubject: () => FullSubject): void {
         assertEquals(new Set(closed), new Set([""]));
       }));
 
-    it("end when the grace of the server is over, with an error that is not a failure of the handler", () => {
+    it("end after the grace of the server, with an error that is not a failure of the handler", () => {
       const outcomes: string[] = [];
       return staged({
         async open(bev) {
@@ -530,7 +530,7 @@ export function streamLaws(name: string, makeSubject: () => FullSubject): void {
   describe(`socketsConnect() on ${name}`, () => {
     const echo: ServeCallbacks = { read: (bev) => void bev.writeBuffer(bev.input) };
 
-    it("delivers with close() what was written before there is a connection", () => {
+    it("delivers bytes that were written before the connection with close()", () => {
       const got: string[] = [];
       return staged({ read: (bev) => void got.push(bev.input.toString()) }, async ({ sockets, closed, until }) => {
         for (const text of ["seven b", "x".repeat(60_000)]) {
@@ -544,14 +544,14 @@ export function streamLaws(name: string, makeSubject: () => FullSubject): void {
       });
     });
 
-    it("hears of a reset while nobody reads or writes: closed settles, and a write rejects", () =>
+    it("notices a reset while nobody reads or writes: closed settles, and a write rejects", () =>
       staged(echo, async ({ sockets, opened, until, runtime }) => {
         const socket = sockets();
         await socket.opened;
         const writer = socket.writable.getWriter();
         await until("it is open", () => opened.length === 1);
         opened[0]!.reset();
-        // Where a runtime has no reset, the end of what arrives is seen by a reader only.
+        // On a runtime without reset, only a reader sees the end.
         if (runtime.capabilities.reset) {
           await socket.closed;
           const error = await assertRejects(() => writer.write("x"), SocketError) as SocketError;
@@ -560,7 +560,7 @@ export function streamLaws(name: string, makeSubject: () => FullSubject): void {
         } else await socket.close();
       }));
 
-    it("is over when both directions are, and its connection with it", () =>
+    it("ends with both directions, and its connection too", () =>
       staged({ open: (bev) => void bev.readable.pipeTo(bev.writable) }, async ({ sockets, closed, until }) => {
         for (const allowHalfOpen of [true, false]) {
           const socket = sockets({ allowHalfOpen });
@@ -574,7 +574,7 @@ export function streamLaws(name: string, makeSubject: () => FullSubject): void {
         await until("both are closed", () => closed.length === 2);
       }));
 
-    it("rejects all its promises with one reason when there is no connection, and tells nobody else", () =>
+    it("rejects all its promises with one reason if connecting fails, without another report", () =>
       staged(echo, async ({ server }) => {
         const { port } = server.address as InetAddress;
         await server.close({ graceMs: 0 });
@@ -589,7 +589,7 @@ export function streamLaws(name: string, makeSubject: () => FullSubject): void {
   });
 }
 
-/** What is done with the rest of what arrives, as text. */
+/** The rest of the bytes, as text, read in different ways. */
 async function used(how: string, bev: SocketBufferEvent): Promise<string> {
   switch (how) {
     case "tee": {

@@ -103,7 +103,7 @@ export interface Subject {
 export interface FullSubject {
   readonly runtime: Runtime;
   readonly run: <T>(promise: Promise<T>) => Promise<T>;
-  /** Whether time passes in `run` only. */
+  /** Whether time passes only in `run`. */
   readonly virtual: boolean;
   readonly ownNetwork: boolean;
   readonly raise: (signal: string) => void;
@@ -150,7 +150,7 @@ export function complete(subject: Subject): FullSubject {
 
 let directory: string | undefined;
 let file: FullSubject["file"] | undefined;
-/** Null where there is no `openssl`. */
+/** Null if there is no `openssl`. */
 let certificates: Certificates | null | undefined;
 let paths = 0;
 

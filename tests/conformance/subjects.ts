@@ -8,7 +8,7 @@ import type { Deviation, Subject } from "./mod.ts";
 import { noise } from "./subject.ts";
 
 const DEVIATIONS: Readonly<Record<string, readonly Deviation[]>> = {
-  // When a write fails, Node closes the socket with what it has not read.
+  // When a write fails, Node closes the socket and drops bytes that it has not read.
   node: ["last-words-lost"],
   // It cannot abort an attempt to connect; and oven-sh/bun#37093.
   bun: ["attempt-stays", "unreachable-is-refused"],
@@ -16,7 +16,7 @@ const DEVIATIONS: Readonly<Record<string, readonly Deviation[]>> = {
 
 const runtime = detectRuntime();
 
-/** What this runtime is called. */
+/** The name of this runtime. */
 export const hostName: string = runtime.name;
 
 /** The adapter of this runtime, for other processes of it. */
@@ -24,7 +24,7 @@ const module = pathToFileURL(hostName === "node" ? "dist/runtimes/node.js" : `ru
 
 /** This host: Node, Deno or Bun. */
 export function hostSubject(): Subject {
-  // A process of a busy machine takes long to start.
+  // A process on a busy machine takes long to start.
   return { runtime, module, processTimeoutMs: 60_000, deviations: DEVIATIONS[hostName] };
 }
 
@@ -50,7 +50,7 @@ const tls = {
 let seed = 0;
 let paths = 0;
 
-/** A simulator of its own for each test. */
+/** A new simulator for each test. */
 export function simSubject(): Subject {
   const sim = simRuntime({ seed: seed++, maxSteps: 5_000_000 });
   sim.files.set(file.path, file.bytes);
@@ -67,7 +67,10 @@ export function simSubject(): Subject {
 /** More than any test of streams takes, in virtual milliseconds. */
 const LIMIT_MS = 100_000;
 
-/** The same, for streams of the runtime that runs the tests: they go on in its macrotasks and threads, which the simulator does not know. */
+/**
+ * The same, for streams of the runtime that runs the tests. They use its macrotasks and threads,
+ * which the simulator does not control.
+ */
 export function streamSimSubject(): Subject {
   const sim = simRuntime({ seed: seed++ });
   return {

@@ -9,7 +9,7 @@ import * as runner from "node:test";
 export interface Law {
   /** The name of the test, with the groups that it is in. */
   readonly name: string;
-  /** Why it is skipped, or false. */
+  /** The reason why it is skipped, or false. */
   readonly skip: string | false;
   /** Runs it once. Rejects when the runtime breaks the law. */
   run(): Promise<void>;

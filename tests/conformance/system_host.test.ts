@@ -1,4 +1,4 @@
-/** Options that only the system knows of, on whichever of Node, Deno and Bun runs this. */
+/** Options that only the system can show, on whichever of Node, Deno and Bun runs this. */
 
 import { conformance } from "./mod.ts";
 import { hostName, hostSubject } from "./subjects.ts";

@@ -1,4 +1,7 @@
-/** Law 12: options of a connection reach the system. Linux shows them in `/proc/net/tcp`, and by the time at which a segment leaves. */
+/**
+ * Law 12: options of a connection reach the system. Linux shows them in `/proc/net/tcp`, and in the
+ * time at which a segment leaves.
+ */
 
 import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
@@ -29,7 +32,7 @@ function timerOf({ binding }: Peer): { kind: string; seconds: number } {
 }
 
 async function becomes(scene: Scene, peer: Peer, kind: string): Promise<void> {
-  // Bytes that were acknowledged late have had a timer of their own.
+  // Bytes that were acknowledged late have had their own timer.
   await scene.until(() => timerOf(peer).kind === kind, () => `the timer is ${timerOf(peer).kind} and not ${kind}`);
 }
 
@@ -45,7 +48,7 @@ async function secondWriteMs(scene: Scene, client: Peer, server: Peer): Promise<
     await client.atLeast(answered + 1);
     await scene.sleep(50);
     client.write("1");
-    // Another system call for the second.
+    // A separate system call for the second write.
     await scene.sleep(2);
     const begin = performance.now();
     client.write("2");
@@ -57,7 +60,10 @@ async function secondWriteMs(scene: Scene, client: Peer, server: Peer): Promise<
   return times.sort((a, b) => a - b)[ROUNDS >> 1]!;
 }
 
-/** When a second small write arrives. A busy machine may delay any: it is measured several times before it fails. */
+/**
+ * Measures when a second small write arrives. A busy machine may delay any write, so it measures
+ * several times.
+ */
 async function assertArrives(
   scene: Scene,
   client: Peer,
@@ -73,7 +79,10 @@ async function assertArrives(
   assert(false, `${when}, a second small write arrives after ${measured} ms and not ${expected}`);
 }
 
-/** Lets clients of another process connect while this one accepts nothing, and says how many are connected after a while. */
+/**
+ * Lets clients of another process connect while this one accepts nothing. Returns how many are
+ * connected after a while.
+ */
 function knock(port: number, clients: number): number {
   const program = `const { connect } = require("node:net");
 let connected = 0;
@@ -96,7 +105,7 @@ export function systemLaws(name: string, makeSubject: () => FullSubject): void {
     : process.platform !== "linux" && "only Linux shows options of connections";
 
   describe(`${name}: the system`, { skip }, () => {
-    it("sends a second small write at once, and after setNoDelay(false) only when the first was acknowledged", () =>
+    it("sends a second small write at once, but after setNoDelay(false) only when the first was acknowledged", () =>
       scene(makeSubject(), async (scene) => {
         const { client, server } = await scene.pair();
         await assertArrives(scene, client, server, "at once", "as it begins");
@@ -106,7 +115,7 @@ export function systemLaws(name: string, makeSubject: () => FullSubject): void {
         await assertArrives(scene, client, server, "at once", "after setNoDelay(true)");
       }));
 
-    it("sends the first probe of keep-alive after the time that it was given, where that can be chosen", () =>
+    it("sends the first probe of keep-alive after the given time, if that can be chosen", () =>
       scene(makeSubject(), async (scene) => {
         const { client } = await scene.pair();
         await becomes(scene, client, "00");
@@ -120,13 +129,13 @@ export function systemLaws(name: string, makeSubject: () => FullSubject): void {
         await becomes(scene, client, "00");
       }));
 
-    it("lets as many connections wait as the backlog says, where that can be chosen", () =>
+    it("lets as many connections wait as the backlog, if that can be chosen", () =>
       scene(makeSubject(), async (scene) => {
         for (const backlog of [5, 20]) {
           const listener = await scene.listen({ hostname: "127.0.0.1", port: 0, backlog });
           const connected = knock(listener.port, 60);
           await listener.close();
-          // Linux lets one more wait. Where the backlog cannot be chosen, the runtime's own is larger.
+          // Linux lets one more wait. If the backlog cannot be chosen, the runtime's own is larger.
           assertEquals(connected, capabilities.backlog ? backlog + 1 : 60);
         }
       }));

@@ -20,7 +20,7 @@ const skip = made === undefined ? "openssl is not installed" : noTls(host);
 const { cert, key } = made ?? { cert: "", key: "" };
 const usual: TlsCredentials = { cert, key };
 
-/** A certificate of its own for a name. */
+/** A separate certificate for a name. */
 function named(name: string): TlsCredentials {
   const [its, itsKey] = [file("own.pem"), file("own.key")];
   writeFileSync(file("own.cnf"), `[req]\ndistinguished_name=dn\nprompt=no\n[dn]\nCN=${name}\n`);
@@ -38,7 +38,7 @@ async function greeting(options: ServeOptions): Promise<Server> {
   });
 }
 
-/** The name of the certificate that openssl gets, and what it prints. */
+/** The name of the certificate that openssl gets, and its output. */
 async function asks(server: Server, ...args: string[]): Promise<{ name: string; output: string }> {
   const peer = new Program("openssl", ["s_client", "-connect", `127.0.0.1:${server.port}`, ...args]);
   await until(() => peer.ended || peer.output.includes("welcome"), () => peer.output);
@@ -56,7 +56,7 @@ describe(`certificates by name on ${host.name}`, { skip }, () => {
   const star = skip === false ? named("any.two.example") : usual;
 
   for (const kind of ["a table", "a function"] as const) {
-    it(`come from ${kind}; an unknown name, and none, get the usual one`, async () => {
+    it(`come from ${kind}; an unknown name and no name get the default`, async () => {
       const sni = kind === "a table"
         ? { "one.example": one, "*.two.example": star }
         : (name: string) => name === "one.example" ? one : name.endsWith(".two.example") ? star : null;
@@ -75,7 +75,7 @@ describe(`certificates by name on ${host.name}`, { skip }, () => {
 });
 
 describe(`setTls() on ${host.name}`, { skip }, () => {
-  it("changes the certificate under a load of openssl: none fails, and old connections go on", async () => {
+  it("changes the certificate while openssl clients connect: none fails, and old connections go on", async () => {
     const names = ["first", "second", "third", "fourth"].map((name) => `${name}.example`);
     const credentials = names.map(named);
     const server = await greeting({ tls: credentials[0] as TlsCredentials });
@@ -89,7 +89,7 @@ describe(`setTls() on ${host.name}`, { skip }, () => {
       while (!stop) {
         const before = current;
         const { name, output } = await asks(server);
-        // Those that began before the change may have either.
+        // Clients that began before the change may have either.
         const right = names.slice(before, current + 1).includes(name) && output.includes("welcome");
         if (!right) wrong.push(`${name} between ${before} and ${current}: ${output}`);
         served++;
@@ -99,7 +99,7 @@ describe(`setTls() on ${host.name}`, { skip }, () => {
       server.setTls(credentials[current] as TlsCredentials);
       const enough = served + 4;
       await until(() => served >= enough, () => `${served} were served`);
-      // The one that was made before the first change.
+      // The connection that was made before the first change.
       old.write(`${current}\n`);
       await old.prints(`you said ${current}`);
     }

@@ -49,7 +49,7 @@ export function tlsChoiceLaws(name: string, makeSubject: () => FullSubject): voi
 
   describe(`${name}: certificates by name`, { skip: byName }, () => {
     for (const kind of ["a table", "a function"] as const) {
-      it(`come from ${kind}; another name gets the usual certificate`, () =>
+      it(`come from ${kind}; another name gets the default certificate`, () =>
         pollScene(makeSubject(), async (scene) => {
           const sni = kind === "a table"
             ? { "ONE.example": other }
@@ -79,7 +79,7 @@ export function tlsChoiceLaws(name: string, makeSubject: () => FullSubject): voi
   describe(`${name}: certificates by name, without the capability`, {
     skip: tls === undefined || capabilities.startTlsUnread ? "the runtime has it, or no TLS" : false,
   }, () => {
-    it("are refused in words", () =>
+    it("are refused with a message", () =>
       pollScene(makeSubject(), async (scene) => {
         const error = await assertRejects<EventError>(() => greeting(scene, { tls: { ...usual, sni: {} } }));
         assertEquals(error.code, "EV_UNSUPPORTED");
@@ -88,7 +88,7 @@ export function tlsChoiceLaws(name: string, makeSubject: () => FullSubject): voi
   });
 
   describe(`${name}: setTls()`, { skip }, () => {
-    it("changes the certificate under load: no connection fails, and old ones go on", () =>
+    it("changes the certificate while clients connect: no connection fails, and old ones go on", () =>
       pollScene(makeSubject(), async (scene) => {
         const { runtime } = scene;
         const to = { runtime, hostname: "127.0.0.1" };
@@ -138,7 +138,7 @@ export function tlsChoiceLaws(name: string, makeSubject: () => FullSubject): voi
         assertEquals(refused.code, "ERR_TLS_OPTIONS");
       }));
 
-    it("sets the versions that a client may have", () =>
+    it("sets the TLS versions that a client may use", () =>
       pollScene(makeSubject(), async (scene) => {
         const { runtime } = scene;
         const server = await greeting(scene, { tls: usual });

@@ -42,7 +42,7 @@ export function tlsLaws(name: string, makeSubject: () => FullSubject): void {
   const made = skip !== false ? undefined : makeCertificates(directory);
   const { ca, cert, key } = made ?? { ca: "", cert: "", key: "" };
   const tls: TlsListenOptions = { cert, key };
-  /** The certificate in DER, as openssl says it. */
+  /** The certificate in DER, according to openssl. */
   const der = (name: string): string => {
     execFileSync("openssl", ["x509", "-in", file(`${name}.pem`), "-outform", "der", "-out", file(`${name}.der`)]);
     return readFileSync(file(`${name}.der`)).toString("hex");
@@ -51,8 +51,8 @@ export function tlsLaws(name: string, makeSubject: () => FullSubject): void {
     bytes === undefined ? undefined : [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 
   /**
-   * A listener whose bufferevents say in capitals what was said, and an end for each of them in turn. They are there
-   * before their handshake, as in libevent.
+   * A listener whose bufferevents answer in capitals, and an end for each of them in turn. As in
+   * libevent, they exist before their handshake.
    */
   async function capitals(
     options: Partial<TlsListenOptions> = {},
@@ -77,7 +77,7 @@ export function tlsLaws(name: string, makeSubject: () => FullSubject): void {
         },
       });
       bev.enable(EV_READ | EV_WRITE);
-      // Written before the handshake is through, and sent after it.
+      // Written before the end of the handshake, and sent after it.
       bev.write("welcome\n");
     };
     const address = { hostname: "127.0.0.1", port: 0, tls: { ...tls, ...options } };
@@ -96,7 +96,7 @@ export function tlsLaws(name: string, makeSubject: () => FullSubject): void {
   const sClient = (port: number, ...args: string[]): Program =>
     new Program("openssl", ["s_client", "-connect", `127.0.0.1:${port}`, "-quiet", "-no_ign_eof", ...args]);
 
-  /** A base that dispatches while something is done. */
+  /** A base that dispatches while a function runs. */
   async function onBase(body: (base: EventBase) => Promise<void>): Promise<void> {
     const base = newBase();
     const done = base.loop(EVLOOP_NO_EXIT_ON_EMPTY);
@@ -109,7 +109,7 @@ export function tlsLaws(name: string, makeSubject: () => FullSubject): void {
     }
   }
 
-  /** Connects, and gives the bufferevent with what happens to it. */
+  /** Connects, and returns the bufferevent with a record of its events. */
   function client(base: EventBase, options: ConnectOptions): { bev: SocketBufferEvent; end: End } {
     const end = new End();
     const bev = new SocketBufferEvent(base, null, BEV_OPT_CLOSE_ON_FREE);
@@ -124,7 +124,7 @@ export function tlsLaws(name: string, makeSubject: () => FullSubject): void {
   }
 
   describe(`a TLS server on ${name}`, { skip }, () => {
-    it("serves openssl, which verifies it, and tells of the connection after the handshake", async () => {
+    it("serves openssl, which verifies it, and reports the connection after the handshake", async () => {
       const { server, port, ends } = await capitals({ alpnProtocols: ["shout/2", "shout/1"] });
       const peer = sClient(port, "-CAfile", file("test-ca.pem"), "-verify_return_error", "-alpn", "shout/1", "-msg");
       peer.write("hello\n");
@@ -146,7 +146,7 @@ export function tlsLaws(name: string, makeSubject: () => FullSubject): void {
       await assertNothingOpen();
     });
 
-    it("delivers with close() to a client that has finished and gone long ago", async () => {
+    it("delivers with close() to a client that has finished long ago", async () => {
       const end = new End();
       const server = await serve({ hostname: "127.0.0.1", port: 0, tls }, {
         open: (bev) => void bev.write("welcome\n"),
@@ -162,7 +162,7 @@ export function tlsLaws(name: string, makeSubject: () => FullSubject): void {
       await assertNothingOpen();
     });
 
-    it("speaks TLS 1.2 too", async () => {
+    it("supports TLS 1.2 too", async () => {
       const { server, port, ends } = await capitals();
       const peer = sClient(port, "-CAfile", file("test-ca.pem"), "-verify_return_error", "-tls1_2");
       peer.write("hello\n");
@@ -193,7 +193,7 @@ export function tlsLaws(name: string, makeSubject: () => FullSubject): void {
       await assertNothingOpen();
     });
 
-    it("asks for a certificate, and tells whose it is", async () => {
+    it("requests a certificate, and reports its subject", async () => {
       const { server, port, ends } = await capitals({ requestCert: true, ca });
       const [certificate, itsKey] = ["-cert", "-key"].map((flag, i) => [flag, file(i === 0 ? "test.pem" : "test.key")]);
       for (let i = 0; i < 2; i++) {
@@ -224,7 +224,7 @@ export function tlsLaws(name: string, makeSubject: () => FullSubject): void {
       await assertNothingOpen();
     });
 
-    it("takes such a client with rejectUnauthorized false, and tells", async () => {
+    it("accepts such a client with rejectUnauthorized false, and reports it", async () => {
       makeCertificates(directory, "other");
       const { server, port, ends } = await capitals({ requestCert: true, ca, rejectUnauthorized: false });
       const peers = [sClient(port), sClient(port, "-cert", file("other.pem"), "-key", file("other.key"))];
@@ -242,7 +242,7 @@ export function tlsLaws(name: string, makeSubject: () => FullSubject): void {
       await assertNothingOpen();
     });
 
-    it("gives a client its time for the handshake and no more, and lets nobody wait for it", async () => {
+    it("limits the time of a client's handshake, and does not delay others", async () => {
       const { server, port, ends } = await capitals({ handshakeTimeoutMs: 3000 });
       const silent = [await plainClient(port), await plainClient(port)];
       const peer = sClient(port);
@@ -258,7 +258,7 @@ export function tlsLaws(name: string, makeSubject: () => FullSubject): void {
       await assertNothingOpen();
     });
 
-    it("tells ERR_TLS_HANDSHAKE of a client that speaks no TLS, or goes in the middle", async () => {
+    it("reports ERR_TLS_HANDSHAKE for a client without TLS, or one that leaves in the middle", async () => {
       const { server, port, ends } = await capitals();
       const talker = await plainClient(port);
       talker.write("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
@@ -302,7 +302,7 @@ export function tlsLaws(name: string, makeSubject: () => FullSubject): void {
       await assertNothingOpen();
     });
 
-    it("takes certificates as bytes, and serves on a unix socket", {
+    it("accepts certificates as bytes, and serves on a unix socket", {
       skip: !host.capabilities.unix && "capabilities.unix is false",
     }, async () => {
       const path = file("socket");
@@ -363,7 +363,7 @@ export function tlsLaws(name: string, makeSubject: () => FullSubject): void {
           [good.port, { ca, serverName: "127.0.0.2" }],
           [bad.port, { ca: readFileSync(file("expired-ca.pem")), serverName: "localhost" }],
         ];
-        // A variable that switches this off for a whole process, where the runtimes heed it, has no say.
+        // The variable that switches this off for a whole process has no effect.
         process.env.NODE_TLS_REJECT_UNAUTHORIZED = "0";
         for (const [port, tls] of cases) {
           const { bev, end } = client(base, { port, tls });
@@ -386,7 +386,7 @@ export function tlsLaws(name: string, makeSubject: () => FullSubject): void {
         await assertNothingOpen();
       }));
 
-    it("shows a certificate of its own", () =>
+    it("presents its own certificate", () =>
       onBase(async (base) => {
         const { program, port } = await opensslServer([
           ...["-cert", file("test.pem"), "-key", file("test.key"), "-CAfile", file("test-ca.pem")],
@@ -396,7 +396,8 @@ export function tlsLaws(name: string, makeSubject: () => FullSubject): void {
         bev.write("desserts\n");
         await end.said("stressed");
         await bev.close();
-        // Without one TLS 1.3 is through for the client before the server has looked: it hears of it later.
+        // Without a certificate, a TLS 1.3 client has finished before the server checks: it gets
+        // the error later.
         const other = client(base, { port, tls: { ca } });
         await until(() => other.end.events.some((event) => event !== "connected"), () => String(other.end.events));
         assertArrayIncludes(["ERR_TLS_PROTOCOL", "ERR_TLS_HANDSHAKE", "ECONNRESET", "eof"], [other.end.events.at(-1)]);
@@ -405,7 +406,7 @@ export function tlsLaws(name: string, makeSubject: () => FullSubject): void {
         await assertNothingOpen();
       }));
 
-    it("tells ERR_TLS_HANDSHAKE of a server that speaks no TLS or goes, and ETIMEDOUT of one that is silent", () =>
+    it("reports ERR_TLS_HANDSHAKE for a server without TLS or one that leaves, and ETIMEDOUT for a silent one", () =>
       onBase(async (base) => {
         const answers: Record<string, (socket: { write(text: string): unknown; end(): unknown }) => void> = {
           ERR_TLS_HANDSHAKE: (socket) => void socket.write("220 mail.example.org ESMTP\r\n"),
@@ -415,7 +416,7 @@ export function tlsLaws(name: string, makeSubject: () => FullSubject): void {
           const [code, answer] of [...Object.entries(answers), ["ERR_TLS_HANDSHAKE", (s: { end(): void }) => s.end()]]
         ) {
           const server = await plainServer(answer as (typeof answers)[string]);
-          // Short only where the time is to pass: a busy machine may not run us for a second.
+          // Short only if the time should pass: a busy machine may not run us for a second.
           const handshakeTimeoutMs = code === "ETIMEDOUT" ? 300 : 20_000;
           const { bev, end } = client(base, { port: server.port, tls: { ca, handshakeTimeoutMs } });
           await end.heard(code as string);
@@ -426,7 +427,7 @@ export function tlsLaws(name: string, makeSubject: () => FullSubject): void {
         await assertNothingOpen();
       }));
 
-    it("can be given up during the handshake, by close(), free() and a signal", () =>
+    it("can be cancelled during the handshake, by close(), free() and a signal", () =>
       onBase(async (base) => {
         const server = await plainServer(() => {});
         const cases: ((bev: SocketBufferEvent, cancel: AbortController) => unknown)[] = [
@@ -466,7 +467,7 @@ export function tlsLaws(name: string, makeSubject: () => FullSubject): void {
         await assertNothingOpen();
       }));
 
-    it("tells a stream that was cut from one that has ended, where it can", () =>
+    it("distinguishes a truncated stream from an ended one, if it can", () =>
       onBase(async (base) => {
         const { program, port } = await opensslServer(["-cert", file("test.pem"), "-key", file("test.key"), "-rev"]);
         let cut = (): void => {};
@@ -480,7 +481,7 @@ export function tlsLaws(name: string, makeSubject: () => FullSubject): void {
         for (
           const [to, end, heard] of [
             [proxy.port, (): void => cut(), host.capabilities.tlsTruncation ? "ERR_TLS_TRUNCATED" : "eof"],
-            // The word that makes openssl close the connection.
+            // The command that makes openssl close the connection.
             [port, (bev: SocketBufferEvent) => void bev.write("CLOSE\n"), "eof"],
           ] as const
         ) {
@@ -499,7 +500,7 @@ export function tlsLaws(name: string, makeSubject: () => FullSubject): void {
   });
 
   describe(`startTls() on ${name}`, { skip }, () => {
-    /** As much of a mail server as `openssl s_client -starttls smtp` wants to hear. */
+    /** The part of a mail server that `openssl s_client -starttls smtp` needs. */
     async function mail(ends: End[], startTls: (bev: SocketBufferEvent) => void): Promise<Server> {
       return await serve<End>({ hostname: "127.0.0.1", port: 0 }, {
         open: (bev) => {
@@ -548,7 +549,7 @@ export function tlsLaws(name: string, makeSubject: () => FullSubject): void {
       () =>
         onBase(async (base) => {
           const { program, port } = await opensslServer(["-cert", file("test.pem"), "-key", file("test.key"), "-rev"]);
-          // The clear part is spoken by a proxy.
+          // A proxy speaks the part without TLS.
           const proxy = await plainServer((socket) => {
             socket.once("data", (chunk) => {
               if (String(chunk) !== "STARTTLS\n") return void socket.destroy();
@@ -585,7 +586,7 @@ export function tlsLaws(name: string, makeSubject: () => FullSubject): void {
         }),
     );
 
-    it("refuses while bytes that came in the clear have not been read", async () => {
+    it("refuses while bytes that arrived without TLS have not been read", async () => {
       const ends: End[] = [];
       const refusals: string[] = [];
       const server = await mail(ends, (bev) => {
@@ -603,7 +604,7 @@ export function tlsLaws(name: string, makeSubject: () => FullSubject): void {
       await assertNothingOpen();
     });
 
-    it("takes what comes in the clear after the call for a bad handshake", async () => {
+    it("treats bytes without TLS after the call as a failed handshake", async () => {
       const ends: End[] = [];
       const server = await mail(ends, (bev) => bev.startTls(tls));
       const evil = await plainClient((server.address as InetAddress).port);
@@ -617,7 +618,7 @@ export function tlsLaws(name: string, makeSubject: () => FullSubject): void {
       await assertNothingOpen();
     });
 
-    it("carries megabytes each way after the change, and ends in order", () =>
+    it("carries megabytes each way after the change, and ends cleanly", () =>
       onBase(async (base) => {
         const total = 4 << 20;
         const counts = [0, 0];

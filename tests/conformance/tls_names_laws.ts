@@ -28,10 +28,11 @@ export function tlsNamesLaws(name: string, makeSubject: () => FullSubject): void
   );
   const { ca } = made ?? { ca: "" };
 
-  /** The name in the ClientHello that a record holds, or null where it has none. */
+  /** The name in the ClientHello of a record, or null if it has none. */
   function nameIn(hello: Uint8Array): string | null {
     const view = new DataView(hello.buffer, hello.byteOffset, hello.byteLength);
-    // Behind the record, the message, the version and the random: the session, the ciphers, the compression.
+    // After the headers of record and message, the version and the random: the session, the
+    // ciphers, the compression.
     let at = 43;
     at += 1 + view.getUint8(at);
     at += 2 + view.getUint16(at);
@@ -44,7 +45,9 @@ export function tlsNamesLaws(name: string, makeSubject: () => FullSubject): void
     return null;
   }
 
-  /** Says something over TLS, either from the beginning or after a change, and gives what comes back. */
+  /**
+   * Sends a text over TLS, either from the beginning or after startTls(), and returns the answer.
+   */
   async function talk(
     to: { hostname: string; port: number },
     tls: TlsConnectOptions,
@@ -81,7 +84,7 @@ export function tlsNamesLaws(name: string, makeSubject: () => FullSubject): void
   }
 
   describe(`the server's name in TLS on ${name}`, { skip }, () => {
-    it("is told by SNI, in ASCII and without a dot at its end, unless it is a numeric address", async () => {
+    it("is sent by SNI, in ASCII and without a dot at its end, unless it is a numeric address", async () => {
       const seen: (string | null)[] = [];
       const server = await plainServer((socket) => {
         socket.once("data", (chunk) => {
@@ -104,7 +107,7 @@ export function tlsNamesLaws(name: string, makeSubject: () => FullSubject): void
         const code = await codeOf(connect({ ...to, tls: { serverName } }, {}), serverName);
         assertEquals(code, "ERR_TLS_HANDSHAKE", serverName);
       }
-      // The name is what was connected to, unless it is said.
+      // The name is the host of the connection, unless an option gives another.
       await codeOf(connect({ hostname: "127.0.0.1", port: server.port, tls: {} }, {}), "by default");
       assertEquals(seen, [
         "localhost",
@@ -124,7 +127,7 @@ export function tlsNamesLaws(name: string, makeSubject: () => FullSubject): void
     for (const change of [false, true]) {
       const how = change ? "by startTls()" : "at once";
       it(
-        `may be 127.0.0.1 or ::1 where a server refuses such names in SNI, ${how}`,
+        `may be 127.0.0.1 or ::1 even if a server refuses such names in SNI, ${how}`,
         { skip: missing("gnutls-serv", "::1") },
         async () => {
           const { program, port } = await gnutlsServer([
@@ -146,7 +149,7 @@ export function tlsNamesLaws(name: string, makeSubject: () => FullSubject): void
         },
       );
 
-      it(`is verified as an address, whatever is connected to, ${how}`, async () => {
+      it(`is verified as an address, whatever the host of the connection, ${how}`, async () => {
         const files = (
           name: string,
         ): string[] => ["-cert", join(directory, `${name}.pem`), "-key", join(directory, `${name}.key`)];
@@ -177,7 +180,7 @@ export function tlsNamesLaws(name: string, makeSubject: () => FullSubject): void
             serverName,
           );
         }
-        // An authority that nobody trusts, and an address that is another, each alone.
+        // An untrusted authority, and a wrong address, each alone.
         for (const [serverName, authority] of [["127.0.0.9", ca], ["127.0.0.1", otherCa]] as const) {
           const tls = { ca: authority, serverName };
           assertEquals(await codeOf(talk({ hostname, port: otherPort }, tls, change), serverName), "ERR_TLS_CERT");

@@ -15,7 +15,7 @@ import {
 
 const LIMIT_MS = 40_000;
 
-/** Why tests of TLS are skipped, or false. */
+/** The reason why tests of TLS are skipped, or false. */
 export function noTls(host: Runtime): string | false {
   return host.capabilities.tls ? false : `TLS: ${host.lacks?.tls ?? `${host.name} can't`}`;
 }

@@ -1,6 +1,7 @@
 /**
- * Law 16: peers that reset the connection right behind the last flight of a TLS handshake, so that the runtime finds the flight and the
- * reset together. Whatever the program does then, the process goes on.
+ * Law 16: peers that reset the connection right after the last flight of a TLS handshake. The
+ * runtime finds the flight and the reset together. Whatever the program does then, the process goes
+ * on.
  */
 
 import { type AddressInfo, connect as netConnect, createServer, type Socket as NetSocket } from "node:net";
@@ -24,7 +25,7 @@ export function tlsResetLaws(name: string, makeSubject: () => FullSubject): void
   const made = skip !== false ? undefined : makeCertificates(directory);
   const { ca, cert, key } = made ?? { ca: "", cert: "", key: "" };
 
-  /** A stream for TLS over a connection, which does with each flight what `send` says. */
+  /** A stream for TLS over a connection, which passes each flight to `send`. */
   function wireOver(raw: NetSocket, send: (flight: Uint8Array) => void): Duplex {
     const wire = new Duplex({
       read() {},
@@ -38,7 +39,7 @@ export function tlsResetLaws(name: string, makeSubject: () => FullSubject): void
     return wire;
   }
 
-  /** Sends so many flights, and resets the connection in the same step as the last. */
+  /** Sends a number of flights, and resets the connection together with the last. */
   function hasty(raw: NetSocket, flights: number, secure: (wire: Duplex) => NodeJS.EventEmitter): void {
     let sent = 0;
     const wire = wireOver(raw, (flight) => {
@@ -48,7 +49,7 @@ export function tlsResetLaws(name: string, makeSubject: () => FullSubject): void
     secure(wire).on("error", () => {});
   }
 
-  /** What a program may do when its connection is there: much of it fails. */
+  /** Actions of a program when its connection is there. Many of them fail. */
   const OPENS: { readonly [what: string]: (bev: SocketBufferEvent) => unknown } = {
     "writes": (bev) => bev.write("hello\n"),
     "sends and resets": (bev) => {
@@ -79,7 +80,7 @@ export function tlsResetLaws(name: string, makeSubject: () => FullSubject): void
   }
 
   describe(`TLS on ${name}: data in one piece with the last flight of the handshake`, { skip }, () => {
-    it("arrives, and the end behind it", async () => {
+    it("arrives, and the end after it", async () => {
       const heard: string[] = [];
       const ends: (string | undefined)[] = [];
       const server = await serve({ hostname: "127.0.0.1", port: 0, tls: { cert, key } }, {
@@ -93,7 +94,7 @@ export function tlsResetLaws(name: string, makeSubject: () => FullSubject): void
           const raw = netConnect(server.port as number, "127.0.0.1");
           const held: Uint8Array[] = [];
           const wire = wireOver(raw, (flight) => {
-            // The first flight goes at once, all that follows in one piece.
+            // The first flight is sent at once, the rest in one piece.
             if (held.push(flight) === 1) raw.write(flight);
           });
           raw.on("close", () => resolve());
@@ -154,7 +155,7 @@ export function tlsResetLaws(name: string, makeSubject: () => FullSubject): void
         const { port } = server.address() as AddressInfo;
         for (let i = 0; i < ROUNDS; i++) {
           await new Promise<void>((resolve) => {
-            // Every other one does not trust the server.
+            // Every second client does not trust the server.
             const tls = i % 2 === 0 ? { ca } : {};
             connect({ hostname: "127.0.0.1", port, tls: { serverName: "localhost", ...tls } }, {
               open,

@@ -7,7 +7,7 @@ import type { FullSubject } from "./subject.ts";
 
 const MIB = 1 << 20;
 
-/** Sends all of it in pieces of random size, and then finishes. */
+/** Sends everything in pieces of random size, and then finishes. */
 async function sendInPieces(peer: Peer, bytes: Uint8Array, seed: number): Promise<void> {
   const next = dice(seed);
   for (let at = 0; at < bytes.length;) {
@@ -74,7 +74,7 @@ export function transferLaws(makeSubject: () => FullSubject, kind: Kind): void {
       assertSameBytes(server.received, bytes, "small writes");
     }));
 
-  it("takes several chunks at once with writev, where it has one", () =>
+  it("takes several chunks at once with writev, if it has one", () =>
     scene(makeSubject(), async (scene) => {
       const { client, server } = await scene.pair(kind);
       if (client.binding!.writev === undefined) return;
@@ -90,7 +90,7 @@ export function transferLaws(makeSubject: () => FullSubject, kind: Kind): void {
       assertSameBytes(server.received, bytes, "chunks");
     }));
 
-  it("takes parts of arrays, which may be parts themselves, where it can", () =>
+  it("takes parts of arrays, which may be parts themselves, if it can", () =>
     scene(makeSubject(), async (scene) => {
       const { client, server } = await scene.pair(kind);
       if (client.binding!.writePart === undefined) return;
@@ -106,11 +106,11 @@ export function transferLaws(makeSubject: () => FullSubject, kind: Kind): void {
       assertSameBytes(server.received, bytes, "parts");
     }));
 
-  it("leaves what was gathered into its memory alone until it is sent, where it has such memory", () =>
+  it("does not change its gathering memory until the bytes are sent, if it has such memory", () =>
     scene(makeSubject(), async (scene) => {
       const pairs = [await scene.pair(kind), await scene.pair(kind)];
       if (pairs[0]!.client.binding!.gather === undefined) return;
-      // The system does not take all of it, so some of it waits while the other connection gathers.
+      // The system does not take everything, so some bytes wait while the other connection gathers.
       const all = pairs.map((_, i) => noise(12_000_000, 8 + i));
       const sent = [0, 0];
       for (const { server } of pairs) server.pauseRead();
@@ -132,7 +132,7 @@ export function transferLaws(makeSubject: () => FullSubject, kind: Kind): void {
       }
     }));
 
-  it("takes a chunk of no bytes as nothing", () =>
+  it("ignores a chunk of no bytes", () =>
     scene(makeSubject(), async (scene) => {
       const { client, server } = await scene.pair(kind);
       assertEquals(client.write(new Uint8Array(0)), 0);
@@ -144,7 +144,7 @@ export function transferLaws(makeSubject: () => FullSubject, kind: Kind): void {
       assertEquals(server.received, new Uint8Array([1, 2]));
     }));
 
-  it("leaves alone what it has given, whatever arrives later", () =>
+  it("does not change delivered memory, whatever arrives later", () =>
     scene(makeSubject(), async (scene) => {
       const { client, server } = await scene.pair(kind);
       const bytes = noise(600_000, 7);
@@ -164,13 +164,13 @@ export function transferLaws(makeSubject: () => FullSubject, kind: Kind): void {
       assertSameBytes(join(server.chunks).subarray(bytes.length), bytes.subarray(0, 1000), "after the owner's writes");
     }));
 
-  it("takes a bounded number of bytes ahead of a peer that does not read, and reports once that there is space", () =>
+  it("accepts a bounded number of bytes for a peer that does not read, and reports once that there is space", () =>
     scene(makeSubject(), async (scene) => {
       const { client, server } = await scene.pair(kind);
       server.pauseRead();
       const chunk = noise(65_536, 8);
       let taken = client.fill(chunk);
-      // What the system holds may grow for a while.
+      // The queue of the system may grow for a while.
       for (let i = 0; i < 20; i++) {
         await scene.settle();
         if (!client.owed) taken += client.fill(chunk);
@@ -187,7 +187,7 @@ export function transferLaws(makeSubject: () => FullSubject, kind: Kind): void {
       assertEquals(server.bytes, taken);
     }));
 
-  it("takes a bounded part of a giant chunk", () =>
+  it("accepts a bounded part of a giant chunk", () =>
     scene(makeSubject(), async (scene) => {
       const { client, server } = await scene.pair(kind);
       server.pauseRead();
@@ -220,7 +220,7 @@ export function transferLaws(makeSubject: () => FullSubject, kind: Kind): void {
       assertSameBytes(server.received, bytes, "after a pause");
     }));
 
-  it("pauses and resumes as often as it is told, from inside onData too", () =>
+  it("pauses and resumes any number of times, from inside onData too", () =>
     scene(makeSubject(), async (scene) => {
       const { client, server } = await scene.pair(kind, {
         server: {
@@ -241,7 +241,7 @@ export function transferLaws(makeSubject: () => FullSubject, kind: Kind): void {
       assertSameBytes(server.received, bytes, "paused after each chunk");
     }));
 
-  it("reads nothing much before onAccept's reader resumes", () =>
+  it("reads little before onAccept's reader resumes", () =>
     scene(makeSubject(), async (scene) => {
       const listener = await scene.listenOn(kind, { accept: (peer) => peer.pauseRead() });
       const client = scene.connect(listener.address);
@@ -257,7 +257,7 @@ export function transferLaws(makeSubject: () => FullSubject, kind: Kind): void {
       assertSameBytes(server.received, bytes, "paused from the beginning");
     }));
 
-  it("gives a line that is answered at once, ten thousand times", () =>
+  it("delivers a line that is answered at once, ten thousand times", () =>
     scene(makeSubject(), async (scene) => {
       let rounds = 0;
       const { client, server } = await scene.pair(kind, { server: { data: (peer, chunk) => void peer.write(chunk) } });

@@ -1,4 +1,7 @@
-/** Runtimes of versions on which not all holds: the adapters refuse them, or what does not hold there, and say why. */
+/**
+ * Versions of runtimes with defects: the adapters refuse them, or the affected features, and report
+ * why.
+ */
 
 import { execFileSync } from "node:child_process";
 import { join } from "node:path";
@@ -11,7 +14,10 @@ import { type Capabilities, connect, detectRuntime, EventError, serve } from "..
 const here = detectRuntime();
 const [folder, extension] = here.name === "node" ? ["dist/", "js"] : ["", "ts"];
 
-/** Lets this runtime pretend to be others, one after the other, to the first that is taken. @returns A line for each */
+/**
+ * Lets this runtime pretend to be others, one after the other, up to the first that is accepted.
+ * @returns A line for each
+ */
 function pretending(host: string, ...versions: string[]): string[] {
   const script = join("tests", "conformance", "fixtures", "versions.mjs");
   const url = pathToFileURL(join(process.cwd(), folder, "/")).href;
@@ -38,7 +44,7 @@ describe(`the adapters on ${here.name}`, () => {
     assert(pretending("bun", "1.10.0")[0]!.startsWith("1.10.0 tls true"));
   });
 
-  it("refuse a Deno that hangs, and TLS where a clean end is told as one that was cut", () => {
+  it("refuse a Deno that hangs, and TLS on versions that report a clean end as a truncated one", () => {
     const words = "EV_UNSUPPORTED Cannot use the network on Deno: it takes Deno 2.9.0 or later, and this is";
     const why = "an older one hangs, and loses what comes before a reset";
     assertEquals(pretending("deno", "1.46.3", "2.7.14", "2.8.3", "2.9.0"), [
@@ -69,7 +75,7 @@ describe(`the adapters on ${here.name}`, () => {
     }
   });
 
-  it("say of what they lack what it takes", async () => {
+  it("name the version that a missing feature needs", async () => {
     const can: Readonly<Capabilities> = here.capabilities;
     const wishes: Partial<Record<keyof Capabilities, () => unknown>> = {
       reusePort: () => serve({ hostname: "127.0.0.1", port: 0, reusePort: true }, {}),
@@ -88,7 +94,7 @@ describe(`the adapters on ${here.name}`, () => {
     assertEquals(here.openHandles, 0);
   });
 
-  it("refuse TLS before anything is sent, where it can't be relied on", {
+  it("refuse TLS before anything is sent, if it is not reliable", {
     skip: here.capabilities.tls && "it can be relied on here",
   }, async () => {
     let heard = 0;

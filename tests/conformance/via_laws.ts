@@ -17,10 +17,10 @@ import { trust } from "./serve_scene.ts";
 import type { FullSubject } from "./subject.ts";
 import { describe, it } from "./suite.ts";
 
-/** What a proxy does in place of what it should. */
+/** The faults of a proxy. */
 interface Habits {
   readonly login?: readonly [user: string, password: string];
-  /** Answers this to the request, in place of success. */
+  /** Answers this to the request, instead of success. */
   readonly answer?: Uint8Array | string;
   /** Sends each byte by itself. */
   readonly slow?: boolean;
@@ -30,7 +30,7 @@ interface Habits {
   readonly first?: (bev: SocketBufferEvent) => unknown;
 }
 
-/** A small proxy. Whatever it is asked for, it connects to one port. */
+/** A small proxy. It connects to one port, whatever the request. */
 class Proxy {
   readonly asked: string[] = [];
   server!: Server;
@@ -139,7 +139,7 @@ export function viaLaws(name: string, makeSubject: () => FullSubject): void {
 
   for (const scheme of ["socks5", "http"] as const) {
     describe(`${name}: connecting through ${scheme}`, () => {
-      it("tells it names and addresses, and carries bytes both ways", () =>
+      it("sends it names and addresses, and carries bytes both ways", () =>
         pollScene(makeSubject(), async (scene) => {
           const server = await echo(scene);
           const proxy = await new Proxy().start(scene, scheme, server.port!);
@@ -190,7 +190,7 @@ export function viaLaws(name: string, makeSubject: () => FullSubject): void {
           await server.close();
         }));
 
-      it("takes an answer one byte at a time, and what the server has sent behind it", () =>
+      it("accepts an answer one byte at a time, and the server's bytes behind it", () =>
         pollScene(makeSubject(), async (scene) => {
           const server = await echo(scene);
           const slow = await new Proxy().start(scene, scheme, server.port!, { slow: true, more: "220 welcome\r\n" });
@@ -210,7 +210,7 @@ export function viaLaws(name: string, makeSubject: () => FullSubject): void {
         }));
 
       it(
-        "makes TLS with the server, and not with what a proxy has added",
+        "negotiates TLS with the server, and refuses bytes that a proxy has added",
         { skip: noTls },
         () =>
           pollScene(makeSubject(), async (scene) => {
@@ -225,7 +225,7 @@ export function viaLaws(name: string, makeSubject: () => FullSubject): void {
           }),
       );
 
-      it("fails with EV_PROXY_REFUSED, in words, when it is refused or lied to", () =>
+      it("fails with EV_PROXY_REFUSED and a message if the proxy refuses or sends a wrong answer", () =>
         pollScene(makeSubject(), async (scene) => {
           const answers: [Uint8Array | string, string][] = scheme === "socks5"
             ? [
@@ -263,11 +263,11 @@ export function viaLaws(name: string, makeSubject: () => FullSubject): void {
           }
         }));
 
-      it("fails when it closes, resets, stalls or is not there, and when it is given up", () =>
+      it("fails if the proxy closes, resets, stalls or does not exist, and if it is cancelled", () =>
         pollScene(makeSubject(), async (scene) => {
           const ends = await new Proxy().start(scene, scheme, 1, { first: (bev) => bev.close() });
           const ended = await fails(scene, { hostname: "x", port: 1, via: `${scheme}://${ends.at}` });
-          // Its end can come before or behind what we have said.
+          // Its end can come before or after our bytes.
           assert(["EV_PROXY_REFUSED", "ECONNRESET"].includes(ended.code), ended.message);
           const stalls = await new Proxy().start(scene, scheme, 1, { first: () => {} });
           const late = await fails(scene, { hostname: "x", port: 1, via: `${scheme}://${stalls.at}`, timeoutMs: 50 });

@@ -24,7 +24,7 @@ async function freePort(): Promise<number> {
   return port;
 }
 
-/** Starts a proxy, which listens on a port of its own. */
+/** Starts a proxy on a free port. */
 async function proxied(command: string, args: (port: number) => string[]): Promise<{ program: Program; port: number }> {
   const port = await freePort();
   const program = new Program(command, args(port));
@@ -44,7 +44,7 @@ const echo = (hostname: string, tls = false): Promise<Server> =>
     read: (bev) => bev.output.addBuffer(bev.input),
   });
 
-/** What comes back of what is said to a server. */
+/** The answer of a server to a text. */
 async function says(server: Server, hostname: string, via: string, tls?: object): Promise<string> {
   const client = await connect({ hostname, port: server.port, via, ...(tls === undefined ? {} : { tls }) });
   client.write("hello\n");
@@ -64,7 +64,7 @@ async function assertNothingOpen(): Promise<void> {
 }
 
 describe(`microsocks in front of ${host.name}`, { skip: needs("microsocks") }, () => {
-  it("carries names, IPv4 and TLS, and says that nobody listens", async () => {
+  it("carries names, IPv4 and TLS, and reports that nobody listens", async () => {
     const { program, port } = await proxied("microsocks", (port) => ["-i", "127.0.0.1", "-p", `${port}`]);
     const via = `socks5://127.0.0.1:${port}`;
     const server = await echo("127.0.0.1");
@@ -90,7 +90,7 @@ describe(`microsocks in front of ${host.name}`, { skip: needs("microsocks") }, (
     await assertNothingOpen();
   });
 
-  it("lets nobody in without the right user and password", async () => {
+  it("refuses clients without the right user and password", async () => {
     const login = ["-u", "user", "-P", "p@ss"];
     const { program, port } = await proxied("microsocks", (port) => ["-i", "127.0.0.1", "-p", `${port}`, ...login]);
     const server = await echo("127.0.0.1");
@@ -137,7 +137,7 @@ describe(`tinyproxy in front of ${host.name}`, { skip: needs("tinyproxy") }, () 
     await assertNothingOpen();
   });
 
-  it("lets nobody in without the right user and password, and to no other port", async () => {
+  it("refuses clients without the right user and password, and other ports", async () => {
     const server = await echo("127.0.0.1");
     const more = `BasicAuth user secret\nConnectPort ${server.port}\n`;
     const { program, port } = await proxied("tinyproxy", (port) => config(port, more));

@@ -1,4 +1,4 @@
-/** Where clients wait that nobody has accepted, on whichever of Node, Deno and Bun runs this. */
+/** The places where clients wait to be accepted, on whichever of Node, Deno and Bun runs this. */
 
 import { conformance } from "./mod.ts";
 import { hostName, hostSubject } from "./subjects.ts";

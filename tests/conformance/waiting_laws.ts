@@ -1,4 +1,4 @@
-/** Law 9: where clients wait that nobody has accepted, by what Linux itself says. */
+/** Law 9: the places where clients wait to be accepted, according to Linux itself. */
 
 import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
@@ -20,9 +20,12 @@ export function waitingLaws(name: string, makeSubject: () => FullSubject): void 
     ? "the network is not the system's"
     : process.platform !== "linux" && "only Linux has /proc/net/tcp";
   const LOCAL = { hostname: "127.0.0.1", port: 0 };
-  /** What Linux has in `/proc/net/tcp` for a socket that listens. */
+  /** The state of a listening socket in Linux's `/proc/net/tcp`. */
   const LISTENING = "0A";
-  /** What a test has opened, so that one that fails leaves nothing that keeps the process. */
+  /**
+   * The sockets that a test has opened, so that a failed test leaves nothing that holds the
+   * process.
+   */
   const opened: { close(): unknown }[] = [];
 
   function keep<T extends { close(): unknown }>(each: T): T {
@@ -59,7 +62,10 @@ export function waitingLaws(name: string, makeSubject: () => FullSubject): void 
     return (address as { port: number }).port;
   }
 
-  /** Lets another process connect so often, and reset at once, while this one accepts nothing. */
+  /**
+   * Lets another process connect a number of times, and reset at once, while this one accepts
+   * nothing.
+   */
   function scan(port: number, clients: number): void {
     const program = `const { connect } = require("node:net");
 let gone = 0;
@@ -80,7 +86,7 @@ for (let i = 0; i < ${clients}; i++) {
       for (const each of opened.splice(0)) await each.close();
     });
 
-    it("holds the connections of a disabled listener where they can be left there, and nobody else's", async () => {
+    it("holds the connections of a disabled listener if they can be left there, and no others", async () => {
       const flags = LEV_OPT_CLOSE_ON_FREE | LEV_OPT_DISABLED;
       const listener = keep(await ConnListener.bind(newBase(), () => {}, flags, 16, LOCAL));
       const clients = await connected(portOf(listener), 10);
@@ -89,7 +95,7 @@ for (let i = 0; i < ${clients}; i++) {
         () => {
           const waiting = waitingInKernel(portOf(listener));
           const held = host.openHandles - 1 - clients.length;
-          // One accept may have been under way.
+          // One accept may have been in progress.
           return can.pauseAccept ? waiting === 10 - held && held <= 1 : waiting === 0 && held === 10;
         },
       );
@@ -98,7 +104,7 @@ for (let i = 0; i < ${clients}; i++) {
       await nothingOpen();
     });
 
-    it("holds what a server has no space for, to the last client, where it can be left there", async () => {
+    it("holds all clients that a server has no space for, if they can be left there", async () => {
       const server = keep(await serve({ ...LOCAL, maxConnections: 60, drainTimeoutMs: 0 }, {}));
       const port = server.port as number;
       const clients = await connected(port, 80);
@@ -116,7 +122,7 @@ for (let i = 0; i < ${clients}; i++) {
     for (const tls of [undefined, certificates]) {
       const what = tls === undefined ? "a server" : "a server with TLS";
       const without = tls !== undefined && !can.tls ? `TLS: ${host.lacks?.tls ?? "the runtime has none"}` : false;
-      it(`gives ${what} nobody who has reset before it was accepted, and no error`, { skip: without }, async () => {
+      it(`gives ${what} no client that has reset before it was accepted, and no error`, { skip: without }, async () => {
         const told: unknown[] = [];
         const server = keep(
           await serve(
@@ -138,7 +144,7 @@ for (let i = 0; i < ${clients}; i++) {
         );
         await until(() => `${server.connections} connections`, () => server.connections === 0);
         assertEquals([told, server.rejected, host.openHandles], [[], 0, 1]);
-        // The address may have as many connections as ever.
+        // The address may have as many connections as before.
         for (let i = 0; i < 2; i++) {
           const client = keep(
             await connect({

@@ -139,7 +139,7 @@ export function wordsLaws(makeSubject: () => FullSubject, can: Readonly<Capabili
   );
 
   it(
-    "of a file that is not there",
+    "of a missing file",
     { skip: !can.files && "capabilities.files is false" },
     () =>
       scene(makeSubject(), async (scene) => {
@@ -149,7 +149,7 @@ export function wordsLaws(makeSubject: () => FullSubject, can: Readonly<Capabili
       }),
   );
 
-  it("of a signal that can't be caught", () =>
+  it("of a signal that cannot be caught", () =>
     scene(makeSubject(), async (scene) => {
       const error = assertThrows(() => scene.runtime.onSignal("SIGKILL", () => {}), EventError);
       assertEquals(error.message, "Cannot catch signal SIGKILL: it can't be caught here");
