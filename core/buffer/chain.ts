@@ -25,6 +25,7 @@ import {
   pool,
   refill,
   releasesWait,
+  replaceMemory,
   reused,
   REUSED_MOST_BYTES,
   runReleases,
@@ -181,11 +182,13 @@ export function appendCopy(chain: Chain, bytes: Uint8Array): void {
   if (chain.rare !== null || n >= pool.shortBytes || (last !== null && last.flags === ON_LOAN)) {
     if (appendElsewhere(chain, bytes)) return;
   }
+  if (last !== null && last.limit !== 0 && last.end !== pool.fill && growApart(chain, last, n)) {
+    put(bytes, last.data, last.end - n);
+    return;
+  }
   if (n > pool.memory.length - pool.fill) refill();
   const at = pool.fill;
-  const memory = pool.memory;
-  if (n > FEW_BYTES) memory.set(bytes, at);
-  else for (let i = 0; i < n; i++) memory[at + i] = bytes[i] as number;
+  put(bytes, pool.memory, at);
   pool.fill = at + n;
   extendBack(chain, at, n);
 }
@@ -199,14 +202,60 @@ export function appendBoth(chain: Chain, head: Uint8Array, n: number, bytes: Uin
   const size = bytes.length;
   const { last } = chain;
   if (chain.rare !== null || n + size >= pool.shortBytes || (last !== null && last.flags === ON_LOAN)) return false;
+  if (last !== null && last.limit !== 0 && last.end !== pool.fill && growApart(chain, last, n + size)) {
+    putBoth(head, n, bytes, last.data, last.end - n - size);
+    return true;
+  }
   if (n + size > pool.memory.length - pool.fill) refill();
   const at = pool.fill;
-  const memory = pool.memory;
-  for (let i = 0; i < n; i++) memory[at + i] = head[i] as number;
-  if (size > FEW_BYTES) memory.set(bytes, at + n);
-  else for (let i = 0; i < size; i++) memory[at + n + i] = bytes[i] as number;
+  putBoth(head, n, bytes, pool.memory, at);
   pool.fill = at + n + size;
   extendBack(chain, at, n + size);
+  return true;
+}
+
+/** Copies `bytes` into `memory`. */
+function put(bytes: Uint8Array, memory: Uint8Array, at: number): void {
+  const n = bytes.length;
+  if (n > FEW_BYTES) memory.set(bytes, at);
+  else for (let i = 0; i < n; i++) memory[at + i] = bytes[i] as number;
+}
+
+function putBoth(head: Uint8Array, n: number, bytes: Uint8Array, memory: Uint8Array, at: number): void {
+  for (let i = 0; i < n; i++) memory[at + i] = head[i] as number;
+  put(bytes, memory, at + n);
+}
+
+/** The most bytes of a chunk that is copied to where it can grow. */
+const GROWING_BYTES = 1024;
+
+/**
+ * Grows the last chunk by `n` bytes, which the caller then writes, although the slab behind it is used by another buffer. Loops over
+ * views of several connections go on in turn. Without this, each of their pieces would be a chunk, and would be copied once more
+ * before it is sent.
+ *
+ * @returns Whether it has
+ */
+function growApart(chain: Chain, last: Chunk, n: number): boolean {
+  if (!canGrow(chain, last, n)) return false;
+  last.end += n;
+  chain.length += n;
+  return true;
+}
+
+/** Whether there are `n` bytes behind the last chunk that are its own. A small chunk is copied to where there are. */
+function canGrow(chain: Chain, last: Chunk, n: number): boolean {
+  const { data, start, end } = last;
+  if (end > data.length) return false;
+  if (end + n <= last.limit) return true;
+  const size = end - start;
+  if (size + n > GROWING_BYTES) return false;
+  const bytes = Math.min(2 * GROWING_BYTES, 8 * (size + n));
+  const at = carve(bytes);
+  pool.memory.set(view(data, start, end), at);
+  if (chain.memo !== null && chain.memo.chunk === last) chain.memo.at += at - start;
+  replaceMemory(last, pool.memory, at, at + size);
+  last.limit = at + bytes;
   return true;
 }
 
@@ -259,11 +308,24 @@ export function appendText(chain: Chain, text: string): number {
     const added = appendTextElsewhere(chain, text);
     if (added > 0) return added;
   }
+  if (last !== null && last.limit !== 0 && last.end !== pool.fill) {
+    const added = appendTextApart(chain, last, text, most);
+    if (added > 0) return added;
+  }
   if (most > pool.memory.length - pool.fill) refill();
   const at = pool.fill;
   const n = writeUtf8(text, pool.memory, at);
   pool.fill = at + n;
   extendBack(chain, at, n);
+  return n;
+}
+
+/** As {@linkcode growApart}, and encodes `text` there. @returns The number of bytes; 0 if it has encoded nothing */
+function appendTextApart(chain: Chain, last: Chunk, text: string, most: number): number {
+  if (!canGrow(chain, last, most)) return 0;
+  const n = writeUtf8(text, last.data, last.end);
+  last.end += n;
+  chain.length += n;
   return n;
 }
 
@@ -295,7 +357,9 @@ function extendBack(chain: Chain, at: number, n: number): void {
     last.end = at + n;
     chain.length += n;
   } else {
-    linkBack(chain, new Chunk(pool.memory, at, at + n, 0, null));
+    const chunk = new Chunk(pool.memory, at, at + n, 0, null);
+    chunk.limit = at + n;
+    linkBack(chain, chunk);
   }
 }
 

@@ -35,6 +35,11 @@ export function checkChain(chain: Chain): void {
         (chunk.words.buffer === data.buffer && chunk.words.byteOffset === data.byteOffset),
       "a chunk's words are of other memory",
     );
+    const grows = chunk.limit > end;
+    invariant(
+      !grows || (chunk.flags === 0 && (chunk.limit <= data.length || data.length === 0)),
+      "a chunk cannot grow",
+    );
     invariant(chunk.buffer === null || chunk.buffer === data.buffer, "a chunk's buffer is of other memory");
     if (chain.memo !== null && chain.memo.chunk === chunk) {
       invariant(chain.memo.at >= start && chain.memo.at <= end, "the scan goes on outside its chunk");

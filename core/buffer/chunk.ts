@@ -179,6 +179,11 @@ export class Chunk {
   flags: ChunkBits;
   /** The owner that needs it back; null unless `COUNTED`. */
   lender: Lender | Loan | null;
+  /**
+   * Memory from `end` up to here is this chunk's alone, so it can grow in place. No more than `end` if there is none; 0 if the
+   * memory is not that of a shared slab.
+   */
+  limit = 0;
   /** The chunk behind this one. */
   next: Chunk | null = null;
   /** The memory as four-byte words, from its first byte on. The first search that needs it makes it. */
@@ -256,6 +261,7 @@ export function replaceMemory(chunk: Chunk, data: Uint8Array, start: number, end
   chunk.data = data;
   chunk.start = start;
   chunk.end = end;
+  chunk.limit = 0;
   chunk.words = null;
   chunk.buffer = null;
 }

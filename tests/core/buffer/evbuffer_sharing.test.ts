@@ -35,6 +35,26 @@ describe("EvBuffer.add()", () => {
     }
   });
 
+  it("packs the small pieces of buffers that are filled in turn into a chunk for each", () => {
+    const buffers = [new EvBuffer(), new EvBuffer(), new EvBuffer()];
+    const lines = buffers.map((): Uint8Array[] => []);
+    for (let i = 0; i < 40; i++) {
+      for (const [at, buffer] of buffers.entries()) {
+        buffer.add(new Uint8Array(17).fill(97 + at));
+        if (i % 3 === 0) buffer.add("\n");
+        if (i % 9 === 0) lines[at]?.push(buffer.readln(EVBUFFER_EOL_LF) as Uint8Array);
+        checkBuffer(buffer);
+      }
+    }
+    for (const [at, buffer] of buffers.entries()) {
+      const letter = "abc".charAt(at);
+      assertEquals(chunkSizes(buffer).length, 1);
+      assertEquals(buffer.toString().replaceAll("\n", ""), letter.repeat(buffer.length - 9));
+      // Lines that were taken before a chunk grew are what they were.
+      for (const line of lines[at] as Uint8Array[]) assertEquals(text(line), letter.repeat(line.length));
+    }
+  });
+
   it("packs small pieces into one chunk, and large ones into memory of their own", () => {
     const buffer = new EvBuffer();
     for (let i = 0; i < 20; i++) buffer.add("sixteen bytes ok");
