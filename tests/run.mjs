@@ -22,11 +22,11 @@ import { endAllOnExit, run } from "./tools/processes.mjs";
 import { findRuntime, plainEnvironment, ROOT, RUNTIME_NAMES } from "./tools/runtimes.mjs";
 
 const NODE_ONLY = ["tests/packaging/", "tests/programs/"];
-/** None takes a minute on a machine that does nothing else. */
+/** No file takes a minute on an idle machine. */
 const TIMEOUT_MS = 300_000;
 /** Such a file starts the three runtimes one after the other. */
 const NODE_ONLY_TIMEOUT_MS = 900_000;
-/** So many files always run at a time. */
+/** The number of files that always run at a time. */
 const JOBS = Number(process.env.TRIVENT_TEST_JOBS ?? Math.min(4, availableParallelism() + 1));
 /** Many tests wait for a time to pass: while the machine is idle, more files run, up to this number. */
 const MOST_JOBS = Number(process.env.TRIVENT_TEST_JOBS ?? 2 * JOBS);
@@ -34,7 +34,7 @@ const MOST_JOBS = Number(process.env.TRIVENT_TEST_JOBS ?? 2 * JOBS);
 const IDLE = 0.25;
 const IDLE_MS = 2000;
 
-/** How often a run without a terminal prints its progress. */
+/** The interval at which a run without a terminal prints its progress. */
 const PROGRESS_MS = Number(process.env.TRIVENT_TEST_PROGRESS_MS ?? 15_000);
 /** They take more than a minute, the longest first. */
 const LONGEST = [
@@ -79,7 +79,8 @@ function readArguments() {
       allowPositionals: true,
       options: { name: { type: "string", short: "t", multiple: true, default: [] } },
     });
-    // Reports join the names of suites and tests by " > " or show them as a tree: a name that was copied matches as it is.
+    // Reports join the names of suites and tests by " > " or show them as a tree, so a copied name
+    // must match unchanged.
     return { words: positionals, names: values.name.map((name) => name.replaceAll(" > ", " ")) };
   } catch (error) {
     console.error(`Cannot read the arguments: ${error.message}`);
@@ -122,8 +123,9 @@ async function main() {
 }
 
 /**
- * Runs all jobs, several at a time. The long ones come first, so that no core is idle at the end. Every third is a short one: most of
- * the long ones start servers and measure them, and so they disturb each other.
+ * Runs all jobs, several at a time. The long ones come first, so that no core is idle at the end.
+ * Every third is a short one, because most of the long ones start servers and measure them, and
+ * would disturb each other.
  */
 async function runAll(queue, work) {
   const running = new Set();
@@ -150,7 +152,7 @@ async function runAll(queue, work) {
   await Promise.all(running);
 }
 
-/** How much of the processors' time has been free so far. */
+/** The part of the processors' time that has been free so far. */
 function takeIdle() {
   let [idleMs, allMs] = [0, 0];
   for (const { times } of cpus()) {
@@ -160,7 +162,7 @@ function takeIdle() {
   return { at: performance.now(), idleMs, allMs };
 }
 
-/** Says how far the run is. */
+/** Prints the progress of the run. */
 function progress(files, totals) {
   let ended = 0;
   const soFar = () => `${ended} of ${files} files`;
@@ -178,7 +180,7 @@ function progress(files, totals) {
   };
 }
 
-/** Prints why tests were skipped, and how many for each reason. */
+/** Prints the reasons of skipped tests, with their numbers. */
 function reportSkipped(results) {
   const groups = new Map();
   for (const { runtime, reasons } of results) {
@@ -282,7 +284,7 @@ async function runFile({ runtime, file }) {
   counts.failed += problems.length;
   if (counts.failed > 0) {
     console.log(`\n=== ${runtime} ${file}: ${counted(counts)}, ${(result.ms / 1000).toFixed(1)} s`);
-    // Node's reporter tells every failure a second time at the end.
+    // Node's reporter repeats every failure at the end.
     console.log(result.output.split("\n✖ failing tests:")[0].trimEnd());
     for (const problem of problems) console.log(`=== ${runtime} ${file} ${problem}`);
     console.log();
@@ -310,7 +312,7 @@ function readNotes(path) {
   return readIfThere(path).split("\n").filter((line) => line !== "").map((line) => JSON.parse(line));
 }
 
-/** Why tests were skipped: one reason for each. */
+/** The reasons of skipped tests, one for each. */
 function reasonsOf(tests, notes) {
   const noted = new Map(notes.map(({ name, reason }) => [name, reason]));
   return tests.filter(({ status }) => status === "skipped").map(({ name, reason }) => {
@@ -367,7 +369,7 @@ function testFiles() {
   return readdirSync(join(ROOT, "tests"), { recursive: true })
     .map((path) => `tests/${path.replaceAll("\\", "/")}`)
     .filter((path) => path.endsWith(".test.ts") && !path.includes("/node_modules/"))
-    // The tests of this runner write a test of their own there.
+    // The tests of this runner write their own test there.
     .filter((path) => !path.includes("/scratch-") || filters.some((filter) => filter.includes("/scratch-")))
     .filter((path) => filters.length === 0 || filters.some((filter) => path.includes(filter)))
     .sort();

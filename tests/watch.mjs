@@ -21,7 +21,7 @@ let isOver = false;
 
 for (const path of WATCHED) {
   watch(join(ROOT, path), { recursive: true }, (_, name) => {
-    // Tests of the runner write test files; those are watched only when they are named.
+    // Tests of the runner write test files, which are watched only if they are named.
     const isScratch = /(^|[\\/])scratch-/.test(name ?? "") && !args.some((arg) => arg.includes("scratch-"));
     if (isScratch || !/\.(ts|mjs|json)$/.test(name ?? "")) return;
     clearTimeout(timer);
@@ -38,7 +38,7 @@ for (const [signal, code] of [["SIGINT", 130], ["SIGTERM", 143], ["SIGHUP", 129]
 }
 runAgain();
 
-/** Starts a run when the one before it has ended. */
+/** Starts a run after the one before it has ended. */
 function runAgain() {
   if (child !== undefined) return void child.kill("SIGTERM");
   child = spawn(process.execPath, [join(ROOT, "tests", "run.mjs"), ...args], { cwd: ROOT, stdio: "inherit" });

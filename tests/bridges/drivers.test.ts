@@ -1,4 +1,7 @@
-/** Clients of others over `toDuplex()` of a connection that is still being made: databases, HTTP, mail. */
+/**
+ * Third-party clients over `toDuplex()` of a connection that is still being made: databases, HTTP,
+ * mail.
+ */
 
 import { Buffer } from "node:buffer";
 import { execFile } from "node:child_process";
@@ -65,7 +68,7 @@ describe(`mysql2 on ${host.name}`, { skip: noPackages || noMariadb }, () => {
     });
   }
 
-  it("is told once of a wrong password, and of a server that is not there", async () => {
+  it("gets one error for a wrong password, and for a server that does not exist", async () => {
     const options = { user: "test", database: "test" };
     const wrong = await mysql.createConnection({ ...options, stream: () => streamTo(service.port), password: "wrong" })
       .catch((error: Error) => error);
@@ -130,7 +133,7 @@ describe(`ioredis on ${host.name}`, { skip: noPackages || needs("redis-server") 
 describe(`undici on ${host.name}`, {
   skip: noPackages || (host.name === "bun" && "Bun has a stub in place of undici"),
 }, () => {
-  it("gets and posts over its connect function, on connections that are kept", async () => {
+  it("gets and posts over its connect function, on persistent connections", async () => {
     const { Agent, request } = await load("undici");
     const body = dataOf(3_000_000, 41);
     const web = http.createServer(async (request, response) => {
@@ -169,7 +172,7 @@ describe(`undici on ${host.name}`, {
 });
 
 describe(`nodemailer on ${host.name}`, { skip: noPackages || needs("openssl") }, () => {
-  /** Takes mails, in the clear and with STARTTLS. */
+  /** Receives mails, without TLS and with STARTTLS. */
   function mailServer(
     tls: { cert: string; key: string },
   ): { server: ReturnType<typeof createServer>; mails: string[] } {
@@ -284,7 +287,7 @@ describe(`aedes and mqtt on ${host.name}`, { skip: noPackages }, () => {
     await until(() => got.length >= 501);
     assertEquals([got.length, sha(got[0]!)], [501, sha(big)]);
     assertEquals(got.slice(1).map(String).sort(), Array.from({ length: 500 }, (_, i) => `message ${i}`).sort());
-    // The broker's side is cut; mqtt makes a new stream by itself.
+    // The broker's side is reset; mqtt makes a new stream by itself.
     for (const bev of server) bev.reset();
     await within("another connection", new Promise((resolve) => own.once("connect", resolve)));
     await own.publishAsync("t/again", "again", { qos: 1 });
@@ -295,7 +298,7 @@ describe(`aedes and mqtt on ${host.name}`, { skip: noPackages }, () => {
     await new Promise<void>((resolve) => broker.close(resolve));
     await server.close();
     await nothingLeft();
-    // mqtt has an error of its own besides: it writes to the stream that it has ended.
+    // mqtt also has its own error: it writes to the stream that it has ended.
     assert(errors.filter((error) => (error as { code?: string }).code === "ECONNRESET").length <= 1, `${errors}`);
   });
 });
@@ -322,7 +325,7 @@ describe(`a process with a stream on ${host.name}`, () => {
         const args = host.name === "deno" ? ["run", "--allow-all", "--no-config", "--no-check"] : [];
         const began = Date.now();
         await promisify(execFile)(process.execPath, [...args, file], { timeout: 55_000 });
-        // Its timeout, which must not hold the process, is 60 s.
+        // The stream's timeout is 60 s, and must not hold the process.
         assert(Date.now() - began < 50_000, `${end} took ${Date.now() - began} ms`);
       } finally {
         unlinkSync(file);
@@ -332,7 +335,10 @@ describe(`a process with a stream on ${host.name}`, () => {
   });
 });
 
-/** Programs that end by themselves: they close what they have opened, and call no `exit`. */
+/**
+ * Programs that end by themselves: they close everything that they have opened, and do not call
+ * `exit`.
+ */
 const PROGRAMS: Readonly<Record<string, string>> = {
   "node:http on both sides": `
     const web = http.createServer((_request, response) => response.end("ok"));

@@ -1,4 +1,7 @@
-/** A connection of the seam over streams that are not ours: sockets of node:net, and streams with habits of their own. */
+/**
+ * A connection of the seam over other streams: sockets of node:net, and streams with unusual
+ * behaviour.
+ */
 
 import { once } from "node:events";
 import { connect as netConnect, createServer, type Server, type Socket } from "node:net";
@@ -9,7 +12,7 @@ import { DuplexTransport } from "../../bridges/duplex/transport.ts";
 import { EventError, type TransportSink } from "../../core/mod.ts";
 import { over as ended, within } from "./others.ts";
 
-/** Notes what it hears. */
+/** Records its callbacks. */
 class Ear implements TransportSink {
   readonly heard: string[] = [];
   error: EventError | undefined;
@@ -23,7 +26,7 @@ class Ear implements TransportSink {
     for (const wake of this.#waiting.splice(0)) wake();
   }
 
-  /** Waits until it has heard something. */
+  /** Waits until a callback has run. */
   async until(what: string): Promise<void> {
     while (!this.heard.includes(what)) {
       await within(`"${what}" behind ${this.heard}`, new Promise<void>((resolve) => this.#waiting.push(resolve)));
@@ -91,7 +94,7 @@ describe("a transport over a socket of node:net", () => {
     server.close();
   });
 
-  it("carries bytes both ways, and each direction ends by itself", async () => {
+  it("carries bytes both ways, and each direction ends separately", async () => {
     const [near, far] = await pair();
     const { ear, transport } = over(near);
     assertEquals(transport.write(bytes("question")), 8);
@@ -109,7 +112,7 @@ describe("a transport over a socket of node:net", () => {
     ]);
   });
 
-  it("takes a bounded number of bytes, and reports once that there is space", async () => {
+  it("accepts a bounded number of bytes, and reports once that there is space", async () => {
     const [near, far] = await pair();
     const { ear, transport } = over(near);
     let taken = 0;
@@ -128,7 +131,7 @@ describe("a transport over a socket of node:net", () => {
     assertEquals([ear.heard, received], [["writable", "close"], taken]);
   });
 
-  it("reports a reset by its code, after what came before", async () => {
+  it("reports a reset by its code, after the data before it", async () => {
     const [near, far] = await pair();
     const { ear } = over(near);
     far.write("last words");
@@ -159,7 +162,7 @@ describe("a transport over a socket of node:net", () => {
 });
 
 describe("a transport over a stream", () => {
-  it("that gives its data from inside write() never calls from inside a method", async () => {
+  it("that emits its data inside write() causes no callback inside a method", async () => {
     const { ear, transport } = over(new PassThrough());
     ear.inside = true;
     transport.write(bytes("one"));
@@ -169,7 +172,7 @@ describe("a transport over a stream", () => {
     assertEquals(ear.heard, ["one", "end", "close"]);
   });
 
-  it("with an encoding gets bytes all the same", async () => {
+  it("with an encoding still delivers bytes", async () => {
     const stream = new PassThrough();
     stream.setEncoding("utf8");
     const { ear, transport } = over(stream);
@@ -179,7 +182,7 @@ describe("a transport over a stream", () => {
     await ear.until("close");
   });
 
-  it("of objects that are not bytes fails, and says what came", async () => {
+  it("of objects that are not bytes fails, and names the type", async () => {
     const stream = new Duplex({
       readableObjectMode: true,
       read() {},
@@ -195,7 +198,7 @@ describe("a transport over a stream", () => {
     assert(stream.destroyed);
   });
 
-  it("that is destroyed without an error, or was so before, is a reset", async () => {
+  it("that is or was destroyed without an error is a reset", async () => {
     for (const early of [true, false]) {
       const stream = new PassThrough();
       if (early) stream.destroy();
@@ -223,7 +226,7 @@ describe("a transport over a stream", () => {
     }
   });
 
-  it("that would end itself when its peer has finished stays open for writing", async () => {
+  it("that ends itself by default when its peer has finished stays open for writing", async () => {
     const written: string[] = [];
     const stream = new Duplex({
       allowHalfOpen: false,
@@ -243,7 +246,7 @@ describe("a transport over a stream", () => {
     assertEquals([written, ear.heard], [["answer"], ["end", "close"]]);
   });
 
-  it("that emits no close is gone when both directions are over", async () => {
+  it("that emits no close ends when both directions have ended", async () => {
     const stream = new PassThrough({ emitClose: false, autoDestroy: false });
     const { ear, transport } = over(stream);
     transport.shutdownWrite();
@@ -252,7 +255,7 @@ describe("a transport over a stream", () => {
     assert(stream.destroyed);
   });
 
-  it("keeps the memory that it was given apart from what it gives", async () => {
+  it("keeps written memory separate from memory that it delivers", async () => {
     const given: Uint8Array[] = [];
     const transport = new DuplexTransport();
     transport.adopt(new PassThrough());

@@ -1,4 +1,7 @@
-/** `fromDuplex()` over streams of others: an upgraded HTTP connection, channels of SSH, a connecting socket; and `ssh2` over `toDuplex()`. */
+/**
+ * `fromDuplex()` over third-party streams: an upgraded HTTP connection, channels of SSH, a
+ * connecting socket; and `ssh2` over `toDuplex()`.
+ */
 
 import { Buffer } from "node:buffer";
 import { execFile, spawn } from "node:child_process";
@@ -143,7 +146,7 @@ describe(`fromDuplex() on ${host.name}`, () => {
     await stop();
   });
 
-  it("holds little of an upgraded HTTP connection whose other end stalls, and is told once that it is cut", async () => {
+  it("buffers little of an upgraded HTTP connection whose other end stalls, and reports once that it is reset", async () => {
     const { base, stop } = running();
     const web = http.createServer();
     const heard: string[] = [];
@@ -196,7 +199,7 @@ describe(`fromDuplex() on ${host.name}`, () => {
     socket.resetAndDestroy();
     await until(() => heard.length > 0);
     await pause(20);
-    // Bun gives the reset of an upgraded connection as its end.
+    // Bun reports the reset of an upgraded connection as its end.
     assertEquals(heard, [host.name === "bun" ? "no error" : "ECONNRESET"]);
     bev!.free();
     web.closeAllConnections();
@@ -204,7 +207,7 @@ describe(`fromDuplex() on ${host.name}`, () => {
     await stop();
   });
 
-  it("connects with a socket that is still connecting, and tells the code of its failure", async () => {
+  it("works with a socket that is still connecting, and reports the code of its failure", async () => {
     const { base, stop } = running();
     const echo = createServer((socket) => void socket.pipe(socket));
     await new Promise<void>((resolve) => echo.listen(0, "127.0.0.1", resolve));
@@ -231,7 +234,7 @@ describe(`fromDuplex() on ${host.name}`, () => {
     await stop();
   });
 
-  it("goes there and back: a bufferevent over a stream over a bufferevent", async () => {
+  it("works in both directions: a bufferevent over a stream over a bufferevent", async () => {
     const { base, stop } = running();
     const server = await serve({ hostname: "127.0.0.1", port: 0 }, { read: (bev) => void bev.writeBuffer(bev.input) });
     const bev = fromDuplex(
@@ -256,7 +259,7 @@ describe(`fromDuplex() on ${host.name}`, () => {
     await stop();
   });
 
-  it("refuses what is not a stream or not a base", () => {
+  it("refuses values that are not a stream or not a base", () => {
     const base = new EventBase();
     assertThrows(() => fromDuplex(base, {} as never), TypeError, "the stream is not a Duplex");
     assertThrows(() => fromDuplex({} as never, new PassThrough()), TypeError, "not an EventBase");
@@ -273,7 +276,7 @@ describe(
 
     it("carries 20 MB each way, and a channel is read by lines()", async () => {
       const ssh2: Package = await load("ssh2");
-      // With a host key of another kind the key exchange fails on Deno.
+      // With another kind of host key the key exchange fails on Deno.
       const key = ssh2.utils.generateKeyPairSync("rsa", { bits: 2048 });
       const user = ssh2.utils.generateKeyPairSync("rsa", { bits: 2048 });
       const identity = join(folder, "id");
@@ -352,7 +355,8 @@ describe(
       }
       assertEquals(await feed("up", data), { output: sha(data), code: 0 });
       assertEquals(await feed("lines", "one\ntwo\nthree\n"), { output: "ONE;TWO;THREE;", code: 7 });
-      // A channel under a filter and a rate limit. Random text hardly shrinks, so the limit can be seen.
+      // A channel under a filter and a rate limit. Random text hardly compresses, so that the limit
+      // has an effect.
       const text = Buffer.from(data.subarray(0, 4_500_000)).toString("base64").replace(/.{76}/g, "$&\n");
       const zipped = gzipSync(`${text}\n`);
       const began = performance.now();

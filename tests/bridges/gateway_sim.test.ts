@@ -1,4 +1,4 @@
-// Three gateways, nats-core and a broker under a broken network, on virtual time.
+// Three gateways, nats-core and a broker on a network with faults, in virtual time.
 
 import { describe, it } from "node:test";
 import { assert, assertEquals } from "@std/assert";
@@ -18,7 +18,7 @@ interface Member {
   isClosed: boolean;
 }
 
-/** A broker without other gateways: it takes everything, and nothing comes from it. */
+/** A broker without other gateways: it accepts everything and sends nothing. */
 const NOBODY_ELSE = {
   subscribe: () => ({ unsubscribe: () => {} }),
   publish: () => {},
@@ -29,7 +29,7 @@ const NOBODY_ELSE = {
   isClosed: () => true,
 } as unknown as GatewayOptions["nats"];
 
-/** Runs `body` with a gateway that is alone, on virtual time. */
+/** Runs `body` with a single gateway, in virtual time. */
 async function withGateway(
   body: (open: () => Promise<Member>, until: (holds: () => boolean) => Promise<void>) => Promise<void>,
 ): Promise<void> {
@@ -56,8 +56,8 @@ async function withGateway(
   await sim.run(run());
 }
 
-describe("the gateway under a broken network", () => {
-  it(`doubles no line and gets no room stuck in ${RUNS} runs`, async () => {
+describe("the gateway on a network with faults", () => {
+  it(`repeats no line and blocks no room in ${RUNS} runs`, async () => {
     const { error, faults, runs } = await explore(scenario, { runs: RUNS });
     assertEquals({ error, faults, runs }, {
       error: undefined,
@@ -66,7 +66,7 @@ describe("the gateway under a broken network", () => {
     });
   });
 
-  it("does the same each time", async () => {
+  it("gives the same run each time", async () => {
     const hashes: string[] = [];
     for (let i = 0; i < 2; i++) {
       const sim = simRuntime({
@@ -81,7 +81,7 @@ describe("the gateway under a broken network", () => {
 });
 
 describe("a gateway", () => {
-  it("takes so many members into a room and no more", async () => {
+  it("accepts a limited number of members in a room", async () => {
     await withGateway(async (open, until) => {
       const members: Member[] = [];
       for (let i = 0; i < MAX_MEMBERS; i++) members.push(await open());
@@ -103,7 +103,7 @@ describe("a gateway", () => {
     });
   });
 
-  it("tells a client that reads too slowly, behind all that it was sent", async () => {
+  it("sends a client that reads too slowly a message, after all its lines", async () => {
     await withGateway(async (open, until) => {
       const [slow, speaker] = [await open(), await open()];
       for (const [i, { bev, lines }] of [slow, speaker].entries()) {

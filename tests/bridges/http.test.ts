@@ -1,4 +1,7 @@
-/** `node:http`, HTTP/2 and `ws` over `toDuplex()` of connections that `serve()` has accepted, with clients that we did not write. */
+/**
+ * `node:http`, HTTP/2 and `ws` over `toDuplex()` of connections that `serve()` has accepted, with
+ * third-party clients.
+ */
 
 import { execFile } from "node:child_process";
 import { once } from "node:events";
@@ -32,7 +35,7 @@ async function curl(...args: string[]): Promise<string> {
   return stdout;
 }
 
-/** Answers with the checksum of the body, and at /big with many bytes. */
+/** Answers with the checksum of the body, or at /big with many bytes. */
 const BIG = dataOf(20_000_000, 7);
 function webServer(): http.Server {
   return http.createServer(async (request, response) => {
@@ -55,7 +58,7 @@ interface Over {
   stop(): Promise<void>;
 }
 
-/** Serves with Trivent, and gives each connection to a server of Node's. */
+/** Serves with Trivent, and passes each connection to a server of Node. */
 async function over(
   web: { emit(name: "connection", stream: unknown): unknown },
 ): Promise<Over> {
@@ -108,10 +111,10 @@ describe(
   `node:http over toDuplex() on ${host.name}`,
   { skip: needs("curl") },
   () => {
-    it("keeps connections alive, pipelines, and closes when it is asked to", async () => {
+    it("keeps connections alive, pipelines, and closes on request", async () => {
       const web = webServer();
       const place = await over(web);
-      // Deno's server does not keep a connection alive that it was given, with or without Trivent.
+      // Deno's server does not keep a passed connection alive, with or without Trivent.
       const kept = host.name === "deno" ? 3 : 1;
       const empty = sha();
       const all = await curl(
@@ -140,7 +143,7 @@ describe(
       await place.stop();
     });
 
-    it("takes 50 MB in chunks and with Expect: 100-continue, and gives 20 MB", async () => {
+    it("receives 50 MB in chunks and with Expect: 100-continue, and sends 20 MB", async () => {
       const place = await over(webServer());
       const body = dataOf(50_000_000, 3);
       const file = join(folder, "body");
@@ -171,7 +174,7 @@ describe(
     });
 
     it(
-      "holds little memory while a client stalls, and then gives it the rest",
+      "holds little memory while a client stalls, and then sends the rest",
       { skip: needs("/proc") },
       async () => {
         const place = await over(webServer());
@@ -204,12 +207,12 @@ describe(
       },
     );
 
-    it("tells a client that is wrong or too slow why, and survives one that goes away", async () => {
+    it("answers wrong and slow clients with the reason, and survives one that leaves", async () => {
       const web = webServer();
       let failed = 0;
       web.on("clientError", (_error, socket) => {
         failed++;
-        // Deno's and Bun's servers have another way to say it.
+        // Deno's and Bun's servers answer in another way.
         if (socket.writable) {
           socket.end("HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n");
         } else socket.destroy();
@@ -242,7 +245,7 @@ describe(
         headersTimeout: 100,
         connectionsCheckingInterval: 50,
       });
-      // Only a server that listens looks after its connections.
+      // Only a listening server checks its connections for timeouts.
       await new Promise<void>((resolve) => slow.listen(0, "127.0.0.1", resolve));
       const late = await over(slow);
       assertEquals(
@@ -253,7 +256,7 @@ describe(
       slow.close();
     });
 
-    it("asks by node:http too: createConnection", async () => {
+    it("also works as a client of node:http: createConnection", async () => {
       const place = await over(webServer());
       const body = dataOf(2_000_000, 9);
       const request = http.request({
@@ -280,7 +283,7 @@ describe(
 describe(`ws over node:http over toDuplex() on ${host.name}`, {
   skip: noPackages,
 }, () => {
-  it("carries messages both ways, by themselves and compressed, and closes by its own handshake", async () => {
+  it("carries messages both ways, plain and compressed, and closes by its own handshake", async () => {
     const { WebSocketServer, WebSocket } = await load("ws");
     const web = http.createServer();
     const sockets = new WebSocketServer({
@@ -322,7 +325,7 @@ describe(
   `node:http2 over toDuplex() on ${host.name}`,
   { skip: needs("curl") },
   () => {
-    it("carries streams beside each other, 10 MB down and 5 MB up", async () => {
+    it("carries parallel streams, 10 MB down and 5 MB up", async () => {
       const web = http2.createServer();
       web.on("request", async (request, response) => {
         const chunks: Uint8Array[] = [];

@@ -15,7 +15,7 @@ import { freePort } from "./services.ts";
 
 const runtime = defaultRuntime();
 
-/** The blocks of the page that show a sender and a reader, as functions of what they use. */
+/** The code blocks of the page for a sender and a reader, as functions. */
 function linesOfThePage(): Record<string, (...args: unknown[]) => Promise<void>> {
   const page = readFileSync(join(ROOT, "docs", "scaling.md"), "utf8");
   const section = page.slice(page.indexOf("### More than at most once"));
@@ -52,7 +52,7 @@ describe(`JetStream over natsTransport() on ${runtime.name}`, { skip: noPackages
     rmSync(folder, { recursive: true, force: true });
   });
 
-  it("loses nothing that was acknowledged when the broker is killed, and stores a repeated message once", async () => {
+  it("loses no acknowledged message when the broker is killed, and stores a repeated message once", async () => {
     const [{ NatsConnectionImpl, setTransportFactory }, { AckPolicy, jetstream, jetstreamManager }] = await Promise.all(
       [load("@nats-io/nats-core/internal"), load("@nats-io/jetstream")],
     );
@@ -71,7 +71,7 @@ describe(`JetStream over natsTransport() on ${runtime.name}`, { skip: noPackages
       await page.send!(use, `line ${i}`, `sender-${i}`);
       names.push(`line ${i}`);
     }
-    // The sender has heard no answer, and sends it once more.
+    // The sender has got no answer, and sends it again.
     await page.send!(use, "line 49", "sender-49");
 
     let isAnswered = false;

@@ -1,4 +1,4 @@
-// natsTransport(): the real nats-core on the real broker, and what can go wrong between them.
+// natsTransport(): the real nats-core with the real broker, and failures between them.
 
 import { createHash, randomBytes } from "node:crypto";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -132,7 +132,7 @@ describe(`nats-core on ${runtime.name}`, { skip: needs("nats-server") }, () => {
     assertEquals((await from.request("question", "well")).string(), "well!");
   });
 
-  it("delivers with drain() what was published", async () => {
+  it("delivers published messages with drain()", async () => {
     const [from, to] = [await connect(url(broker)), await connect(url(broker))];
     let count = 0;
     to.subscribe("last", { callback: () => void count++ });
@@ -143,7 +143,7 @@ describe(`nats-core on ${runtime.name}`, { skip: needs("nats-server") }, () => {
     assert(from.isClosed());
   });
 
-  it("gives user, password and token, and fails with the broker's words for a wrong one", async () => {
+  it("sends user, password and token, and fails with the broker's message for a wrong one", async () => {
     const [secret, token] = [
       await startBroker(0, "--user", "ada", "--pass", "right"),
       await startBroker(0, "--auth", "t"),
@@ -162,7 +162,7 @@ describe(`nats-core on ${runtime.name}`, { skip: needs("nats-server") }, () => {
     }
   });
 
-  it("fails at once when nobody listens, and in words when this is no broker", async () => {
+  it("fails at once if nobody listens, and with a message if the peer is not a broker", async () => {
     const dead = await startBroker();
     await dead.stop("SIGKILL");
     await assertRejects(() => connect(url(dead)), Error, "ECONNREFUSED");
@@ -204,7 +204,7 @@ describe(`nats-core on ${runtime.name}`, { skip: needs("nats-server") }, () => {
     });
     await nats.flush();
     await mortal.stop("SIGKILL");
-    await eventually("it hears of it", () => told.includes("disconnect"));
+    await eventually("it is notified", () => told.includes("disconnect"));
     await startBroker(mortal.port);
     await eventually("it is back", () => told.includes("reconnect"));
     nats.publish("again", "hello");
@@ -224,7 +224,7 @@ describe(`nats-core on ${runtime.name}`, { skip: needs("nats-server") }, () => {
     assert(nats.isClosed());
   });
 
-  it("bounds what waits for a broker that does not read", async () => {
+  it("limits the output for a broker that does not read", async () => {
     const stuck = await startBroker();
     setTransportFactory(natsTransport({ maxOutputBytes: 4 << 20 }));
     try {
@@ -237,7 +237,7 @@ describe(`nats-core on ${runtime.name}`, { skip: needs("nats-server") }, () => {
           await new Promise((resolve) => setTimeout(resolve));
         }
       } catch {
-        // It has closed between two of them.
+        // It has closed between two messages.
       }
       await eventually("it closes", () => nats.isClosed());
       const error = await nats.closed();
@@ -304,7 +304,7 @@ describe(`nats-core on ${runtime.name}`, { skip: needs("nats-server") }, () => {
     },
   );
 
-  it("says who it is, and refuses wrong options in words", async () => {
+  it("sends its name and version, and refuses wrong options with a message", async () => {
     const { version } = JSON.parse(
       readFileSync(join(ROOT, "package.json"), "utf8"),
     );

@@ -1,4 +1,4 @@
-/** Shared by the tests of bridges: packages of others, and checks. */
+/** Shared by the tests of bridges: third-party packages, and checks. */
 
 import { createHash } from "node:crypto";
 import { existsSync, readFileSync } from "node:fs";
@@ -13,7 +13,9 @@ import { detectRuntime } from "../../mod.ts";
 const FOLDER = join(process.cwd(), "tests", "bridges");
 const require = createRequire(join(FOLDER, "package.json"));
 
-/** Why tests with packages of others are skipped; false if the test command has installed them. */
+/**
+ * Why tests with third-party packages are skipped; false if the test command has installed them.
+ */
 export const noPackages: string | false = installed() ? false : "the packages of tests/bridges/ are not installed";
 
 function installed(): boolean {
@@ -23,7 +25,10 @@ function installed(): boolean {
       readFileSync(join(FOLDER, "package-lock.json"), "utf8");
 }
 
-/** A package of others. Its types are not used: otherwise the check of our types would need the packages. */
+/**
+ * A third-party package. Its types are not used: otherwise the check of our types would need the
+ * packages.
+ */
 // deno-lint-ignore no-explicit-any
 export type Package = any;
 
@@ -86,7 +91,7 @@ export async function checksumOf(
   return { sha: hash.digest("hex"), length };
 }
 
-/** Reads so many bytes of a stream that goes on. Gives their checksum. */
+/** Reads a number of bytes of a stream that goes on. Returns their checksum. */
 export function checksumOfFirst(stream: Readable, bytes: number): Promise<string> {
   const hash = createHash("sha256");
   let length = 0;
@@ -102,7 +107,10 @@ export function checksumOfFirst(stream: Readable, bytes: number): Promise<string
   );
 }
 
-/** Waits until a condition holds. It does not throw when the time is over: the assertion that follows fails. */
+/**
+ * Waits until a condition holds. It does not throw after the timeout: the assertion that follows
+ * fails.
+ */
 export async function until(
   what: () => boolean,
   ms: number = 60_000,
@@ -111,13 +119,14 @@ export async function until(
   while (!what() && Date.now() < end) await pause(5);
 }
 
-/** How long anything that must come may take. Generous, because a test machine may be busy. */
+/** The time limit for an event that must come. Generous, because a test machine may be busy. */
 const PATIENCE_MS = 60_000;
 
 /**
- * Waits for a promise, but not for ever: a test that waits in vain then fails with a name, and its file does not hang.
+ * Waits for a promise, with a timeout: a test that waits in vain then fails with a name, and its
+ * file does not hang.
  *
- * @param what What the promise stands for, in the message
+ * @param what The name of the awaited event, in the message
  * @param promise The promise
  * @returns Its value
  */
@@ -134,8 +143,8 @@ export async function within<T>(what: string, promise: Promise<T>): Promise<T> {
 }
 
 /**
- * Waits until a stream is over in any way: its end, a failure, or a close without either, as some runtimes report a reset.
- * Call it before the stream can be over.
+ * Waits until a stream ends in any way: its end, a failure, or a close without either, as some
+ * runtimes report a reset. Call it before the stream can end.
  *
  * @param stream The stream, which somebody reads
  * @returns The error if it has failed
@@ -155,7 +164,9 @@ export function pause(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
-/** Waits until this process has as many connections and listeners as before, and says so if it does not. */
+/**
+ * Waits until this process has as many connections and listeners as before, and fails otherwise.
+ */
 export async function nothingLeft(before: number = 0): Promise<void> {
   const host = detectRuntime();
   await until(() => host.openHandles <= before);

@@ -1,6 +1,7 @@
 /**
- * Libraries of others over Trivent while the other end stalls, is cut off, or finishes: data stays whole, memory stays bounded, a
- * failure is told once, and nothing is left open. A relay between both ends does it, so that neither library knows.
+ * Third-party libraries over Trivent while the other end stalls, is cut off, or finishes. Data
+ * stays complete, memory stays bounded, a failure is reported once, and nothing is left open. A
+ * relay between both ends causes the faults, so that neither library takes part.
  */
 
 import { Buffer } from "node:buffer";
@@ -35,32 +36,32 @@ const host = detectRuntime();
 /** More than two sockets of the kernel hold for each of the two connections of a relay. */
 const DATA = dataOf(16_000_000, 131);
 const HALF = DATA.subarray(0, 8_000_000);
-/** It stalls when so many bytes have passed. */
+/** It stalls after this number of bytes. */
 const MIDDLE = 1_000_000;
 const STALL_MS = 400;
-/** What a stream and its connection may hold while the other end stalls. */
+/** The bytes that a stream and its connection may hold while the other end stalls. */
 const MOST_HELD = 1_500_000;
 
-/** What the tests do with a library that talks over a relay. */
+/** The operations of the tests on a library that uses a relay. */
 interface Session {
-  /** Sends many bytes there and back, and compares them. Fails if the connection does. */
+  /** Sends many bytes in both directions, and compares them. Fails if the connection fails. */
   transfer(): Promise<unknown>;
   /** Ends it from our side; also after the connection was lost. */
   end(): Promise<unknown> | void;
-  /** What the library has told besides what `transfer()` throws. */
+  /** The errors that the library has reported besides those that `transfer()` throws. */
   readonly errors?: unknown[];
-  /** How many errors it tells when it loses a socket of `node:net`; by default 1. */
+  /** The number of errors that it reports when it loses a socket of `node:net`; by default 1. */
   readonly mostErrors?: number;
-  /** Resolves when the library has told that the connection is lost, if `transfer()` does not. */
+  /** Resolves when the library has reported the lost connection, if `transfer()` does not. */
   readonly lost?: Promise<unknown>;
 }
 
 interface Place {
-  /** Where the relay leads to. */
+  /** The destination of the relay. */
   readonly port: number;
   open(port: number): Promise<Session>;
   stop(): Promise<unknown>;
-  /** How many listeners of ours it has. */
+  /** The number of our listeners that it has. */
   readonly listeners?: number;
 }
 
@@ -78,7 +79,7 @@ class Relay {
   readonly #server: NetServer;
   readonly #sockets: { client: Socket; server: Socket }[] = [];
   #held: "client" | "server" | undefined;
-  /** How many bytes have passed, both ways. */
+  /** The number of bytes that have passed, in both directions. */
   carried = 0;
 
   static async open(target: number): Promise<Relay> {
@@ -113,7 +114,9 @@ class Relay {
     return (this.#server.address() as { port: number }).port;
   }
 
-  /** Nothing is read any more of what one end sends. What is sent to it still passes, so that it has much to answer. */
+  /**
+   * Stops reading from one end. Data to it still passes, so that it has many requests to answer.
+   */
   hold(end: "client" | "server"): void {
     this.#held = end;
     for (const sockets of this.#sockets) sockets[end].pause();
@@ -124,12 +127,12 @@ class Relay {
     for (const { client, server } of this.#sockets) [client.resume(), server.resume()];
   }
 
-  /** Both ends are reset. */
+  /** Resets both ends. */
   cut(): void {
     for (const { client, server } of this.#sockets) [client.resetAndDestroy(), server.resetAndDestroy()];
   }
 
-  /** One end is told that the other has finished. */
+  /** Sends one end the end of the other. */
   finish(end: "client" | "server"): void {
     for (const sockets of this.#sockets) sockets[end].end();
   }
@@ -142,7 +145,7 @@ class Relay {
 
 // ---- our streams
 
-/** What our streams have said. */
+/** The events of our streams. */
 const made: { stream: BufferEventDuplex; heard: string[] }[] = [];
 
 function streamOf(bev: BufferEvent, options?: ToDuplexOptions): BufferEventDuplex {
@@ -157,14 +160,17 @@ function streamTo(port: number): BufferEventDuplex {
   return streamOf(connectNow({ hostname: "127.0.0.1", port }));
 }
 
-/** What a stream holds. A chunk that its user has given in one piece is the user's, and not copied. */
+/**
+ * The bytes that a stream holds. A chunk that its user has written in one piece belongs to the
+ * user, and is not copied.
+ */
 function heldBy({ bufferEvent: { input, output }, readableLength }: BufferEventDuplex): number {
   return input.length + output.length + readableLength;
 }
 
 // ---- servers over toDuplex()
 
-/** Serves with Trivent, and gives the streams to a library. */
+/** Serves with Trivent, and passes the streams to a library. */
 async function over(
   take: (stream: BufferEventDuplex) => unknown,
   open: (port: number) => Promise<Session>,
@@ -187,7 +193,7 @@ async function over(
   };
 }
 
-/** Answers with what came. It does not take more while the answer waits. */
+/** Sends the received bytes back. It reads no more while the answer waits. */
 async function echoBody(from: AsyncIterable<Uint8Array>, to: http.ServerResponse): Promise<void> {
   try {
     for await (const chunk of from) if (!to.write(chunk)) await once(to, "drain");
@@ -197,7 +203,7 @@ async function echoBody(from: AsyncIterable<Uint8Array>, to: http.ServerResponse
   }
 }
 
-/** Sends it all, with respect for back-pressure. */
+/** Sends everything, with respect for back-pressure. */
 async function sendAll(stream: NodeJS.WritableStream, data: Uint8Array): Promise<void> {
   for (let i = 0; i < data.length; i += 250_000) {
     if (!stream.write(data.subarray(i, i + 250_000))) {
@@ -212,7 +218,7 @@ const nodeHttp: Library = {
   ours: "server",
   place() {
     const web = http.createServer((request, response) => void echoBody(request, response));
-    // A client that has finished gets its answer all the same.
+    // A client that has finished still gets its answer.
     (web as { httpAllowHalfOpen?: boolean }).httpAllowHalfOpen = true;
     return over(
       (stream) => web.emit("connection", stream),
@@ -333,7 +339,7 @@ const nodeHttp2: Library = {
   },
 };
 
-/** A client of mqtt that gets back what it publishes. */
+/** A client of mqtt that receives its own messages. */
 async function mqttSession(client: Package): Promise<Session> {
   const errors: unknown[] = [];
   client.on("error", (error: unknown) => errors.push(error));
@@ -422,7 +428,7 @@ const ssh2: Library = {
         accept().on("exec", (accept: () => Package) => {
           const channel = accept();
           channel.on("error", () => {});
-          // The client has finished then: the answer ends behind it.
+          // The client has finished then, so the answer ends after it.
           channel.on("end", () => channel.exit(0));
           channel.pipe(channel);
         });
@@ -459,7 +465,7 @@ const ssh2: Library = {
 
 // ---- clients over connectNow()
 
-/** A service of others as a place. */
+/** A third-party service as a destination. */
 function serviceAt(
   service: Service,
   open: (port: number) => Promise<Session>,
@@ -496,7 +502,7 @@ const pg: Library = {
       return {
         errors,
         lost,
-        // It tells of the failure of its socket and then of its end, also on a socket of node:net.
+        // It reports the failure of its socket and then its end, also on a socket of node:net.
         mostErrors: 2,
         async transfer() {
           const { rows: [row] } = await client.query("SELECT $1::bytea AS data", [HALF]);
@@ -649,7 +655,7 @@ const nodemailer: Library = {
       socket.on("data", (chunk: string) => {
         tail = (tail + chunk).slice(-5);
         if (parts === undefined) {
-          // The client waits for each answer, so a command comes by itself.
+          // The client waits for each answer, so it sends single commands.
           if (!chunk.endsWith("\r\n")) return;
           if (tail === "QUIT\r\n".slice(-5)) return void socket.end("221 bye\r\n");
           if (chunk === "DATA\r\n") parts = [];
@@ -755,7 +761,7 @@ for (const [name, { skip, ours, place }] of Object.entries(LIBRARIES)) {
         await until(() => made.every(({ heard }) => heard.includes("close")));
         await nothingLeft(there.listeners);
         for (const { heard } of made) {
-          assert(heard.length <= 2 && heard.at(-1) === "close", `a stream has told ${heard.join(", ")}`);
+          assert(heard.length <= 2 && heard.at(-1) === "close", `a stream has reported ${heard.join(", ")}`);
         }
       } finally {
         await session.end();
@@ -768,7 +774,7 @@ for (const [name, { skip, ours, place }] of Object.entries(LIBRARIES)) {
       await nothingLeft();
     });
 
-    it("holds little while the other end stalls, and loses nothing", () =>
+    it("buffers little while the other end stalls, and loses nothing", () =>
       scene(async (session, relay) => {
         let isDone = false;
         const transfer = session.transfer().then(() => isDone = true);
@@ -785,7 +791,7 @@ for (const [name, { skip, ours, place }] of Object.entries(LIBRARIES)) {
         assertEquals(session.errors ?? [], []);
       }));
 
-    it("is told once that the connection is cut", () =>
+    it("reports once that the connection is reset", () =>
       scene(async (session, relay) => {
         let failures = 0;
         const transfer = session.transfer().catch(() => failures++);
@@ -800,7 +806,7 @@ for (const [name, { skip, ours, place }] of Object.entries(LIBRARIES)) {
 
     it("closes when the other end has finished", () =>
       scene(async (session, relay) => {
-        // A library without a connection by itself makes one for its transfer.
+        // A library without a permanent connection makes one for its transfer.
         if (made.length === 0) return;
         await until(() => relay.carried > 0);
         relay.finish(ours);

@@ -64,12 +64,12 @@ describe(
       await client.end();
     }
 
-    it("is asked by pg over connectNow()", async () => {
+    it("answers pg over connectNow()", async () => {
       await exercise(clientOf());
       await nothingLeft();
     });
 
-    it("is asked by pg with TLS, which pg starts itself", async () => {
+    it("answers pg with TLS, which pg starts itself", async () => {
       if (service.ca === undefined) return;
       await exercise(
         clientOf({ ssl: { ca: service.ca, servername: "localhost" } }),
@@ -77,7 +77,7 @@ describe(
       await nothingLeft();
     });
 
-    it("is asked by pg over connect() and reconnect(), whose connections are there already", async () => {
+    it("answers pg over connect() and reconnect(), whose connections are established already", async () => {
       const bev = await connect({ hostname: "127.0.0.1", port: service.port });
       await exercise(clientOf({ stream: () => toDuplex(bev) }));
       let made: ((bev: SocketBufferEvent) => void) | undefined;
@@ -122,7 +122,7 @@ describe(
       await nothingLeft();
     });
 
-    it("tells pg once of a wrong password, of a server that is not there, and of one that goes away", async () => {
+    it("reports a wrong password, a missing server and one that leaves to pg once", async () => {
       const wrong = clientOf({ password: "wrong" });
       let errors = 0;
       wrong.on("error", () => errors++);

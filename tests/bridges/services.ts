@@ -1,4 +1,7 @@
-/** Servers of others, from Debian, each on its own port and in a folder that is removed at the end. */
+/**
+ * Third-party servers, from Debian, each on its own port and in a folder that is removed at the
+ * end.
+ */
 
 import { execFileSync } from "node:child_process";
 import { chmodSync, chownSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
@@ -11,7 +14,7 @@ import { needs } from "../tools/needs.ts";
 import { start } from "../tools/processes.mjs";
 import { pause } from "./others.ts";
 
-/** How long a server may take to start: on a busy machine a database takes long. */
+/** The time that a server may take to start: on a busy machine a database takes long. */
 const START_MS = 90_000;
 
 /** A running server. */
@@ -22,7 +25,10 @@ export interface Service {
   stop(): Promise<void>;
 }
 
-/** The system gives ports from 32,768 on to clients. A port below is not taken while a service is being started. */
+/**
+ * The system gives ports from 32,768 on to clients. A lower port is not used by others while a
+ * service starts.
+ */
 const PORTS = [16_384, 32_767] as const;
 
 /** A port that is free now. */
@@ -75,7 +81,7 @@ async function serviceOf(
   let port = await freePort();
   const options = { cwd: folder, env: { ...process.env }, ready, timeoutMs: START_MS };
   let program = await start(command, argsFor(port), options).catch((error: Error) => error);
-  // Another process may have taken the port since we looked.
+  // Another process may have taken the port since the check.
   for (let tries = 0; tries < 3 && program instanceof Error && /in use/i.test(program.message); tries++) {
     port = await freePort();
     program = await start(command, argsFor(port), options).catch((error: Error) => error);
@@ -95,7 +101,10 @@ async function serviceOf(
 
 const isRoot = process.getuid?.() === 0;
 
-/** Some servers refuse to run as root. Gives the command that runs as the user that Debian has made for it. */
+/**
+ * Some servers refuse to run as root. Returns the command that runs as the user that Debian has
+ * made for the server.
+ */
 function asUser(
   user: string,
   command: string,
@@ -251,7 +260,7 @@ export async function startMariadb(): Promise<
 
 // ---- Redis
 
-/** Starts Redis, which asks for the password `secret`. */
+/** Starts Redis, which requires the password `secret`. */
 export async function startRedis(): Promise<Service> {
   return await serviceOf(
     folderFor("redis"),

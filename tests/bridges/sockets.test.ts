@@ -52,7 +52,7 @@ describe(`postgres.js on ${host.name}`, { skip: noPackages || noPostgres }, () =
     await nothingLeft();
   }
 
-  it("asks over streams that are there already or not: its socket option", async () => {
+  it("works over streams that are connected or connecting: its socket option", async () => {
     const postgres = (await load("postgres")).default ?? await load("postgres");
     const socket = async (): Promise<unknown> => toDuplex(await connect({ hostname: "127.0.0.1", port: service.port }));
     await exercise(postgres({ ...options(), socket }));
@@ -61,8 +61,9 @@ describe(`postgres.js on ${host.name}`, { skip: noPackages || noPostgres }, () =
     }
   });
 
-  it("asks over socketsConnect() in place of cloudflare:sockets, plain and with TLS by startTls()", async () => {
-    // Its build for Workers imports that module; here it is the function that the test has put there.
+  it("works over socketsConnect() in place of cloudflare:sockets, plain and with TLS by startTls()", async () => {
+    // Its build for Workers imports that module; here the test replaces the module with its own
+    // function.
     writeFileSync(
       join(folder, "sockets.mjs"),
       "export const connect = (...args) => globalThis.connectForPostgres(...args);\n",
@@ -89,7 +90,7 @@ describe(`postgres.js on ${host.name}`, { skip: noPackages || noPostgres }, () =
 });
 
 describe(`the Sockets API on ${host.name}`, () => {
-  it("delivers what was written before opened, and settles closed", async () => {
+  it("delivers bytes that were written before opened, and settles closed", async () => {
     let received = "";
     let ended = 0;
     const server = createServer((socket) => {
@@ -112,7 +113,7 @@ describe(`the Sockets API on ${host.name}`, () => {
     await nothingLeft();
   });
 
-  /** A server of node:net whose one connection is given to the test. */
+  /** A server of node:net whose only connection is given to the test. */
   async function peer(): Promise<{ port: number; socket(): Promise<Socket>; stop(): Promise<void> }> {
     const server = createServer({ allowHalfOpen: true });
     const connected = new Promise<Socket>((resolve) => server.on("connection", resolve));
@@ -130,7 +131,7 @@ describe(`the Sockets API on ${host.name}`, () => {
       async "the peer's end, which is read"(ours, theirs) {
         theirs.end("bye");
         const reader = ours.readable.getReader();
-        while (!(await reader.read()).done) { /* All is read. */ }
+        while (!(await reader.read()).done) { /* All bytes are read. */ }
       },
       "a reset of the peer": (_ours, theirs) => void theirs.resetAndDestroy(),
       async "both streams"(ours, theirs) {
@@ -166,7 +167,7 @@ describe(`the Sockets API on ${host.name}`, () => {
       let answer = "";
       theirs.on("data", (chunk) => answer += chunk).end("question");
       const reader = ours.readable.getReader();
-      while (!(await reader.read()).done) { /* All is read. */ }
+      while (!(await reader.read()).done) { /* All bytes are read. */ }
       const writer = ours.writable.getWriter();
       const outcome = await writer.write(new TextEncoder().encode("answer")).then(() => true, () => false);
       assertEquals(outcome, allowHalfOpen);
@@ -208,7 +209,7 @@ describe(`the Sockets API on ${host.name}`, () => {
     await nothingLeft();
   });
 
-  it("gives with startTls() a socket whose opened and closed are its own", { skip: needs("openssl") }, async () => {
+  it("returns a socket with its own opened and closed from startTls()", { skip: needs("openssl") }, async () => {
     const folder = mkdtempSync(join(tmpdir(), "trivent-sockets-"));
     const { ca, cert, key } = makeCertificates(folder)!;
     const server = await serve({ hostname: "127.0.0.1", port: 0 }, {
@@ -257,7 +258,7 @@ describe(`the Sockets API on ${host.name}`, () => {
 const noTypes = noPackages || (host.name !== "node" && "the types of Cloudflare are compared on Node");
 
 describe("the Sockets API and the types of Cloudflare", { skip: noTypes }, () => {
-  it("compiles a program for Workers against both, and differs where it is known", () => {
+  it("compile a program for Workers against both, with only the known differences", () => {
     const folder = join(process.cwd(), "tests", "bridges", "cloudflare");
     const scratch = mkdtempSync(join(tmpdir(), "trivent-types-"));
     const compile = (files: string[], options: object): void => {

@@ -1,4 +1,4 @@
-/** `toDuplex()` by itself: what a user of Node's streams sees, and what the peer does. */
+/** `toDuplex()` by itself: its behaviour for users of Node's streams, and actions of the peer. */
 
 import { once } from "node:events";
 import { connect as netConnect, createServer, type Socket as NetSocket } from "node:net";
@@ -46,7 +46,7 @@ async function scene(
   return { server, socket, reasons };
 }
 
-/** What is emitted, in its order. */
+/** The emitted events, in order. */
 function eventsOf(stream: Duplex): string[] {
   const names: string[] = [];
   for (
@@ -111,7 +111,7 @@ describe(`toDuplex() on ${host.name}`, () => {
     await nothingLeft();
   });
 
-  it("closes the connection when both directions are over, and nobody needs a callback for that", async () => {
+  it("closes the connection when both directions have ended, without a callback", async () => {
     const { server, socket, reasons } = await scene((stream) => void stream.resume().end("bye"));
     socket.end();
     assertEquals((await checksumOf(socket)).length, 3);
@@ -120,7 +120,7 @@ describe(`toDuplex() on ${host.name}`, () => {
     await server.close();
   });
 
-  it("ends our direction behind the peer's, unless allowHalfOpen", async () => {
+  it("ends our direction after the peer's, unless allowHalfOpen is set", async () => {
     for (const allowHalfOpen of [false, true]) {
       let answered: Promise<void> | undefined;
       const { server, socket } = await scene((stream) => {
@@ -137,7 +137,7 @@ describe(`toDuplex() on ${host.name}`, () => {
     }
   });
 
-  it("loses nothing that write() has taken when it is destroyed, however the peer stalls", async () => {
+  it("loses no bytes accepted by write() when it is destroyed, however the peer stalls", async () => {
     const parts = Array.from({ length: 40 }, (_, i) => dataOf(50_000, i + 1));
     const { server, socket } = await scene((stream) => {
       for (const part of parts) stream.write(part);
@@ -152,7 +152,7 @@ describe(`toDuplex() on ${host.name}`, () => {
     await server.close();
   });
 
-  it("gives the host what it takes when it is destroyed with an error, and then cuts", async () => {
+  it("passes as many bytes as possible to the system when it is destroyed with an error, and then resets", async () => {
     const { server, socket } = await scene((stream) => {
       stream.on("error", () => {});
       stream.once("data", () => {
@@ -177,7 +177,8 @@ describe(`toDuplex() on ${host.name}`, () => {
         stream.destroy(new Error("no more"));
       });
     });
-    // A reset may be told before anybody reads. That it was a reset, Node 20 does not say behind data.
+    // A reset may be reported before a read. After data, Node 20 does not report that it was a
+    // reset.
     const over = new Promise<void>((resolve) => big.socket.on("end", resolve).on("close", () => resolve()));
     big.socket.write("?");
     let length = 0;
@@ -217,7 +218,7 @@ describe(`toDuplex() on ${host.name}`, () => {
     await second.server.close();
   });
 
-  it("lets a handler wait for it: open may be async", async () => {
+  it("can be awaited by a handler: open may be async", async () => {
     const data = dataOf(300_000);
     const { server, socket, reasons } = await scene(async (stream) => {
       await pipeline(stream, new PassThrough(), stream);
@@ -229,7 +230,7 @@ describe(`toDuplex() on ${host.name}`, () => {
     await server.close();
   });
 
-  it("can be made before the connection is there", async () => {
+  it("can be made before the connection", async () => {
     const server = await serve({ hostname: "127.0.0.1", port: 0 }, {
       read: (bev) => void bev.writeBuffer(bev.input),
     });
@@ -264,7 +265,7 @@ describe(`toDuplex() on ${host.name}`, () => {
     await server.close();
   });
 
-  it("says once why it could not connect", async () => {
+  it("reports once why it could not connect", async () => {
     const unused = createServer();
     await new Promise<void>((resolve) => unused.listen(0, "127.0.0.1", resolve));
     const { port } = unused.address() as { port: number };
@@ -283,7 +284,7 @@ describe(`toDuplex() on ${host.name}`, () => {
     ]);
   });
 
-  it("answers connect() of a driver, though it is connected", async () => {
+  it("accepts connect() of a driver, although it is connected", async () => {
     const server = await serve({ hostname: "127.0.0.1", port: 0 }, {});
     const stream = toDuplex(
       await connect({ hostname: "127.0.0.1", port: server.port }),
@@ -296,7 +297,7 @@ describe(`toDuplex() on ${host.name}`, () => {
     await server.close();
   });
 
-  it("has one push for each read: chunks come although each is small", async () => {
+  it("pushes one chunk for each read, even if it is small", async () => {
     const { server, socket } = await scene((stream) => {
       stream.pipe(
         new Transform({
@@ -349,7 +350,7 @@ describe(`toDuplex() on ${host.name}`, () => {
     await server.close();
   });
 
-  it("tells timeout after silence, again only after a byte, and ends nothing", async () => {
+  it("emits timeout after silence, again only after a byte, and ends nothing", async () => {
     const sim = simRuntime();
     let stream: BufferEventDuplex | undefined;
     let fired = 0;
@@ -406,7 +407,7 @@ describe(`toDuplex() on ${host.name}`, () => {
     });
     broken.socket.resume().write("x");
     await until(() => failure !== undefined);
-    // Not every runtime says the same.
+    // Runtimes report different errors.
     assert(
       ["ABORT_ERR", "ERR_STREAM_PREMATURE_CLOSE"].includes(
         (failure as { code: string }).code,
@@ -434,7 +435,7 @@ describe(`toDuplex() on ${host.name}`, () => {
     await server.close();
   });
 
-  it("refuses a bufferevent that is not there, or has its bytes elsewhere, and keeps others away", async () => {
+  it("refuses values that are not a bufferevent and one that is in use, and refuses other readers", async () => {
     const base = new EventBase();
     const [near, far] = bufferEventPair(base);
     const stream = toDuplex(near);

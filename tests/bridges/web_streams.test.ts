@@ -1,4 +1,7 @@
-/** Web streams of the runtime on those of a connection: each way of using them ends with the connection freed. */
+/**
+ * Web streams of the runtime with those of a connection: after each way of using them, the
+ * connection is freed.
+ */
 
 import { once } from "node:events";
 import { connect as netConnect, type Socket } from "node:net";
@@ -10,12 +13,12 @@ import { dataOf, nothingLeft, over as overOf, pause, sha, until } from "./others
 const host = detectRuntime();
 const DATA = dataOf(3_000_000, 101);
 
-/** What the server does with a connection, and what the client gets. */
+/** An action of the server on a connection, and the expected result of the client. */
 interface Case {
   readonly does: (bev: SocketBufferEvent) => unknown;
-  /** What the client sends; it finishes then. */
+  /** The bytes that the client sends before it finishes. */
   readonly sends?: Uint8Array;
-  /** The checksum of all that the client gets; undefined if it does not matter. */
+  /** The checksum of all bytes that the client gets; undefined if it does not matter. */
   readonly gets?: string;
 }
 
@@ -26,7 +29,7 @@ const web = (bev: SocketBufferEvent): ReadableStream<Uint8Array> =>
   bev.readable as unknown as ReadableStream<Uint8Array>;
 const sink = (bev: SocketBufferEvent): WritableStream<Uint8Array> =>
   bev.writable as unknown as WritableStream<Uint8Array>;
-/** Ways to write whose failure is what they are for. */
+/** Ways to write that must fail. */
 const quietly = (promise: Promise<unknown>): void => void promise.catch(() => {});
 
 const CASES: Readonly<Record<string, Case>> = {
@@ -157,7 +160,7 @@ const CASES: Readonly<Record<string, Case>> = {
   "cancel() behind the end, and close of the writer": {
     async does(bev) {
       const reader = bev.readable.getReader();
-      while (!(await reader.read()).done) { /* All is read. */ }
+      while (!(await reader.read()).done) { /* All bytes are read. */ }
       await reader.cancel("late");
       const writer = bev.writable.getWriter();
       await writer.write("bye");
@@ -217,7 +220,8 @@ const CASES: Readonly<Record<string, Case>> = {
       quietly(writer.abort("late"));
       await bev.readable.cancel("no");
     },
-    // Nothing stays unread: else the connection ends only when its input has stalled for 60 s.
+    // Nothing stays unread. Otherwise the connection ends only after its input has stalled for 60
+    // s.
     sends: new Uint8Array(),
     gets: sha("bye"),
   },
@@ -235,7 +239,7 @@ describe(`web streams on ${host.name}`, () => {
   after(() => nothingLeft());
 
   for (const [name, { does, sends, gets }] of Object.entries(CASES)) {
-    it(`are freed behind ${name}`, async () => {
+    it(`are freed after ${name}`, async () => {
       const reasons: (EventError | undefined)[] = [];
       const failures: unknown[] = [];
       const server = await serve({ hostname: "127.0.0.1", port: 0, handlerTimeoutMs: 20_000 }, {
@@ -246,7 +250,7 @@ describe(`web streams on ${host.name}`, () => {
       const socket: Socket = netConnect({ port: server.port!, host: "127.0.0.1", allowHalfOpen: true });
       const over = overOf(socket);
       const chunks: Uint8Array[] = [];
-      // It stalls for a while.
+      // The client stalls for a while.
       await Promise.race([once(socket, "connect"), over]).catch(() => {});
       if (sends !== undefined) socket.end(sends);
       await pause(30);
@@ -261,7 +265,7 @@ describe(`web streams on ${host.name}`, () => {
     });
   }
 
-  it("hold little while the other end stalls, in both directions", async () => {
+  it("buffer little while the other end stalls, in both directions", async () => {
     let taken = 0;
     const server = await serve({ hostname: "127.0.0.1", port: 0 }, {
       async open(bev) {

@@ -255,7 +255,7 @@ const FAULTS: readonly (readonly [fault: string, law: string, Fault])[] = [
     },
   ],
   // Law 9
-  ["keeps the port of a listener that is closed", "listen > lets its address go when it is closed, IPv4", {
+  ["keeps the port of a listener that is closed", "listen > releases its address when it is closed, IPv4", {
     listener: () => ({ close: () => Promise.resolve() }),
   }],
   ["forgets the addresses of a connection when it is closed", "IPv4 > gives both ends the addresses of both", {

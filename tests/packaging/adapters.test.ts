@@ -1,4 +1,5 @@
-// docs/adapters.md: it speaks of every law that core/runtime.ts has, and its skeleton is an adapter that keeps them.
+// docs/adapters.md: it explains every law of core/runtime.ts, and its skeleton is an adapter that
+// keeps them.
 
 import { mkdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
@@ -65,7 +66,7 @@ describe("docs/adapters.md", () => {
     }
   });
 
-  it("has a skeleton whose types are right", async () => {
+  it("has a skeleton that compiles", async () => {
     const compilerOptions = {
       allowJs: true,
       checkJs: true,

@@ -1,4 +1,5 @@
-// The page on performance says what was measured, and nothing that the next measurement makes wrong.
+// The page on performance has the measured figures, and no text that the next measurement makes
+// wrong.
 
 import { describe, it } from "node:test";
 import { assertEquals } from "@std/assert";
@@ -18,7 +19,7 @@ describe("docs/performance.md", () => {
     assertEquals(await output(["bench/run.mjs", "document", "--check"]), "");
   });
 
-  it("has a paragraph for each goal that can be missed, and no figure of a run in it", async () => {
+  it("has a paragraph for each goal that can be missed, without a figure of a run", async () => {
     const script = `import { CAUSES } from "./bench/shared/causes.mjs";
 import { GOALS } from "./bench/shared/goals.mjs";
 const judged = GOALS.filter(({ limit, limits }) => limit !== undefined || Object.keys(limits).length > 0);

@@ -1,5 +1,6 @@
-// That no bit of one set is used with another. The sets are types (core/bits.ts): one does not fit where another is declared.
-// But an operator gives a plain number of any two, so this test asks the compiler for the types on both sides of each.
+// Bits of one set are not used with bits of another. The sets are types (core/bits.ts), so the
+// compiler refuses an assignment of one to another. But the result of an operator is a plain
+// number, so this test gets the types of both operands from the compiler.
 
 import { readdirSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -79,7 +80,7 @@ describe("bits of one set", () => {
     ]);
   });
 
-  it("do not fit where another set is declared", () => {
+  it("cannot be assigned to another set", () => {
     const text = [
       'import type { Bits } from "./bits.ts";',
       'const A: Bits<"a"> = 1;',
@@ -148,7 +149,7 @@ function mixed(
   const visit = (file: TypeScript.SourceFile, node: TypeScript.Node): void => {
     if (ts.isBinaryExpression(node)) {
       const { kind } = node.operatorToken;
-      // What is assigned is looked at with what it is assigned to.
+      // An assignment is checked together with its target.
       const assigned = kind === ts.SyntaxKind.EqualsToken &&
         setsOf(node.left).size > 0;
       if (assigned || OPERATORS.includes(kind)) {
@@ -177,7 +178,7 @@ function mixed(
   return { faults, sets: all };
 }
 
-/** The name of the set that a type is bits of, or nothing. */
+/** The name of the set of a type, or nothing. */
 function nameOf(
   checker: TypeScript.TypeChecker,
   type: TypeScript.Type,

@@ -1,4 +1,5 @@
-// What a program gets that uses a part of the package: in a bundle, and of the runtime's modules.
+// The cost of a part of the package: the content of a bundle, and the loaded modules of the
+// runtime.
 
 import { before, describe, it } from "node:test";
 import { assert, assertEquals } from "@std/assert";
@@ -38,14 +39,15 @@ function assertNone(classes: Set<string>, names: string): void {
 }
 
 describe("a bundle", () => {
-  it("with a constant has no class but the error's", async () => {
-    // Another is there when a module makes one as it begins: mark it with /* @__PURE__ */ (docs/decisions/no-static-blocks.md).
+  it("with a constant has no class but EventError", async () => {
+    // Another class is included if a module makes an object when it is loaded: mark it with /*
+    // @__PURE__ */ (docs/decisions/no-static-blocks.md).
     assertEquals([
       ...await classesIn(`export { EV_READ } from "trivent/core";`),
     ], ["EventError"]);
   });
 
-  it("with EvBuffer has buffers, and nothing of the loop, of sockets and of files", async () => {
+  it("with EvBuffer has buffers, and nothing for the loop, sockets and files", async () => {
     const classes = await classesIn(`export { EvBuffer } from "trivent/core";`);
     for (const name of ["EvBuffer", "Chain", "Position"]) {
       assert(classes.has(name), name);
@@ -56,7 +58,7 @@ describe("a bundle", () => {
     );
   });
 
-  it("with a line server on Node has nothing of what it does not use", async () => {
+  it("with a line server on Node has no unused parts", async () => {
     const classes = await classesIn(
       `export { ConnListener, EventBase, SocketBufferEvent } from "trivent/core";
 export { nodeRuntime } from "trivent/node";`,
@@ -64,7 +66,8 @@ export { nodeRuntime } from "trivent/node";`,
     for (
       const name of ["EventBase", "ConnListener", "SocketCore", "NodeTransport"]
     ) assert(classes.has(name), name);
-    // Bundlers keep a class with a static block, with all that it needs; and what is made as a module begins.
+    // Bundlers keep a class with a static block, with its dependencies, and objects that a module
+    // makes when it is loaded.
     assertNone(
       classes,
       "FileSegment Overlapped Operation Operations Completions TokenBucketConfig RateLimits RateLimitGroup GroupCore " +
@@ -72,7 +75,7 @@ export { nodeRuntime } from "trivent/node";`,
     );
   });
 
-  it("with an Overlapped, a limit or a file has what that needs", async () => {
+  it("with an Overlapped, a limit or a file has the parts for that", async () => {
     const overlapped = await classesIn(
       `export { Overlapped } from "trivent/core";`,
     );
@@ -91,7 +94,7 @@ export { nodeRuntime } from "trivent/node";`,
 
 describe("importing the package", () => {
   for (const name of RUNTIMES) {
-    it(`loads no module of the runtime on ${name}, and a line server no more than it needs`, async () => {
+    it(`loads no module of the runtime on ${name}, and a line server only the modules that it needs`, async () => {
       writeFiles(project, { "modules.mjs": MODULES });
       const output = await must(findRuntime(name).path, [
         ...RUN[name],

@@ -1,4 +1,4 @@
-// The laws of adapters, as the author of an adapter runs them: from the package, with another runtime.
+// The laws of adapters, as the author of another adapter runs them: from the package.
 
 import { before, describe, it } from "node:test";
 import { assertEquals, assertMatch } from "@std/assert";
@@ -61,7 +61,7 @@ describe("trivent/conformance", () => {
   }
 
   for (const name of RUNTIMES) {
-    it(`tests a runtime of one's own on ${name}, with nothing installed but the package`, async () => {
+    it(`tests another runtime on ${name}, with only the package installed`, async () => {
       writeFiles(project, {
         "my_runtime.mjs": RUNTIME(""),
         "my.test.mjs": LAWS("polling"),
@@ -72,7 +72,7 @@ describe("trivent/conformance", () => {
     });
   }
 
-  it("fails for a runtime that breaks a law, and says which", async () => {
+  it("fails for a runtime that breaks a law, and names the law", async () => {
     writeFiles(project, {
       "my_runtime.mjs": RUNTIME(BROKEN),
       "my.test.mjs": LAWS("clock"),

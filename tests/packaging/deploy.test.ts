@@ -26,14 +26,14 @@ function replace(text: string, part: string, by: string): string {
   return text.replace(part, by);
 }
 
-/** A server with a name, which says the name to each client. */
+/** A server that sends its name to each client. */
 async function listen(name: string): Promise<{ server: Server; port: number }> {
   const server = createServer((socket) => socket.on("error", () => {}).resume().end(name));
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   return { server, port: (server.address() as { port: number }).port };
 }
 
-/** Connects, sends `words`, and resolves with all that came. */
+/** Connects, sends `words`, and resolves with the answer. */
 function hear(where: { port: number; host: string } | { path: string }, words = ""): Promise<string> {
   return new Promise((resolve, reject) => {
     let heard = "";
@@ -45,7 +45,7 @@ function hear(where: { port: number; host: string } | { path: string }, words = 
 describe("the files for a deployment", () => {
   for (const [program, ...args] of CHECKS) {
     it(
-      `are what ${program} takes: ${args.at(-1)}`,
+      `are accepted by ${program}: ${args.at(-1)}`,
       { skip: needs(program) },
       () => {
         const { status, stdout, stderr } = spawnSync(program, args, {
@@ -58,7 +58,7 @@ describe("the files for a deployment", () => {
     );
   }
 
-  it("are right without socket activation, as README.md says", { skip: needs("systemd-analyze") }, () => {
+  it("are valid without socket activation, as README.md describes", { skip: needs("systemd-analyze") }, () => {
     const folder = mkdtempSync(join(tmpdir(), "trivent-deploy-"));
     try {
       let unit = readFileSync(join(FOLDER, "gateway.service"), "utf8");
@@ -73,7 +73,7 @@ describe("the files for a deployment", () => {
   });
 
   it(
-    "take a gateway out whose port stays open, with the command of README.md",
+    "remove a gateway whose port stays open, with the command of README.md",
     { skip: needs("haproxy") },
     async () => {
       const folder = mkdtempSync(join(tmpdir(), "trivent-deploy-"));

@@ -1,5 +1,5 @@
-// The examples of README and guide, as their readers have them: pasted into an empty project that has the package from
-// npm. Node 20 runs them as JavaScript, Deno and Bun as TypeScript.
+// The examples of README and guide, as readers use them: pasted into an empty project with the npm
+// package. Node 20 runs them as JavaScript, Deno and Bun as TypeScript.
 
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { dirname, join, normalize } from "node:path";
@@ -27,9 +27,12 @@ const COMMANDS: Record<RuntimeName, string[]> = {
 interface Example {
   name: string;
   code: string;
-  /** It serves on a port of its own until it is stopped. The fence says so: `deno test --doc` ignores it. */
+  /**
+   * Whether it serves on a port until it is stopped. Its fence is marked so that `deno test --doc`
+   * ignores it.
+   */
   serves: boolean;
-  /** What it says that it prints, in comments behind `console.log()`. */
+  /** The expected output, in comments behind `console.log()`. */
   prints: string[];
 }
 
@@ -62,7 +65,7 @@ describe("every example of the documents", () => {
     }
   });
 
-  it("is an example: there is no code that nobody runs", () => {
+  it("is run by a test", () => {
     assert(examples.length >= 10, `${examples.length} examples`);
     assertEquals(
       examples.filter(({ serves }) => serves).map(({ name }) => name),
@@ -78,7 +81,7 @@ describe("every example of the documents", () => {
 
   for (const runtime of RUNTIMES) {
     for (const { name, serves, prints } of examples) {
-      it(`${name} does what it says on ${runtime}`, async () => {
+      it(`${name} prints its comments on ${runtime}`, async () => {
         const args = [
           ...COMMANDS[runtime],
           `${name}.${runtime === "node" ? "mjs" : "ts"}`,
@@ -130,7 +133,7 @@ describe("the links of the documents", () => {
       .map((target) => normalize(join(dirname(file), target)));
   };
 
-  it("lead to files that are there", () => {
+  it("lead to existing files", () => {
     const decisions = readdirSync(join(ROOT, "docs", "decisions")).map((name) => `docs/decisions/${name}`);
     assert(decisions.length > 10);
     for (

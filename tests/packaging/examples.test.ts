@@ -1,6 +1,6 @@
 // The examples of the docstrings, each in a process of its own: on Node and Bun they run to their end. Deno runs them by
-// `npm run docs:test`, in one process that does not wait for what an example leaves open. Those of README and guide are run
-// by documents.test.ts.
+// `npm run docs:test`, in one process that does not wait for open handles of an example.
+// documents.test.ts runs those of README and guide.
 
 import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -42,7 +42,7 @@ describe("every example", () => {
       join(folder, "package.json"),
       JSON.stringify({ type: "module" }),
     );
-    // Some read it.
+    // Some examples read standard input.
     writeFileSync(
       join(folder, "README.md"),
       readFileSync(join(ROOT, "README.md")),

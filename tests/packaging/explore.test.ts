@@ -9,7 +9,7 @@ import { run } from "../tools/processes.mjs";
 import { findRuntime, type RuntimeName, RUNTIMES } from "../tools/runtimes.mjs";
 import { cleanEnvironment, installTarball, must, packTarball, writeFiles } from "./workshop.ts";
 
-/** A client that survives one refusal of five, and not two. */
+/** A client that survives one refusal in five attempts, but not two. */
 const SCENARIO = `import { connect, serve } from "trivent";
 import type { SimRuntime } from "trivent/sim";
 
@@ -43,7 +43,7 @@ const PLAIN = SCENARIO.replace(/import type.*\n/, "").replace(
 )
   .replace("(error as { code?: string })", "error");
 
-/** What a user puts among the tests of the program. */
+/** The test that a user adds to the tests of the program. */
 const TEST_CASE = `import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { replay } from "trivent/sim";
@@ -130,7 +130,7 @@ describe("trivent explore", () => {
     });
   }
 
-  it("is what npx runs", async () => {
+  it("is run by npx", async () => {
     assertMatch(
       await must("npx", ["--no-install", "trivent", "--help"], {
         cwd: project,
@@ -219,7 +219,7 @@ describe("trivent explore", () => {
       assertEquals(await seeds("2"), alone);
     });
 
-    it(`runs a scenario in TypeScript on ${name}, or says why not`, async () => {
+    it(`runs a scenario in TypeScript on ${name}, or reports why not`, async () => {
       const { code, output } = await explore(name, [
         "scenario.ts",
         "--seed",
@@ -234,7 +234,7 @@ describe("trivent explore", () => {
       );
     });
 
-    it(`takes a promise that nobody awaits for a failure of its run on ${name}`, async () => {
+    it(`treats an unhandled rejection as a failure of its run on ${name}`, async () => {
       const { code, output } = await explore(name, [
         "held.mjs",
         "--runs",
@@ -257,7 +257,7 @@ describe("trivent explore", () => {
     });
   }
 
-  it("stops after so many seconds", async () => {
+  it("stops after a number of seconds", async () => {
     const began = performance.now();
     const { code, output } = await explore("node", [
       "fine.mjs",
@@ -333,7 +333,7 @@ describe("trivent explore", () => {
     ],
     [["fine.mjs", "--plan", "plan.txt"], /cannot read the plan plan\.txt/],
   ];
-  it("refuses wrong arguments in words, with exit code 2", async () => {
+  it("refuses wrong arguments with a message and exit code 2", async () => {
     for (const [args, message] of wrong) {
       const { code, output } = await explore("node", args);
       assertEquals(code, 2, `${args.join(" ")}\n${output}`);

@@ -1,4 +1,5 @@
-// The package that JSR users get: published dry, then served from a registry on loopback and imported by its name.
+// The package for JSR users: published in a dry run, then served from a registry on loopback and
+// imported by name.
 
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
@@ -22,7 +23,7 @@ describe("the JSR package", () => {
   let env: Record<string, string>;
 
   before(async () => {
-    // Fails on slow types, on a missing license, on imports that JSR does not take.
+    // Fails on slow types, on a missing license, on imports that JSR does not accept.
     const output = await must(deno, ["publish", "--dry-run", "--allow-dirty"]);
     files = [...output.matchAll(/file:\/\/(\S+)/g)].map(([, path]) => decodeURIComponent(path ?? ""))
       .filter((path) => path.startsWith(ROOT)).map((path) => path.slice(ROOT.length + 1)).sort();
@@ -89,7 +90,7 @@ describe("the JSR package", () => {
     }
   });
 
-  it("is added under the name that the examples have, by the command of the README", async () => {
+  it("is added under the name of the examples, by the command of the README", async () => {
     const folder = temporaryFolder();
     writeFiles(folder, {
       "main.ts": `import { EvBuffer } from "trivent";

@@ -1,4 +1,4 @@
-// The manifests say the same to npm and to JSR.
+// The manifests of npm and JSR agree.
 
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -33,7 +33,7 @@ const npm = json<NpmManifest>("package.json");
 const deno = json<DenoManifest>("deno.json");
 
 describe("the manifests", () => {
-  it("have one version and one license, and so have the lock file and the change log", () => {
+  it("have the same version and license as the lock file and the change log", () => {
     assertEquals(deno.version, npm.version);
     assertEquals(deno.license, npm.license);
     const lock = json<
@@ -51,7 +51,7 @@ describe("the manifests", () => {
     assertEquals(standIn[0], standIn[1]);
   });
 
-  it("have the same entry points, and each is there", () => {
+  it("have the same entry points, and each exists", () => {
     const entries = Object.keys(npm.exports).filter((name) => name !== "./package.json");
     assertEquals(entries, [
       ".",
@@ -73,13 +73,15 @@ describe("the manifests", () => {
     for (const [name, source] of Object.entries(exports)) {
       assert(existsSync(join(ROOT, source)), source);
       const conditions = npm.exports[name] as Record<string, string>;
-      // The first that matches wins: with `node` first, Deno and Bun would take it. `module` is of bundlers alone.
+      // The first condition that matches wins: with `node` first, Deno and Bun would use it. Only
+      // bundlers use `module`.
       const order = name === "." ? ["bun", "module", "deno", "module-sync"] : ["deno", "bun"];
       assertEquals(Object.keys(conditions), ["types", ...order, "node", "default"]);
       const built = source.replace(/^\.\//, "./dist/").replace(/\.ts$/, "");
       assertEquals(conditions["types"], `${built}.d.ts`);
-      // A bundle made for Node may run on another host. What is loaded or bundled for Bun or Deno runs there. `module-sync` is
-      // of Node alone, and only of versions that can require an ES module.
+      // A bundle made for Node may run on another runtime. A file that is loaded or bundled for Bun
+      // or Deno runs there. Only Node uses `module-sync`, in versions that can require an ES
+      // module.
       const hosts: Record<string, string> = { deno: "deno", bun: "bun", "module-sync": "node" };
       for (const condition of [...order, "node", "default"]) {
         const host = name === "." ? hosts[condition] : undefined;
@@ -88,9 +90,10 @@ describe("the manifests", () => {
     }
   });
 
-  it("declare an ES module without dependencies, of which only the main entry does something when imported", () => {
+  it("declare an ES module without dependencies, whose main entry alone has side effects when imported", () => {
     assertEquals(npm.type, "module");
-    // It chooses the runtime. Were it not named here, a bundler would drop that when only classes are imported.
+    // It chooses the runtime. Without this entry, a bundler would drop that choice if only classes
+    // are imported.
     assertEquals(npm.sideEffects, [
       "./mod.ts",
       "./dist/mod.js",
@@ -102,21 +105,21 @@ describe("the manifests", () => {
       undefined,
       undefined,
     ]);
-    // What a bridge carries. npm does not install it for those who do not use it.
+    // The package that a bridge connects. npm does not install it for programs that do not use it.
     assertEquals(npm.peerDependencies, { "@nats-io/nats-core": "^3.4.0" });
     assertEquals(npm.peerDependenciesMeta, {
       "@nats-io/nats-core": { optional: true },
     });
   });
 
-  it("ask for the versions that the adapters, the README and the guide to contributing ask for", () => {
+  it("require the same versions as the adapters, the README and the guide to contributing", () => {
     assertEquals(npm.engines, {
       node: "^20.16.0 || >=22.3.0",
       deno: ">=2.9.0",
       bun: ">=1.4.1",
     });
     const read = (path: string): string => readFileSync(join(ROOT, path), "utf8");
-    // What they say of older ones is tested by tests/conformance/versions_host.test.ts.
+    // tests/conformance/versions_host.test.ts tests their messages for older versions.
     const [node, deno, bun] = ["node", "deno", "bun"].map((name) => read(`runtimes/${name}.ts`));
     assert(
       node!.includes(`"20.16 or 22.3"`) && deno!.includes(`"2.9.0"`) &&
@@ -146,7 +149,8 @@ describe("the manifests", () => {
   });
 
   it("lock the packages of every platform, or npm ci would fail", () => {
-    // npm leaves out of the lock file what the registry at hand does not have: put it back by hand.
+    // npm omits packages from the lock file that the current registry does not have: restore them
+    // by hand.
     const { packages } = json<
       { packages: Record<string, { optionalDependencies?: object }> }
     >("package-lock.json");

@@ -1,4 +1,5 @@
-// One name for the package in all that people read: `trivent`. JSR's longer one is explained where it is installed.
+// One name for the package in all texts: `trivent`. JSR's longer name is explained where it is
+// installed.
 
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -18,7 +19,7 @@ const entries = new Map(
     [entry, file],
   ) => [`trivent${entry.slice(1)}`, String(file)]),
 );
-/** What people read: the library with its docstrings, the documents, the examples. */
+/** The texts that people read: the library with its docstrings, the documents, the examples. */
 const READ = [
   "mod.ts",
   "README.md",
@@ -47,7 +48,7 @@ describe("the name of the package", () => {
     assert(count > 130, `${count} imports`);
   });
 
-  it("has a scope only where it is said how it is installed from JSR", () => {
+  it("has a scope only in the instructions for JSR", () => {
     const files = READ.filter((file) => readFileSync(join(ROOT, file), "utf8").includes("@trivent/"));
     assertEquals(files, ["mod.ts", "README.md", "docs/install.md"]);
     for (const file of files) {
@@ -58,7 +59,7 @@ describe("the name of the package", () => {
     }
   });
 
-  it("is what the examples import, not a file of this repository", () => {
+  it("is imported by the examples, instead of a file of this repository", () => {
     for (const file of filesIn("examples")) {
       assert(
         !/from "\.\.\/(mod|core|runtimes)/.test(

@@ -1,4 +1,5 @@
-// The package that npm users get: packed, installed into an empty project, and used there on the three runtimes.
+// The package for npm users: packed, installed into an empty project, and used there on the three
+// runtimes.
 
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -38,7 +39,7 @@ describe("the npm package", () => {
     project = await installTarball(tarball.path);
   });
 
-  it("holds what was built, its documents and the tests that its guarantees link to, and nothing else", () => {
+  it("contains only the built files, its documents and the tests that its guarantees link to", () => {
     const others = tarball.files.filter((path) =>
       !/^(dist\/.*\.(js|js\.map|d\.ts)|docs\/(decisions\/)?\w[\w-]*\.md|tests\/.*(\.test|_laws)\.ts)$/
         .test(path)
@@ -147,7 +148,7 @@ console.log(\`\${names.length > 2} \${other.join() || "same"} \${typeof new all.
 
   for (const name of RUNTIMES) {
     it(
-      `can be required by a CommonJS module on ${name}, and is one copy with what is imported`,
+      `can be required by a CommonJS module on ${name}, and is the same copy as an import`,
       {
         skip: name === "node" && !requires &&
           "require() of an ES module takes Node 20.19 or 22.12",
@@ -195,7 +196,7 @@ ${ECHO}console.log(value, runtime.openHandles);
     });
   }
 
-  it("is said to be an ES module by a Node that can't require one", async () => {
+  it("is reported as an ES module by a Node that cannot require one", async () => {
     writeFiles(project, { "required.cjs": `require("trivent");\n` });
     const flags = requires ? ["--no-experimental-require-module"] : [];
     const { code, output } = await run(findRuntime("node").path, [
@@ -214,7 +215,7 @@ ${ECHO}console.log(value, runtime.openHandles);
     );
   });
 
-  it("gives the same on every host, but for the choice among the adapters and what loads the simulator", async () => {
+  it("has the same exports on every runtime, except the choice of the adapter and the loader of the simulator", async () => {
     writeFiles(project, {
       "names.mjs": `import * as all from "./node_modules/trivent/dist/mod.js";
 import * as onNode from "./node_modules/trivent/dist/mod.node.js";
@@ -234,7 +235,7 @@ for (const one of [onNode, onDeno, onBun]) {
 
   it("parses no simulator and no adapter of another runtime", () => {
     const dist = join(project, "node_modules", "trivent", "dist");
-    /** What is loaded with a file. */
+    /** The modules that are loaded with a file. */
     const loaded = (path: string, known = new Map<string, string>()): Map<string, string> => {
       const text = readFileSync(path, "utf8");
       known.set(path, text);
@@ -276,7 +277,7 @@ for (const one of [onNode, onDeno, onBun]) {
     });
   }
 
-  it("works when a bundler has dropped what is not used", async () => {
+  it("works after a bundler has dropped unused code", async () => {
     const program = `import { EventBase } from "trivent";\nconsole.log(new EventBase().runtime.name);\n`;
     writeFiles(project, { "bundle.mjs": program });
     const options = {

@@ -1,5 +1,6 @@
-// What may be left out may be undefined: for those who compile with `exactOptionalPropertyTypes`, and at run time. The
-// types are those that are exported, so one that is added later is in it.
+// An optional property may be undefined: for programs that compile with
+// `exactOptionalPropertyTypes`, and at run time. The test reads all exported types, so it includes
+// later ones.
 
 import { before, describe, it } from "node:test";
 import { assert, assertEquals } from "@std/assert";
@@ -33,12 +34,12 @@ import { explore } from "../../runtimes/sim.ts";
 import { findRuntime } from "../tools/runtimes.mjs";
 import { json, must } from "./workshop.ts";
 
-/** What an adapter or a codec supplies. Its methods are there or not. */
+/** Interfaces that an adapter or a codec implements. An optional method exists or not. */
 const SEAM = /^(Runtime|TransportBinding|DatagramBinding|FrameCodec)\./;
-/** What we give to a package of others, as it declares it. */
+/** Objects that we pass to another package, as that package declares them. */
 const GIVEN = /^NatsTransport\./;
 
-/** As much as we need of what `deno doc --json` prints. */
+/** The part of the output of `deno doc --json` that we need. */
 interface DocNode {
   name?: unknown;
   extends?: { repr?: string }[];
@@ -79,7 +80,7 @@ describe("the optional properties of every exported type", () => {
     for (const { symbols = [] } of Object.values(nodes)) {
       visit(symbols, "");
       for (const { name, declarations: [declaration] } of symbols) {
-        // The others refer to it.
+        // The other types refer to it.
         if (declaration?.kind === "interface") {
           interfaces.set(name, declaration.def);
         }
@@ -113,7 +114,7 @@ describe("the optional properties of every exported type", () => {
       (type.value as DocType[]).some(takesUndefined);
   }
 
-  /** The names of what may be left out of an interface. */
+  /** The names of the optional properties of an interface. */
   function optionalOf(name: string): string[] {
     const { extends: parents = [], properties = [] } = interfaces.get(name) ??
       {};
@@ -123,7 +124,7 @@ describe("the optional properties of every exported type", () => {
     ];
   }
 
-  it("take undefined", () => {
+  it("accept undefined", () => {
     assert(found.length > 80, `${found.length} properties`);
     const paths = found.filter(({ takesUndefined }) => !takesUndefined).map((
       { path },
@@ -131,7 +132,7 @@ describe("the optional properties of every exported type", () => {
     assertEquals([...new Set(paths)].filter((path) => !GIVEN.test(path)), []);
   });
 
-  it("are not methods where a user supplies them, because a method cannot be undefined", () => {
+  it("are not methods if a user supplies them, because a method cannot be undefined", () => {
     assertEquals([...new Set(methods)].filter((path) => !SEAM.test(path)), []);
   });
 
@@ -155,7 +156,7 @@ describe("the optional properties of every exported type", () => {
 const HERE = { hostname: "127.0.0.1", port: 0 };
 const PEM = { cert: "localhost, 127.0.0.1 signed by us", key: "key" };
 
-/** Serves and connects, with the options of the one or the other, and closes both. */
+/** Serves and connects, with options for one of them, and closes both. */
 async function meet(
   sim: SimRuntime,
   serving: object,
@@ -172,12 +173,12 @@ async function meet(
   await server.close();
 }
 
-/** Gives up to reach a port that nobody listens on. */
+/** Cancels an attempt to reach a port without a listener. */
 async function comeBack(sim: SimRuntime, options: object): Promise<void> {
   await reconnect({ ...options, runtime: sim, port: 9 }).close();
 }
 
-/** A call that takes the options of each interface; those without which it is nothing are added. */
+/** A call with the options of each interface; required options are added. */
 const CALLS: Record<string, (options: object, sim: SimRuntime) => unknown> = {
   BackoffOptions: (options, sim) => comeBack(sim, { backoff: options }),
   CompressionFilterOptions: (options, runtime) => {

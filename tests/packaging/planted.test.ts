@@ -1,4 +1,5 @@
-// The faults that are planted in a copy of the library to try the campaign: each can still be planted, and the first two are found.
+// The faults that are planted in a copy of the library to test the campaign: each can still be
+// planted, and the first two are found.
 
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -28,7 +29,7 @@ describe("the planted faults", () => {
     });
   }
 
-  it("are not planted where the text is not there, or twice", () => {
+  it("are not planted if the text is missing, or there twice", () => {
     const [fault] = PLANTED as [Planted];
     for (const source of ["", fault.from + fault.from]) assertThrows(() => replaced(source, fault), Error, "not once");
   });

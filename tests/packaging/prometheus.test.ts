@@ -1,10 +1,10 @@
-// The text of prometheus(), read by a parser that others wrote.
+// The text of prometheus(), read by an independent parser.
 
 import { describe, it } from "node:test";
 import { assertEquals } from "@std/assert";
 import { connect, prometheus, serve, simRuntime } from "../../mod.ts";
 
-/** What the parser gives for one metric. It has no types of its own. */
+/** The parser's result for one metric. The parser has no types. */
 interface Family {
   readonly name: string;
   readonly type: string;

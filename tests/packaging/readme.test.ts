@@ -1,4 +1,5 @@
-// The README is one page, and the table of guarantees tells the truth: each cell names a test, and the test is there.
+// The README is one page, and the table of guarantees is correct: each cell names a test that
+// exists.
 
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -18,7 +19,7 @@ const links = new Map(
 describe("the README", () => {
   const readme = readFileSync(join(ROOT, "README.md"), "utf8");
 
-  it("is one page, and tells of the site", () => {
+  it("is one page, and links to the site", () => {
     assert(readme.split("\n").length <= 100);
     assertStringIncludes(readme, "npm run site");
   });
@@ -51,7 +52,7 @@ describe("the table of guarantees", () => {
   });
 
   for (const [label, { file = "", title = "" }] of links) {
-    it(`tells the truth about ${label}`, () => {
+    it(`names an existing test for ${label}`, () => {
       assert(
         /^tests\/.*(\.test|_laws)\.ts$/.test(file) &&
           existsSync(join(ROOT, file)),

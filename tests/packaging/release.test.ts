@@ -1,4 +1,4 @@
-// The release script, in a small repository of its own: nothing is published.
+// The release script, in a small separate repository: nothing is published.
 
 import { execFileSync } from "node:child_process";
 import { chmodSync, cpSync, existsSync, readFileSync, symlinkSync } from "node:fs";
@@ -94,7 +94,7 @@ describe("the release script", { skip: needs("git") }, () => {
     });
   }
 
-  it("runs the checks, packs, and says what it would do, in a dry run", async () => {
+  it("runs the checks, packs, and prints its steps, in a dry run", async () => {
     const { code, output } = await release(["0.2.0", "--dry-run"]);
     assertEquals(code, 0, output);
     assertStringIncludes(output, "all checks");
@@ -111,7 +111,7 @@ Ready to release 0.2.0
     assertEquals([git("tag"), git("status", "--porcelain")], ["", ""]);
   });
 
-  it("names all that is in the way, in a dry run", async () => {
+  it("lists all problems, in a dry run", async () => {
     const { repository: _, ...manifest } = MANIFEST;
     writeFiles(folder, {
       "package.json": JSON.stringify({ ...manifest, version: "0.1.0" }),
@@ -168,7 +168,7 @@ Ready to release 0.2.0
     assertStringIncludes(output, "package.json names the issues https://example.org/smaller/issues, which are not of");
   });
 
-  it("publishes nothing when something is in the way", async () => {
+  it("publishes nothing if there is a problem", async () => {
     writeFiles(folder, {
       "bin/npm": "#!/bin/sh\necho npm is called\n",
       "bin/npx": "#!/bin/sh\necho npx is called\n",
@@ -184,7 +184,7 @@ Ready to release 0.2.0
     assertEquals(git("tag"), "");
   });
 
-  it("checks, packs, makes the tag and publishes what it has packed, in this order", async () => {
+  it("checks, packs, makes the tag and publishes the packed file, in this order", async () => {
     const log = join(folder, "build", "log");
     const script = (name: string): string =>
       `#!/bin/sh
@@ -224,7 +224,7 @@ echo "${name} $*" >> "${log}"
     }
   });
 
-  it("says how it is used when it gets no version, or leaves out the checks of a release", async () => {
+  it("prints its usage without a version, or if a release omits the checks", async () => {
     for (
       const [args, what] of [
         [[], "Cannot release: not a version such as 0.2.0: received nothing"],

@@ -1,4 +1,4 @@
-// docs/rules.md: every rule names a test that is there, and every rule that is cited anywhere is in it.
+// docs/rules.md: every rule names an existing test, and every rule that is cited anywhere is in it.
 
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -46,7 +46,7 @@ for (const section of read(PAGE).split(/^### /m).slice(1)) {
   rules.set(number, { title, body, tests });
 }
 
-/** The names of the tests in a file; those that are made of parts have the parts in `${}`. */
+/** The names of the tests in a file. Names with parts have the parts in `${}`. */
 function titlesIn(text: string): string[] {
   const named = text.matchAll(
     /\b(?:describe|it|law)\(\s*(?:"([^"]*)"|`([^`]*)`)/g,
@@ -86,7 +86,7 @@ describe("the rules", () => {
     assertEquals(laws, laws.map((_, i) => `Law ${i + 1}`));
   });
 
-  it("say what C does, whether Trivent does the same, and why not", () => {
+  it("describe C, whether Trivent does the same, and why not", () => {
     for (const [number, { body }] of rules) {
       if (number.startsWith("Law ")) continue;
       assert(
@@ -120,7 +120,7 @@ describe("the rules", () => {
     });
   }
 
-  it("that are cited are there", () => {
+  it("that are cited exist", () => {
     assertEquals(citedIn("As in C (V8, T99); rules B1 to B20."), [
       "V8",
       "T99",

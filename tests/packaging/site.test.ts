@@ -1,5 +1,5 @@
-// The programs on the pages of the site, as their readers have them: pasted into an empty project that has the package from
-// npm. Node 20 runs them as JavaScript, and so do Deno and Bun.
+// The programs on the pages of the site, as readers use them: pasted into an empty project with the
+// npm package. Node 20 runs them as JavaScript, and so do Deno and Bun.
 
 import { mkdirSync, readdirSync, readFileSync, symlinkSync } from "node:fs";
 import { createServer } from "node:net";
@@ -22,7 +22,7 @@ function programsOf(page: string): string[] {
   );
 }
 
-/** What a program says that it prints. */
+/** The expected output of a program. */
 function printsOf(code: string): string[] {
   return [...code.matchAll(/console\.log\(.*\)[;,]? \/\/ (.*)$/gm)].map(([, line = ""]) => line);
 }
@@ -50,7 +50,7 @@ describe("the pages of the site", () => {
     }
   });
 
-  it("have ten recipes with a program each", () => {
+  it("include ten recipes with a program each", () => {
     assertEquals(recipes.length, 10);
     for (const page of recipes) {
       const programs = programsOf(page);
@@ -60,7 +60,7 @@ describe("the pages of the site", () => {
     }
   });
 
-  it("have no program that nobody runs", () => {
+  it("have a test for each program", () => {
     const tested = [...recipes, ...starts.map(([, page]) => page), "index.md", "playground.md"];
     for (const page of pages) {
       if (!tested.includes(page)) assertEquals(programsOf(page), [], page);
@@ -73,7 +73,7 @@ describe("the pages of the site", () => {
     assertEquals(sections.map(([, name]) => name).filter((name) => !placed.includes(`"${name}"`)), []);
   });
 
-  it("have types that hold, and so have the documents, the tutorial and the programs of the playground", async () => {
+  it("compile, and so do the documents, the tutorial and the programs of the playground", async () => {
     const folder = join(project, "typed");
     const add = (name: string, code: string) => writeFiles(folder, { [name]: code });
     const addFences = (file: string) =>
@@ -97,7 +97,7 @@ describe("the pages of the site", () => {
     const compilerOptions = {
       ...{ module: "NodeNext", moduleResolution: "NodeNext", target: "ES2022", moduleDetection: "force" },
       ...{ lib: ["ES2023", "ESNext.Disposable"], types: ["node"], typeRoots: [join(ROOT, "node_modules/@types")] },
-      // They are JavaScript, so a parameter need not have a type.
+      // They are JavaScript, so parameters need no types.
       ...{ strict: true, noImplicitAny: false, allowJs: true, checkJs: true, skipLibCheck: true, noEmit: true },
     };
     add("tsconfig.json", JSON.stringify({ compilerOptions, include: ["**/*.mjs"] }));
@@ -107,7 +107,7 @@ describe("the pages of the site", () => {
   for (const runtime of RUNTIMES) {
     for (const page of recipes) {
       programsOf(page).forEach((code, i) =>
-        it(`${page} does what it says on ${runtime} (${i + 1})`, async () => {
+        it(`${page} prints its comments on ${runtime} (${i + 1})`, async () => {
           const args = [...COMMANDS[runtime], `${page.replaceAll(/\W/g, "_")}_${i}.mjs`];
           const options = { cwd: project, env: cleanEnvironment(), timeoutMs: LIMIT_MS };
           const result = await run(findRuntime(runtime).path, args, options);
@@ -145,7 +145,7 @@ describe("the pages of the site", () => {
     });
   }
 
-  it("the page of errors has a program that does what it says on each runtime", async () => {
+  it("the page of errors has a program that prints its comments on each runtime", async () => {
     // The page is made when the site is built.
     const text = readFileSync(join(ROOT, "site", "tools", "errors.mjs"), "utf8").replaceAll("\\`", "`");
     const [, code = ""] = /^```ts\n([\s\S]*?)^```$/m.exec(text) ?? [];

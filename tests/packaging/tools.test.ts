@@ -1,4 +1,4 @@
-// The tools themselves: a runner that counts wrong would make all other tests worthless.
+// The tools themselves: a runner that counts wrongly would make all other tests worthless.
 
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -10,8 +10,8 @@ import { cleanEnvironment, temporaryFolder } from "./workshop.ts";
 
 const node = findRuntime("node").path;
 
-describe("what a test needs", () => {
-  it("is told in words where it is not there", async () => {
+describe("needs of a test", () => {
+  it("are named if they are missing", async () => {
     const code = `import { needs } from "./tests/tools/needs.ts";
 console.log(needs(), needs("node"), needs("no-such-program", "/proc", "127.0.0.2", "ulimit", "nc -N"));`;
     const { output } = await run(findRuntime("deno").path, [
@@ -38,7 +38,7 @@ console.log(needs(), needs("node"), needs("no-such-program", "/proc", "127.0.0.2
 });
 
 describe("npm run matrix", () => {
-  it("says what it can't read, before it installs anything", async () => {
+  it("refuses wrong arguments before it installs anything", async () => {
     for (
       const [args, message] of [
         [
@@ -107,7 +107,7 @@ describe("npm run counts", () => {
         /^\| \d{4}-\d\d-\d\d \| .* \| the reason +\|$/,
       );
 
-      // As if these counts had been less before: by 8 %, and one by 1 %.
+      // Pretends that these counts were lower before: by 8 %, and one by 1 %.
       const factors = new Map([[4, 0.92], [5, 0.92], [6, 0.99], [7, 0.92]]);
       const less = written.at(-1)!.split("|").map((cell, i) => {
         const factor = factors.get(i);
@@ -134,7 +134,7 @@ describe("npm run counts", () => {
 });
 
 describe("the test runner", () => {
-  // Below tests/, since the runner looks there only; the name keeps it apart from a run beside this one.
+  // Below tests/, since the runner looks only there; the name separates it from a parallel run.
   const folder = `tests/core/scratch-${process.pid}`;
 
   before(() => mkdirSync(join(ROOT, folder)));
@@ -153,7 +153,7 @@ describe("the test runner", () => {
     });
   }
 
-  it("counts the same on the three runtimes: tests, not suites, and what is skipped apart", async () => {
+  it("counts the same on the three runtimes: tests, not suites, and skipped ones separately", async () => {
     const { code, output } = await runTests(`
       import { describe, it } from "node:test";
       describe("outer <&> \\"x\\"", () => {
@@ -195,7 +195,7 @@ describe("the test runner", () => {
     }
   });
 
-  it("says which test was running when a file takes too long, or after which one it did not end", async () => {
+  it("names the test that was running if a file takes too long, or after which it did not end", async () => {
     const limit = { TRIVENT_TEST_TIMEOUT_MS: "3000" };
     const hanging = await runTests(
       `
@@ -283,7 +283,7 @@ describe("the test runner", () => {
     });
   }
 
-  it("runs the hooks of a test that is chosen, and of no other", async () => {
+  it("runs only the hooks of a chosen test", async () => {
     const failing = NAMED.replace(
       `it("pushes", () => {});`,
       `it("pushes", () => { throw new Error("shown"); });`,
@@ -304,7 +304,7 @@ describe("the test runner", () => {
     assertMatch(output, /\n0 passed, 3 failed\n$/);
   });
 
-  it("fails when no test has such a name, and says what it looked for", async () => {
+  it("fails if no test has such a name, and prints the name", async () => {
     const { code, output } = await runTests(NAMED, [
       "-t",
       "pushes away",
@@ -319,7 +319,7 @@ describe("the test runner", () => {
     assertEquals(code, 1);
   });
 
-  it("says at the end why tests were skipped, how many, and where", async () => {
+  it("prints at the end why tests were skipped, how many, and where", async () => {
     const { code, output } = await runTests(`
       import { describe, it } from "node:test";
       const name = process.versions.deno ? "deno" : process.versions.bun ? "bun" : "node";
@@ -347,7 +347,7 @@ describe("the test runner", () => {
     assertEquals(code, 0);
   });
 
-  it("says how far it is while tests run", async () => {
+  it("prints its progress while tests run", async () => {
     const { output } = await runTests(
       `
       import { it } from "node:test";
@@ -359,7 +359,7 @@ describe("the test runner", () => {
     assertMatch(output, /^0 of 2 files, 0 passed, 0 failed, \d+\.\d s$/m);
   });
 
-  it("says how it is used when it gets an option that it does not know", async () => {
+  it("prints its usage for an unknown option", async () => {
     const { code, output } = await runTests(NAMED, ["--grep", "a"]);
     assertStringIncludes(
       output,
@@ -395,7 +395,7 @@ describe("the test runner", () => {
       };
       writeFileSync(path, `${one}it("two", () => {});\n`);
       await printed(/\n2 passed, 0 failed\nwaiting/);
-      // It is interrupted in the middle of a test.
+      // Interrupt it in the middle of a test.
       const pid = join(ROOT, folder, "pid");
       writeFileSync(
         path,
@@ -446,7 +446,7 @@ describe("the example runner", () => {
       "../mod",
     ]]
   ) {
-    it(`tells how it is used after: ${args.join(" ") || "nothing"}`, async () => {
+    it(`prints its usage for: ${args.join(" ") || "nothing"}`, async () => {
       const result = await run(node, ["examples/run.mjs", ...args], {
         cwd: ROOT,
         env: cleanEnvironment(),

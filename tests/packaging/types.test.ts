@@ -1,4 +1,4 @@
-// The types: what the core may know, and what the declarations ask of those who use them.
+// The types: the core uses no runtime's types, and the declarations need few other types.
 
 import { readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -23,7 +23,7 @@ describe("the declarations", () => {
     });
   });
 
-  // The oldest has `using`, which the declarations and the examples need.
+  // The oldest version with `using`, which the declarations and the examples need.
   for (const compiler of ["typescript-oldest", "typescript"]) {
     const { version } = json<{ version: string }>(
       `node_modules/${compiler}/package.json`,
@@ -36,7 +36,7 @@ describe("the declarations", () => {
     ) {
       for (const lib of [["ES2022"], ["ES2022", "DOM"], ["ESNext", "DOM"]]) {
         it(`need no other types in TypeScript ${version} with ${moduleResolution} and lib ${lib.join(", ")}`, async () => {
-          // The program of the README has a console, so it needs a host.
+          // The program of the README uses the console, so it needs a runtime's types.
           const files = lib.includes("DOM") ? ["consumer.ts", "readme.ts"] : ["consumer.ts"];
           const compilerOptions = {
             module,

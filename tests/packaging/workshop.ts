@@ -1,4 +1,5 @@
-// What the packaging tests share: commands that must succeed, and folders that are gone at the end.
+// Shared by the packaging tests: commands that must succeed, and folders that are removed at the
+// end.
 
 import {
   cpSync,
@@ -19,14 +20,14 @@ import { assertEquals, assertStringIncludes, fail } from "@std/assert";
 import { run } from "../tools/processes.mjs";
 import { findRuntime, plainEnvironment, ROOT } from "../tools/runtimes.mjs";
 
-/** A temporary folder that goes with the process. */
+/** A temporary folder that is removed when the process ends. */
 export function temporaryFolder(): string {
   const folder = mkdtempSync(join(tmpdir(), "trivent-"));
   process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
   return folder;
 }
 
-/** Runs a command, fails unless it exits with 0, and gives what it printed. */
+/** Runs a command, fails unless it exits with 0, and returns its output. */
 export async function must(
   file: string,
   args: readonly string[],
@@ -45,7 +46,7 @@ export async function must(
   return result.output;
 }
 
-/** Where and with what a command runs. */
+/** The options of a command. */
 export interface MustOptions {
   cwd?: string;
   env?: Record<string, string>;
@@ -70,7 +71,10 @@ export function mustTool(
   ]);
 }
 
-/** The environment without what the npm that runs us has set: an inner npm would work on the outer one's folder. */
+/**
+ * The environment without the variables of the npm that runs us. With them, an inner npm would work
+ * on the outer one's folder.
+ */
 export function cleanEnvironment(): Record<string, string> {
   const entries = Object.entries(plainEnvironment()).filter(([name]) => !/^(npm_|INIT_CWD$)/i.test(name));
   return {
@@ -79,15 +83,15 @@ export function cleanEnvironment(): Record<string, string> {
   };
 }
 
-/** How long another file may take to make something that both need. */
+/** The time that another file may take to make an object that both need. */
 const SHARED_TIMEOUT_MS = 240_000;
 
 /**
- * Makes something once for all files of a run: the first that needs it makes it, and the others wait. A file that runs
- * without the runner makes its own.
+ * Makes an object once for all files of a run: the first file that needs it makes it, and the
+ * others wait. A file that runs without the runner makes its own.
  *
- * @param name What it is
- * @param make Makes it in an empty folder, and gives what is to be known of it
+ * @param name The name of the object
+ * @param make Makes it in an empty folder, and returns its description
  */
 async function shared<Known>(name: string, make: (folder: string) => Promise<Known>): Promise<Known> {
   const scratch = process.env["TRIVENT_TEST_SHARED"];
@@ -195,7 +199,7 @@ export function writeFiles(
   }
 }
 
-/** What it prints, as each runtime shows an object. */
+/** Its output, as each runtime prints an object. */
 export const LISTENING: RegExp = /^listening on \{[^}]*port: (\d+)/m;
 
 /** A server of ten lines, as a reader of the README would write it. */
@@ -222,7 +226,7 @@ export function readmeProgram(): string {
   return program;
 }
 
-/** Sends bytes, half-closes, and gives all that came back until the end of the stream. */
+/** Sends bytes, half-closes, and returns all bytes until the end of the stream. */
 export function echo(port: number, bytes: Uint8Array): Promise<Uint8Array> {
   return new Promise((resolve, reject) => {
     const chunks: Uint8Array[] = [];

@@ -1,5 +1,5 @@
-// The board: everyone sees every move, in the same order and by the rules; who plays false, floods or does not read has
-// to go, and the others do not notice.
+// The board: all players see every move, in the same order and by the rules. Players that break the
+// rules, flood or do not read are ended, without an effect on the others.
 
 import { after, before, describe, it } from "node:test";
 import { type ChildProcess, spawn } from "node:child_process";
@@ -29,19 +29,22 @@ import {
 } from "./workshop.ts";
 
 const MAX_PLAYERS = 26;
-/** What the server takes of a player in a second, and at once. */
+/** How many moves the server accepts from a player in a second, and at once. */
 const MESSAGES_PER_SECOND = 100;
 const MIB = 1 << 20;
 
-/** A player who says what the test wants, and checks what comes: he knows the rules, but nothing of the server's code. */
+/**
+ * A player that sends what the test wants, and checks all answers. It knows the rules, but shares
+ * no code with the server.
+ */
 class Player {
   readonly client: Client;
   readonly lines: string[] = [];
   readonly #pieces = new Map<string, [column: number, row: number]>();
   me = "";
-  /** The answers to what was said by `move`. */
+  /** The answers to messages of `move`. */
   answers = 0;
-  /** All moves that he was told, his own too. */
+  /** All moves that it has received, including its own. */
   readonly moves: string[] = [];
   #rest = "";
 
@@ -54,7 +57,7 @@ class Player {
     });
   }
 
-  /** Connects and waits for his piece. */
+  /** Connects and waits for its piece. */
   static async join(server: RunningServer): Promise<Player> {
     const player = new Player(await Client.open(server.port));
     await player.until("a piece", () => player.me !== "" && player.#pieces.has(player.me));
@@ -85,7 +88,7 @@ class Player {
     return this.client.until(what, holds);
   }
 
-  /** How many lines of a kind have come. */
+  /** The number of lines of a kind. */
   count(kind: RegExp): number {
     return this.lines.filter((line) => kind.test(line)).length;
   }
@@ -122,7 +125,7 @@ class Player {
 
 const STEPS = ["up", "right", "down", "down", "left", "left", "up", "up", "right"];
 
-/** What no player says. */
+/** Lines that no player sends. */
 const NONSENSE = [
   "",
   "move",
@@ -169,7 +172,7 @@ for (const runtime of RUNTIMES) {
       await player.quit();
     }
 
-    it("shows 12 players each other's every move, in the same order", async () => {
+    it("shows every move to all 12 players, in the same order", async () => {
       const players = await Player.joinAll(server, 12);
       assertEquals(new Set(players.map((player) => player.me)).size, 12);
       for (const player of players) await player.until("the others", () => player.pieces === 12);
@@ -195,7 +198,7 @@ for (const runtime of RUNTIMES) {
       for (let n = 0; n < 9; n++) await player.step("left");
       assertEquals(player.lines[player.lines.length - 1], "no that is the edge");
       const others = await Player.joinAll(server, 20);
-      // Across all rows, there and back, he meets someone.
+      // A player that crosses all rows and returns meets another one.
       for (let row = 0; row < 8; row++) {
         for (let n = 0; n < 8; n++) await player.step(row % 2 === 0 ? "right" : "left");
         await player.step("down");
@@ -204,7 +207,7 @@ for (const runtime of RUNTIMES) {
       await Promise.all([player, ...others].map((one) => one.quit()));
     });
 
-    it("takes messages in halves, many at once, and with CR LF", async () => {
+    it("accepts messages in halves, many at once, and with CR LF", async () => {
       const player = await Player.join(server);
       for (const piece of ["mo", "ve r", "ight", "\r", "\nmove left\r\nmove ri", "ght\nmove left\n"]) {
         player.say(piece);
@@ -247,7 +250,7 @@ for (const runtime of RUNTIMES) {
         const player = await Player.join(server);
         player.say(text);
         await player.client.until("the end", () => player.client.ended || player.client.closed);
-        // It may have been cut off before it could read the reason: it was still sending.
+        // It may have been reset before it could read the reason, because it was still sending.
         if (text.length < 1000) assertEquals(player.lines[player.lines.length - 1], "bye too long a message");
         player.client.socket.destroy();
         await witness.until("the one who goes", () => witness.pieces === 1);
@@ -276,31 +279,36 @@ for (const runtime of RUNTIMES) {
       await witness.quit();
     });
 
-    it("takes a flood of moves at its own pace, and serves the others at once", { skip: needs("/proc") }, async () => {
-      // A server of its own: it goes on to play what it has read ahead of the reset, for a minute, and other tests count moves.
-      const flooded = await startMeasured(runtime, "board_server");
-      const held = residentMiB(flooded.pid);
-      const flooder = await Player.join(flooded);
-      const begun = performance.now();
-      const flood = Buffer.from("move left\nmove right\n".repeat(50_000));
-      let taken = 0;
-      for (let i = 0; i < 16; i++) flooder.client.socket.write(flood, () => taken++);
-      for (let i = 0; i < 10; i++) await plays(flooded);
-      await quiet(500);
-      const seconds = (performance.now() - begun) / 1000;
-      assert(taken < 16, "the whole flood was taken");
-      assert(flooder.answers > 0, "no move was taken");
-      // One chunk may have brought more than there was leave for.
-      assert(flooder.answers <= MESSAGES_PER_SECOND * (seconds + 1) + 200, `${flooder.answers} in ${seconds} s`);
-      await assertHeldLess(flooded, held, 64);
-      flooder.client.reset();
-      assertEquals(await flooded.stop(), null);
-      const newlines = await Player.join(server);
-      newlines.say("\n".repeat(10 * MIB));
-      await newlines.client.until("the end", () => newlines.client.ended || newlines.client.closed);
-      newlines.client.socket.destroy();
-      await plays();
-    });
+    it(
+      "accepts a flood of moves at a limited rate, and serves the others at once",
+      { skip: needs("/proc") },
+      async () => {
+        // A separate server: it goes on playing moves that it has read before the reset, for a
+        // minute, and other tests count moves.
+        const flooded = await startMeasured(runtime, "board_server");
+        const held = residentMiB(flooded.pid);
+        const flooder = await Player.join(flooded);
+        const begun = performance.now();
+        const flood = Buffer.from("move left\nmove right\n".repeat(50_000));
+        let taken = 0;
+        for (let i = 0; i < 16; i++) flooder.client.socket.write(flood, () => taken++);
+        for (let i = 0; i < 10; i++) await plays(flooded);
+        await quiet(500);
+        const seconds = (performance.now() - begun) / 1000;
+        assert(taken < 16, "the whole flood was taken");
+        assert(flooder.answers > 0, "no move was taken");
+        // One chunk may have brought more moves than the rate allowed.
+        assert(flooder.answers <= MESSAGES_PER_SECOND * (seconds + 1) + 200, `${flooder.answers} in ${seconds} s`);
+        await assertHeldLess(flooded, held, 64);
+        flooder.client.reset();
+        assertEquals(await flooded.stop(), null);
+        const newlines = await Player.join(server);
+        newlines.say("\n".repeat(10 * MIB));
+        await newlines.client.until("the end", () => newlines.client.ended || newlines.client.closed);
+        newlines.client.socket.destroy();
+        await plays();
+      },
+    );
 
     it("ends clients that do not read, holds little memory for them, and does not slow down the others", {
       skip: needs("/proc"),
@@ -311,7 +319,7 @@ for (const runtime of RUNTIMES) {
       const players = await Player.joinAll(server, 14);
       let playing = true;
       const play = async (player: Player): Promise<void> => {
-        // As fast as it is taken.
+        // As fast as the server reads.
         while (playing) {
           const { answers } = player;
           player.say("move left\nmove right\n".repeat(10));
@@ -339,7 +347,7 @@ for (const runtime of RUNTIMES) {
     });
 
     it(
-      "has room for 26, says so to the next one, and lets it in when someone has left",
+      "has space for 26, refuses the next one with a message, and accepts it when a player has left",
       { skip: needs("nc -N") },
       async () => {
         const players = await Player.joinAll(server, MAX_PLAYERS);
@@ -368,7 +376,7 @@ for (const runtime of RUNTIMES) {
       }
     });
 
-    it("says goodbye to everyone at SIGTERM and ends with exit code 0", async () => {
+    it("sends everyone a last message at SIGTERM and ends with exit code 0", async () => {
       const other = await startServer(runtime, "board_server");
       const players = await Player.joinAll(other, 10);
       const deaf = await Player.join(other);
@@ -385,7 +393,7 @@ for (const runtime of RUNTIMES) {
       assertEquals(how, null);
     });
 
-    it("says in a line what is wrong with its arguments", async () => {
+    it("prints one line about wrong arguments", async () => {
       const wrong = await runProgram(runtime, "board_server", ["70000"]);
       assertEquals(wrong.code, 2);
       assertMatch(oneLine(wrong), /usage: board_server \[port\]$/);
@@ -432,7 +440,7 @@ for (const runtime of RUNTIMES) {
     });
 
     it("10 players, on this and the other runtimes, see the same board", async () => {
-      // Each step of theirs is possible: everyone steps down and up again, and nobody stands below another.
+      // Each step is legal: all step down and up again, and none stands below another.
       const count = 10;
       const file = script("together.txt", `players ${count}`, "down", "up", "down", "up", `seen ${count * 4}`);
       const players = await Promise.all(
@@ -452,7 +460,7 @@ for (const runtime of RUNTIMES) {
       assertEquals((boards[0] as string[]).slice(0, 8).join("").replaceAll(/[ .]/g, "").length, count);
     });
 
-    it("draws the board, takes arrow keys and q, and leaves the terminal as it was", async () => {
+    it("draws the board, reads arrow keys and q, and restores the terminal", async () => {
       const witness = await Player.join(server);
       const terminal = new Terminal(runtime, "board_client", [String(server.port)]);
       await terminal.until("You are B, 2 here.");
@@ -460,7 +468,7 @@ for (const runtime of RUNTIMES) {
       terminal.press("\x1b[B\x1b[C\x1bOA");
       await witness.until("three steps", () => witness.moves.length === 3);
       assertEquals(witness.moves, ["move B 3 2", "move B 4 2", "move B 4 1"]);
-      // The edge is told.
+      // The edge is reported.
       terminal.press("\x1b[A\x1b[A");
       await terminal.until("that is the edge");
       await witness.step("right");
@@ -479,7 +487,7 @@ for (const runtime of RUNTIMES) {
       assertEquals(await terminal.ended, 0);
     });
 
-    it("says in a line why it can't play", async () => {
+    it("prints one line about why it cannot play", async () => {
       const cases: [code: number, message: RegExp, args: string[]][] = [
         [2, /there is no "jump"/, ["--script", script("jump.txt", "up", "jump")]],
         [2, /there is no "wait"/, ["--script", script("wait.txt", "wait")]],
@@ -498,7 +506,7 @@ for (const runtime of RUNTIMES) {
       assertEquals(refused.code, 1);
     });
 
-    it("says in a line that the server has ended, or is full", async () => {
+    it("prints one line if the server has ended, or is full", async () => {
       const file = script("long.txt", "wait 60000");
       const players = await Player.joinAll(server, MAX_PLAYERS - 1);
       const waiting = client(runtime, "--script", file);
@@ -517,7 +525,7 @@ for (const runtime of RUNTIMES) {
   });
 }
 
-/** A program in a terminal of its own. */
+/** A program in its own terminal. */
 class Terminal {
   shown = "";
   /** Its exit code. */

@@ -1,5 +1,5 @@
-// sim.capture() as Wireshark sees it: tshark opens the file, finds every checksum right, has no complaint, and follows the
-// streams. What is in the file is tested by tests/core/sim/capture.test.ts.
+// sim.capture() in Wireshark: tshark opens the file, accepts every checksum, has no complaint, and
+// follows the streams. tests/core/sim/capture.test.ts tests the content of the file.
 
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -20,7 +20,7 @@ before(() => {
 });
 after(() => rmSync(folder, { recursive: true, force: true }));
 
-/** What tshark prints about the packets that went over a simulated network. It must have nothing to say against them. */
+/** The output of tshark for the packets of a simulated network. It must not report a problem. */
 async function tshark(sim: SimRuntime, args: readonly string[]): Promise<string> {
   const file = join(folder, "sim.pcapng");
   writeFileSync(file, sim.capture());
@@ -30,7 +30,7 @@ async function tshark(sim: SimRuntime, args: readonly string[]): Promise<string>
   return output.replaceAll(/^Running as user.*\n/gm, "");
 }
 
-/** Clients that talk to an echo over IPv4 and IPv6, some at a time. */
+/** Clients of an echo server over IPv4 and IPv6, some at a time. */
 async function talk(sim: SimRuntime): Promise<void> {
   const server = await sim.run(serve({ hostname: "::", port: 4000, runtime: sim.host("server") }, {
     read: (bev) => bev.writeBuffer(bev.input),
@@ -52,10 +52,11 @@ async function talk(sim: SimRuntime): Promise<void> {
 }
 
 describe("tshark", { skip: needs("tshark") }, () => {
-  it("opens a capture without a complaint, and finds every checksum right", async () => {
+  it("opens a capture without a complaint, and accepts every checksum", async () => {
     const sim = simRuntime({ seed: 3, capture: true, faults: { jitterMs: 2, segmentCut: 0.2 } });
     await talk(sim);
-    // The levels of Wireshark's experts: 2 is a note about what is unusual, 4 a warning, 8 an error.
+    // The levels of Wireshark's expert information: 2 is a note about something unusual, 4 a
+    // warning, 8 an error.
     const experts = await tshark(sim, ["-q", "-z", "expert"]);
     assert(!/^(Errors|Warns)/m.test(experts), experts);
     const notes = /^Notes.*\n=+\n.*\n([^]*?)\n\n/m.exec(experts)?.[1] ?? "";
@@ -91,7 +92,7 @@ describe("tshark", { skip: needs("tshark") }, () => {
     }
   });
 
-  it("reads resets, refusals and what was sent twice for what they are", async () => {
+  it("recognises resets, refusals and retransmissions", async () => {
     const sim = simRuntime({ capture: true });
     const server = await sim.run(serve({ hostname: "0.0.0.0", port: 4000, runtime: sim.host("server") }, {}));
     const client = sim.host("client");

@@ -1,4 +1,5 @@
-// The chat server with hundreds of clients: rooms, one order for all, who is too slow, and too few descriptors.
+// The chat server with hundreds of clients: rooms, one order for all, slow clients, and too few
+// descriptors.
 
 import { after, before, describe, it } from "node:test";
 import { assert, assertEquals, assertMatch } from "@std/assert";
@@ -10,7 +11,7 @@ const CLIENTS = 500;
 const ROOMS = 10;
 const LINES = 4;
 
-/** What has come so far, by lines. */
+/** The lines that have arrived so far. */
 function lines(client: Client): string[] {
   return client.bytes.toString().split("\n").slice(0, -1);
 }
@@ -63,7 +64,7 @@ for (const runtime of RUNTIMES) {
       assertEquals(lines(ada).slice(-2), ["<ada> a last line without an end", "* goodbye"]);
     });
 
-    it("sends one away whose line is too long, and others stay", async () => {
+    it("ends a client whose line is too long, and the others stay", async () => {
       const [long, other] = [await join(server.port, "long"), await join(server.port, "other")];
       await long.send("x".repeat(100_000));
       await long.untilEnd();
@@ -73,7 +74,7 @@ for (const runtime of RUNTIMES) {
       await other.untilEnd();
     });
 
-    it(`serves ${CLIENTS} clients in ${ROOMS} rooms: each hears all of its room, in one order, and nothing else`, async () => {
+    it(`serves ${CLIENTS} clients in ${ROOMS} rooms: each gets all lines of its room, in one order, and nothing else`, async () => {
       const clients: Client[] = [];
       for (let i = 0; i < CLIENTS; i += 50) {
         clients.push(
@@ -108,12 +109,12 @@ for (const runtime of RUNTIMES) {
       await late.untilEnd();
     });
 
-    it("lets a client that writes too much wait, and sends one away that does not stop", async () => {
+    it("slows down a client that writes too much, and ends one that does not stop", async () => {
       const [quick, flooder, other] = await Promise.all(
         ["quick", "flooder", "hearer"].map((n) => join(server.port, n)),
       );
       assert(quick !== undefined && flooder !== undefined && other !== undefined);
-      // More than a second's lines, but not so many that it is taken for a flood.
+      // More than a second's lines, but too few to count as a flood.
       const few = Array.from({ length: 30 }, (_, i) => `few ${i}`);
       await quick.send(`${few.join("\n")}\n`);
       await flooder.send("spam\n".repeat(10_000));
@@ -131,7 +132,7 @@ for (const runtime of RUNTIMES) {
   });
 
   describe(`chat on ${runtime} with other limits`, () => {
-    it("sends one away that says nothing, or too little of a line, for --patience", async () => {
+    it("ends a client that sends nothing, or only a part of a line, for --patience", async () => {
       const server = await startServer(runtime, "chat", ["--patience", "3"]);
       const [silent, slow, talker] = [
         await join(server.port, "silent"),
@@ -164,7 +165,7 @@ for (const runtime of RUNTIMES) {
       const piece = "x".repeat(500);
       let count = 0;
       let dropped = false;
-      // At the speed of who reads: what all the systems hold for the slow one has to be filled.
+      // At the speed of the readers: the system's queues for the slow one must be filled.
       while (!dropped && count < 200_000) {
         const batch = Array.from({ length: 200 }, () => `${count++} ${piece}\n`);
         await talker.send(batch.join(""));
@@ -192,7 +193,7 @@ for (const runtime of RUNTIMES) {
   });
 
   describe(`chat on ${runtime} with too few descriptors`, () => {
-    it("serves those it can, and everybody again when there is space", { skip: needs("ulimit") }, async () => {
+    it("serves as many as it can, and everybody again when there is space", { skip: needs("ulimit") }, async () => {
       const server = await startLimited(runtime, "chat", 64);
       try {
         const clients = await Promise.all(
@@ -204,18 +205,19 @@ for (const runtime of RUNTIMES) {
         await quiet(300);
         const served = there();
         assert(served.length < 64, `${served.length} are served`);
-        // They are served on.
+        // They are still served.
         for (const client of served.slice(0, 3)) {
           await client.send("/who\n");
           await client.until("an answer", () => client.bytes.includes("* here: "));
         }
-        // It says so once at most: a host may have taken them and let them go, or try again, without a word.
+        // It reports that at most once: a runtime may accept and drop them, or try again, silently.
         const told = server.printed().split("\n").filter((line) => line !== "");
         assert(told.length <= 1, told.join());
         for (const line of told) assertMatch(line, /EMFILE/);
         if (runtime === "deno") assertEquals(told.length, 1);
         for (const client of clients) client?.socket.destroy();
-        // Who has waited is served within a second of the last try, and gone; then everything is as before.
+        // A client that has waited is served within a second of the last try, and leaves; then
+        // everything is as before.
         for (let i = 0; i < 40; i++) {
           const client = await Client.open(server.port);
           await client.until("the welcome", () => client.received > 0);

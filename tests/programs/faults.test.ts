@@ -1,5 +1,5 @@
-// What goes wrong with one client does not touch the others: after each fault the server answers, holds no memory and no
-// socket of it, and in the end it stops with exit code 0.
+// A fault of one client does not affect the others: after each fault the server answers, and holds
+// no memory and no socket of it. At the end it stops with exit code 0.
 
 import { after, before, describe, it } from "node:test";
 import { assert, assertEquals, assertMatch } from "@std/assert";
@@ -22,7 +22,7 @@ import {
 const MAX_LINE = 16384;
 const MIB = 1 << 20;
 
-/** A server, and what it makes of a whole line. */
+/** A server, and its answer to a line. */
 const PROGRAMS: { name: string; answer(bytes: Buffer): Buffer }[] = [
   { name: "rot13_bufferevent", answer: rot13 },
   { name: "rot13_events", answer: rot13 },
@@ -36,7 +36,7 @@ for (const runtime of RUNTIMES) {
       let server: MeasuredServer;
       let socketsBefore: number;
 
-      /** A client like any other is served. */
+      /** Checks that a normal client is served. */
       async function serves(): Promise<void> {
         const client = await Client.open(server.port);
         await client.send("Hello\n");
@@ -53,7 +53,7 @@ for (const runtime of RUNTIMES) {
         socketsBefore = openSockets(server.pid);
       });
       after(async () => {
-        // Nothing is left of any of them, but what it had before.
+        // The server holds only what it had before them.
         await stopWhenClosed(server, socketsBefore);
         if (!echoes) assertEquals(server.printed(), "");
         else for (const line of server.printed().split("\n")) assertMatch(line, /^(Error from bufferevent: .*)?$/);
@@ -80,10 +80,10 @@ for (const runtime of RUNTIMES) {
         await serves();
       });
 
-      it("survives a reset in the middle of what it sends", async () => {
+      it("survives a reset in the middle of its output", async () => {
         const client = await Client.open(server.port);
         client.socket.pause();
-        // More than fits anywhere, so that the server has output that waits.
+        // More than all queues hold, so that the server has waiting output.
         for (let i = 0; i < 12; i++) client.socket.write(Buffer.alloc(MIB, "abcdefg\n"));
         await quiet(200);
         client.reset();
@@ -117,7 +117,7 @@ for (const runtime of RUNTIMES) {
         assert(client.bytes.equals(answer(text)), `the reply differs: ${client.received} bytes for ${text.length}`);
       });
 
-      it("makes a client wait that sends 64 MiB and does not read, serves others, and loses nothing", {
+      it("slows down a client that sends 64 MiB and does not read, serves others, and loses nothing", {
         skip: needs("/proc"),
       }, async () => {
         const piece = Buffer.alloc(MIB, "The quick brown fox jumps over the lazy dog, again\n");
@@ -129,7 +129,7 @@ for (const runtime of RUNTIMES) {
         let taken = 0;
         for (let i = 0; i < pieces; i++) client.socket.write(piece, () => taken++);
         client.end();
-        // What both systems' buffers hold has gone, then nothing moves any more.
+        // The buffers of both systems are full, and then nothing moves.
         await untilIdle(server.pid);
         assert(taken < pieces, "the server has taken everything, though nobody reads what it answers");
         await serves();
@@ -151,7 +151,7 @@ for (const runtime of RUNTIMES) {
         let held = Infinity;
         const client = await Client.open(server.port);
         const total = 100_000_000;
-        // Counted and compared as it comes: this process does not hold it either.
+        // Counted and compared on arrival: this process does not hold it either.
         let received = 0;
         let wrong = -1;
         const expected = (at: number): number => {
@@ -168,14 +168,14 @@ for (const runtime of RUNTIMES) {
         const piece = Buffer.alloc(1_000_000, "a");
         for (let i = 0; i < 100; i++) {
           await client.send(piece);
-          // Without garbage, of which a busy machine leaves more.
+          // Without garbage: a busy machine leaves more of it.
           if (i === 74) held = (await server.collected()).used - before;
         }
         client.end("\n");
         await client.untilEnd();
         assertEquals(wrong, -1);
         assertEquals(received, echoes ? total + 1 : total + Math.floor(total / MAX_LINE) + 1);
-        // A server that kept the line would have had 71 MiB by then.
+        // A server that keeps the line has 71 MiB by then.
         assert(held < 32, `the server has held ${held.toFixed(1)} MiB more than before`);
         await serves();
       });
@@ -184,8 +184,8 @@ for (const runtime of RUNTIMES) {
         let before = 0;
         for (let round = 0; round < 3; round++) {
           const clients: Client[] = [];
-          // Not more at a time than the backlog holds: when it overflows, Linux may leave a connection of which only the
-          // server's end is there, for whatever server (seen with bare node:net too).
+          // At most as many at a time as the backlog: when it overflows, Linux may leave a
+          // connection without a client's end, for any server (also seen with plain node:net).
           while (clients.length < 1000) {
             clients.push(...await Promise.all(Array.from({ length: 100 }, () => Client.open(server.port))));
           }
@@ -199,7 +199,7 @@ for (const runtime of RUNTIMES) {
           }
           await serves();
           await untilClosed(server.pid, socketsBefore);
-          // Objects that serve all, and compiled code, are there after the first.
+          // Shared objects and compiled code exist after the first round.
           if (round === 0) before = (await server.collected()).used;
         }
         const each = ((await server.collected()).used - before) / 2000 * MIB;
@@ -212,7 +212,10 @@ for (const runtime of RUNTIMES) {
         const server = await startMeasured(runtime, name);
         const piece = Buffer.alloc(MIB, "abcdefghijklmno\n");
 
-        /** So many clients send until nothing is taken any more; gives what the server holds for them, and after them. */
+        /**
+         * Lets clients send until the server accepts nothing more. Returns what it holds during and
+         * after that.
+         */
         async function flood(count: number, sockets: number): Promise<{ during: number; after: number }> {
           const clients = await Promise.all(Array.from({ length: count }, () => Client.open(server.port)));
           let taken = 0;

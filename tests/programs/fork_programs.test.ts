@@ -1,5 +1,5 @@
-// The servers with threads: one for each connection, or one poller for each thread. What is begun for a client is over
-// when the client is, and nothing of one client is seen by another.
+// The servers with threads: one for each connection, or one poller for each thread. A client's
+// thread ends with the client, and no client sees data of another.
 
 import { after, afterEach, before, describe, it } from "node:test";
 import { readdirSync } from "node:fs";
@@ -24,7 +24,7 @@ import {
 } from "./workshop.ts";
 
 const MIB = 1 << 20;
-/** A runtime's own threads come and go, but not in such numbers. */
+/** A runtime's own threads begin and end, but not in such numbers. */
 const OWN_THREADS = 6;
 const MAX_CHILDREN = 32;
 
@@ -33,7 +33,10 @@ function threads(pid: number): number {
   return needs("/proc") ? 0 : readdirSync(`/proc/${pid}/task`).length;
 }
 
-/** Sends all that the server will take to a client that does not read, and fails if it takes everything or holds much. */
+/**
+ * Sends without reading until the server accepts nothing more. Fails if the server accepts
+ * everything or holds much.
+ */
 async function refusesToRead(server: MeasuredServer, serves: () => Promise<void>): Promise<void> {
   const residentBefore = residentMiB(server.pid);
   const client = await Client.open(server.port);
@@ -63,7 +66,7 @@ for (const runtime of RUNTIMES) {
       assertEquals(client.bytes.toString(), "Uryyb\nJbeyq\n");
     }
 
-    /** No child is left, and no socket. */
+    /** Checks that no child and no socket is left. */
     async function reaped(): Promise<void> {
       await eventually("the children are reaped", () => threads(server.pid) <= threadsBefore + OWN_THREADS);
       await untilClosed(server.pid, socketsBefore);
@@ -86,7 +89,7 @@ for (const runtime of RUNTIMES) {
       assertEquals(server.printed(), "");
     });
 
-    it("has a thread for each connection, with a line of its own, and reaps it when the connection is over", {
+    it("has a thread for each connection, with a separate line, and reaps it after the connection", {
       skip: needs("/proc"),
     }, async () => {
       const count = 16;
@@ -101,7 +104,7 @@ for (const runtime of RUNTIMES) {
       await reaped();
     });
 
-    it("reaps the children of clients that reset, whatever they were at", async () => {
+    it("reaps the children of clients that reset, at any moment", async () => {
       for (let i = 0; i < 9; i++) {
         const client = await Client.open(server.port);
         if (i % 3 === 0) await client.send("half a l");
@@ -116,7 +119,7 @@ for (const runtime of RUNTIMES) {
       await reaped();
     });
 
-    it("lets a client wait for a child when there are as many as it has, and serves it then", async () => {
+    it("makes a client wait if all children are busy, and serves it later", async () => {
       const clients = await Promise.all(Array.from({ length: MAX_CHILDREN + 8 }, () => Client.open(server.port)));
       for (const client of clients) await client.send("abc\n");
       const answered = (): Client[] => clients.filter((client) => client.received === 4);
@@ -131,7 +134,7 @@ for (const runtime of RUNTIMES) {
       await reaped();
     });
 
-    it("makes a client wait that does not read, and serves the others", { skip: needs("/proc") }, async () => {
+    it("slows down a client that does not read, and serves the others", { skip: needs("/proc") }, async () => {
       await refusesToRead(server, serves);
       await reaped();
     });
@@ -148,7 +151,7 @@ for (const runtime of RUNTIMES) {
       assert(client.bytes.equals(rot13(text)), `the reply differs: ${client.received} bytes for ${text.length}`);
     });
 
-    it("holds nothing of 150 clients that have gone", { skip: needs("/proc") }, async () => {
+    it("holds nothing of 150 clients that have left", { skip: needs("/proc") }, async () => {
       const residentBefore = residentMiB(server.pid);
       for (let i = 0; i < 150; i += 5) await Promise.all(Array.from({ length: 5 }, serves));
       await reaped();
@@ -168,7 +171,7 @@ for (const runtime of RUNTIMES) {
       }
     });
 
-    it("says in a line what is wrong with its arguments, or that the port is taken", async () => {
+    it("prints one line about wrong arguments, or a used port", async () => {
       const wrong = await runProgram(runtime, "rot13_fork", ["x"]);
       assertEquals(wrong.code, 2);
       assertMatch(oneLine(wrong), /usage: rot13_fork \[port\]$/);
@@ -181,7 +184,10 @@ for (const runtime of RUNTIMES) {
   describe(`epoll_workers on ${runtime}`, () => {
     const count = 3;
     let server: MeasuredServer;
-    /** How many were served whole: it had no more, but for those that were reset before it accepted them. */
+    /**
+     * The number of clients that were served completely. Others were reset before they were
+     * accepted.
+     */
     let connections = 0;
 
     async function serves(): Promise<void> {
@@ -203,7 +209,7 @@ for (const runtime of RUNTIMES) {
       await client.send("still here");
       await client.untilReceived(10);
       connections++;
-      // The number of sockets is none to go by: a thread of Bun or Deno may have some of its own.
+      // The number of sockets shows nothing: a thread of Bun or Deno may have its own.
       const how = await server.stop();
       client.socket.destroy();
       assertEquals(how, null);
@@ -245,7 +251,7 @@ for (const runtime of RUNTIMES) {
       }
     });
 
-    it("makes a client wait that does not read, and serves the others", { skip: needs("/proc") }, async () => {
+    it("slows down a client that does not read, and serves the others", { skip: needs("/proc") }, async () => {
       connections++;
       await refusesToRead(server, async () => {
         for (let i = 0; i < 12; i++) await serves();
@@ -266,7 +272,7 @@ for (const runtime of RUNTIMES) {
       await serves();
     });
 
-    it("says in a line what is wrong with its arguments", async () => {
+    it("prints one line about wrong arguments", async () => {
       for (const args of [["x"], ["0", "0"], ["0", "x"], ["0", "65"], ["0", "1", "2"]]) {
         const wrong = await runProgram(runtime, "epoll_workers", args);
         assertEquals(wrong.code, 2);
@@ -274,7 +280,7 @@ for (const runtime of RUNTIMES) {
       }
     });
 
-    it("says in a line that the port is taken", async () => {
+    it("prints one line if the port is in use", async () => {
       const other = await startServer(runtime, "echo_listener");
       const taken = await runProgram(runtime, "epoll_workers", [String(other.port), "2"]);
       assertEquals(await other.stop(), null);

@@ -1,4 +1,5 @@
-// The chat gateway: one beside another on the same broker, brokers that refuse, are away or die, and the whole cluster.
+// The chat gateway: two on the same broker; brokers that refuse, are missing or die; and the whole
+// cluster.
 
 import { createServer } from "node:net";
 import { after, before, describe, it } from "node:test";
@@ -42,8 +43,8 @@ async function join(port: number, nick: string, room: string): Promise<Client> {
 let rounds = 0;
 
 /**
- * Both speak until the other hears it: a broker takes a moment to know of a new member. Then nothing that was said before is
- * still under way, because lines of one gateway stay in order.
+ * Both send until the other receives it: a broker takes a moment to know a new member. Then no
+ * earlier line is still on its way, because lines of one gateway stay in order.
  */
 async function untilHeard(one: Client, other: Client, room: string): Promise<void> {
   for (const [from, to] of [[one, other], [other, one]] as const) {
@@ -77,7 +78,7 @@ for (const runtime of RUNTIMES) {
       await broker.stop("SIGKILL");
     });
 
-    it("carries lines between gateways, and not back to the sender", async () => {
+    it("carries lines between gateways, but not back to the sender", async () => {
       const ada = await join(first.port, "ada", "tea");
       const bob = await join(second.port, "bob", "tea");
       const cleo = await join(second.port, "cleo", "coffee");
@@ -96,7 +97,7 @@ for (const runtime of RUNTIMES) {
       assertEquals(lines(ada).at(-1), "* goodbye");
     });
 
-    it("says who is in a room, on all gateways", async () => {
+    it("lists the members of a room, on all gateways", async () => {
       const dan = await join(first.port, "dan", "library");
       const eve = await join(second.port, "eve", "library");
       await untilHeard(eve, dan, "library");
@@ -146,7 +147,7 @@ for (const runtime of RUNTIMES) {
       await other.until("the news", () => lines(other).at(-1) === "* hall two is gone");
     });
 
-    it("tells a client that reads too slowly, and drops it", async () => {
+    it("ends a client that reads too slowly, with a message", async () => {
       const slow = await join(first.port, "slow", "flood");
       const speaker = await join(second.port, "speaker", "flood");
       await untilHeard(speaker, slow, "flood");
@@ -158,7 +159,7 @@ for (const runtime of RUNTIMES) {
       await speaker.until("the news", () => lines(speaker).includes("* flood slow is gone"));
     });
 
-    it("says goodbye at SIGTERM, and serves those that stay for a while", async () => {
+    it("reports its end at SIGTERM, and serves remaining clients for a while", async () => {
       const third = await startServer(runtime, "gateway", [broker.url]);
       const [client, other] = [await join(third.port, "hugo", "porch"), await join(third.port, "ida", "porch")];
       const stopped = third.stop();
@@ -173,7 +174,7 @@ for (const runtime of RUNTIMES) {
       assertEquals(third.printed(), "");
     });
 
-    it("waits for a broker that is away at the start, and goes on when one has died", async () => {
+    it("waits for a broker that is missing at the start, and goes on after one has died", async () => {
       const own = await startBroker();
       await own.stop("SIGKILL");
       const { file, args } = exampleCommand(runtime, "gateway", ["0", own.url]);
@@ -202,7 +203,7 @@ for (const runtime of RUNTIMES) {
       await again.stop("SIGKILL");
     });
 
-    it("says once, in one line, why it reaches no broker, and goes on trying", async () => {
+    it("prints once, in one line, why it reaches no broker, and goes on trying", async () => {
       const web = createServer((socket) => void socket.on("error", () => {}).end("HTTP/1.1 400 Bad Request\r\n\r\n"));
       await new Promise<void>((resolve) => web.listen(0, "127.0.0.1", resolve));
       const { port } = web.address() as { port: number };

@@ -1,4 +1,5 @@
-// A server that is handed from one version of the program to the next: no client is refused, and none is left without an answer.
+// A server that one version of a program hands over to the next: no client is refused, and all get
+// an answer.
 
 import { type ChildProcess, spawn } from "node:child_process";
 import { type AddressInfo, createServer, type Server } from "node:net";
@@ -10,15 +11,15 @@ import { ask as askServer, isAlive, PATIENCE_MS } from "./workshop.ts";
 
 const CONNECTIONS = 2000;
 const HANDOVERS = 10;
-/** How many clients there are at a time. */
+/** The number of clients at a time. */
 const CLIENTS = 10;
-/** How long a client takes between two connections, so that they last for as long as the hand-overs do. */
+/** The pause of a client between two connections, so that they last as long as the hand-overs. */
 const PAUSE_MS = 10;
 
 /** Every process that has answered, so that none is left behind. */
 const pids = new Set<number>();
 
-/** What a program prints, and its successors, who inherit its output. */
+/** The output of a program and its successors, which inherit its output. */
 interface Family {
   readonly child: ChildProcess;
   printed(): string;
@@ -41,14 +42,14 @@ function family(
   return { child, printed: () => printed };
 }
 
-/** One client: connects, asks, and gives the process that has answered. */
+/** One client: connects, sends a question, and returns the process that has answered. */
 async function ask(port: number): Promise<number> {
   const pid = await askServer(port);
   pids.add(pid);
   return pid;
 }
 
-/** Waits until something holds. */
+/** Waits until a condition holds. */
 async function eventually(what: string, holds: () => boolean | Promise<boolean>): Promise<void> {
   const deadline = performance.now() + PATIENCE_MS;
   while (!await holds()) {
@@ -57,14 +58,14 @@ async function eventually(what: string, holds: () => boolean | Promise<boolean>)
   }
 }
 
-/** Asks a process to hand over, and gives the one that has replaced it. */
+/** Asks a process to hand over, and returns its successor. */
 async function handOver(pid: number, newest: () => number): Promise<number> {
   process.kill(pid, "SIGUSR2");
   await eventually(`${pid} is replaced`, () => newest() !== pid && !isAlive(pid));
   return newest();
 }
 
-/** Connects all the time while a server is handed over; gives every failure. */
+/** Connects all the time while a server is handed over. Returns every failure. */
 async function handOverUnderLoad(port: number, first: number): Promise<string[]> {
   const failures: string[] = [];
   let newest = first;
@@ -126,7 +127,7 @@ for (const runtime of RUNTIMES as RuntimeName[]) {
       assertMatch(started.printed(), new RegExp(`^(listening on 127\\.0\\.0\\.1:${port}\n){${HANDOVERS + 1}}$`));
     });
 
-    it("hands over a socket that it has opened itself, or says that the runtime cannot", async () => {
+    it("hands over a socket that it has opened itself, or reports that the runtime cannot", async () => {
       const started = family(exampleCommand(runtime, "handover", ["0"]), undefined);
       const port = await portOf(started);
       const pid = await ask(port);

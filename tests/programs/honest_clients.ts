@@ -1,4 +1,4 @@
-/** Clients that follow the protocol, and fail if they receive anything that is not right. */
+/** Clients that follow the protocol, and fail if they receive anything wrong. */
 
 import { createHash } from "node:crypto";
 import { connect, type Socket } from "node:net";
@@ -16,7 +16,10 @@ export interface Company {
   finish(): Promise<number>;
 }
 
-/** Members of a chat. Each says numbered lines, and must hear each line of its room once and in order. */
+/**
+ * Members of a chat. Each sends numbered lines, and must receive each line of its room once and in
+ * order.
+ */
 export async function chatters(port: number, count: number, perRoom: number, seed: number): Promise<Company> {
   const members = await Promise.all(Array.from({ length: count }, async (_, i) => {
     const member = new Chatter(port, `honest${i}`, `room${Math.floor(i / perRoom)}`, new Dice(seed + i));
@@ -38,7 +41,7 @@ export async function chatters(port: number, count: number, perRoom: number, see
       for (const member of members) {
         const expected = inRoom(member.room);
         const all = (): boolean => expected.every(({ name, said }) => (member.heard.get(name) ?? 0) === said);
-        await member.until(`${member.name} has heard all`, all);
+        await member.until(`${member.name} has received all lines`, all);
       }
       await Promise.all(members.map((member) => member.quit()));
       return Math.min(...members.map(({ said }) => said));
@@ -55,7 +58,7 @@ async function everyOne(
   const deadline = performance.now() + PATIENCE_MS;
   const failed = Promise.all(working);
   while (!those.every(({ said }, i) => said > (before[i] as number))) {
-    if (performance.now() > deadline) fail(`an honest client gets nowhere within ${PATIENCE_MS} ms`);
+    if (performance.now() > deadline) fail(`an honest client makes no progress within ${PATIENCE_MS} ms`);
     await Promise.race([failed, quiet(20)]);
   }
 }
@@ -71,7 +74,7 @@ class Chatter {
   #news: (() => void) | undefined;
   /** Answers of the server itself that were not checked yet. */
   readonly #answers: string[] = [];
-  /** How many lines it has said. */
+  /** The number of lines that it has sent. */
   said = 0;
   readonly heard: Map<string, number> = new Map();
 
@@ -137,7 +140,7 @@ class Chatter {
     await this.until(`${this.name} has come`, () => this.#answers.includes(`* ${this.name} has come to ${this.room}`));
   }
 
-  /** Says lines, and waits each time until it hears its own line. */
+  /** Sends lines, and waits each time until it receives its own line. */
   async talk(over: () => boolean): Promise<void> {
     while (!over()) {
       const number = this.said++;
@@ -205,7 +208,7 @@ export function senders(
   });
 }
 
-/** One connection: all bytes must come back, and both directions must end in order. */
+/** One connection: all bytes must come back, and both directions must end cleanly. */
 async function carry(port: number, ca: Buffer | undefined, dice: Dice): Promise<void> {
   const begin = performance.now();
   const plain = connect({ port, host: "127.0.0.1", noDelay: true, allowHalfOpen: true });

@@ -1,7 +1,7 @@
 // Hostile clients of ten kinds (fixtures/hostile.mjs) work on the chat server and on the proxy, with and without TLS,
-// beside honest ones. Every honest client gets all that it must get. The servers close those that only wait, and in the
-// end they hold nothing: no descriptor, no handle, no event, no timer, and after a second attack no more memory than after
-// the first.
+// beside honest ones. Every honest client gets everything that it must get. The servers close
+// clients that only wait. At the end they hold no descriptor, handle, event or timer, and after a
+// second attack not more memory than after the first.
 //
 // `npm run hostile -- [--seconds 60] [--runtime bun] [--seed 1]` does it for longer, at the same rate.
 
@@ -30,25 +30,30 @@ import {
 
 /** The program of the hostile clients. */
 const HOSTILE = join(ROOT, "tests", "programs", "fixtures", "hostile.mjs");
-/** How many of them come in a second. */
+/** The number of them that connect in a second. */
 const RATE = 600;
-/** For how long they come on each runtime, in two equal halves: 2,000 in the usual run, in 10 s for the three. */
+/**
+ * The time for which they connect on each runtime, in two equal halves: 2,000 in the usual run, in
+ * 10 s for the three.
+ */
 const SECONDS = Number(process.env.TRIVENT_HOSTILE_SECONDS ?? 10 / 3);
 const CLIENTS = Math.round(RATE * SECONDS);
 const SEED = Number(process.env.TRIVENT_HOSTILE_SEED ?? Date.now() % 2 ** 31);
 const ONLY = process.env.TRIVENT_HOSTILE_RUNTIME;
-/** How long a client may take for this and that: the servers are told so. */
+/** The timeouts of clients, as options of the servers. */
 const PATIENCE_S = 6;
-/** How often an attack is repeated when the machine was so busy that the honest clients were not honest. */
+/**
+ * How often an attack is repeated if the machine was so busy that the honest clients were too slow.
+ */
 const REPEATS = 3;
 /** The time between two bytes of a client that sends slowly. */
 const DRIP_MS = 150;
 const CHATTERS = 20;
 const PER_ROOM = 5;
 const SENDERS = 15;
-/** How much more a server may have in use after the second half than after the first, in MiB. */
+/** The memory that a server may have in use after the second half beyond the first, in MiB. */
 const GROWTH_MIB = 3;
-/** What the adapter of Deno may keep of memory for large reads besides, which it takes when bulk comes. */
+/** The additional memory that Deno's adapter may keep for large reads after large transfers. */
 const KEPT_MIB = { node: 0, deno: 8, bun: 0 };
 
 const skip = needs("/proc", "openssl");
@@ -62,8 +67,8 @@ for (const runtime of RUNTIMES.filter((name) => ONLY === undefined || name === O
         await attack(runtime);
         return;
       } catch (error) {
-        // The honest clients live in this process. If it stands still, they are silent for longer than they may be.
-        // The servers then cut them, and Node 20 tells that as a clean end of what they have sent.
+        // The honest clients live in this process. If it is blocked, they are silent for longer
+        // than allowed. The servers then reset them, and Node 20 reports that as a clean end.
         if (left === 0 || stalls.longestMs < PATIENCE_S * 1000 / 2) throw error;
         console.log(`again, since this process stood still for ${stalls.longestMs.toFixed()} ms: ${error}`);
       } finally {
@@ -73,7 +78,7 @@ for (const runtime of RUNTIMES.filter((name) => ONLY === undefined || name === O
   });
 }
 
-/** Measures for how long this process could do nothing. */
+/** Measures how long this process was blocked. */
 class Stalls {
   longestMs = 0;
   #last = performance.now();
@@ -113,9 +118,9 @@ interface Besieged {
   readonly server: InspectedServer;
   readonly tls: boolean;
   readonly chat: boolean;
-  /** How many honest clients it has. */
+  /** The number of its honest clients. */
   readonly clients: number;
-  /** How many handles one of them takes. */
+  /** The number of handles for one of them. */
   readonly handlesEach: number;
 }
 
@@ -215,7 +220,9 @@ async function untilOnly(
   }
 }
 
-/** A server says of its peers one line each, and nothing else: no stack, and no failure of its own. */
+/**
+ * A server prints one line about each peer, and nothing else: no stack, and no failure of its own.
+ */
 function assertOnlyPeers(printed: string): void {
   const ofPeers = /ECONNRESET|EPIPE|ERR_TLS|^Nothing has arrived or left|^Cannot end the pipe/;
   const others = printed.split("\n").filter((line) => line !== "" && !ofPeers.test(line));

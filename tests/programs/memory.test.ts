@@ -1,4 +1,5 @@
-// A thousand clients that never read, 64 MiB offered to each: a server that heeds write() holds less than 1 MiB for each.
+// A thousand clients that never read, 64 MiB offered to each: a server that respects write() holds
+// less than 1 MiB for each.
 
 import { join } from "node:path";
 import { it } from "node:test";
@@ -51,7 +52,7 @@ for (const runtime of RUNTIMES) {
       const clients = await start("perl", ["-e", NEVER_READ, String(server.port), String(count)], {
         ready: /^connected$/m,
       });
-      // A server that is not given the processor looks idle, and has not accepted all.
+      // A server without processor time looks idle, although it has not accepted all clients.
       await eventually("all are accepted", () => openSockets(server.pid) >= sockets + count);
       await untilIdle(server.pid);
       return async () => {
@@ -61,12 +62,12 @@ for (const runtime of RUNTIMES) {
     };
     const sockets = openSockets(server.pid);
     try {
-      // What the runtime takes for its compilers and its heap is none of a client's.
+      // The runtime's memory for compilers and heap does not belong to clients.
       const end = await open(WARM_UP);
       await end();
       const before = (await server.collected()).resident;
       const endAll = await open(CLIENTS);
-      assertEquals(openSockets(server.pid), sockets + CLIENTS, "nobody was let go");
+      assertEquals(openSockets(server.pid), sockets + CLIENTS, "no client was closed");
       const each = ((await server.collected()).resident - before) / CLIENTS;
       assert(each < 1, `each holds ${each.toFixed(2)} MiB`);
       await endAll();

@@ -1,4 +1,4 @@
-// The server with /metrics, asked by curl and read by a parser that others wrote.
+// The server with /metrics, with curl as the client and an independent parser.
 
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertMatch } from "@std/assert";
@@ -14,7 +14,7 @@ interface Family {
 
 for (const runtime of RUNTIMES) {
   describe(`metrics on ${runtime}`, { skip: needs("curl") }, () => {
-    it("gives curl what the server has done, and no other page", async () => {
+    it("gives curl the figures of the server, and no other page", async () => {
       const { default: parse } = await import(PARSER) as { default: (text: string) => Family[] };
       const server = await startServer(runtime, "metrics", ["0"]);
       await eventually("the second port", () => /^metrics on /m.test(server.printed()));

@@ -27,7 +27,7 @@ if (!missing) makeCertificate(directory);
 const CERTIFICATE = ["--cert", join(directory, "leaf.pem"), "--key", join(directory, "leaf.key")];
 after(() => rmSync(directory, { recursive: true }));
 
-/** `openssl s_client`, which says a line, hears an answer and leaves. */
+/** `openssl s_client`, which sends a line, waits for an answer and leaves. */
 async function openssl(port: number, ...args: string[]): Promise<string> {
   const all = ["s_client", "-connect", `127.0.0.1:${port}`, "-CAfile", join(directory, "ca.pem")];
   const child = spawn("openssl", [...all, "-verify_return_error", "-quiet", "-no_ign_eof", ...args], {
@@ -45,7 +45,9 @@ async function openssl(port: number, ...args: string[]): Promise<string> {
   return said;
 }
 
-/** A port that sends its connections on, with a header and the client's first bytes in one piece. */
+/**
+ * A port that forwards its connections, with a header and the client's first bytes in one piece.
+ */
 async function withHeader(port: number, header: string): Promise<{ port: number; close(): void }> {
   const relay = createServer({ allowHalfOpen: true }, (near) => {
     const far = connect({ port, host: "127.0.0.1", noDelay: true, allowHalfOpen: true });
@@ -63,7 +65,7 @@ async function withHeader(port: number, header: string): Promise<{ port: number;
 
 for (const runtime of RUNTIMES) {
   describe(`one_port on ${runtime}`, { skip: missing || withoutTls(runtime) }, () => {
-    it("serves nc and openssl s_client on the same port, and cuts what is neither", async () => {
+    it("serves nc and openssl s_client on the same port, and ends other clients", async () => {
       const server = await startServer(runtime, "one_port", CERTIFICATE);
       const sockets = openSockets(server.pid);
       for (let i = 0; i < 2; i++) {
@@ -82,7 +84,7 @@ for (const runtime of RUNTIMES) {
       assertEquals(server.printed(), "");
     });
 
-    it("serves both behind a PROXY header, in one piece with the first bytes, and nobody without one", async () => {
+    it("serves both behind a PROXY header, in one piece with the first bytes, and refuses clients without one", async () => {
       const server = await startServer(runtime, "one_port", [...CERTIFICATE, "--proxy", "127.0.0.1"]);
       const sockets = openSockets(server.pid);
       const relay = await withHeader(server.port, V1);

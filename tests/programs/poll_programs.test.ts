@@ -1,5 +1,5 @@
-// The programs that wait with select, a poller, overlapped operations or a completion port, talked to by nc, socat and
-// clients of Node's, on every runtime.
+// The programs that wait with select, a poller, overlapped operations or a completion port, with
+// nc, socat and clients of Node, on every runtime.
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -36,7 +36,7 @@ const ECHOES: { name: string; args: string[] }[] = [
   { name: "echo_iocp", args: [] },
 ];
 
-/** Bytes of every kind, that differ from place to place. */
+/** Bytes of every value that differ by position. */
 function bytes(length: number, seed = 0): Buffer {
   return Buffer.from(Uint8Array.from({ length }, (_, i) => ((i + seed) * 167 + ((i + seed) >> 8)) & 255));
 }
@@ -88,7 +88,7 @@ for (const runtime of RUNTIMES) {
         }
       });
 
-      it("serves 25 clients at once, each with its own bytes", async () => {
+      it("serves 25 clients at once, each with different bytes", async () => {
         await Promise.all(Array.from({ length: 25 }, async (_, i) => {
           const data = bytes(20_000, i * 1000);
           const client = await Client.open(server.port);
@@ -99,7 +99,7 @@ for (const runtime of RUNTIMES) {
         }));
       });
 
-      it("takes all of a burst, although it is told once", async () => {
+      it("reads all bytes of a burst, although it gets one event", async () => {
         const client = await Client.open(server.port);
         const data = bytes(100_000);
         await client.send(data);
@@ -122,7 +122,7 @@ for (const runtime of RUNTIMES) {
         assert(client.bytes.equals(data), `${client.received} bytes`);
       });
 
-      it("makes a client wait that sends and does not read, and serves others", { skip: needs("/proc") }, async () => {
+      it("slows down a client that sends and does not read, and serves others", { skip: needs("/proc") }, async () => {
         const before = residentMiB(server.pid);
         const client = await Client.open(server.port);
         client.socket.pause();
@@ -153,7 +153,7 @@ for (const runtime of RUNTIMES) {
         const client = await Client.open(server.port);
         await client.send("Hello\n");
         await client.untilReceived(6);
-        // Some are in the middle of something.
+        // Some are in the middle of a message.
         const busy = await Promise.all(Array.from({ length: 10 }, () => Client.open(server.port)));
         for (const { socket } of busy) {
           socket.on("data", (chunk: Buffer) => void socket.write(chunk));
@@ -167,7 +167,7 @@ for (const runtime of RUNTIMES) {
     }
   }
 
-  it(`echo_select on ${runtime} has room for 30 clients, tells the 31st so, and has room again when one has left`, {
+  it(`echo_select on ${runtime} has space for 30 clients, tells the 31st, and has space again when one has left`, {
     skip: needs("nc -N"),
   }, async () => {
     const server = await startServer(runtime, "echo_select");
@@ -189,7 +189,7 @@ for (const runtime of RUNTIMES) {
     assertEquals(await server.stop(), null);
   });
 
-  it(`rot13_busypoll on ${runtime} says how many of its polls were useless`, { skip: needs("socat") }, async () => {
+  it(`rot13_busypoll on ${runtime} prints how many of its polls were useless`, { skip: needs("socat") }, async () => {
     const server = await startServer(runtime, "rot13_busypoll");
     const reply = await feed("socat", ["-t", "50", "-", `TCP:127.0.0.1:${server.port}`], "Hello\n");
     assertEquals(reply.stdout.toString(), "Uryyb\n");
@@ -200,7 +200,7 @@ for (const runtime of RUNTIMES) {
   });
 
   describe(`tcp_hello on ${runtime}`, () => {
-    it("the server prints whose connection it is and what comes, and ends", { skip: needs("nc -N") }, async () => {
+    it("the server prints the client's address and its bytes, and ends", { skip: needs("nc -N") }, async () => {
       const { file, args } = exampleCommand(runtime, "tcp_hello_server", ["0"]);
       const child = spawn(file, args, { cwd: ROOT, env: plainEnvironment(), stdio: ["ignore", "pipe", "inherit"] });
       let output = "";
@@ -217,7 +217,7 @@ for (const runtime of RUNTIMES) {
       const port = await freePort();
       const nc = feed("nc", ["-l", "127.0.0.1", String(port)]);
       let said = await runProgram(runtime, "tcp_hello_client", [String(port)]);
-      // nc may not listen yet.
+      // nc may not be listening yet.
       for (let i = 0; said.code === 1 && i < 100; i++) {
         await quiet(100);
         said = await runProgram(runtime, "tcp_hello_client", [String(port)]);
@@ -226,7 +226,7 @@ for (const runtime of RUNTIMES) {
       assertEquals((await nc).stdout.toString(), "hello");
     });
 
-    it("the client says what has failed", async () => {
+    it("the client prints the failure", async () => {
       const port = String(await freePort());
       const refused = await runProgram(runtime, "tcp_hello_client", [port]);
       assertEquals(refused.code, 1);
@@ -238,7 +238,7 @@ for (const runtime of RUNTIMES) {
   });
 
   describe(`nonblocking_connect on ${runtime}`, () => {
-    it("finds the connection in progress, and then through", async () => {
+    it("finds the connection in progress, and then established", async () => {
       const server = createServer((socket) => socket.resume()).listen(0, "127.0.0.1");
       await once(server, "listening");
       const { port } = server.address() as { port: number };
@@ -248,7 +248,7 @@ for (const runtime of RUNTIMES) {
       assertMatch(stdout.toString(), /^in progress\nconnected, asked \d+ times\n$/);
     });
 
-    it("finds that it has failed, in one line", async () => {
+    it("prints a failure in one line", async () => {
       const refused = await runProgram(runtime, "nonblocking_connect", [String(await freePort())]);
       assertEquals([refused.code, refused.stdout.toString()], [1, "in progress\n"]);
       assertMatch(oneLine(refused), /ECONNREFUSED/);
@@ -258,7 +258,7 @@ for (const runtime of RUNTIMES) {
     });
   });
 
-  it(`slow_reader on ${runtime} shows that TCP slows the sender down and UDP loses`, async () => {
+  it(`slow_reader on ${runtime} shows that TCP slows the sender down and UDP loses datagrams`, async () => {
     const { code, stdout, stderr } = await runProgram(runtime, "slow_reader", []);
     assertEquals([code, stderr], [0, ""]);
     const text = stdout.toString();
@@ -271,7 +271,7 @@ for (const runtime of RUNTIMES) {
     assertEquals(Number(datagrams), Number(arrived) + Number(gone));
   });
 
-  it(`the servers on ${runtime} say that a port is in use, and refuse wrong arguments`, async () => {
+  it(`the servers on ${runtime} report that a port is in use, and refuse wrong arguments`, async () => {
     const server = createServer().listen(0, "127.0.0.1");
     await once(server, "listening");
     const { port } = server.address() as { port: number };

@@ -1,5 +1,5 @@
-// How the programs begin and end: arguments, the port, signals, exit codes; and echo_listener and http_client with
-// clients and servers that are not ours.
+// The start and end of the programs: arguments, the port, signals, exit codes; and echo_listener
+// and http_client with other programs as clients and servers.
 
 import { createHash, randomBytes } from "node:crypto";
 import { createServer as createHttpServer } from "node:http";
@@ -25,8 +25,8 @@ function close(server: Server): Promise<void> {
 }
 
 /**
- * Sees to it that something takes less than so long, which the body marks by calling `mark` before and after it. On a
- * busy machine anything can take long once: it is tried three times.
+ * Checks that the time between two calls of `mark` in the body is short enough. On a busy machine
+ * anything can take long once, so it tries three times.
  */
 function promptly(limitMs: number, body: (mark: () => void) => Promise<void>): () => Promise<void> {
   return async () => {
@@ -47,7 +47,7 @@ for (const runtime of RUNTIMES) {
     describe(`${name} on ${runtime}`, () => {
       for (const signal of ["SIGTERM", "SIGINT"]) {
         it(
-          `stops at ${signal} with exit code 0, whatever its clients do`,
+          `stops at ${signal} with exit code 0, whatever the state of its clients`,
           promptly(5000, async (stopping) => {
             const server = await startServer(runtime, name);
             const idle = await Client.open(server.port);
@@ -73,7 +73,7 @@ for (const runtime of RUNTIMES) {
       }
 
       it(
-        "stops at once when it has no clients",
+        "stops at once if it has no clients",
         promptly(1500, async (stopping) => {
           const server = await startServer(runtime, name);
           stopping();
@@ -82,7 +82,7 @@ for (const runtime of RUNTIMES) {
         }),
       );
 
-      it("says in one line that the port is taken, and exits with 1; the other goes on", async () => {
+      it("prints one line if the port is in use, and exits with 1; the other goes on", async () => {
         const server = await startServer(runtime, name);
         const second = await runProgram(runtime, name, [String(server.port)]);
         assertEquals(second.code, 1);
@@ -98,7 +98,7 @@ for (const runtime of RUNTIMES) {
         assertEquals(await server.stop(), null);
       });
 
-      it("can be started again on the port that it had", async () => {
+      it("can be started again on its port", async () => {
         const first = await startServer(runtime, name);
         const client = await Client.open(first.port);
         await client.send("abc\n");
@@ -132,7 +132,7 @@ for (const runtime of RUNTIMES) {
         const program = [`${ROOT}/examples/${name}.ts`, ...args];
         return feed(findRuntime("deno").path, ["run", "--quiet", "--no-check", "--no-prompt", ...program]);
       };
-      it("say in one line what is missing, with exit code 1", async () => {
+      it("print one line about the missing permission, with exit code 1", async () => {
         for (const name of SERVERS) {
           const refused = await without(name, "0");
           assertEquals(refused.code, 1);
@@ -192,7 +192,7 @@ for (const runtime of RUNTIMES) {
         setTimeout(() => response.end("second\n"), 300);
       } else if (url === "/cut") {
         response.write("a part");
-        // A reset may overtake what the client has not read.
+        // A reset may overtake bytes that the client has not read.
         setTimeout(() => request.socket.resetAndDestroy(), 700);
       } else if (url === "/none") request.socket.destroy();
       else response.end(`this is ${url}\n`);
@@ -205,7 +205,7 @@ for (const runtime of RUNTIMES) {
 
     const bodyOf = (reply: Buffer): Buffer => reply.subarray(reply.indexOf("\r\n\r\n") + 4);
 
-    it("prints what curl gets", { skip: needs("curl") }, async () => {
+    it("prints the same as curl", { skip: needs("curl") }, async () => {
       for (const path of ["/", "/a/b?c=d", "/big", "/slow"]) {
         const ours = await runProgram(runtime, "http_client", ["127.0.0.1", port, path]);
         assertEquals(ours.stderr, "");
@@ -217,20 +217,20 @@ for (const runtime of RUNTIMES) {
       }
     });
 
-    it("asks as HTTP/1.0 wants it", async () => {
+    it("sends a request according to HTTP/1.0", async () => {
       requests.length = 0;
       assertEquals((await runProgram(runtime, "http_client", ["localhost", port])).code, 0);
       assertEquals(requests, [{ method: "GET", url: "/", host: "localhost", version: "1.0" }]);
     });
 
-    it("finds a host by its name", async () => {
+    it("resolves the name of a host", async () => {
       const reply = await runProgram(runtime, "http_client", ["localhost", port, "/named"]);
       assertEquals(reply.stderr, "");
       assertEquals(reply.code, 0);
       assertEquals(bodyOf(reply.stdout).toString(), "this is /named\n");
     });
 
-    it("prints the part of a reply that has come, and says that the connection was reset", async () => {
+    it("prints the part of a reply that has arrived, and reports that the connection was reset", async () => {
       const reply = await runProgram(runtime, "http_client", ["127.0.0.1", port, "/cut"]);
       assertEquals(reply.code, 1);
       assertMatch(
@@ -240,14 +240,14 @@ for (const runtime of RUNTIMES) {
       assert(reply.stdout.includes("a part"));
     });
 
-    it("prints nothing of no reply", async () => {
+    it("prints nothing without a reply", async () => {
       const reply = await runProgram(runtime, "http_client", ["127.0.0.1", port, "/none"]);
       assertEquals(reply.stdout.toString(), "");
       assertEquals(reply.code, 0);
     });
 
-    it("says in one line why it can't connect", async () => {
-      // A port on which nobody listens, since the one that did is gone.
+    it("prints one line about why it cannot connect", async () => {
+      // A port without a listener, since its server has ended.
       const gone = createServer();
       const free = String(await listen(gone));
       await close(gone);
@@ -257,12 +257,13 @@ for (const runtime of RUNTIMES) {
 
       const unknown = await runProgram(runtime, "http_client", ["no-such-host.invalid", "80"]);
       assertEquals(unknown.code, 1);
-      // Without a name server nobody can tell that there is no such name.
+      // Without a name server the system cannot know that a name does not exist.
       assertMatch(oneLine(unknown), /^Cannot look up no-such-host\.invalid: .* \((ENOTFOUND|EAI_AGAIN)\)$/);
     });
 
     it("gives up on a host that does not answer", async () => {
-      // Of TEST-NET-1, which is routed nowhere. What the system knows at once, it says; otherwise time is up.
+      // An address of TEST-NET-1, which is not routed. The system may report that at once;
+      // otherwise the timeout passes.
       const unreachable = await runProgram(runtime, "http_client", ["192.0.2.1", "80"]);
       assertEquals(unreachable.code, 1);
       assertMatch(

@@ -1,5 +1,5 @@
-// The proxy in the middle of programs that know nothing of it: redis-benchmark and a Redis server, curl and an HTTPS
-// server; and its limits.
+// The proxy between other programs: redis-benchmark and a Redis server, curl and an HTTPS server;
+// and its limits.
 
 import { spawnSync } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
@@ -40,7 +40,7 @@ function listen<S extends Server>(server: S): Promise<S> {
   return new Promise((resolve) => void server.listen(0, "127.0.0.1", () => resolve(server)));
 }
 
-/** A port that nobody has now. */
+/** A free port. */
 async function freePort(): Promise<number> {
   const server = await listen(createServer());
   const port = portOf(server);
@@ -63,13 +63,16 @@ for (const runtime of RUNTIMES) {
     });
     after(() => {
       rmSync(directory, { recursive: true });
-      // A test that has failed must not keep the file from ending.
+      // A failed test must not prevent the end of the file.
       Client.resetAll();
       for (const socket of accepted.splice(0)) socket.destroy();
       for (const server of servers.splice(0)) server.close();
     });
 
-    /** Runs `use` with a proxy to a port, which has to stop well. @returns What the proxy has printed */
+    /**
+     * Runs `use` with a proxy to a port, which must stop without an error. @returns The output of
+     * the proxy
+     */
     async function proxied(
       port: number,
       args: readonly string[],
@@ -126,7 +129,7 @@ for (const runtime of RUNTIMES) {
             // redis-benchmark rounds up to whole pipelines.
             assertMatch(info, /cmdstat_mset:calls=60\d\d,.*failed_calls=0/);
           });
-          // redis-benchmark leaves as soon as it has counted enough, whatever it has not read.
+          // redis-benchmark leaves as soon as it has counted enough, even with unread replies.
           assertOnlyGone(printed);
         } finally {
           await redis.stop("SIGTERM");
@@ -134,7 +137,7 @@ for (const runtime of RUNTIMES) {
       },
     );
 
-    it("carries curl to an HTTPS server: 20 MiB each way, unharmed", { skip: withoutCurl }, async () => {
+    it("carries 20 MiB each way between curl and an HTTPS server, unchanged", { skip: withoutCurl }, async () => {
       const certificate = makeCertificate(directory);
       const download = randomBytes(20 * MIB);
       const server = await listen(createHttpsServer(certificate, (request, response) => {
@@ -191,7 +194,8 @@ for (const runtime of RUNTIMES) {
             ["https", servers.https, [...ours, ...theirs]],
           ] as const
         ) {
-          // By name: it is in the certificate, and has the addresses of both families on some systems.
+          // By name: the certificate is for it, and on some systems it has addresses of both
+          // families.
           const printed = await proxied(portOf(upstream), args, async ({ port }) => {
             const curl = ["-sS", "--fail", "--cacert", at("ca.pem"), "--resolve", `localhost:${port}:127.0.0.1`];
             const url = `${scheme}://localhost:${port}/`;
@@ -200,10 +204,10 @@ for (const runtime of RUNTIMES) {
             const up = await feed("curl", [...curl, "--data-binary", "@-", url], body);
             assertEquals([up.code, up.stderr, up.stdout.toString()], [0, "", sha256(body)]);
           });
-          // curl has gone when we finish our direction of TLS.
+          // curl has left when we finish our direction of TLS.
           assertOnlyGone(printed);
         }
-        // A server of which the certificate is of nobody that is known.
+        // A server whose certificate is of an unknown authority.
         const printed = await proxied(portOf(servers.https), ["--tls", "yes"], async ({ port }) => {
           const refused = await feed("curl", ["-sS", `http://127.0.0.1:${port}/`]);
           assert(refused.code !== 0 && refused.stdout.length === 0);
@@ -231,7 +235,7 @@ for (const runtime of RUNTIMES) {
       upstream.close();
     });
 
-    it("makes a sender wait whose receiver does not read", async () => {
+    it("slows down a sender whose receiver does not read", async () => {
       let resume = (): void => {};
       let received = 0;
       const upstream = await listen(createServer((socket) => {
@@ -268,13 +272,13 @@ for (const runtime of RUNTIMES) {
           await client.untilEnd();
           assertEquals([client.received, client.error?.message, printed()], [MIB, undefined, ""]);
         }
-        // Two MiB at one a second, of which a tenth may leave at once. It can take longer, never shorter.
+        // Two MiB at one MiB a second; a tenth may leave at once. It can take longer, but not less.
         assert(performance.now() - begin > 1500, `${performance.now() - begin} ms`);
       });
       upstream.close();
     });
 
-    it("lets no more than --max clients in at a time: others wait, and are served", async () => {
+    it("serves at most --max clients at a time: others wait, and are served later", async () => {
       const upstream = await listen(createServer((socket) => {
         socket.write("hello");
         socket.on("error", () => {});
@@ -293,7 +297,7 @@ for (const runtime of RUNTIMES) {
     });
 
     it(
-      "at SIGTERM lets connections finish and takes no others; after --grace it cuts them",
+      "at SIGTERM lets connections finish and accepts no others; after --grace it resets them",
       { skip: needs("nc") },
       async () => {
         const upstream = await listen(createServer({ allowHalfOpen: true }, (socket) => {
@@ -309,7 +313,7 @@ for (const runtime of RUNTIMES) {
           await client.untilReceived(4);
           const stopped = proxy.stop("SIGTERM");
           if (finishes) {
-            await eventually("nobody else is let in", () => refused(proxy.port));
+            await eventually("no other client is accepted", () => refused(proxy.port));
             await client.send("two");
             await client.untilReceived(7);
             client.end();
@@ -325,10 +329,10 @@ for (const runtime of RUNTIMES) {
       },
     );
 
-    it("cuts a client whose server is not there, says why, and serves the next", async () => {
+    it("ends a client whose server does not exist, prints the reason, and serves the next", async () => {
       const printed = await proxied(await freePort(), [], async ({ port }) => {
         for (let i = 0; i < 2; i++) {
-          // It may be cut before it has heard that it is connected.
+          // It may be reset before it knows that it is connected.
           const client = await Client.open(port).catch((error: { code?: string }) => {
             if (error.code !== "ECONNRESET") throw error;
             return null;
@@ -344,7 +348,7 @@ for (const runtime of RUNTIMES) {
   });
 }
 
-/** Nothing was told but of peers that have gone without waiting for the end. */
+/** Checks that only peers that left early were reported. */
 function assertOnlyGone(printed: string): void {
   for (const line of printed.split("\n").filter((each) => each !== "")) {
     assertMatch(line, /ECONNRESET|EPIPE|^Cannot end the pipe/);

@@ -1,4 +1,5 @@
-// The memory that a connection of Deno reads into is as large as its messages need: strace shows the size of each read.
+// The memory for reads of a Deno connection is as large as its messages need: strace shows the size
+// of each read.
 
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -33,7 +34,7 @@ function readsIn(trace: string): Read[] {
   return reads;
 }
 
-/** Sends so many bytes, and waits until they have come back. */
+/** Sends a number of bytes, and waits until they have come back. */
 async function ask(client: Client, bytes: number): Promise<void> {
   const all = client.received + bytes;
   client.socket.write(new Uint8Array(bytes));

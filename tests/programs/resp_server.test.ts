@@ -1,4 +1,5 @@
-// The server that speaks the protocol of Redis, with Redis's own clients, and with one that does not keep to it.
+// The server for the protocol of Redis, with Redis's own clients, and with one that breaks the
+// protocol.
 
 import { after, before, describe, it } from "node:test";
 import { assert, assertEquals, assertMatch } from "@std/assert";
@@ -45,7 +46,7 @@ for (const runtime of RUNTIMES) {
       assertMatch((await feed("redis-cli", [...at, "DANCE"])).stdout.toString(), /^ERR unknown command 'DANCE'/);
     });
 
-    it("ends a connection that does not keep to the protocol, and serves the others on", async () => {
+    it("ends a connection that breaks the protocol, and goes on serving the others", async () => {
       const deep = "*1\r\n".repeat(100);
       for (const bad of ["*99999\r\n", "$99999999\r\n", "*1\r\n$1\r\nabc\r\n", deep, "*-1\r\n", ":x\r\n"]) {
         const client = await Client.open(server.port);

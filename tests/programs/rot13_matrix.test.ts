@@ -1,5 +1,5 @@
-// The ROT13 servers give, byte for byte, what libevent's bufferevent server gives (libevent-semantics.md, section 6.2),
-// on every runtime, whatever the pieces in which the input comes.
+// The ROT13 servers give the same bytes as libevent's bufferevent server, on every runtime, however
+// the input is cut into pieces.
 
 import { after, afterEach, before, describe, it } from "node:test";
 import { assert, assertEquals, assertMatch, fail } from "@std/assert";
@@ -9,7 +9,7 @@ import { Client, feed, quiet, rot13, type RunningServer, startServer } from "./w
 
 const MAX_LINE = 16384;
 const NL = "\n";
-/** Letters in an order of their own, so that a byte that is lost, doubled or moved shows. */
+/** Letters in an irregular order, so that a lost, repeated or moved byte is detected. */
 const letters = (count: number): string =>
   "TheQuickBrownFoxJumpsOverTheLazyDog".repeat(Math.ceil(count / 35)).slice(0, count);
 
@@ -85,7 +85,9 @@ const ROWS: Row[] = [
   row("nothing and the end", "", "", true),
 ];
 
-/** Where a server has its chances to go wrong: at once, in pieces of one byte around what matters, in odd pieces. */
+/**
+ * Cuts at which a server may fail: none, pieces of one byte around important places, odd pieces.
+ */
 const WAYS: { name: string; cut(bytes: Buffer): Buffer[] }[] = [
   { name: "at once", cut: (bytes) => [bytes] },
   { name: "in two, the last byte apart", cut: (bytes) => [bytes.subarray(0, -1), bytes.subarray(-1)] },
@@ -116,7 +118,7 @@ for (const runtime of RUNTIMES) {
       afterEach(() => Client.resetAll());
       after(async () => {
         assertEquals(await server.stop(), null);
-        // The one that never waits says at the end what that has cost.
+        // The server that never waits prints its cost at the end.
         if (program === "rot13_busypoll") assertMatch(server.printed(), /^\d+ polls, \d+ of them useless\n$/);
         else assertEquals(server.printed(), "");
       });
@@ -147,7 +149,7 @@ for (const runtime of RUNTIMES) {
         });
       }
 
-      it("keeps an unfinished line until its end comes", async () => {
+      it("keeps an unfinished line until its end arrives", async () => {
         const client = await Client.open(server.port);
         await client.send(letters(16383));
         await quiet(100);
@@ -170,7 +172,7 @@ for (const runtime of RUNTIMES) {
       const port = (): string => String(server.port);
       const clients: { name: string; run(input: Buffer): ReturnType<typeof feed> }[] = [
         { name: "nc -N", run: (input) => feed("nc", ["-N", "127.0.0.1", port()], input) },
-        // -t: how long it waits for the rest of the reply once it has finished.
+        // -t: the time to wait for the rest of the reply after it has finished.
         { name: "socat", run: (input) => feed("socat", ["-t", "50", "-", `TCP:127.0.0.1:${port()}`], input) },
       ];
       for (const client of clients) {
@@ -181,13 +183,14 @@ for (const runtime of RUNTIMES) {
           for (const { send, reply } of ROWS) {
             const { code, stdout } = await client.run(send);
             assertEquals(code, 0);
-            // A client that finishes: the same as the row, since an unfinished line is dropped at the end.
+            // A client that finishes: the same result, since an unfinished line is dropped at the
+            // end.
             sameBytes(stdout, reply);
           }
         });
       }
 
-      // A thread takes its time to start, and there are 32 of them at most.
+      // A thread takes some time to start, and there are at most 32 of them.
       const connections = program === "rot13_fork" ? 36 : 100;
       it(`serves ${connections} connections at once, each with its own bytes`, async () => {
         await Promise.all(Array.from({ length: connections }, async (_, i) => {

@@ -11,14 +11,14 @@ import { exampleCommand, plainEnvironment, ROOT, RUNTIMES } from "../tools/runti
 import { openSockets, PATIENCE_MS, residentMiB, untilClosed } from "./workshop.ts";
 
 const CONNECTIONS = 10_000;
-/** What each end needs beside its connections. */
+/** The files that each end needs beside its connections. */
 const OTHER_FILES = 300;
-/** So many attempts are under way at a time: fewer than the backlog. */
+/** The number of attempts at a time: fewer than the backlog. */
 const AT_A_TIME = 100;
-/** Of an idle connection in the server, in KiB. */
+/** The memory of an idle connection in the server, in KiB. */
 const MAX_HELD_KIB = 48;
 
-/** How many files a process may open; 0 where nobody can tell. */
+/** The number of files that a process may open; 0 if it is unknown. */
 function fileLimit(): number {
   try {
     return Number(/^Max open files\s+(\d+)/m.exec(readFileSync("/proc/self/limits", "latin1"))?.[1] ?? 0);
@@ -40,7 +40,7 @@ function open(port: number, index: number): Promise<Socket> {
   });
 }
 
-/** Does something for each socket, some at a time. */
+/** Runs a function for each socket, some at a time. */
 async function inWaves<T>(count: number, work: (index: number) => Promise<T>): Promise<T[]> {
   const done: T[] = [];
   for (let at = 0; at < count; at += AT_A_TIME) {
@@ -50,7 +50,7 @@ async function inWaves<T>(count: number, work: (index: number) => Promise<T>): P
   return done;
 }
 
-/** Sends a line of its own, and waits for the whole answer. */
+/** Sends a separate line, and waits for the whole answer. */
 function exchange(socket: Socket, line: string, expected: string): Promise<void> {
   return new Promise((resolve, reject) => {
     let answer = "";
@@ -77,12 +77,12 @@ const skip = needs("/proc", "127.0.0.2", "ulimit") || (!enough && few);
 for (const runtime of RUNTIMES) {
   it(`${CONNECTIONS.toLocaleString("en")} connections to rot13_bufferevent on ${runtime}`, { skip }, async () => {
     const { file, args } = exampleCommand(runtime, "rot13_bufferevent", ["0"]);
-    // Not every runtime takes the limit that it could have.
+    // Not every runtime uses the limit that it could have.
     const raised = ["-c", `ulimit -n ${CONNECTIONS + OTHER_FILES} && exec "$@"`, "sh", file, ...args];
     const ready = /^listening on 127\.0\.0\.1:(\d+)\n/m;
     const server = await start("sh", raised, { cwd: ROOT, env: plainEnvironment(), ready });
     const port = Number(server.match[1]);
-    // What the runtime takes for its first connections is not theirs.
+    // The runtime's memory for its first connections does not belong to the others.
     const first = await inWaves(AT_A_TIME, (index) => open(port, index));
     await Promise.all(first.map((socket) => exchange(socket, "Hello\n", "Uryyb\n")));
     const socketsBefore = openSockets(server.pid) - first.length;
@@ -95,7 +95,7 @@ for (const runtime of RUNTIMES) {
     const heldKiB = (residentMiB(server.pid) - residentBefore) * 1024 / more.length;
     assert(heldKiB < MAX_HELD_KIB, `an idle connection holds ${heldKiB.toFixed(1)} KiB`);
 
-    // One goes on among all the others, and then each has its turn, with a line of its own.
+    // One client goes on among all the others, and then each sends its own line.
     for (let i = 0; i < 200; i++) await exchange(sockets[i * 37] as Socket, "n\n", "a\n");
     await inWaves(CONNECTIONS, (index) => exchange(sockets[index] as Socket, `no ${index}\n`, `ab ${index}\n`));
 

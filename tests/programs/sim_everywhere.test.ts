@@ -14,7 +14,10 @@ import { findRuntime, plainEnvironment, ROOT, RUNTIMES } from "../tools/runtimes
 
 const SEEDS = 500;
 
-/** An echo of lines with clients that come and go over a network that breaks it; it names nothing of a runtime. */
+/**
+ * An echo of lines with clients that come and go over a network with faults. It uses no name of a
+ * runtime.
+ */
 const PROGRAM = `
 import { explore, replay, simRuntime } from "./runtimes/sim.ts";
 import { connect, serve } from "./core/mod.ts";
@@ -167,9 +170,9 @@ describe("one seed", () => {
       {},
       // A browser.
       { MessageChannel: Channel },
-      // Nothing drains the queue of promise reactions.
+      // A runtime without a function that runs pending promise reactions.
       { setImmediate },
-      // Something seems to, and does not.
+      // A runtime whose function seems to do that, but does not.
       { setImmediate, process: { _tickCallback: () => {} } },
       { setImmediate, process },
     ];
@@ -186,7 +189,7 @@ describe("one seed", () => {
     assertEquals(results, globalsOfRuntimes.map(() => expected));
   });
 
-  it("is explored with the same result on every runtime, and in a context without anything of one", async () => {
+  it("is explored with the same result on every runtime, and in a context without a runtime", async () => {
     const all: string[][] = [];
     for (const name of RUNTIMES) all.push(await hashesOn(name, "explore.mjs"));
     const [[found = "", wire = "", failure] = []] = all;

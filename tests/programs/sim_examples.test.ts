@@ -1,4 +1,5 @@
-// The scenario of examples/sim/ with a planted bug: exploring finds it, and the report is the one that the file shows.
+// The scenario of examples/sim/ with a planted bug: exploring finds it, and gives the report that
+// the file shows.
 
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -9,7 +10,7 @@ import { explore } from "../../runtimes/sim.ts";
 import { ROOT } from "../tools/runtimes.mjs";
 
 describe("a client that tries again", () => {
-  it("pays twice when the answer is lost, as its file says", async () => {
+  it("pays twice if the answer is lost, as its file describes", async () => {
     const { error, faults, failures: [failure] } = await explore(careless, { ...options, runs: 200 });
     const [fault] = faults;
     const text = readFileSync(join(ROOT, "examples", "sim", "retries.ts"), "utf8");
@@ -24,7 +25,7 @@ describe("a client that tries again", () => {
     assertEquals(faults.length, 1);
   });
 
-  it("pays once with numbered payments, whatever breaks", async () => {
+  it("pays once with numbered payments, whatever fails", async () => {
     const { error, faults } = await explore(careful, { ...options, runs: 100 });
     assertEquals([error, faults], [undefined, []]);
   });

@@ -1,4 +1,5 @@
-// The mail server with the clients that people use (swaks, nodemailer), behind HAProxy, and with hostile ones.
+// The mail server with common clients (swaks, nodemailer), behind HAProxy, and with hostile
+// clients.
 
 import { createHash, randomBytes } from "node:crypto";
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -26,7 +27,7 @@ import {
   withoutTls,
 } from "./workshop.ts";
 
-/** The part of nodemailer that is used here. It has no types of its own. */
+/** The part of nodemailer that is used here, which has no types. */
 interface Nodemailer {
   createTransport(options: object): {
     sendMail(mail: object): Promise<{ accepted: string[]; rejected: string[]; response: string }>;
@@ -77,12 +78,12 @@ class Post {
     return program;
   }
 
-  /** Ends what is left after a failure: the tests would not end. */
+  /** Ends processes that are left after a failure. Otherwise the tests would not end. */
   static async endAll(): Promise<void> {
     for (const server of Post.#running) await server.stop("SIGKILL");
   }
 
-  /** The delivered mails, in no order. */
+  /** The delivered mails, in any order. */
   mails(): string[] {
     const folder = join(this.folder, "new");
     return readdirSync(folder).map((name) => readFileSync(join(folder, name), "latin1"));
@@ -92,7 +93,7 @@ class Post {
     return readdirSync(join(this.folder, "tmp"));
   }
 
-  /** Stops it by a signal; gives what went wrong. */
+  /** Stops it by a signal. Returns the failure. */
   stop(signal?: string): Promise<string | null> {
     Post.#running.delete(this.server);
     return this.server.stop(signal);
@@ -112,7 +113,7 @@ class Post {
   }
 }
 
-/** A client that speaks by hand. */
+/** A client that sends commands directly. */
 class Talk {
   readonly client: Client;
   #read = 0;
@@ -179,7 +180,7 @@ for (const runtime of RUNTIMES) {
 
   describe(`smtp on ${runtime}`, () => {
     it(
-      "takes mail from swaks, pipelined and not, with dots and a large attachment",
+      "accepts mail from swaks, pipelined and not, with dots and a large attachment",
       { skip: withoutSwaks },
       async () => {
         const post = await Post.open(runtime);
@@ -210,7 +211,7 @@ for (const runtime of RUNTIMES) {
       },
     );
 
-    it("takes mail from swaks by STARTTLS", { skip: withoutSwaks || noTls }, async () => {
+    it("accepts mail from swaks by STARTTLS", { skip: withoutSwaks || noTls }, async () => {
       const post = await Post.open(runtime, CERTIFICATE);
       for (const version of ["tlsv1_2", "tlsv1_3"]) {
         const { code, stdout } = await swaks(
@@ -227,7 +228,7 @@ for (const runtime of RUNTIMES) {
       await post.close();
     });
 
-    it("takes 60 mails from nodemailer, five at a time and by STARTTLS, each once", { skip: noTls }, async () => {
+    it("accepts 60 mails from nodemailer, five at a time and by STARTTLS, each once", { skip: noTls }, async () => {
       const { createTransport } = await import(NODEMAILER) as Nodemailer;
       const post = await Post.open(runtime, CERTIFICATE);
       const transport = createTransport({
@@ -258,7 +259,7 @@ for (const runtime of RUNTIMES) {
       await post.close();
     });
 
-    it("tells nodemailer what it refuses: a domain, and a mail that is too large", async () => {
+    it("reports refusals to nodemailer: a domain, and a mail that is too large", async () => {
       const { createTransport } = await import(NODEMAILER) as Nodemailer;
       const post = await Post.open(runtime, ["--domains", "here.example", "--size", "20000"]);
       const transport = createTransport({ host: "127.0.0.1", port: post.server.port, ignoreTLS: true });
@@ -276,7 +277,7 @@ for (const runtime of RUNTIMES) {
     });
 
     it(
-      "knows the client behind HAProxy, and refuses a header of anybody else",
+      "gets the client's address behind HAProxy, and refuses a header of any other peer",
       { skip: withoutSwaks || needs("haproxy", "127.0.0.2", "/proc") },
       async () => {
         const post = await Post.open(runtime, ["--proxy", "127.0.0.1", "--each", "1"]);
@@ -294,7 +295,7 @@ for (const runtime of RUNTIMES) {
           }),
         );
         await eventually("HAProxy listens", () => listens(port));
-        // A connection of another client that is still open does not count for this one.
+        // An open connection of another client does not count for this one.
         const other = await Client.open(port);
         await other.until("a greeting", () => other.received > 0);
         const { code, stdout } = await swaks(port, "--local-interface", "127.0.0.2");
@@ -324,7 +325,7 @@ for (const runtime of RUNTIMES) {
       await post.close();
     });
 
-    it("takes no second mail that hides behind another line end", async () => {
+    it("accepts no second mail that is hidden behind another kind of line end", async () => {
       const hidden = `\r\nMAIL FROM:<evil@b.example>\r\nRCPT TO:<me@here.example>\r\nDATA\r\nsmuggled\r\n.\r\n`;
       for (const end of ["\n.\n", "\n.\r\n", "\r\n.\n", "\r.\r", "\r.\r\n", "\r\n.\r", "\n\n.\r\n", "\r\n\0.\n"]) {
         const talk = await post.talk();
@@ -339,13 +340,13 @@ for (const runtime of RUNTIMES) {
       }
     });
 
-    it("takes no mail that was cut, and leaves no file", async () => {
+    it("accepts no truncated mail, and leaves no file", async () => {
       for (const text of ["half a li", "line\r\n", "a stuffed line\r\n.", "line\r\n.\r"]) {
         for (const how of ["end", "reset"] as const) {
           const talk = await post.talk();
           await talk.begins();
           await talk.client.send(text);
-          // A reset may overtake what was sent.
+          // A reset may overtake sent bytes.
           await eventually("a draft", () => post.drafts().length === 1);
           talk.client[how]();
           await eventually("no draft", () => post.drafts().length === 0);
@@ -353,7 +354,7 @@ for (const runtime of RUNTIMES) {
       }
     });
 
-    it("bounds lines, mails, recipients and errors", async () => {
+    it("limits lines, mails, recipients and errors", async () => {
       const endless = await post.talk();
       await endless.client.send("x".repeat(200_000));
       assertEquals(await endless.rest(), "500 5.5.6 the line is too long\r\n");
@@ -382,12 +383,12 @@ for (const runtime of RUNTIMES) {
       assertEquals(count((await wrong.rest()).replace(/ .*\r\n/g, " ").trim()), { 421: 1, 500: 9 });
     });
 
-    it("bounds the time of a line, of silence, and of a client that does not read", async () => {
+    it("limits the time of a line, of silence, and of a client that does not read", async () => {
       const slow = await post.talk();
       const silent = await post.talk();
       const deaf = await post.talk();
       deaf.client.socket.pause();
-      // More questions than all buffers on the way have answers.
+      // More commands than the buffers on the way can hold answers.
       deaf.client.socket.write("EHLO test.example\r\n".repeat(400_000));
       const begin = performance.now();
       while (!slow.client.ended && performance.now() - begin < 60_000) {
@@ -400,13 +401,13 @@ for (const runtime of RUNTIMES) {
       await untilClosed(post.server.pid, post.sockets);
     });
 
-    it("refuses what was sent in the clear behind STARTTLS", { skip: noTls }, async () => {
+    it("refuses bytes without TLS after STARTTLS", { skip: noTls }, async () => {
       const one = await post.talk();
       await one.says("EHLO test.example\r\n");
       await one.client.send("STARTTLS\r\nMAIL FROM:<evil@b.example>\r\n");
       assertEquals(await one.rest(), "521 5.5.1 nothing may follow STARTTLS before TLS\r\n");
 
-      // As above, but half a command, and it comes with TLS.
+      // As above, but half a command, which is continued with TLS.
       const two = await post.talk();
       await two.says(SENDER.slice(0, 19));
       assertMatch(await two.says("STARTTLS\r\n"), /^220/);
@@ -428,7 +429,7 @@ for (const runtime of RUNTIMES) {
       secure.destroy();
     });
 
-    it("takes no address that could end a header or a command", async () => {
+    it("accepts no address that could end a header or a command", async () => {
       const talk = await post.talk();
       assertMatch(await talk.says("EHLO a b\r\n"), /^501/);
       assertMatch(await talk.says("MAIL FROM:<a@b.example>\r\n"), /^503/);
@@ -455,7 +456,7 @@ for (const runtime of RUNTIMES) {
   });
 
   describe(`smtp on ${runtime}, and its end`, () => {
-    it("stops gracefully: 421 for idle clients, and a mail under way comes to its end", async () => {
+    it("stops gracefully: 421 for idle clients, and a mail in progress is finished", async () => {
       const post = await Post.open(runtime);
       const idle = await post.talk();
       const sending = await post.talk();
@@ -473,7 +474,7 @@ for (const runtime of RUNTIMES) {
       assertMatch(post.mails().join(), /first half\r\nsecond half\r\n$/);
     });
 
-    it("keeps what it said 250 for when it is killed, and nothing else", async () => {
+    it("keeps mails that it has answered with 250 when it is killed, and nothing else", async () => {
       const post = await Post.open(runtime);
       const talk = await post.talk();
       await talk.begins();
@@ -489,7 +490,7 @@ for (const runtime of RUNTIMES) {
       await again.close();
     });
 
-    it("says 451 while it cannot write, and takes nothing of the mail for commands", async () => {
+    it("answers 451 while it cannot write, and does not treat the mail as commands", async () => {
       const post = await Post.open(runtime);
       rmSync(join(post.folder, "tmp"), { recursive: true });
       const talk = await post.talk();
@@ -506,7 +507,7 @@ function hash(bytes: Uint8Array): string {
   return createHash("sha256").update(bytes).digest("hex");
 }
 
-/** How often each word is there. */
+/** The number of times that each word occurs. */
 function count(words: string): { [word: string]: number } {
   const all: { [word: string]: number } = {};
   for (const word of words.split(" ")) all[word] = (all[word] ?? 0) + 1;

@@ -1,4 +1,5 @@
-// A reply leaves in one system call, however many chunks it has: strace counts what a server gives to the system.
+// A reply leaves in one system call, however many chunks it has: strace counts the calls of a
+// server.
 
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -10,7 +11,9 @@ import { needs } from "../tools/needs.ts";
 import { findRuntime, ROOT, type RuntimeName, RUNTIMES } from "../tools/runtimes.mjs";
 import { Client, eventually, startCommand } from "./workshop.ts";
 
-/** How a reply is made: the method, the number of chunks and the bytes of each. A newline follows. */
+/**
+ * The parts of a reply: the method, the number of chunks and the bytes of each. A newline follows.
+ */
 const REPLIES: readonly [how: "add" | "addReference", chunks: number, bytes: number][] = [
   ["add", 1, 60],
   ["add", 1, 12_000],
@@ -27,7 +30,7 @@ function command(runtime: RuntimeName, trace: string): { file: string; args: str
   const fixture = join(ROOT, "tests", "programs", "fixtures", "replies.mjs");
   const entry = pathToFileURL(join(ROOT, runtime === "node" ? "dist/mod.js" : "mod.ts")).href;
   const flags = { node: [], deno: ["run", "--quiet", "--no-check", "-A"], bun: ["run"] }[runtime];
-  // -D: the server is the child that is started, and strace a process beside it.
+  // -D: the server is the direct child, and strace a process beside it.
   const strace = [
     "-D",
     "-f",
@@ -43,7 +46,10 @@ function command(runtime: RuntimeName, trace: string): { file: string; args: str
   return { file: "strace", args: [...strace, findRuntime(runtime).path, ...flags, fixture, entry] };
 }
 
-/** How many bytes each call has given to a socket. A call that another thread interrupts is printed in two lines. */
+/**
+ * The number of bytes of each write to a socket. A call that another thread interrupts is printed
+ * in two lines.
+ */
 function sends(trace: string): number[] {
   const sizes: number[] = [];
   const unfinished = new Map<string, boolean>();

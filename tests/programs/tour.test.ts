@@ -1,5 +1,5 @@
-// The tour of the examples tells the truth: every file is in it, with as many lines as it has, and with what it costs
-// according to the last measurement.
+// The tour of the examples is correct: every file is in it, with its number of lines and its cost
+// in the last measurement.
 
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -13,7 +13,7 @@ const tour = readFileSync(join(ROOT, "examples", "README.md"), "utf8");
 const rows = tour.split("\n").filter((line) => /^\| \[`/.test(line)).map((line) => {
   const cells = line.split("|").slice(1, -1).map((cell) => cell.trim());
   const [, label = "", file = ""] = /^\[`([^`]+)`\]\(([^)]+)\)$/.exec(cells[0] as string) ?? [];
-  // Of a shared file there is no cost to tell.
+  // A shared file has no cost.
   const [one = "–", many = "–"] = cells.slice(3);
   return { label, file, lines: Number(cells[2]), costs: { 1: one, 32: many } };
 });
@@ -43,7 +43,7 @@ describe("examples/README.md", () => {
     });
   }
 
-  it("tells the costs that were measured last, of all servers that were", () => {
+  it("has the latest costs of all measured servers", () => {
     const told = new Set<string>();
     for (const { label, costs } of rows) {
       for (const inFlight of [1, 32] as const) {

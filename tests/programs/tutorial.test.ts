@@ -100,7 +100,7 @@ for (const runtime of RUNTIMES) {
         assertMatch(await cli(server, "DANCE"), /^ERR unknown command/);
         const client = await Client.open(server.port);
         await client.send("*1\r\n$99999999\r\n");
-        await client.untilEnd(); // it is ended, and the others are served
+        await client.untilEnd(); // it is ended, and the others are still served
         assertEquals(await cli(server, "PING"), "PONG");
       }));
 
@@ -122,7 +122,7 @@ for (const runtime of RUNTIMES) {
         }),
     );
 
-    it("4: runs redis-benchmark, and a client that reads nothing does not stop it", {
+    it("4: serves redis-benchmark, and a client that reads nothing does not stop it", {
       skip: needs("redis-benchmark", "redis-cli"),
     }, () =>
       serving(runtime, "4_limits", ["0"], async (server) => {
@@ -191,7 +191,7 @@ for (const runtime of RUNTIMES) {
       assertEquals(await stopping, null);
     });
 
-    it("7: finds the planted bug, and not the mended one", async () => {
+    it("7: finds the planted bug, and nothing in the corrected program", async () => {
       const bug = chapter(runtime, "7_explore", []);
       const found = await feed(bug.file, bug.args);
       assertMatch(found.stdout.toString(), /^seed \d+: Error: 10 visits were counted as 11\n\w+ at /, found.stderr);
@@ -213,7 +213,7 @@ for (const runtime of RUNTIMES) {
         }),
     );
 
-    it("8: keeps the keys of two machines alike, behind HAProxy, and while the broker is away", {
+    it("8: keeps the keys of two machines equal, behind HAProxy, and while the broker is away", {
       skip: needs("redis-cli", "nats-server", "haproxy"),
     }, async () => {
       let broker = await startBroker();

@@ -70,13 +70,13 @@ async function figures(port: number): Promise<string> {
   return await response.text();
 }
 
-/** The workers that write figures now. */
+/** The workers that currently write figures. */
 async function workersOf({ metricsPort }: Supervised): Promise<number[]> {
   const text = await figures(metricsPort);
   return [...text.matchAll(/^trivent_connections_accepted_total\{worker="(\d+)"/gm)].map(([, pid]) => Number(pid));
 }
 
-/** Waits until as many workers write figures as there should be, and none of `old`. */
+/** Waits until the expected number of workers write figures, and none of `old`. */
 async function untilReplaced(supervised: Supervised, old: number[], count: number = WORKERS): Promise<number[]> {
   for (const until = Date.now() + PATIENCE_MS;; await quiet(50)) {
     const workers = await workersOf(supervised);
@@ -131,7 +131,7 @@ for (const runtime of RUNTIMES as RuntimeName[]) {
       await stop(supervised);
     });
 
-    it("are as many after several rolls, when a client stays or a roll is asked for during another", async () => {
+    it("keep their number after several rolls, even if a client stays or a roll is requested during another", async () => {
       const supervised = await supervise(runtime, runtime === "deno");
       const first = await workersOf(supervised);
       const client = await Client.open(supervised.port);
@@ -152,7 +152,7 @@ for (const runtime of RUNTIMES as RuntimeName[]) {
       await stop(supervised);
     });
 
-    it("stay when the new version does not begin to listen", async () => {
+    it("stay if the new version does not begin to listen", async () => {
       mkdirSync(join(ROOT, "build"), { recursive: true });
       const folder = mkdtempSync(join(ROOT, "build", "version-"));
       try {
@@ -181,7 +181,7 @@ for (const runtime of RUNTIMES as RuntimeName[]) {
       }
     });
 
-    it("are started again when they die, and have their figures in one place", async () => {
+    it("are restarted when they die, and have their figures in one place", async () => {
       const supervised = await supervise(runtime, false);
       for (let i = 0; i < 20; i++) await ask(supervised.port);
       const text = await figures(supervised.metricsPort);

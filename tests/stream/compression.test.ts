@@ -19,14 +19,14 @@ import { feed, nc } from "./real_client.ts";
 const missing = needs("gzip", "nc -N");
 const brotli = needs("brotli") === false;
 
-/** Lines of which no two are equal, some MiB. */
+/** Some MiB of lines, all different. */
 function lines(count: number): string {
   let text = "";
   for (let i = 0; i < count; i++) text += `line ${i} of many, with ${(i * 2654435761) % 4294967296}\n`;
   return text;
 }
 
-/** Serves one kind of layer, and gives what its connections have ended with. */
+/** Serves one kind of layer. Returns the codes with which its connections have ended. */
 async function serving(
   format: "gzip" | "brotli",
   handle: (layer: FilterBufferEvent) => Promise<void>,
@@ -52,7 +52,7 @@ const echo = async (layer: FilterBufferEvent): Promise<void> => {
 };
 
 describe("compressionFilter() on a real connection", { skip: missing }, () => {
-  it("echoes some MiB to the gzip command, whole and in order", async () => {
+  it("echoes some MiB to the gzip command, completely and in order", async () => {
     const { port, ended, stop } = await serving("gzip", echo);
     const text = lines(100_000);
     const packed = await feed("gzip", ["-c"], text);
@@ -62,7 +62,7 @@ describe("compressionFilter() on a real connection", { skip: missing }, () => {
     await stop();
   });
 
-  it("reads what the gzip command has appended to its own", async () => {
+  it("reads several streams of the gzip command as one", async () => {
     const { port, ended, stop } = await serving("gzip", async (layer) => {
       let all = "";
       for await (const line of layer.lines({ text: true })) all += `${line};`;
@@ -76,7 +76,7 @@ describe("compressionFilter() on a real connection", { skip: missing }, () => {
     await stop();
   });
 
-  it("tells what the gzip command has not finished", async () => {
+  it("reports a stream that the gzip command has not finished", async () => {
     const { port, ended, stop } = await serving("gzip", async (layer) => {
       for await (const _chunk of layer);
     });
@@ -86,13 +86,14 @@ describe("compressionFilter() on a real connection", { skip: missing }, () => {
     await stop();
   });
 
-  it("lets a bomb of the gzip command take no more memory than the watermark says", async () => {
+  it("limits the memory for a compression bomb to the high watermark", async () => {
     let most = 0;
     let total = 0;
     const { port, ended, stop } = await serving("gzip", async (layer) => {
       assertEquals(layer.getWatermark(EV_READ).high, 65_536);
       for await (const chunk of layer) {
-        // What is given and what waits behind it are bounded each: the filter may go on while we look at the chunk.
+        // The chunk and the waiting bytes each have a bound: the filter may go on while we check
+        // the chunk.
         most = Math.max(most, layer.input.length, chunk.length);
         total += chunk.length;
       }
@@ -119,7 +120,7 @@ describe("compressionFilter() on a real connection", { skip: missing }, () => {
 });
 
 describe("a runtime without zlib", () => {
-  it("gets EV_UNSUPPORTED, when the filter is made", () => {
+  it("gets EV_UNSUPPORTED when the filter is made", () => {
     const own = Object.getOwnPropertyDescriptor(process, "getBuiltinModule") ?? {
       value: process.getBuiltinModule,
       configurable: true,

@@ -1,4 +1,4 @@
-// Software of Node's streams over web streams of a bufferevent, on the runtime that runs this.
+// Programs for Node's streams over web streams of a bufferevent, on the runtime that runs this.
 
 import http from "node:http";
 import { Duplex } from "node:stream";
@@ -9,7 +9,7 @@ import { needs } from "../tools/needs.ts";
 
 const host = detectRuntime();
 
-/** What `http` asks of a socket besides its being a stream. */
+/** The methods that `http` needs of a socket besides those of a stream. */
 function socketOf(bev: SocketBufferEvent): Duplex {
   const { readable, writable } = bev;
   const duplex = Duplex.fromWeb({ readable, writable } as never);
@@ -31,7 +31,7 @@ function ask(options: http.RequestOptions, body: Uint8Array | string = ""): Prom
 }
 
 describe(`node:http over Duplex.fromWeb() on ${host.name}`, { skip: needs("Duplex.fromWeb") }, () => {
-  it("answers requests, one or several on a connection, and lets each connection go", async () => {
+  it("answers requests, one or several on a connection, and frees each connection", async () => {
     const web = http.createServer((request, response) => {
       let bytes = 0;
       request.on("data", (chunk: Uint8Array) => bytes += chunk.length);
@@ -47,7 +47,7 @@ describe(`node:http over Duplex.fromWeb() on ${host.name}`, { skip: needs("Duple
       close: (_bev, reason) => void closed.push(reason?.code),
     });
     const { port } = server.address as { port: number };
-    // Deno's and Node's servers end such a connection by destroy(), which must not cost the answer.
+    // Deno's and Node's servers end such a connection by destroy(), which must not lose the answer.
     const headers = { connection: "close" };
     for (let i = 0; i < 5; i++) assertEquals(await ask({ port, path: `/${i}`, headers, agent: false }), `GET /${i} 0`);
     const agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
@@ -60,7 +60,7 @@ describe(`node:http over Duplex.fromWeb() on ${host.name}`, { skip: needs("Duple
     assert(opened >= 6);
     assertEquals([server.connections, closed.length], [0, opened]);
     await server.close({ graceMs: 5000 });
-    // One that was destroyed waits for its client, for 5 s at most.
+    // A destroyed connection waits for its client, for at most 5 s.
     for (let i = 0; i < 4000 && host.openHandles > 0; i++) await new Promise((resolve) => setTimeout(resolve, 10));
     assertEquals(host.openHandles, 0);
   });

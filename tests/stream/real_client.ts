@@ -1,8 +1,8 @@
-// A real client of the tests in this folder: a command that is fed, and what it gives back.
+// A real client of the tests in this folder: a command with input and output.
 
 import { spawn } from "node:child_process";
 
-/** Runs a command with `input` on its standard input until it ends; gives its output. */
+/** Runs a command with `input` on its standard input until it ends. Returns its output. */
 export function feed(file: string, args: readonly string[], input: Uint8Array | string): Promise<Uint8Array> {
   return new Promise((resolve, reject) => {
     const child = spawn(file, args, { stdio: ["pipe", "pipe", "inherit"] });
@@ -13,7 +13,7 @@ export function feed(file: string, args: readonly string[], input: Uint8Array | 
       if (code === 0) resolve(Buffer.concat(chunks));
       else reject(new Error(`${file} ${args.join(" ")} ended with ${code ?? signal}`));
     });
-    // One that has seen enough closes its input.
+    // A command that has read enough closes its input.
     child.stdin.on("error", () => {});
     child.stdin.end(input);
   });
@@ -24,7 +24,7 @@ export function nc(port: number, input: Uint8Array | string): Promise<Uint8Array
   return feed("nc", ["-N", "127.0.0.1", String(port)], input);
 }
 
-/** Bytes that differ from place to place. */
+/** Bytes that differ by position. */
 export function pattern(length: number): Uint8Array {
   return Uint8Array.from({ length }, (_, i) => (i * 167 + (i >> 8)) & 255);
 }

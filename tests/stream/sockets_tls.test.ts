@@ -1,5 +1,5 @@
-// socketsConnect() with TLS on the runtime that runs this: from the beginning, with `openssl s_server` at the other end,
-// and after startTls(), with a server of ours.
+// socketsConnect() with TLS on the runtime that runs this: from the beginning, with `openssl
+// s_server` at the other end, and after startTls(), with our own server.
 
 import { spawn } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
@@ -48,7 +48,7 @@ async function opensslServer(): Promise<{ port: number; stop: () => Promise<void
   };
 }
 
-/** A server that changes to TLS when it is asked to, and tells what it got afterwards. */
+/** A server that changes to TLS on request, and returns the bytes that it got afterwards. */
 async function startTlsServer(): Promise<{ port: number; stop: () => Promise<void> }> {
   const server = await serve({ hostname: "127.0.0.1", port: 0 }, {
     open: (bev) => void bev.write("220 ready\n"),
@@ -69,7 +69,7 @@ async function startTlsServer(): Promise<{ port: number; stop: () => Promise<voi
   return { port, stop: () => server.close({ graceMs: 0 }) };
 }
 
-/** Reads until a line is whole. */
+/** Reads until a line is complete. */
 async function readLine(reader: { read(): Promise<{ value?: Uint8Array | undefined }> }): Promise<string> {
   let text = "";
   while (!text.endsWith("\n")) {
@@ -99,7 +99,7 @@ describe("socketsConnect() with TLS", { skip }, () => {
     await server.stop();
   });
 
-  it("does not open to a server whose certificate nobody has signed, and rejects closed too", async () => {
+  it("does not open to a server with an unknown authority, and rejects closed too", async () => {
     const server = await opensslServer();
     const socket = socketsConnect(`127.0.0.1:${server.port}`, { secureTransport: "on" });
     const error = await assertRejects(() => socket.opened, SocketError) as SocketError;
@@ -108,7 +108,7 @@ describe("socketsConnect() with TLS", { skip }, () => {
     await server.stop();
   });
 
-  it("changes to TLS with startTls(), and the first socket is used up", async () => {
+  it("changes to TLS with startTls(), and the first socket cannot be used afterwards", async () => {
     const server = await startTlsServer();
     const plain = socketsConnect(`localhost:${server.port}`, { secureTransport: "starttls", tls: { ca } });
     const writer = plain.writable.getWriter();
@@ -135,7 +135,7 @@ describe("socketsConnect() with TLS", { skip }, () => {
     await server.stop();
   });
 
-  it("verifies the name that startTls() or connect() is given, by any of its names", async () => {
+  it("verifies the name that startTls() or connect() gets, under any of its option names", async () => {
     const server = await startTlsServer();
     const names = ["serverName", "expectedServerHostname", "servername"] as const;
     for (const name of names) {
@@ -161,7 +161,7 @@ describe("socketsConnect() with TLS", { skip }, () => {
     await server.stop();
   });
 
-  it("delivers over TLS what a write has resolved for before abort(), and what was written before close()", async () => {
+  it("delivers over TLS the chunks of resolved writes before abort(), and all bytes before close()", async () => {
     const bytes = new Uint8Array(1_000_000).fill(7);
     let received = 0;
     const server = await serve({ hostname: "127.0.0.1", port: 0, tls: { cert, key } }, {
@@ -195,7 +195,7 @@ describe("socketsConnect() with TLS", { skip }, () => {
     await server.close({ graceMs: 0 });
   });
 
-  it("tells by opened of the new socket that the handshake has failed", async () => {
+  it("rejects opened of the new socket if the handshake fails", async () => {
     const server = await startTlsServer();
     const plain = socketsConnect(`localhost:${server.port}`, { secureTransport: "starttls" });
     const reader = plain.readable.getReader();
@@ -207,7 +207,7 @@ describe("socketsConnect() with TLS", { skip }, () => {
     await server.stop();
   });
 
-  it("does not open while what came in the clear has not been read", async () => {
+  it("does not open while bytes without TLS have not been read", async () => {
     const server = await startTlsServer();
     const tls = { ca, handshakeTimeoutMs: 1000 };
     const plain = socketsConnect(`localhost:${server.port}`, { secureTransport: "starttls", tls });

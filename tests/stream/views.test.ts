@@ -8,7 +8,7 @@ import { nc, pattern } from "./real_client.ts";
 
 const MIB = 1024 * 1024;
 
-/** Serves each connection with an async function, and gives what it threw. */
+/** Serves each connection with an async function. Returns the errors that it threw. */
 async function serving(
   handle: (bev: SocketBufferEvent) => Promise<void>,
 ): Promise<{ port: number; stop: () => Promise<unknown[]> }> {
@@ -29,7 +29,7 @@ async function serving(
 }
 
 describe("a view of a real connection", { skip: needs("nc -N") }, () => {
-  it("gives lines, the last one too, and lets the answer leave", async () => {
+  it("gives all lines, including the last, and delivers the answer", async () => {
     const { port, stop } = await serving(async (bev) => {
       await using connection = bev;
       for await (const line of connection.lines({ text: true })) connection.write(`<${line}>`);
@@ -48,7 +48,7 @@ describe("a view of a real connection", { skip: needs("nc -N") }, () => {
     assertEquals(await stop(), []);
   });
 
-  it("makes a peer wait that nobody asks, and loses nothing", async () => {
+  it("makes a peer wait if nobody reads, and loses nothing", async () => {
     const bytes = pattern(16 * MIB);
     let most = 0;
     let got = 0;
@@ -58,7 +58,7 @@ describe("a view of a real connection", { skip: needs("nc -N") }, () => {
       for await (const chunk of connection) {
         equal &&= Buffer.compare(chunk, bytes.subarray(got, got + chunk.length)) === 0;
         if (got === 0) {
-          // Long enough for all of it to come, if nothing stopped it.
+          // Long enough for all bytes to arrive if nothing stopped them.
           for (let i = 0; i < 20; i++) {
             await new Promise((resolve) => setTimeout(resolve, 10));
             most = Math.max(most, connection.input.length);
@@ -73,7 +73,7 @@ describe("a view of a real connection", { skip: needs("nc -N") }, () => {
     assert(equal && most <= 65_536, `${most} bytes of input`);
   });
 
-  it("sends what a writable stream is given, as fast as the peer takes it", async () => {
+  it("sends the chunks of a writable stream, as fast as the peer reads", async () => {
     const bytes = pattern(8 * MIB);
     const { port, stop } = await serving(async (bev) => {
       const writer = bev.writable.getWriter();

@@ -9,8 +9,8 @@ const FOLDER = join(ROOT, "tests", "bridges");
 const TIMEOUT_MS = 180_000;
 
 /**
- * Runs `npm ci` there, unless that was done for the present lock file. If it fails, it says so: the tests that need the packages
- * are skipped.
+ * Runs `npm ci` there, unless that was done for the current lock file. If it fails, it prints a
+ * message, and the tests that need the packages are skipped.
  *
  * @returns {Promise<void>}
  */
@@ -19,7 +19,7 @@ export async function installBridges() {
   const stamp = join(FOLDER, "node_modules", ".installed");
   if (existsSync(stamp) && readFileSync(stamp, "utf8") === readFileSync(lock, "utf8")) return;
   console.log("installing the packages of tests/bridges/");
-  // No package there needs its install script: they only build what is faster.
+  // No package there needs its install script: the scripts only build faster variants.
   const args = ["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"];
   const { code, output } = await run("npm", args, { cwd: FOLDER, env: process.env, timeoutMs: TIMEOUT_MS });
   if (code === 0) cpSync(lock, stamp);

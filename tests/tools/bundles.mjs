@@ -1,6 +1,6 @@
 /**
- * Builds what Node needs to run tests and examples here: it runs no TypeScript before version 22.18. The library is built by
- * tools/build.mjs.
+ * Builds tests and examples for Node, which does not run TypeScript before version 22.18.
+ * tools/build.mjs builds the library.
  */
 
 import { join, relative, resolve, sep } from "node:path";
@@ -10,7 +10,7 @@ import { exampleNames, ROOT, scenarioNames } from "./runtimes.mjs";
 /**
  * Builds programs of `examples/` for Node into `build/examples/`; they import `dist/` by the name of the package.
  *
- * @param {readonly string[]} [names] All of them unless said
+ * @param {readonly string[]} [names] Their names. All by default
  */
 export async function buildExamples(names = [...exampleNames(), ...scenarioNames()]) {
   if (names.length === 0) return;
@@ -28,9 +28,10 @@ export async function buildExamples(names = [...exampleNames(), ...scenarioNames
 /**
  * Builds test files for Node.
  *
- * Tests of the core reach into its files, and a second copy of a class with private fields would be another class.
- * So they are built in one run together with the library, with the options of `dist/`. All other tests (and the
- * examples) may import entry points only, and get them from `dist/`, under the name of the package.
+ * Tests of the core import its files, and a second copy of a class with private fields would be
+ * another class. So they are built in one run together with the library, with the options of
+ * `dist/`. All other tests (and the examples) may import only entry points, and get them from
+ * `dist/`, under the name of the package.
  *
  * @param {readonly string[]} tests Paths from the root
  * @param {string} outdir
@@ -40,7 +41,8 @@ export async function buildTests(tests, outdir) {
     entryPoints: [...tests],
     outdir,
     external: [...OPTIONS.external, "esbuild", "fast-check", "@nats-io/nats-core"],
-    // package.json says for bundlers which files do something when they are imported. It does not know the files of tests.
+    // package.json lists for bundlers which files have side effects when they are imported. The
+    // files of tests are not in that list.
     ignoreAnnotations: true,
     plugins: [
       asUsers([
@@ -57,7 +59,10 @@ export async function buildTests(tests, outdir) {
   await sync(outdir, files);
 }
 
-/** In these folders an entry point is imported as users do, by the package's name, and other files of it not at all. */
+/**
+ * In these folders an entry point is imported by the package's name, as users do, and other files
+ * must not be imported.
+ */
 function asUsers(folders) {
   const isUser = (path) => folders.some((folder) => path.startsWith(folder + "/"));
   return {

@@ -1,6 +1,7 @@
 /**
- * Three gateways (one on each runtime) behind HAProxy, three brokers of NATS, and many clients in rooms. Parts of it are
- * ended on purpose. Every client counts what it hears: each message once, and those of a sender in their order.
+ * Three gateways (one on each runtime) behind HAProxy, three brokers of NATS, and many clients in
+ * rooms. Parts of it are ended on purpose. Every client counts its messages: each must arrive once,
+ * and those of a sender in order.
  */
 
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
@@ -12,9 +13,9 @@ import { start } from "./processes.mjs";
 import { exampleCommand, findRuntime, plainEnvironment, ROOT, RUNTIMES } from "./runtimes.mjs";
 
 const BROKERS = 3;
-/** What takes longer has failed. */
+/** A step that takes longer has failed. */
 const PATIENCE_MS = 60_000;
-/** When parts have failed and nothing has arrived for so long, no more comes. */
+/** When parts have failed and nothing has arrived for this time, nothing more is expected. */
 const QUIET_MS = 3000;
 const CUT_MS = 5000;
 const SLICE_MS = 5;
@@ -23,7 +24,7 @@ const SLICE_MS = 5;
  * Runs the cluster, from the start of all processes to their end.
  *
  * @param {{ clients: number, rooms: number, messages: number, rate: number, print(line: string): void, isShort?: boolean }} options
- *   `messages`: how many each client sends in a phase; `rate`: messages a second of all clients while parts fail;
+ *   `messages`: the number that each client sends in a phase; `rate`: messages a second of all clients while parts fail;
  *   `isShort`: without the phases that only measure
  * @returns {Promise<Phase[]>}
  */
@@ -106,10 +107,10 @@ export async function runCluster({ clients, rooms, messages, rate, print, isShor
  * @property {number} sent Messages that clients sent
  * @property {number} expected Deliveries: each message to all others in its room
  * @property {number} received Deliveries that came
- * @property {number} doubled Deliveries that came a second time
- * @property {number} unordered Deliveries behind a later one of the same sender
- * @property {number} told Messages of which a gateway said that others have not heard them
- * @property {number} reconnects Connections that clients opened anew
+ * @property {number} doubled Deliveries that arrived a second time
+ * @property {number} unordered Deliveries after a later one of the same sender
+ * @property {number} told Messages that a gateway has reported as not delivered to others
+ * @property {number} reconnects Connections that clients opened again
  * @property {number} seconds
  * @property {number} p50 Milliseconds from sender to reader
  * @property {number} p99
@@ -143,7 +144,7 @@ class Crowd {
     await Promise.all(this.#members.splice(0).map((member) => member.close()));
   }
 
-  /** Waits until every client is in its room, and hears all others there. */
+  /** Waits until every client is in its room, and receives messages of all others there. */
   async settle() {
     await Promise.all(this.#members.map((member) => member.joined()));
     this.number++;
@@ -152,21 +153,23 @@ class Crowd {
     for (const until = Date.now() + PATIENCE_MS;;) {
       const deaf = this.#members.filter(({ heard, room }) => heard.size < sizes.get(room) - 1);
       if (deaf.length === 0) return;
-      if (Date.now() > until) throw new Error(`${deaf.length} clients do not hear all others, ${deaf[0].id} first`);
+      if (Date.now() > until) {
+        throw new Error(`${deaf.length} clients do not receive from all others, ${deaf[0].id} first`);
+      }
       const missed = new Set(deaf.map(({ room }) => room));
       for (const member of this.#members) if (missed.has(member.room)) member.say(`${this.number} -1 0`);
       await sleep(500);
     }
   }
 
-  /** How many are in each room. */
+  /** The number of clients in each room. */
   #sizes() {
     const sizes = new Map();
     for (const { room } of this.#members) sizes.set(room, (sizes.get(room) ?? 0) + 1);
     return sizes;
   }
 
-  /** Each client sends so many messages. `breaks` is called when a third of them are sent. */
+  /** Each client sends a number of messages. `breaks` is called when a third of them are sent. */
   async exchange(name, messages, { rate = Infinity, breaks } = {}) {
     const sizes = this.#sizes();
     this.number++;
@@ -205,7 +208,7 @@ class Crowd {
     await broken;
     let before = -1;
     let last = performance.now();
-    // While nothing has failed everything arrives, however busy the machine is.
+    // Without a failure everything arrives, however busy the machine is.
     const quietMs = phase.exact ? PATIENCE_MS : QUIET_MS;
     for (let quiet = Date.now(); phase.received < phase.expected && Date.now() < quiet + quietMs;) {
       if (phase.received !== before) [before, quiet, last] = [phase.received, Date.now(), performance.now()];
@@ -226,7 +229,7 @@ class Crowd {
 
 /** One client. */
 class Member {
-  /** Who was heard since the clients settled. */
+  /** The senders of messages since the clients settled. */
   heard = new Set();
   #heardIn = 0;
   /** The last message of each sender. */
@@ -264,7 +267,7 @@ class Member {
     }
   }
 
-  /** @returns False when it is in no room now */
+  /** @returns False if it is in no room now */
   say(text) {
     return this.#isReady && (this.#link.connection?.write(`SAY ${this.room} ${this.id} ${text}\n`), true);
   }
@@ -283,7 +286,7 @@ class Member {
     }
     const [room, , sender, number, sequence, at] = line.split(" ");
     if (room !== this.room) throw new Error(`client ${this.id} got "${line}"`);
-    // It was said on the connection before this one.
+    // It was sent on the connection before this one.
     if (sender === String(this.id)) return;
     const crowd = this.#crowd;
     if (Number(number) !== crowd.number) return;
@@ -391,7 +394,10 @@ async function startHaproxy(directory, name, gateways) {
   return { ...proxy, port };
 }
 
-/** Ports that nobody uses now. The system gives ports from 32,768 on to clients, so a port below is not taken meanwhile. */
+/**
+ * Free ports. The system gives ports from 32,768 on to clients, so a lower port is not taken
+ * meanwhile.
+ */
 async function freePorts(count) {
   const servers = await Promise.all(Array.from({ length: count }, async () => {
     for (;;) {

@@ -1,5 +1,5 @@
 /**
- * What a test needs of the machine besides a runtime, and the reason in words if the machine lacks it:
+ * The needs of a test besides a runtime, and the reason of the skip if the machine lacks one:
  * `it("…", { skip: needs("/proc", "socat") }, …)`.
  */
 
@@ -8,7 +8,7 @@ import { existsSync } from "node:fs";
 import { networkInterfaces } from "node:os";
 import process from "node:process";
 
-/** What a machine may lack, and how to check it. A program is looked up by its name. */
+/** Features that a machine may lack, with their checks. A program is looked up by its name. */
 const KNOWN: Readonly<Record<string, { readonly words: string; there(): boolean }>> = {
   "/proc": {
     words: "there is no /proc to see a process's memory and sockets",
@@ -39,10 +39,10 @@ const KNOWN: Readonly<Record<string, { readonly words: string; there(): boolean 
 const found = new Map<string, boolean>();
 
 /**
- * Says why a test is skipped.
+ * Returns why a test is skipped.
  *
  * @param what `/proc`, `::1`, `127.0.0.2`, `ulimit`, `nc -N`, `strace`, `Duplex.fromWeb`, or names of programs
- * @returns What is missing, in words; false if nothing is
+ * @returns A message about the missing needs, or false if nothing is missing
  */
 export function needs(...what: string[]): string | false {
   const missing = what.filter((each) => !isThere(each)).map((each) => KNOWN[each]?.words ?? `${each} is not installed`);

@@ -45,7 +45,7 @@ for (const name of ["before", "after", "beforeEach", "afterEach"]) {
   };
 }
 
-/** Gives a function of the runtime another body. `skip`, `todo` and `only` still work. */
+/** Replaces the body of a function of the runtime. `skip`, `todo` and `only` still work. */
 function derive(real, body) {
   const derived = (...args) => body(real, args);
   for (const how of ["skip", "todo", "only"]) {

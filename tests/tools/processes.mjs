@@ -5,13 +5,13 @@
 import { spawn } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
 
-/** How long a program may take to stop: a machine that does ten other things is slow. */
+/** The time that a program may take to stop: a busy machine is slow. */
 const STOP_MS = 30_000;
-/** How long the processes that a child leaves behind may take to end by themselves. */
+/** The time that processes left by a child may take to end by themselves. */
 const LEAVE_MS = 3000;
-/** How long to wait for the last output of a child. Another process may hold the pipe open. */
+/** The time to wait for the last output of a child. Another process may hold the pipe open. */
 const FLUSH_MS = 5000;
-/** So much of a child's output is kept. */
+/** The number of bytes of a child's output that are kept. */
 const MAX_OUTPUT_BYTES = 8 << 20;
 
 /** The living groups, by the id of their leader. */
@@ -19,7 +19,7 @@ const groups = new Set();
 let ending = false;
 
 /**
- * Runs a command to its end, or until the time is up.
+ * Runs a command to its end, or until the timeout.
  *
  * @param {string} file
  * @param {readonly string[]} args
@@ -65,7 +65,8 @@ export function run(file, args, { cwd, env, timeoutMs, maxOutputBytes = MAX_OUTP
     child.on("exit", (code, signal) => {
       result.code = code;
       result.signal = signal;
-      // Children that are just ending get some time; then what is left is a leak, and may hold the pipes open.
+      // Children that are just ending get some time. Remaining ones are a leak, and may hold the
+      // pipes open.
       const exited = performance.now();
       const look = () => {
         result.leftBehind = members(child.pid);
@@ -105,7 +106,7 @@ export async function start(file, args, { cwd, env, ready, timeoutMs = 60_000 })
       endGroup(child.pid, "SIGKILL");
       groups.delete(child.pid);
       const how = code === 0 ? null : `ended with ${signal ?? `exit code ${code}`}`;
-      // Its last words may still be on their way.
+      // Its last output may still be on its way.
       child.on("close", () => resolve(how));
       setTimeout(() => resolve(how), FLUSH_MS).unref();
     });

@@ -13,7 +13,10 @@ import { fileURLToPath } from "node:url";
 /** All names, in the order of every report. */
 export const RUNTIME_NAMES = ["node", "deno", "bun"];
 
-/** Those that tests, programs and benchmarks go through: all of them, or what `TRIVENT_RUNTIMES` names. */
+/**
+ * The runtimes that tests, programs and benchmarks use: all of them, or those that
+ * `TRIVENT_RUNTIMES` names.
+ */
 export const RUNTIMES = RUNTIME_NAMES.filter((name) =>
   (process.env.TRIVENT_RUNTIMES ?? RUNTIME_NAMES.join()).split(",").includes(name)
 );
@@ -21,13 +24,13 @@ export const RUNTIMES = RUNTIME_NAMES.filter((name) =>
 /** The root of the repository. This file may run bundled into a build directory, so it looks for the manifests. */
 export const ROOT = findRoot(dirname(fileURLToPath(import.meta.url)));
 
-/** What the programs need on Deno, and no more. */
+/** The permissions that the programs need on Deno, and no more. */
 const DENO_PROGRAM_FLAGS = ["--allow-net", "--unstable-net"];
 /** Some programs start threads, which read the program's file once more; others read the files that they are given. */
 const DENO_READERS = ["board_client", "epoll_workers", "one_port", "proxy", "rot13_fork", "smtp"];
 /** Programs that write files. */
 const DENO_WRITERS = ["smtp"];
-/** These start themselves anew. */
+/** Programs that start themselves again. */
 const DENO_SPAWNERS = ["handover", "workers"];
 
 /** @type {Map<string, { name: string, path: string, version: string }>} */
@@ -66,7 +69,8 @@ export function scenarioNames() {
 }
 
 /**
- * The command that runs a program of `examples/`. Node runs what `buildExamples()` made, the others the source.
+ * The command that runs a program of `examples/`. Node runs the output of `buildExamples()`, the
+ * others the source.
  *
  * @param {"node" | "deno" | "bun"} name
  * @param {string} example
@@ -96,7 +100,8 @@ export function exampleCommand(name, example, args = []) {
  * The same command, but the program collects its garbage at SIGUSR2 and prints `collected, N bytes are used`.
  *
  * @param {"node" | "deno" | "bun"} name
- * @param {{ file: string, args: string[] }} command As `exampleCommand()` gives it, or alike
+ * @param {{ file: string, args: string[] }} command The result of `exampleCommand()`, or a similar
+ * command
  * @returns {{ file: string, args: string[] }}
  */
 export function collecting(name, command) {
@@ -104,11 +109,12 @@ export function collecting(name, command) {
 }
 
 /**
- * The same command, but at SIGHUP the program prints what its event bases have: `holds`, and JSON. It also collects its
- * garbage at SIGUSR2, as with `collecting()`.
+ * The same command, but at SIGHUP the program prints the counts of its event bases: `holds`, and
+ * JSON. It also collects its garbage at SIGUSR2, as with `collecting()`.
  *
  * @param {"node" | "deno" | "bun"} name
- * @param {{ file: string, args: string[] }} command As `exampleCommand()` gives it, or alike
+ * @param {{ file: string, args: string[] }} command The result of `exampleCommand()`, or a similar
+ * command
  * @returns {{ file: string, args: string[] }}
  */
 export function inspecting(name, command) {

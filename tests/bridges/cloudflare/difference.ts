@@ -1,4 +1,5 @@
-// What of Cloudflare's types socketsConnect() has, and where it differs. A test compiles it.
+// The agreement of socketsConnect() with Cloudflare's types, and the differences. A test compiles
+// it.
 
 import type { connect as theirs } from "cloudflare:sockets";
 import type { socketsConnect as ours, SocketsOptions } from "../../../core/mod.ts";
@@ -17,7 +18,7 @@ export const option: Pick<SocketsOptions, "allowHalfOpen" | "highWaterMark"> = {
   "allowHalfOpen" | "highWaterMark"
 >;
 
-// An address that is not known is null, as in the draft of WinterTC, and not undefined.
+// An unknown address is null, as in the draft of WinterTC, not undefined.
 // @ts-expect-error Different
 export const opened: Theirs["opened"] = socket.opened;
 // Only the three values are allowed, not every string.
