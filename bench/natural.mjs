@@ -110,9 +110,13 @@ export async function run({ quick, args }) {
       const { file, args } = exampleCommand(name, "rot13_bufferevent", ["0", "--max-line", MAX_LINE]);
       return [
         { name: `${name} by hand`, command: growing(name) },
-        // V8 of Node 20 compiles `read` together with the rotation, and takes seconds until that code is good.
-        { name: `${name} natural`, command: [file, ...args], warmUps: name === "node" ? 3 : 1 },
-        { name: `${name} eachLine`, command: ours(name, "rot13_server", ["eachLine"]) },
+        // V8 compiles the callback together with the rotation, and takes seconds until that code is good.
+        { name: `${name} natural`, command: [file, ...args], warmUps: name === "bun" ? 1 : 3 },
+        {
+          name: `${name} eachLine`,
+          command: ours(name, "rot13_server", ["eachLine"]),
+          warmUps: name === "bun" ? 1 : 2,
+        },
       ];
     }),
     ...(chosen.includes("c") ? inC() : []),
