@@ -37,8 +37,8 @@ export interface SimOptions {
   /**
    * The seed. The same seed gives exactly the same run, also beside other simulators in one process. By default 0.
    *
-   * The chunks of a buffer that the program makes itself, and fills outside of the simulator's callbacks, may lie
-   * differently beside other work. The bytes are the same.
+   * If the program fills its own buffer outside of the simulator's callbacks, the bounds of its
+   * chunks may depend on other work of the process. The bytes are the same.
    *
    * `compressionFilter()` uses the compressor of the runtime. Runtimes compress the same bytes to different sizes, so a
    * program that compresses has another run on another runtime.
@@ -46,11 +46,11 @@ export interface SimOptions {
   seed?: number | undefined;
   /** The latency of the network, in milliseconds. By default 1. */
   latencyMs?: number | undefined;
-  /** What goes wrong. By default nothing. It can be changed later: {@linkcode SimRuntime.faults}. */
+  /** The faults. By default none. They can be changed later: {@linkcode SimRuntime.faults}. */
   faults?: SimFaults | undefined;
   /**
-   * After how many milliseconds without an answer TCP gives a connection, or an attempt to connect, up: `ETIMEDOUT`.
-   * Infinity: never. By default 60,000.
+   * The time without an answer, in milliseconds, after which TCP ends a connection, or an attempt
+   * to connect, with `ETIMEDOUT`. Infinity: never. By default 60,000.
    */
   tcpTimeoutMs?: number | undefined;
   /**
@@ -59,15 +59,18 @@ export interface SimOptions {
    */
   maxSteps?: number | undefined;
   /**
-   * Whether what goes over the wire is kept, for {@linkcode SimRuntime.capture}: true, or how much of it. By default
-   * false.
+   * Whether packets are kept, for {@linkcode SimRuntime.capture}: true, or an object with a limit.
+   * By default false.
    */
   capture?: boolean | CaptureOptions | undefined;
 }
 
-/** How much of what goes over the wire is kept. */
+/** The limit of kept packets. */
 export interface CaptureOptions {
-  /** How many bytes of packets are kept. When there are more, the oldest are dropped. By default 16 MiB. */
+  /**
+   * The number of bytes of packets that are kept. Beyond that, the oldest are dropped. By default
+   * 16 MiB.
+   */
   maxBytes?: number | undefined;
 }
 
@@ -82,15 +85,18 @@ const SIM_OPTIONS: Names<SimOptions> = {
   capture: true,
 };
 
-/** What {@linkcode SimRuntime.install} takes. */
+/** Options of {@linkcode SimRuntime.install}. */
 export interface InstallOptions {
-  /** What `Date.now()` gives when the clock of the simulator stands at 0. By default 2025-01-01T00:00:00Z. */
+  /**
+   * The value of `Date.now()` when the clock of the simulator is at 0. By default
+   * 2025-01-01T00:00:00Z.
+   */
   epochMs?: number | undefined;
 }
 
 const INSTALL_OPTIONS: Names<InstallOptions> = { epochMs: true };
 
-/** What {@linkcode SimRuntime.link} takes. */
+/** Options of {@linkcode SimRuntime.link}. */
 export interface LinkOptions {
   /** Whether only the direction from the first host to the second is meant. By default both are. */
   oneWay?: boolean | undefined;
@@ -115,8 +121,8 @@ export interface SimHost extends Runtime {
    */
   handleLimit: number;
   /**
-   * Removes a file, or the file of a unix socket, as another process may do. A listener there cannot be reached by it
-   * any more, and the path can be bound anew.
+   * Removes a file, or the file of a unix socket, as another process may do. Then a listener cannot
+   * be reached by the path, and the path can be bound again.
    *
    * @param path The path
    */
@@ -130,74 +136,79 @@ export interface SimHost extends Runtime {
    */
   raise(name: string): void;
   /**
-   * What the host can do: everything at first. Set a capability to false, and the host behaves like one that lacks it, so
-   * that what happens on one runtime only is found here. `host.capabilities = { … }` takes away what it names and gives
-   * the rest back.
+   * The capabilities of the host: at first all are true. If you set one to false, the host behaves
+   * like a runtime without it, so that you can test for such a runtime here.
+   * `host.capabilities = { … }` switches off those that it sets to false, and restores the rest.
    *
-   * Without `pauseAccept`, as on Bun, a listener can't leave connections with the system: `pauseAccept()` does nothing.
-   * Without `reset`, as on Deno, `reset()` is a plain close. With `tlsTruncation`, a TLS stream that is cut fails with
-   * `ERR_TLS_TRUNCATED`. Asking for others that are missing fails with `EV_UNSUPPORTED`.
+   * Without `pauseAccept`, as on Bun, a listener cannot leave connections to the system:
+   * `pauseAccept()` does nothing. Without `reset`, as on Deno, `reset()` is a plain close. With
+   * `tlsTruncation`, a truncated TLS stream fails with `ERR_TLS_TRUNCATED`. Using other missing
+   * features fails with `EV_UNSUPPORTED`.
    */
   capabilities: SimCapabilities;
   /**
-   * The probability, for each 4 KiB of a stream, that a write of this host stops somewhere there, as when the buffers of
-   * the system are short. `write()` takes a part, then returns 0, and `onWritable()` follows in the same instant. The
-   * peer notices nothing. `true` is 1. At first 0.
+   * The probability, for each 4 KiB of a stream, that a write of this host stops in it, as when the
+   * buffers of the system are nearly full. `write()` accepts a part, then returns 0, and
+   * `onWritable()` follows in the same instant. The peer notices nothing. `true` is 1. At first 0.
    */
   shortWrites: number | boolean;
   /**
-   * How many bytes may be on their way to each connection of this host or wait in it, 1 or more: the window of TCP. With
-   * 1, every byte comes by itself and the sender waits for each. At first 65,536.
+   * The number of bytes that may be on their way to each connection of this host or wait in it, 1
+   * or more: the window of TCP. With 1, every byte arrives alone and the sender waits for each. At
+   * first 65,536.
    */
   windowBytes: number;
   /**
-   * How late timers fire, at most, in milliseconds: a busy system does that. The seed decides about each timer when it is
-   * set. Both programs hear their timeouts later. At first 0.
+   * The longest delay of timers, in milliseconds, as on a busy system. The seed decides the delay
+   * of each timer when it is set. At first 0.
    */
   timerLateMs: number;
   /**
    * The codes with which accepting fails the next times. Each is used once, and `push()` adds more.
    *
-   * `EMFILE` and `ENOMEM` (no descriptor or memory left): the listener's program hears of it, and the connection waits;
-   * its client is connected and notices nothing. `ECONNABORTED` (the client has gone before it was accepted): nobody is
-   * told, and the connection is reset.
+   * `EMFILE` and `ENOMEM` (no descriptor or memory left): the listener's program gets the error,
+   * and the connection waits; its client is connected and notices nothing. `ECONNABORTED` (the
+   * client has left before it was accepted): no program is told, and the connection is reset.
    */
   readonly acceptErrors: string[];
   /**
-   * What name servers answer this host, by name in small letters, in place of what the network knows. A name server can
-   * fail (`error`), be slow (`delayMs`), and give several addresses of which some do not answer.
+   * The answers of name servers to this host, by name in small letters, in place of the network's
+   * own. A name server can fail (`error`), be slow (`delayMs`), and give several addresses of which
+   * some do not answer.
    */
   readonly dns: Map<string, SimDnsEntry>;
   /**
-   * What is wrong with files, by path: reading fails with `error`, as when a disk is broken, or finds that the file has
-   * become shorter (`maxBytes`), as when somebody truncates a log that is being sent.
+   * The faults of files, by path: reading fails with `error`, as with a broken disk, or the file
+   * has become shorter (`maxBytes`), as when a log is truncated while it is being sent.
    */
   readonly fileFaults: Map<string, SimFileFault>;
   /**
-   * Ends everything on the host at once, as a power cut does. Its programs hear nothing any more, their timers do not
-   * fire, and its handles are closed. What was not sent is lost; what is on its way arrives. `listen()` and `connect()`
-   * fail with `EHOSTDOWN` until {@linkcode SimHost.restart}.
+   * Ends everything on the host at once, as a power cut does. Its programs get no more callbacks,
+   * their timers do not fire, and its handles are closed. Unsent bytes are lost; packets on their
+   * way arrive. `listen()` and `connect()` fail with `EHOSTDOWN` until {@linkcode SimHost.restart}.
    *
-   * Peers hear nothing until they send or their keep-alive asks: without an answer they hear `ETIMEDOUT` after
-   * `tcpTimeoutMs`, and `ECONNRESET` if the host is there again. Attempts to connect get no answer.
+   * Peers notice nothing until they send or their keep-alive sends a probe. Without an answer they
+   * get `ETIMEDOUT` after `tcpTimeoutMs`, or `ECONNRESET` if the host has restarted. Attempts to
+   * connect get no answer.
    */
   crash(): void;
   /**
-   * Starts the host again, after {@linkcode SimHost.crash} or in its place. Its addresses, names and files are there; its
-   * programs are not, and have to be started anew. A peer of an old connection that sends gets `ECONNRESET`.
+   * Starts the host again, after {@linkcode SimHost.crash} or in its place. It keeps its addresses,
+   * names and files, but not its programs, which must be started again. A peer of an old connection
+   * that sends gets `ECONNRESET`.
    */
   restart(): void;
   /**
-   * Starts the programs of the host anew: called in the instant of a {@linkcode SimHost.restart}. At first undefined.
-   * Exploring crashes only hosts that have one, unless it is told otherwise.
+   * Starts the programs of the host again: called in the instant of a {@linkcode SimHost.restart}.
+   * At first undefined. By default, exploring crashes only hosts that have this function.
    */
   onRestart: (() => void) | undefined;
   /**
    * Stalls the programs of the host, as a long collection of garbage, a debugger or a busy hypervisor does. The system of
-   * the host goes on: connections are made and wait, windows fill up. After the pause, everything comes at once and in
-   * order, and timers that were due meanwhile fire late.
+   * the host goes on: connections are made and wait, windows fill up. After the pause, all events
+   * come at once and in order, and timers that were due meanwhile fire late.
    *
-   * @param ms How long, from now on, in virtual milliseconds
+   * @param ms The duration, from now on, in virtual milliseconds
    * @throws {RangeError} When it is not a finite number, 0 or more
    */
   pause(ms: number): void;
@@ -213,10 +224,11 @@ export interface SimHost extends Runtime {
  * the global timers runs on virtual time.
  *
  * A seed repeats a run exactly, on each runtime and in one process with other work, as long as the program decides
- * nothing by real time, `Math.random()` or I/O of the real runtime. {@linkcode SimRuntime.hash} tells.
+ * nothing by real time, `Math.random()` or I/O of the real runtime. {@linkcode SimRuntime.hash}
+ * shows whether two runs are the same.
  */
 export interface SimRuntime extends SimHost {
-  /** The number of scheduled things: segments on their way, timers, deferred functions. */
+  /** The number of scheduled entries: segments on their way, timers, deferred functions. */
   readonly pending: number;
   /**
    * Runs everything that is due in the next `ms` milliseconds, and leaves the clock at their end. If a callback throws,
@@ -229,11 +241,12 @@ export interface SimRuntime extends SimHost {
    */
   advance(ms: number): Promise<void>;
   /**
-   * Runs all that is due in the next `ms` milliseconds without a turn for promises, and leaves the clock at their end. It
-   * takes half to three quarters of the time of {@linkcode SimRuntime.advance}, for programs that use callbacks only. Promise reactions
-   * run when the caller awaits something. It throws what a callback throws; the rest stays scheduled.
+   * Runs everything that is due in the next `ms` milliseconds without a turn for promises, and
+   * leaves the clock at their end. It takes half to three quarters of the time of
+   * {@linkcode SimRuntime.advance}, for programs that use callbacks only. Promise reactions run when the
+   * caller awaits something. It throws what a callback throws; the rest stays scheduled.
    *
-   * @param ms How far the clock moves, in virtual milliseconds, 0 or more
+   * @param ms The span, in virtual milliseconds, 0 or more
    * @throws {RangeError} When it is not a finite number, 0 or more
    * @throws {EventError} `EV_BUSY` while another one is in progress; `SIM_LIVELOCK` after too many steps
    */
@@ -270,8 +283,8 @@ export interface SimRuntime extends SimHost {
    */
   link(a: string | SimHost, b: string | SimHost, options?: LinkOptions): SimLink;
   /**
-   * Draws a number from the main host's seeded generator: 0 or more, less than 1. Each host has a generator of its own:
-   * `host.random()`.
+   * Draws a number from the main host's seeded generator: 0 or more, less than 1. Each host has its
+   * own generator: `host.random()`.
    */
   random(): number;
   /**
@@ -286,41 +299,43 @@ export interface SimRuntime extends SimHost {
   readonly lines: string[];
   /**
    * A hash of all deliveries, faults and timers so far, 16 hexadecimal digits, with or without a trace. Two runs with the
-   * same hash have done the same. It counts what the lines say: kinds, times, to whom, and numbers of bytes; not the
-   * bytes. It is stable within one version of this package.
+   * same hash have done the same. It depends on the content of the lines: kinds, times, receivers
+   * and numbers of bytes; not on the bytes. It is stable within one version of this package.
    */
   readonly hash: string;
   /**
-   * Puts virtual timers, `Date`, `performance.now()` and `Math.random()` into the globals, for code of others:
-   * `setTimeout`, `setInterval`, `setImmediate`, what clears them, `Date`, `performance.now` and `Math.random` are then
-   * driven by the clock and the random generator of this simulator. `queueMicrotask` and promises stay.
+   * Puts virtual timers, `Date`, `performance.now()` and `Math.random()` into the globals, for
+   * third-party code: `setTimeout`, `setInterval`, `setImmediate`, the functions that clear them,
+   * `Date`, `performance.now` and `Math.random` then use the clock and the random generator of this
+   * simulator. `queueMicrotask` and promises stay.
    *
    * Functions that a module has imported from `node:timers`, or has kept from before, stay the real ones.
    *
-   * @param options What `Date` begins with
-   * @returns A function that puts the real globals back. Idempotent
+   * @param options The first time of `Date`
+   * @returns A function that restores the real globals. Idempotent
    * @throws {EventError} `EV_BUSY` while a simulator is installed
    */
   install(options?: InstallOptions): () => void;
   /**
-   * Lets the faults of a plan happen, and no others than those that the program makes itself; and takes over its seed and
-   * its network. It is called first of all: before anything else is made in the simulator.
+   * Makes only the faults of a plan happen, and those that the program causes itself. It also uses
+   * the plan's seed and network. Call it before anything else in the simulator.
    *
-   * {@linkcode replay} does it for a whole scenario.
+   * {@linkcode replay} does this for a whole scenario.
    *
-   * @param plan A plan that {@linkcode explore} has given
+   * @param plan A plan from {@linkcode explore}
    * @throws {TypeError} When it is not a plan
    * @throws {RangeError} When it is of another version, or a value is out of range
    * @throws {EventError} `EV_BUSY` when something has been made in the simulator, or has happened
    */
   replay(plan: FaultPlan): void;
   /**
-   * Gives what has gone over the wire so far as a file in the format pcapng, which Wireshark and `tshark` read: each host
-   * is an interface, virtual time 0 is 2025-01-01T00:00:00Z. It takes `simRuntime({ capture: true })`.
+   * Returns all packets so far as a file in the format pcapng, which Wireshark and `tshark` read:
+   * each host is an interface, virtual time 0 is 2025-01-01T00:00:00Z. It needs
+   * `simRuntime({ capture: true })`.
    *
-   * TCP has its handshake, segments, acknowledgements, windows, FIN and RST; what was lost in a partition and sent again
-   * is there twice. A packet has the time at which it leaves, whether it arrives or not. Connections by paths are not in
-   * it. TLS is the stand-in of the simulator.
+   * TCP has its handshake, segments, acknowledgements, windows, FIN and RST. A packet that was lost
+   * in a partition and sent again is there twice. A packet has the time at which it leaves, whether
+   * it arrives or not. Connections by paths are not included. TLS is the stand-in of the simulator.
    *
    * @returns The file; the caller owns the bytes
    * @throws {EventError} `EV_UNSUPPORTED` when nothing was kept
@@ -399,22 +414,23 @@ export function simRuntime(options: SimOptions = {}): SimRuntime {
  * can, by running it again with fewer and smaller faults.
  *
  * A run fails if the promise of the scenario rejects, if a callback throws, if nothing is scheduled any more that could
- * settle the promise (`SIM_DEADLOCK`), if it goes on without end (`SIM_LIVELOCK`), and if something is left open or
- * scheduled behind it (`SIM_LEFTOVER`). A failure that does not come back is reported as `SIM_UNREPEATABLE`, with the error
- * as its cause.
+ * settle the promise (`SIM_DEADLOCK`), if it goes on without end (`SIM_LIVELOCK`), and if something
+ * is left open or scheduled after it (`SIM_LEFTOVER`). A failure that cannot be repeated is
+ * reported as `SIM_UNREPEATABLE`, with the error as its cause.
  *
- * By default a little of everything goes wrong: {@linkcode DEFAULT_FAULTS} are a jitter of 5 ms, 5 % of segments cut, 0.2 %
- * of segments replaced by a reset, 1 % of connections refused and 0.5 % without an answer, 2 % of datagrams lost and 2 %
- * reordered, 1 % doubled and 0.2 % corrupted, 2 % short writes, and timers that are up to 2 ms late; and in 10 % of the
- * runs each, a link is cut for a while, a link keeps everything for a while, a host stalls, and a host that has an
- * `onRestart` crashes and comes back.
+ * By default all kinds of faults happen, with low probabilities: {@linkcode DEFAULT_FAULTS} are a
+ * jitter of 5 ms, 5 % of segments cut, 0.2 % of segments replaced by a reset, 1 % of connections
+ * refused and 0.5 % without an answer, 2 % of datagrams lost and 2 % reordered, 1 % duplicated and
+ * 0.2 % corrupted, 2 % short writes, and timers that are up to 2 ms late. In 10 % of the runs each,
+ * a link is cut for a while, a link holds all packets for a while, a host stalls, and a host with
+ * an `onRestart` crashes and restarts.
  *
- * Each run has a simulator of its own. The scenario must keep nothing from one run to the next, and decide nothing by real
- * time or `Math.random()`: `sim.random()` is there, and {@linkcode SimRuntime.install}. The result is the same each time,
- * except where `seconds` ends it.
+ * Each run has a new simulator. The scenario must keep nothing from one run to the next, and must
+ * not depend on real time or `Math.random()`: use `sim.random()` or {@linkcode SimRuntime.install}.
+ * The result is the same each time, unless `seconds` ends it.
  *
  * @param scenario The program under test
- * @param options How many runs, which faults
+ * @param options The number of runs, and the faults
  * @returns What was found
  * @throws {TypeError} When an option is of a wrong type, or unknown
  * @throws {RangeError} When an option is out of range
@@ -442,7 +458,7 @@ export function explore(scenario: Scenario, options: ExploreOptions = {}): Promi
   return exploreWith(make, scenario, options, threadProgram());
 }
 
-/** The program of a thread stands beside this module, as source or as what was built of it. */
+/** The program of a thread is beside this module, as source or built. */
 function threadProgram(): string {
   // A bundle for a script has no URL.
   const here = (import.meta.url as string | undefined) ?? "";
@@ -454,7 +470,7 @@ function threadProgram(): string {
  *
  * @param scenario The program under test
  * @param plan The plan, which may have been JSON
- * @returns A promise that rejects with what the run fails with
+ * @returns A promise that rejects with the error of the run
  * @throws {TypeError} When it is not a plan
  * @throws {RangeError} When it is of another version, or a value is out of range
  *
@@ -479,7 +495,7 @@ function make(basis: SimOptions): MainHost {
   return simRuntime(basis) as MainHost;
 }
 
-/** Linux goes on for 15 minutes, tests for one. */
+/** Linux waits for 15 minutes, tests for one. */
 const TCP_TIMEOUT_MS = 60_000;
 
 class MainHost extends SimHostRuntime implements SimRuntime {
@@ -567,7 +583,7 @@ class MainHost extends SimHostRuntime implements SimRuntime {
   }
 }
 
-/** What may settle a promise that nothing in the simulator settles. */
+/** Explains what may settle a promise that nothing in the simulator settles. */
 function hint({ hosts }: Network): string {
   let handles = 0;
   for (const host of hosts) handles += host.handles;

@@ -17,11 +17,11 @@ export interface Ip {
   readonly mapped?: boolean;
 }
 
-/** What a listener or a datagram socket has bound. */
+/** The bound address of a listener or a datagram socket. */
 export interface Bound extends Ip {
   /** The port, never 0. */
   readonly port: number;
-  /** Whether `::` does not take IPv4. */
+  /** Whether `::` excludes IPv4. */
   readonly ipv6Only: boolean;
 }
 
@@ -70,8 +70,8 @@ export function isMulticast(ip: Ip): boolean {
 }
 
 /**
- * Tells whether an address means every host of a network: of whichever it is, of the hosts' `10.0.0.0/8`, or of the loopback, which is
- * the host alone.
+ * Tells whether an address means every host of a network: `255.255.255.255`, the broadcast address
+ * of the hosts' `10.0.0.0/8`, or that of the loopback, which is the host alone.
  *
  * @param ip The address
  * @returns True if so
@@ -83,9 +83,10 @@ export function isBroadcast(ip: Ip): boolean {
 /**
  * Tells how well a binding fits an address. The best fit gets the connection, as on a real host.
  *
- * @param bound What is bound
- * @param ip The address that is asked for
- * @returns 3 for that very address, 2 for every address of its family, 1 for `::` that takes IPv4 too, 0 for no fit
+ * @param bound The bound address
+ * @param ip The requested address
+ * @returns 3 for the same address, 2 for every address of its family, 1 for `::` that includes
+ * IPv4, 0 for no fit
  */
 export function fit(bound: Bound, ip: Ip): number {
   if (bound.hostname === ip.hostname) return 3;
@@ -97,8 +98,8 @@ export function fit(bound: Bound, ip: Ip): number {
 /**
  * Tells whether two bindings of one port exclude each other.
  *
- * @param a The one
- * @param b The other
+ * @param a One binding
+ * @param b The other binding
  * @returns True when some address would reach both
  */
 export function overlap(a: Bound, b: Bound): boolean {
@@ -110,8 +111,8 @@ export function overlap(a: Bound, b: Bound): boolean {
  *
  * @param ip The address
  * @param port The port
- * @param socket What the socket is bound or connected to
- * @returns The address that the socket tells
+ * @param socket The address that the socket is bound or connected to
+ * @returns The address that the socket reports
  */
 export function seenBy(socket: Ip, ip: Ip, port: number): InetAddress {
   const { hostname, family } = ip;

@@ -1,22 +1,22 @@
 /**
- * The bytes that one end of a simulated connection has taken and not yet sent.
+ * The bytes that one end of a simulated connection has accepted and not yet sent.
  *
  * @module
  */
 
 /** Bytes in order. Almost all queues are empty and hold no object. A single chunk needs no array. */
 export class ByteQueue {
-  /** How many bytes are in it. */
+  /** The number of bytes in it. */
   bytes = 0;
   #first: Uint8Array | undefined;
-  /** Where the rest of the first chunk begins. */
+  /** The position at which the rest of the first chunk begins. */
   #start = 0;
   #rest: Uint8Array[] | undefined;
 
   /**
    * Puts bytes at the end.
    *
-   * @param chunk The bytes, the queue's own memory from here on
+   * @param chunk The bytes, whose memory the queue owns from now on
    */
   push(chunk: Uint8Array): void {
     this.bytes += chunk.length;
@@ -45,7 +45,7 @@ export class ByteQueue {
   /**
    * Takes bytes out.
    *
-   * @param length How many; the queue has them
+   * @param length The number; the queue must have as many
    * @returns The bytes, in memory of their own
    */
   take(length: number): Uint8Array {

@@ -16,7 +16,7 @@ import { type Ip, parseIp } from "./addresses.ts";
 import type { SimHostRuntime } from "./host.ts";
 import { mix } from "./random.ts";
 
-/** The default of how many bytes of packets are kept. */
+/** The default number of bytes of packets that are kept. */
 export const CAPTURE_BYTES = 16_777_216;
 /** The bytes that a packet takes besides its data. */
 const PACKET_OVERHEAD = 64;
@@ -63,7 +63,7 @@ export class Capture {
   /**
    * Makes an empty capture.
    *
-   * @param maxBytes How many bytes of packets are kept. Beyond that, the oldest are dropped
+   * @param maxBytes The number of bytes of packets to keep. Beyond that, the oldest are dropped
    */
   constructor(maxBytes: number) {
     this.#maxBytes = maxBytes;
@@ -72,9 +72,9 @@ export class Capture {
   /**
    * Begins to follow an attempt to connect.
    *
-   * @param client Where it comes from
-   * @param server Where it goes
-   * @param who The seed of its dice, from which the first sequence numbers follow
+   * @param client Its source
+   * @param server Its destination
+   * @param who The seed of its random numbers, from which the first sequence numbers follow
    * @returns The flow, whose methods take the events of the connection; undefined if the addresses have two families
    */
   open(client: Place, server: Place, who: number): Flow | undefined {
@@ -84,9 +84,9 @@ export class Capture {
   /**
    * Adds a datagram.
    *
-   * @param timeMs When it leaves
-   * @param from Where it comes from
-   * @param to Where it goes
+   * @param timeMs The time at which it leaves
+   * @param from Its source
+   * @param to Its destination
    * @param data Its data
    */
   datagram(timeMs: number, from: Place, to: Place, data: Uint8Array): void {
@@ -104,9 +104,9 @@ export class Capture {
   /**
    * Adds a segment.
    *
-   * @param timeMs When it leaves
-   * @param from Where it comes from
-   * @param to Where it goes
+   * @param timeMs The time at which it leaves
+   * @param from Its source
+   * @param to Its destination
    * @param numbers Its sequence number, its acknowledgement, its window and its flags
    * @param data Its data
    * @param options The options of its header, a multiple of 4 bytes
@@ -222,7 +222,7 @@ export class Capture {
   }
 }
 
-/** The direction from the client to the server, and the one back. */
+/** The direction from the client to the server, and the opposite one. */
 export type Way = 0 | 1;
 
 /** A segment on its way, which is acknowledged when it arrives. */
@@ -241,11 +241,11 @@ export class Flow {
   readonly #next: [number, number];
   /** The number up to which each side has received, and which it acknowledges. */
   readonly #received: [number, number];
-  /** How many received bytes wait on each side to be read. */
+  /** The number of received bytes on each side that wait to be read. */
   readonly #unread: [number, number] = [0, 0];
   /** The segments on their way in each direction. */
   readonly #arrivals: readonly [Arrival[], Arrival[]] = [[], []];
-  /** How often each window is halved to fit into 16 bits. */
+  /** The number of times that each window is halved to fit into 16 bits. */
   readonly #shift: [number, number];
   #synSent = false;
   #reset = false;
@@ -278,7 +278,7 @@ export class Flow {
     this.#received[0] = this.#next[1];
   }
 
-  /** Nobody listens. */
+  /** The address has no listener. */
   refuse(timeMs: number): void {
     this.#received[1] = this.#next[0];
     this.#reset = true;
@@ -298,7 +298,7 @@ export class Flow {
    * Bytes are sent.
    *
    * @param timeMs When
-   * @param way In which direction
+   * @param way The direction
    * @param bytes The bytes
    * @param arrivalMs When they arrive; Infinity while they are held
    */

@@ -1,12 +1,12 @@
 /**
  * One end of a simulated stream connection.
  *
- * What one end takes goes into its send queue, a stream of bytes. When the program's callback is over, it leaves in
- * segments, each with the time at which it arrives in the other end's inbox. Where a segment begins and ends follows from
- * the stream, and not from the pieces in which the program wrote it. Bytes in the inbox, arrived or in flight, count
- * against the receiver's window ({@linkcode WINDOW_BYTES}): a receiver that pauses lets it fill up, then the send queue
- * ({@linkcode SEND_BUFFER_BYTES}), and then `write()` returns 0. An idle connection has nothing scheduled and both queues
- * empty.
+ * Bytes that one end accepts go into its send queue, a stream of bytes. When the program's callback
+ * is over, they leave in segments, each with the time at which it arrives in the other end's inbox.
+ * The bounds of a segment depend on the stream, not on the pieces that the program wrote. Bytes in
+ * the inbox, arrived or in flight, count against the receiver's window ({@linkcode WINDOW_BYTES}):
+ * a receiver that pauses lets it fill up, then the send queue ({@linkcode SEND_BUFFER_BYTES}), and
+ * then `write()` returns 0. An idle connection has nothing scheduled and both queues empty.
  *
  * @module
  */
@@ -30,11 +30,11 @@ import type { Program, Scheduled, Scheduler, Sender, Task } from "./scheduler.ts
 import { SegmentQueue } from "./segment_queue.ts";
 import { type HandshakeOwner, SimHandshake } from "./tls.ts";
 
-/** How many bytes one end takes ahead of the receiver's window. */
+/** The number of bytes that one end accepts beyond the receiver's window. */
 const SEND_BUFFER_BYTES = 65_536;
-/** How many bytes may be on their way to one end or wait in it, unless the host says otherwise. */
+/** The default number of bytes that may be on their way to one end or wait in it. */
 export const WINDOW_BYTES = 65_536;
-/** A sender is told that there is space when there is this much. No segment is longer, so it can always leave. */
+/** The space at which a sender is told. No segment is longer, so it can always leave. */
 const UPDATE_BYTES: number = SEGMENT_BYTES;
 /** A host that makes short writes stops at most once in this many bytes. */
 const SHORT_BLOCK_BYTES = 4096;
@@ -44,7 +44,7 @@ type SimBits = Bits<"sim">;
 
 /** The connection is established. */
 const CONNECTED: SimBits = 1;
-/** The application does not want to read now. */
+/** The application has paused reading. */
 const PAUSED: SimBits = 2;
 /** Our direction is to be finished. */
 const FIN_WANTED: SimBits = 4;
@@ -52,9 +52,12 @@ const FIN_WANTED: SimBits = 4;
 const FIN_SENT: SimBits = 8;
 /** The end of the peer's direction has arrived. */
 const ENDED: SimBits = 16;
-/** What still arrives is dropped. */
+/** Bytes that still arrive are dropped. */
 const CLOSING: SimBits = 32;
-/** `release()` was called: bytes that were taken are still delivered, and bytes that arrive are answered with a reset. */
+/**
+ * `release()` was called: accepted bytes are still delivered, and bytes that arrive are answered
+ * with a reset.
+ */
 const RELEASED: SimBits = 64;
 /** The connection is over. */
 const GONE: SimBits = 128;
@@ -70,7 +73,10 @@ const FORCED: SimBits = 2048;
 const COUNTED: SimBits = 4096;
 /** A fault has cut the line: only the failure still arrives. */
 const CUT: SimBits = 8192;
-/** The send queue was full: `write()` takes nothing until `onWritable` was called, as on real runtimes. */
+/**
+ * The send queue was full: `write()` accepts nothing until `onWritable` was called, as on real
+ * runtimes.
+ */
 const FULL: SimBits = 16_384;
 /** It waits for the end of the callback, to send. */
 const SENDING: SimBits = 32_768;
@@ -87,11 +93,11 @@ const KEEP_ALIVE = 1_048_576;
 /** The next write of its host is a short one. */
 const SHORT = 2_097_152;
 
-/** What decides whether a write takes its bytes: only CONNECTED is set if nothing is in the way. */
+/** The bits that decide whether a write accepts its bytes: if it does, only CONNECTED is set. */
 const MAY_WRITE: SimBits = CONNECTED | GONE | FIN_WANTED | SHORT | FULL | OWED;
-/** What decides whether bytes leave as one segment. */
+/** The bits that decide whether bytes leave as one segment. */
 const MAY_SEND: SimBits = GONE | CUT | FIN_WANTED;
-/** What decides whether bytes that have arrived are given to the sink. */
+/** The bits that decide whether arrived bytes are passed to the sink. */
 const MAY_GIVE: SimBits = GONE | PAUSED | CLOSING | RELEASED;
 
 /** Task of the scheduler: the next entry of the inbox has arrived. */
@@ -104,12 +110,12 @@ const FAIL = 2;
 const TELL_CLOSE = 3;
 /** The program is told that it can write. */
 const TELL_WRITABLE = 4;
-/** Nobody has answered for too long. */
+/** There was no answer for too long. */
 const TIMED_OUT = 5;
 /** The client's program is told that it is connected. */
 const ANNOUNCE = 6;
 
-/** The addresses of a connection, as one of its ends sees them. */
+/** The addresses of a connection, seen from one of its ends. */
 export interface Ends {
   /** Its own address. */
   readonly local: Address;
@@ -124,49 +130,52 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
   readonly #network: Network;
   readonly #scheduler: Scheduler;
   readonly #program: Program;
-  /** Bytes that were taken and not yet sent. */
+  /** Bytes that were accepted and not yet sent. */
   readonly #unsent: ByteQueue = new ByteQueue();
-  /** Bytes that were sent to us and not yet given. */
+  /** Bytes that were sent to us and not yet passed to the sink. */
   readonly #inbox: SegmentQueue = new SegmentQueue();
   #flags: SimBits = 0;
   #sink: TransportSink | undefined;
   #peer: SimConnection | undefined;
-  /** The link to the peer, and the one back. */
+  /** The link to the peer, and the link from it. */
   #out: Link | undefined;
   #in: Link | undefined;
   #local: Address | undefined;
   #remote: Address | undefined;
   /** The seed of the random numbers of the direction in which we send. */
   #who = 0;
-  /** How many bytes were taken, and how many of them were sent. */
+  /** The number of accepted bytes, and the number of sent ones. */
   #taken = 0;
   #sent = 0;
-  /** Where the count of `resetAfter()` or `endAfter()` begins, and of which call it is. */
+  /**
+   * The position where the count of `resetAfter()` or `endAfter()` begins, and the number of that
+   * call.
+   */
   #breakFrom = 0;
   #breakEpoch = 0;
-  /** When the last thing that was sent to us arrives. */
+  /** The time when the last packet that was sent to us arrives. */
   #lastArrival = 0;
-  /** The silence after which keep-alive sends a probe, and how long it waits for an answer. */
+  /** The silence after which keep-alive sends a probe, and the time that it waits for an answer. */
   #keepAliveMs = 0;
-  /** How long its probes go on; undefined for the time after which TCP gives up. */
+  /** The time for which it probes; undefined for the timeout of TCP. */
   #probesMs: number | undefined = undefined;
-  /** Why the connection failed, until it is told: what arrived before is given first. */
+  /** Why the connection failed, until that is reported: data that arrived before comes first. */
   #failure: EventError | undefined;
   /** The arrival of the next entry. The same object is used each time. */
   #arrival: Scheduled | undefined;
   /** The task that tells the program about its end. */
   #closeError: EventError | undefined;
-  /** When the attempt, or the connection, is given up because nobody answers. */
+  /** The task that ends the attempt or the connection if there is no answer. */
   #timeout: Scheduled | undefined;
   #tried = "connect";
-  /** The handshake of TLS that is under way. */
+  /** The TLS handshake in progress. */
   #handshake: SimHandshake | undefined;
   #tls: TlsInfo | undefined;
-  /** Where it is to be connected to. */
+  /** The address to connect to. */
   target: Address | undefined;
-  /** Puts its packets into the capture; undefined where nobody wants them. */
+  /** Puts its packets into the capture; undefined without a capture. */
   flow: Flow | undefined;
-  /** In which direction of the flow this end sends. */
+  /** The direction of the flow in which this end sends. */
   #way: Way = 0;
 
   /**
@@ -219,7 +228,7 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
 
   write(chunk: Uint8Array): number {
     const { length } = chunk;
-    // Almost always all of it is taken.
+    // Almost always the whole chunk is accepted.
     if (
       (this.#flags & MAY_WRITE) === CONNECTED && this.#unsent.bytes === 0 && length > 0 && length <= SEGMENT_BYTES &&
       this.#failure === undefined && this.#handshake === undefined && !this.#mayShorten
@@ -347,7 +356,7 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
 
   refuseTls(code: "ERR_TLS_CERT" | "ERR_TLS_HANDSHAKE", why: string): void {
     const error = tlsError(code, this.#handshaking, why);
-    // The peer is told, as with release().
+    // The peer gets the end, as with release().
     this.#handshake = undefined;
     this.#flags |= CLOSING | FIN_WANTED | RELEASED;
     this.#uncount();
@@ -370,9 +379,9 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
   }
 
   /**
-   * Nobody answers the attempt to connect: it ends with `ETIMEDOUT` unless it ends before.
+   * The attempt to connect gets no answer: it ends with `ETIMEDOUT` unless it ends before.
    *
-   * @param tried What was tried, for the error
+   * @param tried The call, for the error
    */
   unanswered(tried: string): void {
     if (this.#is(CONNECTED | GONE)) return;
@@ -381,13 +390,13 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
   }
 
   /**
-   * Joins two ends. The accepting end gives nothing before `attach()`.
+   * Joins two ends. The accepting end delivers nothing before `attach()`.
    *
    * @param client The end that connected
-   * @param server The end that is going to be accepted
+   * @param server The end that will be accepted
    * @param ends The addresses, as the client sees them
    * @param there The addresses, as the accepting end sees them
-   * @param who The seed of the connection's dice
+   * @param who The seed of the connection's random numbers
    */
   static join(client: SimConnection, server: SimConnection, ends: Ends, there: Ends, who: number): void {
     invariant(!client.#is(CONNECTED | GONE), "an attempt connects once");
@@ -488,7 +497,7 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
     this.#sendSoon();
   }
 
-  /** The link to us sends now what it has kept. */
+  /** The link to us now sends the packets that it has held. */
   onReleased(link: Link): void {
     if (link !== this.#in || this.gone) return;
     for (let at = this.#inbox.head; at !== undefined; at = at.next) {
@@ -509,7 +518,7 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
     this.#flags &= ~COUNTED;
   }
 
-  /** Tells the program something in this instant, after the present callback. */
+  /** Calls the program in this instant, after the present callback. */
   #soon(what: number): void {
     const scheduler = this.#scheduler;
     scheduler.taskAt(scheduler.now, this, what, this.#program);
@@ -523,7 +532,7 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
       return false;
     }
     if (this.#is(SHORT)) {
-      // The next part is taken when the program was told.
+      // The next part is accepted after the program was told.
       this.#flags = (this.#flags & ~SHORT) | FULL | OWED;
       this.#soon(TELL_WRITABLE);
       return false;
@@ -539,11 +548,15 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
     return false;
   }
 
-  /** How many bytes `write()` takes now: the space in the send queue and in the peer's window. */
+  /**
+   * The number of bytes that `write()` accepts now: the space in the send queue and in the peer's
+   * window.
+   */
   #room(): number {
     const peer = this.#peer;
     let room = SEND_BUFFER_BYTES - this.#unsent.bytes;
-    // A peer that has reset the connection acknowledges nothing, so that its window is full until we hear of the reset.
+    // A peer that has reset the connection acknowledges nothing, so its window is full until the
+    // reset arrives.
     if (peer !== undefined && !peer.gone && this.#out?.cut === false && !this.#is(CUT)) {
       room += Math.max(0, peer.host.receiveWindow - peer.#inbox.bytes);
     }
@@ -555,7 +568,7 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
     return this.host.short > 0 || this.#network.judge !== undefined;
   }
 
-  /** Copies the part of a chunk that is taken, because the writer may use its memory again at once. */
+  /** Copies the accepted part of a chunk, because the writer may reuse its memory at once. */
   #take(chunk: Uint8Array, most: number): number {
     let taken = Math.min(chunk.length, most);
     if (this.#mayShorten) taken = this.#shorten(taken);
@@ -568,7 +581,10 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
     return taken;
   }
 
-  /** How many of these bytes a host that makes short writes takes. The position in the stream decides where it stops. */
+  /**
+   * The number of these bytes that a host with short writes accepts. The position in the stream
+   * decides where it stops.
+   */
   #shorten(length: number): number {
     if (this.#is(SHORT)) return 0;
     const end = this.#taken + length;
@@ -609,7 +625,8 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
   }
 
   /**
-   * Sends all bytes as one segment if they are one chunk and nothing can go wrong, as almost always.
+   * Sends all bytes as one segment if they are one chunk and no fault is possible, as almost
+   * always.
    *
    * @returns Whether it is done; otherwise nothing has happened
    */
@@ -697,7 +714,7 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
     return link.breakAfter === Infinity ? Infinity : Math.max(0, link.breakAfter - (this.#sent - this.#breakFrom));
   }
 
-  /** A fault has cut the line: what is written is lost, and the peer is not told of our end. */
+  /** A fault has cut the line: written bytes are lost, and the peer does not get our end. */
   #sendNothing(): void {
     if (!this.#is(CUT_END)) return;
     this.#unsent.clear();
@@ -711,7 +728,10 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
     return this.#way === 0 ? 1 : 0;
   }
 
-  /** Something is on its way to us. @returns When it arrives; Infinity while that is not known, or it does not */
+  /**
+   * Handles a packet on its way to us. @returns When it arrives; Infinity if that is not known, or
+   * it is lost
+   */
   #receive(bytes: Uint8Array | undefined, cut: boolean, time: number): number {
     if (this.#is(GONE | CUT)) return Infinity;
     let arrival = time;
@@ -746,7 +766,7 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
     else this.#scheduler.again(this.#arrival, time);
   }
 
-  /** Gives what has arrived: all bytes, the end or the failure. It calls the sink at most once. */
+  /** Delivers all arrived bytes, the end or the failure. It calls the sink at most once. */
   #deliver(): void {
     const flags = this.#flags &= ~ARMED;
     const { head } = this.#inbox;
@@ -791,7 +811,9 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
     else if (!this.#is(CLOSING)) this.#give(bytes);
   }
 
-  /** Takes bytes that have arrived. The peer hears that there is space, and what arrives next is scheduled. */
+  /**
+   * Takes arrived bytes. The peer is told that there is space, and the next arrival is scheduled.
+   */
   #takeArrived(now: number): Uint8Array {
     const inbox = this.#inbox;
     const bytes = inbox.takeArrived(now, this.#in?.joins === true);
@@ -809,7 +831,10 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
     this.#sink?.onData(bytes);
   }
 
-  /** The peer's inbox has space, and we have something to send. If it is kilobytes, we are told one latency later. */
+  /**
+   * The peer's inbox has space, and we have bytes to send. If the space is kilobytes, we are told
+   * one latency later.
+   */
   #hearOfRoom(room: number, link: Link | undefined): void {
     if (this.#is(GONE | UPDATE_DUE) || link === undefined) return;
     if (room < UPDATE_BYTES && room < link.from.receiveWindow) return;
@@ -846,7 +871,7 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
     link.carry(this, FAIL, who, at, false);
   }
 
-  /** Sends to an end that is gone. If its host answers at all, the answer is a reset. */
+  /** Sends to an end that no longer exists. If its host answers, the answer is a reset. */
   #askTheDead(peer: SimConnection): void {
     if (this.#is(RESET_DUE) || this.#out === undefined || this.#in === undefined) return;
     if (this.#deaf) return this.#watch();
@@ -864,19 +889,19 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
     return peer !== undefined && peer.#is(CRASHED);
   }
 
-  /** Whether what we send now stays without an answer. */
+  /** Whether bytes that we send now get no answer. */
   get #deaf(): boolean {
     const out = this.#out;
     return out !== undefined && (out.cut || this.#in?.cut === true || (this.#peerCrashed && out.to.down));
   }
 
-  /** Whether there is something, sent or to be sent, that needs an answer. */
+  /** Whether sent or queued bytes need an answer. */
   get #unanswered(): boolean {
     return this.#unsent.bytes > 0 || (this.#is(FIN_WANTED) && !this.#is(FIN_SENT)) || this.#handshake !== undefined ||
       (this.#peerCrashed && this.#is(FIN_SENT) && !this.#is(ENDED));
   }
 
-  /** Gives up after a while, if there is something that needs an answer. */
+  /** Fails after a timeout if something needs an answer. */
   #watch(): void {
     if (this.gone || this.#failure !== undefined || !this.#is(CONNECTED)) return;
     const { tcpTimeoutMs, scheduler } = this.#network;
@@ -906,7 +931,7 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
     this.#timeout = undefined;
     if (this.gone) return;
     if (this.#is(CONNECTED)) {
-      // The host of the peer may be there again, so that it answers the last question.
+      // The host of the peer may have restarted, so that it answers the last probe.
       const peer = this.#peer;
       if (peer !== undefined && this.#peerCrashed && !this.#deaf) return this.#askTheDead(peer);
       return this.#fail("ETIMEDOUT");
@@ -914,7 +939,7 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
     this.refuse(refusal(this.#tried, "ETIMEDOUT", "connect"));
   }
 
-  /** A reset has arrived, or nobody has answered for too long. */
+  /** A reset has arrived, or there was no answer for too long. */
   #fail(code: "ECONNRESET" | "ETIMEDOUT"): void {
     this.#scheduler.quiet = true;
     this.#flags &= ~RESET_DUE;
@@ -928,7 +953,7 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
   #failWith(error: EventError): void {
     if (this.#is(CLOSING)) return this.#letGo(error);
     this.#dropInFlight();
-    // A program that waits to send is told, although it does not read.
+    // A program that waits to send gets the failure, although it does not read.
     if (this.#unsent.bytes > 0 || this.#is(OWED)) this.#flags |= FORCED;
     this.#unsent.clear();
     this.#endTimeout();
@@ -963,7 +988,7 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
     }
   }
 
-  /** Drops all that is scheduled or kept. */
+  /** Drops everything that is scheduled or queued. */
   #forget(): void {
     this.#uncount();
     this.#unsent.clear();

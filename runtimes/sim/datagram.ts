@@ -15,9 +15,9 @@ import type { Link } from "./link.ts";
 import { mix, roll } from "./random.ts";
 import type { Program } from "./scheduler.ts";
 
-/** The longest datagram: what IPv4 leaves for it. */
+/** The longest datagram over IPv4. */
 const MAX_DATAGRAM_BYTES = 65_507;
-/** How many bytes of one socket may be on their way to their receivers. */
+/** The number of bytes of one socket that may be on their way to their receivers. */
 const DATAGRAM_BUFFER_BYTES = 212_992;
 /** The longest delay of a datagram that others overtake, in latencies. */
 const REORDERED_LATENCIES = 10;
@@ -47,9 +47,9 @@ export class SimDatagramSocket implements DatagramBinding, Named {
    * Makes a socket and counts it among the open handles.
    *
    * @param host The host it belongs to
-   * @param bound What it has bound
+   * @param bound The bound address
    * @param sink The sink
-   * @param options How it sends
+   * @param options The options for sending
    */
   constructor(host: SimHostRuntime, bound: Bound, sink: DatagramSink, options: DatagramOptions) {
     this.#options = options;
@@ -98,7 +98,7 @@ export class SimDatagramSocket implements DatagramBinding, Named {
     return true;
   }
 
-  // deno-lint-ignore require-await -- what is thrown becomes the rejection
+  // deno-lint-ignore require-await -- an exception becomes the rejection
   async join(group: string, networkInterface: string | undefined): Promise<void> {
     const tried = grouping("join", group, networkInterface);
     const member = this.#member(tried, group, networkInterface);
@@ -106,7 +106,7 @@ export class SimDatagramSocket implements DatagramBinding, Named {
     this.#groups.add(member);
   }
 
-  // deno-lint-ignore require-await -- what is thrown becomes the rejection
+  // deno-lint-ignore require-await -- an exception becomes the rejection
   async leave(group: string, networkInterface: string | undefined): Promise<void> {
     const tried = grouping("leave", group, networkInterface);
     if (this.#groups.delete(this.#member(tried, group, networkInterface))) return;
@@ -165,7 +165,7 @@ export class SimDatagramSocket implements DatagramBinding, Named {
       if (host === this.#host) return !toGroup || local || multicastLoopback;
       return !stays && !host.down;
     });
-    // Somebody has to get it for the send buffer to be free again: this host, which then ignores it.
+    // A host must receive it to free the send buffer: this host, which then ignores it.
     const show = this.#shown(this.#host, ip, port);
     if (targets.length === 0) return this.#launchTo(this.#host, bytes, bytes.length, show, () => {});
     for (const [i, target] of targets.entries()) {
@@ -181,7 +181,7 @@ export class SimDatagramSocket implements DatagramBinding, Named {
     }
   }
 
-  /** Gives what puts a datagram into the capture; undefined where nobody wants it. */
+  /** Returns the function that puts a datagram into the capture; undefined without a capture. */
   #shown(target: SimHostRuntime, to: Ip, port: number): ((bytes: Uint8Array) => void) | undefined {
     const { capture } = this.#host.network;
     if (capture === undefined) return undefined;
@@ -248,7 +248,7 @@ export class SimDatagramSocket implements DatagramBinding, Named {
     else socket.#give(bytes, from);
   }
 
-  /** Everybody on a host gets it who has joined the group, or has bound every address. */
+  /** Every socket on a host gets it that has joined the group, or has bound every address. */
   #arriveAt(target: SimHostRuntime, bytes: Uint8Array, ip: Ip, port: number, local: boolean): void {
     const ips = local ? [] : this.#host.addresses.map(parseIp);
     const loopback = ip.family === "IPv4" ? "127.0.0.1" : "::1";
@@ -278,7 +278,7 @@ export class SimDatagramSocket implements DatagramBinding, Named {
     this.#soon(() => this.#sink.onWritable());
   }
 
-  /** The datagram counts as sent; the failure is told later. */
+  /** The datagram counts as sent; the failure is reported later. */
   #fail(to: InetAddress, code: string, why?: string): true {
     this.#soon(() => this.#sink.onError(refusal(sendingTo(to), code, "send", why)));
     return true;

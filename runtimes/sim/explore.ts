@@ -32,13 +32,14 @@ import { exploreInThreads, threadsOf } from "./threads.ts";
  */
 export interface ExploreFaults extends SimFaults {
   /**
-   * The first value of `shortWrites` of each host: the probability, for each 4 KiB of a stream, that a write stops there.
+   * The first value of `shortWrites` of each host: the probability, for each 4 KiB of a stream,
+   * that a write stops in it.
    *
    * @default 0
    */
   shortWrites?: number | undefined;
   /**
-   * The first value of `timerLateMs` of each host: how late timers fire at most, in milliseconds.
+   * The first value of `timerLateMs` of each host: the longest delay of timers, in milliseconds.
    *
    * @default 0
    */
@@ -83,7 +84,7 @@ export interface ExploreFaults extends SimFaults {
    */
   withinMs?: number | undefined;
   /**
-   * How long such a fault lasts at most, in milliseconds. Short times are as likely as long ones.
+   * The longest duration of such a fault, in milliseconds. Short times are as likely as long ones.
    *
    * @default 10_000
    */
@@ -154,21 +155,22 @@ export interface ExploreOptions {
    */
   faults?: Readonly<ExploreFaults> | undefined;
   /**
-   * Exploring stops when it has found so many kinds of failures. Two failures are of one kind if they have the same code
-   * and the same first lines of their stacks.
+   * Exploring stops when it has found this number of kinds of failures. Two failures are of one
+   * kind if they have the same code and the same first lines of their stacks.
    *
    * @default 1
    */
   kinds?: number | undefined;
   /**
-   * How many runs may be used to shorten the list of faults of one kind. With 0 the list stays as it is.
+   * The number of runs that may be used to shorten the list of faults of one kind. With 0 the list
+   * is not shortened.
    *
    * @default 1000
    */
   shrinkRuns?: number | undefined;
   /**
    * Whether a run fails with `SIM_LEFTOVER` if a connection, listener, socket or timer is left after its scenario. Packets
-   * that are under way get the time to arrive.
+   * on their way get the time to arrive.
    *
    * @default true
    */
@@ -180,20 +182,21 @@ export interface ExploreOptions {
    */
   latencyMs?: number | undefined;
   /**
-   * How many milliseconds TCP waits for an answer before it gives up.
+   * The time, in milliseconds, that TCP waits for an answer before it gives up.
    *
    * @default 60_000
    */
   tcpTimeoutMs?: number | undefined;
   /**
-   * How many callbacks a run may take. A run with more fails with `SIM_LIVELOCK`.
+   * The largest number of callbacks of a run. A run with more fails with `SIM_LIVELOCK`.
    *
    * @default 1_000_000
    */
   maxSteps?: number | undefined;
   /**
-   * How many threads run seeds at the same time. The result is that of one thread. With 0, all runs are in this one; so
-   * they are where the host has no threads, as in a browser. Threads need `module`.
+   * The number of threads that run seeds at the same time. The result is the same as with one
+   * thread. With 0, all runs are in this thread, as always on a runtime without threads, such as a
+   * browser. Threads need `module`.
    *
    * @default 0
    */
@@ -223,15 +226,15 @@ const EXPLORE_OPTIONS: Names<ExploreOptions> = {
   onProgress: true,
 };
 
-/** How far {@linkcode explore} is. */
+/** The progress of {@linkcode explore}. */
 export interface ExploreProgress {
-  /** How many runs are over. */
+  /** The number of finished runs. */
   readonly runs: number;
-  /** How many seconds of real time have passed. */
+  /** The seconds of real time that have passed. */
   readonly seconds: number;
-  /** How many kinds of failures were found. */
+  /** The number of kinds of failures that were found. */
   readonly kinds: number;
-  /** How many runs were used to shorten lists of faults. */
+  /** The number of runs that were used to shorten lists of faults. */
   readonly shrinkRuns: number;
 }
 
@@ -251,13 +254,13 @@ export interface ExploreFailure {
   readonly plan: FaultPlan;
   /** The hash of the shortest run. */
   readonly hash: string;
-  /** How many faults the list had before it was shortened. */
+  /** The number of faults in the list before it was shortened. */
   readonly faultsBefore: number;
 }
 
 /** The result of {@linkcode explore}. */
 export interface Exploration {
-  /** How many runs there were. If a failure ended the exploring, that run is the last one counted. */
+  /** The number of runs. If a failure ended the exploring, that run is the last one counted. */
   readonly runs: number;
   /** The seed of the first run that failed. If no run failed, the first seed. */
   readonly seed: number;
@@ -273,9 +276,9 @@ export interface Exploration {
   readonly failures: readonly ExploreFailure[];
 }
 
-/** How many lines of a trace are kept. */
+/** The number of lines of a trace that are kept. */
 const TRACE_LINES = 50;
-/** When a scenario is over, packets under way may take this long, and the time in which TCP gives up besides. */
+/** After a scenario, packets on their way may take this long, plus the timeout of TCP. */
 const SETTLE_MS = 10_000;
 const PROGRESS_SECONDS = 0.2;
 
@@ -294,9 +297,9 @@ export interface Outcome {
   /** The error with which it failed, if it did. */
   readonly failed: boolean;
   readonly error: unknown;
-  /** What kind of failure it is. */
+  /** The kind of failure. */
   readonly kind: string;
-  /** The faults that were written down. */
+  /** The recorded faults. */
   readonly faults: readonly Fault[];
   readonly trace: readonly string[];
   readonly hash: string;
@@ -354,7 +357,7 @@ export class Explorer<S extends SimHostRuntime> {
    * Runs a seed.
    *
    * @param seed The seed
-   * @param writesDown Whether the faults and the trace are kept
+   * @param writesDown Whether to keep the faults and the trace
    * @returns Its outcome
    */
   play(seed: number, writesDown: boolean): Promise<Outcome> {
@@ -642,7 +645,7 @@ export function titleOf(error: unknown): string {
   return `${typeof code === "string" ? code : error.name}: ${line.trim()}`;
 }
 
-/** How many lines of a stack are compared to tell failures apart. */
+/** The number of lines of a stack that are compared to distinguish failures. */
 const STACK_LINES = 4;
 
 /** Identifies a kind of failure: its code, and the place that it comes from. */
@@ -653,18 +656,18 @@ function kindOf(error: unknown): string {
   // The stack of an error of the simulator is inside the simulator, wherever the cause is.
   if (name.startsWith("SIM_")) return name;
   const frames = (error.stack ?? "").split("\n").filter((line) => /^\s+at |@.*:\d+$/.test(line));
-  // The lines behind the scenario are of its caller.
+  // The lines after the scenario belong to its caller.
   const end = frames.findIndex((line) => line.includes(RUN_SCENARIO));
   const own = (end < 0 ? frames : frames.slice(0, end)).filter((line) => !HOST_FRAME.test(line));
   return [name, ...own.slice(0, STACK_LINES).map((line) => line.trim())].join("\n");
 }
 
-/** Lines of a stack inside the runtime. Which of them are there depends on what the runtime has just done. */
+/** Lines of a stack inside the runtime. They depend on the runtime's previous work. */
 const HOST_FRAME = /node:|ext:|\bnative\b|^\s+at (?:async )?\w+$/;
 /** The name of the function that calls a scenario, as it appears in stacks. */
 const RUN_SCENARIO = "runScenario";
 
-/** Says in words what a scenario has left open. */
+/** Describes the handles that a scenario has left open. */
 function leftovers(network: Network): string[] {
   const left: string[] = [];
   for (const host of network.hosts) {

@@ -8,70 +8,78 @@ import { show } from "../../core/checks.ts";
 import type { Names } from "../../core/names.ts";
 
 /**
- * How a link behaves and what goes wrong on it. Each value can be changed at any time. `sim.faults` holds the values for
- * every link that has none of its own.
+ * The behaviour and the faults of a link. Each value can be changed at any time. `sim.faults` has
+ * the values for every link without its own.
  *
- * Probabilities are from 0 (never) to 1 (always). The seed decides when: the dice of one connection and direction never
- * move those of another, and removing one kind of fault does not move the others.
+ * Probabilities are from 0 (never) to 1 (always). The seed decides when. The random numbers of one
+ * connection and direction never change those of another, and removing one kind of fault does not
+ * change the others.
  */
 export interface SimFaults {
   /**
-   * How long everything is on its way, in milliseconds. A real packet needs 0.05 ms to another process, 0.2 ms within a
-   * data centre, 80 ms across an ocean. Both programs hear everything so much later.
+   * The time that every packet is on its way, in milliseconds. A real packet needs 0.05 ms to
+   * another process, 0.2 ms within a data centre, 80 ms across an ocean. All events reach both
+   * programs that much later.
    *
    * @default 1
    */
   latencyMs?: number | undefined;
   /**
-   * The longest time, in milliseconds, that is added to the latency of each packet. Queues of routers do that. TCP puts
-   * segments back in order, so a connection is only uneven; datagrams overtake each other.
+   * The longest time, in milliseconds, that is added to the latency of each packet. Queues of
+   * routers do that. TCP puts segments back in order, so data arrives at irregular times; datagrams
+   * overtake each other.
    *
    * @default 0
    */
   jitterMs?: number | undefined;
   /**
-   * How many bytes a second the link carries. What waits for the line stands in a queue of 64 KiB. When the queue is
-   * full, connections wait and `write()` returns 0 after a while; datagrams are dropped. Segments are at most 1,460 bytes.
+   * The number of bytes that the link carries in a second. Waiting packets are in a queue of 64
+   * KiB. When the queue is full, connections wait and `write()` returns 0 after a while; datagrams
+   * are dropped. Segments are at most 1,460 bytes.
    *
    * @default Infinity
    */
   bandwidth?: number | undefined;
   /**
    * The probability that a segment is cut in two, and is not joined with others at its arrival. A stream has no message
-   * boundaries: a real network may deliver every byte by itself. The receiver hears more and shorter `data`.
+   * boundaries: a real network may deliver every byte by itself. The receiver gets more and shorter
+   * chunks.
    *
    * @default 0
    */
   segmentCut?: number | undefined;
   /**
-   * The probability, of each segment sent, that the connection is reset in its place. A router that has lost its state,
-   * or a server that was restarted, does that. What is on its way is lost; both programs hear `ECONNRESET`.
+   * The probability, for each sent segment, that the connection is reset instead. A router that has
+   * lost its state, or a server that was restarted, does that. Data on its way is lost; both
+   * programs get `ECONNRESET`.
    *
    * @default 0
    */
   connectionReset?: number | undefined;
   /**
-   * The probability that an attempt to connect is refused, as if nobody listened. The client hears `ECONNREFUSED`, the
-   * server hears nothing.
+   * The probability that an attempt to connect is refused, as without a listener. The client gets
+   * `ECONNREFUSED`, the server gets nothing.
    *
    * @default 0
    */
   connectRefused?: number | undefined;
   /**
-   * The probability that an attempt to connect gets no answer at all. A firewall that drops packets does that. The client
-   * hears `ETIMEDOUT` after `tcpTimeoutMs`, or after its own timeout; the server hears nothing.
+   * The probability that an attempt to connect gets no answer at all. A firewall that drops packets
+   * does that. The client gets `ETIMEDOUT` after `tcpTimeoutMs`, or after its own timeout; the
+   * server gets nothing.
    *
    * @default 0
    */
   connectLost?: number | undefined;
   /**
-   * The probability that a datagram is lost. Neither program hears of it.
+   * The probability that a datagram is lost. Neither program is told.
    *
    * @default 0
    */
   datagramLost?: number | undefined;
   /**
-   * The probability that a datagram arrives twice, as after a retransmission below IP. The receiver hears it twice.
+   * The probability that a datagram arrives twice, as after a retransmission below IP. The receiver
+   * gets it twice.
    *
    * @default 0
    */
@@ -147,10 +155,10 @@ export const FAULT = {
 /** A kind of random fault. */
 export type FaultKind = keyof typeof FAULT;
 
-/** The kinds without a probability: something always takes longer, by a random time. */
+/** The kinds without a probability: they always add a random time. */
 export type LateKind = "segmentLate" | "packetLate" | "answerLate" | "timerLate";
 
-/** Other random numbers: how much, how long, where. */
+/** Other random numbers: for sizes, durations and places. */
 export const ROLL = {
   jitter: 101,
   cutLength: 102,
@@ -173,7 +181,7 @@ export const LATE_ROLL: Readonly<Record<LateKind, number>> = {
 /**
  * Checks a value.
  *
- * @param verb What is done with it: `Cannot <verb>: …`
+ * @param verb The verb of the error: `Cannot <verb>: …`
  * @param name Its name
  * @param value The value
  * @returns The value
@@ -211,9 +219,9 @@ export function wrong(verb: string, shown: string, value: unknown, range: string
  * Gives an object a checked property for each value: `undefined` removes the value.
  *
  * @param target The object
- * @param verb What setting one is called: `Cannot <verb>: …`
- * @param read Gives the value that is in force
- * @param write Takes a new value that was checked
+ * @param verb The verb of the error: `Cannot <verb>: …`
+ * @param read Returns the current value
+ * @param write Sets a checked value
  */
 export function defineRates(
   target: object,
@@ -233,12 +241,12 @@ export function defineRates(
 }
 
 /**
- * Gives an object a property that checks what it is set to.
+ * Gives an object a property that checks its new values.
  *
  * @param target The object
  * @param name The property
  * @param initial Its value at first
- * @param check Throws for what it can't be, and gives what it then is
+ * @param check Throws for a wrong value, and returns the value to store
  */
 export function defineChecked<T, G>(target: object, name: string, initial: T, check: (given: G) => T): void {
   let value = initial;

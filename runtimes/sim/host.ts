@@ -61,7 +61,7 @@ const CLIENT_PORTS = 16_384;
 /** The first descriptor behind the three that every process has. */
 const FIRST_FD = 3;
 
-/** What the listeners of a path and those of a port are made from. */
+/** The keys of the listeners of a path and of a port. */
 type SharedOptions = Omit<ListenerOptions, "address" | "bound" | "release">;
 
 const CAPABILITIES: Readonly<Capabilities> = /* @__PURE__ */ Object.freeze({
@@ -90,12 +90,12 @@ const CAPABILITIES: Readonly<Capabilities> = /* @__PURE__ */ Object.freeze({
   tlsTruncation: false,
 });
 
-/** Capabilities that can be taken away. */
+/** Capabilities that can be switched off. */
 export type SimCapabilities = { -readonly [Name in keyof Capabilities]: boolean };
 
-/** The answer of a name server, in place of what the network knows. */
+/** The answer of a name server, in place of the network's own. */
 export interface SimDnsEntry {
-  /** The numeric addresses, in this order. They may have no host. By default those that the name has. */
+  /** The numeric addresses, in this order. They may have no host. By default those of the name. */
   addresses?: string[] | undefined;
   /** The extra delay of the answer, in milliseconds. */
   delayMs?: number | undefined;
@@ -122,7 +122,7 @@ export class SimHostRuntime implements Runtime, Named {
   readonly id: number;
   /** Its name in the network, in small letters. */
   readonly label: string;
-  /** The seed of its dice. */
+  /** The seed of its random numbers. */
   seed = 0;
   #dice: Random = new Random(0);
   /** The program on it. A crash ends it. */
@@ -137,7 +137,7 @@ export class SimHostRuntime implements Runtime, Named {
   readonly listeners: Set<SimListener> = new Set();
   /** Its datagram sockets. */
   readonly sockets: Set<SimDatagramSocket> = new Set();
-  /** How many datagram sockets it has ever opened. */
+  /** The number of datagram sockets that it has ever opened. */
   opened = 0;
   /** The answers of name servers, by name in small letters. */
   readonly dns: Map<string, SimDnsEntry> = new Map();
@@ -153,7 +153,7 @@ export class SimHostRuntime implements Runtime, Named {
   readonly files: Map<string, Uint8Array> = new Map();
   /** The datagram socket that has bound each port. */
   readonly datagrams: PortTable<SimDatagramSocket> = new PortTable();
-  /** How many listeners, connections and datagram sockets are open. */
+  /** The number of open listeners, connections and datagram sockets. */
   handles = 0;
   /** The limit of open handles. */
   handleLimit: number = Infinity;
@@ -164,7 +164,10 @@ export class SimHostRuntime implements Runtime, Named {
   readonly #signals: Map<string, Set<() => void>> = new Map();
   /** Its capabilities. */
   declare capabilities: SimCapabilities;
-  /** How many bytes may be on their way to each of its connections, or wait there: for programs, and for connections. */
+  /**
+   * The number of bytes that may be on their way to each of its connections or wait there: as
+   * programs see it, and as connections use it.
+   */
   declare windowBytes: number;
   receiveWindow: number = WINDOW_BYTES;
   /** The probability that a write stops inside each 4 KiB of a stream. */
@@ -174,9 +177,9 @@ export class SimHostRuntime implements Runtime, Named {
   declare timerLateMs: number;
   #connects = 0;
   #onRestart: (() => void) | undefined;
-  /** Gives the next random number of the host, which its programs use, too. */
+  /** Returns the next random number of the host. Its programs use these numbers, too. */
   readonly random: () => number;
-  /** How many timers were set, and how many names looked up. */
+  /** The numbers of timers that were set, and of names that were looked up. */
   readonly counts: { timers: number; lookups: number } = { timers: 0, lookups: 0 };
 
   /**
@@ -216,7 +219,7 @@ export class SimHostRuntime implements Runtime, Named {
     defineChecked(this, "timerLateMs", 0, (ms: number) => checkMs("let timers be late", "timerLateMs", ms));
   }
 
-  /** Begins its random numbers anew, from the seed of the network. */
+  /** Restarts its random numbers from the seed of the network. */
   reseed(): void {
     this.seed = mixText(this.network.seed, this.label);
     this.#dice = new Random(mix(this.seed, 1));
@@ -226,7 +229,7 @@ export class SimHostRuntime implements Runtime, Named {
     return { pausedUntil: 0, dead: false, id: this.id, label: this.label };
   }
 
-  /** Starts its programs anew after a crash. */
+  /** Starts its programs again after a crash. */
   get onRestart(): (() => void) | undefined {
     return this.#onRestart;
   }
@@ -252,7 +255,10 @@ export class SimHostRuntime implements Runtime, Named {
     this.program.pausedUntil = Math.max(this.program.pausedUntil, this.network.scheduler.now + ms);
   }
 
-  /** Ends everything on it at once. Nobody is told. The files of its unix sockets stay, and nobody listens on them. */
+  /**
+   * Ends everything on it at once, without a callback. The files of its unix sockets stay, without
+   * listeners.
+   */
   crash(): void {
     if (this.down) return;
     this.network.noteEvent("crash", this);
@@ -434,7 +440,7 @@ export class SimHostRuntime implements Runtime, Named {
     return new Promise((resolve) => resolve(this.#readFile(path, offset, length)));
   }
 
-  /** The real runtime's: its output depends only on its input. */
+  /** The compressor of the real runtime: its output depends only on its input. */
   compressor(format: CompressionFormat, way: "compress" | "decompress", level: number | undefined): Compressor {
     return hostCompressor(format, way, level);
   }
@@ -442,7 +448,7 @@ export class SimHostRuntime implements Runtime, Named {
   /**
    * Gives the address to connect to on this host: the loopback for a wildcard, otherwise the address itself.
    *
-   * @param ip Where to
+   * @param ip The address
    * @returns The address to look for
    */
   local(ip: Ip): Ip {
@@ -459,7 +465,7 @@ export class SimHostRuntime implements Runtime, Named {
    */
   sourceFor(target: SimHostRuntime, ip: Ip): Ip {
     if (target === this && isLoopback(ip)) return this.local({ ...ip, hostname: WILDCARD[ip.family] });
-    // Where nobody has the address, the target is this host, too.
+    // If no host has the address, the target is this host, too.
     if (target === this && this.addresses.includes(ip.hostname)) return ip;
     const own = this.addresses.map(parseIp).find((address) => address?.family === ip.family);
     return own ?? parseIp(this.addresses[0] ?? "") ?? LOOPBACK_IPV4;
@@ -468,7 +474,7 @@ export class SimHostRuntime implements Runtime, Named {
   /**
    * Makes the error of a host without a free handle.
    *
-   * @param tried What was tried
+   * @param tried The call, for the message
    * @param syscall The call that failed
    * @returns The error
    */

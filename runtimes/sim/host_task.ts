@@ -3,11 +3,12 @@
  * has run every promise reaction that was queued before, and all that these have queued: each runtime drains its microtask
  * queue after each macrotask. So one macrotask is an exact wait, however long a chain of promises is.
  *
- * Node, Deno and Bun also have a function that drains the queue at once, with `process.nextTick()` and reports of rejected
- * promises where they belong. It takes 21 to 30 ns while the queue is empty, and a macrotask 170 to 250 ns
- * (`setImmediate` in batches; 0.8 to 2.3 µs one at a time, or by a `MessageChannel`). So {@linkcode LARGEST_BATCH} waits
- * share a macrotask. None of these functions is documented: each macrotask tries it on a promise first, and without it
- * each wait is a macrotask. Browsers have neither that function nor `setImmediate`; there it is a message.
+ * Node, Deno and Bun also have a function that drains the queue at once, with `process.nextTick()`
+ * and reports of rejected promises in the right order. It takes 21 to 30 ns while the queue is
+ * empty, and a macrotask 170 to 250 ns (`setImmediate` in batches; 0.8 to 2.3 µs one at a time, or
+ * by a `MessageChannel`). So {@linkcode LARGEST_BATCH} waits share a macrotask. None of these
+ * functions is documented: each macrotask tries it on a promise first, and without it each wait is
+ * a macrotask. Browsers have neither that function nor `setImmediate`; there it is a message.
  *
  * @module
  */
@@ -33,11 +34,11 @@ const TICKS = 128;
 
 /** The functions that run next, each in a macrotask. */
 const waiting: (() => void)[] = [];
-/** How many more waits the present macrotask can have. */
+/** The number of further waits that the present macrotask can have. */
 let left = 0;
-/** Drains the microtask queue; undefined where that is not possible, null while nobody has asked. */
+/** Drains the microtask queue; undefined if that is not possible, null until it is needed. */
 let drain: (() => void) | undefined | null = null;
-/** Whether the promise reaction has run with which a macrotask tries `drain`. */
+/** Whether the promise reaction has run with which a macrotask tests `drain`. */
 let drained = false;
 const settled: Promise<void> = /* @__PURE__ */ Promise.resolve();
 /** Asks for a macrotask; undefined on a runtime without them. */
@@ -50,7 +51,7 @@ const post: (() => void) | undefined = /* @__PURE__ */ hostTask();
  * The runtime's functions were taken when this module was loaded: `sim.install()`, and others that replace them,
  * change nothing here.
  *
- * @param fn What to call; it does not throw
+ * @param fn The function; it does not throw
  */
 export function inHostTask(fn: () => void): void {
   if (post === undefined) return void afterTicks(fn);
@@ -62,8 +63,8 @@ export function inHostTask(fn: () => void): void {
  * Runs the promise reactions that are queued now and all that follow from them, in a function that `inHostTask()` has
  * called.
  *
- * @param fn The function. If something throws that the runtime runs here, such as a function of `process.nextTick()`, the
- * exception is for the runtime to report, and `fn` is called in another macrotask
+ * @param fn The function. If other code that runs here throws, such as a function of
+ * `process.nextTick()`, the runtime reports the exception, and `fn` is called in another macrotask
  * @returns Whether they have run. If not, the function needs another macrotask
  */
 export function ranReactions(fn: () => void): boolean {
@@ -101,7 +102,10 @@ function onDrained(): void {
   drained = true;
 }
 
-/** What drains the microtask queue of Bun, Deno and Node. Bun has Node's function, too, but it does nothing there. */
+/**
+ * Returns the function that drains the microtask queue of Bun, Deno and Node. Bun has Node's
+ * function, too, but there it does nothing.
+ */
 function drainOf({ process, Deno }: Runtime): (() => void) | undefined {
   const { drainMicrotasks } = process?.getBuiltinModule?.("bun:jsc") ?? {};
   if (drainMicrotasks !== undefined) return drainMicrotasks;

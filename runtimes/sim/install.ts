@@ -1,5 +1,6 @@
 /**
- * The globals of the real runtime on virtual time, for code of others: timers, `Date`, `performance.now()` and
+ * The globals of the real runtime on virtual time, for third-party code: timers, `Date`,
+ * `performance.now()` and
  * `Math.random()`.
  *
  * @module
@@ -102,9 +103,9 @@ class VirtualTimer {
 /**
  * Replaces the globals.
  *
- * @param host The host whose clock, timers and dice they use
- * @param epochMs What `Date.now()` gives when the clock of the simulator stands at 0
- * @returns A function that puts the real globals back; idempotent
+ * @param host The host whose clock, timers and random numbers they use
+ * @param epochMs The value of `Date.now()` when the clock of the simulator is at 0
+ * @returns A function that restores the real globals; idempotent
  * @throws {EventError} `EV_BUSY` while a simulator is installed
  */
 export function install(host: SimHostRuntime, epochMs: number = EPOCH_MS): () => void {

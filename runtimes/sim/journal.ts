@@ -1,5 +1,5 @@
 /**
- * The record of a simulated network: a hash of all that has happened, and on request a line for each event.
+ * The record of a simulated network: a hash of all events, and on request a line for each.
  *
  * @module
  */
@@ -41,7 +41,7 @@ const B = 0x5f356495;
 const BITS = /* @__PURE__ */ new Float64Array(1);
 const WORDS = /* @__PURE__ */ new Uint32Array(/* @__PURE__ */ BITS.buffer);
 
-/** Something that has a number for the hash, and a text for the lines. */
+/** A subject with a number for the hash, and a text for the lines. */
 export interface Named {
   /** Its number in this network: the same in each run of the seed. */
   readonly id: number;
@@ -53,7 +53,7 @@ export interface Named {
  * The journal of one network.
  *
  * The hash has two halves of 32 bits. Each entry adds five words to both: the number of its kind, the two halves of the
- * time's 64 bits, the number of its subject, and a count. The lines say the same.
+ * time's 64 bits, the number of its subject, and a count. The lines have the same content.
  */
 export class Journal {
   /** Whether lines are kept, or the function that gets them. */
@@ -65,18 +65,18 @@ export class Journal {
   #high = 0x9e3779b9 | 0;
   #low = 0x85ebca6b | 0;
 
-  /** The hash of all that was noted: 16 hexadecimal digits. */
+  /** The hash of all entries: 16 hexadecimal digits. */
   get hash(): string {
     return hex(finish(this.#high ^ this.#low)) + hex(finish(this.#low));
   }
 
   /**
-   * Notes that something happened.
+   * Records an event.
    *
-   * @param kind What
-   * @param time When
-   * @param about To whom
-   * @param count How many bytes, or what else there is to count
+   * @param kind The kind
+   * @param time The time
+   * @param about The subject
+   * @param count The number of bytes, or another count
    * @param detail More for the line
    */
   note(kind: NoteKind, time: number, about: Named, count: number, detail?: string): void {

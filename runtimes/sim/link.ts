@@ -14,9 +14,9 @@ import type { Program, Scheduled, Task } from "./scheduler.ts";
 
 /** The longest segment. */
 export const SEGMENT_BYTES = 16_384;
-/** The longest segment where the bandwidth is limited: what Ethernet leaves for it. */
+/** The longest segment if the bandwidth is limited: that of Ethernet. */
 const SHAPED_SEGMENT_BYTES = 1460;
-/** How many bytes may wait for a line of limited bandwidth. */
+/** The number of bytes that may wait for a line of limited bandwidth. */
 const LINE_QUEUE_BYTES = 65_536;
 
 /** A packet on its way that has neither bytes of a stream nor its end. */
@@ -35,21 +35,24 @@ export class Link implements Task, Named {
   readonly id: number;
   readonly from: SimHostRuntime;
   readonly to: SimHostRuntime;
-  /** Whether what is sent is lost. */
+  /** Whether sent packets are lost. */
   cut = false;
-  /** Whether what is sent is kept. */
+  /** Whether sent packets are held. */
   held = false;
-  /** After how many bytes of a connection it is broken; Infinity for never. */
+  /** The number of bytes after which a connection is broken; Infinity for never. */
   breakAfter: number = Infinity;
   /** Whether it then ends by a FIN, in place of a reset. */
   breakEnds = false;
-  /** Which call of `resetAfter()` or `endAfter()` is in force: each connection counts from the call on. */
+  /**
+   * The number of the last call of `resetAfter()` or `endAfter()`: each connection counts from that
+   * call on.
+   */
   breakEpoch = 0;
-  /** Whether no fault is possible and nothing is limited, which is the usual case. */
+  /** Whether no fault is possible and there is no limit, which is the usual case. */
   plain = false;
   /** Whether the bandwidth is limited. */
   shaped = false;
-  /** Whether segments that have arrived are given together. */
+  /** Whether segments that have arrived are delivered together. */
   joins = true;
   /** The longest segment. */
   segmentBytes: number = SEGMENT_BYTES;
@@ -60,7 +63,7 @@ export class Link implements Task, Named {
   /** The latency, if all packets have the same; otherwise NaN. */
   steadyMs: number = NaN;
   #clear = false;
-  /** When the line has sent all that waits for it. */
+  /** The time when the line has sent all waiting packets. */
   #freeAt = 0;
   /** The segments that TCP sends again after a partition. */
   #lost: Packet[] = [];
@@ -75,7 +78,7 @@ export class Link implements Task, Named {
    *
    * @param network Their network
    * @param from The sender
-   * @param to Who receives
+   * @param to The receiver
    */
   constructor(network: Network, from: SimHostRuntime, to: SimHostRuntime) {
     this.id = network.nextId();
@@ -89,18 +92,21 @@ export class Link implements Task, Named {
     return `${this.from.label} > ${this.to.label}`;
   }
 
-  /** The values that are in force. */
+  /** The current values. */
   get rates(): Readonly<Rates> {
     if (this.#version !== this.#network.version) this.#refresh();
     return this.#rates;
   }
 
-  /** Updates all that is derived from the values. Call it before you read `plain` and the like. */
+  /**
+   * Updates the fields that depend on the values. Call it before you read `plain` and similar
+   * fields.
+   */
   fresh(): void {
     if (this.#version !== this.#network.version) this.#refresh();
   }
 
-  /** Whether what is sent arrives after `steadyMs`, as it is, and no fault is possible. */
+  /** Whether packets arrive unchanged after `steadyMs`, and no fault is possible. */
   get clear(): boolean {
     if (this.#version !== this.#network.version) this.#refresh();
     return this.#clear && !this.held && !this.cut;
@@ -123,7 +129,7 @@ export class Link implements Task, Named {
    * Sets a value of this link.
    *
    * @param name Its name
-   * @param value The value; undefined for what all links have
+   * @param value The value; undefined for that of all links
    */
   set(name: FaultName, value: number | undefined): void {
     if (value === undefined) delete this.#own[name];
@@ -161,7 +167,7 @@ export class Link implements Task, Named {
     for (const connection of this.#waiting) {
       if (!this.hasRoom) break;
       this.#waiting.delete(connection);
-      // Behind those that wait already.
+      // After those that wait already.
       if (connection.onLine()) this.#waiting.add(connection);
     }
     this.#serving = false;
@@ -174,12 +180,12 @@ export class Link implements Task, Named {
   }
 
   /**
-   * Returns when something that is sent now arrives, and occupies the line for it.
+   * Returns when a packet that is sent now arrives, and occupies the line for it.
    *
-   * @param bytes How long it is
-   * @param who The seed of its dice
-   * @param at Its place among these dice
-   * @param kind What is late then
+   * @param bytes Its length
+   * @param who The seed of its random numbers
+   * @param at Its place among these numbers
+   * @param kind The kind of the delay
    * @returns The time; Infinity while the link is held
    */
   arrival(bytes: number, who: number, at: number, kind: LateKind = "segmentLate"): number {
@@ -200,13 +206,13 @@ export class Link implements Task, Named {
    * Sends a packet that is not part of a stream: of a handshake, a window update, a reset, a datagram.
    *
    * @param fn The function or task for its arrival
-   * @param what What the task is told
-   * @param who The seed of its dice
-   * @param at Its place among these dice
+   * @param what The argument of the task
+   * @param who The seed of its random numbers
+   * @param at Its place among these numbers
    * @param again Whether TCP sends it again when it was lost in a partition
-   * @param program The program that hears of it; undefined for the system of the host
+   * @param program The program that gets it; undefined for the system of the host
    * @param show Puts it into the capture, each time that it is sent
-   * @returns What cancels it; undefined where it is not on its way
+   * @returns A handle to cancel it; undefined if it is not on its way
    */
   carry(
     fn: (() => void) | Task,
@@ -236,7 +242,7 @@ export class Link implements Task, Named {
     return typeof fn === "function" ? scheduler.at(time, fn, program) : scheduler.taskAt(time, fn, what, program);
   }
 
-  /** Loses from now on what is sent. */
+  /** Loses all packets from now on. */
   partition(): void {
     if (this.cut) return;
     this.cut = true;
@@ -244,7 +250,7 @@ export class Link implements Task, Named {
     for (const connection of this.to.connections) connection.onCut(this);
   }
 
-  /** Loses nothing from now on. TCP sends what was lost. */
+  /** Loses nothing from now on. TCP sends lost segments again. */
   heal(): void {
     if (!this.cut) return;
     this.cut = false;
@@ -255,12 +261,12 @@ export class Link implements Task, Named {
     for (const connection of this.to.connections) connection.onHealed(this);
   }
 
-  /** Keeps from now on what is sent. */
+  /** Holds all packets from now on. */
   hold(): void {
     this.held = true;
   }
 
-  /** Delivers what was kept, in order, as if it was sent now. */
+  /** Delivers the held packets, in order, as if they were sent now. */
   release(): void {
     if (!this.held) return;
     this.held = false;
@@ -268,7 +274,7 @@ export class Link implements Task, Named {
     for (const packet of this.#kept.splice(0)) this.#deliver(packet);
   }
 
-  /** Breaks each connection after so many bytes more. */
+  /** Breaks each connection after this number of further bytes. */
   breakOff(bytes: number, ends: boolean): void {
     this.breakAfter = bytes;
     this.breakEnds = ends;
@@ -279,45 +285,50 @@ export class Link implements Task, Named {
 
 /**
  * The link between two hosts, in one direction or in both. Its values (see {@linkcode SimFaults}) can be set at any time;
- * undefined gives a value back to `sim.faults`. They tell what is in force from `a` to `b`.
+ * undefined restores the value of `sim.faults`. Reading one gives the current value from `a` to
+ * `b`.
  */
 export interface SimLink extends SimFaults {
   /**
-   * Loses all that is sent from now on, as when a cable is pulled or a route is gone.
+   * Loses all packets from now on, as when a cable is pulled or a route is lost.
    *
-   * TCP sends again what was lost until {@linkcode SimLink.heal}. A program whose connection has something under way that
-   * gets no answer for `tcpTimeoutMs` hears `ETIMEDOUT`; so does an attempt to connect. With keep-alive, an idle
-   * connection hears it as well. Without, it hears nothing. Where one direction only is cut, what the other one carries
-   * arrives, and its sender hears `ETIMEDOUT`, because no answer comes back. Datagrams are lost, and nobody hears of it.
+   * TCP repeats lost segments until {@linkcode SimLink.heal}. A connection whose bytes get no
+   * answer for `tcpTimeoutMs` fails with `ETIMEDOUT`, and so does an attempt to connect. An idle
+   * connection fails only with keep-alive. If only one direction is cut, packets of the other one
+   * arrive, and their sender gets `ETIMEDOUT`, because no answer comes back. Datagrams are lost
+   * silently.
    */
   partition(): void;
   /**
-   * Ends a partition. TCP sends what was lost at once, and it arrives one latency later; both programs go on as if nothing
-   * had happened. An end that has given up meanwhile is gone: the other one gets `ECONNRESET` when it sends.
+   * Ends a partition. TCP sends lost segments at once, and they arrive one latency later. Both
+   * programs go on as if nothing had happened. If one end has failed meanwhile, the other one gets
+   * `ECONNRESET` when it sends.
    */
   heal(): void;
   /**
-   * Keeps all that is sent from now on, as a router does whose queue stands still. Neither program is told. Until
-   * {@linkcode SimLink.release}, TCP does not give up.
+   * Holds all packets from now on, like a router whose queue does not move. Neither program is
+   * told. TCP does not time out until {@linkcode SimLink.release}.
    */
   hold(): void;
-  /** Delivers all that was kept, in the order in which it was sent, one latency later. */
+  /** Delivers all held packets, in the order in which they were sent, one latency later. */
   release(): void;
   /**
    * Resets each connection after this many more bytes in one direction, as a middlebox with a quota does. The receiver gets
    * all of these bytes, then `ECONNRESET`; the sender gets `ECONNRESET`.
    *
-   * @param bytes How many, counted from this call on for each connection and direction; Infinity for never
+   * @param bytes The number, counted from this call on for each connection and direction; Infinity
+   * for never
    * @throws {RangeError} When it is not a whole number, 0 or more, or Infinity
    */
   resetAfter(bytes: number): void;
   /**
    * Ends each connection after this many more bytes in one direction, by a FIN to both programs, as a proxy that is stopped
-   * does. Both programs are told of the end in the middle of the stream. A TLS connection was not
-   * ended by its peer, so it fails with `ERR_TLS_TRUNCATED` where `host.capabilities.tlsTruncation` is true. What is
-   * written afterwards is lost.
+   * does. Both programs get the end in the middle of the stream. A TLS connection was not ended by
+   * its peer, so it fails with `ERR_TLS_TRUNCATED` if `host.capabilities.tlsTruncation` is true.
+   * Bytes that are written afterwards are lost.
    *
-   * @param bytes How many, counted from this call on for each connection and direction; Infinity for never
+   * @param bytes The number, counted from this call on for each connection and direction; Infinity
+   * for never
    * @throws {RangeError} When it is not a whole number, 0 or more, or Infinity
    */
   endAfter(bytes: number): void;
@@ -380,7 +391,7 @@ class LinkSet {
  * Makes the public object for links.
  *
  * @param network Their network
- * @param links The links, at least one; the values of the first are told
+ * @param links The links, at least one; reading gives the values of the first
  * @returns The object
  */
 export function simLink(network: Network, links: readonly Link[]): SimLink {

@@ -13,7 +13,7 @@ import { mix } from "./random.ts";
 import type { TlsListenOptions } from "../../core/tls.ts";
 import type { SimHostRuntime } from "./host.ts";
 
-/** How many connections may wait to be accepted, unless set, as on real runtimes. */
+/** The default number of connections that may wait to be accepted, as on real runtimes. */
 export const DEFAULT_BACKLOG = 511;
 
 /** The delay after which accepting is tried again after a failure, unless it is paused. */
@@ -25,19 +25,19 @@ export interface Attempt extends Ends {
   readonly client: SimConnection;
   /** The addresses, as a listener on something sees them. */
   seenBy(bound: Bound): Ends;
-  /** The seed of the connection's dice. */
+  /** The seed of the connection's random numbers. */
   readonly who: number;
-  /** The words for an error: what was tried. */
+  /** The call, for the message of an error. */
   readonly tried: string;
-  /** Tells the client that its attempt is refused. */
+  /** Refuses the client's attempt. */
   refuse(): void;
 }
 
-/** A descriptor of a host, and who listens on it: one after the other, as processes inherit it. */
+/** A descriptor of a host, and its listeners: one after the other, as processes inherit it. */
 export interface Descriptor {
   /** Its number. */
   readonly fd: number;
-  /** Who listens on it. */
+  /** Its listeners. */
   readonly holders: Set<SimListener>;
 }
 
@@ -51,15 +51,15 @@ export interface ListenerOptions {
   readonly host: SimHostRuntime;
   /** The sink that gets the connections. */
   readonly sink: AcceptSink;
-  /** Where it listens. */
+  /** The address where it listens. */
   readonly address: Address;
   /** The bound address; undefined for a path. */
   readonly bound: Bound | undefined;
   /** Whether the port is shared. */
   readonly reusePort: boolean;
-  /** How many connections may wait. */
+  /** The number of connections that may wait. */
   readonly backlog: number;
-  /** Lets the port or the path go. After a crash, the file of a path stays. */
+  /** Releases the port or the path. After a crash, the file of a path stays. */
   release(listener: SimListener, crashed: boolean): void;
 }
 
@@ -81,7 +81,7 @@ export class SimListener implements ListenerBinding, Named {
   /**
    * Makes a listener and counts it among the open handles.
    *
-   * @param options What it is made from
+   * @param options The options
    */
   constructor(options: ListenerOptions) {
     this.#options = options;
@@ -103,12 +103,12 @@ export class SimListener implements ListenerBinding, Named {
     return this.#options.descriptor.fd;
   }
 
-  /** Its descriptor, and who else listens on it. */
+  /** Its descriptor, and the other listeners on it. */
   get descriptor(): Descriptor {
     return this.#options.descriptor;
   }
 
-  /** What it has bound; it is not asked for where a path is listened on. */
+  /** The bound address. It must not be read if it listens on a path. */
   /** The bound address. It must not be read if it listens on a path. */
   get bound(): Bound {
     return this.#options.bound ?? NOTHING_BOUND;
@@ -138,7 +138,7 @@ export class SimListener implements ListenerBinding, Named {
       release(this, false);
       const heir = this.#heir;
       if (heir !== undefined) {
-        // The queue belongs to the socket, which others have.
+        // The queue belongs to the socket, which other listeners share.
         heir.#established.push(...this.#established);
         heir.#attempts.push(...this.#attempts);
         heir.#scheduleAccept();
@@ -152,7 +152,7 @@ export class SimListener implements ListenerBinding, Named {
     return Promise.resolve();
   }
 
-  /** Who listens on the same descriptor when this one has closed. */
+  /** The listener on the same descriptor after this one has closed. */
   get #heir(): SimListener | undefined {
     const [heir] = this.#options.descriptor.holders;
     return heir;
@@ -169,7 +169,7 @@ export class SimListener implements ListenerBinding, Named {
    */
   admit(attempt: Attempt): void {
     if (this.#isFull()) {
-      // A client that is gone takes no place in the queue.
+      // A client that has left uses no place in the queue.
       this.#established = this.#established.filter(({ lost }) => !lost);
       if (this.#isFull()) return void this.#attempts.push(attempt);
     }
@@ -189,7 +189,10 @@ export class SimListener implements ListenerBinding, Named {
     this.#attempts = [];
   }
 
-  /** The answer arrives one latency later, where the client is then connected; its acknowledgement another one later. */
+  /**
+   * The answer arrives one latency later, and the client is then connected. Its acknowledgement
+   * arrives another latency later.
+   */
   #answer(attempt: Attempt): void {
     const { host } = this.#options;
     const { network } = host;

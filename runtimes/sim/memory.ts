@@ -5,12 +5,12 @@
  */
 
 const SLAB_BYTES = 65_536;
-/** Larger chunks get memory of their own: a slab would be used up at once. */
+/** Larger chunks get their own memory: a slab would be used up at once. */
 const SMALL_BYTES = 4096;
 
 /**
- * Whether an array with memory of its own is expensive: on Deno 2.9 it takes 400 to 650 ns, and a view of a slab 70 ns. On
- * Node 20 and Bun 1.4 the array takes 40 to 50 ns, and the view 60 to 90 ns.
+ * Whether an array with its own memory is expensive: on Deno 2.9 it takes 400 to 650 ns, and a view
+ * of a slab 70 ns. On Node 20 and Bun 1.4 the array takes 40 to 50 ns, and the view 60 to 90 ns.
  */
 const usesSlab: boolean = /* @__PURE__ */ isDeno();
 /** The slab. V8 makes a call into the engine for the buffer of an array, so it is kept. */

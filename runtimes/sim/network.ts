@@ -18,7 +18,7 @@ import { type Scheduled, Scheduler } from "./scheduler.ts";
 export interface NetworkOptions {
   /** The seed of the random numbers. */
   readonly seed: number;
-  /** How many callbacks one `advance()` or `run()` may run. */
+  /** The largest number of callbacks of one `advance()` or `run()`. */
   readonly maxSteps: number;
   /** The silence after which TCP gives up. */
   readonly tcpTimeoutMs: number;
@@ -55,14 +55,14 @@ export interface Judge {
    *
    * @param kind Its kind
    * @param who The seed of the random numbers: of a connection and direction, a socket or a host
-   * @param at Where in the stream it is, or which datagram or attempt
+   * @param at Its position in the stream, or the number of the datagram or attempt
    * @param rolled The random number
    * @param about The subject of the fault
    * @returns Whether it happens
    */
   happens(kind: FaultKind, who: number, at: number, rolled: boolean, about: Named): boolean;
   /**
-   * Decides how much of a fault happens: by how many milliseconds something is late, or which part is cut off.
+   * Decides the size of a fault: the delay in milliseconds, or the part that is cut off.
    *
    * @param kind Its kind
    * @param who The seed of the random numbers
@@ -78,7 +78,7 @@ export interface Judge {
 export class Network {
   /** Its time. */
   readonly scheduler: Scheduler;
-  /** The record of what has happened. */
+  /** The record of all events. */
   readonly journal: Journal = new Journal();
   /** The host `127.0.0.1`. */
   readonly main: SimHostRuntime;
@@ -94,7 +94,7 @@ export class Network {
   readonly hostFaults: { shortWrites: number; timerLateMs: number } = { shortWrites: 0, timerLateMs: 0 };
   /** The same, for the program to change. */
   readonly faults: SimFaults = {};
-  /** Who keeps what goes over the wire; undefined where nobody wants it. */
+  /** The capture of all packets; undefined if it is off. */
   capture: Capture | undefined;
   /** Counts the changes of `rates`. */
   version = 0;
@@ -145,13 +145,13 @@ export class Network {
     return ++this.#ids;
   }
 
-  /** Whether nothing has happened in it, and nothing was made. */
+  /** Whether it is unused: without events and without objects. */
   get isNew(): boolean {
     return this.#ids === 1 && this.scheduler.now === 0 && this.scheduler.pending === 0;
   }
 
   /**
-   * Begins all random numbers anew. Call it only while nothing has been made.
+   * Restarts all random numbers. Call it only on an unused network.
    *
    * @param seed The seed
    */
@@ -210,11 +210,12 @@ export class Network {
   }
 
   /**
-   * Finds the host that an address means, seen from a host. A loopback address is that host itself where it has bound
-   * the port, and else the main host: so `127.0.0.1` reaches the main host from everywhere.
+   * Finds the host of an address, seen from a host. A loopback address is that host itself if it
+   * has bound the port, otherwise the main host: so `127.0.0.1` reaches the main host from
+   * everywhere.
    *
    * @param from The sender
-   * @param ip Where to
+   * @param ip The address
    * @param isBound Tells whether a host has bound the address and port
    * @returns The host; undefined if there is none
    */
@@ -238,7 +239,7 @@ export class Network {
   }
 
   /**
-   * Decides whether a fault happens, and notes it.
+   * Decides whether a fault happens, and records it.
    *
    * @param kind Its kind
    * @param probability Its probability
@@ -256,7 +257,7 @@ export class Network {
   }
 
   /**
-   * Returns the amount of a fault: which part is cut off, which bit is flipped.
+   * Returns the amount of a fault: the part that is cut off, or the bit that is flipped.
    *
    * @param kind Its kind
    * @param rolled The random number, 0 or more, less than 1
@@ -285,7 +286,7 @@ export class Network {
   }
 
   /**
-   * Notes that something happened now.
+   * Records an event of the present time.
    *
    * @param kind The kind
    * @param about The subject
@@ -297,7 +298,7 @@ export class Network {
   }
 
   /**
-   * Notes a change of the network by a program, or a fault that it has asked for.
+   * Records a change of the network by a program, or a fault that it has requested.
    *
    * @param event The event
    * @param about The subject

@@ -18,7 +18,7 @@ export class PathTable<T> {
   readonly directories: Set<string> = new Set(DIRECTORIES);
   readonly #files: ReadonlyMap<string, unknown>;
   readonly #holders: Map<string, T> = new Map();
-  /** The files of sockets on which nobody listens any more. */
+  /** The files of sockets without a listener. */
   readonly #stale: Set<string> = new Set();
 
   /**
@@ -34,7 +34,7 @@ export class PathTable<T> {
    * Checks a path to listen on.
    *
    * @param path The path
-   * @param replaceStale Whether a file on which nobody listens is removed
+   * @param replaceStale Whether a file without a listener is removed
    * @throws {EventError} `EINVAL`, `ENOENT`, `ENOTDIR`, `EADDRINUSE`
    */
   claim(path: string, replaceStale: boolean): void {

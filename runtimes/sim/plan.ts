@@ -15,8 +15,8 @@ import type { Judge, Network } from "./network.ts";
 /**
  * One fault of a run.
  *
- * A fault is data: `JSON.stringify()` and `JSON.parse()` keep it. A fault that was drawn by chance (of the dice) is found
- * again by `kind`, `who` and `at`, whatever other faults happen. A fault with `forMs` begins at `atMs`.
+ * A fault is data: `JSON.stringify()` and `JSON.parse()` keep it. A random fault is found again by
+ * `kind`, `who` and `at`, whatever other faults happen. A fault with `forMs` begins at `atMs`.
  */
 export interface Fault {
   /**
@@ -28,27 +28,30 @@ export interface Fault {
    * - a fault that lasts: `partition`, `hold`, `pause`, `crash`.
    */
   readonly kind: string;
-  /** When it happened or began, in milliseconds of virtual time. For a fault of the dice it is for the reader only. */
+  /**
+   * When it happened or began, in milliseconds of virtual time. For a random fault it is only for
+   * the reader.
+   */
   readonly atMs: number;
   /** The object that it happened to. For the reader only. */
   readonly about?: string | undefined;
-  /** Of a fault of the dice: the number of its object, which is the same in each run of the seed. */
+  /** For a random fault: the number of its object, which is the same in each run of the seed. */
   readonly who?: number | undefined;
-  /** Of a fault of the dice: its place. For a connection it is the byte of the stream. */
+  /** For a random fault: its place. For a connection it is the byte of the stream. */
   readonly at?: number | undefined;
-  /** The size: of a delay its milliseconds, otherwise a part from 0 to 1. */
+  /** The size: the milliseconds of a delay, otherwise a part from 0 to 1. */
   readonly amount?: number | undefined;
-  /** Of a fault that lasts: the host, or the two hosts of a link. */
+  /** For a fault that lasts: the host, or the two hosts of a link. */
   readonly hosts?: readonly string[] | undefined;
   /** Whether it affects only the direction from the first host to the second. */
   readonly oneWay?: boolean | undefined;
-  /** How long it lasts, in milliseconds. A host that crashed is started again then. */
+  /** Its duration, in milliseconds. A host that crashed is then started again. */
   readonly forMs?: number | undefined;
 }
 
 /**
- * The seed and all faults of one run: enough to repeat it. A plan is data, so that one that breaks a program can be kept in
- * the program's repository as a test.
+ * The seed and all faults of one run: enough to repeat it. A plan is data, so it can be kept as a
+ * test in the program's repository.
  */
 export interface FaultPlan {
   /** The version of this format: 1. */
@@ -62,13 +65,13 @@ export interface FaultPlan {
    */
   readonly latencyMs?: number | undefined;
   /**
-   * How long TCP waits for an answer before it gives up, in milliseconds; null for ever.
+   * The time that TCP waits for an answer before it fails, in milliseconds; null for ever.
    *
    * @default 60_000
    */
   readonly tcpTimeoutMs?: number | null | undefined;
   /**
-   * How many bytes a second each link carries; null for no limit.
+   * The number of bytes that each link carries in a second; null for no limit.
    *
    * @default null
    */
@@ -81,7 +84,7 @@ export interface FaultPlan {
   readonly segmentsApart?: boolean | undefined;
   /** The faults, in order of time. No others happen, apart from those that the program makes itself. */
   readonly faults: readonly Fault[];
-  /** The error that it led to. For the reader only. */
+  /** The error of the run. For the reader only. */
   readonly error?: string | undefined;
 }
 
@@ -128,7 +131,7 @@ export function isLate(kind: string): kind is LateKind {
 }
 
 /**
- * Reads a plan that a program gives.
+ * Reads a plan from a program.
  *
  * @param given The plan
  * @returns A copy of it
@@ -205,15 +208,15 @@ interface Change {
 /**
  * Carries out the faults of one run, and keeps a list of those that happened.
  *
- * Without a plan, the dice decide. With a plan, its faults happen and no others.
+ * Without a plan, random numbers decide. With a plan, only its faults happen.
  */
 export class FaultPlayer implements Judge {
   /** The faults that have happened, in order. */
   readonly happened: Fault[] = [];
   readonly #network: Network;
-  /** The planned faults of the dice: by kind, by object, by place. Undefined if the dice decide. */
+  /** The planned random faults: by kind, by object, by place. Undefined without a plan. */
   readonly #planned: Map<string, Map<number, Map<number, Fault>>> | undefined;
-  /** The same for those that have happened, so that each is listed once. */
+  /** The same for faults that have happened, so that each is listed once. */
   readonly #seen: Map<string, Map<number, Map<number, Fault>>> = new Map();
   #changes: Change[] = [];
 
@@ -221,7 +224,7 @@ export class FaultPlayer implements Judge {
    * Takes control of a network's faults.
    *
    * @param network The network
-   * @param plan The faults that are to happen; undefined if the dice decide
+   * @param plan The planned faults; undefined if random numbers decide
    */
   constructor(network: Network, plan: readonly Fault[] | undefined) {
     this.#network = network;
@@ -234,7 +237,10 @@ export class FaultPlayer implements Judge {
     }
   }
 
-  /** Makes the network ask this player about each fault. Not needed if the dice decide and nobody wants the list. */
+  /**
+   * Makes the network ask this player about each fault. Not needed if random numbers decide and the
+   * list is not used.
+   */
   judge(): void {
     this.#network.judge = this;
   }
@@ -268,7 +274,10 @@ export class FaultPlayer implements Judge {
     return ms;
   }
 
-  /** Ends all faults that last, and begins no others. A host that crashed stays down: its program would begin something. */
+  /**
+   * Ends all faults that last, and begins no others. A host that crashed stays down, because its
+   * program would begin new work.
+   */
   finish(): void {
     const changes = this.#changes;
     this.#changes = [];
@@ -379,7 +388,7 @@ export function follow(network: Network, plan: FaultPlan): FaultPlayer {
   }
   network.faults.latencyMs = latencyMs ?? 1;
   if (bandwidth !== undefined && bandwidth !== null) network.faults.bandwidth = bandwidth;
-  // The plan says where segments are cut. This keeps them apart.
+  // The plan decides where segments are cut. This prevents that they are joined again.
   if (segmentsApart === true) network.faults.segmentCut = 1;
   network.tcpTimeoutMs = tcpTimeoutMs === null ? Infinity : tcpTimeoutMs ?? 60_000;
   const player = new FaultPlayer(network, faults);

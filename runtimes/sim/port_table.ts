@@ -20,7 +20,7 @@ export interface Holder {
   readonly reusePort: boolean;
 }
 
-/** The holders of one port, and whose turn it is. */
+/** The holders of one port, and the index of the next one. */
 interface Port<T> {
   holders: T[];
   turn: number;
@@ -36,7 +36,7 @@ export class PortTable<T extends Holder> {
    *
    * @param ip The address to bind
    * @param port The port, or 0 to choose one
-   * @param ipv6Only Whether `::` does not take IPv4
+   * @param ipv6Only Whether `::` excludes IPv4
    * @param reusePort Whether the port may be shared
    * @param syscall The call that binds
    * @returns The address to bind
@@ -91,7 +91,8 @@ export class PortTable<T extends Holder> {
   }
 
   /**
-   * Finds the socket that gets what is sent to an address: the best fit. If several fit, each in turn.
+   * Finds the socket that receives packets to an address: the best fit. If several fit equally,
+   * each in turn.
    *
    * @param ip The address
    * @param port The port

@@ -58,11 +58,11 @@ export function mixText(seed: number, text: string): number {
 }
 
 /**
- * Draws one random number. It depends on its arguments only, so no draw changes another.
+ * Draws one random number. It depends only on its arguments, so no draw changes another.
  *
  * @param who The seed of the connection and direction, or of another subject
- * @param kind What it decides: one of {@linkcode ROLL}
- * @param at Which of these draws it is: the position in the stream, or a count
+ * @param kind Its purpose: one of {@linkcode ROLL}
+ * @param at The number of the draw: the position in the stream, or a count
  * @returns A number from 0 inclusive to 1 exclusive
  */
 export function roll(who: number, kind: number, at: number): number {

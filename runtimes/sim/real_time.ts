@@ -1,5 +1,5 @@
 /**
- * Real time, for the limit of how long exploring may take. Nothing that is simulated depends on it.
+ * Real time, for the time limit of exploring. The simulation does not depend on it.
  *
  * @module
  */

@@ -1,18 +1,19 @@
 /**
- * The simulator's time: one queue of scheduled entries, ordered by (time, sequence), and a clock that moves only when
- * `advance()`, `advanceSync()` or `run()` is told to.
+ * The simulator's time: one queue of scheduled entries, ordered by (time, sequence), and a clock
+ * that moves only in `advance()`, `advanceSync()` and `run()`.
  *
- * 1. One *instant* is one value of the clock. It is processed in *rounds*, as in a runtime's loop: first what was
- *    due when the round began (deliveries, timers), then what was deferred by then. Entries that become due meanwhile
- *    wait for the next round, so that nothing starves.
+ * 1. One *instant* is one value of the clock. It is processed in *rounds*, as in a runtime's loop:
+ * first entries that were due when the round began (deliveries, timers), then functions that were
+ * deferred by then. Entries that become due meanwhile wait for the next round, so that nothing
+ * starves.
  * 2. `advance()` and `run()` drain the real runtime's queue of promise reactions after each callback (`host_task.ts`), as
  *    a runtime does after each of its macrotasks. So a callback's reactions, and all that follow from these, run before
  *    the next callback and before the clock moves: the order is that of a real runtime. A step that calls no function
  *    of the program queues no reaction, and the next step follows at once. `advanceSync()` waits for nothing.
- * 3. Output of connections is collected until the callback and its reactions are over, and leaves then. So the number of
- *    calls in which a program writes it makes no difference.
- * 4. Work takes no time. Only an instant that goes on for more than {@linkcode FREE_ROUNDS} rounds costs some, so that
- *    a program that polls in a loop sees the time pass, as on a real runtime.
+ * 3. Output of connections is collected until the callback and its reactions are over, and leaves
+ * then. So it makes no difference in how many calls a program writes it.
+ * 4. Work takes no time. Only an instant of more than {@linkcode FREE_ROUNDS} rounds takes time, so
+ * that a program that polls in a loop sees the time pass, as on a real runtime.
  *
  * @module
  */
@@ -29,17 +30,17 @@ const FREE_ROUNDS = 100;
 /** The duration of each further round of the instant, in milliseconds. */
 const ROUND_COST_MS = 0.01;
 
-/** Something that has more than one thing to do, so that scheduling it needs no function. */
+/** An object with several actions, so that scheduling one needs no function. */
 export interface Task {
-  /** Does one of these things. `what` is the argument of `taskAt()`. */
+  /** Performs one of the actions. `what` is the argument of `taskAt()`. */
   run(what: number): void;
 }
 
 /** A program on a host: it can be stalled, and it ends when its host crashes. */
 export interface Program extends Named {
-  /** The time at which it goes on. Entries that are due before wait until then. */
+  /** The time at which it continues. Entries that are due before wait until then. */
   pausedUntil: number;
-  /** Whether it has ended: nothing that is scheduled for it happens any more. */
+  /** Whether it has ended: its scheduled entries do not run. */
   dead: boolean;
 }
 
@@ -59,11 +60,11 @@ export class Scheduled {
   readonly fn: (() => void) | Task;
   /** The argument of the task. */
   readonly what: number;
-  /** To which program it belongs; undefined for the network. */
+  /** The program that it belongs to; undefined for the network. */
   readonly program: Program | undefined;
-  /** Its scheduler: a timer of one simulator is not one of another. */
+  /** Its scheduler: a timer belongs to one simulator. */
   readonly scheduler: Scheduler;
-  /** Where it stands in the heap; −1 when it is not there, −2 in one of the queues. */
+  /** Its index in the heap; −1 if it is not there, −2 in one of the queues. */
   index = -1;
 
   constructor(
@@ -140,7 +141,7 @@ class Fifo {
     return all;
   }
 
-  /** Takes out the entries of programs that have ended. */
+  /** Removes the entries of programs that have ended. */
   dropDead(): void {
     for (let left = this.length; left > 0; left--) {
       const entry = this.shift() as Scheduled;
@@ -174,13 +175,13 @@ export class Scheduler {
   /** A step sets it when it has called no function of the program. */
   quiet = false;
   /**
-   * When {@linkcode Scheduler.onAlarm} is called next; Infinity for never. It happens while the clock moves, before what
-   * is scheduled for the same time. It is not counted among what is pending.
+   * When {@linkcode Scheduler.onAlarm} is called next; Infinity for never. It happens while the
+   * clock moves, before entries of the same time. It does not count as pending.
    */
   alarmMs: number = Infinity;
-  /** Whether `run()` waits for the alarm, too, when nothing else is scheduled. */
+  /** Whether `run()` also waits for the alarm if nothing else is scheduled. */
   alarmCounts = false;
-  /** Changes the network at a time that nobody waits for, and sets the next time. */
+  /** Changes the network at a time when no entry is due, and sets the next time. */
   onAlarm: () => void = () => {};
   #heap: Scheduled[] = [];
   readonly #maxSteps: number;
@@ -190,9 +191,9 @@ export class Scheduler {
   readonly #lane: Fifo = new Fifo();
   readonly #deferred: Fifo = new Fifo();
   readonly #senders: Sender[] = [];
-  /** How many of them are there: an array that is never made shorter is the faster one. */
+  /** The number of them that are in use: an array that never becomes shorter is faster. */
   #sending = 0;
-  /** How many of the deferred functions belong to the present round; −1 while its deliveries still run. */
+  /** The number of deferred functions of the present round; −1 while its deliveries still run. */
   #batch = -1;
   /** Entries from this sequence number on wait for the next round. */
   #roundEnd = 0;
@@ -213,7 +214,7 @@ export class Scheduler {
   /**
    * Makes a scheduler at 0 ms.
    *
-   * @param maxSteps How many callbacks one `advance()` or `run()` may run
+   * @param maxSteps The largest number of callbacks of one `advance()` or `run()`
    */
   constructor(maxSteps: number) {
     this.#maxSteps = maxSteps;
@@ -224,7 +225,7 @@ export class Scheduler {
     return this.#now;
   }
 
-  /** How many things are scheduled, deferred or to be sent. */
+  /** The number of scheduled entries, deferred functions and waiting senders. */
   get pending(): number {
     let queued = this.#deferred.length + this.#sending;
     for (const queue of [this.#queue, this.#lane]) queued += queue.length - queue.cancelled;
@@ -256,7 +257,7 @@ export class Scheduler {
   }
 
   /**
-   * Schedules something that a task does.
+   * Schedules an action of a task.
    *
    * @param time When, in virtual milliseconds; a time in the past means the present instant
    * @param task The task
@@ -269,7 +270,7 @@ export class Scheduler {
   }
 
   /**
-   * Schedules an entry again after it has happened, so that repeated things need one entry.
+   * Schedules an entry again after it has run, so that a repeated action needs one entry.
    *
    * @param entry The entry of `taskAt()`, not scheduled now
    * @param time When, in virtual milliseconds; a time in the past means the present instant
@@ -305,7 +306,7 @@ export class Scheduler {
   }
 
   /**
-   * Cancels a scheduled call. It may have been made or cancelled already.
+   * Cancels a scheduled call. The call may have been made or cancelled already.
    *
    * @param entry The entry of `at()`
    */
@@ -319,7 +320,7 @@ export class Scheduler {
   }
 
   /**
-   * Calls a function after what is due in the present round.
+   * Calls a function after the entries of the present round.
    *
    * @param fn The function
    * @param program The program whose function it is
@@ -330,7 +331,7 @@ export class Scheduler {
   }
 
   /**
-   * Lets a sender send when the present callback, and the promise reactions behind it, are over.
+   * Lets a sender send after the present callback and its promise reactions.
    *
    * @param sender The sender, which is not waiting already
    */
@@ -347,7 +348,7 @@ export class Scheduler {
     this.#failures.push(error);
   }
 
-  /** Forgets what is scheduled for programs that have ended. */
+  /** Removes the entries of programs that have ended. */
   dropDead(): void {
     this.#queue.dropDead();
     this.#lane.dropDead();
@@ -371,10 +372,11 @@ export class Scheduler {
   }
 
   /**
-   * Runs all that is due in a span, and leaves the clock at its end.
+   * Runs all entries that are due in a span, and leaves the clock at its end.
    *
-   * @param ms How far, in virtual milliseconds
-   * @throws {EventError} `EV_BUSY` while another one runs, `SIM_LIVELOCK` after too many steps; what a callback threw
+   * @param ms The span, in virtual milliseconds
+   * @throws {EventError} `EV_BUSY` while another one runs, `SIM_LIVELOCK` after too many steps; the
+   * error of a callback
    */
   async advance(ms: number): Promise<void> {
     checkSpan(ms);
@@ -389,9 +391,10 @@ export class Scheduler {
   }
 
   /**
-   * Runs all that is due in a span, and leaves the clock at its end, without a turn for promises in between.
+   * Runs all entries that are due in a span, and leaves the clock at its end, without a turn for
+   * promises in between.
    *
-   * @param ms How far, in virtual milliseconds
+   * @param ms The span, in virtual milliseconds
    * @throws {EventError} As `advance()`
    */
   advanceSync(ms: number): void {
@@ -413,12 +416,12 @@ export class Scheduler {
   }
 
   /**
-   * Moves the clock on until a promise settles.
+   * Moves the clock until a promise settles.
    *
-   * @param promise What to wait for
-   * @returns What the promise gives
+   * @param promise The promise
+   * @returns The value of the promise
    * @throws {EventError} `SIM_DEADLOCK` when nothing is scheduled any more, `EV_BUSY` while another one runs,
-   * `SIM_LIVELOCK` after too many steps; what a callback threw
+   * `SIM_LIVELOCK` after too many steps; the error of a callback
    */
   async run<T>(promise: Promise<T>): Promise<T> {
     this.#begin("run");
@@ -443,12 +446,12 @@ export class Scheduler {
   }
 
   /**
-   * Moves the clock on, whenever the program does not do so by `advance()` or `run()`, until something is over. The
-   * program may call these between two callbacks, though not in one.
+   * Moves the clock until something is over, whenever the program does not call `advance()` or
+   * `run()` itself. The program may call these between two callbacks, but not inside one.
    *
    * @param isOver Whether it is over
-   * @throws {EventError} `SIM_DEADLOCK` when nothing is scheduled any more, `SIM_LIVELOCK` after too many steps; what a
-   * callback threw
+   * @throws {EventError} `SIM_DEADLOCK` when nothing is scheduled any more, `SIM_LIVELOCK` after
+   * too many steps; the error of a callback
    */
   async drive(isOver: () => boolean): Promise<void> {
     for (;;) {
@@ -474,7 +477,9 @@ export class Scheduler {
     }
   }
 
-  /** What is scheduled: timers of programs and others, and when the first of the others happens. */
+  /**
+   * The scheduled entries: timers of programs and others, and the time of the first of the others.
+   */
   survey(): { timers: Scheduled[]; others: number; nextMs: number } {
     const timers: Scheduled[] = [];
     let others = this.#sending;
@@ -522,7 +527,8 @@ export class Scheduler {
       // Each call of it is a macrotask. All promise reactions are done when it begins, and before each further step.
       const work = (): void => {
         do {
-          // For buffers without an owner. It stays until the promise reactions of this step are over.
+          // For buffers without an owner. It stays set until the promise reactions of this step are
+          // over.
           useMemory(this.memory);
           try {
             // The work of promises before this belongs to the first round.
@@ -577,7 +583,7 @@ export class Scheduler {
   }
 
   #send(): void {
-    // One that sends may let another one send.
+    // A sender may let another one send.
     for (let i = 0; i < this.#sending; i++) (this.#senders[i] as Sender).send();
     this.#sending = 0;
   }
@@ -608,8 +614,8 @@ export class Scheduler {
   }
 
   /**
-   * Takes the next entry if nothing but the order of the lane decides which one it is, as almost always. The result is that
-   * of `#takeDue()` and `#takeLater()`, for fewer steps.
+   * Takes the next entry if only the order of the lane decides which one it is, as almost always.
+   * The result is that of `#takeDue()` and `#takeLater()`, for fewer steps.
    */
   #takeNext(end: number): Scheduled | undefined {
     const first = this.#lane.first;

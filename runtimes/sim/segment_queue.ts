@@ -8,7 +8,7 @@ import { invariant } from "../../core/errors.ts";
 
 /** A segment: bytes, or the end of a direction. */
 export interface Segment {
-  /** The bytes, the queue's own memory; undefined for the end. */
+  /** The bytes, in memory of the queue; undefined for the end. */
   bytes: Uint8Array | undefined;
   /** Whether it was cut, so that it is not joined with the next one. */
   cut: boolean;
@@ -22,10 +22,10 @@ export interface Segment {
 export class SegmentQueue {
   /** The first segment. */
   head: Segment | undefined;
-  /** How many bytes are in it. */
+  /** The number of bytes in it. */
   bytes = 0;
   #tail: Segment | undefined;
-  /** A segment object to use again. */
+  /** A segment object for reuse. */
   #spare: Segment | undefined;
 
   /**
@@ -118,7 +118,7 @@ export class SegmentQueue {
    * Drops the segments that have not arrived.
    *
    * @param now The time
-   * @returns Whether bytes were among it
+   * @returns Whether bytes were dropped
    */
   dropInFlight(now: number): boolean {
     let last: Segment | undefined;

@@ -26,7 +26,7 @@ const ROUND_MS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000];
  * @param plan The plan
  * @param outcome The outcome of the plan
  * @param replay Runs a plan
- * @param most How many runs it may take
+ * @param most The largest number of runs
  * @returns The shortest plan that it has found, and its outcome
  */
 export async function shrink(
@@ -65,7 +65,7 @@ export async function shrink(
       parts = Math.min(parts, length);
       const size = Math.ceil(length / parts);
       let removed = false;
-      // From the end on: early faults seldom depend on late ones.
+      // From the end on, because early faults seldom depend on late ones.
       for (let end = length; end > 0 && left > 0; end -= size) {
         const { faults } = best.plan;
         if (end > faults.length) continue;

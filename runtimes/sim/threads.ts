@@ -1,6 +1,6 @@
 /**
- * Explores on several threads. Each runs batches of seeds; what they find is put in the order of the seeds, so that the
- * result is that of one thread.
+ * Explores on several threads. Each runs batches of seeds. The results are put in the order of the
+ * seeds, so that they are the same as with one thread.
  *
  * @module
  */
@@ -15,15 +15,15 @@ export interface Batch {
   readonly kinds: number;
 }
 
-/** What has become of them. */
+/** The results of the seeds. */
 export interface BatchResult {
   readonly runs: number;
   readonly failures: readonly { readonly seed: number; readonly kind: string; readonly title: string }[];
-  /** What is wrong with the scenario's module. */
+  /** The error of the scenario's module. */
   readonly refused?: string;
 }
 
-/** What a thread is told when it begins. */
+/** The first message to a thread. */
 export interface ThreadData {
   /** The URL of the module with the scenario. */
   readonly module: string;
@@ -31,7 +31,7 @@ export interface ThreadData {
   readonly options: ExploreOptions;
 }
 
-/** A thread of the host, as far as it is needed here. */
+/** The part of a thread of the runtime that is used here. */
 interface Thread {
   postMessage(message: unknown): void;
   on(name: string, listener: (value: never) => void): unknown;
@@ -42,38 +42,38 @@ interface Thread {
 /** Makes threads. */
 type ThreadClass = new (program: object, options: { workerData: ThreadData }) => Thread;
 
-/** What a host with threads has. */
+/** The globals of a runtime with threads. */
 interface ThreadGlobals {
   readonly process?: { getBuiltinModule?(name: string): { Worker: ThreadClass } | undefined };
   readonly URL: new (url: string) => object;
 }
 
-/** What is explored, and how far. */
+/** The scenario, and the limits of exploring. */
 export interface ThreadsOptions {
   readonly data: ThreadData;
-  /** How many runs at most. */
+  /** The largest number of runs. */
   readonly runs: number;
   /** The seed of the first run. */
   readonly seed: number;
-  /** After how many seconds no other batch begins. */
+  /** The number of seconds after which no other batch begins. */
   readonly seconds: number;
-  /** How many kinds of failures are looked for. */
+  /** The number of kinds of failures to find. */
   readonly kinds: number;
-  /** How many threads. */
+  /** The number of threads. */
   readonly workers: number;
   /** Called after each batch. */
   onProgress(runs: number, kinds: number): void;
 }
 
-/** What the threads have found. */
+/** The results of the threads. */
 export interface ThreadsResult {
-  /** How many runs there were, up to the last one that counts. */
+  /** The number of runs, up to the last one that counts. */
   readonly runs: number;
   /** The first failure of each kind, in the order of their seeds. */
   readonly failures: ReadonlyMap<string, { readonly seed: number; readonly title: string }>;
 }
 
-/** How long a batch should take, in milliseconds. */
+/** The intended time of a batch, in milliseconds. */
 const BATCH_MS = 200;
 const LARGEST_BATCH = 5000;
 
@@ -89,8 +89,8 @@ export function threadsOf(program: string): ThreadClass | null {
  *
  * @param Thread Makes a thread
  * @param program The program of each thread
- * @param options What, and how far
- * @returns What was found
+ * @param options The scenario, and the limits
+ * @returns The result
  * @throws {TypeError} When a thread cannot load the scenario
  * @throws {Error} When a thread ends by itself
  */
@@ -108,7 +108,7 @@ export async function exploreInThreads(
   let failed = false;
 
   const work = async (): Promise<void> => {
-    // Deno asks for a URL object.
+    // Deno requires a URL object.
     const { URL } = globalThis as unknown as ThreadGlobals;
     const thread = new Thread(new URL(program), { workerData: data });
     try {

@@ -1,6 +1,7 @@
 /**
- * TLS in the simulator: a stand-in without cryptography, for tests of the results of a handshake. The two ends exchange
- * their certificates over the simulated connection, which takes its time, and then go on in the clear.
+ * TLS in the simulator: a stand-in without cryptography, for tests of the results of a handshake.
+ * The two ends exchange their certificates over the simulated connection, which takes time, and
+ * then go on without encryption.
  *
  * A certificate is a text: the names that it is for, and who has signed it (`"localhost, 127.0.0.1 signed by our CA"`). An
  * authority is its name (`"our CA"`). A key is any text. If other bytes come in a handshake, it fails.
@@ -75,7 +76,7 @@ export class SimHandshake {
   }
 
   /**
-   * Takes what has arrived.
+   * Handles arrived bytes.
    *
    * @param bytes The bytes
    */
@@ -176,7 +177,7 @@ export class SimHandshake {
   }
 }
 
-/** Only ASCII leaves: JSON's own escapes stand for the rest. */
+/** Makes the text ASCII: JSON's escapes replace other characters. */
 function bytesOf(hello: Hello): Uint8Array {
   const text = JSON.stringify(hello).replace(
     /[^\x20-\x7e]/g,
