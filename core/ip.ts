@@ -101,12 +101,12 @@ export function parseIp(text: string): Uint8Array | null {
 
 /** A block of addresses: `192.0.2.0/24`, `2001:db8::/32`, or a single address. */
 export class Cidr {
-  readonly #prefix: Uint8Array;
-  readonly #bits: number;
+  private readonly prefix: Uint8Array;
+  private readonly bits: number;
 
   private constructor(prefix: Uint8Array, bits: number) {
-    this.#prefix = prefix;
-    this.#bits = bits;
+    this.prefix = prefix;
+    this.bits = bits;
   }
 
   /**
@@ -136,12 +136,12 @@ export class Cidr {
    * @param address What `parseIp` gave
    */
   has(address: Uint8Array): boolean {
-    if (address.length !== this.#prefix.length) return false;
-    const whole = this.#bits >> 3;
-    for (let i = 0; i < whole; i++) if (address[i] !== this.#prefix[i]) return false;
-    const rest = this.#bits & 7;
+    if (address.length !== this.prefix.length) return false;
+    const whole = this.bits >> 3;
+    for (let i = 0; i < whole; i++) if (address[i] !== this.prefix[i]) return false;
+    const rest = this.bits & 7;
     if (rest === 0) return true;
     const mask = 0xff << 8 - rest & 0xff;
-    return ((address[whole] as number) & mask) === ((this.#prefix[whole] as number) & mask);
+    return ((address[whole] as number) & mask) === ((this.prefix[whole] as number) & mask);
   }
 }

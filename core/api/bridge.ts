@@ -58,16 +58,16 @@ export class StreamSeat implements Occupant {
   write: (() => void) | undefined = undefined;
   readonly core: BevCore;
   /** The bufferevent below all filters. */
-  readonly #root: BevCore;
-  readonly #face: StreamFace;
-  readonly #onWrite = (): void => {
+  private readonly root: BevCore;
+  private readonly face: StreamFace;
+  private readonly onWrite: () => void = () => {
     this.write = undefined;
-    this.#face.onDrained();
+    this.face.onDrained();
   };
   /** Whether the stream waits for input. */
-  #waits = false;
+  private waits = false;
   /** Whether the end of the stream has come from itself, or was told. */
-  #over = false;
+  private over = false;
 
   /**
    * Takes the bytes.
@@ -80,10 +80,10 @@ export class StreamSeat implements Occupant {
     if (core.freed || core.closing !== null) throw core.ending(doing);
     if (core.occupant !== null) throw new EventError(`Cannot ${doing}: ${core.occupant.what}`, { code: "EV_BUSY" });
     this.core = core;
-    this.#face = face;
+    this.face = face;
     let root = core;
     while (root instanceof FilterCore) root = root.below;
-    this.#root = root;
+    this.root = root;
     core.occupy(this);
     // Each direction of a stream waits for its own consumer.
     core.readsWhileFull = true;
@@ -93,13 +93,13 @@ export class StreamSeat implements Occupant {
 
   /** Whether the connection is still to be made. */
   get connecting(): boolean {
-    const root = this.#root;
+    const root = this.root;
     return root instanceof SocketCore && !root.freed && (root.connecting || root.connection === null);
   }
 
   /** The connection at the bottom, for its addresses; null if there is none. */
   get connection(): Connection | null {
-    return this.#root instanceof SocketCore ? this.#root.known : null;
+    return this.root instanceof SocketCore ? this.root.known : null;
   }
 
   /** The socket at the bottom, or null. */
@@ -126,8 +126,8 @@ export class StreamSeat implements Occupant {
   /** The stream wants input, or has got it. A handler that waits meanwhile is not busy. */
   want(waits: boolean): void {
     const { core } = this;
-    if (waits === this.#waits || core.freed) return;
-    this.#waits = waits;
+    if (waits === this.waits || core.freed) return;
+    this.waits = waits;
     if (waits) core.owner?.onWaiting();
     else core.owner?.onBack();
     if (waits && (core.enabled & EV_READ) === 0) core.enable(EV_READ);
@@ -141,24 +141,24 @@ export class StreamSeat implements Occupant {
 
   /** Has `onDrained` called when the output has drained. */
   awaitDrain(): void {
-    this.write = this.#onWrite;
+    this.write = this.onWrite;
   }
 
   // ---- the end that the stream makes. No function of the stream is called from here on.
 
   /** Ends gracefully. */
   close(): void {
-    if (!this.#end()) return;
+    if (!this.end()) return;
     // The handler is not to blame for what a filter throws in its last call.
     this.core.endGracefully(CLOSE_TIMEOUT_MS).catch((error) => this.core.loop.runtime.report(error));
   }
 
   /** Ends as `close(2)`: what is queued still leaves, and nobody waits for the peer. */
   drop(): void {
-    const root = this.#root;
+    const root = this.root;
     const { core } = this;
     if (!(root instanceof SocketCore) || core !== root) return this.close();
-    if (!this.#end()) return;
+    if (!this.end()) return;
     const { connection } = root;
     if (connection === null || root.output.length > 0 || connection.sent || !connection.connected) {
       return core.abandon();
@@ -170,9 +170,9 @@ export class StreamSeat implements Occupant {
 
   /** Gives the host what it takes at once, and ends. If the host did not take all, the connection is reset. */
   cut(error: Error): void {
-    if (!this.#end()) return;
+    if (!this.end()) return;
     const { core } = this;
-    const root = this.#root;
+    const root = this.root;
     if (error instanceof EventError) core.raised(error);
     try {
       if (core !== root) core.flush(EV_WRITE, BEV_FLUSH);
@@ -188,56 +188,56 @@ export class StreamSeat implements Occupant {
 
   /** Ends at once, with a reset where the runtime has one. */
   reset(): void {
-    if (this.#end()) this.core.reset();
+    if (this.end()) this.core.reset();
   }
 
   /** @returns Whether there is still a bufferevent to end */
-  #end(): boolean {
+  private end(): boolean {
     const { core } = this;
-    if (this.#over) return false;
+    if (this.over) return false;
     this.want(false);
-    this.#release();
+    this.release();
     return !core.freed && core.closing === null;
   }
 
-  #release(): void {
-    if (this.#over) return;
-    this.#over = true;
+  private release(): void {
+    if (this.over) return;
+    this.over = true;
     this.core.loop.keepRunning(-1);
   }
 
   // ---- as an occupant
 
   read(): void {
-    if (!this.#over) this.#face.onReadable();
+    if (!this.over) this.face.onReadable();
   }
 
   event(what: number, error: EventError | undefined): void {
     const { core } = this;
-    if (this.#over) return;
+    if (this.over) return;
     if ((what & (BEV_EVENT_ERROR | BEV_EVENT_TIMEOUT)) !== 0) {
       const reason = error ?? reasonOf(what);
       core.fail(reason);
-      this.#face.onFailed(reason);
+      this.face.onFailed(reason);
     } else if ((what & BEV_EVENT_CONNECTED) !== 0) {
       // The owner calls `open`, which may end the connection.
       core.userEvent(what, error);
-      if (!core.freed && core.closing === null) this.#face.onConnect();
-    } else if ((what & BEV_EVENT_EOF) !== 0 && (what & BEV_EVENT_READING) !== 0) this.#face.onEnd();
+      if (!core.freed && core.closing === null) this.face.onConnect();
+    } else if ((what & BEV_EVENT_EOF) !== 0 && (what & BEV_EVENT_READING) !== 0) this.face.onEnd();
   }
 
   onClosing(): void {
-    this.#gone();
+    this.gone();
   }
 
   onFreed(): void {
-    this.#gone();
+    this.gone();
   }
 
-  #gone(): void {
-    if (this.#over) return;
-    this.#release();
-    this.#face.onGone(this.core.failure);
+  private gone(): void {
+    if (this.over) return;
+    this.release();
+    this.face.onGone(this.core.failure);
   }
 }
 

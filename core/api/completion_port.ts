@@ -132,19 +132,19 @@ export class CompletionPort<Key = unknown> {
 
 /** What brings the completions of one socket to its port. */
 class Association<Key> implements CompletionSink {
-  readonly #queue: CompletionQueue<Completion<Key>>;
-  readonly #key: Key;
+  private readonly queue: CompletionQueue<Completion<Key>>;
+  private readonly key: Key;
 
   constructor(queue: CompletionQueue<Completion<Key>>, key: Key) {
-    this.#queue = queue;
-    this.#key = key;
+    this.queue = queue;
+    this.key = key;
   }
 
   get closed(): boolean {
-    return this.#queue.closed;
+    return this.queue.closed;
   }
 
   complete(bytes: number, overlapped: object, error: EventError | null): void {
-    this.#queue.push({ key: this.#key, bytes, overlapped: overlapped as Overlapped, error });
+    this.queue.push({ key: this.key, bytes, overlapped: overlapped as Overlapped, error });
   }
 }

@@ -184,13 +184,13 @@ abstract class Transformer {
   error: EventError | null = null;
   /** How many bytes the last step made. */
   protected made = 0;
-  readonly #make: () => Compressor;
-  #compressor: Compressor | null = null;
+  private readonly make: () => Compressor;
+  private stream: Compressor | null = null;
   /**
    * How many bytes at the front of the source have been consumed already. One stays there while output may come,
    * because a filter is called only while it has a source.
    */
-  #owed = 0;
+  private owed = 0;
 
   constructor(format: CompressionFormat, way: "compress" | "decompress", level: number | undefined, runtime?: Runtime) {
     const host = runtime === undefined ? defaultRuntime() : checkRuntime(way, runtime);
@@ -200,32 +200,32 @@ abstract class Transformer {
     const none = (): Compressor => {
       throw new EventError(`Cannot ${way} ${format}: the runtime ${host.name} can't`, { code: "EV_UNSUPPORTED" });
     };
-    this.#make = () => host.compressor?.(format, way, level) ?? none();
+    this.make = () => host.compressor?.(format, way, level) ?? none();
     // A runtime that cannot is found out now, and not at the first byte.
     const key = `${way} ${format}`;
     const known = able.get(host) ?? new Set();
     if (known.has(key)) return;
-    this.#make().close();
+    this.make().close();
     able.set(host, known.add(key));
   }
 
   get begun(): boolean {
-    return this.#compressor !== null;
+    return this.stream !== null;
   }
 
   get compressor(): Compressor {
-    return this.#compressor ??= this.#make();
+    return this.stream ??= this.make();
   }
 
   /** The stream has ended. The next byte begins another. */
   protected end(): void {
     this.close();
-    this.#owed = 0;
+    this.owed = 0;
   }
 
   close(): void {
-    this.#compressor?.close();
-    this.#compressor = null;
+    this.stream?.close();
+    this.stream = null;
   }
 
   protected fail(code: string, message: string): number {
@@ -242,16 +242,16 @@ abstract class Transformer {
    */
   protected step(source: EvBuffer, destination: EvBuffer, most: number, keep: number = Infinity): number {
     const front = source.pullup(Math.min(source.contiguousSpace, INPUT_BYTES)) ?? NOTHING;
-    const input = this.#owed === 0 ? front : front.subarray(this.#owed);
+    const input = this.owed === 0 ? front : front.subarray(this.owed);
     const output = most >= scratch.length ? scratch : scratch.subarray(0, most);
     const { compressor } = this;
     compressor.step(input, output, BEV_NORMAL);
     const { taken, made } = compressor;
     this.made = made;
-    const gone = this.#owed + taken;
+    const gone = this.owed + taken;
     const more = made === output.length && gone === source.length;
     const given = input.length;
-    this.#owed = more ? 1 : 0;
+    this.owed = more ? 1 : 0;
     const kept = Math.min(made, keep);
     try {
       // First of all: a change callback may use another filter, and with it this memory. One that throws costs nothing.
@@ -265,9 +265,9 @@ abstract class Transformer {
 
 /** Compresses. */
 class Compressing extends Transformer {
-  readonly #autoFlush: boolean;
+  private readonly autoFlush: boolean;
   /** Whether something was taken since the last flush. */
-  #dirty = false;
+  private dirty = false;
 
   constructor(format: CompressionFormat, options: CompressionOptions) {
     const { level, autoFlush = false, runtime } = options;
@@ -276,56 +276,56 @@ class Compressing extends Transformer {
       throw outOfRange("compress", `the level is not between 0 and ${most}`, level);
     }
     super(format, "compress", level, runtime);
-    this.#autoFlush = checkBoolean("compress", "autoFlush", autoFlush);
+    this.autoFlush = checkBoolean("compress", "autoFlush", autoFlush);
   }
 
   run(source: EvBuffer, destination: EvBuffer, limit: number, mode: number): number {
     do {
       if (source.length === 0) break;
-      this.#dirty = true;
+      this.dirty = true;
       this.step(source, destination, limit < 0 ? Infinity : limit);
     } while (mode !== BEV_NORMAL);
     if (source.length > 0) return BEV_OK;
     if (mode === BEV_FINISHED) {
-      this.#flush(destination, BEV_FINISHED);
+      this.flush(destination, BEV_FINISHED);
       this.end();
-    } else if (this.#dirty && (mode === BEV_FLUSH || this.#autoFlush)) this.#flush(destination, BEV_FLUSH);
+    } else if (this.dirty && (mode === BEV_FLUSH || this.autoFlush)) this.flush(destination, BEV_FLUSH);
     return BEV_OK;
   }
 
-  #flush(destination: EvBuffer, mode: number): void {
+  private flush(destination: EvBuffer, mode: number): void {
     const { compressor } = this;
     do {
       compressor.step(NOTHING, scratch, mode);
       if (compressor.made > 0) destination.add(scratch.subarray(0, compressor.made));
     } while (compressor.made === scratch.length);
-    this.#dirty = false;
+    this.dirty = false;
   }
 }
 
 /** Decompresses. */
 class Decompressing extends Transformer {
-  readonly #format: CompressionFormat;
-  readonly #maxBytes: number;
-  #bytes = 0;
+  private readonly format: CompressionFormat;
+  private readonly maxBytes: number;
+  private bytes = 0;
 
   constructor(format: CompressionFormat, options: DecompressionOptions) {
     const { maxDecompressedBytes = Infinity, runtime } = options;
     super(format, "decompress", undefined, runtime);
-    this.#format = format;
-    this.#maxBytes = checkLimit("decompress", "maxDecompressedBytes", maxDecompressedBytes);
+    this.format = format;
+    this.maxBytes = checkLimit("decompress", "maxDecompressedBytes", maxDecompressedBytes);
   }
 
   run(source: EvBuffer, destination: EvBuffer, limit: number, mode: number): number {
     if (this.error !== null) return BEV_ERROR;
-    if (source.length > 0) return this.#decompress(source, destination, limit, mode);
+    if (source.length > 0) return this.decompress(source, destination, limit, mode);
     if (mode !== BEV_FINISHED) return BEV_NEED_MORE;
-    return this.#finish();
+    return this.finish();
   }
 
-  #decompress(source: EvBuffer, destination: EvBuffer, limit: number, mode: number): number {
+  private decompress(source: EvBuffer, destination: EvBuffer, limit: number, mode: number): number {
     const sourceLength = source.length;
-    const left = this.#maxBytes - this.#bytes;
+    const left = this.maxBytes - this.bytes;
     // One more than may come out, so that a stream of just the length is not too long.
     const most = Math.min(limit < 0 ? Infinity : limit, left + 1);
     let given: number;
@@ -337,20 +337,20 @@ class Decompressing extends Transformer {
       return BEV_ERROR;
     }
     const { made } = this;
-    this.#bytes += made;
-    if (this.#bytes > this.#maxBytes) {
-      return this.fail("EV_DECOMPRESSED_TOO_LONG", `Cannot decompress: more than ${this.#maxBytes} bytes come out`);
+    this.bytes += made;
+    if (this.bytes > this.maxBytes) {
+      return this.fail("EV_DECOMPRESSED_TOO_LONG", `Cannot decompress: more than ${this.maxBytes} bytes come out`);
     }
-    if (made === 0 && source.length === sourceLength && given > 0 && !this.#skipPadding(source)) {
-      return this.fail("EV_COMPRESSED_INVALID", `Cannot decompress ${this.#format}: there are bytes behind its end`);
+    if (made === 0 && source.length === sourceLength && given > 0 && !this.skipPadding(source)) {
+      return this.fail("EV_COMPRESSED_INVALID", `Cannot decompress ${this.format}: there are bytes behind its end`);
     }
     // Nothing is left: what a last call has to say is said now.
-    return source.length === 0 && mode === BEV_FINISHED ? this.#finish() : BEV_OK;
+    return source.length === 0 && mode === BEV_FINISHED ? this.finish() : BEV_OK;
   }
 
   /** The stream has ended, and there is more: gzip may be padded with zeros. */
-  #skipPadding(source: EvBuffer): boolean {
-    if (this.#format !== "gzip") return false;
+  private skipPadding(source: EvBuffer): boolean {
+    if (this.format !== "gzip") return false;
     const front = source.pullup(source.contiguousSpace) ?? NOTHING;
     let n = 0;
     while (n < front.length && front[n] === 0) n++;
@@ -358,12 +358,12 @@ class Decompressing extends Transformer {
     return n > 0;
   }
 
-  #finish(): number {
+  private finish(): number {
     if (!this.begun) return BEV_OK;
     const whole = this.compressor.finish();
     this.end();
-    this.#bytes = 0;
+    this.bytes = 0;
     if (whole) return BEV_OK;
-    return this.fail("EV_COMPRESSED_TRUNCATED", `Cannot decompress ${this.#format}: the stream ended inside it`);
+    return this.fail("EV_COMPRESSED_TRUNCATED", `Cannot decompress ${this.format}: the stream ended inside it`);
   }
 }

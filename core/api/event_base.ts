@@ -72,16 +72,16 @@ const LOOP_OPTIONS: Names<{ signal?: AbortSignalLike | undefined }> = { signal: 
 const MAX_COMMON_TIMEOUTS = 256;
 
 class OnceEvent extends LoopEvent {
-  readonly #callback: (what: number) => void;
+  private readonly callback: (what: number) => void;
 
   constructor(loop: Loop, pollable: Pollable | null, what: number, callback: (what: number) => void) {
     super(loop, pollable === null ? null : sourceOf(pollable), what, loop.queues.length >> 1);
     if (pollable !== null) this.state |= AFTER_POLL;
-    this.#callback = callback;
+    this.callback = callback;
   }
 
   override run(what: number): void {
-    this.#callback(what);
+    this.callback(what);
   }
 }
 

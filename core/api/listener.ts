@@ -34,16 +34,16 @@ export type ListenerErrorCallback = (listener: ConnListener, error: EventError) 
 
 const ALL_FLAGS = (1 << 10) - 1;
 class AcceptEvent extends LoopEvent {
-  readonly #accept: () => void;
+  private readonly accept: () => void;
 
   constructor(base: EventBase, acceptor: Acceptor, accept: () => void) {
     const loop = loopOf(base);
     super(loop, acceptor, EV_READ | EV_PERSIST, loop.queues.length >> 1);
-    this.#accept = accept;
+    this.accept = accept;
   }
 
   override run(): void {
-    this.#accept();
+    this.accept();
   }
 }
 

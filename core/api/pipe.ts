@@ -46,7 +46,7 @@ const MOST_READ = 512 * 1024;
 export class PipeEnd implements Occupant {
   readonly what: string = "it is piped, and the other end has the bytes";
   readonly core: BevCore;
-  readonly #pipe: Pipe;
+  private readonly pipe: Pipe;
   other!: PipeEnd;
   /** How many bytes have gone from here to the other end. */
   carried = 0;
@@ -55,7 +55,7 @@ export class PipeEnd implements Occupant {
 
   constructor(core: BevCore, pipe: Pipe) {
     this.core = core;
-    this.#pipe = pipe;
+    this.pipe = pipe;
   }
 
   /**
@@ -69,7 +69,7 @@ export class PipeEnd implements Occupant {
     const { core } = this.other;
     const n = input.length;
     if (n === 0) return;
-    if (core.finishing) return this.#pipe.cut(finished());
+    if (core.finishing) return this.pipe.cut(finished());
     this.carried += n;
     moveBytes(input, core.output, n);
     if (core.output.length < core.stopAt) return;
@@ -97,25 +97,25 @@ export class PipeEnd implements Occupant {
       this.write = undefined;
       if ((other.core.enabled & EV_READ) === 0) other.resume();
     }
-    this.#pipe.endIfDone();
+    this.pipe.endIfDone();
   }
 
   event(what: number, error: EventError | undefined): void {
     if ((what & (BEV_EVENT_ERROR | BEV_EVENT_TIMEOUT)) !== 0) {
-      this.#pipe.cut(error ?? reasonOf(what));
+      this.pipe.cut(error ?? reasonOf(what));
       return;
     }
     if ((what & BEV_EVENT_EOF) === 0 || (what & BEV_EVENT_READING) === 0) return;
     this.read();
-    if (this.#pipe.over) return;
+    if (this.pipe.over) return;
     this.ended = true;
     this.other.awaitOutput();
     if (!this.other.core.finishing) this.other.core.shutdown();
-    this.#pipe.endIfDone();
+    this.pipe.endIfDone();
   }
 
   onFreed(): void {
-    this.#pipe.cut(this.core.raised(
+    this.pipe.cut(this.core.raised(
       new EventError("Cannot go on with the pipe: a bufferevent was freed", { code: "EV_FREED" }),
     ));
   }
@@ -147,32 +147,32 @@ class Pipe {
   readonly promise: Promise<PipeResult>;
   /** Whether it has ended, or is about to. */
   over = false;
-  readonly #a: PipeEnd;
-  readonly #b: PipeEnd;
-  readonly #options: PipeOptions;
-  #resolve!: (result: PipeResult) => void;
-  #reject!: (reason: unknown) => void;
-  readonly #abort = (): void => this.cut(this.#options.signal?.reason);
+  private readonly a: PipeEnd;
+  private readonly b: PipeEnd;
+  private readonly options: PipeOptions;
+  private resolve!: (result: PipeResult) => void;
+  private reject!: (reason: unknown) => void;
+  private readonly abort: () => void = () => this.cut(this.options.signal?.reason);
 
   constructor(a: BevCore, b: BevCore, options: PipeOptions) {
-    this.#options = options;
-    this.#a = new PipeEnd(a, this);
-    this.#b = new PipeEnd(b, this);
-    this.#a.other = this.#b;
-    this.#b.other = this.#a;
+    this.options = options;
+    this.a = new PipeEnd(a, this);
+    this.b = new PipeEnd(b, this);
+    this.a.other = this.b;
+    this.b.other = this.a;
     this.promise = new Promise((resolve, reject) => {
-      this.#resolve = resolve;
-      this.#reject = reject;
+      this.resolve = resolve;
+      this.reject = reject;
     });
   }
 
   start(): void {
-    const { signal, idleTimeoutMs } = this.#options;
-    const [a, b] = [this.#a, this.#b];
+    const { signal, idleTimeoutMs } = this.options;
+    const [a, b] = [this.a, this.b];
     a.start();
     b.start();
-    if (signal?.aborted === true) return this.#abort();
-    signal?.addEventListener("abort", this.#abort);
+    if (signal?.aborted === true) return this.abort();
+    signal?.addEventListener("abort", this.abort);
     if (idleTimeoutMs !== undefined) {
       a.core.setIdleTimeout(idleTimeoutMs);
       b.core.setIdleTimeout(0);
@@ -191,43 +191,43 @@ class Pipe {
 
   /** Ends both gracefully when both peers have finished and all has left. */
   endIfDone(): void {
-    const [a, b] = [this.#a, this.#b];
+    const [a, b] = [this.a, this.b];
     if (this.over || !a.ended || !b.ended || a.core.output.length > 0 || b.core.output.length > 0) return;
-    this.#end();
-    const { closeTimeoutMs = DEFAULT_CLOSE_TIMEOUT_MS } = this.#options;
+    this.end();
+    const { closeTimeoutMs = DEFAULT_CLOSE_TIMEOUT_MS } = this.options;
     const result = { bytesAToB: a.carried, bytesBToA: b.carried };
     Promise.all([a.core.close(closeTimeoutMs), b.core.close(closeTimeoutMs)]).then(([left, right]) => {
-      if (left && right) return this.#resolve(result);
+      if (left && right) return this.resolve(result);
       const message = "Cannot end the pipe: the connection failed, or its peer did not take what was sent in time";
-      this.#fail(new EventError(message, { code: "ECONNRESET", syscall: "close" }));
-    }, this.#reject);
+      this.fail(new EventError(message, { code: "ECONNRESET", syscall: "close" }));
+    }, this.reject);
   }
 
   /** Rejects. The error counts as raised by both connections, so a handler that awaits the pipe has not failed. */
-  #fail(reason: unknown): void {
+  private fail(reason: unknown): void {
     if (reason instanceof EventError) {
-      this.#a.core.raised(reason);
-      this.#b.core.raised(reason);
+      this.a.core.raised(reason);
+      this.b.core.raised(reason);
     }
-    this.#reject(reason);
+    this.reject(reason);
   }
 
   /** Resets both ends. */
   cut(reason: unknown): void {
     if (this.over) return;
-    this.#end();
-    for (const { core } of [this.#a, this.#b]) {
+    this.end();
+    for (const { core } of [this.a, this.b]) {
       if (reason instanceof EventError && (reason as EventError).code !== "EV_FREED") core.fail(reason as EventError);
       if (!core.freed) core.reset();
     }
-    this.#fail(reason);
+    this.fail(reason);
   }
 
-  #end(): void {
+  private end(): void {
     this.over = true;
-    this.#options.signal?.removeEventListener("abort", this.#abort);
-    this.#a.core.setIdleTimeout(0);
-    this.#b.core.setIdleTimeout(0);
+    this.options.signal?.removeEventListener("abort", this.abort);
+    this.a.core.setIdleTimeout(0);
+    this.b.core.setIdleTimeout(0);
   }
 }
 

@@ -222,16 +222,16 @@ export class Lender {
   /** The lender released after this one; see {@linkcode runReleases}. */
   next: Lender | null = null;
   readonly bytes: Uint8Array;
-  readonly #onRelease: (bytes: Uint8Array) => void;
+  private readonly onRelease: (bytes: Uint8Array) => void;
 
   constructor(bytes: Uint8Array, onRelease: (bytes: Uint8Array) => void) {
     this.bytes = bytes;
-    this.#onRelease = onRelease;
+    this.onRelease = onRelease;
   }
 
   /** Tells the owner. */
   tell(): void {
-    this.#onRelease(this.bytes);
+    this.onRelease(this.bytes);
   }
 }
 

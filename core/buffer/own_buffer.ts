@@ -7,14 +7,14 @@ import { chainOf, EvBuffer } from "./evbuffer.ts";
 
 /** Release callbacks run inside a callback of the runtime, where nobody could catch an exception. */
 class Reporter implements BufferOwner {
-  readonly #runtime: Runtime;
+  private readonly runtime: Runtime;
 
   constructor(runtime: Runtime) {
-    this.#runtime = runtime;
+    this.runtime = runtime;
   }
 
   get memory(): ChunkMemory {
-    return memoryOf(this.#runtime);
+    return memoryOf(this.runtime);
   }
 
   onBufferChange(): void {}
@@ -22,7 +22,7 @@ class Reporter implements BufferOwner {
   onBufferError(): void {}
 
   onReleaseError(error: unknown): boolean {
-    this.#runtime.report(error);
+    this.runtime.report(error);
     return true;
   }
 

@@ -14,7 +14,7 @@ interface AbortGlobals {
 
 /** Makes the signal, and aborts it. */
 export class AbortSource {
-  readonly #controller: InstanceType<NonNullable<AbortGlobals["AbortController"]>>;
+  private readonly controller: InstanceType<NonNullable<AbortGlobals["AbortController"]>>;
 
   /** @throws {EventError} `EV_UNSUPPORTED` if the runtime has no `AbortController` */
   constructor() {
@@ -22,16 +22,16 @@ export class AbortSource {
     if (AbortController === undefined) {
       throw new EventError("Cannot give a signal: the runtime has no AbortController", { code: "EV_UNSUPPORTED" });
     }
-    this.#controller = new AbortController();
+    this.controller = new AbortController();
   }
 
   /** The signal. */
   get signal(): HostAbortSignal {
-    return this.#controller.signal;
+    return this.controller.signal;
   }
 
   /** Aborts it. A second call does nothing. */
   abort(reason: EventError): void {
-    this.#controller.abort(reason);
+    this.controller.abort(reason);
   }
 }

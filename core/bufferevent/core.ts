@@ -508,7 +508,7 @@ export abstract class BevCore extends LoopEvent implements BufferOwner {
     }
     this.limits = this.limits.shared(limits);
     if ((what & EV_READ) !== 0) this.checkHigh();
-    if ((what & EV_WRITE) !== 0) this.#checkFull();
+    if ((what & EV_WRITE) !== 0) this.checkFull();
   }
 
   /** Sets how many bytes a read and a write take at most; a write of 0 is as much as the transport takes. */
@@ -534,22 +534,22 @@ export abstract class BevCore extends LoopEvent implements BufferOwner {
     if ((this.bits & FREED) !== 0) return;
     if (buffer === this.output) {
       if (added === 0) {
-        if ((this.bits & (FULL | FULL_TOLD)) !== 0 || this.rare !== null) this.#outputLeft();
+        if ((this.bits & (FULL | FULL_TOLD)) !== 0 || this.rare !== null) this.outputLeft();
         return;
       }
       this.onOutput();
       // Only bytes that have not left at once count: a pair moves its bytes in the call.
-      if (buffer.length >= this.limits.stopAt && (this.bits & FULL) === 0) this.#becomeFull();
+      if (buffer.length >= this.limits.stopAt && (this.bits & FULL) === 0) this.becomeFull();
     } else if (deleted > 0) {
       if (this.readSuspended !== 0 && (this.readHigh === 0 || this.input.length < this.readHigh)) {
         this.resumeRead(SUSPEND_WATERMARK);
       }
       this.onInputDrained();
-    } else if (this.rare !== null) this.#inputCame(this.rare);
+    } else if (this.rare !== null) this.inputCame(this.rare);
   }
 
-  #outputLeft(): void {
-    if ((this.bits & (FULL | FULL_TOLD)) !== 0) this.#checkFull();
+  private outputLeft(): void {
+    if ((this.bits & (FULL | FULL_TOLD)) !== 0) this.checkFull();
     const { rare } = this;
     if (rare === null) return;
     if (rare.idle !== null) rare.idle.restart();
@@ -558,10 +558,10 @@ export abstract class BevCore extends LoopEvent implements BufferOwner {
       rare.heartbeat.heard(this.loop.clock());
     }
     if (rare.above !== null) rare.above.onOutputBelow();
-    if (rare.drains !== null) this.#tellDrained(rare.drains);
+    if (rare.drains !== null) this.tellDrained(rare.drains);
   }
 
-  #inputCame(rare: Rare): void {
+  private inputCame(rare: Rare): void {
     if (rare.idle !== null) rare.idle.restart(this.arrivedAt);
     if (rare.heartbeat !== null) rare.heartbeat.heard(this.arrivedAt);
   }
@@ -594,17 +594,17 @@ export abstract class BevCore extends LoopEvent implements BufferOwner {
     );
   }
 
-  #becomeFull(): void {
+  private becomeFull(): void {
     this.bits |= FULL;
     if ((this.bits & WAITS_WHILE_FULL) !== 0) this.suspendRead(SUSPEND_OUTPUT);
   }
 
   /** The output or its watermarks have changed: updates whether it is full. */
-  #checkFull(): void {
+  private checkFull(): void {
     const { length } = this.output;
     if ((this.bits & FULL_TOLD) !== 0 && length <= this.writeLow) this.bits &= ~FULL_TOLD;
     if ((this.bits & FULL) === 0) {
-      if (length >= this.limits.stopAt) this.#becomeFull();
+      if (length >= this.limits.stopAt) this.becomeFull();
       return;
     }
     if (length > this.limits.goAt) return;
@@ -646,7 +646,7 @@ export abstract class BevCore extends LoopEvent implements BufferOwner {
     return waiting;
   }
 
-  #tellDrained(drains: Drains): void {
+  private tellDrained(drains: Drains): void {
     // Without a high watermark, wait until it is empty.
     const low = this.writeHigh > 0 ? this.limits.goAt : 0;
     if (!this.full && this.output.length <= low) drains.resolve();
@@ -731,34 +731,34 @@ export abstract class BevCore extends LoopEvent implements BufferOwner {
   callWrite(): void {
     if ((this.options & BEV_OPT_DEFER_CALLBACKS) !== 0) {
       this.bits |= PENDING_WRITE;
-      this.#schedule();
+      this.schedule();
       return;
     }
     // A pending call is included in this one.
     if ((this.bits & PENDING_WRITE) !== 0) this.bits &= ~PENDING_WRITE;
     if (this.rare === null) this.userWrite();
-    else this.#tellWrite(this.rare);
+    else this.tellWrite(this.rare);
   }
 
   /** Calls the read callback. Only in the loop. */
   callRead(): void {
     if ((this.options & BEV_OPT_DEFER_CALLBACKS) !== 0) {
       this.bits |= PENDING_READ;
-      this.#schedule();
+      this.schedule();
       return;
     }
     // A pending call is included in this one.
     if ((this.bits & PENDING_READ) !== 0) this.bits &= ~PENDING_READ;
     if (this.rare === null) this.userRead();
-    else this.#tellReadable(this.rare);
+    else this.tellReadable(this.rare);
   }
 
   /** Calls the event callback. Only in the loop. A read callback that is pending comes before the end of the input. */
   callEvent(what: number, error?: EventError): void {
     const waits = (this.bits & PENDING_READ) !== 0 && isReadEnd(what);
     if (waits || (this.options & BEV_OPT_DEFER_CALLBACKS) !== 0) {
-      this.#pend(what, error);
-    } else this.#tellEvent(what, error);
+      this.pend(what, error);
+    } else this.tellEvent(what, error);
   }
 
   /** Whether anybody must be told that the output has drained. */
@@ -769,17 +769,17 @@ export abstract class BevCore extends LoopEvent implements BufferOwner {
     return callbacks !== null && callbacks.write !== undefined && callbacks.write !== null;
   }
 
-  #tellReadable(rare: Rare): void {
+  private tellReadable(rare: Rare): void {
     if (rare.occupant !== null) rare.occupant.read();
     else this.userRead();
   }
 
-  #tellWrite(rare: Rare): void {
+  private tellWrite(rare: Rare): void {
     if (rare.occupant !== null) rare.occupant.write?.();
     else this.userWrite();
   }
 
-  #tellEvent(what: number, error: EventError | undefined): void {
+  private tellEvent(what: number, error: EventError | undefined): void {
     if (error !== undefined) this.raised(error);
     const { rare } = this;
     if (rare !== null && rare.occupant !== null) rare.occupant.event(what, error);
@@ -790,7 +790,7 @@ export abstract class BevCore extends LoopEvent implements BufferOwner {
    * If a stream has a reader, it gets the end, although nobody has read yet. It opens its view, to which the end is
    * reported anew.
    */
-  #claimed(streams: ReadonlySet<StreamEnd>, what: number): boolean {
+  private claimed(streams: ReadonlySet<StreamEnd>, what: number): boolean {
     if ((what & (DIRECTIONS | FAILURES | BEV_EVENT_EOF)) !== (BEV_EVENT_READING | BEV_EVENT_EOF)) return false;
     for (const stream of streams) if (stream.claimsEnd()) return true;
     return false;
@@ -813,7 +813,7 @@ export abstract class BevCore extends LoopEvent implements BufferOwner {
   /** Calls the program's event callback. */
   userEvent(what: number, error: EventError | undefined): void {
     const { rare } = this;
-    if (rare !== null && rare.streams !== null && this.#claimed(rare.streams, what)) return;
+    if (rare !== null && rare.streams !== null && this.claimed(rare.streams, what)) return;
     this.loop.forgetClock();
     if (this.owner !== null) this.owner.event(this, this.callbacks, what, error);
     else this.callbacks?.event?.(this.face as Face, what, error);
@@ -825,15 +825,15 @@ export abstract class BevCore extends LoopEvent implements BufferOwner {
     const always = (options & BEV_TRIG_IGNORE_WATERMARKS) !== 0;
     if ((what & EV_READ) !== 0 && (always || this.input.length >= this.readLow)) this.bits |= PENDING_READ;
     if ((what & EV_WRITE) !== 0 && (always || this.queued <= this.writeLow)) this.bits |= PENDING_WRITE;
-    if ((this.bits & PENDING) !== 0) this.#schedule();
+    if ((this.bits & PENDING) !== 0) this.schedule();
   }
 
   /** Makes the loop call the event callback. */
   triggerEvent(what: number, error?: EventError): void {
-    if (!this.freed) this.#pend(what, error);
+    if (!this.freed) this.pend(what, error);
   }
 
-  #pend(what: number, error: EventError | undefined): void {
+  private pend(what: number, error: EventError | undefined): void {
     const rare = this.more;
     if ((what & DIRECTIONS) === BEV_EVENT_WRITING && (what & FAILURES) !== 0) {
       rare.pendingFailure |= what;
@@ -842,10 +842,10 @@ export abstract class BevCore extends LoopEvent implements BufferOwner {
       rare.pendingEvents |= what;
       rare.pendingError ??= error;
     }
-    this.#schedule();
+    this.schedule();
   }
 
-  #schedule(): void {
+  private schedule(): void {
     const event = this.more.callbackEvent ??= new CallbackEvent(this, this.priority);
     this.loop.activateDeferred(event);
   }
@@ -854,26 +854,26 @@ export abstract class BevCore extends LoopEvent implements BufferOwner {
   runPending(): void {
     const rare = this.more;
     try {
-      this.#runPending(rare);
+      this.tellPending(rare);
     } finally {
-      if ((this.bits & PENDING) !== 0 || (rare.pendingEvents | rare.pendingFailure) !== 0) this.#schedule();
+      if ((this.bits & PENDING) !== 0 || (rare.pendingEvents | rare.pendingFailure) !== 0) this.schedule();
     }
   }
 
   /** CONNECTED first, then read, write, and all other events in one call (rule V19). */
-  #runPending(rare: Rare): void {
+  private tellPending(rare: Rare): void {
     const ended = isReadEnd(rare.pendingEvents);
     if ((rare.pendingEvents & BEV_EVENT_CONNECTED) !== 0) {
       rare.pendingEvents &= ~BEV_EVENT_CONNECTED;
-      this.#tellEvent(BEV_EVENT_CONNECTED, undefined);
+      this.tellEvent(BEV_EVENT_CONNECTED, undefined);
     }
     if ((this.bits & PENDING_READ) !== 0) {
       this.bits &= ~PENDING_READ;
-      this.#tellReadable(rare);
+      this.tellReadable(rare);
     }
     if ((this.bits & PENDING_WRITE) !== 0) {
       this.bits &= ~PENDING_WRITE;
-      this.#tellWrite(rare);
+      this.tellWrite(rare);
     }
     // The read callback has drained the input, and the last bytes and the end have come meanwhile: the read callback
     // comes first. Only once, because a program may trigger it in each call.
@@ -885,7 +885,7 @@ export abstract class BevCore extends LoopEvent implements BufferOwner {
     rare.pendingError = undefined;
     // A clean end of file does not become a failure of reading because writing has failed in the same pass.
     if ((pendingEvents & BEV_EVENT_EOF) !== 0 && (pendingEvents & FAILURES) === 0 && rare.pendingFailure !== 0) {
-      this.#tellEvent(pendingEvents, pendingError);
+      this.tellEvent(pendingEvents, pendingError);
       return;
     }
     const events = pendingEvents | rare.pendingFailure;
@@ -893,7 +893,7 @@ export abstract class BevCore extends LoopEvent implements BufferOwner {
     const error = pendingError ?? rare.pendingWriteError;
     rare.pendingFailure = 0;
     rare.pendingWriteError = undefined;
-    this.#tellEvent(events, error);
+    this.tellEvent(events, error);
   }
 
   setCallbacks(callbacks: BufferEventCallbacks<Face> | null): void {
@@ -902,7 +902,7 @@ export abstract class BevCore extends LoopEvent implements BufferOwner {
     if (owner !== null && callbacks !== null && callbacks.read != null) owner.onReadCallback();
     if (occupant !== null) occupant.onCallbacks?.();
     // Later callbacks do not get what was pending for earlier ones.
-    else if (callbacks === null) this.#forgetPending();
+    else if (callbacks === null) this.forgetPending();
   }
 
   /** Returns the bytes to an occupant, in place of the callbacks. */
@@ -914,7 +914,7 @@ export abstract class BevCore extends LoopEvent implements BufferOwner {
   /** Takes them back. Later callbacks do not get what was pending for the occupant. */
   vacate(): void {
     this.occupant = null;
-    this.#forgetPending();
+    this.forgetPending();
   }
 
   /** No callback is called any more. The occupant is still told of the end. */
@@ -923,14 +923,14 @@ export abstract class BevCore extends LoopEvent implements BufferOwner {
     this.heartbeat = null;
     silenceBuffer(this.input);
     silenceBuffer(this.output);
-    this.#forgetPending();
+    this.forgetPending();
     const { rare } = this;
     if (rare === null || rare.occupant === null) return;
     rare.departed = rare.occupant;
     rare.occupant = null;
   }
 
-  #forgetPending(): void {
+  private forgetPending(): void {
     this.bits &= ~PENDING;
     const { rare } = this;
     if (rare === null) return;
@@ -1047,7 +1047,7 @@ export abstract class BevCore extends LoopEvent implements BufferOwner {
     if (this.freed) return;
     this.bits |= FREED;
     this.callbacks = null;
-    this.#forgetPending();
+    this.forgetPending();
     this.rate?.end();
     this.setIdleTimeout(0);
     this.heartbeat = null;
@@ -1056,12 +1056,12 @@ export abstract class BevCore extends LoopEvent implements BufferOwner {
       this.onFree();
     } finally {
       try {
-        this.#freeBuffer(this.output);
+        this.freeBuffer(this.output);
       } finally {
         try {
-          this.#freeBuffer(this.input);
+          this.freeBuffer(this.input);
         } finally {
-          this.#tellFreed();
+          this.tellFreed();
         }
       }
     }
@@ -1076,7 +1076,7 @@ export abstract class BevCore extends LoopEvent implements BufferOwner {
     }
   }
 
-  #tellFreed(): void {
+  private tellFreed(): void {
     const { rare, owner } = this;
     if (rare !== null) {
       (rare.occupant ?? rare.departed)?.onFreed?.();
@@ -1090,7 +1090,7 @@ export abstract class BevCore extends LoopEvent implements BufferOwner {
   }
 
   /** Freeing releases adopted memory, and a release callback may throw. */
-  #freeBuffer(buffer: EvBuffer): void {
+  private freeBuffer(buffer: EvBuffer): void {
     try {
       buffer.free();
     } catch (error) {

@@ -10,11 +10,11 @@ interface Waiter {
 
 /** The waiters of one bufferevent. */
 export class Drains {
-  #waiters: Set<Waiter> = new Set();
+  private waiters: Set<Waiter> = new Set();
 
   /** The number of waiters. */
   get size(): number {
-    return this.#waiters.size;
+    return this.waiters.size;
   }
 
   /**
@@ -28,7 +28,7 @@ export class Drains {
     return new Promise((resolve, reject) => {
       const abort = (): void => waiter.reject(signal?.reason);
       const leave = (): void => {
-        this.#waiters.delete(waiter);
+        this.waiters.delete(waiter);
         signal?.removeEventListener("abort", abort);
         onLeft();
       };
@@ -36,18 +36,18 @@ export class Drains {
         resolve: () => (leave(), resolve()),
         reject: (reason) => (leave(), reject(reason)),
       };
-      this.#waiters.add(waiter);
+      this.waiters.add(waiter);
       signal?.addEventListener("abort", abort);
     });
   }
 
   /** The output has drained. */
   resolve(): void {
-    for (const waiter of this.#waiters) waiter.resolve();
+    for (const waiter of this.waiters) waiter.resolve();
   }
 
   /** The output will never drain. */
   reject(error: EventError): void {
-    for (const waiter of this.#waiters) waiter.reject(error);
+    for (const waiter of this.waiters) waiter.reject(error);
   }
 }

@@ -41,18 +41,18 @@ const HIGH_BELOW = 128 * 1024;
 export class FilterCore extends BevCore implements FilterOwner {
   /** The bufferevent below. */
   readonly below: BevCore;
-  readonly #inward: FilterRun;
-  readonly #outward: FilterRun;
-  readonly #onFreed: (() => void) | null;
-  readonly #fromBelow: FromBelow = new FromBelow(this);
-  readonly #pumpEvent: PumpEvent = new PumpEvent(this);
-  readonly #timers: InactivityTimers = new InactivityTimers(this);
+  private readonly inward: FilterRun;
+  private readonly outward: FilterRun;
+  private readonly onFreed: (() => void) | null;
+  private readonly fromBelow: FromBelow = new FromBelow(this);
+  private readonly pumpEvent: PumpEvent = new PumpEvent(this);
+  private readonly timers: InactivityTimers = new InactivityTimers(this);
   /** The end from below. It is reported after all bytes before it. */
-  #end: { what: number; error: EventError | undefined } | null = null;
-  #endTold = false;
-  #shutDown = false;
+  private end: { what: number; error: EventError | undefined } | null = null;
+  private endTold = false;
+  private shutDown = false;
   /** Whether the write callback must follow when the output, here and below, has drained. */
-  #owesWrite = false;
+  private owesWrite = false;
 
   constructor(
     below: BevCore,
@@ -70,12 +70,12 @@ export class FilterCore extends BevCore implements FilterOwner {
     this.below = below;
     this.owner = below.owner;
     if (!below.readsWhileFull) this.readsWhileFull = false;
-    this.#inward = new FilterRun(this, inputFilter, below.input, this.input, false);
-    this.#outward = new FilterRun(this, outputFilter, this.output, below.output, true);
-    this.#onFreed = onFreed;
+    this.inward = new FilterRun(this, inputFilter, below.input, this.input, false);
+    this.outward = new FilterRun(this, outputFilter, this.output, below.output, true);
+    this.onFreed = onFreed;
     below.suspendRead(SUSPEND_FILTER);
     below.above = this;
-    below.occupy(this.#fromBelow);
+    below.occupy(this.fromBelow);
     below.enable(EV_READ | EV_WRITE);
   }
 
@@ -85,38 +85,38 @@ export class FilterCore extends BevCore implements FilterOwner {
 
   /** An end that has not been passed on counts as more than any watermark, because the filter may add bytes with it. */
   override get queued(): number {
-    if (this.finishing && !this.#shutDown) return Infinity;
+    if (this.finishing && !this.shutDown) return Infinity;
     return this.output.length + this.below.queued;
   }
 
   // ---- what the user and the watermarks want
 
   protected override onEnable(what: number): void {
-    if ((what & EV_READ) !== 0) this.#goOnReading();
+    if ((what & EV_READ) !== 0) this.goOnReading();
     if ((what & EV_WRITE) === 0) return;
-    this.#timers.restartWrite();
-    if (this.output.length > 0 || this.finishing) this.#schedule(EV_WRITE);
+    this.timers.restartWrite();
+    if (this.output.length > 0 || this.finishing) this.schedulePump(EV_WRITE);
   }
 
   override get bytesRead(): number {
-    return this.#inward.bytes;
+    return this.inward.bytes;
   }
 
   override get bytesWritten(): number {
-    return this.#outward.bytes;
+    return this.outward.bytes;
   }
 
   protected override onDisable(what: number): void {
     if ((what & EV_READ) !== 0) {
-      this.#goOnReading();
+      this.goOnReading();
       // As with a socket, enabling reading reports the end anew.
-      this.#endTold = false;
+      this.endTold = false;
     }
-    if ((what & EV_WRITE) !== 0) this.#timers.restartWrite();
+    if ((what & EV_WRITE) !== 0) this.timers.restartWrite();
   }
 
   protected override onReadSuspension(): void {
-    this.#goOnReading();
+    this.goOnReading();
   }
 
   /** Nothing suspends writing: it has no rate limit. */
@@ -124,25 +124,25 @@ export class FilterCore extends BevCore implements FilterOwner {
 
   protected override onOutput(): void {
     // Bytes that the filter puts back need no further call.
-    if (this.#outward.running) return;
-    this.#outward.finished = false;
+    if (this.outward.running) return;
+    this.outward.finished = false;
     if (!this.writing) return;
-    this.#timers.awaitWrite();
-    this.#schedule(EV_WRITE);
+    this.timers.awaitWrite();
+    this.schedulePump(EV_WRITE);
   }
 
   protected override onInputDrained(): void {
     // A filter that had too little space below the watermark has more now.
-    if (this.readHigh > 0 && this.reading && this.below.input.length > 0) this.#schedule(EV_READ);
+    if (this.readHigh > 0 && this.reading && this.below.input.length > 0) this.schedulePump(EV_READ);
   }
 
   protected override onTimeouts(): void {
-    this.#timers.restartRead(this.reading && !this.#endTold);
-    this.#timers.restartWrite();
+    this.timers.restartRead(this.reading && !this.endTold);
+    this.timers.restartWrite();
   }
 
   override restartRead(): void {
-    this.#timers.restartRead(this.reading && !this.#endTold);
+    this.timers.restartRead(this.reading && !this.endTold);
   }
 
   override raised<E extends Error>(error: E): E {
@@ -154,24 +154,24 @@ export class FilterCore extends BevCore implements FilterOwner {
   }
 
   /** Makes the bufferevent below read while we do, and processes its input. */
-  #goOnReading(): void {
+  private goOnReading(): void {
     const { below, reading } = this;
-    this.#timers.restartRead(reading && !this.#endTold);
+    this.timers.restartRead(reading && !this.endTold);
     if (below.freed) return;
     if (!reading) {
       below.suspendRead(SUSPEND_FILTER);
       return;
     }
     below.resumeRead(SUSPEND_FILTER);
-    if (below.input.length > 0 || (this.#end !== null && !this.#endTold)) this.#schedule(EV_READ);
+    if (below.input.length > 0 || (this.end !== null && !this.endTold)) this.schedulePump(EV_READ);
   }
 
   override watchFailure(on: boolean): void {
     this.below.watchFailure(on);
   }
 
-  #schedule(what: number): void {
-    if (this.closing === null) this.loop.activate(this.#pumpEvent, what);
+  private schedulePump(what: number): void {
+    if (this.closing === null) this.loop.activate(this.pumpEvent, what);
   }
 
   // ---- the filters
@@ -179,7 +179,7 @@ export class FilterCore extends BevCore implements FilterOwner {
   /** For a filter: how many bytes it may make now. */
   room(run: FilterRun): number {
     const { length } = run.destination;
-    if (run === this.#inward) {
+    if (run === this.inward) {
       if (!this.reading) return 0;
       return this.readHigh === 0 ? -1 : Math.max(this.readHigh - length, 0);
     }
@@ -197,10 +197,10 @@ export class FilterCore extends BevCore implements FilterOwner {
   /** Reports what was made and taken before. Only the call that threw is lost. */
   onThrow(run: FilterRun, state: number): void {
     if (this.over) return;
-    if (run === this.#outward) {
-      if ((state & TAKEN) !== 0) this.#tookOutput();
+    if (run === this.outward) {
+      if ((state & TAKEN) !== 0) this.tookOutput();
     } else if ((state & MADE) !== 0) {
-      this.#timers.restartRead();
+      this.timers.restartRead();
       this.trigger(EV_READ, 0);
       this.checkHigh();
     }
@@ -208,32 +208,32 @@ export class FilterCore extends BevCore implements FilterOwner {
 
   /** Runs the filters of the directions, and calls back. Only in the loop. */
   pump(what: number): void {
-    if ((what & EV_READ) !== 0) this.#pumpInput();
-    if ((what & EV_WRITE) !== 0) this.#pumpOutput();
+    if ((what & EV_READ) !== 0) this.pumpInput();
+    if ((what & EV_WRITE) !== 0) this.pumpOutput();
   }
 
-  #pumpInput(): void {
+  private pumpInput(): void {
     if (this.over) return;
-    const state = this.#inward.run(BEV_NORMAL);
-    if (!this.#tellInput(state) || this.#end === null || (state & EXHAUSTED) === 0 || !this.reading) return;
-    if ((this.#end.what & BEV_EVENT_EOF) !== 0 && !this.#inward.finished) {
-      if (!this.#tellInput(this.#inward.run(BEV_FINISHED))) return;
+    const state = this.inward.run(BEV_NORMAL);
+    if (!this.tellInput(state) || this.end === null || (state & EXHAUSTED) === 0 || !this.reading) return;
+    if ((this.end.what & BEV_EVENT_EOF) !== 0 && !this.inward.finished) {
+      if (!this.tellInput(this.inward.run(BEV_FINISHED))) return;
     }
-    const end = this.#end;
-    if (end === null || this.#endTold || !this.reading) return;
-    this.#endTold = true;
-    this.#timers.restartRead(false);
-    this.#tellEnd(end.what, end.error);
+    const end = this.end;
+    if (end === null || this.endTold || !this.reading) return;
+    this.endTold = true;
+    this.timers.restartRead(false);
+    this.tellEnd(end.what, end.error);
   }
 
   /** Reports the result of a run of the input filter. @returns Whether there is more to do */
-  #tellInput(state: number): boolean {
+  private tellInput(state: number): boolean {
     if (this.over) return false;
-    if ((state & MORE) !== 0) this.#schedule(EV_READ);
+    if ((state & MORE) !== 0) this.schedulePump(EV_READ);
     if ((state & MADE) !== 0) {
-      this.#timers.restartRead();
+      this.timers.restartRead();
       // The end must be reported even if a callback throws.
-      if (this.#end !== null && !this.#endTold) this.#schedule(EV_READ);
+      if (this.end !== null && !this.endTold) this.schedulePump(EV_READ);
       this.tellRead();
       if (this.over) return false;
       // Only now, because usually the callback has drained the input.
@@ -241,39 +241,39 @@ export class FilterCore extends BevCore implements FilterOwner {
     }
     if ((state & FAILED) === 0) return true;
     this.disable(EV_READ);
-    this.callEvent(BEV_EVENT_READING | BEV_EVENT_ERROR, this.#inward.error ?? filterError("read"));
+    this.callEvent(BEV_EVENT_READING | BEV_EVENT_ERROR, this.inward.error ?? filterError("read"));
     return false;
   }
 
   /** Code that waits for the connection is told of a failure by the layer at which it waits. */
-  #tellEnd(what: number, error: EventError | undefined): void {
+  private tellEnd(what: number, error: EventError | undefined): void {
     if (error !== undefined && (what & BEV_EVENT_ERROR) !== 0) this.fail(error);
     this.callEvent(what, error);
   }
 
-  #pumpOutput(): void {
+  private pumpOutput(): void {
     if (this.freed || this.closing !== null) return;
-    const state = this.#runOutward(BEV_NORMAL);
+    const state = this.runOutward(BEV_NORMAL);
     if (this.freed || this.closing !== null) return;
-    if ((state & MORE) !== 0) this.#schedule(EV_WRITE);
-    if ((state & TAKEN) !== 0) this.#tookOutput();
-    if ((state & FAILED) !== 0) this.#tellWriteError();
-    else if (this.finishing && this.writing && (state & EXHAUSTED) !== 0) this.#passOnShutdown();
-    if (!this.#owesWrite || this.over || this.queued > this.writeLow) return;
-    this.#owesWrite = false;
+    if ((state & MORE) !== 0) this.schedulePump(EV_WRITE);
+    if ((state & TAKEN) !== 0) this.tookOutput();
+    if ((state & FAILED) !== 0) this.tellWriteError();
+    else if (this.finishing && this.writing && (state & EXHAUSTED) !== 0) this.passOnShutdown();
+    if (!this.owesWrite || this.over || this.queued > this.writeLow) return;
+    this.owesWrite = false;
     this.callWrite();
   }
 
-  #tookOutput(): void {
-    this.#timers.restartWrite();
-    this.#owesWrite = true;
+  private tookOutput(): void {
+    this.timers.restartWrite();
+    this.owesWrite = true;
   }
 
   /** As `FilterRun.run`. Output fails if the layer below takes none any more. */
-  #runOutward(mode: number): number {
+  private runOutward(mode: number): number {
     const { below } = this;
     if (below.freed || below.finishing) return this.output.length > 0 ? FAILED : EXHAUSTED;
-    return this.#outward.run(mode);
+    return this.outward.run(mode);
   }
 
   /**
@@ -281,29 +281,29 @@ export class FilterCore extends BevCore implements FilterOwner {
    * of the layer below would come too late, or never if that is a filter that keeps a rest.
    */
   override onOutputBelow(): void {
-    if (this.output.length > 0 || (this.#owesWrite && this.queued <= this.writeLow)) this.#schedule(EV_WRITE);
+    if (this.output.length > 0 || (this.owesWrite && this.queued <= this.writeLow)) this.schedulePump(EV_WRITE);
     this.above?.onOutputBelow();
   }
 
   /** All output has gone through: the filter gets its last call, and the layer below finishes too. */
-  #passOnShutdown(): void {
-    if (this.#shutDown) return;
-    const state = this.#outward.finished ? 0 : this.#runOutward(BEV_FINISHED);
+  private passOnShutdown(): void {
+    if (this.shutDown) return;
+    const state = this.outward.finished ? 0 : this.runOutward(BEV_FINISHED);
     // Only now: it may have thrown, and is called again then.
-    this.#shutDown = true;
+    this.shutDown = true;
     if (this.freed || this.closing !== null) return;
     if (!this.below.freed) this.below.shutdown();
     this.above?.onOutputBelow();
-    if ((state & FAILED) !== 0) this.#tellWriteError();
+    if ((state & FAILED) !== 0) this.tellWriteError();
   }
 
-  #tellWriteError(): void {
+  private tellWriteError(): void {
     this.disable(EV_WRITE);
-    this.#tellEnd(BEV_EVENT_WRITING | BEV_EVENT_ERROR, this.#writeError());
+    this.tellEnd(BEV_EVENT_WRITING | BEV_EVENT_ERROR, this.writeError());
   }
 
-  #writeError(): EventError {
-    if (!this.below.freed && !this.below.finishing) return this.#outward.error ?? filterError("write");
+  private writeError(): EventError {
+    if (!this.below.freed && !this.below.finishing) return this.outward.error ?? filterError("write");
     return new EventError("Cannot write: the bufferevent under the filter was finished", {
       code: "EPIPE",
       syscall: "write",
@@ -314,10 +314,10 @@ export class FilterCore extends BevCore implements FilterOwner {
 
   onBytesBelow(): void {
     // A new connection of the socket below, for instance.
-    if (this.#endTold && this.below.input.length > 0) {
-      this.#end = null;
-      this.#endTold = false;
-      this.#inward.finished = false;
+    if (this.endTold && this.below.input.length > 0) {
+      this.end = null;
+      this.endTold = false;
+      this.inward.finished = false;
     }
     this.pump(EV_READ);
   }
@@ -325,11 +325,11 @@ export class FilterCore extends BevCore implements FilterOwner {
   /** An end of reading waits for the bytes before it. Everything else is passed on at once (rule F6). */
   onEventBelow(what: number, error: EventError | undefined): void {
     if ((what & BEV_EVENT_READING) === 0 || (what & (BEV_EVENT_EOF | BEV_EVENT_ERROR)) === 0) {
-      this.#tellEnd(what, error);
+      this.tellEnd(what, error);
       return;
     }
-    this.#end = { what, error };
-    this.#endTold = false;
+    this.end = { what, error };
+    this.endTold = false;
     this.pump(EV_READ);
   }
 
@@ -348,44 +348,44 @@ export class FilterCore extends BevCore implements FilterOwner {
 
   override flush(what: number, mode: number): void {
     this.live("flush a bufferevent");
-    if ((what & EV_READ) !== 0 && !this.over) this.#flushInput(mode);
-    if ((what & EV_WRITE) !== 0 && !this.over) this.#flushOutput(mode);
+    if ((what & EV_READ) !== 0 && !this.over) this.flushInput(mode);
+    if ((what & EV_WRITE) !== 0 && !this.over) this.flushOutput(mode);
     if (!this.over) this.below.flush(what, mode);
   }
 
   /** Inside a call of the program, so callbacks run from the loop. */
-  #flushInput(mode: number): void {
-    const state = this.#inward.run(mode);
+  private flushInput(mode: number): void {
+    const state = this.inward.run(mode);
     if (this.over) return;
-    if ((state & MORE) !== 0) this.#schedule(EV_READ);
+    if ((state & MORE) !== 0) this.schedulePump(EV_READ);
     if ((state & MADE) !== 0) {
-      this.#timers.restartRead();
+      this.timers.restartRead();
       this.trigger(EV_READ, 0);
       this.checkHigh();
     }
     if ((state & FAILED) === 0) return;
     this.disable(EV_READ);
-    this.triggerEvent(BEV_EVENT_READING | BEV_EVENT_ERROR, this.#inward.error ?? filterError("read"));
+    this.triggerEvent(BEV_EVENT_READING | BEV_EVENT_ERROR, this.inward.error ?? filterError("read"));
   }
 
-  #flushOutput(mode: number): void {
-    const state = this.#runOutward(mode);
+  private flushOutput(mode: number): void {
+    const state = this.runOutward(mode);
     if (this.over) return;
-    if ((state & MORE) !== 0) this.#schedule(EV_WRITE);
+    if ((state & MORE) !== 0) this.schedulePump(EV_WRITE);
     if ((state & TAKEN) !== 0) {
-      this.#tookOutput();
-      this.#schedule(EV_WRITE);
+      this.tookOutput();
+      this.schedulePump(EV_WRITE);
     }
     if ((state & FAILED) === 0) return;
     this.disable(EV_WRITE);
-    this.triggerEvent(BEV_EVENT_WRITING | BEV_EVENT_ERROR, this.#writeError());
+    this.triggerEvent(BEV_EVENT_WRITING | BEV_EVENT_ERROR, this.writeError());
   }
 
   override shutdown(): void {
     this.live("shut down a bufferevent");
     if (this.finishing) return;
     this.finishOutput();
-    this.#schedule(EV_WRITE);
+    this.schedulePump(EV_WRITE);
   }
 
   override close(timeoutMs: number): Promise<boolean> {
@@ -397,14 +397,14 @@ export class FilterCore extends BevCore implements FilterOwner {
       return this.closing = Promise.resolve(nothingLost);
     }
     this.silence();
-    this.#timers.stop();
-    this.loop.del(this.#pumpEvent);
+    this.timers.stop();
+    this.loop.del(this.pumpEvent);
     this.finishOutput();
     let whole = true;
     let thrown: { error: unknown } | null = null;
     try {
       // The last call, unless the filter has had it and there is no new output.
-      if (!this.#outward.finished || this.output.length > 0) whole = (this.#runOutward(BEV_FINISHED) & FAILED) === 0;
+      if (!this.outward.finished || this.output.length > 0) whole = (this.runOutward(BEV_FINISHED) & FAILED) === 0;
     } catch (error) {
       thrown = { error };
     }
@@ -444,7 +444,7 @@ export class FilterCore extends BevCore implements FilterOwner {
   override abandon(): void {
     if (this.freed || this.closing !== null) return;
     try {
-      if (!this.over) this.#runOutward(BEV_FLUSH);
+      if (!this.over) this.runOutward(BEV_FLUSH);
     } finally {
       try {
         // Before free(), which may own it and would drop its output.
@@ -465,18 +465,18 @@ export class FilterCore extends BevCore implements FilterOwner {
 
   protected override onFree(): void {
     const { below, loop } = this;
-    this.#timers.stop();
-    loop.del(this.#pumpEvent);
+    this.timers.stop();
+    loop.del(this.pumpEvent);
     below.above = null;
-    if (this.#onFreed !== null) {
+    if (this.onFreed !== null) {
       // From the loop, when the filters can no longer run (rule F8).
       const event = new PumpEvent(this);
-      event.finalizer = this.#onFreed;
-      if (loop.freed) this.#onFreed();
+      event.finalizer = this.onFreed;
+      if (loop.freed) this.onFreed();
       else loop.activate(event, EV_FINALIZE);
     }
     if ((this.options & BEV_OPT_CLOSE_ON_FREE) !== 0) below.free();
-    else if (!below.freed && below.occupant === this.#fromBelow) {
+    else if (!below.freed && below.occupant === this.fromBelow) {
       below.vacate();
       below.resumeRead(SUSPEND_FILTER);
     }

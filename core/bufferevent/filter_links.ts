@@ -19,21 +19,21 @@ export class PumpEvent extends BevEvent<FilterCore> {
 /** The occupant of the bufferevent below. */
 export class FromBelow implements Occupant {
   readonly what: string = "it has a filter, which has the bytes";
-  readonly #core: FilterCore;
+  private readonly core: FilterCore;
 
   constructor(core: FilterCore) {
-    this.#core = core;
+    this.core = core;
   }
 
   read(): void {
-    this.#core.onBytesBelow();
+    this.core.onBytesBelow();
   }
 
   onFreed(): void {
-    this.#core.onBelowFreed();
+    this.core.onBelowFreed();
   }
 
   event(what: number, error: EventError | undefined): void {
-    this.#core.onEventBelow(what, error);
+    this.core.onEventBelow(what, error);
   }
 }

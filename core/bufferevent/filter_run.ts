@@ -73,12 +73,12 @@ export class FilterRun {
   bytes = 0;
   readonly source: EvBuffer;
   readonly destination: EvBuffer;
-  readonly #filter: BufferEventFilter;
+  private readonly filter: BufferEventFilter;
   /** The error if the memory of the filter's source is gone. */
-  #lost: EventError | null = null;
+  private lost: EventError | null = null;
   /** Whether the source belongs to the filter, with a front that is frozen for the program. */
-  readonly #outward: boolean;
-  readonly #owner: FilterOwner;
+  private readonly outward: boolean;
+  private readonly owner: FilterOwner;
 
   constructor(
     owner: FilterOwner,
@@ -87,16 +87,16 @@ export class FilterRun {
     destination: EvBuffer,
     outward: boolean,
   ) {
-    this.#owner = owner;
-    this.#filter = filter ?? passThrough;
+    this.owner = owner;
+    this.filter = filter ?? passThrough;
     this.source = source;
     this.destination = destination;
-    this.#outward = outward;
+    this.outward = outward;
   }
 
   /** The error of the filter, if it has one, or of its memory. */
   get error(): EventError | null {
-    return this.#lost ?? this.#filter.error ?? null;
+    return this.lost ?? this.filter.error ?? null;
   }
 
   /**
@@ -108,7 +108,7 @@ export class FilterRun {
   run(mode: number): RunBits {
     if (this.running) return 0;
     if (mode === BEV_FINISHED) this.finished = true;
-    const owner = this.#owner;
+    const owner = this.owner;
     const { source, destination } = this;
     let state: RunBits = 0;
     for (let calls = 0;; calls++) {
@@ -120,17 +120,17 @@ export class FilterRun {
       const destinationLength = destination.length;
       let result: number;
       try {
-        result = this.#call(limit, mode);
+        result = this.call(limit, mode);
       } catch (error) {
         this.finished = false;
-        owner.onThrow(this, state | this.#change(sourceLength, destinationLength));
+        owner.onThrow(this, state | this.change(sourceLength, destinationLength));
         throw error;
       }
       if (owner.over) {
-        this.#count(sourceLength, destinationLength);
+        this.count(sourceLength, destinationLength);
         return state;
       }
-      const change = this.#change(sourceLength, destinationLength);
+      const change = this.change(sourceLength, destinationLength);
       state |= change;
       if (result === BEV_ERROR) return state | FAILED;
       // A filter that returns BEV_OK without a change would do so for ever.
@@ -139,36 +139,36 @@ export class FilterRun {
   }
 
   /** Counts bytes. Bytes that were put back are not counted twice, and freed buffers are ignored. */
-  #count(sourceLength: number, destinationLength: number): void {
-    if (this.#owner.freed) return;
-    this.bytes += this.#outward ? sourceLength - this.source.length : this.destination.length - destinationLength;
+  private count(sourceLength: number, destinationLength: number): void {
+    if (this.owner.freed) return;
+    this.bytes += this.outward ? sourceLength - this.source.length : this.destination.length - destinationLength;
   }
 
-  #change(sourceLength: number, destinationLength: number): RunBits {
-    this.#count(sourceLength, destinationLength);
+  private change(sourceLength: number, destinationLength: number): RunBits {
+    this.count(sourceLength, destinationLength);
     return (this.source.length < sourceLength ? TAKEN : 0) | (this.destination.length > destinationLength ? MADE : 0);
   }
 
   /** Calls the filter. Only for this call, the end that is frozen for the program is open. */
-  #call(limit: number, mode: number): number {
+  private call(limit: number, mode: number): number {
     const { source, destination } = this;
-    const filter = this.#filter;
+    const filter = this.filter;
     this.running = true;
-    this.#lost = null;
-    if (this.#outward) source.unfreeze(true);
+    this.lost = null;
+    if (this.outward) source.unfreeze(true);
     else destination.unfreeze(false);
     try {
       const result = filter(source, destination, limit, mode);
       if (result === BEV_OK || result === BEV_NEED_MORE || result === BEV_ERROR) return result;
       throw wrongType("filter", "the result is not BEV_OK, BEV_NEED_MORE or BEV_ERROR", result);
     } catch (error) {
-      this.#lost = asDetached(error);
-      if (this.#lost === null) throw error;
+      this.lost = asDetached(error);
+      if (this.lost === null) throw error;
       return BEV_ERROR;
     } finally {
       this.running = false;
-      if (!this.#owner.freed) {
-        if (this.#outward) source.freeze(true);
+      if (!this.owner.freed) {
+        if (this.outward) source.freeze(true);
         else destination.freeze(false);
       }
     }

@@ -5,7 +5,7 @@ import type { BevCore } from "./core.ts";
 
 /** The timer. It exists only if an idle timeout is set. */
 export class IdleTimer extends BevEvent {
-  readonly #ms: number;
+  private readonly ms: number;
 
   /**
    * Begins to count.
@@ -15,7 +15,7 @@ export class IdleTimer extends BevEvent {
    */
   constructor(core: BevCore, ms: number) {
     super(core, null, 0, core.priority);
-    this.#ms = ms;
+    this.ms = ms;
     this.restart();
   }
 
@@ -25,10 +25,10 @@ export class IdleTimer extends BevEvent {
    * @param from The time; by default now
    */
   restart(from: number = this.loop.clock()): void {
-    this.loop.setDeadline(this, this.#ms, from);
+    this.loop.setDeadline(this, this.ms, from);
   }
 
   override run(): void {
-    this.core.idled(this.#ms);
+    this.core.idled(this.ms);
   }
 }

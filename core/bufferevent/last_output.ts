@@ -38,54 +38,54 @@ export function sendLast(
 
 class LastOutput implements ReadinessObserver {
   readonly bytes: EvBuffer;
-  readonly #dropped: EvBuffer = new EvBuffer();
-  readonly #connection: Connection;
-  readonly #rate: RateLimits | null;
-  readonly #settle: (delivered: boolean) => void;
-  #over = false;
+  private readonly dropped: EvBuffer = new EvBuffer();
+  private readonly connection: Connection;
+  private readonly rate: RateLimits | null;
+  private readonly settle: (delivered: boolean) => void;
+  private over = false;
   /** Cancels the time limit of the attempt to connect. */
-  #cancelConnecting: (() => void) | null = null;
+  private cancelConnecting: (() => void) | null = null;
   /** Cancels the next tick of the rate limit. */
-  #cancelSleep: (() => void) | null = null;
+  private cancelSleep: (() => void) | null = null;
 
   constructor(connection: Connection, rate: RateLimits | null, settle: (delivered: boolean) => void) {
     this.bytes = ownBuffer(connection.runtime);
-    this.#connection = connection;
-    this.#rate = rate;
-    this.#settle = settle;
+    this.connection = connection;
+    this.rate = rate;
+    this.settle = settle;
   }
 
   start(connectBy: number): void {
-    const connection = this.#connection;
+    const connection = this.connection;
     if (connection.connected || connection.gone) return this.onReady();
     if (connectBy < Infinity) {
-      this.#cancelConnecting = atDeadline(connection.runtime, connectBy, () => connection.reset());
+      this.cancelConnecting = atDeadline(connection.runtime, connectBy, () => connection.reset());
     }
   }
 
   onReady(): void {
-    const connection = this.#connection;
+    const connection = this.connection;
     // The connection may fail inside the call that sends.
-    if (this.#over) return;
+    if (this.over) return;
     if (!connection.connected && !connection.gone) return;
-    this.#cancelConnecting?.();
-    this.#cancelConnecting = null;
+    this.cancelConnecting?.();
+    this.cancelConnecting = null;
     // Nobody reads any more. If it stayed, a peer that has to write before it reads would wait.
     connection.arrived -= connection.available;
-    connection.receiveInto(this.#dropped, connection.available);
-    consume(this.#dropped, this.#dropped.length);
-    const rate = this.#rate;
-    if (rate === null || this.#send(rate)) this.#finish();
+    connection.receiveInto(this.dropped, connection.available);
+    consume(this.dropped, this.dropped.length);
+    const rate = this.rate;
+    if (rate === null || this.send(rate)) this.finish();
   }
 
   /** Sends as much as possible now. @returns Whether nothing is left to wait for */
-  #send(rate: RateLimits): boolean {
-    const connection = this.#connection;
+  private send(rate: RateLimits): boolean {
+    const connection = this.connection;
     const { bytes } = this;
     while (bytes.length > 0 && !connection.gone) {
       const most = rate.allowance(EV_WRITE, Math.min(bytes.length, DEFAULT_MAX_SINGLE));
       if (most === 0) {
-        this.#sleep(rate.nextTick(EV_WRITE));
+        this.sleep(rate.nextTick(EV_WRITE));
         return false;
       }
       const n = connection.writeFrom(bytes, most);
@@ -96,40 +96,40 @@ class LastOutput implements ReadinessObserver {
     return true;
   }
 
-  #sleep(until: number): void {
-    this.#cancelSleep ??= atDeadline(this.#connection.runtime, until, () => {
-      this.#cancelSleep = null;
+  private sleep(until: number): void {
+    this.cancelSleep ??= atDeadline(this.connection.runtime, until, () => {
+      this.cancelSleep = null;
       this.onReady();
     });
   }
 
-  #finish(): void {
-    if (this.#over) return;
-    this.#stop();
-    this.#connection.unobserve(this);
-    this.#connection.finish(this.bytes, this.#settle);
-    this.#drop();
+  private finish(): void {
+    if (this.over) return;
+    this.stop();
+    this.connection.unobserve(this);
+    this.connection.finish(this.bytes, this.settle);
+    this.drop();
   }
 
   /** Releases memory of bytes that could not be sent. */
-  #drop(): void {
+  private drop(): void {
     consume(this.bytes, this.bytes.length);
   }
 
-  #stop(): void {
-    this.#over = true;
-    this.#cancelConnecting?.();
-    this.#cancelSleep?.();
-    this.#cancelConnecting = this.#cancelSleep = null;
-    if (this.#rate === null) return;
-    this.#rate.servesLast = false;
-    this.#rate.end();
+  private stop(): void {
+    this.over = true;
+    this.cancelConnecting?.();
+    this.cancelSleep?.();
+    this.cancelConnecting = this.cancelSleep = null;
+    if (this.rate === null) return;
+    this.rate.servesLast = false;
+    this.rate.end();
   }
 
   /** We have reset the connection: out of time, or on request. */
   onSourceClosed(): void {
-    this.#stop();
-    this.#settle(false);
-    this.#drop();
+    this.stop();
+    this.settle(false);
+    this.drop();
   }
 }

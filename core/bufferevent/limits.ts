@@ -42,9 +42,9 @@ export class Limits {
   stopAt: number = DEFAULT_STOP;
   /** At this length of the output or below, `write()` returns true again. */
   goAt: number = DEFAULT_STOP - 1;
-  #changes = 0;
+  private changes = 0;
   /** The last settings that were made from these. */
-  #next: Limits | null = null;
+  private next: Limits | null = null;
 
   /** Returns a copy, to be changed and then given to `shared()`. */
   copy(): Limits {
@@ -66,7 +66,7 @@ export class Limits {
    * Equal means: set in the same order.
    */
   shared(changed: Limits): Limits {
-    const next = this.#next;
+    const next = this.next;
     if (
       next !== null && next.readLow === changed.readLow && next.readHigh === changed.readHigh &&
       next.writeLow === changed.writeLow && next.writeHigh === changed.writeHigh &&
@@ -77,8 +77,8 @@ export class Limits {
     changed.stopAt = Math.min(changed.writeHigh > 0 ? changed.writeHigh : DEFAULT_STOP, changed.maxOutput);
     // Without a high watermark there is no low one to wait for, as in libevent.
     changed.goAt = Math.min(changed.writeHigh > 0 ? changed.writeLow : Infinity, changed.stopAt - 1);
-    changed.#changes = this.#changes + 1;
-    if (this.#changes < MAX_CHANGES) this.#next = changed;
+    changed.changes = this.changes + 1;
+    if (this.changes < MAX_CHANGES) this.next = changed;
     return changed;
   }
 }

@@ -17,12 +17,12 @@ export class RateLimits {
   readonly had: { read: number; write: number } = { read: 0, write: 0 };
   /** Whether the last output of a connection that is being closed needs them, although the bufferevent may be freed. */
   servesLast = false;
-  readonly #core: BevCore;
-  readonly #refill: Refill;
+  private readonly core: BevCore;
+  private readonly refill: Refill;
 
   constructor(core: BevCore) {
-    this.#core = core;
-    this.#refill = new Refill(core.loop, (now) => this.#onTick(now));
+    this.core = core;
+    this.refill = new Refill(core.loop, (now) => this.onTick(now));
   }
 
   // ---- moving bytes
@@ -51,7 +51,7 @@ export class RateLimits {
   allowance(what: number, most: number): number {
     const { bucket, group } = this;
     if (bucket !== null) {
-      bucket.update(this.#core.loop.now());
+      bucket.update(this.core.loop.now());
       most = Math.min(most, bucket.level(what));
     }
     if (group !== null) most = Math.min(most, group.share(what));
@@ -62,7 +62,7 @@ export class RateLimits {
   budget(what: number, most: number): number {
     const n = this.allowance(what, most);
     if (n === 0) {
-      this.#checkOwn(what);
+      this.checkOwn(what);
       if (this.group?.share(what) === 0) this.group.wait(this, what);
     }
     return n;
@@ -71,7 +71,7 @@ export class RateLimits {
   /** Bytes were moved. */
   spent(what: number, n: number): void {
     this.charge(what, n);
-    this.#checkOwn(what);
+    this.checkOwn(what);
   }
 
   /** As `spent`, but nothing is suspended. */
@@ -82,77 +82,77 @@ export class RateLimits {
 
   /** The earliest time at which bytes can be moved again. */
   nextTick(what: number): number {
-    const now = this.#core.loop.now();
+    const now = this.core.loop.now();
     const { bucket, group } = this;
     if (bucket !== null && (group === null || bucket.level(what) <= 0)) return bucket.nextTick(now);
     return group === null ? now : group.bucket.nextTick(now);
   }
 
   /** Suspends the direction if its own bucket is empty, otherwise resumes it. */
-  #checkOwn(what: number): void {
+  private checkOwn(what: number): void {
     const { bucket } = this;
     if (bucket === null) return;
     if (bucket.level(what) <= 0) {
       this.suspend(what, SUSPEND_RATE);
-      this.#refill.start(bucket);
+      this.refill.start(bucket);
     } else this.resume(what, SUSPEND_RATE);
   }
 
-  #onTick(now: number): void {
+  private onTick(now: number): void {
     const { bucket } = this;
     if (bucket === null) return;
     bucket.update(now);
     // Check both before either resumes, because a resumed direction may spend.
-    const { readSuspended, writeSuspended } = this.#core;
-    if ((readSuspended & SUSPEND_RATE) !== 0) this.#checkOwn(EV_READ);
-    if ((writeSuspended & SUSPEND_RATE) !== 0 && this.bucket === bucket) this.#checkOwn(EV_WRITE);
+    const { readSuspended, writeSuspended } = this.core;
+    if ((readSuspended & SUSPEND_RATE) !== 0) this.checkOwn(EV_READ);
+    if ((writeSuspended & SUSPEND_RATE) !== 0 && this.bucket === bucket) this.checkOwn(EV_WRITE);
   }
 
   suspend(what: number, reason: number): void {
-    if (what === EV_READ) this.#core.suspendRead(reason);
-    else this.#core.suspendWrite(reason);
+    if (what === EV_READ) this.core.suspendRead(reason);
+    else this.core.suspendWrite(reason);
   }
 
   resume(what: number, reason: number): void {
-    if (what === EV_READ) this.#core.resumeRead(reason);
-    else this.#core.resumeWrite(reason);
+    if (what === EV_READ) this.core.resumeRead(reason);
+    else this.core.resumeWrite(reason);
   }
 
   /** Whether the direction is suspended for the reason. */
   suspended(what: number, reason: number): boolean {
-    return ((what === EV_READ ? this.#core.readSuspended : this.#core.writeSuspended) & reason) !== 0;
+    return ((what === EV_READ ? this.core.readSuspended : this.core.writeSuspended) & reason) !== 0;
   }
 
   // ---- what the user sets
 
   setConfig(config: TokenBucketConfig | null): void {
     // Ticks are counted from now. Ticks that passed during a busy callback bring nothing.
-    const now = this.#core.loop.clock();
+    const now = this.core.loop.clock();
     if (config === null) {
       this.bucket = null;
-      this.#refill.stop();
+      this.refill.stop();
       this.resume(EV_READ, SUSPEND_RATE);
       this.resume(EV_WRITE, SUSPEND_RATE);
       return;
     }
     if (this.bucket === null) this.bucket = new TokenBucket(config, now);
     else if (this.bucket.config !== config) this.bucket.reconfigure(config, now);
-    this.#refill.stop();
-    this.#checkOwn(EV_READ);
-    this.#checkOwn(EV_WRITE);
+    this.refill.stop();
+    this.checkOwn(EV_READ);
+    this.checkOwn(EV_WRITE);
   }
 
   /** Its own level, up to date; null without a bucket. */
   level(what: number): number | null {
-    this.bucket?.update(this.#core.loop.now());
+    this.bucket?.update(this.core.loop.now());
     return this.bucket?.level(what) ?? null;
   }
 
   /** The program takes bytes from its own level, or adds some (rule K6). */
   decrement(bucket: TokenBucket, what: number, n: number): void {
-    bucket.update(this.#core.loop.now());
+    bucket.update(this.core.loop.now());
     bucket.spend(what, n);
-    this.#checkOwn(what);
+    this.checkOwn(what);
   }
 
   join(group: GroupCore): void {

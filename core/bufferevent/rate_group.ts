@@ -19,46 +19,46 @@ const DEFAULT_MIN_SHARE = 64;
 class Line {
   /** The bytes that the members have moved. */
   total = 0;
-  readonly #what: number;
-  #waiting: RateLimits[] = [];
+  private readonly what: number;
+  private waiting: RateLimits[] = [];
   /** Bytes used by the members that went first in the last round. New and idle members count from here. */
-  #had = 0;
+  private had = 0;
 
   constructor(what: number) {
-    this.#what = what;
+    this.what = what;
   }
 
   get waited(): boolean {
-    return this.#waiting.length > 0;
+    return this.waiting.length > 0;
   }
 
   served(member: RateLimits, n: number): void {
     this.total += n;
     const { had } = member;
-    if (this.#what === EV_READ) had.read = Math.max(had.read, this.#had) + n;
-    else had.write = Math.max(had.write, this.#had) + n;
+    if (this.what === EV_READ) had.read = Math.max(had.read, this.had) + n;
+    else had.write = Math.max(had.write, this.had) + n;
   }
 
   wait(member: RateLimits): void {
-    if (member.suspended(this.#what, SUSPEND_RATE_GROUP)) return;
-    this.#waiting.push(member);
-    member.suspend(this.#what, SUSPEND_RATE_GROUP);
+    if (member.suspended(this.what, SUSPEND_RATE_GROUP)) return;
+    this.waiting.push(member);
+    member.suspend(this.what, SUSPEND_RATE_GROUP);
   }
 
   forget(member: RateLimits): void {
-    this.#waiting = this.#waiting.filter((other) => other !== member);
+    this.waiting = this.waiting.filter((other) => other !== member);
   }
 
   /** Resumes all waiting members, the one with the fewest bytes first. */
   goOn(group: GroupCore): void {
-    const waiting = this.#waiting;
+    const waiting = this.waiting;
     if (waiting.length === 0) return;
-    this.#waiting = [];
-    const key = this.#what === EV_READ ? "read" : "write";
-    for (const { had } of waiting) had[key] = Math.max(had[key], this.#had);
+    this.waiting = [];
+    const key = this.what === EV_READ ? "read" : "write";
+    for (const { had } of waiting) had[key] = Math.max(had[key], this.had);
     waiting.sort((a, b) => a.had[key] - b.had[key]);
-    this.#had = (waiting[0] as RateLimits).had[key];
-    for (const member of waiting) if (member.group === group) member.resume(this.#what, SUSPEND_RATE_GROUP);
+    this.had = (waiting[0] as RateLimits).had[key];
+    for (const member of waiting) if (member.group === group) member.resume(this.what, SUSPEND_RATE_GROUP);
   }
 }
 
@@ -72,14 +72,14 @@ export class GroupCore {
   members = 0;
   minShare = 0;
   freed = false;
-  #minShareWanted = DEFAULT_MIN_SHARE;
-  readonly #refill: Refill;
+  private minShareWanted = DEFAULT_MIN_SHARE;
+  private readonly refill: Refill;
 
   constructor(loop: Loop, config: TokenBucketConfig) {
     if (loop.freed) throw new EventError("Cannot make a rate limit group: the base was freed", { code: "EV_FREED" });
     this.loop = loop;
     this.bucket = new TokenBucket(config, loop.clock());
-    this.#refill = new Refill(loop, (now) => this.#onTick(now));
+    this.refill = new Refill(loop, (now) => this.onTick(now));
     this.setMinShare(DEFAULT_MIN_SHARE);
   }
 
@@ -94,57 +94,57 @@ export class GroupCore {
   /** A member has moved bytes. */
   spend(member: RateLimits, what: number, n: number): void {
     this.bucket.spend(what, n);
-    this.#line(what).served(member, n);
+    this.line(what).served(member, n);
   }
 
   /** Suspends a member's direction until there are bytes to share. */
   wait(member: RateLimits, what: number): void {
-    this.#line(what).wait(member);
-    this.#refill.start(this.bucket);
+    this.line(what).wait(member);
+    this.refill.start(this.bucket);
   }
 
   /** A member has left. */
   forget(member: RateLimits): void {
     this.readers.forget(member);
     this.writers.forget(member);
-    if (!this.#waited) this.#refill.stop();
+    if (!this.waited) this.refill.stop();
   }
 
-  #line(what: number): Line {
+  private line(what: number): Line {
     return what === EV_READ ? this.readers : this.writers;
   }
 
-  get #waited(): boolean {
+  private get waited(): boolean {
     return this.readers.waited || this.writers.waited;
   }
 
-  #onTick(now: number): void {
+  private onTick(now: number): void {
     this.bucket.update(now);
-    this.#resume(this.minShare);
+    this.resume(this.minShare);
   }
 
   /** Resumes the members of each direction whose level is positive and at least `level`. */
-  #resume(level: number): void {
+  private resume(level: number): void {
     const least = Math.max(level, 1);
     if (this.bucket.read >= least) this.readers.goOn(this);
     if (this.bucket.write >= least) this.writers.goOn(this);
-    if (this.#waited) this.#refill.start(this.bucket);
-    else this.#refill.stop();
+    if (this.waited) this.refill.start(this.bucket);
+    else this.refill.stop();
   }
 
   // ---- what the user sets
 
   setConfig(config: TokenBucketConfig): void {
     this.bucket.reconfigure(config, this.loop.clock());
-    this.setMinShare(this.#minShareWanted);
-    this.#refill.stop();
-    if (this.#waited) this.#refill.start(this.bucket);
+    this.setMinShare(this.minShareWanted);
+    this.refill.stop();
+    if (this.waited) this.refill.start(this.bucket);
   }
 
   /** At most the rate, so that at least one member can go on at each tick. */
   setMinShare(share: number): void {
     const { readRate, writeRate } = this.bucket.config;
-    this.#minShareWanted = share;
+    this.minShareWanted = share;
     this.minShare = Math.min(share, readRate, writeRate);
   }
 
@@ -156,7 +156,7 @@ export class GroupCore {
   decrement(what: number, n: number): void {
     this.bucket.update(this.loop.now());
     this.bucket.spend(what, n);
-    if (this.#waited) this.#resume(0);
+    if (this.waited) this.resume(0);
   }
 
   free(): void {
@@ -165,7 +165,7 @@ export class GroupCore {
       throw new EventError(`Cannot free a rate limit group: it has ${this.members} members`, { code: "EV_BUSY" });
     }
     this.freed = true;
-    this.#refill.stop();
+    this.refill.stop();
   }
 
   live(doing: string): void {

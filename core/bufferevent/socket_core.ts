@@ -66,13 +66,13 @@ export class SocketCore extends BevCore implements Flushable {
   /** The connection, or null: what the read event waits for. */
   declare source: Connection | null;
   /** The previous connection, whose addresses can still be read. */
-  #past: Connection | null = null;
+  private past: Connection | null = null;
   /** Made when there is something to wait for or to report. A server that answers lines needs none. */
-  #writeEvent: WriteEvent | null = null;
+  private writeEvent: WriteEvent | null = null;
 
   constructor(loop: Loop, connection: Connection | null, options: number) {
     super(loop, options);
-    if (connection !== null) this.#attach(connection);
+    if (connection !== null) this.attach(connection);
   }
 
   /** The connection, or null. */
@@ -83,26 +83,26 @@ export class SocketCore extends BevCore implements Flushable {
   /** Replaces the connection. The previous one is left alone (rule V13). */
   setConnection(connection: Connection | null): void {
     this.unclosed("set the socket of a bufferevent");
-    this.#detach();
-    this.#count(this.#past, 1);
-    this.#past = null;
+    this.detach();
+    this.count(this.past, 1);
+    this.past = null;
     if (connection === null) {
       this.bits |= TAKEN_AWAY;
       return;
     }
-    this.#attach(connection);
+    this.attach(connection);
     this.onEnable(this.enabled);
   }
 
-  #attach(connection: Connection): void {
-    this.#count(connection, -1);
+  private attach(connection: Connection): void {
+    this.count(connection, -1);
     this.source = connection;
-    if (this.#writeEvent !== null) this.#writeEvent.source = connection;
-    if (!connection.connected) this.#awaitConnection();
+    if (this.writeEvent !== null) this.writeEvent.source = connection;
+    if (!connection.connected) this.awaitConnection();
   }
 
   /** Adds what a connection has carried to what does not show on the present one, or takes it off. */
-  #count(connection: Connection | null, sign: 1 | -1): void {
+  private count(connection: Connection | null, sign: 1 | -1): void {
     if (connection === null) return;
     const read = connection.arrived - connection.available;
     const { written } = connection;
@@ -128,29 +128,29 @@ export class SocketCore extends BevCore implements Flushable {
 
   /** The connection, or the previous one after `close()` or `free()`, for its addresses. */
   get known(): Connection | null {
-    return this.connection ?? this.#past;
+    return this.connection ?? this.past;
   }
 
-  #detach(): void {
+  private detach(): void {
     this.loop.del(this);
-    this.#forgetWrite();
-    if (this.#writeEvent !== null) this.#writeEvent.source = null;
+    this.forgetWrite();
+    if (this.writeEvent !== null) this.writeEvent.source = null;
     this.watchFailure(false);
-    if (this.connection !== null) this.#past = this.connection;
+    if (this.connection !== null) this.past = this.connection;
     this.source = null;
     this.bits &= ~(CONNECTING | TELL_WRITABLE);
   }
 
   /** While connecting, the write event waits for the end of the attempt, with the write timeout as its time limit. */
-  #awaitConnection(): void {
+  private awaitConnection(): void {
     this.bits |= CONNECTING;
-    const event = this.#write;
+    const event = this.write;
     this.loop.add(event, undefined, null);
-    if ((this.enabled & EV_WRITE) !== 0) this.#startWriteTimer(event);
+    if ((this.enabled & EV_WRITE) !== 0) this.startWriteTimer(event);
   }
 
   /** The write timeout, if one is set, counts from now on. */
-  #startWriteTimer(event: WriteEvent): void {
+  private startWriteTimer(event: WriteEvent): void {
     const { loop, writeTimeoutMs } = this;
     if (writeTimeoutMs <= 0) return;
     loop.setDeadline(event, writeTimeoutMs, loop.clock());
@@ -159,27 +159,27 @@ export class SocketCore extends BevCore implements Flushable {
   }
 
   /** Without a socket, the write timeout runs while output waits for one, as in libevent (rule V9). */
-  #awaitSocket(): void {
-    if (this.writing && this.output.length > 0) this.#startWriteTimer(this.#write);
+  private awaitSocket(): void {
+    if (this.writing && this.output.length > 0) this.startWriteTimer(this.write);
   }
 
-  get #write(): WriteEvent {
-    return this.#writeEvent ??= new WriteEvent(this);
+  private get write(): WriteEvent {
+    return this.writeEvent ??= new WriteEvent(this);
   }
 
   /** Output was sent: the write event is active to run the write callback. */
-  #tellSent(): void {
+  private tellSent(): void {
     this.bits |= SENT;
-    this.loop.activate(this.#writeEvent ?? this.#write, 0);
+    this.loop.activate(this.writeEvent ?? this.write, 0);
   }
 
   /** The write event waits for nothing, and reports nothing. */
-  #forgetWrite(): void {
+  private forgetWrite(): void {
     this.bits &= ~SENT;
-    if (this.#writeEvent !== null) this.loop.del(this.#writeEvent);
+    if (this.writeEvent !== null) this.loop.del(this.writeEvent);
   }
 
-  #queueFlush(): void {
+  private queueFlush(): void {
     if ((this.bits & FLUSH_QUEUED) !== 0) return;
     this.bits |= FLUSH_QUEUED;
     this.loop.queueFlush(this);
@@ -233,10 +233,10 @@ export class SocketCore extends BevCore implements Flushable {
     const { remote } = connection;
     const peer = hostname ?? (remote !== undefined && "hostname" in remote ? remote.hostname : "localhost");
     const all = role === "client" ? { ...options, serverName: options.serverName ?? peer } : options;
-    this.#forgetWrite();
+    this.forgetWrite();
     this.bits = this.bits & ~TELL_WRITABLE | CONNECTING;
     connection.startTls(new Handshake(connection, role, all, takesUnread), this.output);
-    this.#awaitConnection();
+    this.awaitConnection();
   }
 
   /** Whether a connection is being made whose end has not been reported. */
@@ -248,20 +248,20 @@ export class SocketCore extends BevCore implements Flushable {
 
   protected override onEnable(what: number): void {
     this.bits &= ~TAKEN_AWAY;
-    if ((what & EV_READ) !== 0 && this.reading) this.#startReading();
+    if ((what & EV_READ) !== 0 && this.reading) this.startReading();
     if ((what & EV_WRITE) === 0 || !this.writing) return;
     if (this.connection === null) {
-      this.#awaitSocket();
+      this.awaitSocket();
       return;
     }
     if (this.connecting) {
-      this.#awaitConnection();
+      this.awaitConnection();
       return;
     }
     // A writable socket with nothing to send is reported once (rule V2), after the input.
     if (this.output.length === 0 && !this.finishing) this.bits |= TELL_WRITABLE;
     else this.bits &= ~TELL_WRITABLE;
-    this.#queueFlush();
+    this.queueFlush();
   }
 
   protected override onDisable(what: number): void {
@@ -269,24 +269,24 @@ export class SocketCore extends BevCore implements Flushable {
     if ((what & EV_WRITE) === 0) return;
     this.bits &= ~TELL_WRITABLE;
     // The end of an attempt to connect is reported all the same.
-    if (this.connecting) this.loop.removeTimer(this.#write);
-    else this.#forgetWrite();
+    if (this.connecting) this.loop.removeTimer(this.write);
+    else this.forgetWrite();
   }
 
   protected override onReadSuspension(): void {
-    if (this.reading) this.#startReading();
+    if (this.reading) this.startReading();
     else this.loop.del(this);
   }
 
   protected override onWriteSuspension(): void {
     if (this.connecting || this.connection === null) return;
-    if (!this.writing) this.#stopWaiting();
-    else if (this.output.length > 0 || this.finishing || (this.bits & TELL_WRITABLE) !== 0) this.#queueFlush();
+    if (!this.writing) this.stopWaiting();
+    else if (this.output.length > 0 || this.finishing || (this.bits & TELL_WRITABLE) !== 0) this.queueFlush();
   }
 
   protected override onOutput(): void {
     const { bits } = this;
-    if (this.source === null || (bits & CONNECTING) !== 0 || !this.writing) return this.#outputWaits();
+    if (this.source === null || (bits & CONNECTING) !== 0 || !this.writing) return this.outputWaits();
     // Only the first addition of a turn has something to do.
     if ((bits & FLUSH_QUEUED) !== 0) return;
     this.bits = bits | FLUSH_QUEUED;
@@ -294,37 +294,37 @@ export class SocketCore extends BevCore implements Flushable {
   }
 
   /** There is output that cannot be sent now. Without a socket, the write timeout runs. */
-  #outputWaits(): void {
+  private outputWaits(): void {
     if (this.source !== null || !this.writing) return;
     const starts = this.writeTimeoutMs > 0 && (this.bits & TAKEN_AWAY) === 0;
-    if (starts && !this.#write.timed) this.#awaitSocket();
+    if (starts && !this.write.timed) this.awaitSocket();
   }
 
   protected override onTimeouts(): void {
     const { loop } = this;
     if ((this.bits & TAKEN_AWAY) !== 0) return;
     if (this.reading) {
-      if (this.readTimeoutMs > 0) this.#startReadTimer();
+      if (this.readTimeoutMs > 0) this.startReadTimer();
       else loop.removeTimer(this);
     }
     const waits = this.connection === null
       ? this.output.length > 0
-      : this.#writeEvent !== null && this.#writeEvent.inserted;
-    if (waits && this.writeTimeoutMs > 0 && (this.enabled & EV_WRITE) !== 0) this.#startWriteTimer(this.#write);
-    else if (this.#writeEvent !== null) loop.removeTimer(this.#writeEvent);
+      : this.writeEvent !== null && this.writeEvent.inserted;
+    if (waits && this.writeTimeoutMs > 0 && (this.enabled & EV_WRITE) !== 0) this.startWriteTimer(this.write);
+    else if (this.writeEvent !== null) loop.removeTimer(this.writeEvent);
   }
 
-  #startReadTimer(): void {
+  private startReadTimer(): void {
     this.loop.setDeadline(this, this.readTimeoutMs, this.loop.clock());
   }
 
   override restartRead(): void {
     if (this.readTimeoutMs > 0 && this.reading && this.connection !== null && this.inserted) {
-      this.#startReadTimer();
+      this.startReadTimer();
     }
   }
 
-  #startReading(): void {
+  private startReading(): void {
     const connection = this.source;
     if (connection !== null) {
       const waits = (this.state & INSERTED) !== 0 && (connection.readiness & EV_READ) === 0;
@@ -334,7 +334,7 @@ export class SocketCore extends BevCore implements Flushable {
       }
     }
     // Without a socket the timeout runs all the same, as in libevent.
-    if (this.limits.readTimeoutMs > 0) this.#startReadTimer();
+    if (this.limits.readTimeoutMs > 0) this.startReadTimer();
   }
 
   protected override get arrivedAt(): number {
@@ -352,7 +352,7 @@ export class SocketCore extends BevCore implements Flushable {
       return;
     }
     if ((this.bits & CONNECTING) !== 0) {
-      if (connection.connected || connection.gone) this.#onConnected(connection);
+      if (connection.connected || connection.gone) this.onConnected(connection);
       return;
     }
     const { maxSingleRead, readHigh } = this.limits;
@@ -392,8 +392,8 @@ export class SocketCore extends BevCore implements Flushable {
     }
     // Below 0: the rate limit is used up, and this is not the end.
     if (n < 0) return;
-    if (connection.error !== null) this.#onReadEnd(BEV_EVENT_ERROR, connection.error);
-    else if (connection.ended || connection.gone) this.#onReadEnd(BEV_EVENT_EOF, undefined);
+    if (connection.error !== null) this.onReadEnd(BEV_EVENT_ERROR, connection.error);
+    else if (connection.ended || connection.gone) this.onReadEnd(BEV_EVENT_EOF, undefined);
     // Another reader has already consumed the data.
     else if ((what & EV_TIMEOUT) !== 0) this.readTimedOut();
   }
@@ -406,7 +406,7 @@ export class SocketCore extends BevCore implements Flushable {
     return (what & BEV_EVENT_EOF) !== 0 && (connection.ended || connection.gone);
   }
 
-  #onReadEnd(what: number, error: EventError | undefined): void {
+  private onReadEnd(what: number, error: EventError | undefined): void {
     this.disable(EV_READ);
     if (error !== undefined) this.fail(error);
     this.callEvent(BEV_EVENT_READING | what, error);
@@ -442,8 +442,8 @@ export class SocketCore extends BevCore implements Flushable {
       if ((this.bits & FREED) !== 0 || this.source !== connection) return;
     }
     if (connection !== null && (what & EV_WRITE) !== 0) {
-      if (!this.connecting) this.#queueFlush();
-      else if (connection.connected || connection.gone) this.#onConnected(connection);
+      if (!this.connecting) this.queueFlush();
+      else if (connection.connected || connection.gone) this.onConnected(connection);
       return;
     }
     if ((what & EV_TIMEOUT) === 0) return;
@@ -452,7 +452,7 @@ export class SocketCore extends BevCore implements Flushable {
       return;
     }
     // The attempt is given up, and reported once (rule V11).
-    this.#detach();
+    this.detach();
     connection.reset();
     this.writeTimedOut(
       new EventError(`Cannot connect: no answer within ${this.writeTimeoutMs} ms`, {
@@ -462,9 +462,9 @@ export class SocketCore extends BevCore implements Flushable {
     );
   }
 
-  #onConnected(connection: Connection): void {
+  private onConnected(connection: Connection): void {
     this.bits &= ~CONNECTING;
-    this.#forgetWrite();
+    this.forgetWrite();
     if (connection.error !== null || connection.gone) {
       this.loop.del(this);
       if (connection.error !== null) this.fail(connection.error);
@@ -472,7 +472,7 @@ export class SocketCore extends BevCore implements Flushable {
       return;
     }
     // Output leaves at the end of the turn, after the callback.
-    if (this.output.length > 0 || this.finishing) this.#queueFlush();
+    if (this.output.length > 0 || this.finishing) this.queueFlush();
     this.callEvent(BEV_EVENT_CONNECTED);
   }
 
@@ -490,7 +490,7 @@ export class SocketCore extends BevCore implements Flushable {
     if (tellWritable) this.bits &= ~TELL_WRITABLE;
     const { length } = output;
     if (length > 0) {
-      if (!connection.sends) return this.#onWriteError(connection);
+      if (!connection.sends) return this.onWriteError(connection);
       const { maxSingleWrite } = this.limits;
       const most = maxSingleWrite > 0 && maxSingleWrite < length ? maxSingleWrite : length;
       const rate = this.rare === null ? null : this.rare.rate;
@@ -498,25 +498,25 @@ export class SocketCore extends BevCore implements Flushable {
       try {
         n = rate === null ? connection.writeFrom(output, most) : rate.send(connection, output, most);
       } catch (error) {
-        this.#onSendThrown(connection);
+        this.onSendThrown(connection);
         throw error;
       }
       // A callback of the output may have freed or stopped it.
       if ((this.bits & FREED) !== 0 || this.source !== connection || (this.enabled & EV_WRITE) === 0) return;
       const left = output.length;
-      if (n > 0 && left <= this.limits.writeLow && this.wantsWrite) this.#tellSent();
+      if (n > 0 && left <= this.limits.writeLow && this.wantsWrite) this.tellSent();
       if (left > 0) {
         // Its rate limit has suspended it: the rest leaves at a tick.
         if (this.writeSuspended !== 0) return;
-        if (n > 0 && connection.writable) this.#queueFlush();
-        else if (!this.#write.inserted) this.loop.add(this.#write, undefined, null);
-        if (n > 0 || !this.#write.timed) this.#startWriteTimer(this.#write);
+        if (n > 0 && connection.writable) this.queueFlush();
+        else if (!this.write.inserted) this.loop.add(this.write, undefined, null);
+        if (n > 0 || !this.write.timed) this.startWriteTimer(this.write);
         return;
       }
     }
-    const event = this.#writeEvent;
-    if (event !== null && ((event.state & INSERTED) !== 0 || event.slot !== NO_TIMER)) this.#stopWaiting();
-    if (tellWritable && this.wantsWrite) this.#tellSent();
+    const event = this.writeEvent;
+    if (event !== null && ((event.state & INSERTED) !== 0 || event.slot !== NO_TIMER)) this.stopWaiting();
+    if (tellWritable && this.wantsWrite) this.tellSent();
     if ((this.bits & FINISHING) === 0) return;
     connection.shutdown();
     if (this.owner !== null) this.owner.onDirectionOver();
@@ -531,21 +531,21 @@ export class SocketCore extends BevCore implements Flushable {
   }
 
   /** A change callback of the output has thrown. Sent bytes have left, and the rest follows. */
-  #onSendThrown(connection: Connection): void {
+  private onSendThrown(connection: Connection): void {
     if (this.freed || this.connection !== connection || !this.writing) return;
-    if (this.output.length <= this.writeLow && this.wantsWrite) this.#tellSent();
-    this.#queueFlush();
+    if (this.output.length <= this.writeLow && this.wantsWrite) this.tellSent();
+    this.queueFlush();
   }
 
   /** Nothing is left to send: the write event waits no longer, but still makes a due call. */
-  #stopWaiting(): void {
-    const event = this.#writeEvent;
+  private stopWaiting(): void {
+    const event = this.writeEvent;
     if (event === null || (!event.inserted && !event.timed)) return;
     this.loop.del(event);
     if ((this.bits & SENT) !== 0) this.loop.activate(event, 0);
   }
 
-  #onWriteError(connection: Connection): void {
+  private onWriteError(connection: Connection): void {
     const error = connection.error ??
       new EventError("Cannot write: the connection is closed", { code: "EPIPE", syscall: "write" });
     this.disable(EV_WRITE);
@@ -563,7 +563,7 @@ export class SocketCore extends BevCore implements Flushable {
     this.live("shut down a bufferevent");
     if (this.finishing) return;
     this.finishOutput();
-    if (this.connection !== null && !this.connecting) this.#queueFlush();
+    if (this.connection !== null && !this.connecting) this.queueFlush();
   }
 
   override close(timeoutMs: number): Promise<boolean> {
@@ -581,8 +581,8 @@ export class SocketCore extends BevCore implements Flushable {
     // Later writes would be lost silently.
     this.finishOutput();
     // The write timeout is the time limit of the attempt.
-    const connectBy = waits && this.#write.timed ? loop.deadlineOf(this.#write) : Infinity;
-    this.#detach();
+    const connectBy = waits && this.write.timed ? loop.deadlineOf(this.write) : Infinity;
+    this.detach();
     const { runtime } = loop;
     loop.keepRunning(1, true);
     return this.closing = new Promise((resolve) => {
@@ -624,8 +624,8 @@ export class SocketCore extends BevCore implements Flushable {
     if (connection === null) return this.free();
     const waits = !connection.connected && !connection.gone;
     if (output.length === 0 && connection.unsent === 0 && (waits || !connection.sent)) return this.reset();
-    const connectBy = waits && this.#write.timed ? loop.deadlineOf(this.#write) : Infinity;
-    this.#detach();
+    const connectBy = waits && this.write.timed ? loop.deadlineOf(this.write) : Infinity;
+    this.detach();
     const until = loop.runtime.now() + ABANDON_TIMEOUT_MS;
     if (!waits && (rate === null || output.length === 0)) connection.closeAfter(output, until);
     else sendLast(connection, rate, output, connectBy, atDeadline(loop.runtime, until, () => connection.reset()));
@@ -633,7 +633,7 @@ export class SocketCore extends BevCore implements Flushable {
   }
 
   override setPriority(priority: number): void {
-    const write = this.#writeEvent;
+    const write = this.writeEvent;
     if (this.active || (write !== null && write.active) || this.callbackActive) {
       throw new EventError("Cannot set the priority: the bufferevent's events are active", { code: "EV_ACTIVE" });
     }
@@ -644,7 +644,7 @@ export class SocketCore extends BevCore implements Flushable {
 
   protected override onFree(): void {
     const { connection } = this;
-    this.#detach();
+    this.detach();
     if (connection !== null && (this.options & BEV_OPT_CLOSE_ON_FREE) !== 0) connection.close();
   }
 }

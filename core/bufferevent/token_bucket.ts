@@ -14,21 +14,21 @@ export class TokenBucket {
   read: number;
   write: number;
   /** The tick of the levels. Ticks are counted from the zero of the runtime's clock. */
-  #tick: number;
+  private tick: number;
 
   constructor(config: TokenBucketConfig, now: number) {
     this.config = config;
     this.read = config.readRate;
     this.write = config.writeRate;
-    this.#tick = Math.floor(now / config.tickMs);
+    this.tick = Math.floor(now / config.tickMs);
   }
 
   /** Adds the bytes of the ticks since the last update, and cuts at the burst (rule K2). */
   update(now: number): void {
     const { tickMs, readRate, readBurst, writeRate, writeBurst } = this.config;
-    const ticks = Math.floor(now / tickMs) - this.#tick;
+    const ticks = Math.floor(now / tickMs) - this.tick;
     if (ticks <= 0) return;
-    this.#tick += ticks;
+    this.tick += ticks;
     this.read = Math.min(readBurst, this.read + ticks * readRate);
     this.write = Math.min(writeBurst, this.write + ticks * writeRate);
   }
@@ -37,7 +37,7 @@ export class TokenBucket {
   reconfigure(config: TokenBucketConfig, now: number): void {
     this.update(now);
     this.config = config;
-    this.#tick = Math.floor(now / config.tickMs);
+    this.tick = Math.floor(now / config.tickMs);
     this.read = Math.min(config.readBurst, this.read);
     this.write = Math.min(config.writeBurst, this.write);
   }
@@ -54,25 +54,25 @@ export class TokenBucket {
   /** When the next tick begins. */
   nextTick(now: number): number {
     const { tickMs } = this.config;
-    return (Math.max(this.#tick, Math.floor(now / tickMs)) + 1) * tickMs;
+    return (Math.max(this.tick, Math.floor(now / tickMs)) + 1) * tickMs;
   }
 }
 
 /** The timer of a bucket: one tick, on the boundary. */
 export class Refill extends LoopEvent {
-  readonly #onTick: (now: number) => void;
-  #due = 0;
+  private readonly onTick: (now: number) => void;
+  private due = 0;
 
   constructor(loop: Loop, onTick: (now: number) => void) {
     super(loop, null, 0, loop.queues.length >> 1);
-    this.#onTick = onTick;
+    this.onTick = onTick;
   }
 
   start(bucket: TokenBucket): void {
     if (this.timed) return;
     const now = this.loop.now();
-    this.#due = bucket.nextTick(now);
-    this.loop.setDeadline(this, this.#due - now);
+    this.due = bucket.nextTick(now);
+    this.loop.setDeadline(this, this.due - now);
   }
 
   stop(): void {
@@ -81,6 +81,6 @@ export class Refill extends LoopEvent {
 
   override run(): void {
     // Rounding errors of fractions must not hide the tick that has begun.
-    this.#onTick(Math.max(this.loop.now(), this.#due));
+    this.onTick(Math.max(this.loop.now(), this.due));
   }
 }

@@ -7,16 +7,16 @@ import type { LoopEvent } from "./loop_event.ts";
 export class ActiveQueue {
   /** The event to run next. */
   first: LoopEvent | null = null;
-  #last: LoopEvent | null = null;
+  private last: LoopEvent | null = null;
 
   /** Adds an event at the end. */
   push(event: LoopEvent): void {
-    const last = this.#last;
+    const last = this.last;
     event.prev = last;
     event.next = null;
     if (last === null) this.first = event;
     else last.next = event;
-    this.#last = event;
+    this.last = event;
   }
 
   /** Removes an event that is in the queue. */
@@ -27,7 +27,7 @@ export class ActiveQueue {
       if (this.first !== event) invariant(false, "an event is taken out of a queue that it is not in");
       this.first = next;
     }
-    if (next === null) this.#last = prev;
+    if (next === null) this.last = prev;
     else next.prev = prev;
     event.prev = event.next = null;
   }

@@ -13,12 +13,12 @@ export class CommonQueue extends TimerNode {
   readonly ms: number;
   /** The event that is due first. */
   first: LoopEvent | null = null;
-  #last: LoopEvent | null = null;
-  readonly #heap: TimerHeap;
+  private last: LoopEvent | null = null;
+  private readonly heap: TimerHeap;
 
   constructor(heap: TimerHeap, ms: number) {
     super();
-    this.#heap = heap;
+    this.heap = heap;
     this.ms = ms;
   }
 
@@ -26,18 +26,18 @@ export class CommonQueue extends TimerNode {
   insert(event: LoopEvent, deadline: number): void {
     const place = event.madeExtra;
     place.deadline = deadline;
-    place.seq = this.#heap.nextSeq();
+    place.seq = this.heap.nextSeq();
     place.queue = this;
     event.slot = IN_COMMON;
-    let after = this.#last;
+    let after = this.last;
     while (after !== null && placeOf(after).deadline > deadline) after = placeOf(after).prev;
     place.prev = after;
     place.next = after === null ? this.first : placeOf(after).next;
-    if (place.next === null) this.#last = event;
+    if (place.next === null) this.last = event;
     else placeOf(place.next).prev = event;
     if (after === null) {
       this.first = event;
-      this.#heap.schedule(this, deadline, place.seq);
+      this.heap.schedule(this, deadline, place.seq);
     } else placeOf(after).next = event;
   }
 
@@ -47,15 +47,15 @@ export class CommonQueue extends TimerNode {
     const { prev, next } = place;
     event.slot = NO_TIMER;
     place.queue = place.prev = place.next = null;
-    if (next === null) this.#last = prev;
+    if (next === null) this.last = prev;
     else placeOf(next).prev = prev;
     if (prev !== null) {
       placeOf(prev).next = next;
       return;
     }
     this.first = next;
-    this.#heap.remove(this);
-    if (next !== null) this.#heap.schedule(this, placeOf(next).deadline, placeOf(next).seq);
+    this.heap.remove(this);
+    if (next !== null) this.heap.schedule(this, placeOf(next).deadline, placeOf(next).seq);
   }
 }
 

@@ -58,49 +58,49 @@ class Group {
 
 /** The deadlines of a runtime that have no timers of their own. */
 class Late {
-  readonly #runtime: Runtime;
+  private readonly runtime: Runtime;
   /** Those that have not outlasted two polls. */
-  #fresh: Deadline[] = [];
-  #group: Group = new Group();
+  private fresh: Deadline[] = [];
+  private group: Group = new Group();
 
   constructor(runtime: Runtime) {
-    this.#runtime = runtime;
+    this.runtime = runtime;
   }
 
   add(deadline: Deadline): void {
-    const runtime = this.#runtime;
+    const runtime = this.runtime;
     // Two polls: on Node the end of a connection that both sides have finished comes in the second.
-    if (this.#fresh.push(deadline) === 1) runtime.defer(() => runtime.defer(this.#outlasted));
+    if (this.fresh.push(deadline) === 1) runtime.defer(() => runtime.defer(this.outlasted));
   }
 
-  readonly #outlasted = (): void => {
-    const fresh = this.#fresh;
-    this.#fresh = [];
-    const soon = this.#runtime.now() + GROUP_MS;
-    const group = this.#group;
+  private readonly outlasted: () => void = () => {
+    const fresh = this.fresh;
+    this.fresh = [];
+    const soon = this.runtime.now() + GROUP_MS;
+    const group = this.group;
     for (const deadline of fresh) {
       if (deadline.fn === null) continue;
-      if (deadline.at <= soon) this.#arm(deadline);
+      if (deadline.at <= soon) this.arm(deadline);
       else {
         deadline.group = group;
         group.deadlines.push(deadline);
         group.waiting++;
       }
     }
-    if (group.waiting > 0) group.timer ??= this.#runtime.setTimer(soon, () => this.#disband());
+    if (group.waiting > 0) group.timer ??= this.runtime.setTimer(soon, () => this.disband());
   };
 
-  #disband(): void {
-    const { deadlines } = this.#group;
-    this.#group = new Group();
+  private disband(): void {
+    const { deadlines } = this.group;
+    this.group = new Group();
     for (const deadline of deadlines) {
       deadline.group = null;
-      if (deadline.fn !== null) this.#arm(deadline);
+      if (deadline.fn !== null) this.arm(deadline);
     }
   }
 
-  #arm(deadline: Deadline): void {
-    deadline.cancel = atDeadline(this.#runtime, deadline.at, () => deadline.fn?.());
+  private arm(deadline: Deadline): void {
+    deadline.cancel = atDeadline(this.runtime, deadline.at, () => deadline.fn?.());
   }
 
   cancel(deadline: Deadline): void {
@@ -110,8 +110,8 @@ class Late {
     const { group } = deadline;
     if (group === null || --group.waiting > 0) return;
     // A timer keeps the process alive.
-    if (group.timer !== null) this.#runtime.clearTimer(group.timer);
-    this.#group = new Group();
+    if (group.timer !== null) this.runtime.clearTimer(group.timer);
+    this.group = new Group();
   }
 }
 

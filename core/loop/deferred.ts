@@ -5,11 +5,11 @@ import { LoopEvent } from "./loop_event.ts";
 
 /** A callback that can be scheduled. */
 export class Deferred extends LoopEvent {
-  readonly #fn: () => void;
+  private readonly fn: () => void;
 
   constructor(loop: Loop, fn: () => void) {
     super(loop, null, 0, loop.queues.length >> 1);
-    this.#fn = fn;
+    this.fn = fn;
   }
 
   /** Makes it run in this pass of the loop, or in the next. If it is scheduled already, nothing changes. */
@@ -23,6 +23,6 @@ export class Deferred extends LoopEvent {
   }
 
   override run(): void {
-    this.#fn();
+    this.fn();
   }
 }

@@ -42,7 +42,7 @@ export abstract class Source {
   // Links of the loop's list.
   next: Source | null = null;
   prev: Source | null = null;
-  #rare: Rare | null = null;
+  private attached: Rare | null = null;
 
   /** The runtime. */
   abstract readonly runtime: Runtime;
@@ -51,7 +51,7 @@ export abstract class Source {
 
   /** Whether an event or an observer watches it. */
   get watched(): boolean {
-    return this.firstEvent !== null || this.#rare !== null && this.#rare.observers.length > 0;
+    return this.firstEvent !== null || this.attached !== null && this.attached.observers.length > 0;
   }
 
   /** The public object of this source. */
@@ -66,21 +66,21 @@ export abstract class Source {
    */
   notify(edges: number, inHostCallback = true): void {
     this.readiness |= edges;
-    if (this.#rare !== null) this.#tellObservers(this.#rare.observers, edges);
+    if (this.attached !== null) this.tellObservers(this.attached.observers, edges);
     const { loop, firstEvent } = this;
     if (loop === null) return;
     // The usual event has no sibling and no edges, so that nothing needs to be noted.
-    if (firstEvent !== null && (firstEvent.extra !== null || (firstEvent.what & EV_ET) !== 0)) this.#noteEdges(edges);
+    if (firstEvent !== null && (firstEvent.extra !== null || (firstEvent.what & EV_ET) !== 0)) this.noteEdges(edges);
     if (inHostCallback) loop.onSourceReady(this);
     else loop.queueSource(this);
   }
 
-  #tellObservers(observers: readonly ReadinessObserver[], edges: number): void {
+  private tellObservers(observers: readonly ReadinessObserver[], edges: number): void {
     // Back to front, because an observer may remove itself.
     for (let i = observers.length - 1; i >= 0; i--) observers[i]?.onReady(this, edges);
   }
 
-  #noteEdges(edges: number): void {
+  private noteEdges(edges: number): void {
     for (let event = this.firstEvent; event !== null; event = event.sibling) {
       if ((event.what & EV_ET) !== 0) event.edge |= edges & event.what;
     }
@@ -127,23 +127,23 @@ export abstract class Source {
 
   /** Adds an observer. */
   observe(observer: ReadinessObserver): void {
-    (this.#rare ??= new Rare()).observers.push(observer);
+    (this.attached ??= new Rare()).observers.push(observer);
   }
 
   /** Removes an observer. */
   unobserve(observer: ReadinessObserver): void {
-    const observers = this.#rare?.observers ?? [];
+    const observers = this.attached?.observers ?? [];
     const index = observers.indexOf(observer);
     if (index >= 0) observers.splice(index, 1);
   }
 
   /** The overlapped operations on it, if there have been any. */
   get overlapped(): ReadinessObserver | null {
-    return this.#rare === null ? null : this.#rare.overlapped;
+    return this.attached === null ? null : this.attached.overlapped;
   }
 
   set overlapped(operations: ReadinessObserver | null) {
-    (this.#rare ??= new Rare()).overlapped = operations;
+    (this.attached ??= new Rare()).overlapped = operations;
   }
 
   /** The owner has closed it. Nothing watches it any more. */
@@ -151,9 +151,9 @@ export abstract class Source {
     this.readiness = 0;
     const loop = this.loop;
     if (loop !== null) { while (this.firstEvent !== null) loop.del(this.firstEvent); }
-    if (this.#rare === null) return;
-    const { observers } = this.#rare;
-    this.#rare.observers = [];
+    if (this.attached === null) return;
+    const { observers } = this.attached;
+    this.attached.observers = [];
     for (const observer of observers) observer.onSourceClosed(this);
   }
 }
@@ -164,15 +164,15 @@ export abstract class Source {
  */
 export class SourceList {
   first: Source | null = null;
-  #last: Source | null = null;
+  private last: Source | null = null;
 
   /** Adds a source that is not in a list. */
   add(source: Source): void {
-    const last = this.#last;
+    const last = this.last;
     source.prev = last;
     if (last === null) this.first = source;
     else last.next = source;
-    this.#last = source;
+    this.last = source;
   }
 
   /** Removes a source that is in the list. */
@@ -183,7 +183,7 @@ export class SourceList {
       invariant(this.first === source, "a source is taken out of a list that it is not in");
       this.first = next;
     }
-    if (next === null) this.#last = prev;
+    if (next === null) this.last = prev;
     else next.prev = prev;
     source.prev = source.next = null;
   }

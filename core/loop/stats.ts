@@ -26,19 +26,20 @@ export class LoopStats {
   turns = 0;
   callbacks = 0;
   /** Callbacks by the lowest four bits of why they ran: `EV_TIMEOUT`, `EV_READ`, `EV_WRITE`, `EV_SIGNAL`. */
-  readonly #byResult: Float64Array = new Float64Array(16);
-  #lags: Uint32Array | null = null;
-  #lagCount = 0;
-  #lagMax = 0;
+  private readonly byResult: Float64Array = new Float64Array(16);
+  private lags: Uint32Array | null = null;
+  private lagCount = 0;
+  /** The longest lag. */
+  lagMax = 0;
   /** A turn is timed if the number of turns before it has none of these bits. */
   turnMask = 15;
   /** How long the turns that were timed took together, in milliseconds. */
   turnSum = 0;
-  #turnLengths: Uint32Array | null = null;
+  private lengths: Uint32Array | null = null;
 
   /** Notes how long a turn took. */
   turn(ms: number): void {
-    const lengths = this.#turnLengths ??= new Uint32Array(TURN_BOUNDS.length);
+    const lengths = this.lengths ??= new Uint32Array(TURN_BOUNDS.length);
     let bucket = 0;
     while (ms > (TURN_BOUNDS[bucket] as number)) bucket++;
     lengths[bucket] = (lengths[bucket] as number) + 1;
@@ -48,7 +49,7 @@ export class LoopStats {
   /** How many turns took as long as each of the bounds says. From now on every turn is timed. */
   turnLengths(): readonly number[] {
     this.turnMask = 0;
-    return [...this.#turnLengths ?? new Uint32Array(TURN_BOUNDS.length)];
+    return [...this.lengths ?? new Uint32Array(TURN_BOUNDS.length)];
   }
 
   /** The same, by the bounds. */
@@ -59,38 +60,33 @@ export class LoopStats {
   /** Counts a callback by why it runs. */
   count(what: number): void {
     this.callbacks++;
-    this.#byResult[what & 15] = (this.#byResult[what & 15] as number) + 1;
+    this.byResult[what & 15] = (this.byResult[what & 15] as number) + 1;
   }
 
   /** How many callbacks ran for a reason; 0 for none of the four. */
   ran(reason: number): number {
-    if (reason === 0) return this.#byResult[0] as number;
-    return this.#byResult.reduce((sum, count, result) => (result & reason) !== 0 ? sum + count : sum, 0);
+    if (reason === 0) return this.byResult[0] as number;
+    return this.byResult.reduce((sum, count, result) => (result & reason) !== 0 ? sum + count : sum, 0);
   }
 
   /** Notes how late a timer was. */
   lag(ms: number): void {
-    const lags = this.#lags ??= new Uint32Array(BUCKETS);
+    const lags = this.lags ??= new Uint32Array(BUCKETS);
     const bucket = ms <= SMALLEST ? 0 : Math.min(BUCKETS - 1, 32 - Math.clz32(Math.ceil(ms / SMALLEST) - 1));
     lags[bucket] = (lags[bucket] as number) + 1;
-    this.#lagCount++;
-    if (ms > this.#lagMax) this.#lagMax = ms;
+    this.lagCount++;
+    if (ms > this.lagMax) this.lagMax = ms;
   }
 
   /** The lag that a share of all timers did not exceed. */
   percentile(share: number): number {
-    const lags = this.#lags;
+    const lags = this.lags;
     if (lags === null) return 0;
-    let left = Math.ceil(this.#lagCount * share);
+    let left = Math.ceil(this.lagCount * share);
     for (let bucket = 0; bucket < BUCKETS; bucket++) {
       left -= lags[bucket] as number;
-      if (left <= 0) return Math.min(SMALLEST * 2 ** bucket, this.#lagMax);
+      if (left <= 0) return Math.min(SMALLEST * 2 ** bucket, this.lagMax);
     }
-    return this.#lagMax;
-  }
-
-  /** The longest lag. */
-  get lagMax(): number {
-    return this.#lagMax;
+    return this.lagMax;
   }
 }

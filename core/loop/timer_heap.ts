@@ -30,81 +30,81 @@ const SMALLEST = 16;
 export class TimerHeap {
   /** The number of timers. Only the heap writes it. The loop reads it in each turn, so it is a field. */
   size = 0;
-  #seq = 0;
+  private seq = 0;
 
   // By place: the key and the order among equal keys (two numbers each), and the slot.
-  #keys: Float64Array = new Float64Array(2 * SMALLEST);
-  #slots: Int32Array = new Int32Array(SMALLEST);
+  private keys: Float64Array = new Float64Array(2 * SMALLEST);
+  private slots: Int32Array = new Int32Array(SMALLEST);
 
   // By slot: the deadline and the order among equal ones (two numbers each), the place, and the node. A free slot has
   // the next free one for its place.
-  #dues: Float64Array = new Float64Array(2 * SMALLEST);
-  #places: Int32Array = new Int32Array(SMALLEST);
-  #nodes: (TimerNode | null)[] = [];
-  #free = -1;
+  private dues: Float64Array = new Float64Array(2 * SMALLEST);
+  private places: Int32Array = new Int32Array(SMALLEST);
+  private nodes: (TimerNode | null)[] = [];
+  private free = -1;
 
   /** Returns the next place in the order of equal deadlines, for a timer that is kept elsewhere. */
   nextSeq(): number {
-    return ++this.#seq;
+    return ++this.seq;
   }
 
   /** The deadline of a node in the heap, in milliseconds on the runtime's clock. */
   deadlineOf(node: TimerNode): number {
-    return this.#dues[2 * node.slot] as number;
+    return this.dues[2 * node.slot] as number;
   }
 
   /**
    * Adds the node, or moves it to a new deadline, behind nodes with the same deadline unless its place among them is
    * given. O(log n), or O(1) for a later deadline.
    */
-  schedule(node: TimerNode, deadline: number, seq: number = ++this.#seq): void {
+  schedule(node: TimerNode, deadline: number, seq: number = ++this.seq): void {
     let slot = node.slot;
     let place: number;
     if (slot < 0) {
-      slot = this.#take(node);
+      slot = this.take(node);
       place = this.size++;
     } else {
-      place = this.#places[slot] as number;
-      if (deadline >= (this.#keys[2 * place] as number)) place = -1;
+      place = this.places[slot] as number;
+      if (deadline >= (this.keys[2 * place] as number)) place = -1;
     }
-    this.#dues[2 * slot] = deadline;
-    this.#dues[2 * slot + 1] = seq;
-    if (place >= 0) this.#up(place, deadline, seq, slot);
+    this.dues[2 * slot] = deadline;
+    this.dues[2 * slot + 1] = seq;
+    if (place >= 0) this.up(place, deadline, seq, slot);
   }
 
   /** Removes the node, if it is in the heap. O(log n). */
   remove(node: TimerNode): void {
     const slot = node.slot;
     if (slot < 0) return;
-    invariant(this.#nodes[slot] === node, "a timer is taken out of a heap that it is not in");
+    invariant(this.nodes[slot] === node, "a timer is taken out of a heap that it is not in");
     node.slot = NO_TIMER;
-    const place = this.#places[slot] as number;
-    this.#nodes[slot] = null;
-    this.#places[slot] = this.#free;
-    this.#free = slot;
+    const place = this.places[slot] as number;
+    this.nodes[slot] = null;
+    this.places[slot] = this.free;
+    this.free = slot;
     const last = --this.size;
     if (last !== place) {
-      const keys = this.#keys;
+      const keys = this.keys;
       const key = keys[2 * last] as number;
       const seq = keys[2 * last + 1] as number;
-      const moved = this.#slots[last] as number;
+      const moved = this.slots[last] as number;
       // The last one takes the place, and goes up or down from there.
       const parent = (place - 1) >> 2;
       const above = place === 0 ? -Infinity : keys[2 * parent] as number;
-      if (key < above || (key === above && seq < (keys[2 * parent + 1] as number))) this.#up(place, key, seq, moved);
-      else this.#down(place, key, seq, moved);
+      if (key < above || (key === above && seq < (keys[2 * parent + 1] as number))) this.up(place, key, seq, moved);
+      else this.down(place, key, seq, moved);
     }
-    if (last < this.#slots.length >> 3 && this.#slots.length > SMALLEST) this.#shrink();
+    if (last < this.slots.length >> 3 && this.slots.length > SMALLEST) this.shrink();
   }
 
   /** The node that is due first, or null. */
   first(): TimerNode | null {
-    const dues = this.#dues;
+    const dues = this.dues;
     while (this.size > 0) {
-      const slot = this.#slots[0] as number;
+      const slot = this.slots[0] as number;
       const seq = dues[2 * slot + 1] as number;
-      if (this.#keys[1] === seq) return this.#nodes[slot] as TimerNode;
-      this.#down(0, dues[2 * slot] as number, seq, slot);
+      if (this.keys[1] === seq) return this.nodes[slot] as TimerNode;
+      this.down(0, dues[2 * slot] as number, seq, slot);
     }
     return null;
   }
@@ -114,63 +114,63 @@ export class TimerHeap {
    * restart for every message, that would move a timer through the heap for every message.
    */
   get floor(): number {
-    return this.size === 0 ? Infinity : this.#keys[0] as number;
+    return this.size === 0 ? Infinity : this.keys[0] as number;
   }
 
   /** Calls `fn` with each node, in no order. The heap must not change meanwhile. */
   forEach(fn: (node: TimerNode) => void): void {
-    for (const node of this.#nodes) if (node !== null) fn(node);
+    for (const node of this.nodes) if (node !== null) fn(node);
   }
 
   /** Returns the node a slot. */
-  #take(node: TimerNode): number {
-    if (this.size === this.#slots.length) this.#grow();
-    let slot = this.#free;
-    if (slot < 0) slot = this.#nodes.push(node) - 1;
+  private take(node: TimerNode): number {
+    if (this.size === this.slots.length) this.grow();
+    let slot = this.free;
+    if (slot < 0) slot = this.nodes.push(node) - 1;
     else {
-      this.#free = this.#places[slot] as number;
-      this.#nodes[slot] = node;
+      this.free = this.places[slot] as number;
+      this.nodes[slot] = node;
     }
     node.slot = slot;
     return slot;
   }
 
-  #grow(): void {
+  private grow(): void {
     // By a factor of four: unused pages of a large array take no memory, and less is copied.
-    const room = 4 * this.#slots.length;
-    this.#keys = larger(this.#keys, new Float64Array(2 * room));
-    this.#dues = larger(this.#dues, new Float64Array(2 * room));
-    this.#slots = larger(this.#slots, new Int32Array(room));
-    this.#places = larger(this.#places, new Int32Array(room));
+    const room = 4 * this.slots.length;
+    this.keys = larger(this.keys, new Float64Array(2 * room));
+    this.dues = larger(this.dues, new Float64Array(2 * room));
+    this.slots = larger(this.slots, new Int32Array(room));
+    this.places = larger(this.places, new Int32Array(room));
   }
 
   /** Releases memory, and moves the remaining nodes to the first slots. */
-  #shrink(): void {
+  private shrink(): void {
     const size = this.size;
-    const room = this.#slots.length >> 2;
+    const room = this.slots.length >> 2;
     const nodes: TimerNode[] = [];
     const dues = new Float64Array(2 * room);
     for (let place = 0; place < size; place++) {
-      const slot = this.#slots[place] as number;
-      const node = this.#nodes[slot] as TimerNode;
+      const slot = this.slots[place] as number;
+      const node = this.nodes[slot] as TimerNode;
       node.slot = place;
       nodes.push(node);
-      dues[2 * place] = this.#dues[2 * slot] as number;
-      dues[2 * place + 1] = this.#dues[2 * slot + 1] as number;
+      dues[2 * place] = this.dues[2 * slot] as number;
+      dues[2 * place + 1] = this.dues[2 * slot + 1] as number;
     }
-    this.#nodes = nodes;
-    this.#dues = dues;
-    this.#keys = this.#keys.slice(0, 2 * room);
-    this.#slots = new Int32Array(room).map((_, place) => place);
-    this.#places = this.#slots.slice();
-    this.#free = -1;
+    this.nodes = nodes;
+    this.dues = dues;
+    this.keys = this.keys.slice(0, 2 * room);
+    this.slots = new Int32Array(room).map((_, place) => place);
+    this.places = this.slots.slice();
+    this.free = -1;
   }
 
   /** Puts a timer at a place, or higher if the timers above are later. */
-  #up(place: number, key: number, seq: number, slot: number): void {
-    const keys = this.#keys;
-    const slots = this.#slots;
-    const places = this.#places;
+  private up(place: number, key: number, seq: number, slot: number): void {
+    const keys = this.keys;
+    const slots = this.slots;
+    const places = this.places;
     while (place > 0) {
       const parent = (place - 1) >> 2;
       const parentKey = keys[2 * parent] as number;
@@ -189,10 +189,10 @@ export class TimerHeap {
   }
 
   /** Puts a timer at a place, or lower if the timers below are earlier. */
-  #down(place: number, key: number, seq: number, slot: number): void {
-    const keys = this.#keys;
-    const slots = this.#slots;
-    const places = this.#places;
+  private down(place: number, key: number, seq: number, slot: number): void {
+    const keys = this.keys;
+    const slots = this.slots;
+    const places = this.places;
     const size = this.size;
     for (;;) {
       let best = (place << 2) + 1;

@@ -39,25 +39,25 @@ class Entry implements Watcher {
 export class Watchers {
   /** The number of watchers. The loop reads it in each turn, so it is a field. */
   size = 0;
-  #entries: Entry[] = [];
+  private entries: Entry[] = [];
 
   /** Adds a callback after the others. */
   add(callback: PrepareCallback): Watcher {
     const entry = new Entry(this, callback);
-    this.#entries = [...this.#entries, entry];
-    this.size = this.#entries.length;
+    this.entries = [...this.entries, entry];
+    this.size = this.entries.length;
     return entry;
   }
 
   /** Removes a watcher. The array is replaced, so a run keeps the array that it began with. */
   remove(entry: object): void {
-    this.#entries = this.#entries.filter((other) => other !== entry);
-    this.size = this.#entries.length;
+    this.entries = this.entries.filter((other) => other !== entry);
+    this.size = this.entries.length;
   }
 
   /** Calls all watchers, except those that were freed meanwhile. */
   run(loop: Loop, timeoutMs: number | undefined): void {
-    for (const entry of this.#entries) {
+    for (const entry of this.entries) {
       if (entry.freed) continue;
       loop.forgetClock();
       entry.callback(entry, timeoutMs);
@@ -66,8 +66,8 @@ export class Watchers {
 
   /** Frees them all. */
   clear(): void {
-    for (const entry of this.#entries) entry.freed = true;
-    this.#entries = [];
+    for (const entry of this.entries) entry.freed = true;
+    this.entries = [];
     this.size = 0;
   }
 }

@@ -7,30 +7,30 @@ import type { Runtime } from "../runtime.ts";
 
 /** The callbacks that wait on one runtime. */
 class LaterCalls {
-  readonly #runtime: Runtime;
-  #waiting: (() => void)[] = [];
-  readonly #runBound = (): void => this.#run();
+  private readonly runtime: Runtime;
+  private waiting: (() => void)[] = [];
+  private readonly runBound: () => void = () => this.run();
 
   constructor(runtime: Runtime) {
-    this.#runtime = runtime;
+    this.runtime = runtime;
   }
 
   push(callback: () => void): void {
-    this.#waiting.push(callback);
-    if (this.#waiting.length === 1) this.#runtime.defer(this.#runBound);
+    this.waiting.push(callback);
+    if (this.waiting.length === 1) this.runtime.defer(this.runBound);
   }
 
-  #run(): void {
-    const callbacks = this.#waiting;
-    this.#waiting = [];
+  private run(): void {
+    const callbacks = this.waiting;
+    this.waiting = [];
     let done = 0;
     try {
       while (done < callbacks.length) callbacks[done++]?.();
     } finally {
       // One has thrown: the others keep their places.
       if (done < callbacks.length) {
-        if (this.#waiting.length === 0) this.#runtime.defer(this.#runBound);
-        this.#waiting.unshift(...callbacks.slice(done));
+        if (this.waiting.length === 0) this.runtime.defer(this.runBound);
+        this.waiting.unshift(...callbacks.slice(done));
       }
     }
   }

@@ -7,27 +7,27 @@ import { type WaitOptions, WaitQueue } from "./wait.ts";
 /** The queue of a completion port: the completions, and the waiters. */
 export class CompletionQueue<Item> {
   closed = false;
-  readonly #waiters: WaitQueue;
-  #queue: Item[] = [];
+  private readonly waiters: WaitQueue;
+  private queue: Item[] = [];
 
   constructor(runtime: Runtime) {
-    this.#waiters = new WaitQueue(runtime);
+    this.waiters = new WaitQueue(runtime);
   }
 
   push(completion: Item): void {
     if (this.closed) return;
-    this.#queue.push(completion);
-    this.#waiters.wake();
+    this.queue.push(completion);
+    this.waiters.wake();
   }
 
   wait(timeoutMs: number | undefined, options: WaitOptions): Promise<Item | null> {
-    return this.#waiters.wait<Item | null>(() => this.#queue.shift(), () => null, timeoutMs, options.signal);
+    return this.waiters.wait<Item | null>(() => this.queue.shift(), () => null, timeoutMs, options.signal);
   }
 
   close(): void {
     if (this.closed) return;
     this.closed = true;
-    this.#queue = [];
-    this.#waiters.fail(new EventError("Cannot wait for a port: it was closed", { code: "ECANCELED" }));
+    this.queue = [];
+    this.waiters.fail(new EventError("Cannot wait for a port: it was closed", { code: "ECANCELED" }));
   }
 }

@@ -43,20 +43,20 @@ export class Operations implements ReadinessObserver {
   sink: CompletionSink | null = null;
   /** Accepts that have a connection and wait for its first data. They do not hold up the next accept. */
   readonly accepted: Set<FirstData> = new Set();
-  readonly #source: Source;
-  readonly #reads: Step[] = [];
-  readonly #writes: Step[] = [];
+  private readonly source: Source;
+  private readonly reads: Step[] = [];
+  private readonly writes: Step[] = [];
 
   constructor(source: Source) {
-    this.#source = source;
+    this.source = source;
   }
 
   /** Begins an operation behind those that wait in the same queue. It may complete at once. */
   begin(condition: typeof EV_READ | typeof EV_WRITE, step: Step): void {
-    const line = condition === EV_READ ? this.#reads : this.#writes;
+    const line = condition === EV_READ ? this.reads : this.writes;
     step.operation.begin();
     line.push(step);
-    if (line.length === 1) this.#advance(line);
+    if (line.length === 1) this.advance(line);
   }
 
   /** An operation has ended, exactly once, and has left its queue. */
@@ -65,25 +65,25 @@ export class Operations implements ReadinessObserver {
     operation.end(bytes, error);
     this.sink?.complete(bytes, face, error);
     // Never inside the call that began the operation, and not inside the runtime's callback.
-    if (callback !== null) callLater(this.#source.runtime, () => callback(bytes, error));
+    if (callback !== null) callLater(this.source.runtime, () => callback(bytes, error));
   }
 
   onReady(_source: Source, edges: number): void {
-    if ((edges & EV_READ) !== 0) this.#advance(this.#reads);
-    if ((edges & EV_WRITE) !== 0) this.#advance(this.#writes);
+    if ((edges & EV_READ) !== 0) this.advance(this.reads);
+    if ((edges & EV_WRITE) !== 0) this.advance(this.writes);
   }
 
   onSourceClosed(): void {
     const error = new EventError("Cannot complete an overlapped operation: its socket was closed", {
       code: "ECANCELED",
     });
-    for (const { operation } of [...this.#reads.splice(0), ...this.#writes.splice(0)]) {
+    for (const { operation } of [...this.reads.splice(0), ...this.writes.splice(0)]) {
       this.complete(operation, 0, error);
     }
     for (const first of this.accepted) first.cancel(error);
   }
 
-  #advance(line: Step[]): void {
+  private advance(line: Step[]): void {
     for (let step = line[0]; step !== undefined; step = line[0]) {
       let bytes = 0;
       let failure: EventError | null = null;
@@ -110,17 +110,17 @@ export function operationsOn(source: Source): Operations {
 
 class ReceiveStep implements Step {
   readonly operation: Operation;
-  readonly #connection: Connection;
-  readonly #buffer: Uint8Array;
+  private readonly connection: Connection;
+  private readonly buffer: Uint8Array;
 
   constructor(operation: Operation, connection: Connection, buffer: Uint8Array) {
     this.operation = operation;
-    this.#connection = connection;
-    this.#buffer = buffer;
+    this.connection = connection;
+    this.buffer = buffer;
   }
 
   attempt(): number {
-    return receive(this.#connection, this.#buffer);
+    return receive(this.connection, this.buffer);
   }
 }
 
@@ -133,41 +133,41 @@ function receive(connection: Connection, buffer: Uint8Array): number {
 
 class SendStep implements Step {
   readonly operation: Operation;
-  readonly #connection: Connection;
-  readonly #buffer: Uint8Array;
-  readonly #length: number;
-  #sent = 0;
+  private readonly connection: Connection;
+  private readonly buffer: Uint8Array;
+  private readonly length: number;
+  private sent = 0;
 
   constructor(operation: Operation, connection: Connection, buffer: Uint8Array) {
     this.operation = operation;
-    this.#connection = connection;
-    this.#buffer = buffer;
-    this.#length = buffer.length;
+    this.connection = connection;
+    this.buffer = buffer;
+    this.length = buffer.length;
   }
 
   attempt(): number {
-    if (this.#buffer.length !== this.#length) throw takenAway();
+    if (this.buffer.length !== this.length) throw takenAway();
     // Also of no bytes: it completes when the connection is there, or fails as that has.
     do {
-      const n = this.#connection.send(this.#sent === 0 ? this.#buffer : this.#buffer.subarray(this.#sent));
+      const n = this.connection.send(this.sent === 0 ? this.buffer : this.buffer.subarray(this.sent));
       if (n === EAGAIN || n === ENOTCONN) return WAITING;
-      this.#sent += n;
-    } while (this.#sent < this.#length);
-    return this.#sent;
+      this.sent += n;
+    } while (this.sent < this.length);
+    return this.sent;
   }
 }
 
 class ConnectStep implements Step {
   readonly operation: Operation;
-  readonly #connection: Connection;
+  private readonly connection: Connection;
 
   constructor(operation: Operation, connection: Connection) {
     this.operation = operation;
-    this.#connection = connection;
+    this.connection = connection;
   }
 
   attempt(): number {
-    const { error, connected } = this.#connection;
+    const { error, connected } = this.connection;
     if (error !== null) throw error;
     return connected ? 0 : WAITING;
   }
@@ -175,39 +175,39 @@ class ConnectStep implements Step {
 
 class AcceptStep implements Step {
   readonly operation: Operation;
-  readonly #acceptor: Acceptor;
-  readonly #buffer: Uint8Array | undefined;
+  private readonly acceptor: Acceptor;
+  private readonly buffer: Uint8Array | undefined;
 
   constructor(operation: Operation, acceptor: Acceptor, buffer: Uint8Array | undefined) {
     this.operation = operation;
-    this.#acceptor = acceptor;
-    this.#buffer = buffer;
+    this.acceptor = acceptor;
+    this.buffer = buffer;
   }
 
   attempt(): number {
-    const connection = this.#acceptor.accept();
+    const connection = this.acceptor.accept();
     if (typeof connection === "number") return WAITING;
-    if (this.#buffer === undefined) {
+    if (this.buffer === undefined) {
       this.operation.connection = connection;
       return 0;
     }
-    new FirstData(this.operation, operationsOn(this.#acceptor), connection, this.#buffer).onReady();
+    new FirstData(this.operation, operationsOn(this.acceptor), connection, this.buffer).onReady();
     return HANDED_ON;
   }
 }
 
 /** The second half of an accept with a buffer: the first data of the connection that was accepted. */
 class FirstData implements ReadinessObserver {
-  readonly #operation: Operation;
-  readonly #operations: Operations;
-  readonly #connection: Connection;
-  readonly #buffer: Uint8Array;
+  private readonly operation: Operation;
+  private readonly operations: Operations;
+  private readonly connection: Connection;
+  private readonly buffer: Uint8Array;
 
   constructor(operation: Operation, operations: Operations, connection: Connection, buffer: Uint8Array) {
-    this.#operation = operation;
-    this.#operations = operations;
-    this.#connection = connection;
-    this.#buffer = buffer;
+    this.operation = operation;
+    this.operations = operations;
+    this.connection = connection;
+    this.buffer = buffer;
     operations.accepted.add(this);
     connection.observe(this);
   }
@@ -215,15 +215,15 @@ class FirstData implements ReadinessObserver {
   onReady(): void {
     let n: number;
     try {
-      n = receive(this.#connection, this.#buffer);
+      n = receive(this.connection, this.buffer);
     } catch (error) {
       this.cancel(toEventError("complete an overlapped accept", error));
       return;
     }
     if (n === WAITING) return;
-    this.#leave();
-    this.#operation.connection = this.#connection;
-    this.#operations.complete(this.#operation, n, null);
+    this.leave();
+    this.operation.connection = this.connection;
+    this.operations.complete(this.operation, n, null);
   }
 
   /** Nobody but us has the connection. */
@@ -231,14 +231,14 @@ class FirstData implements ReadinessObserver {
 
   /** Closes the connection. */
   cancel(error: EventError): void {
-    this.#leave();
-    this.#connection.close();
-    this.#operations.complete(this.#operation, 0, error);
+    this.leave();
+    this.connection.close();
+    this.operations.complete(this.operation, 0, error);
   }
 
-  #leave(): void {
-    this.#operations.accepted.delete(this);
-    this.#connection.unobserve(this);
+  private leave(): void {
+    this.operations.accepted.delete(this);
+    this.connection.unobserve(this);
   }
 }
 

@@ -32,13 +32,13 @@ interface Waiter {
 
 /** Callers that wait for the same thing, served in their order. */
 export class WaitQueue {
-  readonly #runtime: Runtime;
-  readonly #served: (() => void) | undefined;
-  readonly #waiters: Waiter[] = [];
-  #waking = false;
-  readonly #wakeBound = (): void => {
-    this.#waking = false;
-    this.#serve();
+  private readonly runtime: Runtime;
+  private readonly served: (() => void) | undefined;
+  private readonly waiters: Waiter[] = [];
+  private waking = false;
+  private readonly wakeBound: () => void = () => {
+    this.waking = false;
+    this.serve();
   };
 
   /**
@@ -49,8 +49,8 @@ export class WaitQueue {
    * the next
    */
   constructor(runtime: Runtime, served?: () => void) {
-    this.#runtime = runtime;
-    this.#served = served;
+    this.runtime = runtime;
+    this.served = served;
   }
 
   /**
@@ -74,7 +74,7 @@ export class WaitQueue {
         signal?.removeEventListener("abort", abort);
       };
       const abort = (): void => {
-        if (this.#remove(waiter)) waiter.fail(signal?.reason);
+        if (this.remove(waiter)) waiter.fail(signal?.reason);
       };
       const waiter: Waiter = {
         take() {
@@ -95,47 +95,47 @@ export class WaitQueue {
         cancel: null,
       };
       signal?.addEventListener("abort", abort);
-      this.#waiters.push(waiter);
-      if (timeoutMs === 0) return this.#runtime.defer(() => this.#due(waiter));
-      if (timeoutMs !== undefined) this.#arm(waiter, this.#runtime.now() + timeoutMs);
+      this.waiters.push(waiter);
+      if (timeoutMs === 0) return this.runtime.defer(() => this.due(waiter));
+      if (timeoutMs !== undefined) this.arm(waiter, this.runtime.now() + timeoutMs);
       this.wake();
     });
   }
 
   /** Something may be ready. The waiters look after the runtime's poll. */
   wake(): void {
-    if (this.#waking || this.#waiters.length === 0) return;
-    this.#waking = true;
-    this.#runtime.defer(this.#wakeBound);
+    if (this.waking || this.waiters.length === 0) return;
+    this.waking = true;
+    this.runtime.defer(this.wakeBound);
   }
 
   /** Ends all waits with an error. */
   fail(error: EventError): void {
-    for (const waiter of this.#waiters.splice(0)) waiter.fail(error);
+    for (const waiter of this.waiters.splice(0)) waiter.fail(error);
   }
 
-  #serve(): void {
-    while (this.#waiters[0]?.take() === true) this.#waiters.shift();
-    this.#served?.();
+  private serve(): void {
+    while (this.waiters[0]?.take() === true) this.waiters.shift();
+    this.served?.();
   }
 
   /** The time of a waiter is over. Earlier waiters are served first, then this one if something is ready. */
-  #due(waiter: Waiter): void {
-    if (!this.#waiters.includes(waiter)) return;
-    this.#serve();
-    if (this.#remove(waiter)) waiter.expire();
+  private due(waiter: Waiter): void {
+    if (!this.waiters.includes(waiter)) return;
+    this.serve();
+    if (this.remove(waiter)) waiter.expire();
   }
 
-  #remove(waiter: Waiter): boolean {
-    const index = this.#waiters.indexOf(waiter);
-    if (index >= 0) this.#waiters.splice(index, 1);
+  private remove(waiter: Waiter): boolean {
+    const index = this.waiters.indexOf(waiter);
+    if (index >= 0) this.waiters.splice(index, 1);
     return index >= 0;
   }
 
-  #arm(waiter: Waiter, deadline: number): void {
-    waiter.cancel = atDeadline(this.#runtime, deadline, () => {
+  private arm(waiter: Waiter, deadline: number): void {
+    waiter.cancel = atDeadline(this.runtime, deadline, () => {
       waiter.cancel = null;
-      this.#due(waiter);
+      this.due(waiter);
     });
   }
 }

@@ -75,26 +75,26 @@ export function checkWhenFull(whenFull: unknown): void {
 export class Admission implements ExcessSink {
   /** The number of refused clients, by the reason. */
   readonly rejected: Map<RejectReason, number> = new Map();
-  readonly #listener: ConnListener;
-  readonly #acceptor: Acceptor;
-  readonly #max: number;
-  readonly #maxPerAddress: number;
-  readonly #rejectsWhenFull: boolean;
+  private readonly listener: ConnListener;
+  private readonly acceptor: Acceptor;
+  private readonly max: number;
+  private readonly maxPerAddress: number;
+  private readonly rejectsWhenFull: boolean;
   /** Whether clients wait for a handshake of TLS: they would not understand a last word. */
-  readonly #secures: boolean;
-  readonly #callbacks: AdmissionCallbacks;
-  readonly #failed: (error: unknown) => void;
+  private readonly secures: boolean;
+  private readonly callbacks: AdmissionCallbacks;
+  private readonly failed: (error: unknown) => void;
   /** How many connections there are from each address; kept only where they are limited. */
-  readonly #perAddress: Map<string, number> = new Map();
-  #open = 0;
-  #takes = true;
-  #closed = false;
+  private readonly perAddress: Map<string, number> = new Map();
+  private open = 0;
+  private takes = true;
+  private closed = false;
   /** Clients beyond the backlog, until the loop refuses them. */
-  #excess: Connection[] = [];
-  #tellsOverflow = false;
-  readonly #refuseExcess: Deferred;
+  private excess: Connection[] = [];
+  private tellsOverflow = false;
+  private readonly refuseExcess: Deferred;
   /** Refused clients that have not read their last message. */
-  readonly #farewells: Fifo<Connection> = new Fifo();
+  private readonly farewells: Fifo<Connection> = new Fifo();
 
   /**
    * @param listener The listener of the server
@@ -108,31 +108,31 @@ export class Admission implements ExcessSink {
     callbacks: AdmissionCallbacks,
     failed: (error: unknown) => void,
   ) {
-    this.#listener = listener;
-    this.#acceptor = acceptorOf(listener.socket);
-    this.#max = limits.maxConnections ?? Infinity;
-    this.#maxPerAddress = limits.maxConnectionsPerAddress ?? Infinity;
-    this.#rejectsWhenFull = limits.whenFull === "reject";
-    this.#secures = limits.tls !== undefined;
-    this.#callbacks = callbacks;
-    this.#failed = failed;
-    this.#refuseExcess = new Deferred(loopOf(listener.base), () => this.#onExcess());
-    this.#acceptor.excess = this;
-    this.#regulate();
+    this.listener = listener;
+    this.acceptor = acceptorOf(listener.socket);
+    this.max = limits.maxConnections ?? Infinity;
+    this.maxPerAddress = limits.maxConnectionsPerAddress ?? Infinity;
+    this.rejectsWhenFull = limits.whenFull === "reject";
+    this.secures = limits.tls !== undefined;
+    this.callbacks = callbacks;
+    this.failed = failed;
+    this.refuseExcess = new Deferred(loopOf(listener.base), () => this.tellExcess());
+    this.acceptor.excess = this;
+    this.regulate();
   }
 
   /** Whether the limits allow one more connection. If not, the client is refused. */
   hasRoom(connection: Connection, address: Address): boolean {
-    if (this.#open < this.#max) return true;
+    if (this.open < this.max) return true;
     this.refuse(connection, address, "maxConnections");
     return false;
   }
 
   /** Whether a client may stay, now that its address is known. One that may not is refused. */
   admits(connection: Connection, address: Address): boolean {
-    const reason = this.#objection(address);
+    const reason = this.objection(address);
     // accept() may have closed the server.
-    if (reason === null && !this.#closed) return true;
+    if (reason === null && !this.closed) return true;
     if (reason === null) connection.close();
     else this.refuse(connection, address, reason);
     return false;
@@ -140,77 +140,77 @@ export class Admission implements ExcessSink {
 
   /** A connection has begun. */
   entered(): void {
-    this.#open++;
-    this.#regulate();
+    this.open++;
+    this.regulate();
   }
 
   /** A client that was admitted has got its connection. */
   known(key: string | null): void {
-    this.#count(key, 1);
+    this.count(key, 1);
   }
 
   /** Its connection was freed. */
   left(key: string | null): void {
-    this.#open--;
-    this.#count(key, -1);
-    this.#regulate();
+    this.open--;
+    this.count(key, -1);
+    this.regulate();
   }
 
   /** The server closes: no client is taken any more. */
   close(): void {
-    this.#closed = true;
-    this.#refuseExcess.cancel();
-    for (const connection of this.#excess.splice(0)) connection.dismiss();
+    this.closed = true;
+    this.refuseExcess.cancel();
+    for (const connection of this.excess.splice(0)) connection.dismiss();
   }
 
   /** Refuses a client, and counts it. */
   refuse(connection: Connection, address: Address, reason: RejectReason): void {
     this.rejected.set(reason, (this.rejected.get(reason) ?? 0) + 1);
-    const word = this.#lastWord(address, reason);
-    if (word === null || this.#secures || connection.gone) return connection.reset();
+    const word = this.lastWord(address, reason);
+    if (word === null || this.secures || connection.gone) return connection.reset();
     connection.send(word);
     connection.close();
-    this.#farewells.push(connection);
-    if (this.#farewells.length <= MAX_FAREWELLS) return;
-    const oldest = this.#farewells.shift();
+    this.farewells.push(connection);
+    if (this.farewells.length <= MAX_FAREWELLS) return;
+    const oldest = this.farewells.shift();
     if (oldest?.gone === false) oldest.onLingered();
   }
 
   onExcess(connection: Connection, first: boolean): void {
-    if (loopOf(this.#listener.base).freed) return connection.dismiss();
+    if (loopOf(this.listener.base).freed) return connection.dismiss();
     connection.park();
-    this.#excess.push(connection);
-    this.#tellsOverflow ||= first;
-    this.#refuseExcess.schedule();
+    this.excess.push(connection);
+    this.tellsOverflow ||= first;
+    this.refuseExcess.schedule();
   }
 
   /** The reason to refuse a client, or null. */
-  #objection(address: Address): RejectReason | null {
+  private objection(address: Address): RejectReason | null {
     const key = addressKey(address);
-    if (key !== null && (this.#perAddress.get(key) ?? 0) >= this.#maxPerAddress) return "maxConnectionsPerAddress";
-    const { accept } = this.#callbacks;
+    if (key !== null && (this.perAddress.get(key) ?? 0) >= this.maxPerAddress) return "maxConnectionsPerAddress";
+    const { accept } = this.callbacks;
     if (accept === undefined || accept === null) return null;
     try {
-      const answer: unknown = accept.call(this.#callbacks, address);
-      if (typeof answer !== "boolean") throw this.#wrongAnswer(answer);
+      const answer: unknown = accept.call(this.callbacks, address);
+      if (typeof answer !== "boolean") throw this.wrongAnswer(answer);
       return answer ? null : "accept";
     } catch (error) {
-      this.#failed(error);
+      this.failed(error);
       return "accept";
     }
   }
 
-  #wrongAnswer(answer: unknown): TypeError {
+  private wrongAnswer(answer: unknown): TypeError {
     // Nobody else hears of its rejection.
     if (answer instanceof Promise) answer.catch(() => {});
     return wrongType("accept a client", "accept has returned neither true nor false", answer);
   }
 
-  #lastWord(address: Address, reason: RejectReason): Uint8Array | null {
-    const { reject } = this.#callbacks;
+  private lastWord(address: Address, reason: RejectReason): Uint8Array | null {
+    const { reject } = this.callbacks;
     if (reject === undefined || reject === null) return null;
     try {
-      const word: unknown = reject.call(this.#callbacks, address, reason);
+      const word: unknown = reject.call(this.callbacks, address, reason);
       if (word === undefined || word === null || word === "") return null;
       const bytes = typeof word === "string" ? encodeUtf8(word) : word;
       if (!isBytes(bytes)) {
@@ -223,39 +223,39 @@ export class Admission implements ExcessSink {
       }
       return bytes.length === 0 ? null : bytes;
     } catch (error) {
-      this.#failed(error);
+      this.failed(error);
       return null;
     }
   }
 
   /** In the loop, as all that calls the user. */
-  #onExcess(): void {
-    for (const connection of this.#excess.splice(0)) {
+  private tellExcess(): void {
+    for (const connection of this.excess.splice(0)) {
       const address = connection.remote;
       if (address === undefined) connection.reset();
       else this.refuse(connection, address, "maxConnections");
     }
-    if (!this.#tellsOverflow) return;
-    this.#tellsOverflow = false;
-    this.#failed(this.#acceptor.overflow());
+    if (!this.tellsOverflow) return;
+    this.tellsOverflow = false;
+    this.failed(this.acceptor.overflow());
   }
 
-  #count(key: string | null, change: number): void {
-    if (key === null || this.#maxPerAddress === Infinity) return;
-    const count = (this.#perAddress.get(key) ?? 0) + change;
-    if (count > 0) this.#perAddress.set(key, count);
-    else this.#perAddress.delete(key);
+  private count(key: string | null, change: number): void {
+    if (key === null || this.maxPerAddress === Infinity) return;
+    const count = (this.perAddress.get(key) ?? 0) + change;
+    if (count > 0) this.perAddress.set(key, count);
+    else this.perAddress.delete(key);
   }
 
   /** Accepts clients up to `maxConnections`. The others wait, or are refused. */
-  #regulate(): void {
-    if (this.#max === Infinity || this.#rejectsWhenFull || this.#closed) return;
-    const room = this.#max - this.#open;
-    this.#acceptor.room = Math.max(room, 0);
-    if (room > 0 === this.#takes) return;
-    this.#takes = room > 0;
-    if (this.#takes) return this.#listener.enable();
-    this.#listener.disable();
-    this.#acceptor.trim();
+  private regulate(): void {
+    if (this.max === Infinity || this.rejectsWhenFull || this.closed) return;
+    const room = this.max - this.open;
+    this.acceptor.room = Math.max(room, 0);
+    if (room > 0 === this.takes) return;
+    this.takes = room > 0;
+    if (this.takes) return this.listener.enable();
+    this.listener.disable();
+    this.acceptor.trim();
   }
 }

@@ -26,11 +26,11 @@ const BACKOFF_OPTIONS: Names<BackoffOptions> = { initialMs: true, maxMs: true, f
 
 /** The delays of one client. */
 export class Backoff {
-  readonly #runtime: Runtime;
-  readonly #initialMs: number;
-  readonly #maxMs: number;
-  readonly #factor: number;
-  readonly #jitter: number;
+  private readonly runtime: Runtime;
+  private readonly initialMs: number;
+  private readonly maxMs: number;
+  private readonly factor: number;
+  private readonly jitter: number;
 
   /**
    * Reads the options.
@@ -45,18 +45,18 @@ export class Backoff {
       BACKOFF_OPTIONS,
       "backoff",
     );
-    this.#runtime = runtime;
-    this.#initialMs = checkDuration(verb, "backoff.initialMs", initialMs);
-    this.#maxMs = checkDuration(verb, "backoff.maxMs", maxMs);
-    this.#factor = checkBetween(verb, "backoff.factor", factor, 1, Infinity);
-    this.#jitter = checkBetween(verb, "backoff.jitter", jitter, 0, 1);
+    this.runtime = runtime;
+    this.initialMs = checkDuration(verb, "backoff.initialMs", initialMs);
+    this.maxMs = checkDuration(verb, "backoff.maxMs", maxMs);
+    this.factor = checkBetween(verb, "backoff.factor", factor, 1, Infinity);
+    this.jitter = checkBetween(verb, "backoff.jitter", jitter, 0, 1);
   }
 
   /** The delay, in milliseconds, after the first loss in a row (0), the second (1), and so on. */
   delay(n: number): number {
     // A delay of 0 stays 0: 0 times an infinite power would be NaN.
-    const longest = this.#initialMs === 0 ? 0 : this.#initialMs * this.#factor ** n;
-    return Math.min(this.#maxMs, longest) * (1 + this.#jitter * (2 * this.#runtime.random() - 1));
+    const longest = this.initialMs === 0 ? 0 : this.initialMs * this.factor ** n;
+    return Math.min(this.maxMs, longest) * (1 + this.jitter * (2 * this.runtime.random() - 1));
   }
 }
 

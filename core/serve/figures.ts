@@ -38,17 +38,17 @@ export class Figures {
   handshakesFailed = 0;
   readonly ended: Map<string, number> = new Map();
   /** Of connections that have ended. */
-  #bytesRead = 0;
-  #bytesWritten = 0;
+  private bytesRead = 0;
+  private bytesWritten = 0;
 
   /** A connection has ended. */
   end({ root, opened }: ConnectionOwner<unknown>, reason: EventError | undefined, secure: boolean): void {
     const code = reason?.code ?? CLEAN;
     this.ended.set(code, (this.ended.get(code) ?? 0) + 1);
     if (secure && !opened && reason !== undefined && code !== "ECANCELED") this.handshakesFailed++;
-    this.#bytesRead += root.bytesRead;
+    this.bytesRead += root.bytesRead;
     // What is queued still leaves.
-    this.#bytesWritten += root.bytesWritten + (root.known?.unsent ?? 0);
+    this.bytesWritten += root.bytesWritten + (root.known?.unsent ?? 0);
   }
 
   /** A connection has ended before its ClientHello was whole. */
@@ -60,7 +60,7 @@ export class Figures {
 
   /** The bytes of all connections. */
   bytes(open: Iterable<ConnectionOwner<unknown>>): { bytesRead: number; bytesWritten: number } {
-    let [bytesRead, bytesWritten] = [this.#bytesRead, this.#bytesWritten];
+    let [bytesRead, bytesWritten] = [this.bytesRead, this.bytesWritten];
     for (const { root } of open) {
       bytesRead += root.bytesRead;
       bytesWritten += root.bytesWritten;

@@ -47,125 +47,125 @@ export class LinkCore<Ctx> {
   connection: SocketBufferEvent<Ctx> | null = null;
   /** The number of losses in a row. */
   attempts = 0;
-  readonly #parts: LinkParts<Ctx>;
+  private readonly parts: LinkParts<Ctx>;
   /** The number of attempts in a row that have begun. */
-  #begun = 0;
+  private begun = 0;
   /** The bufferevent of the attempt or the connection, until its end was reported. */
-  #core: SocketCore | null = null;
+  private core: SocketCore | null = null;
   /** Waits for the next attempt, or for the connection to be stable. */
-  readonly #timer: EventHandle;
-  readonly #waiters: Set<Waiter<Ctx>> = new Set();
+  private readonly timer: EventHandle;
+  private readonly waiters: Set<Waiter<Ctx>> = new Set();
   /** The reason why there will not be another connection. */
-  #reason: EventError | null = null;
-  #closing: Promise<void> | null = null;
-  #onOver: (() => void) | null = null;
-  #stopCut: (() => void) | null = null;
-  #cutAt = Infinity;
-  readonly #abort = (): void => {
-    const cause = this.#parts.signal?.reason;
+  private reason: EventError | null = null;
+  private closing: Promise<void> | null = null;
+  private onOver: (() => void) | null = null;
+  private stopCut: (() => void) | null = null;
+  private cutAt: number = Infinity;
+  private readonly abort: () => void = () => {
+    const cause = this.parts.signal?.reason;
     void this.close(undefined, new EventError("Cannot connect: aborted", { code: "ECANCELED", cause }));
   };
 
   /** Begins the first attempt. */
   constructor(parts: LinkParts<Ctx>) {
-    this.#parts = parts;
-    this.#timer = parts.base.timer(() => this.#onTimer());
+    this.parts = parts;
+    this.timer = parts.base.timer(() => this.onTimer());
     const { signal } = parts;
     if (signal?.aborted === true) {
-      this.#abort();
+      this.abort();
       return;
     }
-    this.#connect();
-    signal?.addEventListener("abort", this.#abort);
+    this.connect();
+    signal?.addEventListener("abort", this.abort);
   }
 
   get base(): EventBase {
-    return this.#parts.base;
+    return this.parts.base;
   }
 
   // ---- the connection
 
-  #connect(): void {
+  private connect(): void {
     this.state = "connecting";
-    this.#begun++;
-    const { protocol } = this.#parts;
-    const { bev, core, idleTimeoutMs } = this.#parts.attempt({
+    this.begun++;
+    const { protocol } = this.parts;
+    const { bev, core, idleTimeoutMs } = this.parts.attempt({
       ...protocol,
       onOpen: () => {
         bev.setIdleTimeout(idleTimeoutMs);
-        this.#opened(bev);
+        this.opened(bev);
       },
-      onOpened: () => this.#tellReady(),
-      onFreed: () => this.#freed(),
-      onOver: (reason) => this.#over(reason),
+      onOpened: () => this.tellReady(),
+      onFreed: () => this.freed(),
+      onOver: (reason) => this.over(reason),
     });
-    this.#core = core;
+    this.core = core;
   }
 
-  #opened(bev: SocketBufferEvent<Ctx>): void {
+  private opened(bev: SocketBufferEvent<Ctx>): void {
     this.state = "open";
     this.connection = bev;
-    const { stableMs } = this.#parts;
-    if (stableMs === 0) return this.#stable();
+    const { stableMs } = this.parts;
+    if (stableMs === 0) return this.stable();
     // The connection itself keeps the loop running, unless it is unreferenced.
-    this.#timer.unref();
-    this.#timer.add(stableMs);
+    this.timer.unref();
+    this.timer.add(stableMs);
   }
 
   /** The connection if it can be used; null if, for example, its `open` callback has ended it. */
-  get #usable(): SocketBufferEvent<Ctx> | null {
-    const core = this.#core;
+  private get usable(): SocketBufferEvent<Ctx> | null {
+    const core = this.core;
     return core === null || core.freed || core.closing !== null ? null : this.connection;
   }
 
-  #tellReady(): void {
-    const bev = this.#usable;
+  private tellReady(): void {
+    const bev = this.usable;
     if (bev === null) return;
-    for (const { resolve } of [...this.#waiters]) resolve(bev);
+    for (const { resolve } of [...this.waiters]) resolve(bev);
   }
 
-  #stable(): void {
-    this.attempts = this.#begun = 0;
+  private stable(): void {
+    this.attempts = this.begun = 0;
   }
 
-  #freed(): void {
+  private freed(): void {
     this.connection = null;
     if (this.state === "closed") return;
     this.state = "waiting";
     // It will not be stable any more. The timer for the next attempt is set when it is over.
-    this.#timer.del();
+    this.timer.del();
   }
 
   /** The attempt has failed, or the connection is over and its `close` callback has run. */
-  #over(error: EventError | undefined): void {
-    this.#core = null;
+  private over(error: EventError | undefined): void {
+    this.core = null;
     if (this.state === "closed") {
-      this.#stopCut?.();
-      this.#onOver?.();
+      this.stopCut?.();
+      this.onOver?.();
       return;
     }
-    this.#timer.del();
-    const { base, backoff, maxAttempts } = this.#parts;
+    this.timer.del();
+    const { base, backoff, maxAttempts } = this.parts;
     if (loopOf(base).freed) {
-      this.#end(new EventError("Cannot connect again: the base was freed", { code: "EV_FREED" }));
+      this.end(new EventError("Cannot connect again: the base was freed", { code: "EV_FREED" }));
       return;
     }
     const attempt = ++this.attempts;
-    if (this.#begun >= maxAttempts) {
+    if (this.begun >= maxAttempts) {
       const message = "Cannot connect: the peer has ended the last connection that was to be tried";
-      this.#end(error ?? new EventError(message, { code: "ECONNRESET" }));
-      this.#tellLost(error, Infinity, attempt);
+      this.end(error ?? new EventError(message, { code: "ECONNRESET" }));
+      this.tellLost(error, Infinity, attempt);
       return;
     }
     const delayMs = backoff.delay(attempt - 1);
-    this.#timer.ref();
-    this.#timer.add(delayMs);
-    this.#tellLost(error, delayMs, attempt);
+    this.timer.ref();
+    this.timer.add(delayMs);
+    this.tellLost(error, delayMs, attempt);
   }
 
   /** Called from the loop, since a connection may have been freed inside a call of the program's. */
-  #tellLost(error: EventError | undefined, delayMs: number, attempt: number): void {
-    const { base, lost, protocol } = this.#parts;
+  private tellLost(error: EventError | undefined, delayMs: number, attempt: number): void {
+    const { base, lost, protocol } = this.parts;
     if (lost === undefined) return;
     base.once(null, EV_TIMEOUT, () => {
       try {
@@ -179,15 +179,15 @@ export class LinkCore<Ctx> {
     });
   }
 
-  #onTimer(): void {
-    if (this.state === "open") return this.#stable();
+  private onTimer(): void {
+    if (this.state === "open") return this.stable();
     if (this.state !== "waiting") return;
     try {
-      this.#connect();
+      this.connect();
     } catch (error) {
       // This worked before and should not fail. If it does, those who wait must get the error.
-      this.#end(error as EventError);
-      reportTo(this.#parts.protocol, this.#parts.base, error, null);
+      this.end(error as EventError);
+      reportTo(this.parts.protocol, this.parts.base, error, null);
     }
   }
 
@@ -196,12 +196,12 @@ export class LinkCore<Ctx> {
   /** `ready()`. */
   ready(signal: AbortSignalLike | undefined): Promise<SocketBufferEvent<Ctx>> {
     if (signal?.aborted === true) return Promise.reject(signal.reason);
-    if (this.#reason !== null) return Promise.reject(this.#reason);
-    const bev = this.#usable;
+    if (this.reason !== null) return Promise.reject(this.reason);
+    const bev = this.usable;
     if (bev !== null) return Promise.resolve(bev);
     return new Promise((resolve, reject) => {
       const settle = (): void => {
-        this.#waiters.delete(waiter);
+        this.waiters.delete(waiter);
         signal?.removeEventListener("abort", abort);
       };
       const abort = (): void => waiter.reject(signal?.reason);
@@ -215,7 +215,7 @@ export class LinkCore<Ctx> {
           reject(reason);
         },
       };
-      this.#waiters.add(waiter);
+      this.waiters.add(waiter);
       signal?.addEventListener("abort", abort);
     });
   }
@@ -223,35 +223,35 @@ export class LinkCore<Ctx> {
   // ---- the end
 
   /** There will not be another connection. */
-  #end(reason: EventError): void {
+  private end(reason: EventError): void {
     this.state = "closed";
-    this.#reason = reason;
-    this.#timer.free();
-    this.#parts.signal?.removeEventListener("abort", this.#abort);
-    for (const { reject } of [...this.#waiters]) reject(reason);
+    this.reason = reason;
+    this.timer.free();
+    this.parts.signal?.removeEventListener("abort", this.abort);
+    for (const { reject } of [...this.waiters]) reject(reason);
   }
 
   /** `close()`. */
   close(graceMs: number | undefined, reason?: EventError): Promise<void> {
     const { state } = this;
     if (state !== "closed") {
-      this.#end(reason ?? new EventError("Cannot connect: the link was closed", { code: "ECANCELED" }));
+      this.end(reason ?? new EventError("Cannot connect: the link was closed", { code: "ECANCELED" }));
     }
-    this.#closing ??= this.#close(state);
-    if (graceMs !== undefined) this.#cutAfter(graceMs);
-    return this.#closing;
+    this.closing ??= this.closeConnection(state);
+    if (graceMs !== undefined) this.cutAfter(graceMs);
+    return this.closing;
   }
 
-  #close(state: LinkState): Promise<void> {
-    const core = this.#core;
+  private closeConnection(state: LinkState): Promise<void> {
+    const core = this.core;
     if (core === null) return Promise.resolve();
-    const loop = loopOf(this.#parts.base);
+    const loop = loopOf(this.parts.base);
     return new Promise((resolve) => {
-      this.#onOver = resolve;
+      this.onOver = resolve;
       if (state === "connecting") core.free();
       else if (!core.freed) {
-        const { closeTimeoutMs } = this.#parts.protocol;
-        this.#cutAt = loop.runtime.now() + closeTimeoutMs;
+        const { closeTimeoutMs } = this.parts.protocol;
+        this.cutAt = loop.runtime.now() + closeTimeoutMs;
         core.endGracefully(closeTimeoutMs).catch((error) => loop.runtime.report(error)).then(() => {
           // Nobody calls the `close` callback.
           if (!loop.dispatching) resolve();
@@ -261,14 +261,14 @@ export class LinkCore<Ctx> {
   }
 
   /** Cuts the connection when the grace period is over. A second call can only make that time shorter. */
-  #cutAfter(graceMs: number): void {
-    const core = this.#core;
-    const { runtime } = this.#parts.base;
+  private cutAfter(graceMs: number): void {
+    const core = this.core;
+    const { runtime } = this.parts.base;
     const cutAt = runtime.now() + Math.min(graceMs, 2 ** 30);
-    if (core === null || core.freed || cutAt >= this.#cutAt) return;
-    this.#stopCut?.();
-    this.#cutAt = cutAt;
-    this.#stopCut = atDeadline(runtime, cutAt, () => core.reset());
+    if (core === null || core.freed || cutAt >= this.cutAt) return;
+    this.stopCut?.();
+    this.cutAt = cutAt;
+    this.stopCut = atDeadline(runtime, cutAt, () => core.reset());
   }
 }
 

@@ -39,7 +39,7 @@ import { reasonOf, viewsOf } from "../views/takeover.ts";
 
 type Callbacks = BufferEventCallbacks<BufferEvent> | null;
 
-// Bits of `#bits`.
+// Bits of `bits`.
 /** Bits of a connection's owner. */
 type OwnerBits = Bits<"owner">;
 
@@ -93,11 +93,11 @@ class Rare {
 /** The owner of one connection's callbacks. */
 export class ConnectionOwner<Ctx> implements CallbackOwner {
   readonly root: SocketCore;
-  readonly #protocol: Protocol<Ctx>;
-  #bits: OwnerBits = 0;
+  private readonly protocol: Protocol<Ctx>;
+  private bits: OwnerBits = 0;
   /** How many views and calls of `drained()` wait. */
-  #waiting = 0;
-  #rare: Rare | null = null;
+  private waiting = 0;
+  private rare: Rare | null = null;
 
   /**
    * Takes over the callbacks of a connection.
@@ -107,7 +107,7 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
    */
   constructor(root: SocketCore, protocol: Protocol<Ctx>) {
     this.root = root;
-    this.#protocol = protocol;
+    this.protocol = protocol;
     root.owner = this;
     root.callbacks = protocol.callbacks as Callbacks;
   }
@@ -119,21 +119,21 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
 
   /** Whether `open` was called. */
   get opened(): boolean {
-    return (this.#bits & OPENED) !== 0;
+    return (this.bits & OPENED) !== 0;
   }
 
   /** Whether `close` is called at its end. */
   get tellsClose(): boolean {
-    const known = this.opened || this.#protocol.tellsUnopened === true;
-    return known && this.#protocol.callbacks.close != null && !this.root.loop.freed;
+    const known = this.opened || this.protocol.tellsUnopened === true;
+    return known && this.protocol.callbacks.close != null && !this.root.loop.freed;
   }
 
   get closeTold(): boolean {
-    return (this.#bits & CLOSE_TOLD) !== 0;
+    return (this.bits & CLOSE_TOLD) !== 0;
   }
 
-  get #more(): Rare {
-    return this.#rare ??= new Rare();
+  private get more(): Rare {
+    return this.rare ??= new Rare();
   }
 
   // ---- the callbacks
@@ -145,93 +145,93 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
    */
   open(onThrown?: (error: unknown) => void): void {
     const { root } = this;
-    this.#bits |= OPENED;
+    this.bits |= OPENED;
     root.enable(EV_READ | EV_WRITE);
-    const { keepAlive } = this.#protocol;
+    const { keepAlive } = this.protocol;
     if (keepAlive !== null) {
       const { delayMs, intervalMs, count } = keepAlive;
       root.connection?.binding?.setKeepAlive(true, delayMs, intervalMs, count);
     }
-    this.#protocol.onOpen?.(this as ConnectionOwner<unknown>);
+    this.protocol.onOpen?.(this as ConnectionOwner<unknown>);
     try {
-      this.#watch(this.#protocol.callbacks.open?.(this.bev));
+      this.watch(this.protocol.callbacks.open?.(this.bev));
     } catch (error) {
-      this.#fail(error, onThrown);
+      this.fail(error, onThrown);
     }
-    if (!root.freed) this.#protocol.onOpened?.(this as ConnectionOwner<unknown>);
+    if (!root.freed) this.protocol.onOpened?.(this as ConnectionOwner<unknown>);
   }
 
   read(core: BevCore, callbacks: Callbacks): void {
-    if ((this.#bits & BUSY) !== 0) {
-      this.#more.unread = core;
+    if ((this.bits & BUSY) !== 0) {
+      this.more.unread = core;
       return;
     }
-    if (this.#readsLines(core, callbacks)) this.#lines(core);
-    else this.#watch(callbacks?.read?.(core.face as BufferEvent));
+    if (this.readsLines(core, callbacks)) this.lines(core);
+    else this.watch(callbacks?.read?.(core.face as BufferEvent));
   }
 
   write(core: BevCore, callbacks: Callbacks): void {
-    if (this.opened) this.#watchAside(callbacks?.write?.(core.face as BufferEvent));
+    if (this.opened) this.watchAside(callbacks?.write?.(core.face as BufferEvent));
   }
 
   event(core: BevCore, callbacks: Callbacks, what: number, error: EventError | undefined): void {
-    if (!this.opened) this.#beforeOpen(what, error);
+    if (!this.opened) this.beforeOpen(what, error);
     else if ((what & BEV_EVENT_EOF) !== 0 && (what & BEV_EVENT_READING) !== 0) {
-      this.#onInputEnd(core, callbacks, what, error);
-    } else this.#tell(core, callbacks, what, error);
+      this.onInputEnd(core, callbacks, what, error);
+    } else this.tell(core, callbacks, what, error);
   }
 
   /** The TLS handshake has ended, or the connection has failed before `open`. */
-  #beforeOpen(what: number, error: EventError | undefined): void {
+  private beforeOpen(what: number, error: EventError | undefined): void {
     if ((what & BEV_EVENT_CONNECTED) !== 0) return this.open();
-    this.#more.reason = error ?? (what & (BEV_EVENT_ERROR | BEV_EVENT_TIMEOUT) ? reasonOf(what) : undefined);
+    this.more.reason = error ?? (what & (BEV_EVENT_ERROR | BEV_EVENT_TIMEOUT) ? reasonOf(what) : undefined);
     this.root.free();
   }
 
-  #onInputEnd(core: BevCore, callbacks: Callbacks, what: number, error: EventError | undefined): void {
+  private onInputEnd(core: BevCore, callbacks: Callbacks, what: number, error: EventError | undefined): void {
     // Enabling reading reports the end again.
-    if ((this.#bits & LINE_FAILED) !== 0) return;
-    const waits = (this.#bits & (BUSY | OVERDUE)) === BUSY;
-    if (waits || (core.holdsBack && core.input.length > 0)) return this.#holdEnd(core, what, error);
-    if ((this.#bits & BUSY) === 0 && this.#readsLines(core, callbacks) && core.input.length > 0) {
-      const given = this.#lines(core);
+    if ((this.bits & LINE_FAILED) !== 0) return;
+    const waits = (this.bits & (BUSY | OVERDUE)) === BUSY;
+    if (waits || (core.holdsBack && core.input.length > 0)) return this.holdEnd(core, what, error);
+    if ((this.bits & BUSY) === 0 && this.readsLines(core, callbacks) && core.input.length > 0) {
+      const given = this.lines(core);
       if (given === null) return;
-      const all = given && this.#lastLine(core);
+      const all = given && this.lastLine(core);
       if (core.freed || core.closing !== null) return;
       // A handler is busy with a line, or the protocol has changed: its callbacks get the rest, and then the end.
-      if ((this.#bits & BUSY) !== 0 || core.holdsBack) return this.#holdEnd(core, what, error);
+      if ((this.bits & BUSY) !== 0 || core.holdsBack) return this.holdEnd(core, what, error);
       if (!all) return core.triggerEvent(what, error);
     }
-    this.#tell(core, callbacks, what, error);
+    this.tell(core, callbacks, what, error);
   }
 
   /** Calls the event callback; without one, ends the connection as usual. */
-  #tell(core: BevCore, callbacks: Callbacks, what: number, error: EventError | undefined): void {
+  private tell(core: BevCore, callbacks: Callbacks, what: number, error: EventError | undefined): void {
     const failed = (what & (BEV_EVENT_ERROR | BEV_EVENT_TIMEOUT)) !== 0;
     if (callbacks?.event === undefined || callbacks.event === null) {
-      if (failed) this.#end(error ?? core.raised(reasonOf(what)));
-      else if ((what & BEV_EVENT_EOF) !== 0) this.#close(core);
+      if (failed) this.end(error ?? core.raised(reasonOf(what)));
+      else if ((what & BEV_EVENT_EOF) !== 0) this.close(core);
       return;
     }
-    if (failed) this.#more.told = error ?? reasonOf(what);
+    if (failed) this.more.told = error ?? reasonOf(what);
     else if ((what & BEV_EVENT_EOF) !== 0) {
-      this.#bits |= END_TOLD;
-      if (this.#rare !== null) this.#rare.told = undefined;
+      this.bits |= END_TOLD;
+      if (this.rare !== null) this.rare.told = undefined;
     }
-    this.#watchAside(callbacks.event(core.face as BufferEvent, what, error));
+    this.watchAside(callbacks.event(core.face as BufferEvent, what, error));
   }
 
   // ---- lines
 
-  #readsLines(core: BevCore, callbacks: Callbacks): boolean {
-    return this.#protocol.lines !== null && core === this.root && callbacks === this.#protocol.callbacks;
+  private readsLines(core: BevCore, callbacks: Callbacks): boolean {
+    return this.protocol.lines !== null && core === this.root && callbacks === this.protocol.callbacks;
   }
 
   /** Returns the whole lines to `line`. @returns Whether no whole line is left; null if one is too long */
-  #lines(core: BevCore): boolean | null {
+  private lines(core: BevCore): boolean | null {
     const { input } = core;
-    const { eol, limit } = this.#protocol.lines as NonNullable<Protocol<Ctx>["lines"]>;
-    const timesMessages = this.#protocol.messageTimeoutMs !== 0;
+    const { eol, limit } = this.protocol.lines as NonNullable<Protocol<Ctx>["lines"]>;
+    const timesMessages = this.protocol.messageTimeoutMs !== 0;
     for (;;) {
       // The peer must first read its answers.
       if (core.holdsBack) return false;
@@ -241,35 +241,35 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
       } catch (error) {
         if (!(error instanceof EventError)) throw error;
         core.disable(EV_READ);
-        this.#bits |= LINE_FAILED;
-        this.#tell(core, core.callbacks, BEV_EVENT_READING | BEV_EVENT_ERROR, error as EventError);
+        this.bits |= LINE_FAILED;
+        this.tell(core, core.callbacks, BEV_EVENT_READING | BEV_EVENT_ERROR, error as EventError);
         return null;
       }
       if (line === null) break;
       if (timesMessages) this.onMessage(false);
-      if (!this.#line(core, line)) return false;
+      if (!this.line(core, line)) return false;
     }
     if (timesMessages) this.onMessage(input.length > 0);
     return true;
   }
 
   /** The bytes after the last terminator are a line too. */
-  #lastLine(core: BevCore): boolean {
+  private lastLine(core: BevCore): boolean {
     if (core.input.length === 0) return true;
     const rest = take(core.input, core.input.length);
     this.onMessage(false);
-    return rest === null || this.#line(core, rest);
+    return rest === null || this.line(core, rest);
   }
 
   /** Calls `line`. @returns Whether the next line may follow at once */
-  #line(core: BevCore, line: Uint8Array): boolean {
-    if (this.#watch(this.#protocol.callbacks.line?.(this.bev, line))) {
+  private line(core: BevCore, line: Uint8Array): boolean {
+    if (this.watch(this.protocol.callbacks.line?.(this.bev, line))) {
       // The next one is for when that has settled.
-      this.#more.unread = core;
+      this.more.unread = core;
       return false;
     }
     if (core.freed || core.closing !== null) return false;
-    if (core.callbacks === (this.#protocol.callbacks as unknown) && core.occupant === null) return true;
+    if (core.callbacks === (this.protocol.callbacks as unknown) && core.occupant === null) return true;
     // The protocol has changed: the rest of the input is for others.
     if (core.input.length > 0) core.trigger(EV_READ, 0);
     return false;
@@ -278,242 +278,242 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
   // ---- a busy program
 
   /** Handles the result of `open`, `read` or `line`. @returns Whether it is a promise, so that the program is busy */
-  #watch(result: unknown): boolean {
+  private watch(result: unknown): boolean {
     if (result === undefined || !isThenable(result)) return false;
-    this.#bits |= BUSY;
-    if (this.#waiting === 0) this.#more.busySince = this.root.loop.clock();
-    Promise.resolve(result).then(() => this.#onSettled(), (error) => {
-      this.#onIdle();
+    this.bits |= BUSY;
+    if (this.waiting === 0) this.more.busySince = this.root.loop.clock();
+    Promise.resolve(result).then(() => this.onSettled(), (error) => {
+      this.onIdle();
       this.failed(error);
     });
     return true;
   }
 
   /** Handles the result of `write` or `event`: it is not awaited, but may reject. */
-  #watchAside(result: unknown): void {
+  private watchAside(result: unknown): void {
     if (result !== undefined && isThenable(result)) {
       Promise.resolve(result).then(undefined, (error) => this.failed(error));
     }
   }
 
   /** The promise has settled: the program is no longer busy. */
-  #onIdle(): void {
-    this.#bits &= ~(BUSY | OVERDUE);
+  private onIdle(): void {
+    this.bits &= ~(BUSY | OVERDUE);
     const { root } = this;
-    const overdue = this.#rare?.overdue;
+    const overdue = this.rare?.overdue;
     if (overdue) root.loop.del(overdue);
-    if (!root.freed && this.#waiting === 0) this.#restartTimers();
+    if (!root.freed && this.waiting === 0) this.restartTimers();
   }
 
-  #onSettled(): void {
-    this.#onIdle();
+  private onSettled(): void {
+    this.onIdle();
     const { root } = this;
     if (root.freed || root.closing !== null) return;
-    const unread = this.#more.unread;
-    this.#more.unread = null;
+    const unread = this.more.unread;
+    this.more.unread = null;
     if (unread !== null && !unread.freed && unread.input.length > 0) unread.trigger(EV_READ, 0);
-    if (this.#more.heldEnd !== null) this.#tellHeldEnd();
-    else if ((this.#bits & VIEW_OVER) !== 0 && viewsOf(root)?.reader == null) this.#close(root);
+    if (this.more.heldEnd !== null) this.tellHeldEnd();
+    else if ((this.bits & VIEW_OVER) !== 0 && viewsOf(root)?.reader == null) this.close(root);
     else this.onDirectionOver();
   }
 
-  #holdEnd(core: BevCore, what: number, error: EventError | undefined): void {
-    this.#more.heldEnd = { core, what, error };
-    if ((this.#bits & BUSY) !== 0) this.#awaitOverdue();
+  private holdEnd(core: BevCore, what: number, error: EventError | undefined): void {
+    this.more.heldEnd = { core, what, error };
+    if ((this.bits & BUSY) !== 0) this.awaitOverdue();
   }
 
   /** Reports the end that has waited, in the loop. */
-  #tellHeldEnd(): void {
-    const held = this.#rare?.heldEnd;
+  private tellHeldEnd(): void {
+    const held = this.rare?.heldEnd;
     if (!held) return;
-    this.#more.heldEnd = null;
+    this.more.heldEnd = null;
     held.core.triggerEvent(held.what, held.error);
   }
 
   /** Limits the time for which a busy program holds things back to `handlerTimeoutMs`. */
-  #awaitOverdue(): void {
-    const { handlerTimeoutMs } = this.#protocol;
-    const rare = this.#more;
-    if (handlerTimeoutMs === Infinity || this.#waiting > 0) return;
+  private awaitOverdue(): void {
+    const { handlerTimeoutMs } = this.protocol;
+    const rare = this.more;
+    if (handlerTimeoutMs === Infinity || this.waiting > 0) return;
     const { root } = this;
-    const timer = rare.overdue ??= new OwnerTimer(this, root, () => this.#onOverdue());
+    const timer = rare.overdue ??= new OwnerTimer(this, root, () => this.onOverdue());
     if (!timer.timed) root.loop.setDeadline(timer, Math.max(0, rare.busySince + handlerTimeoutMs - root.loop.now()));
   }
 
-  #onOverdue(): void {
-    if ((this.#bits & BUSY) === 0 || this.#waiting > 0) return;
-    this.#bits |= OVERDUE;
-    this.#restartTimers();
+  private onOverdue(): void {
+    if ((this.bits & BUSY) === 0 || this.waiting > 0) return;
+    this.bits |= OVERDUE;
+    this.restartTimers();
     const { root } = this;
-    if (this.#more.heldEnd !== null) this.#tellHeldEnd();
+    if (this.more.heldEnd !== null) this.tellHeldEnd();
     // A view or a stream has the end, but its consumer does not ask for it.
     else if (
-      ((this.#bits & END_UNSEEN) !== 0 || viewsOf(root)?.reader != null) && root.connection !== null &&
+      ((this.bits & END_UNSEEN) !== 0 || viewsOf(root)?.reader != null) && root.connection !== null &&
       (root.connection.ended || root.connection.gone)
     ) {
-      if (root.failure !== null) this.#end(root.failure);
-      else if (unreadBytes(root) > 0) this.#giveUp(unreadBytes(root));
-      else this.#close(root);
+      if (root.failure !== null) this.end(root.failure);
+      else if (unreadBytes(root) > 0) this.giveUp(unreadBytes(root));
+      else this.close(root);
     }
   }
 
   /** The program does not come back for input that waits. A clean end would hide that it is lost. */
-  #giveUp(bytes: number): void {
-    const { handlerTimeoutMs } = this.#protocol;
+  private giveUp(bytes: number): void {
+    const { handlerTimeoutMs } = this.protocol;
     const message =
       `Cannot deliver the last ${bytes} bytes: the program has not asked for them within ${handlerTimeoutMs} ms`;
     const error = this.root.raised(new EventError(message, { code: "ETIMEDOUT" }));
     this.root.fail(error);
     topOf(this.root).occupant?.event?.(BEV_EVENT_READING | BEV_EVENT_ERROR, error);
-    this.#end(error);
+    this.end(error);
   }
 
   excuses(core: BevCore): boolean {
-    if ((this.#bits & (BUSY | OVERDUE)) !== BUSY || this.#waiting > 0) return false;
-    (this.#more.excused ??= new Set()).add(core);
-    this.#awaitOverdue();
+    if ((this.bits & (BUSY | OVERDUE)) !== BUSY || this.waiting > 0) return false;
+    (this.more.excused ??= new Set()).add(core);
+    this.awaitOverdue();
     return true;
   }
 
   onWaiting(): void {
-    if (this.#waiting++ > 0 || this.root.freed || (this.#bits & BUSY) === 0) return;
-    const overdue = this.#rare?.overdue;
+    if (this.waiting++ > 0 || this.root.freed || (this.bits & BUSY) === 0) return;
+    const overdue = this.rare?.overdue;
     if (overdue) this.root.loop.del(overdue);
-    this.#bits &= ~OVERDUE;
-    this.#restartTimers();
+    this.bits &= ~OVERDUE;
+    this.restartTimers();
   }
 
   onBack(): void {
-    if (--this.#waiting > 0 || this.root.freed || (this.#bits & BUSY) === 0) return;
-    const rare = this.#more;
+    if (--this.waiting > 0 || this.root.freed || (this.bits & BUSY) === 0) return;
+    const rare = this.more;
     rare.busySince = this.root.loop.clock();
-    if (rare.heldEnd !== null) this.#awaitOverdue();
+    if (rare.heldEnd !== null) this.awaitOverdue();
   }
 
   /** Timeouts of reading and idleness stood still while the program was busy. They count from now on. */
-  #restartTimers(): void {
+  private restartTimers(): void {
     const { root } = this;
-    const excused = this.#rare?.excused;
+    const excused = this.rare?.excused;
     if (excused) {
       for (const core of excused) if (core !== root && !core.freed) core.restartRead();
       excused.clear();
     }
     if (root.readTimeoutMs > 0) root.restartRead();
     root.idle?.restart();
-    this.#resumeMessage();
+    this.resumeMessage();
     this.onProgress();
   }
 
   /** The message had so much time when the program became busy, and has it now. */
-  #resumeMessage(): void {
-    const rare = this.#rare;
+  private resumeMessage(): void {
+    const rare = this.rare;
     const message = rare?.message;
     if (!rare || !message) return;
     const { loop } = this.root;
     let left = rare.messageLeftMs;
     rare.messageLeftMs = -1;
-    if (message.timed) left = Math.min(this.#protocol.messageTimeoutMs, loop.deadlineOf(message) - rare.busySince);
+    if (message.timed) left = Math.min(this.protocol.messageTimeoutMs, loop.deadlineOf(message) - rare.busySince);
     if (left >= 0) loop.setDeadline(message, left, loop.clock());
   }
 
   // ---- views
 
   onViewOpened(): void {
-    this.#bits &= ~(VIEW_OVER | INPUT_OVER | END_UNSEEN | READ_CANCELLED);
+    this.bits &= ~(VIEW_OVER | INPUT_OVER | END_UNSEEN | READ_CANCELLED);
     // The view gets the end itself.
-    if (this.#rare !== null) this.#rare.heldEnd = null;
+    if (this.rare !== null) this.rare.heldEnd = null;
   }
 
   onViewEnd(what: number, error: EventError | null, awaited: boolean): void {
     if (this.root.freed) return;
     // A view was opened while the connection was being made. Nothing arrived that it could still give.
-    if (!this.opened) return this.#beforeOpen(what, error ?? undefined);
+    if (!this.opened) return this.beforeOpen(what, error ?? undefined);
     // The consumer may be busy elsewhere, and not ask for it.
-    if ((this.#bits & BUSY) === 0) return;
+    if ((this.bits & BUSY) === 0) return;
     if (error === null && (what & BEV_EVENT_EOF) === 0) return;
-    if (!awaited) this.#bits |= END_UNSEEN;
-    this.#awaitOverdue();
+    if (!awaited) this.bits |= END_UNSEEN;
+    this.awaitOverdue();
   }
 
   onViewOver(failed: boolean): void {
-    this.#bits |= VIEW_OVER;
-    if (!failed) this.#bits |= INPUT_OVER;
+    this.bits |= VIEW_OVER;
+    if (!failed) this.bits |= INPUT_OVER;
     const { root } = this;
     if (root.freed || root.closing !== null) return;
-    if (root.failure !== null) this.#end(root.failure);
+    if (root.failure !== null) this.end(root.failure);
     else this.onDirectionOver();
   }
 
   onReadCancelled(): void {
-    this.#bits |= READ_CANCELLED;
+    this.bits |= READ_CANCELLED;
     this.onDirectionOver();
   }
 
   onReadCallback(): void {
-    this.#bits &= ~READ_CANCELLED;
+    this.bits &= ~READ_CANCELLED;
   }
 
   onDirectionOver(): void {
     const { root } = this;
-    const over = this.#bits & (INPUT_OVER | READ_CANCELLED);
-    if (over === 0 || (this.#bits & END_TOLD) !== 0 || !this.#isWritten) return;
-    if ((over & INPUT_OVER) !== 0) return this.#close(root);
+    const over = this.bits & (INPUT_OVER | READ_CANCELLED);
+    if (over === 0 || (this.bits & END_TOLD) !== 0 || !this.isWritten) return;
+    if ((over & INPUT_OVER) !== 0) return this.close(root);
     // The program may open another view or set callbacks when the promise of the stream has settled.
-    const timer = this.#more.leave ??= new OwnerTimer(this, root, () => this.#onUnread());
+    const timer = this.more.leave ??= new OwnerTimer(this, root, () => this.onUnread());
     root.loop.setDeadline(timer, 0, root.loop.clock());
   }
 
   /** Whether our direction is finished and all of it has left. */
-  get #isWritten(): boolean {
+  private get isWritten(): boolean {
     const { root } = this;
     return !root.freed && root.closing === null && root.finishing && root.output.length === 0;
   }
 
   /** Nobody reads what the peer still sends, and our direction is over: so are both. */
-  #onUnread(): void {
-    if ((this.#bits & READ_CANCELLED) === 0 || (this.#bits & (BUSY | OVERDUE)) === BUSY) return;
-    if (this.#isWritten && !this.#isRead) this.#close(this.root);
+  private onUnread(): void {
+    if ((this.bits & READ_CANCELLED) === 0 || (this.bits & (BUSY | OVERDUE)) === BUSY) return;
+    if (this.isWritten && !this.isRead) this.close(this.root);
   }
 
   /** Whether somebody gets what arrives: a view, a pipe or a callback, of the connection or the highest filter over it. */
-  get #isRead(): boolean {
+  private get isRead(): boolean {
     const top = topOf(this.root);
     const views = viewsOf(top);
     if (views === null ? top.occupant !== null : views.reader !== null) return true;
     const callbacks = top.callbacks as Callbacks;
-    return callbacks?.read != null || this.#readsLines(top, callbacks);
+    return callbacks?.read != null || this.readsLines(top, callbacks);
   }
 
   // ---- limits
 
   onMessage(incomplete: boolean): void {
-    const { messageTimeoutMs } = this.#protocol;
+    const { messageTimeoutMs } = this.protocol;
     if (messageTimeoutMs === 0) return;
     const { root } = this;
     if (root.freed) return;
     if (!incomplete) {
-      const rare = this.#rare;
+      const rare = this.rare;
       // The usual case: whole messages come, and nothing has waited for the rest of one.
       if (rare === null || rare.message === null) return;
       if (rare.message.timed || rare.message.active) root.loop.del(rare.message);
       rare.messageLeftMs = -1;
       return;
     }
-    const timer = this.#more.message ??= new OwnerTimer(this, root, () => this.#onMessageTimeout());
-    if (!timer.timed && this.#more.messageLeftMs < 0) root.loop.setDeadline(timer, messageTimeoutMs);
+    const timer = this.more.message ??= new OwnerTimer(this, root, () => this.onMessageTimeout());
+    if (!timer.timed && this.more.messageLeftMs < 0) root.loop.setDeadline(timer, messageTimeoutMs);
   }
 
-  #onMessageTimeout(): void {
+  private onMessageTimeout(): void {
     const { root } = this;
-    const { messageTimeoutMs } = this.#protocol;
-    const busy = (this.#bits & (BUSY | OVERDUE)) === BUSY && this.#waiting === 0;
+    const { messageTimeoutMs } = this.protocol;
+    const busy = (this.bits & (BUSY | OVERDUE)) === BUSY && this.waiting === 0;
     // It stands still meanwhile.
     if (busy) {
-      this.#more.messageLeftMs = Math.max(0, root.loop.clock() - this.#more.busySince);
+      this.more.messageLeftMs = Math.max(0, root.loop.clock() - this.more.busySince);
       return;
     }
     if (!root.reading) {
-      root.loop.setDeadline(this.#more.message as OwnerTimer, messageTimeoutMs);
+      root.loop.setDeadline(this.more.message as OwnerTimer, messageTimeoutMs);
       return;
     }
     const message = `Cannot read a message: it took longer than ${messageTimeoutMs} ms, ` +
@@ -527,49 +527,49 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
 
   onInputFull(): void {
     // Nobody hears of the peer's end meanwhile, so a busy program does not hold this back for ever.
-    if ((this.#bits & (BUSY | OVERDUE)) === BUSY) this.#awaitOverdue();
-    const { stallTimeoutMs } = this.#protocol;
+    if ((this.bits & (BUSY | OVERDUE)) === BUSY) this.awaitOverdue();
+    const { stallTimeoutMs } = this.protocol;
     if (stallTimeoutMs === Infinity) return;
     const { root } = this;
-    const timer = this.#more.stall ??= new OwnerTimer(this, root, () => this.#onStalled());
+    const timer = this.more.stall ??= new OwnerTimer(this, root, () => this.onStalled());
     root.loop.setDeadline(timer, stallTimeoutMs, root.loop.clock());
   }
 
   onProgress(): void {
-    if ((this.root.enabled & EV_READ) !== 0) this.#bits &= ~LINE_FAILED;
-    const stall = this.#rare?.stall;
+    if ((this.root.enabled & EV_READ) !== 0) this.bits &= ~LINE_FAILED;
+    const stall = this.rare?.stall;
     if (!stall || this.root.freed) return;
     if ((this.root.readSuspended & SUSPEND_WATERMARK) !== 0) this.onInputFull();
     else {
-      this.#bits &= ~FULL_TOLD;
+      this.bits &= ~FULL_TOLD;
       this.root.loop.del(stall);
     }
   }
 
   /** The input has been full for a while. */
-  #onStalled(): void {
+  private onStalled(): void {
     const { root } = this;
     if (root.closing !== null || (root.readSuspended & SUSPEND_WATERMARK) === 0) return;
     // Most changes start the timer anew. Others are not reported, so look again.
-    if (this.#busyWithInput()) return this.onInputFull();
+    if (this.busyWithInput()) return this.onInputFull();
     const { length } = root.input;
     const message = `Cannot read more: ${length} bytes of input wait, readHigh is ${root.readHigh}, and nothing was ` +
       "taken: a message that is awaited whole must fit, so raise readHigh or take its parts as they come";
     const error = root.raised(new EventError(message, { code: "EV_INPUT_FULL", syscall: "read" }));
-    if ((this.#bits & FULL_TOLD) !== 0) {
-      this.#more.reason ??= this.#rare?.told ?? error;
+    if ((this.bits & FULL_TOLD) !== 0) {
+      this.more.reason ??= this.rare?.told ?? error;
       root.reset();
       return;
     }
-    this.#bits |= FULL_TOLD;
+    this.bits |= FULL_TOLD;
     this.onInputFull();
     root.callEvent(BEV_EVENT_READING | BEV_EVENT_ERROR, error);
   }
 
   /** Whether somebody is busy with the full input. */
-  #busyWithInput(): boolean {
+  private busyWithInput(): boolean {
     const { root } = this;
-    if ((this.#bits & (BUSY | OVERDUE)) === BUSY && this.#waiting === 0) return true;
+    if ((this.bits & (BUSY | OVERDUE)) === BUSY && this.waiting === 0) return true;
     if ((root.enabled & EV_READ) === 0 || (root.readSuspended & ~SUSPEND_WATERMARK) !== 0) return true;
     const views = viewsOf(root);
     return views === null ? root.occupant !== null : views.reader !== null && !views.reader.waiting;
@@ -579,27 +579,27 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
     // In the loop: a view may run the program's own codec.
     if (viewsOf(core)?.reader != null) core.trigger(EV_READ, BEV_TRIG_IGNORE_WATERMARKS);
     else if (core.input.length > 0) core.trigger(EV_READ, 0);
-    if ((this.#bits & BUSY) === 0) this.#tellHeldEnd();
+    if ((this.bits & BUSY) === 0) this.tellHeldEnd();
   }
 
   // ---- the end
 
   failed(error: unknown): void {
-    this.#fail(error, undefined);
+    this.fail(error, undefined);
   }
 
-  #fail(error: unknown, onThrown: ((error: unknown) => void) | undefined): void {
+  private fail(error: unknown, onThrown: ((error: unknown) => void) | undefined): void {
     const { root } = this;
-    if (this.#isOwn(error)) {
+    if (this.isOwn(error)) {
       onThrown?.(error);
-      if (!root.freed && root.closing === null) this.#end(ownReason(error) ?? root.failure ?? undefined);
+      if (!root.freed && root.closing === null) this.end(ownReason(error) ?? root.failure ?? undefined);
       return;
     }
     if (onThrown !== undefined) onThrown(error);
-    else this.#report(error);
+    else this.report(error);
     if (root.freed) return;
     const text = error instanceof Error ? error.message : show(error);
-    this.#more.reason = new EventError(`Cannot go on with the connection: a callback has failed: ${text}`, {
+    this.more.reason = new EventError(`Cannot go on with the connection: a callback has failed: ${text}`, {
       code: "EV_HANDLER_FAILED",
       cause: error,
     });
@@ -607,7 +607,7 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
   }
 
   /** Whether the connection itself has raised an error, so that it is not a failure of the program. */
-  #isOwn(error: unknown): boolean {
+  private isOwn(error: unknown): boolean {
     const { root } = this;
     if (root.hasRaised(error)) return true;
     // Something that waited for `bev.signal`. Some functions of Deno do not pass its reason on.
@@ -620,44 +620,44 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
     this.root.loop.runtime.report(error);
   }
 
-  get #base(): EventBase {
+  private get base(): EventBase {
     return this.root.loop.face as EventBase;
   }
 
   /** Calls `error`, in the loop. */
-  #report(error: unknown): void {
-    reportTo(this.#protocol, this.#base, error, this.bev);
+  private report(error: unknown): void {
+    reportTo(this.protocol, this.base, error, this.bev);
   }
 
   /** Ends the connection at once, with a reason. Queued answers still leave. */
-  #end(reason: EventError | undefined): void {
+  private end(reason: EventError | undefined): void {
     const { root } = this;
-    this.#more.reason ??= reason;
+    this.more.reason ??= reason;
     // Except to a peer that does not take them.
     if (reason?.code.startsWith("EV_") === true && root.failure === null && root.output.length > 0) root.abandon();
     else root.free();
   }
 
   /** Ends the connection gracefully. */
-  #close(core: BevCore): void {
+  private close(core: BevCore): void {
     if (core.freed || core.closing !== null) return;
-    this.#bits |= ENDING;
+    this.bits |= ENDING;
     // An exception of a filter in its last call is a failure of the program.
-    core.endGracefully(this.#protocol.closeTimeoutMs).catch((error) => this.failed(error));
+    core.endGracefully(this.protocol.closeTimeoutMs).catch((error) => this.failed(error));
   }
 
   /** The time of `Server.close()` is over. */
   cancel(): void {
-    this.#more.reason ??= new EventError("The connection was cut: the server was closed, and its grace is over", {
+    this.more.reason ??= new EventError("The connection was cut: the server was closed, and its grace is over", {
       code: "ECANCELED",
     });
-    this.root.raised(this.#more.reason as EventError);
+    this.root.raised(this.more.reason as EventError);
     this.root.reset();
   }
 
   onUndelivered(error: EventError | null): void {
-    if ((this.#bits & ENDING) === 0) return;
-    this.#more.reason ??= error ?? new EventError("Cannot close the connection: the peer did not finish in time", {
+    if ((this.bits & ENDING) === 0) return;
+    this.more.reason ??= error ?? new EventError("Cannot close the connection: the peer did not finish in time", {
       code: "ETIMEDOUT",
       syscall: "close",
     });
@@ -665,28 +665,28 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
 
   onFreed(): void {
     const { root } = this;
-    const rare = this.#rare;
+    const rare = this.rare;
     if (rare !== null) {
       for (const timer of [rare.overdue, rare.stall, rare.message, rare.leave]) {
         if (timer !== null) root.loop.del(timer);
       }
     }
     const reason = rare?.reason ?? root.failure ?? rare?.told;
-    this.#protocol.onFreed?.(this as ConnectionOwner<unknown>, reason);
-    const { callbacks, onOver } = this.#protocol;
+    this.protocol.onFreed?.(this as ConnectionOwner<unknown>, reason);
+    const { callbacks, onOver } = this.protocol;
     if (!this.tellsClose) {
-      this.#bits |= CLOSE_TOLD;
+      this.bits |= CLOSE_TOLD;
       onOver?.(reason);
       return;
     }
-    this.#base.once(null, EV_TIMEOUT, () => {
-      this.#protocol.onClosed?.();
+    this.base.once(null, EV_TIMEOUT, () => {
+      this.protocol.onClosed?.();
       try {
-        this.#watchAside(callbacks.close?.(this.bev, reason));
+        this.watchAside(callbacks.close?.(this.bev, reason));
       } catch (error) {
         this.failed(error);
       } finally {
-        this.#bits |= CLOSE_TOLD;
+        this.bits |= CLOSE_TOLD;
         onOver?.(reason);
       }
     });

@@ -6,22 +6,22 @@ import { AFTER_POLL, LoopEvent } from "../loop/loop_event.ts";
 
 /** Calls a function of the owner's when it is due. */
 export class OwnerTimer extends LoopEvent {
-  readonly #owner: CallbackOwner;
-  readonly #onDue: () => void;
+  private readonly owner: CallbackOwner;
+  private readonly onDue: () => void;
 
   constructor(owner: CallbackOwner, root: BevCore, onDue: () => void) {
     super(root.loop, null, 0, root.priority);
     this.state |= AFTER_POLL;
-    this.#owner = owner;
-    this.#onDue = onDue;
+    this.owner = owner;
+    this.onDue = onDue;
   }
 
   override run(): void {
-    this.#onDue();
+    this.onDue();
   }
 
   override caught(error: unknown): boolean {
-    this.#owner.failed(error);
+    this.owner.failed(error);
     return true;
   }
 }

@@ -24,13 +24,13 @@ export type Look = (connection: Connection, from: Address, late: boolean) => Ver
 /** A connection whose first bytes are awaited. */
 export class Preface implements ReadinessObserver {
   readonly connection: Connection;
-  readonly #from: Address;
-  readonly #look: Look;
-  readonly #settled: (verdict: Verdict) => void;
-  readonly #scheduled: Deferred;
-  readonly #cancelTimeout: () => void;
-  #late = false;
-  #over = false;
+  private readonly from: Address;
+  private readonly look: Look;
+  private readonly settled: (verdict: Verdict) => void;
+  private readonly scheduled: Deferred;
+  private readonly cancelTimeout: () => void;
+  private late = false;
+  private over = false;
 
   /**
    * Begins to wait for the first bytes.
@@ -51,49 +51,49 @@ export class Preface implements ReadinessObserver {
     settled: (verdict: Verdict) => void,
   ) {
     this.connection = connection;
-    this.#from = from;
-    this.#look = look;
-    this.#settled = settled;
-    this.#scheduled = new Deferred(loop, () => this.#onScheduled());
+    this.from = from;
+    this.look = look;
+    this.settled = settled;
+    this.scheduled = new Deferred(loop, () => this.onScheduled());
     const { runtime } = connection;
-    this.#cancelTimeout = atDeadline(runtime, runtime.now() + timeoutMs, () => {
-      this.#late = true;
-      this.#scheduled.schedule();
+    this.cancelTimeout = atDeadline(runtime, runtime.now() + timeoutMs, () => {
+      this.late = true;
+      this.scheduled.schedule();
     }, true);
     connection.observe(this);
-    this.#scheduled.schedule();
+    this.scheduled.schedule();
   }
 
   onReady(): void {
-    this.#scheduled.schedule();
+    this.scheduled.schedule();
   }
 
   onSourceClosed(): void {
-    this.#stop();
+    this.stop();
   }
 
   /** The server is closing. */
   drop(): void {
-    if (this.#over) return;
-    this.#stop();
+    if (this.over) return;
+    this.stop();
     this.connection.dismiss();
   }
 
-  #stop(): void {
-    this.#over = true;
-    this.#cancelTimeout();
-    this.#scheduled.cancel();
+  private stop(): void {
+    this.over = true;
+    this.cancelTimeout();
+    this.scheduled.cancel();
     this.connection.unobserve(this);
   }
 
-  #onScheduled(): void {
-    if (this.#over) return;
+  private onScheduled(): void {
+    if (this.over) return;
     const { connection } = this;
-    const verdict = connection.gone ? "left" : this.#look(connection, this.#from, this.#late);
+    const verdict = connection.gone ? "left" : this.look(connection, this.from, this.late);
     if (verdict === null) return connection.looked(true);
-    this.#stop();
+    this.stop();
     connection.looked(false);
-    this.#settled(verdict);
+    this.settled(verdict);
   }
 }
 

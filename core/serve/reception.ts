@@ -19,11 +19,11 @@ export function keyOf(connection: Connection): string | null {
 
 /** Admits the clients of a server. */
 export class Reception {
-  readonly #server: ServerCore;
-  readonly #policy: ProxyPolicy | null;
-  readonly #open: (connection: Connection) => void;
-  readonly #lookForHeader: Look | null;
-  readonly #lookForName: Look;
+  private readonly server: ServerCore;
+  private readonly policy: ProxyPolicy | null;
+  private readonly open: (connection: Connection) => void;
+  private readonly lookForHeader: Look | null;
+  private readonly lookForName: Look;
 
   /**
    * @param server The server
@@ -37,11 +37,11 @@ export class Reception {
     open: (connection: Connection) => void,
     failed: (error: unknown) => void,
   ) {
-    this.#server = server;
-    this.#policy = policy;
-    this.#open = open;
-    this.#lookForHeader = policy === null ? null : lookForHeader(policy);
-    this.#lookForName = lookForName((connection, name) => {
+    this.server = server;
+    this.policy = policy;
+    this.open = open;
+    this.lookForHeader = policy === null ? null : lookForHeader(policy);
+    this.lookForName = lookForName((connection, name) => {
       const options = server.tls?.choose(name);
       if (options !== undefined) secure(connection, options);
     }, failed);
@@ -49,19 +49,19 @@ export class Reception {
 
   /** A client has connected. */
   receive(connection: Connection, from: Address): void {
-    const { admission } = this.#server;
+    const { admission } = this.server;
     if (!admission.hasRoom(connection, from)) return;
-    if (this.#policy === null || this.#lookForHeader === null) {
+    if (this.policy === null || this.lookForHeader === null) {
       if (admission.admits(connection, from)) {
         admission.entered();
-        this.#secure(connection, from);
+        this.secure(connection, from);
       }
       return;
     }
     admission.entered();
-    this.#await(connection, from, null, this.#policy.timeoutMs, this.#lookForHeader, (verdict) => {
+    this.await(connection, from, null, this.policy.timeoutMs, this.lookForHeader, (verdict) => {
       const address = connection.remote ?? from;
-      if (verdict === "served" && admission.admits(connection, address)) return this.#secure(connection, address);
+      if (verdict === "served" && admission.admits(connection, address)) return this.secure(connection, address);
       if (verdict === "refused") admission.refuse(connection, from, "proxyProtocol");
       else connection.close();
       admission.left(null);
@@ -69,24 +69,24 @@ export class Reception {
   }
 
   /** A client is admitted: begins TLS, if the server has it. */
-  #secure(connection: Connection, address: Address): void {
-    const { admission, tls } = this.#server;
+  private secure(connection: Connection, address: Address): void {
+    const { admission, tls } = this.server;
     const key = addressKey(address);
     admission.known(key);
-    if (tls === null) return this.#open(connection);
+    if (tls === null) return this.open(connection);
     if (!tls.needsName) {
       secure(connection, tls.choose(null));
-      return this.#open(connection);
+      return this.open(connection);
     }
-    this.#await(connection, address, key, tls.timeoutMs, this.#lookForName, (verdict) => {
-      if (verdict === "served") return this.#open(connection);
-      this.#server.figures.failHandshake();
+    this.await(connection, address, key, tls.timeoutMs, this.lookForName, (verdict) => {
+      if (verdict === "served") return this.open(connection);
+      this.server.figures.failHandshake();
       connection.reset();
       admission.left(key);
     });
   }
 
-  #await(
+  private await(
     connection: Connection,
     from: Address,
     key: string | null,
@@ -94,7 +94,7 @@ export class Reception {
     look: Look,
     settled: (verdict: Verdict) => void,
   ): void {
-    const { listener, prefaces } = this.#server;
+    const { listener, prefaces } = this.server;
     const preface: Preface = new Preface(loopOf(listener.base), connection, from, timeoutMs, look, (verdict) => {
       prefaces.delete(preface);
       settled(verdict);

@@ -39,20 +39,20 @@ export class ServerCore {
   readonly admission: Admission;
   /** The certificates for new connections; null without TLS. */
   tls: TlsChoice | null;
-  readonly #handshakeTimeoutMs: number | undefined;
+  private readonly handshakeTimeoutMs: number | undefined;
   /** What it has done so far. */
   readonly figures: Figures = new Figures();
-  readonly #graceMs: number;
-  #forget: (() => void) | null = null;
-  #closing: Promise<void> | null = null;
-  #onEmpty: (() => void) | null = null;
+  private readonly graceMs: number;
+  private forget: (() => void) | null = null;
+  private closing: Promise<void> | null = null;
+  private onEmpty: (() => void) | null = null;
   /** How many connections are over and have not had their `close` callback yet. */
-  #toTell = 0;
+  private toTell = 0;
   /** Cancels the deadline of `close()`. */
-  #stopCut: (() => void) | null = null;
-  #cutAt = Infinity;
+  private stopCut: (() => void) | null = null;
+  private cutAt: number = Infinity;
   /** Called when the server has closed. */
-  readonly #onEnd: Set<() => void> = new Set();
+  private readonly onEnd: Set<() => void> = new Set();
 
   constructor(
     listener: ConnListener,
@@ -62,16 +62,16 @@ export class ServerCore {
     tls: TlsChoice | null,
   ) {
     this.tls = tls;
-    this.#handshakeTimeoutMs = limits.handshakeTimeoutMs;
+    this.handshakeTimeoutMs = limits.handshakeTimeoutMs;
     this.listener = listener;
     this.admission = new Admission(listener, limits, callbacks, failed);
-    this.#graceMs = limits.drainTimeoutMs ?? DEFAULT_GRACE_MS;
+    this.graceMs = limits.drainTimeoutMs ?? DEFAULT_GRACE_MS;
   }
 
   /** Calls `fn` when the server has closed. @returns A function that cancels it */
   whenClosed(fn: () => void): () => void {
-    this.#onEnd.add(fn);
-    return () => void this.#onEnd.delete(fn);
+    this.onEnd.add(fn);
+    return () => void this.onEnd.delete(fn);
   }
 
   /** `Server.setTls()`. */
@@ -79,12 +79,12 @@ export class ServerCore {
     if (this.tls === null) {
       throw new EventError("Cannot set TLS: the server was made without it", { code: "EV_UNSUPPORTED" });
     }
-    this.tls = new TlsChoice(this.listener.base.runtime, options, this.#handshakeTimeoutMs);
+    this.tls = new TlsChoice(this.listener.base.runtime, options, this.handshakeTimeoutMs);
   }
 
   /** The `close` callback of a connection has run. */
   told(): void {
-    this.#toTell--;
+    this.toTell--;
   }
 
   /** The number of refused clients. */
@@ -124,10 +124,10 @@ export class ServerCore {
     this.figures.end(owner, reason, this.tls !== null);
     const key = this.open.get(owner) ?? null;
     this.open.delete(owner);
-    if (owner.tellsClose) this.#toTell++;
+    if (owner.tellsClose) this.toTell++;
     this.admission.left(key);
-    // The last one's `close` callback comes before this is looked at: see `#close`.
-    if (this.open.size === 0) this.#onEmpty?.();
+    // The last one's `close` callback comes before this is looked at: see `closeAll`.
+    if (this.open.size === 0) this.onEmpty?.();
   }
 
   /** The connections, in the order in which they came. */
@@ -141,29 +141,29 @@ export class ServerCore {
     // Whoever waits for the end calls `close()`, and gets the failure.
     const abort = (): void => void this.close().catch(() => {});
     signal.addEventListener("abort", abort);
-    this.#forget = (): void => signal.removeEventListener("abort", abort);
+    this.forget = (): void => signal.removeEventListener("abort", abort);
     if (signal.aborted) abort();
   }
 
   /** `Server.close()`. */
   close(options: { graceMs?: number | undefined } = {}): Promise<void> {
-    const { graceMs = this.#graceMs } = readOptions("close a server", options, CLOSE_OPTIONS);
+    const { graceMs = this.graceMs } = readOptions("close a server", options, CLOSE_OPTIONS);
     if (graceMs !== Infinity) checkDuration("close a server", "graceMs", graceMs);
     const { runtime } = this.listener.base;
     const cutAt = runtime.now() + graceMs;
-    const closing = this.#closing ??= this.#close();
-    if (this.open.size > 0 && cutAt < this.#cutAt) {
-      this.#stopCut?.();
-      this.#cutAt = cutAt;
-      this.#stopCut = atDeadline(runtime, cutAt, () => {
+    const closing = this.closing ??= this.closeAll();
+    if (this.open.size > 0 && cutAt < this.cutAt) {
+      this.stopCut?.();
+      this.cutAt = cutAt;
+      this.stopCut = atDeadline(runtime, cutAt, () => {
         for (const owner of [...this.open.keys()]) owner.cancel();
       });
     }
     return closing;
   }
 
-  async #close(): Promise<void> {
-    this.#forget?.();
+  private async closeAll(): Promise<void> {
+    this.forget?.();
     this.admission.close();
     // Nobody is told of them.
     for (const [preface, key] of this.prefaces) {
@@ -173,18 +173,18 @@ export class ServerCore {
     this.prefaces.clear();
     const portFree = this.listener.close();
     if (this.open.size > 0) {
-      await new Promise<void>((resolve) => this.#onEmpty = resolve);
-      this.#stopCut?.();
+      await new Promise<void>((resolve) => this.onEmpty = resolve);
+      this.stopCut?.();
     }
     // The `close` callbacks run in the loop, in their order; this is behind them.
     const { base } = this.listener;
-    if (this.#toTell > 0 && loopOf(base).dispatching) {
+    if (this.toTell > 0 && loopOf(base).dispatching) {
       await new Promise<void>((resolve) => base.once(null, EV_TIMEOUT, () => resolve()));
     }
     try {
       await portFree;
     } finally {
-      for (const fn of [...this.#onEnd]) fn();
+      for (const fn of [...this.onEnd]) fn();
     }
   }
 }

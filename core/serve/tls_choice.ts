@@ -36,12 +36,12 @@ export class TlsChoice {
   readonly needsName: boolean;
   /** The time limit for the client's first message. */
   readonly timeoutMs: number;
-  readonly #runtime: Runtime;
-  readonly #usual: TlsListenOptions;
-  readonly #table: ReadonlyMap<string, TlsListenOptions> | null = null;
-  readonly #choose: ((name: string) => TlsCredentials | null) | null = null;
+  private readonly runtime: Runtime;
+  private readonly usual: TlsListenOptions;
+  private readonly table: ReadonlyMap<string, TlsListenOptions> | null = null;
+  private readonly chooser: ((name: string) => TlsCredentials | null) | null = null;
   /** The options made from the credentials of the function, by credential. */
-  readonly #given: WeakMap<TlsCredentials, TlsListenOptions> = new WeakMap();
+  private readonly given: WeakMap<TlsCredentials, TlsListenOptions> = new WeakMap();
 
   /**
    * Checks the options.
@@ -57,39 +57,39 @@ export class TlsChoice {
     const { sni, ...options } = readOptions(DOING, given, OPTIONS, "tls");
     if (!runtime.capabilities.tls) throw unsupported("serve with TLS", runtime, "tls");
     checkTls(DOING, options, "server");
-    this.#runtime = runtime;
-    this.#usual = handshakeTimeoutMs === undefined ? options : { handshakeTimeoutMs, ...options };
-    checkTls(DOING, this.#usual, "server");
-    runtime.prepareTls?.("server", this.#usual);
+    this.runtime = runtime;
+    this.usual = handshakeTimeoutMs === undefined ? options : { handshakeTimeoutMs, ...options };
+    checkTls(DOING, this.usual, "server");
+    runtime.prepareTls?.("server", this.usual);
     this.needsName = sni !== undefined;
-    this.timeoutMs = this.#usual.handshakeTimeoutMs ?? DEFAULT_HANDSHAKE_TIMEOUT_MS;
+    this.timeoutMs = this.usual.handshakeTimeoutMs ?? DEFAULT_HANDSHAKE_TIMEOUT_MS;
     if (this.needsName && !runtime.capabilities.startTlsUnread) {
       throw unsupported("choose a certificate by its name", runtime, "startTlsUnread");
     }
-    if (typeof sni === "function") this.#choose = sni;
-    else if (typeof sni === "object" && sni !== null) this.#table = this.#read(sni);
+    if (typeof sni === "function") this.chooser = sni;
+    else if (typeof sni === "object" && sni !== null) this.table = this.read(sni);
     else if (sni !== undefined) {
       throw wrongType(DOING, "tls.sni is not a table or a function", sni);
     }
   }
 
-  #read(given: Readonly<Record<string, TlsCredentials>>): Map<string, TlsListenOptions> {
+  private read(given: Readonly<Record<string, TlsCredentials>>): Map<string, TlsListenOptions> {
     const table = new Map<string, TlsListenOptions>();
     for (const [name, credentials] of Object.entries(given)) {
       const key = name.toLowerCase().replace(/\.$/, "");
       if (!/^(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*$/.test(key)) {
         throw outOfRange(DOING, "a name of tls.sni is not a host name in ASCII", name);
       }
-      table.set(key, this.#optionsOf(credentials));
+      table.set(key, this.optionsOf(credentials));
     }
     return table;
   }
 
-  #optionsOf(given: TlsCredentials): TlsListenOptions {
+  private optionsOf(given: TlsCredentials): TlsListenOptions {
     const { cert, key } = readOptions(DOING, given, CREDENTIALS, "tls.sni");
-    const options = { ...this.#usual, cert, key };
+    const options = { ...this.usual, cert, key };
     checkTls(DOING, options, "server", "tls.sni: ");
-    this.#runtime.prepareTls?.("server", options);
+    this.runtime.prepareTls?.("server", options);
     return options;
   }
 
@@ -101,18 +101,18 @@ export class TlsChoice {
    * @throws The error of the function, or an error for a result that is not valid
    */
   choose(name: string | null): TlsListenOptions {
-    if (name === null) return this.#usual;
-    if (this.#choose === null) {
+    if (name === null) return this.usual;
+    if (this.chooser === null) {
       const plain = name.replace(/\.$/, "");
-      const table = this.#table;
-      return table?.get(plain) ?? table?.get(plain.replace(/^[^.]*/, "*")) ?? this.#usual;
+      const table = this.table;
+      return table?.get(plain) ?? table?.get(plain.replace(/^[^.]*/, "*")) ?? this.usual;
     }
-    const credentials: TlsCredentials | null | undefined = this.#choose(name);
-    if (credentials === null || credentials === undefined) return this.#usual;
-    const known = typeof credentials === "object" ? this.#given.get(credentials) : undefined;
+    const credentials: TlsCredentials | null | undefined = this.chooser(name);
+    if (credentials === null || credentials === undefined) return this.usual;
+    const known = typeof credentials === "object" ? this.given.get(credentials) : undefined;
     if (known !== undefined) return known;
-    const options = this.#optionsOf(credentials);
-    this.#given.set(credentials, options);
+    const options = this.optionsOf(credentials);
+    this.given.set(credentials, options);
     return options;
   }
 }

@@ -18,23 +18,23 @@ export function isExhausted(code: string): boolean {
 
 /** The waits of one listener. An episode begins with a failure and ends with a connection. */
 export class AcceptBackoff {
-  readonly #runtime: Runtime;
-  readonly #resume: () => void;
-  #waitMs = 0;
-  #timer: TimerToken | null = null;
+  private readonly runtime: Runtime;
+  private readonly resume: () => void;
+  private waitMs = 0;
+  private timer: TimerToken | null = null;
 
   /**
    * @param runtime The runtime
    * @param resume Called when accepting should be tried again
    */
   constructor(runtime: Runtime, resume: () => void) {
-    this.#runtime = runtime;
-    this.#resume = resume;
+    this.runtime = runtime;
+    this.resume = resume;
   }
 
   /** Whether nothing is to be accepted now. */
   get waiting(): boolean {
-    return this.#timer !== null;
+    return this.timer !== null;
   }
 
   /**
@@ -42,25 +42,25 @@ export class AcceptBackoff {
    * episode
    */
   failed(): boolean {
-    const first = this.#waitMs === 0;
-    if (this.#timer !== null) return first;
-    this.#waitMs = first ? FIRST_WAIT_MS : Math.min(2 * this.#waitMs, LONGEST_WAIT_MS);
+    const first = this.waitMs === 0;
+    if (this.timer !== null) return first;
+    this.waitMs = first ? FIRST_WAIT_MS : Math.min(2 * this.waitMs, LONGEST_WAIT_MS);
     // The listener decides whether the process stays alive.
-    this.#timer = this.#runtime.setTimer(this.#runtime.now() + this.#waitMs, () => {
-      this.#timer = null;
-      this.#resume();
+    this.timer = this.runtime.setTimer(this.runtime.now() + this.waitMs, () => {
+      this.timer = null;
+      this.resume();
     }, true);
     return first;
   }
 
   /** A connection was accepted: the episode is over. */
   succeeded(): void {
-    this.#waitMs = 0;
+    this.waitMs = 0;
   }
 
   /** The listener is closed. */
   stop(): void {
-    if (this.#timer !== null) this.#runtime.clearTimer(this.#timer);
-    this.#timer = null;
+    if (this.timer !== null) this.runtime.clearTimer(this.timer);
+    this.timer = null;
   }
 }

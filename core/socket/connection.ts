@@ -180,15 +180,15 @@ export class Connection extends Source implements TransportSink, Lingering {
   arrived = 0;
   /** How many bytes the runtime has taken. */
   written = 0;
-  #rare: Rare | null = null;
+  private rare: Rare | null = null;
   /** The unread chunk, while there is only one. In a busy connection it goes to its reader as it came. */
-  #only: Uint8Array | null = null;
+  private only: Uint8Array | null = null;
   /** The loan of the only chunk, if it is on loan. */
-  #loan: Loan | null = null;
+  private loan: Loan | null = null;
   /** The unread bytes, once there was more than one chunk. */
-  #received: EvBuffer | null = null;
+  private receiveQueue: EvBuffer | null = null;
   /** Sent bytes that the adapter has not taken. */
-  #unsent: EvBuffer | null = null;
+  private sendQueue: EvBuffer | null = null;
 
   constructor(runtime: Runtime, binding: TransportBinding | null) {
     super();
@@ -209,7 +209,7 @@ export class Connection extends Source implements TransportSink, Lingering {
 
   /** The length of the send queue. */
   get unsent(): number {
-    return this.#unsent?.length ?? 0;
+    return this.sendQueue?.length ?? 0;
   }
 
   get local(): Address | undefined {
@@ -218,7 +218,7 @@ export class Connection extends Source implements TransportSink, Lingering {
 
   /** The peer. If a proxy has named the client, the client. */
   get remote(): Address | undefined {
-    return this.#rare?.proxy?.source ?? this.binding?.remote;
+    return this.rare?.proxy?.source ?? this.binding?.remote;
   }
 
   // ---- its state
@@ -265,62 +265,62 @@ export class Connection extends Source implements TransportSink, Lingering {
 
   /** The address that was connected to; null for an accepted connection. */
   get hostname(): string | null {
-    return this.#rare === null ? null : this.#rare.hostname;
+    return this.rare === null ? null : this.rare.hostname;
   }
 
   set hostname(hostname: string) {
-    this.#more.hostname = hostname;
+    this.more.hostname = hostname;
   }
 
   /** Why the connection failed. */
   get error(): EventError | null {
-    return this.#rare === null ? null : this.#rare.error;
+    return this.rare === null ? null : this.rare.error;
   }
 
   /** The attempts to connect, while they go on. */
   get connecting(): Connecting | null {
-    return this.#rare === null ? null : this.#rare.connecting;
+    return this.rare === null ? null : this.rare.connecting;
   }
 
   set connecting(connecting: Connecting) {
-    this.#more.connecting = connecting;
+    this.more.connecting = connecting;
   }
 
   /** The TLS handshake until it is done. Before that the connection is not established. */
   get handshake(): Handshake | null {
-    return this.#rare === null ? null : this.#rare.handshake;
+    return this.rare === null ? null : this.rare.handshake;
   }
 
   set handshake(handshake: Handshake) {
-    this.#more.handshake = handshake;
+    this.more.handshake = handshake;
   }
 
   /** The header of the proxy in front of us, or null. */
   get proxy(): ProxyHeader | null {
-    return this.#rare === null ? null : this.#rare.proxy;
+    return this.rare === null ? null : this.rare.proxy;
   }
 
   set proxy(header: ProxyHeader) {
-    this.#more.proxy = header;
+    this.more.proxy = header;
   }
 
   /** Asks a proxy for the connection, when the runtime is connected to the proxy. */
   set tunnel(tunnel: Tunnel) {
-    this.#more.tunnel = tunnel;
+    this.more.tunnel = tunnel;
   }
 
   /** Bytes to send as soon as the connection is established, before TLS. */
   set preamble(bytes: Uint8Array) {
-    this.#more.preamble = bytes;
+    this.more.preamble = bytes;
   }
 
   /** The rare state, made if there is none. */
-  get #more(): Rare {
-    return this.#rare ??= new Rare();
+  private get more(): Rare {
+    return this.rare ??= new Rare();
   }
 
   /** Whether somebody waits for the end, without a time limit. */
-  get #awaited(): boolean {
+  private get awaited(): boolean {
     return (this.state & AWAITED) !== 0;
   }
 
@@ -340,116 +340,116 @@ export class Connection extends Source implements TransportSink, Lingering {
   // ---- the runtime's callbacks
 
   /** Throws if the adapter calls something after `onClose`. Such an adapter may lose bytes of the next connection. */
-  #hear(call: string): void {
+  private hear(call: string): void {
     // Make the message only when it is needed.
     if ((this.state & SILENT) !== 0) invariant(false, `${this.runtime.name} has called ${call} after onClose`);
   }
 
   onConnect(): void {
-    this.#hear("onConnect");
-    const tunnel = this.#rare === null ? null : this.#rare.tunnel;
-    if (tunnel === null) return this.#reached();
+    this.hear("onConnect");
+    const tunnel = this.rare === null ? null : this.rare.tunnel;
+    if (tunnel === null) return this.reached();
     this.state |= TUNNELED;
     tunnel.begin();
   }
 
   /** For a tunnel: sends bytes to the proxy. */
   sendFirst(bytes: Uint8Array): void {
-    const unsent = this.#unsent ??= ownBuffer(this.runtime);
+    const unsent = this.sendQueue ??= ownBuffer(this.runtime);
     unsent.add(bytes);
-    this.#writeFrom(unsent, unsent.length);
+    this.writeBytes(unsent, unsent.length);
   }
 
   /** For a tunnel: the proxy has made the connection. `rest` is what the server has sent already. */
   tunneled(rest: EvBuffer): void {
-    this.#endTunnel(rest);
-    this.#reached();
+    this.endTunnel(rest);
+    this.reached();
     if (this.available === 0 || this.closed) return;
     this.notify(EV_READ);
-    this.#pauseIfFull();
+    this.pauseIfFull();
   }
 
-  #endTunnel(rest: EvBuffer | null): void {
-    if (this.#rare === null || this.#rare.tunnel === null) return;
-    const { tunnel } = this.#rare;
-    this.#rare.tunnel = null;
+  private endTunnel(rest: EvBuffer | null): void {
+    if (this.rare === null || this.rare.tunnel === null) return;
+    const { tunnel } = this.rare;
+    this.rare.tunnel = null;
     this.state &= ~TUNNELED;
     if (rest !== null) this.putBack(rest);
     tunnel.end();
   }
 
   /** There is a way to the peer, though TLS may still have to come. */
-  #reached(): void {
-    const preamble = this.#rare === null ? null : this.#rare.preamble;
+  private reached(): void {
+    const preamble = this.rare === null ? null : this.rare.preamble;
     if (preamble !== null) {
-      this.#more.preamble = null;
-      const unsent = this.#unsent ??= ownBuffer(this.runtime);
+      this.more.preamble = null;
+      const unsent = this.sendQueue ??= ownBuffer(this.runtime);
       unsent.add(preamble);
-      this.#writeFrom(unsent, unsent.length);
+      this.writeBytes(unsent, unsent.length);
     }
     const { handshake } = this;
-    if (handshake === null) this.#established();
+    if (handshake === null) this.established();
     // Otherwise that follows when all of it has left.
     else if (this.unsent === 0) handshake.begin();
   }
 
   onSecure(): void {
-    this.#hear("onSecure");
-    this.#endHandshake();
-    this.#established();
+    this.hear("onSecure");
+    this.endHandshake();
+    this.established();
   }
 
-  #endHandshake(): void {
-    if (this.#rare === null || this.#rare.handshake === null) return;
-    this.#rare.handshake.end();
-    this.#rare.handshake = null;
+  private endHandshake(): void {
+    if (this.rare === null || this.rare.handshake === null) return;
+    this.rare.handshake.end();
+    this.rare.handshake = null;
   }
 
-  #established(): void {
+  private established(): void {
     this.state |= CONNECTED;
-    this.#settle();
+    this.settle();
     if (this.shut && this.unsent === 0) this.binding?.shutdownWrite();
     this.notify(EV_WRITE);
   }
 
   onData(chunk: Uint8Array, loan: Loan | null = null): void {
     if ((this.state & (CLOSED | SILENT | TUNNELED)) !== 0) {
-      this.#hear("onData");
-      if ((this.state & (CLOSED | TUNNELED)) === TUNNELED) return this.#rare?.tunnel?.onData(chunk, loan);
+      this.hear("onData");
+      if ((this.state & (CLOSED | TUNNELED)) === TUNNELED) return this.rare?.tunnel?.onData(chunk, loan);
       if (loan !== null) loan.drop();
       return;
     }
     this.arrived += chunk.length;
-    if (this.#only === null && (this.#received === null || this.#received.length === 0)) {
-      this.#only = chunk;
-      this.#loan = loan;
-    } else feed(this.#gather(), chunk, loan);
+    if (this.only === null && (this.receiveQueue === null || this.receiveQueue.length === 0)) {
+      this.only = chunk;
+      this.loan = loan;
+    } else feed(this.gather(), chunk, loan);
     this.notify(EV_READ);
     // After the turn that notify() may have run: in a busy connection the queue is empty again, and nothing is paused.
-    if (this.#only !== null || this.#received !== null) this.#pauseIfFull();
+    if (this.only !== null || this.receiveQueue !== null) this.pauseIfFull();
   }
 
-  #pauseIfFull(): void {
+  private pauseIfFull(): void {
     if (this.available < RECEIVE_LIMIT || (this.state & (PAUSED | GONE)) !== 0) return;
     this.state |= PAUSED;
     this.binding?.pauseRead();
   }
 
   onEnd(): void {
-    this.#hear("onEnd");
-    if ((this.state & (CLOSED | TUNNELED)) === TUNNELED) return this.fail(this.#rare!.tunnel!.ended());
+    this.hear("onEnd");
+    if ((this.state & (CLOSED | TUNNELED)) === TUNNELED) return this.fail(this.rare!.tunnel!.ended());
     this.state |= ENDED;
     if (!this.closed) this.notify(EV_READ | EV_CLOSED);
   }
 
   onWritable(): void {
-    this.#hear("onWritable");
-    const unsent = this.#unsent;
+    this.hear("onWritable");
+    const unsent = this.sendQueue;
     if (unsent !== null && unsent.length > 0) {
-      const n = this.#writeFrom(unsent, unsent.length);
-      if (n > 0 && this.closed && !this.#awaited) awaitProgress(this.runtime, this);
+      const n = this.writeBytes(unsent, unsent.length);
+      if (n > 0 && this.closed && !this.awaited) awaitProgress(this.runtime, this);
       if (unsent.length === 0) {
-        if (this.closed) this.#closeBinding();
+        if (this.closed) this.closeBinding();
         else if ((this.state & TUNNELED) !== 0) return;
         else if (this.handshake !== null) this.handshake.begin();
         else if (this.shut) this.binding?.shutdownWrite();
@@ -461,12 +461,12 @@ export class Connection extends Source implements TransportSink, Lingering {
   }
 
   onClose(error?: EventError): void {
-    this.#hear("onClose");
+    this.hear("onClose");
     this.state |= SILENT;
     // An attempt that was given up may report its end long after the connection has failed.
     if (this.gone) return;
     const tunneled = (this.state & (CLOSED | TUNNELED)) === TUNNELED;
-    this.#end(error ?? (tunneled ? this.#rare!.tunnel!.ended() : undefined), true);
+    this.end(error ?? (tunneled ? this.rare!.tunnel!.ended() : undefined), true);
   }
 
   /**
@@ -478,77 +478,77 @@ export class Connection extends Source implements TransportSink, Lingering {
     // Keep the binding of an established connection, because its addresses can still be read.
     if (binding?.remote === undefined) this.binding = null;
     binding?.reset();
-    if (!this.gone) this.#end(error, false);
+    if (!this.gone) this.end(error, false);
   }
 
-  #end(error: EventError | undefined, inHostCallback: boolean): void {
+  private end(error: EventError | undefined, inHostCallback: boolean): void {
     this.state |= GONE;
     if (this.closed) endWaits(this.runtime, this);
-    this.#endHandshake();
-    this.#settle();
-    if (error !== undefined) this.#more.error = error;
+    this.endHandshake();
+    this.settle();
+    if (error !== undefined) this.more.error = error;
     if (!this.closed) this.notify(EV_READ | EV_WRITE | EV_CLOSED, inHostCallback);
-    this.#finished(error === undefined && this.unsent === 0);
-    this.#dropUnsent();
+    this.finished(error === undefined && this.unsent === 0);
+    this.dropUnsent();
   }
 
   /** Nobody can send it any more, so memory of the program is given back. */
-  #dropUnsent(): void {
-    if (this.#unsent !== null) consume(this.#unsent, this.#unsent.length);
+  private dropUnsent(): void {
+    if (this.sendQueue !== null) consume(this.sendQueue, this.sendQueue.length);
   }
 
   // ---- receiving
 
   /** `recv()`: as `Socket.recv`. */
   receive(into: Uint8Array): number {
-    if (this.available === 0) return this.#nothing("recv");
-    const n = this.#read(into);
-    this.#afterReceive();
+    if (this.available === 0) return this.nothing("recv");
+    const n = this.read(into);
+    this.afterReceive();
     return n;
   }
 
   /** Moves up to `most` bytes into a buffer, frozen or not. @returns Their number, 0 for none now */
   receiveInto(into: EvBuffer, most: number): number {
-    const only = this.#only;
+    const only = this.only;
     if (only !== null && only.length <= most) {
       // The usual case: one chunk, which goes on as it came. The queue is empty before anybody is told of the bytes.
-      const loan = this.#loan;
-      this.#only = this.#loan = null;
+      const loan = this.loan;
+      this.only = this.loan = null;
       if ((this.state & (ENDED | GONE | PAUSED)) === 0) this.readiness &= ~EV_READ;
-      else this.#afterReceive();
+      else this.afterReceive();
       feed(into, only, loan);
       return only.length;
     }
     try {
-      return this.available === 0 ? 0 : moveBytes(this.#gather(), into, most);
+      return this.available === 0 ? 0 : moveBytes(this.gather(), into, most);
     } finally {
       // Also when a change callback of the buffer has thrown, because the bytes were taken.
-      this.#afterReceive();
+      this.afterReceive();
     }
   }
 
   /** `recvBuffer()`: as `Socket.recvBuffer`. */
   receiveBuffer(into: EvBuffer, most: number): number {
-    if (this.available === 0) return this.#nothing("recvBuffer");
+    if (this.available === 0) return this.nothing("recvBuffer");
     try {
-      return this.#removeTo(into, most);
+      return this.removeTo(into, most);
     } finally {
-      this.#afterReceive();
+      this.afterReceive();
     }
   }
 
-  #nothing(call: string): number {
+  private nothing(call: string): number {
     if (this.closed) throw new EventError(`Cannot ${call}: the socket was closed`, { code: "EBADF", syscall: "recv" });
     if (this.error !== null) throw this.error;
     return this.ended || this.gone ? 0 : EAGAIN;
   }
 
-  #afterReceive(): void {
+  private afterReceive(): void {
     const left = this.available;
     if (left === 0 && (this.state & (ENDED | GONE)) === 0) this.clear(EV_READ);
     if ((this.state & PAUSED) !== 0 && left <= RECEIVE_LIMIT / 2) {
       this.state &= ~PAUSED;
-      if (left > 0) this.#unpinReceived();
+      if (left > 0) this.unpinReceived();
       if (!this.gone) this.binding?.resumeRead();
     }
   }
@@ -557,48 +557,48 @@ export class Connection extends Source implements TransportSink, Lingering {
 
   /** The number of bytes that can be read now. */
   get available(): number {
-    if (this.#only !== null) return this.#only.length;
-    return this.#received === null ? 0 : this.#received.length;
+    if (this.only !== null) return this.only.length;
+    return this.receiveQueue === null ? 0 : this.receiveQueue.length;
   }
 
   /** Copies bytes out. @returns Their number */
-  #read(into: Uint8Array): number {
-    return this.#gather().remove(into);
+  private read(into: Uint8Array): number {
+    return this.gather().remove(into);
   }
 
   /**
    * Moves up to `most` bytes to the end of a buffer, as a program may: it throws if that end is frozen. @returns Their
    * number
    */
-  #removeTo(buffer: EvBuffer, most: number): number {
-    return this.#gather().removeBuffer(buffer, most);
+  private removeTo(buffer: EvBuffer, most: number): number {
+    return this.gather().removeBuffer(buffer, most);
   }
 
   /** More bytes will come, so a few bytes of a large chunk must not keep all of it. */
-  #unpinReceived(): void {
-    if (this.#received !== null) unpin(this.#received);
+  private unpinReceived(): void {
+    if (this.receiveQueue !== null) unpin(this.receiveQueue);
   }
 
   /** Drops all bytes. */
-  #dropReceived(): void {
+  private dropReceived(): void {
     this.arrived -= this.available;
-    if (this.#loan !== null) this.#loan.drop();
-    if (this.#received !== null) this.#received.free();
-    this.#only = this.#loan = this.#received = null;
+    if (this.loan !== null) this.loan.drop();
+    if (this.receiveQueue !== null) this.receiveQueue.free();
+    this.only = this.loan = this.receiveQueue = null;
   }
 
-  #gather(): EvBuffer {
-    const buffer = this.#received ??= new EvBuffer();
-    if (this.#only !== null) {
-      feed(buffer, this.#only, this.#loan);
-      this.#only = this.#loan = null;
+  private gather(): EvBuffer {
+    const buffer = this.receiveQueue ??= new EvBuffer();
+    if (this.only !== null) {
+      feed(buffer, this.only, this.loan);
+      this.only = this.loan = null;
     }
     return buffer;
   }
 
   /** All unread bytes, for code that looks at them before there is a reader. Call `looked()` afterwards. */
   get received(): EvBuffer {
-    return this.#gather();
+    return this.gather();
   }
 
   /**
@@ -607,7 +607,7 @@ export class Connection extends Source implements TransportSink, Lingering {
    * @param wantsMore Whether more bytes are needed, although the queue may be full
    */
   looked(wantsMore: boolean): void {
-    this.#afterReceive();
+    this.afterReceive();
     if (!wantsMore || (this.state & PAUSED) === 0) return;
     this.state &= ~PAUSED;
     if (!this.gone) this.binding?.resumeRead();
@@ -616,8 +616,8 @@ export class Connection extends Source implements TransportSink, Lingering {
   /** Takes all unread bytes, as one piece. */
   takeReceived(): Uint8Array {
     const all = new Uint8Array(this.available);
-    this.#read(all);
-    this.#afterReceive();
+    this.read(all);
+    this.afterReceive();
     return all;
   }
 
@@ -626,7 +626,7 @@ export class Connection extends Source implements TransportSink, Lingering {
     if (bytes.length === 0) return;
     const all = new EvBuffer();
     moveBytes(bytes, all, bytes.length);
-    const waiting = this.#gather();
+    const waiting = this.gather();
     moveBytes(waiting, all, waiting.length);
     moveBytes(all, waiting, all.length);
   }
@@ -639,7 +639,7 @@ export class Connection extends Source implements TransportSink, Lingering {
   }
 
   /** Throws, or returns the code, if nothing can be sent. @returns 0 if something can */
-  #unsendable(call: string, length: number): number {
+  private unsendable(call: string, length: number): number {
     if (this.closed) throw new EventError(`Cannot ${call}: the socket was closed`, { code: "EBADF", syscall: "send" });
     if (this.error !== null) throw this.error;
     if (!this.connected) return length === 0 ? ENOTCONN : EAGAIN;
@@ -652,14 +652,14 @@ export class Connection extends Source implements TransportSink, Lingering {
 
   /** `send()`: as `Socket.send`. Copies what it takes: the caller may change its bytes at once. */
   send(data: Uint8Array): number {
-    const code = this.#unsendable("send", data.length);
+    const code = this.unsendable("send", data.length);
     if (code !== 0 || data.length === 0) return code;
-    const unsent = this.#unsent ??= ownBuffer(this.runtime);
+    const unsent = this.sendQueue ??= ownBuffer(this.runtime);
     const room = SEND_LIMIT - unsent.length;
     if (room <= 0) return EAGAIN;
     const taken = data.length <= room ? data.length : room;
     unsent.add(taken === data.length ? data : data.subarray(0, taken));
-    this.#flushUnsent(unsent);
+    this.flushUnsent(unsent);
     return taken;
   }
 
@@ -667,21 +667,21 @@ export class Connection extends Source implements TransportSink, Lingering {
   sendBuffer(from: EvBuffer, most: number): number {
     checkFront(from, "send a buffer");
     const wanted = Math.min(most, from.length);
-    const code = this.#unsendable("sendBuffer", wanted);
+    const code = this.unsendable("sendBuffer", wanted);
     if (code !== 0 || wanted === 0) return code;
     const lost = lostIn(from, wanted);
     if (lost !== null) throw lost;
-    const unsent = this.#unsent ??= ownBuffer(this.runtime);
+    const unsent = this.sendQueue ??= ownBuffer(this.runtime);
     const room = SEND_LIMIT - unsent.length;
     if (room <= 0) return EAGAIN;
-    let taken = unsent.length === 0 ? this.#writeFrom(from, wanted) : 0;
+    let taken = unsent.length === 0 ? this.writeBytes(from, wanted) : 0;
     if (taken < wanted) taken += from.removeBuffer(unsent, Math.min(wanted - taken, room));
-    this.#flushUnsent(unsent);
+    this.flushUnsent(unsent);
     return taken;
   }
 
-  #flushUnsent(unsent: EvBuffer): void {
-    if (unsent.length > 0 && this.writable) this.#writeFrom(unsent, unsent.length);
+  private flushUnsent(unsent: EvBuffer): void {
+    if (unsent.length > 0 && this.writable) this.writeBytes(unsent, unsent.length);
     if (unsent.length < SEND_LIMIT && !this.gone) this.readiness |= EV_WRITE;
     else this.clear(EV_WRITE);
   }
@@ -692,15 +692,15 @@ export class Connection extends Source implements TransportSink, Lingering {
    */
   writeFrom(buffer: EvBuffer, most: number): number {
     if ((this.state & (CONNECTED | SHUT | GONE | CLOSED)) !== CONNECTED) return 0;
-    const unsent = this.#unsent;
+    const unsent = this.sendQueue;
     if (unsent !== null && unsent.length > 0) {
-      this.#writeFrom(unsent, unsent.length);
+      this.writeBytes(unsent, unsent.length);
       if (unsent.length > 0) return 0;
     }
-    return this.#writeFrom(buffer, most);
+    return this.writeBytes(buffer, most);
   }
 
-  #writeFrom(buffer: EvBuffer, most: number): number {
+  private writeBytes(buffer: EvBuffer, most: number): number {
     const binding = this.binding;
     if (binding === null) return 0;
     let total = 0;
@@ -708,8 +708,8 @@ export class Connection extends Source implements TransportSink, Lingering {
       while (total < most && buffer.length > 0) {
         const wanted = Math.min(most - total, WRITE_CHUNK);
         const taken = binding.gather !== undefined && scattered(buffer, wanted)
-          ? this.#writeGathered(binding, buffer, wanted)
-          : this.#writeExtents(binding, buffer, wanted);
+          ? this.writeGathered(binding, buffer, wanted)
+          : this.writeExtents(binding, buffer, wanted);
         if (taken === 0) {
           this.clear(EV_WRITE);
           unpin(buffer);
@@ -721,23 +721,23 @@ export class Connection extends Source implements TransportSink, Lingering {
         total += taken;
       }
     } catch (error) {
-      this.#writeFailed(binding, error);
+      this.writeFailed(binding, error);
       return 0;
     }
     return total;
   }
 
   /** Ends the connection if the bytes are gone. Otherwise the peer would take later bytes for the ones that follow. */
-  #writeFailed(binding: TransportBinding, error: unknown): void {
+  private writeFailed(binding: TransportBinding, error: unknown): void {
     const lost = asDetached(error);
     if (lost === null) throw error;
     if (this.gone) return;
     binding.reset();
-    this.#end(lost, false);
+    this.end(lost, false);
   }
 
   /** Copies up to `wanted` bytes into memory of the adapter, so that they leave in one write. @returns How many it took */
-  #writeGathered(binding: TransportBinding, buffer: EvBuffer, wanted: number): number {
+  private writeGathered(binding: TransportBinding, buffer: EvBuffer, wanted: number): number {
     const loan = binding.gather!(Math.min(wanted, buffer.length, GATHERED_BYTES));
     if (loan === undefined) return 0;
     const { bytes } = loan;
@@ -749,8 +749,8 @@ export class Connection extends Source implements TransportSink, Lingering {
   }
 
   /** Gives the adapter up to `wanted` bytes where they are. @returns How many it took */
-  #writeExtents(binding: TransportBinding, buffer: EvBuffer, wanted: number): number {
-    if (binding.writePart !== undefined) return this.#writeChunk(binding, buffer, wanted);
+  private writeExtents(binding: TransportBinding, buffer: EvBuffer, wanted: number): number {
+    if (binding.writePart !== undefined) return this.writeChunk(binding, buffer, wanted);
     const chunk = firstExtent(buffer, wanted);
     const { length } = chunk;
     const loan = extentLoan(buffer);
@@ -767,8 +767,8 @@ export class Connection extends Source implements TransportSink, Lingering {
     return taken;
   }
 
-  /** As {@linkcode #writeExtents}, without a view. On Bun that saves 0.13 us for 64 bytes, and 0.24 for 200. */
-  #writeChunk(binding: TransportBinding, buffer: EvBuffer, wanted: number): number {
+  /** As {@linkcode writeExtents}, without a view. On Bun that saves 0.13 us for 64 bytes, and 0.24 for 200. */
+  private writeChunk(binding: TransportBinding, buffer: EvBuffer, wanted: number): number {
     const { data, start, end } = firstChunk(buffer);
     const loan = extentLoan(buffer);
     if (loan !== null && binding.countsLoans !== true) loan.seen = true;
@@ -788,12 +788,12 @@ export class Connection extends Source implements TransportSink, Lingering {
       this.state &= ~CONNECTED;
       return;
     }
-    const unsent = this.#unsent ??= ownBuffer(this.runtime);
+    const unsent = this.sendQueue ??= ownBuffer(this.runtime);
     moveBytes(last, unsent, last.length);
     this.handshake = handshake;
     this.state &= ~CONNECTED;
     this.clear(EV_WRITE);
-    if (unsent.length > 0) this.#writeFrom(unsent, unsent.length);
+    if (unsent.length > 0) this.writeBytes(unsent, unsent.length);
     if (unsent.length === 0) handshake.begin();
   }
 
@@ -811,19 +811,19 @@ export class Connection extends Source implements TransportSink, Lingering {
     if (this.closed) return;
     this.state |= CLOSED;
     this.unwatch();
-    this.#dropReceived();
-    this.#endHandshake();
+    this.dropReceived();
+    this.endHandshake();
     const tunneled = (this.state & TUNNELED) !== 0;
-    this.#settle();
+    this.settle();
     if (this.gone) return;
     if (tunneled) return this.binding?.reset();
     if (this.unsent > 0 && this.connected) {
       // Discard this input. Otherwise a peer that must finish writing before it reads would stall.
       if ((this.state & (PAUSED | HELD)) !== 0) this.binding?.resumeRead();
-      if (!this.#awaited) awaitProgress(this.runtime, this);
+      if (!this.awaited) awaitProgress(this.runtime, this);
       return;
     }
-    this.#closeBinding();
+    this.closeBinding();
   }
 
   /**
@@ -832,15 +832,15 @@ export class Connection extends Source implements TransportSink, Lingering {
    */
   finish(last: EvBuffer, onFinished: (delivered: boolean) => void): void {
     if (last.length > 0 && this.connected && !this.shut && !this.gone) {
-      const unsent = this.#unsent ??= ownBuffer(this.runtime);
+      const unsent = this.sendQueue ??= ownBuffer(this.runtime);
       moveBytes(last, unsent, last.length);
-      this.#writeFrom(unsent, unsent.length);
+      this.writeBytes(unsent, unsent.length);
     }
     const delivered = this.error === null && last.length === 0;
-    this.#more.onFinished = delivered ? onFinished : (): void => onFinished(false);
+    this.more.onFinished = delivered ? onFinished : (): void => onFinished(false);
     this.state |= AWAITED;
     this.close();
-    if (this.gone) this.#finished(delivered);
+    if (this.gone) this.finished(delivered);
   }
 
   /**
@@ -850,32 +850,32 @@ export class Connection extends Source implements TransportSink, Lingering {
    */
   closeAfter(last: EvBuffer, until: number): void {
     if (last.length > 0 && this.connected && !this.shut && !this.gone) {
-      const unsent = this.#unsent ??= ownBuffer(this.runtime);
+      const unsent = this.sendQueue ??= ownBuffer(this.runtime);
       moveBytes(last, unsent, last.length);
-      this.#writeFrom(unsent, unsent.length);
+      this.writeBytes(unsent, unsent.length);
     }
     if (!this.gone && this.unsent > 0) {
       // The connection itself keeps the process alive until all has left.
-      this.#more.onFinished = atDeadline(this.runtime, until, () => this.unsent > 0 && this.reset(), true);
+      this.more.onFinished = atDeadline(this.runtime, until, () => this.unsent > 0 && this.reset(), true);
     }
     this.close();
   }
 
-  #finished(delivered: boolean): void {
-    if (this.#rare === null || this.#rare.onFinished === null) return;
-    const { onFinished } = this.#rare;
-    this.#rare.onFinished = null;
+  private finished(delivered: boolean): void {
+    if (this.rare === null || this.rare.onFinished === null) return;
+    const { onFinished } = this.rare;
+    this.rare.onFinished = null;
     onFinished(delivered);
   }
 
-  #closeBinding(): void {
+  private closeBinding(): void {
     const binding = this.binding;
     if (binding === null) {
-      this.#end(undefined, true);
+      this.end(undefined, true);
       return;
     }
     binding.close();
-    if (this.connected && !this.#awaited) awaitPeer(this.runtime, this);
+    if (this.connected && !this.awaited) awaitPeer(this.runtime, this);
   }
 
   onLingered(): void {
@@ -899,13 +899,13 @@ export class Connection extends Source implements TransportSink, Lingering {
     const wasClosed = this.closed;
     this.state |= CLOSED;
     if (!wasClosed) this.unwatch();
-    this.#dropReceived();
-    this.#dropUnsent();
-    this.#endHandshake();
-    this.#settle();
-    this.#finished(false);
+    this.dropReceived();
+    this.dropUnsent();
+    this.endHandshake();
+    this.settle();
+    this.finished(false);
     if (this.gone) return;
-    if (this.binding === null) this.#end(undefined, true);
+    if (this.binding === null) this.end(undefined, true);
     else this.binding.reset();
   }
 
@@ -918,11 +918,11 @@ export class Connection extends Source implements TransportSink, Lingering {
     this.connecting?.onRef();
   }
 
-  #settle(): void {
-    this.#endTunnel(null);
-    if (this.#rare === null || this.#rare.connecting === null) return;
-    const { connecting } = this.#rare;
-    this.#rare.connecting = null;
+  private settle(): void {
+    this.endTunnel(null);
+    if (this.rare === null || this.rare.connecting === null) return;
+    const { connecting } = this.rare;
+    this.rare.connecting = null;
     connecting.onSettled();
   }
 }

@@ -15,98 +15,98 @@ import { checkViaTarget, namesOf, Tunnel, viaOf } from "./via.ts";
 
 /** The attempts of one connection. */
 class Connector implements Connecting {
-  readonly #connection: Connection;
-  readonly #options: ConnectOptions;
-  #race: AddressRace | null = null;
-  #cancelTimeout: (() => void) | null = null;
-  readonly #abort = (): void => {
-    const cause = this.#options.signal?.reason;
-    this.#fail(
-      new EventError(`Cannot connect to ${this.#target}: aborted`, { code: "ECANCELED", syscall: "connect", cause }),
+  private readonly connection: Connection;
+  private readonly options: ConnectOptions;
+  private race: AddressRace | null = null;
+  private cancelTimeout: (() => void) | null = null;
+  private readonly abort: () => void = () => {
+    const cause = this.options.signal?.reason;
+    this.fail(
+      new EventError(`Cannot connect to ${this.target}: aborted`, { code: "ECANCELED", syscall: "connect", cause }),
     );
   };
 
   /** Its name in errors, if that is not its address. */
-  readonly #label: string | null;
+  private readonly label: string | null;
 
   /** `options` have a hostname or a path. */
   constructor(connection: Connection, options: ConnectOptions, label: string | null) {
-    this.#connection = connection;
-    this.#options = options;
-    this.#label = label;
+    this.connection = connection;
+    this.options = options;
+    this.label = label;
   }
 
-  get #target(): string {
-    return this.#label ?? formatAddress(this.#options);
+  private get target(): string {
+    return this.label ?? formatAddress(this.options);
   }
 
   /** Begins. Nothing is reported from inside this call. */
   start(): void {
-    const { runtime } = this.#connection;
-    const { signal, timeoutMs, path, hostname = "" } = this.#options;
+    const { runtime } = this.connection;
+    const { signal, timeoutMs, path, hostname = "" } = this.options;
     if (signal?.aborted === true) {
-      runtime.defer(this.#abort);
+      runtime.defer(this.abort);
       return;
     }
-    signal?.addEventListener("abort", this.#abort);
+    signal?.addEventListener("abort", this.abort);
     if (timeoutMs !== undefined) {
-      this.#cancelTimeout = atDeadline(runtime, runtime.now() + timeoutMs, () => this.#timedOut(timeoutMs), true);
+      this.cancelTimeout = atDeadline(runtime, runtime.now() + timeoutMs, () => this.timedOut(timeoutMs), true);
     }
-    if (path !== undefined || familyOf(hostname) !== undefined || runtime.takesName?.(this.#options) === true) {
-      this.#connection.binding = runtime.connect(this.#options, this.#connection);
+    if (path !== undefined || familyOf(hostname) !== undefined || runtime.takesName?.(this.options) === true) {
+      this.connection.binding = runtime.connect(this.options, this.connection);
       return;
     }
     runtime.resolve(hostname, signal).then(
-      (addresses) => this.#resolved(hostname, addresses),
-      (reason) => this.#fail(toEventError(`connect to ${this.#target}`, reason, undefined, "getaddrinfo")),
+      (addresses) => this.resolved(hostname, addresses),
+      (reason) => this.fail(toEventError(`connect to ${this.target}`, reason, undefined, "getaddrinfo")),
     );
   }
 
   onRef(): void {
-    this.#race?.setRef(this.#connection.referenced);
+    this.race?.setRef(this.connection.referenced);
   }
 
   onSettled(): void {
-    this.#options.signal?.removeEventListener("abort", this.#abort);
-    this.#cancelTimeout?.();
-    this.#cancelTimeout = null;
-    this.#race?.stop();
+    this.options.signal?.removeEventListener("abort", this.abort);
+    this.cancelTimeout?.();
+    this.cancelTimeout = null;
+    this.race?.stop();
   }
 
-  #resolved(hostname: string, addresses: InetAddress[]): void {
-    if (this.#connection.connecting !== this) return;
-    const { localAddress, family = localAddress === undefined ? undefined : familyOf(localAddress) } = this.#options;
+  private resolved(hostname: string, addresses: InetAddress[]): void {
+    if (this.connection.connecting !== this) return;
+    const { localAddress, family = localAddress === undefined ? undefined : familyOf(localAddress) } = this.options;
     const [first, ...others] = interleaved(addresses.filter((each) => family === undefined || each.family === family));
     if (first === undefined) {
       const of = family === undefined ? "" : ` of family ${family}`;
-      this.#fail(new EventError(`Cannot connect to ${hostname}: it has no address${of}`, { code: "ENOTFOUND" }));
+      this.fail(new EventError(`Cannot connect to ${hostname}: it has no address${of}`, { code: "ENOTFOUND" }));
     } else if (others.length === 0) {
-      const options = { ...this.#options, hostname: first.hostname, family: first.family };
-      this.#connection.binding = this.#connection.runtime.connect(options, this.#connection);
-      if (!this.#connection.referenced) this.#connection.binding.unref();
+      const options = { ...this.options, hostname: first.hostname, family: first.family };
+      this.connection.binding = this.connection.runtime.connect(options, this.connection);
+      if (!this.connection.referenced) this.connection.binding.unref();
     } else {
-      this.#race = new AddressRace(this.#connection, [first, ...others], this.#options, () => this.#allFailed());
+      this.race = new AddressRace(this.connection, [first, ...others], this.options, () => this.allFailed());
     }
   }
 
-  #allFailed(): void {
-    const { errors = [] } = this.#race ?? {};
+  private allFailed(): void {
+    const { errors = [] } = this.race ?? {};
     const last = errors.at(-1);
-    const message = `Cannot connect to ${this.#target}: none of its ${errors.length} addresses could be ` +
+    const message = `Cannot connect to ${this.target}: none of its ${errors.length} addresses could be ` +
       `reached, the last one: ${last?.message}`;
-    this.#fail(new EventError(message, { code: last?.code ?? "ECONNRESET", syscall: "connect", cause: last, errors }));
+    this.fail(new EventError(message, { code: last?.code ?? "ECONNRESET", syscall: "connect", cause: last, errors }));
   }
 
-  #timedOut(timeoutMs: number): void {
-    this.#cancelTimeout = null;
-    const message = `Cannot connect to ${this.#target}: no answer within ${timeoutMs} ms`;
-    this.#fail(new EventError(message, { code: "ETIMEDOUT", syscall: "connect", errors: this.#race?.errors }));
+  private timedOut(timeoutMs: number): void {
+    this.cancelTimeout = null;
+    const message = `Cannot connect to ${this.target}: no answer within ${timeoutMs} ms`;
+    this.fail(new EventError(message, { code: "ETIMEDOUT", syscall: "connect", errors: this.race?.errors }));
   }
 
-  #fail(error: EventError): void {
-    if (this.#connection.connecting !== this) return;
+  private fail(error: EventError): void {
+    if (this.connection.connecting !== this) return;
     this.onSettled();
-    this.#connection.fail(error);
+    this.connection.fail(error);
   }
 }
 

@@ -24,9 +24,9 @@ export class DatagramSource extends Source implements DatagramSink {
   face: object | null = null;
   closed = false;
   dropped = 0;
-  #queue: Datagram[] = [];
-  #bytes = 0;
-  #error: EventError | null = null;
+  private queue: Datagram[] = [];
+  private bytes = 0;
+  private error: EventError | null = null;
 
   constructor(runtime: Runtime) {
     super();
@@ -44,12 +44,12 @@ export class DatagramSource extends Source implements DatagramSink {
 
   onMessage(data: Uint8Array, address: InetAddress): void {
     if (this.closed) return;
-    if (this.#bytes + data.length + DATAGRAM_COST > RECEIVE_LIMIT && this.#queue.length > 0) {
+    if (this.bytes + data.length + DATAGRAM_COST > RECEIVE_LIMIT && this.queue.length > 0) {
       this.dropped++;
       return;
     }
-    this.#bytes += data.length + DATAGRAM_COST;
-    this.#queue.push({ data, address });
+    this.bytes += data.length + DATAGRAM_COST;
+    this.queue.push({ data, address });
     this.notify(EV_READ);
   }
 
@@ -59,16 +59,16 @@ export class DatagramSource extends Source implements DatagramSink {
 
   onError(error: EventError): void {
     if (this.closed) return;
-    this.#error = error;
+    this.error = error;
     this.notify(EV_READ);
   }
 
   receive(): Datagram | typeof EAGAIN {
-    const error = this.#error;
-    const datagram = error === null ? this.#queue.shift() : undefined;
-    this.#error = null;
-    if (datagram !== undefined) this.#bytes -= datagram.data.length + DATAGRAM_COST;
-    if (this.#queue.length === 0) this.clear(EV_READ);
+    const error = this.error;
+    const datagram = error === null ? this.queue.shift() : undefined;
+    this.error = null;
+    if (datagram !== undefined) this.bytes -= datagram.data.length + DATAGRAM_COST;
+    if (this.queue.length === 0) this.clear(EV_READ);
     if (error !== null) throw error;
     return datagram ?? EAGAIN;
   }
@@ -84,7 +84,7 @@ export class DatagramSource extends Source implements DatagramSink {
     if (this.closed) return;
     this.closed = true;
     this.unwatch();
-    this.#queue = [];
+    this.queue = [];
     this.binding?.close();
   }
 }

@@ -22,49 +22,49 @@ export interface Lingering {
 
 /** Connections that wait equally long, in the order in which they began. One timer serves them all. */
 class Queue {
-  readonly #runtime: Runtime;
-  readonly #ms: number;
-  readonly #act: (key: Lingering) => void;
-  readonly #deadlines: Map<Lingering, number> = new Map();
-  #timer: TimerToken | null = null;
-  readonly #due = (): void => {
-    this.#timer = null;
-    const now = this.#runtime.now();
+  private readonly runtime: Runtime;
+  private readonly ms: number;
+  private readonly act: (key: Lingering) => void;
+  private readonly deadlines: Map<Lingering, number> = new Map();
+  private timer: TimerToken | null = null;
+  private readonly due: () => void = () => {
+    this.timer = null;
+    const now = this.runtime.now();
     // Actions of the peer that came in time are handled first.
-    afterPoll(this.#runtime, () => this.#endAll(now));
+    afterPoll(this.runtime, () => this.endAll(now));
   };
 
-  #endAll(now: number): void {
-    for (const [key, deadline] of this.#deadlines) {
+  private endAll(now: number): void {
+    for (const [key, deadline] of this.deadlines) {
       if (deadline > now) break;
-      this.#deadlines.delete(key);
-      this.#act(key);
+      this.deadlines.delete(key);
+      this.act(key);
     }
-    this.#arm();
+    this.arm();
   }
 
   constructor(runtime: Runtime, ms: number, act: (key: Lingering) => void) {
-    this.#runtime = runtime;
-    this.#ms = ms;
-    this.#act = act;
+    this.runtime = runtime;
+    this.ms = ms;
+    this.act = act;
   }
 
   add(key: Lingering): void {
-    this.#deadlines.delete(key);
-    this.#deadlines.set(key, this.#runtime.now() + this.#ms);
-    this.#arm();
+    this.deadlines.delete(key);
+    this.deadlines.set(key, this.runtime.now() + this.ms);
+    this.arm();
   }
 
   delete(key: Lingering): void {
-    if (!this.#deadlines.delete(key) || this.#deadlines.size > 0 || this.#timer === null) return;
-    this.#runtime.clearTimer(this.#timer);
-    this.#timer = null;
+    if (!this.deadlines.delete(key) || this.deadlines.size > 0 || this.timer === null) return;
+    this.runtime.clearTimer(this.timer);
+    this.timer = null;
   }
 
-  #arm(): void {
-    if (this.#timer !== null) return;
-    for (const deadline of this.#deadlines.values()) {
-      this.#timer = this.#runtime.setTimer(deadline, this.#due, true);
+  private arm(): void {
+    if (this.timer !== null) return;
+    for (const deadline of this.deadlines.values()) {
+      this.timer = this.runtime.setTimer(deadline, this.due, true);
       return;
     }
   }

@@ -29,13 +29,13 @@ export function interleaved(addresses: readonly InetAddress[]): InetAddress[] {
 
 /** One attempt. The winner passes on the adapter's calls to the connection. */
 class Attempt implements TransportSink {
-  readonly #connection: Connection;
+  private readonly connection: Connection;
   /** Null once it has won. */
   race: AddressRace | null;
   binding: TransportBinding | null = null;
 
   constructor(connection: Connection, race: AddressRace) {
-    this.#connection = connection;
+    this.connection = connection;
     this.race = race;
   }
 
@@ -44,23 +44,23 @@ class Attempt implements TransportSink {
   }
 
   onSecure(): void {
-    this.#connection.onSecure();
+    this.connection.onSecure();
   }
 
   onData(chunk: Uint8Array, loan?: Loan): void {
-    this.#connection.onData(chunk, loan);
+    this.connection.onData(chunk, loan);
   }
 
   onEnd(): void {
-    this.#connection.onEnd();
+    this.connection.onEnd();
   }
 
   onWritable(): void {
-    this.#connection.onWritable();
+    this.connection.onWritable();
   }
 
   onClose(error?: EventError): void {
-    if (this.race === null) this.#connection.onClose(error);
+    if (this.race === null) this.connection.onClose(error);
     else this.race.lost(this, error);
   }
 }
@@ -69,13 +69,13 @@ class Attempt implements TransportSink {
 export class AddressRace {
   /** The errors of the failed attempts, in their order. */
   readonly errors: EventError[] = [];
-  readonly #connection: Connection;
-  readonly #options: ConnectOptions;
-  readonly #delayMs: number;
-  readonly #left: InetAddress[];
-  readonly #running: Set<Attempt> = new Set();
-  readonly #onFailed: () => void;
-  #cancelNext: (() => void) | null = null;
+  private readonly connection: Connection;
+  private readonly options: ConnectOptions;
+  private readonly delayMs: number;
+  private readonly left: InetAddress[];
+  private readonly running: Set<Attempt> = new Set();
+  private readonly onFailed: () => void;
+  private cancelNext: (() => void) | null = null;
 
   /**
    * Begins.
@@ -91,52 +91,52 @@ export class AddressRace {
     options: ConnectOptions,
     onFailed: () => void,
   ) {
-    this.#connection = connection;
-    this.#left = addresses.slice();
-    this.#options = options;
-    this.#delayMs = options.attemptDelayMs ?? DEFAULT_ATTEMPT_DELAY_MS;
-    this.#onFailed = onFailed;
-    this.#next();
+    this.connection = connection;
+    this.left = addresses.slice();
+    this.options = options;
+    this.delayMs = options.attemptDelayMs ?? DEFAULT_ATTEMPT_DELAY_MS;
+    this.onFailed = onFailed;
+    this.next();
   }
 
-  #next(): void {
-    this.#cancelNext?.();
-    this.#cancelNext = null;
-    const address = this.#left.shift();
+  private next(): void {
+    this.cancelNext?.();
+    this.cancelNext = null;
+    const address = this.left.shift();
     if (address === undefined) return;
-    const { runtime } = this.#connection;
-    const attempt = new Attempt(this.#connection, this);
-    this.#running.add(attempt);
+    const { runtime } = this.connection;
+    const attempt = new Attempt(this.connection, this);
+    this.running.add(attempt);
     const { hostname, family } = address;
-    attempt.binding = runtime.connect({ ...this.#options, hostname, family }, attempt);
-    if (!this.#connection.referenced) attempt.binding.unref();
-    if (this.#left.length === 0) return;
-    this.#cancelNext = atDeadline(runtime, runtime.now() + this.#delayMs, () => {
-      this.#cancelNext = null;
-      this.#next();
+    attempt.binding = runtime.connect({ ...this.options, hostname, family }, attempt);
+    if (!this.connection.referenced) attempt.binding.unref();
+    if (this.left.length === 0) return;
+    this.cancelNext = atDeadline(runtime, runtime.now() + this.delayMs, () => {
+      this.cancelNext = null;
+      this.next();
     }, true);
   }
 
   /** For an attempt: it has connected. The others are given up. */
   won(attempt: Attempt): void {
-    if (!this.#running.delete(attempt)) return;
+    if (!this.running.delete(attempt)) return;
     attempt.race = null;
     this.stop();
-    this.#connection.binding = attempt.binding;
-    this.#connection.onConnect();
+    this.connection.binding = attempt.binding;
+    this.connection.onConnect();
   }
 
   /** For an attempt: it has failed. */
   lost(attempt: Attempt, error: EventError | undefined): void {
-    if (!this.#running.delete(attempt)) return;
+    if (!this.running.delete(attempt)) return;
     if (error !== undefined) this.errors.push(error);
-    if (this.#left.length > 0) this.#next();
-    else if (this.#running.size === 0) this.#onFailed();
+    if (this.left.length > 0) this.next();
+    else if (this.running.size === 0) this.onFailed();
   }
 
   /** Sets whether the attempts keep the process alive. */
   setRef(on: boolean): void {
-    for (const { binding } of this.#running) {
+    for (const { binding } of this.running) {
       if (on) binding?.ref();
       else binding?.unref();
     }
@@ -144,11 +144,11 @@ export class AddressRace {
 
   /** Gives up the attempts. */
   stop(): void {
-    this.#cancelNext?.();
-    this.#cancelNext = null;
-    this.#left.length = 0;
-    const given = [...this.#running];
-    this.#running.clear();
+    this.cancelNext?.();
+    this.cancelNext = null;
+    this.left.length = 0;
+    const given = [...this.running];
+    this.running.clear();
     for (const { binding } of given) binding?.reset();
   }
 }

@@ -120,50 +120,50 @@ class Refusal {
 
 /** A connection through a proxy, until the proxy has answered. */
 export class Tunnel {
-  readonly #connection: Connection;
-  readonly #target: Target;
-  readonly #via: Via;
-  readonly #dialogue: Dialogue;
-  readonly #input: EvBuffer = new EvBuffer();
-  #cancelTimeout: (() => void) | null = null;
+  private readonly connection: Connection;
+  private readonly target: Target;
+  private readonly via: Via;
+  private readonly dialogue: Dialogue;
+  private readonly input: EvBuffer = new EvBuffer();
+  private cancelTimeout: (() => void) | null = null;
 
   constructor(connection: Connection, via: Via, target: Target) {
-    this.#connection = connection;
-    this.#target = target;
-    this.#via = via;
-    this.#dialogue = via.scheme === "socks5" ? new Socks5(via, target) : new HttpConnect(via, target);
+    this.connection = connection;
+    this.target = target;
+    this.via = via;
+    this.dialogue = via.scheme === "socks5" ? new Socks5(via, target) : new HttpConnect(via, target);
   }
 
   /** The connection to the proxy is established. */
   begin(): void {
-    const { runtime } = this.#connection;
-    this.#cancelTimeout = atDeadline(runtime, runtime.now() + ANSWER_TIMEOUT_MS, () => {
-      const message = `Cannot connect to ${this.#names}: the proxy has not answered within ${ANSWER_TIMEOUT_MS} ms`;
-      this.#connection.fail(new EventError(message, { code: "ETIMEDOUT", syscall: "connect" }));
+    const { runtime } = this.connection;
+    this.cancelTimeout = atDeadline(runtime, runtime.now() + ANSWER_TIMEOUT_MS, () => {
+      const message = `Cannot connect to ${this.names}: the proxy has not answered within ${ANSWER_TIMEOUT_MS} ms`;
+      this.connection.fail(new EventError(message, { code: "ETIMEDOUT", syscall: "connect" }));
     }, true);
-    this.#connection.sendFirst(this.#dialogue.begin());
+    this.connection.sendFirst(this.dialogue.begin());
   }
 
   /** The proxy has answered. */
   onData(chunk: Uint8Array, loan: Loan | null): void {
-    const input = this.#input;
+    const input = this.input;
     feed(input, chunk, loan);
     try {
       for (;;) {
-        const next = this.#dialogue.answer(input);
+        const next = this.dialogue.answer(input);
         if (next === null) return;
         if (next === true) break;
-        this.#connection.sendFirst(next);
+        this.connection.sendFirst(next);
       }
     } catch (reason) {
       if (!(reason instanceof Refusal)) throw reason;
-      return this.#connection.fail(this.refused(reason.why));
+      return this.connection.fail(this.refused(reason.why));
     }
     // A TLS server does not send first. These bytes would be taken for a part of the handshake.
-    if (input.length > 0 && this.#connection.handshake !== null) {
-      return this.#connection.fail(this.refused(`it has sent ${input.length} bytes after its answer`));
+    if (input.length > 0 && this.connection.handshake !== null) {
+      return this.connection.fail(this.refused(`it has sent ${input.length} bytes after its answer`));
     }
-    this.#connection.tunneled(input);
+    this.connection.tunneled(input);
   }
 
   /** It has ended before it has answered. */
@@ -172,21 +172,21 @@ export class Tunnel {
   }
 
   refused(why: string): EventError {
-    return new EventError(`Cannot connect to ${this.#names}: the proxy refuses: ${why}`, {
+    return new EventError(`Cannot connect to ${this.names}: the proxy refuses: ${why}`, {
       code: "EV_PROXY_REFUSED",
       syscall: "connect",
     });
   }
 
-  get #names(): string {
-    return namesOf(this.#via, this.#target);
+  private get names(): string {
+    return namesOf(this.via, this.target);
   }
 
   /** The dialogue is over. */
   end(): void {
-    this.#cancelTimeout?.();
-    this.#cancelTimeout = null;
-    this.#input.free();
+    this.cancelTimeout?.();
+    this.cancelTimeout = null;
+    this.input.free();
   }
 }
 
@@ -204,58 +204,56 @@ const REPLIES: Readonly<Record<number, string>> = {
 const ADDRESS_BYTES: Readonly<Record<number, number>> = { 1: 4, 4: 16 };
 
 class Socks5 implements Dialogue {
-  readonly #via: Via;
-  readonly #target: Target;
-  #step: "method" | "login" | "reply" = "method";
+  private readonly via: Via;
+  private readonly target: Target;
+  private step: "method" | "login" | "reply" = "method";
 
   constructor(via: Via, target: Target) {
-    this.#via = via;
-    this.#target = target;
+    this.via = via;
+    this.target = target;
   }
 
   begin(): Uint8Array {
-    return this.#via.user === null ? Uint8Array.of(5, 1, 0) : Uint8Array.of(5, 2, 0, 2);
+    return this.via.user === null ? Uint8Array.of(5, 1, 0) : Uint8Array.of(5, 2, 0, 2);
   }
 
   answer(input: EvBuffer): Uint8Array | true | null {
     const two = input.pullup(Math.min(input.length, 2));
     if (two === null || two.length === 0) return null;
     const version = two[0] as number;
-    if (version !== (this.#step === "login" ? 1 : 5)) throw new Refusal(`its answer is not SOCKS5 (0x${hex(version)})`);
+    if (version !== (this.step === "login" ? 1 : 5)) throw new Refusal(`its answer is not SOCKS5 (0x${hex(version)})`);
     if (two.length < 2) return null;
     const code = two[1] as number;
-    if (this.#step === "reply") return this.#reply(input, code);
+    if (this.step === "reply") return this.reply(input, code);
     input.drain(2);
-    if (this.#step === "login") {
+    if (this.step === "login") {
       if (code !== 0) throw new Refusal(`user or password not accepted (0x${hex(code)})`);
-      return this.#request();
+      return this.request();
     }
-    if (code === 0) return this.#request();
-    if (code === 2 && this.#via.user !== null) return this.#login(this.#via.user);
+    if (code === 0) return this.request();
+    if (code === 2 && this.via.user !== null) return this.login(this.via.user);
     if (code !== 255) throw new Refusal(`it has chosen a method that was not offered (0x${hex(code)})`);
     throw new Refusal(
-      this.#via.user === null
-        ? "it requires a user and a password (0xff)"
-        : "it accepts no login method of ours (0xff)",
+      this.via.user === null ? "it requires a user and a password (0xff)" : "it accepts no login method of ours (0xff)",
     );
   }
 
-  #login(name: string): Uint8Array {
-    this.#step = "login";
-    const [user, password] = [encodeUtf8(name), encodeUtf8(this.#via.password)];
+  private login(name: string): Uint8Array {
+    this.step = "login";
+    const [user, password] = [encodeUtf8(name), encodeUtf8(this.via.password)];
     return Uint8Array.of(1, user.length, ...user, password.length, ...password);
   }
 
-  #request(): Uint8Array {
-    this.#step = "reply";
-    const { hostname, port } = this.#target;
+  private request(): Uint8Array {
+    this.step = "reply";
+    const { hostname, port } = this.target;
     const [v4, v6] = [parseIpv4(hostname), parseIpv6(hostname)];
     const name = encodeUtf8(hostname);
     const address = v4 !== null ? [1, ...v4] : v6 !== null ? [4, ...v6] : [3, name.length, ...name];
     return Uint8Array.of(5, 1, 0, ...address, port >> 8, port & 255);
   }
 
-  #reply(input: EvBuffer, code: number): true | null {
+  private reply(input: EvBuffer, code: number): true | null {
     // A refusal may be shorter than the standard says.
     if (code !== 0) throw new Refusal(`${REPLIES[code] ?? "unknown reason"} (0x${hex(code)})`);
     const head = input.pullup(Math.min(input.length, 5));
@@ -270,17 +268,17 @@ class Socks5 implements Dialogue {
 }
 
 class HttpConnect implements Dialogue {
-  readonly #via: Via;
-  readonly #target: Target;
+  private readonly via: Via;
+  private readonly target: Target;
 
   constructor(via: Via, target: Target) {
-    this.#via = via;
-    this.#target = target;
+    this.via = via;
+    this.target = target;
   }
 
   begin(): Uint8Array {
-    const target = formatAddress(this.#target);
-    const { user, password } = this.#via;
+    const target = formatAddress(this.target);
+    const { user, password } = this.via;
     const login = user === null
       ? ""
       : `Proxy-Authorization: Basic ${btoa(String.fromCharCode(...encodeUtf8(`${user}:${password}`)))}\r\n`;

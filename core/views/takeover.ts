@@ -45,70 +45,70 @@ export class Takeover implements Occupant {
   readonly what: string = "a view is open on it";
   /** Set only if somebody waits: a bufferevent without a write callback does not report that it has drained. */
   write: (() => void) | undefined = undefined;
-  readonly #core: BevCore;
-  #reader: Reader | null = null;
-  #writer: Writer | null = null;
+  private readonly core: BevCore;
+  private readView: Reader | null = null;
+  private writeView: Writer | null = null;
   /** Whether the views keep the loop running. */
-  #held = false;
-  readonly #onWrite = (): void => {
-    this.#writer?.onDrained();
-    if (!this.#core.freed) this.#core.userWrite();
+  private held = false;
+  private readonly onWrite: () => void = () => {
+    this.writeView?.onDrained();
+    if (!this.core.freed) this.core.userWrite();
   };
 
   /** Replaces the callbacks. */
   constructor(core: BevCore) {
-    this.#core = core;
+    this.core = core;
     core.occupant = this;
     this.onCallbacks();
   }
 
   get reader(): Reader | null {
-    return this.#reader;
+    return this.readView;
   }
 
   set reader(reader: Reader | null) {
-    this.#reader = reader;
-    this.#keepRunning();
-    this.#giveBack();
+    this.readView = reader;
+    this.keepRunning();
+    this.giveBack();
   }
 
   get writer(): Writer | null {
-    return this.#writer;
+    return this.writeView;
   }
 
   set writer(writer: Writer | null) {
-    this.#writer = writer;
+    this.writeView = writer;
     this.onCallbacks();
-    this.#giveBack();
+    this.giveBack();
   }
 
   /** Whether a consumer waits for input, or for the output to drain. */
   get waiting(): boolean {
-    return this.#reader?.waiting === true || this.#writer?.waiting === true;
+    return this.readView?.waiting === true || this.writeView?.waiting === true;
   }
 
   /** Updates whether somebody must be told that the output has drained. */
   onCallbacks(): void {
-    const given = this.#core.callbacks?.write;
-    const wanted = this.#writer?.waiting === true || (given !== undefined && given !== null);
-    this.write = wanted ? this.#onWrite : undefined;
-    this.#keepRunning();
+    const given = this.core.callbacks?.write;
+    const wanted = this.writeView?.waiting === true || (given !== undefined && given !== null);
+    this.write = wanted ? this.onWrite : undefined;
+    this.keepRunning();
   }
 
   /**
    * A reader of a view may be busy elsewhere while nothing is pending here, for example at the high watermark. The loop
    * must still run when the reader comes back.
    */
-  #keepRunning(): void {
-    const held = !this.#core.freed && (this.#reader !== null || this.#writer?.waiting === true);
-    if (held === this.#held) return;
-    this.#held = held;
-    this.#core.loop.keepRunning(held ? 1 : -1);
+  private keepRunning(): void {
+    const held = !this.core.freed && (this.readView !== null || this.writeView?.waiting === true);
+    if (held === this.held) return;
+    this.held = held;
+    this.core.loop.keepRunning(held ? 1 : -1);
   }
 
-  #giveBack(): void {
-    const core = this.#core;
-    if (this.#reader !== null || this.#writer !== null || core.occupant !== this) return;
+  private giveBack(): void {
+    const core = this.core;
+    if (this.readView !== null || this.writeView !== null || core.occupant !== this) return;
     core.occupant = null;
     if (core.owner !== null) core.owner.onProgress();
   }
@@ -116,43 +116,43 @@ export class Takeover implements Occupant {
   // ---- as an occupant
 
   read(): void {
-    if (this.#reader !== null) this.#reader.onReadable();
-    else this.#core.userRead();
+    if (this.readView !== null) this.readView.onReadable();
+    else this.core.userRead();
   }
 
   event(what: number, error: EventError | undefined): void {
     const failed = (what & (BEV_EVENT_ERROR | BEV_EVENT_TIMEOUT)) !== 0;
     const writing = (what & (BEV_EVENT_READING | BEV_EVENT_WRITING)) === BEV_EVENT_WRITING;
     const ends = failed || ((what & BEV_EVENT_EOF) !== 0 && !writing);
-    const reader = this.#reader;
-    const writer = failed && (what & BEV_EVENT_READING) === 0 ? this.#writer : null;
+    const reader = this.readView;
+    const writer = failed && (what & BEV_EVENT_READING) === 0 ? this.writeView : null;
     // A failure of writing goes to the writer, or else to the reader. An event without a direction, such as a failed
     // attempt to connect, goes to both.
     const toReader = ends && !(writing && writer !== null) ? reader : null;
     if (writer === null && toReader === null) {
-      this.#core.userEvent(what, error);
+      this.core.userEvent(what, error);
       return;
     }
-    const reason = failed ? this.#core.raised(error ?? reasonOf(what)) : null;
+    const reason = failed ? this.core.raised(error ?? reasonOf(what)) : null;
     const awaited = reader !== null && reader.waiting;
     if (toReader !== null) {
       toReader.onEnd({ error: reason, what });
-      for (const stream of this.#core.streams ?? []) stream.onReadEnd();
+      for (const stream of this.core.streams ?? []) stream.onReadEnd();
     }
     if (reason !== null) writer?.onError(reason);
-    if (this.#core.owner !== null) this.#core.owner.onViewEnd(what, reason, awaited);
+    if (this.core.owner !== null) this.core.owner.onViewEnd(what, reason, awaited);
   }
 
   onClosing(): void {
-    this.#reader?.onClosing();
-    this.#writer?.onClosing();
+    this.readView?.onClosing();
+    this.writeView?.onClosing();
   }
 
   onFreed(): void {
-    this.#keepRunning();
-    const error = this.#core.ending("go on with a view");
-    this.#reader?.onEnd({ error, what: 0 });
-    this.#writer?.onError(error);
+    this.keepRunning();
+    const error = this.core.ending("go on with a view");
+    this.readView?.onEnd({ error, what: 0 });
+    this.writeView?.onError(error);
   }
 }
 

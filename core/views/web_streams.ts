@@ -289,56 +289,56 @@ interface WritableHooks {
 
 /** What is under a writable stream. The stream sees to it that one call has settled before the next is made. */
 export class Sink implements Writer, StreamEnd {
-  readonly #core: BevCore;
-  readonly #hooks: WritableHooks;
-  #controller: WriteController | null = null;
-  #views: Takeover | null = null;
+  private readonly core: BevCore;
+  private readonly hooks: WritableHooks;
+  private controller: WriteController | null = null;
+  private views: Takeover | null = null;
   /** Whether `close()` of the stream waits for the output to leave. */
-  #closing = false;
+  private closing = false;
   /** Why nothing more is to be queued: the stream was aborted, or has failed. */
-  #ended: { reason: unknown } | null = null;
+  private ended: { reason: unknown } | null = null;
   /** Whether the stream was closed or aborted, or has failed: it and the bufferevent have nothing to do with each other. */
-  #finished = false;
+  private finished = false;
   /** How many chunks were given to a flushable stream, and have not passed. */
   held = 0;
   /** Called when all chunks have passed. Meanwhile no write waits for the peer. */
-  #flushed: (() => void) | null = null;
+  private flushed: (() => void) | null = null;
   /** The writers that wait for the output to drain: to the low watermark, or wholly. */
-  #waiter: { resolve: () => void; reject: (reason: unknown) => void; wholly: boolean } | null = null;
+  private waiter: { resolve: () => void; reject: (reason: unknown) => void; wholly: boolean } | null = null;
 
   constructor(core: BevCore, hooks: WritableHooks = {}) {
-    this.#core = core;
-    this.#hooks = hooks;
+    this.core = core;
+    this.hooks = hooks;
   }
 
   get waiting(): boolean {
-    return this.#waiter !== null;
+    return this.waiter !== null;
   }
 
   /** What the first write waits for. */
   begun: Promise<void> | undefined;
 
   start(controller: WriteController): Promise<void> | undefined {
-    this.#controller = controller;
+    this.controller = controller;
     const { signal } = controller;
-    signal?.addEventListener("abort", () => this.#aborted(signal.reason));
+    signal?.addEventListener("abort", () => this.aborted(signal.reason));
     return this.begun;
   }
 
   /** `abort()` waits for the write or the close that is under way, which may wait for a peer that does not read. */
-  #aborted(reason: unknown): void {
-    this.#hooks.onAborting?.(reason);
-    if (this.#finished) return;
-    if (!this.#closing) return this.#settle(this.#ended ??= { reason });
+  private aborted(reason: unknown): void {
+    this.hooks.onAborting?.(reason);
+    if (this.finished) return;
+    if (!this.closing) return this.settle(this.ended ??= { reason });
     // Each chunk was accepted, so all of them leave.
-    this.#abandon();
-    this.#settle(null);
+    this.abandon();
+    this.settle(null);
   }
 
-  #abandon(): void {
-    this.#finished = true;
-    this.#leave();
-    this.#core.abandon();
+  private abandon(): void {
+    this.finished = true;
+    this.leave();
+    this.core.abandon();
   }
 
   /**
@@ -347,136 +347,136 @@ export class Sink implements Writer, StreamEnd {
    * @param then Called when the last one was queued, or the stream has ended
    */
   flush(then: () => void): void {
-    if (this.held <= 0 || this.#finished || this.#closing || this.#ended !== null) return then();
-    this.#flushed = then;
-    if (this.#waiter !== null && !this.#waiter.wholly) this.#settle(null);
+    if (this.held <= 0 || this.finished || this.closing || this.ended !== null) return then();
+    this.flushed = then;
+    if (this.waiter !== null && !this.waiter.wholly) this.settle(null);
   }
 
-  #passed(): void {
+  private passed(): void {
     this.held--;
-    if (this.held <= 0) this.#endFlush();
+    if (this.held <= 0) this.endFlush();
   }
 
-  #endFlush(): void {
-    const then = this.#flushed;
-    this.#flushed = null;
+  private endFlush(): void {
+    const then = this.flushed;
+    this.flushed = null;
     then?.();
   }
 
   write(chunk: unknown): Promise<void> | undefined {
-    if (this.held <= 0) return this.#write(chunk);
+    if (this.held <= 0) return this.writeChunk(chunk);
     try {
-      const writing = this.#write(chunk);
-      if (writing !== undefined) return writing.finally(() => this.#passed());
+      const writing = this.writeChunk(chunk);
+      if (writing !== undefined) return writing.finally(() => this.passed());
     } catch (error) {
-      this.#passed();
+      this.passed();
       throw error;
     }
-    this.#passed();
+    this.passed();
     return undefined;
   }
 
-  #write(chunk: unknown): Promise<void> | undefined {
-    this.#open();
+  private writeChunk(chunk: unknown): Promise<void> | undefined {
+    this.open();
     let data: Uint8Array | string;
     try {
       data = typeof chunk === "string" ? chunk : bytesOf(chunk);
     } catch (error) {
-      this.#leave();
+      this.leave();
       throw error;
     }
-    const core = this.#core;
+    const core = this.core;
     // Text takes at most three bytes for each of its units.
     if (data.length > PIECE_BYTES || core.output.length + 3 * data.length > core.maxOutput) {
-      return this.#writeInPieces(typeof data === "string" ? encodeUtf8(data) : data);
+      return this.writeInPieces(typeof data === "string" ? encodeUtf8(data) : data);
     }
-    return this.#add(data) || this.#flushed !== null ? undefined : this.#drained(false);
+    return this.add(data) || this.flushed !== null ? undefined : this.drained(false);
   }
 
   /** Queues it. @returns Whether the output has space for more */
-  #add(data: Uint8Array | string): boolean {
-    const goesOn = this.#face.write(data);
+  private add(data: Uint8Array | string): boolean {
+    const goesOn = this.face.write(data);
     // A pair notices in the call that its partner is gone: the bytes were not accepted.
-    if (this.#ended !== null) throw this.#ended.reason;
+    if (this.ended !== null) throw this.ended.reason;
     return goesOn;
   }
 
-  async #writeInPieces(bytes: Uint8Array): Promise<void> {
-    const { output, maxOutput } = this.#core;
+  private async writeInPieces(bytes: Uint8Array): Promise<void> {
+    const { output, maxOutput } = this.core;
     for (let at = 0; at < bytes.length;) {
       const piece = bytes.subarray(at, at + Math.min(PIECE_BYTES, maxOutput));
       // Again, because a write callback may have taken the place that was waited for.
-      while (output.length > 0 && output.length + piece.length > maxOutput) await this.#drained(true);
-      if (this.#ended !== null) throw this.#ended.reason;
-      if (!this.#add(piece) && this.#flushed === null) await this.#drained(false);
+      while (output.length > 0 && output.length + piece.length > maxOutput) await this.drained(true);
+      if (this.ended !== null) throw this.ended.reason;
+      if (!this.add(piece) && this.flushed === null) await this.drained(false);
       at += piece.length;
     }
   }
 
   async close(): Promise<void> {
-    this.#open();
-    this.#face.shutdown();
-    this.#closing = true;
-    if (this.#core.output.length > 0) await this.#drained(true);
-    this.#finished = true;
-    this.#leave();
-    this.#hooks.onClosed?.();
+    this.open();
+    this.face.shutdown();
+    this.closing = true;
+    if (this.core.output.length > 0) await this.drained(true);
+    this.finished = true;
+    this.leave();
+    this.hooks.onClosed?.();
   }
 
   abort(reason: unknown): void {
-    if (this.#finished) return;
-    this.#abandon();
-    this.#hooks.onAborted?.(reason);
+    if (this.finished) return;
+    this.abandon();
+    this.hooks.onAborted?.(reason);
   }
 
-  get #face(): Face {
-    return this.#core.face as Face;
+  private get face(): Face {
+    return this.core.face as Face;
   }
 
-  #open(): void {
-    const { failure } = this.#core;
+  private open(): void {
+    const { failure } = this.core;
     if (failure !== null) {
       this.onError(failure);
-      throw this.#ended?.reason;
+      throw this.ended?.reason;
     }
-    if (this.#views !== null) return;
-    const views = takeOver(this.#core, "write to a bufferevent");
-    this.#views = views;
+    if (this.views !== null) return;
+    const views = takeOver(this.core, "write to a bufferevent");
+    this.views = views;
     views.writer = this;
   }
 
-  #leave(): void {
-    const views = this.#views;
-    this.#views = null;
+  private leave(): void {
+    const views = this.views;
+    this.views = null;
     if (views !== null) views.writer = null;
   }
 
-  #drained(wholly: boolean): Promise<void> {
-    if (this.#ended !== null) return Promise.reject(this.#ended.reason);
+  private drained(wholly: boolean): Promise<void> {
+    if (this.ended !== null) return Promise.reject(this.ended.reason);
     return new Promise((resolve, reject) => {
-      this.#waiter = { resolve, reject, wholly };
-      this.#core.owner?.onWaiting();
-      this.#views?.onCallbacks();
+      this.waiter = { resolve, reject, wholly };
+      this.core.owner?.onWaiting();
+      this.views?.onCallbacks();
     });
   }
 
-  #settle(failed: { reason: unknown } | null): void {
-    const waiter = this.#waiter;
-    if (waiter !== null) this.#core.owner?.onBack();
-    this.#waiter = null;
-    this.#views?.onCallbacks();
+  private settle(failed: { reason: unknown } | null): void {
+    const waiter = this.waiter;
+    if (waiter !== null) this.core.owner?.onBack();
+    this.waiter = null;
+    this.views?.onCallbacks();
     if (failed === null) waiter?.resolve();
     else waiter?.reject(failed.reason);
   }
 
   onDrained(): void {
-    if (this.#waiter !== null && (!this.#waiter.wholly || this.#core.output.length === 0)) this.#settle(null);
+    if (this.waiter !== null && (!this.waiter.wholly || this.core.output.length === 0)) this.settle(null);
   }
 
   onError(error: EventError): void {
-    if (this.#finished) return;
+    if (this.finished) return;
     // It may have a reason of its own for the stream.
-    this.#hooks.onFailed?.(error);
+    this.hooks.onFailed?.(error);
     this.fail(error);
   }
 
@@ -496,21 +496,21 @@ export class Sink implements Writer, StreamEnd {
 
   /** Ends the stream with a reason, and leaves the bufferevent to itself. */
   fail(reason: unknown): void {
-    this.#finished = true;
-    this.#leave();
-    this.#controller?.error(reason);
-    this.#settle(this.#ended ??= { reason });
-    this.#endFlush();
+    this.finished = true;
+    this.leave();
+    this.controller?.error(reason);
+    this.settle(this.ended ??= { reason });
+    this.endFlush();
   }
 
   onClosing(): void {
     // What was written before is delivered by `close()`.
-    if (this.#waiter !== null && this.#core.finishing) {
-      this.#leave();
-      this.#settle(null);
+    if (this.waiter !== null && this.core.finishing) {
+      this.leave();
+      this.settle(null);
     }
-    if (this.#closing) return;
+    if (this.closing) return;
     const message = "Cannot write: the bufferevent is being closed";
-    this.onError(this.#core.raised(new EventError(message, { code: "EPIPE", syscall: "write" })));
+    this.onError(this.core.raised(new EventError(message, { code: "EPIPE", syscall: "write" })));
   }
 }

@@ -13,41 +13,41 @@ import type { BunDatagramHost, BunUdpSocket } from "../types/datagram.ts";
 class BunDatagram implements DatagramBinding {
   socket: BunUdpSocket | undefined;
   address: InetAddress;
-  readonly #runtime: HostRuntime;
-  #sink: DatagramSink;
+  private readonly runtime: HostRuntime;
+  private sink: DatagramSink;
   /** `send` has returned false. */
-  #wanted = false;
+  private wanted = false;
 
   constructor(runtime: HostRuntime, address: InetAddress, sink: DatagramSink) {
-    this.#runtime = runtime;
+    this.runtime = runtime;
     this.address = address;
-    this.#sink = sink;
+    this.sink = sink;
   }
 
   message(data: Uint8Array, port: number, hostname: string): void {
-    this.#sink.onMessage(data, sender(hostname, port));
+    this.sink.onMessage(data, sender(hostname, port));
   }
 
   drained(): void {
-    if (!this.#wanted) return;
-    this.#wanted = false;
-    this.#sink.onWritable();
+    if (!this.wanted) return;
+    this.wanted = false;
+    this.sink.onWritable();
   }
 
   failed(reason: unknown): void {
-    if (!isNobodyThere(reason)) this.#sink.onError(failure(using(this.address), reason, "recv"));
+    if (!isNobodyThere(reason)) this.sink.onError(failure(using(this.address), reason, "recv"));
   }
 
   send(data: Uint8Array, to: InetAddress): boolean {
     for (let tries = 0; tries < 3; tries++) {
       try {
         const taken = this.socket!.send(data, to.port, receiver(to, this.address));
-        this.#wanted ||= !taken;
+        this.wanted ||= !taken;
         return taken;
       } catch (reason) {
         // The failure was of an earlier datagram. This one was not sent, so try again.
         if (isNobodyThere(reason)) continue;
-        host.setImmediate(() => this.#sink.onError(failure(sendingTo(to), reason, "send")));
+        host.setImmediate(() => this.sink.onError(failure(sendingTo(to), reason, "send")));
         return true;
       }
     }
@@ -64,18 +64,18 @@ class BunDatagram implements DatagramBinding {
   }
 
   close(): void {
-    if (this.#sink === DEAF) return;
-    this.#sink = DEAF;
-    this.#runtime.openHandles--;
+    if (this.sink === DEAF) return;
+    this.sink = DEAF;
+    this.runtime.openHandles--;
     this.socket!.close();
   }
 
   ref(): void {
-    if (this.#sink !== DEAF) this.socket!.ref();
+    if (this.sink !== DEAF) this.socket!.ref();
   }
 
   unref(): void {
-    if (this.#sink !== DEAF) this.socket!.unref();
+    if (this.sink !== DEAF) this.socket!.unref();
   }
 }
 

@@ -90,7 +90,7 @@ let scratch: Loan | undefined;
 export class BunTransport implements TransportBinding {
   readonly origin: Origin;
   state: BunBits = 0;
-  #rare: Rare | undefined = undefined;
+  private rare: Rare | undefined = undefined;
   socket: BunSocket | undefined = undefined;
   sink: TransportSink;
   local: Address | undefined = undefined;
@@ -149,51 +149,51 @@ export class BunTransport implements TransportBinding {
 
   /** The TLS handshake under way. */
   get securing(): Rare["securing"] {
-    return this.#rare?.securing;
+    return this.rare?.securing;
   }
 
   set securing(securing: Rare["securing"]) {
-    this.#more.securing = securing;
+    this.more.securing = securing;
   }
 
   /** The result of the handshake. */
   get tls(): TlsInfo | undefined {
-    return this.#rare?.tls;
+    return this.rare?.tls;
   }
 
   set tls(tls: TlsInfo | undefined) {
-    this.#more.tls = tls;
+    this.more.tls = tls;
   }
 
   /** Why the handshake failed. */
   get refused(): EventError | undefined {
-    return this.#rare?.refused;
+    return this.rare?.refused;
   }
 
   set refused(refused: EventError | undefined) {
-    this.#more.refused = refused;
+    this.more.refused = refused;
   }
 
   /** Set while connecting: keep-alive after this many milliseconds. */
   get keepAlive(): number | undefined {
-    return this.#rare?.keepAlive;
+    return this.rare?.keepAlive;
   }
 
   set keepAlive(delayMs: number | undefined) {
-    this.#more.keepAlive = delayMs;
+    this.more.keepAlive = delayMs;
   }
 
   /** With TLS: how many bytes we had sent when the peer finished. */
   get writtenAtEnd(): number {
-    return this.#rare?.writtenAtEnd ?? -1;
+    return this.rare?.writtenAtEnd ?? -1;
   }
 
   set writtenAtEnd(bytes: number) {
-    this.#more.writtenAtEnd = bytes;
+    this.more.writtenAtEnd = bytes;
   }
 
-  get #more(): Rare {
-    return this.#rare ??= new Rare();
+  private get more(): Rare {
+    return this.rare ??= new Rare();
   }
 
   /** Reads the addresses now, since a closed Bun socket has none. If `local` is given, it is not read. */
@@ -268,16 +268,16 @@ export class BunTransport implements TransportBinding {
 
   write(chunk: Uint8Array): number {
     if (!this.takes()) return 0;
-    return this.#took(this.socket!.write(chunk), chunk.length);
+    return this.took(this.socket!.write(chunk), chunk.length);
   }
 
   writePart(memory: Uint8Array, start: number, end: number): number {
     if (!this.takes()) return 0;
     const length = end - start;
-    return this.#took(this.socket!.write(memory, start, length), length);
+    return this.took(this.socket!.write(memory, start, length), length);
   }
 
-  #took(n: number, length: number): number {
+  private took(n: number, length: number): number {
     if (n === length) return n;
     if (n < 0) {
       this.state = this.state & ~WRITABLE | BROKEN;
@@ -437,12 +437,12 @@ export class BunTransport implements TransportBinding {
    */
   hold(): void {
     if (this.closed || this.closing) return;
-    const done = (this.state & (ENDED | BLOCKED)) === ENDED && !this.#keepsRecords;
+    const done = (this.state & (ENDED | BLOCKED)) === ENDED && !this.keepsRecords;
     if (done || (this.state & UNREFERENCED) !== 0) this.socket?.unref();
     else this.socket?.ref();
   }
 
-  get #keepsRecords(): boolean {
+  private get keepsRecords(): boolean {
     return this.tls !== undefined || this.securing !== undefined || this.sink instanceof TlsOverSocket;
   }
 

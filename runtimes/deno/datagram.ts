@@ -31,89 +31,89 @@ interface Outgoing {
 
 class DenoDatagram implements DatagramBinding {
   readonly address: InetAddress;
-  readonly #runtime: HostRuntime;
-  readonly #conn: DenoDatagramConn;
-  #sink: DatagramSink;
-  readonly #buffer: Uint8Array = new Uint8Array(LARGEST);
+  private readonly runtime: HostRuntime;
+  private readonly conn: DenoDatagramConn;
+  private sink: DatagramSink;
+  private readonly buffer: Uint8Array = new Uint8Array(LARGEST);
   /**
    * Datagrams that wait. Sends that overlap may overtake one another, so one at a time is under way: the first of
    * these.
    */
-  readonly #queue: Outgoing[] = [];
-  #queued = 0;
+  private readonly queue: Outgoing[] = [];
+  private queued = 0;
   /** The groups that it has joined, by the words for it. */
-  readonly #memberships: Map<string, DenoMembership> = new Map();
+  private readonly memberships: Map<string, DenoMembership> = new Map();
   /** `send` has returned false. */
-  #wanted = false;
-  #ended = false;
+  private wanted = false;
+  private ended = false;
 
   constructor(runtime: HostRuntime, conn: DenoDatagramConn, sink: DatagramSink) {
-    this.#runtime = runtime;
-    this.#conn = conn;
-    this.#sink = sink;
+    this.runtime = runtime;
+    this.conn = conn;
+    this.sink = sink;
     this.address = inet(conn.addr.hostname, conn.addr.port)!;
     runtime.openHandles++;
-    this.#receive();
+    this.receive();
   }
 
-  #receive(): void {
-    this.#conn.receive(this.#buffer).then(this.#received, this.#receiveFailed);
+  private receive(): void {
+    this.conn.receive(this.buffer).then(this.received, this.receiveFailed);
   }
 
-  readonly #received = ([data, from]: [Uint8Array, DenoUdpAddr]): void => {
+  private readonly received = ([data, from]: [Uint8Array, DenoUdpAddr]): void => {
     // A copy, since the next receive uses the same buffer.
-    this.#sink.onMessage(data.slice(), sender(from.hostname, from.port));
-    if (this.#ended) this.#gone();
-    else this.#receive();
+    this.sink.onMessage(data.slice(), sender(from.hostname, from.port));
+    if (this.ended) this.gone();
+    else this.receive();
   };
 
-  readonly #receiveFailed = (reason: unknown): void => {
-    if (this.#ended) return this.#gone();
-    this.#sink.onError(failure(using(this.address), reason, "recv"));
+  private readonly receiveFailed = (reason: unknown): void => {
+    if (this.ended) return this.gone();
+    this.sink.onError(failure(using(this.address), reason, "recv"));
     // Not at once, since the failure may be permanent.
-    host.setTimeout(() => this.#ended ? this.#gone() : this.#receive(), 10).unref();
+    host.setTimeout(() => this.ended ? this.gone() : this.receive(), 10).unref();
   };
 
   send(data: Uint8Array, to: InetAddress): boolean {
     const cost = data.length + DATAGRAM_COST;
-    if (this.#queue.length > 0 && this.#queued + cost > SEND_QUEUE_BYTES) {
-      this.#wanted = true;
+    if (this.queue.length > 0 && this.queued + cost > SEND_QUEUE_BYTES) {
+      this.wanted = true;
       return false;
     }
-    this.#queued += cost;
-    this.#queue.push({ data, to });
-    if (this.#queue.length === 1) this.#sendFirst();
+    this.queued += cost;
+    this.queue.push({ data, to });
+    if (this.queue.length === 1) this.sendFirst();
     return true;
   }
 
-  #sendFirst(): void {
-    const { data, to } = this.#queue[0]!;
+  private sendFirst(): void {
+    const { data, to } = this.queue[0]!;
     const address: DenoUdpAddr = { transport: "udp", hostname: receiver(to, this.address), port: to.port };
-    this.#conn.send(data, address).then(this.#sent, this.#sendFailed);
+    this.conn.send(data, address).then(this.sent, this.sendFailed);
   }
 
-  readonly #sendFailed = (reason: unknown): void => {
-    this.#sink.onError(failure(sendingTo(this.#queue[0]!.to), reason, "send"));
-    this.#sent();
+  private readonly sendFailed = (reason: unknown): void => {
+    this.sink.onError(failure(sendingTo(this.queue[0]!.to), reason, "send"));
+    this.sent();
   };
 
-  readonly #sent = (): void => {
-    this.#queued -= this.#queue.shift()!.data.length + DATAGRAM_COST;
-    if (this.#queue.length > 0) this.#sendFirst();
-    else if (this.#sink === DEAF) return this.#end();
-    if (!this.#wanted || this.#queued * 2 > SEND_QUEUE_BYTES) return;
-    this.#wanted = false;
-    this.#sink.onWritable();
+  private readonly sent: () => void = () => {
+    this.queued -= this.queue.shift()!.data.length + DATAGRAM_COST;
+    if (this.queue.length > 0) this.sendFirst();
+    else if (this.sink === DEAF) return this.end();
+    if (!this.wanted || this.queued * 2 > SEND_QUEUE_BYTES) return;
+    this.wanted = false;
+    this.sink.onWritable();
   };
 
   async join(group: string, networkInterface: string | undefined): Promise<void> {
     const tried = grouping("join", group, networkInterface);
-    const conn = this.#conn;
+    const conn = this.conn;
     try {
       const membership = this.address.family === "IPv4"
         ? await conn.joinMulticastV4(group, networkInterface ?? "0.0.0.0")
         : await conn.joinMulticastV6(group, networkInterface === undefined ? 0 : indexOf(tried, networkInterface));
-      this.#memberships.set(tried, membership);
+      this.memberships.set(tried, membership);
     } catch (reason) {
       // Deno has no code for it. The number is the same on Linux and macOS.
       const isUnknown = reason instanceof Error && reason.message.includes("(os error 19)");
@@ -124,11 +124,11 @@ class DenoDatagram implements DatagramBinding {
   async leave(group: string, networkInterface: string | undefined): Promise<void> {
     const joined = grouping("join", group, networkInterface);
     const tried = grouping("leave", group, networkInterface);
-    const membership = this.#memberships.get(joined);
+    const membership = this.memberships.get(joined);
     if (membership === undefined) {
       throw refusal(tried, "EADDRNOTAVAIL", "setsockopt", "the socket has not joined it there");
     }
-    this.#memberships.delete(joined);
+    this.memberships.delete(joined);
     try {
       await membership.leave();
     } catch (reason) {
@@ -137,28 +137,28 @@ class DenoDatagram implements DatagramBinding {
   }
 
   close(): void {
-    if (this.#sink === DEAF) return;
-    this.#sink = DEAF;
+    if (this.sink === DEAF) return;
+    this.sink = DEAF;
     // Closing now would drop the datagrams that wait.
-    if (this.#queue.length === 0) this.#end();
+    if (this.queue.length === 0) this.end();
   }
 
-  #end(): void {
-    this.#ended = true;
-    this.#conn.close();
+  private end(): void {
+    this.ended = true;
+    this.conn.close();
   }
 
   /** The port is free when the receive that was under way has been cancelled. */
-  #gone(): void {
-    this.#runtime.openHandles--;
+  private gone(): void {
+    this.runtime.openHandles--;
   }
 
   ref(): void {
-    this.#conn.ref();
+    this.conn.ref();
   }
 
   unref(): void {
-    this.#conn.unref();
+    this.conn.unref();
   }
 }
 

@@ -32,31 +32,31 @@ export interface TlsReader {
 export class DenoTlsConn implements Omit<DenoConn, "read"> {
   readonly localAddr: DenoAddr;
   readonly remoteAddr: DenoAddr;
-  readonly #raw: DenoConn;
-  readonly #stream: NodeDuplex;
-  readonly #socket: NodeTlsSocket;
-  readonly #peer: string;
+  private readonly raw: DenoConn;
+  private readonly stream: NodeDuplex;
+  private readonly socket: NodeTlsSocket;
+  private readonly peer: string;
   /** Bytes that were read before the handshake began. They belong to TLS. */
-  #unread: Uint8Array | undefined;
+  private unread: Uint8Array | undefined;
   /** A read of the plain connection that was under way. Its bytes belong to TLS. */
-  #pending: Promise<Uint8Array | null> | undefined;
+  private pending: Promise<Uint8Array | null> | undefined;
   /** The memory for the next read of the plain connection. New memory for each record costs more than a small record. */
-  #records: Uint8Array | undefined;
-  #reader: TlsReader | undefined;
-  #readWanted = false;
+  private records: Uint8Array | undefined;
+  private reader: TlsReader | undefined;
+  private readWanted = false;
   /** The encrypted bytes that are being written, and what to call afterwards. */
-  #piece: Uint8Array | undefined;
-  #done: (() => void) | undefined;
-  #written: Promise<void> = Promise.resolve();
-  #onWriteFailed: ((reason: unknown) => void) | undefined;
-  #error: unknown;
-  #writeError: unknown;
+  private piece: Uint8Array | undefined;
+  private done: (() => void) | undefined;
+  private written: Promise<void> = Promise.resolve();
+  private onWriteFailed: ((reason: unknown) => void) | undefined;
+  private error: unknown;
+  private writeError: unknown;
   /** The peer has finished, and all its bytes were read. */
-  #ended = false;
+  private ended = false;
   /** The plain stream has ended without a close_notify. */
-  #cut = false;
-  #closed = false;
-  #begun = false;
+  private cut = false;
+  private closed = false;
+  private begun = false;
 
   constructor(
     raw: DenoConn,
@@ -67,241 +67,241 @@ export class DenoTlsConn implements Omit<DenoConn, "read"> {
     pending: Promise<Uint8Array | null> | undefined,
     peer: string,
   ) {
-    this.#raw = raw;
+    this.raw = raw;
     this.localAddr = raw.localAddr;
     this.remoteAddr = raw.remoteAddr;
-    this.#unread = unread;
-    this.#pending = pending;
-    this.#peer = peer;
+    this.unread = unread;
+    this.pending = pending;
+    this.peer = peer;
     const { Duplex } = builtin<NodeStreams>("node:stream");
-    this.#stream = new Duplex({
+    this.stream = new Duplex({
       allowHalfOpen: true,
       readableHighWaterMark: HIGH_WATER,
       writableHighWaterMark: HIGH_WATER,
-      read: () => void this.#readRaw(),
+      read: () => void this.readRaw(),
       write: (chunk, _encoding, done) => {
-        this.#piece = chunk;
-        this.#done = done;
-        this.#written = raw.write(chunk).then(this.#rawWrote, this.#rawRefused);
+        this.piece = chunk;
+        this.done = done;
+        this.written = raw.write(chunk).then(this.rawWrote, this.rawRefused);
       },
       final: (done) =>
         void raw.closeWrite().then(() => done(), (reason) => {
-          this.#failWriting(reason);
+          this.failWriting(reason);
           done();
         }),
       // The plain connection stays open until close().
       autoDestroy: false,
       destroy: (reason, done) => done(reason),
     });
-    this.#stream.on("error", (reason: unknown) => this.#fail(reason));
+    this.stream.on("error", (reason: unknown) => this.fail(reason));
     // If Deno itself refuses a client, the reason is lost.
     const lenient = role === "server" ? { ...settings, rejectUnauthorized: false } : settings;
     // Its buffer is never full, so it never pauses by itself. During a pause Deno 2.9 loses a close_notify.
-    const socket = this.#socket = secureOver(this.#stream, role, lenient, context, NEVER_FULL);
-    socket.on("error", (reason: unknown) => this.#fail(reason));
-    socket.on("readable", () => this.#give());
-    socket.on("end", () => this.#end());
-    socket.on("close", () => this.#end());
+    const socket = this.socket = secureOver(this.stream, role, lenient, context, NEVER_FULL);
+    socket.on("error", (reason: unknown) => this.fail(reason));
+    socket.on("readable", () => this.give());
+    socket.on("end", () => this.end());
+    socket.on("close", () => this.end());
     // The promise of the handshake is read by `secured()`.
     this.secured = new Promise((resolve, reject) => {
-      this.#onSecured = resolve;
-      this.#onRefused = reject;
+      this.onSecured = resolve;
+      this.onRefused = reject;
     });
     socket.once(secureEvent(role), () => {
       const problem = objection(socket, role, settings);
       if (problem !== undefined && settings.rejectUnauthorized) {
-        this.#fail(tlsError("ERR_TLS_CERT", this.#doing, problem));
+        this.fail(tlsError("ERR_TLS_CERT", this.doing, problem));
       } else {
-        this.#onRefused = undefined;
-        this.#onSecured?.(infoOf(socket, role, settings, problem === undefined));
+        this.onRefused = undefined;
+        this.onSecured?.(infoOf(socket, role, settings, problem === undefined));
       }
     });
   }
 
   /** Fulfilled when the handshake is complete; rejected with the reason when it fails. */
   readonly secured: Promise<TlsInfo>;
-  #onSecured: ((info: TlsInfo) => void) | undefined;
-  #onRefused: ((reason: unknown) => void) | undefined;
+  private onSecured: ((info: TlsInfo) => void) | undefined;
+  private onRefused: ((reason: unknown) => void) | undefined;
 
-  get #doing(): string {
-    return `make a TLS connection with ${this.#peer}`;
+  private get doing(): string {
+    return `make a TLS connection with ${this.peer}`;
   }
 
   /** Reads on, unless decrypted bytes wait to be read. Nothing else bounds them. */
-  #readRaw(): void {
-    const { readableLength = 0 } = (this.#socket ?? {}) as Partial<NodeTlsSocket>;
-    this.#readWanted = readableLength >= HIGH_WATER;
-    if (this.#readWanted) return;
-    if (!this.#begun) return void this.#begin();
-    this.#raw.read(this.#records ??= new Uint8Array(READ_BYTES)).then(this.#rawArrived, this.#rawFailed);
+  private readRaw(): void {
+    const { readableLength = 0 } = (this.socket ?? {}) as Partial<NodeTlsSocket>;
+    this.readWanted = readableLength >= HIGH_WATER;
+    if (this.readWanted) return;
+    if (!this.begun) return void this.begin();
+    this.raw.read(this.records ??= new Uint8Array(READ_BYTES)).then(this.rawArrived, this.rawFailed);
   }
 
   /** Brings first what was read in the clear. */
-  async #begin(): Promise<void> {
+  private async begin(): Promise<void> {
     // Deno 2.9 starts TLS in the next tick. If the first bytes fail before that, it throws where nobody can catch it.
     await new Promise<void>((resolve) => void host.setImmediate(resolve));
-    const unread = this.#unread;
+    const unread = this.unread;
     if (unread !== undefined) {
-      this.#unread = undefined;
-      this.#stream.push(unread);
+      this.unread = undefined;
+      this.stream.push(unread);
       return;
     }
-    this.#begun = true;
+    this.begun = true;
     try {
-      const chunk = await this.#pending;
-      this.#pending = undefined;
-      if (chunk === undefined) this.#readRaw();
-      else if (chunk === null) this.#rawEnded();
-      else this.#stream.push(chunk);
+      const chunk = await this.pending;
+      this.pending = undefined;
+      if (chunk === undefined) this.readRaw();
+      else if (chunk === null) this.rawEnded();
+      else this.stream.push(chunk);
     } catch (reason) {
-      this.#fail(reason);
+      this.fail(reason);
     }
   }
 
-  readonly #rawArrived = (n: number | null): void => {
+  private readonly rawArrived = (n: number | null): void => {
     progress.reads++;
-    if (n === null) return this.#rawEnded();
-    const records = this.#records!;
-    this.#records = undefined;
+    if (n === null) return this.rawEnded();
+    const records = this.records!;
+    this.records = undefined;
     try {
-      this.#stream.push(records.subarray(0, n));
+      this.stream.push(records.subarray(0, n));
     } catch (reason) {
-      return this.#fail(reason);
+      return this.fail(reason);
     }
     // Usually they are decrypted by now, and the memory is used again.
-    if (this.#stream.readableLength === 0) this.#records ??= records;
+    if (this.stream.readableLength === 0) this.records ??= records;
   };
 
-  readonly #rawFailed = (reason: unknown): void => this.#fail(reason);
+  private readonly rawFailed = (reason: unknown): void => this.fail(reason);
 
-  #rawEnded(): void {
+  private rawEnded(): void {
     // When the earlier bytes have been decrypted, a close_notify has ended the TLS stream.
     host.setImmediate(() => {
-      this.#cut = this.#socket._readableState?.ended === false;
-      this.#stream.push(null);
+      this.cut = this.socket._readableState?.ended === false;
+      this.stream.push(null);
       // The last bytes may have brought the reason.
-      host.setImmediate(() => this.#onRefused === undefined || this.#end());
+      host.setImmediate(() => this.onRefused === undefined || this.end());
     });
   }
 
-  readonly #rawWrote = (n: number): Promise<void> | undefined => {
-    const piece = this.#piece!;
+  private readonly rawWrote = (n: number): Promise<void> | undefined => {
+    const piece = this.piece!;
     if (n < piece.length) {
-      this.#piece = piece.subarray(n);
-      return this.#raw.write(this.#piece).then(this.#rawWrote, this.#rawRefused);
+      this.piece = piece.subarray(n);
+      return this.raw.write(this.piece).then(this.rawWrote, this.rawRefused);
     }
-    this.#piece = undefined;
-    this.#done!();
+    this.piece = undefined;
+    this.done!();
     return undefined;
   };
 
-  readonly #rawRefused = (reason: unknown): void => {
-    this.#failWriting(reason);
-    this.#done!();
+  private readonly rawRefused = (reason: unknown): void => {
+    this.failWriting(reason);
+    this.done!();
   };
 
   /** Bytes that were decrypted before are still delivered. */
-  #fail(reason: unknown): void {
-    if (this.#closed || this.#error !== undefined) return;
-    if (this.#onRefused !== undefined) this.#error = handshakeError(this.#doing, reason);
-    else if (establishedCode(reason) === undefined) this.#error = reason;
-    else this.#error = tlsError("ERR_TLS_PROTOCOL", `keep the connection with ${this.#peer}`, reason);
-    this.#onRefused?.(this.#error);
-    this.#onWriteFailed?.(this.#error);
-    this.#give();
+  private fail(reason: unknown): void {
+    if (this.closed || this.error !== undefined) return;
+    if (this.onRefused !== undefined) this.error = handshakeError(this.doing, reason);
+    else if (establishedCode(reason) === undefined) this.error = reason;
+    else this.error = tlsError("ERR_TLS_PROTOCOL", `keep the connection with ${this.peer}`, reason);
+    this.onRefused?.(this.error);
+    this.onWriteFailed?.(this.error);
+    this.give();
   }
 
   /**
    * The peer takes no more bytes. Its own bytes may still have to be read, so the streams do not get the error: it
    * would destroy them.
    */
-  #failWriting(reason: unknown): void {
-    if (this.#onRefused !== undefined) return this.#fail(reason);
-    this.#writeError ??= reason;
-    this.#onWriteFailed?.(reason);
+  private failWriting(reason: unknown): void {
+    if (this.onRefused !== undefined) return this.fail(reason);
+    this.writeError ??= reason;
+    this.onWriteFailed?.(reason);
   }
 
-  #end(): void {
-    if (this.#onRefused !== undefined) this.#fail("the peer has ended the connection");
-    else if (this.#cut) this.#fail(tlsError("ERR_TLS_TRUNCATED", `read on from ${this.#peer}`, undefined));
-    this.#ended = true;
-    this.#give();
+  private end(): void {
+    if (this.onRefused !== undefined) this.fail("the peer has ended the connection");
+    else if (this.cut) this.fail(tlsError("ERR_TLS_TRUNCATED", `read on from ${this.peer}`, undefined));
+    this.ended = true;
+    this.give();
   }
 
   /** Gives bytes, the end or a failure to `reader`, once, and not from inside of the call. */
   take(reader: TlsReader): void {
-    this.#reader = reader;
-    const { readableLength, destroyed } = this.#socket;
-    if (readableLength > 0 || destroyed || this.#ended || this.#error !== undefined) {
-      host.queueMicrotask(() => this.#give());
-    } else this.#socket.read(0); // Without it the stream neither reads on nor ends.
+    this.reader = reader;
+    const { readableLength, destroyed } = this.socket;
+    if (readableLength > 0 || destroyed || this.ended || this.error !== undefined) {
+      host.queueMicrotask(() => this.give());
+    } else this.socket.read(0); // Without it the stream neither reads on nor ends.
   }
 
   /** Serves the reader, if there is something for it. */
-  #give(): void {
-    const reader = this.#reader;
+  private give(): void {
+    const reader = this.reader;
     if (reader === undefined) return;
-    const { readableLength, destroyed } = this.#socket;
-    const chunk = destroyed ? null : this.#socket.read(Math.min(readableLength, HIGH_WATER));
-    if (chunk === null && this.#error === undefined && !this.#ended) return;
-    this.#reader = undefined;
+    const { readableLength, destroyed } = this.socket;
+    const chunk = destroyed ? null : this.socket.read(Math.min(readableLength, HIGH_WATER));
+    if (chunk === null && this.error === undefined && !this.ended) return;
+    this.reader = undefined;
     // Not the Buffer: its methods differ.
     if (chunk !== null) reader.took(new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.length));
-    else if (this.#error !== undefined) return reader.readFailed(this.#error);
+    else if (this.error !== undefined) return reader.readFailed(this.error);
     else return reader.took(null);
-    if (this.#readWanted) this.#readRaw();
+    if (this.readWanted) this.readRaw();
   }
 
   write(chunk: Uint8Array): Promise<number> {
     return new Promise((resolve, reject) => {
-      const error = this.#error ?? this.#writeError;
+      const error = this.error ?? this.writeError;
       if (error !== undefined) return reject(error);
-      this.#onWriteFailed = reject;
-      this.#socket.write(chunk, (reason) => reason ? reject(this.#error ?? reason) : resolve(chunk.length));
+      this.onWriteFailed = reject;
+      this.socket.write(chunk, (reason) => reason ? reject(this.error ?? reason) : resolve(chunk.length));
     });
   }
 
   closeWrite(): Promise<void> {
     return new Promise((resolve, reject) => {
-      const error = this.#error ?? this.#writeError;
+      const error = this.error ?? this.writeError;
       if (error !== undefined) return reject(error);
-      this.#onWriteFailed = reject;
+      this.onWriteFailed = reject;
       // Deno sends the close_notify, but not always the FIN after it.
-      this.#socket.once("finish", () => void this.#sent().then(() => this.#raw.closeWrite()).then(resolve, reject));
+      this.socket.once("finish", () => void this.sent().then(() => this.raw.closeWrite()).then(resolve, reject));
       // While a write is under way, Deno loses the close_notify.
-      this.#sent().then(() => this.#socket.end());
+      this.sent().then(() => this.socket.end());
     });
   }
 
   /** Waits until nothing is being written. A write may begin when the one before it has ended. */
-  async #sent(): Promise<void> {
+  private async sent(): Promise<void> {
     let written: Promise<void>;
     do {
-      written = this.#written;
+      written = this.written;
       await written;
-    } while (written !== this.#written);
+    } while (written !== this.written);
   }
 
   close(): void {
-    this.#closed = true;
-    this.#raw.close();
-    this.#socket.destroy();
-    this.#stream.destroy();
+    this.closed = true;
+    this.raw.close();
+    this.socket.destroy();
+    this.stream.destroy();
   }
 
   ref(): void {
-    if (!this.#closed) this.#raw.ref();
+    if (!this.closed) this.raw.ref();
   }
 
   unref(): void {
-    if (!this.#closed) this.#raw.unref();
+    if (!this.closed) this.raw.unref();
   }
 
   setNoDelay(on: boolean): void {
-    this.#raw.setNoDelay?.(on);
+    this.raw.setNoDelay?.(on);
   }
 
   setKeepAlive(on: boolean): void {
-    this.#raw.setKeepAlive?.(on);
+    this.raw.setKeepAlive?.(on);
   }
 }

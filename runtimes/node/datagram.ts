@@ -11,85 +11,85 @@ import type { NodeDgram, NodeDgramLookedUp, NodeDgramSocket } from "../types/dat
 
 class NodeDatagram implements DatagramBinding {
   readonly address: InetAddress;
-  readonly #runtime: HostRuntime;
-  readonly #socket: NodeDgramSocket;
-  #sink: DatagramSink;
+  private readonly runtime: HostRuntime;
+  private readonly socket: NodeDgramSocket;
+  private sink: DatagramSink;
   /** `send` has returned false. */
-  #wanted = false;
-  #ended = false;
+  private wanted = false;
+  private ended = false;
 
   constructor(runtime: HostRuntime, socket: NodeDgramSocket, sink: DatagramSink) {
-    this.#runtime = runtime;
-    this.#socket = socket;
-    this.#sink = sink;
+    this.runtime = runtime;
+    this.socket = socket;
+    this.sink = sink;
     const bound = socket.address();
     this.address = inet(bound.address, bound.port)!;
     runtime.openHandles++;
     socket.on("message", (data, from) => {
       // Not the Buffer: we promise a Uint8Array, and `subarray`, `slice` and `toString` of a Buffer differ.
       const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
-      this.#sink.onMessage(bytes, sender(from.address, from.port));
+      this.sink.onMessage(bytes, sender(from.address, from.port));
     });
   }
 
   failed(reason: unknown): void {
-    this.#sink.onError(failure(using(this.address), reason, "recv"));
+    this.sink.onError(failure(using(this.address), reason, "recv"));
   }
 
   send(data: Uint8Array, to: InetAddress): boolean {
-    const queued = this.#socket.getSendQueueSize();
+    const queued = this.socket.getSendQueueSize();
     if (queued > 0 && queued + data.length > SEND_QUEUE_BYTES) {
-      this.#wanted = true;
+      this.wanted = true;
       return false;
     }
     const sent = (reason: unknown): void => {
-      if (reason) this.#sink.onError(failure(sendingTo(to), reason, "send"));
-      this.#drained();
+      if (reason) this.sink.onError(failure(sendingTo(to), reason, "send"));
+      this.drained();
     };
     try {
-      this.#socket.send(data, to.port, receiver(to, this.address), sent);
+      this.socket.send(data, to.port, receiver(to, this.address), sent);
     } catch (reason) {
       host.setImmediate(() => sent(reason));
     }
     return true;
   }
 
-  #drained(): void {
-    if (this.#ended) return;
-    if (this.#sink === DEAF) return this.#endWhenSent();
-    if (!this.#wanted || this.#socket.getSendQueueSize() * 2 > SEND_QUEUE_BYTES) return;
-    this.#wanted = false;
-    this.#sink.onWritable();
+  private drained(): void {
+    if (this.ended) return;
+    if (this.sink === DEAF) return this.endWhenSent();
+    if (!this.wanted || this.socket.getSendQueueSize() * 2 > SEND_QUEUE_BYTES) return;
+    this.wanted = false;
+    this.sink.onWritable();
   }
 
   join(group: string, networkInterface: string | undefined): Promise<void> {
-    return member("join", this.#socket, this.address, group, networkInterface);
+    return member("join", this.socket, this.address, group, networkInterface);
   }
 
   leave(group: string, networkInterface: string | undefined): Promise<void> {
-    return member("leave", this.#socket, this.address, group, networkInterface);
+    return member("leave", this.socket, this.address, group, networkInterface);
   }
 
   close(): void {
-    if (this.#sink === DEAF) return;
-    this.#sink = DEAF;
-    this.#endWhenSent();
+    if (this.sink === DEAF) return;
+    this.sink = DEAF;
+    this.endWhenSent();
   }
 
-  #endWhenSent(): void {
+  private endWhenSent(): void {
     // Closing now would drop the datagrams that the system has not taken.
-    if (this.#socket.getSendQueueCount() > 0) return;
-    this.#ended = true;
-    this.#socket.once("close", () => void this.#runtime.openHandles--);
-    this.#socket.close();
+    if (this.socket.getSendQueueCount() > 0) return;
+    this.ended = true;
+    this.socket.once("close", () => void this.runtime.openHandles--);
+    this.socket.close();
   }
 
   ref(): void {
-    this.#socket.ref();
+    this.socket.ref();
   }
 
   unref(): void {
-    this.#socket.unref();
+    this.socket.unref();
   }
 }
 

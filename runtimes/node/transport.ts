@@ -137,7 +137,7 @@ class Rare {
 export class NodeTransport implements TransportBinding {
   readonly origin: Origin;
   state: NodeBits = 0;
-  #rare: Rare | undefined = undefined;
+  private rare: Rare | undefined = undefined;
   /** The socket that is read and written: with TLS, the TLS socket. */
   socket: OurSocket | undefined = undefined;
   sink: TransportSink = SILENT;
@@ -196,33 +196,33 @@ export class NodeTransport implements TransportBinding {
 
   /** With TLS: the plain socket. */
   get raw(): OurSocket | undefined {
-    return this.#rare?.raw;
+    return this.rare?.raw;
   }
 
   set raw(raw: OurSocket | undefined) {
-    this.#more.raw = raw;
+    this.more.raw = raw;
   }
 
   /** The result of the handshake. */
   get tls(): TlsInfo | undefined {
-    return this.#rare?.tls;
+    return this.rare?.tls;
   }
 
   set tls(tls: TlsInfo | undefined) {
-    this.#more.tls = tls;
+    this.more.tls = tls;
   }
 
   /** Why the connection failed. */
   get error(): EventError | undefined {
-    return this.#rare?.error;
+    return this.rare?.error;
   }
 
   set error(error: EventError | undefined) {
-    this.#more.error = error;
+    this.more.error = error;
   }
 
-  get #more(): Rare {
-    return this.#rare ??= new Rare();
+  private get more(): Rare {
+    return this.rare ??= new Rare();
   }
 
   adopt(socket: OurSocket): void {

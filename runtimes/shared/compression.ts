@@ -93,15 +93,15 @@ export function hostCompressor(
 class ZlibCompressor implements Compressor {
   taken = 0;
   made = 0;
-  readonly #stream: ZlibStream;
-  readonly #handle: ZlibHandle;
+  private readonly stream: ZlibStream;
+  private readonly handle: ZlibHandle;
   /** After a step: how many bytes of the output are free, and how many of the input were not taken. */
-  readonly #left: Uint32Array;
-  readonly #format: CompressionFormat;
+  private readonly left: Uint32Array;
+  private readonly format: CompressionFormat;
   /** The flush of an ordinary step. */
-  readonly #ordinary: number;
-  #failure: string | null = null;
-  #closed = false;
+  private readonly ordinary: number;
+  private failure: string | null = null;
+  private closed = false;
 
   constructor(
     stream: ZlibStream,
@@ -110,52 +110,52 @@ class ZlibCompressor implements Compressor {
     format: CompressionFormat,
     way: "compress" | "decompress",
   ) {
-    this.#ordinary = way === "decompress" && format !== "brotli" ? Z_BLOCK : 0;
-    this.#stream = stream;
-    this.#handle = handle;
-    this.#left = left;
-    this.#format = format;
+    this.ordinary = way === "decompress" && format !== "brotli" ? Z_BLOCK : 0;
+    this.stream = stream;
+    this.handle = handle;
+    this.left = left;
+    this.format = format;
     // The stream's own handler would emit an event, later.
-    handle.onerror = (message) => this.#failure = message;
+    handle.onerror = (message) => this.failure = message;
   }
 
   step(input: Uint8Array, output: Uint8Array, mode: number): void {
-    this.#write(input, output, this.#flushOf(mode));
-    if (this.#failure === null) return;
-    throw new EventError(`Cannot go on with a ${this.#format} stream: ${this.#failure}`, {
+    this.write(input, output, this.flushOf(mode));
+    if (this.failure === null) return;
+    throw new EventError(`Cannot go on with a ${this.format} stream: ${this.failure}`, {
       code: "EV_COMPRESSED_INVALID",
     });
   }
 
-  #write(input: Uint8Array, output: Uint8Array, flush: number): void {
+  private write(input: Uint8Array, output: Uint8Array, flush: number): void {
     this.taken = this.made = 0;
-    if (this.#failure !== null) return;
-    if (this.#closed) throw new Error("Cannot use a compressor: it was closed");
-    this.#handle.writeSync(flush, input, 0, input.length, output, 0, output.length);
+    if (this.failure !== null) return;
+    if (this.closed) throw new Error("Cannot use a compressor: it was closed");
+    this.handle.writeSync(flush, input, 0, input.length, output, 0, output.length);
     // After a failure the counts are not updated.
-    if (this.#failure !== null) return;
-    this.made = output.length - (this.#left[0] as number);
-    this.taken = input.length - (this.#left[1] as number);
+    if (this.failure !== null) return;
+    this.made = output.length - (this.left[0] as number);
+    this.taken = input.length - (this.left[1] as number);
   }
 
   /** `Z_NO_FLUSH` or `Z_BLOCK`, `Z_SYNC_FLUSH` and `Z_FINISH`, or the three operations of brotli. */
-  #flushOf(mode: number): number {
-    if (this.#format === "brotli") return mode;
-    return mode === BEV_FINISHED ? 4 : mode === BEV_FLUSH ? 2 : this.#ordinary;
+  private flushOf(mode: number): number {
+    if (this.format === "brotli") return mode;
+    return mode === BEV_FINISHED ? 4 : mode === BEV_FLUSH ? 2 : this.ordinary;
   }
 
   finish(): boolean {
     // Z_FINISH does not tell, since brotli on Deno ignores it. A stream that has ended takes no more bytes; another one
     // does.
-    this.#write(PROBE, new Uint8Array(UNUSED_CHUNK_BYTES), 0);
-    const whole = this.#failure === null && this.taken === 0;
+    this.write(PROBE, new Uint8Array(UNUSED_CHUNK_BYTES), 0);
+    const whole = this.failure === null && this.taken === 0;
     this.close();
     return whole;
   }
 
   close(): void {
-    if (this.#closed) return;
-    this.#closed = true;
-    this.#stream.close();
+    if (this.closed) return;
+    this.closed = true;
+    this.stream.close();
   }
 }

@@ -19,15 +19,15 @@ import { builtin, host, WRITE_AHEAD } from "./host.ts";
 export class SocketFile {
   /** The name that the runtime binds. */
   readonly bound: string;
-  readonly #path: string;
-  readonly #unlinkOnClose: boolean;
+  private readonly path: string;
+  private readonly unlinkOnClose: boolean;
   /** The identity of our file. */
-  #identity: string | undefined;
+  private identity: string | undefined;
 
   private constructor(bound: string, path: string, unlinkOnClose: boolean) {
     this.bound = bound;
-    this.#path = path;
-    this.#unlinkOnClose = unlinkOnClose;
+    this.path = path;
+    this.unlinkOnClose = unlinkOnClose;
   }
 
   /**
@@ -59,8 +59,8 @@ export class SocketFile {
     const fs = builtin<NodeFsSync>("node:fs");
     try {
       const identity = identityOf(this.bound);
-      fs.linkSync(this.bound, this.#path);
-      this.#identity = identity;
+      fs.linkSync(this.bound, this.path);
+      this.identity = identity;
       fs.unlinkSync(this.bound);
       return true;
     } catch {
@@ -71,10 +71,10 @@ export class SocketFile {
 
   /** Removes the file, if it is still ours and is to be removed. */
   remove(): void {
-    if (!this.#unlinkOnClose || this.#identity === undefined || identityOf(this.#path) !== this.#identity) return;
-    this.#identity = undefined;
+    if (!this.unlinkOnClose || this.identity === undefined || identityOf(this.path) !== this.identity) return;
+    this.identity = undefined;
     try {
-      builtin<NodeFsSync>("node:fs").unlinkSync(this.#path);
+      builtin<NodeFsSync>("node:fs").unlinkSync(this.path);
     } catch {
       // It was removed in between.
     }

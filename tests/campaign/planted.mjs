@@ -22,7 +22,7 @@ export const PLANTED = [
   {
     name: "calls back after free()",
     file: "core/bufferevent/core.ts",
-    from: "    this.callbacks = null;\n    this.#forgetPending();\n    this.rate?.end();",
+    from: "    this.callbacks = null;\n    this.forgetPending();\n    this.rate?.end();",
     to: "    this.rate?.end();",
   },
   {
@@ -34,7 +34,7 @@ export const PLANTED = [
   {
     name: "sends the end before bytes that wait",
     file: "core/bufferevent/socket_core.ts",
-    from: "    if (this.connection !== null && !this.connecting) this.#queueFlush();\n  }\n\n  override close(",
+    from: "    if (this.connection !== null && !this.connecting) this.queueFlush();\n  }\n\n  override close(",
     to: "    if (this.connection !== null && !this.connecting) this.connection.shutdown();\n  }\n\n  override close(",
   },
   {
@@ -83,8 +83,8 @@ export const PLANTED = [
   {
     name: "forgets who waits for the output to drain",
     file: "core/bufferevent/core.ts",
-    from: "if (rare.drains !== null) this.#tellDrained(rare.drains);",
-    to: "if (rare.drains !== null && rare.above !== null) this.#tellDrained(rare.drains);",
+    from: "if (rare.drains !== null) this.tellDrained(rare.drains);",
+    to: "if (rare.drains !== null && rare.above !== null) this.tellDrained(rare.drains);",
   },
 ];
 

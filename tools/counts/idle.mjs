@@ -65,8 +65,10 @@ async function heap() {
   const sums = new Map();
   for (let at = 0; at < nodes.length; at += width) {
     const type = meta.node_types[kind][nodes[at + kind]];
-    if (!KINDS.includes(type)) continue;
-    const key = `${type} ${strings[nodes[at + name]]}`;
+    const called = strings[nodes[at + name]];
+    // Without a name it is the table of a map or a set, of the host's most of the time. It doubles now and then.
+    if (!KINDS.includes(type) || (type === "array" && called === "")) continue;
+    const key = `${type} ${called}`;
     sums.set(key, (sums.get(key) ?? 0) + nodes[at + size]);
   }
   return sums;
