@@ -63,6 +63,9 @@ export class TimerHeap {
     if (slot < 0) {
       slot = this.take(node);
       place = this.size++;
+    } else if (deadline >= (this.#dues[2 * slot] as number)) {
+      // A timeout begins anew. The key is not later than the present deadline, so it need not be looked at.
+      place = -1;
     } else {
       place = this.places[slot] as number;
       if (deadline >= (this.keys[2 * place] as number)) place = -1;
