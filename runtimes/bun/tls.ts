@@ -4,8 +4,8 @@
  * @module
  */
 
-import type { TlsInfo, TlsRole, TlsVersion } from "../../core/tls.ts";
-import { isNumeric, otherAddress, type TlsSettings } from "../shared/tls.ts";
+import type { StartTlsOptions, TlsInfo, TlsRole, TlsVersion } from "../../core/tls.ts";
+import { isNumeric, otherAddress, type TlsSettings, tlsSettings } from "../shared/tls.ts";
 import type { BunSocket, BunTls } from "../types/bun.ts";
 
 const VERSIONS: Readonly<Record<TlsVersion, number>> = { "TLSv1.2": 0x303, "TLSv1.3": 0x304 };
@@ -34,6 +34,24 @@ export function bunTls(role: TlsRole, settings: TlsSettings): BunTls {
     rejectUnauthorized: settings.rejectUnauthorized && !numeric,
     serverName: numeric ? "" : serverName,
   };
+}
+
+/** Checked options, in our form and in Bun's. */
+interface PreparedBunTls {
+  readonly settings: TlsSettings;
+  readonly tls: BunTls;
+}
+
+const prepared: WeakMap<StartTlsOptions, PreparedBunTls> = /* @__PURE__ */ new WeakMap();
+
+/** Reads options: those of a server once for each object, since all its connections share it. */
+export function preparedFor(role: TlsRole, options: StartTlsOptions): PreparedBunTls {
+  const known = role === "server" ? prepared.get(options) : undefined;
+  if (known !== undefined) return known;
+  const settings = tlsSettings(options);
+  const made = { settings, tls: bunTls(role, settings) };
+  if (role === "server") prepared.set(options, made);
+  return made;
 }
 
 /**

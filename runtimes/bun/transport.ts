@@ -22,10 +22,10 @@ import {
 } from "../shared/host.ts";
 import { copied } from "../shared/slab.ts";
 import { preparedTls } from "../shared/node_tls.ts";
-import { handshakeError, tlsError, type TlsSettings, tlsSettings } from "../shared/tls.ts";
+import { handshakeError, tlsError, type TlsSettings } from "../shared/tls.ts";
 import type { BunHandlers, BunSocket } from "../types/bun.ts";
 import type { BunListenerBinding } from "./listener.ts";
-import { bunTls, infoOf, isTlsFailure, objection } from "./tls.ts";
+import { infoOf, isTlsFailure, objection, preparedFor } from "./tls.ts";
 import { TlsOverSocket } from "./tls_over_socket.ts";
 
 /**
@@ -368,7 +368,7 @@ export class BunTransport implements TransportBinding {
     if (this.socket === undefined || this.closing || this.closed) return;
     const plain = this.socket;
     try {
-      const settings = tlsSettings(options);
+      const { settings, tls } = preparedFor(role, options);
       this.securing = { role, settings };
       this.state &= ~WRITABLE;
       if (unread !== undefined) {
@@ -382,7 +382,7 @@ export class BunTransport implements TransportBinding {
       }
       const [raw, secure] = plain.upgradeTLS({
         data: this,
-        tls: bunTls(role, settings),
+        tls,
         isServer: role === "server",
         socket: HANDLERS,
       });
