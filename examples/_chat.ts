@@ -7,6 +7,7 @@ import {
   BEV_EVENT_READING,
   BEV_EVENT_TIMEOUT,
   EV_RATE_LIMIT_MAX,
+  EvBuffer,
   type EventBase,
   EventError,
   serve,
@@ -82,7 +83,7 @@ export async function chat(base: EventBase, options: ChatOptions): Promise<Serve
     port,
     maxConnections: max,
     maxLine: MAX_LINE,
-    // From here on write() gives false: see announceIn().
+    // From here on write() and writeBuffer() give false: see announceIn().
     writeHigh: MAX_OUTPUT,
     readTimeoutMs: patienceMs,
     messageTimeoutMs: patienceMs,
@@ -150,7 +151,12 @@ function say(member: Member, text: string): void {
 /** Everybody in a room hears the same, in the same order: who is too slow goes when all have heard it. */
 function announceIn(room: string, text: string): void {
   const bytes = encoder.encode(text);
-  const slow = [...members(room)].filter(({ bev }) => !bev.write(bytes));
+  const shared = new EvBuffer();
+  const slow = [...members(room)].filter(({ bev }) => {
+    // All share the bytes: write() would copy them for each. Somebody who is gone has left them here.
+    if (shared.length === 0) shared.addReference(bytes);
+    return !bev.writeBuffer(shared);
+  });
   for (const member of slow) end(member, "you read too slowly", "was too slow");
 }
 
