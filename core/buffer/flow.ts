@@ -137,6 +137,32 @@ export function peekChain(chain: Chain, into: Uint8Array, n: number): number {
   return most;
 }
 
+/** For a number that is in several chunks. */
+const pieces = /* @__PURE__ */ new Uint8Array(8);
+
+/** The unsigned integer of the first `n` bytes; below 0 if there are fewer. */
+export function peekInteger(chain: Chain, n: number, littleEndian: boolean): number {
+  const { first } = chain;
+  if (first === null || chain.length < n) return -1;
+  checkThere(first);
+  let { data, start } = first;
+  if (n > first.end - start) {
+    copyTo(first, start, n, pieces, 0);
+    data = pieces;
+    start = 0;
+  }
+  const step = littleEndian ? -1 : 1;
+  let at = littleEndian ? start + n - 1 : start;
+  // Bits for as long as they are enough: a number with a fraction for V8 would be an object.
+  let value = data[at] as number;
+  if (n <= 4) {
+    for (let i = 1; i < n; i++) value = value << 8 | data[at += step] as number;
+    return value >>> 0;
+  }
+  for (let i = 1; i < n; i++) value = value * 256 + (data[at += step] as number);
+  return value;
+}
+
 /** The largest number of bytes that is copied. */
 const UNPIN_BYTES = 128 * 1024;
 

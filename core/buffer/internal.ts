@@ -23,10 +23,13 @@ import {
   loanOf,
   moveChain,
   peekChain,
+  peekInteger,
   takeChain,
   unpinChain,
 } from "./flow.ts";
+import type { EolStyle } from "../checks.ts";
 import type { Loan } from "../loan.ts";
+import { readLine } from "./lines.ts";
 import { searchFront } from "./search.ts";
 
 export type { BufferOwner } from "./chain.ts";
@@ -126,6 +129,22 @@ export function findFront(buffer: EvBuffer, needle: Uint8Array): number {
 /** Marks an error as one about the bytes of `buffer`, and returns it. */
 export function blameBuffer(buffer: EvBuffer, error: EventError): EventError {
   return blame(chainOf(buffer), error);
+}
+
+/** As `EvBuffer.readln()`, for options that were checked. */
+export function takeLine(buffer: EvBuffer, eol: EolStyle, maxBytes: number): Uint8Array | null {
+  const chain = checkedChain("read a line", buffer);
+  if ((chain.state & FRONT_CLOSED) !== 0) refuse(chain, "read a line");
+  return readLine(chain, eol, maxBytes);
+}
+
+/**
+ * The unsigned integer of the first `n` bytes, 1 to 8, which stay; below 0 if there are fewer. Throws as {@linkcode checkFront}.
+ */
+export function peekNumber(buffer: EvBuffer, verb: string, n: number, littleEndian: boolean): number {
+  const chain = checkedChain(verb, buffer);
+  if ((chain.state & FRONT_CLOSED) !== 0) refuse(chain, verb);
+  return peekInteger(chain, n, littleEndian);
 }
 
 /**

@@ -120,8 +120,8 @@ function decoderOf<T>(codec: FrameCodec<T>, maxBytes: number): ItemDecoder<T> {
   return {
     maxBytes,
     foreign: !isBounded(codec),
-    // A codec in JavaScript may give undefined for nothing.
-    decode: (input) => codec.decode(input) ?? null,
+    // A codec in JavaScript may give undefined for nothing. Those of this library do not, and use no `this`.
+    decode: isBounded(codec) ? codec.decode : (input) => codec.decode(input) ?? null,
     decodeEnd(input) {
       if (codec.decodeEnd !== undefined) return codec.decodeEnd(input) ?? null;
       throw new EventError(`Cannot read a frame: the stream ended inside it, after ${input.length} bytes`, {

@@ -6,7 +6,16 @@
  */
 
 import type { EvBuffer } from "../buffer/evbuffer.ts";
-import { addBoth, blameBuffer, checkEvBuffer, checkFront, findFront, peekFront, take } from "../buffer/internal.ts";
+import {
+  addBoth,
+  blameBuffer,
+  checkEvBuffer,
+  checkFront,
+  findFront,
+  peekFront,
+  peekNumber,
+  take,
+} from "../buffer/internal.ts";
 import { findBytes } from "../buffer/search.ts";
 import { toBytes } from "../buffer/utf8.ts";
 import { bounded, isBounded } from "./bounded.ts";
@@ -264,11 +273,12 @@ export function lengthPrefixed(options: LengthPrefixOptions): FrameCodec {
   const maxBytes = Math.min(limitOf(read), most);
   return bounded({
     decode(input) {
-      if (peekFront(input, "read a frame", header, prefixBytes) < prefixBytes) return null;
-      const length = (littleEndian ? numberLE(prefixBytes) : numberBE(prefixBytes)) - counted;
+      const given = peekNumber(input, "read a frame", prefixBytes, littleEndian);
+      if (given < 0) return null;
+      const length = given - counted;
       if (length > maxBytes) throw tooLong(input, maxBytes, length);
       if (length < 0) {
-        throw invalidFrame(input, `its length is less than that of its prefix: received ${length + counted}`);
+        throw invalidFrame(input, `its length is less than that of its prefix: received ${given}`);
       }
       return take(input, length, prefixBytes);
     },
@@ -278,8 +288,9 @@ export function lengthPrefixed(options: LengthPrefixOptions): FrameCodec {
       if (bytes.length > maxBytes) throw tooLarge(maxBytes, bytes.length);
       let rest = bytes.length + counted;
       for (let i = 0; i < prefixBytes; i++) {
-        header[littleEndian ? i : prefixBytes - 1 - i] = rest % 256;
-        rest = Math.floor(rest / 256);
+        // The array keeps the low byte.
+        header[littleEndian ? i : prefixBytes - 1 - i] = rest;
+        rest = rest > 0xffff_ffff ? Math.floor(rest / 256) : rest >>> 8;
       }
       addBoth(output, header, prefixBytes, bytes);
     },
@@ -409,18 +420,6 @@ export function checkCodec<T>(verb: string, codec: FrameCodec<T>): void {
 
 /** The first bytes of a frame, while they are looked at or written. */
 const header = /* @__PURE__ */ new Uint8Array(10);
-
-function numberBE(n: number): number {
-  let value = 0;
-  for (let i = 0; i < n; i++) value = value * 256 + (header[i] as number);
-  return value;
-}
-
-function numberLE(n: number): number {
-  let value = 0;
-  for (let i = n - 1; i >= 0; i--) value = value * 256 + (header[i] as number);
-  return value;
-}
 
 function limitOf(options: FrameOptions): number {
   return options.maxBytes === undefined

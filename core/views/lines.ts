@@ -4,7 +4,7 @@
  * @module
  */
 
-import { checkEvBuffer, take } from "../buffer/internal.ts";
+import { checkEvBuffer, take, takeLine } from "../buffer/internal.ts";
 import { EvBuffer } from "../buffer/evbuffer.ts";
 import { checkEol, checkLimit, type EolStyle, outOfRange } from "../checks.ts";
 import {
@@ -65,12 +65,10 @@ export function lineCodec(options: LineOptions = {}): FrameCodec {
   const maxBytes = given.maxBytes === undefined
     ? DEFAULT_MAX_LINE_BYTES
     : checkLimit("make a codec", "the limit", given.maxBytes);
-  const limit = { maxBytes };
   const terminator = terminatorOf(eol);
   return bounded({
     decode(input) {
-      checkEvBuffer("read a line", input);
-      return input.readln(eol, limit);
+      return takeLine(input, eol, maxBytes);
     },
     // A last line needs no terminator, as in a text file. `decode` has checked its length.
     decodeEnd(input) {

@@ -139,13 +139,22 @@ export class View<T> implements AsyncIterableIterator<T> {
    * `BufferEvent.lines()`
    */
   next(): Promise<IteratorResult<T, undefined>> {
-    if (this.#pending !== null) return this.#pending.then(() => this.next(), () => this.next());
+    if (this.#pending !== null) return this.#nextAfter(this.#pending);
     try {
       const result = this.#step();
       if (result !== null) return Promise.resolve(result);
     } catch (error) {
       return Promise.reject(error);
     }
+    return this.#nextLater();
+  }
+
+  // Functions in `next()` itself would make V8 allocate a context for each item.
+  #nextAfter(pending: Promise<unknown>): Promise<IteratorResult<T, undefined>> {
+    return pending.then(() => this.next(), () => this.next());
+  }
+
+  #nextLater(): Promise<IteratorResult<T, undefined>> {
     return this.#whenAwake(() => this.#step());
   }
 
@@ -261,9 +270,11 @@ export class View<T> implements AsyncIterableIterator<T> {
 
   /** Takes an item, if there is one. @throws The error that ends the view */
   #step(): IteratorResult<T, undefined> | null {
-    this.#open();
-    this.#tellAbort();
-    if (this.#state === OVER) return DONE;
+    if (this.#state !== OPEN || this.#aborted !== null) {
+      this.#open();
+      this.#tellAbort();
+      if (this.#over()) return DONE;
+    }
     if (!this.#mayTake) return null;
     const value = this.#takeOrLeave();
     if (value !== null) return { done: false, value };
@@ -307,6 +318,11 @@ export class View<T> implements AsyncIterableIterator<T> {
         return value;
       }
     }
+    return this.#takeEnd(input);
+  }
+
+  /** There is no whole item. */
+  #takeEnd(input: EvBuffer): T | null {
     const end = this.#end;
     if (end === null) {
       this.#ready = false;
