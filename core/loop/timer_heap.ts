@@ -63,7 +63,7 @@ export class TimerHeap {
     if (slot < 0) {
       slot = this.take(node);
       place = this.size++;
-    } else if (deadline >= (this.#dues[2 * slot] as number)) {
+    } else if (deadline >= (this.dues[2 * slot] as number)) {
       // A timeout begins anew. The key is not later than the present deadline, so it need not be looked at.
       place = -1;
     } else {
