@@ -19,27 +19,30 @@ import {
 } from "../core/mod.ts";
 import { detectRuntime } from "../runtimes/detect.ts";
 
-/** What nats-core says of its client to the broker. A test compares the version with that of the package. */
+/**
+ * The name and version that nats-core sends to the broker. A test compares the version with that of
+ * the package.
+ */
 const VERSION = "0.1.0";
 const DEFAULT_PORT = 4222;
 /** The first line of a broker names all brokers of its cluster. */
 const MAX_INFO = 1024 * 1024;
-/** So much output may wait for the broker, unless {@linkcode NatsTransportOptions.maxOutputBytes} says it. */
+/** The default of {@linkcode NatsTransportOptions.maxOutputBytes}. */
 const MAX_OUTPUT = 64 * 1024 * 1024;
 /** How long closing may take to deliver the last bytes. */
 const CLOSE_TIMEOUT_MS = 2000;
 
-/** What the transport reads of the `ConnectionOptions` of nats-core. */
+/** The options that the transport reads from the `ConnectionOptions` of nats-core. */
 export interface NatsConnectionSettings {
   /** The name of the connection. */
   name?: string | undefined;
-  /** The brokers. `tls://` in front of one means that TLS must be used. */
+  /** The brokers. `tls://` before one means that TLS must be used. */
   servers?: string | string[] | undefined;
   /** TLS; null means that it must not be used. */
   tls?: NatsTlsSettings | null | undefined;
 }
 
-/** What the transport reads of the `TlsOptions` of nats-core. */
+/** The options that the transport reads from the `TlsOptions` of nats-core. */
 export interface NatsTlsSettings {
   /** Whether TLS begins before the broker's first line. */
   handshakeFirst?: boolean | undefined;
@@ -57,19 +60,19 @@ export interface NatsTlsSettings {
   keyFile?: string | undefined;
 }
 
-/** What the transport reads of the `Server` of nats-core. */
+/** The properties that the transport reads from the `Server` of nats-core. */
 export interface NatsServer {
   /** The name or address of the broker. */
   readonly hostname: string;
   /** Its port. */
   readonly port: number;
-  /** The name in its certificate, if that is another one. */
+  /** The name in its certificate, if it differs. */
   readonly tlsName: string;
 }
 
-/** A `Transport` of nats-core: one connection to a broker. nats-core calls it, programs do not. */
+/** A `Transport` of nats-core: one connection to a broker. Only nats-core calls it. */
 export interface NatsTransport extends AsyncIterable<Uint8Array> {
-  /** What the broker is told of the client. */
+  /** The name of the client for the broker. */
   readonly lang: string;
   /** The version of this package. */
   readonly version: string;
@@ -77,17 +80,17 @@ export interface NatsTransport extends AsyncIterable<Uint8Array> {
   readonly isClosed: boolean;
   /** Why. */
   readonly closeError?: Error;
-  /** Connects, reads the broker's first line, and upgrades to TLS where that is asked for. */
+  /** Connects, reads the broker's first line, and upgrades to TLS if required. */
   connect(server: NatsServer, options: NatsConnectionSettings): Promise<void>;
-  /** What the broker sends, from its first line on. */
+  /** The bytes of the broker, from its first line on. */
   [Symbol.asyncIterator](): AsyncIterableIterator<Uint8Array>;
   /** Whether it has TLS. */
   isEncrypted(): boolean;
   /** Sends bytes, which are copied. */
   send(frame: Uint8Array): void;
-  /** Closes; without an error, it delivers first what waits. */
+  /** Closes. Without an error, it first delivers waiting bytes. */
   close(error?: Error): Promise<void>;
-  /** Cuts. */
+  /** Resets the connection. */
   disconnect(): void;
   /** Resolves when the connection is over, with the reason. */
   closed(): Promise<void | Error>;
@@ -106,13 +109,15 @@ export interface NatsTransportFactory {
 /** Options of {@linkcode natsTransport}. */
 export interface NatsTransportOptions {
   /**
-   * The runtime that connects, or a function that gives it for the options of a connection: nats-core has one transport
-   * for the whole process, but a test may have many simulated hosts. By default the runtime of the process.
+   * The runtime that connects, or a function that returns it for the options of a connection:
+   * nats-core has one transport for the whole process, but a test may have many simulated hosts. By
+   * default the runtime of the process.
    */
   runtime?: Runtime | ((options: NatsConnectionSettings) => Runtime) | undefined;
   /**
-   * How many bytes may wait to be sent. nats-core does not wait when it publishes. At this limit the connection is cut,
-   * and nats-core connects again. `await nc.flush()` now and then keeps a fast publisher below it.
+   * The number of bytes that may wait to be sent. nats-core does not wait when it publishes. At
+   * this limit the connection is reset, and nats-core connects again. With a regular
+   * `await nc.flush()`, a fast publisher stays below it.
    *
    * @default {67_108_864}
    */
@@ -124,15 +129,16 @@ const OPTIONS: Names<NatsTransportOptions> = { runtime: true, maxOutputBytes: tr
 /**
  * Gives the transport for `setTransportFactory()` of `@nats-io/nats-core`, an optional peer dependency.
  *
- * The transport connects over TCP. It upgrades to TLS when the broker asks for it, when it offers it and `tls` is not
- * null, and always when `tls` is given or a URL of `servers` begins with `tls://`; if the broker then does not offer TLS,
- * the connection fails. `tls.ca`, `tls.cert` and `tls.key` are PEM texts. Files (`caFile`, …) are not read.
+ * The transport connects over TCP. It upgrades to TLS if the broker requires it, or offers it and
+ * `tls` is not null. If `tls` is given or a URL of `servers` begins with `tls://`, TLS is required:
+ * without an offer of the broker, the connection fails. `tls.ca`, `tls.cert` and `tls.key` are PEM
+ * texts. Files (`caFile`, …) are not read.
  *
- * User, password, token, the list of brokers, and when to connect again are all decided by nats-core. Two of its defaults
- * are worth a look: it gives up after ten attempts (`maxReconnectAttempts: -1` never does), and it drops what is
- * published while there is no broker.
+ * nats-core decides about user, password, token, the list of brokers, and when to connect again.
+ * Note two of its defaults: it gives up after ten attempts (with `maxReconnectAttempts: -1` never),
+ * and it drops messages that are published without a broker.
  *
- * @param options The runtime, and the limit of what waits
+ * @param options The runtime, and the limit of waiting bytes
  * @returns The factory
  * @throws {TypeError} When an option has the wrong type or name
  * @throws {RangeError} When `maxOutputBytes` is out of range
@@ -163,7 +169,7 @@ function checkTransportOptions(options: NatsTransportOptions): NatsTransportOpti
   return { runtime, maxOutputBytes };
 }
 
-/** What the transport reads of a broker's first line. nats-core reads the rest. */
+/** The properties that the transport reads from a broker's first line. nats-core reads the rest. */
 interface BrokerInfo {
   readonly tls_required?: boolean;
   readonly tls_available?: boolean;
@@ -181,7 +187,7 @@ class BrokerConnection implements NatsTransport {
   readonly #attempt = new AbortController();
   #resolveClosed!: (error: Error | undefined) => void;
   #bev: SocketBufferEvent | null = null;
-  /** The first line, which nats-core wants to read too. */
+  /** The first line, which nats-core reads too. */
   #info = "";
   /** Waits for the handshake of TLS. */
   #onHandshake: ((error: EventError | undefined) => void) | null = null;
@@ -236,9 +242,9 @@ class BrokerConnection implements NatsTransport {
     const lines = bev.lines({ text: true, maxBytes: MAX_INFO });
     const { value, done } = await lines.next();
     await lines.return?.();
-    if (done) throw new EventError("Cannot connect: the broker closed without a word", { code: "ECONNRESET" });
+    if (done) throw new EventError("Cannot connect: the broker closed at once", { code: "ECONNRESET" });
     if (!value.startsWith("INFO ")) {
-      throw new EventError(`Cannot connect: this is no broker of NATS: received "${value.slice(0, 80)}"`, {
+      throw new EventError(`Cannot connect: the peer is not a NATS broker: received "${value.slice(0, 80)}"`, {
         code: "EPROTO",
       });
     }
@@ -265,7 +271,7 @@ class BrokerConnection implements NatsTransport {
       for await (const bytes of bev) yield bytes;
       this.#end(undefined);
     } catch (error) {
-      // nats-core asks for it when the iteration has ended.
+      // nats-core reads it when the iteration has ended.
       this.#end(error as Error);
     }
   }
@@ -280,7 +286,7 @@ class BrokerConnection implements NatsTransport {
     if (waiting >= this.#maxOutput) {
       this.#end(
         new EventError(
-          `Cannot send ${frame.length} bytes: ${waiting} wait for the broker, of ${this.#maxOutput} allowed`,
+          `Cannot send ${frame.length} bytes: ${waiting} wait for the broker, and maxOutputBytes is ${this.#maxOutput}`,
           {
             code: "ENOBUFS",
           },
@@ -304,7 +310,7 @@ class BrokerConnection implements NatsTransport {
 
   discard(): void {}
 
-  /** The connection is over. Without an error, what waits is delivered first. */
+  /** Ends the connection. Without an error, waiting bytes are delivered first. */
   #end(error: Error | undefined): void {
     if (this.isClosed) return;
     this.isClosed = true;
@@ -321,7 +327,7 @@ class BrokerConnection implements NatsTransport {
   }
 }
 
-/** The runtime of the process, also for a program that imports nothing else of the package. */
+/** The runtime of the process, also for a program that imports no other part of the package. */
 function ownRuntime(): Runtime {
   try {
     return defaultRuntime();
@@ -331,7 +337,7 @@ function ownRuntime(): Runtime {
   }
 }
 
-/** How TLS would be done, and whether it must be. */
+/** The TLS options, and whether TLS is required. */
 function tlsFor(
   server: NatsServer,
   { servers = [], tls }: NatsConnectionSettings,

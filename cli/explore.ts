@@ -14,7 +14,7 @@ import { explore, type ExploreFailure, type FaultPlan, replay } from "../runtime
 import { faultLine, indented, stackOf } from "./report.ts";
 import { type Loaded, loadScenario, UsageError } from "./scenario.ts";
 
-/** What the command takes. */
+/** The usage of the command. */
 export const USAGE: string = `usage: trivent explore FILE [options]
 
 FILE is a module whose default export is a scenario: an async function that gets a simulator. Its export "options", if there
@@ -46,7 +46,7 @@ const OPTIONS = {
 /** A run with fewer is not worth a thread. */
 const FEW_RUNS = 50;
 const TRACE_LINES = 50;
-/** How often a line says how far it is, where the output is not a terminal. */
+/** The interval of progress lines if the output is not a terminal. */
 const PROGRESS_SECONDS = 10;
 
 /** The settings, checked. */
@@ -142,7 +142,7 @@ async function search(settings: Settings, url: string, { scenario, options }: Lo
   const kinds = settings.kinds ?? options.kinds ?? 1;
   const seconds = settings.seconds ?? options.seconds;
   const shrinkRuns = settings.shrink ?? options.shrinkRuns;
-  // A module from the network has no worker's file beside it.
+  // A module from the network has no worker file beside it.
   const threads = import.meta.url.startsWith("file:") ? settings.workers ?? availableParallelism() : 0;
   const progress = progressLine(runs);
   const { failures, runs: done } = await explore(scenario, {
@@ -192,7 +192,7 @@ async function repeat(file: string, name: string, { scenario }: Loaded): Promise
     );
     return 1;
   }
-  console.log(`the plan ${name} does not fail: ${file} has become better, or another program`);
+  console.log(`the plan ${name} does not fail: ${file} was corrected, or is another program`);
   return 0;
 }
 
@@ -222,7 +222,7 @@ function commandLine(file: string, rest: string): string {
   return `${program} explore ${/[^\w./-]/.test(path) ? JSON.stringify(path) : path} ${rest}`;
 }
 
-/** Says how far it is: in one line of a terminal, or in a line from time to time. */
+/** Prints the progress: in one line of a terminal, or in a line from time to time. */
 function progressLine(runs: number): {
   show(progress: { runs: number; seconds: number; kinds: number; shrinkRuns: number }): void;
   end(runs: number, kinds: number): void;

@@ -1,12 +1,12 @@
 /**
- * How faults and errors are shown to people.
+ * The texts for faults and errors.
  *
  * @module
  */
 
 import type { Fault } from "../runtimes/sim.ts";
 
-/** What stands for a kind in a list. */
+/** The text for a kind in a list. */
 const WORDS: Readonly<Record<string, string>> = {
   segmentLate: "late by",
   packetLate: "late by",
@@ -18,7 +18,7 @@ const WORDS: Readonly<Record<string, string>> = {
  * Shows a fault in one line.
  *
  * @param fault The fault
- * @returns The line: when, what, to whom, for how long
+ * @returns The line: the time, the kind, the object and the duration
  */
 export function faultLine({ kind, atMs, about = "", amount, forMs }: Fault): string {
   const much = forMs !== undefined
@@ -41,7 +41,7 @@ export function stackOf(error: unknown): string {
   // Not every engine puts the message there.
   const whole = stack.includes(message) ? stack : `${error.name}: ${message}\n${stack}`;
   const lines = whole.split("\n");
-  // Behind the scenario stands the explorer.
+  // The frames after the scenario belong to the explorer.
   const end = lines.findIndex((line) => /^ *at .*\brunScenario\b/.test(line));
   const text = (end < 0 ? lines : lines.slice(0, end)).filter((line) => !/^ *at .*(node:internal|ext:core)/.test(line))
     .join("\n");

@@ -15,7 +15,7 @@ export class UsageError extends Error {
   /**
    * Makes an error.
    *
-   * @param message What is wrong
+   * @param message The message
    * @param showsUsage Whether the usage is shown, too
    */
   constructor(message: string, showsUsage = false) {
@@ -24,7 +24,7 @@ export class UsageError extends Error {
   }
 }
 
-/** What a file gives. */
+/** The exports of a file. */
 export interface Loaded {
   /** Its default export. */
   readonly scenario: Scenario;
@@ -36,11 +36,11 @@ export interface Loaded {
 let current: SimRuntime | undefined;
 
 /**
- * Loads a scenario. From then on, a promise that rejects and is awaited by nobody fails the run that is in progress.
+ * Loads a scenario. From then on, an unhandled rejection fails the run that is in progress.
  *
  * @param url The URL of its file
- * @returns What the file gives
- * @throws {UsageError} When it gives no scenario, or this runtime cannot load it
+ * @returns The exports of the file
+ * @throws {UsageError} When it exports no scenario, or this runtime cannot load it
  */
 export async function loadScenario(url: string): Promise<Loaded> {
   let module: { default?: unknown; options?: unknown };

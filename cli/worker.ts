@@ -18,7 +18,7 @@ async function load(): Promise<Scenario> {
 async function work({ seed, runs, kinds }: Batch): Promise<BatchResult> {
   const scenario = await (loading ??= load());
   const { options } = workerData as ThreadData;
-  // The main thread makes the lists of faults shorter.
+  // The main thread shortens the lists of faults.
   const found = await explore(scenario, { ...options, shrinkRuns: 0, seed, runs, kinds });
   return {
     runs: found.runs,

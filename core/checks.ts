@@ -186,7 +186,7 @@ export function checkSignal(verb: string, signal: AbortSignalLike | undefined): 
 
 /** The error for a missing capability. */
 export function unsupported(verb: string, runtime: Runtime, capability: keyof Capabilities): EventError {
-  const why = runtime.lacks?.[capability] ?? `${runtime.name} can't`;
+  const why = runtime.lacks?.[capability] ?? `${runtime.name} does not support it`;
   return new EventError(`Cannot ${verb}: ${why}`, { code: "EV_UNSUPPORTED" });
 }
 

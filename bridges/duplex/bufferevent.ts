@@ -12,7 +12,7 @@ import {
 } from "../../core/mod.ts";
 import { DuplexTransport, streamFailure } from "./transport.ts";
 
-/** What a socket of `node:net` says of itself, and other streams may. */
+/** The properties of a socket of `node:net`, which other streams may have. */
 interface MaySay {
   readonly connecting?: unknown;
   readonly localAddress?: unknown;
@@ -62,7 +62,7 @@ class GivenTransport extends DuplexTransport {
 
   override reset(): void {
     super.reset();
-    // Of an attempt to connect that is given up.
+    // The error of a cancelled attempt to connect.
     if (this.handshaking) this.#given.destroy();
   }
 }
@@ -71,7 +71,8 @@ class GivenTransport extends DuplexTransport {
  * A bufferevent over a `stream.Duplex`. {@linkcode fromDuplex} makes it.
  *
  * It is a `SocketBufferEvent` whose socket is the stream: views, codecs, filters, limits and timeouts work on it. `startTls()`
- * throws `EV_UNSUPPORTED`. `reset()` is `resetAndDestroy()` where the stream has it, and otherwise `destroy()`.
+ * throws `EV_UNSUPPORTED`. `reset()` is `resetAndDestroy()` if the stream has it, and otherwise
+ * `destroy()`.
  */
 export class DuplexBufferEvent<Ctx = unknown> extends SocketBufferEvent<Ctx> {
   /** The stream. Do not read, write or end it yourself. */
@@ -93,7 +94,8 @@ export class DuplexBufferEvent<Ctx = unknown> extends SocketBufferEvent<Ctx> {
 /**
  * Makes a bufferevent over any `stream.Duplex`: a connection that was upgraded from HTTP, a channel of SSH, a WebSocket stream.
  *
- * The stream belongs to it from here on. Writing is enabled and reading is not, as on every bufferevent. The end of the stream is
+ * From now on the stream belongs to the bufferevent. Writing is enabled and reading is not, as on
+ * every bufferevent. The end of the stream is
  * `BEV_EVENT_EOF`; its error is `BEV_EVENT_ERROR`, with the code of the stream's error if that is a code of sockets, and the
  * error as the `cause`. The stream may still be connecting, as a socket of `node:net`: the event callback then gets
  * `BEV_EVENT_CONNECTED`.

@@ -55,7 +55,7 @@ const CAPABILITIES: Omit<Capabilities, "signals" | "files"> = {
 
 type Options = Omit<ListenOptions & ConnectOptions, "tls"> & { tls?: object | undefined };
 
-/** What each capability that is asked for in options is called there. */
+/** The texts for missing capabilities, by capability. */
 const WISHES: readonly (readonly [keyof Options, keyof Capabilities, string])[] = [
   ["tls", "tls", "with TLS"],
   ["reusePort", "reusePort", "with others (reusePort)"],
@@ -67,7 +67,7 @@ const WISHES: readonly (readonly [keyof Options, keyof Capabilities, string])[] 
 
 /** A numeric address, as the network compares it. */
 interface Ip {
-  /** The address; an IPv4 address that was written as `::ffff:127.0.0.1` in its own form. */
+  /** The address; an IPv4 address that was written as `::ffff:127.0.0.1` in IPv4 form. */
   readonly ip: string;
   /** Whether a socket with this address belongs to IPv6, so that it sees IPv4 addresses as `::ffff:127.0.0.1`. */
   readonly six: boolean;
@@ -85,7 +85,7 @@ function seen(socket: Ip, { ip }: Ip, port: number): InetAddress {
   return { hostname, port, family: hostname.includes(":") ? "IPv6" : "IPv4" };
 }
 
-/** Whether an address belongs to this machine: `127.*`, `::1`, or one of the two that mean all. */
+/** Whether an address belongs to this machine: `127.*`, `::1`, or a wildcard. */
 function isOurs({ ip }: Ip): boolean {
   return ip === "::1" || isWildcard(ip) || /^127(\.\d+){3}$/.test(ip);
 }
@@ -120,7 +120,7 @@ class NetworkListener implements ListenerBinding {
   /** Takes a connection, now or when accepting is resumed. */
   admit(arrival: Arrival): void {
     const { end, local, remote } = arrival;
-    // A client that is gone already is not reported.
+    // A client that has already left is not reported.
     if (end.destroyed) return;
     if (this.#closed) end.resetAndDestroy();
     else if (this.#paused) this.#waiting.push(arrival);
@@ -153,7 +153,9 @@ class NetworkListener implements ListenerBinding {
     return Promise.resolve();
   }
 
-  /** Nothing in this network keeps the process alive: nobody outside of the process could send anything. */
+  /**
+   * Nothing in this network keeps the process alive, because no other process could send anything.
+   */
   ref(): void {}
 
   unref(): void {}
@@ -264,7 +266,7 @@ export class DuplexNetwork implements Runtime {
     this.#check(tried, options, hostname);
     const to = parse(hostname);
     if (!isOurs(to)) throw streamFailure(tried, undefined, "connect", "EHOSTUNREACH");
-    // As everywhere, the address that means all means the loopback to a client.
+    // As everywhere, a client treats a wildcard as the loopback.
     const there = isWildcard(to.ip) ? { ...to, ip: to.six ? "::1" : "127.0.0.1" } : to;
     const listener = this.#find(there, port);
     if (listener === undefined) throw streamFailure(tried, undefined, "connect", "ECONNREFUSED");
@@ -272,7 +274,7 @@ export class DuplexNetwork implements Runtime {
     const [near, far] = PairEnd.couple();
     client.local = seen(to, there, clientPort);
     client.remote = seen(to, there, port);
-    // It may fail before somebody listens for that.
+    // It may fail before anyone listens for the error.
     far.on("error", () => {});
     const [local, remote] = [seen(listener.bound, there, port), seen(listener.bound, there, clientPort)];
     setImmediate(() => listener.admit({ end: far, local, remote }));
@@ -280,7 +282,7 @@ export class DuplexNetwork implements Runtime {
     sink.onConnect();
   }
 
-  /** A connection is gone. */
+  /** A connection has ended. */
   readonly gone = (): void => void this.openHandles--;
 
   /** Refuses what this network cannot do. */
@@ -288,7 +290,7 @@ export class DuplexNetwork implements Runtime {
     for (const [option, capability, what] of WISHES) {
       const wish: unknown = options[option];
       if (wish === undefined || wish === false || this.capabilities[capability]) continue;
-      throw new EventError(`Cannot ${tried} ${what}: ${this.name} can't`, { code: "EV_UNSUPPORTED" });
+      throw new EventError(`Cannot ${tried} ${what}: ${this.name} does not support it`, { code: "EV_UNSUPPORTED" });
     }
     const family = hostname.includes(":") ? "IPv6" : "IPv4";
     if (options.family !== undefined && options.family !== family) {
@@ -296,7 +298,7 @@ export class DuplexNetwork implements Runtime {
     }
   }
 
-  /** The listener that an address and a port mean: the one with that very address before one with all. */
+  /** Finds the listener of an address and a port: an exact address before a wildcard. */
   #find(to: Ip, port: number): NetworkListener | undefined {
     const fitting = [...this.#listeners].filter(({ address, bound }) => address.port === port && fit(bound, to) > 0);
     return fitting.sort((a, b) => fit(b.bound, to) - fit(a.bound, to))[0];

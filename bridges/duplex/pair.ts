@@ -1,5 +1,5 @@
 /**
- * Two Duplex streams that are coupled: what is written to one is read from the other, as over TCP.
+ * Two coupled Duplex streams: bytes that are written to one are read from the other, as over TCP.
  *
  * @module
  */
@@ -8,7 +8,7 @@ import { Duplex } from "node:stream";
 
 type Done = (error?: Error | null) => void;
 
-/** How many bytes each queue holds, as the windows of TCP do: the default of Node 20 is a quarter of it. */
+/** The number of bytes in each queue, as TCP windows: the default of Node 20 is a quarter of it. */
 const QUEUE_BYTES = 65_536;
 
 /** An error with the code that a socket would have for it. */
@@ -17,8 +17,9 @@ function broken(code: "ECONNRESET" | "EPIPE"): Error {
 }
 
 /**
- * One end. Each chunk takes one turn of the runtime's loop to the other end, so that two ends that answer each other leave
- * the runtime time. A writer waits as long as the other end's queue is full.
+ * One end. Each chunk needs one turn of the runtime's loop to the other end, so that two ends that
+ * answer each other do not block the runtime. A writer waits as long as the other end's queue is
+ * full.
  */
 export class PairEnd extends Duplex {
   #other: PairEnd | undefined;
@@ -42,7 +43,8 @@ export class PairEnd extends Duplex {
   #deliver(chunk: Uint8Array, done: Done): void {
     const other = this.#other!;
     if (this.destroyed) done();
-    // A peer that has finished and is gone has closed the connection. Another one has reset it.
+    // A peer that was destroyed after it has finished has closed the connection. Any other has
+    // reset it.
     else if (other.destroyed) done(broken(other.#finished ? "EPIPE" : "ECONNRESET"));
     else if (other.push(chunk)) done();
     else other.#waiting = done;
@@ -70,7 +72,7 @@ export class PairEnd extends Duplex {
   override _destroy(error: Error | null, done: Done): void {
     const waiting = this.#waiting;
     this.#waiting = undefined;
-    // The bytes of that writer do not arrive any more.
+    // The bytes of that writer will not arrive.
     if (waiting !== undefined) setImmediate(() => waiting(broken("ECONNRESET")));
     if (!this.#finished && error === null) {
       this.#finished = true;

@@ -17,7 +17,8 @@ export interface ToDuplexOptions {
    */
   allowHalfOpen?: boolean | undefined;
   /**
-   * How many bytes the stream itself may hold in each direction before it asks its user to wait. The bufferevent holds more:
+   * The number of bytes that the stream itself may hold in each direction before its user must
+   * wait. The bufferevent holds more:
    * `readHigh` and `writeHigh`.
    *
    * @default {65536}
@@ -31,10 +32,10 @@ const HIGH_WATER_MARK = 65_536;
 /** The most bytes of one chunk. */
 const MAX_CHUNK = 65_536;
 
-/** What is called when a step of a stream is done. */
+/** The callback of a step of a stream. */
 export type Done = (error?: Error | null) => void;
 
-/** An address as `address()` of a socket of `node:net` gives it. */
+/** An address in the form of `address()` of a socket of `node:net`. */
 export interface DuplexAddress {
   /** The numeric address. */
   address: string;
@@ -47,20 +48,20 @@ export interface DuplexAddress {
 /**
  * A `stream.Duplex` over a bufferevent. {@linkcode toDuplex} makes it.
  *
- * It has what libraries ask of a socket of `node:net` besides its being a stream.
+ * It also has the methods of a socket of `node:net` that libraries use.
  */
 export class BufferEventDuplex extends Duplex {
   readonly #bev: BufferEvent;
   readonly #seat: StreamSeat;
-  /** The rest of a write, which waits for room. */
+  /** The rest of a write, which waits for space. */
   #rest: (() => void) | undefined;
   /** The end of our direction, which waits until the output has left. */
   #final: Done | undefined;
-  /** A chunk or the end is wanted. */
+  /** A chunk or the end was requested. */
   #wanted = false;
   /** The peer has finished. */
   #ended = false;
-  /** `destroy()` was called: everything is queued without waiting for room. */
+  /** `destroy()` was called: everything is queued without waiting for space. */
   #flushing = false;
   #resets = false;
   #noDelay: boolean | undefined;
@@ -71,13 +72,13 @@ export class BufferEventDuplex extends Duplex {
   /** When the timer fires; Infinity while it is not set. */
   #timerAt = Infinity;
   #activeAt = 0;
-  /** How many bytes had left then. */
+  /** The number of bytes that had left then. */
   #written = 0;
 
   /**
    * Makes it, as {@linkcode toDuplex} does.
    *
-   * @param bev The bufferevent, which belongs to the stream from here on
+   * @param bev The bufferevent, which belongs to the stream from now on
    * @param options `allowHalfOpen` and `highWaterMark`
    */
   constructor(bev: BufferEvent, options: ToDuplexOptions = {}) {
@@ -104,7 +105,7 @@ export class BufferEventDuplex extends Duplex {
     return this.#bev;
   }
 
-  // ---- what a socket of node:net says of itself
+  // ---- properties of a socket of node:net
 
   /** Whether the connection is still to be made, as with `connectNow()`. A `connect` event follows. */
   get connecting(): boolean {
@@ -166,12 +167,12 @@ export class BufferEventDuplex extends Duplex {
     return inetOf(this.#seat.connection?.local);
   }
 
-  /** How many bytes have come. */
+  /** The number of received bytes. */
   get bytesRead(): number {
     return this.#bev.bytesRead;
   }
 
-  /** How many bytes were written, with those that wait to be sent. */
+  /** The number of written bytes, including those that wait to be sent. */
   get bytesWritten(): number {
     return this.#bev.bytesWritten + (this.destroyed ? 0 : this.#bev.output.length + this.writableLength);
   }
@@ -192,10 +193,10 @@ export class BufferEventDuplex extends Duplex {
     return tls === undefined ? undefined : tls.alpnProtocol ?? false;
   }
 
-  // ---- what a socket of node:net can be told
+  // ---- methods of a socket of node:net
 
   /**
-   * For drivers that connect the stream that they were given. The address is ignored: the bufferevent has its own. A
+   * For drivers that connect a given stream. The address is ignored: the bufferevent has its own. A
    * `connect` event follows.
    *
    * @param args A last function is a listener of `connect`
@@ -242,8 +243,8 @@ export class BufferEventDuplex extends Duplex {
   }
 
   /**
-   * Has `timeout` emitted when no byte has come or left for a time. The connection stays: the listener ends it. It is emitted
-   * once until there is a byte again.
+   * Emits `timeout` when no byte has arrived or left for a time. The connection stays: the listener
+   * ends it. It is emitted once until there is a byte again.
    *
    * @param ms The time in milliseconds; 0 for none
    * @param listener Called once for the next `timeout`; with 0, a listener that is removed
@@ -269,7 +270,10 @@ export class BufferEventDuplex extends Duplex {
     else this.once("finish", () => void this.destroy());
   }
 
-  /** Ends the connection at once, with a RST where the runtime has one. What has not left is lost. */
+  /**
+   * Ends the connection at once, with a RST if the runtime supports it. Bytes that have not left
+   * are lost.
+   */
   resetAndDestroy(): this {
     this.#resets = true;
     return this.destroy();
@@ -277,7 +281,7 @@ export class BufferEventDuplex extends Duplex {
 
   // ---- the stream
 
-  /** Of `stream.Readable`: a chunk is wanted. */
+  /** Of `stream.Readable`: a chunk is requested. */
   override _read(): void {
     this.#wanted = true;
     // Not in this call: the streams of Deno and Bun lose a `readable` event then.
@@ -296,7 +300,7 @@ export class BufferEventDuplex extends Duplex {
     this.#wanted = false;
     this.#seat.want(false);
     if (n === 0) return void this.push(null);
-    // A copy, because consumers change what they get, as the masks of WebSocket.
+    // A copy, because consumers change the bytes, for example to unmask WebSocket frames.
     const chunk = Buffer.allocUnsafeSlow(n);
     input.remove(chunk);
     this.push(chunk);
@@ -317,7 +321,10 @@ export class BufferEventDuplex extends Duplex {
     this.#send(chunks, 0, 0, done);
   }
 
-  /** Queues the chunks from one on, and of that one from a byte on. A large chunk is copied as it leaves, and not whole. */
+  /**
+   * Queues the chunks from one on, and of that one from a byte on. A large chunk is copied in
+   * parts, as it leaves.
+   */
   #send(chunks: readonly { chunk: Uint8Array }[], from: number, offset: number, done: Done): void {
     this.#active();
     try {
@@ -350,7 +357,7 @@ export class BufferEventDuplex extends Duplex {
     this.#finish();
   }
 
-  /** `finish` is emitted when the host has taken everything. */
+  /** `finish` is emitted when the system has accepted everything. */
   #finish(): void {
     const final = this.#final;
     if (final === undefined) return;
@@ -390,8 +397,9 @@ export class BufferEventDuplex extends Duplex {
   }
 
   /**
-   * Ends the connection and loses nothing that `write()` has taken: it is queued and still leaves, for up to 30 s. With an error,
-   * the host gets what it takes at once. If something is left then, or nothing was ever sent, the connection is reset.
+   * Ends the connection and loses no bytes that `write()` has accepted: they are queued and still
+   * leave, for up to 30 s. With an error, the system gets as many bytes as it accepts at once. If
+   * some are left then, or nothing was ever sent, the connection is reset.
    */
   override destroy(error?: Error): this {
     if (!this.destroyed && !this.#flushing) {
@@ -399,7 +407,7 @@ export class BufferEventDuplex extends Duplex {
       while (this.writableCorked > 0) this.uncork();
       const rest = this.#rest;
       this.#rest = undefined;
-      // It leads to `_write` for all that waits in the stream. Later it would be dropped.
+      // It calls `_write` for all bytes that wait in the stream. Later they would be dropped.
       rest?.();
     }
     return super.destroy(error);
@@ -427,7 +435,7 @@ export class BufferEventDuplex extends Duplex {
     if (this.#timerAt === Infinity) this.#arm();
   }
 
-  /** The timer is left alone while it fires early enough, and looks then how long it has still to wait. */
+  /** The timer is not changed while it fires early enough. Then it checks the remaining time. */
   #arm(): void {
     const at = this.#activeAt + this.#timeoutMs;
     if (this.destroyed || this.#timerAt <= at) return;
@@ -447,7 +455,7 @@ export class BufferEventDuplex extends Duplex {
     if (this.#timeoutMs === 0) return;
     // A long output leaves without a call here.
     if (this.#bev.output.length > 0 && this.#bev.bytesWritten !== this.#written) this.#active();
-    // It may be set already.
+    // The timer may be set already.
     if (this.#seat.now() < this.#activeAt + this.#timeoutMs) return this.#arm();
     this.emit("timeout");
   }
@@ -462,15 +470,17 @@ function inetOf(address: Address | undefined): DuplexAddress | undefined {
  * Makes a `stream.Duplex` over a bufferevent, so that libraries for Node's streams and sockets run on it unmodified:
  * `http.Server.emit("connection", …)`, `ws`, `pg`, `mqtt`, `ssh2` and others.
  *
- * The bufferevent belongs to the stream from here on: its callbacks are not called, except `open` and `close` of `serve()`
- * and `connect()`. A handler may wait for the stream. Both directions have backpressure.
+ * From now on the bufferevent belongs to the stream: its callbacks are not called, except `open`
+ * and `close` of `serve()` and `connect()`. A handler may wait for the stream. Both directions have
+ * backpressure.
  *
  * - When both directions are over, the stream closes the connection, as `close()`.
- * - `end()` finishes our direction; `finish` is emitted when the host has taken everything.
- * - `destroy()` ends the connection, and what `write()` has taken still leaves, for up to 30 s. With an error, the host gets
- *   what it takes at once; the connection is reset if something is left, or if nothing was ever sent.
- * - If the connection fails, `error` is emitted once, with the `EventError`, and then `close`. If somebody else frees or
- *   closes the bufferevent, only `close` is emitted.
+ * - `end()` finishes our direction; `finish` is emitted when the system has accepted everything.
+ * - `destroy()` ends the connection, and bytes that `write()` has accepted still leave, for up to
+ * 30 s. With an error, the system gets as many bytes as it accepts at once; the connection is reset
+ * if some are left, or if nothing was ever sent.
+ * - If the connection fails, `error` is emitted once, with the `EventError`, and then `close`. If
+ * other code frees or closes the bufferevent, only `close` is emitted.
  * - An exception of a listener that runs in the loop counts as one of a callback: `error` of `serve()` gets it.
  *
  * It can be made before the connection is there: with `connectNow()`, or on a `SocketBufferEvent` that connects. `connecting`

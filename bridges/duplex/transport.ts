@@ -8,10 +8,10 @@
 import type { Duplex } from "node:stream";
 import { type Address, EventError, type TransportBinding, type TransportSink } from "../../core/mod.ts";
 
-/** The most bytes that one `write` takes, so that a giant chunk is not held whole. */
+/** The most bytes that one `write` accepts, so that a giant chunk is not held completely. */
 const WRITE_SLICE = 256 * 1024;
 
-/** What some streams can do besides being a Duplex, as the sockets of `node:net` can. */
+/** Methods that some Duplex streams have, such as the sockets of `node:net`. */
 interface MaySocket {
   setNoDelay?(on: boolean): unknown;
   setKeepAlive?(on: boolean, delayMs: number): unknown;
@@ -20,7 +20,7 @@ interface MaySocket {
   resetAndDestroy?(): unknown;
 }
 
-/** What a transport is made with. All of it may be missing. */
+/** The options of a transport. */
 export interface DuplexTransportOptions {
   /** Our end. */
   readonly local?: Address | undefined;
@@ -28,11 +28,11 @@ export interface DuplexTransportOptions {
   readonly remote?: Address | undefined;
   /** The name of the peer in messages of errors. By default its address. */
   readonly peerName?: string | undefined;
-  /** Is called once, when the connection is gone and before its sink hears of it. */
+  /** Called once, when the connection has ended and before its sink is told. */
   readonly onGone?: (() => void) | undefined;
 }
 
-/** The codes of Node's streams, as the codes that a socket has for the same. */
+/** The codes of Node's streams, with the equal codes of sockets. */
 const CODES: Readonly<Record<string, string>> = {
   ERR_STREAM_PREMATURE_CLOSE: "ECONNRESET",
   ERR_STREAM_DESTROYED: "EPIPE",
@@ -49,7 +49,7 @@ const REASONS: Readonly<Record<string, string>> = {
   ETIMEDOUT: "timed out",
 };
 
-/** Makes the error of a connection from what its stream says. */
+/** Makes the error of a connection from the error of its stream. */
 export function streamFailure(tried: string, reason: unknown, syscall: string, code?: string): EventError {
   if (reason instanceof EventError) return reason;
   const { code: said, message } = (reason ?? {}) as { code?: unknown; message?: unknown };
@@ -74,35 +74,35 @@ export function showAddress(address: Address | undefined): string {
 
 /** The stream is there, and our direction is open. */
 const WRITABLE = 0x1;
-/** The stream's queue is full: `write` takes nothing until the stream drains. */
+/** The stream's queue is full: `write` accepts nothing until the stream drains. */
 const FULL = 0x2;
 /** `write` has returned 0 since then. */
 const WANTED = 0x4;
-/** Our direction is to be finished. */
+/** Our direction must be finished. */
 const FINISHING = 0x8;
-/** The stream has sent all of our direction, its end included. */
+/** The stream has sent all of our direction, including its end. */
 const FINISHED = 0x10;
 /** The peer has finished. */
 const ENDED = 0x20;
-/** The reader does not want bytes now. */
+/** The reader has paused. */
 const PAUSED = 0x40;
-/** After `close()`, `release()` or `reset()`: the sink hears only `onClose`. */
+/** After `close()`, `release()` or `reset()`: the sink gets only `onClose`. */
 const CLOSING = 0x80;
 /** After `release()` or `reset()`: a failure is not reported. */
 const DROPPED = 0x100;
 /** `onClose` was called, or is about to be. */
 const GONE = 0x200;
-/** A look at what can be read is scheduled. */
+/** A read is scheduled. */
 const LOOKING = 0x400;
-/** After `unref()`, for a stream that is not there yet. */
+/** After `unref()`, for a stream that does not exist yet. */
 const UNREFED = 0x800;
 
 /**
  * One connection over a Duplex. It begins without a stream, as an attempt to connect does, until `adopt()`.
  *
  * The stream is read with `read()`, not by its `data` events: those may come from inside its `write()`, and the sink is
- * never called from inside a method. Bytes are copied as they are read: a stream may go on using the memory that it
- * gives, and the core owns what it is given.
+ * never called from inside a method. Bytes are copied as they are read: a stream may go on using
+ * its memory, and the core owns the chunks that it gets.
  */
 export class DuplexTransport implements TransportBinding {
   local: Address | undefined;
@@ -113,26 +113,29 @@ export class DuplexTransport implements TransportBinding {
   #state = 0;
   #error: EventError | undefined;
 
-  /** Makes a connection that is not there yet. */
+  /** Makes a connection without a stream. */
   constructor(options: DuplexTransportOptions = {}) {
     this.#options = options;
     this.local = options.local;
     this.remote = options.remote;
   }
 
-  /** Whether the program has given it up, or it is gone: an attempt to connect need not go on. */
+  /**
+   * Whether the program has cancelled it, or it has ended: an attempt to connect need not go on.
+   */
   get abandoned(): boolean {
     return this.#is(CLOSING | GONE);
   }
 
-  /** Says who hears of the connection. Until then nothing is read. */
+  /** Sets the sink of the connection. Until then nothing is read. */
   attach(sink: TransportSink): void {
     this.#sink = sink;
     if (this.#stream !== undefined) this.#look();
   }
 
   /**
-   * Takes a stream: the connection is there. Nobody else may read or write it from here on.
+   * Takes a stream: the connection is established. Other code must not read or write it from now
+   * on.
    *
    * @param stream The stream
    */
@@ -176,7 +179,7 @@ export class DuplexTransport implements TransportBinding {
       // A copy: a stream never drains again when the memory of a chunk in its queue is transferred.
       if (!stream.write(new Uint8Array(chunk.subarray(0, taken)))) this.#state |= FULL;
     } catch (reason) {
-      // A stream that throws has not taken them.
+      // A stream that throws has not accepted them.
       this.#later(() => this.#failed(reason));
       return 0;
     }
@@ -247,12 +250,12 @@ export class DuplexTransport implements TransportBinding {
     return (this.#state & flags) !== 0;
   }
 
-  /** Runs it outside of whatever the program or the stream is doing. */
+  /** Runs it outside of calls of the program and the stream. */
   #later(what: () => void): void {
     setImmediate(what);
   }
 
-  /** Looks, outside of whatever the program is doing, whether there are bytes. */
+  /** Checks for bytes, outside of calls of the program. */
   #look(): void {
     if (this.#is(LOOKING | GONE) || this.#sink === undefined) return;
     this.#state |= LOOKING;
@@ -262,7 +265,7 @@ export class DuplexTransport implements TransportBinding {
     });
   }
 
-  /** Gives what the stream has, as long as it is wanted; drops it after `close()`. */
+  /** Delivers the bytes of the stream while reading is not paused; drops them after `close()`. */
   #read(): void {
     while (!this.#is(GONE) && (this.#is(CLOSING) || !this.#is(PAUSED))) {
       const chunk: unknown = this.#stream?.read();
@@ -323,10 +326,10 @@ export class DuplexTransport implements TransportBinding {
     return `keep the connection with ${this.#options.peerName ?? showAddress(this.remote)}`;
   }
 
-  /** Both directions are over, or it has failed, or the program does not want it any more. */
+  /** Both directions have ended, it has failed, or the program has released it. */
   #over(): void {
     if (this.#is(GONE)) return;
-    // What had arrived before a failure is given before it is reported.
+    // Bytes that arrived before a failure are delivered before it is reported.
     const stream = this.#stream;
     for (let chunk = stream?.read(); chunk !== null && chunk !== undefined; chunk = stream?.read()) {
       this.#give(chunk);

@@ -198,7 +198,9 @@ abstract class Transformer {
       throw outOfRange(way, "unknown format", format);
     }
     const none = (): Compressor => {
-      throw new EventError(`Cannot ${way} ${format}: the runtime ${host.name} can't`, { code: "EV_UNSUPPORTED" });
+      throw new EventError(`Cannot ${way} ${format}: the runtime ${host.name} does not support it`, {
+        code: "EV_UNSUPPORTED",
+      });
     };
     this.make = () => host.compressor?.(format, way, level) ?? none();
     // A runtime that cannot is found out now, and not at the first byte.
@@ -339,7 +341,7 @@ class Decompressing extends Transformer {
     const { made } = this;
     this.bytes += made;
     if (this.bytes > this.maxBytes) {
-      return this.fail("EV_DECOMPRESSED_TOO_LONG", `Cannot decompress: more than ${this.maxBytes} bytes come out`);
+      return this.fail("EV_DECOMPRESSED_TOO_LONG", `Cannot decompress: more than ${this.maxBytes} bytes of output`);
     }
     if (made === 0 && source.length === sourceLength && given > 0 && !this.skipPadding(source)) {
       return this.fail("EV_COMPRESSED_INVALID", `Cannot decompress ${this.format}: there are bytes behind its end`);

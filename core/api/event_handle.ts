@@ -314,7 +314,7 @@ export class EventHandle extends EventCore {
     }
     const event = inner(this);
     if ((event.state & CLOSED) !== 0) {
-      throw new EventError("Cannot finalize an event: it was already", { code: "EV_FINALIZED" });
+      throw new EventError("Cannot finalize an event: it was finalized already", { code: "EV_FINALIZED" });
     }
     if (event.loop.freed) throw new EventError("Cannot finalize an event: its base was freed", { code: "EV_FREED" });
     event.loop.del(event);

@@ -198,7 +198,7 @@ class Pipe {
     const result = { bytesAToB: a.carried, bytesBToA: b.carried };
     Promise.all([a.core.close(closeTimeoutMs), b.core.close(closeTimeoutMs)]).then(([left, right]) => {
       if (left && right) return this.resolve(result);
-      const message = "Cannot end the pipe: the connection failed, or its peer did not take what was sent in time";
+      const message = "Cannot end the pipe: the connection failed, or its peer did not read the output in time";
       this.fail(new EventError(message, { code: "ECONNRESET", syscall: "close" }));
     }, this.reject);
   }

@@ -226,7 +226,7 @@ export class SocketCore extends BevCore implements Flushable {
       connection.putBack(this.input);
     } else if (unread > 0) {
       throw new EventError(
-        `Cannot ${doing}: ${unread} bytes that came in the clear have not been read, and would be taken for protected ones`,
+        `Cannot ${doing}: ${unread} bytes that arrived without TLS have not been read, and would be treated as protected`,
         { code: "ERR_TLS_PLAINTEXT" },
       );
     }

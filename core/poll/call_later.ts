@@ -27,7 +27,7 @@ class LaterCalls {
     try {
       while (done < callbacks.length) callbacks[done++]?.();
     } finally {
-      // One has thrown: the others keep their places.
+      // After an exception of one, the others keep their places.
       if (done < callbacks.length) {
         if (this.waiting.length === 0) this.runtime.defer(this.runBound);
         this.waiting.unshift(...callbacks.slice(done));

@@ -29,7 +29,8 @@ export class Operation {
     }
   }
 
-  // ---- what the sockets begin; here, so that a program without an Overlapped has none of it in its bundle
+  // ---- operations of sockets; here, so that the bundle of a program without an Overlapped does
+  // not include them
 
   /** `Socket.recvOverlapped`. */
   receive(connection: Connection, buffer: Uint8Array): void {
@@ -51,7 +52,7 @@ export class Operation {
     return beginConnect(this, connect);
   }
 
-  // ---- how it goes on
+  // ---- the state of the operation
 
   /** An operation begins. */
   begin(): void {

@@ -14,7 +14,7 @@ import type { Operation } from "./operation.ts";
 
 /** The receiver of the completions of a socket, beside the callbacks. */
 export interface CompletionSink {
-  /** Whether nobody takes completions there any more. */
+  /** Whether it is closed, and no waiter takes completions. */
   readonly closed: boolean;
   /** Takes a completion. `overlapped` is the public object. */
   complete(bytes: number, overlapped: object, error: EventError | null): void;
@@ -34,7 +34,7 @@ interface Step {
 
 /** The socket is not ready. */
 const WAITING = -1;
-/** Something else will complete it. */
+/** Another operation will complete it. */
 const HANDED_ON = -2;
 
 /** The operations of one source, in two queues: for reading and for writing. */
@@ -59,7 +59,7 @@ export class Operations implements ReadinessObserver {
     if (line.length === 1) this.advance(line);
   }
 
-  /** An operation has ended, exactly once, and has left its queue. */
+  /** Ends an operation, exactly once. It has left its queue. */
   complete(operation: Operation, bytes: number, error: EventError | null): void {
     const { face, callback } = operation;
     operation.end(bytes, error);
@@ -147,7 +147,7 @@ class SendStep implements Step {
 
   attempt(): number {
     if (this.buffer.length !== this.length) throw takenAway();
-    // Also of no bytes: it completes when the connection is there, or fails as that has.
+    // Also without bytes: it completes when the connection is there, or fails with the connection.
     do {
       const n = this.connection.send(this.sent === 0 ? this.buffer : this.buffer.subarray(this.sent));
       if (n === EAGAIN || n === ENOTCONN) return WAITING;
@@ -226,7 +226,7 @@ class FirstData implements ReadinessObserver {
     this.operations.complete(this.operation, n, null);
   }
 
-  /** Nobody but us has the connection. */
+  /** Only this operation has the connection. */
   onSourceClosed(): void {}
 
   /** Closes the connection. */

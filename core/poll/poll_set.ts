@@ -23,7 +23,7 @@ class Interest<Data> implements ReadinessObserver {
   data: Data;
   /** Edges that have not been reported. */
   edge = 0;
-  /** Whether it is in the list of interests to look at. */
+  /** Whether it is in the list of interests to check. */
   queued = false;
   /** Whether it was removed, or its socket was closed. */
   out = false;
@@ -64,8 +64,8 @@ export class PollSet<Data> {
   /** Interests that may be ready, the one that has waited longest first. */
   private ready: Interest<Data>[] = [];
   /**
-   * Level-triggered interests that were reported to the present waiters. They are reported again, but not before these
-   * have got them.
+   * Level-triggered interests that were reported to the present waiters. They are reported again,
+   * but only after these waiters have got them.
    */
   private readonly told: Interest<Data>[] = [];
   private closed = false;
@@ -81,9 +81,11 @@ export class PollSet<Data> {
   /** `EPOLL_CTL_ADD`. */
   add(source: Source, what: number, data: Data): void {
     if (this.interests.has(source)) {
-      throw new EventError("Cannot add a socket to a poller: it is in already", { code: "EEXIST" });
+      throw new EventError("Cannot add a socket to a poller: the socket is already in it", { code: "EEXIST" });
     }
-    if (source.closed) throw new EventError("Cannot add a socket to a poller: it was closed", { code: "EBADF" });
+    if (source.closed) {
+      throw new EventError("Cannot add a socket to a poller: the socket was closed", { code: "EBADF" });
+    }
     const interest = new Interest<Data>(this, source, what, data);
     this.interests.set(source, interest);
     source.observe(interest);
@@ -177,7 +179,7 @@ export class PollSet<Data> {
   private interest(doing: string, source: Source): Interest<Data> {
     const interest = this.interests.get(source);
     if (interest === undefined) {
-      throw new EventError(`Cannot ${doing} a socket of a poller: it is not in`, { code: "ENOENT" });
+      throw new EventError(`Cannot ${doing} a socket of a poller: the socket is not in it`, { code: "ENOENT" });
     }
     return interest;
   }

@@ -1,7 +1,7 @@
 /**
- * Waiting without a loop, for `select()`, `Poller` and `CompletionPort`. A wait ends when something is ready, its time
- * is over, it is aborted, or its owner is closed. It always ends after a poll of the runtime, so that a program that
- * waits in a loop does not stop the runtime.
+ * Waiting without a loop, for `select()`, `Poller` and `CompletionPort`. A wait ends when something
+ * is ready, its timeout has passed, it is aborted, or its owner is closed. It always ends after a
+ * poll of the runtime, so that a program that waits in a loop does not stop the runtime.
  */
 
 import { checkDuration, checkSignal } from "../checks.ts";
@@ -57,7 +57,7 @@ export class WaitQueue {
    * Waits.
    *
    * @param take Takes what is ready; undefined if nothing is
-   * @param empty The result when its time is over
+   * @param empty The result after the timeout
    * @param timeoutMs 0 does not wait, undefined waits for ever
    * @param signal Ends the wait
    */
@@ -102,7 +102,7 @@ export class WaitQueue {
     });
   }
 
-  /** Something may be ready. The waiters look after the runtime's poll. */
+  /** Something may be ready. The waiters check after the runtime's poll. */
   wake(): void {
     if (this.waking || this.waiters.length === 0) return;
     this.waking = true;
@@ -119,7 +119,10 @@ export class WaitQueue {
     this.served?.();
   }
 
-  /** The time of a waiter is over. Earlier waiters are served first, then this one if something is ready. */
+  /**
+   * The timeout of a waiter has passed. Earlier waiters are served first, then this one if
+   * something is ready.
+   */
   private due(waiter: Waiter): void {
     if (!this.waiters.includes(waiter)) return;
     this.serve();

@@ -13,8 +13,8 @@ import { type Connection, SEND_LIMIT } from "../socket/connection.ts";
 import { Fifo } from "../socket/fifo.ts";
 
 /**
- * Why a server has refused a client: its `accept` callback has said so, there were `maxConnections` or
- * `maxConnectionsPerAddress` already, or its PROXY header was missing or wrong.
+ * Why a server has refused a client: its `accept` callback returned false, there were already
+ * `maxConnections` or `maxConnectionsPerAddress`, or the PROXY header was missing or wrong.
  */
 export type RejectReason = "accept" | "maxConnections" | "maxConnectionsPerAddress" | "proxyProtocol";
 
@@ -47,7 +47,10 @@ export interface AdmissionCallbacks {
   reject?: Callback<[address: Address, reason: RejectReason], Uint8Array | string | void> | undefined;
 }
 
-/** So many refused clients may read their last message at the same time. With a further one, the oldest is closed. */
+/**
+ * The number of refused clients that may read their last message at the same time. With a further
+ * one, the oldest is closed.
+ */
 const MAX_FAREWELLS = 128;
 
 const MAPPED_IPV4 = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i;
@@ -73,18 +76,18 @@ export function checkWhenFull(whenFull: unknown): void {
 
 /** Decides about each client of a server. */
 export class Admission implements ExcessSink {
-  /** The number of refused clients, by the reason. */
+  /** The number of refused clients by reason. */
   readonly rejected: Map<RejectReason, number> = new Map();
   private readonly listener: ConnListener;
   private readonly acceptor: Acceptor;
   private readonly max: number;
   private readonly maxPerAddress: number;
   private readonly rejectsWhenFull: boolean;
-  /** Whether clients wait for a handshake of TLS: they would not understand a last word. */
+  /** Whether clients wait for a handshake of TLS: they would not understand a last message. */
   private readonly secures: boolean;
   private readonly callbacks: AdmissionCallbacks;
   private readonly failed: (error: unknown) => void;
-  /** How many connections there are from each address; kept only where they are limited. */
+  /** The number of connections from each address; counted only if they are limited. */
   private readonly perAddress: Map<string, number> = new Map();
   private open = 0;
   private takes = true;
@@ -156,7 +159,7 @@ export class Admission implements ExcessSink {
     this.regulate();
   }
 
-  /** The server closes: no client is taken any more. */
+  /** The server closes: no further client is accepted. */
   close(): void {
     this.closed = true;
     this.refuseExcess.cancel();
@@ -201,7 +204,7 @@ export class Admission implements ExcessSink {
   }
 
   private wrongAnswer(answer: unknown): TypeError {
-    // Nobody else hears of its rejection.
+    // Otherwise its rejection would be unhandled.
     if (answer instanceof Promise) answer.catch(() => {});
     return wrongType("accept a client", "accept has returned neither true nor false", answer);
   }
@@ -215,11 +218,11 @@ export class Admission implements ExcessSink {
       const bytes = typeof word === "string" ? encodeUtf8(word) : word;
       if (!isBytes(bytes)) {
         if (word instanceof Promise) word.catch(() => {});
-        throw wrongType("send a last word", "not a string or a Uint8Array", word);
+        throw wrongType("send a last message", "not a string or a Uint8Array", word);
       }
-      checkBytes("send a last word", "it", bytes);
+      checkBytes("send a last message", "it", bytes);
       if (bytes.length > SEND_LIMIT) {
-        throw outOfRange("send a last word", `longer than ${SEND_LIMIT} bytes`, bytes.length);
+        throw outOfRange("send a last message", `longer than ${SEND_LIMIT} bytes`, bytes.length);
       }
       return bytes.length === 0 ? null : bytes;
     } catch (error) {
@@ -228,7 +231,7 @@ export class Admission implements ExcessSink {
     }
   }
 
-  /** In the loop, as all that calls the user. */
+  /** Runs in the loop, as all callbacks of the program. */
   private tellExcess(): void {
     for (const connection of this.excess.splice(0)) {
       const address = connection.remote;

@@ -150,7 +150,7 @@ const EOL_BYTES = 2;
 /**
  * Reads what all connections share.
  *
- * @param verb What the options are for
+ * @param verb The verb of errors
  * @throws {TypeError} When an option is of the wrong type
  * @throws {RangeError} When an option is out of range
  */
@@ -191,10 +191,10 @@ function checkTimeout(verb: string, name: string, ms: number | null): number {
 /**
  * Makes a bufferevent without a connection, set up with the options.
  *
- * @param verb What it is for
+ * @param verb The verb of errors
  * @param base The base that calls back
  * @param options Its limits and timeouts
- * @param lines What a line is, if it is read by lines
+ * @param lines The line end and the limit, with a `line` callback
  * @returns The bufferevent
  * @throws {TypeError} When an option is of the wrong type
  * @throws {RangeError} When an option is out of range
@@ -228,7 +228,7 @@ export function setUp<Ctx>(
 
 function readHighOf(verb: string, options: ConnectionOptions, lines: LineLimits | null): number {
   if (lines === null) return options.readHigh ?? DEFAULT_READ_HIGH;
-  // Less, and a line that is just short enough would stop reading for ever.
+  // With less, a line of the largest length would stop reading for ever.
   const least = lines.limit.maxBytes + EOL_BYTES;
   const { readHigh = Math.max(DEFAULT_READ_HIGH, least) } = options;
   if (checkCount(verb, "readHigh", readHigh) > 0 && readHigh < least) {

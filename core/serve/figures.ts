@@ -1,16 +1,16 @@
-/** What a server has done so far, in numbers. */
+/** The figures of a server. */
 
 import type { EventError } from "../errors.ts";
 import type { RejectReason } from "./admission.ts";
 import type { ConnectionOwner } from "./owner.ts";
 
-/** What `Server.stats()` gives. */
+/** The result of `Server.stats()`. */
 export interface ServerStats {
   /** Connections that were accepted: `open`, and those that have ended. */
   accepted: number;
-  /** Connections that are open now, those in their TLS handshake included. */
+  /** Connections that are open now, including those in their TLS handshake. */
   open: number;
-  /** Refused clients, by the reason. Only reasons that have occurred are there. */
+  /** Refused clients by reason. Only reasons that have occurred are there. */
   rejected: { [reason in RejectReason]?: number };
   /** Bytes that all connections have read, as `bev.bytesRead`. */
   bytesRead: number;
@@ -21,8 +21,9 @@ export interface ServerStats {
   /** Those of them that have failed in their TLS handshake. */
   handshakesFailed: number;
   /**
-   * How many turns of the server's base took so long: at most the key, in milliseconds, and more than the next smaller key.
-   * The largest key is `Infinity`. Until the figures are first asked for, every 16th turn is timed; then every turn.
+   * The number of turns of the server's base by duration: at most the key, in milliseconds, and
+   * more than the next smaller key. The largest key is `Infinity`. Until the first call of
+   * `stats()`, every 16th turn is timed; then every turn.
    */
   turnMs: { [upTo: string]: number };
 }
@@ -32,12 +33,15 @@ const CLEAN = "OK";
 /** The code of a client whose first bytes were not a ClientHello, or did not come in time. */
 const NO_HELLO = "ERR_TLS_HANDSHAKE";
 
-/** The figures of one server. It counts when a connection comes and when it ends, and no byte. */
+/**
+ * The figures of one server. It counts when a connection begins and when it ends, not for each
+ * byte.
+ */
 export class Figures {
   accepted = 0;
   handshakesFailed = 0;
   readonly ended: Map<string, number> = new Map();
-  /** Of connections that have ended. */
+  /** Bytes of connections that have ended. */
   private bytesRead = 0;
   private bytesWritten = 0;
 
@@ -47,11 +51,11 @@ export class Figures {
     this.ended.set(code, (this.ended.get(code) ?? 0) + 1);
     if (secure && !opened && reason !== undefined && code !== "ECANCELED") this.handshakesFailed++;
     this.bytesRead += root.bytesRead;
-    // What is queued still leaves.
+    // Queued output still leaves.
     this.bytesWritten += root.bytesWritten + (root.known?.unsent ?? 0);
   }
 
-  /** A connection has ended before its ClientHello was whole. */
+  /** A connection has ended before its ClientHello was complete. */
   failHandshake(): void {
     this.accepted++;
     this.handshakesFailed++;

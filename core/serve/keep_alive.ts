@@ -27,15 +27,15 @@ const KEEP_ALIVE_OPTIONS: Names<KeepAliveOptions> = { delayMs: true, intervalMs:
 
 /** The settings for a transport. */
 export interface KeepAlive {
-  /** In milliseconds; 0 for the system's own. */
+  /** In milliseconds; 0 for the system's default. */
   readonly delayMs: number;
   readonly intervalMs: number | undefined;
   readonly count: number | undefined;
 }
 
-/** The longest time that Linux takes: `MAX_TCP_KEEPIDLE`. */
+/** The longest time that Linux accepts: `MAX_TCP_KEEPIDLE`. */
 const LONGEST_MS = 32_767_000;
-/** The most probes that Linux takes: `MAX_TCP_KEEPCNT`. */
+/** The most probes that Linux accepts: `MAX_TCP_KEEPCNT`. */
 const MOST_PROBES = 127;
 
 /**

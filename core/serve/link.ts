@@ -107,7 +107,7 @@ export class LinkCore<Ctx> {
     this.connection = bev;
     const { stableMs } = this.parts;
     if (stableMs === 0) return this.stable();
-    // The connection itself keeps the loop running, unless it is unreferenced.
+    // The connection keeps the loop running, unless it is unreferenced.
     this.timer.unref();
     this.timer.add(stableMs);
   }
@@ -163,7 +163,7 @@ export class LinkCore<Ctx> {
     this.tellLost(error, delayMs, attempt);
   }
 
-  /** Called from the loop, since a connection may have been freed inside a call of the program's. */
+  /** Called from the loop, since a connection may have been freed inside a call of the program. */
   private tellLost(error: EventError | undefined, delayMs: number, attempt: number): void {
     const { base, lost, protocol } = this.parts;
     if (lost === undefined) return;
@@ -185,7 +185,7 @@ export class LinkCore<Ctx> {
     try {
       this.connect();
     } catch (error) {
-      // This worked before and should not fail. If it does, those who wait must get the error.
+      // This worked before and should not fail. If it fails, waiting callers must get the error.
       this.end(error as EventError);
       reportTo(this.parts.protocol, this.parts.base, error, null);
     }
@@ -253,14 +253,16 @@ export class LinkCore<Ctx> {
         const { closeTimeoutMs } = this.parts.protocol;
         this.cutAt = loop.runtime.now() + closeTimeoutMs;
         core.endGracefully(closeTimeoutMs).catch((error) => loop.runtime.report(error)).then(() => {
-          // Nobody calls the `close` callback.
+          // No `close` callback will run.
           if (!loop.dispatching) resolve();
         });
       } else if (!loop.dispatching) resolve();
     });
   }
 
-  /** Cuts the connection when the grace period is over. A second call can only make that time shorter. */
+  /**
+   * Resets the connection after the grace period. A second call can only make that time shorter.
+   */
   private cutAfter(graceMs: number): void {
     const core = this.core;
     const { runtime } = this.parts.base;

@@ -47,7 +47,7 @@ type OwnerBits = Bits<"owner">;
 const OPENED: OwnerBits = 0x01;
 /** A promise of `open`, `read` or `line` is pending. */
 const BUSY: OwnerBits = 0x02;
-/** That promise no longer holds anything back: it took longer than `handlerTimeoutMs`. */
+/** That promise no longer delays anything: it took longer than `handlerTimeoutMs`. */
 const OVERDUE: OwnerBits = 0x04;
 /** A view has ended or failed, and no other one was opened. */
 const VIEW_OVER: OwnerBits = 0x08;
@@ -63,7 +63,7 @@ const FULL_TOLD: OwnerBits = 0x80;
 const LINE_FAILED: OwnerBits = 0x100;
 /** `close` was called, or will not be called. */
 const CLOSE_TOLD: OwnerBits = 0x200;
-/** A stream took the end of the peer from its view, and nobody waited for it. */
+/** A stream took the end of the peer from its view, without a pending read. */
 const END_UNSEEN: OwnerBits = 0x400;
 /** The stream of the input was cancelled, and no view was opened and no read callback set since. */
 const READ_CANCELLED: OwnerBits = 0x800;
@@ -80,13 +80,16 @@ class Rare {
   excused: Set<BevCore> | null = null;
   /** Why the connection has ended. */
   reason: EventError | undefined = undefined;
-  /** The last failure that the event callback got. */
+  /** The last failure passed to the event callback. */
   told: EventError | undefined = undefined;
   overdue: OwnerTimer | null = null;
   stall: OwnerTimer | null = null;
   message: OwnerTimer | null = null;
   leave: OwnerTimer | null = null;
-  /** How long the message may still take: the timer stands still while the program is busy. Negative: the timer runs, or none. */
+  /**
+   * The time left for the message: the timer stops while the program is busy. Negative if the timer
+   * runs, or there is none.
+   */
   messageLeftMs = -1;
 }
 
@@ -112,7 +115,7 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
     root.callbacks = protocol.callbacks as Callbacks;
   }
 
-  /** The connection as the program knows it. */
+  /** The public object of the connection. */
   get bev(): SocketBufferEvent<Ctx> {
     return this.root.face as SocketBufferEvent<Ctx>;
   }
@@ -198,7 +201,8 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
       if (given === null) return;
       const all = given && this.lastLine(core);
       if (core.freed || core.closing !== null) return;
-      // A handler is busy with a line, or the protocol has changed: its callbacks get the rest, and then the end.
+      // A handler is busy with a line, or the protocol has changed: then its callbacks get the
+      // rest, and the end.
       if ((this.bits & BUSY) !== 0 || core.holdsBack) return this.holdEnd(core, what, error);
       if (!all) return core.triggerEvent(what, error);
     }
@@ -330,7 +334,7 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
     held.core.triggerEvent(held.what, held.error);
   }
 
-  /** Limits the time for which a busy program holds things back to `handlerTimeoutMs`. */
+  /** Limits the time for which a busy program delays timeouts and the end to `handlerTimeoutMs`. */
   private awaitOverdue(): void {
     const { handlerTimeoutMs } = this.protocol;
     const rare = this.more;
@@ -346,7 +350,7 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
     this.restartTimers();
     const { root } = this;
     if (this.more.heldEnd !== null) this.tellHeldEnd();
-    // A view or a stream has the end, but its consumer does not ask for it.
+    // A view or a stream has the end, but its consumer does not read it.
     else if (
       ((this.bits & END_UNSEEN) !== 0 || viewsOf(root)?.reader != null) && root.connection !== null &&
       (root.connection.ended || root.connection.gone)
@@ -357,11 +361,11 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
     }
   }
 
-  /** The program does not come back for input that waits. A clean end would hide that it is lost. */
+  /** The program does not read waiting input. A clean end would hide that it is lost. */
   private giveUp(bytes: number): void {
     const { handlerTimeoutMs } = this.protocol;
     const message =
-      `Cannot deliver the last ${bytes} bytes: the program has not asked for them within ${handlerTimeoutMs} ms`;
+      `Cannot deliver the last ${bytes} bytes: the program has not read them within ${handlerTimeoutMs} ms`;
     const error = this.root.raised(new EventError(message, { code: "ETIMEDOUT" }));
     this.root.fail(error);
     topOf(this.root).occupant?.event?.(BEV_EVENT_READING | BEV_EVENT_ERROR, error);
@@ -390,7 +394,10 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
     if (rare.heldEnd !== null) this.awaitOverdue();
   }
 
-  /** Timeouts of reading and idleness stood still while the program was busy. They count from now on. */
+  /**
+   * Timeouts of reading and idleness were stopped while the program was busy. They count from now
+   * on.
+   */
   private restartTimers(): void {
     const { root } = this;
     const excused = this.rare?.excused;
@@ -404,7 +411,7 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
     this.onProgress();
   }
 
-  /** The message had so much time when the program became busy, and has it now. */
+  /** The message has as much time as when the program became busy. */
   private resumeMessage(): void {
     const rare = this.rare;
     const message = rare?.message;
@@ -426,9 +433,10 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
 
   onViewEnd(what: number, error: EventError | null, awaited: boolean): void {
     if (this.root.freed) return;
-    // A view was opened while the connection was being made. Nothing arrived that it could still give.
+    // A view was opened while the connection was being made. No bytes arrived that it could still
+    // return.
     if (!this.opened) return this.beforeOpen(what, error ?? undefined);
-    // The consumer may be busy elsewhere, and not ask for it.
+    // The consumer may be busy elsewhere, and not read it.
     if ((this.bits & BUSY) === 0) return;
     if (error === null && (what & BEV_EVENT_EOF) === 0) return;
     if (!awaited) this.bits |= END_UNSEEN;
@@ -469,13 +477,16 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
     return !root.freed && root.closing === null && root.finishing && root.output.length === 0;
   }
 
-  /** Nobody reads what the peer still sends, and our direction is over: so are both. */
+  /** Ends both directions: no reader is left, and our direction has ended. */
   private onUnread(): void {
     if ((this.bits & READ_CANCELLED) === 0 || (this.bits & (BUSY | OVERDUE)) === BUSY) return;
     if (this.isWritten && !this.isRead) this.close(this.root);
   }
 
-  /** Whether somebody gets what arrives: a view, a pipe or a callback, of the connection or the highest filter over it. */
+  /**
+   * Whether there is a reader: a view, a pipe or a callback, of the connection or the highest
+   * filter over it.
+   */
   private get isRead(): boolean {
     const top = topOf(this.root);
     const views = viewsOf(top);
@@ -493,7 +504,7 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
     if (root.freed) return;
     if (!incomplete) {
       const rare = this.rare;
-      // The usual case: whole messages come, and nothing has waited for the rest of one.
+      // The usual case: complete messages arrive, and no part of one has waited.
       if (rare === null || rare.message === null) return;
       if (rare.message.timed || rare.message.active) root.loop.del(rare.message);
       rare.messageLeftMs = -1;
@@ -507,7 +518,7 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
     const { root } = this;
     const { messageTimeoutMs } = this.protocol;
     const busy = (this.bits & (BUSY | OVERDUE)) === BUSY && this.waiting === 0;
-    // It stands still meanwhile.
+    // The timer is stopped meanwhile.
     if (busy) {
       this.more.messageLeftMs = Math.max(0, root.loop.clock() - this.more.busySince);
       return;
@@ -526,7 +537,7 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
   }
 
   onInputFull(): void {
-    // Nobody hears of the peer's end meanwhile, so a busy program does not hold this back for ever.
+    // The peer's end is not reported meanwhile, so a busy program must not delay this for ever.
     if ((this.bits & (BUSY | OVERDUE)) === BUSY) this.awaitOverdue();
     const { stallTimeoutMs } = this.protocol;
     if (stallTimeoutMs === Infinity) return;
@@ -550,11 +561,11 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
   private onStalled(): void {
     const { root } = this;
     if (root.closing !== null || (root.readSuspended & SUSPEND_WATERMARK) === 0) return;
-    // Most changes start the timer anew. Others are not reported, so look again.
+    // Most changes restart the timer. Others are not reported, so check again.
     if (this.busyWithInput()) return this.onInputFull();
     const { length } = root.input;
     const message = `Cannot read more: ${length} bytes of input wait, readHigh is ${root.readHigh}, and nothing was ` +
-      "taken: a message that is awaited whole must fit, so raise readHigh or take its parts as they come";
+      "read: a whole message must fit, so raise readHigh or read its parts as they arrive";
     const error = root.raised(new EventError(message, { code: "EV_INPUT_FULL", syscall: "read" }));
     if ((this.bits & FULL_TOLD) !== 0) {
       this.more.reason ??= this.rare?.told ?? error;
@@ -566,7 +577,7 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
     root.callEvent(BEV_EVENT_READING | BEV_EVENT_ERROR, error);
   }
 
-  /** Whether somebody is busy with the full input. */
+  /** Whether the program is busy with the full input. */
   private busyWithInput(): boolean {
     const { root } = this;
     if ((this.bits & (BUSY | OVERDUE)) === BUSY && this.waiting === 0) return true;
@@ -610,7 +621,7 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
   private isOwn(error: unknown): boolean {
     const { root } = this;
     if (root.hasRaised(error)) return true;
-    // Something that waited for `bev.signal`. Some functions of Deno do not pass its reason on.
+    // A call that waited for `bev.signal`. Some functions of Deno do not pass its reason on.
     const { name, cause } = (error ?? {}) as { name?: unknown; cause?: unknown };
     if (name !== "AbortError") return false;
     return cause === undefined ? root.aborted : root.hasRaised(cause);
@@ -633,7 +644,7 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
   private end(reason: EventError | undefined): void {
     const { root } = this;
     this.more.reason ??= reason;
-    // Except to a peer that does not take them.
+    // Except to a peer that does not read them.
     if (reason?.code.startsWith("EV_") === true && root.failure === null && root.output.length > 0) root.abandon();
     else root.free();
   }
@@ -648,9 +659,12 @@ export class ConnectionOwner<Ctx> implements CallbackOwner {
 
   /** The time of `Server.close()` is over. */
   cancel(): void {
-    this.more.reason ??= new EventError("The connection was cut: the server was closed, and its grace is over", {
-      code: "ECANCELED",
-    });
+    this.more.reason ??= new EventError(
+      "The connection was reset: the server was closed, and its grace period has passed",
+      {
+        code: "ECANCELED",
+      },
+    );
     this.root.raised(this.more.reason as EventError);
     this.root.reset();
   }

@@ -4,7 +4,7 @@ import type { BevCore } from "../bufferevent/core.ts";
 import type { CallbackOwner } from "../bufferevent/owner.ts";
 import { AFTER_POLL, LoopEvent } from "../loop/loop_event.ts";
 
-/** Calls a function of the owner's when it is due. */
+/** Calls a function of the owner when it is due. */
 export class OwnerTimer extends LoopEvent {
   private readonly owner: CallbackOwner;
   private readonly onDue: () => void;

@@ -18,10 +18,10 @@ import { type ProxyPolicy, trusts } from "./proxy_policy.ts";
 /** The result: the connection goes on, is refused, or has ended by itself. */
 export type Verdict = "served" | "refused" | "left";
 
-/** Looks at the received bytes. Returns null if it needs more, but not if it is `late`. */
+/** Checks the received bytes. Returns null if it needs more, but not if it is `late`. */
 export type Look = (connection: Connection, from: Address, late: boolean) => Verdict | null;
 
-/** A connection whose first bytes are awaited. */
+/** A connection that waits for its first bytes. */
 export class Preface implements ReadinessObserver {
   readonly connection: Connection;
   private readonly from: Address;
@@ -37,9 +37,9 @@ export class Preface implements ReadinessObserver {
    *
    * @param loop The loop
    * @param connection The connection, which has no reader yet
-   * @param from The address that it comes from
+   * @param from The address of its client
    * @param timeoutMs The time limit
-   * @param look Looks at the received bytes, each time that there are more
+   * @param look Checks the received bytes, each time that there are more
    * @param settled Gets the result, in the loop
    */
   constructor(
@@ -97,7 +97,7 @@ export class Preface implements ReadinessObserver {
   }
 }
 
-/** Looks for the header of the PROXY protocol. */
+/** Reads the header of the PROXY protocol. */
 export function lookForHeader(policy: ProxyPolicy): Look {
   const { required, maxBytes } = policy;
   return (connection, from, late) => {
@@ -129,11 +129,11 @@ function decodeHeader({ received }: Connection, maxBytes: number): ProxyHeader |
   }
 }
 
-/** The most bytes of a ClientHello that are looked at. */
+/** The most bytes of a ClientHello that are read. */
 const MAX_HELLO_BYTES = 64 * 1024;
 
 /**
- * Looks for the name of the server that a client of TLS asks for.
+ * Reads the server name that a TLS client requests.
  *
  * @param named Gets the name, null for none. An error of it ends the connection
  * @param failed Gets the error that `named` has thrown

@@ -9,14 +9,14 @@ import { type Server, serverCoreOf } from "./server.ts";
 import type { ServerCore } from "./server_core.ts";
 import type { ServerStats } from "./figures.ts";
 
-/** One server at the moment. */
+/** The present figures of one server. */
 interface Subject {
   readonly label: string;
   readonly stats: ServerStats;
   readonly core: ServerCore;
 }
 
-/** One line: what is behind the name, more labels, and the value. */
+/** One line: the suffix of the name, more labels, and the value. */
 type Sample = readonly [suffix: string, labels: string, value: number];
 
 /** One metric. */
@@ -27,7 +27,7 @@ interface Metric {
   samples(subject: Subject): readonly Sample[];
 }
 
-/** They are there from the beginning, so that the first refusal is seen as a rise. */
+/** Present from the beginning, so that the first refusal is visible as an increase. */
 const REASONS: readonly RejectReason[] = ["accept", "maxConnections", "maxConnectionsPerAddress", "proxyProtocol"];
 
 const METRICS: readonly Metric[] = [
@@ -87,7 +87,7 @@ function turnSamples({ core }: Subject): Sample[] {
   let count = 0;
   const buckets = stats.turnLengths().map((length, i): Sample => {
     const bound = TURN_BOUNDS[i] as number;
-    // Buckets are cumulative there.
+    // Buckets are cumulative in Prometheus.
     count += length;
     return ["_bucket", label("le", bound === Infinity ? "+Inf" : String(bound / 1000)), count];
   });
@@ -100,8 +100,9 @@ function label(name: string, value: string): string {
 }
 
 /**
- * Writes the figures of servers in the text format of Prometheus, version 0.0.4: what `Server.stats()` gives, with the
- * label `server` for the address. Serve it as `text/plain; version=0.0.4`.
+ * Writes the figures of servers in the text format of Prometheus, version 0.0.4: the result of
+ * `Server.stats()`, with the label `server` for the address. Serve it as
+ * `text/plain; version=0.0.4`.
  *
  * | metric | type | labels |
  * | --- | --- | --- |
@@ -113,7 +114,7 @@ function label(name: string, value: string): string {
  * | `trivent_handshakes_failed_total` | counter | |
  * | `trivent_turn_seconds` | histogram | `le` |
  *
- * @param servers The servers, each with another address
+ * @param servers The servers, each with its own address
  * @returns The text, with a line feed at its end; an empty one without servers
  * @throws {TypeError} When an argument is not a `Server`
  *

@@ -63,7 +63,7 @@ export interface ConnectionCallbacks<Ctx = unknown> extends BufferEventCallbacks
   error?: Callback<[error: unknown, bev: SocketBufferEvent<Ctx> | null]> | undefined;
 }
 
-/** The names of the callbacks that `connect()` takes. */
+/** The names of the callbacks of `connect()`. */
 export const CONNECTION_CALLBACKS: Names<ConnectionCallbacks> = {
   open: true,
   read: true,
@@ -81,25 +81,27 @@ export interface Protocol<Ctx> {
   readonly lines: LineLimits | null;
   /** The time for a graceful end. */
   readonly closeTimeoutMs: number;
-  /** How long a handler holds back timeouts and the peer's end; Infinity for ever. */
+  /** How long a handler delays timeouts and the peer's end; Infinity for ever. */
   readonly handlerTimeoutMs: number;
-  /** How long the input may be full with nobody busy; Infinity for ever. */
+  /** How long the input may be full without a busy program; Infinity for ever. */
   readonly stallTimeoutMs: number;
   /** How long a message may take from its first byte to its last; 0 for ever. */
   readonly messageTimeoutMs: number;
-  /** Whether `close` is called for a connection that was never there: the program has had its object all the time. */
+  /** Whether `close` is called if connecting fails, because the program already has the object. */
   readonly tellsUnopened?: boolean | undefined;
-  /** Told just before `open` is called. */
+  /** Called just before `open`. */
   onOpen?(owner: ConnectionOwner<unknown>): void;
-  /** Told when `open` has been called, and the connection is still there. */
+  /** Called after `open`, if the connection is still there. */
   onOpened?(owner: ConnectionOwner<unknown>): void;
-  /** Told last of each connection: after `close`, or in the call that has freed it where `close` is not called. */
+  /**
+   * Called last for each connection: after `close`, or without `close`, in the call that frees it.
+   */
   onOver?(reason: EventError | undefined): void;
-  /** How TCP probes a silent peer; null for not at all. */
+  /** The settings of TCP keep-alive; null for none. */
   readonly keepAlive: KeepAlive | null;
-  /** Told of each connection that was freed. */
+  /** Called for each connection that was freed. */
   onFreed?(owner: ConnectionOwner<unknown>, reason: EventError | undefined): void;
-  /** Told when its `close` callback has run, if there is one. */
+  /** Called after its `close` callback, if there is one. */
   onClosed?(): void;
 }
 

@@ -34,7 +34,7 @@ const DOING = "serve";
 /** The options, checked. */
 export interface ProxyPolicy {
   readonly required: boolean;
-  /** Null: everybody is trusted. */
+  /** Null: every address is trusted. */
   readonly trusted: readonly Cidr[] | null;
   readonly timeoutMs: number;
   readonly maxBytes: number;

@@ -24,8 +24,9 @@ export interface ReconnectOptions extends ConnectOptions, ConnectionOptions {
   /** The delays before all attempts except the first. */
   backoff?: BackoffOptions | undefined;
   /**
-   * How long a connection must have been open, in milliseconds, to count as a success. Then the delays and the count of
-   * attempts begin anew. So there are delays also if a server accepts and closes at once.
+   * How long a connection must have been open, in milliseconds, to count as a success. Then the
+   * delays and the count of attempts start again. So there are delays also if a server accepts and
+   * closes at once.
    *
    * @default {5_000}
    */
@@ -123,7 +124,7 @@ export class Link<Ctx = unknown> {
 
   /**
    * Ends it. No further attempt begins, an attempt under way is cancelled, and a connection is closed gracefully, as by
-   * `BufferEvent.close()`. A second call can only make the time until the cut shorter.
+   * `BufferEvent.close()`. A second call can only make this time shorter.
    *
    * @param options `graceMs`: how long the connection may take, in milliseconds; by default `drainTimeoutMs`, or 30 s
    * @returns When the connection is over and its `close` callback has run; the same for every call
@@ -152,8 +153,8 @@ export class Link<Ctx = unknown> {
  * a message, and whether it may receive it twice. The guide shows how to send messages again safely.
  *
  * @param options The address, limits and timeouts of each connection, and the rules for the next attempt. A host name
- * is looked up anew for each attempt. Set `timeoutMs`: without it an attempt takes as long as the system allows, which
- * may be minutes
+ * is looked up again for each attempt. Set `timeoutMs`: without it an attempt takes as long as the
+ * system allows, which may be minutes
  * @param callbacks The callbacks of each connection, and `lost`
  * @returns The link. The first attempt is under way
  * @throws {TypeError} When an option or a callback is of the wrong type or has an unknown name

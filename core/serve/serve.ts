@@ -49,7 +49,8 @@ export interface ServeOptions extends Omit<ListenOptions, "tls">, ConnectionOpti
   /** TLS on every connection. {@linkcode Server.setTls} changes it without a restart. */
   tls?: TlsServeOptions | undefined;
   /**
-   * The largest number of connections, with those in their TLS handshake and those whose PROXY header is awaited.
+   * The largest number of connections, with those in their TLS handshake and those that wait for
+   * their PROXY header.
    * `whenFull` decides about further ones.
    *
    * @default {Infinity}
@@ -57,8 +58,8 @@ export interface ServeOptions extends Omit<ListenOptions, "tls">, ConnectionOpti
   maxConnections?: number | undefined;
   /**
    * What happens to a client beyond `maxConnections`. `"wait"`: it waits until another leaves, in the kernel if
-   * `capabilities.pauseAccept`. Any other runtime holds as many as the backlog says and refuses further ones; `error`
-   * gets `EV_BACKLOG_FULL` once until fewer wait. `"reject"`: it is refused.
+   * `capabilities.pauseAccept`. Any other runtime queues as many as the backlog and refuses further
+   * ones; `error` gets `EV_BACKLOG_FULL` once until fewer wait. `"reject"`: it is refused.
    *
    * @default {"wait"}
    */
@@ -77,8 +78,9 @@ export interface ServeOptions extends Omit<ListenOptions, "tls">, ConnectionOpti
    * has the whole header. A connection whose header is missing, wrong, late or not from a trusted address is refused with
    * the reason `proxyProtocol`.
    *
-   * A connection whose header is awaited counts for `maxConnections`. With `"optional"` and without `trusted`, any client can
-   * claim any address: `error` gets `EV_PROXY_UNTRUSTED` once, as a warning.
+   * A connection that waits for its header counts for `maxConnections`. With `"optional"` and
+   * without `trusted`, any client can claim any address: `error` gets `EV_PROXY_UNTRUSTED` once, as
+   * a warning.
    */
   proxyProtocol?: "required" | "optional" | ProxyProtocolOptions | undefined;
   /** The time limit of the TLS handshake, if `tls` has none. */
@@ -97,7 +99,7 @@ const SERVE_CALLBACKS: Names<ServeCallbacks> = /* @__PURE__ */ Object.assign({},
   accept: true as const,
   reject: true as const,
 });
-/** The names of what `connect()` takes. */
+/** The option names of `connect()`. */
 export const CONNECT_ALL_OPTIONS: Names<ConnectOptions & ConnectionOptions> = /* @__PURE__ */ Object.assign(
   {},
   CONNECT_OPTIONS,
@@ -118,7 +120,7 @@ const SERVE_OPTIONS: Names<ServeOptions> = /* @__PURE__ */ Object.assign(
   SERVE_ONLY,
 );
 
-/** The base of each runtime, and the run of the program that it belongs to. */
+/** The base of each runtime, and the loop that it belongs to. */
 const bases: WeakMap<Runtime, { readonly base: EventBase; readonly instance: object }> = new WeakMap();
 
 /** The base of a runtime that dispatches by itself. It keeps the process alive as long as its sockets and timers do. */
@@ -136,7 +138,10 @@ export function baseOf(options: ConnectionOptions): EventBase {
   return base;
 }
 
-/** An exception of a callback goes where no `await` catches it, as from any callback. The other connections go on. */
+/**
+ * An exception of a callback is reported where no `await` catches it, as from any callback. The
+ * other connections go on.
+ */
 function keepDispatching(base: EventBase): void {
   loopOf(base).start(EVLOOP_NO_EXIT_ON_EMPTY, undefined, false).catch((error) => {
     keepDispatching(base);
@@ -205,7 +210,8 @@ export async function serve<Ctx = unknown>(
   checkSignal(verb, signal);
   const shared = protocolOf(verb, options, callbacks);
   const base = baseOf(options);
-  // What is out of range is told now, and not at the first connection. Each connection is set as this one.
+  // Reports options out of range now, not at the first connection. Each connection gets the same
+  // settings as this one.
   checkTunable(loopOf(base).runtime, shared.keepAlive);
   const model = setUp<Ctx>(verb, base, options, shared.lines);
   model.free();
@@ -214,12 +220,13 @@ export async function serve<Ctx = unknown>(
   }
   const policy = options.proxyProtocol === undefined ? null : proxyPolicyOf(options.proxyProtocol);
   const { tls, ...listen } = pick(options, LISTEN_OPTIONS);
-  // The handshakes are begun here, and not by the listener: behind a PROXY header, and with the certificate of the time.
+  // The handshakes begin here, not in the listener: after a PROXY header, and with the current
+  // certificate.
   const choice = tls === undefined ? null : new TlsChoice(base.runtime, tls, options.handshakeTimeoutMs);
   const socket = await base.listen(listen);
   if (loopOf(base).freed) await socket.close();
   const listener = new ConnListener(base, null, LEV_OPT_CLOSE_ON_FREE, 0, socket);
-  // The server is made with them, and they call the server.
+  // These callbacks are needed to make the server, and they call the server.
   const idleTimeoutMs = options.idleTimeoutMs ?? 0;
   const protocol: Protocol<Ctx> = {
     ...shared,
@@ -250,7 +257,7 @@ export async function serve<Ctx = unknown>(
 
 function untrusted(): EventError {
   return new EventError(
-    'Any client can claim any address: proxyProtocol is "optional", and trusted does not say whose header is believed',
+    'Any client can claim any address: proxyProtocol is "optional" without trusted proxies',
     { code: "EV_PROXY_UNTRUSTED" },
   );
 }
@@ -306,7 +313,7 @@ export function connect<Ctx = unknown>(
         }
         const owner = new ConnectionOwner<Ctx>(socketCoreOf(bev), protocol);
         bev.setIdleTimeout(idleTimeoutMs);
-        // What it throws at once has rejected the promise before.
+        // An exception thrown at once has already rejected the promise.
         owner.open(reject);
         resolve(bev);
       },
@@ -321,11 +328,12 @@ export function connect<Ctx = unknown>(
  *
  * Bytes that you write meanwhile are sent when the connection is established, before those that `open` writes. `open`
  * is called then. If the attempt fails, `close` gets the reason, and written bytes are dropped. `event` is called for
- * neither. `close()` waits for the connection and delivers written bytes; `free()` and `reset()` give the attempt up.
- * Views may be opened at once.
+ * neither. `close()` waits for the connection and delivers written bytes; `free()` and `reset()`
+ * cancel the attempt. Views may be opened at once.
  *
  * @param options The options of `connect()`
- * @param callbacks The callbacks of `connect()`. `close` is also called if the attempt fails or is given up
+ * @param callbacks The callbacks of `connect()`. `close` is also called if the attempt fails or is
+ * cancelled
  * @returns The bufferevent. It has no addresses and no input until `open` is called
  * @throws {TypeError} When an option or a callback has the wrong type or an unknown name
  * @throws {RangeError} When an option is out of range
@@ -361,17 +369,17 @@ export function connectNow<Ctx = unknown>(
   return bev;
 }
 
-/** A connection that is to be made. */
+/** A connection that will be made. */
 interface Prepared<Ctx> {
   readonly bev: SocketBufferEvent<Ctx>;
   readonly protocol: Protocol<Ctx>;
   /** The idle timeout counts only once the connection is there. */
   readonly idleTimeoutMs: number | null;
-  /** Begins to connect. What it throws, it throws after it has freed the bufferevent. */
+  /** Begins to connect. If it throws, it has freed the bufferevent before. */
   begin(): void;
 }
 
-/** Checks what `connect()` was given, and makes the bufferevent. */
+/** Checks the arguments of `connect()`, and makes the bufferevent. */
 function prepare<Ctx>(
   verb: string,
   given: ConnectOptions & ConnectionOptions,
@@ -383,13 +391,13 @@ function prepare<Ctx>(
 }
 
 /**
- * Makes a bufferevent that is to be connected.
+ * Makes a bufferevent that will be connected.
  *
- * @param verb What it is for
+ * @param verb The verb of errors
  * @param base The base that calls back
- * @param options Where to, limits and timeouts. They were read, and their protocol was made of them
- * @param protocol What the connection calls
- * @returns The bufferevent, on no connection yet
+ * @param options The address, limits and timeouts, already read
+ * @param protocol The callbacks, with limits made from the options
+ * @returns The bufferevent, without a connection
  * @throws {TypeError} When an option is of the wrong type
  * @throws {RangeError} When an option is out of range
  */

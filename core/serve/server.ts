@@ -8,7 +8,7 @@ import type { ServerStats } from "./figures.ts";
 import type { TlsServeOptions } from "./tls_choice.ts";
 import { ServerCore } from "./server_core.ts";
 
-/** For the core: the state of a server; undefined for anything else. */
+/** For the core: the state of a server; undefined for other values. */
 export function serverCoreOf(server: unknown): ServerCore | undefined {
   return behind(server);
 }
@@ -20,7 +20,7 @@ let behind: (server: unknown) => ServerCore | undefined = () => undefined;
 export class Server<Ctx = unknown> {
   readonly #core: ServerCore;
 
-  /** Only `serve()` calls it. */
+  /** Only `serve()` makes it. */
   constructor(core: object) {
     this.#core = checkInner(core, ServerCore, "Server", "serve()");
     behind = (server): ServerCore | undefined =>
@@ -39,8 +39,9 @@ export class Server<Ctx = unknown> {
   }
 
   /**
-   * The file descriptor of the listening socket. A new version of the program that inherits it listens with the option `fd`, and no
-   * client is refused in between. Undefined where the runtime does not tell it: Deno tells only the one that it was given.
+   * The file descriptor of the listening socket. A new version of the program that inherits it
+   * listens with the option `fd`, and no client is refused in between. Undefined if the runtime
+   * does not report it: Deno reports only one that it was given.
    *
    * @example
    * ```ts
@@ -78,10 +79,10 @@ export class Server<Ctx = unknown> {
   }
 
   /**
-   * Changes the certificates and the other options of TLS for new connections, without a restart. Connections that are
-   * open, or in their handshake, keep what they have.
+   * Changes the certificates and the other options of TLS for new connections, without a restart.
+   * Connections that are open, or in their handshake, keep their options.
    *
-   * @param options All of `tls`, as in `serve()`: what is not there is not kept
+   * @param options All of `tls`, as in `serve()`: an option that is missing is not kept
    * @throws {TypeError} For a value of a wrong type; then nothing changes, as for every error
    * @throws {RangeError} For a value that is out of range
    * @throws {EventError} `ERR_TLS_OPTIONS` for a certificate or key that cannot be used; `EV_UNSUPPORTED` for a server that
@@ -103,9 +104,10 @@ export class Server<Ctx = unknown> {
   }
 
   /**
-   * Gives what the server has done so far, in numbers. `prometheus()` writes the same for a monitoring system.
+   * Returns the figures of the server so far. `prometheus()` writes them for a monitoring system.
    *
-   * It looks at each open connection, so do not call it for each message. Nothing is counted for a message or a byte.
+   * It reads each open connection, so do not call it for each message. There is no counter for each
+   * message or byte.
    *
    * @returns The figures, a new object for each call
    *
@@ -126,7 +128,7 @@ export class Server<Ctx = unknown> {
     return this.#core.stats();
   }
 
-  /** The open connections in the order in which they came, with those that are being closed. */
+  /** The open connections in the order of their arrival, with those that are being closed. */
   [Symbol.iterator](): IterableIterator<SocketBufferEvent<Ctx>> {
     return this.#core.connections() as IterableIterator<SocketBufferEvent<Ctx>>;
   }

@@ -33,20 +33,22 @@ export class ServerCore {
   readonly listener: ConnListener;
   /** The owners of the connections, with those in their handshake. */
   readonly open: Map<ConnectionOwner<unknown>, string | null> = new Map();
-  /** The connections whose first bytes are awaited, and by what they are counted. */
+  /**
+   * The connections that wait for their first bytes, with the addresses by which they are counted.
+   */
   readonly prefaces: Map<Preface, string | null> = new Map();
-  /** Which clients may come in. */
+  /** Decides which clients are accepted. */
   readonly admission: Admission;
   /** The certificates for new connections; null without TLS. */
   tls: TlsChoice | null;
   private readonly handshakeTimeoutMs: number | undefined;
-  /** What it has done so far. */
+  /** Its figures. */
   readonly figures: Figures = new Figures();
   private readonly graceMs: number;
   private forget: (() => void) | null = null;
   private closing: Promise<void> | null = null;
   private onEmpty: (() => void) | null = null;
-  /** How many connections are over and have not had their `close` callback yet. */
+  /** The number of connections that have ended and have not had their `close` callback yet. */
   private toTell = 0;
   /** Cancels the deadline of `close()`. */
   private stopCut: (() => void) | null = null;
@@ -77,7 +79,7 @@ export class ServerCore {
   /** `Server.setTls()`. */
   setTls(options: TlsServeOptions): void {
     if (this.tls === null) {
-      throw new EventError("Cannot set TLS: the server was made without it", { code: "EV_UNSUPPORTED" });
+      throw new EventError("Cannot set TLS: the server was made without TLS", { code: "EV_UNSUPPORTED" });
     }
     this.tls = new TlsChoice(this.listener.base.runtime, options, this.handshakeTimeoutMs);
   }
@@ -108,13 +110,13 @@ export class ServerCore {
     };
   }
 
-  /** A connection has come, and was counted. */
+  /** A connection was accepted and counted. */
   add(owner: ConnectionOwner<unknown>, key: string | null): void {
     this.figures.accepted++;
     this.open.set(owner, key);
   }
 
-  /** How many connections there are. */
+  /** The number of connections. */
   get count(): number {
     return this.open.size + this.prefaces.size;
   }
@@ -126,11 +128,11 @@ export class ServerCore {
     this.open.delete(owner);
     if (owner.tellsClose) this.toTell++;
     this.admission.left(key);
-    // The last one's `close` callback comes before this is looked at: see `closeAll`.
+    // The last `close` callback runs before this is checked: see `closeAll`.
     if (this.open.size === 0) this.onEmpty?.();
   }
 
-  /** The connections, in the order in which they came. */
+  /** The connections, in the order of their arrival. */
   *connections(): IterableIterator<SocketBufferEvent> {
     for (const owner of this.open.keys()) if (owner.opened) yield owner.bev;
   }
@@ -138,7 +140,7 @@ export class ServerCore {
   /** Closes when the signal is aborted. */
   closeOn(signal: AbortSignalLike | undefined): void {
     if (signal === undefined) return;
-    // Whoever waits for the end calls `close()`, and gets the failure.
+    // A program that waits for the end calls `close()`, and gets the failure.
     const abort = (): void => void this.close().catch(() => {});
     signal.addEventListener("abort", abort);
     this.forget = (): void => signal.removeEventListener("abort", abort);
@@ -165,7 +167,7 @@ export class ServerCore {
   private async closeAll(): Promise<void> {
     this.forget?.();
     this.admission.close();
-    // Nobody is told of them.
+    // No callback runs for them.
     for (const [preface, key] of this.prefaces) {
       preface.drop();
       this.admission.left(key);

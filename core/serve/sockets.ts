@@ -46,7 +46,7 @@ export type SocketsAddress = string | {
   family?: "IPv4" | "IPv6" | undefined;
 };
 
-/** Options of TLS, with the names of other libraries for `serverName`. */
+/** Options of TLS, with other libraries' names for `serverName`. */
 export interface SocketsTlsOptions extends TlsConnectOptions {
   /** `serverName`, as `cloudflare:sockets` calls it. */
   expectedServerHostname?: string | undefined;
@@ -73,9 +73,9 @@ export interface SocketsOptions {
   /** The application protocols (ALPN), the preferred one first. */
   alpn?: readonly string[] | undefined;
   /**
-   * How many bytes may wait on our side in each direction, as in `cloudflare:sockets`: `writable` is ready for more
-   * below it, and so many bytes are received ahead of the reader. By default one chunk waits in `writable` and 64 KiB
-   * behind it, and 64 KiB are received ahead.
+   * The number of bytes that may wait on our side in each direction, as in `cloudflare:sockets`:
+   * `writable` is ready for more below it, and this many bytes are received ahead of the reader. By
+   * default one chunk waits in `writable` and 64 KiB behind it, and 64 KiB are received ahead.
    */
   highWaterMark?: number | bigint | undefined;
   /** Further options of TLS, such as authorities. */
@@ -130,8 +130,8 @@ export class SocketError extends TypeError {
   /**
    * Makes an error.
    *
-   * @param message What was tried and why it failed; `SocketError: ` is added before it
-   * @param cause What it was made from
+   * @param message The attempt and the reason of its failure; `SocketError: ` is added before it
+   * @param cause The cause
    */
   constructor(message: string, cause?: unknown) {
     super(
@@ -157,12 +157,12 @@ class OpenPromise<T> {
   }
 }
 
-/** What a socket is made from. */
+/** The parts of a socket. */
 class Begun {
   readonly bev: SocketBufferEvent;
   readonly options: SocketsOptions;
   readonly secure: boolean;
-  /** Whether what is written waits for `startTls()`. */
+  /** Whether written bytes wait for `startTls()`. */
   readonly waits: boolean;
 
   constructor(bev: SocketBufferEvent, options: SocketsOptions, secure: boolean, waits: boolean) {
@@ -192,15 +192,18 @@ export class StreamSocket {
   #isOpen = false;
   #over = false;
   #upgraded = false;
-  /** Whether the end of what arrives was read. */
+  /** Whether the end of the input was read. */
   #readOver = false;
   /** Whether `writable` was closed. */
   #writeOver = false;
-  /** Whether `readable` was cancelled: what arrives is dropped. */
+  /** Whether `readable` was cancelled: arriving bytes are dropped. */
   #drops = false;
   /** Whether this socket has the connection: one that `startTls()` has made gets it with the handshake. */
   #begins = false;
-  /** The first write waits for this where `startTls()` has made the socket: it would else leave in the clear. */
+  /**
+   * On a socket made by `startTls()`, the first write waits for this. Otherwise it would leave
+   * without TLS.
+   */
   readonly #begun: OpenPromise<void> = new OpenPromise();
   /**
    * The bytes that arrive. It takes nothing from the connection before a read asks for it. Cancelling it drops bytes
@@ -224,7 +227,7 @@ export class StreamSocket {
     this.#sink = new Sink(this.#core, {
       onFailed: (error) => this.#lost(error),
       onClosed: () => this.#directionOver("write"),
-      // Before the beginning the sink would hear of it only then.
+      // Before its start, a sink would get the error only then.
       onAborting: () => this.#begun.resolve(),
       onAborted: (reason) => this.#aborted(reason),
     });
@@ -243,7 +246,7 @@ export class StreamSocket {
     if (!waits) this.#listen();
   }
 
-  /** Hears of the connection from here on. */
+  /** Gets the events of the connection from now on. */
   #listen(): void {
     this.#begins = true;
     this.#begun.resolve();
@@ -300,13 +303,13 @@ export class StreamSocket {
     this.#opened.reject(why);
     this.#view.return();
     this.#endReadable(null);
-    // Before its handshake an upgraded socket has nothing of its own to deliver.
+    // Before its handshake an upgraded socket has no bytes to deliver.
     if (this.#begins) this.#sink.flush(() => this.#finish(why));
     else this.#finish(why);
     return this.closed;
   }
 
-  /** Nothing more is written: delivers the output, and ends the connection. */
+  /** Delivers the output, and ends the connection. No more bytes will be written. */
   #finish(why: unknown): void {
     this.#letGo(why);
     const bev = this.#bev;
@@ -325,7 +328,7 @@ export class StreamSocket {
             this.#isOpen = true;
             return;
           }
-          // The attempt has failed, and what was written was lost.
+          // The attempt has failed, and written bytes were lost.
           if (!this.#isOpen) this.#closed.reject(socketError(error));
           done();
         },
@@ -361,8 +364,8 @@ export class StreamSocket {
     this.#upgraded = this.#over = true;
     this.#letGo(new SocketError("the socket was upgraded: use the one that startTls() has given"));
     if (!this.#core.freed) this.#bev.disable(EV_READ);
-    // Not inside the call, nor in a microtask behind it: libraries that hear of it here would take the connection for closed
-    // before they know of the new socket.
+    // Not inside the call, nor in a microtask after it: libraries would treat the connection as
+    // closed before they have the new socket.
     this.#core.loop.runtime.defer(() => this.#closed.resolve());
     const secure = new StreamSocket(new Begun(this.#bev, this.#options, true, true));
     if (this.#isOpen) secure.#startTls(all);
@@ -380,7 +383,7 @@ export class StreamSocket {
     return secure;
   }
 
-  /** As `close()`. A socket that has failed before does not tell it again. */
+  /** As `close()`. A socket that has failed before does not report it again. */
   async [Symbol.asyncDispose](): Promise<void> {
     const failed = this.#over;
     try {
@@ -400,7 +403,7 @@ export class StreamSocket {
     }
   }
 
-  /** The streams end, and the bufferevent belongs to nobody. */
+  /** The streams end, and the socket gives up the bufferevent. */
   #letGo(reason: unknown): void {
     this.#view.return();
     this.#endReadable(null);
@@ -421,7 +424,7 @@ export class StreamSocket {
     this.#watch();
   }
 
-  /** Hears of a reset while nobody reads or writes. */
+  /** Notices a reset while nobody reads or writes. */
   #watch(): void {
     const { connection, loop } = this.#core;
     connection?.observe({
@@ -433,7 +436,7 @@ export class StreamSocket {
     });
   }
 
-  /** The connection has failed. What came before can still be read. */
+  /** The connection has failed. Bytes that came before can still be read. */
   #lost(error: unknown): void {
     if (this.#over) return;
     const { failure, input, connection } = this.#core;
@@ -455,7 +458,7 @@ export class StreamSocket {
     if (this.#readOver && (this.#writeOver || this.#options.allowHalfOpen !== true)) this.close();
   }
 
-  /** Nobody can read any more. Dropping lets the peer go on, and its end be seen. */
+  /** The input can no longer be read. Dropping it lets the peer go on, and detects its end. */
   #drop(): void {
     if (this.#over) return;
     this.#drops = true;
@@ -463,7 +466,7 @@ export class StreamSocket {
     this.#bev.enable(EV_READ);
   }
 
-  /** `writable` was aborted, and the connection ends behind what was written. */
+  /** `writable` was aborted, and the connection ends after the written bytes. */
   #aborted(reason: unknown): void {
     if (this.#over) return;
     this.#over = true;
@@ -479,7 +482,7 @@ export class StreamSocket {
     this.#over = true;
     const reason = socketError(error);
     this.#opened.reject(reason);
-    // A connection that was there has ended, which its streams tell the reason of.
+    // An established connection has ended. Its streams report the reason.
     if (this.#isOpen) this.#closed.resolve();
     else this.#closed.reject(reason);
     this.#endReadable({ reason });
@@ -537,7 +540,7 @@ export function connect(address: SocketsAddress, options: SocketsOptions = {}): 
 
 const DOING = "connect";
 
-/** What `make` gives; what it throws as a `SocketError`. */
+/** Returns the result of `make`, and throws its errors as a `SocketError`. */
 function said<T>(make: () => T): T {
   try {
     return make();
@@ -574,13 +577,13 @@ function checkOptions(options: SocketsOptions): SocketsOptions {
   return bytes === undefined ? checked : { ...checked, highWaterMark: bytes };
 }
 
-/** The name of the server under one name. */
+/** The server's name under one option name. */
 function namedOnce({ expectedServerHostname, servername, ...tls }: SocketsTlsOptions): TlsConnectOptions {
   const serverName = tls.serverName ?? expectedServerHostname ?? servername;
   return serverName === undefined ? tls : { ...tls, serverName };
 }
 
-/** What `connect()` was told of TLS. */
+/** The TLS options of `connect()`. */
 function tlsOf({ tls, sni, alpn }: SocketsOptions): TlsConnectOptions {
   return {
     ...tls,
@@ -589,7 +592,7 @@ function tlsOf({ tls, sni, alpn }: SocketsOptions): TlsConnectOptions {
   };
 }
 
-/** The parts of an address. As text, the port is what stands behind the last colon. */
+/** The parts of an address. In a text, the port follows the last colon. */
 function targetOf(address: SocketsAddress): { hostname: string; port: number; family?: "IPv4" | "IPv6" | undefined } {
   if (typeof address === "string") {
     const match = /^(\[[^\]]+\]|[^:]+):(\d+)$/.exec(address);
@@ -606,6 +609,6 @@ function targetOf(address: SocketsAddress): { hostname: string; port: number; fa
   if (typeof number !== "number" || !Number.isInteger(number) || number < 1 || number > 65_535) {
     throw wrongType(DOING, "the port is not a whole number from 1 to 65535", port);
   }
-  // A URL has the brackets in its hostname.
+  // The hostname of a URL includes the brackets.
   return { ...others, hostname: /^\[(.+)\]$/.exec(hostname)?.[1] ?? hostname, port: number };
 }

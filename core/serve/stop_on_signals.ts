@@ -5,7 +5,10 @@ import { type Names, readList, readOptions } from "../names.ts";
 import { type EventBase, loopOf } from "../api/event_base.ts";
 import { Server, serverCoreOf } from "./server.ts";
 
-/** An argument of {@linkcode stopOnSignals}: a `Server`, or an object of your own with a base and a `close()`. */
+/**
+ * An argument of {@linkcode stopOnSignals}: a `Server`, or your own object with a base and a
+ * `close()`.
+ */
 export interface Stoppable {
   /** The base on which it runs. */
   readonly base: EventBase;

@@ -1,4 +1,4 @@
-/** The certificates of a server: which one a client gets, by the name that it asks for. */
+/** The certificates of a server, chosen by the name that a client requests. */
 
 import { outOfRange, unsupported, wrongType } from "../checks.ts";
 import { type Names, readOptions } from "../names.ts";
@@ -96,7 +96,7 @@ export class TlsChoice {
   /**
    * Chooses a certificate. Called from the loop, since it may call a function of the program.
    *
-   * @param name The name that the client asks for, in lower case
+   * @param name The name that the client requests, in lower case
    * @returns The options of its handshake, the same object for the same certificate
    * @throws The error of the function, or an error for a result that is not valid
    */

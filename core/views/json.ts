@@ -49,7 +49,7 @@ function parse<T>(line: Uint8Array): T {
 }
 
 function stringify<T>(value: T): string {
-  if (value === null) throw new TypeError("Cannot write a frame: null is what a codec gives for no frame");
+  if (value === null) throw new TypeError("Cannot write a frame: null means no frame");
   let text: unknown;
   try {
     text = JSON.stringify(value);

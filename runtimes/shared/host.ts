@@ -211,7 +211,7 @@ export abstract class HostRuntime implements Runtime {
     const process = host.process;
     const known = builtin<NodeOs>("node:os").constants.signals;
     if (process === undefined || known[name] === undefined || name === "SIGKILL" || name === "SIGSTOP") {
-      throw new EventError(`Cannot catch signal ${name}: it can't be caught here`, { code: "EV_UNSUPPORTED" });
+      throw new EventError(`Cannot catch signal ${name}: it cannot be caught`, { code: "EV_UNSUPPORTED" });
     }
     // A new listener for each call, so that the same function may be added twice.
     const listener = () => fn();

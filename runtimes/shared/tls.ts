@@ -95,7 +95,7 @@ const ALERT = /ALERT/;
 const REASONS = {
   ERR_TLS_CERT: "the peer's certificate is not accepted",
   ERR_TLS_HANDSHAKE: "the handshake failed",
-  ERR_TLS_OPTIONS: "the certificate or key can't be used",
+  ERR_TLS_OPTIONS: "the certificate or key cannot be used",
   ERR_TLS_PROTOCOL: "the peer has broken TLS off",
   ERR_TLS_TRUNCATED: "the peer's stream was cut: it ended without a close_notify",
 } as const;

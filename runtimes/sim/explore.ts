@@ -589,9 +589,9 @@ async function reduce<S extends SimHostRuntime>(
     outcome.failed && (outcome.kind === kind || titleOf(outcome.error) === title);
   const whole = isAlike(again) ? await explorer.replay(plan) : again;
   if (!isAlike(whole)) {
-    const why =
-      "it decides something by real time, Math.random(), I/O of the real runtime, or what earlier runs have left";
-    const message = `Cannot repeat the run of seed ${seed}: the scenario did not fail alike a second time: ${why}`;
+    const why = "it depends on real time, Math.random(), I/O of the real runtime, or leftovers of earlier runs";
+    const message =
+      `Cannot repeat the run of seed ${seed}: the scenario did not fail in the same way a second time: ${why}`;
     const unsteady = new EventError(message, { code: "SIM_UNREPEATABLE", cause: error });
     return {
       seed,

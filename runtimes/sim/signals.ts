@@ -24,5 +24,5 @@ const CATCHABLE: ReadonlySet<string> = /* @__PURE__ */ new Set(
 export function checkSignal(name: string): void {
   if (CATCHABLE.has(name)) return;
   const shown = typeof name === "string" ? shorten(name) : show(name);
-  throw new EventError(`Cannot catch signal ${shown}: it can't be caught here`, { code: "EV_UNSUPPORTED" });
+  throw new EventError(`Cannot catch signal ${shown}: it cannot be caught`, { code: "EV_UNSUPPORTED" });
 }

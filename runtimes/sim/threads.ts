@@ -161,11 +161,11 @@ function ask(thread: Thread, batch: Batch): Promise<BatchResult> {
       },
       error(cause: Error): void {
         stop();
-        reject(new Error(`Cannot explore in threads: one has failed: ${cause?.stack ?? cause}`, { cause }));
+        reject(new Error(`Cannot explore in threads: a thread has failed: ${cause?.stack ?? cause}`, { cause }));
       },
       exit(code: number): void {
         stop();
-        const why = `one has ended by itself, with ${code}: the scenario must not end the process`;
+        const why = `a thread has ended by itself, with ${code}: the scenario must not end the process`;
         reject(new Error(`Cannot explore in threads: ${why}`));
       },
     };

@@ -86,7 +86,7 @@ export class SimHandshake {
     all.set(bytes, this.#received.length);
     this.#received = all;
     const kind = all[0];
-    if (kind === ALERT) return this.#owner.refuseTls("ERR_TLS_HANDSHAKE", "the peer has broken it off");
+    if (kind === ALERT) return this.#owner.refuseTls("ERR_TLS_HANDSHAKE", "the peer has ended it");
     const hello = kind === RECORD ? this.#record() : null;
     if (hello === undefined) return;
     if (hello === null) this.#owner.refuseTls("ERR_TLS_HANDSHAKE", "the peer does not speak TLS");
@@ -171,9 +171,9 @@ export class SimHandshake {
     const [, names = "", signer = ""] = /^(.*) signed by (.*)$/.exec(cert) ?? [];
     const { ca = [] } = this.#options;
     const trusted = (Array.isArray(ca) ? ca as readonly Pem[] : [ca as Pem]).map((each) => textOf(each)?.trim());
-    if (!trusted.includes(signer)) return `nobody trusts ${signer === "" ? `"${cert}"` : signer}`;
+    if (!trusted.includes(signer)) return `its authority is not trusted: ${signer === "" ? `"${cert}"` : signer}`;
     if (name === undefined || names.split(",").some((each) => each.trim() === name)) return undefined;
-    return `it is for ${names} and not for ${name}`;
+    return `it is for ${names}, not for ${name}`;
   }
 }
 

@@ -281,7 +281,7 @@ export const ERRORS = [
       "Close it in the scenario, or set `leftovers: false`.",
     ],
     SIM_UNREPEATABLE: [
-      "A scenario of `explore()` failed, and did not fail alike with the same seed. `cause` is the failure.",
+      "A scenario of `explore()` failed, and did not fail in the same way with the same seed. `cause` is the failure.",
       "Look for real time, `Math.random()`, I/O of the real runtime, and state that is kept from one run to the next.",
     ],
     SIM_LIVELOCK: [

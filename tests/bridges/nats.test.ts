@@ -170,13 +170,13 @@ describe(`nats-core on ${runtime.name}`, { skip: needs("nats-server") }, () => {
     await assertRejects(
       () => connect(url(web)),
       Error,
-      'this is no broker of NATS: received "HTTP/1.1 400 Bad Request"',
+      'the peer is not a NATS broker: received "HTTP/1.1 400 Bad Request"',
     );
     const mute = await impostor((write) => write(""));
     await assertRejects(
       () => connect(url(mute)),
       Error,
-      "the broker closed without a word",
+      "the broker closed at once",
     );
     const garbage = await impostor((write) => write("INFO {\r\n"));
     await assertRejects(() => connect(url(garbage)), Error);

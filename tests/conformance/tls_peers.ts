@@ -17,7 +17,7 @@ const LIMIT_MS = 40_000;
 
 /** The reason why tests of TLS are skipped, or false. */
 export function noTls(host: Runtime): string | false {
-  return host.capabilities.tls ? false : `TLS: ${host.lacks?.tls ?? `${host.name} can't`}`;
+  return host.capabilities.tls ? false : `TLS: ${host.lacks?.tls ?? `${host.name} does not support it`}`;
 }
 
 /** A running program, and its output. */

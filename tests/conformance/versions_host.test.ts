@@ -88,7 +88,7 @@ describe(`the adapters on ${here.name}`, () => {
       // deno-lint-ignore require-await -- what is thrown becomes the rejection
       const error = await assertRejects(async () => wish(), EventError, undefined, capability) as EventError;
       assertEquals(error.code, "EV_UNSUPPORTED");
-      const why = here.lacks?.[capability as keyof Capabilities] ?? `${here.name} can't`;
+      const why = here.lacks?.[capability as keyof Capabilities] ?? `${here.name} does not support it`;
       assert(error.message.startsWith("Cannot ") && error.message.endsWith(why), error.message);
     }
     assertEquals(here.openHandles, 0);

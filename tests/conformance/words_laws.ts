@@ -152,7 +152,7 @@ export function wordsLaws(makeSubject: () => FullSubject, can: Readonly<Capabili
   it("of a signal that cannot be caught", () =>
     scene(makeSubject(), async (scene) => {
       const error = assertThrows(() => scene.runtime.onSignal("SIGKILL", () => {}), EventError);
-      assertEquals(error.message, "Cannot catch signal SIGKILL: it can't be caught here");
+      assertEquals(error.message, "Cannot catch signal SIGKILL: it cannot be caught");
       await scene.settle();
     }));
 }

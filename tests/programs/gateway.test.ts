@@ -210,7 +210,7 @@ for (const runtime of RUNTIMES) {
       for (
         const [url, words] of [
           ["nats://broker.invalid", /of broker\.invalid: .*(ENOTFOUND|EAI_AGAIN)/],
-          [`nats://127.0.0.1:${port}`, /this is no broker of NATS: received "HTTP\/1\.1 400 Bad Request"/],
+          [`nats://127.0.0.1:${port}`, /the peer is not a NATS broker: received "HTTP\/1\.1 400 Bad Request"/],
           [broker.url.replace("nats:", "tls:"), /the broker does not offer TLS/],
         ] as const
       ) {

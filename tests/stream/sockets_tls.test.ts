@@ -16,7 +16,7 @@ const runtime = detectRuntime();
 const skip = made === undefined
   ? "openssl is not installed"
   : !runtime.capabilities.startTlsClient || !runtime.capabilities.startTlsServer
-  ? `${runtime.name} can't`
+  ? `${runtime.name} does not support it`
   : false;
 const { ca = "", cert = "", key = "" } = made ?? {};
 

@@ -56,7 +56,7 @@ describe("exploring on threads", () => {
     await assertRejects(
       () => exploreInThreads(TestThread, "file:///thread.js", options),
       Error,
-      "one thread has ended by itself",
+      "a thread has ended by itself",
     );
     for (let i = 0; i < 20; i++) await undefined;
     assertEquals(TestThread.made.map(({ isOver }) => isOver), [true, true, true]);
