@@ -351,6 +351,8 @@ export class NodeTransport implements TransportBinding {
     const socket = this.socket;
     this.shutdownWrite();
     this.state |= CLOSING;
+    // Both directions are over then: Node closes the socket by itself once our output has left.
+    if (socket.readableEnded) return;
     // Reading goes on, to drop the bytes and to see the peer's FIN. Without a 'data' listener nothing keeps the bytes.
     if ((this.state & LOOKING) === 0) socket.resume();
     // Once our output has been sent, a peer that does not finish must not keep the process alive.

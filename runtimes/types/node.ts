@@ -107,6 +107,7 @@ export interface NodeSocket extends NodeEmitter {
   readonly remotePort?: number;
   readonly writableLength: number;
   readonly writableFinished: boolean;
+  readonly readableEnded: boolean;
   write(chunk: Uint8Array, done?: (error?: unknown) => void): boolean;
   read(): Uint8Array | null;
   unshift(chunk: Uint8Array): void;
