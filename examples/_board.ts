@@ -1,6 +1,6 @@
 /**
- * The game of `board_server.ts` and `board_client.ts`, as far as both know it: a board on which every player has one
- * piece, a letter, and moves it one square at a time; no two pieces stand on the same square.
+ * The shared part of the game of `board_server.ts` and `board_client.ts`: a board on which every player has one
+ * piece, a letter, and moves it one square at a time. No two pieces may be on the same square.
  *
  * They talk in lines of ASCII, each ended by a newline (a CR before it is dropped) and at most 64 bytes long with it.
  *
@@ -18,8 +18,8 @@
  *       ping NUMBER                        to be answered soon
  *       bye REASON                         the last line
  *
- * All players are told the same moves in the same order. The ping is there because the system's buffers hide for
- * megabytes that somebody does not read: so the server holds, and waits for, 64 KiB at most.
+ * All players get the same moves in the same order. The ping detects a player that does not read, which the system's
+ * buffers would hide for megabytes. So the server sends, and waits for, at most 64 KiB.
  */
 
 import { type EventError, Overlapped, sleep, type Socket } from "trivent";
@@ -37,20 +37,20 @@ export const STEPS: ReadonlyMap<string, readonly [columns: number, rows: number]
 const MAX_MESSAGE = 64;
 const NEWLINE = 10;
 const CHUNK = 512;
-/** How long a client that is being closed may take to receive the last lines. */
+/** The time for a client that is being closed to receive the last lines. */
 const FAREWELL_MS = 1000;
 
-/** What a link tells its owner. */
+/** The events of a link. */
 export interface LinkCallbacks {
-  /** A line has come. */
+  /** A line has arrived. */
   line(text: string): void;
-  /** A chunk of lines has been told: `link.receive()` is wanted, now or later. */
+  /** All lines of a chunk were reported: call `link.receive()`, now or later. */
   chunk(): void;
-  /** Nothing more comes; the owner ends the link. */
+  /** The peer has finished; the owner ends the link. */
   over(reason: string): void;
 }
 
-/** A connection that carries lines, on overlapped operations: at most one receive and one send are under way. */
+/** A connection that carries lines, on overlapped operations: at most one receive and one send are in progress. */
 export class Link {
   readonly #socket: Socket;
   readonly #callbacks: LinkCallbacks;
@@ -59,10 +59,10 @@ export class Link {
   readonly #sent = new Overlapped((_overlapped, _bytes, error) => this.#sendCallback(error));
   /** The beginning of a line. */
   #line = "";
-  /** What waits for the send that is under way. */
+  /** Bytes that wait for the current send. */
   #unsent = "";
   #state: "open" | "ending" | "closed" = "open";
-  /** Ends the wait for a peer that takes nothing. */
+  /** Ends the wait for a peer that reads nothing. */
   readonly #closed = new AbortController();
 
   constructor(socket: Socket, callbacks: LinkCallbacks) {
@@ -75,14 +75,14 @@ export class Link {
     if (this.#state === "open") this.#socket.recvOverlapped(this.#messageBuffer, this.#received);
   }
 
-  /** Sends a line. What has not left waits: how much that may be, the owner decides. */
+  /** Sends a line. Unsent bytes wait; the owner decides how many. */
   say(line: string): void {
     if (this.#state !== "open") return;
     this.#unsent += `${line}\n`;
     this.#send();
   }
 
-  /** Receives no more, and closes when all was sent. */
+  /** Stops receiving, and closes when everything was sent. */
   end(): void {
     if (this.#state !== "open") return;
     this.#state = "ending";
@@ -90,7 +90,7 @@ export class Link {
     this.#send();
   }
 
-  /** Closes at once; what was not sent is lost. */
+  /** Closes at once; unsent bytes are lost. */
   cut(): void {
     if (this.#state === "closed") return;
     this.#state = "closed";
@@ -113,7 +113,7 @@ export class Link {
 
   #sendCallback(error: EventError | null): void {
     if (error === null) return this.#send();
-    // Receiving fails too, and says so.
+    // Receiving fails too, and reports it.
     if (this.#state === "ending") this.cut();
   }
 
@@ -127,7 +127,7 @@ export class Link {
         if (this.#line.length >= MAX_MESSAGE) return this.#callbacks.over("too long a message");
         continue;
       }
-      // It may be printed, so nothing in it controls a terminal.
+      // It may be printed, so remove characters that control a terminal.
       const line = this.#line.replace(/\r$/, "").replace(/[^ -~]/g, "?");
       this.#line = "";
       this.#callbacks.line(line);
@@ -137,17 +137,17 @@ export class Link {
   }
 }
 
-/** Where the pieces are, as a player was told. */
+/** The positions of the pieces, as reported to a player. */
 export class Board {
-  /** Which piece is the player's. */
+  /** The player's piece. */
   me = "";
   columns = 0;
   rows = 0;
-  /** How many moves of anybody's were told. */
+  /** The number of moves of all players. */
   moves = 0;
   readonly pieces: Map<string, { column: number; row: number }> = new Map();
 
-  /** Takes what the server says. @returns False for what changes nothing, nonsense included */
+  /** Handles a line of the server. @returns False if it changes nothing or is not valid */
   tell(line: string): boolean {
     const size = /^board ([1-9]|[1-5]\d) ([1-9]|[1-5]\d)$/.exec(line);
     const [, what, piece = "", column, row] = /^(you|gone|piece|move) ([A-Z])(?: (\d\d?) (\d\d?))?$/.exec(line) ?? [];
@@ -161,7 +161,7 @@ export class Board {
     return true;
   }
 
-  /** The board as text, one's own piece in `marks`. */
+  /** The board as text, the player's own piece in `marks`. */
   draw(marks: readonly [string, string] = ["", ""]): string {
     const squares = Array.from({ length: this.rows }, () => new Array<string>(this.columns).fill("."));
     for (const [piece, { column, row }] of this.pieces) {

@@ -1,5 +1,5 @@
 /**
- * The chat server of `chat.ts`, which says what its commands are. `sim/chat.ts` tries it on a network that breaks.
+ * The chat server of `chat.ts`, which lists its commands. `sim/chat.ts` tests it on a network with faults.
  */
 
 import {
@@ -17,14 +17,14 @@ import {
 } from "trivent";
 
 const MAX_LINE = 512;
-/** How many lines a client may send at once; after more it waits. Three times as many are too much. */
+/** The number of lines that a client may send at once; with more it must wait. Three times as many are too much. */
 const BURST = 16;
 const TICKS_PER_SECOND = 10;
 const MAX_NAME = 16;
 const LOBBY = "lobby";
-/** With so much output that waits, somebody is too slow. What the systems hold comes on top. */
+/** With this much waiting output, a client is too slow. The system's buffers are not included. */
 const MAX_OUTPUT = 1024 * 1024;
-/** How long who leaves may take to receive the last lines. */
+/** The time for a leaving client to receive the last lines. */
 export const FAREWELL_MS = 5000;
 
 /** A client. */
@@ -52,15 +52,15 @@ const COMMANDS: { readonly [name: string]: (member: Member, argument: string) =>
   "/quit": (member) => end(member, "goodbye", "has left"),
 };
 
-/** What a chat server is asked for. */
+/** Options of a chat server. */
 export interface ChatOptions {
   hostname: string;
   port: number;
-  /** How many clients there may be at a time; further ones wait. */
+  /** The largest number of clients at a time; further ones wait. */
   max: number;
-  /** How long a client may say nothing, take for one line, or leave what is sent to it untaken. */
+  /** The time limit for silence, for one line, and for reading output. */
   patienceMs: number;
-  /** How many lines a second a client may send for long. */
+  /** The number of lines that a client may send in a second, on average. */
   rate: number;
 }
 
@@ -83,7 +83,7 @@ export async function chat(base: EventBase, options: ChatOptions): Promise<Serve
     port,
     maxConnections: max,
     maxLine: MAX_LINE,
-    // From here on write() and writeBuffer() give false: see announceIn().
+    // From this length on write() and writeBuffer() give false: see announceIn().
     writeHigh: MAX_OUTPUT,
     readTimeoutMs: patienceMs,
     messageTimeoutMs: patienceMs,
@@ -113,13 +113,13 @@ export async function chat(base: EventBase, options: ChatOptions): Promise<Serve
       else if (what === (BEV_EVENT_READING | BEV_EVENT_TIMEOUT)) end(member, "you are too slow", "was too slow");
       else member.bev.reset();
     },
-    // However it came to its end: reset, out of time, or since a callback has failed.
+    // Whatever the reason: a reset, a timeout, or a failed callback.
     close: ({ context: member }) => void gone(member, "is gone"),
     error: (error) => console.error(error instanceof EventError ? error.message : error),
   });
 }
 
-/** Ends the server: everybody hears it. */
+/** Ends the server, and tells all clients. */
 export async function endChat(server: Server<Member>): Promise<void> {
   for (const { context } of server) end(context, "the server stops", "");
   await server.close({ graceMs: FAREWELL_MS });
@@ -148,12 +148,14 @@ function say(member: Member, text: string): void {
   announceIn(member.room, `<${member.name}> ${text}\n`);
 }
 
-/** Everybody in a room hears the same, in the same order: who is too slow goes when all have heard it. */
+/**
+ * Everybody in a room gets the same lines in the same order, so slow clients are dropped after all have got the line.
+ */
 function announceIn(room: string, text: string): void {
   const bytes = encoder.encode(text);
   const shared = new EvBuffer();
   const slow = [...members(room)].filter(({ bev }) => {
-    // All share the bytes: write() would copy them for each. Somebody who is gone has left them here.
+    // All share the bytes: write() would copy them for each. Drop the bytes that a closed client has not taken.
     if (shared.length === 0) shared.addReference(bytes);
     return !bev.writeBuffer(shared);
   });
@@ -173,14 +175,14 @@ function rename(member: Member, name: string): void {
   announceIn(member.room, `* ${before} is now ${name}\n`);
 }
 
-/** Says goodbye to a member, and lets what is queued leave before the connection is closed. */
+/** Sends a last line to a member, and closes the connection after its queued output has left. */
 function end(member: Member, why: string, how: string): void {
   if (!gone(member, how)) return;
   member.bev.write(`* ${why}\n`);
   member.bev.close({ timeoutMs: FAREWELL_MS });
 }
 
-/** A member is there no more. @returns False when it was gone before */
+/** Removes a member. @returns False if it was removed before */
 function gone(member: Member, how: string): boolean {
   if (names.get(member.name) !== member) return false;
   names.delete(member.name);

@@ -1,6 +1,6 @@
 /**
- * What the programs of this folder have in common, so that each shows its own business only: arguments, the line that
- * says where a server listens, and errors in one line.
+ * Shared by the programs of this folder, so that each shows only its own work: arguments, the line with the address
+ * of a server, and errors in one line.
  */
 
 import { type Address, EAGAIN, EventError, type ListeningSocket, type Socket } from "trivent";
@@ -8,10 +8,10 @@ import { type Address, EAGAIN, EventError, type ListeningSocket, type Socket } f
 // All three runtimes have it, with the same arguments, standard output and exit code.
 const { process } = globalThis;
 
-/** The program was called with arguments that it doesn't have. */
+/** The program was called with wrong arguments. */
 class UsageError extends Error {}
 
-/** Runs a program. It ends with exit code 0, 1 after an error (one line says which), or 2 after wrong arguments. */
+/** Runs a program. It ends with exit code 0, 1 after an error (printed in one line), or 2 after wrong arguments. */
 export async function main(usage: string, program: (args: string[]) => Promise<void>): Promise<void> {
   try {
     await program(process.argv.slice(2));
@@ -22,11 +22,11 @@ export async function main(usage: string, program: (args: string[]) => Promise<v
     } else if (error instanceof EventError) fail(error.message);
     else throw error;
   }
-  // The program has closed all it had. What its peers have not taken after this time is given up.
+  // The program has closed everything. Output that its peers have not read after this time is dropped.
   setTimeout(() => process.exit(), 2000).unref();
 }
 
-/** Says what has failed; the exit code will be 1. */
+/** Prints the failure; the exit code will be 1. */
 export function fail(message: string): void {
   console.error(message);
   process.exitCode = 1;
@@ -37,7 +37,7 @@ export function refuse(message: string): never {
   throw new UsageError(message);
 }
 
-/** The one argument of a server: the port, 0 for any that is free. */
+/** The only argument of a server: the port, or 0 for any free port. */
 export function onlyPort(args: string[], otherwise: number): number {
   if (args.length > 1) refuse(`Cannot take ${args.length} arguments`);
   return port(args[0] ?? String(otherwise), 0);
@@ -47,19 +47,19 @@ export function onlyPort(args: string[], otherwise: number): number {
 export function port(text: string, lowest: number): number {
   const number = Number(text);
   if (!/^\d+$/.test(text) || number < lowest || number > 65535) {
-    refuse(`Cannot take "${text}" for a port: it is no number from ${lowest} to 65535`);
+    refuse(`Cannot take "${text}" for a port: it is not a number from ${lowest} to 65535`);
   }
   return number;
 }
 
-/** The values of named arguments: text or numbers, as their defaults are. */
+/** The values of named arguments: text or numbers, like their defaults. */
 export type Options<Defaults> = { [Name in keyof Defaults]: Defaults[Name] extends number ? number : string };
 
 /**
  * Reads named arguments: `--name value`, in any order.
  *
- * @param args What is left of the arguments
- * @param defaults The names, and the values of those that are not given; a number means that only numbers are taken
+ * @param args The remaining arguments
+ * @param defaults The names and default values; a number means that only numbers are accepted
  * @returns All values
  */
 export function named<Defaults extends { readonly [name: `--${string}`]: string | number }>(
@@ -77,12 +77,15 @@ export function named<Defaults extends { readonly [name: `--${string}`]: string 
   return all as Options<Defaults>;
 }
 
-/** Says where a server listens, now that it does. */
+/** Prints the address of a server that has begun to listen. */
 export function announce(address: Address): void {
   if ("port" in address) console.log(`listening on ${address.hostname}:${address.port}`);
 }
 
-/** Accepts a connection, if one waits. When that fails (no descriptors are left, say) the others are served on. */
+/**
+ * Accepts a connection, if one waits. If that fails (for example without free descriptors), the other clients are
+ * still served.
+ */
 export function accept(listening: ListeningSocket): Socket | typeof EAGAIN {
   try {
     return listening.accept();

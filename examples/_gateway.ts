@@ -1,9 +1,10 @@
 /**
- * A gateway: the clients of one machine, in rooms that reach over all machines.
+ * A gateway: the clients of one machine, in rooms that all machines share.
  *
  * A line reaches the members on this gateway at once. NATS carries it to the other gateways, with one subject for each
- * room. NATS delivers at most once: a broker that dies takes with it what it has not passed on. While this gateway has
- * no broker, lines for others wait, up to {@linkcode MAX_WAITING} bytes. Beyond that the sender is told of each loss.
+ * room. NATS delivers at most once: when a broker dies, messages that it has not passed on are lost. While this
+ * gateway has no broker, lines for others wait, up to {@linkcode MAX_WAITING} bytes. Beyond that the sender is told
+ * about each lost line.
  */
 
 import type { Msg, NatsConnection, Subscription } from "@nats-io/nats-core";
@@ -22,38 +23,38 @@ import {
 
 /** The longest line of a client, in bytes. */
 const MAX_LINE = 1024;
-/** How many rooms a client can be in. */
+/** The largest number of rooms of a client. */
 const MAX_ROOMS = 32;
-/** How many members a room can have on this gateway. */
+/** The largest number of members of a room on this gateway. */
 const MAX_MEMBERS = 1000;
-/** How many names the answer to WHO can have. */
+/** The largest number of names in the answer to WHO. */
 const MAX_NAMES = 200;
-/** A client reads too slowly when so many bytes wait for it. */
+/** A client reads too slowly if this number of bytes wait for it. */
 const MAX_OUTPUT = 1024 * 1024;
-/** How many bytes can wait while there is no broker. */
+/** The number of bytes that can wait without a broker. */
 const MAX_WAITING = 1024 * 1024;
-/** A client is dropped when it has said nothing for so long. */
+/** A client is dropped after this time without a line. */
 const PATIENCE_MS = 10 * 60_000;
-/** How long a client may take to receive its last lines. */
+/** The time for a client to receive its last lines. */
 const FAREWELL_MS = 1000;
-/** How long clients may stay when the gateway stops. */
+/** The time that clients may stay when the gateway stops. */
 const GRACE_MS = 5000;
-/** WHO waits so long for the first answer of another gateway, and so long for each further one. */
+/** WHO waits this long for the first answer of another gateway, and for each further one. */
 const WHO_MS = 1000;
 const WHO_QUIET_MS = 200;
 
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
 
-/** What a gateway needs. */
+/** Options of a gateway. */
 export interface GatewayOptions {
-  /** The host; by default the runtime of the process. */
+  /** The runtime; by default that of the process. */
   runtime?: Runtime;
-  /** A connection that does not hear what it has published itself: `noEcho`. */
+  /** A connection that does not receive its own messages: `noEcho`. */
   nats: NatsConnection;
-  /** The gateway's name, which no other has. */
+  /** The unique name of the gateway. */
   name: string;
-  /** Where it listens, and whether a proxy in front sends a PROXY header. */
+  /** The address to listen on, and whether a proxy sends a PROXY header. */
   listen: Pick<ServeOptions, "hostname" | "port" | "fd" | "proxyProtocol">;
 }
 
@@ -64,7 +65,7 @@ interface Client {
   isGone: boolean;
 }
 
-/** A room with members on this gateway, and the subscription that brings what others say in it. */
+/** A room with members on this gateway, and the subscription for lines of other gateways. */
 interface Room {
   readonly members: Set<Client>;
   readonly subscription: Subscription;
@@ -111,7 +112,7 @@ export class Gateway {
     return this.#server;
   }
 
-  /** Takes no more clients and tells those that are here. Who still stays after `graceMs` is sent away. */
+  /** Accepts no more clients and tells the present ones. After `graceMs` the remaining ones are closed. */
   async close({ graceMs = GRACE_MS }: { graceMs?: number | undefined } = {}): Promise<void> {
     const closed = this.#server.close({ graceMs: graceMs + FAREWELL_MS });
     if (!this.#isClosing) { for (const bev of this.#server) bev.write("* bye\n"); }
@@ -129,7 +130,7 @@ export class Gateway {
       ...listen,
       runtime,
       maxLine: MAX_LINE,
-      // From here on write() gives false: see #tell().
+      // From this length on write() gives false: see #tell().
       writeHigh: MAX_OUTPUT,
       readTimeoutMs: PATIENCE_MS,
     }, {
@@ -205,7 +206,7 @@ export class Gateway {
     return room;
   }
 
-  /** Takes a client out of a room. @returns False when it was not there */
+  /** Removes a client from a room. @returns False if it was not there */
   #leave(client: Client, name: string, how: string): boolean {
     if (!client.rooms.delete(name)) return false;
     this.#announce(name, `* ${name} ${client.nick} ${how}`, client);
@@ -238,7 +239,7 @@ export class Gateway {
         });
         for await (const answer of answers) names.push(...answer.string().split(" ").filter((nick) => nick !== ""));
       } catch {
-        // There is no other gateway, or no broker any more.
+        // There is no other gateway, or the broker has gone.
       }
     }
     if (names.length === 0) return this.#tell(client, `* ${name} has nobody`);
@@ -254,14 +255,14 @@ export class Gateway {
     return [...this.#rooms.get(name)?.members ?? []].map(({ nick }) => nick);
   }
 
-  /** Sends a line to a room, here and elsewhere, but not to `sender`. @returns False when others cannot hear it */
+  /** Sends a line to a room, on all gateways, but not to `sender`. @returns False if other gateways cannot get it */
   #announce(name: string, text: string, sender: Client): boolean {
     const bytes = encoder.encode(`${text}\n`);
     this.#deliver(this.#rooms.get(name)?.members ?? [], bytes, sender);
     return this.#publish(`room.${name}`, bytes);
   }
 
-  /** All members hear the same lines in the same order. So those that are too slow go when all have heard it. */
+  /** All members get the same lines in the same order, so slow ones are dropped after all have got the line. */
   #deliver(members: Iterable<Client>, bytes: Uint8Array, sender?: Client): void {
     const slow: Client[] = [];
     for (const member of members) if (member !== sender && !member.bev.write(bytes)) slow.push(member);
@@ -282,7 +283,7 @@ export class Gateway {
     return true;
   }
 
-  /** NATS connects again by itself. What is published until then would be dropped, so it waits here. */
+  /** NATS connects again by itself. Until then it would drop published messages, so they wait here. */
   async #watchBroker(): Promise<void> {
     for await (const { type } of this.#nats.status()) {
       if (type === "disconnect") this.#hasBroker = false;
@@ -294,14 +295,14 @@ export class Gateway {
     this.#hasBroker = false;
   }
 
-  /** Says why, and closes the connection when the client has received what waits for it. */
+  /** Sends the reason, and closes the connection after the client has received its output. */
   #end(client: Client, why: string): void {
     if (!this.#gone(client)) return;
     client.bev.write(`* ${why}\n`);
     void client.bev.close({ timeoutMs: FAREWELL_MS });
   }
 
-  /** Takes a client out of its rooms. @returns False when it was gone before */
+  /** Removes a client from its rooms. @returns False if it was removed before */
   #gone(client: Client): boolean {
     if (client.isGone) return false;
     client.isGone = true;

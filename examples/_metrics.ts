@@ -1,10 +1,10 @@
-/** The address that a monitoring system reads: `/metrics`, with as much of HTTP as that takes. */
+/** The address that a monitoring system reads: `/metrics`, with the part of HTTP that it needs. */
 
 import { type EventBase, EventError, serve, type Server } from "trivent";
 
 const CLOSE = "Connection: close\r\n\r\n";
 
-/** Serves the figures. A request has one line that counts; its headers are skipped. */
+/** Serves the figures. Only the first line of a request matters; its headers are skipped. */
 export function serveMetrics(
   base: EventBase,
   port: number,

@@ -1,8 +1,8 @@
-/** Two sockets, one after the other: what comes from one goes to the other, and nothing piles up in between. */
+/** A relay between two sockets: bytes from one go to the other, with bounded memory in between. */
 
 import { EAGAIN, select, type Socket } from "trivent";
 
-/** Sends all of it; waits as long as there is no room. */
+/** Sends all bytes; waits while there is no space. */
 export async function sendAll(socket: Socket, bytes: Uint8Array): Promise<void> {
   for (let sent = 0; sent < bytes.length;) {
     const n = socket.send(bytes.subarray(sent));
@@ -11,7 +11,7 @@ export async function sendAll(socket: Socket, bytes: Uint8Array): Promise<void> 
   }
 }
 
-/** Passes on what comes until its end, which is passed on too. */
+/** Passes on all bytes, and then the end. */
 export async function pump(from: Socket, to: Socket): Promise<void> {
   const chunk = new Uint8Array(16384);
   for (let n = from.recv(chunk); n !== 0; n = from.recv(chunk)) {

@@ -1,4 +1,4 @@
-/** Rotates ASCII letters by 13 places, in place; every other byte stays what it is. */
+/** Rotates ASCII letters by 13 places, in place; other bytes do not change. */
 export function rot13(bytes: Uint8Array): Uint8Array {
   for (let i = 0; i < bytes.length; i++) {
     const c = bytes[i] as number;

@@ -1,11 +1,11 @@
 /**
  * An SMTP server that receives mail: RFC 5321 with PIPELINING, SIZE, 8BITMIME, ENHANCEDSTATUSCODES and STARTTLS. A
- * `MailStore` says where the mail goes.
+ * `MailStore` keeps the mail.
  *
- * The client gets 250 for a mail only after the store has it for good. A connection that ends earlier leaves nothing.
+ * The client gets 250 for a mail only after the store has saved it. A connection that ends earlier leaves nothing.
  *
- * A line ends with CR LF and nothing else. A bare CR or LF ends the connection: other mail programs take it for a line
- * end, and an attacker could hide a second mail behind it. Bytes that came in the clear behind STARTTLS are refused.
+ * A line ends with CR LF and nothing else. A bare CR or LF ends the connection: other mail programs treat it as a
+ * line end, and an attacker could hide a second mail behind it. Bytes without TLS after STARTTLS are refused.
  */
 
 import {
@@ -21,36 +21,36 @@ import {
   type View,
 } from "trivent";
 
-/** Where mail goes. */
+/** Keeps mail. */
 export interface MailStore {
-  /** Begins a mail. Nobody sees it before `commit()`. */
+  /** Begins a mail. It is not visible before `commit()`. */
   draft(): Promise<Draft>;
 }
 
 /** A mail that is being received. */
 export interface Draft {
-  /** A name that no other mail has. */
+  /** A unique name. */
   readonly id: string;
   write(bytes: Uint8Array): Promise<void>;
-  /** Delivers the mail. Resolves when it would survive a loss of power. */
+  /** Delivers the mail. Resolves when it survives a loss of power. */
   commit(): Promise<void>;
-  /** Removes what was written. */
+  /** Removes the draft. */
   discard(): Promise<void>;
 }
 
-/** What a mail server takes, and from whom. */
+/** The rules of a mail server. */
 export interface MailRules {
   /** The name of the server. */
   readonly name: string;
-  /** The domains whose mail is taken; all if there are none. */
+  /** The domains whose mail is accepted; all if the list is empty. */
   readonly domains: readonly string[];
-  /** With it, the server offers STARTTLS. */
+  /** If it is given, the server offers STARTTLS. */
   readonly tls?: StartTlsOptions | undefined;
   /** The largest mail, in bytes. */
   readonly maxBytes: number;
   /** The most recipients of a mail. */
   readonly maxRecipients: number;
-  /** After so many refused commands the connection ends. */
+  /** The number of refused commands after which the connection ends. */
   readonly maxErrors: number;
   /** The longest time of a connection, in milliseconds. */
   readonly sessionMs: number;
@@ -60,16 +60,19 @@ export interface MailRules {
 export interface MailServer {
   readonly base: EventBase;
   readonly server: Server<Session>;
-  /** Ends idle connections with 421. A mail that is being received may still come to its end. */
+  /** Ends idle connections with 421. A mail that is being received may still be finished. */
   close(options?: { graceMs?: number | undefined }): Promise<void>;
 }
 
-/** The standard asks for 1,000 bytes. Programs that write longer lines are common. */
+/** The standard requires 1,000 bytes. Programs that write longer lines are common. */
 const MAX_LINE = 2000;
 const LINE = delimited("\r\n", { maxBytes: MAX_LINE });
-/** So many bytes of a mail are written at once. */
+/** The number of bytes of a mail that are written at once. */
 const BLOCK = 64 * 1024;
-/** So many recipients beyond the limit are only refused: an honest client sends the mail to them once more. */
+/**
+ * This many recipients beyond the limit are only refused: an honest client sends the mail to them in another
+ * transaction.
+ */
 const MAX_BEYOND = 1000;
 const FAREWELL_MS = 5000;
 const CR = 0x0d;
@@ -79,7 +82,7 @@ const ADDRESS = /^[\w!#$%&'*+/=?^`{|}~.-]{1,64}@([\w.-]{1,253}|\[[\w.:]{1,64}\])
 const HOST = /^[\w.:[\]-]{1,255}$/;
 const NOT_STORED = "451 4.3.0 the mail cannot be stored now";
 const STOPPING = "421 4.3.2 the server stops";
-/** What the client is told before the connection ends. */
+/** The last replies before the connection ends. */
 const LAST_WORDS: { readonly [code: string]: string } = {
   EV_FRAME_TOO_LONG: "500 5.5.6 the line is too long",
   ETIMEDOUT: "421 4.4.2 you are too slow",
@@ -112,7 +115,7 @@ class Session {
   readonly #stopping: () => boolean;
   readonly #endsAt: number;
   #lines: View<Uint8Array>;
-  /** Whether a command is awaited. */
+  /** Whether it waits for a command. */
   #idle = false;
   #errors = 0;
   #beyond = 0;
@@ -151,7 +154,7 @@ class Session {
     }
   }
 
-  /** The server stops. A client that is in the middle of something gets 421 after it. */
+  /** The server stops. A client in the middle of a transaction gets 421 after it. */
   stop(): void {
     if (this.#idle) this.#end(STOPPING);
   }
@@ -170,7 +173,7 @@ class Session {
     this.#bev.close({ timeoutMs: FAREWELL_MS });
   }
 
-  /** Obeys a command. @returns The reply; none if there is nothing to say */
+  /** Handles a command. @returns The reply, if there is one */
   #command(line: Uint8Array): string | Promise<string> {
     const text = String.fromCharCode(...line);
     if (/[^\t -~]/.test(text)) return "521 5.5.2 a command is ASCII, and ends with CR LF";
@@ -268,7 +271,7 @@ class Session {
       draft = null;
       return `250 2.0.0 ${id} stored`;
     } catch (error) {
-      // What the connection has ended with is not an error of the store.
+      // An error of the connection is not an error of the store.
       if (error instanceof EventError) throw error;
       console.error(error);
       return NOT_STORED;
@@ -278,7 +281,7 @@ class Session {
     }
   }
 
-  /** Writes a mail into a draft. @returns Nothing, or why the mail is not taken */
+  /** Writes a mail into a draft. @returns Nothing, or the reason why the mail is refused */
   async #receive(draft: Draft): Promise<string> {
     const block = new EvBuffer();
     block.add(this.#header(draft.id));
@@ -298,14 +301,14 @@ class Session {
         block.add(text);
         block.add("\r\n");
       }
-      // The rest of a refused mail is dropped, and must not be taken for commands.
+      // The rest of a refused mail is dropped, and must not be treated as commands.
       if (refusal !== "") block.drain(block.length);
       else if (isEnd || block.length >= BLOCK) refusal = await written(block, draft);
       if (isEnd) return refusal;
     }
   }
 
-  /** What stands before the mail: the envelope, and where it came from. */
+  /** The header before the mail: the envelope, and the client. */
   #header(id: string): string {
     const { remoteAddress, tls } = this.#bev;
     const address = remoteAddress !== undefined && "hostname" in remoteAddress ? remoteAddress.hostname : "local";
@@ -326,7 +329,7 @@ class Session {
     if (this.#bev.input.length > 0) return "521 5.5.1 nothing may follow STARTTLS before TLS";
     this.#say("220 2.0.0 begin TLS");
     this.#bev.startTls(tls);
-    // What was said in the clear does not count.
+    // Commands before TLS do not count.
     this.#helo = "";
     this.#reset();
     this.#lines = this.#bev.frames(LINE);
@@ -334,7 +337,7 @@ class Session {
   }
 }
 
-/** Writes a block. @returns Nothing, or that it could not be written */
+/** Writes a block. @returns Nothing, or the reply for a failure */
 async function written(block: EvBuffer, draft: Draft): Promise<string> {
   const bytes = block.toUint8Array();
   block.drain(bytes.length);

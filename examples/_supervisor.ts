@@ -1,5 +1,6 @@
 /**
- * A supervisor of processes that share a port: it starts them again, rolls a new version over them, and has the figures of all.
+ * A supervisor of processes that share a port: it restarts them, replaces them by a new version, and has the figures
+ * of all.
  */
 
 import { type ChildProcess, spawn } from "node:child_process";
@@ -18,15 +19,15 @@ const LONGEST_AGAIN_MS = 1000;
 /** A worker that does not listen within this time is ended. */
 const START_MS = 60_000;
 
-/** What a worker says on its standard output, one line each. */
+/** Messages of a worker on its standard output, one line each. */
 export interface Word {
   /** It listens on this port. */
   port?: number;
-  /** Its figures, which it was asked for. */
+  /** Its figures, on request. */
   metrics?: string;
 }
 
-/** Starts this program once more. */
+/** Starts this program again. */
 export function start(
   args: string[],
   env: { [name: string]: string },
@@ -74,7 +75,7 @@ export class Supervisor {
     await Promise.all([...this.#workers].map(({ ended }) => ended));
   }
 
-  /** Starts a worker. It listens when the promise resolves, unless it has ended before. */
+  /** Starts a worker. When the promise resolves, it listens or has ended. */
   async #start(isTrial = false): Promise<Worker> {
     const worker = new Worker(this.#port, isTrial);
     this.#workers.add(worker);
@@ -100,7 +101,7 @@ export class Supervisor {
     }, this.#againMs);
   }
 
-  /** Rolls a new version. A signal during a roll asks for one more roll after it. */
+  /** Rolls a new version. A signal during a roll requests another roll after it. */
   async #rollAll(): Promise<void> {
     this.#isRollWanted = true;
     if (this.#isRolling) return;
@@ -121,7 +122,7 @@ export class Supervisor {
     }
   }
 
-  /** Starts a new worker, and stops the old one when the new one listens. @returns False when the old one stays */
+  /** Starts a new worker, and stops the old one when the new one listens. @returns False if the old one stays */
   async #replace(old: Worker): Promise<boolean> {
     if (this.#isStopping) return false;
     old.isReplaced = true;
@@ -145,7 +146,7 @@ export class Supervisor {
     await this.#metrics.close({ graceMs: 0 });
   }
 
-  /** The figures of all workers: each sample gets a label that says whose it is. */
+  /** The figures of all workers: each sample gets a label with its worker. */
   async #figures(): Promise<string> {
     const workers = [...this.#workers];
     const texts = await Promise.all(workers.map((worker) => worker.figures()));
@@ -170,13 +171,13 @@ export class Supervisor {
 /** One worker, from its start to its end. */
 class Worker {
   readonly startedAt: number = performance.now();
-  /** Resolves when it listens, or has ended without. */
+  /** Resolves when it listens or has ended. */
   readonly ready: Promise<void>;
-  /** How it has ended. */
+  /** A text about its end. */
   readonly ended: Promise<string>;
   port = 0;
   isStopped = false;
-  /** Another worker is to take its place. */
+  /** Another worker will take its place. */
   isReplaced = false;
   /** It was started to take the place of another worker. */
   readonly isTrial: boolean;

@@ -1,8 +1,8 @@
 /**
  * A player of `board_server`: `board_client [port] [host] [--script FILE]`. The protocol is in `_board.ts`.
  *
- * It draws the board in the terminal; the arrow keys move one's piece, q quits. With `--script` it needs no terminal: it
- * does what the file says, prints the board that it sees then, and ends. A line of the file is one of
+ * It draws the board in the terminal; the arrow keys move the piece, q quits. With `--script` it needs no terminal:
+ * it runs the commands of the file, prints the board and ends. A line of the file is one of
  *
  *     up, down, left, right    a step; goes on when it was made or refused
  *     players NUMBER           waits until so many players are there
@@ -19,7 +19,7 @@ const { process } = globalThis;
 
 const ARROWS = new Map([["A", "up"], ["B", "down"], ["C", "right"], ["D", "left"]]);
 
-/** Who decides about the moves: the keys, or a script. */
+/** The source of the moves: the keys, or a script. */
 interface Hand {
   begin(): void;
   /** The board has changed, or a step was refused. */
@@ -34,7 +34,7 @@ await main("board_client [port] [host] [--script FILE]", async (args) => {
   if (more.length > 0) refuse(`Cannot take ${args.length} arguments`);
   const address = { hostname, port: port(portText, 1), timeoutMs: 10_000 };
   const script = file === undefined ? undefined : parse(await read(file));
-  if (script === undefined && !process.stdin.isTTY) refuse("Cannot take keys: standard input is no terminal");
+  if (script === undefined && !process.stdin.isTTY) refuse("Cannot take keys: standard input is not a terminal");
 
   const base = new EventBase();
   const board = new Board();
@@ -101,7 +101,7 @@ function keys(board: Board, move: (step: string) => void, quit: () => void): Han
     told(line) {
       const text = `${board.draw(["\x1b[7m", "\x1b[m"])}\nYou are ${board.me}, ${board.pieces.size} here. ` +
         `Arrow keys move, q quits.\n${line.startsWith("no ") ? line.slice(3) : ""}`;
-      // From the top; what was there before is overwritten, the rest of each line and of the screen is cleared.
+      // Overwrites the screen from the top, and clears the rest of each line and of the screen.
       stdout.write(`\x1b[H${text.replaceAll("\n", "\x1b[K\r\n")}\x1b[J`);
     },
     end() {
@@ -121,7 +121,7 @@ interface Command {
   number: number;
 }
 
-/** A script plays. It goes on after each line that comes: what it prints is the board at that very line. */
+/** Plays a script. It continues after each line of the server, so it prints the board at exactly that line. */
 function scripted(script: Command[], board: Board, move: (step: string) => void, quit: () => void): Hand {
   let next = 0;
   let moving = false;
@@ -153,7 +153,7 @@ function scripted(script: Command[], board: Board, move: (step: string) => void,
     begin() {},
     told(line) {
       if (line.startsWith("no ") || line.startsWith(`move ${board.me} `)) moving = false;
-      // Not before it is on the board itself.
+      // Not before the player is on the board.
       if (board.pieces.has(board.me)) play();
     },
     end: () => ended.abort(),

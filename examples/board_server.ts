@@ -2,9 +2,9 @@
  * The server of a board that up to 26 players share: `board_server [port]`. The protocol is in `_board.ts`.
  *
  * After the exercise of the chapter on socket programming: many players, overlapped operations with callbacks, and
- * everyone sees everyone's moves. Nobody can be trusted: what one sends is taken at no more than so many messages a
- * second, and left with the system before that; who sends nonsense, or does not read, has to go, and the others do not
- * notice.
+ * all see all moves. No player is trusted: the server reads at most some messages a second of each, and leaves the
+ * others in the system's buffers. It ends players that send invalid messages or do not read, without an effect on the
+ * others.
  */
 
 import { EventBase, type EventError, type ListeningSocket, Overlapped, sleep, type Socket } from "trivent";
@@ -13,16 +13,16 @@ import { announce, main, onlyPort } from "./_common.ts";
 import { peer, stopped } from "./_poll.ts";
 
 const PENDING_ACCEPTS = 4;
-/** So many messages a second are taken from a player, after as many at once. */
+/** The number of messages of a player that are read in a second, and at once. */
 const MESSAGES_PER_SECOND = 100;
-/** So many malformed messages are forgiven. */
+/** The number of malformed messages that are tolerated. */
 const MAX_FAULTS = 8;
-/** So much may be on the way to a player; there is a ping for each `PING_EVERY` of it. */
+/** The bytes that may be on the way to a player; there is a ping for each `PING_EVERY` of them. */
 const MAX_UNANSWERED = 64 * 1024;
 const PING_EVERY = 8 * 1024;
 
 const players = new Map<string, Player>();
-/** What is to be told to everyone. Telling one player may end another, which is news again, but later news. */
+/** News for all players. Sending one may end a player, which is more news, but later. */
 const news: string[] = [];
 let telling = false;
 
@@ -41,7 +41,7 @@ function welcome(socket: Socket): void {
   link.end();
 }
 
-/** Tells everyone, all in the same order. */
+/** Sends the news to all, in the same order. */
 function tellAll(line: string): void {
   news.push(line);
   if (telling) return;
@@ -62,13 +62,13 @@ class Player {
   row = -1;
   readonly #from: string;
   readonly #link: Link;
-  /** Bytes that were said, and those of them that the player must have read. */
+  /** The number of sent bytes, and of those that the player must have read. */
   #said = 0;
   #answered = 0;
-  /** Pings that were not answered. Only a client that reads knows the number. */
+  /** Unanswered pings. Only a client that reads knows the number. */
   readonly #pings: { number: number; said: number }[] = [];
   #faults = 0;
-  /** How many messages may come now. */
+  /** The number of messages that may come now. */
   #allowance = MESSAGES_PER_SECOND;
   #allowedAt = performance.now();
   /** Ends a rest. */
@@ -110,7 +110,7 @@ class Player {
     }
   }
 
-  /** Says goodbye. */
+  /** Sends a last line and closes. */
   leave(reason: string): void {
     this.#remove(reason, () => {
       this.#link.say(`bye ${reason}`);
@@ -154,7 +154,10 @@ class Player {
     tellAll(`move ${this.piece} ${column} ${row}`);
   }
 
-  /** A client that has sent too much is not read for a while: the messages stay in the system's buffers, and then in the sender's. */
+  /**
+   * A client that has sent too much is not read for a while: its messages stay in the buffers of our system, and then
+   * of its own.
+   */
   #receiveWhenAllowed(): void {
     const now = performance.now();
     const earned = (now - this.#allowedAt) / 1000 * MESSAGES_PER_SECOND;

@@ -9,21 +9,21 @@
  *     /rooms         which rooms there are
  *     /quit          leaves
  *
- * The server's own lines begin with `*`, those of others with `<NAME>`. The server waits for nobody: it tells a client
- * that reads too slowly, writes too much or says nothing for too long, and drops it.
+ * The server's own lines begin with `*`, those of others with `<NAME>`. The server does not wait for slow clients: it
+ * drops a client that reads too slowly, writes too much or is silent for too long, with a message.
  */
 
 import { EventBase, stopOnSignals } from "trivent";
 import { chat, endChat } from "./_chat.ts";
 import { announce, main, named, port, refuse } from "./_common.ts";
 
-/** The arguments, and their values when they are not given. */
+/** The arguments and their defaults. */
 const DEFAULTS = {
-  /** How many clients there may be at a time; further ones wait. */
+  /** The largest number of clients at a time; further ones wait. */
   "--max": 10_000,
-  /** How many seconds a client may say nothing, take for one line, or leave what is sent to it untaken. */
+  /** The time limit in seconds for silence, for one line, and for reading output. */
   "--patience": 600,
-  /** How many lines a second a client may send for long. */
+  /** The number of lines that a client may send in a second, on average. */
   "--rate": 20,
 };
 

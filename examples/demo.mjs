@@ -4,8 +4,8 @@
  *
  * `npm run demo`: one server file, `rot13_bufferevent.ts`, serves the same clients on Node, Deno and Bun.
  *
- * Each client sends a text of its own in pieces of random size and half-closes; every reply is compared, byte by byte,
- * with what `tr` makes of the text. Exit code 1 on any difference, and no server is left behind. `SEED=n` repeats a run.
+ * Each client sends its own text in pieces of random size and half-closes; every reply is compared, byte by byte,
+ * with the output of `tr`. Exit code 1 on any difference, and no server is left behind. `SEED=n` repeats a run.
  */
 
 import { spawnSync } from "node:child_process";
@@ -20,7 +20,7 @@ import { buildDist } from "../tools/build.mjs";
 const PROGRAM = "rot13_bufferevent";
 const CONNECTIONS = 8;
 const TEXT_BYTES = 400_000;
-/** The server's limit is 16,384 bytes; a longer line is another chapter. */
+/** Below the server's limit of 16,384 bytes: longer lines are cut. */
 const LONGEST_LINE = 16_383;
 const TIMEOUT_MS = 60_000;
 
@@ -75,7 +75,7 @@ async function cluster() {
 function makeClients() {
   const lines = makeLines();
   return Array.from({ length: CONNECTIONS }, () => {
-    // Each connection has its own order of lines, so that bytes of another one's reply would show.
+    // Each connection has its own order of lines, so that bytes of another reply are detected.
     const at = Math.floor(random() * lines.length);
     const own = [...lines.slice(at), ...lines.slice(0, at)];
     const text = Buffer.concat(own);
@@ -83,7 +83,7 @@ function makeClients() {
   });
 }
 
-/** Prose and source of this repository, and between them what is easily got wrong. Each ends with a newline. */
+/** Prose and source of this repository, with difficult lines in between. Each ends with a newline. */
 function makeLines() {
   const tricky = [
     "",
@@ -170,7 +170,7 @@ async function serveOn(name, clients) {
   return row;
 }
 
-/** Sends the pieces, half-closes, and gives all that comes back until the end of the stream. */
+/** Sends the pieces, half-closes, and returns all bytes until the end of the stream. */
 function exchange(host, port, pieces) {
   return new Promise((resolve, reject) => {
     const reply = [];
@@ -193,7 +193,7 @@ function exchange(host, port, pieces) {
     const send = () => {
       if (socket.destroyed) return;
       if (next === pieces.length) return void socket.end();
-      // A turn of the loop between pieces, so that they leave as pieces; and no more than the server takes.
+      // A turn of the loop between pieces, so that they leave as pieces, and not faster than the server reads.
       if (socket.write(pieces[next++])) setImmediate(send);
       else socket.once("drain", send);
     };

@@ -1,8 +1,8 @@
 /**
  * An echo server on a poller, as epoll is used: `echo_epoll [port] [--edge]`.
  *
- * After the epoll example of the document on asynchronous socket programming. With `--edge` a socket is told once when
- * something has come: what is there has to be taken until EAGAIN, or nobody ever asks for the rest.
+ * After the epoll example of the document on asynchronous socket programming. With `--edge` a socket is reported once
+ * when bytes arrive: the program must read until EAGAIN, or the rest is never reported.
  */
 
 import { EAGAIN, EV_ET, EV_READ, EV_WRITE, EventBase, EventError, Poller, type Socket } from "trivent";
@@ -12,10 +12,10 @@ import { peer, untilStopped } from "./_poll.ts";
 const BUFFER_SIZE = 1024;
 const MAX_EVENTS = 10;
 
-/** What belongs to a socket of the poller. */
+/** The data of a socket of the poller. */
 interface Client {
   socket: Socket;
-  /** What was received and not sent back. */
+  /** Bytes that were received and not sent back. */
   unsent: Uint8Array;
 }
 
@@ -54,14 +54,17 @@ await main("echo_epoll [port] [--edge]", async (args) => {
   for (const { socket } of clients) socket.close();
 });
 
-/** Level-triggered: one step; if there is more to do, the next wait says so. @returns False when the connection is over */
+/**
+ * Level-triggered: one step; if there is more to do, the next wait reports it. @returns False if the connection has
+ * ended
+ */
 function echoOnce(poller: Poller<Client | null>, client: Client): boolean {
   const alive = step(client) !== "over";
   if (alive) poller.modify(client.socket, client.unsent.length > 0 ? EV_WRITE : EV_READ);
   return alive;
 }
 
-/** Edge-triggered: until there is nothing more to do. @returns False when the connection is over */
+/** Edge-triggered: until there is nothing more to do. @returns False if the connection has ended */
 function echoAll(client: Client): boolean {
   for (;;) {
     const how = step(client);
@@ -69,7 +72,7 @@ function echoAll(client: Client): boolean {
   }
 }
 
-/** Receives, or sends what was received. */
+/** Receives, or sends received bytes. */
 function step(client: Client): "more" | "wait" | "over" {
   try {
     if (client.unsent.length > 0) {

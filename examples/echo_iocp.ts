@@ -1,8 +1,8 @@
 /**
  * An echo server on a completion port with several waiters: `echo_iocp [port]`.
  *
- * After "IOCP" of the chapter on socket programming. Whoever is free takes the next completion, whichever socket it is
- * of; a socket has one operation under way, so that no two of them work on it at a time.
+ * After "IOCP" of the chapter on socket programming. A free waiter takes the next completion of any socket. A socket
+ * has one operation in progress, so that no two waiters work on it at the same time.
  */
 
 import { type Completion, CompletionPort, EventBase, Overlapped, type Socket } from "trivent";
@@ -13,7 +13,7 @@ const MAX_BUFFER = 1024;
 const WAITERS = 4;
 const PENDING_ACCEPTS = 4;
 
-/** What belongs to a socket; the key of the listening one is null. */
+/** The data of a socket; the key of the listening one is null. */
 interface UserPtr {
   socket: Socket;
   data: Uint8Array;
@@ -28,7 +28,7 @@ await main("echo_iocp [port]", async (args) => {
   const listening = await base.listen({ hostname: "127.0.0.1", port: onlyPort(args, 3500) });
   const iocp = new CompletionPort<UserPtr | null>(base); // 1
   iocp.associate(listening, null);
-  // With a buffer, an accept would bring the first data in the same completion; a client that says nothing holds it then.
+  // With a buffer, an accept would complete with the first data, so a silent client would delay it.
   for (let i = 0; i < PENDING_ACCEPTS; i++) listening.acceptOverlapped(new Overlapped());
   announce(listening.address);
 
@@ -67,7 +67,7 @@ await main("echo_iocp [port]", async (args) => {
   for (const socket of clients) socket.close();
 });
 
-/** Sends back what was received. */
+/** Sends received bytes back. */
 function process(userPtr: UserPtr, bytes: number): void {
   if (bytes === 0) return close(userPtr);
   userPtr.socket.sendOverlapped(userPtr.data.subarray(0, bytes), userPtr.sendOverlapped);

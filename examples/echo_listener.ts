@@ -27,7 +27,7 @@ const connections = new Set<BufferEvent>();
 /** There is input: move it to the output, without a copy. */
 function read(bev: BufferEvent): void {
   bev.output.addBuffer(bev.input);
-  // A peer that sends and doesn't read has to wait.
+  // A peer that sends and does not read must wait.
   if (bev.output.length > MAX_OUTPUT) bev.disable(EV_READ);
 }
 
@@ -39,12 +39,12 @@ function write(bev: BufferEvent): void {
 function event(bev: BufferEvent, what: number, error?: EventError): void {
   if ((what & BEV_EVENT_ERROR) !== 0) console.error(`Error from bufferevent: ${error?.message}`);
   connections.delete(bev);
-  // At the end of the peer's bytes, all of them go back before the connection is closed.
+  // At the peer's end, all its bytes go back before the connection is closed.
   if ((what & BEV_EVENT_EOF) !== 0) bev.close();
   else bev.free();
 }
 
-/** A connection has come: give it a bufferevent. */
+/** A connection was accepted: give it a bufferevent. */
 function acceptConnection(listener: ConnListener, socket: Socket): void {
   const bev = new SocketBufferEvent(listener.base, socket, BEV_OPT_CLOSE_ON_FREE);
   bev.setCallbacks({ read, write, event });

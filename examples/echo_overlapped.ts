@@ -1,8 +1,8 @@
 /**
  * An echo server on overlapped operations with callbacks: `echo_overlapped [port]`.
  *
- * After the overlapped sample of the chapter on socket programming. An operation is begun and goes on by itself; its
- * callback begins the next one. Nobody waits anywhere, and the buffer belongs to the operation until it has completed.
+ * After the overlapped sample of the chapter on socket programming. An operation goes on by itself, and its callback
+ * begins the next one. The program waits nowhere, and the buffer belongs to the operation until it has completed.
  */
 
 import { EventBase, type EventError, type ListeningSocket, Overlapped, type Socket } from "trivent";
@@ -12,7 +12,7 @@ import { stopped } from "./_poll.ts";
 const MAX_BUFFER = 1024;
 const PENDING_ACCEPTS = 4;
 
-/** `struct SOCKETINFO`. The callbacks get the status only: what it belongs to is found by it. */
+/** `struct SOCKETINFO`. The callbacks get only the status, which leads to the socket. */
 class SocketInfo {
   readonly socket: Socket;
   readonly messageBuffer = new Uint8Array(MAX_BUFFER);
@@ -25,7 +25,7 @@ class SocketInfo {
 }
 
 const clients = new Map<Socket, SocketInfo>();
-/** Completions that were on their way come after that, too. */
+/** Pending completions may still come after that. */
 let closed = false;
 
 await main("echo_overlapped [port]", async (args) => {

@@ -1,8 +1,8 @@
 /**
- * An echo server on `select()` for at most 30 clients: `echo_select [port]`. The 31st is told so.
+ * An echo server on `select()` for at most 30 clients: `echo_select [port]`. The 31st gets a message.
  *
  * After the example of the document on asynchronous socket programming, whose clients beyond the 30th were accepted and
- * forgotten. What a client does not take at once is kept, and nothing more is read from it meanwhile.
+ * forgotten. Bytes that a client does not read at once are kept, and nothing more is read from it meanwhile.
  */
 
 import { EAGAIN, EventBase, EventError, select, type Socket } from "trivent";
@@ -14,7 +14,7 @@ const MAX_CLIENTS = 30;
 
 interface Client {
   socket: Socket;
-  /** What was received and not sent back. */
+  /** Bytes that were received and not sent back. */
   unsent: Uint8Array;
 }
 
@@ -62,7 +62,7 @@ function welcome(socket: Socket, clients: (Client | undefined)[]): void {
   }
 }
 
-/** Sends back what there is. @returns False when the connection is over */
+/** Sends the bytes back. @returns False if the connection has ended */
 function echo(client: Client): boolean {
   try {
     if (client.unsent.length === 0) {

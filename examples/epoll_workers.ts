@@ -2,12 +2,12 @@
  * An echo server with a poller for each thread: `epoll_workers [port] [threads]`.
  *
  * After "thread pooling with epoll" of the chapter on socket programming: there are as many pollers as threads, by
- * default one for each core; each thread serves its own, and a connection belongs to one of them from its first byte to
- * its last. At the end each thread says how many it had.
+ * default one for each core; each thread serves its own poller, and a connection belongs to one thread from its first
+ * byte to its last. At the end each thread reports its number of connections.
  *
- * The threads listen on the same port, and the system assigns the connections (SO_REUSEPORT). Where the runtime cannot
- * share a port, each thread listens on a port of its own behind the first one: the main thread accepts, assigns the
- * connections in turn, and passes on their bytes over the loopback, since it cannot hand over the sockets themselves.
+ * The threads listen on the same port, and the system assigns the connections (SO_REUSEPORT). If the runtime cannot
+ * share a port, each thread listens on its own port. The main thread accepts, assigns the connections in turn, and
+ * relays their bytes over the loopback, since it cannot hand over the sockets themselves.
  */
 
 import { availableParallelism } from "node:os";
@@ -32,7 +32,7 @@ import { pump } from "./_relay.ts";
 const MAX_THREADS = 64;
 const BUFFER_SIZE = 16384;
 
-/** What a thread says. */
+/** A message of a thread. */
 type Said = { port: number } | { connections: number } | { error: string };
 
 async function run(args: string[]): Promise<void> {
@@ -40,7 +40,7 @@ async function run(args: string[]): Promise<void> {
   const count = Number(args[1] ?? Math.min(availableParallelism(), MAX_THREADS));
   if (args.length > 2) refuse(`Cannot take ${args.length} arguments`);
   if (!Number.isInteger(count) || count < 1 || count > MAX_THREADS) {
-    refuse(`Cannot start "${args[1]}" threads: it is no number from 1 to ${MAX_THREADS}`);
+    refuse(`Cannot start "${args[1]}" threads: it is not a number from 1 to ${MAX_THREADS}`);
   }
   const base = new EventBase();
   const threads: Thread[] = [];
@@ -61,7 +61,7 @@ async function shared(base: EventBase, threads: Thread[], port: number, count: n
   while (threads.length < count) {
     const thread = new Thread();
     threads.push(thread);
-    // The first one finds out which port is free, if that was asked for.
+    // With port 0, the first one finds a free port.
     address = { ...address, port: await thread.listen(address.port, true) };
   }
   const stop = stopped(base);
@@ -69,7 +69,7 @@ async function shared(base: EventBase, threads: Thread[], port: number, count: n
   await stop;
 }
 
-/** The main thread listens, and passes everything on. */
+/** The main thread listens, and relays all bytes. */
 async function assigned(base: EventBase, threads: Thread[], port: number, count: number): Promise<void> {
   const listening = await base.listen({ hostname: "127.0.0.1", port });
   const ports: number[] = [];
@@ -105,7 +105,7 @@ async function relay(relayed: Set<Socket>, ...[client, thread]: [Socket, Socket]
     client.close();
   } catch (error) {
     if (!(error instanceof EventError)) throw error;
-    // One of them has failed: the other one is told so.
+    // One of them has failed, so the other one is reset.
     client.reset();
   }
   thread.close();
@@ -113,7 +113,7 @@ async function relay(relayed: Set<Socket>, ...[client, thread]: [Socket, Socket]
   relayed.delete(thread);
 }
 
-/** A thread as the main thread has it. */
+/** A thread, seen from the main thread. */
 class Thread {
   readonly #worker: Worker;
   readonly #exit: Promise<void>;
@@ -133,16 +133,16 @@ class Thread {
     );
   }
 
-  /** Has it listen. @returns The port */
+  /** Makes it listen. @returns The port */
   async listen(port: number, reusePort: boolean): Promise<number> {
     const said = await this.#ask({ port, reusePort });
     if ("port" in said) return said.port;
-    // It has nothing more to say.
+    // It sends no more messages.
     await this.#worker.terminate();
     throw new EventError("error" in said ? said.error : "A thread does not listen", { code: "ECHILD" });
   }
 
-  /** Ends it and waits for its end. @returns How many connections it has had, if it can say that */
+  /** Ends it and waits for its end. @returns The number of its connections, if it can report that */
   async end(): Promise<number | undefined> {
     const said = await this.#ask("end");
     await this.#worker.terminate();
@@ -159,7 +159,7 @@ class Thread {
   }
 }
 
-/** What a thread does. */
+/** The program of a thread. */
 async function thread(): Promise<void> {
   const base = new EventBase();
   const end = new AbortController();
@@ -171,7 +171,7 @@ async function thread(): Promise<void> {
     const listening = await base.listen({
       hostname: "127.0.0.1",
       port: options.port,
-      // A key that is there is asked for, even if it says no.
+      // A key that exists is read, even if its value is false.
       ...(options.reusePort ? { reusePort: true } : {}),
     });
     say({ port: (listening.address as InetAddress).port });
@@ -187,10 +187,10 @@ function say(said: Said): void {
   parentPort?.postMessage(said);
 }
 
-/** What belongs to a connection of the poller. */
+/** The data of a connection of the poller. */
 interface Client {
   socket: Socket;
-  /** What was received and not sent back. */
+  /** Bytes that were received and not sent back. */
   unsent: Uint8Array;
 }
 
@@ -215,7 +215,7 @@ async function serve(
   }
 }
 
-/** @returns False when the connection is over */
+/** @returns False if the connection has ended */
 function echo(epoll: Poller<Client | null>, client: Client, buffer: Uint8Array): boolean {
   const { socket, unsent } = client;
   try {
@@ -224,7 +224,7 @@ function echo(epoll: Poller<Client | null>, client: Client, buffer: Uint8Array):
     if (n === 0) return false;
     const bytes = unsent.length > 0 ? unsent : buffer.subarray(0, n);
     const sent = Math.max(socket.send(bytes), 0);
-    // What there is no room for is kept, and nothing is received until it is gone. The buffer serves the others too.
+    // Bytes without space are kept, and nothing is received until they are sent. All connections share the buffer.
     client.unsent = sent < n ? bytes.slice(sent) : buffer.subarray(0, 0);
     epoll.modify(socket, sent < n ? EV_WRITE : EV_READ);
     return true;

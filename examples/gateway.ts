@@ -8,7 +8,7 @@
  * connection to the broker is encrypted. `--proxy-protocol` is for HAProxy in front, with `send-proxy-v2`.
  *
  *     NICK name        takes a name
- *     JOIN room        hears and speaks in a room
+ *     JOIN room        enters a room
  *     SAY room text    all others in the room get `room nick text`
  *     LEAVE room       leaves it
  *     WHO room         who is there, on all gateways
@@ -23,7 +23,7 @@ import { natsTransport } from "trivent/nats";
 import { announce, fail, main, port, refuse } from "./_common.ts";
 import { Gateway } from "./_gateway.ts";
 
-/** How long it waits before it tries again to reach a broker. */
+/** The delay before it tries again to reach a broker. */
 const AGAIN_MS = 1000;
 
 await main("gateway [PORT] [NATS_URL] [--proxy-protocol]", async (args) => {
@@ -48,7 +48,7 @@ await main("gateway [PORT] [NATS_URL] [--proxy-protocol]", async (args) => {
   await closed;
 });
 
-/** Reads where the gateway listens. */
+/** Reads the address to listen on. */
 function placeOf(text: string): ServeOptions {
   const [, fd] = /^fd:(\d+)$/.exec(text) ?? [];
   if (fd !== undefined) return { fd: Number(fd) };
@@ -64,7 +64,7 @@ function options(text: string): ConnectionOptions {
   const urls = text.split(",").map((part) => {
     const url = URL.canParse(part) ? new URL(part) : undefined;
     if (url === undefined || !/^(nats|tls):$/.test(url.protocol) || url.hostname === "") {
-      return refuse(`Cannot take "${part}" for a broker: it is no nats:// or tls:// URL`);
+      return refuse(`Cannot take "${part}" for a broker: it is not a nats:// or tls:// URL`);
     }
     return url;
   });
@@ -89,7 +89,10 @@ function decoded(text: string, host: string): string {
   }
 }
 
-/** Connects to a broker. While none can be reached it tries again, and says so once. @returns Null when it is refused */
+/**
+ * Connects to a broker. While none can be reached it tries again, and prints that once. @returns Null if it is
+ * refused
+ */
 async function broker(options: ConnectionOptions): Promise<NatsConnection | null> {
   setTransportFactory(natsTransport());
   for (let isTold = false;; isTold = true) {

@@ -1,9 +1,9 @@
 /**
- * An HTTP client: `http_client host [port] [path]` prints the reply to `GET path`, its headers too, as it comes.
+ * An HTTP client: `http_client host [port] [path]` prints the reply to `GET path`, with its headers, as it arrives.
  *
  * After the "simple blocking HTTP client" of the libevent book, and in its order: look up the name, connect, send,
- * receive until the end, one step after the other. Each `await` stands where a call of the listing blocks. There is no
- * loop and no callback; and as in the listing, nothing else happens in this program meanwhile.
+ * receive until the end, one step after the other. Each `await` replaces a call of the listing that blocks. There is
+ * no loop and no callback, and as in the listing, the program does nothing else meanwhile.
  */
 
 import { EAGAIN, EventBase, type EventError, select, type Socket } from "trivent";
@@ -16,7 +16,7 @@ const READ_TIMEOUT_MS = 30_000;
 await main("http_client host [port] [path]", async ([hostname, portText = "80", path = "/", ...more]) => {
   if (hostname === undefined) refuse("Cannot connect without a host name");
   if (more.length > 0) refuse(`Cannot take ${3 + more.length} arguments`);
-  if (!/^\/[\x21-\x7e]*$/.test(path)) refuse(`Cannot ask for "${path}": it is no path`);
+  if (!/^\/[\x21-\x7e]*$/.test(path)) refuse(`Cannot ask for "${path}": it is not a path`);
   const query = `GET ${path} HTTP/1.0\r\nHost: ${hostname}\r\nConnection: close\r\n\r\n`;
 
   const socket = await connect(hostname, port(portText, 1));

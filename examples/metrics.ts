@@ -1,8 +1,9 @@
 /**
- * A server whose figures a monitoring system can read: `metrics [PORT] [METRICS-PORT]`. The first port has an echo. On the
- * second one `curl http://127.0.0.1:9881/metrics` gets the figures of both, in the text format of Prometheus.
+ * A server whose figures a monitoring system can read: `metrics [PORT] [METRICS-PORT]`. The first port is an echo
+ * server. On the second one `curl http://127.0.0.1:9881/metrics` gets the figures of both, in the text format of
+ * Prometheus.
  *
- * The figures tell who uses the server, so strangers must not reach the second port.
+ * The figures show how the server is used, so strangers must not reach the second port.
  */
 
 import { EventBase, EventError, prometheus, serve, type Server, stopOnSignals } from "trivent";

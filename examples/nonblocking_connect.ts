@@ -1,9 +1,9 @@
 /**
- * Connects without blocking and asks by sending 0 bytes whether it is through: `nonblocking_connect port [host]`.
+ * Connects without blocking and sends 0 bytes to find out whether it is connected: `nonblocking_connect port [host]`.
  *
- * After "sending 0 bytes" of the chapter on socket programming: OK means connected, ENOTCONN means that it is still
- * under way, every other error means that it has failed. In between the program is free to do something else; without
- * something else to do, `select()` on the socket spares the processor.
+ * After "sending 0 bytes" of the chapter on socket programming: OK means connected, ENOTCONN means that the attempt
+ * goes on, every other error means that it has failed. In between the program can do other work; without other work,
+ * `select()` on the socket saves processor time.
  */
 
 import { ENOTCONN, EventBase, select } from "trivent";

@@ -1,9 +1,10 @@
 /**
- * TLS and plain text on one port: `one_port PORT --cert FILE --key FILE [--proxy ADDRESSES]`. It says to each line of a
- * client how it came. Try it with `nc 127.0.0.1 PORT` and `openssl s_client -connect 127.0.0.1:PORT -quiet`.
+ * TLS and plain text on one port: `one_port PORT --cert FILE --key FILE [--proxy ADDRESSES]`. It answers each line
+ * with the way in which it came. Try it with `nc 127.0.0.1 PORT` and
+ * `openssl s_client -connect 127.0.0.1:PORT -quiet`.
  *
- * The first byte tells which it is: TLS begins with 22, and no text does. With `--proxy 127.0.0.1` a proxy of this address
- * says in front of it who the client is (the PROXY protocol).
+ * The first byte decides: TLS begins with 22, and no text does. With `--proxy 127.0.0.1` a proxy at this address
+ * sends the client's address before it (the PROXY protocol).
  */
 
 import { readFile } from "node:fs/promises";
@@ -12,7 +13,7 @@ import { announce, main, named, port, refuse } from "./_common.ts";
 
 /** The first byte of a TLS handshake. */
 const HANDSHAKE = 22;
-/** How long a client may say nothing. */
+/** The time that a client may be silent. */
 const IDLE_MS = 60_000;
 
 const DEFAULTS = { "--cert": "", "--key": "", "--proxy": "" };
@@ -22,7 +23,7 @@ await main("one_port PORT --cert FILE --key FILE [--proxy ADDRESSES]", async ([w
   if (where === undefined || options["--cert"] === "" || options["--key"] === "") {
     refuse("Cannot do without a port, --cert and --key");
   }
-  // The bytes that were read before are the beginning of the handshake.
+  // The bytes that were already read are the beginning of the handshake.
   const tls = { cert: await readFile(options["--cert"]), key: await readFile(options["--key"]), unread: true };
   const base = new EventBase();
   const server = await serve({
@@ -44,7 +45,7 @@ await main("one_port PORT --cert FILE --key FILE [--proxy ADDRESSES]", async ([w
   await base.dispatch();
 });
 
-/** What a server does when it knows whom it talks to, and how. */
+/** Serves a client after its address and kind are known. */
 async function answer(bev: SocketBufferEvent): Promise<void> {
   const { remoteAddress, tls } = bev;
   const from = remoteAddress !== undefined && "hostname" in remoteAddress ? remoteAddress.hostname : "somewhere";

@@ -2,8 +2,9 @@
  * A TCP proxy, with TLS on either side if wanted: `proxy PORT HOST:PORT [--cert FILE --key FILE] [--tls yes]
  * [--ca FILE] [--max CONNECTIONS] [--rate BYTES] [--idle SECONDS] [--handshake SECONDS] [--grace SECONDS]`.
  *
- * What arrives on one side is sent on the other, both ways, until both have finished. A side that does not read makes the
- * other wait, and a failure of one cuts the other. At `kill` it accepts nobody any more, and lets connections finish.
+ * What arrives on one side is sent on the other, both ways, until both have finished. A side that does not read makes
+ * the other wait, and a failure of one resets the other. At `kill` it accepts no more clients, and lets connections
+ * finish.
  */
 
 import {
@@ -28,24 +29,24 @@ const USAGE = "proxy PORT HOST:PORT [--cert FILE --key FILE] [--tls yes] [--ca F
 const CONNECT_TIMEOUT_MS = 10_000;
 const TICKS_PER_SECOND = 10;
 
-/** The arguments, and what they are when not given. */
+/** The arguments and their defaults. */
 const DEFAULTS = {
-  /** The certificate, and the key, of a proxy that speaks TLS with its clients. */
+  /** The certificate and the key, for TLS with the clients. */
   "--cert": "",
   "--key": "",
-  /** Whether it speaks TLS with the server. */
+  /** Whether to use TLS with the server. */
   "--tls": "no",
-  /** The authorities that the server's certificate may be of; those of the system when not given. */
+  /** The authorities for the server's certificate; by default those of the system. */
   "--ca": "",
-  /** How many clients there may be at a time; further ones wait. */
+  /** The largest number of clients at a time; further ones wait. */
   "--max": 1000,
-  /** How many bytes a second all clients together may send, and receive. */
+  /** The number of bytes that all clients together may send, and receive, in a second. */
   "--rate": Infinity,
-  /** After how many seconds without a byte a connection is cut. */
+  /** The seconds without a byte after which a connection is reset. */
   "--idle": 300,
-  /** How many seconds a client may take for the handshake of TLS. */
+  /** The seconds that a client may take for the TLS handshake. */
   "--handshake": 10,
-  /** How many seconds connections may go on after `kill`. */
+  /** The seconds that connections may go on after `kill`. */
   "--grace": 10,
 };
 
@@ -86,7 +87,7 @@ await main(USAGE, async ([listenPort, target, ...args]) => {
   await base.dispatch();
 });
 
-/** Couples the two connections; one that fails is told, and touches no other. */
+/** Connects both with a pipe. A failure is printed, and affects no other client. */
 async function carry(client: BufferEvent, there: BufferEvent, idleTimeoutMs: number): Promise<void> {
   try {
     await pipe(client, there, { idleTimeoutMs });
@@ -105,11 +106,11 @@ function rateLimit(base: EventBase, bytesPerSecond: number): RateLimitGroup {
   );
 }
 
-/** Where a client is connected to. */
+/** The address of the server. */
 function endpoint(text: string): { hostname: string; port: number } {
   const colon = text.lastIndexOf(":");
   const hostname = text.slice(0, Math.max(colon, 0)).replace(/^\[(.*)\]$/, "$1");
-  if (hostname === "") refuse(`Cannot take "${text}" for where to: it is no HOST:PORT`);
+  if (hostname === "") refuse(`Cannot take "${text}" for where to: it is not HOST:PORT`);
   return { hostname, port: port(text.slice(colon + 1), 1) };
 }
 

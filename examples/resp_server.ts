@@ -2,14 +2,14 @@
  * A small key-value server that speaks RESP, the protocol of Redis: `resp_server [PORT]`. Try it with
  * `redis-cli -p 9878`, or measure it with `redis-benchmark -p 9878 -t ping,set,get,incr`.
  *
- * It shows a codec of one's own: `FrameCodec<Resp>` gives and takes values with a type, and its limits hold against any
+ * It shows a custom codec: `FrameCodec<Resp>` decodes and encodes values with a type, and its limits hold against any
  * peer. The commands are PING, ECHO, GET, SET, DEL, INCR, COMMAND and CONFIG.
  */
 
 import { type EvBuffer, EventBase, EventError, type FrameCodec, serve, stopOnSignals } from "trivent";
 import { announce, main, onlyPort } from "./_common.ts";
 
-/** A value of RESP. A text is a simple string, bytes are a bulk string, and null is a bulk string that is not there. */
+/** A value of RESP. A text is a simple string, bytes are a bulk string, and null is a missing bulk string. */
 type Resp = { simple: string } | { error: string } | { integer: number } | { bulk: Uint8Array | null } | {
   array: Resp[];
 };
@@ -22,7 +22,7 @@ const LF = 0x0a;
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
 
-/** Reads one value out of bytes that may end anywhere. */
+/** Reads one value from bytes that may end anywhere. */
 class Parser {
   at = 0;
   readonly #bytes: Uint8Array;
@@ -31,7 +31,7 @@ class Parser {
     this.#bytes = bytes;
   }
 
-  /** The next value; null while it is not whole. */
+  /** The next value; null while it is incomplete. */
   value(depth = 0): Resp | null {
     const line = this.#line();
     if (line === null) return null;
@@ -49,7 +49,7 @@ class Parser {
         if (depth === MAX_DEPTH) throw invalid(`more than ${MAX_DEPTH} arrays in each other`);
         return this.#array(count(rest, MAX_ITEMS), depth + 1);
     }
-    // A command as one types it.
+    // A command as a person types it.
     return { array: line.split(" ").filter((word) => word !== "").map((word) => ({ bulk: encoder.encode(word) })) };
   }
 

@@ -1,8 +1,8 @@
 /**
  * A ROT13 server on bufferevents: `rot13_bufferevent [PORT] [--max-line BYTES]`.
  *
- * After the "simpler ROT13 server with Libevent" of the libevent book. The bufferevent reads and writes by itself; what is
- * left to do is to take lines from its input and to put answers into its output.
+ * After the "simpler ROT13 server with Libevent" of the libevent book. The bufferevent reads and writes by itself.
+ * The program only takes lines from its input and puts answers into its output.
  */
 
 import {
@@ -34,7 +34,7 @@ await main("rot13_bufferevent [PORT] [--max-line BYTES]", async ([where = "40713
     for (let socket = accept(listening); socket !== EAGAIN; socket = accept(listening)) {
       const bev = new SocketBufferEvent(base, socket, BEV_OPT_CLOSE_ON_FREE);
       bev.setCallbacks({ read, write, event });
-      // Never more input than one line may have, nor more output than a few of them.
+      // At most one line of input, and a few lines of output.
       bev.setWatermark(EV_READ, 0, maxLine);
       bev.setWatermark(EV_WRITE, MAX_OUTPUT / 4, 0);
       bev.enable(EV_READ | EV_WRITE);
@@ -45,7 +45,7 @@ await main("rot13_bufferevent [PORT] [--max-line BYTES]", async ([where = "40713
 
   function event(bev: BufferEvent, what: number): void {
     connections.delete(bev);
-    // The peer has said all; it gets the answers that are on their way. After an error there is nobody to answer.
+    // The peer has finished; it still gets its answers. After an error there is no peer to answer.
     if ((what & BEV_EVENT_EOF) !== 0) bev.close();
     else bev.free();
   }
@@ -69,12 +69,12 @@ function read(bev: BufferEvent): void {
     output.add("\n");
   }
   if (input.length >= maxLine) {
-    // Too long; process what there is, so that the buffer doesn't grow for ever.
+    // Too long; process the bytes so far, so that the buffer does not grow for ever.
     output.add(rot13(input.toUint8Array()));
     output.add("\n");
     input.drain(input.length);
   }
-  // A peer that sends and doesn't read its answers has to wait, too.
+  // A peer that sends and does not read its answers must wait, too.
   if (output.length > MAX_OUTPUT) bev.disable(EV_READ);
 }
 

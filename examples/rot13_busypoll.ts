@@ -1,6 +1,6 @@
 /**
- * A ROT13 server that asks every socket again and again: `rot13_busypoll [port]`. When it is stopped, it prints how many
- * of its polls were useless.
+ * A ROT13 server that polls every socket again and again: `rot13_busypoll [port]`. When it is stopped, it prints how
+ * many of its polls were useless.
  *
  * After the "bad example: busy-polling all sockets" of the libevent book: "This will work, but the performance will be
  * unforgivably bad." It answers byte for byte as `rot13_bufferevent.ts` does.
@@ -30,7 +30,7 @@ await main("rot13_busypoll [port]", async (args) => {
   announce(listening.address);
 
   while (!stop.aborted) {
-    // In C the kernel works meanwhile by itself; here the host has to be let.
+    // In C the kernel works meanwhile by itself; here the runtime needs a turn.
     await select({ read: [listening] }, 0);
     const fresh = accept(listening);
     count(fresh === EAGAIN);
@@ -56,17 +56,17 @@ function count(nothing: boolean): void {
   if (nothing) useless++;
 }
 
-/** Asks one socket. @returns False when the connection is over */
+/** Polls one socket. @returns False if the connection has ended */
 function poll(socket: Socket, state: State): boolean {
   const { input, output } = state;
   if (output.length > 0) {
-    // Answers that the peer has not taken: nothing more is read.
+    // The peer has not read its answers, so nothing more is read.
     const n = socket.sendBuffer(output);
     count(n === EAGAIN);
     return output.length > 0 || !state.ended;
   }
   const n = socket.recvBuffer(input, MAX_LINE - input.length);
-  count(n === EAGAIN); // The kernel didn't have any data for us to read.
+  count(n === EAGAIN); // The kernel had no data for us to read.
   if (n === 0) return false;
   if (n > 0) handleInput(input, output);
   return true;

@@ -1,9 +1,9 @@
 /**
  * A ROT13 server on events: `rot13_events [port]`.
  *
- * After the "low-level ROT13 server with Libevent" of the libevent book: an event tells when a socket can be read or
- * written, and buffers, partial writes and the adding and deleting of events are all done by hand. It answers byte for
- * byte as `rot13_bufferevent.ts` does, which shows what a bufferevent takes off one's hands.
+ * After the "low-level ROT13 server with Libevent" of the libevent book: an event reports when a socket can be read
+ * or written. Buffers, partial writes and the adding and deleting of events are all done by hand. It gives the same
+ * answers as `rot13_bufferevent.ts`, which shows how much work a bufferevent saves.
  */
 
 import {
@@ -23,10 +23,13 @@ import { rot13 } from "./_rot13.ts";
 const MAX_LINE = 16384;
 const NEWLINE = 10;
 
-/** What one recv() takes; it serves all connections, one after the other. */
+/** The buffer for one recv(), which all connections share. */
 const chunk = new Uint8Array(4096);
 
-/** `struct fd_state`: from 0 to `written` is gone, up to `writeUpTo` are whole lines to send, up to `used` is the rest. */
+/**
+ * `struct fd_state`: from 0 to `written` was sent, up to `writeUpTo` are whole lines to send, up to `used` is the
+ * rest.
+ */
 interface State {
   socket: Socket;
   buffer: Uint8Array;
@@ -47,7 +50,7 @@ await main("rot13_events [port]", async (args) => {
     for (let socket = accept(listening); socket !== EAGAIN; socket = accept(listening)) {
       const state: State = {
         socket,
-        // Room for an unfinished line and as much again that is to be sent.
+        // Space for an unfinished line and as many bytes to send.
         buffer: new Uint8Array(2 * MAX_LINE),
         written: 0,
         writeUpTo: 0,
@@ -62,7 +65,7 @@ await main("rot13_events [port]", async (args) => {
   });
   accepting.add();
 
-  /** Runs a step; when the connection has failed or all is done, nothing is left of it. */
+  /** Runs a step. If the connection has failed or is done, it is removed completely. */
   function guard(state: State, step: (state: State) => boolean): void {
     try {
       if (step(state)) return;
@@ -91,18 +94,18 @@ await main("rot13_events [port]", async (args) => {
   await base.dispatch();
 });
 
-/** The socket can be read. @returns False when the connection is over */
+/** The socket can be read. @returns False if the connection has ended */
 function doRead(state: State): boolean {
   for (;;) {
     if (!makeRoom(state)) {
-      // Full of answers that the peer has not taken: let it wait until it has.
+      // Full of answers that the peer has not read, so the peer must wait.
       state.readEvent.del();
       return true;
     }
     const n = state.socket.recv(chunk);
     if (n === EAGAIN) return true;
     if (n === 0) {
-      // The peer has said all. What is left of its last line is dropped, and whole lines are still answered.
+      // The peer has finished. An unfinished last line is dropped, and whole lines are still answered.
       state.ended = true;
       state.readEvent.del();
       return state.written < state.writeUpTo;
@@ -120,7 +123,7 @@ function doRead(state: State): boolean {
   }
 }
 
-/** The socket can be written. @returns False when the connection is over */
+/** The socket can be written. @returns False if the connection has ended */
 function doWrite(state: State): boolean {
   while (state.written < state.writeUpTo) {
     const n = state.socket.send(state.buffer.subarray(state.written, state.writeUpTo));
@@ -133,7 +136,7 @@ function doWrite(state: State): boolean {
   return true;
 }
 
-/** Moves what is left to the front. @returns Whether another chunk fits, and the newline that may be put into it */
+/** Moves the rest to the front. @returns Whether another chunk fits, with a newline that may be added */
 function makeRoom(state: State): boolean {
   if (state.written > 0) {
     state.buffer.copyWithin(0, state.written, state.used);

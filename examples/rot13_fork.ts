@@ -1,13 +1,13 @@
 /**
- * A ROT13 server with a worker of its own for every connection: `rot13_fork [port]`.
+ * A ROT13 server with a separate worker for every connection: `rot13_fork [port]`.
  *
- * After the forking ROT13 server of the libevent book. What differs from fork(2): a process of JavaScript cannot be
- * split in two, and a connection cannot be handed to another thread or process on every runtime. So the child is a new
- * thread that runs this same file from its first line, and the parent keeps the connection: it passes on what it
- * receives, and sends what the child gives back. The child's loop is that of the book, one thing after the other, for
- * one client. Unlike the book's parent, this one waits for its children when they end, and closes its connections.
+ * After the forking ROT13 server of the libevent book. The differences from fork(2): a process of JavaScript cannot
+ * be split in two, and not every runtime can hand a connection to another thread or process. So the child is a new
+ * thread that runs this same file from its first line, and the parent keeps the connection: it passes on received
+ * bytes, and sends the child's answers. The child's loop is that of the book, one step after the other, for one
+ * client. Unlike the book's parent, this one waits for its children when they end, and closes its connections.
  *
- * Nothing piles up anywhere: a chunk goes to the child when the one before it has been answered and sent.
+ * Memory is bounded: a chunk goes to the child when the one before it has been answered and sent.
  */
 
 import { isMainThread, parentPort, Worker } from "node:worker_threads";
@@ -51,11 +51,11 @@ async function run(args: string[]): Promise<void> {
   await Promise.all(connections.values());
 }
 
-/** What the parent knows of a child. */
+/** A child, seen from the parent. */
 interface Child {
-  /** Has it work on what a client has sent; gives what is to be sent back. */
+  /** Lets it work on a client's bytes, and returns the answer. */
   ask(chunk: Uint8Array): Promise<Uint8Array>;
-  /** `waitpid()`: tells it that the client has finished, and waits until it has ended. */
+  /** `waitpid()`: reports that the client has finished, and waits until the child has ended. */
   wait(): Promise<void>;
   /** `kill()` and `waitpid()`. */
   kill(): Promise<void>;
@@ -93,7 +93,7 @@ function fork(): Child {
   };
 }
 
-/** Passes on what comes and goes, until the connection is over. Then nothing is left of the child. */
+/** Relays the bytes until the connection has ended. Then nothing is left of the child. */
 async function attend(socket: Socket, child: Child): Promise<void> {
   const chunk = new Uint8Array(4096);
   try {
@@ -105,7 +105,7 @@ async function attend(socket: Socket, child: Child): Promise<void> {
     }
     await child.wait();
   } catch (error) {
-    // The connection or the child has failed, or the connection was closed since the program is to end.
+    // The connection or the child has failed, or the program closes the connection to end.
     if (!(error instanceof EventError)) throw error;
     await child.kill();
   }
@@ -118,7 +118,7 @@ async function child(): Promise<void> {
   let used = 0;
   for (;;) {
     const received = await recv();
-    if (received === null) break; // what is left of its last line is dropped
+    if (received === null) break; // an unfinished last line is dropped
     const lines = new EvBuffer();
     for (const c of rot13(received)) {
       outbuf[used++] = c;
@@ -133,7 +133,7 @@ async function child(): Promise<void> {
   globalThis.process.exit(0); // of this thread only
 }
 
-/** Waits for what the client has sent next; null when it has finished. */
+/** Waits for the next bytes of the client; null if it has finished. */
 function recv(): Promise<Uint8Array | null> {
   return new Promise((resolve) => parentPort?.once("message", resolve));
 }

@@ -1,9 +1,9 @@
 /**
  * A ROT13 server on `select()`: `rot13_select [port]`.
  *
- * After the select() based ROT13 server of the libevent book, with its `fd_state`, `do_read` and `do_write`. It answers
- * byte for byte as `rot13_bufferevent.ts` does: a line of more than MAX_LINE is cut, not lost, and the whole lines of
- * a peer that has finished are answered.
+ * After the select() based ROT13 server of the libevent book, with its `fd_state`, `do_read` and `do_write`. It gives
+ * the same answers as `rot13_bufferevent.ts`: a line of more than MAX_LINE is cut, not lost, and the whole lines of a
+ * peer that has finished are answered.
  */
 
 import { EAGAIN, EventBase, EventError, select, type Socket } from "trivent";
@@ -14,9 +14,12 @@ import { rot13 } from "./_rot13.ts";
 const MAX_LINE = 16384;
 const NEWLINE = 10;
 
-/** `struct fd_state`: from 0 to `written` is gone, up to `writeUpTo` are whole lines to send, up to `used` is the rest. */
+/**
+ * `struct fd_state`: from 0 to `written` was sent, up to `writeUpTo` are whole lines to send, up to `used` is the
+ * rest.
+ */
 class FdState {
-  // Room for an unfinished line and as much again that is to be sent.
+  // Space for an unfinished line and as many bytes to send.
   readonly buffer = new Uint8Array(2 * MAX_LINE);
   used = 0;
   written = 0;
@@ -28,10 +31,10 @@ class FdState {
   }
 }
 
-/** What one recv() takes. */
+/** The buffer for one recv(). */
 const buf = new Uint8Array(1024);
 
-/** @returns False when the connection is over */
+/** @returns False if the connection has ended */
 function doRead(socket: Socket, state: FdState): boolean {
   while (hasRoom(state)) {
     const result = socket.recv(buf);
@@ -52,21 +55,21 @@ function doRead(socket: Socket, state: FdState): boolean {
   return true;
 }
 
-/** @returns False when the connection is over */
+/** @returns False if the connection has ended */
 function doWrite(socket: Socket, state: FdState): boolean {
   while (state.writing) {
     const result = socket.send(state.buffer.subarray(state.written, state.writeUpTo));
     if (result === EAGAIN) return true;
     state.written += result;
   }
-  // What is left is the beginning of a line: it goes to the front.
+  // The rest is the beginning of a line: it goes to the front.
   state.buffer.copyWithin(0, state.written, state.used);
   state.used -= state.written;
   state.written = state.writeUpTo = 0;
   return !state.ended;
 }
 
-/** Whether another recv() fits, and the newlines that may be put into it. */
+/** Whether another recv() fits, with newlines that may be added. */
 function hasRoom(state: FdState): boolean {
   return state.used + buf.length + 1 <= state.buffer.length;
 }

@@ -1,7 +1,7 @@
 /**
  * Runs a program of this folder: `npm run -s example -- <node|deno|bun> <name> [arguments]`.
  *
- * Node gets what esbuild makes of it; Deno and Bun run the source. Signals and the exit code are passed on.
+ * Node runs the output of esbuild; Deno and Bun run the source. Signals and the exit code are passed on.
  */
 
 import { spawn } from "node:child_process";
@@ -45,7 +45,7 @@ function execute({ file, args }) {
         if (signal !== "SIGINT" || !process.stdin.isTTY) child.kill(signal);
       });
     }
-    // npm passes a signal on to its shell only, which ends without us. Then our parent is another one.
+    // npm passes a signal only to its shell, which ends without us. Then our parent is another process.
     const parent = process.ppid;
     const watch = setInterval(() => process.ppid !== parent && child.kill("SIGTERM"), 250);
     if (process.env.npm_lifecycle_event === undefined) clearInterval(watch);

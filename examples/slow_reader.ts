@@ -1,8 +1,9 @@
 /**
- * Shows what happens when a receiver takes less than a sender has: `slow_reader`.
+ * Shows a receiver that is slower than its sender: `slow_reader`.
  *
  * After "what happens when the receive buffer is full" of the chapter on socket programming: over TCP nothing is lost
- * and nobody is disconnected, the sender is slowed down until it is as fast as the reader; over UDP datagrams are lost.
+ * and no connection ends, because the sender is slowed down until it is as fast as the reader; over UDP datagrams are
+ * lost.
  */
 
 import {
@@ -19,7 +20,7 @@ import { main, refuse } from "./_common.ts";
 
 const STEPS = 16;
 const STEP_MS = 50;
-/** What the reader takes in each step. */
+/** The bytes that the reader takes in each step. */
 const READ = 256 * 1024;
 const DATAGRAM = 1024;
 const SENT_PER_STEP = 100;
@@ -58,7 +59,7 @@ async function tcp(base: EventBase): Promise<void> {
     }
     sender.shutdown();
   };
-  /** Receives up to so many bytes. @returns Whether there may be more */
+  /** Receives up to a number of bytes. @returns Whether there may be more */
   const read = async (most: number): Promise<boolean> => {
     const buffer = new Uint8Array(64 * 1024);
     for (let rest = most; rest > 0;) {

@@ -3,8 +3,9 @@
  * [--name NAME] [--domains A,B] [--cert FILE --key FILE] [--proxy ADDRESSES] [--size BYTES] [--max CONNECTIONS]
  * [--each CONNECTIONS] [--patience SECONDS] [--grace SECONDS]`. Try it with `swaks --server 127.0.0.1:2525 --to me@here.example`.
  *
- * `--proxy 10.0.0.0/8` is for a server behind HAProxy (`send-proxy-v2`): the header of these addresses says who the client
- * is. With a certificate it offers STARTTLS. At `kill` idle clients get 421, and mails under way may come to their end.
+ * `--proxy 10.0.0.0/8` is for a server behind HAProxy (`send-proxy-v2`): the header from these addresses has the
+ * client's address. With a certificate it offers STARTTLS. At `kill` idle clients get 421, and mails in progress may
+ * be finished.
  *
  * A mail is written to `FOLDER/tmp`, and moved to `FOLDER/new` when it is on the disk. Only then the client gets its 250.
  * The protocol is in `_smtp.ts`.
@@ -20,14 +21,14 @@ const USAGE = "smtp PORT FOLDER [--name NAME] [--domains A,B] [--cert FILE --key
   "[--size BYTES] [--max CONNECTIONS] [--each CONNECTIONS] [--patience SECONDS] [--grace SECONDS]";
 const MAX_RECIPIENTS = 100;
 const MAX_ERRORS = 10;
-/** How often a client may use up its patience. */
+/** How often a client may use up the time limit. */
 const SESSION_PATIENCES = 12;
 
-/** The arguments, and their values when they are not given. */
+/** The arguments and their defaults. */
 const DEFAULTS = {
   /** The name of the server. */
   "--name": "localhost",
-  /** The domains whose mail it takes; all by default. */
+  /** The domains whose mail it accepts; all by default. */
   "--domains": "",
   /** The certificate and the key for STARTTLS. */
   "--cert": "",
@@ -36,12 +37,12 @@ const DEFAULTS = {
   "--proxy": "",
   /** The largest mail, in bytes. */
   "--size": 10 * 1024 * 1024,
-  /** The most clients, and the most of one address. */
+  /** The largest number of clients, in all and from one address. */
   "--max": 1000,
   "--each": 20,
-  /** How many seconds a client may say nothing, take for one line, or leave an answer untaken. */
+  /** The time limit in seconds for silence, for one line, and for reading an answer. */
   "--patience": 300,
-  /** How many seconds the mails under way may take after `kill`. */
+  /** The seconds that mails in progress may take after `kill`. */
   "--grace": 10,
 };
 
@@ -87,7 +88,7 @@ await main(USAGE, async ([where, folder, ...args]) => {
 /** A folder with one file for each mail. */
 async function openFolder(path: string): Promise<MailStore> {
   const [drafts, mails] = [join(path, "tmp"), join(path, "new")];
-  // Nobody got a 250 for what an earlier run has left there.
+  // No client got a 250 for drafts that an earlier run has left there.
   await rm(drafts, { recursive: true, force: true });
   for (const folder of [drafts, mails]) await mkdir(folder, { recursive: true, mode: 0o700 });
   return {
@@ -113,7 +114,7 @@ async function openFolder(path: string): Promise<MailStore> {
   };
 }
 
-/** A file survives a loss of power only if its name does. */
+/** A file survives a loss of power only if its directory entry does. */
 async function syncFolder(path: string): Promise<void> {
   // Windows does not open folders.
   if (globalThis.process.platform === "win32") return;

@@ -1,8 +1,8 @@
 /**
- * Takes one TCP connection, prints whose it is and all that comes from it: `tcp_hello_server [port]`.
+ * Accepts one TCP connection, prints its address and all its bytes: `tcp_hello_server [port]`.
  *
- * After "accepting a connection and receiving data" of the chapter on socket programming. What blocks there is awaited
- * here, one step after the other.
+ * After "accepting a connection and receiving data" of the chapter on socket programming. Calls that block there are
+ * awaited here, one step after the other.
  */
 
 import { EventBase, select, type Socket } from "trivent";
@@ -22,7 +22,7 @@ await main("tcp_hello_server [port]", async (args) => {
     for (;;) {
       await select({ read: [s2] }, undefined, { signal: stop });
       const length = s2.recv(buffer);
-      // The other end has finished.
+      // The peer has finished.
       if (length === 0) break;
       if (length > 0) print(buffer.subarray(0, length));
     }

@@ -1,13 +1,13 @@
 /**
  * A broker that speaks enough of the protocol of NATS for `@nats-io/nats-core`: subjects, wildcards, replies. For tests on the
- * simulator. It is no broker to use.
+ * simulator. It is not a broker for production.
  */
 
 import { EVBUFFER_EOL_CRLF_STRICT, type Runtime, serve, type Server, type SocketBufferEvent } from "trivent";
 
 interface Client {
   readonly subscriptions: Map<string, string[]>;
-  /** Whether it hears what it has published itself. */
+  /** Whether it receives its own messages. */
   hears: boolean;
   /** The message whose payload comes next. */
   message: { subject: string; reply: string; length: number } | null;
@@ -32,7 +32,7 @@ export async function startBroker(runtime: Runtime, hostname: string, port: numb
   return server;
 }
 
-/** Does what one command says. @returns False while it is not whole */
+/** Handles one command. @returns False while it is incomplete */
 function obey(server: Server<Client>, bev: SocketBufferEvent<Client>): boolean {
   const { input, context } = bev;
   if (context.message === null) {

@@ -1,15 +1,15 @@
-/** What the programs of this folder print of what `explore()` has found. */
+/** Prints the results of `explore()`, for the programs of this folder. */
 
 import type { Exploration } from "trivent/sim";
 
-/** How many lines of the trace are shown. */
+/** The number of lines of the trace that are shown. */
 const LINES = 8;
 
 /**
- * Prints what was found.
+ * Prints the result.
  *
- * @param found What `explore()` gives
- * @param fine What is printed behind the number of runs when nothing was found
+ * @param found The result of `explore()`
+ * @param fine The text after the number of runs if nothing was found
  */
 export function report({ runs, seed, error, faults, trace, failures }: Exploration, fine: string): void {
   if (error === undefined) return console.log(`${runs} runs: ${fine}`);

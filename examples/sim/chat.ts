@@ -1,8 +1,9 @@
 /**
- * The chat server on a network that breaks: `sim/chat [RUNS] [SEED]`. Whatever goes wrong, a client that stays hears each line
- * once and in order, from the moment at which it came to the moment at which it leaves.
+ * The chat server on a network with faults: `sim/chat [RUNS] [SEED]`. Whatever fails, a client that stays gets each
+ * line once and in order, from its arrival to its end.
  *
- * `explore()` plays the scenario with many seeds. It would print the shortest list of faults that breaks the promise.
+ * `explore()` runs the scenario with many seeds. If the promise is broken, it prints the shortest list of faults that
+ * does it.
  */
 
 import { connect, EventBase, EventError } from "trivent";
@@ -14,16 +15,16 @@ import { report } from "./_report.ts";
 const SPEAKERS = 4;
 const LINES = 8;
 
-/** What one client has said and heard. */
+/** The lines that one client has sent and received. */
 interface Client {
   name: string;
-  /** The lines of others, in their order: `<name> text`. */
+  /** The lines of others, in order: `<name> text`. */
   heard: string[];
-  /** Whether it stayed to the end: nobody has cut its connection. */
+  /** Whether it stayed to the end: its connection was not reset. */
   stayed: boolean;
 }
 
-/** Comes, says some lines, and listens until the server stops. */
+/** Connects, sends some lines, and reads until the server stops. */
 async function talk(sim: SimRuntime, number: number): Promise<Client> {
   const runtime = sim.host(`client${number}`);
   const client: Client = { name: `c${number}`, heard: [], stayed: false };
@@ -45,7 +46,7 @@ async function talk(sim: SimRuntime, number: number): Promise<Client> {
   return client;
 }
 
-/** The lines of a conversation, without those about who comes and goes. */
+/** The lines of a conversation, without those about clients that come and go. */
 function conversation(heard: readonly string[]): string[] {
   return heard.filter((line) => line.startsWith("<c"));
 }
@@ -60,7 +61,7 @@ async function scenario(sim: SimRuntime): Promise<void> {
   await endChat(server);
   const stayed = (await Promise.all(clients)).filter(({ stayed }) => stayed);
   await serving;
-  // All hear the same conversation. Who came later has missed its beginning, and nothing else.
+  // All get the same conversation. A client that came later has missed only its beginning.
   const [first = [], ...others] = stayed.map(({ heard }) => conversation(heard)).sort((a, b) => b.length - a.length);
   for (const heard of others) {
     const missed = first.length - heard.length;
@@ -68,7 +69,7 @@ async function scenario(sim: SimRuntime): Promise<void> {
       throw new Error(`one has heard ${JSON.stringify(heard)}, another ${JSON.stringify(first)}`);
     }
   }
-  // And what somebody who stayed has said comes once, in its order.
+  // The lines of a client that stayed arrive once, in order.
   for (const { name } of stayed) {
     const own = first.filter((line) => line.startsWith(`<${name}> `));
     if (new Set(own).size !== own.length) throw new Error(`a line of ${name} has come twice: ${JSON.stringify(own)}`);
@@ -79,7 +80,7 @@ await main("sim/chat [RUNS] [SEED]", async ([runs = "200", seed = "1"]) => {
   const found = await explore(scenario, {
     runs: Number(runs),
     seed: Number(seed),
-    // A host that hangs for minutes is somebody who leaves.
+    // A client whose host hangs for minutes counts as one that leaves.
     faults: { ...DEFAULT_FAULTS, longestMs: 2_000 },
   });
   report(found, "nobody who stayed has missed a line");

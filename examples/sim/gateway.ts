@@ -1,8 +1,9 @@
 /**
- * Three chat gateways, a broker and six clients under a broken network: `npx trivent explore examples/sim/gateway.ts`.
+ * Three chat gateways, a broker and six clients on a network with faults:
+ * `npx trivent explore examples/sim/gateway.ts`.
  *
- * `@nats-io/nats-core` runs unmodified, on virtual time. Whatever breaks, no client hears a line twice or behind a later one
- * of the same sender. When the network has been whole for a while, everybody hears everybody.
+ * `@nats-io/nats-core` runs unmodified, on virtual time. Whatever fails, no client gets a line twice or after a later
+ * one of the same sender. When the network has worked for a while, all clients get the lines of all others.
  */
 
 import { type NatsConnection, NatsConnectionImpl, setTransportFactory } from "@nats-io/nats-core/internal";
@@ -16,7 +17,7 @@ const GATEWAYS = ["gateway-1", "gateway-2", "gateway-3"];
 const CLIENTS = 6;
 const LINES = 5;
 const PORT = 9881;
-/** A room that is still deaf after this time is stuck, in virtual milliseconds. */
+/** A room that still loses lines after this time, in virtual milliseconds, is stuck. */
 const PATIENCE_MS = 120_000;
 
 export default async function scenario(sim: SimRuntime): Promise<void> {
@@ -73,9 +74,9 @@ async function startGateway(
   }
 }
 
-/** A client that checks all it hears. */
+/** A client that checks all lines that it gets. */
 class Client {
-  /** Who was heard with a probe. */
+  /** The clients whose probe has arrived. */
   readonly heard: Set<string> = new Set();
   readonly link: Link;
   readonly #id: number;

@@ -1,9 +1,9 @@
 /**
- * An npm library that knows nothing of the simulator: `sim/library [RUNS] [SEED]`. The cache `lru-cache` keeps answers of a
- * server for a minute, by the clock of the runtime. `sim.install()` gives it virtual time, so that hours pass in
- * milliseconds.
+ * An npm library that was not written for the simulator: `sim/library [RUNS] [SEED]`. The cache `lru-cache` keeps
+ * answers of a server for a minute, by the clock of the runtime. `sim.install()` gives it virtual time, so that hours
+ * pass in milliseconds.
  *
- * Whatever the network does: an answer is never older than a minute and the time that the question took.
+ * Whatever the network does, an answer is never older than a minute and the time of the request.
  */
 
 import { LRUCache } from "lru-cache";
@@ -26,7 +26,7 @@ async function scenario(sim: SimRuntime): Promise<void> {
 }
 
 async function ask(sim: SimRuntime): Promise<void> {
-  // The server says what time it is.
+  // The server answers with the time.
   const server = await serve({ runtime: sim.host("clock"), hostname: "0.0.0.0", port: 80 }, {
     line: (bev) => void bev.write(`${sim.now()}\n`),
   });
@@ -44,7 +44,7 @@ async function ask(sim: SimRuntime): Promise<void> {
         const lines = bev.lines({ text: true });
         const { value } = await lines.next();
         await lines.return();
-        // The network was broken meanwhile: the next question will be answered.
+        // The network has failed meanwhile: the next request will be answered.
         if (value === undefined) continue;
         time = Number(value);
         cache.set("time", time);

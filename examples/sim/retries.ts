@@ -1,9 +1,9 @@
 /**
- * A client that tries again, and the bug that comes with it: `npx trivent explore examples/sim/retries.ts`.
+ * A client that tries again, with a bug: `npx trivent explore examples/sim/retries.ts`.
  *
- * The server adds to an account what it is asked to add. The client asks five times. When a connection fails, or says nothing for
- * 2 s, it asks again on a new one. So it adds twice when the answer is lost after the server has added. Exploring finds that, and
- * says what is needed for it:
+ * The server adds a requested amount to an account. The client sends five requests. If a connection fails, or is
+ * silent for 2 s, it sends the request again on a new one. So it adds twice if the answer is lost after the server
+ * has added. Exploring finds that, and lists the faults that are needed for it:
  *
  *     seed 10 fails:
  *
@@ -23,15 +23,15 @@ const PAYMENTS = 5;
 const AMOUNT = 10;
 const PATIENCE_MS = 2000;
 
-/** What `explore()` takes for it: more resets than by default. */
+/** The options for `explore()`: more resets than by default. */
 export const options: ExploreOptions = { faults: { ...DEFAULT_FAULTS, connectionReset: 0.01 } };
 
-/** Asks for each payment until there is an answer. */
+/** Repeats each payment until there is an answer. */
 export default function careless(sim: SimRuntime): Promise<void> {
   return pay(sim, false);
 }
 
-/** The same, but the server knows which payments it has had. */
+/** The same, but the server remembers the numbers of payments. */
 export function careful(sim: SimRuntime): Promise<void> {
   return pay(sim, true);
 }
@@ -57,7 +57,7 @@ async function pay(sim: SimRuntime, numbered: boolean): Promise<void> {
       if (done !== true) payment++;
       await bev.close();
     } catch {
-      // The next round asks again.
+      // The next round sends it again.
     }
   }
   await server.close({ graceMs: PATIENCE_MS });

@@ -7,7 +7,7 @@ const [, , port = "6400", certFile = "cert.pem", keyFile = "key.pem"] = process.
 const read = () => ({ cert: readFileSync(certFile, "utf8"), key: readFileSync(keyFile, "utf8") });
 
 const { server } = await startServer({ hostname: "127.0.0.1", port: Number(port), tls: read() });
-// A new certificate holds for new connections. No connection fails.
+// A new certificate applies to new connections. No connection fails.
 function change() {
   try {
     server.setTls(read());

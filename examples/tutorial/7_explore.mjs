@@ -6,7 +6,7 @@ import { resp } from "./resp.mjs";
 import { startServer } from "./server.mjs";
 
 const VISITS = 10;
-// The bug: a command that is sent again counts again. A command that says the result can be sent again.
+// The bug: a command that is sent again counts again. A command that sets the result can be sent again.
 const COUNT = {
   bug: () => ["INCR", "visits"],
   mended: (visit) => ["SET", "visits", String(visit)],

@@ -7,7 +7,7 @@ const [, , port = "6400", figures = "9400"] = process.argv;
 const redis = await startServer({
   hostname: "127.0.0.1",
   port: Number(port),
-  // The header of HAProxy, which says who the client is. Others speak without one.
+  // The header of HAProxy has the client's address. Other clients send none.
   proxyProtocol: { mode: "optional", trusted: ["127.0.0.1"], timeoutMs: 200 },
 });
 

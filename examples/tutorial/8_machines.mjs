@@ -11,7 +11,7 @@ const [, , port = "6400", broker = "127.0.0.1:4222"] = process.argv;
 setTransportFactory(natsTransport());
 const nats = await NatsConnectionImpl.connect({
   servers: broker,
-  noEcho: true, // our own words do not come back
+  noEcho: true, // our own messages do not come back
   maxReconnectAttempts: -1,
   reconnectTimeWait: 1000,
 });

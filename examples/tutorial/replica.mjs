@@ -1,25 +1,28 @@
-// Several machines with the same keys. Each tells the others what a key has now, and not what was done to it: the last word on
-// a key may come twice, or late, and does no harm.
+// Several machines with the same keys. Each sends the others the present value of a key, not the command. So a
+// message about a key may come twice, or late, without harm.
 import { errors } from "@nats-io/nats-core";
 import { EvBuffer } from "trivent";
 import { resp } from "./resp.mjs";
 
 const CHANGES = "redis.changes";
 const EVERYTHING = "redis.everything";
-/** So many messages are sent before the broker must have taken them. */
+/** The number of messages that are sent before the broker must have accepted them. */
 const BATCH = 500;
 /** A machine that was away for longer than this may bring a deleted key back. */
 const REMEMBER_MS = 24 * 3_600_000;
 
-/** Keeps the keys of a store as they are on the other machines. */
+/** Keeps the keys of a store equal to those of the other machines. */
 export class Replica {
   #store;
   #nats;
   #now;
   #name = crypto.randomUUID().slice(0, 8);
-  /** Counts the changes that this machine knows of: clocks of machines differ, and this number never goes back. */
+  /** Counts the changes that this machine knows: clocks of machines differ, and this number never goes back. */
   #count = 0;
-  /** Who has changed a key last, and when by that count. A key that is gone stays here, so that no old word brings it back. */
+  /**
+   * The last change of a key: its machine, and its number in that count. Deleted keys stay here, so that no old
+   * message restores them.
+   */
   #stamps = new Map();
 
   constructor(store, nats, now) {
@@ -28,7 +31,7 @@ export class Replica {
     this.#now = now;
   }
 
-  /** Gets what the others have, and hears of their changes from then on. */
+  /** Gets the keys of the others, and their changes from then on. */
   async start() {
     this.#nats.subscribe(CHANGES, { callback: (_error, message) => this.#hear(message.data) });
     this.#nats.subscribe(EVERYTHING, { callback: (_error, message) => void this.#tell(message.reply) });
@@ -36,7 +39,7 @@ export class Replica {
     void this.#watch();
   }
 
-  /** Tells the others of a command. */
+  /** Sends the effect of a command to the others. */
   changed([command = "", ...words]) {
     for (const key of /^DEL$/i.test(command) ? words : words.slice(0, 1)) {
       this.#stamps.set(key, { count: ++this.#count, name: this.#name });
@@ -44,7 +47,7 @@ export class Replica {
     }
   }
 
-  /** Forgets keys that have been gone for long. Call it now and then. */
+  /** Forgets keys that were deleted long ago. Call it now and then. */
   forget() {
     for (const [key, stamp] of this.#stamps) {
       if (this.#store.read(key) !== undefined) stamp.goneAt = undefined;
@@ -52,7 +55,7 @@ export class Replica {
     }
   }
 
-  /** The message about a key: the key, its stamp, and what it has, if anything. */
+  /** The message about a key: the key, its stamp, and its value, if there is one. */
   #word(key) {
     const { count, name } = this.#stamps.get(key);
     const entry = this.#store.read(key);
@@ -71,7 +74,7 @@ export class Replica {
     const count = Number(counted);
     const known = this.#stamps.get(key);
     this.#count = Math.max(this.#count, count);
-    // Of two changes with the same number one must win, and the same one everywhere.
+    // Of two changes with the same number, the same one must win everywhere.
     if (known !== undefined && (known.count > count || (known.count === count && known.name >= name))) return;
     this.#stamps.set(key, { count, name });
     this.#store.put(key, value === undefined ? undefined : { value, ttlMs: Number(ttlMs) });
@@ -95,7 +98,10 @@ export class Replica {
     }
   }
 
-  /** NATS keeps nothing for a machine that is away: it asks what it has missed, and says what it has done meanwhile. */
+  /**
+   * NATS keeps nothing for a machine without a connection. So it requests changes that it has missed, and sends its
+   * own.
+   */
   async #watch() {
     for await (const { type } of this.#nats.status()) {
       if (type !== "reconnect") continue;

@@ -11,7 +11,7 @@ function invalid(why) {
   return new EventError(`Cannot read RESP: ${why}`, { code: "EV_FRAME_INVALID" });
 }
 
-/** Reads one value of `bytes` from `start` on. Gives null while it is not whole. */
+/** Reads one value of `bytes` from `start` on. Returns null while it is incomplete. */
 function parse(bytes, start, depth = 0) {
   const end = bytes.indexOf(10, start);
   if (end < 0) return null;

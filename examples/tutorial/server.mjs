@@ -1,4 +1,4 @@
-// The server of chapters 4 to 8: everything that it needs is an option, so that it runs on a simulator too.
+// The server of chapters 4 to 8: all its dependencies are options, so that it runs on a simulator too.
 import { serve } from "trivent";
 import { resp } from "./resp.mjs";
 import { Store } from "./store.mjs";
@@ -16,14 +16,14 @@ export const LIMITS = {
 /**
  * Starts the server.
  *
- * @param options What `serve()` takes; it wins over LIMITS
- * @param {{ changed?: (command: string[]) => void, store?: Store }} hooks `changed(command)` hears of each command that may have
- *   changed something; `store` is one that has keys already
+ * @param options Options of `serve()`, which replace LIMITS
+ * @param {{ changed?: (command: string[]) => void, store?: Store }} hooks `changed(command)` gets each command that
+ * may have changed something; `store` is one that already has keys
  */
 export async function startServer(options, { changed = () => {}, store: given } = {}) {
   const server = await serve({ ...LIMITS, ...options }, {
     async open(bev) {
-      // All commands that have come at once: one promise for them all.
+      // All commands that arrived together: one promise for all of them.
       for await (const commands of bev.frames(resp, { maxBytes: 2_000_000 }).batches()) {
         for (const command of commands) {
           const more = bev.writeFrame(resp, store.answer(command));

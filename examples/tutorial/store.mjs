@@ -51,19 +51,19 @@ export class Store {
     return { error: `ERR unknown command '${command.slice(0, 20).replace(/\W/g, "")}'` };
   }
 
-  /** What a key has, and for how long; undefined if it has nothing. */
+  /** The value of a key, and its expiry; undefined if it has none. */
   read(key) {
     const entry = this.#find(key);
     return entry && { value: entry.value, ttlMs: entry.until - this.#now() };
   }
 
-  /** Gives a key what another machine has read, or nothing. */
+  /** Sets a key to the value from another machine, or deletes it. */
   put(key, entry) {
     if (entry === undefined) this.#values.delete(key);
     else this.#values.set(key, { value: entry.value, until: this.#now() + entry.ttlMs });
   }
 
-  /** Drops what has expired. Reading drops it too: this is for keys that nobody reads. */
+  /** Drops expired keys. Reading drops them too: this is for keys that are not read. */
   sweep() {
     for (const key of this.#values.keys()) this.#find(key);
   }
