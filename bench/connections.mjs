@@ -2,9 +2,9 @@
  * Many connections, few of them active: `npm run bench -- connections [node] [deno] [bun] [c] [--quick]`.
  *
  * The CPU time of a line where 1 % of 1,000 and of 10,000 connections have one line in flight, against the same server
- * with 50, all active. Three servers run side by side and take turns; the idle connections of each have had a line, and
- * stay. Since fewer active connections mean fewer lines in a turn, what the same number costs with no idle ones beside it
- * is measured too, and stands in the details.
+ * with 50, all active. Three servers run side by side and take turns; the idle connections of each
+ * have had a line, and stay open. Fewer active connections mean fewer lines in a turn, so the cost
+ * of the same number without idle ones is measured too. It is in the details.
  */
 
 import { RUNTIMES } from "../tests/tools/runtimes.mjs";

@@ -13,7 +13,7 @@ const SIZES = [
   { label: "64 B", bytes: 64, connections: 50 },
   { label: "4 KiB", bytes: 4 << 10, connections: 50 },
   { label: "16 KiB", bytes: 16 << 10, connections: 50 },
-  // More of them would only measure how the kernel finds memory.
+  // More of them would only measure the kernel's search for memory.
   { label: "1 MiB", bytes: 1 << 20, connections: 8 },
 ];
 

@@ -1,4 +1,7 @@
-/** The echo server that the benchmark measures: `addBuffer()` moves what came in to the output, without a copy. */
+/**
+ * The echo server that the benchmark measures: `addBuffer()` moves the input to the output, without
+ * a copy.
+ */
 
 import process from "node:process";
 import {
@@ -16,7 +19,10 @@ import {
 type Bev = SocketBufferEvent<unknown>;
 
 const MAX_OUTPUT = 1024 * 1024;
-/** Without this a callback gets 16 KiB at most, as in libevent: for one that takes all there is, large is right. */
+/**
+ * Without this a callback gets at most 16 KiB, as in libevent. A callback that takes the whole
+ * input needs a larger value.
+ */
 const MAX_SINGLE_READ = 1024 * 1024;
 
 const serving: BufferEventCallbacks<Bev> = {

@@ -1,8 +1,9 @@
 /**
  * The EvBuffer benchmark: `npm run bench -- evbuffer [node] [deno] [bun] [--quick]`.
  *
- * Each row is one piece of work, done by EvBuffer and by something else in turn in one process; each round gives one
- * ratio, so that what else the machine does hits both, and the median of the rounds is the result. The programs are in
+ * Each row is one piece of work, done in turn by EvBuffer and by a rival in one process. Each round
+ * gives one ratio, so that other load of the machine affects both, and the median of the rounds is
+ * the result. The programs are in
  * `evbuffer/`; all three runtimes run the same bundle.
  */
 
@@ -13,7 +14,10 @@ import { isMet, limitText } from "./shared/goals.mjs";
 import { step } from "./shared/progress.mjs";
 import { layOut } from "./shared/tables.mjs";
 
-/** What a row's ratio must be: at least this many times as fast, or at most this many times the time. */
+/**
+ * The goal for a row's ratio: at least this many times as fast, or at most this many times the
+ * time.
+ */
 const GOALS = {
   "lines: readln / bl": { atLeast: 3 },
   "lines: readln / split2": { atLeast: 3 },
@@ -26,7 +30,7 @@ const GOALS = {
   "search text / Buffer.indexOf": { atMost: 1.2 },
 };
 
-/** Why a goal is not met, where that is known. */
+/** Why a goal is not met, if that is known. */
 const WHY = {
   "lines: readln / bl":
     "on Bun a view (JavaScriptCore's subarray, 25 ns) is most of what a line costs us, and bl makes views too",

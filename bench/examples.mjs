@@ -1,5 +1,6 @@
 /**
- * What each server of `examples/` costs: `npm run bench -- examples [node] [deno] [bun] [name of an example]… [--quick]`.
+ * The cost of each server of `examples/`:
+ * `npm run bench -- examples [node] [deno] [bun] [name of an example]… [--quick]`.
  *
  * The CPU time (user and system, all threads) of the server process for a 64-byte line, with 25 connections and 1 or 32
  * lines of each in flight, under the load of `npm run bench -- rot13`. One server runs at a time, since one of them never
@@ -13,7 +14,10 @@ import { buildDist } from "../tools/build.mjs";
 import { step } from "./shared/progress.mjs";
 import { buildLoad, measure, startServer } from "./shared/servers.mjs";
 
-/** The servers in the order of the tour: their names, arguments behind the port, and what they answer. */
+/**
+ * The servers in the order of the tour: their names, arguments after the port, and kinds of
+ * answers.
+ */
 const SERVERS = [
   ["rot13_fork", [], "rot13"],
   ["rot13_busypoll", [], "rot13"],
@@ -28,7 +32,9 @@ const SERVERS = [
   ["echo_overlapped", [], "echo"],
   ["echo_iocp", [], "echo"],
 ];
-/** It starts a thread for each connection of each round, which must not be in what a line costs. */
+/**
+ * It starts a thread for each connection of each round, which must not count in the cost of a line.
+ */
 const SLOW_START = { rot13_fork: 3000 };
 /** One of them takes 30 clients, one has 32 children. */
 const CONNECTIONS = 25;
@@ -77,7 +83,7 @@ export async function run({ quick, args }) {
 
 /** The median of several rounds, in microseconds of CPU for a line. */
 async function cost(server, load, inFlight, kind, { rounds, warmUpMs, warmupMs, measureMs }) {
-  // The compilers of the runtimes take their time.
+  // The compilers of the runtimes take some time.
   const how = { connections: CONNECTIONS, inFlight, kind };
   if (warmUpMs > 0) await measure(load, server, { ...how, warmupMs: warmUpMs, measureMs: 50 });
   const costs = [];

@@ -10,7 +10,7 @@ const server = await serve({ hostname: "127.0.0.1", port: Number(process.argv[2]
     bytes[line.length] = 10;
     const shared = new EvBuffer();
     for (const each of server) {
-      // A client that is gone has left it here.
+      // Drop the bytes that a closed client has not taken.
       if (shared.length === 0) shared.addReference(bytes);
       each.writeBuffer(shared);
     }

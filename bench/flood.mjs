@@ -1,7 +1,7 @@
 /**
  * Peers that send all they can and never read: `npm run bench -- flood [node] [deno] [bun] [--quick]`.
  *
- * What each of them makes the server hold in memory, which the watermarks bound.
+ * The memory that each of them makes the server hold, which the watermarks limit.
  */
 
 import { connect } from "node:net";
@@ -26,7 +26,7 @@ export async function run({ quick, args }) {
       step(`${runtime}, ${mode}`);
       const server = await startServer(ours(runtime, "rot13_server", [mode]));
       try {
-        // What the runtime itself takes for its first connections is not theirs.
+        // The runtime's memory for its first connections does not belong to the others.
         await flood(server, quick ? 50 : 200);
         const before = residentKiB(server.pid);
         const { sentMiB, during } = await flood(server, quietMs);
@@ -57,7 +57,10 @@ export async function run({ quick, args }) {
   return { rows };
 }
 
-/** Sends until nothing is taken for a while; gives what was taken, and the memory of the server then. */
+/**
+ * Sends until nothing is accepted for a while. Returns the accepted bytes, and the memory of the
+ * server.
+ */
 async function flood(server, quietMs) {
   const piece = Buffer.from("a line of sixty-four bytes, of which there are very many of them\n".repeat(1000));
   let sent = 0;

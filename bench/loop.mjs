@@ -2,12 +2,10 @@
  * The loop benchmark: `npm run bench -- loop [node] [deno] [bun] [c] [hops] [memory] [tcp] [--quick]`; the words choose.
  *
  * - libevent's `bench` and `bench_cascade`: a byte hops from connection to connection, in memory and over the loopback;
- *   in C over socket pairs and over the loopback, where there are libevent and a compiler.
- *   `hops` is both in memory, against C over socket pairs, with each runtime and C in turn: the goals' rows, and all that
- *   runs without words.
- * - What an event costs among N idle connections: a table, with `memory` or `tcp`.
+ *   in C over socket pairs and over the loopback, if there are libevent and a compiler. `hops` is both in memory, against C over socket pairs, with each runtime and C in turn. It has the rows of the goals, and runs alone without words.
+ * - The cost of an event among N idle connections: a table, with `memory` or `tcp`.
  *
- * All results are medians of rounds behind a warm-up of 100,000 hops, in C as in JavaScript.
+ * All results are medians of rounds after a warm-up of 100,000 hops, in C as in JavaScript.
  */
 
 import { cpus } from "node:os";
@@ -133,7 +131,7 @@ async function inC(binary, parts, quick, idle = true) {
     if (code !== 0) throw new Error(`${work} in C failed: ${output}`);
     return median(output.trim().split("\n").map(Number).slice(warmUp));
   };
-  // In memory, C has socket pairs, which JavaScript has not: they stand beside both.
+  // Socket pairs exist only in C, so their results are beside both.
   for (const { where, how } of IN_C.filter(({ where }) => where !== "tcp" || parts.includes("tcp"))) {
     const on = `C, libevent ${version}`;
     for (const [n, active, writes] of [[100, 1, 100], [1000, 100, 1000]]) {

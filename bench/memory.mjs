@@ -1,9 +1,10 @@
 /**
- * What an idle connection holds: `npm run bench -- memory [node] [deno] [bun] [--quick]`.
+ * The memory of an idle connection: `npm run bench -- memory [node] [deno] [bun] [--quick]`.
  *
  * The resident memory of a server with 10,000 connections less that before them, by their number, against servers written
- * by hand on the same runtime. Each connection has had one line. Before both readings the server has had some connections,
- * and its garbage is collected: what is left is what the connections hold.
+ * by hand on the same runtime. Each connection has had one line. Before both readings the server
+ * has had some connections, and its garbage is collected. The rest is the memory of the
+ * connections.
  */
 
 import { collecting, RUNTIMES } from "../tests/tools/runtimes.mjs";
@@ -37,7 +38,7 @@ export async function run({ quick, args }) {
     const held = commands.map(() => []);
     for (let start = 0; start < starts; start++) {
       step(`${name}, start ${start + 1} of ${starts}`);
-      // Both at once: they wait most of the time, and memory does not mind.
+      // Both at once: they wait most of the time, and that does not change the memory.
       const kib = await Promise.all(commands.map((command) => heldBy(collectable(name, command), connections)));
       kib.forEach((each, i) => held[i].push(each));
     }
@@ -62,7 +63,7 @@ function collectable(name, [path, ...args]) {
 async function heldBy(command, connections) {
   const server = await startServer(command, { stderr: "pipe" });
   try {
-    // What the runtime itself takes for its first connections is not theirs.
+    // The runtime's memory for its first connections does not belong to the others.
     await (await hold(server, 100))();
     await collect(server);
     const before = residentKiB(server.pid);

@@ -2,10 +2,11 @@
  * The code that people write: `npm run bench -- natural [node] [deno] [bun] [c] [64] [700] [lines] [mixed] [--quick]`; the
  * words choose.
  *
- * The server is `examples/rot13_bufferevent.ts` as it stands, and one with `eachLine`, under loads that differ in the size
- * of a line, the number of lines in flight and the number of connections. In `mixed` both sizes are drawn at random. The
- * rivals are written by hand, and each is good at every size: it reads into one growing buffer, and sends the lines of a
- * read with one write. All servers rotate with the same function. The cost is the server's CPU time of a line.
+ * The server is `examples/rot13_bufferevent.ts` unchanged, and one with `eachLine`, under loads
+ * that differ in the size of a line, the number of lines in flight and the number of connections.
+ * In `mixed` both sizes are drawn at random. The rivals are written by hand, and each is good at
+ * every size: it reads into one growing buffer, and sends the lines of a read with one write. All
+ * servers rotate with the same function. The cost is the server's CPU time of a line.
  */
 
 import { buildExamples } from "../tests/tools/bundles.mjs";
@@ -17,7 +18,7 @@ import { buildLoad, comparison, key, measureAll } from "./shared/servers.mjs";
 import { medians } from "./shared/stats.mjs";
 import { layOut } from "./shared/tables.mjs";
 
-/** What the examples take as their longest line, so that no line is cut. */
+/** The longest line of the examples, so that no line is cut. */
 const MAX_LINE = "65536";
 /** `word` chooses it, and `id` is that of the goal of natural code. The first one warms up for all:
  * V8 takes seconds until it has optimized the loops over long lines for good. */

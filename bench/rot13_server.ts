@@ -1,6 +1,6 @@
 /**
- * ROT13 on bufferevents that share their callbacks, which parts of the benchmark measure that are not about code as people
- * write it first. A second argument of `eachLine` takes the lines without a view for each.
+ * ROT13 on bufferevents that share their callbacks, for the parts of the benchmark that do not
+ * measure natural code. A second argument of `eachLine` takes the lines without a view for each.
  */
 
 import process from "node:process";
@@ -47,7 +47,10 @@ function readLines(bev: Bev): void {
   afterLines(bev);
 }
 
-/** The replies of one turn, which leave together. A turn brings no more than the high watermark, and what waited. */
+/**
+ * The replies of one turn, which leave together. A turn brings at most the high watermark, and
+ * waiting bytes.
+ */
 const replies = new Uint8Array(4 * MAX_LINE);
 let filled = 0;
 

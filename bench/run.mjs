@@ -1,13 +1,14 @@
 /**
- * Runs the benchmarks: `npm run bench` all of them, `npm run bench -- rot13` one; `--quick` is a short run that shows
- * that they work, not how fast things are, and writes nothing.
+ * Runs the benchmarks: `npm run bench` all of them, `npm run bench -- rot13` one; `--quick` is a
+ * short run that only shows that they work, and writes nothing.
  *
- * `npm run bench -- document` makes the document from the results that are there, and with `--check` only says whether it is
- * made from them.
+ * `npm run bench -- document` makes the document from the present results, and with `--check` only
+ * reports whether it is up to date.
  *
  * A benchmark is a file of this folder, `<name>.mjs`, that exports `run({ quick, args })`; `args` are the words behind the
- * name. It gives `{ rows, … }`: rows of `shared/goals.mjs`, and what else should be kept. Without words and not in a short
- * run, that goes to `results/<name>.json`, and the tables and plots of `docs/performance.md` are made from all of those.
+ * name. It returns `{ rows, … }`: rows of `shared/goals.mjs`, and other results to keep. Without
+ * words and not in a short run, that goes to `results/<name>.json`, and the tables and plots of
+ * `docs/performance.md` are made from all of those.
  */
 
 import { dirname, join } from "node:path";
@@ -19,7 +20,7 @@ import { enter, leave } from "./shared/progress.mjs";
 import { circumstances, readResults, writeResults } from "./shared/results.mjs";
 
 const folder = dirname(fileURLToPath(import.meta.url));
-/** First what the goals are about. */
+/** First the parts with goals. */
 const NAMES = [
   "natural",
   "echo",
@@ -40,7 +41,7 @@ const NAMES = [
   "sim",
   "evbuffer",
 ];
-/** These have no goals of speed, and run when they are named. */
+/** These have no goals of speed, and run only if they are named. */
 const ON_REQUEST = ["spread", "flood", "examples"];
 
 const words = process.argv.slice(2);

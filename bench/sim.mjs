@@ -5,7 +5,7 @@
  *   `advance()` as it was before promises were waited for by macrotasks. The earlier commit is taken from the history.
  * - 100,000 connections of `serve()` and `connect()` that exchange a line each: seconds of CPU.
  *
- * Each process runs right behind the one that it is compared with, in several rounds.
+ * Each process runs right after the one that it is compared with, in several rounds.
  */
 
 import { existsSync, mkdirSync } from "node:fs";
@@ -75,7 +75,9 @@ async function bundled(root, name) {
   return outfile;
 }
 
-/** The same with the library of the earlier commit; undefined where the history does not reach so far. */
+/**
+ * The same with the library of the earlier commit; undefined if the history does not include it.
+ */
 async function earlier() {
   const folder = join(BUILD, `sim-${BEFORE}`);
   if (!existsSync(join(folder, "mod.ts"))) {

@@ -1,9 +1,9 @@
 /**
- * What the library weighs: `npm run bench -- size [node] [deno] [bun] [--quick]`.
+ * The size of the library: `npm run bench -- size [node] [deno] [bun] [--quick]`.
  *
  * The core and one adapter, bundled, minified and gzipped, in kB (1,000 bytes): all of them, which is the goal's figure,
- * and what a line server has in its bundle. Further, how long the import of the built package takes in a fresh process,
- * less that of an empty module, in milliseconds: the median of many processes, in turn.
+ * and the part in the bundle of a line server. Also the time to import the built package in a new
+ * process, less that of an empty module, in milliseconds: the median of many processes, in turn.
  */
 
 import { readFileSync, writeFileSync } from "node:fs";

@@ -1,11 +1,12 @@
 /**
- * Ways to spread clients over two workers, and what each costs: `npm run bench -- spread [node] [deno] [bun] [--quick]`.
+ * Ways to spread clients over two workers, and the cost of each:
+ * `npm run bench -- spread [node] [deno] [bun] [--quick]`.
  *
  * The workers inherit one listening socket; or each has its own with SO_REUSEPORT; or a parent accepts, and hands each
  * connection over (`node:cluster`, on Node only); or each has a port of its own, and HAProxy is in front. The cost is the CPU
  * time of all processes together, the parent and HAProxy included: of a 64-byte line on 50 connections, and of a connection
- * that lives for one line. All ways run in one run, in turn, and all of their processes share CPU 0: so this is what is
- * spent, and not how much two CPUs can do, which `workers` measures.
+ * that lives for one line. All ways run in one run, in turn, and all of their processes share CPU
+ * 0: so this is the total cost. `workers` measures how much two CPUs can do.
  */
 
 import { spawnSync } from "node:child_process";
@@ -59,7 +60,7 @@ export async function run({ quick, args }) {
   return { rows };
 }
 
-/** @returns What was measured, by way and workload, and why a way was not */
+/** @returns The results, by way and workload, and why a way was not measured */
 async function measureWays(runtime, loads, time, { rounds, jitMs }) {
   const folder = mkdtempSync(join(tmpdir(), "spread-"));
   const started = [];
@@ -70,7 +71,7 @@ async function measureWays(runtime, loads, time, { rounds, jitMs }) {
   };
   const worker = (how, port = 0, options = {}) => {
     const command = ours(runtime, "spread_server", [how]).with(-2, String(port));
-    // To look at the descriptor that it inherits.
+    // To check the descriptor that it inherits.
     return begin(command.map((word) => word === "--allow-net" ? "--allow-all" : word), options);
   };
   const ways = new Map();
@@ -83,7 +84,7 @@ async function measureWays(runtime, loads, time, { rounds, jitMs }) {
     const { port } = socket.address();
     const fd = socket._handle.fd;
     const heirs = [await worker("fd", 0, { fd }), await worker("fd", 0, { fd })];
-    // The workers have it now. While it were open here, this process would accept too.
+    // The workers have it now. If it stayed open here, this process would accept too.
     await new Promise((resolve) => socket.close(resolve));
     ways.set(INHERITED, { port, pid: pidsOf(heirs) });
 
@@ -147,7 +148,7 @@ async function haproxy(folder, backs, begin) {
   return proxy;
 }
 
-/** A port that nobody uses now, below those that the system gives to clients. */
+/** A free port, below those that the system gives to clients. */
 async function freePort() {
   for (;;) {
     const port = 16_384 + Math.floor(Math.random() * 16_384);
@@ -181,7 +182,7 @@ function pidsOf(servers) {
       const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
       parents.set(Number(pid), Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[1]));
     } catch {
-      // It has ended while we looked.
+      // It has ended meanwhile.
     }
   }
   const found = new Set(servers.map(({ pid }) => pid));

@@ -1,8 +1,9 @@
 /**
  * A ROT13 server that is one of several: `spread_server.ts PORT HOW`.
  *
- * HOW is `port` for a port of its own; `shared` for SO_REUSEPORT; `fd` for the listening socket that it inherits as
- * descriptor 3; `cluster` for a parent that accepts, and hands each connection over to one of two workers (`node:cluster`).
+ * HOW is `port` for a separate port; `shared` for SO_REUSEPORT; `fd` for the listening socket that
+ * it inherits as descriptor 3; `cluster` for a parent that accepts, and hands each connection over
+ * to one of two workers (`node:cluster`).
  */
 
 import cluster from "node:cluster";
@@ -32,7 +33,7 @@ async function work(): Promise<void> {
     },
   });
   for (const name of ["SIGINT", "SIGTERM"] as const) process.on(name, () => process.exit(0));
-  // Of a parent that hands over, only the parent has the port.
+  // With a parent that hands over, only the parent has the port.
   if (how !== "cluster") console.log(`listening on 127.0.0.1:${server.port}`);
 }
 

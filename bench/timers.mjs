@@ -61,7 +61,10 @@ function workloads({ count, timers }) {
   ];
 }
 
-/** What is compared of a round: adding and deleting one, in nanoseconds, or the whole in milliseconds. */
+/**
+ * The compared values of a round: adding and deleting a timer, in nanoseconds, or the whole in
+ * milliseconds.
+ */
 function cost(round) {
   return round.ms ?? round.add + round.del;
 }

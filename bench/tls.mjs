@@ -50,7 +50,7 @@ export async function run({ quick, args }) {
   return { rows };
 }
 
-/** The files of a certificate and its key, made for this. */
+/** The files of a certificate and its key, made for this run. */
 function certificate() {
   mkdirSync(BUILD, { recursive: true });
   const [cert, key] = ["cert.pem", "key.pem"].map((name) => join(BUILD, name));

@@ -1,4 +1,7 @@
-/** The echo over TLS that the benchmark measures; the arguments behind the port are the files of certificate and key. */
+/**
+ * The echo over TLS that the benchmark measures; the arguments after the port are the files of
+ * certificate and key.
+ */
 
 import { readFileSync } from "node:fs";
 import process from "node:process";

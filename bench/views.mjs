@@ -1,5 +1,5 @@
 /**
- * Views, and what others use in their place: `npm run bench -- views [node] [deno] [bun] [--quick]`.
+ * Views, and their rivals: `npm run bench -- views [node] [deno] [bun] [--quick]`.
  *
  * 20 connections with 16 messages of 64 B in flight; each server gets message by message and sends it back. The cost is the
  * server's CPU time of a message: of each view, of the same server with callbacks, of `node:readline`, of split2, of a
@@ -10,7 +10,7 @@ import { row } from "./shared/goals.mjs";
 import { buildPrograms, ours, reference } from "./shared/programs.mjs";
 import { buildLoad, chosenRuntimes, comparison, key, measureAll } from "./shared/servers.mjs";
 
-/** A goal's id, the view, what it is compared with. */
+/** A goal's id, the view, and its rival. */
 const ROWS = [
   ["view-readline", "lines", "readline"],
   ["view-split2", "lines", "split2"],

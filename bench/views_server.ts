@@ -1,7 +1,7 @@
 /**
  * The servers with views that the benchmark measures, and the same with callbacks. The second argument chooses: `lines`,
  * `batches` or `line` (the callback) send lines back; `frames` or `frames-callback` send frames back; `text` or
- * `text-callback` decode what comes as UTF-8 and send the text back.
+ * `text-callback` decode the bytes as UTF-8 and send the text back.
  */
 
 import process from "node:process";
@@ -10,7 +10,7 @@ import { type BufferEvent, EVBUFFER_EOL_LF, EventError, lengthPrefixed, serve, t
 const codec = lengthPrefixed({ prefixBytes: 4 });
 const LF = { eol: EVBUFFER_EOL_LF };
 
-/** A loop over a view for each connection. What ends a connection ends its loop. */
+/** A loop over a view for each connection. The end of a connection ends its loop. */
 function looping(loop: (bev: BufferEvent) => Promise<void>): ServeCallbacks {
   return {
     async open(bev) {

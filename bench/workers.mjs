@@ -3,10 +3,10 @@
  *
  * The throughput of 64-byte lines, with 200 connections that the system spreads over the workers. One worker has CPU 0; of
  * two, the second has CPU 1, or 2 where there are three: on two CPUs it shares one with the load. So a line is given work of
- * 0.2 ms (as many turns of ROT13 as the runtime makes in that time), beside which the load is small; what a bare line
- * gives stands in the details. Each connection has one line in flight:
- * with 200, either worker has some ten milliseconds of lines waiting while the load does not run. With 50 a worker that got
- * 15 of them, which the system's hash does, was idle in between.
+ * 0.2 ms (as many turns of ROT13 as the runtime makes in that time), so that the load is small
+ * beside it. The result for a plain line is in the details. Each connection has one line in flight:
+ * with 200, either worker has some ten milliseconds of lines waiting while the load does not run.
+ * With 50 a worker that got 15 of them, which the system's hash does, was idle in between.
  *
  * Two CPUs may be less than twice one, as the halves of a core or with neighbours: in each round two programs that have
  * nothing in common show what could be had (`ceiling` in the details).
@@ -24,7 +24,7 @@ import { compare, median } from "./shared/stats.mjs";
 const WORKLOAD = "two workers sharing a port, 0.2 ms of work a line";
 const CONNECTIONS = 200;
 const WORK_US = 200;
-/** To find out how long a turn takes. Odd: twice is not at all. */
+/** To measure the time of a turn. Odd, because two turns cancel each other. */
 const TRIAL = 2001;
 
 /** @param {{ quick: boolean, args: readonly string[] }} options */
@@ -79,7 +79,10 @@ function whyNot() {
   return cpus().length < 2 ? "there is one CPU" : undefined;
 }
 
-/** As many turns of ROT13 as take the time that a line is to take; nothing where the host can't share a port. */
+/**
+ * The number of turns of ROT13 for the time of a line; undefined if the runtime cannot share a
+ * port.
+ */
 async function turnsOf(name, load, { warmupMs, measureMs }) {
   const server = await startServer(ours(name, "workers_server", [String(TRIAL)]), { cpu: 0 }).catch((error) => {
     if (error.message.endsWith(" ended")) return undefined;

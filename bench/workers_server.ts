@@ -1,6 +1,7 @@
 /**
- * A ROT13 server that shares its port with others of its kind: `workers_server.ts PORT TURNS`. It turns each line that
- * many times, an odd number, which has the result of once, so that a line costs what a real one may.
+ * A ROT13 server that shares its port with others of its kind: `workers_server.ts PORT TURNS`. It
+ * rotates each line that many times, an odd number, which has the same result as once. So a line
+ * costs as much as real work.
  */
 
 import process from "node:process";

@@ -13,7 +13,7 @@ const SITE = import.meta.dirname;
 const MODE = process.argv[2] ?? "build";
 
 install();
-// They import what was installed just now.
+// They import packages that were just installed.
 const { makePages } = await import("./tools/pages.mjs");
 if (MODE === "build") {
   await makePages();

@@ -60,11 +60,11 @@ try {
   await test("playground: the same address gives the same events twice", testSameAddress);
   await test("playground: a partition stops the chat, and a heal resumes it", testPartition);
   await test("playground: a crash ends the server, and a restart brings it back", testCrash);
-  await test("playground: what was done to the network is in the address", testActions);
+  await test("playground: actions on the network are in the address", testActions);
   await test("playground: pause, step and go on", testPause);
   await test("playground: the planted bug is found, and the address repeats it", testExplore);
-  await test("playground: an endless loop is stopped and told, and the page lives", testLoop);
-  await test("playground: an error is told with its line, and wrong code too", testErrors);
+  await test("playground: an endless loop is stopped and reported, and the page goes on", testLoop);
+  await test("playground: an error is reported with its line, and wrong code too", testErrors);
   await test("playground: the program that its page shows runs", testShown);
   await test("playground: an address that cannot be decoded is ignored", testBadAddress);
   await test("playground: the pcap is read by tshark", testPcap);
@@ -346,7 +346,7 @@ async function testHover(problem) {
     const page = await open("/playground.html?program=rot13&latency=200&seed=1", problem, width);
     await page.waitForSelector('[data-playground="run"]');
     await speed(page, 50);
-    // It stops when the dot has left the box of its host.
+    // It stops after the dot has left the box of its host.
     await page.waitForFunction(
       () => {
         const dots = [...document.querySelectorAll(".pg-stage circle")];
@@ -434,7 +434,7 @@ async function testPartition(problem) {
   const healed = await timeOf(page, "reader heal");
   await clockAt(page, healed + 500);
   const heard = (await events(page)).filter((text) => text.includes(" hears ")).map((text) => Number.parseFloat(text));
-  // What was on its way arrives.
+  // Packets on their way arrive.
   const through = heard.filter((at) => at > cut + 60 && at < healed);
   if (through.length > 0) problem(`messages came through the partition at ${through}`);
   if (!heard.some((at) => at > healed)) problem("no message came after the heal");
@@ -486,7 +486,7 @@ async function testActions(problem) {
   ];
   if (!/actions=.*partition.*latencyMs.*heal/.test(decodeURIComponent(url))) problem(`the address is ${url}`);
   await page.close();
-  // The slider stands elsewhere now. The run begins with what it was at first.
+  // The slider was moved. The run begins with its first value.
   const again = await playground(url.slice(url.indexOf("?")), problem);
   await speed(again, 1_000_000);
   await idle(again);

@@ -1,5 +1,5 @@
 /**
- * Builds what npm users import: `dist/`.
+ * Builds `dist/`, the files that npm users import.
  *
  * It is one esbuild run with splitting, so that all entry points share the same chunks: a class is the same class
  * through "trivent" and through "trivent/core".
@@ -29,19 +29,27 @@ const ENTRIES = new Map([
   ["bridges/nats.ts", "trivent/nats"],
 ]);
 
-/** The conformance laws. They are built by themselves, so that the chunks of the library do not depend on them. */
+/**
+ * The conformance laws. They are built separately, so that the chunks of the library do not depend
+ * on them.
+ */
 const LAWS = ["tests/conformance/mod.ts", "trivent/conformance"];
 
 /** The command `trivent`, and the program of its threads. */
 const CLI = ["cli/trivent.ts", "cli/worker.ts"];
 
-/** All that others import by the name of the package: the source file, and the specifier. */
+/**
+ * Everything that programs import by the name of the package: the source file, and the specifier.
+ */
 export const SPECIFIERS = new Map([...ENTRIES, LAWS]);
 
-/** The part of TypeScript's library that declares `Symbol.dispose`. The source may not ask for it: JSR refuses that. */
+/**
+ * The part of TypeScript's library that declares `Symbol.dispose`. The source must not reference
+ * it, because JSR refuses that.
+ */
 const DISPOSABLE = '/// <reference lib="esnext.disposable" />\n';
 
-/** The same for all that is built, so that tests run what users get. */
+/** The same for all builds, so that tests run the same code as users. */
 export const OPTIONS = {
   absWorkingDir: ROOT,
   outbase: ROOT,
@@ -64,7 +72,7 @@ export const OPTIONS = {
  * Builds `dist/`.
  *
  * @param {{ declarations?: boolean, clean?: boolean }} [options] Without declarations it is quick, and `dist/` is good to
- *   run, not to pack; `clean` removes what an earlier build has left
+ *   run, not to pack; `clean` removes files of earlier builds
  */
 export async function buildDist({ declarations = true, clean = false } = {}) {
   const [bundles, laws, cli, types] = await Promise.all([
@@ -97,7 +105,7 @@ export async function buildDist({ declarations = true, clean = false } = {}) {
 /**
  * Bundles with the options of `dist/`.
  *
- * @param {import("esbuild").BuildOptions} options What differs from {@linkcode OPTIONS}
+ * @param {import("esbuild").BuildOptions} options The differences from {@linkcode OPTIONS}
  * @returns {Promise<Map<string, Uint8Array>>} Contents by absolute path
  */
 export async function bundle(options) {

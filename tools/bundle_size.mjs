@@ -1,18 +1,18 @@
-/** What a bundler makes of a program with the library. */
+/** Measures the bundle of a program with the library. */
 
 import { dirname } from "node:path";
 import { gzipSync } from "node:zlib";
 import { build } from "esbuild";
 
-/** What a line server imports, besides its adapter. */
+/** The imports of a line server, besides its adapter. */
 export const LINE_SERVER = `export { ConnListener, EventBase, SocketBufferEvent } from "./core/mod.ts";`;
 
 /**
  * Bundles and minifies a program.
  *
  * @param {string} contents The program, which imports sources by their paths from the root
- * @returns {Promise<{ minified: number, gzipped: number, heaviest: Record<string, number> }>} Bytes; `heaviest` has the files
- *   that take most
+ * @returns {Promise<{ minified: number, gzipped: number, heaviest: Record<string, number> }>}
+ * Bytes; `heaviest` has the largest files
  */
 export async function bundleSize(contents) {
   const { outputFiles, metafile } = await build({

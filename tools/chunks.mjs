@@ -1,8 +1,9 @@
 /**
- * What `dist/` is cut into.
+ * Divides `dist/` into chunks.
  *
- * A host parses all of the files that it loads, and pays for each file besides (Node 0.4 ms). So a chunk is what some
- * program needs without the others: the core with what all adapters share, each adapter, and the simulator.
+ * A runtime parses all files that it loads, and each file has a cost (on Node 0.4 ms). So a chunk
+ * is a part that some program needs without the others: the core with what all adapters share, each
+ * adapter, and the simulator.
  *
  * "trivent" has an entry point for each runtime, with its adapter only, and one for bundlers and other hosts, with all of
  * them. In those of runtimes, `simRuntime()` loads the simulator when it is called. For Node the condition is `module-sync`,
@@ -20,7 +21,7 @@ export const HOST_ENTRIES = ["node", "deno", "bun"].map((host) => ({ in: `triven
 
 const SHARED = readdirSync(join(ROOT, "runtimes", "shared")).map((name) => `./runtimes/shared/${name}`);
 
-/** What each entry point loads first, so that it is one chunk. */
+/** The files that each entry point loads first, as one chunk. */
 const COMMON = ["./core/mod.ts", ...SHARED].map((path) => `import {} from "${path}";\n`).join("");
 
 /** @param {readonly string[]} entries The paths of the entry points, from the root */
@@ -48,7 +49,7 @@ export function inChunks(entries) {
   };
 }
 
-/** The adapter of a runtime, without a look at the host. */
+/** The adapter of a runtime, without detection. */
 function detect(host) {
   return `export { ${host}Runtime as detectRuntime } from "./runtimes/${host}.ts";`;
 }

@@ -1,5 +1,6 @@
 /**
- * Counts what noise cannot touch: `npm run counts -- ["what changed"]` adds a row to docs/counts.md, and
+ * Makes counts that do not depend on load: `npm run counts -- ["what changed"]` adds a row to
+ * docs/counts.md, and
  * `npm run counts -- --check` fails when a count has grown by more than 3 % since the last row. `--file` names another file.
  *
  * The counts are exact, so a difference is a difference of the code: V8 counts calls, and heap snapshots have the size of each

@@ -5,8 +5,8 @@
  * Each version is an npm package, which is installed once below `build/versions/`. A runtime without a version is the one
  * that `npm test` uses. By default these are the oldest and the newest of all that are supported, the conformance tests,
  * the program tests and the examples of README and guide; and versions that must be refused. One table stands at the end, and with `--write` in
- * docs/matrix.md. It takes more than an hour on two cores: with `--resume` it takes what a run of the same commit has found
- * well, and does the rest.
+ * docs/matrix.md. It takes more than an hour on two cores: with `--resume` it keeps passed results
+ * of a run of the same commit, and runs the rest.
  */
 
 import { execFileSync, spawn } from "node:child_process";
@@ -22,14 +22,17 @@ const SUPPORTED = [
   ...["node@20.16.0", "node@20", "node@22.3.0", "node@22", "node@24", "node@26"],
   ...["deno@2.9.0", "deno@2.9.3", "deno@2", "bun@1.4.1", "bun@1"],
 ];
-/** What is too old. */
+/** Versions that are too old. */
 const REFUSED = ["node@18", "deno@2.7.14", "deno@2.8.3", "bun@1.3.14", "bun@1.4.0"];
 const TESTS = ["tests/conformance/", "tests/stream/", "tests/programs/", "tests/packaging/documents.test.ts"];
-/** What starts the runtime, rather than being run by it. */
+/** Tests that start the runtime themselves. */
 const STARTS = ["tests/programs/", "tests/packaging/documents.test.ts"];
-/** Where each package has its program. */
+/** The path of the program in each package. */
 const PROGRAMS = { node: "node/bin/node", deno: "deno/deno", bun: "bun/bin/bun.exe" };
-/** Says what a runtime can do, or why the library refuses it. Both the source and the package are asked. */
+/**
+ * Reports the capabilities of a runtime, or why the library refuses it, for the source and for the
+ * package.
+ */
 const PROBE = `
 const [library] = globalThis.process.argv.slice(2);
 try {
@@ -41,7 +44,7 @@ try {
 }
 `;
 
-/** The tests that run now. They end what they have started when they are told to. */
+/** The tests that run now. At a signal they end the processes that they have started. */
 let running;
 for (const [signal, code] of [["SIGINT", 130], ["SIGTERM", 143]]) {
   process.on(signal, () => {
@@ -160,7 +163,10 @@ function npm(args, cwd) {
   return execFileSync("npm", args, { cwd, env, encoding: "utf8", stdio: ["ignore", "pipe", "inherit"] });
 }
 
-/** What the library says on a runtime, from the source and from the package; Node runs no source. */
+/**
+ * The answer of the library on a runtime, from the source and from the package. Node cannot run the
+ * source.
+ */
 function ask({ name, path }, probe) {
   const libraries = {
     node: ["dist/mod.js", "dist/mod.node.js"],
@@ -180,7 +186,7 @@ function ask({ name, path }, probe) {
   });
 }
 
-/** Runs the tests with a runtime in place of its namesake. */
+/** Runs the tests with another version of a runtime. */
 async function test(runtime, hosted, programs, resume) {
   const { name, path, version } = runtime;
   const env = { ...plainEnvironment(), [`TRIVENT_${name.toUpperCase()}`]: path, TRIVENT_RUNTIMES: name };
@@ -251,7 +257,7 @@ function table(rows) {
   return text.join("\n");
 }
 
-/** What a version can't do that a later one can, and why. */
+/** The features that a version lacks and a later one has, with the reasons. */
 function remarks({ runtime, answers, problem }, rows) {
   const [{ capabilities, lacks, message }] = answers;
   if (message !== undefined) return problem ?? `refused: ${message}`;

@@ -2,12 +2,13 @@
  * Releases a version: `node tools/release.mjs 0.2.0 --dry-run`, then the same without `--dry-run`.
  *
  * 1. It checks that the work tree is clean, that the version is new and the same everywhere, that package.json names the
- *    repository that `git remote get-url origin` names, and that CHANGELOG.md tells of the version.
+ *    repository that `git remote get-url origin` names, and that CHANGELOG.md describes the version.
  * 2. It runs all checks (`.ci/run`). A dry run may leave them out with `--no-checks`.
  * 3. It builds and packs into `build/release/`.
  * 4. It makes the tag, and publishes to npm and to JSR. A dry run prints these commands in place of that.
  *
- * A dry run tells all problems and changes nothing. A release stops at the first step that has one.
+ * A dry run reports all problems and changes nothing. A release stops at the first step that has
+ * one.
  */
 
 import { spawnSync } from "node:child_process";
@@ -17,7 +18,10 @@ import { parseArgs } from "node:util";
 
 const ROOT = dirname(import.meta.dirname);
 const FOLDER = join(ROOT, "build", "release");
-/** What npm sets for the scripts that it runs would make an inner npm work on the outer one's folder. */
+/**
+ * With the variables that npm sets for its scripts, an inner npm would work on the outer one's
+ * folder.
+ */
 const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^(npm_|INIT_CWD$)/i.test(name)));
 
 const { version, isDry, withChecks } = readArguments();
@@ -33,7 +37,7 @@ else console.log("--- checks: left out, .ci/run must pass before the release");
 
 rmSync(FOLDER, { recursive: true, force: true });
 mkdirSync(FOLDER, { recursive: true });
-// This builds dist/ anew, by the script `prepack`.
+// This builds dist/ again, by the script `prepack`.
 step("build and pack", "npm", ["pack", "--pack-destination", FOLDER]);
 const tarball = join(FOLDER, `${json("package.json").name}-${version}.tgz`);
 if (!isDry && !existsSync(tarball)) fail(`npm pack made no ${relative(ROOT, tarball)}`);
@@ -114,7 +118,10 @@ function manifestProblems() {
   return found;
 }
 
-/** The published package leads its users to the repository that it was made in, and to the issues of that repository. */
+/**
+ * The published package must name the repository that it was made in, and the issues of that
+ * repository.
+ */
 function repositoryProblems() {
   const { repository, bugs } = json("package.json");
   const named = typeof repository === "string" ? repository : repository?.url;
@@ -146,7 +153,9 @@ function withoutPassword(url) {
   return url.replace(/^([a-z]+:\/\/)[^@/]*@/i, "$1");
 }
 
-/** The section of the version is there, has a date and says something; nothing waits under Unreleased. */
+/**
+ * The section of the version exists, has a date and is not empty; nothing is left under Unreleased.
+ */
 function changeLogProblems() {
   const sections = readFileSync(join(ROOT, "CHANGELOG.md"), "utf8").split(/^## /m).slice(1);
   const bodyOf = (section) =>
@@ -164,7 +173,7 @@ function changeLogProblems() {
   return found;
 }
 
-/** Runs a command, and says that it has failed. */
+/** Runs a command, and reports a failure. */
 function step(title, command, args, remedy = "") {
   console.log(`\n--- ${title}`);
   const { status, signal, error } = spawnSync(command, args, {

@@ -5,9 +5,9 @@
 /** The same work, done by us and by another. Each gives a number that shows that it was done. */
 export interface Pair {
   readonly work: string;
-  /** What one unit of `scale` is. */
+  /** The name of the unit. */
   readonly unit: string;
-  /** By what the milliseconds of one run are multiplied to give `unit`. */
+  /** The factor from the milliseconds of one run to `unit`. */
   readonly scale: number;
   readonly ours: () => number | Promise<number>;
   readonly theirs: () => number | Promise<number>;
@@ -15,7 +15,7 @@ export interface Pair {
   readonly sameResult: boolean;
 }
 
-/** What was measured. */
+/** The result. */
 export interface Row {
   readonly work: string;
   readonly unit: string;

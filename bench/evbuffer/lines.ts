@@ -1,6 +1,6 @@
 /**
- * 64-byte lines out of 64 KiB chunks: each line is had as bytes of its own (split2: as text, it has no other way), but
- * for `eachLine` and its counterpart, which only look at it.
+ * 64-byte lines out of 64 KiB chunks: each line is returned as bytes (by split2 only as text),
+ * except by `eachLine` and its rival, which only read it.
  */
 
 import { Buffer } from "node:buffer";
@@ -11,16 +11,16 @@ import { EVBUFFER_EOL_LF } from "../../core/flags.ts";
 import type { Pair } from "./harness.ts";
 
 const CHUNK = 64 * 1024;
-/** 1 MiB in all: what a host has just brought is in a cache, too. */
+/** 1 MiB in all, because bytes that a runtime has just read are in a cache, too. */
 const CHUNKS = 16;
-/** How often one run does it. */
+/** The number of repetitions in one run. */
 const PASSES = 16;
 /** With its line feed; lines and chunks do not begin together. */
 const LINE = 65;
 const LINES = Math.floor(CHUNKS * CHUNK / LINE);
 const LF = 10;
 
-/** The stream in one array, and cut into chunks, as a host brings it. */
+/** The stream in one array, and cut into chunks, as a runtime delivers it. */
 const whole = Buffer.alloc(CHUNKS * CHUNK, "x");
 for (let at = LINE - 1; at < whole.length; at += LINE) whole[at] = LF;
 const chunks: Buffer[] = [];
@@ -138,7 +138,7 @@ function passes(run: () => number | Promise<number>): () => Promise<number> {
   };
 }
 
-/** What is measured here. */
+/** The measured work. */
 export function linePairs(): Pair[] {
   const pair = (work: string, ours: () => number, theirs: () => number | Promise<number>): Pair => ({
     work,

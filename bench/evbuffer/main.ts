@@ -12,7 +12,7 @@ import { movePairs } from "./moves.ts";
 import { searchPairs } from "./searches.ts";
 import { writePairs } from "./writes.ts";
 
-/** Runs all of it, or what has `only` in its name, and prints. */
+/** Runs all work, or those with `only` in their names, and prints the results. */
 export async function main(quick: boolean, only: string): Promise<void> {
   const groups: (() => Pair[])[] = [
     linePairs,

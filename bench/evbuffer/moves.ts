@@ -24,7 +24,7 @@ function moving(bytes: number): () => number {
   };
 }
 
-/** What is measured here. */
+/** The measured work. */
 export function movePairs(): Pair[] {
   return [{
     work: "move 64 KiB chunks / 64 B chunks",

@@ -45,7 +45,7 @@ function pair(work: string, data: Uint8Array, needle: Uint8Array): Pair {
   };
 }
 
-/** What is measured here, in that many bytes. */
+/** The measured work, with this number of bytes. */
 export function searchPairs(bytes: number): Pair[] {
   const random = randomFrom(3);
   return [

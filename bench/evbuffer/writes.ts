@@ -1,5 +1,5 @@
 /**
- * Many small writes that leave as one: what a server does that answers line by line and flushes once.
+ * Many small writes that leave as one, as in a server that answers line by line and flushes once.
  */
 
 import { Buffer } from "node:buffer";
@@ -59,7 +59,7 @@ function concatOfText(): number {
   return bytes;
 }
 
-/** What is measured here. */
+/** The measured work. */
 export function writePairs(): Pair[] {
   const common = { unit: "ns/write", scale: 1e6 / (FLUSHES * PIECES), sameResult: true };
   return [

@@ -37,7 +37,7 @@ export async function makePairs(runtime: Runtime, count: number): Promise<Pair[]
   return pairs;
 }
 
-/** Lets them go. */
+/** Releases them. */
 export function closePairs(pairs: readonly Pair[]): void {
   for (const { sender, receiver } of pairs) {
     receiver.reset();
@@ -64,7 +64,7 @@ export class Bench {
     this.hops = active + writes;
   }
 
-  /** Makes the events anew. */
+  /** Makes the events again. */
   setUp(): void {
     for (const event of this.#events.splice(0)) event.free();
     this.#pairs.forEach(({ receiver }, i) => {
@@ -74,7 +74,7 @@ export class Bench {
     });
   }
 
-  /** One round with the events that are there. @returns Milliseconds */
+  /** One round with the present events. @returns Milliseconds */
   async round(): Promise<number> {
     this.#count = 0;
     this.#left = this.#writes;
@@ -87,7 +87,7 @@ export class Bench {
     return took;
   }
 
-  /** Takes the events off, so that the pairs can be used again. */
+  /** Deletes the events, so that the pairs can be reused. */
   end(): void {
     for (const event of this.#events.splice(0)) event.free();
     this.#base.free();

@@ -11,7 +11,7 @@ import { MemoryRuntime } from "./memory_runtime.ts";
 
 const quick = argv.includes("--quick");
 const ROUNDS = quick ? 5 : 25;
-/** Before the rounds: V8 compiles what has run some ten thousand times. C gets as many. */
+/** Hops before the rounds: V8 compiles a function after some ten thousand runs. C gets as many. */
 const WARM_UP_HOPS = quick ? 0 : 100_000;
 const LEAST_WARM_UP = quick ? 3 : 25;
 
@@ -31,7 +31,7 @@ async function rounds(hops: number, round: () => Promise<number>): Promise<numbe
   return median(times) * 1000;
 }
 
-/** A round as libevent has it: the events are made anew before each. */
+/** A round as in libevent: the events are made again before each. */
 function fresh(bench: Bench): Promise<number> {
   bench.setUp();
   return bench.round();

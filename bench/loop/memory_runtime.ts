@@ -1,8 +1,9 @@
 /**
- * A runtime whose connections are in memory and whose clock and timers are the real runtime's: what an event costs without a
- * system call. It is what a socket pair is to libevent's own benchmarks. Bytes are delivered behind the turn in which
- * they were sent, all of them in one go and as a microtask: the runtime's way round its own loop, 7 to 17 us for a
- * `setImmediate`, would be all that is seen. There is no limit, since the benchmarks have few bytes under way.
+ * A runtime with connections in memory, and with the clock and timers of the real runtime: it shows
+ * the cost of an event without a system call, like the socket pairs of libevent's own benchmarks.
+ * Bytes are delivered after the turn in which they were sent, all together and as a microtask.
+ * Otherwise the runtime's own loop, 7 to 17 us for a `setImmediate`, would hide the rest. There is
+ * no limit, since the benchmarks have few bytes on their way.
  */
 
 import {
@@ -74,7 +75,7 @@ export class MemoryRuntime extends DuplexNetwork {
     super(detectRuntime());
   }
 
-  /** Hands bytes to the other end, later. */
+  /** Passes bytes to the other end, later. */
   deliver(to: End, bytes: Uint8Array): void {
     this.#delivering.push([to, bytes]);
     if (this.#delivering.length > 1) return;

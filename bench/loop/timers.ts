@@ -1,4 +1,4 @@
-/** Timers: ours, of which the host has one, and the host's own. */
+/** Timers: ours, which need one timer of the runtime, and the runtime's own. */
 
 import { cpuUsage } from "node:process";
 import { EventBase, type EventHandle } from "../../mod.ts";
@@ -22,7 +22,7 @@ function random(): (n: number) => number {
   };
 }
 
-/** Nanoseconds of one of each of the three things that a timeout has done to it. */
+/** Nanoseconds of each of the three operations on a timeout. */
 export interface Churn {
   add: number;
   restart: number;
@@ -51,7 +51,7 @@ export function ourChurn(count: number, restarts: number): Churn {
   return churn(times, count, restarts);
 }
 
-/** The same with the host's own. */
+/** The same with the runtime's own timers. */
 export function hostChurn(count: number, restarts: number): Churn {
   const next = random();
   const timers: HostTimer[] = [];
@@ -77,7 +77,7 @@ function churn([a = 0, b = 0, c = 0, d = 0]: number[], count: number, restarts: 
  * As libevent's `test-time`: `count` timers; each that fires restarts or deletes ten others, until ten times as many have
  * fired, and then all run out.
  *
- * @returns Milliseconds of the CPU, and how many fired
+ * @returns Milliseconds of the CPU, and the number of timers that fired
  */
 export async function ourTestTime(count: number): Promise<{ ms: number; fired: number }> {
   const base = new EventBase();
@@ -105,7 +105,7 @@ export async function ourTestTime(count: number): Promise<{ ms: number; fired: n
   return { ms, fired };
 }
 
-/** The same with the host's own timers. */
+/** The same with the runtime's own timers. */
 export function hostTestTime(count: number): Promise<{ ms: number; fired: number }> {
   const next = random();
   let fired = 0;

@@ -3,7 +3,8 @@
  *
  *     timers_main.ts ours|host COUNT RESTARTS ROUNDS TEST_TIME_COUNT TEST_TIME_ROUNDS
  *
- * Ours and the host's are in processes of their own: what the one leaves behind would be collected in the other's time.
+ * Ours and the runtime's are in separate processes. Otherwise the garbage of one would be collected
+ * in the time of the other.
  */
 
 import { argv } from "node:process";

@@ -1,15 +1,15 @@
 /**
- * Echo by hand on `Bun.listen`: what the library is compared with on Bun.
+ * Echo by hand on `Bun.listen`: the rival of the library on Bun.
  *
- * As good as it gets: the chunk that came goes back as it is, within `data`, with one `write()` and no copy. `write()`
- * queues nothing: what it does not take is kept, and reading pauses until `drain`. A chunk may still come after that (the
- * socket had it already); it queues up behind.
+ * As good as possible: a chunk goes back unchanged, within `data`, with one `write()` and no copy.
+ * `write()` queues nothing: the rest is kept, and reading pauses until `drain`. A chunk may still
+ * come after that (the socket had it already); it queues up behind.
  */
 
 import process from "node:process";
 
 interface State {
-  /** What the kernel did not take, the first from `from` on. */
+  /** The bytes that the kernel did not accept, the first chunk from `from` on. */
   unsent: Uint8Array[];
   from: number;
   ended: boolean;

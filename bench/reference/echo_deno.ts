@@ -1,9 +1,10 @@
 /**
- * Echo by hand on `Deno.listen`: what the library is compared with on Deno.
+ * Echo by hand on `Deno.listen`: the rival of the library on Deno.
  *
- * As good as it gets: `read()` and `write()` in turn, not the streams, which cost more and close the connection at EOF.
- * A pending read owns its buffer, so each connection has one: small at first, larger when a read fills it (a long
- * message then takes fewer reads), as what has many idle connections must do, too.
+ * As good as possible: `read()` and `write()` in turn, not the streams, which cost more and close
+ * the connection at EOF. A pending read owns its buffer, so each connection has one: small at
+ * first, larger when a read fills it (a long message then takes fewer reads), as a server with many
+ * idle connections must do, too.
  */
 
 import process from "node:process";

@@ -1,9 +1,10 @@
 /**
- * Echo by hand on `node:net`: what the library is compared with on Node, and on Deno and Bun for those who use their
- * `node:net`.
+ * Echo by hand on `node:net`: the rival of the library on Node, and on Deno and Bun for programs
+ * that use their `node:net`.
  *
- * As good as it gets: the chunk that came goes back as it is, with one `write()` and no copy; listeners are shared
- * functions; reading pauses while `write()` says false. `pipe()` does the same with more functions in between.
+ * As good as possible: a chunk goes back unchanged, with one `write()` and no copy; listeners are
+ * shared functions; reading pauses while `write()` returns false. `pipe()` does the same with more
+ * functions in between.
  */
 
 import { createServer } from "node:net";

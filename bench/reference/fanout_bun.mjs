@@ -1,7 +1,7 @@
 /**
- * A chat by hand on `Bun.listen`: what a client sends, in whole lines, goes to all clients. One array is written to all
- * sockets, without a copy. `write()` queues nothing: the rest is kept until `drain`, and a client that does not read is
- * dropped.
+ * A chat by hand on `Bun.listen`: the whole lines of a client go to all clients. One array is
+ * written to all sockets, without a copy. `write()` queues nothing: the rest is kept until `drain`,
+ * and a client that does not read is dropped.
  */
 
 import process from "node:process";

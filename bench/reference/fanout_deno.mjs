@@ -1,7 +1,7 @@
 /**
- * A chat by hand on `Deno.listen`: what a client sends, in whole lines, goes to all clients. One array is written to all
- * connections, without a copy. A connection has one `write()` at a time; what comes meanwhile waits, and a client that does
- * not read is dropped.
+ * A chat by hand on `Deno.listen`: the whole lines of a client go to all clients. One array is
+ * written to all connections, without a copy. A connection has one `write()` at a time; later lines
+ * wait, and a client that does not read is dropped.
  */
 
 import process from "node:process";

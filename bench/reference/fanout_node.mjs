@@ -1,6 +1,6 @@
 /**
- * A chat by hand on `node:net`: what a client sends, in whole lines, goes to all clients. One array is written to all
- * sockets, without a copy. A client that does not read is dropped.
+ * A chat by hand on `node:net`: the whole lines of a client go to all clients. One array is written
+ * to all sockets, without a copy. A client that does not read is dropped.
  */
 
 import { Buffer } from "node:buffer";

@@ -1,6 +1,6 @@
 /**
- * What load.c and churn.c do, where there is no C compiler: it takes far more CPU than they do, so that throughput and
- * latencies tell about it, not about the server; the server's CPU time of a message is still the server's.
+ * Replaces load.c and churn.c if there is no C compiler. It uses far more CPU, so throughput and
+ * latencies depend on it, not on the server. The server's CPU time for a message is still correct.
  *
  *   load.mjs load PORT CONNECTIONS IN_FLIGHT[-MOST] BYTES[-MOST] WARMUP_MS MEASURE_MS|COUNTn PID[,PID] [rot13|echo|frames]
  *   load.mjs churn PORT AT_A_TIME LINE_BYTES WARMUP_MS MEASURE_MS PID[,PID]
@@ -104,7 +104,8 @@ function short(number) {
 }
 
 function open(number) {
-  // A port is not free for a while after its connection, so they come from many addresses.
+  // A port stays in use for a while after its connection, so the connections come from many
+  // addresses.
   const localAddress = `127.0.0.${1 + (churn ? number % 200 : 0)}`;
   const socket = connect({ port: Number(port), host: "127.0.0.1", localAddress, noDelay: true, allowHalfOpen: true });
   socket.on("error", ({ message }) => fail(message));

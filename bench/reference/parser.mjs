@@ -1,6 +1,7 @@
 /**
- * Parsers of lines and of frames with a length of 4 bytes, by hand, and the answers to what they find. They give a view of
- * each message to a function, which is where a program would do its work; here it sends the message back.
+ * Parsers of lines and of frames with a length of 4 bytes, by hand, and the answers. They pass a
+ * view of each message to a function, where a program would do its work; here it sends the message
+ * back.
  *
  * All answers of one chunk are put together in one buffer, which all connections share, so that they leave with one write.
  */

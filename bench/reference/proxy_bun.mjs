@@ -1,8 +1,9 @@
 /**
  * A proxy by hand on `Bun.listen` and `Bun.connect`: `proxy_bun.mjs PORT PORT_OF_THE_SERVER`.
  *
- * A chunk is Bun's own fresh array, and goes on as it is within `data`, with one `write()` and no copy. `write()` queues
- * nothing: the rest is kept, and the side that it came from pauses until `drain`.
+ * A chunk is Bun's own fresh array, and is passed on unchanged within `data`, with one `write()`
+ * and no copy. `write()` queues nothing: the rest is kept, and the side that it came from pauses
+ * until `drain`.
  */
 
 import process from "node:process";
@@ -10,7 +11,10 @@ import { announce } from "./lifetime.mjs";
 
 const there = Number(process.argv[3]);
 
-/** One side of a connection: its socket (none while it is being connected), the other side, what waits to be sent on it. */
+/**
+ * One side of a connection: its socket (none while it is being connected), the other side, and the
+ * bytes that wait to be sent on it.
+ */
 class Side {
   socket = null;
   other = null;

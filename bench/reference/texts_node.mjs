@@ -1,6 +1,6 @@
 /**
- * What programs on `node:net` use in place of views; on Deno and Bun, on their `node:net`. The argument behind the port
- * chooses:
+ * The rivals of views for programs on `node:net`; on Deno and Bun, on their `node:net`. The
+ * argument after the port chooses:
  *
  * - `readline`: the lines of `node:readline`, by `for await`, as its documentation shows
  * - `split2`: the lines of a pipe through split2

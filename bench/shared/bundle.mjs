@@ -8,8 +8,8 @@ import { BUILD } from "./compile.mjs";
 /**
  * Bundles a program together with the library.
  *
- * @param {string} source As `bench/loop/main.ts`
- * @param {string} name Of the file that is made
+ * @param {string} source The path, such as `bench/loop/main.ts`
+ * @param {string} name The name of the output file
  * @returns {Promise<string>} The path
  */
 export async function bundle(source, name) {
@@ -23,7 +23,7 @@ export async function bundle(source, name) {
     platform: "node",
     target: "es2022",
     logLevel: "error",
-    // split2 is CommonJS, and asks for its modules in that way.
+    // split2 is CommonJS, and loads its modules with `require`.
     banner: { js: 'import { createRequire } from "node:module"; const require = createRequire(import.meta.url);' },
   });
   return outfile;

@@ -1,6 +1,7 @@
 /**
- * What bounds each goal, for `docs/performance.md`: a paragraph appears there for each goal that is missed, with what holds on
- * all runtimes, and what holds on those that missed it. No figure of a run belongs here: the next run makes it wrong.
+ * The causes behind each goal, for `docs/performance.md`: a paragraph appears there for each missed
+ * goal, with the text for all runtimes, and the texts for those that missed it. No figure of a run
+ * belongs here, because the next run makes it wrong.
  *
  * @type {Record<string, { title: string, all?: string, node?: string, deno?: string, bun?: string }>}
  */

@@ -1,4 +1,7 @@
-/** What the machine's second CPU is worth: two may be the halves of one core, or shared with other machines. */
+/**
+ * The gain of the machine's second CPU: two CPUs may be the halves of one core, or shared with
+ * other machines.
+ */
 
 import { spawn } from "node:child_process";
 import { pinned } from "./pinned.mjs";
@@ -17,7 +20,7 @@ const SPIN = `
 `;
 
 /**
- * How many times as much two programs that share nothing get done on two CPUs as one does on one.
+ * Measures how many times as much work two independent programs do on two CPUs as one does on one.
  *
  * @param {readonly number[]} where The two CPUs
  * @returns {Promise<number>}

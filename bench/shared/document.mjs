@@ -40,7 +40,10 @@ export function writeDocument(results) {
   for (const [name, svg] of plots(results)) writeFileSync(join(RESULTS, name), svg);
 }
 
-/** The files that are not as the results say. @param {ReadonlyMap<string, any>} results @returns {string[]} */
+/**
+ * The files that do not match the results. @param {ReadonlyMap<string, any>} results @returns
+ * {string[]}
+ */
 export function staleFiles(results) {
   const files = [[DOCUMENT, makeDocument(results)], ...plots(results).map(([name, svg]) => [join(RESULTS, name), svg])];
   return files.filter(([path, text]) => !existsSync(path) || readFileSync(path, "utf8") !== text).map(([path]) => path);
@@ -72,7 +75,7 @@ function between(text, name, inner) {
 }
 
 function machine(results) {
-  // Parts may have been measured one by one.
+  // Parts may have been measured separately.
   const lines = new Map();
   for (const [part, { machine: at, versions, commit }] of results) {
     const line =

@@ -1,7 +1,7 @@
 /**
  * The goals, one for each line of the table, and the rows that the parts measure against them.
  *
- * A ratio is ours by the other's, so that less is better, but where the goal says "at least".
+ * A ratio is ours divided by the other's, so less is better, unless the goal says "at least".
  */
 
 import { RUNTIMES } from "../../tests/tools/runtimes.mjs";
@@ -9,12 +9,13 @@ import { layOut, markdown } from "./tables.mjs";
 
 /** @typedef {{ atMost?: number, atLeast?: number, below?: number }} Limit */
 
-/** What most rows are compared with. */
+/** The rival of most rows. */
 export const HAND = "hand-written";
 
 /**
- * In the order of the table. `limit` may be one for each runtime; a runtime without one is told, not judged. `others` are the
- * goals that are not about servers under load; they have a table of their own.
+ * In the order of the table. `limit` may be one for each runtime; a runtime without one is shown,
+ * not judged. `others` are the goals that are not about servers under load; they have a separate
+ * table.
  */
 export const GOALS = [
   { id: "natural", workload: "natural, 1 × 64 B, 50 connections", against: HAND, limit: { atMost: 1.1 } },
@@ -114,7 +115,7 @@ export const GOALS = [
  * @param {string} id A goal's
  * @param {string} runtime
  * @param {{ workload?: string, ratio?: number, spread?: [number, number], skipped?: string, details?: object }} measured
- *   `workload` where the goal has several; `skipped` says why it was not measured
+ *   `workload` if the goal has several; `skipped` is the reason why it was not measured
  */
 export function row(id, runtime, { workload, ratio, spread, skipped, details }) {
   const goal = GOALS.find((each) => each.id === id);
@@ -147,7 +148,7 @@ export function limitText(limit) {
 }
 
 /**
- * The goals with what was measured, a column for each runtime.
+ * The goals with the results, a column for each runtime.
  *
  * @param {readonly ReturnType<typeof row>[]} rows
  * @param {(measured: ReturnType<typeof row> | undefined) => string} cell
@@ -192,7 +193,7 @@ export function number(value) {
   return value.toFixed(value < 0.1 ? 3 : value < 10 ? 2 : 1);
 }
 
-/** How many of the rows that have a goal meet it. @param {readonly ReturnType<typeof row>[]} rows */
+/** The number of rows that meet their goal. @param {readonly ReturnType<typeof row>[]} rows */
 export function tally(rows) {
   const judged = rows.filter(({ goalId, met }) => goalId !== undefined && met !== null);
   return { met: judged.filter((each) => each.met).length, judged: judged.length };
@@ -220,7 +221,7 @@ export function goalsMarkdown(rows, { others }) {
   return [markdown(goalsTable(rows, colouredCell, wanted)), ...(notes.length > 0 ? ["", ...notes] : [])].join("\n");
 }
 
-/** Each reason once, with those that it concerns. */
+/** Each reason once, with its rows. */
 function skips(rows) {
   const reasons = new Map();
   for (const { skipped, runtime, workload } of rows) {

@@ -11,13 +11,16 @@ import { fileURLToPath, pathToFileURL } from "node:url";
 import { pinned } from "./pinned.mjs";
 
 const self = fileURLToPath(import.meta.url);
-/** How many connect at the same time: within every backlog. */
+/** The number of attempts at the same time: within every backlog. */
 const AT_A_TIME = 100;
 const PER_ADDRESS = 1000;
-/** What else a process needs. */
+/** The other files of a process. */
 const OTHER_FILES = 200;
 
-/** Why so many connections can't be had here, if so. @param {number} count */
+/**
+ * The reason why this number of connections is not possible here, if there is one. @param {number}
+ * count
+ */
 export function whyNot(count) {
   if (process.platform !== "linux") return "it needs Linux: /proc, and 127.0.0.0/8 as loopback";
   const limit = execFileSync("sh", ["-c", "ulimit -Hn"], { encoding: "utf8" }).trim();

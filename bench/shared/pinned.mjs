@@ -1,6 +1,6 @@
 /**
- * Where a measured process runs: alone on a CPU and ahead of everything else there, as far as the machine allows. What
- * else a shared machine does is then not in the numbers.
+ * Runs a measured process alone on a CPU and with the highest priority there, as far as the machine
+ * allows. Then other work of a shared machine does not affect the numbers.
  */
 
 import { spawnSync } from "node:child_process";
@@ -37,13 +37,16 @@ export function pinned(cpu, command) {
   ];
 }
 
-/** What `pinned()` does here, in words. */
+/** A description of the effect of `pinned()` here. */
 export function pinning() {
   const where = canPin ? "pinned to a CPU" : "not pinned (no second CPU, or no taskset)";
   return `${where}, ${canPreempt ? "high priority" : "normal priority (a higher one is not allowed)"}`;
 }
 
-/** Whether there are such groups, and ours may be changed; what is not started in a session of its own changes it. */
+/**
+ * Whether there are such groups, and ours may be changed. A process without its own session changes
+ * ours.
+ */
 function hasAutogroups() {
   try {
     if (readFileSync("/proc/sys/kernel/sched_autogroup_enabled", "utf8").trim() !== "1") return false;
@@ -57,7 +60,7 @@ function hasAutogroups() {
 }
 
 function works(file, args) {
-  // `nice` goes on without the priority that it may not give, and says so.
+  // `nice` goes on without a priority that it may not set, and reports it.
   const { status, stderr } = spawnSync(file, args, { encoding: "utf8" });
   return status === 0 && stderr === "";
 }

@@ -1,4 +1,4 @@
-/** The commands of the programs that are measured: ours, and those that they are compared with. */
+/** The commands of the measured programs: ours and their rivals. */
 
 import { basename, join } from "node:path";
 import { buildTests } from "../../tests/tools/bundles.mjs";
@@ -7,14 +7,14 @@ import { buildDist } from "../../tools/build.mjs";
 import { BUILD, REFERENCE } from "./compile.mjs";
 
 const DENO = ["run", "--quiet", "--no-check", "--allow-net", "--allow-read", "--unstable-net"];
-/** Where the programs for Node are built. */
+/** The folder of the programs that are built for Node. */
 const PROGRAMS = join(BUILD, "programs");
 
 /**
  * Builds the library, servers of this folder for Node, and the server that {@linkcode growing} starts there; ours import
  * the library from `dist/` by the name of the package, as users do.
  *
- * @param {readonly string[]} names As `rot13_server`
+ * @param {readonly string[]} names Names such as `rot13_server`
  */
 export async function buildPrograms(names) {
   await buildDist({ declarations: false });
@@ -22,7 +22,7 @@ export async function buildPrograms(names) {
 }
 
 /**
- * The command of a server of ours; the port, a free one, is its first argument.
+ * The command of one of our servers; its first argument is a free port.
  *
  * @param {"node" | "deno" | "bun"} runtime
  * @param {string} name
@@ -38,7 +38,7 @@ export function ours(runtime, name, args = []) {
  *
  * @param {"node" | "deno" | "bun"} runtime
  * @param {string} file As `echo_node.mjs`, which runs on all of them
- * @param {readonly string[]} [args] Behind the port
+ * @param {readonly string[]} [args] The arguments after the port
  */
 export function reference(runtime, file, args = []) {
   return program(runtime, join(REFERENCE, basename(file)), ["0", ...args]);

@@ -1,18 +1,21 @@
-/** One line that says where a long run is; on a terminal it is written over, elsewhere it comes at most every 10 s. */
+/**
+ * One line with the progress of a long run. On a terminal it is overwritten, elsewhere it is
+ * printed at most every 10 s.
+ */
 
 const EVERY_MS = 10_000;
 const begun = performance.now();
 let part = "";
 let last = -Infinity;
 
-/** Says which part runs. @param {string} name */
+/** Prints the running part. @param {string} name */
 export function enter(name) {
   part = name;
   last = -Infinity;
   step("begins");
 }
 
-/** Says what the part does. @param {string} what */
+/** Prints the present step of the part. @param {string} what */
 export function step(what) {
   const now = performance.now();
   const terminal = process.stderr.isTTY === true;
@@ -24,7 +27,7 @@ export function step(what) {
   process.stderr.write(terminal ? `\r\x1b[K${line.slice(0, (process.stderr.columns ?? 80) - 1)}` : `${line}\n`);
 }
 
-/** Makes room for what is printed. */
+/** Clears the line for other output. */
 export function leave() {
   if (process.stderr.isTTY === true && part !== "") process.stderr.write("\r\x1b[K");
   part = "";

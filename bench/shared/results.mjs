@@ -1,4 +1,4 @@
-/** The files of `bench/results/`: what was measured, on which machine, with which versions, at which commit. */
+/** The files of `bench/results/`: the results, with the machine, the versions and the commit. */
 
 import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
@@ -8,10 +8,10 @@ import { findRuntime, ROOT, RUNTIMES } from "../../tests/tools/runtimes.mjs";
 import { libeventVersion } from "./compile.mjs";
 import { pinning } from "./pinned.mjs";
 
-/** Where they lie. */
+/** Their folder. */
 export const RESULTS = join(ROOT, "bench", "results");
 
-/** What must be known to read the numbers. */
+/** The circumstances of the numbers. */
 export function circumstances() {
   return {
     machine: {
@@ -31,8 +31,8 @@ export function circumstances() {
 
 /**
  * @param {string} part
- * @param {{ rows: readonly object[] }} measured And what else the part wants kept
- * @param {ReturnType<typeof circumstances>} at As they were when the run began
+ * @param {{ rows: readonly object[] }} measured And other results of the part
+ * @param {ReturnType<typeof circumstances>} at The circumstances at the beginning of the run
  */
 export function writeResults(part, measured, at) {
   mkdirSync(RESULTS, { recursive: true });
@@ -40,7 +40,7 @@ export function writeResults(part, measured, at) {
   writeFileSync(join(RESULTS, `${part}.json`), `${text}\n`);
 }
 
-/** All that was written, by the name of the part. @returns {Map<string, any>} */
+/** All results, by the name of the part. @returns {Map<string, any>} */
 export function readResults() {
   const found = new Map();
   if (!existsSync(RESULTS)) return found;
@@ -51,7 +51,7 @@ export function readResults() {
   return found;
 }
 
-/** Nobody reads more than five digits, and each digit is a difference in the history. */
+/** Five digits are enough to read, and each further digit makes differences in the history. */
 function rounded(_key, value) {
   return typeof value === "number" && !Number.isInteger(value) ? Number(value.toPrecision(5)) : value;
 }

@@ -11,21 +11,21 @@ import { pinned } from "./pinned.mjs";
 import { step } from "./progress.mjs";
 import { compare, medians } from "./stats.mjs";
 
-/** Not every runtime takes the number of open files that it could have. */
+/** Not every runtime uses the number of open files that it could have. */
 const ALL_FILES = ["sh", "-c", 'ulimit -n "$(ulimit -Hn)"; exec "$@"', "sh"];
 
-/** How many loads, one after the other, a warm-up is. */
+/** The number of loads of a warm-up, one after the other. */
 const WARM_UP_LOADS = 5;
 
-/** Those that run: they must not outlive this process. */
+/** The running servers, which must not outlive this process. */
 const running = new Set();
 process.on("exit", () => {
   for (const end of running) end();
 });
 
-/** The loads that there are without a C compiler. */
+/** The loads that exist without a C compiler. */
 const IN_JAVASCRIPT = ["load", "churn"];
-/** What each load gets, in this order. */
+/** The arguments of each load, in this order. */
 const ARGUMENTS = {
   load: ({ port, pid }, { connections = 50, inFlight = 1, bytes = 64, warmupMs, measureMs, count, kind = "rot13" }) => [
     port,
@@ -64,7 +64,7 @@ const ARGUMENTS = {
     pid,
     kind,
   ],
-  /** Of handshakes the warm-up and the measured part are numbers, not times. */
+  /** For handshakes, the warm-up and the measured part are numbers, not times. */
   tls: ({ port, pid }, { connections, bytes, warmupMs, measureMs, count, kind }) => [
     port,
     connections,
@@ -80,7 +80,8 @@ const ARGUMENTS = {
  * The command of a load.
  *
  * @param {"load" | "churn" | "paced" | "fanout" | "tls"} [name]
- * @returns {{ name: string, command: string[] } | undefined} Nothing where it takes a C compiler, and there is none
+ * @returns {{ name: string, command: string[] } | undefined} Undefined if it needs a C compiler,
+ * and there is none
  */
 export function buildLoad(name = "load") {
   const binary = compile(name, name === "tls" ? ["-lssl", "-lcrypto"] : []);
@@ -91,8 +92,8 @@ export function buildLoad(name = "load") {
 }
 
 /**
- * Starts a server, alone on CPU 0, and gives its port and process id. What is in front of it becomes the server, so that
- * the id is the server's.
+ * Starts a server, alone on CPU 0, and returns its port and process id. The commands before it
+ * become the server, so the id belongs to the server.
  *
  * @param {readonly string[]} command
  * @param {{ stderr?: "inherit" | "ignore" | "pipe", cpu?: number, fd?: number }} [options] `fd`: it inherits this as 3
@@ -123,7 +124,7 @@ export function startServer(command, { stderr = "inherit", cpu = 0, fd } = {}) {
       clearTimeout(timer);
       const stop = () =>
         new Promise((done) => {
-          // One that holds thousands of connections may take its time; nothing is lost with it.
+          // A server with thousands of connections may need time to end; nothing is lost with it.
           const hurry = setTimeout(end, 3000);
           child.once("exit", () => done(clearTimeout(hurry)));
           if (!child.kill("SIGTERM")) done();
@@ -134,13 +135,13 @@ export function startServer(command, { stderr = "inherit", cpu = 0, fd } = {}) {
 }
 
 /**
- * What a load finds.
+ * Runs a load and returns its results.
  *
  * @param {{ name: string, command: readonly string[] }} load
  * @param {{ port: string, pid: number | string }} server
  * @param {{ connections?: number, inFlight?: number | string, bytes?: number | string, warmupMs: number,
  *   measureMs: number, count?: number, rate?: number, kind?: string, warming?: boolean }} how `count` messages in place of a
- *   time; two numbers with a hyphen are drawn at random; if it is `warming`, nobody looks at the result
+ *   time; two numbers with a hyphen are drawn at random; if it is `warming`, the result is not used
  * @returns {Promise<{ cpuUs: number, perSecond: number, p50Us: number, p99Us: number, p999Us: number }>}
  */
 export async function measure(load, server, how) {
@@ -184,7 +185,8 @@ export async function measureAll(contestants, workloads, plan, load) {
 }
 
 /**
- * Contestants side by side, in rounds, each of which begins with another one; those that are not measured are idle.
+ * Runs contestants side by side, in rounds. Each round begins with another one; contestants that
+ * are not measured are idle.
  *
  * @returns {Promise<[contestant: object, label: string, samples: Record<string, number>[]][]>}
  */
@@ -204,8 +206,9 @@ async function measureTogether(contestants, workloads, { starts, rounds, jitMs }
           measure(load, server, { ...how, kind: server.kind ?? how.kind, ...more }).catch((error) => {
             throw new Error(`${server.name}, ${label}: ${error.message}`);
           });
-        // The compilers of the runtimes take their time. Each measurement opens new connections, so the warm-up does too:
-        // code that was compiled while nobody came or left is thrown away when somebody does.
+        // The compilers of the runtimes take some time. Each measurement opens new connections, so
+        // the warm-up does too: code that was compiled without new connections is thrown away when
+        // a connection begins or ends.
         for (const server of jitMs === 0 ? [] : those) {
           step(`${label}, warm-up of ${server.name}`);
           const warmupMs = Math.ceil(own * (server.warmUps ?? 1) / WARM_UP_LOADS);
@@ -227,7 +230,7 @@ async function measureTogether(contestants, workloads, { starts, rounds, jitMs }
 }
 
 /**
- * Ours by another's, of one field in the same rounds, and the medians of both.
+ * Ours divided by another's, for one field in the same rounds, and the medians of both.
  *
  * @param {readonly Record<string, number>[]} mine
  * @param {readonly Record<string, number>[]} theirs
@@ -238,14 +241,17 @@ export function comparison(mine, theirs, field = "cpuUs") {
   return { ...compare(of(mine), of(theirs)), details: { ours: medians(mine), theirs: medians(theirs) } };
 }
 
-/** Those of the runtimes that the words name; all of them without words. @param {readonly string[]} args */
+/** The runtimes that the words name; all of them without words. @param {readonly string[]} args */
 export function chosenRuntimes(args) {
   const unknown = args.find((word) => !RUNTIMES.includes(word));
   if (unknown !== undefined) throw new Error(`no runtime is called "${unknown}": ${RUNTIMES.join(", ")}`);
   return RUNTIMES.filter((name) => args.length === 0 || args.includes(name));
 }
 
-/** Waits until a server that does not tell it accepts connections. @param {{ port: string }} server */
+/**
+ * Waits until a server accepts connections, if it does not report that. @param {{ port: string }}
+ * server
+ */
 export async function whenListening({ port }) {
   for (let attempt = 0; attempt < 200; attempt++) {
     const there = await new Promise((resolve) => {
@@ -258,7 +264,7 @@ export async function whenListening({ port }) {
   throw new Error(`nothing listens on port ${port}`);
 }
 
-/** A port that nobody uses, for programs that cannot choose one. @returns {Promise<number>} */
+/** A free port, for programs that cannot choose one. @returns {Promise<number>} */
 export function freePort() {
   return new Promise((resolve, reject) => {
     const server = createServer().on("error", reject).listen(0, "127.0.0.1", () => {
@@ -269,7 +275,7 @@ export function freePort() {
 }
 
 /**
- * A program that does not say where it listens, as one that does.
+ * Wraps a program that does not print its port, so that the port is printed.
  *
  * @param {number} port
  * @param {readonly string[]} command

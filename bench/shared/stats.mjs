@@ -14,7 +14,7 @@ function quantile(values, share) {
 }
 
 /**
- * The median of one ratio per round, and between what they lie.
+ * The median of one ratio per round, with the range of the ratios.
  *
  * @param {readonly number[]} ours
  * @param {readonly number[]} theirs From the same rounds

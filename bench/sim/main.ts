@@ -1,7 +1,7 @@
 /**
  * The work of the simulator's benchmark: `<file> echo advance|advanceSync <seconds>` and `<file> connections <count>`. It
- * writes a line of JSON. It is bundled with the present library, and with that of an earlier commit for comparison, so
- * that it uses nothing that the earlier one does not have.
+ * writes a line of JSON. It is bundled with the present library, and with that of an earlier commit
+ * for comparison, so it uses only functions of the earlier one.
  */
 
 import { connect, serve, type SimRuntime, simRuntime } from "trivent";
@@ -17,7 +17,7 @@ function cpuSeconds(): number {
   return (user + system) / 1e6;
 }
 
-/** Callbacks only, and nothing of the core: 64 bytes go to and fro on each of 100 connections. */
+/** Only callbacks, without the core: 64 bytes go back and forth on each of 100 connections. */
 async function echo(): Promise<object> {
   const sim = simRuntime({ seed: 1 });
   const line = new Uint8Array(64).fill(97);

@@ -4,7 +4,7 @@ import { defineConfig } from "vitepress";
 import { readGuide } from "../tools/guide.mjs";
 import { PAGES } from "../tools/links.mjs";
 
-/** Where the site will be. The sitemap needs whole addresses. */
+/** The address of the site. The sitemap needs full addresses. */
 const URL = process.env.SITE_URL ?? "https://trivent.example";
 const BASE = process.env.SITE_BASE ?? "/";
 

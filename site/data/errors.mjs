@@ -1,5 +1,6 @@
 /**
- * What each error code means: what happened, and what to do. The build compares the list with the codes in the source.
+ * The meaning of each error code: what happened, and what to do. The build compares the list with
+ * the codes in the source.
  */
 
 /** @type {[title: string, about: string, codes: Record<string, [happened: string, todo: string]>][]} */
@@ -33,8 +34,8 @@ export const ERRORS = [
         "Raise `readHigh` or the watermark for this message, or use `frames()`. See [messages](/guide/messages).",
       ],
       EV_HANDLER_FAILED: [
-        "One of your callbacks threw, or its promise rejected. `cause` is what it threw.",
-        "Mend the callback. The server resets that connection and serves the others on.",
+        "One of your callbacks threw, or its promise rejected. `cause` is its exception.",
+        "Correct the callback. The server resets that connection and goes on serving the others.",
       ],
       EV_LINE_TOO_LONG: [
         "A line is longer than `maxLine`, or than `maxBytes` of `lines()` or `readln()`.",
@@ -291,5 +292,8 @@ export const ERRORS = [
   }],
 ];
 
-/** Codes that the source names and a program never gets: they come from the system and are turned into others. */
+/**
+ * Codes in the source that a program never gets: they come from the system and are replaced by
+ * others.
+ */
 export const INTERNAL = ["ENODATA", "EAI_NONAME", "EAI_NODATA"];

@@ -3,7 +3,7 @@
 import type { FaultPlan } from "../../runtimes/sim.ts";
 import type { Action, Settings } from "./protocol";
 
-/** What an address says. */
+/** The content of an address. */
 export interface Run {
   program: string;
   source: string | null;
@@ -80,7 +80,7 @@ function decode(text: string): string | null {
   }
 }
 
-/** Reads a plan. The simulator checks what it says. */
+/** Reads a plan. The simulator checks its content. */
 function readPlan(text: string): FaultPlan | null {
   try {
     const plan: unknown = JSON.parse(decode(text) ?? "null");

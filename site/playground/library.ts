@@ -1,4 +1,7 @@
-/** What a program in the playground imports: the core and the simulator, without the adapters of other runtimes. */
+/**
+ * The exports for a program in the playground: the core and the simulator, without the adapters of
+ * other runtimes.
+ */
 
 export * from "../../core/mod.ts";
 export * from "../../runtimes/sim.ts";

@@ -1,6 +1,7 @@
 /**
- * What is on its way in a simulated network. The simulator tells of deliveries only, so this module listens where it
- * sends: it wraps two methods of the simulator's own classes, in the worker of the playground and nowhere else.
+ * Shows the packets on their way in a simulated network. The simulator reports only deliveries, so
+ * this module observes the sending: it wraps two methods of the simulator's own classes, only in
+ * the worker of the playground.
  */
 
 import type { SimRuntime } from "../../runtimes/sim.ts";
@@ -14,9 +15,9 @@ import type { Flight, Happening, HostState, LinkState } from "./protocol.ts";
 const PREVIEW = 80;
 const text = new TextDecoder();
 
-/** Who listens now. There is one run at a time. */
+/** The observer. There is one run at a time. */
 let current: Observer | undefined;
-/** The link on which something is being sent, and what was given to a program last. */
+/** The link of the packet that is being sent, and the bytes that a program got last. */
 let sending: Link | undefined;
 let given: Uint8Array | undefined;
 
@@ -55,7 +56,7 @@ export function preview(bytes: Uint8Array): string {
 
 /** Watches one network. */
 export class Observer {
-  /** What has been sent, and what has happened, since they were taken last. */
+  /** The packets and the events since they were last taken. */
   flights: Flight[] = [];
   happenings: Happening[] = [];
   readonly #sim: SimRuntime;
@@ -75,7 +76,7 @@ export class Observer {
     this.#sim.trace = false;
   }
 
-  /** Something is on its way. */
+  /** A packet is on its way. */
   fly(link: Link, arrives: number, bytes: Uint8Array | undefined): void {
     if (link.from.network !== this.#network || !Number.isFinite(arrives)) return;
     this.flights.push({
@@ -94,7 +95,10 @@ export class Observer {
     this.happenings.push({ at: this.#sim.now(), kind, text: what });
   }
 
-  /** Turns a line of the trace into words: host names in place of addresses, and the content of what has come. */
+  /**
+   * Turns a line of the trace into words: host names in place of addresses, and the content of the
+   * received bytes.
+   */
   #note(line: string): void {
     const [, kind = "", rest = ""] = /^\S+ (\S+) (.*)$/.exec(line) ?? [];
     let what = rest.replaceAll(/\[?([0-9a-f.:]+?)\]?:(\d+)/g, (all, ip, port) => {

@@ -1,6 +1,6 @@
 /** Makes a function of the text of a program. It may import from `trivent`, and export a scenario. */
 
-/** What a program exports. */
+/** The exports of a program. */
 export interface Exports {
   default?: (sim: unknown) => unknown;
 }
@@ -37,9 +37,9 @@ export function compile(source: string): (trivent: object, exports: Exports) => 
 }
 
 /**
- * Says what an error is, with the line of the program where it came from.
+ * Describes an error, with the line of the program where it came from.
  *
- * @param error What was thrown
+ * @param error The error
  */
 export function describe(error: unknown): string {
   if (!(error instanceof Error)) return `the program has thrown ${String(error)}`;

@@ -1,8 +1,8 @@
-/** What the page and its worker say to each other. */
+/** The messages between the page and its worker. */
 
 import type { FaultPlan } from "../../runtimes/sim.ts";
 
-/** What the reader has set before the run. */
+/** The settings before the run. */
 export interface Settings {
   seed: number;
   latencyMs: number;
@@ -16,7 +16,7 @@ export interface Settings {
 /** The names of the sliders. */
 export type Slider = "latencyMs" | "jitterMs" | "bandwidth" | "segmentCut";
 
-/** Something that the reader did at a moment of virtual time. */
+/** An action of the reader at a moment of virtual time. */
 export interface Action {
   at: number;
   what: "partition" | "heal" | "crash" | "restart" | Slider;
@@ -31,7 +31,7 @@ export interface Happening {
   text: string;
 }
 
-/** Something on its way. */
+/** A packet on its way. */
 export interface Flight {
   id: number;
   from: string;
@@ -58,7 +58,7 @@ export interface LinkState {
   cut: boolean;
 }
 
-/** What the page says. */
+/** A message of the page. */
 export type Command =
   | { type: "run"; source: string; settings: Settings; actions: Action[]; plan: FaultPlan | null; speed: number }
   | { type: "speed"; speed: number }
@@ -66,7 +66,7 @@ export type Command =
   | { type: "action"; action: Omit<Action, "at"> }
   | { type: "explore"; source: string; settings: Settings; runs: number };
 
-/** What the worker says. */
+/** A message of the worker. */
 export type News =
   | { type: "ready" }
   | {

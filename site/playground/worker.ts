@@ -6,13 +6,19 @@ import { Observer } from "./observe.ts";
 import { compile, describe, type Exports } from "./program.ts";
 import type { Action, Command, News, Settings, Slider } from "./protocol.ts";
 
-/** How often the page is told, in real milliseconds. */
+/** The interval of messages to the page, in real milliseconds. */
 const TICK_MS = 40;
-/** How long a run goes on after the program has ended, in virtual milliseconds: for what is still on its way. */
+/**
+ * How long a run goes on after the program has ended, in virtual milliseconds: for packets that are
+ * still on their way.
+ */
 const AFTER_MS = 2000;
 /** The clock stops at each multiple of this, so that a run ends at the same moment at each speed. */
 const SLICE_MS = 100;
-/** The most callbacks of one step of the clock: an endless loop of callbacks is one that has more. */
+/**
+ * The most callbacks of one step of the clock: with more, it counts as an endless loop of
+ * callbacks.
+ */
 const MAX_STEPS = 200_000;
 
 /** `sim.install()` replaces these, so they are taken before. */
@@ -24,8 +30,8 @@ const real = {
 const post = (news: News): void => (globalThis as unknown as Worker).postMessage(news);
 const pause = (ms: number): Promise<void> => new Promise((resolve) => void real.setTimeout(resolve, ms));
 
-// The program may be that of a link from somebody else. It has the simulated network and no other, so it cannot send anything, and
-// no answer from outside makes a run that nobody can repeat.
+// The program may come from a link of somebody else. It has only the simulated network, so it
+// cannot send anything, and no answer from outside makes a run that cannot be repeated.
 for (
   const name of [
     "fetch",
@@ -45,7 +51,7 @@ for (
   });
 }
 
-/** What the list of events does not show at first. */
+/** The events that the list does not show at first. */
 const QUIET = new Set(["timer", "writable"]);
 
 interface Started {
@@ -56,7 +62,7 @@ interface Started {
   stop(): void;
 }
 
-/** Starts a program on a network of its own. */
+/** Starts a program on its own network. */
 function start(
   source: string,
   settings: Settings,
@@ -105,7 +111,7 @@ function start(
     await program({ ...library, simRuntime: () => sim }, exports);
     if (exports.default !== undefined) await exports.default(sim);
   })();
-  // It is looked at later; until then it is not unheard.
+  // It is awaited later; until then its rejection must not count as unhandled.
   running.catch(() => {});
   return {
     sim,
@@ -123,7 +129,7 @@ class Run {
   readonly #started: Started;
   readonly #observer: Observer;
   readonly #actions: Action[];
-  /** What the reader has done while the clock moved. */
+  /** The actions of the reader while the clock moved. */
   readonly #wanted: Omit<Action, "at">[] = [];
   #speed: number;
   #paused = false;
@@ -193,7 +199,7 @@ class Run {
     post({ type: "ended", error: this.#failure === undefined ? null : describe(this.#failure.error) });
   }
 
-  /** Moves the clock, with what the reader has done at its moments. */
+  /** Moves the clock, and repeats the actions of the reader at their times. */
   async #advance(ms: number): Promise<void> {
     const { sim, advance } = this.#started;
     const end = sim.now() + ms;
@@ -213,7 +219,7 @@ class Run {
     }
   }
 
-  /** Goes on to the next thing that happens. */
+  /** Goes on to the next event. */
   async #step(): Promise<void> {
     const shown = (): number => this.#observer.happenings.filter(({ kind }) => !QUIET.has(kind)).length;
     const before = shown();
@@ -274,7 +280,7 @@ function setSlider(sim: SimRuntime, what: Slider, value: number): void {
 }
 
 let run: Run | undefined;
-/** Who hears of a promise that nobody has looked at. */
+/** The handler of unhandled rejections. */
 let unhandled: (error: unknown) => void = () => {};
 
 globalThis.addEventListener("unhandledrejection", (event) => {

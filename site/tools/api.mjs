@@ -7,7 +7,7 @@ import { dirname, join, relative } from "node:path";
 import { Application, ReflectionKind } from "typedoc";
 import { PAGES, ROOT, SITE } from "./links.mjs";
 
-/** The tables of the page on options: the interface, and what it is for. */
+/** The tables of the page on options: the interface, and its purpose. */
 const OPTIONS = [
   [
     "ConnectionOptions",
@@ -115,7 +115,7 @@ export async function makeApi(write) {
   write("reference/options.md", optionsPage(project));
 }
 
-/** Says on each page where its name is imported from, unless it is the main entry point. */
+/** Adds to each page the entry point of its name, unless it is the main one. */
 function nameEntries(project) {
   const main = readFileSync(join(ROOT, "mod.ts"), "utf8");
   const [, fromSim = ""] = /\{([^}]*)\} from "\.\/runtimes\/sim\.ts"/.exec(main) ?? [];

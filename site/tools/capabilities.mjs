@@ -1,5 +1,5 @@
 /**
- * What each runtime can do: the runtimes are asked, and the declarations say what a flag means.
+ * The capabilities of each runtime: the runtimes are asked, and the declarations explain the flags.
  */
 
 import { execFileSync } from "node:child_process";

@@ -1,5 +1,6 @@
 /**
- * The guide, one page for each task. The text is that of `docs/guide.md`: this file says only which sections make a page.
+ * The guide, one page for each task. The text is that of `docs/guide.md`: this file only assigns
+ * sections to pages.
  */
 
 import { readFileSync } from "node:fs";

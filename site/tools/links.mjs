@@ -1,5 +1,5 @@
 /**
- * Where each document of the repository is on the site, and how its links are rewritten.
+ * The page of each document of the repository, and the rewriting of its links.
  */
 
 import { readdirSync } from "node:fs";
@@ -49,8 +49,8 @@ function pageOf(target, anchor, guide) {
  * file: the site does not know where the repository is published.
  *
  * @param {string} text The document
- * @param {string} file Where it is in the repository
- * @param {{ pageOf(anchor: string): string }} guide Where the sections of the guide are
+ * @param {string} file Its path in the repository
+ * @param {{ pageOf(anchor: string): string }} guide The pages of the sections of the guide
  */
 export function rewriteLinks(text, file, guide) {
   const change = (label, target) => {
@@ -74,12 +74,12 @@ export function rewriteLinks(text, file, guide) {
       ));
 }
 
-/** Applies a function to what is not in a fence. */
+/** Applies a function to text outside of fences. */
 export function outsideCode(text, fn) {
   return text.split(/(^```[^\n]*\n[\s\S]*?^```$)/m).map((part, i) => i % 2 === 0 ? fn(part) : part).join("");
 }
 
-/** Escapes what Vue would take for a tag or an expression in prose: it stays as the author has written it. */
+/** Escapes text that Vue would treat as a tag or an expression, so that it is shown unchanged. */
 export function escapeVue(text) {
   return outsideCode(
     text,

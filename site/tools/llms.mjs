@@ -1,5 +1,6 @@
 /**
- * `llms.txt`: what the site has, and `llms-full.txt`: the pages themselves, for programs that read text.
+ * `llms.txt`: the list of pages, and `llms-full.txt`: the pages themselves, for programs that read
+ * text.
  */
 
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";

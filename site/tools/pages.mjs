@@ -1,5 +1,6 @@
 /**
- * Fills `site/build/pages/` with all pages: those of `site/pages/`, and those that are made of the repository.
+ * Fills `site/build/pages/` with all pages: those of `site/pages/`, and those that are made from
+ * the repository.
  */
 
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";

@@ -1,4 +1,4 @@
-/** A server for `site/dist/`, as a plain host of files is: with gzip, and nothing else. For the tests. */
+/** A plain server for the files of `site/dist/`, with gzip. For the tests. */
 
 import { createServer } from "node:http";
 import { readFile } from "node:fs/promises";

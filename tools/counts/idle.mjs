@@ -8,7 +8,7 @@ import { text } from "node:stream/consumers";
 import { getHeapSnapshot } from "node:v8";
 import { serve } from "trivent";
 
-/** What belongs to programs: compiled code and V8's own tables depend on time. */
+/** Objects of the engine: compiled code and V8's own tables depend on time. */
 const KINDS = ["object", "closure", "array", "number", "bigint", "symbol", "regexp"];
 const CONNECTIONS = 1000;
 
