@@ -78,9 +78,26 @@ export function simRuntime(options) {
  *
  * - `require` stays what it is: esbuild would replace it with a function of its own.
  * - Chunks do nothing when they are loaded, so an import of their names is enough. Bundlers warn of one without names.
+ * - Bits are numbers where they are used, as in `state & 16 /* CLOSED *\/`. esbuild makes a variable of each constant. V8 loads it
+ *   at each use, and bundlers keep it.
  */
 export function finish(text) {
-  return text.replaceAll("requireHere", "require").replaceAll(/^import "[./]+\/chunks\/[^"]+";$/gm, "");
+  const built = text.replaceAll("requireHere", "require").replaceAll(/^import "[./]+\/chunks\/[^"]+";$/gm, "");
+  const bits = bitsOf(built);
+  return built.replaceAll(OPERANDS, (found) => bits.has(found) ? `${bits.get(found)} /* ${found} */` : found);
+}
+
+/** Names on either side of `&`, `|` and `^`; and strings, so that nothing is found in them. */
+const OPERANDS = /"(?:[^"\\\n]|\\.)*"|(?<= [&|^]=? ~?)[A-Z][A-Z0-9_]*\b|(?<![.#$\w])[A-Z][A-Z0-9_]*(?= [&|^] )/g;
+
+/** The constants at the top level of a file that are whole numbers, or several of those: `A | B`. */
+function bitsOf(text) {
+  const bits = new Map();
+  for (const [, name, terms] of text.matchAll(/^var ([A-Z][A-Z0-9_]*) = (\w+(?: \| \w+)*);$/gm)) {
+    const values = terms.split(" | ").map((term) => bits.get(term) ?? Number(term));
+    if (values.every(Number.isInteger)) bits.set(name, values.reduce((all, value) => all | value, 0));
+  }
+  return bits;
 }
 
 /**

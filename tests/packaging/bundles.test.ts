@@ -1,10 +1,12 @@
 // The cost of a part of the package: the content of a bundle, and the loaded modules of the
 // runtime.
 
+import { join } from "node:path";
 import { before, describe, it } from "node:test";
+import { pathToFileURL } from "node:url";
 import { assert, assertEquals } from "@std/assert";
 import { build } from "esbuild";
-import { findRuntime, type RuntimeName, RUNTIMES } from "../tools/runtimes.mjs";
+import { findRuntime, ROOT, type RuntimeName, RUNTIMES } from "../tools/runtimes.mjs";
 import { cleanEnvironment, installTarball, must, packTarball, writeFiles } from "./workshop.ts";
 
 const RUN: Record<RuntimeName, string[]> = {
@@ -89,6 +91,34 @@ export { nodeRuntime } from "trivent/node";`,
         "FileSegment",
       ),
     );
+  });
+});
+
+describe("a built file", () => {
+  it("has numbers in place of the names of bits, and nowhere else", async () => {
+    const { finish } = await import(
+      pathToFileURL(join(ROOT, "tools", "chunks.mjs")).href
+    ) as { finish(text: string): string };
+    const built = [
+      "var CLOSED = 16;",
+      "var BOTH = CLOSED | 1;",
+      "var LIMIT = size();",
+      'var text = "a & CLOSED | b";',
+      "function test(state, flags) {",
+      "  state &= ~CLOSED;",
+      "  return (state & BOTH) !== 0 || (CLOSED | LIMIT) === flags.CLOSED || use({ CLOSED });",
+      "}",
+      "export { CLOSED };",
+    ];
+    const finished = finish(built.join("\n")).split("\n");
+    assertEquals(finished, [
+      "var CLOSED = 16;",
+      "var BOTH = 16 /* CLOSED */ | 1;",
+      ...built.slice(2, 5),
+      "  state &= ~16 /* CLOSED */;",
+      "  return (state & 17 /* BOTH */) !== 0 || (16 /* CLOSED */ | LIMIT) === flags.CLOSED || use({ CLOSED });",
+      ...built.slice(7),
+    ]);
   });
 });
 
