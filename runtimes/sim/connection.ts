@@ -123,7 +123,11 @@ export interface Ends {
   readonly remote: Address;
 }
 
-/** One end of a connection. */
+/**
+ * One end of a connection.
+ *
+ * Its methods are private to TypeScript only, as those of the scheduler.
+ */
 export class SimConnection implements TransportBinding, HandshakeOwner, Task, Sender, Named {
   readonly id: number;
   readonly host: SimHostRuntime;
@@ -223,7 +227,7 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
 
   /** Whether it must not be accepted any more: it was reset while it waited, before it had sent anything. */
   get lost(): boolean {
-    return this.#is(GONE | RELEASED) || (this.#failure !== undefined && this.#inbox.head === undefined);
+    return this.is(GONE | RELEASED) || (this.#failure !== undefined && this.#inbox.head === undefined);
   }
 
   write(chunk: Uint8Array): number {
@@ -231,16 +235,16 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
     // Almost always the whole chunk is accepted.
     if (
       (this.#flags & MAY_WRITE) === CONNECTED && this.#unsent.bytes === 0 && length > 0 && length <= SEGMENT_BYTES &&
-      this.#failure === undefined && this.#handshake === undefined && !this.#mayShorten
+      this.#failure === undefined && this.#handshake === undefined && !this.mayShorten
     ) {
       this.#unsent.push(copyOf(chunk));
       this.#taken += length;
-      if ((this.#flags & SENDING) === 0) this.#sendSoon();
+      if ((this.#flags & SENDING) === 0) this.sendLater();
       return length;
     }
-    if (length === 0 || !this.#canTake()) return 0;
-    const taken = this.#take(chunk, this.#room());
-    this.#sendSoon();
+    if (length === 0 || !this.canTake()) return 0;
+    const taken = this.take(chunk, this.room());
+    this.sendLater();
     return taken;
   }
 
@@ -248,12 +252,12 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
     let taken = 0;
     for (const chunk of chunks) {
       if (chunk.length === 0) continue;
-      if (taken === 0 && !this.#canTake()) return 0;
-      const n = this.#take(chunk, this.#room());
+      if (taken === 0 && !this.canTake()) return 0;
+      const n = this.take(chunk, this.room());
       taken += n;
       if (n < chunk.length) break;
     }
-    this.#sendSoon();
+    this.sendLater();
     return taken;
   }
 
@@ -263,45 +267,45 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
 
   resumeRead(): void {
     this.#flags &= ~PAUSED;
-    this.#arm();
+    this.arm();
   }
 
   shutdownWrite(): void {
     this.#flags |= FIN_WANTED;
-    this.#sendSoon();
+    this.sendLater();
   }
 
   close(): void {
-    if (this.#is(GONE | CLOSING)) return;
+    if (this.is(GONE | CLOSING)) return;
     this.#flags |= CLOSING | FIN_WANTED;
-    if (!this.#is(CONNECTED)) return this.#letGo(undefined);
+    if (!this.is(CONNECTED)) return this.letGo(undefined);
     if (this.#handshake !== undefined) return this.reset();
-    if (this.#failure !== undefined) return this.#letGo(this.#failure);
-    this.#sendSoon();
-    this.#arm();
+    if (this.#failure !== undefined) return this.letGo(this.#failure);
+    this.sendLater();
+    this.arm();
   }
 
   release(): void {
     this.close();
-    if (this.#is(GONE | RELEASED)) return;
+    if (this.is(GONE | RELEASED)) return;
     this.#flags |= RELEASED;
-    this.#uncount();
-    this.#tellClose(undefined);
+    this.uncount();
+    this.tellClose(undefined);
   }
 
   reset(): void {
     if (this.gone) return;
-    if (!this.host.capabilities.reset && this.#is(CONNECTED) && this.#handshake === undefined) return this.release();
-    this.#reset();
+    if (!this.host.capabilities.reset && this.is(CONNECTED) && this.#handshake === undefined) return this.release();
+    this.resetPeer();
   }
 
-  #reset(): void {
+  private resetPeer(): void {
     const peer = this.#peer;
     const link = this.#out;
-    this.#letGo(undefined);
+    this.letGo(undefined);
     if (peer === undefined || link === undefined || peer.gone) return;
     this.flow?.rst(this.#scheduler.now, this.#way);
-    peer.#expectReset(link, this.#who, this.#sent);
+    peer.expectReset(link, this.#who, this.#sent);
   }
 
   setNoDelay(_on: boolean): void {}
@@ -312,7 +316,7 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
       ? undefined
       : (intervalMs ?? PROBE_INTERVAL_MS) * (count ?? PROBES);
     this.#keepAliveMs = delayMs > 0 ? delayMs : DEFAULT_KEEP_ALIVE_MS;
-    if (this.#deaf) this.#watch();
+    if (this.deaf) this.watch();
   }
 
   ref(): void {}
@@ -320,12 +324,12 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
   unref(): void {}
 
   startTls(role: TlsRole, options: StartTlsOptions, unread?: Uint8Array): void {
-    if (this.#is(GONE | CLOSING)) return;
+    if (this.is(GONE | CLOSING)) return;
     if (unread !== undefined) this.#inbox.unshift({ bytes: unread, time: 0, cut: false, next: undefined });
     this.#flags &= ~(OWED | FULL);
     this.expectTls(role, options);
     this.#handshake?.start();
-    this.#arm();
+    this.arm();
   }
 
   /**
@@ -341,7 +345,7 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
   sendRecord(bytes: Uint8Array): void {
     this.#unsent.push(bytes);
     this.#taken += bytes.length;
-    this.#sendSoon();
+    this.sendLater();
   }
 
   secured(info: TlsInfo, rest: Uint8Array): void {
@@ -349,22 +353,22 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
     this.#tls = info;
     const sink = this.#sink;
     sink?.onSecure();
-    if (rest.length > 0 && !this.#is(GONE | CLOSING)) sink?.onData(rest);
-    this.#sendSoon();
-    this.#arm();
+    if (rest.length > 0 && !this.is(GONE | CLOSING)) sink?.onData(rest);
+    this.sendLater();
+    this.arm();
   }
 
   refuseTls(code: "ERR_TLS_CERT" | "ERR_TLS_HANDSHAKE", why: string): void {
-    const error = tlsError(code, this.#handshaking, why);
+    const error = tlsError(code, this.tlsAttempt, why);
     // The peer gets the end, as with release().
     this.#handshake = undefined;
     this.#flags |= CLOSING | FIN_WANTED | RELEASED;
-    this.#uncount();
-    this.#tellClose(error);
-    this.#sendSoon();
+    this.uncount();
+    this.tellClose(error);
+    this.sendLater();
   }
 
-  get #handshaking(): string {
+  private get tlsAttempt(): string {
     return `make a TLS connection with ${show((this.#remote ?? {}) as { path?: string })}`;
   }
 
@@ -374,8 +378,8 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
    * @param error Why
    */
   refuse(error: EventError): void {
-    invariant(!this.#is(CONNECTED), "only an attempt can be refused");
-    if (!this.gone) this.#letGo(error);
+    invariant(!this.is(CONNECTED), "only an attempt can be refused");
+    if (!this.gone) this.letGo(error);
   }
 
   /**
@@ -384,9 +388,9 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
    * @param tried The call, for the error
    */
   unanswered(tried: string): void {
-    if (this.#is(CONNECTED | GONE)) return;
+    if (this.is(CONNECTED | GONE)) return;
     this.#tried = tried;
-    this.#giveUpAfter(this.#network.tcpTimeoutMs);
+    this.giveUpAfter(this.#network.tcpTimeoutMs);
   }
 
   /**
@@ -399,15 +403,15 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
    * @param who The seed of the connection's random numbers
    */
   static join(client: SimConnection, server: SimConnection, ends: Ends, there: Ends, who: number): void {
-    invariant(!client.#is(CONNECTED | GONE), "an attempt connects once");
+    invariant(!client.is(CONNECTED | GONE), "an attempt connects once");
     const network = client.#network;
     server.flow = client.flow;
     server.#way = 1;
-    client.#connected(server, ends, mix(who, 1), network.linkTo(client.host, server.host));
-    server.#connected(client, there, mix(who, 2), network.linkTo(server.host, client.host));
+    client.connected(server, ends, mix(who, 1), network.linkTo(client.host, server.host));
+    server.connected(client, there, mix(who, 2), network.linkTo(server.host, client.host));
   }
 
-  #connected(peer: SimConnection, { local, remote }: Ends, who: number, link: Link): void {
+  private connected(peer: SimConnection, { local, remote }: Ends, who: number, link: Link): void {
     this.#peer = peer;
     this.#local = local;
     this.#remote = remote;
@@ -416,7 +420,7 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
     this.#out = peer.#in = link;
     this.#breakEpoch = link.breakEpoch;
     this.#flags |= CONNECTED;
-    this.#endTimeout();
+    this.endTimeout();
   }
 
   /** Says when the last packet of the handshake arrives: no data arrives before it. */
@@ -428,13 +432,13 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
   announce(): void {
     const scheduler = this.#scheduler;
     if (this.#program.pausedUntil > scheduler.now) scheduler.taskAt(scheduler.now, this, ANNOUNCE, this.#program);
-    else this.#announce();
+    else this.tellConnect();
   }
 
-  #announce(): void {
+  private tellConnect(): void {
     if (this.gone) return;
-    this.#sendSoon();
-    if (this.#is(OWED)) this.#soon(TELL_WRITABLE);
+    this.sendLater();
+    if (this.is(OWED)) this.soon(TELL_WRITABLE);
     this.#sink?.onConnect();
   }
 
@@ -452,49 +456,49 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
   attach(sink: TransportSink): void {
     invariant(this.#sink === undefined, "an accepted connection gets one sink");
     this.#sink = sink;
-    this.#arm();
+    this.arm();
   }
 
   run(what: number): void {
-    if (what === DELIVER) this.#deliver();
-    else if (what === UPDATE) this.#onUpdate();
-    else if (what === FAIL) this.#fail("ECONNRESET");
-    else if (what === TELL_CLOSE) this.#giveClose();
-    else if (what === TELL_WRITABLE) this.#tellWritable();
-    else if (what === ANNOUNCE) this.#announce();
-    else this.#onTimeout();
+    if (what === DELIVER) this.deliver();
+    else if (what === UPDATE) this.onUpdate();
+    else if (what === FAIL) this.fail("ECONNRESET");
+    else if (what === TELL_CLOSE) this.giveClose();
+    else if (what === TELL_WRITABLE) this.tellWritable();
+    else if (what === ANNOUNCE) this.tellConnect();
+    else this.onTimeout();
   }
 
   /** Its host has crashed: no sink is called, and bytes that were not sent are lost. */
   crash(): void {
     if (this.gone) return;
     this.#flags |= GONE | CRASHED;
-    this.flow?.drop(this.#scheduler.now, this.#wayIn);
+    this.flow?.drop(this.#scheduler.now, this.wayIn);
     this.#sink = undefined;
-    this.#forget();
+    this.forget();
     const peer = this.#peer;
-    if (peer !== undefined && !peer.gone) peer.#watch();
+    if (peer !== undefined && !peer.gone) peer.watch();
   }
 
   /** The host of the peer was restarted after a crash, and does not know the connection. */
   onRestarted(host: SimHostRuntime): void {
     const peer = this.#peer;
-    if (peer === undefined || peer.host !== host || !peer.#is(CRASHED)) return;
-    if (this.#unanswered) this.#askTheDead(peer);
-    else if (this.#is(KEEP_ALIVE)) this.#watch();
+    if (peer === undefined || peer.host !== host || !peer.is(CRASHED)) return;
+    if (this.needsAnswer) this.askTheDead(peer);
+    else if (this.is(KEEP_ALIVE)) this.watch();
   }
 
   /** A link was cut: bytes that we have sent may stay without an answer. */
   onCut(link: Link): void {
-    if (link === this.#out || link === this.#in) this.#watch();
+    if (link === this.#out || link === this.#in) this.watch();
   }
 
   /** A link is whole again. */
   onHealed(link: Link): void {
     if (link !== this.#out && link !== this.#in) return;
-    if (this.#deaf) return;
-    this.#endTimeout();
-    this.#sendSoon();
+    if (this.deaf) return;
+    this.endTimeout();
+    this.sendLater();
   }
 
   /** The link to us now sends the packets that it has held. */
@@ -504,41 +508,41 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
       if (at.time < Infinity) continue;
       at.time = Math.max(link.arrival(0, this.#who, this.#sent), this.#lastArrival);
       this.#lastArrival = at.time;
-      this.flow?.release(this.#wayIn, at.time);
+      this.flow?.release(this.wayIn, at.time);
     }
-    this.#arm();
+    this.arm();
   }
 
-  #is(flags: number): boolean {
+  private is(flags: number): boolean {
     return (this.#flags & flags) !== 0;
   }
 
-  #uncount(): void {
-    if (this.#is(COUNTED)) this.host.handles--;
+  private uncount(): void {
+    if (this.is(COUNTED)) this.host.handles--;
     this.#flags &= ~COUNTED;
   }
 
   /** Calls the program in this instant, after the present callback. */
-  #soon(what: number): void {
+  private soon(what: number): void {
     const scheduler = this.#scheduler;
     scheduler.taskAt(scheduler.now, this, what, this.#program);
   }
 
-  #canTake(): boolean {
-    if (this.#is(GONE | FIN_WANTED) || this.#handshake !== undefined) return false;
+  private canTake(): boolean {
+    if (this.is(GONE | FIN_WANTED) || this.#handshake !== undefined) return false;
     if (this.#failure !== undefined) {
       this.#flags |= FORCED;
-      this.#arm();
+      this.arm();
       return false;
     }
-    if (this.#is(SHORT)) {
+    if (this.is(SHORT)) {
       // The next part is accepted after the program was told.
       this.#flags = (this.#flags & ~SHORT) | FULL | OWED;
-      this.#soon(TELL_WRITABLE);
+      this.soon(TELL_WRITABLE);
       return false;
     }
-    if (this.#is(CONNECTED)) {
-      if (!this.#is(FULL) && this.#room() > 0) {
+    if (this.is(CONNECTED)) {
+      if (!this.is(FULL) && this.room() > 0) {
         this.#flags &= ~OWED;
         return true;
       }
@@ -552,26 +556,26 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
    * The number of bytes that `write()` accepts now: the space in the send queue and in the peer's
    * window.
    */
-  #room(): number {
+  private room(): number {
     const peer = this.#peer;
     let room = SEND_BUFFER_BYTES - this.#unsent.bytes;
     // A peer that has reset the connection acknowledges nothing, so its window is full until the
     // reset arrives.
-    if (peer !== undefined && !peer.gone && this.#out?.cut === false && !this.#is(CUT)) {
+    if (peer !== undefined && !peer.gone && this.#out?.cut === false && !this.is(CUT)) {
       room += Math.max(0, peer.host.receiveWindow - peer.#inbox.bytes);
     }
     return room;
   }
 
   /** Whether a write of the host may be a short one. */
-  get #mayShorten(): boolean {
+  private get mayShorten(): boolean {
     return this.host.short > 0 || this.#network.judge !== undefined;
   }
 
   /** Copies the accepted part of a chunk, because the writer may reuse its memory at once. */
-  #take(chunk: Uint8Array, most: number): number {
+  private take(chunk: Uint8Array, most: number): number {
     let taken = Math.min(chunk.length, most);
-    if (this.#mayShorten) taken = this.#shorten(taken);
+    if (this.mayShorten) taken = this.shorten(taken);
     if (taken <= 0) return 0;
     for (let start = 0; start < taken; start += SEGMENT_BYTES) {
       const end = Math.min(start + SEGMENT_BYTES, taken);
@@ -585,8 +589,8 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
    * The number of these bytes that a host with short writes accepts. The position in the stream
    * decides where it stops.
    */
-  #shorten(length: number): number {
-    if (this.#is(SHORT)) return 0;
+  private shorten(length: number): number {
+    if (this.is(SHORT)) return 0;
     const end = this.#taken + length;
     for (let block = Math.floor(this.#taken / SHORT_BLOCK_BYTES); block * SHORT_BLOCK_BYTES < end; block++) {
       const offset = 1 + Math.floor(roll(this.#who, ROLL.shortLength, block) * (SHORT_BLOCK_BYTES - 1));
@@ -599,8 +603,8 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
     return length;
   }
 
-  #sendSoon(): void {
-    if (this.#is(SENDING | GONE) || this.#peer === undefined) return;
+  private sendLater(): void {
+    if (this.is(SENDING | GONE) || this.#peer === undefined) return;
     this.#flags |= SENDING;
     this.#scheduler.sendSoon(this);
   }
@@ -611,17 +615,17 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
     const peer = this.#peer;
     const link = this.#out;
     if (peer === undefined || link === undefined) return;
-    if ((flags & MAY_SEND) === 0 && this.#sendAtOnce(peer, link)) return;
+    if ((flags & MAY_SEND) === 0 && this.sendAtOnce(peer, link)) return;
     if (this.gone) return;
-    if (this.#is(CUT)) return this.#sendNothing();
-    if (this.#deaf) this.#watch();
+    if (this.is(CUT)) return this.sendNothing();
+    if (this.deaf) this.watch();
     if (link.cut) return;
     if (this.#unsent.bytes > 0) {
       link.fresh();
       if (link.shaped) link.wait(this);
-      else this.#sendBytes(peer, link, Infinity);
+      else this.sendBytes(peer, link, Infinity);
     }
-    this.#sendEnd(peer, link);
+    this.sendEnd(peer, link);
   }
 
   /**
@@ -630,14 +634,18 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
    *
    * @returns Whether it is done; otherwise nothing has happened
    */
-  #sendAtOnce(peer: SimConnection, link: Link): boolean {
+  private sendAtOnce(peer: SimConnection, link: Link): boolean {
     const unsent = this.#unsent;
     const length = unsent.bytes;
     if (!link.clear || this.#in?.cut !== false || !unsent.isWhole || length > SEGMENT_BYTES) return false;
     if ((peer.#flags & (GONE | CUT)) !== 0 || peer.#inbox.bytes + length > peer.host.receiveWindow) return false;
     const { now } = this.#scheduler;
     const bytes = unsent.takeWhole();
-    const arrival = peer.#receive(bytes, false, now + link.steadyMs);
+    let arrival = now + link.steadyMs;
+    if (arrival < peer.#lastArrival) arrival = peer.#lastArrival;
+    else peer.#lastArrival = arrival;
+    peer.#inbox.add(bytes, false, arrival);
+    peer.arm();
     this.flow?.data(now, this.#way, bytes, arrival);
     this.#sent += length;
     return true;
@@ -647,31 +655,31 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
   onLine(): boolean {
     const peer = this.#peer;
     const link = this.#out;
-    if (peer === undefined || link === undefined || this.#is(GONE | CUT) || link.cut) return false;
-    const more = this.#sendBytes(peer, link, 1);
-    if (!this.#is(GONE | CUT)) this.#sendEnd(peer, link);
+    if (peer === undefined || link === undefined || this.is(GONE | CUT) || link.cut) return false;
+    const more = this.sendBytes(peer, link, 1);
+    if (!this.is(GONE | CUT)) this.sendEnd(peer, link);
     return more;
   }
 
-  #sendEnd(peer: SimConnection, link: Link): void {
-    if (this.#unsent.bytes > 0 || this.#is(FIN_SENT | CUT) || !this.#is(FIN_WANTED)) return;
+  private sendEnd(peer: SimConnection, link: Link): void {
+    if (this.#unsent.bytes > 0 || this.is(FIN_SENT | CUT) || !this.is(FIN_WANTED)) return;
     if (this.#handshake !== undefined) return;
-    if (peer.#is(CRASHED)) return this.#askTheDead(peer);
+    if (peer.is(CRASHED)) return this.askTheDead(peer);
     this.#flags |= FIN_SENT;
-    const arrival = peer.#receive(undefined, false, link.arrival(0, this.#who, this.#sent));
+    const arrival = peer.receive(undefined, false, link.arrival(0, this.#who, this.#sent));
     this.flow?.fin(this.#scheduler.now, this.#way, arrival);
-    if (this.#is(ENDED)) this.#letGo(undefined);
+    if (this.is(ENDED)) this.letGo(undefined);
   }
 
   /** Sends segments, at most this many. @returns Whether there is another one to send */
-  #sendBytes(peer: SimConnection, link: Link, most: number): boolean {
+  private sendBytes(peer: SimConnection, link: Link, most: number): boolean {
     link.fresh();
     const { segmentBytes, rates, plain } = link;
     const space = peer.host.receiveWindow;
     for (let segments = 0; this.#unsent.bytes > 0; segments++) {
       if (segments === most) return true;
       if (peer.gone) {
-        this.#askTheDead(peer);
+        this.askTheDead(peer);
         return false;
       }
       let length = Math.min(segmentBytes, this.#unsent.bytes, space);
@@ -679,7 +687,7 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
       let cut = false;
       let left = Infinity;
       if (!plain) {
-        left = this.#beforeBreak(link);
+        left = this.beforeBreak(link);
         length = Math.min(length, left);
         if (length > 1 && this.#network.happens("segmentCut", rates.segmentCut, this, this.#who, this.#sent)) {
           const rolled = roll(this.#who, ROLL.cutLength, this.#sent);
@@ -688,25 +696,25 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
           cut = true;
         }
         if (this.#network.happens("connectionReset", rates.connectionReset, this, this.#who, this.#sent)) {
-          this.#cut(peer, false);
+          this.cut(peer, false);
           return false;
         }
       }
       if (length > 0) {
         const bytes = this.#unsent.take(length);
-        const arrival = peer.#receive(bytes, cut, link.arrival(length, this.#who, this.#sent));
+        const arrival = peer.receive(bytes, cut, link.arrival(length, this.#who, this.#sent));
         this.flow?.data(this.#scheduler.now, this.#way, bytes, arrival);
         this.#sent += length;
       }
       if (length !== left) continue;
-      this.#cut(peer, true);
+      this.cut(peer, true);
       return false;
     }
     return false;
   }
 
   /** How many bytes are left until the link breaks the connection. */
-  #beforeBreak(link: Link): number {
+  private beforeBreak(link: Link): number {
     if (this.#breakEpoch !== link.breakEpoch) {
       this.#breakEpoch = link.breakEpoch;
       this.#breakFrom = this.#sent;
@@ -715,16 +723,16 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
   }
 
   /** A fault has cut the line: written bytes are lost, and the peer does not get our end. */
-  #sendNothing(): void {
-    if (!this.#is(CUT_END)) return;
+  private sendNothing(): void {
+    if (!this.is(CUT_END)) return;
     this.#unsent.clear();
-    if (!this.#is(FIN_WANTED) || this.#is(FIN_SENT) || this.#handshake !== undefined) return;
+    if (!this.is(FIN_WANTED) || this.is(FIN_SENT) || this.#handshake !== undefined) return;
     this.#flags |= FIN_SENT;
-    if (this.#is(ENDED)) this.#letGo(undefined);
+    if (this.is(ENDED)) this.letGo(undefined);
   }
 
   /** The direction of the flow in which this end receives. */
-  get #wayIn(): Way {
+  private get wayIn(): Way {
     return this.#way === 0 ? 1 : 0;
   }
 
@@ -732,101 +740,109 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
    * Handles a packet on its way to us. @returns When it arrives; Infinity if that is not known, or
    * it is lost
    */
-  #receive(bytes: Uint8Array | undefined, cut: boolean, time: number): number {
-    if (this.#is(GONE | CUT)) return Infinity;
+  private receive(bytes: Uint8Array | undefined, cut: boolean, time: number): number {
+    if (this.is(GONE | CUT)) return Infinity;
     let arrival = time;
     if (time < Infinity) {
       if (arrival < this.#lastArrival) arrival = this.#lastArrival;
       else this.#lastArrival = arrival;
     }
     this.#inbox.add(bytes, cut, arrival);
-    this.#arm();
+    this.arm();
     return arrival;
   }
 
-  #dropInFlight(): void {
+  private dropInFlight(): void {
     const { now } = this.#scheduler;
     this.#inbox.dropInFlight(now);
-    this.flow?.drop(now, this.#wayIn);
+    this.flow?.drop(now, this.wayIn);
   }
 
   /** Whether data that has arrived must not be given now. */
-  get #held(): boolean {
-    return this.#is(PAUSED) && !this.#is(CLOSING | FORCED) && this.#handshake === undefined;
+  private get held(): boolean {
+    return this.is(PAUSED) && !this.is(CLOSING | FORCED) && this.#handshake === undefined;
   }
 
   /** Schedules the next arrival, if it may be given. */
-  #arm(): void {
-    if (this.#is(ARMED | GONE) || (this.#sink === undefined && !this.#is(CLOSING))) return;
+  private arm(): void {
+    const flags = this.#flags;
+    if ((flags & (ARMED | GONE)) !== 0 || (this.#sink === undefined && (flags & CLOSING) === 0)) return;
     const { head } = this.#inbox;
-    if (head === undefined ? this.#failure === undefined : this.#held || head.time === Infinity) return;
-    this.#flags |= ARMED;
+    if (
+      head === undefined ? this.#failure === undefined : ((flags & PAUSED) !== 0 && this.held) || head.time === Infinity
+    ) return;
+    this.#flags = flags | ARMED;
     const time = head === undefined ? 0 : head.time;
     if (this.#arrival === undefined) this.#arrival = this.#scheduler.taskAt(time, this, DELIVER, this.#program);
     else this.#scheduler.again(this.#arrival, time);
   }
 
   /** Delivers all arrived bytes, the end or the failure. It calls the sink at most once. */
-  #deliver(): void {
+  private deliver(): void {
     const flags = this.#flags &= ~ARMED;
     const { head } = this.#inbox;
     const scheduler = this.#scheduler;
     if (
       (flags & MAY_GIVE) === 0 && head !== undefined && head.bytes !== undefined && head.time <= scheduler.now &&
       this.#handshake === undefined
-    ) return this.#give(this.#takeArrived(scheduler.now));
+    ) {
+      const bytes = this.takeArrived(scheduler.now);
+      this.#network.journal.note(NOTE.data, scheduler.now, this, bytes.length);
+      this.#sink?.onData(bytes);
+      return;
+    }
     if (this.gone) return;
     if (head === undefined) {
       scheduler.quiet = true;
-      if (this.#failure !== undefined) this.#letGo(this.#failure);
-    } else if (this.#held) {
+      if (this.#failure !== undefined) this.letGo(this.#failure);
+    } else if (this.held) {
       scheduler.quiet = true;
     } else if (head.time > scheduler.now) {
       scheduler.quiet = true;
-      this.#arm();
-    } else if (head.bytes === undefined) this.#deliverEnd();
-    else this.#deliverBytes(scheduler.now);
+      this.arm();
+    } else if (head.bytes === undefined) this.deliverEnd();
+    else this.deliverBytes(scheduler.now);
   }
 
-  #deliverEnd(): void {
+  private deliverEnd(): void {
     this.#inbox.shift();
     this.#flags |= ENDED;
     if (this.#handshake !== undefined) return this.refuseTls("ERR_TLS_HANDSHAKE", "the peer has ended the connection");
-    if (this.#is(CUT_END) && this.#tls !== undefined && this.host.capabilities.tlsTruncation) {
+    if (this.is(CUT_END) && this.#tls !== undefined && this.host.capabilities.tlsTruncation) {
       const tried = keeping(this.#remote);
-      return this.#failWith(tlsError("ERR_TLS_TRUNCATED", tried, "the stream was cut off"));
+      return this.failWith(tlsError("ERR_TLS_TRUNCATED", tried, "the stream was cut off"));
     }
-    if (this.#is(FIN_SENT)) this.#letGo(undefined);
-    else this.#arm();
-    if (this.#is(CLOSING)) return;
+    if (this.is(FIN_SENT)) this.letGo(undefined);
+    else this.arm();
+    if (this.is(CLOSING)) return;
     this.#network.note(NOTE.end, this, 0);
     this.#sink?.onEnd();
   }
 
-  #deliverBytes(now: number): void {
+  private deliverBytes(now: number): void {
     // The system does that, even if programs on it cannot.
-    if (this.#is(RELEASED)) return this.#reset();
-    const bytes = this.#takeArrived(now);
+    if (this.is(RELEASED)) return this.resetPeer();
+    const bytes = this.takeArrived(now);
     if (this.#handshake !== undefined) this.#handshake.receive(bytes);
-    else if (!this.#is(CLOSING)) this.#give(bytes);
+    else if (!this.is(CLOSING)) this.give(bytes);
   }
 
   /**
    * Takes arrived bytes. The peer is told that there is space, and the next arrival is scheduled.
    */
-  #takeArrived(now: number): Uint8Array {
+  private takeArrived(now: number): Uint8Array {
     const inbox = this.#inbox;
     const bytes = inbox.takeArrived(now, this.#in?.joins === true);
-    this.flow?.read(now, this.#wayIn, bytes.length);
+    this.flow?.read(now, this.wayIn, bytes.length);
     const sender = this.#peer;
     if (sender !== undefined && (sender.#unsent.bytes > 0 || (sender.#flags & OWED) !== 0)) {
-      sender.#hearOfRoom(this.host.receiveWindow - inbox.bytes, this.#out);
+      sender.hearOfRoom(this.host.receiveWindow - inbox.bytes, this.#out);
     }
-    if (inbox.head !== undefined || this.#failure !== undefined) this.#arm();
+    if (inbox.head !== undefined || this.#failure !== undefined) this.arm();
     return bytes;
   }
 
-  #give(bytes: Uint8Array): void {
+  private give(bytes: Uint8Array): void {
     this.#network.note(NOTE.data, this, bytes.length);
     this.#sink?.onData(bytes);
   }
@@ -835,27 +851,27 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
    * The peer's inbox has space, and we have bytes to send. If the space is kilobytes, we are told
    * one latency later.
    */
-  #hearOfRoom(room: number, link: Link | undefined): void {
-    if (this.#is(GONE | UPDATE_DUE) || link === undefined) return;
+  private hearOfRoom(room: number, link: Link | undefined): void {
+    if (this.is(GONE | UPDATE_DUE) || link === undefined) return;
     if (room < UPDATE_BYTES && room < link.from.receiveWindow) return;
     this.#flags |= UPDATE_DUE;
     const { flow } = this;
-    const show = flow === undefined ? undefined : () => flow.ack(this.#scheduler.now, this.#wayIn);
+    const show = flow === undefined ? undefined : () => flow.ack(this.#scheduler.now, this.wayIn);
     link.carry(this, UPDATE, this.#who, this.#sent, true, undefined, show);
   }
 
-  #onUpdate(): void {
+  private onUpdate(): void {
     this.#flags &= ~UPDATE_DUE;
     this.send();
     const scheduler = this.#scheduler;
-    if (!this.#is(OWED)) scheduler.quiet = true;
-    else if (this.#program.pausedUntil > scheduler.now) this.#soon(TELL_WRITABLE);
-    else this.#tellWritable();
+    if (!this.is(OWED)) scheduler.quiet = true;
+    else if (this.#program.pausedUntil > scheduler.now) this.soon(TELL_WRITABLE);
+    else this.tellWritable();
   }
 
-  #tellWritable(): void {
+  private tellWritable(): void {
     if (
-      !this.#is(OWED) || this.#is(GONE | FIN_WANTED) || this.#handshake !== undefined || this.#failure !== undefined
+      !this.is(OWED) || this.is(GONE | FIN_WANTED) || this.#handshake !== undefined || this.#failure !== undefined
     ) return;
     if (SEND_BUFFER_BYTES - this.#unsent.bytes < UPDATE_BYTES) return;
     this.#flags &= ~(FULL | OWED);
@@ -864,101 +880,101 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
   }
 
   /** A reset is sent to us. If the link is cut, it is lost: resets are not sent again. */
-  #expectReset(link: Link, who: number, at: number): void {
-    if (link.cut) return this.#watch();
-    this.#dropInFlight();
+  private expectReset(link: Link, who: number, at: number): void {
+    if (link.cut) return this.watch();
+    this.dropInFlight();
     this.#flags |= RESET_DUE;
     link.carry(this, FAIL, who, at, false);
   }
 
   /** Sends to an end that no longer exists. If its host answers, the answer is a reset. */
-  #askTheDead(peer: SimConnection): void {
-    if (this.#is(RESET_DUE) || this.#out === undefined || this.#in === undefined) return;
-    if (this.#deaf) return this.#watch();
+  private askTheDead(peer: SimConnection): void {
+    if (this.is(RESET_DUE) || this.#out === undefined || this.#in === undefined) return;
+    if (this.deaf) return this.watch();
     this.#flags |= RESET_DUE;
     const there = this.#out.arrival(0, this.#who, this.#sent, "packetLate");
     const back = this.#in.arrival(0, peer.#who, this.#sent, "packetLate");
     const scheduler = this.#scheduler;
     if (there === Infinity || back === Infinity) return void (this.#flags &= ~RESET_DUE);
-    this.flow?.rst(there, this.#wayIn);
+    this.flow?.rst(there, this.wayIn);
     scheduler.taskAt(there + back - scheduler.now, this, FAIL);
   }
 
-  get #peerCrashed(): boolean {
+  private get peerCrashed(): boolean {
     const peer = this.#peer;
-    return peer !== undefined && peer.#is(CRASHED);
+    return peer !== undefined && peer.is(CRASHED);
   }
 
   /** Whether bytes that we send now get no answer. */
-  get #deaf(): boolean {
+  private get deaf(): boolean {
     const out = this.#out;
-    return out !== undefined && (out.cut || this.#in?.cut === true || (this.#peerCrashed && out.to.down));
+    return out !== undefined && (out.cut || this.#in?.cut === true || (this.peerCrashed && out.to.down));
   }
 
   /** Whether sent or queued bytes need an answer. */
-  get #unanswered(): boolean {
-    return this.#unsent.bytes > 0 || (this.#is(FIN_WANTED) && !this.#is(FIN_SENT)) || this.#handshake !== undefined ||
-      (this.#peerCrashed && this.#is(FIN_SENT) && !this.#is(ENDED));
+  private get needsAnswer(): boolean {
+    return this.#unsent.bytes > 0 || (this.is(FIN_WANTED) && !this.is(FIN_SENT)) || this.#handshake !== undefined ||
+      (this.peerCrashed && this.is(FIN_SENT) && !this.is(ENDED));
   }
 
   /** Fails after a timeout if something needs an answer. */
-  #watch(): void {
-    if (this.gone || this.#failure !== undefined || !this.#is(CONNECTED)) return;
+  private watch(): void {
+    if (this.gone || this.#failure !== undefined || !this.is(CONNECTED)) return;
     const { tcpTimeoutMs, scheduler } = this.#network;
-    if (this.#unanswered) this.#giveUpAfter(tcpTimeoutMs);
-    else if (this.#is(KEEP_ALIVE)) {
-      this.#giveUpAfter(
+    if (this.needsAnswer) this.giveUpAfter(tcpTimeoutMs);
+    else if (this.is(KEEP_ALIVE)) {
+      this.giveUpAfter(
         Math.max(0, this.#lastArrival + this.#keepAliveMs - scheduler.now) + (this.#probesMs ?? tcpTimeoutMs),
       );
     }
   }
 
-  #giveUpAfter(ms: number): void {
+  private giveUpAfter(ms: number): void {
     const scheduler = this.#scheduler;
     const time = scheduler.now + ms;
     if (time === Infinity || (this.#timeout !== undefined && this.#timeout.time <= time)) return;
-    this.#endTimeout();
+    this.endTimeout();
     this.#timeout = scheduler.taskAt(time, this, TIMED_OUT);
   }
 
-  #endTimeout(): void {
+  private endTimeout(): void {
     if (this.#timeout !== undefined) this.#scheduler.cancel(this.#timeout);
     this.#timeout = undefined;
   }
 
-  #onTimeout(): void {
+  private onTimeout(): void {
     this.#scheduler.quiet = true;
     this.#timeout = undefined;
     if (this.gone) return;
-    if (this.#is(CONNECTED)) {
+    if (this.is(CONNECTED)) {
       // The host of the peer may have restarted, so that it answers the last probe.
       const peer = this.#peer;
-      if (peer !== undefined && this.#peerCrashed && !this.#deaf) return this.#askTheDead(peer);
-      return this.#fail("ETIMEDOUT");
+      if (peer !== undefined && this.peerCrashed && !this.deaf) return this.askTheDead(peer);
+      return this.fail("ETIMEDOUT");
     }
     this.refuse(refusal(this.#tried, "ETIMEDOUT", "connect"));
   }
 
   /** A reset has arrived, or there was no answer for too long. */
-  #fail(code: "ECONNRESET" | "ETIMEDOUT"): void {
+  private fail(code: "ECONNRESET" | "ETIMEDOUT"): void {
     this.#scheduler.quiet = true;
     this.#flags &= ~RESET_DUE;
     if (this.gone || this.#failure !== undefined) return;
-    if (this.#handshake === undefined) return this.#failWith(refusal(keeping(this.#remote), code, "read"));
+    if (this.#handshake === undefined) return this.failWith(refusal(keeping(this.#remote), code, "read"));
     this.#handshake = undefined;
-    if (code === "ETIMEDOUT") return this.#letGo(refusal(this.#handshaking, code, "read"));
-    this.#letGo(tlsError("ERR_TLS_HANDSHAKE", this.#handshaking, "the peer has reset the connection"));
+    if (code === "ETIMEDOUT") return this.letGo(refusal(this.tlsAttempt, code, "read"));
+    this.letGo(tlsError("ERR_TLS_HANDSHAKE", this.tlsAttempt, "the peer has reset the connection"));
   }
 
-  #failWith(error: EventError): void {
-    if (this.#is(CLOSING)) return this.#letGo(error);
-    this.#dropInFlight();
+  private failWith(error: EventError): void {
+    if (this.is(CLOSING)) return this.letGo(error);
+    this.dropInFlight();
     // A program that waits to send gets the failure, although it does not read.
-    if (this.#unsent.bytes > 0 || this.#is(OWED)) this.#flags |= FORCED;
+    if (this.#unsent.bytes > 0 || this.is(OWED)) this.#flags |= FORCED;
     this.#unsent.clear();
-    this.#endTimeout();
+    this.endTimeout();
     this.#failure = error;
-    this.#arm();
+    this.arm();
   }
 
   /**
@@ -966,54 +982,54 @@ export class SimConnection implements TransportBinding, HandshakeOwner, Task, Se
    *
    * @param after Whether data on its way arrives before
    */
-  #cut(peer: SimConnection, after: boolean): void {
+  private cut(peer: SimConnection, after: boolean): void {
     const scheduler = this.#scheduler;
     const ends = after && this.#out?.breakEnds === true;
     for (const [end, link] of [[this, this.#in], [peer, this.#out]] as const) {
       if (end.gone || link === undefined) continue;
-      if (!after) end.#dropInFlight();
+      if (!after) end.dropInFlight();
       const time = Math.max(link.arrival(0, end.#who, end.#sent, "packetLate"), after ? end.#lastArrival : 0);
       if (ends) {
-        const arrival = end.#receive(undefined, false, time);
-        end.flow?.fin(scheduler.now, end.#wayIn, arrival);
+        const arrival = end.receive(undefined, false, time);
+        end.flow?.fin(scheduler.now, end.wayIn, arrival);
         continue;
       }
-      end.flow?.rst(scheduler.now, end.#wayIn);
+      end.flow?.rst(scheduler.now, end.wayIn);
       if (time < Infinity) scheduler.taskAt(time, end, FAIL);
       else link.carry(end, FAIL, end.#who, end.#sent, true);
     }
     for (const end of [this, peer]) {
       end.#flags |= ends ? CUT | CUT_END : CUT;
-      end.#sendSoon();
+      end.sendLater();
     }
   }
 
   /** Drops everything that is scheduled or queued. */
-  #forget(): void {
-    this.#uncount();
+  private forget(): void {
+    this.uncount();
     this.#unsent.clear();
     this.#inbox.clear();
     this.#failure = undefined;
-    this.#endTimeout();
+    this.endTimeout();
     this.host.connections.delete(this);
   }
 
-  #letGo(error: EventError | undefined): void {
+  private letGo(error: EventError | undefined): void {
     invariant(!this.gone, "a connection goes once");
     this.#flags |= GONE;
-    this.#forget();
-    this.#tellClose(error);
+    this.forget();
+    this.tellClose(error);
   }
 
   /** The sink is dropped after the call, so that it is told once. A sink that is attached before is told too. */
-  #tellClose(error: EventError | undefined): void {
-    if (this.#is(TELLING)) return;
+  private tellClose(error: EventError | undefined): void {
+    if (this.is(TELLING)) return;
     this.#flags |= TELLING;
     this.#closeError = error;
-    this.#soon(TELL_CLOSE);
+    this.soon(TELL_CLOSE);
   }
 
-  #giveClose(): void {
+  private giveClose(): void {
     this.#flags &= ~TELLING;
     const sink = this.#sink;
     this.#sink = undefined;

@@ -36,10 +36,10 @@ export type NoteKind = (typeof NOTE)[keyof typeof NOTE];
 /** The names of the kinds, by their numbers. */
 const NAMES: readonly string[] = /* @__PURE__ */ [""].concat(/* @__PURE__ */ Object.keys(NOTE));
 
-const A = 0x9e3779b1;
+const A = 0x9e3779b1 | 0;
 const B = 0x5f356495;
 const BITS = /* @__PURE__ */ new Float64Array(1);
-const WORDS = /* @__PURE__ */ new Uint32Array(/* @__PURE__ */ BITS.buffer);
+const WORDS = /* @__PURE__ */ new Int32Array(/* @__PURE__ */ BITS.buffer);
 
 /** A subject with a number for the hash, and a text for the lines. */
 export interface Named {
@@ -93,8 +93,11 @@ export class Journal {
     low = Math.imul(((low << 17) | (low >>> 15)) ^ count, B);
     this.#high = (high << 13) | (high >>> 19);
     this.#low = (low << 17) | (low >>> 15);
+    if (this.trace !== false || this.onLine !== undefined) this.#write(kind, time, about, count, detail);
+  }
+
+  #write(kind: NoteKind, time: number, about: Named, count: number, detail: string | undefined): void {
     const { trace, onLine } = this;
-    if (trace === false && onLine === undefined) return;
     const line = `${time} ${NAMES[kind]} ${about.label}${count === 0 || kind === NOTE.fault ? "" : ` ${count}`}${
       detail === undefined ? "" : ` ${detail}`
     }`;

@@ -107,7 +107,7 @@ class Fifo {
   #head = 0;
 
   push(entry: Scheduled): void {
-    if (this.length > this.#mask) this.#grow();
+    if (this.length > this.#mask) this.grow();
     if (this.length === 0) this.first = entry;
     this.#ring[(this.#head + this.length++) & this.#mask] = entry;
     this.lastTime = entry.time;
@@ -150,7 +150,7 @@ class Fifo {
     }
   }
 
-  #grow(): void {
+  private grow(): void {
     const { length } = this;
     const ring: (Scheduled | undefined)[] = new Array<undefined>(length * 2).fill(undefined);
     for (let i = 0; i < length; i++) ring[i] = this.#ring[(this.#head + i) & this.#mask];
@@ -160,7 +160,11 @@ class Fifo {
   }
 }
 
-/** The clock and the queue of one simulated network. */
+/**
+ * The clock and the queue of one simulated network.
+ *
+ * Its methods are private to TypeScript only: JavaScriptCore checks the class of the object at each call of a `#method`.
+ */
 export class Scheduler {
   /** The memory for chunks of its programs. Another simulator, or other work of the process, has its own. */
   readonly memory: ChunkMemory = new ChunkMemory();
@@ -204,7 +208,7 @@ export class Scheduler {
   #nextSequence = 0;
   #steps = 0;
   #busy: string | undefined;
-  /** Whether a step of `#go()` is in progress. */
+  /** Whether a step of `go()` is in progress. */
   #inStep = false;
   /** The functions that wait until no `advance()` or `run()` is in progress. */
   #onIdle: (() => void) | undefined;
@@ -241,7 +245,7 @@ export class Scheduler {
    * @returns The entry, for `cancel()`
    */
   at(time: number, fn: () => void, program?: Program): Scheduled {
-    return this.#add(time, fn, 0, program);
+    return this.add(time, fn, 0, program);
   }
 
   /**
@@ -253,7 +257,7 @@ export class Scheduler {
    * @returns The entry, for `cancel()`
    */
   timerAt(time: number, fn: () => void, program: Program): Scheduled {
-    return this.#add(time, fn, TIMER, program);
+    return this.add(time, fn, TIMER, program);
   }
 
   /**
@@ -266,7 +270,7 @@ export class Scheduler {
    * @returns The entry, for `cancel()`
    */
   taskAt(time: number, task: Task, what: number, program?: Program): Scheduled {
-    return this.#add(time, task, what, program);
+    return this.add(time, task, what, program);
   }
 
   /**
@@ -279,22 +283,22 @@ export class Scheduler {
     if (entry.program?.dead === true) return;
     entry.time = time > this.#now ? time : this.#now;
     entry.sequence = this.#nextSequence++;
-    this.#insert(entry);
+    this.insert(entry);
   }
 
-  #add(time: number, fn: (() => void) | Task, what: number, program: Program | undefined): Scheduled {
+  private add(time: number, fn: (() => void) | Task, what: number, program: Program | undefined): Scheduled {
     const entry = new Scheduled(this, time > this.#now ? time : this.#now, this.#nextSequence++, fn, what, program);
     if (program?.dead === true) return entry;
-    this.#insert(entry);
+    this.insert(entry);
     return entry;
   }
 
-  #insert(entry: Scheduled): void {
+  private insert(entry: Scheduled): void {
     const { time } = entry;
     if (time > this.#now) {
       if (time > this.#now + this.laneMs || time < this.#lane.lastTime) {
-        this.#place(entry, this.#heap.length);
-        this.#siftUp(entry);
+        this.place(entry, this.#heap.length);
+        this.siftUp(entry);
         return;
       }
       entry.index = IN_LANE;
@@ -316,7 +320,7 @@ export class Scheduler {
     if (entry.index === IN_QUEUE || entry.index === IN_LANE) {
       (entry.index === IN_LANE ? this.#lane : this.#queue).cancelled++;
       entry.index = CANCELLED;
-    } else this.#pull(entry);
+    } else this.pull(entry);
   }
 
   /**
@@ -361,13 +365,13 @@ export class Scheduler {
     }
     this.#heap = [];
     for (const entry of kept) {
-      this.#place(entry, this.#heap.length);
-      this.#siftUp(entry);
+      this.place(entry, this.#heap.length);
+      this.siftUp(entry);
     }
   }
 
   /** Throws the first failure that was reported, once. */
-  #throwFailure(): void {
+  private throwFailure(): void {
     if (this.#failures.length > 0) throw this.#failures.shift();
   }
 
@@ -380,13 +384,13 @@ export class Scheduler {
    */
   async advance(ms: number): Promise<void> {
     checkSpan(ms);
-    this.#begin("advance");
+    this.begin("advance");
     try {
       const end = this.#now + ms;
-      await this.#go(end, never);
+      await this.go(end, never);
       this.#now = end;
     } finally {
-      this.#end();
+      this.end();
     }
   }
 
@@ -399,19 +403,19 @@ export class Scheduler {
    */
   advanceSync(ms: number): void {
     checkSpan(ms);
-    this.#begin("advanceSync");
+    this.begin("advanceSync");
     try {
       const end = this.#now + ms;
-      this.#start();
+      this.start();
       for (;;) {
-        this.#throwFailure();
-        const entry = this.#take(end);
+        this.throwFailure();
+        const entry = this.takeEntry(end);
         if (entry === undefined) break;
-        this.#step(entry);
+        this.step(entry);
       }
       this.#now = end;
     } finally {
-      this.#end();
+      this.end();
     }
   }
 
@@ -424,7 +428,7 @@ export class Scheduler {
    * `SIM_LIVELOCK` after too many steps; the error of a callback
    */
   async run<T>(promise: Promise<T>): Promise<T> {
-    this.#begin("run");
+    this.begin("run");
     try {
       let settled = false;
       const settle = (): void => void (settled = true);
@@ -434,14 +438,14 @@ export class Scheduler {
         const message = `Cannot run until a promise settles: not a promise: received ${show(promise)}`;
         throw new TypeError(message, { cause });
       }
-      if (await this.#go(Infinity, () => settled)) return await promise;
+      if (await this.go(Infinity, () => settled)) return await promise;
       throw new EventError(
         `Cannot run until the promise settles: at ${this.#now} ms nothing is scheduled that could settle it` +
           this.hint(),
         { code: "SIM_DEADLOCK", syscall: "run" },
       );
     } finally {
-      this.#end();
+      this.end();
     }
   }
 
@@ -464,7 +468,7 @@ export class Scheduler {
       this.#busy = DRIVE;
       let more: boolean;
       try {
-        more = await this.#go(Infinity, () => this.#busy !== DRIVE || isOver());
+        more = await this.go(Infinity, () => this.#busy !== DRIVE || isOver());
       } finally {
         if (this.#busy === DRIVE) this.#busy = undefined;
       }
@@ -496,14 +500,14 @@ export class Scheduler {
     return { timers, others, nextMs };
   }
 
-  #end(): void {
+  private end(): void {
     this.#busy = undefined;
     const onIdle = this.#onIdle;
     this.#onIdle = undefined;
     onIdle?.();
   }
 
-  #begin(call: string): void {
+  private begin(call: string): void {
     if (this.#busy !== undefined && (this.#busy !== DRIVE || this.#inStep)) {
       throw new EventError(`Cannot ${call}: ${this.#busy}() is still in progress on this simulator`, {
         code: "EV_BUSY",
@@ -514,14 +518,14 @@ export class Scheduler {
     useMemory(this.memory);
   }
 
-  #start(): void {
-    this.#beginRound();
+  private start(): void {
+    this.beginRound();
     this.#rounds = this.#steps = 0;
     this.#over = false;
   }
 
   /** Runs steps until `done`, true; or until nothing is left up to `end`, false. */
-  #go(end: number, done: () => boolean): Promise<boolean> {
+  private go(end: number, done: () => boolean): Promise<boolean> {
     return new Promise((resolve, reject) => {
       let started = false;
       // Each call of it is a macrotask. All promise reactions are done when it begins, and before each further step.
@@ -532,15 +536,15 @@ export class Scheduler {
           useMemory(this.memory);
           try {
             // The work of promises before this belongs to the first round.
-            if (!started) this.#start();
+            if (!started) this.start();
             started = true;
             do {
-              this.#throwFailure();
+              this.throwFailure();
               if (done()) return resolve(true);
-              const entry = this.#take(end);
+              const entry = this.takeEntry(end);
               if (entry === undefined) return resolve(false);
               this.#inStep = true;
-              this.#step(entry);
+              this.step(entry);
               this.#inStep = false;
             } while (this.quiet);
           } catch (error) {
@@ -554,7 +558,7 @@ export class Scheduler {
     });
   }
 
-  #step(entry: Scheduled): void {
+  private step(entry: Scheduled): void {
     this.#steps++;
     const { fn } = entry;
     this.quiet = false;
@@ -565,31 +569,34 @@ export class Scheduler {
   }
 
   /** Takes the next entry, and moves the clock there; undefined when nothing is left up to `end`. */
-  #take(end: number): Scheduled | undefined {
-    if (this.#steps >= this.#maxSteps && this.pending > 0) {
-      throw new EventError(
-        `Cannot go on: ${this.#maxSteps} steps were taken without an end, the last at ${this.#now} ms`,
-        { code: "SIM_LIVELOCK" },
-      );
-    }
+  private takeEntry(end: number): Scheduled | undefined {
+    if (this.#steps >= this.#maxSteps) this.checkSteps();
     for (;;) {
-      if (this.#sending > 0) this.#send();
-      const entry = this.#takeNext(end) ?? this.#takeDue(end) ?? (this.#over ? undefined : this.#takeLater(end));
+      if (this.#sending > 0) this.sendAll();
+      const entry = this.takeNext(end) ?? this.takeDue(end) ?? (this.#over ? undefined : this.takeLater(end));
       if (entry === undefined) return undefined;
       const { program } = entry;
       if (program === undefined || program.pausedUntil <= this.#now) return entry;
-      this.#postpone(entry, program.pausedUntil);
+      this.postpone(entry, program.pausedUntil);
     }
   }
 
-  #send(): void {
+  private checkSteps(): void {
+    if (this.pending === 0) return;
+    throw new EventError(
+      `Cannot go on: ${this.#maxSteps} steps were taken without an end, the last at ${this.#now} ms`,
+      { code: "SIM_LIVELOCK" },
+    );
+  }
+
+  private sendAll(): void {
     // A sender may let another one send.
     for (let i = 0; i < this.#sending; i++) (this.#senders[i] as Sender).send();
     this.#sending = 0;
   }
 
   /** The next entry that is not deferred. */
-  #first(): Scheduled | undefined {
+  private firstEntry(): Scheduled | undefined {
     const { first: queued } = this.#queue;
     // Almost always all due entries are in one queue.
     if (queued === undefined && this.#heap.length === 0) return this.#lane.peek();
@@ -606,8 +613,8 @@ export class Scheduler {
     return first;
   }
 
-  #remove(entry: Scheduled): void {
-    if (entry.index >= 0) return this.#pull(entry);
+  private remove(entry: Scheduled): void {
+    if (entry.index >= 0) return this.pull(entry);
     if (entry.index === IN_LANE) this.#lane.shift();
     else this.#queue.shift();
     entry.index = -1;
@@ -615,9 +622,9 @@ export class Scheduler {
 
   /**
    * Takes the next entry if only the order of the lane decides which one it is, as almost always.
-   * The result is that of `#takeDue()` and `#takeLater()`, for fewer steps.
+   * The result is that of `takeDue()` and `takeLater()`, for fewer steps.
    */
-  #takeNext(end: number): Scheduled | undefined {
+  private takeNext(end: number): Scheduled | undefined {
     const first = this.#lane.first;
     if (first === undefined || first.index === CANCELLED || this.#queue.length > 0) return undefined;
     const next = this.#heap[0];
@@ -629,7 +636,7 @@ export class Scheduler {
       if (time > end || this.#over || this.#deferred.length > 0 || this.alarmMs <= end) return undefined;
       this.#now = time;
       this.#rounds = 0;
-      this.#beginRound();
+      this.beginRound();
     }
     this.#lane.shift();
     first.index = -1;
@@ -637,13 +644,13 @@ export class Scheduler {
   }
 
   /** Takes the next entry of the present instant. */
-  #takeDue(end: number): Scheduled | undefined {
+  private takeDue(end: number): Scheduled | undefined {
     for (;;) {
-      const first = this.#first();
+      const first = this.firstEntry();
       const due = first !== undefined && first.time <= this.#now;
       if (this.#batch < 0) {
         if (due && first.sequence < this.#roundEnd) {
-          this.#remove(first);
+          this.remove(first);
           return first;
         }
         this.#batch = this.#deferred.length;
@@ -653,70 +660,70 @@ export class Scheduler {
         return this.#deferred.shift();
       }
       const more = due || this.#deferred.length > 0;
-      if (more && this.#rounds >= FREE_ROUNDS && !this.#spend(end)) {
+      if (more && this.#rounds >= FREE_ROUNDS && !this.spend(end)) {
         this.#over = true;
         return undefined;
       }
-      this.#beginRound();
+      this.beginRound();
       if (!more) return undefined;
       this.#rounds++;
     }
   }
 
   /** Moves the clock to the next entry, and takes it. */
-  #takeLater(end: number): Scheduled | undefined {
-    if (this.alarmMs <= end) this.#passAlarms(end);
-    const first = this.#first();
+  private takeLater(end: number): Scheduled | undefined {
+    if (this.alarmMs <= end) this.passAlarms(end);
+    const first = this.firstEntry();
     if (first === undefined || first.time > end) return undefined;
     this.#now = first.time;
     this.#rounds = 0;
-    this.#beginRound();
-    this.#remove(first);
+    this.beginRound();
+    this.remove(first);
     return first;
   }
 
   /** Runs the alarms that come before all other entries. */
-  #passAlarms(end: number): void {
+  private passAlarms(end: number): void {
     while (this.alarmMs <= end) {
-      const first = this.#first();
+      const first = this.firstEntry();
       if (first === undefined ? end === Infinity && !this.alarmCounts : first.time < this.alarmMs) return;
       this.#now = Math.max(this.#now, this.alarmMs);
       this.#rounds = 0;
       this.onAlarm();
-      if (this.#sending > 0) this.#send();
+      if (this.#sending > 0) this.sendAll();
     }
   }
 
   /** Delays an entry that was taken. Such entries keep their order. */
-  #postpone(entry: Scheduled, time: number): void {
+  private postpone(entry: Scheduled, time: number): void {
     entry.time = time;
     entry.sequence = this.#nextSequence++;
-    this.#insert(entry);
+    this.insert(entry);
   }
 
   /** Moves the clock by the time of one round; false if the span ends before. */
-  #spend(end: number): boolean {
+  private spend(end: number): boolean {
     if (this.#now + ROUND_COST_MS > end) return false;
     this.#now += ROUND_COST_MS;
     return true;
   }
 
-  #beginRound(): void {
+  private beginRound(): void {
     this.#roundEnd = this.#nextSequence;
     this.#batch = -1;
   }
 
-  #pull(entry: Scheduled): void {
+  private pull(entry: Scheduled): void {
     const index = entry.index;
     const last = this.#heap.pop();
     entry.index = -1;
     if (last === undefined || last === entry) return;
-    this.#place(last, index);
-    this.#siftUp(last);
-    this.#siftDown(last);
+    this.place(last, index);
+    this.siftUp(last);
+    this.siftDown(last);
   }
 
-  #siftUp(entry: Scheduled): void {
+  private siftUp(entry: Scheduled): void {
     const heap = this.#heap;
     let { index } = entry;
     while (index > 0) {
@@ -730,7 +737,7 @@ export class Scheduler {
     entry.index = index;
   }
 
-  #siftDown(entry: Scheduled): void {
+  private siftDown(entry: Scheduled): void {
     const heap = this.#heap;
     const { length } = heap;
     let { index } = entry;
@@ -752,7 +759,7 @@ export class Scheduler {
     entry.index = index;
   }
 
-  #place(entry: Scheduled, index: number): void {
+  private place(entry: Scheduled, index: number): void {
     this.#heap[index] = entry;
     entry.index = index;
   }

@@ -91,7 +91,13 @@ export class SegmentQueue {
     const first = segment?.bytes;
     if (segment === undefined || first === undefined) throw new Error("Trivent invariant broken: there are bytes");
     const { next } = segment;
-    if (next === undefined || next.bytes === undefined || next.time > now || !join || segment.cut) {
+    if (next === undefined) {
+      this.head = this.#tail = segment.bytes = undefined;
+      this.bytes = 0;
+      this.#spare = segment;
+      return first;
+    }
+    if (next.bytes === undefined || next.time > now || !join || segment.cut) {
       this.shift();
       return first;
     }
