@@ -492,7 +492,7 @@ for (const runtime of RUNTIMES) {
         [2, /there is no "jump"/, ["--script", script("jump.txt", "up", "jump")]],
         [2, /there is no "wait"/, ["--script", script("wait.txt", "wait")]],
         [2, /without the name of the script/, ["--script"]],
-        [2, /is no terminal/, []],
+        [2, /is not a terminal/, []],
         [2, /Cannot take 3 arguments/, ["127.0.0.1", "x"]],
         [1, /ENOENT/, ["--script", join(folder, "none.txt")]],
       ];
