@@ -63,8 +63,8 @@ export const CAUSES = {
     title: "`eachLine`",
     all:
       "`eachLine` makes no view of a line, but the answer is a copy, which the server by hand does not make: it rotates in place. A loop " +
-      "that reads one array and writes another takes an engine about twice as long as a loop in place. With one line in flight the turn " +
-      "counts, as for natural code.",
+      "that reads one array and writes another takes an engine about twice as long as a loop in place; on Node 20 it is three times as long " +
+      "as `set()` of a view, which the server uses there. With one line in flight the turn counts, as for natural code.",
   },
   echo: {
     title: "Echo",
@@ -140,7 +140,8 @@ export const CAUSES = {
       "The parser makes a view of each message and copies it into one reply buffer, by offsets. A view of the library pays for an item: " +
       "the check whether it may go on (flow control, time limits, end), `readln()` or the codec with its checks, an iterator's result, and " +
       "one or two calls of `write()`, each with its checks. No single one of them dominates the profile. `frames()` also has a promise " +
-      "for each item: with callbacks, the same codec costs what the parser costs on Node.",
+      "for each item, which alone is 70 ns on Node and 40 on Deno and Bun: with callbacks, the same codec costs what the parser costs on " +
+      "Node. Outputs that are filled in turn have a chunk each now, which saved a fifth of a frame.",
   },
   "view-streams": {
     title: "Web streams",
@@ -152,7 +153,8 @@ export const CAUSES = {
     title: "Views against callbacks",
     all:
       "Each item of a view is a promise. For web streams it is several, and those of `TextDecoderStream`, which belong to the runtime. " +
-      "`batches()` has one promise for all that has arrived.",
+      "`batches()` has one promise for all that has arrived. In memory and warm, an answer through the streams of Deno costs twice as much " +
+      "as with callbacks, and several times as much before they are compiled.",
   },
   limits: {
     title: "Every limit and timeout",
