@@ -7,7 +7,8 @@
 export const copying: {
   /**
    * Up to this number of bytes a copy costs less than a view; 0 if a view is always cheaper. JavaScriptCore keeps a
-   * small array without an ArrayBuffer until somebody reads its `buffer` or makes a view, which then costs about 1 us.
+   * small array without an ArrayBuffer until a program reads its `buffer` or makes a view, which then costs
+   * about 1 us.
    */
   cheapBytes: number;
 } = { cheapBytes: 0 };

@@ -54,7 +54,7 @@ export interface StreamFace {
  */
 export class StreamSeat implements Occupant {
   readonly what: string = "a Duplex over it has the bytes";
-  /** Set only if somebody waits: a bufferevent without it does not report that it has drained. */
+  /** Set only if a caller waits: a bufferevent without it does not report that it has drained. */
   write: (() => void) | undefined = undefined;
   readonly core: BevCore;
   /** The bufferevent below all filters. */
@@ -153,7 +153,7 @@ export class StreamSeat implements Occupant {
     this.core.endGracefully(CLOSE_TIMEOUT_MS).catch((error) => this.core.loop.runtime.report(error));
   }
 
-  /** Ends as `close(2)`: what is queued still leaves, and nobody waits for the peer. */
+  /** Ends as `close(2)`: queued output still leaves, without waiting for the peer. */
   drop(): void {
     const root = this.root;
     const { core } = this;
@@ -243,7 +243,7 @@ export class StreamSeat implements Occupant {
 
 /** A transport that a bridge has made, and who must be told what happens on it. */
 export interface Attachable extends TransportBinding {
-  /** Says who hears of the connection. */
+  /** Sets the sink of the connection. */
   attach(sink: TransportSink): void;
 }
 

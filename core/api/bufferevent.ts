@@ -494,7 +494,7 @@ export abstract class BufferEvent<Ctx = unknown> {
   }
 
   /**
-   * Joins a group that shares a rate limit, and leaves its present group. It can also have limits of its own.
+   * Joins a group that shares a rate limit, and leaves its present group. It can also have its own limits.
    *
    * libevent: `bufferevent_add_to_rate_limit_group`.
    *
@@ -705,7 +705,7 @@ export abstract class BufferEvent<Ctx = unknown> {
    * Cancelling it is leaving a view: unread bytes stay in `input`, written bytes are sent, and the connection goes on.
    * Afterwards this property is another stream. If you have also finished writing, and have neither a `read` nor a
    * `line` callback, a connection of `serve()`, `connect()` or `reconnect()` closes, unless you open another view at
-   * once; bytes that nobody has read are dropped.
+   * once; unread bytes are dropped.
    *
    * `closed` of its reader settles at every end of the connection, at the latest when the bufferevent is freed.
    *

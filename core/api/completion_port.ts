@@ -26,7 +26,8 @@ export interface Completion<Key = unknown> {
  * A queue of completions. Any number of waiters take from it, and each completion is taken once. It needs no loop. It
  * does not keep the process alive; its sockets do.
  *
- * It holds the completions that nobody has taken: at most one for each operation, and those that were posted.
+ * It holds the completions that no waiter has taken: at most one for each operation, and those that were
+ * posted.
  *
  * Windows: `CreateIoCompletionPort`.
  *
@@ -113,7 +114,7 @@ export class CompletionPort<Key = unknown> {
   }
 
   /**
-   * Closes the port. Waits reject with `ECANCELED`, and completions that nobody took are dropped. The sockets stay
+   * Closes the port. Waits reject with `ECANCELED`, and remaining completions are dropped. The sockets stay
    * open, and their operations go on. A second call does nothing.
    */
   close(): void {

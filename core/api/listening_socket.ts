@@ -123,7 +123,8 @@ export class ListeningSocket extends Pollable {
   }
 
   /**
-   * How many connections were closed because nobody took them and the backlog was full. Always 0 if
+   * The number of connections that were closed because they were not accepted and the backlog was full. Always
+   * 0 if
    * `capabilities.pauseAccept`.
    */
   get rejected(): number {

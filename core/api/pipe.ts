@@ -290,7 +290,7 @@ export async function pipe(a: BufferEvent, b: BufferEvent, options: PipeOptions 
   }
   for (const [core, other] of [[first, second], [second, first]] as const) {
     if (!core.freed && core.closing === null) continue;
-    // A program that has waited for the second connection meanwhile has nobody else to end it.
+    // If the program has waited for the second connection meanwhile, nothing else ends it.
     if (!other.freed) other.reset();
     throw core.ending("pipe");
   }

@@ -178,7 +178,8 @@ function useMemoryOf(chain: Chain): void {
 export function appendCopy(chain: Chain, bytes: Uint8Array): void {
   const n = bytes.length;
   const { last } = chain;
-  // What is rare is in functions of its own. So V8 compiles the usual way into the loop of a program that adds line by line.
+  // Rare cases are in separate functions. So V8 compiles the usual way into the loop of a program that adds
+  // line by line.
   if (chain.rare !== null || n >= pool.shortBytes || (last !== null && last.flags === ON_LOAN)) {
     if (appendElsewhere(chain, bytes)) return;
   }
@@ -363,7 +364,7 @@ function extendBack(chain: Chain, at: number, n: number): void {
   }
 }
 
-/** Adopts `bytes` at the back. They are not empty, and nobody needs them back unless they are on loan. */
+/** Adopts `bytes` at the back. They are not empty, and have no release callback unless they are on loan. */
 export function adoptBack(chain: Chain, bytes: Uint8Array, loan: Loan | null = null): void {
   if (chain.rare !== null) chain.rare.reservation = null;
   linkBack(chain, new Chunk(plain(bytes), 0, bytes.length, loan === null ? 0 : ON_LOAN, loan));

@@ -28,7 +28,7 @@ export const LARGE_BYTES = 4096;
 
 /** Memory that is filled forward. */
 export class Slab {
-  /** The memory. It is empty after somebody has detached it. */
+  /** The memory. It is empty after it was detached. */
   memory: Uint8Array;
   /** The beginning of the free part. A chunk that ends exactly here may grow in place. */
   fill = 0;
@@ -37,7 +37,7 @@ export class Slab {
     this.memory = new Uint8Array(bytes);
   }
 
-  /** The number of free bytes. Negative after somebody has transferred the memory. */
+  /** The number of free bytes. Negative after the memory was transferred. */
   get room(): number {
     return this.memory.length - this.fill;
   }
@@ -73,7 +73,7 @@ export function refill(): void {
 }
 
 // ---- memory for larger pieces that are copied: it is on loan, so it is used again when all bytes in it were sent or dropped,
-// and nobody has seen a view of it. New memory costs twice: it is zeroed, and collected.
+// and no view of it was handed out. New memory costs twice: it is zeroed, and collected.
 
 /** The size of memory that is used again. */
 const REUSED_BYTES = 64 * 1024;
@@ -100,7 +100,7 @@ function firstLoan(): Loan {
  */
 export function carveReused(n: number): number {
   const { loan } = reused;
-  // Nothing of it is used any more: begin anew, with memory that the processor has in its caches.
+  // Nothing of it is used any more: start again, with memory that the processor has in its caches.
   if (loan.users === 1 && !loan.seen) reused.fill = 0;
   if (n > loan.bytes.length - reused.fill) {
     const next = kept.pop() ?? new Loan(new Uint8Array(REUSED_BYTES), keep);
@@ -175,7 +175,7 @@ export class Chunk {
   start: number;
   /** Past the last byte of the window. */
   end: number;
-  /** The kind of memory, of the bits above; 0 for memory that nobody needs back. */
+  /** The kind of memory, of the bits above; 0 for memory without a release callback. */
   flags: ChunkBits;
   /** The owner that needs it back; null unless `COUNTED`. */
   lender: Lender | Loan | null;

@@ -277,7 +277,9 @@ function gatherFront(chain: Chain, first: Chunk): void {
   if (chunks > 1) linearize(chain, n);
 }
 
-/** The front of a chunk, in memory that nobody writes to. Lent memory is copied, and is then not lent any more. */
+/**
+ * The front of a chunk, in memory that does not change. Lent memory is copied, and is then not lent any more.
+ */
 function ownedExtent(chain: Chain, chunk: Chunk, maxBytes: number): Uint8Array {
   own(chain, chunk);
   return part(chunk.data, chunk.start, Math.min(chunk.end, chunk.start + maxBytes));

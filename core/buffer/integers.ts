@@ -33,7 +33,7 @@ export function takeNumber(chain: Chain, n: number): boolean {
   const high = scratch.getUint32(4);
   dropFront(chain, n);
   changed(chain, origSize, 0, n);
-  // A callback may have read numbers of its own.
+  // A callback may have read numbers itself.
   scratch.setUint32(0, low);
   scratch.setUint32(4, high);
   return true;

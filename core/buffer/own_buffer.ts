@@ -5,7 +5,7 @@ import type { Runtime } from "../runtime.ts";
 import type { BufferOwner } from "./chain.ts";
 import { chainOf, EvBuffer } from "./evbuffer.ts";
 
-/** Release callbacks run inside a callback of the runtime, where nobody could catch an exception. */
+/** Release callbacks run inside a callback of the runtime, where the program could not catch an exception. */
 class Reporter implements BufferOwner {
   private readonly runtime: Runtime;
 

@@ -148,7 +148,7 @@ export function checkBev(core: BevCore, before: BevState): BevState {
 }
 
 /**
- * A web stream of a bufferevent. It is told of the end even while nobody reads or writes, so that its promises settle.
+ * A web stream of a bufferevent. It gets the end even without a read or write, so that its promises settle.
  */
 export interface StreamEnd {
   /** The input has ended, and no view is open. @returns Whether somebody will read the end by this stream */
@@ -682,7 +682,7 @@ export abstract class BevCore extends LoopEvent implements BufferOwner {
     return this.raised(new EventError(`Cannot ${doing}: the bufferevent ${why}`, { code: "EV_FREED" }));
   }
 
-  /** Whether somebody has the signal, and it was aborted. */
+  /** Whether the program has the signal, and it was aborted. */
   get aborted(): boolean {
     return this.rare?.abort?.signal.aborted === true;
   }
@@ -1007,7 +1007,7 @@ export abstract class BevCore extends LoopEvent implements BufferOwner {
 
   /** The idle timeout has passed: disables both directions and reports it. */
   idled(ms: number): void {
-    // While we suspend reading, the peer cannot send. The time counts anew afterwards.
+    // While we suspend reading, the peer cannot send. The time restarts afterwards.
     if (this.closing !== null || this.readSuspended !== 0) return;
     if (this.owner !== null && this.owner.excuses(this)) return;
     this.disable(EV_READ | EV_WRITE);
@@ -1067,7 +1067,7 @@ export abstract class BevCore extends LoopEvent implements BufferOwner {
     }
   }
 
-  /** As `free()`, where nobody could catch what is thrown. */
+  /** As `free()`, where the program could not catch an exception. */
   protected freeAtLast(): void {
     try {
       this.free();

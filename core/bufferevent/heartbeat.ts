@@ -45,7 +45,9 @@ export class HeartbeatTimer extends BevEvent {
     this.#arm();
   }
 
-  /** The peer has given a sign of life. The timer is not set anew, since that would make each arrival slower. */
+  /**
+   * The peer has given a sign of life. The timer is not restarted, since that would make each arrival slower.
+   */
   heard(at: number): void {
     if (at > this.#heardAt) this.#heardAt = at;
   }

@@ -11,7 +11,7 @@ export interface Occupant {
   readonly what: string;
   /** There is input. Called in the loop. */
   read(): void;
-  /** The output has drained. Called in the loop. Undefined if nobody waits for it. */
+  /** The output has drained. Called in the loop. Undefined if no caller waits for it. */
   write?: (() => void) | undefined;
   /** As the event callback. Called in the loop. */
   event(what: number, error: EventError | undefined): void;

@@ -87,7 +87,7 @@ export class GroupCore {
   share(what: number): number {
     this.bucket.update(this.loop.now());
     const level = this.bucket.level(what);
-    // With fewer bytes than members and no least share somebody must still get the byte.
+    // With fewer bytes than members and no least share, one member must still get the byte.
     return level > 0 ? Math.max(Math.floor(level / this.members), this.minShare, 1) : 0;
   }
 

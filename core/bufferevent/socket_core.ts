@@ -50,7 +50,7 @@ class WriteEvent extends BevEvent<SocketCore> {
   }
 }
 
-/** Notices the end of a connection that nobody reads. */
+/** Notices the end of a connection without a reader. */
 class ClosedEvent extends BevEvent<SocketCore> {
   constructor(core: SocketCore) {
     super(core, core.connection, EV_CLOSED | EV_ET | EV_PERSIST, core.priority);
@@ -570,7 +570,7 @@ export class SocketCore extends BevCore implements Flushable {
     if (this.closing !== null) return this.closing;
     const { connection, loop, rate } = this;
     const waits = connection !== null && !connection.connected && !connection.gone;
-    // If nothing was written, the attempt to connect is given up, because nobody needs the connection.
+    // If nothing was written, the attempt to connect is cancelled, because the connection is not needed.
     if (this.freed || connection === null || (waits && this.output.length === 0 && connection.unsent === 0)) {
       const nothingLost = this.output.length === 0;
       this.freeAtLast();

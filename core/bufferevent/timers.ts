@@ -25,7 +25,9 @@ export class InactivityTimers {
     this.core = core;
   }
 
-  /** Bytes have come, or reading was enabled, disabled, suspended or resumed: the read timer begins anew, or ends. */
+  /**
+   * Bytes have come, or reading was enabled, disabled, suspended or resumed: the read timer restarts, or ends.
+   */
   restartRead(runs: boolean = this.core.reading): void {
     const { loop, readTimeoutMs } = this.core;
     if (runs && readTimeoutMs > 0) {
@@ -33,7 +35,9 @@ export class InactivityTimers {
     } else if (this.read !== null) loop.del(this.read);
   }
 
-  /** Output has left, or writing was enabled or disabled: the write timer begins anew while output waits, or ends. */
+  /**
+   * Output has left, or writing was enabled or disabled: the write timer restarts while output waits, or ends.
+   */
   restartWrite(): void {
     const { loop, writeTimeoutMs, writing, output } = this.core;
     if (writing && writeTimeoutMs > 0 && output.length > 0) {

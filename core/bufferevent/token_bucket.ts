@@ -1,6 +1,6 @@
 /**
  * Token buckets: their levels, and the times at which they fill (rules K2 and K6). A bucket is updated when it is read.
- * Its timer runs only while somebody waits.
+ * Its timer runs only while a direction waits.
  */
 
 import { EV_READ } from "../flags.ts";

@@ -6,8 +6,8 @@ import type { Runtime } from "../runtime.ts";
  * Calls `fn` after a poll of the runtime. Before that, the sinks have got everything that had arrived when this was
  * called.
  *
- * Without this, a program that was busy until a deadline would hear of the deadline first, because runtimes run timers
- * before they poll.
+ * Without this, a program that was busy until a deadline would get the deadline first, because runtimes run
+ * timers before they poll.
  */
 export function afterPoll(runtime: Runtime, fn: () => void): void {
   if (runtime.poll !== undefined) runtime.poll(fn);

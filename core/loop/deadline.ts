@@ -119,8 +119,8 @@ const late: WeakMap<object, Late> = /* @__PURE__ */ new WeakMap();
 
 /**
  * As {@linkcode atDeadline}, for waits that usually end soon, such as that for a peer that has finished already. A wait
- * gets a timer of its own only if it lasts longer than two polls and 50 ms. Setting and clearing one costs 1 to
- * 3 us on Node and 8 us on Deno.
+ * gets its own timer only if it lasts longer than two polls and 50 ms. Setting and clearing one costs 1 to 3 us
+ * on Node and 8 us on Deno.
  *
  * @returns A function that cancels it
  */

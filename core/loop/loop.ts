@@ -155,7 +155,7 @@ export class Loop {
   private heldTimers = 0;
   /** How many added events keep the loop running, but wait for nothing that keeps the process alive. */
   private heldSilent = 0;
-  /** The time of this turn; negative while nobody has asked. */
+  /** The time of this turn; negative until it is read. */
   private turnTime = -1;
   /** The clock in the running callback; negative while nobody has asked. */
   private callTime = -1;
