@@ -16,6 +16,7 @@ import {
   COUNTED,
   dropUser,
   expose,
+  firstReleased,
   handOut,
   HOSTS,
   isThere,
@@ -24,7 +25,6 @@ import {
   ON_LOAN,
   pool,
   refill,
-  releasesWait,
   replaceMemory,
   reused,
   REUSED_MOST_BYTES,
@@ -117,7 +117,9 @@ export function rareOf(chain: Chain): Rare {
 export function changed(chain: Chain, origSize: number, added: number, deleted: number): void {
   chain.version = (chain.version + 1) | 0;
   if (chain.owner !== null) chain.owner.onBufferChange(chain.buffer, added, deleted);
-  if (releasesWait() || (chain.rare !== null && chain.rare.callbacks !== null)) tell(chain, origSize, added, deleted);
+  if (firstReleased !== null || (chain.rare !== null && chain.rare.callbacks !== null)) {
+    tell(chain, origSize, added, deleted);
+  }
 }
 
 /** Ends an operation that moved `n` bytes. It reports the source first, then the destination. */
@@ -131,7 +133,7 @@ export function moved(source: Chain, destination: Chain, n: number): void {
   try {
     if (source.rare !== null && source.rare.callbacks !== null) runCallbacks(source, sourceSize, 0, n);
   } finally {
-    if (releasesWait() || (destination.rare !== null && destination.rare.callbacks !== null)) {
+    if (firstReleased !== null || (destination.rare !== null && destination.rare.callbacks !== null)) {
       tell(destination, destinationSize, n, 0);
     }
   }

@@ -274,7 +274,7 @@ export function shareChunk(chunk: Chunk, start: number, end: number): Chunk {
 
 // Lenders whose last user is gone, in that order, and not yet told. They are told at the end of the operation, when
 // every buffer is whole again, because their owners may use the buffers.
-let firstReleased: Lender | null = null;
+export let firstReleased: Lender | null = null;
 let lastReleased: Lender | null = null;
 
 /** One user of `lender` is done. */
@@ -289,11 +289,6 @@ export function dropUser(lender: Lender | Loan): void {
   if (lastReleased === null) firstReleased = lender;
   else lastReleased.next = lender;
   lastReleased = lender;
-}
-
-/** Whether {@linkcode runReleases} has something to do. */
-export function releasesWait(): boolean {
-  return firstReleased !== null;
 }
 
 /** Tells the owners of released memory. All are told, even if one throws; then the first error is thrown. */

@@ -51,10 +51,10 @@ import {
   dropUser,
   expose,
   FILE,
+  firstReleased,
   Lender,
   LENT,
   MULTICAST,
-  releasesWait,
   runReleases,
   shareChunk,
 } from "./chunk.ts";
@@ -673,7 +673,7 @@ export class EvBuffer {
     checkThere(first);
     expose(first);
     const bytes = view(first.data, first.start, first.start + count);
-    if (releasesWait()) runReleases();
+    if (firstReleased !== null) runReleases();
     return bytes;
   }
 
@@ -1925,7 +1925,7 @@ export class EvBuffer {
     dropAll(chain);
     chain.rare = null;
     chain.memo = null;
-    if (releasesWait()) runReleases();
+    if (firstReleased !== null) runReleases();
   }
 }
 

@@ -15,7 +15,7 @@ import {
 } from "../checks.ts";
 import { EventError } from "../errors.ts";
 import { defaultRuntime } from "../runtime.ts";
-import { dropUser, Lender, releasesWait, runReleases } from "./chunk.ts";
+import { dropUser, firstReleased, Lender, runReleases } from "./chunk.ts";
 
 /** For the buffer: the memory of a segment; null for anything else. */
 export let segmentLender: ((segment: FileSegment) => Lender | null) | null = null;
@@ -144,7 +144,7 @@ export class FileSegment {
     if (this.#freed) return;
     this.#freed = true;
     dropUser(this.#source);
-    if (releasesWait()) runReleases();
+    if (firstReleased !== null) runReleases();
   }
 
   /** Whether `free()` was called. */

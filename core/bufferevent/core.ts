@@ -531,13 +531,15 @@ export abstract class BevCore extends LoopEvent implements BufferOwner {
 
   /** Every change of the two buffers comes here first. It calls no code of the program. */
   onBufferChange(buffer: EvBuffer, added: number, deleted: number): void {
-    if ((this.bits & FREED) !== 0) return;
+    const { bits } = this;
+    if ((bits & FREED) !== 0) return;
     if (buffer === this.output) {
       if (added === 0) {
-        if ((this.bits & (FULL | FULL_TOLD)) !== 0 || this.rare !== null) this.outputLeft();
+        if ((bits & (FULL | FULL_TOLD)) !== 0 || this.rare !== null) this.outputLeft();
         return;
       }
-      this.onOutput();
+      // Only the first addition of a turn has something to do. Without a connection a timeout may have to start.
+      if ((bits & FLUSH_QUEUED) === 0 || this.source === null) this.onOutput();
       // Only bytes that have not left at once count: a pair moves its bytes in the call.
       if (buffer.length >= this.limits.stopAt && (this.bits & FULL) === 0) this.becomeFull();
     } else if (deleted > 0) {

@@ -287,7 +287,6 @@ export class SocketCore extends BevCore implements Flushable {
   protected override onOutput(): void {
     const { bits } = this;
     if (this.source === null || (bits & CONNECTING) !== 0 || !this.writing) return this.outputWaits();
-    // Only the first addition of a turn has something to do.
     if ((bits & FLUSH_QUEUED) !== 0) return;
     this.bits = bits | FLUSH_QUEUED;
     this.loop.queueFlush(this);
