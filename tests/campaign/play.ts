@@ -59,7 +59,8 @@ export async function play(plan: Plan, logs: boolean = false): Promise<Outcome> 
     seed: plan.seed,
     latencyMs: rates.latencyMs,
     tcpTimeoutMs: 20_000,
-    maxSteps: 200_000,
+    // A message in pieces of a few bytes takes many.
+    maxSteps: 2_000_000,
     faults: {
       jitterMs: rates.jitterMs,
       bandwidth: rates.bandwidth ?? Infinity,
